@@ -1,0 +1,69 @@
+"""Finds content by name: tables, studies, report templates and regimes, each one Python file.
+
+A name is looked up first in the current folder (``./ablations/NAME.py``), then among the files that ship; a path to
+a file works as well. Shipped content lies beside the package in a clone or an editable install, and inside it in a
+wheel.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import ValidationError
+
+from tadaconv.errors import UserError, unknown
+from tadaconv.spec import describe
+
+KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
+"""What can be found, and the folder it is found in."""
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped_folder(kind: str) -> Path:
+    """The folder of the content that ships with this installation."""
+    folder = KINDS[kind]
+    inside = _PACKAGE / folder
+    return inside if inside.is_dir() else _PACKAGE.parent / folder
+
+
+def available(kind: str) -> dict[str, Path]:
+    """Every name of ``kind`` with its file; a file of the current folder hides a shipped one of the same name."""
+    found: dict[str, Path] = {}
+    for folder in (shipped_folder(kind), Path.cwd() / KINDS[kind]):
+        if folder.is_dir():
+            found |= {file.stem: file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
+    return dict(sorted(found.items()))
+
+
+def find(kind: str, name: str) -> Path:
+    """The file behind ``name``, which is a name or a path; raises :class:`UserError` that lists the right names."""
+    if name.endswith(".py") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"no {kind} file at {name!r}; give a path to a .py file or one of: {', '.join(available(kind))}")
+        return path
+    known = available(kind)
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name]
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import the file behind ``name``; what the file itself does wrong comes out as one :class:`UserError` line."""
+    path = find(kind, name)
+    module_name = f"tadaconv_{KINDS[kind]}_{path.stem.replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module

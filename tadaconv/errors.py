@@ -1,0 +1,29 @@
+"""The one exception a caller's mistake raises, and the sentence a mistyped name gets."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(ValueError):
+    """The call is wrong; the message is one line that says how to mend it.
+
+    The command line prints it and exits with status 2. Broken invariants of our own are ``assert``s instead.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """An error for ``name`` that lists every right name, the nearest first."""
+    names = list(known)
+    ranked = sorted(names, key=lambda n: -difflib.SequenceMatcher(None, name.lower(), n.lower()).ratio())
+    listing = ", ".join(ranked) if ranked else "(none)"
+    return UserError(f"unknown {kind} {name!r}; one of: {listing}")
+
+
+def lookup(kind: str, name: str, registry: Mapping[str, T]) -> T:
+    """``registry[name]``; raises :class:`UserError` that lists the right names, nearest first."""
+    if name not in registry:
+        raise unknown(kind, name, registry)
+    return registry[name]

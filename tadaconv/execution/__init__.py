@@ -1,0 +1,1 @@
+"""Runs every cell of a table exactly once, on the results kept in one Optuna storage."""

@@ -1,0 +1,1 @@
+"""The regimes that ship, one file each."""

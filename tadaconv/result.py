@@ -1,0 +1,40 @@
+"""What running one experiment gives. Imports no torch, so that reports can be read where nothing trains."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CurvePoint(BaseModel):
+    """The state of a training run at the end of an epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int = Field(description="Epochs finished, from 1.")
+    step: int = Field(description="Optimizer steps finished.")
+    train_loss: float = Field(description="Mean cross-entropy over the epoch's training clips, in nats.")
+    val_top1: float = Field(description="Validation top-1 in percent.")
+
+
+class Result(BaseModel):
+    """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top1: float
+    top5: float
+    loss: float = Field(description="Validation cross-entropy in nats.")
+    per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order.")
+    per_family: dict[str, float] = Field(
+        default_factory=dict, description="Top-1 by class family (synthetic clips), in percent."
+    )
+    num_val: int = Field(description="Validation clips behind the accuracies.")
+    curve: list[CurvePoint]
+    params: int
+    macs: int = Field(description="Convolutions and linear layers, the paper's convention.")
+    cost: dict[str, Any] = Field(description="Multiply-adds by kind, the unit and the input shape.")
+    train_clips_per_second: float
+    eval_clips_per_second: float
+    peak_memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
+    seconds: float = Field(description="Wall time of training and evaluation, over all resumptions.")
+    environment: dict[str, str] = Field(description="Device and versions the numbers come from.")

@@ -1,0 +1,258 @@
+"""The frozen description of an experiment: what is built, on which clips, by which recipe, from which seed.
+
+Imports no torch, so that planning, listing and reporting stay instant. Every description is a pydantic model:
+unknown keys are rejected, values are checked where they enter, and the JSON round-trips.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from itertools import combinations
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tadaconv.errors import UserError, unknown
+
+PROTOCOL = 1
+"""Raised when a change makes results incomparable with earlier ones; it is part of every cell key."""
+
+FACTORS = ("cin", "cout", "k2", "cin_k2")
+"""The single calibration dimensions: input channels, output channels, kernel taps, and input channel x tap."""
+
+CALIBRATIONS: tuple[str, ...] = tuple(
+    "+".join(chosen) for size in range(1, len(FACTORS) + 1) for chosen in combinations(FACTORS, size)
+)
+"""Every calibration: the single dimensions and all their outer products, such as ``cin+cout``."""
+
+
+def calibration_factors(calibration: str) -> tuple[str, ...]:
+    """Split ``cin+cout`` into its factors; raises :class:`UserError` that lists the right names, nearest first."""
+    chosen = calibration.split("+")
+    ordered = "+".join(f for f in FACTORS if f in chosen)
+    if ordered not in CALIBRATIONS or len(set(chosen)) != len(chosen) or set(chosen) - set(FACTORS):
+        raise unknown("calibration", calibration, CALIBRATIONS)
+    return tuple(ordered.split("+"))
+
+
+class Spec(BaseModel):
+    """A frozen, strict piece of a description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with fields replaced; ``context__kernels=(1, 1)`` reaches into ``context``.
+
+        Raises :class:`UserError` for a field that does not exist or a value it does not take.
+        """
+        flat: dict[str, Any] = {}
+        nested: dict[str, dict[str, Any]] = {}
+        for name, value in changes.items():
+            head, _, rest = name.partition("__")
+            if head not in type(self).model_fields:
+                raise unknown(f"field of {type(self).__name__}", head, type(self).model_fields)
+            if rest:
+                nested.setdefault(head, {})[rest] = value
+            else:
+                flat[head] = value
+        for head, inner in nested.items():
+            part = flat.get(head, getattr(self, head))
+            if not isinstance(part, Spec):
+                raise UserError(f"{type(self).__name__}.{head} has no fields of its own to change")
+            flat[head] = part.but(**inner)
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return type(self)(**{**fields, **flat})
+        except ValidationError as error:
+            raise UserError(describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first complaint of a validation error as one line: where, what, and the value that was given."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or error.title
+    context = first.get("ctx", {}).get("error")
+    what = str(context) if context is not None else first["msg"]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{error.title}: unknown key {where!r}; remove it or correct its spelling{more}"
+    return f"{error.title}: {where}: {what}, got {first['input']!r:.80}{more}"
+
+
+def _odd(kernel: int) -> int:
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"a temporal kernel is a positive odd number of frames, not {kernel}")
+    return kernel
+
+
+class Context(Spec):
+    """How the calibration of a frame is made from the clip (TAda, arXiv:2110.06178, section 3.2)."""
+
+    kernels: tuple[int, ...] = Field(
+        (3, 3),
+        description="Temporal kernels in frames. One kernel (K1,) is the linear context, two (K1, K2) the non-linear one.",
+    )
+    global_descriptor: bool = Field(
+        True, description="Add an FC of the clip's descriptor to every frame's descriptor."
+    )
+    reduction: int = Field(4, ge=1, description="Channel reduction r of the non-linear context's hidden layer.")
+    norm: Literal["batch", "layer", "none"] = Field(
+        "batch", description="Normalisation before the non-linear context's ReLU."
+    )
+    descriptor: Literal["average", "max"] = Field("average", description="How a frame is pooled over space.")
+    variation: Literal["dynamic", "time_invariant", "static"] = Field(
+        "dynamic",
+        description="dynamic: one calibration per frame and clip; time_invariant: one per clip, the same for all its "
+        "frames; static: one learned calibration for all clips.",
+    )
+
+    @field_validator("kernels")
+    @classmethod
+    def _one_or_two_odd_kernels(cls, kernels: tuple[int, ...]) -> tuple[int, ...]:
+        if len(kernels) not in (1, 2):
+            raise ValueError("kernels are (K1,) for the linear context or (K1, K2) for the non-linear one")
+        return tuple(_odd(k) for k in kernels)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the context is one temporal convolution, without a hidden layer."""
+        return len(self.kernels) == 1
+
+
+class Aggregation(Spec):
+    """What follows the operator: ``BN1(y) + BN2(pool_t(y))``, BN2 starting at zero (TAda, section 3.4)."""
+
+    kind: Literal["none", "average", "max", "mix", "conv"] = Field(
+        "average",
+        description="none: BN1 alone; average, max: temporal pooling; mix: the mean of both; conv: a learned "
+        "channel-wise temporal convolution that starts as the average.",
+    )
+    kernel: int = Field(3, description="Temporal kernel in frames, stride 1, padded to keep the length.")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd_kernel(cls, kernel: int) -> int:
+        return _odd(kernel)
+
+
+class Placement(Spec):
+    """Which convolutions of a backbone are replaced, and what share of their channels is calibrated."""
+
+    stages: tuple[int, ...] = Field(
+        (2, 3, 4, 5), min_length=1, description="Stages by the paper's numbers: res2 to res5."
+    )
+    blocks: Literal["all", "first", "last", "alternate"] = Field(
+        "all", description="Blocks of each chosen stage; alternate takes the second, fourth, ... of a stage."
+    )
+    share: float = Field(1.0, gt=0, le=1, description="Share of the channels that is calibrated; the rest keep alpha = 1.")
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_in_order(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(stages)) != len(stages) or set(stages) - {2, 3, 4, 5}:
+            raise ValueError("stages are chosen from 2, 3, 4 and 5, each at most once")
+        return tuple(sorted(stages))
+
+
+class TAda(Spec):
+    """A temporally-adaptive convolution in place of a backbone's spatial ones (arXiv:2110.06178)."""
+
+    kind: Literal["tada"] = "tada"
+    calibration: str = Field("cin", description="Calibrated dimension: cin, cout, k2, cin_k2, or an outer product such as cin+cout.")
+    context: Context = Context()
+    init: Literal["identity", "random", "without_one"] = Field(
+        "identity",
+        description="identity: the last layer is zero and alpha = 1; random: alpha = 1 + a random last layer; "
+        "without_one: alpha = a random last layer, with no one added.",
+    )
+    aggregation: Aggregation = Aggregation()
+    placement: Placement = Placement()
+
+    @field_validator("calibration")
+    @classmethod
+    def _known_calibration(cls, calibration: str) -> str:
+        return "+".join(calibration_factors(calibration))
+
+    @model_validator(mode="after")
+    def _share_needs_channels(self) -> Self:
+        if self.placement.share < 1 and "k2" in calibration_factors(self.calibration):
+            raise ValueError("the factor k2 has no channels to share out; use placement share 1 or the factor cin_k2")
+        return self
+
+
+Temporal = TAda | None
+"""What makes a backbone temporal; None is TSN, which convolves every frame with the same kernel."""
+
+
+class Backbone(Spec):
+    """The network that hosts the operator."""
+
+    name: str = Field(description="A name in tadaconv.models.BACKBONES.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the classifier.")
+
+
+class Synthetic(Spec):
+    """Moving handwritten digits, made from (seed, index) on the device that trains; see tadaconv.data.synthetic."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    num_frames: int = Field(8, ge=4, description="Frames a clip.")
+    size: int = Field(32, ge=16, description="Height and width of a frame in pixels.")
+    num_train: int = Field(ge=1, description="Training clips an epoch; every epoch draws new ones.")
+    num_val: int = Field(ge=1, description="Validation clips, the same for every row and seed.")
+    noise: float = Field(0.1, ge=0, description="Standard deviation of the pixel noise; pixels lie in 0 to 1.")
+    seed: int = Field(0, ge=0, description="Seed of the clips, apart from the seed of weights and order.")
+
+
+class Folder(Spec):
+    """A folder of labelled clips; see tadaconv.data.folder."""
+
+    kind: Literal["folder"] = "folder"
+    root: str = Field("", description="Where the clips lie. Not part of the cell key: the fingerprint is.")
+    fingerprint: str = Field("", description="Hash of the clips' names, sizes and contents.")
+    num_classes: int = Field(0, ge=0, description="Classes found in the folder.")
+    num_frames: int = Field(8, ge=1, description="Frames a clip, one from each of as many segments of the video.")
+    size: int = Field(112, ge=16, description="Height and width of the crop in pixels.")
+    short_side: int = Field(128, ge=16, description="Short side to which videos are scaled when decoded, in pixels.")
+    flip: bool = Field(True, description="Mirror training clips at random; off where left and right are classes.")
+    num_temporal_views: int = Field(1, ge=1, description="Clips per video in evaluation.")
+    num_spatial_crops: int = Field(1, ge=1, le=3, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side.")
+    val_share: float = Field(0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/.")
+
+
+Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
+
+
+class Schedule(Spec):
+    """The recipe of training."""
+
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum, or AdamW.")
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="Clips a step.")
+    lr: float = Field(gt=0, description="Peak learning rate, at this batch size.")
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear warm-up from warmup_lr.")
+    warmup_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the warm-up.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(1e-4, ge=0, description="Not applied to norms and biases.")
+    clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; None leaves gradients alone.")
+
+
+class Experiment(Spec):
+    """One cell: the same experiment, seed and machine give the same numbers."""
+
+    protocol: Literal[1] = PROTOCOL
+    backbone: Backbone
+    temporal: Temporal = None
+    data: Data
+    schedule: Schedule
+    seed: int = Field(0, ge=0, description="Seed of the weights, the data order and the augmentation.")
+
+    def canonical_json(self) -> str:
+        """The description as sorted, compact JSON, without what does not change the result (where the clips lie)."""
+        tree = self.model_dump(mode="json")
+        tree["data"].pop("root", None)
+        return json.dumps(tree, sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def key(self) -> str:
+        """The cell key: 16 hex digits of the SHA-256 of :meth:`canonical_json`."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
