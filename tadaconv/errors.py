@@ -27,3 +27,7 @@ def lookup(kind: str, name: str, registry: Mapping[str, T]) -> T:
     if name not in registry:
         raise unknown(kind, name, registry)
     return registry[name]
+
+
+class RunError(RuntimeError):
+    """A cell cannot finish (loss not finite, out of memory, disk full); the message says so plainly."""

@@ -38,3 +38,14 @@ class Result(BaseModel):
     peak_memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
     seconds: float = Field(description="Wall time of training and evaluation, over all resumptions.")
     environment: dict[str, str] = Field(description="Device and versions the numbers come from.")
+
+
+class Progress(BaseModel):
+    """Where a running cell stands; passed to the ``report`` callback of ``tadaconv.experiment.run``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int = Field(description="Optimizer steps finished.")
+    num_steps: int
+    train_loss: float = Field(description="Cross-entropy of the last step's clips, in nats.")
+    curve: list[CurvePoint] = Field(description="One point an epoch finished so far.")
