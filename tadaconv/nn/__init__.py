@@ -1,0 +1,17 @@
+"""The temporally-adaptive convolution and its parts; clips are (N, C, T, H, W) throughout."""
+
+from tadaconv.nn import functional
+from tadaconv.nn.aggregation import AggregatedBatchNorm2d, TemporalPool
+from tadaconv.nn.context import ContextFunction
+from tadaconv.nn.conv import TAdaConv2d
+from tadaconv.nn.frames import FrameBatchNorm2d, FrameConv2d
+
+__all__ = [
+    "AggregatedBatchNorm2d",
+    "ContextFunction",
+    "FrameBatchNorm2d",
+    "FrameConv2d",
+    "TAdaConv2d",
+    "TemporalPool",
+    "functional",
+]

@@ -1,0 +1,29 @@
+"""Clips as batches of frames. Under ``channels_last_3d`` folding and unfolding are views: nothing is copied."""
+
+from torch import Tensor, nn
+
+
+def fold(x_NCTHW: Tensor) -> Tensor:
+    """Lay the frames of all clips side by side: (N, C, T, H, W) to (N * T, C, H, W)."""
+    return x_NCTHW.transpose(1, 2).flatten(0, 1)
+
+
+def unfold(x_BCHW: Tensor, num_clips: int) -> Tensor:
+    """Undo :func:`fold`: (N * T, C, H, W) to (N, C, T, H, W)."""
+    return x_BCHW.unflatten(0, (num_clips, -1)).transpose(1, 2)
+
+
+class FrameConv2d(nn.Conv2d):
+    """``nn.Conv2d`` on every frame of a clip: (N, C, T, H, W) to (N, O, T, H', W'), same parameters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve every frame with the same kernel."""
+        return unfold(super().forward(fold(input)), input.shape[0])
+
+
+class FrameBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` over all frames of all clips, (N, C, T, H, W), same parameters."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise each channel over clips, frames and space."""
+        return unfold(super().forward(fold(input)), input.shape[0])
