@@ -1,17 +1,25 @@
 """An ablation table: the rows to compare, what the paper reports for them, and what it claims.
 
-One file in ``ablations/`` holds one table under the name ``TABLE``; its docstring is the question.
+One file in ``ablations/`` holds one table under the name ``TABLE``; its docstring is the question. :func:`run_table`
+runs what of it has not run yet.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from inspect import cleandoc
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
-from tadaconv.execution.cells import Cell
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
-from tadaconv.spec import Temporal
+from tadaconv.spec import Folder, Temporal
+
+if TYPE_CHECKING:
+    from tadaconv.execution import Event, Planned, Store
 
 
 @dataclass(frozen=True)
@@ -96,3 +104,73 @@ def load_table(name: str) -> LoadedTable:
     if not isinstance(table, Table):
         raise UserError(f"ablation table {name!r} defines no TABLE = Table(...)")
     return LoadedTable(discovery.find("ablation table", name).stem, cleandoc(module.__doc__ or ""), table)
+
+
+def study_name(loaded: LoadedTable, regime_name: str) -> str:
+    """The Optuna study that holds the results of a table in a regime: ``<table>-<regime>``."""
+    return f"{loaded.name}-{discovery.find('regime', regime_name).stem}"
+
+
+def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
+    """The regime on the clips it will train on: for a regime of folder data, those under ``root``.
+
+    Every clip is decoded once, into ``cache``. Raises :class:`UserError` for a folder regime without a root, a root
+    where the regime makes its own clips, and clips that cannot be used.
+    """
+    if not isinstance(regime.data, Folder):
+        if root is not None:
+            raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
+        return regime
+    if root is None:
+        raise UserError("this regime needs clips: add --data DIR, a folder with train/<class>/* and val/<class>/*")
+    from tadaconv.data.folder import resolve
+
+    return regime.but(data=resolve(regime.data, root, cache))
+
+
+def require_writable(folder: Path) -> None:
+    """Create ``folder`` if need be; raises :class:`UserError` where no file can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+
+
+def run_table(
+    loaded: LoadedTable,
+    regime: Regime,
+    study: str,
+    store: "Store",
+    *,
+    seeds: Sequence[int],
+    rows: Sequence[str] | None,
+    device: str,
+    checkpoints: Path,
+    show: Callable[["Planned"], AbstractContextManager[Callable[["Event"], None]]],
+) -> list[CellRecord]:
+    """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that was run.
+
+    Args:
+        loaded: The table.
+        regime: What it is run on, with its data resolved.
+        study: The name of its study; see :func:`study_name`.
+        store: Where results are kept. It is held exclusively meanwhile, or :class:`UserError` is raised.
+        seeds: Seeds of the weights, the data order and the augmentation.
+        rows: Names of the rows to run; None means all. Raises :class:`UserError` for one the table does not have.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        checkpoints: Folder of the checkpoints of cells that have not finished.
+        show: Given what is to be done, a context that lasts while it is done and whose value is told of every event.
+    """
+    from tadaconv.execution import exclusive, plan, recover, resolve_device, work
+
+    chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
+    with exclusive(store):
+        recover(store)
+        planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
+        with show(planned) as on_event:
+            if not planned.to_run:  # nothing to wait for, torch's import included
+                return []
+            where = resolve_device(device)
+            return work(store, planned.to_run, device=where, checkpoints=checkpoints, on_event=on_event)

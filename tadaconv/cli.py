@@ -1,0 +1,262 @@
+"""The command line, ``tada``: names things, and holds no logic.
+
+Exit status 0; 1 if a run failed; 2 if the call is wrong, with one line that says how to mend it; 130 after Ctrl-C.
+"""
+
+import ast
+import json
+import shlex
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from typer.core import TyperGroup
+
+from tadaconv import discovery
+from tadaconv.ablation import LoadedTable, load_table, require_writable, resolve_data, run_table, study_name
+from tadaconv.errors import RunError, UserError, unknown
+from tadaconv.regime import load_regime
+from tadaconv.spec import Data, describe
+
+if TYPE_CHECKING:
+    from tadaconv.execution import CellRecord, Event, Planned, Store
+
+# Typer brings its own click or uses the installed one, by version; its public exception leads to the right base.
+_WrongCall: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class _Group(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Ablation tables of temporally-adaptive convolutions (TAdaConv): run them, and report what was found.",
+)
+
+TableName = Annotated[
+    str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")
+]
+RegimeName = Annotated[
+    str, typer.Option("--regime", help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and reports.")]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Optuna journal file of the results.", show_default="OUT/journal.log"),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
+    sys.exit(_status(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        command = typer.main.get_command(app)
+        return command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        return _complain(f"stopped; what has finished is kept, go on with: {shlex.join(['tada', *arguments])}", 130)
+    except _WrongCall as error:
+        message: str = error.format_message()  # type: ignore[attr-defined]
+        return _complain(f"{message.rstrip('.')}; see: tada --help", 2)
+    except ValidationError as error:
+        return _complain(describe(error), 2)
+    except UserError as error:
+        return _complain(str(error), 2)
+    except RunError as error:
+        return _complain(str(error), 1)
+
+
+def _complain(message: str, status: int) -> int:
+    print("tada:", " ".join(message.splitlines()), file=sys.stderr)
+    return status
+
+
+@app.command("list")
+def list_content(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """List what there is: tables, studies, reports, regimes, backbones and datasets.
+
+    Example: tada list --json
+    """
+    content = _content()
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    console = Console(highlight=False, markup=False)
+    for kind, entries in content.items():
+        console.print(kind, style="bold")
+        width = max((len(entry["name"]) for entry in entries), default=0)
+        for entry in entries:
+            rows = f" ({entry['rows']} rows)" if "rows" in entry else ""
+            console.print(f"  {entry['name']:{width}}  {entry.get('summary', '')}{rows}".rstrip(), soft_wrap=True)
+        if not entries:
+            console.print("  (none)")
+
+
+@app.command()
+def ablate(
+    table: TableName,
+    regime: RegimeName = "quick",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; seeds 0 to N-1 are run.")] = 1,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="ROW", help="Run this row alone; repeat for more.", show_default="all"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of labelled clips, for the regimes that need one.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Run a table and report it. Cells that have a result are not run again; a failed cell is tried once more.
+
+    Example: tada ablate context --seeds 3
+
+    Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
+    """
+    from tadaconv.execution import Store, resolve_device
+
+    loaded = load_table(table)
+    for name in rows or []:
+        loaded.table.row(name)
+    bare_regime = load_regime(regime)
+    if device != "auto":
+        resolve_device(device)
+    require_writable(out)
+    resolved = resolve_data(bare_regime, data, cache=out / "cache")
+    store = Store.open(storage or str(out / "journal.log"))
+    study = study_name(loaded, regime)
+    console = Console()
+    ran = run_table(
+        loaded,
+        resolved,
+        study,
+        store,
+        seeds=range(seeds),
+        rows=rows or None,
+        device=device,
+        checkpoints=out / "checkpoints",
+        show=lambda planned: _shown(console, store, study, planned),
+    )
+    _report(console, loaded, regime, store.records(study), out, formats=None)
+    raise typer.Exit(_summarise_failures(ran))
+
+
+@app.command()
+def report(
+    table: TableName,
+    regime: RegimeName = "quick",
+    formats: Annotated[
+        str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
+    ] = "html,ipynb,tex,csv",
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Report a table from the results there are. Trains nothing.
+
+    Example: tada report context --format html,tex
+    """
+    from tadaconv.execution import Store
+
+    loaded = load_table(table)
+    study = study_name(loaded, regime)
+    records = Store.open(storage or str(out / "journal.log"), create=False).records(study)
+    require_writable(out)
+    chosen = [name.strip() for name in formats.split(",") if name.strip()]
+    _report(Console(), loaded, regime, records, out, formats=chosen)
+
+
+@contextmanager
+def _shown(console: Console, store: "Store", study: str, planned: "Planned") -> Generator[Callable[["Event"], None]]:
+    from tadaconv.execution.live import view
+
+    console.print(str(planned), highlight=False)
+    with view(console, store.records(study), len(planned.to_run)) as on_event:
+        yield on_event
+
+
+def _report(
+    console: Console,
+    loaded: LoadedTable,
+    regime: str,
+    records: Sequence["CellRecord"],
+    out: Path,
+    formats: Sequence[str] | None,
+) -> None:
+    from tadaconv import reporting
+
+    folder = reporting.report(loaded, regime, records, out, reporting.FORMATS if formats is None else formats)
+    console.print(reporting.terminal_table(loaded, regime, records))
+    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
+    failed = [record for record in ran if record.status == "failed"]
+    if not failed:
+        return 0
+    _complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each once more", 1)
+    for record in failed:
+        print(f"  {record.cell.label}, seed {record.cell.experiment.seed}: {record.error}", file=sys.stderr)
+    return 1
+
+
+def _content() -> dict[str, list[dict[str, Any]]]:
+    return {
+        "tables": [_table_entry(name) for name in discovery.available("ablation table")],
+        "studies": [_file_entry(name, path) for name, path in discovery.available("study").items()],
+        "reports": [_file_entry(name, path) for name, path in discovery.available("report").items()],
+        "regimes": [_regime_entry(name) for name in discovery.available("regime")],
+        "backbones": [{"name": name} for name in _backbones()],
+        "datasets": [
+            {"name": data.model_fields["kind"].default, "summary": _first_line(data.__doc__)}
+            for data in get_args(get_args(Data)[0])
+        ],
+    }
+
+
+def _table_entry(name: str) -> dict[str, Any]:
+    try:
+        loaded = load_table(name)
+    except UserError as error:  # one broken file in the current folder must not hide the others
+        return {"name": name, "summary": str(error)}
+    return {"name": name, "summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
+
+
+def _regime_entry(name: str) -> dict[str, Any]:
+    try:
+        return {"name": name, "summary": load_regime(name).summary}
+    except UserError as error:
+        return {"name": name, "summary": str(error)}
+
+
+def _file_entry(name: str, path: Path) -> dict[str, Any]:
+    # Read, not run: studies and report templates import what is slow to import.
+    try:
+        return {"name": name, "summary": _first_line(ast.get_docstring(ast.parse(path.read_bytes())))}
+    except SyntaxError as error:
+        return {"name": name, "summary": f"{path} cannot be loaded: {error}"}
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def _backbones() -> list[str]:
+    from tadaconv.models import BACKBONES
+
+    return list(BACKBONES)
