@@ -1,0 +1,54 @@
+"""Reports of an ablation table: results -> DataFrame -> summary -> figure or table.
+
+:func:`report` writes a folder, :func:`terminal_table` draws the same table in a terminal.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadaconv.ablation import LoadedTable
+from tadaconv.errors import UserError, unknown
+from tadaconv.execution.cells import CellRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMATS = ("html", "ipynb", "tex", "csv")
+"""What a report can be written as."""
+
+
+def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> "Table":
+    """The table for a terminal, cheap enough to be drawn again whenever a cell moves on."""
+    from tadaconv.reporting.terminal import terminal_table as draw
+
+    return draw(loaded, regime_name, records)
+
+
+def report(
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    out: Path,
+    formats: Sequence[str] = FORMATS,
+) -> Path:
+    """Write the report of a table to ``<out>/reports/<table>-<regime>/`` and return that folder.
+
+    ``report.json`` is always written; *csv* adds table, cells, curves and families, *tex* the LaTeX table, *html* and
+    *ipynb* the page, the executed notebook, its figures and the CSV files both need. The same results give the same
+    bytes, and the notebook is not executed again for results that a report stands for already.
+
+    Raises:
+        UserError: for an unknown format, a folder that cannot be written, or a table none of whose cells has run.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("report format", name, FORMATS)
+    if not any(record.status in ("finished", "failed") for record in records):
+        raise UserError(
+            f"no results of {loaded.name} in the regime {regime_name} yet; "
+            f"make them with: tada ablate {loaded.name} --regime {regime_name}"
+        )
+    from tadaconv.reporting.folder import write_report
+
+    return write_report(loaded, regime_name, records, Path(out), set(formats))

@@ -1,0 +1,89 @@
+"""Executes a report's notebook and turns it into a page; the only part that knows Jupyter."""
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import jupytext
+import nbformat
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert.exporters import HTMLExporter
+
+from tadaconv.errors import UserError
+from tadaconv.reporting.words import data_uri
+
+_PAGE = Path(__file__).parent / "page"
+
+
+class _ThisPython(KernelSpecManager):
+    """Offers one kernel, the Python that is running, whatever kernels this machine's user has installed."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        # The package may be on the path of this process alone, as in a clone that is not installed.
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        return KernelSpec(
+            argv=[
+                sys.executable,
+                "-m",
+                "ipykernel_launcher",
+                "-f",
+                "{connection_file}",
+                "--HistoryManager.enabled=False",
+            ],
+            display_name="Python 3",
+            language="python",
+            env={"PYTHONPATH": path},
+        )
+
+
+def execute(template: Path, folder: Path) -> nbformat.NotebookNode:
+    """Execute the notebook of a percent-format script in ``folder``.
+
+    Raises :class:`UserError` with the error of the first cell that fails.
+    """
+    notebook = jupytext.read(template)
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02d}"  # jupytext draws them at random; the same report has the same bytes
+    with TemporaryDirectory() as connection:
+        # Sockets in a folder of our own, where the system has them: no port is opened that others could reach.
+        transport = "tcp" if os.name == "nt" else "ipc"
+        manager = AsyncKernelManager(
+            kernel_name="python3",
+            kernel_spec_manager=_ThisPython(),
+            transport=transport,
+            connection_file=str(Path(connection) / "kernel.json"),
+        )
+        client = NotebookClient(
+            notebook, km=manager, record_timing=False, timeout=600, resources={"metadata": {"path": str(folder)}}
+        )
+        try:
+            client.execute(cleanup_kc=True)  # a manager of our own is left running otherwise
+        except CellExecutionError as error:
+            raise UserError(
+                f"{template}: a cell of the report's notebook fails: {error.ename}: {error.evalue}"
+            ) from error
+    return notebook
+
+
+def as_ipynb(notebook: nbformat.NotebookNode) -> str:
+    """The notebook as its file's text."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def as_page(notebook: nbformat.NotebookNode, title: str) -> str:
+    """One HTML file that asks for nothing else: outputs without code, styles and figures inside."""
+    exporter = HTMLExporter(
+        template_name=_PAGE.name,
+        extra_template_basedirs=[str(_PAGE.parent)],
+        exclude_input=True,
+        exclude_anchor_links=True,
+    )
+    exporter.register_filter("as_image", lambda svg: data_uri(svg.encode(), "image/svg+xml"))
+    resources = {"page_title": title, "page_css": (_PAGE / "page.css").read_text(encoding="utf-8")}
+    body, _ = exporter.from_notebook_node(notebook, resources)
+    return str(body)

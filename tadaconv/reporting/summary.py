@@ -1,0 +1,129 @@
+"""Cells to rows: means with intervals, paired differences to the base row, and what became of the claims."""
+
+from math import nan
+
+import pandas as pd
+
+from tadaconv.ablation import Claim
+from tadaconv.reporting import statistics as st
+from tadaconv.reporting.export import Export, Manifest
+
+TABLE_COLUMNS = [
+    "row", "status", "n", "top1_mean", "top1_low", "top1_high", "delta_mean", "delta_low", "delta_high",
+    "params", "macs", "seconds", "paper_top1", "paper_source",
+]  # fmt: skip
+"""The columns of ``table.csv``."""
+
+
+def summarise(export: Export) -> pd.DataFrame:
+    """One line a row of the table, in its order: ``TABLE_COLUMNS``, then what the page says beside them.
+
+    ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
+    and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed
+    and missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds``
+    is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
+    clips ("clips"). ``delta_*`` are paired by seed; ``num_pairs`` counts the pairs, ``delta_sd`` is the standard
+    deviation of their differences, ``p`` the sign-flip p-value and ``p_holm`` the same adjusted over the table.
+    """
+    scores = scores_by_seed(export)
+    frame = pd.DataFrame([_row_line(export, scores, row.name) for row in export.manifest.rows])
+    paper = [row.paper for row in export.manifest.rows]
+    frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
+    frame["paper_source"] = ["" if p is None else p.source for p in paper]
+    frame["p_holm"] = st.holm(frame["p"])
+    frame = frame.astype({"params": "Int64", "macs": "Int64"})
+    return frame[[*TABLE_COLUMNS, *(c for c in frame.columns if c not in TABLE_COLUMNS)]]
+
+
+def scores_by_seed(export: Export) -> pd.DataFrame:
+    """Top-1 in percent, a line a row and a column a seed; NaN where a cell has no result."""
+    cells = export.cells
+    assert not cells.duplicated(["row", "seed"]).any(), "a row has one cell a seed"
+    finished = cells[cells["status"] == "finished"]
+    table = finished.pivot(index="row", columns="seed", values="top1")
+    return table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
+
+
+def verdicts(export: Export) -> pd.DataFrame:
+    """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm.
+
+    ``effect`` is better - worse in points, the mean of the differences paired by seed, with its t interval. The claim
+    is *supported* where the whole interval lies above zero, *contradicted* where it lies below, else *undecided*.
+    """
+    scores = scores_by_seed(export)
+    columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
+    frame = pd.DataFrame([_verdict_line(scores, claim) for claim in export.manifest.claims], columns=columns)
+    frame["p_holm"] = st.holm(frame["p"])
+    return frame
+
+
+def paper_order(summary: pd.DataFrame) -> tuple[int, float, float]:
+    """How many rows have both a number of ours and the paper's, Kendall's tau over them, and its p-value.
+
+    NaN for fewer than three rows.
+    """
+    both = summary.dropna(subset=["top1_mean", "paper_top1"])
+    if len(both) < 3:
+        return len(both), nan, nan
+    return len(both), *st.kendall_tau(both["top1_mean"].tolist(), both["paper_top1"].tolist())
+
+
+def validation_clips(manifest: Manifest) -> int | None:
+    """The validation clips behind the accuracies of a cell; they are the same for every row and seed."""
+    return next((cell.num_val for cell in manifest.cells if cell.num_val), None)
+
+
+def _row_line(export: Export, scores: pd.DataFrame, name: str) -> dict[str, object]:
+    cells = export.cells[export.cells["row"] == name]
+    finished = cells[cells["status"] == "finished"]
+    num_failed = int((cells["status"] == "failed").sum())
+    values = scores.loc[name]
+    top1, covers = _accuracy(values.dropna(), validation_clips(export.manifest))
+    base = scores.loc[export.manifest.base]
+    delta = (values - base).dropna() if name != export.manifest.base else pd.Series(dtype=float)
+    change = st.t_interval(delta)
+    return {
+        "row": name,
+        "status": _status(top1.n, num_failed, len(export.manifest.seeds)),
+        "n": top1.n,
+        "top1_mean": top1.mean,
+        "top1_low": max(top1.low, 0.0) if top1.low == top1.low else nan,
+        "top1_high": min(top1.high, 100.0) if top1.high == top1.high else nan,
+        "delta_mean": change.mean,
+        "delta_low": change.low,
+        "delta_high": change.high,
+        "params": finished["params"].iloc[0] if top1.n else pd.NA,
+        "macs": finished["macs"].iloc[0] if top1.n else pd.NA,
+        "seconds": finished["seconds"].mean(),
+        "covers": covers,
+        "num_failed": num_failed,
+        "num_planned": len(export.manifest.seeds),
+        "num_pairs": change.n,
+        "delta_sd": st.standard_deviation(delta),
+        "p": st.sign_flip_p(delta),
+    }
+
+
+def _accuracy(values: pd.Series, num_val: int | None) -> tuple[st.Interval, str]:
+    """The mean accuracy with the interval that can be known, and what that interval covers."""
+    interval = st.t_interval(values)
+    if interval.n == 1 and num_val:
+        return st.Interval(interval.mean, *st.wilson_interval(interval.mean, num_val), 1), "clips"
+    return interval, "seeds" if interval.low == interval.low else ""
+
+
+def _status(num_finished: int, num_failed: int, num_planned: int) -> str:
+    if num_finished:
+        return "finished" if num_finished == num_planned else "partial"
+    return "failed" if num_failed else "missing"
+
+
+def _verdict_line(scores: pd.DataFrame, claim: Claim) -> tuple[object, ...]:
+    differences = (scores.loc[claim.better] - scores.loc[claim.worse]).dropna()
+    effect = st.t_interval(differences)
+    verdict = "supported" if effect.low > 0 else "contradicted" if effect.high < 0 else "undecided"
+    return (
+        claim.text, claim.better, claim.worse, claim.source, verdict,
+        effect.mean, effect.low, effect.high, effect.n,
+        st.standard_deviation(differences), st.sign_flip_p(differences),
+    )  # fmt: skip

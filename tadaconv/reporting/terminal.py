@@ -1,0 +1,72 @@
+"""The table in a terminal, while cells run and at the end; imports no plotting."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tadaconv.ablation import LoadedTable
+from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting.export import collect
+from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.words import count_scale, percent, points, scaled
+
+
+def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Table:
+    """The rows with their accuracy, the difference to the base row and the costs, readable at 80 columns.
+
+    Brackets hold 95 % intervals: over seeds, or over the validation clips alone where there is one seed.
+    """
+    export = collect(loaded, regime_name, records)
+    summary = summarise(export)
+    has_paper = bool(summary["paper_top1"].notna().any())
+    params = count_scale(summary["params"].dropna())
+    macs = count_scale(summary["macs"].dropna())
+    table = Table(
+        title=f"{escape(loaded.name)} \u00b7 {escape(regime_name)}",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_justify="left",
+    )  # fmt: skip
+    table.add_column("row", overflow="fold", min_width=14)
+    for heading in ("n", "top-1 %", "\u0394 base", f"params\n({params[1]})", f"MACs\n({macs[1]})"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if has_paper:
+        table.add_column("paper", justify="right", no_wrap=True)
+    for line in summary.to_dict("records"):
+        note = "" if line["n"] else _why(line["row"], records)
+        cells = [
+            _name(line, loaded.table.base.name, note),
+            Text(str(line["n"]), style="yellow" if line["status"] == "partial" else ""),
+            Text(_bracketed(percent, line, "top1")),
+            Text(_bracketed(points, line, "delta")),
+            Text(scaled(line["params"], params[0])),
+            Text(scaled(line["macs"], macs[0])),
+            *([Text(percent(line["paper_top1"]))] if has_paper else []),
+        ]
+        table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
+    return table
+
+
+def _name(line: dict[Any, Any], base: str, note: str) -> Text:
+    name = Text(line["row"], style="bold" if line["row"] == base else "")
+    return name + Text(f"\n{note}", style="not bold italic") if note else name
+
+
+def _why(row: str, records: Sequence[CellRecord]) -> str:
+    """Why a row has no result yet, in a few words."""
+    mine = [record for record in records if record.cell.label == row]
+    error = next((record.error for record in mine if record.status == "failed"), None)
+    if any(record.status == "failed" for record in mine):
+        return f"failed: {error or 'no reason was recorded'}"
+    if any(record.status == "running" for record in mine):
+        return "running"
+    return "waiting" if any(record.status == "waiting" for record in mine) else "not run"
+
+
+def _bracketed(form: Any, line: dict[Any, Any], what: str) -> str:
+    mean, low, high = (line[f"{what}_{part}"] for part in ("mean", "low", "high"))
+    if mean != mean:
+        return ""
+    return f"{form(mean)} [{form(low)},{form(high)}]" if low == low else form(mean)

@@ -1,0 +1,46 @@
+"""Numbers as readers see them: rounded once, here, and the same everywhere."""
+
+import base64
+from collections.abc import Iterable
+
+MINUS = "\u2212"
+
+
+def percent(value: float) -> str:
+    """An accuracy with one decimal, or a dash where it is not known."""
+    return f"{value:.1f}" if value == value else "\u2013"
+
+
+def points(value: float) -> str:
+    """A difference with its sign and one decimal, or a dash where it is not known."""
+    if value != value:
+        return "\u2013"
+    rounded = round(value, 1)
+    sign = "+" if rounded > 0 else MINUS if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.1f}"
+
+
+def count_scale(counts: Iterable[int]) -> tuple[float, str]:
+    """The unit in which the largest of ``counts`` has one to three digits before the point: k, M or G."""
+    largest = max(counts, default=0)
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if largest >= unit:
+            return unit, name
+    return 1.0, ""
+
+
+def scaled(count: object, unit: float) -> str:
+    """``count / unit`` with two decimals (none for plain counts), or a dash where it is not known."""
+    if not isinstance(count, int | float) or count != count:
+        return "\u2013"
+    return f"{count / unit:.2f}" if unit > 1 else f"{count:.0f}"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """``content`` as an address that needs no request."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,142 @@
+"""Made-up results: a table's cell records without any training."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+
+from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
+from tadaconv.execution.cells import Cell, CellRecord, Status
+from tadaconv.regime import Regime
+from tadaconv.result import CurvePoint, Result
+from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda, Temporal
+
+REGIME = Regime(
+    summary="made up",
+    backbone=Backbone(name="resnet_tiny"),
+    data=Synthetic(num_train=1024, num_val=512),
+    schedule=Schedule(epochs=6, batch_size=32, lr=0.1),
+)
+ENVIRONMENT = {"device": "cpu", "tadaconv": "0.1.0", "torch": "2.9.0", "python": "3.11.7"}
+
+
+def tada(kernels: tuple[int, ...], global_descriptor: bool = False) -> TAda:
+    return TAda(context=Context(kernels=kernels, global_descriptor=global_descriptor))
+
+
+CONTEXT_ROWS: list[tuple[str, Temporal, float, int]] = [
+    ("no calibration (TSN)", None, 41.0, 10_240_000),
+    ("linear 1", tada((1,)), 43.5, 10_301_000),
+    ("linear 3", tada((3,)), 62.0, 10_310_000),
+    ("(1,1)", tada((1, 1)), 44.2, 10_300_500),
+    ("(3,1)", tada((3, 1)), 66.1, 10_305_000),
+    ("(1,3)", tada((1, 3)), 66.9, 10_305_000),
+    ("(3,3)", tada((3, 3)), 70.2, 10_309_000),
+    ("linear 1 + global", tada((1,), True), 52.5, 10_303_000),
+    ("(1,1) + global", tada((1, 1), True), 54.0, 10_302_000),
+    ("(3,3) + global", tada((3, 3), True), 71.4, 10_311_000),
+]
+"""Row, what it plugs in, a plausible top-1 in percent and multiply-adds."""
+
+CLAIMS = [
+    Claim("larger temporal kernels in the context help", "(3,3) + global", "(1,1) + global", "paper, section 5"),
+    Claim("the global descriptor helps", "(3,3) + global", "(3,3)", "paper, section 5"),
+    Claim("a non-linear context beats a linear one", "(3,3)", "linear 3", "paper, section 5"),
+    Claim("one frame is enough", "(1,1)", "(3,3)", "made up"),
+]
+
+
+def result(top1: float, params: int = 171_000, macs: int = 10_300_000, **changes: object) -> Result:
+    curve = [
+        CurvePoint(
+            epoch=e, step=32 * e, train_loss=2.5 * 0.7**e, val_top1=8 + (top1 - 8) * (1 - 0.45**e) / (1 - 0.45**6)
+        )
+        for e in range(1, 7)
+    ]
+    values = {
+        "top1": top1, "top5": min(100.0, top1 + 25), "loss": 1.1, "num_val": 512, "curve": curve,
+        "per_class": {f"class {i}": top1 for i in range(12)},
+        "per_family": {"frame": min(100.0, top1 + 20), "set": top1, "order": max(0.0, top1 - 20)},
+        "params": params, "macs": macs, "cost": {}, "train_clips_per_second": 210.0, "eval_clips_per_second": 800.0,
+        "peak_memory_bytes": 400_000_000, "seconds": 41.5, "environment": ENVIRONMENT,
+    }  # fmt: skip
+    return Result.model_validate({**values, **changes})
+
+
+def loaded_table(rows: list[str], base: str, claims: list[Claim] | None = None, **paper: PaperResult) -> LoadedTable:
+    """A table with these rows, each different; ``paper`` maps row names to published numbers."""
+    made = {name: Row(name, tada((1, 1)).but(context__reduction=i + 1), paper.get(name)) for i, name in enumerate(rows)}
+    table = Table(base=made[base], rows=[row for name, row in made.items() if name != base], claims=claims or [])
+    return LoadedTable("made_up", "Does it matter?\n\nA table made up for a test.", table)
+
+
+def record(row: Row, seed: int, top1: float | None, status: Status = "finished", **changes: object) -> CellRecord:
+    """A cell of ``row``; without ``top1`` it has no result and the given status."""
+    cell = Cell(row.name, REGIME.experiment(row.temporal, seed))
+    if top1 is None:
+        status = "missing" if status == "finished" else status
+        error = "RunError: the loss is not finite at step 40" if status == "failed" else None
+        return CellRecord(cell, status, None, error, f"Traceback ...\n{error}" if error else None)
+    return CellRecord(cell, status, result(top1, **changes))
+
+
+def records_of(loaded: LoadedTable, scores: Mapping[str, list[float | None]]) -> list[CellRecord]:
+    """One record a row and seed; None is a failed cell."""
+    return [
+        record(loaded.table.row(name), seed, top1, "failed" if top1 is None else "finished")
+        for name, values in scores.items()
+        for seed, top1 in enumerate(values)
+    ]
+
+
+def context_table() -> LoadedTable:
+    rows = [Row(name, temporal) for name, temporal, _, _ in CONTEXT_ROWS]
+    rows[-1] = Row(
+        rows[-1].name,
+        rows[-1].temporal,
+        PaperResult(64.0, "paper, table 8", "Something-Something-V2", 8, "2 clips x 3 crops", 43.1),
+    )
+    question = (
+        "Does the context need its neighbours in time?\n\n"
+        "Paper section 5, calibration weight generation.   Run: tada ablate context"
+    )
+    return LoadedTable("context", question, Table(base=rows[-1], rows=rows[:-1], claims=CLAIMS))
+
+
+def context_records(num_seeds: int = 3) -> list[CellRecord]:
+    """The ten rows of the context table with plausible numbers that differ from seed to seed."""
+    table, draw = context_table().table, np.random.default_rng(7)
+    records = []
+    for seed in range(num_seeds):
+        shift = draw.normal(0, 1.0)
+        for name, _, top1, macs in CONTEXT_ROWS:
+            score = round(512 * (top1 + shift + draw.normal(0, 1.1)) / 100) / 512 * 100
+            families = {
+                "frame": 78 + draw.normal(),
+                "set": 60 + 18 * ("global" in name) + draw.normal(),
+                "order": score - 20,
+            }
+            made = record(table.row(name), seed, score, macs=macs, params=171_000 + macs // 500, per_family=families)
+            records.append(made)
+    return records
+
+
+@pytest.fixture
+def context() -> tuple[LoadedTable, list[CellRecord]]:
+    return context_table(), context_records()
+
+
+Factory = Callable[..., tuple[LoadedTable, list[CellRecord]]]
+
+
+@pytest.fixture
+def made_up() -> Factory:
+    """``made_up({"row": [70.0, None], "base": [71.0, 72.0]}, base="base")``: a table and its records."""
+
+    def make(
+        scores: Mapping[str, list[float | None]], base: str = "base", claims: list[Claim] | None = None
+    ) -> tuple[LoadedTable, list[CellRecord]]:
+        loaded = loaded_table(list(scores), base, claims)
+        return loaded, records_of(loaded, scores)
+
+    return make
