@@ -1,0 +1,91 @@
+"""Is a folder of labelled clips fit to train on? What ``tada data check`` says, and what stops a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tadaconv.data.inspection import Inspection, inspect_clips
+from tadaconv.data.layout import Layout, Problem, scan
+from tadaconv.spec import Folder
+
+
+class CheckReport(BaseModel):
+    """What a folder holds and what is wrong with it; paths are relative to ``root``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str
+    class_names: tuple[str, ...]
+    num_train: int = Field(description="Training clips, broken ones included.")
+    num_val: int = Field(description="Validation clips, broken ones included.")
+    num_frames: int = Field(description="Frames of all clips that decode.")
+    problems: tuple[Problem, ...] = Field(description="What must be mended before anything trains.")
+    warnings: tuple[Problem, ...] = Field(description="What may be meant.")
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run can train on the folder."""
+        return not self.problems
+
+
+def check(root: Path) -> CheckReport:
+    """Decode every clip under ``root`` and say which are broken and why.
+
+    Clips shorter than the default of ``Folder.num_frames`` are warned of: whether that is too short is a run's matter.
+    Raises :class:`UserError` if ``root`` is not a folder or PyAV is missing.
+    """
+    asked = Folder()
+    layout = scan(root, asked.val_share)
+    found = inspect_clips(root, layout.paths, cache=None)
+    short = [
+        Problem(
+            path, f"only {count} frame(s); a run that takes more (num_frames, by default {asked.num_frames}) refuses it"
+        )
+        for path, count in _short(found, asked.num_frames).items()
+    ]
+    return CheckReport(
+        root=str(root),
+        class_names=layout.class_names,
+        num_train=len(layout.train),
+        num_val=len(layout.val),
+        num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
+        problems=(*layout.problems, *_broken(found)),
+        warnings=(*layout.warnings, *short),
+    )
+
+
+def problems(layout: Layout, found: Mapping[str, Inspection], num_frames: int) -> tuple[Problem, ...]:
+    """What keeps a run that takes ``num_frames`` frames a clip from training on ``layout``.
+
+    Too short a video is refused rather than stretched: repeated frames would pass for a still scene.
+    """
+    short = [
+        Problem(path, f"{count} frame(s), fewer than num_frames={num_frames}; remove the clip or lower num_frames")
+        for path, count in _short(found, num_frames).items()
+    ]
+    return (*layout.problems, *_broken(found), *short)
+
+
+def render(report: CheckReport) -> str:
+    """The report as text for a terminal: a line of counts, then a line for each problem and warning."""
+    lines = [
+        f"{report.root}: {len(report.class_names)} classes, {report.num_train} training clips, "
+        f"{report.num_val} validation clips, {report.num_frames} frames"
+    ]
+    for title, findings in (("problem", report.problems), ("warning", report.warnings)):
+        if findings:
+            lines.append(f"{len(findings)} {title}{'s' if len(findings) > 1 else ''}:")
+            lines += [f"  {finding.path}: {finding.reason}" for finding in findings]
+    if report.ok:
+        lines.append("every clip decodes")
+    return "\n".join(lines)
+
+
+def _broken(found: Mapping[str, Inspection]) -> list[Problem]:
+    return [Problem(path, seen.reason) for path, seen in found.items() if seen.info is None]
+
+
+def _short(found: Mapping[str, Inspection], num_frames: int) -> dict[str, int]:
+    counts = {path: seen.info.num_frames for path, seen in found.items() if seen.info}
+    return {path: count for path, count in counts.items() if count < num_frames}

@@ -1,0 +1,151 @@
+"""Every clip of a folder decoded once and hashed, on all cores, and remembered by name, size and time of change."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tadaconv.data.decode import BrokenVideoError, VideoInfo, inspect, require_av
+from tadaconv.errors import UserError
+
+WHOLE_BYTES = 64 * 2**20
+"""Files up to this size are hashed whole; of larger ones the size and as many bytes, half from each end."""
+
+PATIENCE_SECONDS = 2.0
+"""How long work goes on before a progress bar appears."""
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a clip: the hash of its content, and what decoding it told or why it failed."""
+
+    digest: str
+    info: VideoInfo | None
+    reason: str = ""
+
+
+Key = tuple[str, int, int]
+"""What a clip is known by: absolute path, size in bytes, time of change in nanoseconds."""
+
+_known: dict[Key, Inspection] = {}  # for the life of the process
+
+
+def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[str, Inspection]:
+    """Inspect the videos at ``paths``, relative to ``root``; only those not yet known as they are now.
+
+    What is found is kept for the life of the process and, of intact clips, in a file in the folder ``cache``: a mended
+    clip is always looked at anew. Raises :class:`UserError` if PyAV is missing or ``cache`` cannot be written.
+    """
+    require_av()
+    keys = {path: _key(root / path) for path in paths}
+    if cache is not None:
+        _known.update(_read(_cache_file(cache, root)))
+    new = [path for path in paths if keys[path] not in _known]
+    if new:
+        found = over_cores(_inspect, [root / path for path in new], "checking clips")
+        _known.update(zip((keys[path] for path in new), found, strict=True))
+        if cache is not None:
+            _write(_cache_file(cache, root), {keys[path]: _known[keys[path]] for path in paths})
+    return {path: _known[keys[path]] for path in paths}
+
+
+def over_cores(work: Callable[[Item], Outcome], items: Iterable[Item], label: str) -> list[Outcome]:
+    """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    items = list(items)
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(label, total=len(items))
+    begin = time.monotonic()
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        outcomes = []
+        for outcome in pool.map(work, items):
+            outcomes.append(outcome)
+            progress.advance(task)
+            if time.monotonic() - begin > PATIENCE_SECONDS:
+                progress.start()
+        return outcomes
+    finally:
+        # Ctrl-C waits for the clips in work, not for all those in line.
+        pool.shutdown(cancel_futures=True)
+        progress.stop()
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content, or of its size and both ends where it is larger than ``WHOLE_BYTES``."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= WHOLE_BYTES:
+            digest.update(file.read())
+        else:
+            digest.update(str(size).encode())
+            digest.update(file.read(WHOLE_BYTES // 2))
+            file.seek(size - WHOLE_BYTES // 2)
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _key(path: Path) -> Key:
+    try:
+        stat = path.stat()
+    except OSError:  # a link that leads nowhere; looking into it says so
+        return str(path.absolute()), -1, 0
+    return str(path.absolute()), stat.st_size, stat.st_mtime_ns
+
+
+def _inspect(path: Path) -> Inspection:
+    try:
+        digest = content_digest(path)
+        return Inspection(digest, inspect(path))
+    except BrokenVideoError as error:
+        return Inspection(digest, None, str(error))
+    except OSError as error:
+        return Inspection("", None, f"unreadable ({error.strerror})")
+
+
+def _cache_file(cache: Path, root: Path) -> Path:
+    return cache / f"{root.name}-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]}.json"
+
+
+def _header() -> dict[str, object]:
+    import av
+
+    # Another decoder may count other frames.
+    return {"format": 1, "libraries": {name: list(version) for name, version in av.library_versions.items()}}
+
+
+def _read(file: Path) -> dict[Key, Inspection]:
+    try:
+        document = json.loads(file.read_text())
+        if document["header"] != _header():
+            return {}
+        return {
+            (path, size, changed): Inspection(digest, VideoInfo(**info))
+            for path, size, changed, digest, info in document["clips"]
+        }
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}  # nothing known, or cut short by a full disk: every clip is decoded again
+
+
+def _write(file: Path, found: dict[Key, Inspection]) -> None:
+    clips = [[*key, seen.digest, asdict(seen.info)] for key, seen in found.items() if seen.info is not None]
+    draft = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps({"header": _header(), "clips": clips}))
+        draft.replace(file)
+    except OSError as error:
+        raise UserError(f"cannot write {str(file)!r}: {error.strerror}; choose another --out") from error
