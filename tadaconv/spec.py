@@ -215,7 +215,7 @@ class Folder(Spec):
     short_side: int = Field(128, ge=16, description="Short side to which videos are scaled when decoded, in pixels.")
     flip: bool = Field(True, description="Mirror training clips at random; off where left and right are classes.")
     num_temporal_views: int = Field(1, ge=1, description="Clips per video in evaluation.")
-    num_spatial_crops: int = Field(1, ge=1, le=3, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side.")
+    num_spatial_crops: Literal[1, 3] = Field(1, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side.")
     val_share: float = Field(0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/.")
 
 
