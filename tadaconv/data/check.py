@@ -51,7 +51,7 @@ def check(root: Path) -> CheckReport:
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
         problems=(*layout.problems, *_broken(found)),
-        warnings=(*layout.warnings, *short),
+        warnings=(*layout.warnings, *_shared(layout, found), *short),
     )
 
 
@@ -84,6 +84,12 @@ def render(report: CheckReport) -> str:
 
 def _broken(found: Mapping[str, Inspection]) -> list[Problem]:
     return [Problem(path, seen.reason) for path, seen in found.items() if seen.info is None]
+
+
+def _shared(layout: Layout, found: Mapping[str, Inspection]) -> list[Problem]:
+    trained = {found[clip.path].digest: clip.path for clip in layout.train if found[clip.path].info}
+    copies = [(clip.path, trained.get(found[clip.path].digest)) for clip in layout.val]
+    return [Problem(path, f"validates on a copy of the training clip {copy}") for path, copy in copies if copy]
 
 
 def _short(found: Mapping[str, Inspection], num_frames: int) -> dict[str, int]:

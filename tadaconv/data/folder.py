@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ class FolderClips:
         x = []
         for frames in self._read(wanted):
             boxes = view_boxes(frames.shape[1], frames.shape[2], data.num_spatial_crops)
-            by_view = torch.from_numpy(frames).to(self._device).split(data.num_frames)
+            by_view = torch.chunk(torch.from_numpy(frames).to(self._device), len(views))
             x.append(torch.stack([to_clip(view, box, data.size) for view in by_view for box in boxes]))
         return torch.stack(x), self._labels_of(clips)
 
@@ -140,7 +141,8 @@ def _reader(data: Folder, info: Mapping[str, VideoInfo]) -> Callable[[Sequence[W
         return _decode(root / path, data.short_side, indices.tolist())
 
     if _decoded_bytes(info, data.short_side) > MEMORY_SHARE * _memory_bytes():
-        return lambda batch: over_cores(read, batch, "decoding")
+        pool = ThreadPoolExecutor(os.cpu_count())
+        return lambda batch: list(pool.map(read, batch))
 
     key = (data.fingerprint, data.short_side)
     if key not in _kept:

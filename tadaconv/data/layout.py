@@ -130,7 +130,10 @@ def _position(clip: Clip) -> float:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot list the folder {str(folder)!r}: {error.strerror}") from error
 
 
 def _is_video(path: Path) -> bool:
@@ -140,22 +143,23 @@ def _is_video(path: Path) -> bool:
 
 def _clips(side: Path, found: _Findings) -> list[Clip]:
     """The clips of every class folder in ``side``; notes what else lies there."""
-    clips = []
+    clips: list[Clip] = []
     for folder in _visible(side):
         if _is_video(folder):
             found.loose.append(found.name(folder))
         if not folder.is_dir():
             continue
-        videos = [path for path in _visible(folder) if _is_video(path)]
+        before = len(clips)
         for path in _visible(folder):
             if path.is_dir():
                 found.warning(path, "not read: a folder inside a class; move its clips up")
-            elif path not in videos and path.suffix.lower() not in COMPANION_EXTENSIONS:
+            elif _is_video(path):
+                clips.append(Clip(found.name(path), folder.name))
+            elif path.suffix.lower() not in COMPANION_EXTENSIONS:
                 extensions = ", ".join(e[1:] for e in VIDEO_EXTENSIONS)
                 found.problem(path, f"wrong extension {path.suffix!r}; clips are {extensions}")
-        if not videos:
+        if len(clips) == before:
             found.warning(folder, "a class without clips is left out")
-        clips += [Clip(found.name(path), folder.name) for path in videos]
     return clips
 
 
