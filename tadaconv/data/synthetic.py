@@ -1,0 +1,167 @@
+"""Synthetic clips: real handwritten digits that move over textured backgrounds, in three families of classes.
+
+- ``frame``: one digit, 0 to 3, in every frame. Any single frame tells the class.
+- ``set``: two of the digits 4 to 7, mixed in random order over the frames. The class is how the four are paired off
+  (4-5 and 6-7, 4-6 and 5-7, or 4-7 and 5-6), so every digit is equally frequent in every class: no frame tells the
+  class, no average over frames of what frames show tells it to a linear classifier, but the set of frames does.
+- ``order``: an 8 becomes a 9 or a 9 becomes an 8; an 8 grows or shrinks. Each class is another one played
+  backwards, so only the order of the frames tells them apart.
+
+Paths, sizes, tints, textures and noise have the same distribution played forwards and backwards, in every class. Every
+clip is a function of (seed, index) alone, computed on the device that trains, so nothing is loaded or downloaded.
+Validation clips show digits written by hands that training never sees.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tadaconv.spec import Synthetic
+
+MEAN, STD = 0.45, 0.225
+CLASS_NAMES = (
+    "shows a 0", "shows a 1", "shows a 2", "shows a 3",
+    "pairs 45 or 67", "pairs 46 or 57", "pairs 47 or 56",
+    "8 becomes 9", "9 becomes 8", "8 grows", "8 shrinks",
+)  # fmt: skip
+FAMILIES = {"frame": (0, 1, 2, 3), "set": (4, 5, 6), "order": (7, 8, 9, 10)}
+_PAIRINGS = (((4, 5), (6, 7)), ((4, 6), (5, 7)), ((4, 7), (5, 6)))
+_NUM_DRAWS = 24
+_VAL_SHARE = 0.3
+_MASK = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The 32-bit finaliser of MurmurHash3 on int64 tensors: every input bit changes every output bit."""
+    x = x & _MASK
+    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK
+    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK
+    return x ^ (x >> 16)
+
+
+def uniforms(keys_B: Tensor, count: int, stream: int) -> Tensor:
+    """Uniform numbers in [0, 1), (B, count), from int64 keys (B,) and a stream, the same on every device."""
+    counters = torch.arange(count, device=keys_B.device) * 0x9E3779B1 + stream * 0x632BE5AB
+    return _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div(2**32).float()
+
+
+@lru_cache(maxsize=1)
+def _handwriting() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits: images (1797, 8, 8) in 0 to 1, and what they show (1797,)."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images.astype(np.float32) / 16, digits.target
+
+
+class SyntheticClips:
+    """The clips as a :class:`tadaconv.data.source.Source`; ``device`` is where they are made."""
+
+    class_names = CLASS_NAMES
+    families = FAMILIES
+    num_views = 1
+
+    def __init__(self, data: Synthetic, device: torch.device) -> None:
+        self.data, self.device = data, device
+        self.num_train, self.num_val = data.num_train, data.num_val
+        images, shown = _handwriting()
+        held_out = (np.arange(len(images)) % 10) < round(10 * _VAL_SHARE)
+        self._glyphs: dict[bool, list[Tensor]] = {
+            val: [torch.from_numpy(images[(shown == d) & (held_out == val)]).to(device) for d in range(10)]
+            for val in (False, True)
+        }
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+        """New clips every epoch, (B, 3, T, S, S), and labels (B,); the seed of the run does not change the clips."""
+        del seed
+        return self._clips(indices.to(self.device) + epoch * self.num_train, val=False)
+
+    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The validation clips, (B, 1, 3, T, S, S), and labels (B,)."""
+        clips, labels = self._clips(indices.to(self.device), val=True)
+        return clips.unsqueeze(1), labels
+
+    def _clips(self, indices_B: Tensor, val: bool) -> tuple[Tensor, Tensor]:
+        labels = indices_B % len(CLASS_NAMES)
+        keys = _mix(indices_B + (0x51ED270B if val else 0)) + _mix(torch.tensor(self.data.seed, device=self.device)) * 31
+        u = uniforms(keys, _NUM_DRAWS, stream=0)
+        digits_BT = self._digits(labels, u, keys)
+        sizes_BT = self._sizes(labels, u)
+        glyphs = self._pick_glyphs(digits_BT, u, val)
+        ink = self._place(glyphs, sizes_BT, u)
+        frames = self._paint(ink, u)
+        if self.data.noise > 0:
+            count = frames[0, 0].numel()
+            noise = uniforms(keys, count, stream=2).sub_(0.5).mul_(self.data.noise * math.sqrt(12))
+            frames = frames + noise.view(frames[:, :1].shape)
+        return ((frames - MEAN) / STD), labels
+
+    def _digits(self, labels: Tensor, u: Tensor, keys: Tensor) -> Tensor:
+        """Which digit each frame shows, (B, T)."""
+        num_frames = self.data.num_frames
+        time = torch.arange(num_frames, device=self.device)
+        shown = labels.clamp(max=9).unsqueeze(1).expand(-1, num_frames).clone()
+        # set: a random half of the frames shows one digit of a pair, the others the other
+        pairings = torch.tensor(_PAIRINGS, device=self.device)
+        which = (u[:, 0] * 2).long()
+        pair = pairings[(labels - 4).clamp(0, 2), which]
+        ranks = uniforms(keys, num_frames, stream=1).argsort(1).argsort(1)
+        first = ((ranks < num_frames // 2) ^ (u[:, 22, None] < 0.5)).long()  # neither digit of a pair is favoured
+        in_set = ((labels >= 4) & (labels < 7)).unsqueeze(1)
+        shown = torch.where(in_set, pair.gather(1, first), shown)
+        # order: one digit becomes the other somewhere in the middle half
+        switch = num_frames // 4 + 1 + (u[:, 1] * (num_frames - 2 * (num_frames // 4) - 1)).long()
+        later = (time >= switch.unsqueeze(1)).long()
+        becomes = torch.where((labels == 7).unsqueeze(1), 8 + later, 9 - later)
+        in_change = ((labels == 7) | (labels == 8)).unsqueeze(1)
+        shown = torch.where(in_change, becomes, shown)
+        return torch.where((labels >= 9).unsqueeze(1), torch.full_like(shown, 8), shown)
+
+    def _sizes(self, labels: Tensor, u: Tensor) -> Tensor:
+        """The digit's side as a share of the frame's, (B, T); constant but for what grows or shrinks."""
+        small, large = 0.35 + 0.1 * u[:, 2], 0.65 + 0.15 * u[:, 3]
+        phase = torch.linspace(0, 1, self.data.num_frames, device=self.device)
+        ramp = small.unsqueeze(1) + (large - small).unsqueeze(1) * phase
+        ramp = torch.where((labels == 10).unsqueeze(1), ramp.flip(1), ramp)
+        constant = (0.4 + 0.35 * u[:, 4]).unsqueeze(1).expand_as(ramp)
+        return torch.where((labels >= 9).unsqueeze(1), ramp, constant)
+
+    def _pick_glyphs(self, digits_BT: Tensor, u: Tensor, val: bool) -> Tensor:
+        """The handwriting each frame shows, (B, T, 8, 8): one hand a clip and digit."""
+        glyphs = torch.empty(*digits_BT.shape, 8, 8, device=self.device)
+        for digit, pool in enumerate(self._glyphs[val]):
+            hand = pool[(u[:, 5 + digit % 2] * len(pool)).long()]
+            mask = digits_BT == digit
+            glyphs[mask] = hand.unsqueeze(1).expand(-1, digits_BT.shape[1], 8, 8)[mask]
+        return glyphs
+
+    def _place(self, glyphs: Tensor, sizes_BT: Tensor, u: Tensor) -> Tensor:
+        """Draw the glyphs on a straight path, tilted a little: ink in 0 to 1, (B, 1, T, S, S)."""
+        batch, frames = sizes_BT.shape
+        phase = torch.linspace(0, 1, frames, device=self.device)
+        room = 1 - sizes_BT
+        x, y = (
+            room * (2 * (u[:, a, None] + (u[:, b, None] - u[:, a, None]) * phase) - 1) for a, b in ((7, 8), (9, 10))
+        )
+        angle = (u[:, 11, None] - 0.5) * 0.7
+        cos, sin = torch.cos(angle) / sizes_BT, torch.sin(angle) / sizes_BT
+        theta = torch.stack([cos, sin, -(cos * x + sin * y), -sin, cos, sin * x - cos * y], -1).view(-1, 2, 3)
+        size = self.data.size
+        grid = F.affine_grid(theta, [batch * frames, 1, size, size], align_corners=False)
+        ink = F.grid_sample(glyphs.view(-1, 1, 8, 8), grid, align_corners=False)
+        return ink.view(batch, frames, 1, size, size).transpose(1, 2)
+
+    def _paint(self, ink: Tensor, u: Tensor) -> Tensor:
+        """Lay tinted ink over a tinted grating that stands still, (B, 3, T, S, S) in 0 to 1."""
+        size = self.data.size
+        axis = torch.linspace(-1, 1, size, device=self.device)
+        angle, waves, shift = u[:, 12] * math.pi, 1 + 3 * u[:, 13], u[:, 14] * 2 * math.pi
+        along = torch.cos(angle)[:, None, None] * axis + torch.sin(angle)[:, None, None] * axis[:, None]
+        grating = torch.sin(along * (math.pi * waves)[:, None, None] + shift[:, None, None])
+        ground = 0.15 + 0.2 * u[:, 15:18, None, None] + 0.12 * u[:, 18, None, None, None] * grating[:, None]
+        colour = 0.55 + 0.4 * u[:, 19:22, None, None, None]
+        return ground.unsqueeze(2) * (1 - ink) + colour * ink

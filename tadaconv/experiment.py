@@ -1,0 +1,159 @@
+"""Runs one experiment: build, count, fit, evaluate. Knows nothing of tables, studies or Optuna."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+import tadaconv
+from tadaconv.data import Source, open_source
+from tadaconv.errors import RunError, UserError
+from tadaconv.measure import count, peak_memory_bytes, reset_peak_memory
+from tadaconv.models import ResNet, build
+from tadaconv.result import Progress, Result
+from tadaconv.spec import Experiment
+from tadaconv.training import Fit, evaluate
+
+__all__ = ["Progress", "Result", "build_model", "environment", "resolve_device", "run"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device behind ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``; raises :class:`UserError`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"unknown device {name!r}; one of: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("this machine has no usable CUDA device; use --device cpu or --device auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"there is no device {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
+    return device
+
+
+def build_model(experiment: Experiment, num_classes: int) -> ResNet:
+    """The network of ``experiment``, its weights drawn from the experiment's seed.
+
+    The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights. The global random
+    state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        return build(experiment.backbone, experiment.temporal, num_classes)
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """12 hex digits over the package's own code: tells two states of one version apart."""
+    package = Path(tadaconv.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(str(file.relative_to(package)).encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What the numbers of a run depend on beside the experiment."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({torch.get_num_threads()} threads)",
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": str(torch.version.cuda) if cuda else "",
+        "tadaconv": f"{tadaconv.__version__}+{source_digest()}",
+    }
+
+
+def _clip_shape(source: Source) -> tuple[int, int, int, int]:
+    clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
+    channels, frames, height, width = clips.shape[2:]
+    return channels, frames, height, width
+
+
+def run(
+    experiment: Experiment,
+    device: str = "auto",
+    report: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
+) -> Result:
+    """Train and evaluate ``experiment``; on the CPU the same experiment gives the same numbers, bit for bit.
+
+    Args:
+        experiment: what to run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        report: called after every training step.
+        checkpoint: file that keeps the state; a run that finds one goes on from it to the numbers it would have had.
+
+    Raises:
+        UserError: the experiment names something that is not there.
+        RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
+    """
+    place = resolve_device(device)
+    source = open_source(experiment.data, place)
+    reset_peak_memory(place)
+    model = build_model(experiment, len(source.class_names))
+    cost = count(model, _clip_shape(source))
+    model = model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+            torch.manual_seed(experiment.seed)
+            return _train(experiment, model, source, place, report, checkpoint, cost.params, cost.macs, cost.model_dump())
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"out of memory on {place} with batches of {experiment.schedule.batch_size} clips; "
+            "lower schedule.batch_size or the clip size"
+        ) from error
+
+
+def _train(
+    experiment: Experiment,
+    model: ResNet,
+    source: Source,
+    device: torch.device,
+    report: Callable[[Progress], None] | None,
+    checkpoint: Path | None,
+    params: int,
+    macs: int,
+    cost: dict[str, object],
+) -> Result:
+    schedule = experiment.schedule
+    eval_seconds = 0.0
+    last = None
+
+    def validate() -> float:
+        nonlocal eval_seconds, last
+        started = time.perf_counter()
+        last = evaluate(model, source, schedule.batch_size, device)
+        eval_seconds = time.perf_counter() - started
+        return last.top1
+
+    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint)
+    state = fit.run(validate, report)
+    if last is None:  # resumed from a checkpoint written after the last step
+        validate()
+    assert last is not None
+    return Result(
+        top1=last.top1,
+        top5=last.top5,
+        loss=last.loss,
+        per_class=last.per_class,
+        per_family=last.per_family,
+        num_val=source.num_val,
+        curve=state.curve,
+        params=params,
+        macs=macs,
+        cost=cost,
+        train_clips_per_second=schedule.epochs * source.num_train / state.train_seconds,
+        eval_clips_per_second=source.num_val / eval_seconds,
+        peak_memory_bytes=peak_memory_bytes(device),
+        seconds=state.seconds,
+        environment=environment(device),
+    )

@@ -1,0 +1,82 @@
+"""What a network costs: parameters and multiply-adds, by kind.
+
+The paper counts convolutions and linear layers, one multiply-add each; normalisation, the calibration's own
+multiplications and the aggregation are counted apart, so that nothing is hidden and figures stay comparable.
+"""
+
+import logging
+from collections import Counter
+from math import prod
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from tadaconv.nn import TAdaConv2d, TemporalPool
+
+
+class Cost(BaseModel):
+    """The cost of one forward pass of one clip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    params: int
+    macs: int = Field(description="Convolutions and linear layers: the paper's convention.")
+    macs_by_kind: dict[str, int] = Field(description="convolution, linear, norm, calibration, aggregation.")
+    input_shape: tuple[int, ...] = Field(description="(1, C, T, H, W)")
+    unit: str = "multiply-adds"
+
+
+def _elements_out(inputs: list[Any], outputs: list[Any]) -> int:
+    del inputs
+    return prod(outputs[0].type().sizes())
+
+
+_UNCOUNTED = ("add", "mean", "relu", "clone", "unflatten", "triu", "tril", "div", "max_pool2d", "amax", "im2col", "maximum", "add_")
+
+
+def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
+    """The cost of ``model`` on one clip of shape (C, T, H, W); traced by fvcore, on no data.
+
+    A tap-calibrated convolution is computed as a product of unfolded inputs; its product counts as convolution.
+    """
+    shape = (1, *input_shape)
+    was_training = model.training
+    device = next(model.parameters()).device
+    analysis = FlopCountAnalysis(model.eval(), torch.zeros(shape, device=device))
+    analysis.set_op_handle("aten::mul", _elements_out, "aten::addcmul", _elements_out, "aten::batch_norm", _elements_out, "aten::layer_norm", _elements_out)  # fmt: skip
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    by_module = analysis.by_module_and_operator()
+    model.train(was_training)
+    kinds = _kinds(model, by_module)
+    return Cost(
+        params=sum(p.numel() for p in model.parameters()),
+        macs=kinds["convolution"] + kinds["linear"],
+        macs_by_kind=kinds,
+        input_shape=shape,
+    )
+
+
+def _kinds(model: nn.Module, by_module: dict[str, Counter[str]]) -> dict[str, int]:
+    """Sort the operators fvcore saw into kinds, by the module they ran in."""
+    total = Counter(by_module[""])
+    kinds = Counter(dict.fromkeys(("convolution", "linear", "norm", "calibration", "aggregation"), 0))
+    for name, module in model.named_modules():
+        if isinstance(module, TAdaConv2d):
+            own = Counter(by_module[name])
+            own.subtract(by_module[f"{name}.context"])
+            kinds["convolution"] += own["matmul"] + own["addcmul"]
+            kinds["calibration"] += own["mul"]
+            total.subtract({op: own[op] for op in ("matmul", "addcmul", "mul")})
+        if isinstance(module, TemporalPool):
+            kinds["aggregation"] += sum(by_module[name].values())
+            total.subtract(by_module[name])
+    kinds["convolution"] += total.pop("conv", 0)
+    kinds["linear"] += total.pop("linear", 0) + total.pop("matmul", 0)
+    kinds["norm"] += sum(total.pop(op, 0) for op in ("batch_norm", "layer_norm"))
+    left = {op: number for op, number in total.items() if number}
+    assert not left, f"multiply-adds of no kind: {left}"
+    return {kind: int(number) for kind, number in kinds.items()}

@@ -1,0 +1,40 @@
+"""Checkpoints that survive what happens while they are written."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tadaconv.errors import RunError
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` to ``path`` at once or not at all: the old checkpoint stays until the new one is safe on disk.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; the old checkpoint is untouched.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; the last one is kept") from error
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; raises :class:`RunError` naming a file that is not one."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise RunError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start over") from error
+    return state

@@ -1,0 +1,194 @@
+"""Training: a plain loop whose every step follows from the schedule, the seed and the step's number."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tadaconv.data.source import Source
+from tadaconv.errors import RunError
+from tadaconv.result import CurvePoint, Progress
+from tadaconv.spec import Schedule
+from tadaconv.training import checkpoint as checkpoints
+
+CHECKPOINT_SECONDS = 30.0
+"""A checkpoint is written at the end of every epoch, and whenever the last one is this old."""
+
+
+def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of step ``step``, counted from 0: linear warm-up, then half a cosine down to 0."""
+    warmup = schedule.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return schedule.warmup_lr + (schedule.lr - schedule.warmup_lr) * step / warmup
+    total = schedule.epochs * steps_per_epoch
+    return schedule.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+
+
+def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW; vectors (norms, biases) are not decayed."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": schedule.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=schedule.lr)
+    return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=schedule.momentum > 0)
+
+
+def epoch_order(num_train: int, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch's clips, (num_train,), from (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(num_train, generator=generator)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 where matrix units have it, on CUDA; full precision elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+@dataclass
+class State:
+    """How far a run has come: what a checkpoint holds beside weights and optimizer."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    num_clips: int = 0
+    train_seconds: float = 0.0
+    seconds: float = 0.0
+    curve: list[CurvePoint] = field(default_factory=list)
+
+
+class Fit:
+    """One training run of ``model`` on ``source``.
+
+    Args:
+        model: changed in place; on ``device``.
+        source: the clips.
+        schedule: the recipe.
+        seed: of the data order and augmentation.
+        device: where the model is.
+        identity: what a checkpoint must be of to be resumed from (the cell key).
+        checkpoint: file to keep the state in; None keeps none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Source,
+        schedule: Schedule,
+        seed: int,
+        device: torch.device,
+        identity: str = "",
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
+        self.identity, self.checkpoint = identity, checkpoint
+        self.optimizer = make_optimizer(model, schedule)
+        self.steps_per_epoch = math.ceil(source.num_train / schedule.batch_size)
+        self.num_steps = self.steps_per_epoch * schedule.epochs
+        self.state = State()
+
+    def run(self, validate: Callable[[], float], report: Callable[[Progress], None] | None = None) -> State:
+        """Train to the end, from the checkpoint if there is one.
+
+        Args:
+            validate: gives the validation top-1 in percent; called at the end of every epoch.
+            report: called after every step.
+
+        Raises:
+            RunError: the loss is not finite, or a checkpoint cannot be read or written.
+        """
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._load(self.checkpoint)
+        saved = time.perf_counter()
+        while self.state.step < self.num_steps:
+            started = time.perf_counter()
+            loss = self._step()
+            self.state.train_seconds += time.perf_counter() - started
+            ends_epoch = self.state.step % self.steps_per_epoch == 0
+            if ends_epoch:
+                self._end_epoch(validate())
+            self.state.seconds += time.perf_counter() - started
+            if self.checkpoint is not None and (ends_epoch or time.perf_counter() - saved > CHECKPOINT_SECONDS):
+                self._save(self.checkpoint)
+                saved = time.perf_counter()
+            if report is not None:
+                state = self.state
+                report(Progress(step=state.step, num_steps=self.num_steps, train_loss=loss, curve=state.curve))
+        return self.state
+
+    def _step(self) -> float:
+        """One optimizer step; returns its loss."""
+        state, schedule = self.state, self.schedule
+        epoch, batch = divmod(state.step, self.steps_per_epoch)
+        if batch == 0:
+            state.loss_sum, state.num_clips = 0.0, 0
+        order = epoch_order(self.source.num_train, self.seed, epoch)
+        indices = order[batch * schedule.batch_size : (batch + 1) * schedule.batch_size]
+        clips, labels = self.source.train_batch(indices, epoch, self.seed)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
+        self.model.train()
+        with autocast(self.device):
+            loss = F.cross_entropy(self.model(clips), labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(
+                f"the loss is {value} at step {state.step + 1} of {self.num_steps} (epoch {epoch + 1}); "
+                "lower the learning rate or clip the gradient norm (schedule.clip_norm)"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if schedule.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
+        self.optimizer.step()
+        state.step += 1
+        state.loss_sum += value * len(indices)
+        state.num_clips += len(indices)
+        return value
+
+    def _end_epoch(self, val_top1: float) -> None:
+        state = self.state
+        point = CurvePoint(
+            epoch=state.step // self.steps_per_epoch,
+            step=state.step,
+            train_loss=state.loss_sum / state.num_clips,
+            val_top1=val_top1,
+        )
+        state.curve.append(point)
+
+    def _save(self, path: Path) -> None:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.empty(0)
+        state = self.state
+        checkpoints.save(
+            path,
+            {
+                "identity": self.identity,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+                "cuda_rng": cuda,
+                "state": {**vars(state), "curve": [point.model_dump() for point in state.curve]},
+            },
+        )
+
+    def _load(self, path: Path) -> None:
+        saved = checkpoints.load(path, self.device)
+        if saved.get("identity") != self.identity:
+            raise RunError(f"checkpoint {path} belongs to another cell; delete it to start over")
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["rng"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["cuda_rng"].cpu(), self.device)
+        state = saved["state"]
+        self.state = State(**{**state, "curve": [CurvePoint(**point) for point in state["curve"]]})
