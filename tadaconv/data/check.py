@@ -1,6 +1,7 @@
 """Is a folder of labelled clips fit to train on? What ``tada data check`` says, and what stops a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,8 +51,8 @@ def check(root: Path) -> CheckReport:
         num_train=len(layout.train),
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
-        problems=(*layout.problems, *_broken(found)),
-        warnings=(*layout.warnings, *_shared(layout, found), *short),
+        problems=_in_order(layout.problems, _broken(found)),
+        warnings=_in_order(layout.warnings, _shared(layout, found), short),
     )
 
 
@@ -64,7 +65,7 @@ def problems(layout: Layout, found: Mapping[str, Inspection], num_frames: int) -
         Problem(path, f"{count} frame(s), fewer than num_frames={num_frames}; remove the clip or lower num_frames")
         for path, count in _short(found, num_frames).items()
     ]
-    return (*layout.problems, *_broken(found), *short)
+    return _in_order(layout.problems, _broken(found), short)
 
 
 def render(report: CheckReport) -> str:
@@ -80,6 +81,10 @@ def render(report: CheckReport) -> str:
     if report.ok:
         lines.append("every clip decodes")
     return "\n".join(lines)
+
+
+def _in_order(*findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(chain(*findings), key=lambda finding: finding.path))
 
 
 def _broken(found: Mapping[str, Inspection]) -> list[Problem]:

@@ -136,8 +136,8 @@ def _read(file: Path) -> dict[Key, Inspection]:
             (path, size, changed): Inspection(digest, VideoInfo(**info))
             for path, size, changed, digest, info in document["clips"]
         }
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}  # nothing known, or cut short by a full disk: every clip is decoded again
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # nothing known yet, or spoilt: every clip is decoded again, and writing complains
 
 
 def _write(file: Path, found: dict[Key, Inspection]) -> None:

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from tadaconv.data.check import check, render
+
+pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
+
+
+def test_a_sound_folder_passes(clips):
+    report = check(clips)
+    assert report.ok
+    assert (report.num_train + report.num_val, report.num_frames) == (8, 2 * (9 + 10 + 11 + 12))
+    assert report.class_names == ("rise", "wait")
+    assert render(report).endswith("every clip decodes")
+
+
+def test_every_broken_clip_is_named_with_its_reason(clips, write_video):
+    (clips / "rise" / "r0.mp4").write_bytes(b"")
+    (clips / "wait" / "text.mp4").write_text("not a video")
+    (clips / "wait" / "x.gif").write_bytes(b"GIF89a")
+    (clips / "wait" / "gone.mp4").symlink_to(clips / "nowhere.mp4")
+    write_video(clips / "loose.mp4").write_bytes(b"\0" * 100)
+    report = check(clips)
+    assert not report.ok
+    assert {problem.path: problem.reason.split()[0] for problem in report.problems} == {
+        ".": "1",
+        "loose.mp4": "unreadable",
+        "rise/r0.mp4": "zero-length",
+        "wait/gone.mp4": "unreadable",
+        "wait/text.mp4": "unreadable",
+        "wait/x.gif": "wrong",
+    }
+    text = render(report)
+    assert "6 problems:" in text
+    assert "  rise/r0.mp4: zero-length file\n" in text
+
+
+def test_stills_and_copies_across_the_split_are_warned_of(clips, write_video):
+    write_video(clips / "rise" / "still.mp4", num_frames=1)
+    report = check(clips)
+    assert report.ok
+    assert [warning.path for warning in report.warnings] == ["rise/still.mp4"]
+    assert "1 frame" in report.warnings[0].reason
+
+    given = clips.parent / "given"
+    for side in ("train", "val"):
+        for name in ("rise", "wait"):
+            write_video(given / side / name / "1.mp4", num_frames=10 if name == "rise" else 9 + (side == "val"))
+    assert {warning.path for warning in check(given).warnings} == {"val/rise/1.mp4", "val/wait/1.mp4"}
+
+
+def test_the_report_is_json(clips):
+    document = json.loads(check(clips).model_dump_json())
+    assert document["problems"] == []
+    assert document["class_names"] == ["rise", "wait"]

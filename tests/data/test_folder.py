@@ -1,0 +1,201 @@
+import os
+import shutil
+import sys
+
+import pytest
+import torch
+
+from tadaconv.data import folder, inspection
+from tadaconv.data.folder import FolderClips, resolve
+from tadaconv.errors import RunError, UserError
+from tadaconv.regime import load_regime
+from tadaconv.spec import Folder
+
+pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
+
+CPU = torch.device("cpu")
+SPEC = Folder(num_frames=4, size=16, short_side=24, num_temporal_views=2, num_spatial_crops=3)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch):
+    monkeypatch.setattr(inspection, "_known", {})
+    monkeypatch.setattr(folder, "_kept", {})
+
+
+@pytest.fixture
+def resolved(clips, tmp_path):
+    return resolve(SPEC, clips, tmp_path / "cache")
+
+
+def forbid_decoding(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(inspection, "inspect", refuse)
+    monkeypatch.setattr(folder, "decode", refuse)
+
+
+def test_resolving_completes_the_spec(resolved, clips):
+    assert resolved == SPEC.but(root=str(clips), fingerprint=resolved.fingerprint, num_classes=2)
+    assert len(resolved.fingerprint) == 16
+
+
+def test_a_second_run_decodes_nothing_to_check(resolved, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "_known", {})  # as in a new process
+    forbid_decoding(monkeypatch)
+    assert resolve(SPEC, clips, tmp_path / "cache") == resolved
+
+
+def test_only_what_changed_is_decoded_again(resolved, clips, tmp_path, monkeypatch, write_video):
+    monkeypatch.setattr(inspection, "_known", {})
+    write_video(clips / "rise" / "r1.mp4", num_frames=20)
+    seen = []
+    inspect = inspection.inspect
+    monkeypatch.setattr(inspection, "inspect", lambda path: seen.append(path.name) or inspect(path))
+    assert resolve(SPEC, clips, tmp_path / "cache").fingerprint != resolved.fingerprint
+    assert seen == ["r1.mp4"]
+
+
+def test_a_spoilt_cache_is_made_anew(resolved, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "_known", {})
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_text(file.read_text()[:50])
+    assert resolve(SPEC, clips, tmp_path / "cache") == resolved
+
+
+def test_a_cache_that_cannot_be_written_is_a_wrong_call(clips, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        resolve(SPEC, clips, tmp_path / "file")
+
+
+def test_the_fingerprint_is_of_content_names_and_split_not_of_place_and_time(resolved, clips, tmp_path):
+    cache = tmp_path / "cache"
+    moved = shutil.copytree(clips, tmp_path / "elsewhere" / "clips", copy_function=shutil.copyfile)
+    for path in moved.rglob("*.*"):
+        os.utime(path, (1, 1))
+    (moved / "notes.txt").touch()
+    assert resolve(SPEC, moved, cache).fingerprint == resolved.fingerprint
+
+    (moved / "rise" / "r1.mp4").rename(moved / "rise" / "other.mp4")
+    renamed = resolve(SPEC, moved, cache).fingerprint
+    (moved / "rise" / "r2.mp4").unlink()
+    fewer = resolve(SPEC, moved, cache).fingerprint
+    split = resolve(SPEC.but(val_share=0.7), moved, cache).fingerprint
+    assert len({resolved.fingerprint, renamed, fewer, split}) == 4
+
+
+def test_large_files_are_told_apart_by_size_and_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "WHOLE_BYTES", 8)
+    contents = [b"abcdefgh", b"abcd-efgh", b"abcd+efgh", b"abcd--efgh", b"Abcd-efgh", b"abcd-efgH"]
+    digests = []
+    for number, content in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(content)
+        digests.append(inspection.content_digest(tmp_path / str(number)))
+    assert digests[1] == digests[2]  # the middle of a large file is not read
+    assert len(set(digests)) == len(contents) - 1
+
+
+def test_broken_clips_stop_a_run_before_it_starts(clips, tmp_path):
+    for number in range(4):
+        (clips / "rise" / f"r{number}.mp4").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        resolve(SPEC, clips, tmp_path / "cache")
+    message = str(caught.value)
+    assert "rise/r0.mp4: zero-length file" in message
+    assert "and 1 more" in message
+    assert f"tada data check {clips}" in message
+    assert "\n" not in message
+
+
+def test_a_clip_with_fewer_frames_than_asked_stops_a_run(clips, tmp_path):
+    with pytest.raises(UserError, match=r"r0\.mp4: 9 frame\(s\), fewer than num_frames=10; remove the clip or lower"):
+        resolve(SPEC.but(num_frames=10), clips, tmp_path / "cache")
+
+
+def test_without_pyav_one_line_says_how_to_get_it(clips, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"pip install 'tadaconv\[video\]'"):
+        resolve(SPEC, clips, tmp_path / "cache")
+
+
+def test_batches_have_the_shapes_and_labels_of_a_source(resolved):
+    source = FolderClips(resolved, CPU)
+    assert source.class_names == ("rise", "wait")
+    assert source.num_train + source.num_val == 8
+    assert source.num_views == 6
+    x, labels = source.train_batch(torch.arange(source.num_train), epoch=0, seed=0)
+    assert (x.shape, x.dtype) == ((source.num_train, 3, 4, 16, 16), torch.float32)
+    assert (labels.dtype, sorted(set(labels.tolist()))) == (torch.int64, [0, 1])
+    x, labels = source.val_batch(torch.arange(source.num_val))
+    assert x.shape == (source.num_val, 6, 3, 4, 16, 16)
+    assert sorted(set(labels.tolist())) == [0, 1]
+
+
+def brightness_order(x):
+    """Whether the mean brightness (.., C, T, H, W) rises from frame to frame."""
+    return bool((x.mean(dim=(-4, -2, -1)).diff(dim=-1) > 0).all())
+
+
+def test_frames_come_in_the_order_of_time(resolved):
+    source = FolderClips(resolved, CPU)
+    for epoch in range(3):
+        assert brightness_order(source.train_batch(torch.arange(source.num_train), epoch, seed=1)[0])
+    assert brightness_order(source.val_batch(torch.arange(source.num_val))[0])
+
+
+def test_a_batch_depends_on_its_arguments_alone(resolved):
+    source, again = FolderClips(resolved, CPU), FolderClips(resolved, CPU)
+    x = source.train_batch(torch.tensor([0, 3, 1]), epoch=2, seed=5)[0]
+    torch.manual_seed(99)
+    again.train_batch(torch.arange(4), epoch=0, seed=0)
+    assert torch.equal(x, again.train_batch(torch.tensor([0, 3, 1]), epoch=2, seed=5)[0])
+    assert torch.equal(x[1:2], again.train_batch(torch.tensor([3]), epoch=2, seed=5)[0])
+    for epoch, seed in ((3, 5), (2, 6)):
+        assert not torch.equal(x, source.train_batch(torch.tensor([0, 3, 1]), epoch, seed)[0])
+
+
+def test_clips_decoded_on_demand_are_those_kept_in_memory(resolved, monkeypatch):
+    kept = FolderClips(resolved, CPU)
+    monkeypatch.setattr(folder, "MEMORY_SHARE", 0)
+    monkeypatch.setattr(folder, "_kept", {})
+    demanded = FolderClips(resolved, CPU)
+    assert not folder._kept
+    train, val = torch.arange(kept.num_train), torch.arange(kept.num_val)
+    assert torch.equal(kept.train_batch(train, 1, 2)[0], demanded.train_batch(train, 1, 2)[0])
+    assert torch.equal(kept.val_batch(val)[0], demanded.val_batch(val)[0])
+
+
+def test_the_next_cell_decodes_nothing_and_another_size_displaces_it(resolved, monkeypatch):
+    first = FolderClips(resolved, CPU)
+    FolderClips(resolved.but(short_side=32), CPU)
+    assert list(folder._kept) == [(resolved.fingerprint, 32)]
+    forbid_decoding(monkeypatch)
+    FolderClips(resolved.but(short_side=32, size=24), CPU)
+    first.train_batch(torch.arange(2), 0, 0)  # what holds its videos goes on
+
+
+def test_another_process_finds_the_frame_counts_in_the_cache(resolved, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "_known", {})
+    monkeypatch.setattr(inspection, "inspect", None)
+    assert FolderClips(resolved, CPU, tmp_path / "cache").num_views == 6
+
+
+def test_clips_that_changed_since_the_plan_are_refused(resolved, clips):
+    (clips / "rise" / "r0.mp4").unlink()
+    with pytest.raises(UserError, match="have changed"):
+        FolderClips(resolved, CPU)
+
+
+def test_a_clip_that_breaks_while_training_fails_the_cell(resolved, clips, monkeypatch):
+    monkeypatch.setattr(folder, "MEMORY_SHARE", 0)
+    source = FolderClips(resolved, CPU)
+    for path in (clips / "rise").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(RunError, match=r"rise/r\d\.mp4 was intact when checked"):
+        source.train_batch(torch.arange(source.num_train), 0, 0)
+
+
+def test_the_regime_is_for_folders():
+    assert isinstance(load_regime("folder").data, Folder)
