@@ -159,11 +159,11 @@ def run_table(
         store: Where results are kept. It is held exclusively meanwhile, or :class:`UserError` is raised.
         seeds: Seeds of the weights, the data order and the augmentation.
         rows: Names of the rows to run; None means all. Raises :class:`UserError` for one the table does not have.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         checkpoints: Folder of the checkpoints of cells that have not finished.
         show: Given what is to be done, a context that lasts while it is done and whose value is told of every event.
     """
-    from tadaconv.execution import exclusive, plan, recover, resolve_device, work
+    from tadaconv.execution import exclusive, plan, recover, work
 
     chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
     with exclusive(store):
@@ -172,5 +172,7 @@ def run_table(
         with show(planned) as on_event:
             if not planned.to_run:  # nothing to wait for, torch's import included
                 return []
-            where = resolve_device(device)
+            from tadaconv.experiment import resolve_device
+
+            where = str(resolve_device(device))
             return work(store, planned.to_run, device=where, checkpoints=checkpoints, on_event=on_event)

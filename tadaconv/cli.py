@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _WrongCall: type[Exception] = typer.BadParameter.__mro__[1]
 
 
+_INTERRUPTED = 130
+
+
 class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -65,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _status(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
-        return command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        return _complain(f"stopped; what has finished is kept, go on with: {shlex.join(['tada', *arguments])}", 130)
+        status = command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
     except _WrongCall as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
         return _complain(f"{message.rstrip('.')}; see: tada --help", 2)
@@ -77,6 +80,10 @@ def _status(arguments: list[str]) -> int:
         return _complain(str(error), 2)
     except RunError as error:
         return _complain(str(error), 1)
+    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
+        again = shlex.join(["tada", *arguments])
+        return _complain(f"stopped; what has finished is kept, go on with: {again}", status)
+    return int(status)
 
 
 def _complain(message: str, status: int) -> int:
@@ -119,7 +126,7 @@ def ablate(
     data: Annotated[
         Path | None, typer.Option(help="Folder of labelled clips, for the regimes that need one.", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -129,13 +136,15 @@ def ablate(
 
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
-    from tadaconv.execution import Store, resolve_device
+    from tadaconv.execution import Store
 
     loaded = load_table(table)
     for name in rows or []:
         loaded.table.row(name)
     bare_regime = load_regime(regime)
-    if device != "auto":
+    if device not in ("auto", "cpu"):  # those are always right, and the check waits for torch
+        from tadaconv.experiment import resolve_device
+
         resolve_device(device)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")

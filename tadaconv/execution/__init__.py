@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from tadaconv.execution.worker import Event as Event
     from tadaconv.execution.worker import exclusive as exclusive
     from tadaconv.execution.worker import recover as recover
-    from tadaconv.execution.worker import resolve_device as resolve_device
     from tadaconv.execution.worker import work as work
 
 _HOMES = {
@@ -23,7 +22,6 @@ _HOMES = {
     "Event": "worker",
     "exclusive": "worker",
     "recover": "worker",
-    "resolve_device": "worker",
     "work": "worker",
 }
 

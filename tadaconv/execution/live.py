@@ -6,7 +6,7 @@ from statistics import fmean
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -14,6 +14,14 @@ from rich.text import Text
 
 from tadaconv.execution.cells import CellRecord, Status
 from tadaconv.execution.worker import Event
+
+_COLUMNS: dict[str, JustifyMethod] = {
+    "row": "left",
+    "seeds": "right",
+    "status": "left",
+    "top-1 %": "right",
+    "running cell": "left",
+}
 
 
 class View(Protocol):
@@ -75,15 +83,15 @@ class LiveView:
         self._num_ended = 0
         self._started = time.monotonic()
         self._running: Event | None = None
-        self._top1: dict[tuple[str, int], float] = {}
+        # Every place is there from the start: the drawing thread must never see a dictionary grow.
+        self._top1: dict[tuple[str, int], float | None] = {}
         self._status: dict[tuple[str, int], Status] = {}
         self._cells: dict[str, list[tuple[str, int]]] = {}
         for record in records:
             place = (record.cell.label, record.cell.experiment.seed)
             self._cells.setdefault(record.cell.key, []).append(place)
             self._status[place] = record.status
-            if record.result is not None:
-                self._top1[place] = record.result.top1
+            self._top1[place] = record.result.top1 if record.result else None
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> Self:
@@ -108,17 +116,17 @@ class LiveView:
                 self._top1[place] = event.result.top1
 
     def _render(self) -> RenderableType:
-        table = Table(
-            "row", "seeds", "status", Text("top-1 %", justify="right"), "running cell", box=None, padding=(0, 2)
-        )
+        table = Table(box=None, padding=(0, 2), pad_edge=False)
+        for heading, justify in _COLUMNS.items():
+            table.add_column(heading, justify=justify)
         for label in dict.fromkeys(label for label, _ in self._status):
             statuses = [status for (name, _), status in self._status.items() if name == label]
-            top1 = [value for (name, _), value in self._top1.items() if name == label]
+            top1 = [value for (name, _), value in self._top1.items() if name == label and value is not None]
             table.add_row(
                 Text(label),
                 f"{statuses.count('finished')}/{len(statuses)}",
                 _summary(statuses),
-                Text(f"{fmean(top1):.2f}" if top1 else "", justify="right"),
+                f"{fmean(top1):.2f}" if top1 else "",
                 self._bar() if "running" in statuses else "",
             )
         return Group(table, Text(self._time_line()))

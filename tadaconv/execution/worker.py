@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tadaconv.errors import RunError, UserError, unknown
+from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
-
-DEVICES = ("auto", "cpu", "cuda")
-"""What cells can be run on; ``auto`` is CUDA where there is a device, and the CPU otherwise."""
-
 
 EventKind = Literal["started", "progress", "finished", "failed"]
 
@@ -45,21 +41,6 @@ class Event:
     progress: Progress | None = None
     result: Result | None = None
     error: str | None = None
-
-
-def resolve_device(name: str) -> str:
-    """``cpu`` or ``cuda`` for one of ``DEVICES``; raises :class:`UserError` for others, or CUDA where there is none."""
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
-    if name == "cpu":
-        return name
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if name == "cuda":
-        raise UserError("device 'cuda' is not available: this PyTorch sees no CUDA device; use --device cpu")
-    return "cpu"
 
 
 @contextmanager
@@ -123,7 +104,7 @@ def work(
     Args:
         store: Held exclusively.
         cells: Cells the planner has queued, no experiment twice.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         checkpoints: Folder of ``<cell key>.pt``, one for every cell that has started and not finished.
         on_event: Called in this thread as cells start, make progress and end.
         run: What trains a cell; :func:`tadaconv.experiment.run` by default.

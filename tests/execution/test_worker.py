@@ -1,0 +1,189 @@
+"""What becomes of cells that finish, fail, are interrupted or killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fake_cells
+import pytest
+import torch
+from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution import Event, Store, exclusive, plan
+from tadaconv.execution.worker import pop
+from tadaconv.spec import Experiment
+
+SECOND = ROWS[1].key
+
+
+def raising(error: BaseException, times: int = 10**9) -> Callable[[Experiment, int], None]:
+    left = [times]
+
+    def stop(experiment: Experiment, step: int) -> None:
+        if experiment.key == SECOND and step == 3 and left[0] > 0:
+            left[0] -= 1
+            raise error
+
+    return stop
+
+
+def by_label(store: Store) -> dict[str, object]:
+    return {r.cell.label: r.result for r in store.records("t-quick")}
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    store = Store.open(str(folder / "journal.log"))
+    ablate(store, "t-quick", FakeRun(folder / "log"))
+    return by_label(store)
+
+
+def test_results_come_back_as_they_were_stored(store: Store, fake_run: FakeRun) -> None:
+    _, records = ablate(store, "t-quick", fake_run)
+    assert by_label(Store.open(str(store.path))) == {r.cell.label: r.result for r in records}
+
+
+def test_events_tell_the_story_of_a_cell(store: Store, fake_run: FakeRun) -> None:
+    events: list[Event] = []
+    ablate(store, "t-quick", fake_run, chosen=["TSN"], on_event=events.append)
+    assert [e.kind for e in events] == ["started", *["progress"] * NUM_STEPS, "finished"]
+    assert [e.progress.step for e in events if e.progress] == list(range(1, NUM_STEPS + 1))
+    assert events[-1].result is not None
+
+
+def test_finished_cells_leave_no_checkpoint(store: Store, fake_run: FakeRun) -> None:
+    ablate(store, "t-quick", fake_run)
+    assert list((store.path.parent / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RunError("the loss is not finite at step 3"), "the loss is not finite at step 3"),
+        (torch.OutOfMemoryError("tried to allocate 2 GiB"), "out of memory on cpu: tried to allocate 2 GiB"),
+        (MemoryError(), "out of memory on cpu"),
+        (ValueError("two\n  lines"), "ValueError: two lines"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
+)
+def test_a_failing_cell_is_recorded_and_the_next_one_runs(
+    store: Store, fake_run: FakeRun, error: Exception, line: str
+) -> None:
+    fake_run.stop = raising(error)
+    _, records = ablate(store, "t-quick", fake_run)
+    assert [r.status for r in records] == ["finished", "failed", "finished"]
+    failed = store.records("t-quick")[1]
+    assert (failed.status, failed.error) == ("failed", line)
+    assert failed.traceback is not None
+    assert failed.traceback.startswith("Traceback")
+    assert type(error).__name__ in failed.traceback
+
+
+def test_a_failed_cell_is_tried_once_more_by_each_call(
+    store: Store, fake_run: FakeRun, undisturbed: dict[str, object]
+) -> None:
+    fake_run.stop = raising(RunError("disk full"), times=2)
+    ablate(store, "t-quick", fake_run)
+    planned, records = ablate(store, "t-quick", fake_run)
+    assert str(planned) == "3 cells: 2 finished before, 1 to run (1 failed before, tried once more)"
+    assert [r.status for r in records] == ["failed"]
+    planned, records = ablate(store, "t-quick", fake_run)
+    assert (planned.num_retried, [r.status for r in records]) == (1, ["finished"])
+    assert by_label(store) == undisturbed
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("unknown backbone 'tini'")])
+def test_an_interrupted_cell_goes_back_to_the_queue(
+    store: Store, fake_run: FakeRun, undisturbed: dict[str, object], error: BaseException
+) -> None:
+    fake_run.stop = raising(error, times=1)
+    with pytest.raises(type(error)):
+        ablate(store, "t-quick", fake_run)
+    assert [r.status for r in store.records("t-quick")] == ["finished", "waiting", "waiting"]
+    planned, _ = ablate(store, "t-quick", fake_run)
+    assert (planned.num_resumed, planned.num_retried) == (2, 0)
+    assert fake_run.steps().count((SECOND, 2)) == 1, "goes on from the checkpoint"
+    assert by_label(store) == undisturbed
+
+
+def test_ctrl_c_between_result_and_end_loses_nothing(
+    store: Store, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, object]
+) -> None:
+    set_state = store._storage.set_trial_state_values
+
+    def interrupted(trial_id: int, state: object, values: object = None) -> bool:
+        if values is not None:
+            raise KeyboardInterrupt
+        return set_state(trial_id, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store._storage, "set_trial_state_values", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(store, "t-quick", fake_run)
+    monkeypatch.undo()
+    assert [r.status for r in store.records("t-quick")] == ["waiting"] * 3
+    ablate(store, "t-quick", fake_run)
+    assert by_label(store) == undisturbed
+    assert len(fake_run.steps()) == 3 * NUM_STEPS
+
+
+def start_and_wait_for_second_cell(folder: Path) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, fake_cells.__file__, str(folder)], env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    log, deadline = FakeRun(folder / "log"), time.monotonic() + 60
+    while (SECOND, 3) not in log.steps():
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_stopped_process_is_taken_up_where_it_was(
+    tmp_path: Path, undisturbed: dict[str, object], how: signal.Signals, status: int
+) -> None:
+    process = start_and_wait_for_second_cell(tmp_path)
+    store = Store.open(str(tmp_path / "journal.log"))
+    assert [r.status for r in store.records("t-quick")] == ["finished", "running", "waiting"]
+    with pytest.raises(UserError, match=f"process {process.pid} on .* is already running"), exclusive(store):
+        pass
+    process.send_signal(how)
+    assert process.wait(timeout=30) == status
+    fake_run = FakeRun(tmp_path / "log")
+    planned, records = ablate(store, "t-quick", fake_run)
+    assert str(planned) == "3 cells: 1 finished before, 2 to run (2 taken up again)"
+    assert [r.status for r in records] == ["finished"] * 2
+    assert by_label(store) == undisturbed
+    steps = [(r.key, step) for r in ROWS for step in range(1, NUM_STEPS + 1)]
+    assert sorted(fake_run.steps()) == sorted([*steps, (SECOND, 3)]), "only the step it was stopped in ran twice"
+
+
+def test_one_worker_a_storage(store: Store) -> None:
+    other = Store.open(str(store.path))
+    with exclusive(store), pytest.raises(UserError, match=f"process {os.getpid()} on "), exclusive(other):
+        pass
+    with exclusive(store):
+        pass
+
+
+def test_pop_takes_only_what_is_asked_for_and_adds_no_trial(store: Store) -> None:
+    plan(store, "t-quick", ROWS, [0])
+    assert pop(store, [], "cpu") is None
+    taken = [pop(store, [ROWS[2].key, ROWS[0].key], "cpu") for _ in range(3)]
+    assert [t and t.key for t in taken] == [ROWS[2].key, ROWS[0].key, None]
+    assert sum(len(attempts) for attempts in store.attempts().values()) == len(ROWS)
+
+
+def test_a_waiting_cell_has_one_taker(store: Store) -> None:
+    plan(store, "t-quick", ROWS, [0])
+    waiting = store.attempts()[SECOND][0]
+    other = Store.open(str(store.path))
+    assert store.claim(waiting, "cpu")
+    assert not other.claim(waiting, "cpu")

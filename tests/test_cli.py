@@ -1,0 +1,361 @@
+"""The commands as they are typed: what they print, run and leave behind, and how they refuse a wrong call."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tadaconv import cli, reporting
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution import CellRecord, Store
+from tadaconv.result import Progress, Result
+from tadaconv.spec import Experiment, Folder
+
+TABLE = '''"""Does the mini table run?
+
+More words.
+"""
+from tadaconv.ablation import Row, Table
+from tadaconv.spec import Context, TAda
+
+TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("TSN", None), Row("(1,1)", TAda(context=Context(kernels=(1, 1))))])
+'''
+REGIME = """from tadaconv.regime import Regime
+from tadaconv.spec import Backbone, Folder, Schedule, Synthetic
+
+REGIME = Regime(
+    summary="{summary}", backbone=Backbone(name="tiny"), data={data}, schedule=Schedule(epochs=1, batch_size=2, lr=0.1)
+)
+"""
+EXPERIMENT = '''"""In place of training: sleeps in the second cell, goes on from its checkpoint."""
+import time
+from tadaconv.result import Result
+
+def resolve_device(name):
+    return "cpu"
+
+def run(experiment, *, device, report, checkpoint):
+    with open("log", "a") as log:
+        log.write(experiment.key + "\\n")
+    if experiment.temporal and not checkpoint.exists():
+        checkpoint.touch()
+        open("sleeping", "w").close()
+        time.sleep(60)
+    return Result(top1=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
+        train_clips_per_second=1, eval_clips_per_second=1, peak_memory_bytes=1, seconds=1, environment={})
+'''
+
+
+def result(top1: float) -> Result:
+    return Result(
+        top1=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
+        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
+    )  # fmt: skip
+
+
+class FakeExperiment(types.ModuleType):
+    """Stands in for tadaconv.experiment, so that no cell trains."""
+
+    def __init__(self) -> None:
+        super().__init__("tadaconv.experiment")
+        self.ran: list[Experiment] = []
+        self.fails: Callable[[Experiment], None] = lambda _: None
+
+    def resolve_device(self, name: str) -> str:
+        if name.startswith("cuda"):
+            raise UserError("no CUDA device; use --device cpu")
+        return "cpu"
+
+    def run(
+        self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path
+    ) -> Result:
+        assert (device, checkpoint.suffix) == ("cpu", ".pt")
+        self.ran.append(experiment)
+        report(Progress(step=1, num_steps=2, train_loss=1.0, curve=[]))
+        self.fails(experiment)
+        return result(50.0 + experiment.seed)
+
+
+class FakeReporting:
+    """Stands in for what writes reports; remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.formats: list[str] = []
+        self.records: list[CellRecord] = []
+
+    def report(
+        self, loaded: Any, regime: str, records: Sequence[CellRecord], out: Path, formats: Sequence[str]
+    ) -> Path:
+        self.formats, self.records = list(formats), list(records)
+        return out / "reports" / f"{loaded.name}-{regime}"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ablations").mkdir()
+    (tmp_path / "ablations" / "mini.py").write_text(TABLE)
+    (tmp_path / "regimes").mkdir()
+    for name, data in {"small": "Synthetic(num_train=8, num_val=8)", "mine": "Folder()"}.items():
+        (tmp_path / "regimes" / f"{name}.py").write_text(REGIME.format(summary=f"the {name} one", data=data))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def experiment(monkeypatch: pytest.MonkeyPatch) -> FakeExperiment:
+    fake = FakeExperiment()
+    monkeypatch.setitem(sys.modules, "tadaconv.experiment", fake)
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def reports(monkeypatch: pytest.MonkeyPatch) -> FakeReporting:
+    fake = FakeReporting()
+    monkeypatch.setattr(reporting, "report", fake.report)
+    monkeypatch.setattr(reporting, "terminal_table", lambda *_: "THE TABLE")
+    return fake
+
+
+class Done(BaseModel):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tada(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    def call(*arguments: str) -> Done:
+        with pytest.raises(SystemExit) as exited:
+            cli.main(arguments)
+        captured = capsys.readouterr()
+        return Done(status=int(exited.value.code or 0), out=captured.out, err=captured.err)
+
+    return call
+
+
+ABLATE = ("ablate", "mini", "--regime", "small")
+
+
+@pytest.mark.usefixtures("workplace")
+class TestAblate:
+    def test_runs_reports_and_then_has_nothing_left_to_run(
+        self, tada: Callable[..., Done], experiment: FakeExperiment, reports: FakeReporting
+    ) -> None:
+        done = tada(*ABLATE)
+        assert (done.status, done.err) == (0, "")
+        lines = done.out.splitlines()
+        assert lines[0] == "3 cells: 0 finished before, 3 to run"
+        assert [line.split(": ")[0] for line in lines[1:4]] == [
+            "[1/3] TSN, seed 0", "[2/3] (1,1), seed 0", "[3/3] (3,3), seed 0"
+        ]  # fmt: skip
+        assert lines[4:] == ["THE TABLE", "report: runs/reports/mini-small"]
+        assert reports.formats == ["html", "ipynb", "tex", "csv"]
+        assert [r.status for r in reports.records] == ["finished"] * 3
+        again = tada(*ABLATE)
+        assert again.out.splitlines() == ["3 cells: 3 finished before, 0 to run", *lines[4:]]
+        assert len(experiment.ran) == 3
+
+    def test_seeds_and_rows_choose_cells(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+        tada(*ABLATE, "--rows", "(1,1)", "--rows", "TSN", "--seeds", "2")
+        assert len(experiment.ran) == 4
+        assert {e.seed for e in experiment.ran} == {0, 1}
+        tada(*ABLATE, "--seeds", "2")
+        assert len(experiment.ran) == 6
+
+    def test_failed_cells_are_summed_up(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+        def fails(experiment: Experiment) -> None:
+            if experiment.temporal is None:
+                raise RunError("the loss is not finite at step 1")
+
+        experiment.fails = fails
+        done = tada(*ABLATE)
+        assert done.status == 1
+        assert "THE TABLE" in done.out
+        assert done.err.splitlines() == [
+            "tada: 1 of 3 cells failed; the same command tries each once more",
+            "  TSN, seed 0: the loss is not finite at step 1",
+        ]
+        experiment.fails = lambda _: None
+        done = tada(*ABLATE)
+        assert (done.status, done.err) == (0, "")
+        assert done.out.startswith("3 cells: 2 finished before, 1 to run (1 failed before, tried once more)\n")
+
+    def test_ctrl_c_says_how_to_go_on(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+        def stop(_: Experiment) -> None:
+            raise KeyboardInterrupt
+
+        experiment.fails = stop
+        done = tada(*ABLATE, "--rows", "(1,1)")
+        assert done.status == 130
+        assert done.err == (
+            "tada: stopped; what has finished is kept, go on with: tada ablate mini --regime small --rows '(1,1)'\n"
+        )
+
+    def test_a_terminal_sees_a_live_table(
+        self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, experiment: FakeExperiment
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "100")
+        experiment.fails = lambda _: time.sleep(0.3)  # longer than the table takes to be drawn again
+        done = tada(*ABLATE)
+        assert done.status == 0
+        for text in ("(3,3)", "waiting", "running", "finished", "50.00", "3 of 3 cells in", "left"):
+            assert text in done.out, text
+
+    def test_folder_regimes_train_on_the_clips_of_data(
+        self, tada: Callable[..., Done], experiment: FakeExperiment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def resolve(data: Folder, root: Path, cache: Path) -> Folder:
+            return data.but(root=str(root), fingerprint=cache.as_posix(), num_classes=2)
+
+        fake = types.ModuleType("tadaconv.data.folder")
+        fake.resolve = resolve  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "tadaconv.data.folder", fake)
+        assert tada("ablate", "mini", "--regime", "mine", "--data", "clips").status == 0
+        assert {e.data for e in experiment.ran} == {Folder(root="clips", fingerprint="runs/cache", num_classes=2)}
+
+
+WRONG_CALLS = {
+    "no such command: nearest first": (["reprot"], "unknown command 'reprot'; one of: report, "),
+    "no such option": ([*ABLATE, "--sedes", "3"], "No such option: --sedes"),
+    "no table named": (["ablate"], "Missing argument"),
+    "no such table": (["ablate", "mimi"], "unknown ablation table 'mimi'; one of: mini, "),
+    "no such file": (["ablate", "./mimi.py"], "no ablation table file at './mimi.py'"),
+    "no such regime": (["ablate", "mini", "--regime", "smal"], "unknown regime 'smal'; one of: small, "),
+    "no such row": ([*ABLATE, "--rows", "(1,2)"], "unknown row '(1,2)'; one of: (1,1), (3,3), TSN"),
+    "no seeds": ([*ABLATE, "--seeds", "0"], "Invalid value for '--seeds'"),
+    "seeds not a number": ([*ABLATE, "--seeds", "three"], "Invalid value for '--seeds'"),
+    "no such device": ([*ABLATE, "--device", "cuda"], "no CUDA device; use --device cpu"),
+    "out is a file": ([*ABLATE, "--out", "ablations/mini.py"], "cannot write to ablations/mini.py"),
+    "out cannot be made": ([*ABLATE, "--out", "/proc/runs"], "cannot write to /proc/runs"),
+    "storage by URL": ([*ABLATE, "--storage", "sqlite:///x.db"], "give the path of a journal file"),
+    "storage of another program": ([*ABLATE, "--storage", "ablations/mini.py"], "is not an Optuna journal"),
+    "data for synthetic clips": ([*ABLATE, "--data", "."], "this regime makes its own"),
+    "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
+    "report of nothing": (["report", "mini", "--regime", "small"], "run 'tada ablate' first"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_CALLS)
+def test_a_wrong_call_gets_one_line_and_status_2(
+    what: str, workplace: Path, tada: Callable[..., Done], experiment: FakeExperiment
+) -> None:
+    arguments, message = WRONG_CALLS[what]
+    before = (workplace / "ablations" / "mini.py").read_text()
+    done = tada(*arguments)
+    assert (done.status, done.out, experiment.ran) == (2, "", [])
+    assert done.err.startswith("tada: ")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert (workplace / "ablations" / "mini.py").read_text() == before
+
+
+def test_what_a_users_file_does_wrong_is_one_line(workplace: Path, tada: Callable[..., Done]) -> None:
+    for wrong in ("TABLE = 1", "1 / 0", "def", "from tadaconv.spec import TAda\nTAda(contxt=1)"):
+        (workplace / "ablations" / "mini.py").write_text(wrong)
+        done = tada(*ABLATE)
+        assert (done.status, done.err.count("\n")) == (2, 1), wrong
+
+
+def test_a_second_run_at_the_same_time_is_refused(workplace: Path, tada: Callable[..., Done]) -> None:
+    from tadaconv.execution import exclusive
+
+    with exclusive(Store.open(str(workplace / "journal.log"))):
+        done = tada(*ABLATE, "--storage", "journal.log")
+    assert done.status == 2
+    assert done.err.startswith(f"tada: process {os.getpid()} on ")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_report_writes_the_formats_asked_for(tada: Callable[..., Done], reports: FakeReporting) -> None:
+    tada(*ABLATE)
+    done = tada("report", "mini", "--regime", "small", "--format", "csv, tex")
+    assert (done.status, reports.formats) == (0, ["csv", "tex"])
+    assert done.out.splitlines() == ["THE TABLE", "report: runs/reports/mini-small"]
+
+
+class TestList:
+    def test_json_is_one_document_that_names_everything(self, workplace: Path, tada: Callable[..., Done]) -> None:
+        (workplace / "ablations" / "broken.py").write_text("1 / 0")
+        (workplace / "studies").mkdir()
+        (workplace / "studies" / "where.py").write_text('"""Where should it stand?"""\nimport nothing_of_this_name')
+        content = json.loads(tada("list", "--json").out)
+        named = {kind: {entry["name"]: entry for entry in entries} for kind, entries in content.items()}
+        assert named["tables"]["mini"] == {"name": "mini", "summary": "Does the mini table run?", "rows": 3}
+        assert "division by zero" in named["tables"]["broken"]["summary"]
+        assert named["studies"]["where"]["summary"] == "Where should it stand?"
+        assert named["regimes"]["small"]["summary"] == "the small one"
+        assert {"resnet50"} <= named["backbones"].keys()
+        assert named["datasets"].keys() == {"synthetic", "folder"}
+
+    @pytest.mark.usefixtures("workplace")
+    def test_the_same_names_are_there_to_read(self, tada: Callable[..., Done]) -> None:
+        done = tada("list")
+        assert done.status == 0
+        for kind, entries in json.loads(tada("list", "--json").out).items():
+            assert kind in done.out
+            assert all(entry["name"] in done.out for entry in entries)
+
+
+@pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in cli.app.registered_commands])
+def test_every_help_has_an_example_that_parses(command: str, tada: Callable[..., Done]) -> None:
+    done = tada(command, "--help")
+    assert done.status == 0
+    assert f"Example: tada {command}" in done.out
+
+
+def test_tada_alone_shows_its_commands(tada: Callable[..., Done]) -> None:
+    done = tada()
+    assert (done.status, done.err) == (0, "")
+    assert "ablate" in done.out
+
+
+def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(workplace: Path) -> None:
+    (workplace / "experiment.py").write_text(EXPERIMENT)
+    (workplace / "program.py").write_text(
+        "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
+        "from tadaconv import cli, reporting\n"
+        "reporting.report = lambda *arguments: arguments[3]\nreporting.terminal_table = lambda *arguments: ''\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, "program.py", *ABLATE]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    for stop, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not (workplace / "sleeping").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(stop)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == status
+        assert b"Traceback" not in err
+        (workplace / "sleeping").unlink()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("3 cells: 2 finished before, 1 to run (1 taken up again)\n")
+    keys = (workplace / "log").read_text().split()
+    assert [keys.count(key) for key in dict.fromkeys(keys)] == [1, 2, 2]
+
+
+def test_a_finished_table_is_reported_without_torch(workplace: Path, tada: Callable[..., Done]) -> None:
+    tada(*ABLATE)
+    program = (
+        "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments: arguments[3]\n"
+        "reporting.terminal_table = lambda *arguments: ''\n"
+        "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *ABLATE], cwd=workplace, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
