@@ -9,8 +9,8 @@
 # ---
 
 # %%
-# Draws the report of an ablation table from the files that were exported with it. To execute it again, open it in
-# their folder, or say below where they lie; figures are drawn anew into the folder's figures/.
+# The report of an ablation table, drawn from the files that were exported beside it. To execute it again, open it in
+# that folder with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
 from tadaconv.reporting import blocks, figures
 from tadaconv.reporting.export import read_export
 
@@ -20,3 +20,36 @@ folder = "."
 # %%
 export = read_export(folder)
 blocks.headline(export)
+
+# %%
+blocks.claims(export)
+
+# %%
+blocks.results(export)
+
+# %%
+blocks.failures(export)
+
+# %% [markdown]
+# ## Figures
+
+# %%
+figures.show(figures.accuracy_by_row(export), folder)
+
+# %%
+figures.show(figures.accuracy_by_family(export), folder)
+
+# %%
+figures.show(figures.accuracy_by_macs(export), folder)
+
+# %%
+figures.show(figures.learning_curves(export), folder)
+
+# %%
+blocks.conditions(export)
+
+# %%
+blocks.provenance(export)
+
+# %%
+blocks.methods()

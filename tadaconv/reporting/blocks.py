@@ -11,9 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tadaconv.reporting import words
+from tadaconv.reporting import sentences, words
+from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export
-from tadaconv.reporting.summary import summarise, verdicts
+from tadaconv.reporting.summary import TABLE_COLUMNS, summarise, validation_clips, verdicts
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,74 @@ class Block:
 
 def headline(export: Export) -> Block:
     """The question of the table, and what was run to answer it."""
-    question, _, about = export.manifest.question.partition("\n\n")
-    title = " ".join(question.split()) or export.manifest.table
-    return Block(_render("headline", m=export.manifest, title=title, about=about), title)
+    question = sentences.title(export.manifest)
+    about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
+    ran = sentences.what_was_run(export)
+    html = _render("headline", manifest=export.manifest, question=question, about=about, ran=ran)
+    return Block(html, f"{question}\n{ran}")
+
+
+def claims(export: Export) -> Block:
+    """Each claim of the paper with its verdict and the numbers behind it."""
+    lines = verdicts(export).to_dict("records")
+    found = [{**line, "sentence": sentences.claim_sentence(line)} for line in lines]
+    text = "\n".join(f"{line['verdict']}: {line['text']}. {line['sentence']}" for line in found)
+    return Block(_render("claims", claims=found), text or "The table makes no claims.")
+
+
+def results(export: Export) -> Block:
+    """The table, with notes on what its numbers cover and how they stand to the paper's."""
+    summary = summarise(export)
+    html = _render(
+        "results",
+        rows=summary.to_dict("records"),
+        base=export.manifest.base,
+        params=words.count_scale(summary["params"].dropna()),
+        macs=words.count_scale(summary["macs"].dropna()),
+        has_paper=bool(summary["paper_top1"].notna().any()),
+        has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
+        notes=[*sentences.table_notes(export, summary), *sentences.paper_notes(export, summary)],
+    )
+    return Block(html, summary[TABLE_COLUMNS].to_string(index=False))
+
+
+def failures(export: Export) -> Block | None:
+    """The cells that failed, with their errors; None, which shows nothing, where none did."""
+    failed = export.cells[export.cells["status"] == "failed"].to_dict("records")
+    if not failed:
+        return None
+    text = "\n".join(f"{cell['row']}, seed {cell['seed']}: {cell['error']}" for cell in failed)
+    return Block(_render("failures", failed=failed), text)
+
+
+def conditions(export: Export) -> Block:
+    """What all cells share: backbone, clips, recipe and seeds."""
+    groups = {name: _flat(values) for name, values in export.manifest.conditions.items()}
+    html = _render("conditions", manifest=export.manifest, groups=groups, clips=validation_clips(export.manifest))
+    return Block(html, "\n".join(f"{name}: {values}" for name, values in groups.items()))
+
+
+def provenance(export: Export) -> Block:
+    """Where the numbers come from: versions and devices, and every cell with its key."""
+    environments = [cell.environment for cell in export.manifest.cells if cell.environment]
+    distinct = [(dict(e), environments.count(dict(e))) for e in dict.fromkeys(tuple(e.items()) for e in environments)]
+    html = _render(
+        "provenance",
+        environments=distinct,
+        cells=export.cells.to_dict("records"),
+        note=sentences.origins_note(export.manifest),
+    )
+    return Block(html, "\n".join(f"{count} cells: {environment}" for environment, count in distinct))
+
+
+def methods() -> Block:
+    """How the numbers are made, with references."""
+    return Block(_render("methods", methods=sentences.METHODS), "\n".join(sentences.METHODS))
+
+
+def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of a part of a description as readers see them; what is not set is left out."""
+    return [(name.replace("_", " "), str(value)) for name, value in values.items() if value not in (None, "")]
 
 
 @cache
@@ -44,7 +110,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "points": words.points, "plural": words.plural}
+    environment.filters |= {name: getattr(words, name) for name in ("percent", "points", "plural", "scaled")}
     return environment
 
 

@@ -7,7 +7,7 @@ Colours only repeat what a marker, a line style or a label says already.
 import io
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 WIDTH = 5.4
 """Inches: read at 1:1 in a report, and still legible at the width of a paper's column or of a phone."""
@@ -26,7 +25,7 @@ INK, SOFT, FAINT = "#1b1f24", "#6a737d", "#d5dae0"
 ROW, BASE = "#0072b2", "#c44e00"
 """A row and the base row (blue and vermilion of Okabe and Ito, 2008); their greys differ too."""
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 8.5, "axes.labelsize": 8.5,
     "xtick.labelsize": 8, "ytick.labelsize": 8.5, "text.color": INK, "axes.labelcolor": INK,
     "xtick.color": SOFT, "ytick.color": SOFT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
@@ -37,13 +36,13 @@ RC = {
 }  # fmt: skip
 
 
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw in the style of this module, whatever the notebook around has set."""
 
     @wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(RC):
-            return draw(*args, **kwargs)
+            return settle(draw(*args, **kwargs))
 
     return wrapper
 
@@ -62,6 +61,23 @@ def as_svg(figure: Figure, name: str) -> bytes:
 def as_png(figure: Figure, name: str) -> bytes:
     """The figure as PNG at 200 dots an inch on white ground."""
     return _saved(figure, "png", name, dpi=200, facecolor="white", metadata={"Software": None})
+
+
+def readable_on(ground: tuple[float, ...]) -> str:
+    """Ink or white, whichever contrasts more with ``ground`` (RGB in 0 to 1; relative luminance of WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in ground[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    # Ink itself has a luminance of about 0.013.
+    return INK if (luminance + 0.05) / 0.063 > 1.05 / (luminance + 0.05) else "white"
+
+
+def settle(figure: Figure) -> Figure:
+    """Lay the figure out once; saving it in each format would do so anew, which takes longer than drawing it."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    return figure
 
 
 def spread(wanted: list[float], gap: float) -> list[float]:
@@ -85,7 +101,7 @@ def spread(wanted: list[float], gap: float) -> list[float]:
     return [float(value) for value in result]
 
 
-def _saved(figure: Figure, kind: str, name: str, **options: object) -> bytes:
+def _saved(figure: Figure, kind: str, name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with mpl.rc_context({**RC, "svg.hashsalt": name}):
         figure.savefig(buffer, format=kind, **options)

@@ -1,0 +1,185 @@
+"""What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
+
+from typing import Any
+
+import pandas as pd
+
+from tadaconv.ablation import PaperResult
+from tadaconv.reporting import statistics as st
+from tadaconv.reporting.export import Export, Manifest
+from tadaconv.reporting.summary import paper_order, validation_clips
+from tadaconv.reporting.words import percent, plural, points
+
+
+def title(manifest: Manifest) -> str:
+    """The question of the table in one line."""
+    return " ".join(manifest.question.partition("\n\n")[0].split()) or manifest.table
+
+
+def what_was_run(export: Export) -> str:
+    """How many cells there are, and what became of them."""
+    manifest, status = export.manifest, export.cells["status"]
+    counts = {name: int((status == name).sum()) for name in ("finished", "failed", "running", "waiting")}
+    planned = len(manifest.rows) * len(manifest.seeds)
+    missing = planned - sum(counts.values())
+    parts = [f"{counts['finished']} of {plural(planned, 'cell')} finished"]
+    parts += [f"{counts[name]} {name}" for name in ("failed", "running", "waiting") if counts[name]]
+    parts += [f"{missing} not run"] if missing > 0 else []
+    size = f"{plural(len(manifest.rows), 'row')}, {plural(len(manifest.seeds), 'seed')}"
+    return f"{size}: {', '.join(parts)}."
+
+
+def claim_sentence(line: dict[Any, Any]) -> str:
+    """What a line of :func:`~tadaconv.reporting.summary.verdicts` found, and what it would take to find more."""
+    pair = f"\u201c{line['better']}\u201d", f"\u201c{line['worse']}\u201d"
+    n, effect = int(line["n"]), float(line["effect"])
+    if n == 0:
+        return f"No seed has a result in both {pair[0]} and {pair[1]}."
+    how = "level with" if round(effect, 1) == 0 else "above" if effect > 0 else "below"
+    by = "" if how == "level with" else f"{abs(effect):.1f} points "
+    if n == 1:
+        return (
+            f"{pair[0]} lies {by}{how} {pair[1]} in the one seed that both have. "
+            "One seed cannot tell whether another would say the same; run at least three."
+        )
+    if line["sd"] == 0:
+        return f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. With no spread between seeds there is no interval."
+    interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
+    sentence = f"{pair[0]} lies {by}{how} {pair[1]} ({interval})."
+    if n >= st.seeds_for_sign_flip():
+        sentence += f" Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm."
+    return f"{sentence} {what_it_takes(float(line['sd']), n)}" if line["verdict"] == "undecided" else sentence
+
+
+def what_it_takes(spread: float, n: int) -> str:
+    """What ``n`` seeds can show where paired differences vary by ``spread`` points, and what one point would take."""
+    seeds = st.seeds_needed(1.0, spread)
+    needed = "more than 1000 seeds" if seeds is None else plural(seeds, "seed")
+    return (
+        f"{n} seeds would show a true difference of {st.detectable_effect(spread, n):.1f} points four times in five; "
+        f"to show one of 1 point as often takes about {needed}."
+    )
+
+
+def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    """What stands below the table: what its intervals cover, what was left out, and what seeds cannot tell."""
+    notes = [*_interval_notes(export, summary), *_gap_notes(summary)]
+    pairs = int(summary["num_pairs"].max())
+    fewest = st.seeds_for_sign_flip()
+    if 2 <= pairs < fewest:
+        notes.append(
+            f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {2.0 ** (1 - pairs):.3g}; it takes "
+            f"{fewest} seeds to reach 0.05. Here the intervals alone decide, and they assume that differences between "
+            "seeds are roughly normal."
+        )
+    return notes
+
+
+def _interval_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    covers, clips = set(summary["covers"]), validation_clips(export.manifest)
+    notes = ["Brackets below a number hold its 95 % interval."] if covers & {"seeds", "clips"} else []
+    if "seeds" in covers:
+        notes.append(
+            "Intervals of rows with several seeds cover training with other seeds, judged on the same validation clips. "
+            "Differences to the base row are taken seed by seed."
+        )
+        best = summary["top1_mean"].max()
+        if clips and best == best:
+            low, high = st.wilson_interval(best, clips)
+            notes.append(
+                f"Other validation clips would add an error of their own, shared by all rows: with {clips} of them, "
+                f"{percent(best)} % stands for {percent(low)} to {percent(high)} %."
+            )
+    if "clips" in covers:
+        notes.append(
+            f"Intervals of rows with one seed are the binomial error of {clips} validation clips. They do not cover seeds, "
+            "and from one seed a difference to the base row has no interval: two or more seeds are needed, three at least "
+            "to be of use."
+        )
+    return notes
+
+
+def _gap_notes(summary: pd.DataFrame) -> list[str]:
+    notes = []
+    if (summary["status"] != "finished").any():
+        notes.append(
+            "n counts the seeds that finished; failed and missing cells are left out of a mean, never filled in."
+        )
+    same = summary[(summary["n"] > 1) & summary["top1_low"].isna()]["row"].tolist()
+    if same:
+        notes.append(
+            f"All seeds gave the same accuracy for {', '.join(same)}. That says nothing about their spread, so there is no "
+            "interval; see whether the seeds take effect, or whether the row is at chance or at its ceiling."
+        )
+    return notes
+
+
+def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    """On what the paper's numbers were measured, what differs here, and whether the orders agree."""
+    results = [row.paper for row in export.manifest.rows if row.paper is not None]
+    if not results:
+        return ["The paper prints no number for these rows that could be traced to a source."]
+    theirs = sorted({f"{p.data}, {plural(p.num_frames, 'frame')}, {p.views}" for p in results})
+    notes = [
+        f"The paper's numbers were measured on {' and on '.join(theirs)}; ours on {our_clips(export.manifest)}. "
+        "The numbers cannot be compared, only their order."
+    ]
+    both, tau, p = paper_order(summary)
+    if tau == tau:
+        notes.append(f"Kendall\u2019s tau between the two orders, over {both} rows: {points(tau)} (p = {p:.2f}).")
+    else:
+        notes.append(
+            f"{plural(both, 'row').capitalize()} with both numbers: too few to compare an order, which takes three."
+        )
+    return notes
+
+
+def our_clips(manifest: Manifest) -> str:
+    """The clips of this regime in a few words, in the order data, frames, views."""
+    data = manifest.conditions.get("data", {})
+    kinds = {"synthetic": "synthetic clips of moving digits", "folder": "a folder of clips"}
+    views = data.get("num_temporal_views", 1), data.get("num_spatial_crops", 1)
+    parts = [
+        kinds.get(data.get("kind", ""), "other clips"),
+        plural(data.get("num_frames", 0), "frame"),
+        f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('size', 0)} px",
+    ]
+    return ", ".join(parts)
+
+
+def origins_note(manifest: Manifest) -> str | None:
+    """A warning where the cells come from several code versions, devices or machines; None where they agree."""
+    environments = [cell.environment for cell in manifest.cells if cell.environment]
+    differing = sorted(
+        key for key in {k for e in environments for k in e} if len({e.get(key, "") for e in environments}) > 1
+    )
+    if not differing:
+        return None
+    return (
+        f"The cells differ in {', '.join(differing)}. Their numbers may not be comparable to the last digit; "
+        "the list of cells says which is which."
+    )
+
+
+def sources(results: list[PaperResult]) -> list[str]:
+    """The distinct sources of the paper's numbers, in the order in which they are first used."""
+    return list(dict.fromkeys(result.source for result in results))
+
+
+METHODS = [
+    "Interval of a mean, and of a mean difference in pairs, over two or more seeds: Student\u2019s t with n \u2212 1 degrees of "
+    "freedom (Student, The probable error of a mean, Biometrika 6, 1908). A bootstrap interval is not used because it "
+    "covers too little at three to five seeds.",
+    "Interval of an accuracy from one seed: Wilson\u2019s score interval (Wilson, Probable inference, JASA 22, 1927).",
+    "Test of a difference in pairs: all assignments of signs to the differences (Fisher, The Design of Experiments, 1935), "
+    "adjusted over the rows, or over the claims, by Holm\u2019s step-down procedure (Holm, Scandinavian Journal of Statistics 6, 1979).",
+    "Verdicts: a claim is supported where the whole 95 % interval of the difference lies above zero, contradicted where it "
+    "lies below, undecided otherwise. The intervals are not adjusted for the number of claims: each errs one time in "
+    "twenty on its own.",
+    "What seeds can show: power of the t test in pairs, from the non-central t distribution, at 80 % (Cohen, Statistical "
+    "Power Analysis for the Behavioral Sciences, 1988). The spread it starts from is itself only an estimate from few seeds.",
+    "Agreement of orders: Kendall\u2019s tau-b (Kendall, A new measure of rank correlation, Biometrika 30, 1938).",
+    "Costs are multiply-adds of convolutions and linear layers for one clip, the paper\u2019s convention (Huang et al., TAda!, "
+    "ICLR 2022, arXiv:2110.06178).",
+]
+"""How the numbers of a report are made, with references."""
