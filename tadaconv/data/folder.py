@@ -61,11 +61,13 @@ class FolderClips:
     """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device; see :class:`~tadaconv.data.source.Source`.
 
     ``cache`` is the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes
-    every clip once more to count its frames. Raises :class:`UserError` if the clips are no longer those of
-    ``data.fingerprint``.
+    every clip once more to count its frames. Raises :class:`UserError` if ``data`` is not resolved, or the clips are no
+    longer those of its fingerprint.
     """
 
     def __init__(self, data: Folder, device: torch.device, cache: Path | None = None) -> None:
+        if not data.fingerprint:
+            raise UserError("this regime trains on a folder of clips; say which: --data DIR")
         root = Path(data.root)
         layout = scan(root, data.val_share)
         found = inspect_clips(root, layout.paths, cache)

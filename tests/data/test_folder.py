@@ -188,6 +188,11 @@ def test_clips_that_changed_since_the_plan_are_refused(resolved, clips):
         FolderClips(resolved, CPU)
 
 
+def test_a_folder_that_was_never_named_is_a_wrong_call():
+    with pytest.raises(UserError, match="--data DIR"):
+        FolderClips(SPEC, CPU)
+
+
 def test_a_clip_that_breaks_while_training_fails_the_cell(resolved, clips, monkeypatch):
     monkeypatch.setattr(folder, "MEMORY_SHARE", 0)
     source = FolderClips(resolved, CPU)
