@@ -34,9 +34,10 @@ def report(
 ) -> Path:
     """Write the report of a table to ``<out>/reports/<table>-<regime>/`` and return that folder.
 
-    ``report.json`` is always written; *csv* adds table, cells, curves and families, *tex* the LaTeX table, *html* and
-    *ipynb* the page, the executed notebook, its figures and the CSV files both need. The same results give the same
-    bytes, and the notebook is not executed again for results that a report stands for already.
+    The data are always written, *csv* alone gives nothing else: ``report.json`` and the CSV files of table, cells,
+    curves and class families. *tex* adds the LaTeX table, *html* the page, *ipynb* the executed notebook, and either of
+    the two ``figures/``. The same results give the same bytes: files that stand for them already are left alone, and a
+    log message of level INFO says so.
 
     Raises:
         UserError: for an unknown format, a folder that cannot be written, or a table none of whose cells has run.

@@ -92,7 +92,9 @@ def provenance(export: Export) -> Block:
 
 def methods() -> Block:
     """How the numbers are made, with references."""
-    return Block(_render("methods", methods=sentences.METHODS), "\n".join(sentences.METHODS))
+    return Block(
+        _render("methods"), "Methods: Student's t, Wilson, Fisher's sign flips, Holm, Cohen's power, Kendall's tau."
+    )
 
 
 def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -115,4 +117,5 @@ def _environment() -> Environment:
 
 
 def _render(name: str, **context: Any) -> str:
-    return _environment().get_template(f"{name}.html.j2").render(**context)
+    # A number and its percent sign stay on one line.
+    return _environment().get_template(f"{name}.html.j2").render(**context).replace(" %", "&nbsp;%")

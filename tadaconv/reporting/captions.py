@@ -23,7 +23,7 @@ def accuracy_by_row(data: pd.DataFrame) -> str:
     if "seeds" in covers:
         text += "Bars are 95 % intervals of the mean over seeds, for these validation clips. "
     if "clips" in covers:
-        text += "Dashed bars come from one seed: they cover the choice of validation clips alone, not what another seed gives. "
+        text += "Dashed bars come from one seed and cover the choice of validation clips alone, not another seed. "
     if (data["base"] & (data["n"] > 0)).any():
         text += "The diamond and the dotted line mark the base row."
     return text.strip()
@@ -38,8 +38,8 @@ def accuracy_by_macs(data: pd.DataFrame) -> str:
     """Caption of the scatter, with the range of costs, which is often too small to see."""
     least, most = data["macs"].min(), data["macs"].max()
     return (
-        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is more "
-        "accurate, further left is cheaper; vertical bars are 95 % intervals. The dearest row costs "
+        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
+        "more accurate, further left is cheaper; vertical bars are 95 % intervals. The dearest row costs "
         f"{100 * (most / least - 1):.2f} % more than the cheapest."
     )
 
@@ -52,8 +52,9 @@ def alt_by_macs(data: pd.DataFrame) -> str:
 
 def learning_curves(data: pd.DataFrame, base: str) -> str:
     """Caption of the small multiples."""
-    seeds = plural(data["seed"].nunique(), "seed")
-    band = "; bands reach from the lowest seed to the highest" if data["seed"].nunique() > 1 else ""
+    num_seeds = data["seed"].nunique()
+    seeds = plural(num_seeds, "seed")
+    band = "; bands reach from the lowest seed to the highest" if num_seeds > 1 else ""
     has_base = (data["row"] == base).any()
     beside = ", with the base row dashed in each panel" if has_base else ""
     return f"Validation top-1 at the end of every epoch, mean over {seeds}{band}. One panel a row{beside}."

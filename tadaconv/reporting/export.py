@@ -26,7 +26,7 @@ CURVE_COLUMNS = ["row", "seed", "epoch", "step", "train_loss", "val_top1"]
 FAMILY_COLUMNS = ["row", "seed", "family", "top1"]
 
 _WORDS = ["row", "cell", "status", "device", "version", "error", "family"]
-_NUMBERS = sorted({*CELL_COLUMNS, *CURVE_COLUMNS, *FAMILY_COLUMNS} - set(_WORDS))
+_UNKNOWN = {column: [""] for column in {*CELL_COLUMNS, *CURVE_COLUMNS, *FAMILY_COLUMNS} - set(_WORDS)}
 
 
 class ReportedRow(BaseModel):
@@ -70,7 +70,9 @@ class Manifest(BaseModel):
     families: list[str] = Field(description="Class families of the clips, in order; empty where there are none.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule that all cells share.")
     cells: list[CellOrigin]
-    digest: str = Field("", description="Of the data, the template and the code that made the report.")
+    digests: dict[str, str] = Field(
+        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
+    )
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def _read_csv(path: Path) -> pd.DataFrame:
     # A row may be called "NA" or "none": only empty fields of numbers are unknown.
     with path.open(encoding="utf-8", newline="") as file:
-        frame = pd.read_csv(
-            file, dtype=dict.fromkeys(_WORDS, str), keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, [""])
-        )
-    return frame
+        return pd.read_csv(file, dtype=dict.fromkeys(_WORDS, str), keep_default_na=False, na_values=_UNKNOWN)
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:

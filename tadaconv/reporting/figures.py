@@ -72,9 +72,11 @@ def accuracy_by_row_data(export: Export) -> pd.DataFrame:
     return frame
 
 
-def accuracy_by_row(export: Export) -> Drawing:
-    """Mean top-1 of each row with its interval and its single seeds."""
+def accuracy_by_row(export: Export) -> Drawing | None:
+    """Mean top-1 of each row with its interval and its single seeds; None while no row has a result."""
     data = accuracy_by_row_data(export)
+    if not data["n"].any():
+        return None
     return Drawing(
         "accuracy_by_row", draw_accuracy_by_row(data), captions.accuracy_by_row(data), captions.alt_by_row(data)
     )
@@ -88,10 +90,10 @@ def draw_accuracy_by_row(data: pd.DataFrame) -> Figure:
     if not seeds.empty:
         y = seeds["row"].map({name: i + 0.24 for i, name in enumerate(data["row"])})
         ax.scatter(seeds["seeds"].astype(float), y, s=9, facecolors="none", edgecolors=style.SOFT, linewidths=0.8)
-    for y, row in enumerate(data.to_dict("records")):
-        _mean_with_interval(ax, y, row)
-    for row in data[data["base"] & (data["n"] > 0)].to_dict("records"):
-        ax.axvline(row["mean"], color=style.BASE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
+    for position, row in enumerate(data.to_dict("records")):
+        _mean_with_interval(ax, position, row)
+    for base in data[data["base"] & (data["n"] > 0)].to_dict("records"):
+        ax.axvline(base["mean"], color=style.BASE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     ax.set(ylim=(len(data) - 0.4, -0.6), xlabel="validation top-1 (%)")
     _name_rows(ax, data)
     ax.spines["left"].set_visible(False)
@@ -146,7 +148,7 @@ def accuracy_by_macs(export: Export) -> Drawing | None:
 @style.styled
 def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
     """A scatter with names in a column at the right: rows of nearly one cost would write over each other beside."""
-    figure, ax = style.canvas(3.4)
+    figure, ax = style.canvas(max(3.4, 1.0 + 0.17 * len(data)))
     unit, name = count_scale(data["macs"])
     cost = data["macs"] / unit
     for x, row in zip(cost, data.to_dict("records"), strict=True):
@@ -157,29 +159,39 @@ def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
             x, row["mean"], marker=marker, color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6
         )
     # A cost that differs by a thousandth must not look like a cost that differs by half.
-    least, most = cost.min(), cost.max()
+    least, most = float(cost.min()), float(cost.max())
     span = max(most - least, 0.005 * least)
     ax.set(xlim=(least - 0.08 * span, least + 1.08 * span), ylabel="validation top-1 (%)")
     ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
-    above = ax.secondary_xaxis("top", functions=(lambda x: 100 * (x / least - 1), lambda p: least * (1 + p / 100)))
-    above.set_xlabel("above the cheapest row (%)", color=style.SOFT, fontsize=8)
-    above.tick_params(labelcolor=style.SOFT)
-    above.spines["top"].set_visible(False)
+    _percent_above(ax, least)
     ax.grid(axis="y")
     _names_at_the_right(ax, cost.tolist(), data)
     return figure
 
 
+def _percent_above(ax: Axes, least: float) -> None:
+    def percent_above(cost: Any) -> Any:
+        return 100 * (cost / least - 1)
+
+    def cost_at(above: Any) -> Any:
+        return least * (1 + above / 100)
+
+    above = ax.secondary_xaxis("top", functions=(percent_above, cost_at))
+    above.set_xlabel("above the cheapest row (%)", color=style.SOFT, fontsize=8)
+    above.tick_params(labelcolor=style.SOFT)
+    above.spines["top"].set_visible(False)
+
+
 def _names_at_the_right(ax: Axes, cost: list[float], data: pd.DataFrame) -> None:
     low, high = ax.get_ylim()
-    heights = style.spread(data["mean"].tolist(), gap=(high - low) / 19)
+    heights = style.spread(data["mean"].tolist(), gap=(high - low) / max(18, len(data)))
     ax.set_ylim(min(low, min(heights) - (high - low) / 40), max(high, max(heights) + (high - low) / 40))
+    leader = {"arrowstyle": "-", "color": style.SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4, "zorder": 0}
     for x, height, row in zip(cost, heights, data.to_dict("records"), strict=True):
-        colour = style.BASE if row["base"] else style.INK
         ax.annotate(
             _label(row["row"], 60), (x, row["mean"]), (1.04, height), textcoords=ax.get_yaxis_transform(),
-            va="center", color=colour, fontsize=8, fontweight="bold" if row["base"] else "normal", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": style.SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4, "zorder": 0},
+            color=style.BASE if row["base"] else style.INK, fontweight="bold" if row["base"] else "normal",
+            fontsize=8, va="center", annotation_clip=False, arrowprops=leader,
         )  # fmt: skip
 
 
@@ -216,26 +228,35 @@ def draw_learning_curves(data: pd.DataFrame, base: str) -> Figure:
     num_rows = -(-len(names) // num_columns)
     figure = Figure(figsize=(style.WIDTH, 0.75 + 1.15 * num_rows), layout="constrained")
     panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
     for ax, name in zip(panels, names, strict=False):
         ax.grid(axis="y")
-        for row, colour, line in ((base, style.BASE, (3, 1.5)), (name, style.ROW, "")):
-            if row == base and name == base and colour == style.ROW:
-                continue
-            # The band is the range of the seeds: at three of them a confidence band hides the curves.
-            sns.lineplot(
-                data[data["row"] == row], x="epoch", y="val_top1", errorbar=("pi", 100), ax=ax, color=colour,
-                dashes=False, linestyle="-" if not line else (0, line), linewidth=1.6, err_kws={"alpha": 0.18, "linewidth": 0},
-            )  # fmt: skip
-        ax.set(xlabel="", ylabel="")
+        for row, look in ((base, _BASE_CURVE), (name, _ROW_CURVE))[: 1 if name == base else 2]:
+            if row in curves:
+                epochs, mean, low, high = curves[row]
+                # The band is the range of the seeds: at three of them a confidence band hides the curves.
+                ax.fill_between(epochs, low, high, color=look["color"], alpha=0.18, linewidth=0)
+                ax.plot(epochs, mean, **look)
         ax.set_title(_label(name), loc="left", pad=3)
     for ax in panels[len(names) :]:
         ax.set_visible(False)
     figure.supxlabel("epoch", fontsize=8.5)
     figure.supylabel("validation top-1 (%)", fontsize=8.5)
-    keys = [Line2D([], [], color=style.ROW), Line2D([], [], color=style.BASE, linestyle=(0, (3, 1.5)))]
+    keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
     figure.legend(keys, ["the row named above the panel", f"base: {_label(base, 60)}"], loc="outside upper left",
                   ncols=2, frameon=False, handlelength=2.2, borderaxespad=0, fontsize=8)  # fmt: skip
     return figure
+
+
+_ROW_CURVE: dict[str, Any] = {"color": style.ROW}
+_BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
+
+
+def _curve(rows: pd.DataFrame) -> tuple[Any, Any, Any, Any]:
+    """Epochs, and over the seeds the mean, the lowest and the highest top-1 at each."""
+    over_seeds = rows.groupby("epoch")["val_top1"]
+    mean = over_seeds.mean()
+    return mean.index.to_numpy(), mean.to_numpy(), over_seeds.min().to_numpy(), over_seeds.max().to_numpy()
 
 
 # Accuracy by class family

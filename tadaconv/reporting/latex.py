@@ -7,12 +7,12 @@ from tadaconv.reporting.words import MINUS, count_scale, percent, points, scaled
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", MINUS: r"$-$", "\u2013": "--", "\n": " ", "\r": " ", "[": "{[}", "]": "{]}",
+    "|": r"\textbar{}", '"': "''", MINUS: r"$-$", "\u2013": "--", "\n": " ", "\r": " ", "[": "{[}",
 }  # fmt: skip
 
 
 def escape(text: str) -> str:
-    """``text`` with LaTeX's special characters spelt out; brackets are wrapped, or ``\\\\`` would eat them."""
+    """``text`` with LaTeX's special characters spelt out; ``[`` is wrapped, or the line break before would eat it."""
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
@@ -50,8 +50,8 @@ def latex_table(summary: pd.DataFrame, base: str, title: str) -> str:
 
 
 def _bracketed(mean: str, low: str, high: str) -> str:
-    unknown = "\u2013"
-    return escape(mean) if low == unknown else escape(f"{mean} [{low}, {high}]")
+    interval = "" if low == "\u2013" else f" [{escape(low)}, {escape(high)}]"
+    return escape(mean) + interval
 
 
 def _sources(summary: pd.DataFrame) -> list[str]:

@@ -22,7 +22,7 @@ _PAGE = Path(__file__).parent / "page"
 class _ThisPython(KernelSpecManager):
     """Offers one kernel, the Python that is running, whatever kernels this machine's user has installed."""
 
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - there is only one
         # The package may be on the path of this process alone, as in a clone that is not installed.
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         return KernelSpec(
@@ -36,7 +36,7 @@ class _ThisPython(KernelSpecManager):
             ],
             display_name="Python 3",
             language="python",
-            env={"PYTHONPATH": path},
+            env={"PYTHONPATH": path, "MPLBACKEND": "agg"},
         )
 
 
@@ -72,7 +72,7 @@ def execute(template: Path, folder: Path) -> nbformat.NotebookNode:
 
 def as_ipynb(notebook: nbformat.NotebookNode) -> str:
     """The notebook as its file's text."""
-    return nbformat.writes(notebook) + "\n"
+    return str(nbformat.writes(notebook)) + "\n"
 
 
 def as_page(notebook: nbformat.NotebookNode, title: str) -> str:

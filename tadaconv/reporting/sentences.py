@@ -4,7 +4,6 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.ablation import PaperResult
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
 from tadaconv.reporting.summary import paper_order, validation_clips
@@ -43,7 +42,7 @@ def claim_sentence(line: dict[Any, Any]) -> str:
             "One seed cannot tell whether another would say the same; run at least three."
         )
     if line["sd"] == 0:
-        return f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. With no spread between seeds there is no interval."
+        return f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
     interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
     sentence = f"{pair[0]} lies {by}{how} {pair[1]} ({interval})."
     if n >= st.seeds_for_sign_flip():
@@ -56,8 +55,8 @@ def what_it_takes(spread: float, n: int) -> str:
     seeds = st.seeds_needed(1.0, spread)
     needed = "more than 1000 seeds" if seeds is None else plural(seeds, "seed")
     return (
-        f"{n} seeds would show a true difference of {st.detectable_effect(spread, n):.1f} points four times in five; "
-        f"to show one of 1 point as often takes about {needed}."
+        f"With {n} seeds a true difference of {st.detectable_effect(spread, n):.1f} points would show four times in "
+        f"five; for one of 1 point to show as often it takes about {needed}."
     )
 
 
@@ -68,9 +67,9 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     fewest = st.seeds_for_sign_flip()
     if 2 <= pairs < fewest:
         notes.append(
-            f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {2.0 ** (1 - pairs):.3g}; it takes "
-            f"{fewest} seeds to reach 0.05. Here the intervals alone decide, and they assume that differences between "
-            "seeds are roughly normal."
+            f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {2.0 ** (1 - pairs):.3g}; it "
+            f"takes {fewest} seeds to reach 0.05. Here the intervals alone decide, and they assume that differences "
+            "between seeds are roughly normal."
         )
     return notes
 
@@ -80,8 +79,8 @@ def _interval_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     notes = ["Brackets below a number hold its 95 % interval."] if covers & {"seeds", "clips"} else []
     if "seeds" in covers:
         notes.append(
-            "Intervals of rows with several seeds cover training with other seeds, judged on the same validation clips. "
-            "Differences to the base row are taken seed by seed."
+            "Intervals of rows with several seeds cover training with other seeds, judged on the same validation "
+            "clips. Differences to the base row are taken seed by seed."
         )
         best = summary["top1_mean"].max()
         if clips and best == best:
@@ -92,9 +91,9 @@ def _interval_notes(export: Export, summary: pd.DataFrame) -> list[str]:
             )
     if "clips" in covers:
         notes.append(
-            f"Intervals of rows with one seed are the binomial error of {clips} validation clips. They do not cover seeds, "
-            "and from one seed a difference to the base row has no interval: two or more seeds are needed, three at least "
-            "to be of use."
+            f"Intervals of rows with one seed are the binomial error of {clips} validation clips. They do not cover "
+            "seeds, and from one seed a difference to the base row has no interval: two or more seeds are needed, "
+            "three at least to be of use."
         )
     return notes
 
@@ -105,11 +104,13 @@ def _gap_notes(summary: pd.DataFrame) -> list[str]:
         notes.append(
             "n counts the seeds that finished; failed and missing cells are left out of a mean, never filled in."
         )
+    if summary["n"].any() and summary["delta_mean"].isna().all():
+        notes.append("No row shares a finished seed with the base row, so there are no differences to it.")
     same = summary[(summary["n"] > 1) & summary["top1_low"].isna()]["row"].tolist()
     if same:
         notes.append(
-            f"All seeds gave the same accuracy for {', '.join(same)}. That says nothing about their spread, so there is no "
-            "interval; see whether the seeds take effect, or whether the row is at chance or at its ceiling."
+            f"All seeds gave the same accuracy for {', '.join(same)}. That says nothing about their spread, so there "
+            "is no interval; see whether the seeds take effect, or whether the row is at chance or at its ceiling."
         )
     return notes
 
@@ -159,27 +160,3 @@ def origins_note(manifest: Manifest) -> str | None:
         f"The cells differ in {', '.join(differing)}. Their numbers may not be comparable to the last digit; "
         "the list of cells says which is which."
     )
-
-
-def sources(results: list[PaperResult]) -> list[str]:
-    """The distinct sources of the paper's numbers, in the order in which they are first used."""
-    return list(dict.fromkeys(result.source for result in results))
-
-
-METHODS = [
-    "Interval of a mean, and of a mean difference in pairs, over two or more seeds: Student\u2019s t with n \u2212 1 degrees of "
-    "freedom (Student, The probable error of a mean, Biometrika 6, 1908). A bootstrap interval is not used because it "
-    "covers too little at three to five seeds.",
-    "Interval of an accuracy from one seed: Wilson\u2019s score interval (Wilson, Probable inference, JASA 22, 1927).",
-    "Test of a difference in pairs: all assignments of signs to the differences (Fisher, The Design of Experiments, 1935), "
-    "adjusted over the rows, or over the claims, by Holm\u2019s step-down procedure (Holm, Scandinavian Journal of Statistics 6, 1979).",
-    "Verdicts: a claim is supported where the whole 95 % interval of the difference lies above zero, contradicted where it "
-    "lies below, undecided otherwise. The intervals are not adjusted for the number of claims: each errs one time in "
-    "twenty on its own.",
-    "What seeds can show: power of the t test in pairs, from the non-central t distribution, at 80 % (Cohen, Statistical "
-    "Power Analysis for the Behavioral Sciences, 1988). The spread it starts from is itself only an estimate from few seeds.",
-    "Agreement of orders: Kendall\u2019s tau-b (Kendall, A new measure of rank correlation, Biometrika 30, 1938).",
-    "Costs are multiply-adds of convolutions and linear layers for one clip, the paper\u2019s convention (Huang et al., TAda!, "
-    "ICLR 2022, arXiv:2110.06178).",
-]
-"""How the numbers of a report are made, with references."""

@@ -51,7 +51,7 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 
 
 def standard_deviation(values: ArrayLike) -> float:
-    """The sample standard deviation (n - 1 in the denominator); NaN for fewer than two values, 0 where all are equal."""
+    """The sample standard deviation, with n - 1; NaN for fewer than two values, exactly 0 where all are equal."""
     x = _finite(values)
     if len(x) < 2:
         return nan

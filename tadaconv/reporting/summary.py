@@ -40,7 +40,7 @@ def scores_by_seed(export: Export) -> pd.DataFrame:
     cells = export.cells
     assert not cells.duplicated(["row", "seed"]).any(), "a row has one cell a seed"
     finished = cells[cells["status"] == "finished"]
-    table = finished.pivot(index="row", columns="seed", values="top1")
+    table = finished.set_index(["row", "seed"])["top1"].unstack("seed")  # noqa: PD010 - nothing is aggregated here
     return table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
 
 
@@ -77,7 +77,7 @@ def _row_line(export: Export, scores: pd.DataFrame, name: str) -> dict[str, obje
     cells = export.cells[export.cells["row"] == name]
     finished = cells[cells["status"] == "finished"]
     num_failed = int((cells["status"] == "failed").sum())
-    values = scores.loc[name]
+    values: pd.Series[float] = scores.loc[name]  # type: ignore[assignment]
     top1, covers = _accuracy(values.dropna(), validation_clips(export.manifest))
     base = scores.loc[export.manifest.base]
     delta = (values - base).dropna() if name != export.manifest.base else pd.Series(dtype=float)
@@ -104,7 +104,7 @@ def _row_line(export: Export, scores: pd.DataFrame, name: str) -> dict[str, obje
     }
 
 
-def _accuracy(values: pd.Series, num_val: int | None) -> tuple[st.Interval, str]:
+def _accuracy(values: "pd.Series[float]", num_val: int | None) -> tuple[st.Interval, str]:
     """The mean accuracy with the interval that can be known, and what that interval covers."""
     interval = st.t_interval(values)
     if interval.n == 1 and num_val:

@@ -14,6 +14,8 @@ from tadaconv.reporting.export import collect
 from tadaconv.reporting.summary import summarise
 from tadaconv.reporting.words import count_scale, percent, points, scaled
 
+_MOST_REASONS = 5
+
 
 def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Table:
     """The rows with their accuracy, the difference to the base row and the costs, readable at 80 columns.
@@ -28,6 +30,7 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     table = Table(
         title=f"{escape(loaded.name)} \u00b7 {escape(regime_name)}",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_justify="left",
+        caption_justify="left", caption_style="",
     )  # fmt: skip
     table.add_column("row", overflow="fold", min_width=14)
     for heading in ("n", "top-1 %", "\u0394 base", f"params\n({params[1]})", f"MACs\n({macs[1]})"):
@@ -35,9 +38,8 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     if has_paper:
         table.add_column("paper", justify="right", no_wrap=True)
     for line in summary.to_dict("records"):
-        note = "" if line["n"] else _why(line["row"], records)
         cells = [
-            _name(line, loaded.table.base.name, note),
+            _name(line, loaded.table.base.name, records),
             Text(str(line["n"]), style="yellow" if line["status"] == "partial" else ""),
             Text(_bracketed(percent, line, "top1")),
             Text(_bracketed(points, line, "delta")),
@@ -46,23 +48,31 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
             *([Text(percent(line["paper_top1"]))] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
+    table.caption = _below(set(summary["covers"]), records)
     return table
 
 
-def _name(line: dict[Any, Any], base: str, note: str) -> Text:
+def _below(covers: set[str], records: Sequence[CellRecord]) -> Text:
+    """What the brackets hold, and why cells failed."""
+    words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
+    held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
+    lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed[:_MOST_REASONS]:
+        reason = record.error or "no reason was recorded"
+        lines.append(Text(f"{record.cell.label}, seed {record.cell.experiment.seed}, failed: {reason}", style="red"))
+    if len(failed) > _MOST_REASONS:
+        lines.append(Text(f"and {len(failed) - _MOST_REASONS} more failed cells; see cells.csv", style="red"))
+    return Text("\n").join(lines)
+
+
+def _name(line: dict[Any, Any], base: str, records: Sequence[CellRecord]) -> Text:
     name = Text(line["row"], style="bold" if line["row"] == base else "")
-    return name + Text(f"\n{note}", style="not bold italic") if note else name
-
-
-def _why(row: str, records: Sequence[CellRecord]) -> str:
-    """Why a row has no result yet, in a few words."""
-    mine = [record for record in records if record.cell.label == row]
-    error = next((record.error for record in mine if record.status == "failed"), None)
-    if any(record.status == "failed" for record in mine):
-        return f"failed: {error or 'no reason was recorded'}"
-    if any(record.status == "running" for record in mine):
-        return "running"
-    return "waiting" if any(record.status == "waiting" for record in mine) else "not run"
+    if line["n"]:
+        return name
+    states = {record.status for record in records if record.cell.label == line["row"]}
+    state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
+    return name + Text(f" {state}", style="not bold italic")
 
 
 def _bracketed(form: Any, line: dict[Any, Any], what: str) -> str:
