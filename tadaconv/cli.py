@@ -162,7 +162,9 @@ def ablate(
         checkpoints=out / "checkpoints",
         show=lambda planned: _shown(console, store, study, planned),
     )
-    _report(console, loaded, regime, store.records(study), out, formats=None)
+    records = store.records(study)
+    _print_table(console, loaded, regime, records)  # first, as the notebook of the report takes its time
+    _write_report(console, loaded, regime, records, out)
     raise typer.Exit(_summarise_failures(ran))
 
 
@@ -186,8 +188,9 @@ def report(
     study = study_name(loaded, regime)
     records = Store.open(storage or str(out / "journal.log"), create=False).records(study)
     require_writable(out)
-    chosen = [name.strip() for name in formats.split(",") if name.strip()]
-    _report(Console(), loaded, regime, records, out, formats=chosen)
+    console = Console()
+    _write_report(console, loaded, regime, records, out, [name.strip() for name in formats.split(",")])
+    _print_table(console, loaded, regime, records)
 
 
 @contextmanager
@@ -199,18 +202,24 @@ def _shown(console: Console, store: "Store", study: str, planned: "Planned") -> 
         yield on_event
 
 
-def _report(
+def _print_table(console: Console, loaded: LoadedTable, regime: str, records: Sequence["CellRecord"]) -> None:
+    from tadaconv import reporting
+
+    console.print(reporting.terminal_table(loaded, regime, records))
+
+
+def _write_report(
     console: Console,
     loaded: LoadedTable,
     regime: str,
     records: Sequence["CellRecord"],
     out: Path,
-    formats: Sequence[str] | None,
+    formats: Sequence[str] | None = None,
 ) -> None:
     from tadaconv import reporting
 
-    folder = reporting.report(loaded, regime, records, out, reporting.FORMATS if formats is None else formats)
-    console.print(reporting.terminal_table(loaded, regime, records))
+    with console.status("writing the report"):
+        folder = reporting.report(loaded, regime, records, out, reporting.FORMATS if formats is None else formats)
     console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -204,6 +204,7 @@ class TestAblate:
         self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, experiment: FakeExperiment
     ) -> None:
         monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv("COLUMNS", "100")
         experiment.fails = lambda _: time.sleep(0.3)  # longer than the table takes to be drawn again
         done = tada(*ABLATE)
@@ -280,7 +281,7 @@ def test_report_writes_the_formats_asked_for(tada: Callable[..., Done], reports:
     tada(*ABLATE)
     done = tada("report", "mini", "--regime", "small", "--format", "csv, tex")
     assert (done.status, reports.formats) == (0, ["csv", "tex"])
-    assert done.out.splitlines() == ["THE TABLE", "report: runs/reports/mini-small"]
+    assert done.out.splitlines() == ["report: runs/reports/mini-small", "THE TABLE"]
 
 
 class TestList:

@@ -142,8 +142,10 @@ class LiveView:
         elapsed = time.monotonic() - self._started
         done = self._num_ended + self._fraction()
         line = f"{self._num_ended} of {self._num_to_run} cells in {seconds_text(elapsed)}"
+        if not 0 < done < self._num_to_run:
+            return line
         # A cell taken up again starts part of the way, so before one has ended this is only a first guess.
-        return f"{line}, about {seconds_text(elapsed / done * (self._num_to_run - done))} left" if done else line
+        return f"{line}, about {seconds_text(elapsed / done * (self._num_to_run - done))} left"
 
 
 def _summary(statuses: Sequence[Status]) -> str:
