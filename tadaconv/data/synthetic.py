@@ -123,11 +123,11 @@ class SyntheticClips:
 
     def _sizes(self, labels: Tensor, u: Tensor) -> Tensor:
         """The digit's side as a share of the frame's, (B, T); constant but for what grows or shrinks."""
-        small, large = 0.35 + 0.1 * u[:, 2], 0.65 + 0.15 * u[:, 3]
+        small, large = 0.4 + 0.1 * u[:, 2], 0.75 + 0.15 * u[:, 3]
         phase = torch.linspace(0, 1, self.data.num_frames, device=self.device)
         ramp = small.unsqueeze(1) + (large - small).unsqueeze(1) * phase
         ramp = torch.where((labels == 10).unsqueeze(1), ramp.flip(1), ramp)
-        constant = (0.4 + 0.35 * u[:, 4]).unsqueeze(1).expand_as(ramp)
+        constant = (0.55 + 0.25 * u[:, 4]).unsqueeze(1).expand_as(ramp)
         return torch.where((labels >= 9).unsqueeze(1), ramp, constant)
 
     def _pick_glyphs(self, digits_BT: Tensor, u: Tensor, val: bool) -> Tensor:
@@ -147,7 +147,7 @@ class SyntheticClips:
         x, y = (
             room * (2 * (u[:, a, None] + (u[:, b, None] - u[:, a, None]) * phase) - 1) for a, b in ((7, 8), (9, 10))
         )
-        angle = (u[:, 11, None] - 0.5) * 0.7
+        angle = (u[:, 11, None] - 0.5) * 0.4
         cos, sin = torch.cos(angle) / sizes_BT, torch.sin(angle) / sizes_BT
         theta = torch.stack([cos, sin, -(cos * x + sin * y), -sin, cos, sin * x - cos * y], -1).view(-1, 2, 3)
         size = self.data.size
@@ -162,6 +162,6 @@ class SyntheticClips:
         angle, waves, shift = u[:, 12] * math.pi, 1 + 3 * u[:, 13], u[:, 14] * 2 * math.pi
         along = torch.cos(angle)[:, None, None] * axis + torch.sin(angle)[:, None, None] * axis[:, None]
         grating = torch.sin(along * (math.pi * waves)[:, None, None] + shift[:, None, None])
-        ground = 0.15 + 0.2 * u[:, 15:18, None, None] + 0.12 * u[:, 18, None, None, None] * grating[:, None]
-        colour = 0.55 + 0.4 * u[:, 19:22, None, None, None]
+        ground = 0.1 + 0.15 * u[:, 15:18, None, None] + 0.08 * u[:, 18, None, None, None] * grating[:, None]
+        colour = 0.65 + 0.35 * u[:, 19:22, None, None, None]
         return ground.unsqueeze(2) * (1 - ink) + colour * ink

@@ -82,7 +82,7 @@ class ResNet(nn.Module):
         widths: channels of the stem and of the 3x3 convolutions in res2 to res5.
         num_classes: outputs of the classifier.
         max_pool: a 3x3 max-pool of stride 2 after the stem; without it the first block of res2 has stride 2.
-        small_stem: a 3x3 stem of stride 1, for frames of a few dozen pixels, in place of the 7x7 of stride 2.
+        small_stem: a 3x3 stem, for frames of a few dozen pixels, in place of the 7x7; both of stride 2.
         dropout: before the classifier.
     """
 
@@ -98,7 +98,7 @@ class ResNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.conv1 = _conv(3, widths[0], 3) if small_stem else _conv(3, widths[0], 7, 2)
+        self.conv1 = _conv(3, widths[0], 3 if small_stem else 7, 2)
         self.bn1 = FrameBatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(3, 2, 1) if max_pool else None
         c_in = widths[0]
