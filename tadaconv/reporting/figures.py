@@ -59,14 +59,15 @@ def show(drawing: Drawing | None, folder: Path | str = ".") -> None:
     display(Markdown(captions.as_markdown(drawing.caption)), metadata={"is_caption": True})  # type: ignore[no-untyped-call]
 
 
+_SHORT = {"top1_mean": "mean", "top1_low": "low", "top1_high": "high"}
+
 # Accuracy by row
 
 
 def accuracy_by_row_data(export: Export) -> pd.DataFrame:
     """One line a row: row, status, n, num_planned, covers, mean, low, high, base (bool), seeds (list of top-1, %)."""
-    summary, scores = summarise(export), scores_by_seed(export)
-    frame = summary[["row", "status", "n", "num_planned", "covers"]].copy()
-    frame[["mean", "low", "high"]] = summary[["top1_mean", "top1_low", "top1_high"]]
+    summary, scores = summarise(export).rename(columns=_SHORT), scores_by_seed(export)
+    frame = summary[["row", "status", "n", "num_planned", "covers", "mean", "low", "high"]].copy()
     frame["base"] = frame["row"] == export.manifest.base
     frame["seeds"] = [scores.loc[name].dropna().tolist() for name in frame["row"]]
     return frame
@@ -128,9 +129,8 @@ def _name_rows(ax: Axes, data: pd.DataFrame) -> None:
 
 def accuracy_by_macs_data(export: Export) -> pd.DataFrame:
     """One line a row with a result: row, macs (multiply-adds a clip), mean, low, high (top-1, %), base (bool)."""
-    summary = summarise(export)
-    frame = summary.loc[summary["n"] > 0, ["row", "macs"]].astype({"macs": "float64"})
-    frame[["mean", "low", "high"]] = summary[["top1_mean", "top1_low", "top1_high"]]
+    summary = summarise(export).rename(columns=_SHORT)
+    frame = summary.loc[summary["n"] > 0, ["row", "macs", "mean", "low", "high"]].astype({"macs": "float64"})
     frame["base"] = frame["row"] == export.manifest.base
     return frame.reset_index(drop=True)
 

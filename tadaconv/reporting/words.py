@@ -30,10 +30,12 @@ def count_scale(counts: Iterable[int]) -> tuple[float, str]:
 
 
 def scaled(count: object, unit: float) -> str:
-    """``count / unit`` with two decimals (none for plain counts), or a dash where it is not known."""
+    """``count / unit`` to four digits (27.49, 191.5), plain counts in full, or a dash where it is not known."""
     if not isinstance(count, int | float) or count != count:
         return "\u2013"
-    return f"{count / unit:.2f}" if unit > 1 else f"{count:.0f}"
+    if unit == 1:
+        return f"{count:.0f}"
+    return f"{count / unit:.{2 if count < 100 * unit else 1}f}"
 
 
 def plural(number: int, noun: str) -> str:

@@ -63,9 +63,9 @@ def result(top1: float, params: int = 171_000, macs: int = 10_300_000, **changes
     return Result.model_validate({**values, **changes})
 
 
-def loaded_table(rows: list[str], base: str, claims: list[Claim] | None = None, **paper: PaperResult) -> LoadedTable:
-    """A table with these rows, each different; ``paper`` maps row names to published numbers."""
-    made = {name: Row(name, tada((1, 1)).but(context__reduction=i + 1), paper.get(name)) for i, name in enumerate(rows)}
+def loaded_table(rows: list[str], base: str, claims: list[Claim] | None = None) -> LoadedTable:
+    """A table with these rows, each different."""
+    made = {name: Row(name, tada((1, 1)).but(context__reduction=i + 1)) for i, name in enumerate(rows)}
     table = Table(base=made[base], rows=[row for name, row in made.items() if name != base], claims=claims or [])
     return LoadedTable("made_up", "Does it matter?\n\nA table made up for a test.", table)
 
@@ -129,9 +129,9 @@ def context() -> tuple[LoadedTable, list[CellRecord]]:
 Factory = Callable[..., tuple[LoadedTable, list[CellRecord]]]
 
 
-@pytest.fixture
-def made_up() -> Factory:
-    """``made_up({"row": [70.0, None], "base": [71.0, 72.0]}, base="base")``: a table and its records."""
+@pytest.fixture(scope="session")
+def make_up() -> Factory:
+    """``make_up({"row": [70.0, None], "base": [71.0, 72.0]}, base="base")``: a table and its records; None failed."""
 
     def make(
         scores: Mapping[str, list[float | None]], base: str = "base", claims: list[Claim] | None = None
@@ -140,3 +140,8 @@ def made_up() -> Factory:
         return loaded, records_of(loaded, scores)
 
     return make
+
+
+@pytest.fixture
+def made_up(make_up: Factory) -> Factory:
+    return make_up

@@ -1,0 +1,82 @@
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tadaconv.errors import UserError
+from tadaconv.reporting.export import (
+    CELL_COLUMNS,
+    Manifest,
+    collect,
+    read_export,
+    write_atomically,
+    write_csvs,
+)
+
+
+def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
+    # Names that a careless reader of CSV takes for unknown, for a number or for two fields.
+    loaded, records = made_up(
+        {"NA": [50.0, None], "007": [1 / 3, 2 / 3], 'a "b", c\nd': [1.0, 2.0], "base": [60.0, 61.0]}
+    )
+    export = collect(loaded, "quick", records)
+    write_csvs(export, tmp_path)
+    write_atomically(tmp_path / "report.json", export.manifest.model_dump_json())
+    back = read_export(tmp_path)
+    assert back.manifest == export.manifest
+    for name in ("cells", "curves", "families"):
+        pd.testing.assert_frame_equal(getattr(back, name), getattr(export, name), check_dtype=False)
+
+
+def test_a_line_a_cell(context) -> None:
+    cells = collect(context[0], "quick", context[1]).cells
+    assert cells.columns.tolist() == CELL_COLUMNS
+    assert len(cells) == 30
+    first = cells.iloc[0]
+    assert (first["row"], first["seed"], first["status"]) == ("no calibration (TSN)", 0, "finished")
+    assert (first["device"], first["version"]) == ("cpu", "0.1.0")
+    assert first["cell"] == context[1][0].cell.key
+
+
+def test_every_number_leads_back_to_its_experiment(context) -> None:
+    export = collect(context[0], "quick", context[1])
+    origin = export.manifest.cells[0]
+    assert origin.environment["torch"] == "2.9.0"
+    assert origin.experiment["temporal"] is None
+    assert origin.experiment["seed"] == 0
+    assert Manifest.model_validate_json(export.manifest.model_dump_json()) == export.manifest
+
+
+def test_families_of_an_earlier_report_are_not_read(made_up, context, tmp_path: Path) -> None:
+    write_csvs(collect(context[0], "quick", context[1]), tmp_path)
+    loaded, records = made_up({"base": [None]})
+    export = collect(loaded, "quick", records)
+    write_csvs(export, tmp_path)
+    write_atomically(tmp_path / "report.json", export.manifest.model_dump_json())
+    assert read_export(tmp_path).families.empty
+
+
+def test_a_folder_without_a_report(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no exported report: .*report\.json is missing"):
+        read_export(tmp_path)
+
+
+def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "table.csv"
+    write_atomically(file, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_atomically(file, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    assert file.read_text() == "old"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "reports").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="--out"):
+        write_atomically(tmp_path / "reports" / "table.csv", "x")

@@ -1,0 +1,38 @@
+import re
+
+from tadaconv.reporting.export import collect
+from tadaconv.reporting.latex import escape, latex_table
+from tadaconv.reporting.summary import summarise
+
+
+def test_specials_are_spelt_out() -> None:
+    assert escape("50%_a&b") == r"50\%\_a\&b"
+    assert escape(r"\input{x} #1 $y^2$ ~") == (
+        r"\textbackslash{}input\{x\} \#1 \$y\textasciicircum{}2\$ \textasciitilde{}"
+    )
+    assert escape("<a|b>") == r"\textless{}a\textbar{}b\textgreater{}"
+
+
+def test_the_table_has_one_line_a_row_and_as_many_fields_as_columns(context) -> None:
+    loaded, records = context
+    table = latex_table(summarise(collect(loaded, "quick", records)), loaded.table.base.name, "Why?\n\n100 % sure")
+    body = [line for line in table.splitlines() if not line.startswith("%")]
+    columns = re.fullmatch(r"\\begin\{tabular\}\{(\w+)\}", body[0])
+    assert columns is not None
+    rows = [line for line in body if line.endswith(r"\\")]
+    assert len(rows) == 11
+    assert {line.count("&") + 1 for line in rows} == {len(columns[1])}
+    assert [line for line in body if line in ("\\toprule", "\\midrule", "\\bottomrule")] == [
+        "\\toprule", "\\midrule", "\\bottomrule",
+    ]  # fmt: skip
+    assert r"\textbf{(3,3) + global} & 3 & 71.0 [69.1, 72.8] & -- &" in table
+    assert table.splitlines()[0] == "% Why? 100 % sure"
+    assert "% paper, (3,3) + global: paper, table 8" in table
+
+
+def test_rows_without_a_result_stay_in(made_up) -> None:
+    loaded, records = made_up({"[a] 50%": [None], "b": [None], "base": [60.0]})
+    table = latex_table(summarise(collect(loaded, "quick", records[:1] + records[2:])), "base", "t")
+    assert r"{[}a] 50\% (failed) & 0 & -- & -- & -- & -- \\" in table
+    assert r"b (not run) & 0 &" in table
+    assert "paper" not in table

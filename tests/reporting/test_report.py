@@ -1,0 +1,167 @@
+import json
+import logging
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from tadaconv.ablation import Claim
+from tadaconv.errors import UserError
+from tadaconv.reporting import FORMATS, report
+
+SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
+CLAIM = Claim(f"{SCRIPT} helps", SPECIAL, SCRIPT, "a source & more")
+
+
+class Page(HTMLParser):
+    """Collects a page's tags with their attributes, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, make_up):
+    """A report on rows with hostile names, a failed cell and a missing seed, in a folder with a space and a quote."""
+    out = tmp_path_factory.mktemp("it's a folder")
+    loaded, records = make_up(
+        {SCRIPT: [50.0, 51.0, None], SPECIAL: [55.0, 57.5, 58.0], "base": [60.0, 61.0, 63.0]}, claims=[CLAIM]
+    )
+    folder = report(loaded, "quick", records[:-1], out)
+    return loaded, records[:-1], out, folder
+
+
+@pytest.fixture(scope="module")
+def page(hostile) -> Page:
+    page = Page()
+    page.feed((hostile[3] / "report.html").read_text())
+    return page
+
+
+def test_all_files_are_there(hostile) -> None:
+    folder = hostile[3]
+    assert folder.relative_to(hostile[2]).as_posix() == "reports/made_up-quick"
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    figures = {f"figures/{n}.{k}" for k in ("svg", "png") for n in (
+        "accuracy_by_row", "accuracy_by_macs", "accuracy_by_family", "learning_curves")}  # fmt: skip
+    assert names == figures | {
+        "table.csv", "cells.csv", "curves.csv", "families.csv", "report.json",
+        "table.tex", "report.ipynb", "report.html",
+    }  # fmt: skip
+    assert len(pd.read_csv(folder / "table.csv")) == 3
+    cells = pd.read_csv(folder / "cells.csv")
+    assert cells["status"].value_counts().to_dict() == {"finished": 7, "failed": 1}
+
+
+def test_the_page_asks_for_nothing(page: Page) -> None:
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
+    assert len(addresses) == 4
+    assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
+    assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
+
+
+def test_names_come_out_as_text(hostile, page: Page) -> None:
+    for name in (SCRIPT, SPECIAL):
+        assert page.text.count(name) >= 3
+    html = (hostile[3] / "report.html").read_text()
+    assert "<script" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+    assert r"50\%\_a\&b" in (hostile[3] / "table.tex").read_text()
+
+
+def test_the_page_says_what_it_can_and_no_more(page: Page) -> None:
+    text = re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
+    assert "3 rows, 3 seeds: 7 of 9 cells finished, 1 failed, 1 not run." in text
+    assert "the loss is not finite at step 40" in text
+    assert "Undecided" in text
+    assert "never filled in" in text
+    assert "torch 2.9.0" in text
+    assert "num train 1024" in text
+
+
+def test_the_notebook_holds_its_outputs_and_hides_nothing(hostile) -> None:
+    notebook = nbformat.read(hostile[3] / "report.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type in ("stream", "error")]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
+    assert not any("<script" in o["data"].get("text/html", "") for o in outputs)
+
+
+def test_the_same_results_are_not_reported_twice(hostile, caplog: pytest.LogCaptureFixture) -> None:
+    loaded, records, out, folder = hostile
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with caplog.at_level(logging.INFO, "tadaconv.reporting"):
+        assert report(loaded, "quick", records, out) == folder
+    assert "up to date" in caplog.text
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_a_report_made_again_has_the_same_bytes(hostile, tmp_path: Path) -> None:
+    loaded, records, out, folder = hostile
+    (folder / "notes.txt").write_text("mine")  # the user's own file stays
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (folder / "report.html").unlink()
+    (folder / "report.ipynb").unlink()
+    report(loaded, "quick", records, out)
+    for file in (p for p in copy.rglob("*") if p.is_file()):
+        assert (folder / file.relative_to(copy)).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_format_made_from_older_results_is_out_of_date(made_up, tmp_path: Path) -> None:
+    old = made_up({"a": [50.0], "base": [60.0]})
+    new = made_up({"a": [51.0], "base": [60.0]})
+    folder = report(old[0], "quick", old[1], tmp_path, ["tex", "csv"])
+    report(new[0], "quick", new[1], tmp_path, ["csv"])
+    assert "50.0" in (folder / "table.tex").read_text()
+    assert set(json.loads((folder / "report.json").read_text())["digests"]) == {"csv", "tex"}
+    report(new[0], "quick", new[1], tmp_path, ["tex"])
+    assert "51.0" in (folder / "table.tex").read_text()
+    assert not (folder / "report.html").exists()
+
+
+def test_a_regime_given_as_a_path_names_the_folder_by_its_stem(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"base": [60.0]})
+    assert report(loaded, "labs/my_lab.py", records, tmp_path, ["csv"]).name == "made_up-my_lab"
+
+
+def test_an_unknown_format(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"base": [60.0]})
+    with pytest.raises(UserError, match=r"unknown report format 'htm'; one of: html, "):
+        report(loaded, "quick", records, tmp_path, ["htm"])
+    assert FORMATS == ("html", "ipynb", "tex", "csv")
+
+
+def test_no_results_yet(made_up, tmp_path: Path) -> None:
+    loaded, _ = made_up({"base": [60.0]})
+    with pytest.raises(UserError, match="make them with: tada ablate made_up --regime quick"):
+        report(loaded, "quick", [], tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_template_of_ones_own_that_fails(made_up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is found in the current folder, runs in the report's, and its kernel has not loaded torch.
+    (tmp_path / "reports").mkdir()
+    lines = ["# %%", "import sys, pathlib", "from tadaconv.reporting.export import read_export", "read_export('.')"]
+    lines += ["raise ValueError(('torch' in sys.modules, pathlib.Path.cwd().name))"]
+    (tmp_path / "reports" / "ablation.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    loaded, records = made_up({"base": [60.0]})
+    with pytest.raises(UserError, match=r"ablation\.py: a cell .* fails: ValueError: \(False, 'made_up-quick'\)"):
+        report(loaded, "quick", records, tmp_path / "runs")

@@ -1,0 +1,181 @@
+from dataclasses import replace
+from math import isnan, nan
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
+from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting.export import Export, collect
+from tadaconv.reporting.sentences import claim_sentence, paper_notes, table_notes, what_was_run
+from tadaconv.reporting.summary import TABLE_COLUMNS, paper_order, scores_by_seed, summarise, verdicts
+
+
+def lines(export: Export) -> dict[str, pd.Series]:
+    summary = summarise(export)
+    return {row["row"]: row for _, row in summary.iterrows()}
+
+
+@pytest.fixture
+def export_of(made_up):
+    def make(scores, base="base", claims=None) -> Export:
+        return collect(*(lambda made: (made[0], "quick", made[1]))(made_up(scores, base, claims)))
+
+    return make
+
+
+def test_differences_are_paired_by_seed(export_of) -> None:
+    # Seeds shift both rows together: the means vary by 10 points, the differences not by more than 0.2.
+    row = lines(export_of({"other": [49.9, 60.0, 70.1], "base": [52.0, 62.0, 72.0]}))["other"]
+    differences = [-2.1, -2.0, -1.9]
+    expected = stats.t.interval(0.95, 2, -2.0, stats.sem(differences))
+    assert row["delta_mean"] == pytest.approx(-2.0)
+    assert (row["delta_low"], row["delta_high"]) == pytest.approx(expected)
+    assert row["p"] == 0.25
+    assert row["top1_high"] - row["top1_low"] > 40
+
+
+def test_a_failed_cell_lowers_n_and_is_never_averaged(export_of) -> None:
+    row = lines(export_of({"other": [50.0, None, 60.0], "base": [52.0, 99.0, 62.0]}))["other"]
+    assert (row["status"], row["n"], row["num_failed"], row["num_planned"]) == ("partial", 2, 1, 3)
+    assert row["top1_mean"] == 55.0
+    assert row["delta_mean"] == pytest.approx(-2.0)  # the base's own second seed has no partner
+
+
+def test_a_missing_seed_makes_a_row_partial(made_up) -> None:
+    loaded, records = made_up({"other": [50.0, 51.0], "base": [52.0, 53.0]})
+    export = collect(loaded, "quick", records[:1] + records[2:])
+    assert (lines(export)["other"]["status"], lines(export)["other"]["n"]) == ("partial", 1)
+    assert "1 not run" in what_was_run(export)
+
+
+def test_one_seed_knows_only_the_validation_clips(export_of) -> None:
+    export = export_of({"other": [50.0], "base": [60.0]})
+    row = lines(export)["other"]
+    wilson = stats.binomtest(256, 512).proportion_ci(method="wilson")
+    assert (row["top1_low"], row["top1_high"]) == pytest.approx((100 * wilson.low, 100 * wilson.high))
+    assert row["covers"] == "clips"
+    assert row["delta_mean"] == -10.0
+    assert isnan(row["delta_low"])
+    assert any("do not cover seeds" in note for note in table_notes(export, summarise(export)))
+
+
+def test_equal_seeds_give_no_interval_and_say_so(export_of) -> None:
+    export = export_of({"same": [50.0, 50.0, 50.0], "base": [60.0, 61.0, 62.0]})
+    row = lines(export)["same"]
+    assert row["top1_mean"] == 50.0
+    assert isnan(row["top1_low"])
+    assert any("same accuracy for same" in note for note in table_notes(export, summarise(export)))
+
+
+def test_all_failed(export_of) -> None:
+    export = export_of({"other": [None, None], "base": [None, None]}, claims=[Claim("c", "other", "base", "s")])
+    summary = summarise(export)
+    assert summary["status"].tolist() == ["failed", "failed"]
+    assert summary["top1_mean"].isna().all()
+    assert summary["macs"].isna().all()
+    verdict = verdicts(export).iloc[0]
+    assert verdict["verdict"] == "undecided"
+    assert "No seed has a result" in claim_sentence(verdict.to_dict())
+
+
+def test_rows_without_cells_are_missing(made_up) -> None:
+    loaded, records = made_up({"other": [50.0], "base": [60.0]})
+    assert summarise(collect(loaded, "quick", records[1:]))["status"].tolist() == ["missing", "finished"]
+    assert summarise(collect(loaded, "quick", []))["status"].tolist() == ["missing", "missing"]
+
+
+def test_an_accuracy_that_is_no_number_counts_as_failed(made_up) -> None:
+    loaded, records = made_up({"other": [50.0, 51.0], "base": [60.0, 61.0]})
+    assert records[0].result is not None
+    broken = CellRecord(records[0].cell, "finished", records[0].result.model_copy(update={"top1": nan}))
+    export = collect(loaded, "quick", [broken, *records[1:]])
+    assert (lines(export)["other"]["n"], lines(export)["other"]["num_failed"]) == (1, 1)
+    assert export.cells["error"].tolist()[0] == "the accuracy is not a number"
+
+
+def test_intervals_stay_within_accuracies(export_of) -> None:
+    row = lines(export_of({"other": [97.0, 99.0], "base": [1.0, 3.0]}))
+    assert row["other"]["top1_high"] == 100.0
+    assert row["base"]["top1_low"] == 0.0
+
+
+def test_the_columns_and_order_of_the_table(export_of) -> None:
+    summary = summarise(export_of({"b": [1.0], "a": [2.0], "base": [3.0]}))
+    assert summary.columns[: len(TABLE_COLUMNS)].tolist() == TABLE_COLUMNS
+    assert summary["row"].tolist() == ["b", "a", "base"]
+    assert isnan(summary["delta_mean"].iloc[-1])
+
+
+def test_holm_is_taken_over_the_rows(export_of) -> None:
+    up = [float(v) for v in range(60, 66)]
+    row = lines(export_of({"a": [v - 5 for v in up], "b": [v - 9 for v in up], "base": up}))["a"]
+    assert (row["p"], row["p_holm"]) == (0.03125, 0.0625)
+
+
+@pytest.mark.parametrize(
+    ("better", "verdict", "says"),
+    [
+        ([70.0, 71.0, 72.5], "supported", "lies 10.2 points above"),
+        ([50.0, 51.0, 52.5], "contradicted", "lies 9.8 points below"),
+        ([60.0, 63.0, 60.0], "undecided", "four times in five"),
+        ([70.0, None, None], "undecided", "One seed cannot tell"),
+        ([61.0, 62.0, 63.0], "undecided", "Without a spread"),
+    ],
+)
+def test_verdicts(export_of, better, verdict, says) -> None:
+    claim = Claim("it helps", "better", "base", "paper, section 5")
+    found = verdicts(export_of({"better": better, "base": [60.0, 61.0, 62.0]}, claims=[claim])).iloc[0]
+    assert found["verdict"] == verdict
+    assert says in claim_sentence(found.to_dict())
+
+
+def test_a_claim_is_paired_and_knows_its_effect(export_of) -> None:
+    claim = Claim("it helps", "a", "b", "s")
+    scores = {"a": [50.0, 60.0, 71.0], "b": [48.0, 59.0, 68.0], "base": [0.0, 1.0, 2.0]}
+    found = verdicts(export_of(scores, claims=[claim])).iloc[0]
+    assert (found["effect"], found["n"], found["sd"]) == pytest.approx((2.0, 3, 1.0))
+    assert (found["low"], found["high"]) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+
+
+def with_paper(loaded: LoadedTable, top1: dict[str, float]) -> LoadedTable:
+    def row(r: Row) -> Row:
+        return replace(r, paper=PaperResult(top1[r.name], "paper, table 8", "SSV2", 16, "2 clips x 3 crops"))
+
+    return replace(loaded, table=Table(base=row(loaded.table.base), rows=[row(r) for r in loaded.table.rows]))
+
+
+def test_the_papers_order(made_up) -> None:
+    loaded, records = made_up({"a": [50.0], "b": [60.0], "base": [70.0]})
+    export = collect(with_paper(loaded, {"a": 61.0, "b": 60.0, "base": 64.0}), "quick", records)
+    summary = summarise(export)
+    both, tau, _ = paper_order(summary)
+    assert (both, tau) == (3, pytest.approx(1 / 3))  # of three pairs, two agree
+    notes = " ".join(paper_notes(export, summary))
+    assert "SSV2, 16 frames, 2 clips x 3 crops" in notes
+    assert "only their order" in notes
+    assert "+0.3" in notes
+
+
+def test_too_few_rows_for_an_order(context) -> None:
+    loaded, records = context
+    export = collect(loaded, "quick", records)
+    both, tau, _ = paper_order(summarise(export))
+    assert both == 1
+    assert isnan(tau)
+    assert "too few" in " ".join(paper_notes(export, summarise(export)))
+
+
+def test_few_seeds_are_named_as_such(context) -> None:
+    loaded, records = context
+    export = collect(loaded, "quick", records)
+    notes = " ".join(table_notes(export, summarise(export)))
+    assert "cannot give p below 0.25" in notes
+    assert "takes 6 seeds" in notes
+
+
+def test_scores_by_seed(export_of) -> None:
+    scores = scores_by_seed(export_of({"other": [50.0, None], "base": [60.0, 61.0]}))
+    assert scores.loc["base"].tolist() == [60.0, 61.0]
+    assert scores.loc["other"].isna().tolist() == [False, True]

@@ -1,0 +1,66 @@
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from tadaconv.reporting import terminal_table
+from tadaconv.reporting.words import MINUS
+
+LIGHT = """
+import sys
+import tadaconv.reporting
+heavy = {"torch", "pandas", "matplotlib", "seaborn", "nbclient", "nbconvert", "IPython", "optuna"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+import tadaconv.reporting.terminal
+heavy -= {"pandas"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert "scipy.stats" not in sys.modules
+"""
+
+
+def drawn(loaded, records, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    with console.file:
+        console.print(terminal_table(loaded, "quick", records))
+    return console.export_text()
+
+
+def test_imports_nothing_heavy() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT], check=True)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_row_and_number_fits(context, width: int) -> None:
+    text = drawn(*context, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert "71.0 [69.1,72.8]" in text
+    assert "-30.7 [-32.9,-28.5]".replace("-", MINUS) in text
+    assert "64.0" in text
+    assert "over seeds" in text
+
+
+def test_failed_rows_say_why(made_up) -> None:
+    text = drawn(*made_up({"other": [None, None], "base": [60.0, 61.0]}))
+    assert "other failed" in text
+    assert "other, seed 0, failed: RunError: the loss is not finite at step 40" in " ".join(text.split())
+
+
+def test_rows_on_their_way(made_up) -> None:
+    loaded, records = made_up({"a": [1.0], "b": [1.0], "base": [2.0]})
+    moving = [type(r)(r.cell, status) for r, status in zip(records, ("running", "waiting", "waiting"), strict=True)]
+    text = drawn(loaded, moving)
+    assert "a running" in text
+    assert "b waiting" in text
+    assert "base waiting" in text
+    assert "base not run" in drawn(loaded, moving[:2])
+
+
+def test_names_are_text_not_markup(made_up) -> None:
+    text = drawn(*made_up({"[red]x[/red]": [1.0], "base": [2.0]}))
+    assert "[red]x[/red]" in text
+
+
+def test_one_seed_is_named_as_such(made_up) -> None:
+    assert "over validation clips alone" in drawn(*made_up({"a": [1.0], "base": [2.0]}))
