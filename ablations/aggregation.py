@@ -14,7 +14,7 @@ TADA2D = PaperResult(
     source="paper, table 8",
     data="Something-Something-V2",
     num_frames=8,
-    views="2 clips x 3 crops at 256 px",
+    views="2 clips x 3 crops of 256 px",
     gmacs=43,
 )
 SOURCE = "paper, section 5, temporal aggregation"
