@@ -42,7 +42,9 @@ def find(kind: str, name: str) -> Path:
     if name.endswith(".py") or "/" in name:
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"no {kind} file at {name!r}; give a path to a .py file or one of: {', '.join(available(kind))}")
+            raise UserError(
+                f"no {kind} file at {name!r}; give a path to a .py file or one of: {', '.join(available(kind))}"
+            )
         return path
     known = available(kind)
     if name not in known:
@@ -55,7 +57,8 @@ def load(kind: str, name: str) -> ModuleType:
     path = find(kind, name)
     module_name = f"tadaconv_{KINDS[kind]}_{path.stem.replace('-', '_')}"
     spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:

@@ -15,9 +15,7 @@ class Regime(Spec):
 
     def experiment(self, temporal: Temporal, seed: int) -> Experiment:
         """The experiment of one cell: this regime with ``temporal`` plugged in, from ``seed``."""
-        return Experiment(
-            backbone=self.backbone, temporal=temporal, data=self.data, schedule=self.schedule, seed=seed
-        )
+        return Experiment(backbone=self.backbone, temporal=temporal, data=self.data, schedule=self.schedule, seed=seed)
 
 
 def load_regime(name: str) -> Regime:

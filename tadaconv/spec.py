@@ -8,13 +8,13 @@ import hashlib
 import json
 from functools import cached_property
 from itertools import combinations
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tadaconv.errors import UserError, unknown
 
-PROTOCOL = 1
+PROTOCOL: Final = 1
 """Raised when a change makes results incomparable with earlier ones; it is part of every cell key."""
 
 FACTORS = ("cin", "cout", "k2", "cin_k2")
@@ -90,11 +90,9 @@ class Context(Spec):
 
     kernels: tuple[int, ...] = Field(
         (3, 3),
-        description="Temporal kernels in frames. One kernel (K1,) is the linear context, two (K1, K2) the non-linear one.",
+        description="Temporal kernels in frames: (K1,) for the linear context, (K1, K2) for the non-linear one.",
     )
-    global_descriptor: bool = Field(
-        True, description="Add an FC of the clip's descriptor to every frame's descriptor."
-    )
+    global_descriptor: bool = Field(True, description="Add an FC of the clip's descriptor to every frame's descriptor.")
     reduction: int = Field(4, ge=1, description="Channel reduction r of the non-linear context's hidden layer.")
     norm: Literal["batch", "layer", "none"] = Field(
         "batch", description="Normalisation before the non-linear context's ReLU."
@@ -144,7 +142,9 @@ class Placement(Spec):
     blocks: Literal["all", "first", "last", "alternate"] = Field(
         "all", description="Blocks of each chosen stage; alternate takes the second, fourth, ... of a stage."
     )
-    share: float = Field(1.0, gt=0, le=1, description="Share of the channels that is calibrated; the rest keep alpha = 1.")
+    share: float = Field(
+        1.0, gt=0, le=1, description="Share of the channels that is calibrated; the rest keep alpha = 1."
+    )
 
     @field_validator("stages")
     @classmethod
@@ -158,7 +158,9 @@ class TAda(Spec):
     """A temporally-adaptive convolution in place of a backbone's spatial ones (arXiv:2110.06178)."""
 
     kind: Literal["tada"] = "tada"
-    calibration: str = Field("cin", description="Calibrated dimension: cin, cout, k2, cin_k2, or an outer product such as cin+cout.")
+    calibration: str = Field(
+        "cin", description="Calibrated dimension: cin, cout, k2, cin_k2, or an outer product such as cin+cout."
+    )
     context: Context = Context()
     init: Literal["identity", "random", "without_one"] = Field(
         "identity",
@@ -215,8 +217,12 @@ class Folder(Spec):
     short_side: int = Field(128, ge=16, description="Short side to which videos are scaled when decoded, in pixels.")
     flip: bool = Field(True, description="Mirror training clips at random; off where left and right are classes.")
     num_temporal_views: int = Field(1, ge=1, description="Clips per video in evaluation.")
-    num_spatial_crops: Literal[1, 3] = Field(1, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side.")
-    val_share: float = Field(0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/.")
+    num_spatial_crops: Literal[1, 3] = Field(
+        1, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side."
+    )
+    val_share: float = Field(
+        0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/."
+    )
 
 
 Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]

@@ -4,17 +4,20 @@ The paper counts convolutions and linear layers, one multiply-add each; normalis
 multiplications and the aggregation are counted apart, so that nothing is hidden and figures stay comparable.
 """
 
-import logging
+import warnings
 from collections import Counter
 from math import prod
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from tadaconv.nn import TAdaConv2d, TemporalPool
+
+with warnings.catch_warnings():  # fvcore compiles functions with torch.jit.script, which torch deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from fvcore.nn import FlopCountAnalysis
 
 
 class Cost(BaseModel):
@@ -34,11 +37,12 @@ def _elements_out(inputs: list[Any], outputs: list[Any]) -> int:
     return prod(outputs[0].type().sizes())
 
 
-_UNCOUNTED = ("add", "mean", "relu", "clone", "unflatten", "triu", "tril", "div", "max_pool2d", "amax", "im2col", "maximum", "add_")
+_ELEMENTWISE = ("aten::mul", "aten::addcmul", "aten::batch_norm", "aten::layer_norm")
+"""Operators that cost one multiply-add an output element."""
 
 
 def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
-    """The cost of ``model`` on one clip of shape (C, T, H, W); traced by fvcore, on no data.
+    """The cost of ``model`` on one clip of shape (C, T, H, W); traced by fvcore on a clip of zeros.
 
     A tap-calibrated convolution is computed as a product of unfolded inputs; its product counts as convolution.
     """
@@ -46,10 +50,10 @@ def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
     was_training = model.training
     device = next(model.parameters()).device
     analysis = FlopCountAnalysis(model.eval(), torch.zeros(shape, device=device))
-    analysis.set_op_handle("aten::mul", _elements_out, "aten::addcmul", _elements_out, "aten::batch_norm", _elements_out, "aten::layer_norm", _elements_out)  # fmt: skip
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
-    by_module = analysis.by_module_and_operator()
+    analysis.set_op_handle(**dict.fromkeys(_ELEMENTWISE, _elements_out))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad():  # the trace runs the network; no gradient is wanted of it
+        by_module = analysis.by_module_and_operator()
     model.train(was_training)
     kinds = _kinds(model, by_module)
     return Cost(

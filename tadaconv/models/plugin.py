@@ -29,8 +29,8 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
             chosen.append(site)
     if not chosen:
         raise UserError(
-            f"placement (stages {placement.stages}, blocks {placement.blocks!r}) picks no convolution of this backbone; "
-            "choose other stages or blocks='all'"
+            f"placement (stages {placement.stages}, blocks {placement.blocks!r}) picks no convolution of this "
+            "backbone; choose other stages or blocks='all'"
         )
     return chosen
 
@@ -46,7 +46,7 @@ def _adaptive(conv: nn.Conv2d, tada: TAda) -> TAdaConv2d:
         conv.dilation,  # type: ignore[arg-type]
         conv.groups,
         conv.bias is not None,
-        conv.padding_mode,  # type: ignore[arg-type]
+        conv.padding_mode,
         calibration=tada.calibration,
         context=tada.context,
         init=tada.init,
