@@ -18,8 +18,9 @@ _FAMILIES = {
 def accuracy_by_row(data: pd.DataFrame) -> str:
     """Caption of the dot plot, with what its intervals cover."""
     covers = set(data["covers"])
-    text = "Validation top-1 of each row. Large markers are means over seeds"
-    text += ", small rings below them the single seeds. " if (data["n"] > 1).any() else ". "
+    text = "Validation top-1 of each row. "
+    if (data["n"] > 1).any():
+        text += "Large markers are means over seeds, small rings below them the single seeds. "
     if "seeds" in covers:
         text += "Bars are 95 % intervals of the mean over seeds, for these validation clips. "
     if "clips" in covers:
@@ -69,7 +70,9 @@ def alt_curves(data: pd.DataFrame) -> str:
 
 def accuracy_by_family(data: pd.DataFrame) -> str:
     """Caption of the heat map; families of the synthetic clips are explained."""
-    text = "Validation top-1 in percent by family of classes, mean over seeds; darker is more accurate."
+    text = (
+        "Validation top-1 in percent by family of classes, mean over seeds; the stronger the colour, the more accurate."
+    )
     if set(data.columns) == set(_FAMILIES):
         meaning = "; ".join(_FAMILIES[name] for name in data.columns)
         text += f" {meaning[0].upper()}{meaning[1:]}."

@@ -87,12 +87,11 @@ def accuracy_by_row(export: Export) -> Drawing | None:
 def draw_accuracy_by_row(data: pd.DataFrame) -> Figure:
     """A horizontal dot plot; the base is a diamond, a dashed interval covers the validation clips alone."""
     figure, ax = style.canvas(0.75 + 0.3 * len(data))
-    seeds = data[["row", "seeds"]].explode("seeds").dropna()
-    if not seeds.empty:
-        y = seeds["row"].map({name: i + 0.24 for i, name in enumerate(data["row"])})
-        ax.scatter(seeds["seeds"].astype(float), y, s=9, facecolors="none", edgecolors=style.SOFT, linewidths=0.8)
     for position, row in enumerate(data.to_dict("records")):
         _mean_with_interval(ax, position, row)
+        if row["n"] > 1:
+            below = [position + 0.24] * len(row["seeds"])
+            ax.scatter(row["seeds"], below, s=9, facecolors="none", edgecolors=style.SOFT, linewidths=0.8)
     for base in data[data["base"] & (data["n"] > 0)].to_dict("records"):
         ax.axvline(base["mean"], color=style.BASE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     ax.set(ylim=(len(data) - 0.4, -0.6), xlabel="validation top-1 (%)")
@@ -240,6 +239,8 @@ def draw_learning_curves(data: pd.DataFrame, base: str) -> Figure:
         ax.set_title(_label(name), loc="left", pad=3)
     for ax in panels[len(names) :]:
         ax.set_visible(False)
+    for ax in panels[len(names) - num_columns : len(names)]:
+        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
     figure.supxlabel("epoch", fontsize=8.5)
     figure.supylabel("validation top-1 (%)", fontsize=8.5)
     keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
@@ -284,16 +285,13 @@ def accuracy_by_family(export: Export) -> Drawing | None:
 def draw_accuracy_by_family(data: pd.DataFrame, base: str) -> Figure:
     """A heat map with its numbers written in; one hue from light to dark, so it reads in grey."""
     figure, ax = style.canvas(0.55 + 0.28 * len(data))
-    cmap = sns.light_palette(style.ROW, as_cmap=True)
     sns.heatmap(
-        data, ax=ax, annot=True, fmt=".0f", vmin=0, vmax=100, cmap=cmap,
-        cbar=False, linewidths=1.5, linecolor="white", annot_kws={"fontsize": 8.5},
+        data, ax=ax, annot=True, fmt=".0f", vmin=0, vmax=100, cmap=sns.light_palette(style.FILL, as_cmap=True),
+        cbar=False, linewidths=1.5, linecolor="white", annot_kws={"fontsize": 8.5, "color": style.INK},
     )  # fmt: skip
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="x", top=False, bottom=False, labeltop=True, labelbottom=False)
     ax.set_yticks([i + 0.5 for i in range(len(data))], [_label(str(name)) for name in data.index], rotation=0)
-    for number in ax.texts:
-        number.set_color(style.readable_on(cmap(float(number.get_text()) / 100)))
     for label, name in zip(ax.get_yticklabels(), data.index, strict=True):
         label.set_fontweight("bold" if name == base else "normal")
     return figure

@@ -38,8 +38,8 @@ def claim_sentence(line: dict[Any, Any]) -> str:
     by = "" if how == "level with" else f"{abs(effect):.1f} points "
     if n == 1:
         return (
-            f"{pair[0]} lies {by}{how} {pair[1]} in the one seed that both have. "
-            "One seed cannot tell whether another would say the same; run at least three."
+            f"{pair[0]} lies {by}{how} {pair[1]} in the one seed that both have, which cannot tell what another would "
+            "say; run at least three."
         )
     if line["sd"] == 0:
         return f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
@@ -86,8 +86,8 @@ def _interval_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         if clips and best == best:
             low, high = st.wilson_interval(best, clips)
             notes.append(
-                f"Other validation clips would add an error of their own, shared by all rows: with {clips} of them, "
-                f"{percent(best)} % stands for {percent(low)} to {percent(high)} %."
+                f"They do not cover the choice of validation clips: {percent(best)} % of {clips} clips has a binomial "
+                f"interval of {percent(low)} to {percent(high)} %."
             )
     if "clips" in covers:
         notes.append(

@@ -25,6 +25,9 @@ INK, SOFT, FAINT = "#1b1f24", "#6a737d", "#d5dae0"
 ROW, BASE = "#0072b2", "#c44e00"
 """A row and the base row (blue and vermilion of Okabe and Ito, 2008); their greys differ too."""
 
+FILL = "#5aa9d6"
+"""The strong end of a heat map, light enough for ink to be read on it, and for its turned self on a dark page."""
+
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 8.5, "axes.labelsize": 8.5,
     "xtick.labelsize": 8, "ytick.labelsize": 8.5, "text.color": INK, "axes.labelcolor": INK,
@@ -61,14 +64,6 @@ def as_svg(figure: Figure, name: str) -> bytes:
 def as_png(figure: Figure, name: str) -> bytes:
     """The figure as PNG at 200 dots an inch on white ground."""
     return _saved(figure, "png", name, dpi=200, facecolor="white", metadata={"Software": None})
-
-
-def readable_on(ground: tuple[float, ...]) -> str:
-    """Ink or white, whichever contrasts more with ``ground`` (RGB in 0 to 1; relative luminance of WCAG 2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in ground[:3]]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # Ink itself has a luminance of about 0.013.
-    return INK if (luminance + 0.05) / 0.063 > 1.05 / (luminance + 0.05) else "white"
 
 
 def settle(figure: Figure) -> Figure:

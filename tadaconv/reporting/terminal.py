@@ -57,12 +57,16 @@ def _below(covers: set[str], records: Sequence[CellRecord]) -> Text:
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
     lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
-    failed = [record for record in records if record.status == "failed"]
-    for record in failed[:_MOST_REASONS]:
-        reason = record.error or "no reason was recorded"
-        lines.append(Text(f"{record.cell.label}, seed {record.cell.experiment.seed}, failed: {reason}", style="red"))
+    failed: dict[tuple[str, str], list[int]] = {}
+    for record in records:
+        if record.status == "failed":
+            seeds = failed.setdefault((record.cell.label, record.error or "no reason was recorded"), [])
+            seeds.append(record.cell.experiment.seed)
+    for (row, reason), seeds in list(failed.items())[:_MOST_REASONS]:
+        numbers = ", ".join(map(str, sorted(seeds)))
+        lines.append(Text(f"{row} failed with seed {numbers}: {reason}", style="red"))
     if len(failed) > _MOST_REASONS:
-        lines.append(Text(f"and {len(failed) - _MOST_REASONS} more failed cells; see cells.csv", style="red"))
+        lines.append(Text("more cells failed; cells.csv has them all", style="red"))
     return Text("\n").join(lines)
 
 

@@ -102,11 +102,6 @@ def test_labels_that_do_not_meet_stay_where_they_are(wanted: list[float], gap: f
     assert style.spread(wanted, gap) == wanted
 
 
-def test_writing_on_a_ground_is_readable() -> None:
-    assert style.readable_on((1.0, 1.0, 1.0)) == style.INK
-    assert style.readable_on((0.0, 0.2, 0.4)) == "white"
-
-
 def test_captions_are_no_markdown() -> None:
     escaped = as_markdown("<b> *a* [x](y) 50 %")
     assert re.sub(r"\\(.)", r"\1", escaped) == "<b> *a* [x](y) 50 %"

@@ -44,7 +44,7 @@ def test_every_row_and_number_fits(context, width: int) -> None:
 def test_failed_rows_say_why(made_up) -> None:
     text = drawn(*made_up({"other": [None, None], "base": [60.0, 61.0]}))
     assert "other failed" in text
-    assert "other, seed 0, failed: RunError: the loss is not finite at step 40" in " ".join(text.split())
+    assert "other failed with seed 0, 1: RunError: the loss is not finite at step 40" in " ".join(text.split())
 
 
 def test_rows_on_their_way(made_up) -> None:
