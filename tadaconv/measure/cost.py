@@ -33,12 +33,25 @@ class Cost(BaseModel):
 
 
 def _elements_out(inputs: list[Any], outputs: list[Any]) -> int:
+    """One multiply-add an output element; none for a scalar, which is the arithmetic of shapes."""
     del inputs
-    return prod(outputs[0].type().sizes())
+    sizes = outputs[0].type().sizes()
+    return prod(sizes) if sizes else 0
 
 
-_ELEMENTWISE = ("aten::mul", "aten::addcmul", "aten::batch_norm", "aten::layer_norm")
-"""Operators that cost one multiply-add an output element."""
+def _matrix_product(inputs: list[Any], outputs: list[Any]) -> int:
+    """As many multiply-adds an output element as the inner dimension is long, whichever factor is broadcast."""
+    return int(prod(outputs[0].type().sizes()) * inputs[0].type().sizes()[-1])
+
+
+_HANDLES = {
+    "aten::mul": _elements_out,
+    "aten::addcmul": _elements_out,
+    "aten::batch_norm": _elements_out,
+    "aten::layer_norm": _elements_out,
+    "aten::matmul": _matrix_product,
+}
+"""What fvcore does not count, and the product it counts without the dimensions over which a factor is broadcast."""
 
 
 def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
@@ -50,7 +63,7 @@ def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
     was_training = model.training
     device = next(model.parameters()).device
     analysis = FlopCountAnalysis(model.eval(), torch.zeros(shape, device=device))
-    analysis.set_op_handle(**dict.fromkeys(_ELEMENTWISE, _elements_out))
+    analysis.set_op_handle(**_HANDLES)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with torch.no_grad():  # the trace runs the network; no gradient is wanted of it
         by_module = analysis.by_module_and_operator()
@@ -71,9 +84,10 @@ def _kinds(model: nn.Module, by_module: dict[str, Counter[str]]) -> dict[str, in
     for name, module in model.named_modules():
         if isinstance(module, TAdaConv2d):
             own = Counter(by_module[name])
-            own.subtract(by_module[f"{name}.context"])
-            kinds["convolution"] += own["matmul"] + own["addcmul"]
-            kinds["calibration"] += own["mul"]
+            own.subtract(by_module[f"{name}.context".lstrip(".")])
+            first_tap = own["addcmul"] // max(1, prod(module.kernel_size) - 1)  # a sum over taps starts with a product
+            kinds["convolution"] += own["matmul"] + own["addcmul"] + first_tap
+            kinds["calibration"] += own["mul"] - first_tap
             total.subtract({op: own[op] for op in ("matmul", "addcmul", "mul")})
         if isinstance(module, TemporalPool):
             kinds["aggregation"] += sum(by_module[name].values())
