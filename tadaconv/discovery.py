@@ -41,7 +41,7 @@ def find(kind: str, name: str) -> Path:
     """The file behind ``name``, which is a name or a path; raises :class:`UserError` that lists the right names."""
     if name.endswith(".py") or "/" in name:
         path = Path(name)
-        if not path.is_file():
+        if not path.is_file() or path.suffix != ".py":
             raise UserError(
                 f"no {kind} file at {name!r}; give a path to a .py file or one of: {', '.join(available(kind))}"
             )
@@ -68,5 +68,6 @@ def load(kind: str, name: str) -> ModuleType:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:
-        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        what = " ".join(str(error).split())  # one line, whatever the file raises
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {what}") from error
     return module
