@@ -1,0 +1,11 @@
+"""One thread a test process, so that sums do not depend on the machine; the same examples every time in CI."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -1,0 +1,253 @@
+"""Descriptions: what they accept, how they say no, and that the cell key follows from their content alone."""
+
+import json
+from collections.abc import Iterator
+from itertools import combinations, permutations
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from tadaconv.errors import UserError, lookup, unknown
+from tadaconv.spec import (
+    CALIBRATIONS,
+    FACTORS,
+    Aggregation,
+    Backbone,
+    Context,
+    Experiment,
+    Folder,
+    Placement,
+    Schedule,
+    Spec,
+    Synthetic,
+    TAda,
+    calibration_factors,
+    describe,
+)
+
+PLAIN = Experiment(
+    backbone=Backbone(name="tiny"),
+    data=Synthetic(num_train=8, num_val=4),
+    schedule=Schedule(epochs=1, batch_size=2, lr=0.1),
+)
+ADAPTIVE = PLAIN.but(temporal=TAda())
+ON_VIDEOS = ADAPTIVE.but(data=Folder(root="/clips", fingerprint="ab12", num_classes=2))
+
+OTHER_VALUES: dict[type[Spec], dict[str, Any]] = {
+    Backbone: {"name": "resnet18", "dropout": 0.5},
+    Context: {
+        "kernels": (1, 3), "global_descriptor": False, "reduction": 2, "norm": "layer", "descriptor": "max",
+        "variation": "static",
+    },
+    Aggregation: {"kind": "max", "kernel": 5},
+    Placement: {"stages": (4, 5), "blocks": "first", "share": 0.5},
+    TAda: {"calibration": "cout", "init": "random"},
+    Synthetic: {"num_frames": 4, "size": 16, "num_train": 9, "num_val": 5, "noise": 0.2, "seed": 1},
+    Folder: {
+        "root": "/elsewhere", "fingerprint": "cd34", "num_classes": 3, "num_frames": 4, "size": 64, "short_side": 72,
+        "flip": False, "num_temporal_views": 2, "num_spatial_crops": 3, "val_share": 0.5,
+    },
+    Schedule: {
+        "optimizer": "adamw", "epochs": 2, "batch_size": 4, "lr": 0.2, "warmup_epochs": 0.5, "warmup_lr": 0.0,
+        "momentum": 0.8, "weight_decay": 0.0, "clip_norm": 1.0,
+    },
+    Experiment: {"seed": 1},
+}  # fmt: skip
+"""A valid value other than the one in the examples above, for every field that is not a description itself."""
+
+
+def leaves(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of ``spec`` that can be changed alone, as ``but`` names it, with another value for it."""
+    for name in type(spec).model_fields:
+        value = getattr(spec, name)
+        if isinstance(value, Spec):
+            yield from leaves(value, f"{prefix}{name}__")
+        elif name not in ("kind", "protocol", "temporal") or name in OTHER_VALUES[type(spec)]:
+            yield prefix + name, OTHER_VALUES[type(spec)][name]
+
+
+CHANGES = [(experiment, field, value) for experiment in (ADAPTIVE, ON_VIDEOS) for field, value in leaves(experiment)]
+
+
+@pytest.mark.parametrize("experiment", [PLAIN, ADAPTIVE, ON_VIDEOS])
+def test_json_round_trip(experiment: Experiment) -> None:
+    again = Experiment.model_validate_json(experiment.model_dump_json())
+    assert again == experiment
+    assert again.key == experiment.key
+    assert Experiment.model_validate(json.loads(experiment.model_dump_json())) == experiment
+    assert Experiment.model_validate(experiment.model_dump()) == experiment
+
+
+def test_key_is_the_hash_of_sorted_compact_json() -> None:
+    tree = json.loads(ON_VIDEOS.canonical_json())
+    assert "root" not in tree["data"]
+    assert tree == {
+        **ON_VIDEOS.model_dump(mode="json"),
+        "data": {k: v for k, v in ON_VIDEOS.data.model_dump(mode="json").items() if k != "root"},
+    }
+    assert ON_VIDEOS.canonical_json() == json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    assert len(ON_VIDEOS.key) == 16
+    assert int(ON_VIDEOS.key, 16) >= 0
+
+
+def test_key_of_a_known_experiment_never_changes() -> None:
+    # Whoever makes this fail changes what earlier results are found under: raise PROTOCOL and record it.
+    assert PLAIN.canonical_json() == (
+        '{"backbone":{"dropout":0.0,"name":"tiny"},"data":{"kind":"synthetic","noise":0.1,"num_frames":8,"num_train":8,'
+        '"num_val":4,"seed":0,"size":32},"protocol":1,"schedule":{"batch_size":2,"clip_norm":null,"epochs":1,"lr":0.1,'
+        '"momentum":0.9,"optimizer":"sgd","warmup_epochs":0.0,"warmup_lr":0.0001,"weight_decay":0.0001},"seed":0,'
+        '"temporal":null}'
+    )
+
+
+@pytest.mark.parametrize(("experiment", "field", "value"), CHANGES)
+def test_key_changes_with_every_field_but_the_root(experiment: Experiment, field: str, value: Any) -> None:
+    changed = experiment.but(**{field: value})
+    assert changed != experiment
+    assert (changed.key == experiment.key) == (field == "data__root")
+
+
+def test_keys_of_all_changes_differ_from_one_another() -> None:
+    keys = [experiment.but(**{field: value}).key for experiment, field, value in CHANGES if field != "data__root"]
+    assert len(set(keys)) == len(keys)
+
+
+def test_key_does_not_depend_on_how_a_value_is_written() -> None:
+    assert PLAIN.but(schedule__lr=1).key == PLAIN.but(schedule__lr=1.0).key
+    assert ADAPTIVE.but(temporal__calibration="k2+cin").key == ADAPTIVE.but(temporal__calibration="cin+k2").key
+    assert ADAPTIVE.but(temporal__placement__stages=(5, 2)).key == ADAPTIVE.but(temporal__placement__stages=(2, 5)).key
+
+
+def test_but_leaves_the_original_alone_and_changes_only_what_it_names() -> None:
+    before = ADAPTIVE.model_dump()
+    changed = ADAPTIVE.but(seed=3, temporal__context__kernels=(1,), temporal__context__norm="none", schedule__lr=0.5)
+    assert ADAPTIVE.model_dump() == before
+    expected = ADAPTIVE.model_dump()
+    expected["seed"] = 3
+    expected["temporal"]["context"] |= {"kernels": (1,), "norm": "none"}
+    expected["schedule"]["lr"] = 0.5
+    assert changed.model_dump() == expected
+
+
+def test_but_replaces_a_part_and_changes_it_at_once() -> None:
+    changed = TAda().but(context=Context(kernels=(1,)), context__norm="none")
+    assert changed.context == Context(kernels=(1,), norm="none")
+
+
+def test_but_forgets_the_key_of_the_original() -> None:
+    assert PLAIN.key != PLAIN.but(seed=1).key  # the key is cached
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sede": 1}, "unknown field of Experiment 'sede'; one of: seed, "),
+        ({"schedule__lr": -1}, "Schedule: lr: Input should be greater than 0, got -1"),
+        ({"schedule__learning_rate": 1}, "unknown field of Schedule 'learning_rate'; one of: "),
+        ({"seed__lr": 1}, "Experiment.seed has no fields of its own to change"),
+        ({"temporal__context__kernels": (2,)}, "a temporal kernel is a positive odd number of frames, not 2"),
+        ({"temporal__context__kernels": (3, 3, 3)}, "kernels are (K1,) for the linear context"),
+        ({"temporal__context__kernels": ()}, "kernels are (K1,) for the linear context"),
+        ({"temporal__aggregation__kernel": 4}, "a temporal kernel is a positive odd number of frames, not 4"),
+        ({"temporal__placement__stages": (1, 2)}, "stages are chosen from 2, 3, 4 and 5, each at most once"),
+        ({"temporal__placement__stages": (2, 2)}, "stages are chosen from 2, 3, 4 and 5, each at most once"),
+        ({"temporal__placement__share": 0}, "Placement: share: Input should be greater than 0, got 0"),
+        ({"temporal__calibration": "cni"}, "TAda: calibration: unknown calibration 'cni'; one of: cin"),
+    ],
+)
+def test_but_refuses_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        ADAPTIVE.but(**change)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_taps_have_no_channels_to_share_out() -> None:
+    assert TAda().but(calibration="cin_k2", placement__share=0.5).placement.share == 0.5
+    with pytest.raises(UserError, match="the factor k2 has no channels to share out"):
+        TAda().but(calibration="cin+k2", placement__share=0.5)
+
+
+def every_spec() -> list[BaseModel]:
+    return [PLAIN, ADAPTIVE, ON_VIDEOS, *(TAda(), Context(), Aggregation(), Placement(), Backbone(name="tiny"))]
+
+
+@pytest.mark.parametrize("spec", every_spec(), ids=lambda spec: type(spec).__name__)
+def test_unknown_key_is_refused_in_one_line(spec: BaseModel) -> None:
+    with pytest.raises(ValidationError) as error:
+        type(spec).model_validate({**spec.model_dump(), "lerning_rate": 1})
+    line = describe(error.value)
+    assert line == f"{type(spec).__name__}: unknown key 'lerning_rate'; remove it or correct its spelling"
+
+
+def test_unknown_key_deep_inside_names_its_place() -> None:
+    tree = ADAPTIVE.model_dump()
+    tree["temporal"]["context"]["kernel"] = 3
+    with pytest.raises(ValidationError) as error:
+        Experiment.model_validate(tree)
+    assert "unknown key 'temporal.context.kernel'" in describe(error.value)
+
+
+def test_describe_says_how_many_more_are_wrong() -> None:
+    with pytest.raises(ValidationError) as error:
+        Schedule(epochs=0, batch_size=0, lr=0)
+    assert describe(error.value) == "Schedule: epochs: Input should be greater than or equal to 1, got 0 (and 2 more)"
+
+
+@pytest.mark.parametrize("spec", every_spec(), ids=lambda spec: type(spec).__name__)
+def test_descriptions_are_frozen(spec: BaseModel) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(spec, next(iter(type(spec).model_fields)), None)
+
+
+def test_another_protocol_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Experiment.model_validate({**PLAIN.model_dump(), "protocol": 2})
+
+
+def test_calibrations_are_all_outer_products_of_four_factors() -> None:
+    assert len(CALIBRATIONS) == 15
+    assert {frozenset(c.split("+")) for c in CALIBRATIONS} == {
+        frozenset(chosen) for size in (1, 2, 3, 4) for chosen in combinations(FACTORS, size)
+    }
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_factors_of_a_calibration_in_any_order(calibration: str) -> None:
+    for order in permutations(calibration.split("+")):
+        assert "+".join(calibration_factors("+".join(order))) == calibration
+        assert TAda(calibration="+".join(order)).calibration == calibration
+
+
+@pytest.mark.parametrize("wrong", ["", "cin+cin", "cin+", "+", "Cin", "cin,cout", "cin + cout", "k3"])
+def test_unknown_calibration_lists_all_the_right_ones(wrong: str) -> None:
+    with pytest.raises(UserError, match="unknown calibration") as error:
+        calibration_factors(wrong)
+    assert sorted(str(error.value).partition("one of: ")[2].split(", ")) == sorted(CALIBRATIONS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("contxt", "context"),
+        ("Placement", "placement"),
+        ("calibration", "calibration_dimension"),
+        ("agregation", "aggregation"),
+    ],
+)
+def test_the_name_that_was_meant_comes_first(wrong: str, right: str) -> None:
+    names = ["aggregation", "calibration_dimension", "context", "initialization", "placement"]
+    listed = str(unknown("ablation table", wrong, names)).partition("one of: ")[2].split(", ")
+    assert listed[0] == right
+    assert sorted(listed) == names
+
+
+def test_lookup_is_strict_and_lists_the_nearest_first() -> None:
+    registry = {"tiny": 1, "resnet18": 2, "resnet50": 3}
+    assert lookup("backbone", "tiny", registry) == 1
+    with pytest.raises(UserError) as error:
+        lookup("backbone", "resnt50", registry)
+    assert str(error.value) == "unknown backbone 'resnt50'; one of: resnet50, resnet18, tiny"
+    with pytest.raises(UserError, match=r"unknown backbone 'x'; one of: \(none\)$"):
+        lookup("backbone", "x", {})
