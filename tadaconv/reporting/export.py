@@ -86,8 +86,12 @@ class Export:
 
 
 def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Export:
-    """Arrange the records of a table; failed and missing cells stay in, without numbers."""
+    """Arrange the records of a table; failed and missing cells stay in, without numbers.
+
+    A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
+    """
     table = loaded.table
+    records = [_checked(record) for record in records]
     first = next((record.cell.experiment for record in records), None)
     families = families_frame(records)
     manifest = Manifest(
@@ -192,14 +196,18 @@ def _typed(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.astype({**floats, "seed": "int64", "params": "Int64", "macs": "Int64"})
 
 
+def _checked(record: CellRecord) -> CellRecord:
+    if record.result is None or isfinite(record.result.top1):
+        return record
+    return CellRecord(record.cell, "failed", error="the accuracy is not a number")
+
+
 def _cell_line(record: CellRecord) -> tuple[Any, ...]:
     cell, result = record.cell, record.result
     name = (cell.label, cell.experiment.seed, cell.key)
     if record.status != "finished" or result is None:
         return (*name, record.status, nan, nan, nan, None, None, nan, "", "", record.error or "")
     origin = (result.environment.get("device", ""), result.environment.get("tadaconv", ""))
-    if not isfinite(result.top1):
-        return (*name, "failed", nan, nan, nan, None, None, result.seconds, *origin, "the accuracy is not a number")
     scores = (result.top1, result.top5, result.loss)
     return (*name, "finished", *scores, result.params, result.macs, result.seconds, *origin, "")
 

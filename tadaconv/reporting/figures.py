@@ -38,7 +38,7 @@ class Drawing:
     @cached_property
     def png(self) -> bytes:
         """The figure as PNG, on white."""
-        return style.as_png(self.figure, self.name)
+        return style.as_png(self.figure)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # PNG beside SVG: a notebook that its reader has not declared trusted shows no SVG.
@@ -185,13 +185,13 @@ def _names_at_the_right(ax: Axes, cost: list[float], data: pd.DataFrame) -> None
     low, high = ax.get_ylim()
     heights = style.spread(data["mean"].tolist(), gap=(high - low) / max(18, len(data)))
     ax.set_ylim(min(low, min(heights) - (high - low) / 40), max(high, max(heights) + (high - low) / 40))
-    leader = {"arrowstyle": "-", "color": style.SOFT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4, "zorder": 0}
+    left, right = ax.get_xlim()
+    column = right + 0.04 * (right - left)
     for x, height, row in zip(cost, heights, data.to_dict("records"), strict=True):
-        ax.annotate(
-            _label(row["row"], 60), (x, row["mean"]), (1.04, height), textcoords=ax.get_yaxis_transform(),
-            color=style.BASE if row["base"] else style.INK, fontweight="bold" if row["base"] else "normal",
-            fontsize=8, va="center", annotation_clip=False, arrowprops=leader,
-        )  # fmt: skip
+        ax.plot([x, column], [row["mean"], height], color=style.SOFT, linewidth=0.6, clip_on=False, zorder=1)
+        colour, weight = (style.BASE, "bold") if row["base"] else (style.INK, "normal")
+        ax.text(column, height, f" {_label(row['row'], 60)}", color=colour, fontweight=weight, fontsize=8, va="center")
+    ax.set_xlim(left, right)
 
 
 # Learning curves
@@ -230,6 +230,7 @@ def draw_learning_curves(data: pd.DataFrame, base: str) -> Figure:
     curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
     for ax, name in zip(panels, names, strict=False):
         ax.grid(axis="y")
+        ax.locator_params(nbins=4)
         for row, look in ((base, _BASE_CURVE), (name, _ROW_CURVE))[: 1 if name == base else 2]:
             if row in curves:
                 epochs, mean, low, high = curves[row]
