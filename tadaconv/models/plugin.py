@@ -62,7 +62,7 @@ def _aggregated(norm: nn.BatchNorm2d, tada: TAda) -> AggregatedBatchNorm2d:
     """The aggregating batch norm whose first branch is ``norm``."""
     aggregated = AggregatedBatchNorm2d(norm.num_features, tada.aggregation, norm.eps, norm.momentum)
     aggregated.load_state_dict(norm.state_dict(), strict=False)
-    return aggregated.to(norm.running_mean.device if norm.running_mean is not None else None)
+    return aggregated.to(norm.weight.device, norm.weight.dtype)
 
 
 def plug_in(model: Model, temporal: Temporal) -> Model:
