@@ -1,0 +1,217 @@
+"""The plug-in: picks what the placement says, keeps the host's weights and, at identity, its every output."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain, combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models import BACKBONES, ResNet, plug_in
+from tadaconv.models.plugin import chosen_sites
+from tadaconv.models.resnet import Site
+from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d
+from tadaconv.spec import Aggregation, Context, Placement, TAda
+
+STAGES = [stages for size in (1, 2, 3, 4) for stages in combinations((2, 3, 4, 5), size)]
+
+
+def make_host(name: str) -> ResNet:
+    """A backbone whose norms are not at their start: there, blocks add nothing and would hide what is in them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BACKBONES[name](5, 0.0)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                nn.init.uniform_(module.weight, 0.3, 0.7)
+                nn.init.normal_(module.bias)
+                nn.init.normal_(module.running_mean, std=0.1)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def host(request: pytest.FixtureRequest) -> ResNet:
+    return make_host(request.param)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> ResNet:
+    return make_host("tiny")
+
+
+@pytest.fixture(scope="module")
+def clips() -> Tensor:
+    return torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def scores(model: nn.Module, clips: Tensor) -> Tensor:
+    result: Tensor = model(clips)
+    return result
+
+
+def copied_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Everything expected is there, under its name."""
+    for name, value in expected.items():
+        assert torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize("calibration", ["cin", "cin+cout", "cin_k2"])
+def test_every_backbone_computes_what_its_host_did(calibration: str, host: ResNet, clips: Tensor) -> None:
+    before, expected = copied_state(host), scores(host, clips)
+    plugged = plug_in(host, TAda(calibration=calibration))
+    if calibration == "cin_k2":
+        torch.testing.assert_close(scores(plugged, clips), expected, rtol=1e-4, atol=1e-4)
+    else:
+        assert torch.equal(scores(plugged, clips), expected)
+    assert_same_state(plugged.state_dict(), before)
+    assert list(host.state_dict()) == list(before)  # the host keeps what it had, and gains nothing
+    assert_same_state(host.state_dict(), before)
+    assert not any(isinstance(module, TAdaConv2d) for module in host.modules())
+
+
+@pytest.mark.parametrize("aggregation", ["none", "average", "max", "mix", "conv"])
+@pytest.mark.parametrize("variation", ["dynamic", "time_invariant", "static"])
+def test_every_context_and_aggregation_starts_as_the_host(
+    aggregation: str, variation: str, tiny: ResNet, clips: Tensor
+) -> None:
+    temporal = TAda().but(aggregation__kind=aggregation, context__variation=variation)
+    assert torch.equal(scores(plug_in(tiny, temporal), clips), scores(tiny, clips))
+
+
+@pytest.mark.parametrize("init", ["random", "without_one"])
+def test_other_starts_change_the_outputs(init: str, tiny: ResNet, clips: Tensor) -> None:
+    assert not torch.allclose(scores(plug_in(tiny, TAda().but(init=init)), clips), scores(tiny, clips))
+
+
+def test_what_is_plugged_in_lies_on_the_path_to_the_outputs(tiny: ResNet, clips: Tensor) -> None:
+    """Every parameter that is added changes the outputs, once the last layers and the second norms have left zero."""
+    torch.manual_seed(0)
+    plugged = plug_in(tiny, TAda())
+    for name, parameter in plugged.named_parameters():
+        if name.endswith(("context.last.weight", "bn_pool.weight")):
+            nn.init.normal_(parameter, std=0.5)
+    added = set(dict(plugged.named_parameters())) - set(dict(tiny.named_parameters()))
+    assert added
+    plugged(clips).square().sum().backward()
+    for name, parameter in plugged.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0 or name not in added, name
+
+
+def test_no_temporal_is_a_copy(tiny: ResNet, clips: Tensor) -> None:
+    copy = plug_in(tiny, None)
+    assert copy is not tiny
+    assert_same_state(copy.state_dict(), tiny.state_dict())
+    assert list(copy.state_dict()) == list(tiny.state_dict())
+    assert torch.equal(scores(copy, clips), scores(tiny, clips))
+    with torch.no_grad():
+        copy.fc.bias.add_(1)
+    assert not torch.equal(copy.fc.bias, tiny.fc.bias)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_kept(training: bool, tiny: ResNet) -> None:
+    plugged = plug_in(plug_in(tiny, None).train(training), TAda())
+    assert all(module.training == training for module in plugged.modules())
+
+
+def test_parameters_keep_their_device_and_type(tiny: ResNet) -> None:
+    double = plug_in(plug_in(tiny, None).double(), TAda())
+    assert {value.dtype for value in double.state_dict().values() if value.is_floating_point()} == {torch.float64}
+    with torch.device("meta"):
+        elsewhere = plug_in(plug_in(tiny, None).to("meta"), TAda())
+    assert {value.device.type for value in elsewhere.state_dict().values()} == {"meta"}
+
+
+def test_arguments_reach_the_layers(tiny: ResNet) -> None:
+    context = Context(kernels=(1, 5), reduction=2, norm="layer", global_descriptor=False)
+    temporal = TAda(
+        calibration="cout",
+        context=context,
+        init="random",
+        aggregation=Aggregation(kind="max", kernel=5),
+        placement=Placement(stages=(3,), share=0.5),
+    )
+    plugged = plug_in(tiny, temporal)
+    (conv,) = (module for module in plugged.modules() if isinstance(module, TAdaConv2d))
+    (norm,) = (module for module in plugged.modules() if isinstance(module, AggregatedBatchNorm2d))
+    assert (conv.calibration, conv.context.context) == ("cout", context)
+    assert conv.context.num_factors == conv.out_channels // 2
+    assert conv.context.last.weight.abs().sum() > 0
+    assert (norm.pool.kind, norm.pool.kernel) == ("max", 5)
+
+
+def replaced(model: ResNet) -> set[tuple[int, int]]:
+    """Stage and block of every adaptive convolution, read off the built network."""
+    found = set()
+    for name, module in model.named_modules():
+        if isinstance(module, TAdaConv2d):
+            layer, block, conv = name.split(".")
+            assert conv == "conv2"
+            found.add((int(layer.removeprefix("layer")) + 1, int(block)))
+    return found
+
+
+def by_brute_force(depths: tuple[int, ...], stages: tuple[int, ...], blocks: str) -> set[tuple[int, int]]:
+    """What a placement picks, block by block."""
+    rules: dict[str, Callable[[int, int], bool]] = {
+        "all": lambda block, depth: True,  # noqa: ARG005
+        "first": lambda block, depth: block == 0,  # noqa: ARG005
+        "last": lambda block, depth: block == depth - 1,
+        "alternate": lambda block, depth: block in range(1, depth, 2),
+    }
+    return {
+        (stage, block)
+        for stage, depth in zip((2, 3, 4, 5), depths, strict=True)
+        for block in range(depth)
+        if stage in stages and rules[blocks](block, depth)
+    }
+
+
+@pytest.mark.parametrize("blocks", ["all", "first", "last", "alternate"])
+def test_placement_in_a_deep_network(blocks: str) -> None:
+    for stages in ((2,), (3, 5), (2, 3, 4, 5)):
+        with torch.device("meta"):
+            plugged = plug_in(
+                BACKBONES["resnet50"](5, 0.0), TAda().but(placement__stages=stages, placement__blocks=blocks)
+            )
+        expected = by_brute_force((3, 4, 6, 3), stages, blocks)
+        assert replaced(plugged) == expected
+        norms = [name for name, module in plugged.named_modules() if isinstance(module, AggregatedBatchNorm2d)]
+        assert sorted(norms) == sorted(f"layer{stage - 1}.{block}.bn2" for stage, block in expected)
+
+
+def sites(depths: tuple[int, ...]) -> Iterator[Site]:
+    blocks = ([(stage, b) for b in range(depth)] for stage, depth in zip((2, 3, 4, 5), depths, strict=True))
+    return (Site(stage, block, "conv", "norm") for stage, block in chain.from_iterable(blocks))
+
+
+@given(
+    depths=st.tuples(*[st.integers(1, 6)] * 4),
+    stages=st.sampled_from(STAGES),
+    blocks=st.sampled_from(["all", "first", "last", "alternate"]),
+)
+def test_placement_by_brute_force(depths: tuple[int, ...], stages: tuple[int, ...], blocks: str) -> None:
+    expected = by_brute_force(depths, stages, blocks)
+    placement = Placement().but(stages=stages, blocks=blocks)
+    if expected:
+        assert {(site.stage, site.block) for site in chosen_sites(list(sites(depths)), placement)} == expected
+    else:
+        with pytest.raises(UserError, match="picks no convolution of this backbone"):
+            chosen_sites(list(sites(depths)), placement)
+
+
+def test_a_placement_that_picks_nothing_is_refused(tiny: ResNet) -> None:
+    with pytest.raises(UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate'\) picks no convolution"):
+        plug_in(tiny, TAda().but(placement__blocks="alternate"))

@@ -1,0 +1,147 @@
+"""Every table and every regime that ships: loads, builds, runs forward, and claims only what it has rows for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tadaconv import discovery
+from tadaconv.ablation import Claim, Row, Table, load_table, study_name
+from tadaconv.errors import UserError
+from tadaconv.models import BACKBONES, ResNet, plug_in
+from tadaconv.regime import Regime, load_regime
+from tadaconv.spec import CALIBRATIONS, Spec, Synthetic, TAda, calibration_factors
+
+TABLES = [file.stem for file in discovery.shipped_folder("ablation table").glob("*.py")]
+REGIMES = [file.stem for file in discovery.shipped_folder("regime").glob("*.py") if file.stem != "__init__"]
+SYNTHETIC = [name for name in REGIMES if isinstance(load_regime(name).data, Synthetic)]
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # only what ships
+
+
+@pytest.fixture(scope="module", params=SYNTHETIC)
+def host(request: pytest.FixtureRequest) -> ResNet:
+    """A regime's backbone, its norms not at their start: there, blocks add nothing and would hide what is in them."""
+    backbone = load_regime(request.param).backbone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BACKBONES[backbone.name](5, backbone.dropout)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                torch.nn.init.normal_(module.bias)
+    return model.eval()
+
+
+def test_there_is_something_to_test() -> None:
+    assert "context" in TABLES
+    assert "quick" in SYNTHETIC
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_regime_loads_and_makes_experiments(name: str) -> None:
+    regime = load_regime(name)
+    assert regime.summary
+    assert regime.backbone.name in BACKBONES
+    experiment = regime.experiment(TAda(), seed=7)
+    parts: list[Spec] = [experiment.backbone, experiment.data, experiment.schedule]
+    assert parts == [regime.backbone, regime.data, regime.schedule]
+    assert (experiment.temporal, experiment.seed) == (TAda(), 7)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_asks_a_question_and_claims_with_a_source(name: str) -> None:
+    loaded = load_table(name)
+    assert loaded.name == name
+    assert loaded.question.splitlines()[0].endswith("?")
+    names = [row.name for row in loaded.table.all_rows]
+    assert len(set(names)) == len(names)
+    assert len(names) >= 2
+    for claim in loaded.table.claims:
+        assert claim.better in names
+        assert claim.worse in names
+        assert claim.better != claim.worse
+        assert claim.text
+        assert claim.source
+    for row in loaded.table.all_rows:
+        assert row.paper is None or (row.paper.source and row.paper.data and row.paper.views)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_cells_have_one_key_exactly_where_they_have_one_description(regime: str) -> None:
+    cells = [cell for name in TABLES for cell in load_table(name).table.cells(load_regime(regime), [0, 1])]
+    by_key = {cell.experiment.key: cell.experiment for cell in cells}
+    assert all(by_key[cell.experiment.key] == cell.experiment for cell in cells)
+    assert len(by_key) == len({cell.experiment.canonical_json() for cell in cells})
+    for name in TABLES:  # no table asks the same thing twice
+        keys = [cell.experiment.key for cell in load_table(name).table.cells(load_regime(regime), [0])]
+        assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_runs_forward_and_identity_rows_start_as_the_host(name: str, host: ResNet) -> None:
+    clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        expected = host(clips)
+        for row in load_table(name).table.all_rows:
+            torch.manual_seed(2)
+            scores = plug_in(host, row.temporal)(clips)
+            assert scores.shape == (2, 5), row.name
+            assert scores.isfinite().all(), row.name
+            if row.temporal is None:
+                assert torch.equal(scores, expected), row.name
+            elif row.temporal.init != "identity":
+                assert not torch.allclose(scores, expected), row.name
+            elif {"k2", "cin_k2"} & set(calibration_factors(row.temporal.calibration)):
+                torch.testing.assert_close(scores, expected, msg=row.name)
+            else:
+                assert torch.equal(scores, expected), row.name
+
+
+def test_the_tables_cover_the_single_calibrations() -> None:
+    rows = load_table("calibration_dimension").table.all_rows
+    tested = {row.temporal.calibration for row in rows if row.temporal is not None}
+    assert set(CALIBRATIONS[:4]) <= tested
+
+
+def small() -> Regime:
+    return load_regime("quick")
+
+
+def table() -> Table:
+    return Table(
+        base=Row("(3,3)", TAda()),
+        rows=[Row("TSN", None), Row("(1,1)", TAda().but(context__kernels=(1, 1)))],
+        claims=[Claim("more is more", "(3,3)", "(1,1)", "nowhere")],
+    )
+
+
+def test_cells_come_seed_by_seed_in_the_order_asked_for() -> None:
+    cells = table().cells(small(), [3, 5])
+    assert [(cell.label, cell.experiment.seed) for cell in cells] == [
+        ("TSN", 3), ("(1,1)", 3), ("(3,3)", 3), ("TSN", 5), ("(1,1)", 5), ("(3,3)", 5),
+    ]  # fmt: skip
+    assert [cell.label for cell in table().cells(small(), [0], ["(3,3)", "TSN"])] == ["(3,3)", "TSN"]
+    assert cells[0].experiment == small().experiment(None, 3)
+    assert cells[2].experiment == small().experiment(TAda(), 3)
+
+
+def test_an_unknown_row_lists_the_right_ones() -> None:
+    with pytest.raises(UserError, match=r"^unknown row 'TNS'; one of: TSN, "):
+        table().cells(small(), [0], ["TNS"])
+
+
+def test_a_table_refuses_rows_of_one_name_and_claims_about_none() -> None:
+    with pytest.raises(UserError, match="row 'a' stands twice"):
+        Table(base=Row("b", None), rows=[Row("a", None), Row("a", TAda())])
+    with pytest.raises(UserError, match="row 'b' stands twice"):
+        Table(base=Row("b", None), rows=[Row("b", TAda())])
+    with pytest.raises(UserError, match="unknown row 'c'; one of: "):
+        Table(base=Row("b", None), rows=[Row("a", None)], claims=[Claim("", "a", "c", "")])
+
+
+def test_a_study_is_named_after_its_table_and_regime() -> None:
+    assert study_name(load_table("context"), "quick") == "context-quick"
