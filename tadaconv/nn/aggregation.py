@@ -69,7 +69,9 @@ class AggregatedBatchNorm2d(FrameBatchNorm2d):
         ValueError: an aggregation of kind ``none``, which is no aggregation.
     """
 
-    def __init__(self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
+    def __init__(
+        self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
+    ) -> None:
         if aggregation.kind == "none":
             raise ValueError("an aggregation of kind 'none' needs no layer; keep the plain batch norm")
         super().__init__(num_features, eps, momentum)

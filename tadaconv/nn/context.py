@@ -60,7 +60,9 @@ class ContextFunction(nn.Module):
                 _norm(context.norm, hidden),
                 nn.ReLU(inplace=True),
             )
-        self.last = nn.Conv1d(in_channels if context.linear else hidden, num_factors, last, padding=last // 2, bias=False)
+        self.last = nn.Conv1d(
+            in_channels if context.linear else hidden, num_factors, last, padding=last // 2, bias=False
+        )
         if init == "identity":
             nn.init.zeros_(self.last.weight)
 

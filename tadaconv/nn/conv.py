@@ -78,7 +78,11 @@ class TAdaConv2d(nn.Conv2d):
             return alpha
         parts = alpha.split(list(self.calibrated.values()), 1)
         return torch.cat(
-            [F.pad(p, (0, 0, 0, size - p.shape[1]), value=1.0) for p, size in zip(parts, self.sizes.values(), strict=True)], 1
+            [
+                F.pad(p, (0, 0, 0, size - p.shape[1]), value=1.0)
+                for p, size in zip(parts, self.sizes.values(), strict=True)
+            ],
+            1,
         )
 
     def forward(self, input: Tensor) -> Tensor:
