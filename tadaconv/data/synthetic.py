@@ -1,9 +1,9 @@
 """Synthetic clips: real handwritten digits that move over textured backgrounds, in three families of classes.
 
 - ``frame``: one digit, 0 to 3, in every frame. Any single frame tells the class.
-- ``set``: two of the digits 4 to 7, mixed in random order over the frames. The class is how the four are paired off
-  (4-5 and 6-7, 4-6 and 5-7, or 4-7 and 5-6), so every digit is equally frequent in every class: no frame tells the
-  class, no average over frames of what frames show tells it to a linear classifier, but the set of frames does.
+- ``set``: digits 4 to 7; either one of them throughout, or two of them mixed in random order over the frames. Every
+  digit is equally frequent in both classes: no frame tells the class, no linear classifier of an average over
+  frames does, but the set of frames does.
 - ``order``: an 8 becomes a 9 or a 9 becomes an 8; an 8 grows or shrinks. Each class is another one played
   backwards, so only the order of the frames tells them apart.
 
@@ -25,11 +25,10 @@ from tadaconv.spec import Synthetic
 MEAN, STD = 0.45, 0.225
 CLASS_NAMES = (
     "shows a 0", "shows a 1", "shows a 2", "shows a 3",
-    "pairs 45 or 67", "pairs 46 or 57", "pairs 47 or 56",
+    "one of 4 to 7", "two of 4 to 7",
     "8 becomes 9", "9 becomes 8", "8 grows", "8 shrinks",
 )  # fmt: skip
-FAMILIES = {"frame": (0, 1, 2, 3), "set": (4, 5, 6), "order": (7, 8, 9, 10)}
-_PAIRINGS = (((4, 5), (6, 7)), ((4, 6), (5, 7)), ((4, 7), (5, 6)))
+FAMILIES = {"frame": (0, 1, 2, 3), "set": (4, 5), "order": (6, 7, 8, 9)}
 _NUM_DRAWS = 24
 _VAL_SHARE = 0.3
 _MASK = 0xFFFFFFFF
@@ -61,8 +60,8 @@ def _handwriting() -> tuple[np.ndarray, np.ndarray]:
 class SyntheticClips:
     """The clips as a :class:`tadaconv.data.source.Source`; ``device`` is where they are made."""
 
-    class_names = CLASS_NAMES
-    families = FAMILIES
+    class_names: tuple[str, ...] = CLASS_NAMES
+    families: dict[str, tuple[int, ...]] = FAMILIES
     num_views = 1
 
     def __init__(self, data: Synthetic, device: torch.device) -> None:
@@ -87,7 +86,9 @@ class SyntheticClips:
 
     def _clips(self, indices_B: Tensor, val: bool) -> tuple[Tensor, Tensor]:
         labels = indices_B % len(CLASS_NAMES)
-        keys = _mix(indices_B + (0x51ED270B if val else 0)) + _mix(torch.tensor(self.data.seed, device=self.device)) * 31
+        keys = (
+            _mix(indices_B + (0x51ED270B if val else 0)) + _mix(torch.tensor(self.data.seed, device=self.device)) * 31
+        )
         u = uniforms(keys, _NUM_DRAWS, stream=0)
         digits_BT = self._digits(labels, u, keys)
         sizes_BT = self._sizes(labels, u)
@@ -104,31 +105,30 @@ class SyntheticClips:
         """Which digit each frame shows, (B, T)."""
         num_frames = self.data.num_frames
         time = torch.arange(num_frames, device=self.device)
-        shown = labels.clamp(max=9).unsqueeze(1).expand(-1, num_frames).clone()
-        # set: a random half of the frames shows one digit of a pair, the others the other
-        pairings = torch.tensor(_PAIRINGS, device=self.device)
-        which = (u[:, 0] * 2).long()
-        pair = pairings[(labels - 4).clamp(0, 2), which]
+        shown = labels.unsqueeze(1).expand(-1, num_frames)
+        # set: one digit of four, and in the second class a different one in a random half of the frames
+        one = 4 + (u[:, 0] * 4).long()
+        other = 4 + (one - 3 + (u[:, 22] * 3).long()) % 4
         ranks = uniforms(keys, num_frames, stream=1).argsort(1).argsort(1)
-        first = ((ranks < num_frames // 2) ^ (u[:, 22, None] < 0.5)).long()  # neither digit of a pair is favoured
-        in_set = ((labels >= 4) & (labels < 7)).unsqueeze(1)
-        shown = torch.where(in_set, pair.gather(1, first), shown)
+        takes_other = (ranks < num_frames // 2) & (labels == 5).unsqueeze(1)
+        in_set = ((labels == 4) | (labels == 5)).unsqueeze(1)
+        shown = torch.where(in_set, torch.where(takes_other, other.unsqueeze(1), one.unsqueeze(1)), shown)
         # order: one digit becomes the other somewhere in the middle half
         switch = num_frames // 4 + 1 + (u[:, 1] * (num_frames - 2 * (num_frames // 4) - 1)).long()
         later = (time >= switch.unsqueeze(1)).long()
-        becomes = torch.where((labels == 7).unsqueeze(1), 8 + later, 9 - later)
-        in_change = ((labels == 7) | (labels == 8)).unsqueeze(1)
+        becomes = torch.where((labels == 6).unsqueeze(1), 8 + later, 9 - later)
+        in_change = ((labels == 6) | (labels == 7)).unsqueeze(1)
         shown = torch.where(in_change, becomes, shown)
-        return torch.where((labels >= 9).unsqueeze(1), torch.full_like(shown, 8), shown)
+        return torch.where((labels >= 8).unsqueeze(1), 8, shown)
 
     def _sizes(self, labels: Tensor, u: Tensor) -> Tensor:
         """The digit's side as a share of the frame's, (B, T); constant but for what grows or shrinks."""
         small, large = 0.4 + 0.1 * u[:, 2], 0.75 + 0.15 * u[:, 3]
         phase = torch.linspace(0, 1, self.data.num_frames, device=self.device)
         ramp = small.unsqueeze(1) + (large - small).unsqueeze(1) * phase
-        ramp = torch.where((labels == 10).unsqueeze(1), ramp.flip(1), ramp)
+        ramp = torch.where((labels == 9).unsqueeze(1), ramp.flip(1), ramp)
         constant = (0.55 + 0.25 * u[:, 4]).unsqueeze(1).expand_as(ramp)
-        return torch.where((labels >= 9).unsqueeze(1), ramp, constant)
+        return torch.where((labels >= 8).unsqueeze(1), ramp, constant)
 
     def _pick_glyphs(self, digits_BT: Tensor, u: Tensor, val: bool) -> Tensor:
         """The handwriting each frame shows, (B, T, 8, 8): one hand a clip and digit."""
