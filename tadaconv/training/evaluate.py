@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.data.source import Source
+from tadaconv.errors import RunError
 from tadaconv.training.fit import autocast
 
 
@@ -34,7 +35,7 @@ def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.de
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. Classes and families without a validation
-    clip are left out of ``per_class`` and ``per_family``.
+    clip are left out of ``per_class`` and ``per_family``. Raises :class:`RunError` if the loss is not finite.
     """
     was_training = model.training
     model.eval()
@@ -46,7 +47,13 @@ def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.de
             log_probabilities.append(view_log_probabilities(model, clips))
         labels.append(batch_labels)
     model.train(was_training)
-    return _summarise(torch.cat(log_probabilities), torch.cat(labels), source)
+    result = _summarise(torch.cat(log_probabilities), torch.cat(labels), source)
+    if not math.isfinite(result.loss):
+        raise RunError(
+            f"the validation loss is {result.loss}; lower the learning rate or clip the gradient norm "
+            "(schedule.clip_norm)"
+        )
+    return result
 
 
 def _summarise(log_p: Tensor, labels: Tensor, source: Source) -> Evaluation:
