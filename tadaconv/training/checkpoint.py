@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, often nothing can be removed either
+            partial.unlink()
         raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; the last one is kept") from error
 
 
@@ -35,6 +37,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint; raises :class:`RunError` naming a file that is not one."""
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError("a checkpoint is a dictionary")
     except Exception as error:
         raise RunError(f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start over") from error
     return state
