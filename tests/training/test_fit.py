@@ -1,0 +1,268 @@
+"""The training loop against one written out by hand, and against itself when it is interrupted."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import count as count_up
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_clips import TinyClips, TinyNet
+from torch import Tensor, nn
+
+from tadaconv.errors import RunError
+from tadaconv.models import build
+from tadaconv.result import CurvePoint, Progress
+from tadaconv.spec import Backbone, Schedule, TAda
+from tadaconv.training import Fit, State, checkpoint, evaluate, fit, learning_rate
+from tadaconv.training.fit import epoch_order, make_optimizer
+
+CPU = torch.device("cpu")
+SGD = Schedule(epochs=3, batch_size=4, lr=0.1, warmup_epochs=0.5, clip_norm=0.5)
+ADAMW = SGD.but(optimizer="adamw", lr=0.01, weight_decay=0.1, clip_norm=None)
+NUM_STEPS = 9  # ten clips in batches of four, three epochs
+
+
+class Interruption(Exception):  # noqa: N818 - stands in for Ctrl-C
+    """What stops a run from outside."""
+
+
+def train(
+    schedule: Schedule,
+    model: nn.Module,
+    source: TinyClips,
+    *,
+    path: Path | None = None,
+    report: Callable[[Progress], None] | None = None,
+    identity: str = "cell",
+) -> State:
+    loop = Fit(model, source, schedule, 5, CPU, identity, path)
+    return loop.run(lambda: evaluate(model, source, 4, CPU).top1, report)
+
+
+def make_net(seed: int = 0, dropout: float = 0.5) -> TinyNet:
+    torch.manual_seed(seed)
+    return TinyNet(dropout=dropout)
+
+
+@pytest.mark.parametrize("schedule", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_against_a_plain_loop(schedule: Schedule) -> None:
+    source = TinyClips()
+    expected_net, found_net = make_net(dropout=0), make_net(dropout=0)
+    decayed, others = [expected_net.conv.weight, expected_net.fc.weight], [expected_net.fc.bias]
+    others += list(expected_net.norm.parameters())
+    optimizer: torch.optim.Optimizer
+    if schedule.optimizer == "sgd":
+        optimizer = torch.optim.SGD(decayed, 1, momentum=0.9, nesterov=True, weight_decay=schedule.weight_decay)
+        optimizer.add_param_group({"params": others, "weight_decay": 0})
+    else:
+        optimizer = torch.optim.AdamW(decayed, 1, weight_decay=schedule.weight_decay)
+        optimizer.add_param_group({"params": others, "weight_decay": 0})
+    losses, curve = [], []
+    for epoch in range(3):
+        weighted = 0.0
+        for indices in epoch_order(10, 5, epoch).split(4):
+            clips, labels = source.train_batch(indices, epoch, 5)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(schedule, len(losses), steps_per_epoch=3)
+            expected_net.train()
+            loss = F.cross_entropy(expected_net(clips), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            if schedule.clip_norm:
+                nn.utils.clip_grad_norm_(expected_net.parameters(), schedule.clip_norm)
+            optimizer.step()
+            losses.append(loss.item())
+            weighted += loss.item() * len(indices)
+        curve.append((epoch + 1, 3 * (epoch + 1), weighted / 10, evaluate(expected_net, source, 4, CPU).top1))
+
+    seen: list[Progress] = []
+    source.served.clear()
+    state = train(schedule, found_net, source, report=seen.append)
+    assert [progress.train_loss for progress in seen] == pytest.approx(losses)
+    assert [(p.epoch, p.step, p.train_loss, p.val_top1) for p in state.curve] == [pytest.approx(p) for p in curve]
+    for name, value in found_net.state_dict().items():
+        torch.testing.assert_close(value, expected_net.state_dict()[name], msg=name)
+    assert [(p.step, p.num_steps, len(p.curve)) for p in seen] == [(s, 9, s // 3) for s in range(1, 10)]
+    for epoch in range(3):
+        assert sorted(i for e, batch in source.served if e == epoch for i in batch) == list(range(10))
+
+
+def test_training_learns() -> None:
+    source = TinyClips(num_train=60, num_classes=2)
+    state = train(ADAMW.but(epochs=10, weight_decay=0.0, lr=0.03), make_net(dropout=0), source)
+    assert state.curve[-1].train_loss < 0.75 * state.curve[0].train_loss
+
+
+def test_vectors_are_not_decayed() -> None:
+    model = build(Backbone(name="tiny"), TAda(), 5)
+    matrices, vectors = make_optimizer(model, ADAMW).param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
+    by_id = {id(p): name for name, p in model.named_parameters()}
+    decayed = {by_id[id(p)] for p in matrices["params"]}
+    spared = {by_id[id(p)] for p in vectors["params"]}
+    assert decayed | spared == set(by_id.values())
+    norms = {f"{at}." for at, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)}
+    for name in by_id.values():
+        is_norm = f"{name.rpartition('.')[0]}." in norms
+        assert (name in spared) == (is_norm or name.endswith(".bias")), name
+
+
+def test_optimizers_are_those_the_schedule_names() -> None:
+    nesterov = make_optimizer(make_net(), SGD)
+    assert isinstance(nesterov, torch.optim.SGD)
+    assert (nesterov.defaults["momentum"], nesterov.defaults["nesterov"]) == (0.9, True)
+    assert make_optimizer(make_net(), SGD.but(momentum=0.0)).defaults["nesterov"] is False
+    assert isinstance(make_optimizer(make_net(), ADAMW), torch.optim.AdamW)
+
+
+@given(num_train=st.integers(1, 200), seed=st.integers(0, 2**62), epoch=st.integers(0, 1000))
+def test_an_epochs_order_is_a_permutation_and_always_the_same(num_train: int, seed: int, epoch: int) -> None:
+    before = torch.get_rng_state()
+    order = epoch_order(num_train, seed, epoch)
+    assert sorted(order.tolist()) == list(range(num_train))
+    assert torch.equal(order, epoch_order(num_train, seed, epoch))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_orders_differ_by_seed_and_epoch() -> None:
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(20) for epoch in range(20)}
+    assert len(orders) == 400
+
+
+@cache
+def undisturbed(schedule: Schedule) -> tuple[dict[str, Tensor], list[CurvePoint], list[float]]:
+    model, losses = make_net(), list[float]()
+    state = train(schedule, model, TinyClips(), report=lambda progress: losses.append(progress.train_loss))
+    return model.state_dict(), state.curve, losses
+
+
+@settings(max_examples=25)
+@given(
+    schedule=st.sampled_from([SGD, ADAMW]),
+    stops=st.lists(st.integers(1, NUM_STEPS), min_size=1, max_size=3),
+    every_step=st.booleans(),
+)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(schedule: Schedule, stops: list[int], every_step: bool) -> None:
+    """Stopped at any steps, with a checkpoint at every step or only at the end of every epoch."""
+    losses: dict[int, float] = {}
+
+    def report(progress: Progress) -> None:
+        assert losses.setdefault(progress.step, progress.train_loss) == progress.train_loss  # a step made twice
+        if stops and progress.step == stops[0]:
+            stops.pop(0)
+            raise Interruption
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "CHECKPOINT_SECONDS", -1.0 if every_step else math.inf)
+        path = Path(folder) / "cell.pt"
+        for attempt in range(5):
+            # A run that finds a checkpoint takes everything from it, whatever it started with.
+            model = make_net(seed=attempt if path.exists() else 0)
+            try:
+                state = train(schedule, model, TinyClips(), path=path, report=report)
+                break
+            except Interruption:
+                continue
+    weights, curve, all_losses = undisturbed(schedule)
+    assert state.curve == curve
+    assert [losses[step] for step in range(1, NUM_STEPS + 1)] == all_losses
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_dropout_makes_the_random_state_matter() -> None:
+    """Otherwise the test above would not see whether it is restored."""
+    losses: list[float] = []
+    torch.manual_seed(0)
+    model = TinyNet()
+    torch.manual_seed(1)
+    train(SGD, model, TinyClips(), report=lambda progress: losses.append(progress.train_loss))
+    assert losses != undisturbed(SGD)[2]
+
+
+def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
+    first = train(SGD, make_net(), TinyClips(), path=tmp_path / "cell.pt")
+    source, model = TinyClips(), make_net(seed=9)
+    again = train(SGD, model, source, path=tmp_path / "cell.pt")
+    assert source.served == []
+    assert again == first
+    assert all(torch.equal(value, undisturbed(SGD)[0][name]) for name, value in model.state_dict().items())
+
+
+def test_times_add_up_over_resumptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Iterator[int] = count_up()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 4:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        train(SGD, make_net(), TinyClips(), path=tmp_path / "cell.pt", report=stop)
+    state = train(SGD, make_net(), TinyClips(), path=tmp_path / "cell.pt")
+    assert state.train_seconds == NUM_STEPS  # one tick of the clock a step
+    assert state.seconds == 2 * NUM_STEPS  # and one more with what follows it
+
+
+def test_without_a_checkpoint_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(SGD, make_net(), TinyClips())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [{"identity": "another cell"}, {"weights": torch.zeros(3)}])
+def test_the_checkpoint_of_another_cell_is_refused(content: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "cell.pt"
+    checkpoint.save(path, content)
+    before, source = path.read_bytes(), TinyClips()
+    with pytest.raises(RunError, match=r"cell.pt belongs to another cell; delete it to start over$"):
+        train(SGD, make_net(), source, path=path)
+    assert path.read_bytes() == before
+    assert source.served == []
+
+
+class Spoilt(TinyClips):
+    """Clips of which one training batch is not finite."""
+
+    def __init__(self, at: int, value: float) -> None:
+        super().__init__()
+        self.at, self.value = at, value
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+        clips, labels = super().train_batch(indices, epoch, seed)
+        return (clips * self.value if len(self.served) == self.at else clips), labels
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(("step", "epoch"), [(1, 1), (5, 2)])
+def test_a_loss_that_is_not_finite_fails_at_once(value: float, step: int, epoch: int, tmp_path: Path) -> None:
+    model, steps, path = make_net(), list[int](), tmp_path / "cell.pt"
+    with pytest.raises(RunError) as error:
+        train(SGD, model, Spoilt(step, value), path=path, report=lambda progress: steps.append(progress.step))
+    assert str(error.value) == (
+        f"the loss is nan at step {step} of 9 (epoch {epoch}); "
+        "lower the learning rate or clip the gradient norm (schedule.clip_norm)"
+    )
+    assert steps == list(range(1, step))
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert path.exists() == (step > 3)  # what was finished before is kept
+
+
+def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+
+    class Watching(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            grads = [p.grad for group in self.param_groups for p in group["params"]]
+            norms.append(float(torch.cat([g.flatten() for g in grads]).norm()))
+            super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "SGD", Watching)
+    train(SGD.but(clip_norm=0.01), make_net(), TinyClips())
+    assert norms == pytest.approx([0.01] * NUM_STEPS, rel=1e-3)
