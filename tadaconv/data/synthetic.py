@@ -9,7 +9,7 @@
 
 Paths, sizes, tints, textures and noise have the same distribution played forwards and backwards, in every class. Every
 clip is a function of (seed, index) alone, computed on the device that trains, so nothing is loaded or downloaded.
-Validation clips show digits written by hands that training never sees.
+Validation clips show handwritten digits that training never sees.
 """
 
 import math
@@ -45,7 +45,8 @@ def _mix(x: Tensor) -> Tensor:
 def uniforms(keys_B: Tensor, count: int, stream: int) -> Tensor:
     """Uniform numbers in [0, 1), (B, count), from int64 keys (B,) and a stream, the same on every device."""
     counters = torch.arange(count, device=keys_B.device) * 0x9E3779B1 + stream * 0x632BE5AB
-    return _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div(2**32).float()
+    numbers = _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div(2**32).float()
+    return numbers.clamp_(max=1 - 2**-24)  # the largest few round up to 1
 
 
 @lru_cache(maxsize=1)
