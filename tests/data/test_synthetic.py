@@ -1,0 +1,307 @@
+"""What the synthetic clips claim: made from (seed, index) alone, and told apart only by what their family says."""
+
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from tadaconv.data import open_source, synthetic
+from tadaconv.data.synthetic import CLASS_NAMES, FAMILIES, MEAN, STD, SyntheticClips, uniforms
+from tadaconv.spec import Synthetic
+
+CPU = torch.device("cpu")
+NUM_CLASSES = len(CLASS_NAMES)
+CHANGES, CHANGES_BACK = (CLASS_NAMES.index(name) for name in ("8 becomes 9", "9 becomes 8"))
+GROWS, SHRINKS = (CLASS_NAMES.index(name) for name in ("8 grows", "8 shrinks"))
+ONE, TWO = FAMILIES["set"]
+LENGTHS = [4, 5, 7, 8]
+UNLIKELY = 1e-5
+"""The tests below draw a few hundred p-values, always the same ones; none should be as small as this."""
+
+
+def clips_of(num_frames: int = 4, *, num_train: int = 40, noise: float = 0.1, seed: int = 0) -> SyntheticClips:
+    data = Synthetic(num_frames=num_frames, size=16, num_train=num_train, num_val=20, noise=noise, seed=seed)
+    return SyntheticClips(data, CPU)
+
+
+def draws(num_clips: int, stream: int = 0) -> Tensor:
+    return uniforms(torch.arange(num_clips), synthetic._NUM_DRAWS, stream)
+
+
+def digits_of(label: int, num_frames: int, num_clips: int = 4000) -> Tensor:
+    """Which digit the frames of many clips of a class show, (num_clips, num_frames)."""
+    labels = torch.full((num_clips,), label)
+    return clips_of(num_frames)._digits(labels, draws(num_clips), torch.arange(num_clips))
+
+
+# From (seed, index) alone
+
+
+@given(indices=st.lists(st.integers(0, 39), min_size=1, max_size=6), epoch=st.integers(0, 3))
+def test_a_clip_does_not_depend_on_its_batch(indices: list[int], epoch: int) -> None:
+    source = clips_of()
+    together, labels = source.train_batch(torch.tensor(indices), epoch, seed=0)
+    for position, index in enumerate(indices):
+        alone, label = source.train_batch(torch.tensor([index]), epoch, seed=0)
+        assert torch.equal(together[position], alone[0])
+        assert labels[position] == label[0]
+
+
+def test_a_clip_does_not_depend_on_the_global_random_state_nor_on_the_source_made() -> None:
+    state = torch.get_rng_state()
+    first, _ = clips_of().train_batch(torch.arange(5), 1, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    opened = open_source(clips_of().data, CPU)
+    assert torch.equal(opened.train_batch(torch.arange(5), 1, seed=0)[0], first)
+
+
+def test_epochs_and_data_seeds_change_the_clips_and_the_runs_seed_does_not() -> None:
+    source, every = clips_of(), torch.arange(40)
+    first, labels = source.train_batch(every, 0, seed=0)
+    assert torch.equal(source.train_batch(every, 0, seed=1)[0], first)
+    others = [source.train_batch(every, 1, seed=0)[0], clips_of(seed=1).train_batch(every, 0, seed=0)[0]]
+    for other in others:
+        assert not (other == first).flatten(1).all(1).any()
+    assert torch.equal(clips_of(seed=1).train_batch(every, 0, seed=0)[1], labels)
+
+
+def test_every_clip_is_another() -> None:
+    source = clips_of(num_train=1000, noise=0.0)
+    seen = [source.train_batch(torch.arange(500), epoch, seed=0)[0] for epoch in range(2)]
+    seen.append(source.val_batch(torch.arange(500))[0][:, 0])
+    assert len({clip.numpy().tobytes() for batch in seen for clip in batch}) == 1500
+
+
+def test_validation_clips_are_always_the_same() -> None:
+    indices = torch.arange(20)
+    clips, labels = clips_of().val_batch(indices)
+    assert torch.equal(clips, clips_of().val_batch(indices)[0])
+    assert torch.equal(clips[7], clips_of().val_batch(torch.tensor([7]))[0][0])
+    assert torch.equal(labels, clips_of().val_batch(indices)[1])
+
+
+def test_shapes_and_labels() -> None:
+    source = clips_of(5)
+    clips, labels = source.train_batch(torch.arange(7), 0, seed=0)
+    assert (clips.shape, clips.dtype) == ((7, 3, 5, 16, 16), torch.float32)
+    assert (labels.shape, labels.dtype) == ((7,), torch.int64)
+    assert source.val_batch(torch.arange(7))[0].shape == (7, 1, 3, 5, 16, 16)
+    assert (source.num_train, source.num_val, source.num_views) == (40, 20, 1)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_uniforms_are_uniform_over_clips_and_over_draws(stream: int) -> None:
+    numbers = uniforms(torch.arange(5000), 24, stream).numpy()
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    for draw in range(24):
+        assert stats.kstest(numbers[:, draw], "uniform").pvalue > UNLIKELY
+    for clip in uniforms(torch.arange(30), 5000, stream).numpy():
+        assert stats.kstest(clip, "uniform").pvalue > UNLIKELY
+
+
+def test_uniforms_are_independent() -> None:
+    """Of one another within a clip, of the same draw in the next clip, and between streams."""
+    a, b = uniforms(torch.arange(5000), 24, 0).numpy(), uniforms(torch.arange(5000), 24, 1).numpy()
+    pairs = [(a[:, i], a[:, j]) for i in range(24) for j in range(i)]
+    pairs += [(a[:, i], b[:, j]) for i, j in product(range(24), range(24))]
+    pairs += [(a[:-1, i], a[1:, i]) for i in range(24)]
+    for x, y in pairs:
+        table = np.histogram2d(x, y, bins=8, range=[[0, 1], [0, 1]])[0]
+        assert stats.chi2_contingency(table).pvalue > UNLIKELY
+
+
+def test_uniforms_stay_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "_mix", lambda x: torch.full_like(x, 0xFFFFFFFF))
+    numbers = uniforms(torch.arange(3), 2, 0)
+    assert (numbers < 1).all()
+    assert ((numbers * 178).long() == 177).all()  # a pool of 178 hands has no 179th
+
+
+@pytest.mark.parametrize("label", range(NUM_CLASSES))
+def test_what_is_drawn_does_not_depend_on_the_class(label: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths, sizes, tints and textures follow from these draws, and the class from the index they are drawn for."""
+    drawn = []
+
+    def watch(keys: Tensor, count: int, stream: int) -> Tensor:
+        drawn.append(uniforms(keys, count, stream))
+        return drawn[-1]
+
+    monkeypatch.setattr(synthetic, "uniforms", watch)
+    indices = torch.arange(label, 2000 * NUM_CLASSES, NUM_CLASSES)
+    monkeypatch.setattr(SyntheticClips, "_paint", lambda self, ink, u: torch.zeros(len(u), 3, 1, 1, 1))  # noqa: ARG005
+    _, labels = clips_of(noise=0.0)._clips(indices, val=False)
+    assert (labels == label).all()
+    assert drawn[0].shape == (2000, synthetic._NUM_DRAWS)
+    for column in drawn[0].numpy().T:
+        assert stats.kstest(column, "uniform").pvalue > UNLIKELY
+
+
+# Classes
+
+
+def test_families_share_out_the_classes_and_classes_are_balanced() -> None:
+    assert sorted(c for members in FAMILIES.values() for c in members) == list(range(NUM_CLASSES))
+    source = clips_of(num_train=3 * NUM_CLASSES)
+    labels = source.train_batch(torch.arange(3 * NUM_CLASSES), 2, seed=0)[1]
+    assert Counter(labels.tolist()) == dict.fromkeys(range(NUM_CLASSES), 3)
+    labels = source.val_batch(torch.arange(2 * NUM_CLASSES))[1]
+    assert Counter(labels.tolist()) == dict.fromkeys(range(NUM_CLASSES), 2)
+
+
+@pytest.mark.parametrize("label", FAMILIES["frame"])
+def test_every_frame_of_the_frame_family_shows_the_class(label: int) -> None:
+    assert (digits_of(label, 4, 50) == int(CLASS_NAMES[label][-1])).all()
+
+
+@pytest.mark.parametrize("num_frames", LENGTHS)
+@pytest.mark.parametrize("label", FAMILIES["set"])
+def test_no_frame_tells_the_set_classes_apart(label: int, num_frames: int) -> None:
+    """At every frame, every digit from 4 to 7 is as likely, in every class."""
+    digits = digits_of(label, num_frames)
+    assert set(digits.unique().tolist()) == {4, 5, 6, 7}
+    for frame in digits.T:
+        assert stats.chisquare(torch.bincount(frame, minlength=8)[4:].numpy()).pvalue > UNLIKELY
+
+
+@pytest.mark.parametrize("num_frames", LENGTHS)
+def test_the_set_of_frames_tells_the_set_classes_apart(num_frames: int) -> None:
+    for label, num_digits in ((ONE, 1), (TWO, 2)):
+        assert {len(set(clip)) for clip in digits_of(label, num_frames, 500).tolist()} == {num_digits}
+
+
+@pytest.mark.parametrize("num_frames", LENGTHS)
+def test_two_digits_of_a_set_take_every_order_equally_often(num_frames: int) -> None:
+    digits = digits_of(TWO, num_frames)
+    pairs, orders, shares = Counter[tuple[int, ...]](), Counter[tuple[bool, ...]](), set()
+    for clip in digits.tolist():
+        pairs[tuple(sorted(set(clip)))] += 1
+        orders[tuple(digit == clip[0] for digit in clip)] += 1
+        shares.add(min(Counter(clip).values()))
+    assert shares == {num_frames // 2}
+    assert len(pairs) == 6
+    assert stats.chisquare(list(pairs.values())).pvalue > UNLIKELY
+    # A frame's digit is that of the first frame as often at every distance.
+    same = (digits[:, 1:] == digits[:, :1]).sum(0).numpy()
+    assert stats.chi2_contingency(np.stack([same, len(digits) - same])).pvalue > UNLIKELY
+
+
+@pytest.mark.parametrize("num_frames", [4, 5, 6, 7, 8, 16])
+def test_a_change_of_digit_played_backwards_is_the_other_class(num_frames: int) -> None:
+    """Over an even grid of the draw that sets the moment, the two classes hold the same clips, reversed."""
+    grid = draws(840)
+    grid[:, 1] = (torch.arange(840) + 0.5) / 840
+    played = {
+        label: clips_of(num_frames)._digits(torch.full((840,), label), grid, torch.arange(840))
+        for label in (CHANGES, CHANGES_BACK)
+    }
+    forwards = Counter(tuple(clip) for clip in played[CHANGES].tolist())
+    assert forwards == Counter(tuple(clip) for clip in played[CHANGES_BACK].flip(1).tolist())
+    for clip in forwards:
+        assert clip == tuple(sorted(clip))
+        assert min(clip.count(8), clip.count(9)) > num_frames // 4  # both are seen for a while
+    assert max(forwards.values()) - min(forwards.values()) <= 1  # every moment is as likely
+
+
+def test_an_8_that_grows_played_backwards_shrinks() -> None:
+    u = draws(200)
+    for num_frames in LENGTHS:
+        source = clips_of(num_frames)
+        grows = source._sizes(torch.full((200,), GROWS), u)
+        shrinks = source._sizes(torch.full((200,), SHRINKS), u)
+        assert torch.equal(grows.flip(1), shrinks)
+        assert (grows.diff(dim=1) > 0).all()
+        for label in (GROWS, SHRINKS):
+            assert (digits_of(label, num_frames, 20) == 8).all()
+
+
+def test_other_sizes_are_constant_and_alike() -> None:
+    u = draws(200)
+    sizes = [clips_of()._sizes(torch.full((200,), c), u) for c in range(NUM_CLASSES) if c not in (GROWS, SHRINKS)]
+    for size in sizes:
+        assert torch.equal(size, sizes[0])
+        assert torch.equal(size, size[:, :1].expand_as(size))
+    assert min(size.min() for size in sizes) > 0.3
+    assert max(size.max() for size in sizes) < 1
+
+
+# Pictures
+
+
+def test_paths_played_backwards_are_paths() -> None:
+    """Exchanging the two ends of a path plays it backwards; both are drawn alike."""
+    source, u = clips_of(5), draws(50)
+    glyphs, sizes = torch.rand(50, 5, 8, 8, generator=torch.Generator().manual_seed(0)), 0.4 + 0.5 * draws(50)[:, :5]
+    swapped = u.clone()
+    swapped[:, [7, 8, 9, 10]] = u[:, [8, 7, 10, 9]]
+    backwards = source._place(glyphs.flip(1), sizes.flip(1), swapped)
+    torch.testing.assert_close(backwards.flip(2), source._place(glyphs, sizes, u), rtol=0, atol=1e-4)
+
+
+def test_digits_stay_inside_the_frame_at_their_size() -> None:
+    """Untilted squares of ink cover as much of the frame as their size says, so no part of one is cut off."""
+    source = SyntheticClips(Synthetic(num_frames=4, size=64, num_train=1, num_val=1), CPU)
+    u = draws(100)
+    u[:, 11] = 0.5
+    sizes = 0.4 + 0.5 * draws(100, stream=5)[:, :4]
+    ink = source._place(torch.ones(100, 4, 8, 8), sizes, u)
+    torch.testing.assert_close(ink.mean((1, 3, 4)).sqrt(), sizes, rtol=0, atol=0.01)
+
+
+def test_a_digit_looks_the_same_throughout_a_clip() -> None:
+    """One hand a clip and digit; the hands are those of the digit, of the right share of them."""
+    for val, labels in product((False, True), (CHANGES, TWO, 0)):
+        source = clips_of(8)
+        digits = digits_of(labels, 8, 60)
+        glyphs = source._pick_glyphs(digits, draws(60), val)
+        for clip, shown in zip(digits.tolist(), glyphs, strict=True):
+            hands = {}
+            for digit, glyph in zip(clip, shown, strict=True):
+                assert torch.equal(hands.setdefault(digit, glyph), glyph)
+                assert (source._glyphs[val][digit] == glyph).flatten(1).all(1).any()
+
+
+def test_training_and_validation_share_out_the_handwriting() -> None:
+    source = clips_of()
+    images, shown = synthetic._handwriting()
+    by_split = {
+        val: Counter((digit, glyph.numpy().tobytes()) for digit, pool in enumerate(pools) for glyph in pool)
+        for val, pools in source._glyphs.items()
+    }
+    assert not {image for _, image in by_split[False]} & {image for _, image in by_split[True]}
+    everything = Counter((int(digit), image.tobytes()) for digit, image in zip(shown, images, strict=True))
+    assert by_split[False] + by_split[True] == everything
+    assert all(len(pool) >= 30 for pools in source._glyphs.values() for pool in pools)
+
+
+def test_pixels_lie_between_0_and_1_before_noise() -> None:
+    source = clips_of(5, noise=0.0)
+    pixels = source.train_batch(torch.arange(500), 0, seed=0)[0] * STD + MEAN
+    assert pixels.min() >= -1e-6
+    assert pixels.max() <= 1 + 1e-6
+    assert pixels.amax((1, 2, 3, 4)).min() > 0.5  # every clip shows some ink
+    assert pixels.amin((1, 2, 3, 4)).max() < 0.4  # and some ground
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_noise_has_its_standard_deviation_and_no_structure(noise: float) -> None:
+    indices = torch.arange(60)
+    noisy, clean = (clips_of(4, noise=n).train_batch(indices, 0, seed=0)[0] for n in (noise, 0.0))
+    added = (noisy - clean) * STD
+    torch.testing.assert_close(added[:, 0], added[:, 2], rtol=0, atol=1e-5)  # grey
+    grey = added[:, 0].numpy()
+    assert grey.std() == pytest.approx(noise, rel=0.01)
+    assert stats.kstest(grey.ravel() / (noise * 12**0.5) + 0.5, "uniform").pvalue > UNLIKELY
+    neighbours = ((grey[:, 1:], grey[:, :-1]), (grey[..., 1:], grey[..., :-1]), (grey[1:], grey[:-1]))
+    for x, y in neighbours:
+        assert stats.pearsonr(x.ravel(), y.ravel()).pvalue > UNLIKELY
