@@ -8,12 +8,14 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tadaconv import discovery
+from tadaconv import cli, discovery
 from tadaconv.ablation import Table
 from tadaconv.experiment import build_model
 from tadaconv.regime import load_regime
@@ -140,6 +142,21 @@ def test_readme_shows_a_table_that_builds() -> None:
     assert isinstance(names["TABLE"], Table)
     for cell in names["TABLE"].cells(load_regime("quick"), [0]):
         build_model(cell.experiment, num_classes=3)
+
+
+def commands(group: Any) -> set[str]:
+    """Every command below ``group``: ``list``, ``data check``."""
+    names = set()
+    for name, command in group.commands.items():
+        names |= {f"{name} {inner}" for inner in commands(command)} if hasattr(command, "commands") else {name}
+    return names
+
+
+def test_readme_lists_every_command() -> None:
+    section = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("\n## ")[0]
+    told = {" ".join(re.findall(r"[a-z]+", row)) for row in re.findall(r"^\| `tada (.*?)`", section, re.MULTILINE)}
+
+    assert told == commands(typer.main.get_command(cli.app))
 
 
 def test_readme_links_lead_to_files() -> None:
