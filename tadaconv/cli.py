@@ -59,6 +59,8 @@ Storage = Annotated[
     typer.Option("--storage", help="Optuna journal file of the results.", show_default="OUT/journal.log"),
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
@@ -93,7 +95,7 @@ def _complain(message: str, status: int) -> int:
 
 @app.command("list")
 def list_content(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List what there is: tables, studies, reports, regimes, backbones and datasets.
 
@@ -191,6 +193,62 @@ def report(
     console = Console()
     _write_report(console, loaded, regime, records, out, [name.strip() for name in formats.split(",")])
     _print_table(console, loaded, regime, records)
+
+
+@app.command()
+def cost(
+    name: Annotated[str, typer.Argument(metavar="TABLE|BACKBONE", help="A table or a backbone; tada list shows them.")],
+    regime: Annotated[
+        str | None,
+        typer.Option(help="Count at this regime's scale.", show_default="the paper's: ResNet-50, 8 x 256 x 256"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count parameters and multiply-adds, beside the paper's. Trains nothing.
+
+    Example: tada cost aggregation
+    """
+    from tadaconv import preview
+
+    scale = None if regime is None else load_regime(regime)
+    with Console(stderr=True).status("tracing the networks"):
+        found = preview.costs(name, scale)
+    print(found.model_dump_json(indent=2)) if as_json else Console().print(preview.render_costs(found))
+
+
+@app.command()
+def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = False) -> None:
+    """Build every row, and see that it starts as the backbone it is plugged into. Trains nothing.
+
+    Example: tada check initialization
+    """
+    from tadaconv import preview
+
+    found = preview.check(load_table(table), load_regime(regime))
+    print(found.model_dump_json(indent=2)) if as_json else Console().print(preview.render_check(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+data_app = typer.Typer(help="Look after folders of clips.", rich_markup_mode="rich", cls=_Group)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with train/<class>/* and val/<class>/*, or <class>/*.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Decode every clip of a folder and list what is broken.
+
+    Example: tada data check my_clips
+    """
+    from tadaconv.data.check import check, render
+
+    found = check(folder)
+    print(found.model_dump_json(indent=2) if as_json else render(found))
+    raise typer.Exit(0 if found.ok else 1)
 
 
 @contextmanager

@@ -27,7 +27,9 @@ class Cost(BaseModel):
 
     params: int
     macs: int = Field(description="Convolutions and linear layers: the paper's convention.")
-    macs_by_kind: dict[str, int] = Field(description="convolution, linear, norm, calibration, aggregation.")
+    macs_by_kind: dict[str, int] = Field(
+        description="convolution, linear, norm, calibration, aggregation; as executed."
+    )
     input_shape: tuple[int, ...] = Field(description="(1, C, T, H, W)")
     unit: str = "multiply-adds"
 

@@ -1,6 +1,6 @@
 """The temporally-adaptive convolution as a module."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tadaconv.errors import UserError
 from tadaconv.nn.context import ContextFunction
+from tadaconv.nn.frames import fold, unfold
 from tadaconv.nn.functional import alpha_sizes, tada_conv2d
 from tadaconv.spec import Context, calibration_factors
 
@@ -90,22 +91,16 @@ class TAdaConv2d(nn.Conv2d):
         if input.dim() != 5:
             raise ValueError(f"clips are (N, C, T, H, W), got {tuple(input.shape)}")
         alpha = self._calibration(input)
-        padding = self.padding
+        x, padding = input, self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
-            # As in nn.Conv2d, these paddings are applied to the input; per-channel and per-tap factors commute.
+            # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            sides = (*self._reversed_padding_repeated_twice, 0, 0)
-            if mode == "constant":
-                input = F.pad(input, sides)
-            else:
-                n = input.shape[0]
-                folded = F.pad(input.transpose(1, 2).flatten(0, 1), sides[:4], mode=mode)
-                input = folded.unflatten(0, (n, -1)).transpose(1, 2)
+            x = unfold(F.pad(fold(x), self._reversed_padding_repeated_twice, mode=mode), x.shape[0])
             padding = (0, 0)
-        return tada_conv2d(
-            input, self.weight, alpha, self.bias, self.stride, padding, self.dilation, self.groups, self.calibration
-        )
+        stride, padding, dilation = (cast(tuple[int, int], value) for value in (self.stride, padding, self.dilation))
+        return tada_conv2d(x, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration)
 
     def extra_repr(self) -> str:
         """The convolution's arguments and its calibration."""
-        return f"{super().extra_repr()}, calibration={self.calibration}"
+        shared: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{shared}, calibration={self.calibration}"

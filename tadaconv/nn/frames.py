@@ -10,7 +10,8 @@ def fold(x_NCTHW: Tensor) -> Tensor:
 
 def unfold(x_BCHW: Tensor, num_clips: int) -> Tensor:
     """Undo :func:`fold`: (N * T, C, H, W) to (N, C, T, H, W)."""
-    return x_BCHW.unflatten(0, (num_clips, -1)).transpose(1, 2)
+    frames: Tensor = x_BCHW.unflatten(0, (num_clips, -1))
+    return frames.transpose(1, 2)
 
 
 class FrameConv2d(nn.Conv2d):

@@ -70,9 +70,9 @@ def test_variation_is_over_what_it_says(variation, over_time, over_clips):
     ((1,), True, 9), ((1, 1), True, 9), ((3, 3), True, 9),
 ])  # fmt: skip
 def test_a_frame_is_calibrated_by_the_frames_within_reach_and_no_others(kernels, global_descriptor, reach):
-    context = Context(kernels=kernels, global_descriptor=global_descriptor, norm="none")
-    function = ContextFunction(8, 4, context, "random").double()
-    x = torch.randn(1, 8, 9, 2, 2, dtype=torch.float64, requires_grad=True)
+    context = Context(kernels=kernels, global_descriptor=global_descriptor, norm="none", reduction=1)
+    function = ContextFunction(16, 4, context, "random").double()
+    x = torch.randn(1, 16, 9, 2, 2, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(function(x)[0, :, 4].sum(), x)
     seen = gradient.abs().sum((0, 1, 3, 4)) > 0
     assert seen.tolist() == [abs(t - 4) <= reach for t in range(9)]

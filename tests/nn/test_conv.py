@@ -19,6 +19,10 @@ SHAPES = [
 ]
 
 
+WIDE = Context(reduction=1)
+"""A hidden layer wide enough not to be dead at random."""
+
+
 def per_frame(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     return torch.stack([conv(x[:, :, t]) for t in range(x.shape[2])], 2)
 
@@ -38,7 +42,7 @@ def test_starts_as_the_plain_convolution_of_every_frame(arguments, calibration):
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 @pytest.mark.parametrize("init", ["random", "without_one"])
 def test_convolves_with_the_kernels_its_own_context_makes(calibration, init):
-    conv = TAdaConv2d(6, 4, 3, 2, 1, groups=2, calibration=calibration, init=init).double().eval()
+    conv = TAdaConv2d(6, 4, 3, 2, 1, groups=2, calibration=calibration, context=WIDE, init=init).double().eval()
     x = torch.randn(2, 6, 4, 7, 7, dtype=torch.float64)
     alpha = conv.context(x)
     expected = naive_tada_conv2d(x, conv.weight, alpha, conv.bias, 2, 1, 1, 2, conv.calibration)
