@@ -105,9 +105,8 @@ def run(
     try:
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.seed)
-            return _train(
-                experiment, model, source, place, report, checkpoint, cost.params, cost.macs, cost.model_dump()
-            )
+            counted = cost.model_dump(mode="json")
+            return _train(experiment, model, source, place, report, checkpoint, cost.params, cost.macs, counted)
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of memory on {place} with batches of {experiment.schedule.batch_size} clips; "
