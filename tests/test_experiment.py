@@ -1,0 +1,239 @@
+"""Running one experiment: the same one gives the same numbers, whatever runs before, beside or in between."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tadaconv import experiment as experiments
+from tadaconv.errors import RunError, UserError
+from tadaconv.experiment import build_model, environment, resolve_device, run
+from tadaconv.models import BACKBONES
+from tadaconv.models.resnet import BasicBlock, ResNet
+from tadaconv.result import Progress, Result
+from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic, TAda
+from tadaconv.training import fit
+
+MEASURED = {"seconds", "train_clips_per_second", "eval_clips_per_second", "peak_memory_bytes"}
+TINY = Experiment(
+    backbone=Backbone(name="smallest", dropout=0.3),
+    temporal=TAda(),
+    data=Synthetic(num_frames=4, size=16, num_train=12, num_val=20),
+    schedule=Schedule(epochs=2, batch_size=5, lr=0.1, warmup_epochs=0.5),
+)
+
+
+@pytest.fixture(autouse=True)
+def _smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small backbone, beside those that ship.
+
+    Sixteen channels are the least: oneDNN spoils memory in the backward pass of a strided 1x1 convolution of fewer
+    (uxlfoundation/oneDNN issue 6035).
+    """
+    monkeypatch.setitem(
+        BACKBONES,
+        "smallest",
+        lambda num_classes, dropout: ResNet(
+            BasicBlock, (1, 1, 1, 1), num_classes, widths=(16, 16, 16, 16, 16), small_stem=True, dropout=dropout
+        ),
+    )
+
+
+def computed(result: Result) -> dict[str, object]:
+    """Everything but what a clock and the operating system tell."""
+    return result.model_dump(exclude=MEASURED)
+
+
+@pytest.fixture(scope="module")
+def first() -> Callable[[], Result]:
+    results: list[Result] = []
+
+    def get() -> Result:
+        if not results:
+            results.append(run(TINY, "cpu"))
+        return results[0]
+
+    return get
+
+
+def test_running_twice_gives_the_same_result(first: Callable[[], Result]) -> None:
+    torch.rand(7)
+    assert computed(run(TINY, "cpu")) == computed(first())
+
+
+def test_the_result_says_what_was_run(first: Callable[[], Result]) -> None:
+    result = first()
+    assert [(point.epoch, point.step) for point in result.curve] == [(1, 3), (2, 6)]
+    assert result.curve[-1].val_top1 == result.top1
+    assert result.num_val == 20
+    assert len(result.per_class) == 10
+    assert list(result.per_family) == ["frame", "set", "order"]
+    assert sum(result.per_class.values()) / 10 == pytest.approx(result.top1)  # two clips a class
+    assert 0 <= result.top1 <= result.top5 <= 100
+    model = build_model(TINY, 10)
+    assert result.params == sum(p.numel() for p in model.parameters())
+    assert result.cost["macs"] == result.macs > 0
+    assert tuple(result.cost["input_shape"]) == (1, 3, 4, 16, 16)
+    assert min(result.train_clips_per_second, result.eval_clips_per_second, result.seconds) > 0
+    assert result.environment == environment(torch.device("cpu"))
+    assert result.environment["torch"] == torch.__version__
+
+
+def test_json_round_trip(first: Callable[[], Result]) -> None:
+    assert Result.model_validate_json(first().model_dump_json()) == first()
+
+
+def test_seeds_differ(first: Callable[[], Result]) -> None:
+    other = run(TINY.but(seed=1), "cpu")
+    assert other.loss != first().loss
+    assert other.curve != first().curve
+    assert (other.params, other.macs) == (first().params, first().macs)
+
+
+@pytest.mark.parametrize("change", [{"temporal": None}, {"schedule__lr": 0.2}, {"data__seed": 1}])
+def test_what_is_changed_changes_the_result(change: dict[str, object], first: Callable[[], Result]) -> None:
+    assert run(TINY.but(**change), "cpu").loss != first().loss
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    run(TINY.but(schedule__epochs=1), "cpu")
+    build_model(TINY, 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_error_leaves_the_global_random_state_alone_too() -> None:
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        run(TINY, "cpu", stop)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_rows_of_one_seed_share_the_weights_of_the_backbone() -> None:
+    host = build_model(TINY.but(temporal=None), 5).state_dict()
+    others = [TAda(), TAda(calibration="cout+k2"), TAda().but(init="random", aggregation__kind="conv")]
+    for temporal in others:
+        state = build_model(TINY.but(temporal=temporal), 5).state_dict()
+        assert set(host) < set(state)
+        assert all(torch.equal(state[name], value) for name, value in host.items())
+    another_seed = build_model(TINY.but(temporal=None, seed=1), 5).state_dict()
+    assert not torch.equal(another_seed["conv1.weight"], host["conv1.weight"])
+
+
+def test_rows_of_one_seed_see_the_same_clips_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[list[int]] = []
+    real = experiments.open_source
+
+    def watched(*arguments: object) -> object:
+        source = real(*arguments)  # type: ignore[arg-type]
+        train_batch = source.train_batch
+        served.append([])
+        source.train_batch = lambda indices, epoch, seed: (  # type: ignore[method-assign]
+            served[-1].extend(indices.tolist()),
+            train_batch(indices, epoch, seed),
+        )[1]
+        return source
+
+    monkeypatch.setattr(experiments, "open_source", watched)
+    for change in ({}, {"temporal": None}, {"seed": 1}):
+        run(TINY.but(**change), "cpu")
+    assert served[0] == served[1] != served[2]
+    assert [len(order) for order in served] == [24] * 3
+
+
+def test_an_interrupted_run_gives_the_result_of_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Callable[[], Result]
+) -> None:
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", -1.0)
+    path = tmp_path / "cell.pt"
+    for last in (1, 4, 6):
+
+        def stop(progress: Progress, last: int = last) -> None:
+            if progress.step == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(TINY, "cpu", stop, path)
+    assert computed(run(TINY, "cpu", checkpoint=path)) == computed(first())
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cell.pt"
+    run(TINY.but(schedule__epochs=1), "cpu", checkpoint=path)
+    with pytest.raises(RunError, match="belongs to another cell"):
+        run(TINY.but(schedule__epochs=1, seed=1), "cpu", checkpoint=path)
+
+
+def test_progress_is_reported_after_every_step(first: Callable[[], Result]) -> None:
+    seen: list[Progress] = []
+    run(TINY, "cpu", seen.append)
+    assert [(p.step, p.num_steps) for p in seen] == [(step, 6) for step in range(1, 7)]
+    assert seen[-1].curve == first().curve
+
+
+def test_a_diverging_run_fails_plainly() -> None:
+    with pytest.raises(RunError, match=r"loss is (nan|inf)") as error:
+        run(TINY.but(schedule__lr=1e30, schedule__warmup_epochs=0), "cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_lost_in_the_last_step_are_no_result() -> None:
+    """The loss of the last step was finite, but not the weights it left."""
+    once = TINY.but(schedule__epochs=1, schedule__batch_size=12, schedule__warmup_epochs=0, schedule__lr=1e38)
+    steps: list[float] = []
+    with pytest.raises(RunError, match="the validation loss is nan"):
+        run(once, "cpu", lambda progress: steps.append(progress.train_loss))
+    assert all(math.isfinite(loss) for loss in steps)
+
+
+def test_out_of_memory_is_a_failure_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nDetails")
+
+    monkeypatch.setattr(experiments, "_train", no_memory)
+    with pytest.raises(RunError) as error:
+        run(TINY, "cpu")
+    assert (
+        str(error.value) == "out of memory on cpu with batches of 5 clips; lower schedule.batch_size or the clip size"
+    )
+
+
+def test_an_unknown_backbone_lists_the_right_ones() -> None:
+    with pytest.raises(UserError, match=r"^unknown backbone 'resnt18'; one of: resnet18, "):
+        run(TINY.but(backbone__name="resnt18"), "cpu")
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("cpu") == resolve_device("auto") == torch.device("cpu")
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(UserError, match=r"^this machine has no usable CUDA device; use --device cpu"):
+            resolve_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match=r"^there is no device 'cuda:2'; this machine has 2 CUDA device\(s\)$"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "tpu", "mps", "meta", "CPU"])
+def test_an_unknown_device_lists_the_right_ones(name: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_device(name)
+    assert str(error.value) == f"unknown device {name!r}; one of: auto, cpu, cuda, cuda:N"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu() -> None:
+    result = run(TINY, "cuda")
+    assert result.environment["cuda"] == torch.version.cuda
+    assert math.isfinite(result.loss)
+    assert result.params == run(TINY.but(schedule__epochs=1), "cpu").params
