@@ -12,7 +12,7 @@ __all__ = ["BACKBONES", "ResNet", "build", "plug_in"]
 
 def _tiny(num_classes: int, dropout: float) -> ResNet:
     """One basic block a stage at an eighth to a quarter of ResNet-18's width, for frames of a few dozen pixels."""
-    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes, widths=(16, 32, 48, 64, 96), small_stem=True, dropout=dropout)
+    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes, widths=(16, 32, 48, 64, 64), small_stem=True, dropout=dropout)
 
 
 def _resnet18(num_classes: int, dropout: float) -> ResNet:

@@ -114,14 +114,14 @@ class ResNet(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """He initialisation, the last batch norm of every block at zero, as timm's ResNet has it."""
+        """He initialisation of the convolutions; norms keep weight 1.
+
+        A last norm of weight zero in every block, as some trainings have it, would hold back the gradient of whatever
+        is plugged in before it.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if isinstance(module, BasicBlock):
-                nn.init.zeros_(module.bn2.weight)
-            if isinstance(module, Bottleneck):
-                nn.init.zeros_(module.bn3.weight)
 
     def sites(self) -> Iterator[Site]:
         """Every block's spatial convolution, in order."""

@@ -6,6 +6,6 @@ from tadaconv.spec import Backbone, Schedule, Synthetic
 REGIME = Regime(
     summary="synthetic clips, a tiny network, any CPU: a ten-row table in minutes",
     backbone=Backbone(name="tiny"),
-    data=Synthetic(num_frames=8, size=24, num_train=4096, num_val=800, noise=0.05),
+    data=Synthetic(num_frames=8, size=24, num_train=2400, num_val=800, noise=0.05),
     schedule=Schedule(optimizer="adamw", epochs=4, batch_size=32, lr=1e-2, warmup_epochs=0.25, weight_decay=0.01),
 )
