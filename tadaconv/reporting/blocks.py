@@ -41,7 +41,7 @@ def claims(export: Export) -> Block:
     """Each claim of the paper with its verdict and the numbers behind it."""
     lines = verdicts(export).to_dict("records")
     found = [{**line, "sentence": sentences.claim_sentence(line)} for line in lines]
-    text = "\n".join(f"{line['verdict']}: {line['text']}. {line['sentence']}" for line in found)
+    text = "\n".join(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)
     return Block(_render("claims", claims=found), text or "The table makes no claims.")
 
 
