@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tadaconv import discovery
+from tadaconv import __version__, discovery
 from tadaconv.ablation import LoadedTable, load_table, require_writable, resolve_data, run_table, study_name
 from tadaconv.errors import RunError, UserError, unknown
 from tadaconv.regime import load_regime
@@ -44,7 +44,8 @@ app = typer.Typer(
     cls=_Group,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Ablation tables of temporally-adaptive convolutions (TAdaConv): run them, and report what was found.",
+    help="Ablation tables of temporally-adaptive convolutions (TAdaConv): run them, and report what was found.\n\n"
+    "Example: tada ablate context",
 )
 
 TableName = Annotated[
@@ -60,6 +61,20 @@ Storage = Annotated[
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tadaconv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tada(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -229,7 +244,9 @@ def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = Fals
     raise typer.Exit(0 if found.ok else 1)
 
 
-data_app = typer.Typer(help="Look after folders of clips.", rich_markup_mode="rich", cls=_Group)
+data_app = typer.Typer(
+    help="Look after folders of clips.\n\nExample: tada data check my_clips", rich_markup_mode="rich", cls=_Group
+)
 app.add_typer(data_app, name="data")
 
 
