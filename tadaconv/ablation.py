@@ -16,7 +16,7 @@ from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
-from tadaconv.spec import Folder, Temporal
+from tadaconv.spec import Folder, TAda, Temporal
 
 if TYPE_CHECKING:
     from tadaconv.execution import Event, Planned, Store
@@ -42,6 +42,12 @@ class Row:
     temporal: Temporal
     paper: PaperResult | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
+            raise UserError(f"a row's name is one line of text, not {self.name!r}")
+        if not (self.temporal is None or isinstance(self.temporal, TAda)):
+            raise UserError(f"row {self.name!r}: what is plugged in is a TAda or None, not {self.temporal!r}")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -62,6 +68,9 @@ class Table:
     claims: list[Claim] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for row in [self.base, *self.rows]:
+            if not isinstance(row, Row):
+                raise UserError(f"a table's base and rows are Row(...), not {row!r}")
         names = [row.name for row in self.rows]
         twice = sorted({name for name in names if names.count(name) > 1} | ({self.base.name} & set(names)))
         if twice:
@@ -103,7 +112,8 @@ def load_table(name: str) -> LoadedTable:
     table = getattr(module, "TABLE", None)
     if not isinstance(table, Table):
         raise UserError(f"ablation table {name!r} defines no TABLE = Table(...)")
-    return LoadedTable(discovery.find("ablation table", name).stem, cleandoc(module.__doc__ or ""), table)
+    question = cleandoc(module.__doc__ or "").partition("Run: ")[0].rstrip()
+    return LoadedTable(discovery.find("ablation table", name).stem, question, table)
 
 
 def study_name(loaded: LoadedTable, regime_name: str) -> str:
@@ -136,6 +146,23 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+
+
+def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
+    """The cells of a table as its file and its regime stand now, for every seed its study was planned with.
+
+    A cell counts by its key: one of a row or a regime that has changed since it ran is left out, not shown under a name
+    that means something else by now. The clips of a folder regime are those the study was last planned on. Raises
+    :class:`UserError` if the study was never planned.
+    """
+    planned = [record.cell.experiment for record in store.records(study)]
+    if isinstance(regime.data, Folder):
+        clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
+        found = {name: getattr(clips[-1], name) for name in ("root", "fingerprint", "num_classes")} if clips else {}
+        regime = regime.but(data=regime.data.but(**found))
+    seeds = sorted({experiment.seed for experiment in planned})
+    cells = [Cell(row.name, regime.experiment(row.temporal, seed)) for row in loaded.table.all_rows for seed in seeds]
+    return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
 def run_table(

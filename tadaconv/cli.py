@@ -18,7 +18,15 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from tadaconv import __version__, discovery
-from tadaconv.ablation import LoadedTable, load_table, require_writable, resolve_data, run_table, study_name
+from tadaconv.ablation import (
+    LoadedTable,
+    current_records,
+    load_table,
+    require_writable,
+    resolve_data,
+    run_table,
+    study_name,
+)
 from tadaconv.errors import RunError, UserError, unknown
 from tadaconv.regime import load_regime
 from tadaconv.spec import Data, describe
@@ -179,10 +187,11 @@ def ablate(
         checkpoints=out / "checkpoints",
         show=lambda planned: _shown(console, store, study, planned),
     )
-    records = store.records(study)
-    _print_table(console, loaded, regime, records)  # first, as the notebook of the report takes its time
-    _write_report(console, loaded, regime, records, out)
-    raise typer.Exit(_summarise_failures(ran))
+    records = current_records(loaded, resolved, study, store)
+    _print_table(console, loaded, regime, records)
+    status = _summarise_failures(ran)
+    _write_report(console, loaded, regime, records, out)  # last: its notebook takes its time, and may find no room
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -203,7 +212,8 @@ def report(
 
     loaded = load_table(table)
     study = study_name(loaded, regime)
-    records = Store.open(storage or str(out / "journal.log"), create=False).records(study)
+    store = Store.open(storage or str(out / "journal.log"), create=False)
+    records = current_records(loaded, load_regime(regime), study, store)
     require_writable(out)
     console = Console()
     _write_report(console, loaded, regime, records, out, [name.strip() for name in formats.split(",")])

@@ -67,7 +67,7 @@ def load(kind: str, name: str) -> ModuleType:
         raise UserError(f"{path}: {describe(error)}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(str(error).split())  # one line, whatever the file raises
         raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {what}") from error
     return module

@@ -76,7 +76,9 @@ def describe(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{error.title}: unknown key {where!r}; remove it or correct its spelling{more}"
-    return f"{error.title}: {where}: {what}, got {first['input']!r:.80}{more}"
+    value = f"{first['input']!r:.80}"
+    said = isinstance(first["input"], str) and value in what
+    return f"{error.title}: {where}: {what}{'' if said else f', got {value}'}{more}"
 
 
 def _odd(kernel: int) -> int:
@@ -233,7 +235,7 @@ class Schedule(Spec):
 
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum, or AdamW.")
     epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1, description="Clips a step.")
+    batch_size: int = Field(ge=1, description="Most clips a step; an epoch is cut into even batches.")
     lr: float = Field(gt=0, description="Peak learning rate, at this batch size.")
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear warm-up from warmup_lr.")
     warmup_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the warm-up.")

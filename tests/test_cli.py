@@ -360,3 +360,40 @@ def test_a_finished_table_is_reported_without_torch(workplace: Path, tada: Calla
         [sys.executable, "-c", program, *ABLATE], cwd=workplace, env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_report_never_shows_a_result_under_a_changed_row(
+    workplace: Path, tada: Callable[..., Done], reports: FakeReporting
+) -> None:
+    """Rows are matched by key: what an edited row had is kept in the storage, and not shown as the new row's."""
+    assert tada("ablate", "mini", "--regime", "small").status == 0
+    assert {record.cell.label for record in reports.records} == {"TSN", "(1,1)", "(3,3)"}
+    (workplace / "ablations/mini.py").write_text(TABLE.replace("kernels=(1, 1)", "kernels=(1,)"))
+    assert tada("report", "mini", "--regime", "small").status == 0
+    assert {record.cell.label for record in reports.records} == {"TSN", "(3,3)"}
+    regime = workplace / "regimes/small.py"
+    regime.write_text(regime.read_text().replace("lr=0.1", "lr=0.2"))
+    assert tada("report", "mini", "--regime", "small").status == 0
+    assert reports.records == []
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (TABLE.replace('Row("TSN", None)', 'Row("TSN", "none")'), "row 'TSN': what is plugged in is a TAda or None"),
+        (TABLE.replace('Row("TSN", None)', 'Row("", None)'), "a row's name is one line of text, not ''"),
+        (TABLE.replace('Row("TSN", None)', "None"), "a table's base and rows are Row(...), not None"),
+        ("import sys\nsys.exit(3)\n", "cannot be loaded: SystemExit: 3"),
+    ],
+)
+def test_a_wrong_table_is_named_in_one_line(
+    table: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.py").write_text(table)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check", str(tmp_path / "wrong.py")])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"tada: {tmp_path}/wrong.py")
+    assert message in error
+    assert error.count("\n") == 1

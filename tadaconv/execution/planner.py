@@ -27,7 +27,8 @@ class Planned:
         if self.num_retried:
             details.append(f"{self.num_retried} failed before, tried once more")
         num_to_run = len(self.to_run)
-        counts = f"{self.num_finished + num_to_run} cells: {self.num_finished} finished before, {num_to_run} to run"
+        cells = "cell" if self.num_finished + num_to_run == 1 else "cells"
+        counts = f"{self.num_finished + num_to_run} {cells}: {self.num_finished} finished before, {num_to_run} to run"
         return f"{counts} ({', '.join(details)})" if details else counts
 
 

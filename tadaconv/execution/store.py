@@ -4,7 +4,7 @@ A COMPLETE trial is a result; nothing else is. The experiment travels in the tri
 parameters, so that a new row cannot collide with distributions Optuna has frozen.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,12 +149,18 @@ class Store:
         plan = self.read_plan(study)
         if not plan:
             raise UserError(f"{self.path} holds no {study}; run 'tada ablate' first, or name another with --storage")
+        return self.records_of(
+            [
+                Cell(label, _experiment(cell.experiment, study))
+                for label, seeds in plan.items()
+                for _, cell in sorted(seeds.items())
+            ]
+        )
+
+    def records_of(self, cells: Sequence[Cell]) -> list[CellRecord]:
+        """What became of ``cells``, by their keys alone, whichever study of the storage they were run in."""
         attempts = self.attempts()
-        return [
-            _record(Cell(label, _experiment(cell.experiment, study)), attempts.get(cell.key, []))
-            for label, seeds in plan.items()
-            for _, cell in sorted(seeds.items())
-        ]
+        return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
     def _enqueue(self, study: str, attrs: dict[str, Any]) -> None:
         with self._writing():

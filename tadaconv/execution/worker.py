@@ -61,7 +61,7 @@ def exclusive(store: Store) -> Generator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise UserError(
-                f"process {holder} is already running cells of {store.path}; wait for it, or name another --storage"
+                f"process {holder} is already running cells of {store.path}; wait for it, or name another --out"
             ) from error
         file.truncate(0)
         file.write(f"{os.getpid()} on {socket.gethostname()}")

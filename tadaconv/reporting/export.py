@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult
-from tadaconv.errors import UserError
+from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
 
 CELL_COLUMNS = [
@@ -167,7 +167,7 @@ def read_export(folder: Path | str = ".") -> Export:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Put a file in place in one step: a reader, or a full disk, never sees half of it.
 
-    Raises :class:`UserError` where the folder cannot be written.
+    Raises :class:`UserError` where the folder cannot be written, and :class:`RunError` where the disk is full.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     try:
@@ -182,7 +182,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)  # noqa: PTH105 - one call for both kinds of system
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

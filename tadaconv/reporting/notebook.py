@@ -1,7 +1,10 @@
 """Executes a report's notebook and turns it into a page; the only part that knows Jupyter."""
 
+import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +39,8 @@ class _ThisPython(KernelSpecManager):
             ],
             display_name="Python 3",
             language="python",
-            env={"PYTHONPATH": path, "MPLBACKEND": "agg"},
+            # A row's name may be in a script that the figures' font lacks; the page shows it, and needs no warning.
+            env={"PYTHONPATH": path, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore:Glyph"},
         )
 
 
@@ -62,12 +66,30 @@ def execute(template: Path, folder: Path) -> nbformat.NotebookNode:
             notebook, km=manager, record_timing=False, timeout=600, resources={"metadata": {"path": str(folder)}}
         )
         try:
-            client.execute(cleanup_kc=True)  # a manager of our own is left running otherwise
+            _execute_beside(client, manager)
         except CellExecutionError as error:
             raise UserError(
                 f"{template}: a cell of the report's notebook fails: {error.ename}: {error.evalue}"
             ) from error
     return notebook
+
+
+def _execute_beside(client: NotebookClient, manager: AsyncKernelManager) -> None:
+    """Execute in a thread of its own; Ctrl-C ends the kernel and is the caller's.
+
+    In the main thread nbclient would take Ctrl-C for itself, and fail on what it has torn down.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        # A manager of our own is left running otherwise.
+        running = pool.submit(lambda: asyncio.run(client.async_execute(cleanup_kc=True)))
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            if manager.provisioner is not None and (process := getattr(manager.provisioner, "process", None)):
+                process.kill()
+            with suppress(Exception):  # whatever a client says whose kernel is gone
+                running.result()
+            raise
 
 
 def as_ipynb(notebook: nbformat.NotebookNode) -> str:

@@ -19,7 +19,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -30,7 +30,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         with suppress(OSError):  # where nothing can be written, often nothing can be removed either
             partial.unlink()
-        raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; the last one is kept") from error
+        raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; an earlier one is kept") from error
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Fit:
         if batch == 0:
             state.loss_sum, state.num_clips = 0.0, 0
         order = epoch_order(self.source.num_train, self.seed, epoch)
-        indices = order[batch * schedule.batch_size : (batch + 1) * schedule.batch_size]
+        indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: no last batch of a clip or two
         clips, labels = self.source.train_batch(indices, epoch, self.seed)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
@@ -188,7 +188,8 @@ class Fit:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"].cpu())
-        if self.device.type == "cuda":
+        # A checkpoint made on the CPU has no CUDA state, and its numbers go on in another precision anyway.
+        if self.device.type == "cuda" and saved["cuda_rng"].numel():
             torch.cuda.set_rng_state(saved["cuda_rng"].cpu(), self.device)
         state = saved["state"]
         self.state = State(**{**state, "curve": [CurvePoint(**point) for point in state["curve"]]})

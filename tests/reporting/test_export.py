@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tadaconv.errors import UserError
+from tadaconv.errors import RunError, UserError
 from tadaconv.reporting.export import (
     CELL_COLUMNS,
     Manifest,
@@ -18,7 +18,7 @@ from tadaconv.reporting.export import (
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
     # Names that a careless reader of CSV takes for unknown, for a number or for two fields.
     loaded, records = made_up(
-        {"NA": [50.0, None], "007": [1 / 3, 2 / 3], 'a "b", c\nd': [1.0, 2.0], "base": [60.0, 61.0]}
+        {"NA": [50.0, None], "007": [1 / 3, 2 / 3], 'a "b", c; d': [1.0, 2.0], "base": [60.0, 61.0]}
     )
     export = collect(loaded, "quick", records)
     write_csvs(export, tmp_path)
@@ -70,7 +70,7 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(RunError, match="No space left"):
         write_atomically(file, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
     assert file.read_text() == "old"

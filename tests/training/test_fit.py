@@ -66,7 +66,7 @@ def test_against_a_plain_loop(schedule: Schedule) -> None:
     losses, curve = [], []
     for epoch in range(3):
         weighted = 0.0
-        for indices in epoch_order(10, 5, epoch).split(4):
+        for indices in epoch_order(10, 5, epoch).tensor_split(3):
             clips, labels = source.train_batch(indices, epoch, 5)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(schedule, len(losses), steps_per_epoch=3)
@@ -266,3 +266,14 @@ def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.optim, "SGD", Watching)
     train(SGD.but(clip_norm=0.01), make_net(), TinyClips())
     assert norms == pytest.approx([0.01] * NUM_STEPS, rel=1e-3)
+
+
+def test_batches_of_an_epoch_are_even_and_hold_every_clip_once() -> None:
+    source = TinyClips()
+    for batch_size in (3, 4, 7, 9, 10, 64):
+        source.served.clear()
+        train(Schedule(epochs=1, batch_size=batch_size, lr=0.1), make_net(dropout=0), source)
+        sizes = [len(batch) for _, batch in source.served]
+        assert sum(sizes) == 10
+        assert max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
