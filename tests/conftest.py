@@ -1,6 +1,7 @@
 """One thread a test process, so that sums do not depend on the machine; the same examples every time in CI."""
 
 import os
+import signal
 
 import torch
 from hypothesis import settings
@@ -9,3 +10,7 @@ torch.set_num_threads(1)
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
