@@ -100,7 +100,7 @@ class FakeReporting:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "mini.py").write_text(TABLE)
@@ -145,7 +145,7 @@ def tada(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 ABLATE = ("ablate", "mini", "--regime", "small")
 
 
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("work_folder")
 class TestAblate:
     def test_runs_reports_and_then_has_nothing_left_to_run(
         self, tada: Callable[..., Done], experiment: FakeExperiment, reports: FakeReporting
@@ -248,35 +248,35 @@ WRONG_CALLS = {
 
 @pytest.mark.parametrize("what", WRONG_CALLS)
 def test_a_wrong_call_gets_one_line_and_status_2(
-    what: str, workplace: Path, tada: Callable[..., Done], experiment: FakeExperiment
+    what: str, work_folder: Path, tada: Callable[..., Done], experiment: FakeExperiment
 ) -> None:
     arguments, message = WRONG_CALLS[what]
-    before = (workplace / "ablations" / "mini.py").read_text()
+    before = (work_folder / "ablations" / "mini.py").read_text()
     done = tada(*arguments)
     assert (done.status, done.out, experiment.ran) == (2, "", [])
     assert done.err.startswith("tada: ")
     assert message in done.err
     assert done.err.count("\n") == 1
-    assert (workplace / "ablations" / "mini.py").read_text() == before
+    assert (work_folder / "ablations" / "mini.py").read_text() == before
 
 
-def test_what_a_users_file_does_wrong_is_one_line(workplace: Path, tada: Callable[..., Done]) -> None:
+def test_what_a_users_file_does_wrong_is_one_line(work_folder: Path, tada: Callable[..., Done]) -> None:
     for wrong in ("TABLE = 1", "1 / 0", "def", "from tadaconv.spec import TAda\nTAda(contxt=1)"):
-        (workplace / "ablations" / "mini.py").write_text(wrong)
+        (work_folder / "ablations" / "mini.py").write_text(wrong)
         done = tada(*ABLATE)
         assert (done.status, done.err.count("\n")) == (2, 1), wrong
 
 
-def test_a_second_run_at_the_same_time_is_refused(workplace: Path, tada: Callable[..., Done]) -> None:
+def test_a_second_run_at_the_same_time_is_refused(work_folder: Path, tada: Callable[..., Done]) -> None:
     from tadaconv.execution import exclusive
 
-    with exclusive(Store.open(str(workplace / "journal.log"))):
+    with exclusive(Store.open(str(work_folder / "journal.log"))):
         done = tada(*ABLATE, "--storage", "journal.log")
     assert done.status == 2
     assert done.err.startswith(f"tada: process {os.getpid()} on ")
 
 
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("work_folder")
 def test_report_writes_the_formats_asked_for(tada: Callable[..., Done], reports: FakeReporting) -> None:
     tada(*ABLATE)
     done = tada("report", "mini", "--regime", "small", "--format", "csv, tex")
@@ -285,10 +285,10 @@ def test_report_writes_the_formats_asked_for(tada: Callable[..., Done], reports:
 
 
 class TestList:
-    def test_json_is_one_document_that_names_everything(self, workplace: Path, tada: Callable[..., Done]) -> None:
-        (workplace / "ablations" / "broken.py").write_text("1 / 0")
-        (workplace / "studies").mkdir()
-        (workplace / "studies" / "where.py").write_text('"""Where should it stand?"""\nimport nothing_of_this_name')
+    def test_json_is_one_document_that_names_everything(self, work_folder: Path, tada: Callable[..., Done]) -> None:
+        (work_folder / "ablations" / "broken.py").write_text("1 / 0")
+        (work_folder / "studies").mkdir()
+        (work_folder / "studies" / "where.py").write_text('"""Where should it stand?"""\nimport nothing_of_this_name')
         content = json.loads(tada("list", "--json").out)
         named = {kind: {entry["name"]: entry for entry in entries} for kind, entries in content.items()}
         assert named["tables"]["mini"] == {"name": "mini", "summary": "Does the mini table run?", "rows": 3}
@@ -298,7 +298,7 @@ class TestList:
         assert {"resnet50"} <= named["backbones"].keys()
         assert named["datasets"].keys() == {"synthetic", "folder"}
 
-    @pytest.mark.usefixtures("workplace")
+    @pytest.mark.usefixtures("work_folder")
     def test_the_same_names_are_there_to_read(self, tada: Callable[..., Done]) -> None:
         done = tada("list")
         assert done.status == 0
@@ -320,9 +320,9 @@ def test_tada_alone_shows_its_commands(tada: Callable[..., Done]) -> None:
     assert "ablate" in done.out
 
 
-def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(workplace: Path) -> None:
-    (workplace / "experiment.py").write_text(EXPERIMENT)
-    (workplace / "program.py").write_text(
+def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_folder: Path) -> None:
+    (work_folder / "experiment.py").write_text(EXPERIMENT)
+    (work_folder / "program.py").write_text(
         "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
         "from tadaconv import cli, reporting\n"
         "reporting.report = lambda *arguments: arguments[3]\nreporting.terminal_table = lambda *arguments: ''\n"
@@ -333,7 +333,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(workplac
     for stop, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while not (workplace / "sleeping").exists():
+        while not (work_folder / "sleeping").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -341,14 +341,14 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(workplac
         _, err = process.communicate(timeout=30)
         assert process.returncode == status
         assert b"Traceback" not in err
-        (workplace / "sleeping").unlink()
+        (work_folder / "sleeping").unlink()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("3 cells: 2 finished before, 1 to run (1 taken up again)\n")
-    keys = (workplace / "log").read_text().split()
+    keys = (work_folder / "log").read_text().split()
     assert [keys.count(key) for key in dict.fromkeys(keys)] == [1, 2, 2]
 
 
-def test_a_finished_table_is_reported_without_torch(workplace: Path, tada: Callable[..., Done]) -> None:
+def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Callable[..., Done]) -> None:
     tada(*ABLATE)
     program = (
         "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments: arguments[3]\n"
@@ -357,21 +357,21 @@ def test_a_finished_table_is_reported_without_torch(workplace: Path, tada: Calla
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", program, *ABLATE], cwd=workplace, env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *ABLATE], cwd=work_folder, env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_report_never_shows_a_result_under_a_changed_row(
-    workplace: Path, tada: Callable[..., Done], reports: FakeReporting
+    work_folder: Path, tada: Callable[..., Done], reports: FakeReporting
 ) -> None:
     """Rows are matched by key: what an edited row had is kept in the storage, and not shown as the new row's."""
     assert tada("ablate", "mini", "--regime", "small").status == 0
     assert {record.cell.label for record in reports.records} == {"TSN", "(1,1)", "(3,3)"}
-    (workplace / "ablations/mini.py").write_text(TABLE.replace("kernels=(1, 1)", "kernels=(1,)"))
+    (work_folder / "ablations/mini.py").write_text(TABLE.replace("kernels=(1, 1)", "kernels=(1,)"))
     assert tada("report", "mini", "--regime", "small").status == 0
     assert {record.cell.label for record in reports.records} == {"TSN", "(3,3)"}
-    regime = workplace / "regimes/small.py"
+    regime = work_folder / "regimes/small.py"
     regime.write_text(regime.read_text().replace("lr=0.1", "lr=0.2"))
     assert tada("report", "mini", "--regime", "small").status == 0
     assert reports.records == []
