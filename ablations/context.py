@@ -4,8 +4,8 @@ Each row makes the calibration of a frame from a different context: from the fra
 time, by one temporal convolution (linear) or two with a ReLU between them, with or without the clip's global
 descriptor. Paper section 3.2 and the ablation of the calibration weight generation in section 5.
 
-Rows use the operator without its temporal aggregation, so that the context is the only way from frame to frame: the
-first row of each kind is blind to time.   Run: tada ablate context
+Rows use the operator without its temporal aggregation, so that the context is the only way from frame to frame: no
+calibration, linear 1 and (1,1) are blind to time.   Run: tada ablate context
 """
 
 from tadaconv.ablation import Claim, Row, Table
