@@ -16,7 +16,7 @@ from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
-from tadaconv.spec import Folder, TAda, Temporal
+from tadaconv.spec import Folder, Rival, TAda, Temporal
 
 if TYPE_CHECKING:
     from tadaconv.execution import Event, Planned, Store
@@ -32,21 +32,39 @@ class PaperResult:
     num_frames: int
     views: str
     gmacs: float | None = None
+    params_m: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One design choice: a name for readers, and what it plugs into the regime's backbone."""
+    """One design choice: a name for readers, and what it plugs into which backbone.
+
+    Attributes:
+        name: for readers, unique in its table.
+        temporal: what is plugged in; None for the bare backbone.
+        paper: what the paper reports for it.
+        backbone: the backbone in a table that compares backbones; None for the regime's. A regime of a smaller scale
+            names what stands in for it.
+        num_frames: frames of a clip in a table that compares them; None for the regime's.
+        versus: name of the row that differences are taken to; None for the table's base.
+    """
 
     name: str
     temporal: Temporal
     paper: PaperResult | None = None
+    backbone: str | None = None
+    num_frames: int | None = None
+    versus: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
             raise UserError(f"a row's name is one line of text, not {self.name!r}")
-        if not (self.temporal is None or isinstance(self.temporal, TAda)):
-            raise UserError(f"row {self.name!r}: what is plugged in is a TAda or None, not {self.temporal!r}")
+        if not (self.temporal is None or isinstance(self.temporal, TAda | Rival)):
+            raise UserError(f"row {self.name!r}: what is plugged in is a TAda, a Rival or None, not {self.temporal!r}")
+
+    def cell(self, regime: Regime, seed: int) -> Cell:
+        """The cell of this row in a regime, from ``seed``."""
+        return Cell(self.name, regime.experiment(self.temporal, seed, self.backbone, self.num_frames))
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,9 @@ class Table:
         twice = sorted({name for name in names if names.count(name) > 1} | ({self.base.name} & set(names)))
         if twice:
             raise UserError(f"row {twice[0]!r} stands twice in the table; row names are unique")
+        for row in self.rows:
+            if row.versus is not None:
+                self.row(row.versus)
         for claim in self.claims:
             for name in (claim.better, claim.worse):
                 self.row(name)
@@ -94,7 +115,7 @@ class Table:
     def cells(self, regime: Regime, seeds: Iterable[int], rows: Iterable[str] | None = None) -> list[Cell]:
         """One cell a row and seed, seed by seed, so that a first full table stands early."""
         chosen = self.all_rows if rows is None else [self.row(name) for name in rows]
-        return [Cell(row.name, regime.experiment(row.temporal, seed)) for seed in seeds for row in chosen]
+        return [row.cell(regime, seed) for seed in seeds for row in chosen]
 
 
 @dataclass(frozen=True)
@@ -161,7 +182,7 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
         found = {name: getattr(clips[-1], name) for name in ("root", "fingerprint", "num_classes")} if clips else {}
         regime = regime.but(data=regime.data.but(**found))
     seeds = sorted({experiment.seed for experiment in planned})
-    cells = [Cell(row.name, regime.experiment(row.temporal, seed)) for row in loaded.table.all_rows for seed in seeds]
+    cells = [row.cell(regime, seed) for row in loaded.table.all_rows for seed in seeds]
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 

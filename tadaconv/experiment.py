@@ -13,7 +13,7 @@ import tadaconv
 from tadaconv.data import Source, open_source
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import count, peak_memory_bytes, reset_peak_memory
-from tadaconv.models import ResNet, build
+from tadaconv.models import Host, build
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 from tadaconv.training import Fit, evaluate
@@ -38,7 +38,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def build_model(experiment: Experiment, num_classes: int) -> ResNet:
+def build_model(experiment: Experiment, num_classes: int) -> Host:
     """The network of ``experiment``, its weights drawn from the experiment's seed.
 
     The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights. The global random
@@ -46,7 +46,7 @@ def build_model(experiment: Experiment, num_classes: int) -> ResNet:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
-        return build(experiment.backbone, experiment.temporal, num_classes)
+        return build(experiment.backbone, experiment.temporal, num_classes, experiment.data.num_frames)
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +116,7 @@ def run(
 
 def _train(
     experiment: Experiment,
-    model: ResNet,
+    model: Host,
     source: Source,
     device: torch.device,
     report: Callable[[Progress], None] | None,

@@ -1,5 +1,7 @@
 """A regime: the backbone scale, the clips and the recipe a table is run on. Rows vary only what they ablate."""
 
+from pydantic import Field
+
 from tadaconv import discovery
 from tadaconv.errors import UserError
 from tadaconv.spec import Backbone, Data, Experiment, Schedule, Spec, Temporal
@@ -12,10 +14,27 @@ class Regime(Spec):
     backbone: Backbone
     data: Data
     schedule: Schedule
+    stand_ins: dict[str, str] = Field(
+        {}, description="By the name of a backbone a row asks for, the one that stands in for it at this scale."
+    )
 
-    def experiment(self, temporal: Temporal, seed: int) -> Experiment:
-        """The experiment of one cell: this regime with ``temporal`` plugged in, from ``seed``."""
-        return Experiment(backbone=self.backbone, temporal=temporal, data=self.data, schedule=self.schedule, seed=seed)
+    def experiment(
+        self, temporal: Temporal, seed: int, backbone: str | None = None, num_frames: int | None = None
+    ) -> Experiment:
+        """The experiment of one cell: this regime with ``temporal`` plugged in, from ``seed``.
+
+        Args:
+            temporal: what the row plugs in.
+            seed: of the weights, the data order and the augmentation.
+            backbone: the backbone the row asks for, or what stands in for it here; None for the regime's own.
+            num_frames: frames of a clip that the row asks for; None for the regime's own.
+        """
+        host, data = self.backbone, self.data
+        if backbone is not None:
+            host = host.but(name=self.stand_ins.get(backbone, backbone))
+        if num_frames is not None:
+            data = data.but(num_frames=num_frames)
+        return Experiment(backbone=host, temporal=temporal, data=data, schedule=self.schedule, seed=seed)
 
 
 def load_regime(name: str) -> Regime:

@@ -67,10 +67,14 @@ class Spec(BaseModel):
             raise UserError(describe(error)) from error
 
 
+_KINDS = ("tada", "rival", "synthetic", "folder")
+"""Values of ``kind``, which pydantic names in the place of an error though no description has such a field."""
+
+
 def describe(error: ValidationError) -> str:
     """The first complaint of a validation error as one line: where, what, and the value that was given."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or error.title
+    where = ".".join(str(part) for part in first["loc"] if part not in _KINDS) or error.title
     context = first.get("ctx", {}).get("error")
     what = str(context) if context is not None else first["msg"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -144,6 +148,11 @@ class Placement(Spec):
     blocks: Literal["all", "first", "last", "alternate"] = Field(
         "all", description="Blocks of each chosen stage; alternate takes the second, fourth, ... of a stage."
     )
+    convs: Literal["spatial", "temporal", "both"] = Field(
+        "spatial",
+        description="Which convolutions of a block: the spatial one, (1, k, k) or (k, k, k); the (k, 1, 1) one that a "
+        "factorised backbone has after it; or both.",
+    )
     share: float = Field(
         1.0, gt=0, le=1, description="Share of the channels that is calibrated; the rest keep alpha = 1."
     )
@@ -184,7 +193,27 @@ class TAda(Spec):
         return self
 
 
-Temporal = TAda | None
+class Rival(Spec):
+    """Another temporal operator in the place a temporally-adaptive convolution would take."""
+
+    kind: Literal["rival"] = "rival"
+    name: str = Field(description="A name in tadaconv.models.RIVALS.")
+    options: dict[str, bool | int | float | str] = Field(
+        {}, description="The rival's own arguments, by name; those left out keep its paper's values."
+    )
+    aggregation: Aggregation = Field(
+        Aggregation(kind="none"), description="What follows the operator; no rival's paper has one."
+    )
+    placement: Placement = Placement()
+
+    @model_validator(mode="after")
+    def _whole_convolutions(self) -> Self:
+        if self.placement.share < 1:
+            raise ValueError("a rival takes whole convolutions; a placement's share is for TAda")
+        return self
+
+
+Temporal = Annotated[TAda | Rival, Field(discriminator="kind")] | None
 """What makes a backbone temporal; None is TSN, which convolves every frame with the same kernel."""
 
 
@@ -258,6 +287,9 @@ class Experiment(Spec):
         """The description as sorted, compact JSON, without what does not change the result (where the clips lie)."""
         tree = self.model_dump(mode="json")
         tree["data"].pop("root", None)
+        placement = (tree["temporal"] or {}).get("placement", {})
+        if placement.get("convs") == "spatial":
+            del placement["convs"]  # came later; keys of what was run before it stay as they were
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     @cached_property

@@ -8,7 +8,7 @@ import torch
 from tadaconv import discovery
 from tadaconv.ablation import Claim, Row, Table, load_table, study_name
 from tadaconv.errors import UserError
-from tadaconv.models import BACKBONES, ResNet, plug_in
+from tadaconv.models import BACKBONES, Host, plug_in
 from tadaconv.regime import Regime, load_regime
 from tadaconv.spec import CALIBRATIONS, Spec, Synthetic, TAda, calibration_factors
 
@@ -23,7 +23,7 @@ def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", params=SYNTHETIC)
-def host(request: pytest.FixtureRequest) -> ResNet:
+def host(request: pytest.FixtureRequest) -> Host:
     """A regime's backbone, its norms not at their start: there, blocks add nothing and would hide what is in them."""
     backbone = load_regime(request.param).backbone
     with torch.random.fork_rng(devices=[]):
@@ -82,7 +82,7 @@ def test_cells_have_one_key_exactly_where_they_have_one_description(regime: str)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_row_runs_forward_and_identity_rows_start_as_the_host(name: str, host: ResNet) -> None:
+def test_every_row_runs_forward_and_identity_rows_start_as_the_host(name: str, host: Host) -> None:
     clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         expected = host(clips)

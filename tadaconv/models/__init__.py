@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from tadaconv.errors import lookup
-from tadaconv.models.plugin import plug_in
+from tadaconv.models.host import Host, Site
+from tadaconv.models.plugin import plug_in, promised_start
 from tadaconv.models.resnet import BasicBlock, Bottleneck, ResNet
+from tadaconv.models.rivals import RIVALS
 from tadaconv.spec import Backbone, Temporal
 
-__all__ = ["BACKBONES", "ResNet", "build", "plug_in"]
+__all__ = ["BACKBONES", "RIVALS", "Host", "Site", "build", "plug_in", "promised_start"]
 
 
 def _tiny(num_classes: int, dropout: float) -> ResNet:
@@ -31,7 +33,7 @@ def _resnet50_max_pool(num_classes: int, dropout: float) -> ResNet:
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, max_pool=True, dropout=dropout)
 
 
-BACKBONES: dict[str, Callable[[int, float], ResNet]] = {
+BACKBONES: dict[str, Callable[[int, float], Host]] = {
     "tiny": _tiny,
     "resnet18": _resnet18,
     "resnet34": _resnet34,
@@ -41,6 +43,7 @@ BACKBONES: dict[str, Callable[[int, float], ResNet]] = {
 """Backbones by name: (num_classes, dropout) to a network on clips."""
 
 
-def build(backbone: Backbone, temporal: Temporal, num_classes: int) -> ResNet:
+def build(backbone: Backbone, temporal: Temporal, num_classes: int, num_frames: int | None = None) -> Host:
     """The network of an experiment; raises :class:`UserError` for an unknown backbone, listing the right ones."""
-    return plug_in(lookup("backbone", backbone.name, BACKBONES)(num_classes, backbone.dropout), temporal)
+    host = lookup("backbone", backbone.name, BACKBONES)(num_classes, backbone.dropout)
+    return plug_in(host, temporal, num_frames)

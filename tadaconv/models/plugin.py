@@ -1,21 +1,23 @@
-"""Makes a backbone temporally adaptive: swaps its spatial convolutions by placement rule and keeps the weights."""
+"""Makes a backbone temporally adaptive: swaps its convolutions by placement rule and keeps the weights."""
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import nn
 
-from tadaconv.errors import UserError
-from tadaconv.models.resnet import ResNet, Site
+from tadaconv.errors import UserError, lookup
+from tadaconv.models.host import Host, Site
+from tadaconv.models.rivals import RIVALS
 from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d
-from tadaconv.spec import Placement, TAda, Temporal
+from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibration_factors
 
-Model = TypeVar("Model", bound=ResNet)
+Model = TypeVar("Model", bound=Host)
 
 
 def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
     """The sites a placement picks; raises :class:`UserError` if there is none."""
+    kinds = {"spatial": {"spatial"}, "temporal": {"temporal"}, "both": {"spatial", "temporal"}}[placement.convs]
     chosen = []
     for site in sites:
         last = max(other.block for other in sites if other.stage == site.stage)
@@ -25,12 +27,12 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
             "last": site.block == last,
             "alternate": site.block % 2 == 1,
         }[placement.blocks]
-        if site.stage in placement.stages and fits:
+        if site.stage in placement.stages and site.kind in kinds and fits:
             chosen.append(site)
     if not chosen:
         raise UserError(
-            f"placement (stages {placement.stages}, blocks {placement.blocks!r}) picks no convolution of this "
-            "backbone; choose other stages or blocks='all'"
+            f"placement (stages {placement.stages}, blocks {placement.blocks!r}, convs {placement.convs!r}) picks no "
+            "convolution of this backbone; choose other stages, blocks='all' or convs='spatial'"
         )
     return chosen
 
@@ -58,27 +60,65 @@ def _adaptive(conv: nn.Conv2d, tada: TAda) -> TAdaConv2d:
     return adaptive
 
 
-def _aggregated(norm: nn.BatchNorm2d, tada: TAda) -> AggregatedBatchNorm2d:
+def _aggregated(norm: nn.BatchNorm2d, aggregation: Aggregation) -> AggregatedBatchNorm2d:
     """The aggregating batch norm whose first branch is ``norm``."""
-    aggregated = AggregatedBatchNorm2d(norm.num_features, tada.aggregation, norm.eps, norm.momentum)
+    aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
     aggregated.load_state_dict(norm.state_dict(), strict=False)
     return aggregated.to(norm.weight.device, norm.weight.dtype)
 
 
-def plug_in(model: Model, temporal: Temporal) -> Model:
-    """A copy of ``model`` with ``temporal`` in place of the spatial convolutions its placement picks.
+def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put ``new`` where ``name`` was, in the training or evaluation mode of what was there."""
+    model.set_submodule(name, new.train(model.get_submodule(name).training))
 
-    The copy keeps every weight under its name. With ``init="identity"`` it computes exactly what ``model`` does.
-    ``temporal=None`` gives a plain copy (TSN). Raises :class:`UserError` if the placement picks nothing.
+
+def _put_rival(model: nn.Module, site: Site, rival: Rival, num_frames: int | None) -> None:
+    operator = lookup("rival", rival.name, RIVALS)
+    name = site.conv if operator.place == "conv" else site.entry
+    frames = None if num_frames is None else num_frames // site.temporal_stride
+    _swap(model, name, operator.replace(model.get_submodule(name), frames, rival.options))
+
+
+def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
+    """How near to its host a network with ``temporal`` starts: bit for bit, to rounding, or not at all."""
+    if temporal is None:
+        return "exact"
+    if isinstance(temporal, Rival):
+        return lookup("rival", temporal.name, RIVALS).identity
+    if temporal.init != "identity":
+        return "no"
+    taps_or_time = {"k2", "cin_k2"} & set(calibration_factors(temporal.calibration)) or (
+        temporal.placement.convs != "spatial"
+    )
+    return "rounding" if taps_or_time else "exact"
+
+
+def plug_in(model: Model, temporal: Temporal, num_frames: int | None = None) -> Model:
+    """A copy of ``model`` with ``temporal`` in place of the convolutions its placement picks.
+
+    The copy keeps every weight under its name. A TAda with ``init="identity"`` computes exactly what ``model`` does.
+    ``temporal=None`` gives a plain copy (TSN).
+
+    Args:
+        model: a backbone on clips.
+        temporal: what is plugged in, and where.
+        num_frames: frames of a clip, for the rivals that learn over a fixed number of them.
+
+    Raises:
+        UserError: the placement picks nothing, or the operator cannot take a convolution's place.
     """
     plugged = deepcopy(model)
     if temporal is None:
         return plugged
     for site in chosen_sites(list(plugged.sites()), temporal.placement):
-        conv, norm = plugged.get_submodule(site.conv), plugged.get_submodule(site.norm)
-        assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        plugged.set_submodule(site.conv, _adaptive(conv, temporal).train(conv.training))
+        if isinstance(temporal, Rival):
+            _put_rival(plugged, site, temporal, num_frames)
+        else:
+            conv = plugged.get_submodule(site.conv)
+            assert isinstance(conv, nn.Conv2d)
+            _swap(plugged, site.conv, _adaptive(conv, temporal))
         if temporal.aggregation.kind != "none":
-            plugged.set_submodule(site.norm, _aggregated(norm, temporal).train(norm.training))
+            norm = plugged.get_submodule(site.norm)
+            assert isinstance(norm, nn.BatchNorm2d)
+            _swap(plugged, site.norm, _aggregated(norm, temporal.aggregation))
     return plugged

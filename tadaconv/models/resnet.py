@@ -6,23 +6,13 @@ res2 has stride 1.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tadaconv.models.host import Host, Site
 from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
 from tadaconv.nn.frames import fold, unfold
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where an operator can be plugged in: a block's spatial convolution and the batch norm after it, by name."""
-
-    stage: int
-    block: int
-    conv: str
-    norm: str
 
 
 def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1) -> FrameConv2d:
@@ -73,7 +63,7 @@ class Bottleneck(nn.Module):
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet(nn.Module):
+class ResNet(Host):
     """A residual network on clips, (N, 3, T, H, W) to logits (N, num_classes).
 
     Args:
@@ -130,7 +120,7 @@ class ResNet(nn.Module):
             assert isinstance(blocks, nn.Sequential)
             for b in range(len(blocks)):
                 name = f"layer{stage - 1}.{b}"
-                yield Site(stage, b, f"{name}.conv2", f"{name}.bn2")
+                yield Site(stage, b, f"{name}.conv2", f"{name}.bn2", f"{name}.conv1")
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes)."""

@@ -1,5 +1,6 @@
 """Clips as batches of frames. Under ``channels_last_3d`` folding and unfolding are views: nothing is copied."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -28,3 +29,25 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise each channel over clips, frames and space."""
         return unfold(super().forward(fold(input)), input.shape[0])
+
+
+class TemporalConv(nn.Conv3d):
+    """A (k, 1, 1) convolution over time, stride 1: (N, C, T, H, W) to (N, O, T, H, W), a 5-dimensional weight.
+
+    Runs as a two-dimensional convolution over (T, H * W), a view of a channels-last clip: two-dimensional kernels are
+    the faster ones.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, groups: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, (kernel_size, 1, 1), padding=(kernel_size // 2, 0, 0), groups=groups, bias=bias
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve each position over time."""
+        padding = (self.kernel_size[0] // 2, 0)
+        y = F.conv2d(input.flatten(3), self.weight[..., 0], self.bias, padding=padding, groups=self.groups)
+        clips: Tensor = y.unflatten(3, input.shape[3:])
+        return clips

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models import BACKBONES, ResNet, plug_in
+from tadaconv.models import BACKBONES, Host, plug_in
+from tadaconv.models.host import Site
 from tadaconv.models.plugin import chosen_sites
-from tadaconv.models.resnet import Site
 from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d
 from tadaconv.spec import Aggregation, Context, Placement, TAda
 
 STAGES = [stages for size in (1, 2, 3, 4) for stages in combinations((2, 3, 4, 5), size)]
 
 
-def make_host(name: str) -> ResNet:
+def make_host(name: str) -> Host:
     """A backbone whose norms are not at their start: there, blocks add nothing and would hide what is in them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -36,12 +36,12 @@ def make_host(name: str) -> ResNet:
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
-def host(request: pytest.FixtureRequest) -> ResNet:
+def host(request: pytest.FixtureRequest) -> Host:
     return make_host(request.param)
 
 
 @pytest.fixture(scope="module")
-def tiny() -> ResNet:
+def tiny() -> Host:
     return make_host("tiny")
 
 
@@ -67,7 +67,7 @@ def assert_same_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> 
 
 
 @pytest.mark.parametrize("calibration", ["cin", "cin+cout", "cin_k2"])
-def test_every_backbone_computes_what_its_host_did(calibration: str, host: ResNet, clips: Tensor) -> None:
+def test_every_backbone_computes_what_its_host_did(calibration: str, host: Host, clips: Tensor) -> None:
     before, expected = copied_state(host), scores(host, clips)
     plugged = plug_in(host, TAda(calibration=calibration))
     if calibration == "cin_k2":
@@ -83,18 +83,18 @@ def test_every_backbone_computes_what_its_host_did(calibration: str, host: ResNe
 @pytest.mark.parametrize("aggregation", ["none", "average", "max", "mix", "conv"])
 @pytest.mark.parametrize("variation", ["dynamic", "time_invariant", "static"])
 def test_every_context_and_aggregation_starts_as_the_host(
-    aggregation: str, variation: str, tiny: ResNet, clips: Tensor
+    aggregation: str, variation: str, tiny: Host, clips: Tensor
 ) -> None:
     temporal = TAda().but(aggregation__kind=aggregation, context__variation=variation)
     assert torch.equal(scores(plug_in(tiny, temporal), clips), scores(tiny, clips))
 
 
 @pytest.mark.parametrize("init", ["random", "without_one"])
-def test_other_starts_change_the_outputs(init: str, tiny: ResNet, clips: Tensor) -> None:
+def test_other_starts_change_the_outputs(init: str, tiny: Host, clips: Tensor) -> None:
     assert not torch.allclose(scores(plug_in(tiny, TAda().but(init=init)), clips), scores(tiny, clips))
 
 
-def test_what_is_plugged_in_lies_on_the_path_to_the_outputs(tiny: ResNet, clips: Tensor) -> None:
+def test_what_is_plugged_in_lies_on_the_path_to_the_outputs(tiny: Host, clips: Tensor) -> None:
     """Every parameter that is added changes the outputs, once the last layers and the second norms have left zero."""
     torch.manual_seed(0)
     plugged = plug_in(tiny, TAda())
@@ -109,7 +109,7 @@ def test_what_is_plugged_in_lies_on_the_path_to_the_outputs(tiny: ResNet, clips:
         assert parameter.grad.abs().sum() > 0 or name not in added, name
 
 
-def test_no_temporal_is_a_copy(tiny: ResNet, clips: Tensor) -> None:
+def test_no_temporal_is_a_copy(tiny: Host, clips: Tensor) -> None:
     copy = plug_in(tiny, None)
     assert copy is not tiny
     assert_same_state(copy.state_dict(), tiny.state_dict())
@@ -121,12 +121,12 @@ def test_no_temporal_is_a_copy(tiny: ResNet, clips: Tensor) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_mode_is_kept(training: bool, tiny: ResNet) -> None:
+def test_the_mode_is_kept(training: bool, tiny: Host) -> None:
     plugged = plug_in(plug_in(tiny, None).train(training), TAda())
     assert all(module.training == training for module in plugged.modules())
 
 
-def test_parameters_keep_their_device_and_type(tiny: ResNet) -> None:
+def test_parameters_keep_their_device_and_type(tiny: Host) -> None:
     double = plug_in(plug_in(tiny, None).double(), TAda())
     assert {value.dtype for value in double.state_dict().values() if value.is_floating_point()} == {torch.float64}
     with torch.device("meta"):
@@ -134,7 +134,7 @@ def test_parameters_keep_their_device_and_type(tiny: ResNet) -> None:
     assert {value.device.type for value in elsewhere.state_dict().values()} == {"meta"}
 
 
-def test_arguments_reach_the_layers(tiny: ResNet) -> None:
+def test_arguments_reach_the_layers(tiny: Host) -> None:
     context = Context(kernels=(1, 5), reduction=2, norm="layer", global_descriptor=False)
     temporal = TAda(
         calibration="cout",
@@ -152,7 +152,7 @@ def test_arguments_reach_the_layers(tiny: ResNet) -> None:
     assert (norm.pool.kind, norm.pool.kernel) == ("max", 5)
 
 
-def replaced(model: ResNet) -> set[tuple[int, int]]:
+def replaced(model: Host) -> set[tuple[int, int]]:
     """Stage and block of every adaptive convolution, read off the built network."""
     found = set()
     for name, module in model.named_modules():
@@ -194,7 +194,7 @@ def test_placement_in_a_deep_network(blocks: str) -> None:
 
 def sites(depths: tuple[int, ...]) -> Iterator[Site]:
     blocks = ([(stage, b) for b in range(depth)] for stage, depth in zip((2, 3, 4, 5), depths, strict=True))
-    return (Site(stage, block, "conv", "norm") for stage, block in chain.from_iterable(blocks))
+    return (Site(stage, block, "conv", "norm", "entry") for stage, block in chain.from_iterable(blocks))
 
 
 @given(
@@ -212,6 +212,8 @@ def test_placement_by_brute_force(depths: tuple[int, ...], stages: tuple[int, ..
             chosen_sites(list(sites(depths)), placement)
 
 
-def test_a_placement_that_picks_nothing_is_refused(tiny: ResNet) -> None:
-    with pytest.raises(UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate'\) picks no convolution"):
+def test_a_placement_that_picks_nothing_is_refused(tiny: Host) -> None:
+    with pytest.raises(
+        UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate', convs 'spatial'\) picks no convolution"
+    ):
         plug_in(tiny, TAda().but(placement__blocks="alternate"))

@@ -1,0 +1,43 @@
+"""What a backbone offers to a plug-in: a network on clips that says where its convolutions lie."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an operator can be plugged in, by the names of the modules.
+
+    Attributes:
+        stage: 2 to 5, the paper's res2 to res5.
+        block: number of the block in its stage, from 0.
+        conv: the convolution that an operator replaces.
+        norm: the normalisation after it, which an aggregation extends.
+        entry: the first convolution of the block, before which a shift is put.
+        kind: whether the convolution is spatial, (1, k, k) or (k, k, k), or temporal, (k, 1, 1).
+        temporal_stride: how many frames of the network's input make one frame here.
+    """
+
+    stage: int
+    block: int
+    conv: str
+    norm: str
+    entry: str
+    kind: Literal["spatial", "temporal"] = "spatial"
+    temporal_stride: int = 1
+
+
+class Host(nn.Module, ABC):
+    """A network on clips, (N, 3, T, H, W) to logits (N, num_classes), that knows its sites."""
+
+    @abstractmethod
+    def sites(self) -> Iterator[Site]:
+        """Every place for an operator, from the first to the last."""
+
+    @abstractmethod
+    def forward(self, x_NCTHW: Tensor) -> Tensor:
+        """Class scores of each clip, (N, num_classes)."""

@@ -1,0 +1,14 @@
+"""No operator: the host's own convolution, as in TSN (Wang et al., arXiv:1608.00859)."""
+
+from torch import nn
+
+from tadaconv.models.rivals.operator import Operator
+
+
+def keep(conv: nn.Module, num_frames: int | None) -> nn.Module:
+    """The convolution itself."""
+    del num_frames
+    return conv
+
+
+OPERATOR = Operator(keep, source="TSN, arXiv:1608.00859", identity="exact")
