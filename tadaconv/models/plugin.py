@@ -9,7 +9,8 @@ from torch import nn
 from tadaconv.errors import UserError, lookup
 from tadaconv.models.host import Host, Site
 from tadaconv.models.rivals import RIVALS
-from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d
+from tadaconv.nn import TAdaConv2d, TAdaConv3d
+from tadaconv.nn.aggregation import AggregatedBatchNorm2d, AggregatedBatchNorm3d, AggregatedLayerNorm2d
 from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibration_factors
 
 Model = TypeVar("Model", bound=Host)
@@ -37,9 +38,11 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
     return chosen
 
 
-def _adaptive(conv: nn.Conv2d, tada: TAda) -> TAdaConv2d:
+def _adaptive(conv: nn.Module, tada: TAda) -> nn.Module:
     """The adaptive convolution that starts from ``conv``'s arguments and weights."""
-    adaptive = TAdaConv2d(
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d):
+        raise UserError(f"a {type(conv).__name__} cannot be calibrated; sites are nn.Conv2d or nn.Conv3d")
+    adaptive = (TAdaConv2d if isinstance(conv, nn.Conv2d) else TAdaConv3d)(
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,  # type: ignore[arg-type]
@@ -60,9 +63,17 @@ def _adaptive(conv: nn.Conv2d, tada: TAda) -> TAdaConv2d:
     return adaptive
 
 
-def _aggregated(norm: nn.BatchNorm2d, aggregation: Aggregation) -> AggregatedBatchNorm2d:
-    """The aggregating batch norm whose first branch is ``norm``."""
-    aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
+def _aggregated(norm: nn.Module, aggregation: Aggregation) -> nn.Module:
+    """The aggregating norm whose first branch is ``norm``; raises :class:`UserError` for a norm of another kind."""
+    aggregated: nn.Module
+    if isinstance(norm, nn.LayerNorm):
+        aggregated = AggregatedLayerNorm2d(norm.normalized_shape[0], aggregation, norm.eps)
+    elif isinstance(norm, nn.BatchNorm3d):
+        aggregated = AggregatedBatchNorm3d(norm.num_features, aggregation, norm.eps, norm.momentum)
+    elif isinstance(norm, nn.BatchNorm2d):
+        aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
+    else:
+        raise UserError(f"no aggregation can extend a {type(norm).__name__}; use Aggregation(kind='none')")
     aggregated.load_state_dict(norm.state_dict(), strict=False)
     return aggregated.to(norm.weight.device, norm.weight.dtype)
 
@@ -114,11 +125,8 @@ def plug_in(model: Model, temporal: Temporal, num_frames: int | None = None) -> 
         if isinstance(temporal, Rival):
             _put_rival(plugged, site, temporal, num_frames)
         else:
-            conv = plugged.get_submodule(site.conv)
-            assert isinstance(conv, nn.Conv2d)
-            _swap(plugged, site.conv, _adaptive(conv, temporal))
+            _swap(plugged, site.conv, _adaptive(plugged.get_submodule(site.conv), temporal))
         if temporal.aggregation.kind != "none":
             norm = plugged.get_submodule(site.norm)
-            assert isinstance(norm, nn.BatchNorm2d)
             _swap(plugged, site.norm, _aggregated(norm, temporal.aggregation))
     return plugged

@@ -3,15 +3,18 @@
 from tadaconv.nn import functional
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, TemporalPool
 from tadaconv.nn.context import ContextFunction
-from tadaconv.nn.conv import TAdaConv2d
-from tadaconv.nn.frames import FrameBatchNorm2d, FrameConv2d
+from tadaconv.nn.conv import TAdaConv1d, TAdaConv2d, TAdaConv3d
+from tadaconv.nn.frames import FrameBatchNorm2d, FrameConv2d, TemporalConv
 
 __all__ = [
     "AggregatedBatchNorm2d",
     "ContextFunction",
     "FrameBatchNorm2d",
     "FrameConv2d",
+    "TAdaConv1d",
     "TAdaConv2d",
+    "TAdaConv3d",
+    "TemporalConv",
     "TemporalPool",
     "functional",
 ]

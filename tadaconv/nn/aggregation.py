@@ -1,11 +1,11 @@
-"""Temporal aggregation after the operator: ``BN1(y) + BN2(pool_t(y))`` (TAda, section 3.4)."""
+"""Temporal aggregation after the operator: ``norm1(y) + norm2(pool_t(y))`` (TAda, section 3.4)."""
 
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
-from tadaconv.nn.frames import FrameBatchNorm2d
+from tadaconv.nn.frames import FrameBatchNorm2d, FrameLayerNorm2d
 from tadaconv.spec import Aggregation
 
 
@@ -59,8 +59,35 @@ class TemporalPool(nn.Module):
         return f"{self.kind}, kernel={self.kernel}"
 
 
-class AggregatedBatchNorm2d(FrameBatchNorm2d):
-    """``BN1(y) + BN2(pool_t(y))`` in place of the batch norm after a convolution.
+class _Aggregating(nn.Module):
+    """What every aggregating norm shares; stands before the norm that it extends among the base classes."""
+
+    pool: TemporalPool
+
+    def _aggregate(
+        self, name: str, second: nn.BatchNorm2d | nn.BatchNorm3d | nn.LayerNorm, aggregation: Aggregation
+    ) -> None:
+        """Add the branch of the neighbours: a pool, and the norm ``second`` under ``name``, which starts at zero.
+
+        Raises ValueError for an aggregation of kind ``none``, which is no aggregation.
+        """
+        if aggregation.kind == "none":
+            raise ValueError("an aggregation of kind 'none' needs no layer; keep the plain norm")
+        nn.init.zeros_(second.weight)
+        nn.init.zeros_(second.bias)
+        self.pool = TemporalPool(second.weight.shape[0], aggregation)
+        self.add_module(name, second)
+        self.second_name = name
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise every frame, and add what its neighbours pool to."""
+        pooled: Tensor = getattr(self, self.second_name)(self.pool(input))
+        first: Tensor = super().forward(input)
+        return first + pooled
+
+
+class AggregatedBatchNorm2d(_Aggregating, FrameBatchNorm2d):
+    """``BN1(y) + BN2(pool_t(y))`` in place of the batch norm after a convolution, (N, C, T, H, W).
 
     BN1 keeps the names and values of the batch norm it replaces; BN2 starts with weight and bias zero, so that the
     sum starts as exactly BN1.
@@ -72,14 +99,30 @@ class AggregatedBatchNorm2d(FrameBatchNorm2d):
     def __init__(
         self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
     ) -> None:
-        if aggregation.kind == "none":
-            raise ValueError("an aggregation of kind 'none' needs no layer; keep the plain batch norm")
         super().__init__(num_features, eps, momentum)
-        self.pool = TemporalPool(num_features, aggregation)
-        self.bn_pool = FrameBatchNorm2d(num_features, eps, momentum)
-        nn.init.zeros_(self.bn_pool.weight)
+        self._aggregate("bn_pool", FrameBatchNorm2d(num_features, eps, momentum), aggregation)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise every frame, and add what its neighbours pool to."""
-        pooled: Tensor = self.bn_pool(self.pool(input))
-        return super().forward(input) + pooled
+
+class AggregatedBatchNorm3d(_Aggregating, nn.BatchNorm3d):
+    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``."""
+
+    def __init__(
+        self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
+    ) -> None:
+        super().__init__(num_features, eps, momentum)
+        self._aggregate("bn_pool", nn.BatchNorm3d(num_features, eps, momentum), aggregation)
+
+
+class AggregatedLayerNorm2d(_Aggregating, FrameLayerNorm2d):
+    """``LN1(y) + LN2(pool_t(y))`` in place of the layer norm after a convolution, (N, C, T, H, W).
+
+    LN1 keeps the names and values of the layer norm it replaces; LN2 starts with weight and bias zero, so that the
+    sum starts as exactly LN1.
+
+    Raises:
+        ValueError: an aggregation of kind ``none``, which is no aggregation.
+    """
+
+    def __init__(self, num_channels: int, aggregation: Aggregation, eps: float = 1e-6) -> None:
+        super().__init__(num_channels, eps)
+        self._aggregate("ln_pool", FrameLayerNorm2d(num_channels, eps), aggregation)

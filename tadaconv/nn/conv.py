@@ -1,5 +1,6 @@
-"""The temporally-adaptive convolution as a module."""
+"""The temporally-adaptive convolutions as modules: over frames, over time, and over both."""
 
+from math import prod
 from typing import Any, Literal, cast
 
 import torch
@@ -9,11 +10,61 @@ from torch import Tensor, nn
 from tadaconv.errors import UserError
 from tadaconv.nn.context import ContextFunction
 from tadaconv.nn.frames import fold, unfold
-from tadaconv.nn.functional import alpha_sizes, tada_conv2d
+from tadaconv.nn.functional import Triple, alpha_sizes, tada_conv2d, tada_conv3d
 from tadaconv.spec import Context, calibration_factors
 
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Init = Literal["identity", "random", "without_one"]
 
-class TAdaConv2d(nn.Conv2d):
+
+class _Calibrated(nn.modules.conv._ConvNd):
+    """What the adaptive convolutions share: a context function that makes the calibration of each frame."""
+
+    def _calibrate(self, calibration: str, context: Context | None, init: Init, share: float) -> None:
+        self.calibration = "+".join(calibration_factors(calibration))
+        self.sizes = alpha_sizes(self.weight, self.groups, calibration)
+        self.calibrated = self._calibrated_sizes(share)
+        self.context = ContextFunction(self.in_channels, sum(self.calibrated.values()), context or Context(), init)
+        self.context.to(device=self.weight.device, dtype=self.weight.dtype)
+
+    def _calibrated_sizes(self, share: float) -> dict[str, int]:
+        """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
+        if not 0 < share <= 1:
+            raise UserError(f"share is the part of the channels that is calibrated, above 0 and at most 1, not {share}")
+        if share == 1:
+            return self.sizes
+        if "k2" in self.sizes:
+            raise UserError("the factor k2 has no channels to share out; use share=1 or the factor cin_k2")
+        unit = {"cin": 1, "cout": 1, "cin_k2": prod(self.kernel_size)}
+        return {name: max(1, round(share * size / unit[name])) * unit[name] for name, size in self.sizes.items()}
+
+    def _calibration(self, x_NCTHW: Tensor) -> Tensor:
+        """Alpha of every frame, (N, D, T), with ones for channels that are not calibrated."""
+        if x_NCTHW.dim() != 5:
+            raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
+        alpha: Tensor = self.context(x_NCTHW)
+        if self.calibrated == self.sizes:
+            return alpha
+        parts = alpha.split(list(self.calibrated.values()), 1)
+        return torch.cat(
+            [
+                F.pad(p, (0, 0, 0, size - p.shape[1]), value=1.0)
+                for p, size in zip(parts, self.sizes.values(), strict=True)
+            ],
+            1,
+        )
+
+    @property
+    def _padding_by_mode(self) -> str:
+        return "constant" if self.padding_mode == "zeros" else self.padding_mode
+
+    def extra_repr(self) -> str:
+        """The convolution's arguments and its calibration."""
+        shared: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{shared}, calibration={self.calibration}"
+
+
+class TAdaConv2d(_Calibrated, nn.Conv2d):
     """A convolution whose kernel adapts to every frame: a drop-in for ``nn.Conv2d`` that takes clips.
 
     (N, C, T, H, W) to (N, O, T, H', W'). The layer owns its context function and calibrates itself,
@@ -42,11 +93,11 @@ class TAdaConv2d(nn.Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
+        padding_mode: PaddingMode = "zeros",
         *,
         calibration: str = "cin",
         context: Context | None = None,
-        init: Literal["identity", "random", "without_one"] = "identity",
+        init: Init = "identity",
         share: float = 1.0,
         device: Any = None,
         dtype: torch.dtype | None = None,
@@ -54,53 +105,124 @@ class TAdaConv2d(nn.Conv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-        self.calibration = "+".join(calibration_factors(calibration))
-        self.sizes = alpha_sizes(self.weight, groups, calibration)
-        self.calibrated = self._calibrated_sizes(share)
-        self.context = ContextFunction(in_channels, sum(self.calibrated.values()), context or Context(), init)
-        self.context.to(device=device, dtype=dtype)
-
-    def _calibrated_sizes(self, share: float) -> dict[str, int]:
-        """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
-        if not 0 < share <= 1:
-            raise UserError(f"share is the part of the channels that is calibrated, above 0 and at most 1, not {share}")
-        if share == 1:
-            return self.sizes
-        if "k2" in self.sizes:
-            raise UserError("the factor k2 has no channels to share out; use share=1 or the factor cin_k2")
-        taps = self.kernel_size[0] * self.kernel_size[1]
-        unit = {"cin": 1, "cout": 1, "cin_k2": taps}
-        return {name: max(1, round(share * size / unit[name])) * unit[name] for name, size in self.sizes.items()}
-
-    def _calibration(self, x_NCTHW: Tensor) -> Tensor:
-        """Alpha of every frame, (N, D, T), with ones for channels that are not calibrated."""
-        alpha: Tensor = self.context(x_NCTHW)
-        if self.calibrated == self.sizes:
-            return alpha
-        parts = alpha.split(list(self.calibrated.values()), 1)
-        return torch.cat(
-            [
-                F.pad(p, (0, 0, 0, size - p.shape[1]), value=1.0)
-                for p, size in zip(parts, self.sizes.values(), strict=True)
-            ],
-            1,
-        )
+        self._calibrate(calibration, context, init, share)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve frame t of each clip with ``alpha_t * weight``."""
-        if input.dim() != 5:
-            raise ValueError(f"clips are (N, C, T, H, W), got {tuple(input.shape)}")
         alpha = self._calibration(input)
         x, padding = input, self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
             # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x = unfold(F.pad(fold(x), self._reversed_padding_repeated_twice, mode=mode), x.shape[0])
+            x = unfold(F.pad(fold(x), self._reversed_padding_repeated_twice, mode=self._padding_by_mode), x.shape[0])
             padding = (0, 0)
         stride, padding, dilation = (cast(tuple[int, int], value) for value in (self.stride, padding, self.dilation))
         return tada_conv2d(x, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration)
 
-    def extra_repr(self) -> str:
-        """The convolution's arguments and its calibration."""
-        shared: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{shared}, calibration={self.calibration}"
+
+class TAdaConv3d(_Calibrated, nn.Conv3d):
+    """A convolution over frames and space whose kernel adapts to every output frame: a drop-in for ``nn.Conv3d``.
+
+    (N, C, T, H, W) to (N, O, T', H', W'). Output frame t is made with ``alpha * weight``, alpha being the calibration
+    of the input frame at the kernel's centre; ``weight`` and ``bias`` have the names and shapes of ``nn.Conv3d``. With
+    ``init="identity"`` it starts as the plain convolution, to rounding.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode: as for
+            ``nn.Conv3d``.
+        calibration, context, init, share: as for :class:`TAdaConv2d`; ``k2`` counts all taps, over time as well.
+
+    Raises:
+        UserError: an unknown calibration, a share that cannot be had, or a kernel without a frame at its centre: an
+            even number of frames, or more padding in time than half its reach.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Triple,
+        stride: Triple = 1,
+        padding: Triple | Literal["same", "valid"] = 0,
+        dilation: Triple = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        calibration: str = "cin",
+        context: Context | None = None,
+        init: Init = "identity",
+        share: float = 1.0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        frames = self.kernel_size[0]
+        if frames % 2 == 0:
+            raise UserError(f"a kernel of {frames} frames has no frame at its centre; use an odd number")
+        half = self.dilation[0] * (frames - 1) // 2
+        before = half if self.padding == "same" else 0 if self.padding == "valid" else cast(int, self.padding[0])
+        if before > half:
+            raise UserError(
+                f"padding of {before} frames puts the centre of a kernel that reaches {half} to each side outside the "
+                f"clip; use at most {half}"
+            )
+        self.first_centre = half - before
+        self._calibrate(calibration, context, init, share)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Make each output frame with the kernel calibrated by the frame at its centre."""
+        alpha = self._calibration(input)
+        x, padding = input, self.padding
+        if self.padding_mode != "zeros" or isinstance(padding, str):
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
+            padding = (0, 0, 0)
+        stride, padding, dilation = (cast(tuple[int, int, int], v) for v in (self.stride, padding, self.dilation))
+        alpha = alpha[:, :, self.first_centre : input.shape[2] - self.first_centre : stride[0]]
+        return tada_conv3d(x, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration)
+
+
+class TAdaConv1d(TAdaConv3d):
+    """A convolution over time, (k, 1, 1), whose kernel adapts to every output frame.
+
+    (N, C, T, H, W) to (N, O, T', H, W), with the arguments of ``nn.Conv1d`` and the weight of a (k, 1, 1)
+    ``nn.Conv3d``; the rest is as for :class:`TAdaConv3d`, and raises as it does.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | Literal["same", "valid"] = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        calibration: str = "cin",
+        context: Context | None = None,
+        init: Init = "identity",
+        share: float = 1.0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            (kernel_size, 1, 1),
+            (stride, 1, 1),
+            padding if isinstance(padding, str) else (padding, 0, 0),
+            (dilation, 1, 1),
+            groups,
+            bias,
+            padding_mode,
+            calibration=calibration,
+            context=context,
+            init=init,
+            share=share,
+            device=device,
+            dtype=dtype,
+        )

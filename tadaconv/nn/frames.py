@@ -31,6 +31,21 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
         return unfold(super().forward(fold(input)), input.shape[0])
 
 
+class FrameLayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of each position of a clip, (N, C, T, H, W).
+
+    Works on the channels-last view, so that a channels-last clip is neither copied nor left in another layout.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
+        super().__init__(num_channels, eps)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise every position's channels to mean 0 and variance 1, then scale and shift."""
+        y_NTHWC: Tensor = super().forward(input.permute(0, 2, 3, 4, 1))
+        return y_NTHWC.permute(0, 4, 1, 2, 3)
+
+
 class TemporalConv(nn.Conv3d):
     """A (k, 1, 1) convolution over time, stride 1: (N, C, T, H, W) to (N, O, T, H, W), a 5-dimensional weight.
 

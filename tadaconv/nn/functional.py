@@ -6,6 +6,7 @@ output, a factor on the taps scales the unfolded input, and one convolution with
 """
 
 import math
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -15,18 +16,32 @@ from tadaconv.nn.frames import fold, unfold
 from tadaconv.spec import calibration_factors
 
 Pair = int | tuple[int, int]
+Triple = int | tuple[int, int, int]
 
 
 def _pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def alpha_sizes(weight_OIKK: Tensor, groups: int, calibration: str) -> dict[str, int]:
-    """How many numbers a frame each factor of ``calibration`` takes, for a weight of shape (O, I / groups, kh, kw)."""
-    out_channels, group_channels, kh, kw = weight_OIKK.shape
-    in_channels = group_channels * groups
-    sizes = {"cin": in_channels, "cout": out_channels, "k2": kh * kw, "cin_k2": in_channels * kh * kw}
+def _triple(value: Triple) -> tuple[int, int, int]:
+    return (value, value, value) if isinstance(value, int) else value
+
+
+def alpha_sizes(weight: Tensor, groups: int, calibration: str) -> dict[str, int]:
+    """How many numbers a frame each factor of ``calibration`` takes, for a weight of shape (O, C / groups, *kernel)."""
+    taps = math.prod(weight.shape[2:])
+    in_channels = weight.shape[1] * groups
+    sizes = {"cin": in_channels, "cout": weight.shape[0], "k2": taps, "cin_k2": in_channels * taps}
     return {factor: sizes[factor] for factor in calibration_factors(calibration)}
+
+
+def _factors(alpha_NDT: Tensor, weight: Tensor, groups: int, calibration: str, clips: int, frames: int) -> list[Tensor]:
+    """Alpha cut into its factors, each (N, size, T); raises ValueError unless it is of the right shape."""
+    sizes = list(alpha_sizes(weight, groups, calibration).values())
+    expected = (clips, sum(sizes), frames)
+    if alpha_NDT.shape != expected:
+        raise ValueError(f"calibration {calibration} takes alpha of shape {expected}, got {tuple(alpha_NDT.shape)}")
+    return list(alpha_NDT.split(sizes, 1))
 
 
 def _conv_on_scaled_taps(
@@ -128,13 +143,11 @@ def tada_conv2d(
     if x_NCTHW.dim() != 5:
         raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
     num_clips, _, num_frames = x_NCTHW.shape[:3]
-    sizes = alpha_sizes(weight_OIKK, groups, calibration)
-    expected = (num_clips, sum(sizes.values()), num_frames)
-    if alpha_NDT.shape != expected:
-        raise ValueError(f"calibration {calibration} takes alpha of shape {expected}, got {tuple(alpha_NDT.shape)}")
-
-    alpha_BD = alpha_NDT.transpose(1, 2).flatten(0, 1).to(x_NCTHW.dtype)
-    factors = dict(zip(sizes, alpha_BD.split(list(sizes.values()), 1), strict=True))
+    parts = _factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, num_frames)
+    names = calibration_factors(calibration)
+    factors = {
+        name: part.transpose(1, 2).flatten(0, 1).to(x_NCTHW.dtype) for name, part in zip(names, parts, strict=True)
+    }
     x = fold(x_NCTHW)
     if "cin" in factors:
         x = x * factors["cin"][:, :, None, None]
@@ -154,3 +167,89 @@ def tada_conv2d(
     if bias_O is not None:
         y = y + bias_O[:, None, None]
     return unfold(y, num_clips)
+
+
+def _unfold_time(
+    x_NCTHW: Tensor, kernel: int, stride: int, padding: int, dilation: int, channels_outermost: bool
+) -> Tensor:
+    """The frames under each temporal tap as channels: (N, C * kernel, T', H, W); taps outermost unless told."""
+    padded = F.pad(x_NCTHW, (0, 0, 0, 0, padding, padding)) if padding else x_NCTHW
+    if kernel == 1:
+        return padded[:, :, ::stride]
+    last = padded.shape[2] - dilation * (kernel - 1)
+    taps = [padded[:, :, dilation * k : dilation * k + last : stride] for k in range(kernel)]
+    return torch.stack(taps, 2).flatten(1, 2) if channels_outermost else torch.cat(taps, 1)
+
+
+def tada_conv3d(
+    x_NCTHW: Tensor,
+    weight_OIKKK: Tensor,
+    alpha_NDT: Tensor,
+    bias_O: Tensor | None = None,
+    stride: Triple = 1,
+    padding: Triple = 0,
+    dilation: Triple = 1,
+    groups: int = 1,
+    calibration: str = "cin",
+) -> Tensor:
+    """Make output frame t with its own kernel ``alpha_t * weight`` that reaches over frames (TAda, arXiv:2110.06178).
+
+    The frames under a kernel's temporal taps are laid side by side as channels; what is left is :func:`tada_conv2d`
+    with kt times the channels, at the multiply-adds of the plain convolution. Calibrated output channels alone need no
+    such step. ``alpha == 1`` equals ``conv3d`` to rounding.
+
+    Args:
+        x_NCTHW: clips, (N, C, T, H, W).
+        weight_OIKKK: the shared kernel, (O, C / groups, kt, kh, kw).
+        alpha_NDT: the calibration of each output frame, (N, D, T'), with D as for :func:`tada_conv2d` and
+            ``kt * kh * kw`` taps, time outermost.
+        bias_O: added to every frame, (O,); not calibrated.
+        stride: in frames and pixels, as for ``conv3d``.
+        padding: zeros on each side, in frames and pixels.
+        dilation: distance of the taps, in frames and pixels.
+        groups: as for ``conv3d``.
+        calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
+
+    Returns:
+        (N, O, T', H', W').
+
+    Raises:
+        ValueError: ``x`` is not five-dimensional, ``alpha`` is not (N, D, T'), or ``calibration`` is unknown.
+    """
+    stride, padding, dilation = _triple(stride), _triple(padding), _triple(dilation)
+    if x_NCTHW.dim() != 5:
+        raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
+    num_clips, in_channels, num_frames = x_NCTHW.shape[:3]
+    kt, kh, kw = weight_OIKKK.shape[2:]
+    num_out = (num_frames + 2 * padding[0] - dilation[0] * (kt - 1) - 1) // stride[0] + 1
+    parts = _factors(alpha_NDT, weight_OIKKK, groups, calibration, num_clips, num_out)
+    factors = dict(zip(calibration_factors(calibration), parts, strict=True))
+    cout = factors.pop("cout", None)
+    if not factors:
+        assert cout is not None
+        y = F.conv3d(x_NCTHW, weight_OIKKK, None, stride, padding, dilation, groups)
+        y = y * cout[..., None, None].to(y.dtype)
+        return y if bias_O is None else y + bias_O[:, None, None, None]
+
+    # All that belongs to the input is one factor of each input channel and tap, (N, C, kt, kh * kw, T').
+    by_tap = {"cin": (in_channels, 1, 1), "k2": (1, kt, kh * kw), "cin_k2": (in_channels, kt, kh * kw)}
+    tap_NCKST = reduce(torch.mul, (part.unflatten(1, by_tap[name]) for name, part in factors.items()))
+    inner = "cin" if tap_NCKST.shape[3] == 1 else "cin_k2"
+    tap_NCKST = tap_NCKST.expand(-1, in_channels, kt, -1, -1)
+    grouped = groups > 1  # then a group's channels must stay together, or else whole frames are copied side by side
+    inner_alpha = (tap_NCKST if grouped else tap_NCKST.transpose(1, 2)).flatten(1, 3)
+    inner_weight = (weight_OIKKK if grouped else weight_OIKKK.transpose(1, 2)).flatten(1, 2)
+    if cout is not None:  # factors stand in the order of FACTORS
+        inner_alpha = torch.cat([inner_alpha, cout] if inner == "cin" else [cout, inner_alpha], 1)
+        inner = f"{inner}+cout"
+    return tada_conv2d(
+        _unfold_time(x_NCTHW, kt, stride[0], padding[0], dilation[0], grouped),
+        inner_weight,
+        inner_alpha,
+        bias_O,
+        stride[1:],
+        padding[1:],
+        dilation[1:],
+        groups,
+        inner,
+    )

@@ -62,5 +62,5 @@ def test_is_the_sum_of_two_batch_norms(training):
 
 
 def test_no_aggregation_is_no_layer():
-    with pytest.raises(ValueError, match="keep the plain batch norm"):
+    with pytest.raises(ValueError, match="keep the plain norm"):
         AggregatedBatchNorm2d(4, Aggregation(kind="none"))
