@@ -3,42 +3,39 @@
 from collections.abc import Callable
 
 from tadaconv.errors import lookup
+from tadaconv.models import resnet, slowfast
 from tadaconv.models.host import Host, Site
 from tadaconv.models.plugin import plug_in, promised_start
-from tadaconv.models.resnet import BasicBlock, Bottleneck, ResNet
 from tadaconv.models.rivals import RIVALS
 from tadaconv.spec import Backbone, Temporal
 
-__all__ = ["BACKBONES", "RIVALS", "Host", "Site", "build", "plug_in", "promised_start"]
-
-
-def _tiny(num_classes: int, dropout: float) -> ResNet:
-    """One basic block a stage at an eighth to a quarter of ResNet-18's width, for frames of a few dozen pixels."""
-    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes, widths=(16, 32, 48, 64, 64), small_stem=True, dropout=dropout)
-
-
-def _resnet18(num_classes: int, dropout: float) -> ResNet:
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, dropout=dropout)
-
-
-def _resnet34(num_classes: int, dropout: float) -> ResNet:
-    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, dropout=dropout)
-
-
-def _resnet50(num_classes: int, dropout: float) -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, dropout=dropout)
-
-
-def _resnet50_max_pool(num_classes: int, dropout: float) -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, max_pool=True, dropout=dropout)
+__all__ = [
+    "BACKBONES",
+    "RIVALS",
+    "Host",
+    "Site",
+    "build",
+    "plug_in",
+    "promised_start",
+]
 
 
 BACKBONES: dict[str, Callable[[int, float], Host]] = {
-    "tiny": _tiny,
-    "resnet18": _resnet18,
-    "resnet34": _resnet34,
-    "resnet50": _resnet50,
-    "resnet50_max_pool": _resnet50_max_pool,
+    "tiny": resnet.tiny,
+    "resnet18": resnet.resnet18,
+    "resnet34": resnet.resnet34,
+    "resnet50": resnet.resnet50,
+    "resnet50_max_pool": resnet.resnet50_max_pool,
+    "slow_only_8x8": resnet.slow_only_8x8,
+    "slowfast_4x16": slowfast.slowfast_4x16,
+    "slowfast_8x8": slowfast.slowfast_8x8,
+    "r2plus1d": resnet.r2plus1d,
+    "r3d": resnet.r3d,
+    "tiny_slow_only_8x8": resnet.tiny_slow_only_8x8,
+    "tiny_slowfast_4x16": slowfast.tiny_slowfast_4x16,
+    "tiny_slowfast_8x8": slowfast.tiny_slowfast_8x8,
+    "tiny_r2plus1d": resnet.tiny_r2plus1d,
+    "tiny_r3d": resnet.tiny_r3d,
 }
 """Backbones by name: (num_classes, dropout) to a network on clips."""
 

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tadaconv.errors import UserError
 from tadaconv.measure import count
-from tadaconv.models import BACKBONES, ResNet, build
+from tadaconv.models import BACKBONES, build
+from tadaconv.models.resnet import ResNet
 from tadaconv.spec import Backbone, TAda
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
