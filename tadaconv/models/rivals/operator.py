@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,10 +16,10 @@ class Operator:
     """A temporal operator that can take a convolution's place.
 
     Attributes:
-        build: makes the module that replaces a convolution of the host, from that convolution, the number of frames
-            it sees (keyword ``num_frames``; None where nobody said) and the rival's own options (keywords with
-            defaults). It keeps the convolution's weights under their names, and takes and returns clips,
-            (N, C, T, H, W).
+        build: makes the module that replaces a convolution of the host, from a copy of that convolution to be used up,
+            the number of frames it sees (keyword ``num_frames``; None where nobody said) and the rival's own options
+            (keywords with defaults). It keeps the convolution's weights under their names, takes and returns clips,
+            (N, C, T, H, W), and raises :class:`UserError` for a convolution or an option it cannot do with.
         source: the paper, for readers.
         place: ``conv`` for a block's spatial convolution, ``entry`` for its first convolution.
         identity: whether a network with it starts as the network without it: ``exact``, to ``rounding``, or not at
@@ -36,11 +37,16 @@ class Operator:
         return {p.name: p.default for p in parameters[1:] if p.name != "num_frames"}
 
     def replace(self, conv: nn.Module, num_frames: int | None, options: Mapping[str, Any]) -> nn.Module:
-        """What stands in for ``conv``; raises :class:`UserError` for an option the rival does not have."""
-        for name in options:
-            if name not in self.options():
-                raise unknown("option of this rival", name, self.options())
-        try:
-            return self.build(conv, num_frames=num_frames, **options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"options {dict(options)} do not fit: {error}") from error
+        """What stands in for ``conv``, which is left as it is.
+
+        Raises :class:`UserError` for an option the rival does not have, a value of another type than its default's,
+        and whatever ``build`` refuses.
+        """
+        defaults = self.options()
+        for name, value in options.items():
+            if name not in defaults:
+                raise unknown("option of this rival", name, defaults)
+            kind = type(defaults[name])
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UserError(f"option {name} is of type {kind.__name__} (such as {defaults[name]!r}), not {value!r}")
+        return self.build(deepcopy(conv), num_frames=num_frames, **options)

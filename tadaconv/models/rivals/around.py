@@ -1,0 +1,45 @@
+"""Puts a module before or after a convolution without renaming the convolution's weights.
+
+The convolution stays what it is and gains a child, ``before`` or ``after``, that a forward hook runs: a module around
+it would put its own name into that of every weight.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+
+Convolution = nn.Conv2d | nn.Conv3d
+
+
+def convolution(module: nn.Module) -> Convolution:
+    """``module``, if it is a convolution over frames or clips; raises :class:`UserError` if not."""
+    if not isinstance(module, Convolution):
+        raise UserError(f"this rival stands beside a Conv2d or a Conv3d, not {type(module).__name__}; leave it out")
+    return module
+
+
+def _run_before(conv: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+    clips: Tensor = conv.get_submodule("before")(inputs[0])
+    return clips
+
+
+def _run_after(conv: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    del inputs
+    clips: Tensor = conv.get_submodule("after")(output)
+    return clips
+
+
+def put_before(conv: Convolution, module: nn.Module) -> nn.Module:
+    """``conv`` on what ``module`` makes of its input; ``module`` goes to the convolution's device and type."""
+    conv.add_module("before", module.to(conv.weight.device, conv.weight.dtype))
+    conv.register_forward_pre_hook(_run_before)
+    return conv
+
+
+def put_after(conv: Convolution, module: nn.Module) -> nn.Module:
+    """``module`` on what ``conv`` makes; ``module`` goes to the convolution's device and type."""
+    conv.add_module("after", module.to(conv.weight.device, conv.weight.dtype))
+    conv.register_forward_hook(_run_after)
+    return conv

@@ -1,0 +1,45 @@
+"""Dynamic convolution: attention over kernels, frame by frame (arXiv:1912.03458)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models.rivals.mixture import KernelMixture, per_frame
+from tadaconv.models.rivals.operator import Operator
+
+
+class DynamicConv(KernelMixture):
+    """:class:`KernelMixture` with ``r = softmax(FC_{C/4->K}(ReLU(FC_{C->C/4}(v))) / temperature)``, drawn at random."""
+
+    def __init__(self, conv: nn.Conv2d, num_kernels: int, reduction: int, temperature: float) -> None:
+        super().__init__(conv, num_kernels)
+        self.temperature = temperature
+        hidden = max(1, conv.in_channels // reduction)
+        self.squeeze = nn.Linear(conv.in_channels, hidden).to(conv.weight.device, conv.weight.dtype)
+        self.attend = nn.Linear(hidden, num_kernels).to(conv.weight.device, conv.weight.dtype)
+
+    def route(self, v_BC: Tensor) -> Tensor:
+        """The kernels' weights, which sum to one."""
+        return torch.softmax(self.attend(F.relu(self.squeeze(v_BC))) / self.temperature, 1)
+
+
+def add_dynamic_conv(
+    conv: nn.Module, num_frames: int | None, num_kernels: int = 4, reduction: int = 4, temperature: float = 1.0
+) -> nn.Module:
+    """:class:`DynamicConv` in place of a per-frame convolution, with the paper's 4 kernels and reduction.
+
+    Equal kernels whose weights sum to one: the network starts as its host, to rounding.
+
+    Raises :class:`UserError` for a convolution that is not per frame, a reduction below 1 or a temperature that is not
+    positive.
+    """
+    del num_frames
+    if reduction < 1:
+        raise UserError(f"option reduction is at least 1, not {reduction}")
+    if not temperature > 0:
+        raise UserError(f"option temperature is above 0, not {temperature}")
+    return DynamicConv(per_frame(conv), num_kernels, reduction, temperature)
+
+
+OPERATOR = Operator(add_dynamic_conv, source="dynamic convolution, arXiv:1912.03458", identity="rounding")
