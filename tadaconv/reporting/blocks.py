@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tadaconv.reporting import sentences, words
 from tadaconv.reporting import statistics as st
-from tadaconv.reporting.export import Export
-from tadaconv.reporting.summary import TABLE_COLUMNS, summarise, validation_clips, verdicts
+from tadaconv.reporting.export import Export, Manifest
+from tadaconv.reporting.summary import compares_apart, differing, summarise, table_columns, validation_clips, verdicts
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ def claims(export: Export) -> Block:
 
 def results(export: Export) -> Block:
     """The table, with notes on what its numbers cover and how they stand to the paper's."""
-    summary = summarise(export)
+    summary, base = summarise(export), export.manifest.base
     html = _render(
         "results",
         rows=summary.to_dict("records"),
-        base=export.manifest.base,
+        apart=compares_apart(summary, base),
         params=words.count_scale(summary["params"].dropna()),
         macs=words.count_scale(summary["macs"].dropna()),
         has_paper=bool(summary["paper_top1"].notna().any()),
         has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
         notes=[*sentences.table_notes(export, summary), *sentences.paper_notes(export, summary)],
     )
-    return Block(html, summary[TABLE_COLUMNS].to_string(index=False))
+    return Block(html, summary[table_columns(summary, base)].to_string(index=False))
 
 
 def failures(export: Export) -> Block | None:
@@ -71,10 +71,24 @@ def failures(export: Export) -> Block | None:
 
 
 def conditions(export: Export) -> Block:
-    """What all cells share: backbone, clips, recipe and seeds."""
-    groups = {name: _flat(values) for name, values in export.manifest.conditions.items()}
-    html = _render("conditions", manifest=export.manifest, groups=groups, clips=validation_clips(export.manifest))
-    return Block(html, "\n".join(f"{name}: {values}" for name, values in groups.items()))
+    """What all cells share, backbone, clips, recipe and seeds; and in which of these rows differ."""
+    manifest = export.manifest
+    groups = {name: _flat(values) for name, values in manifest.conditions.items()}
+    by_row = _by_row(manifest)
+    html = _render("conditions", manifest=manifest, groups=groups, by_row=by_row, clips=validation_clips(manifest))
+    return Block(html, "\n".join(f"{name}: {values}" for name, values in {**groups, **by_row}.items()))
+
+
+def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
+    """Where rows differ in backbone or frames: each that occurs, with its rows, and what a backbone stands in for."""
+    asked = {row.name: row.backbone for row in manifest.rows}
+    found: dict[str, dict[str, list[str]]] = {}
+    for aspect, values in differing(manifest).items():
+        rows_of = found.setdefault({"backbone": "backbone by row", "num_frames": "frames by row"}[aspect], {})
+        for row, value in values.items():
+            stands_in = aspect == "backbone" and asked[row] not in (None, value)
+            rows_of.setdefault(f"{value} for {asked[row]}" if stands_in else str(value), []).append(row)
+    return found
 
 
 def provenance(export: Export) -> Block:

@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from tadaconv.ablation import Claim, LoadedTable, PaperResult
+from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.spec import Experiment
 
 CELL_COLUMNS = [
     "row", "seed", "cell", "status", "top1", "top5", "loss", "params", "macs", "seconds", "device", "version", "error",
@@ -36,6 +37,16 @@ class ReportedRow(BaseModel):
 
     name: str
     paper: PaperResult | None = Field(description="The paper's number with its source and conditions.")
+    # What follows came later; a report exported before it has none of it.
+    backbone: str | None = Field(
+        None,
+        description="The backbone the row asks for; None for the regime's. What its cells ran on, which may stand in "
+        "for it at the regime's scale, their experiments say.",
+    )
+    num_frames: int | None = Field(None, description="Frames a clip that the row asks for; None for the regime's.")
+    versus: str | None = Field(
+        None, description="Name of the row its differences are taken to; None for the base. Its own: to no row."
+    )
 
 
 class CellOrigin(BaseModel):
@@ -63,12 +74,14 @@ class Manifest(BaseModel):
     table: str = Field(description="Name of the table's file.")
     question: str = Field(description="The table's docstring; its first paragraph is the question.")
     regime: str
-    base: str = Field(description="The row the others are compared with.")
+    base: str = Field(description="The row that rows without a comparison of their own are compared with.")
     rows: list[ReportedRow] = Field(description="In the order they are shown.")
     claims: list[Claim]
     seeds: list[int] = Field(description="Every seed any row was planned with.")
     families: list[str] = Field(description="Class families of the clips, in order; empty where there are none.")
-    conditions: dict[str, Any] = Field(description="Backbone, data and schedule that all cells share.")
+    conditions: dict[str, Any] = Field(
+        description="Backbone, data and schedule, as far as all cells share them; what differs by row is left out."
+    )
     cells: list[CellOrigin]
     digests: dict[str, str] = Field(
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
@@ -92,18 +105,17 @@ def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]
     """
     table = loaded.table
     records = [_checked(record) for record in records]
-    first = next((record.cell.experiment for record in records), None)
     families = families_frame(records)
     manifest = Manifest(
         table=loaded.name,
         question=loaded.question,
         regime=regime_name,
         base=table.base.name,
-        rows=[ReportedRow(name=row.name, paper=row.paper) for row in table.all_rows],
+        rows=[_reported(row) for row in table.all_rows],
         claims=list(table.claims),
         seeds=sorted({record.cell.experiment.seed for record in records}),
         families=[str(name) for name in families["family"].unique()],
-        conditions={} if first is None else first.model_dump(mode="json", include={"backbone", "data", "schedule"}),
+        conditions=_shared([record.cell.experiment for record in records]),
         cells=[_origin(record) for record in records],
     )
     return Export(manifest, cells_frame(records), curves_frame(records), families)
@@ -194,6 +206,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
     floats = dict.fromkeys(["top1", "top5", "loss", "seconds"], "float64")
     return cells.astype({**floats, "seed": "int64", "params": "Int64", "macs": "Int64"})
+
+
+def _reported(row: Row) -> ReportedRow:
+    return ReportedRow(
+        name=row.name, paper=row.paper, backbone=row.backbone, num_frames=row.num_frames, versus=row.versus
+    )
+
+
+def _shared(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """What all of ``experiments`` have in common of backbone, data and schedule; empty without any."""
+    trees = [e.model_dump(mode="json", include={"backbone", "data", "schedule"}) for e in experiments]
+    return {
+        part: {name: value for name, value in values.items() if all(tree[part].get(name) == value for tree in trees)}
+        for part, values in (trees[0] if trees else {}).items()
+    }
 
 
 def _checked(record: CellRecord) -> CellRecord:

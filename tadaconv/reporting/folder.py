@@ -11,7 +11,7 @@ from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import Export, Manifest, as_csv, collect, write_atomically, write_csvs
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
-from tadaconv.reporting.summary import TABLE_COLUMNS, summarise
+from tadaconv.reporting.summary import summarise, table_columns
 
 TEMPLATE = "ablation"
 """The notebook template of a table's report, found like every other content by its name."""
@@ -46,7 +46,9 @@ def write_report(
 
 def _write_data(export: Export, folder: Path, digests: dict[str, str]) -> None:
     write_csvs(export, folder)
-    write_atomically(folder / _FILES["csv"], as_csv(summarise(export)[TABLE_COLUMNS], digits=6))
+    summary = summarise(export)
+    columns = table_columns(summary, export.manifest.base)
+    write_atomically(folder / _FILES["csv"], as_csv(summary[columns], digits=6))
     _write_manifest(export.manifest, folder, digests)
 
 

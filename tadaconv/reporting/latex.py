@@ -2,6 +2,7 @@ r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where
 
 import pandas as pd
 
+from tadaconv.reporting.summary import compares_apart
 from tadaconv.reporting.words import MINUS, count_scale, percent, points, scaled
 
 _SPECIAL = {
@@ -19,16 +20,18 @@ def escape(text: str) -> str:
 def latex_table(summary: pd.DataFrame, base: str, title: str) -> str:
     """The rows of :func:`~tadaconv.reporting.summary.summarise` as LaTeX; needs the package booktabs and no other.
 
-    The base row is bold. Rows without a result stay, with dashes. ``title`` stands in a comment.
+    The base row is bold; where rows are compared with different rows, these are, and a column names them. Rows without
+    a result stay, with dashes. ``title`` stands in a comment.
     """
+    apart = compares_apart(summary, base)
     has_paper = bool(summary["paper_top1"].notna().any())
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
-    heads = ["", "$n$", "top-1 (\\%)", "$\\Delta$ base", f"params ({params[1]})", f"MACs ({macs[1]})"]
-    heads += ["paper"] if has_paper else []
+    heads = ["", "$n$", "top-1 (\\%)", *(["$\\Delta$", "to"] if apart else ["$\\Delta$ base"])]
+    heads += [f"params ({params[1]})", f"MACs ({macs[1]})", *(["paper"] if has_paper else [])]
     lines = [
         f"% {' '.join(title.split())}",
         "% Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover.",
-        f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        f"\\begin{{tabular}}{{{''.join('l' if head in ('', 'to') else 'r' for head in heads)}}}",
         "\\toprule",
         " & ".join(heads) + r" \\",
         "\\midrule",
@@ -36,10 +39,11 @@ def latex_table(summary: pd.DataFrame, base: str, title: str) -> str:
     for row in summary.to_dict("records"):
         name = escape(row["row"]) + {"failed": " (failed)", "missing": " (not run)"}.get(row["status"], "")
         fields = [
-            f"\\textbf{{{name}}}" if row["row"] == base else name,
+            f"\\textbf{{{name}}}" if row["reference"] else name,
             str(row["n"]),
             _bracketed(percent(row["top1_mean"]), percent(row["top1_low"]), percent(row["top1_high"])),
             _bracketed(points(row["delta_mean"]), points(row["delta_low"]), points(row["delta_high"])),
+            *([escape(row["versus"] or "\u2013")] if apart else []),
             escape(scaled(row["params"], params[0])),
             escape(scaled(row["macs"], macs[0])),
             *([escape(percent(row["paper_top1"]))] if has_paper else []),

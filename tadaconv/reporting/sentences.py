@@ -6,8 +6,8 @@ import pandas as pd
 
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
-from tadaconv.reporting.summary import paper_order, validation_clips
-from tadaconv.reporting.words import percent, plural, points
+from tadaconv.reporting.summary import compares_apart, comparisons, differing, paper_order, validation_clips
+from tadaconv.reporting.words import listed, percent, plural, points
 
 
 def title(manifest: Manifest) -> str:
@@ -62,7 +62,8 @@ def what_it_takes(spread: float, n: int) -> str:
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """What stands below the table: what its intervals cover, what was left out, and what seeds cannot tell."""
-    notes = [*_interval_notes(export, summary), *_gap_notes(summary)]
+    apart = compares_apart(summary, export.manifest.base)
+    notes = [*_mixing_notes(export), *_interval_notes(export, summary, apart), *_gap_notes(summary, apart)]
     pairs = int(summary["num_pairs"].max())
     fewest = st.seeds_for_sign_flip()
     if 2 <= pairs < fewest:
@@ -74,13 +75,42 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _interval_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+_ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip"}
+
+
+def _mixing_notes(export: Export) -> list[str]:
+    """What a difference in accuracy holds beside the operators, where rows differ in more than what is plugged in."""
+    found = differing(export.manifest)
+    if not found:
+        return []
+    what, share, their = " and ".join(_ASPECTS[name] for name in found), "it", "its"
+    if len(found) > 1:
+        share, their = "both", "their"
+    across = [
+        f"\u201c{row}\u201d"
+        for row, versus in comparisons(export.manifest).items()
+        if any(row in by_row and versus in by_row and by_row[row] != by_row[versus] for by_row in found.values())
+    ]
+    if across:
+        taken = f"the difference of {across[0]} is" if len(across) == 1 else f"the differences of {listed(across)} are"
+        return [
+            f"Rows differ in {what}: {taken} taken between rows that do not share {share}, which mixes {their} effect "
+            "on accuracy with that of what is plugged in."
+        ]
+    return [
+        f"Rows differ in {what}: every difference here is taken between rows that share {share}; to compare the "
+        f"accuracies of others mixes {their} effect with that of what is plugged in."
+    ]
+
+
+def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
     covers, clips = set(summary["covers"]), validation_clips(export.manifest)
     notes = ["Brackets below a number hold its 95 % interval."] if covers & {"seeds", "clips"} else []
     if "seeds" in covers:
+        other = "the row named below each" if apart else "the base row"
         notes.append(
             "Intervals of rows with several seeds cover training with other seeds, judged on the same validation "
-            "clips. Differences to the base row are taken seed by seed."
+            f"clips. Differences to {other} are taken seed by seed."
         )
         best = summary["top1_mean"].max()
         if clips and best == best:
@@ -90,22 +120,24 @@ def _interval_notes(export: Export, summary: pd.DataFrame) -> list[str]:
                 f"interval of {percent(low)} to {percent(high)} %."
             )
     if "clips" in covers:
+        other = "another row" if apart else "the base row"
         notes.append(
             f"Intervals of rows with one seed are the binomial error of {clips} validation clips. They do not cover "
-            "seeds, and from one seed a difference to the base row has no interval: two or more seeds are needed, "
+            f"seeds, and from one seed a difference to {other} has no interval: two or more seeds are needed, "
             "three at least to be of use."
         )
     return notes
 
 
-def _gap_notes(summary: pd.DataFrame) -> list[str]:
+def _gap_notes(summary: pd.DataFrame, apart: bool) -> list[str]:
     notes = []
     if (summary["status"] != "finished").any():
         notes.append(
             "n counts the seeds that finished; failed and missing cells are left out of a mean, never filled in."
         )
     if summary["n"].any() and summary["delta_mean"].isna().all():
-        notes.append("No row shares a finished seed with the base row, so there are no differences to it.")
+        other = "the row it is compared with" if apart else "the base row"
+        notes.append(f"No row shares a finished seed with {other}, so there are no differences to it.")
     same = summary[(summary["n"] > 1) & summary["top1_low"].isna()]["row"].tolist()
     if same:
         notes.append(
@@ -138,11 +170,12 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
 def our_clips(manifest: Manifest) -> str:
     """The clips of this regime in a few words, in the order data, frames, views."""
     data = manifest.conditions.get("data", {})
+    frames = set(differing(manifest).get("num_frames", {}).values())
     kinds = {"synthetic": "synthetic clips of moving digits", "folder": "a folder of clips"}
     views = data.get("num_temporal_views", 1), data.get("num_spatial_crops", 1)
     parts = [
         kinds.get(data.get("kind", ""), "other clips"),
-        plural(data.get("num_frames", 0), "frame"),
+        f"{listed(sorted(frames), 'or')} frames" if frames else plural(data.get("num_frames", 0), "frame"),
         f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('size', 0)} px",
     ]
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Cells to rows: means with intervals, paired differences to the base row, and what became of the claims."""
+"""Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
 from math import nan
 
@@ -12,7 +12,7 @@ TABLE_COLUMNS = [
     "row", "status", "n", "top1_mean", "top1_low", "top1_high", "delta_mean", "delta_low", "delta_high",
     "params", "macs", "seconds", "paper_top1", "paper_source",
 ]  # fmt: skip
-"""The columns of ``table.csv``."""
+"""The columns of ``table.csv``; see :func:`table_columns`."""
 
 
 def summarise(export: Export) -> pd.DataFrame:
@@ -22,17 +22,46 @@ def summarise(export: Export) -> pd.DataFrame:
     and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed
     and missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds``
     is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
-    clips ("clips"). ``delta_*`` are paired by seed; ``num_pairs`` counts the pairs, ``delta_sd`` is the standard
-    deviation of their differences, ``p`` the sign-flip p-value and ``p_holm`` the same adjusted over the table.
+    clips ("clips"). ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts the
+    pairs, ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value and ``p_holm`` the
+    same adjusted over the table. ``versus`` is empty for a row that is compared with none, and ``reference`` tells rows
+    that are compared with none or that others are compared with.
     """
     scores = scores_by_seed(export)
-    frame = pd.DataFrame([_row_line(export, scores, row.name) for row in export.manifest.rows])
+    versus = comparisons(export.manifest)
+    frame = pd.DataFrame([_row_line(export, scores, name, versus[name]) for name in versus])
     paper = [row.paper for row in export.manifest.rows]
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
     frame["p_holm"] = st.holm(frame["p"])
     frame = frame.astype({"params": "Int64", "macs": "Int64"})
+    frame["reference"] = ~frame["versus"].astype(bool) | frame["row"].isin(set(frame["versus"]))
     return frame[[*TABLE_COLUMNS, *(c for c in frame.columns if c not in TABLE_COLUMNS)]]
+
+
+def comparisons(manifest: Manifest) -> dict[str, str | None]:
+    """By row, the row that its differences are taken to; None for one that is compared with none, such as the base."""
+    chosen = {row.name: row.versus or manifest.base for row in manifest.rows}
+    return {name: None if versus == name else versus for name, versus in chosen.items()}
+
+
+def compares_apart(summary: pd.DataFrame, base: str) -> bool:
+    """Whether rows are compared with different rows, so that each has to be named; else all with the base."""
+    return set(summary.loc[summary["reference"], "row"]) != {base}
+
+
+def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
+    """By aspect, *backbone* or *num_frames*, what each row with a cell ran on; only where rows differ."""
+    run_on: dict[str, dict[str, str | int]] = {"backbone": {}, "num_frames": {}}
+    for cell in manifest.cells:
+        run_on["backbone"][cell.row] = cell.experiment["backbone"]["name"]
+        run_on["num_frames"][cell.row] = cell.experiment["data"]["num_frames"]
+    return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
+
+
+def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
+    """``TABLE_COLUMNS``, and ``versus`` where the rows are compared with different ones."""
+    return [*TABLE_COLUMNS, *(["versus"] if compares_apart(summary, base) else [])]
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:
@@ -73,14 +102,13 @@ def validation_clips(manifest: Manifest) -> int | None:
     return next((cell.num_val for cell in manifest.cells if cell.num_val), None)
 
 
-def _row_line(export: Export, scores: pd.DataFrame, name: str) -> dict[str, object]:
+def _row_line(export: Export, scores: pd.DataFrame, name: str, versus: str | None) -> dict[str, object]:
     cells = export.cells[export.cells["row"] == name]
     finished = cells[cells["status"] == "finished"]
     num_failed = int((cells["status"] == "failed").sum())
     values: pd.Series[float] = scores.loc[name]  # type: ignore[assignment]
     top1, covers = _accuracy(values.dropna(), validation_clips(export.manifest))
-    base = scores.loc[export.manifest.base]
-    delta = (values - base).dropna() if name != export.manifest.base else pd.Series(dtype=float)
+    delta = pd.Series(dtype=float) if versus is None else (values - scores.loc[versus]).dropna()
     change = st.t_interval(delta)
     return {
         "row": name,
@@ -95,6 +123,7 @@ def _row_line(export: Export, scores: pd.DataFrame, name: str) -> dict[str, obje
         "params": finished["params"].iloc[0] if top1.n else pd.NA,
         "macs": finished["macs"].iloc[0] if top1.n else pd.NA,
         "seconds": finished["seconds"].mean(),
+        "versus": versus or "",
         "covers": covers,
         "num_failed": num_failed,
         "num_planned": len(export.manifest.seeds),

@@ -11,19 +11,22 @@ from rich.text import Text
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import collect
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.summary import compares_apart, summarise
 from tadaconv.reporting.words import count_scale, percent, points, scaled
 
 _MOST_REASONS = 5
 
 
 def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Table:
-    """The rows with their accuracy, the difference to the base row and the costs, readable at 80 columns.
+    """The rows with their accuracy, the difference to the row compared with and the costs, readable at 80 columns.
 
-    Brackets hold 95 % intervals: over seeds, or over the validation clips alone where there is one seed.
+    Where rows are compared with different rows, each has the name of its own below it. Brackets hold 95 % intervals:
+    over seeds, or over the validation clips alone where there is one seed.
     """
     export = collect(loaded, regime_name, records)
     summary = summarise(export)
+    base = loaded.table.base.name
+    apart = compares_apart(summary, base)
     has_paper = bool(summary["paper_top1"].notna().any())
     params = count_scale(summary["params"].dropna())
     macs = count_scale(summary["macs"].dropna())
@@ -33,13 +36,14 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
         caption_justify="left", caption_style="",
     )  # fmt: skip
     table.add_column("row", overflow="fold", min_width=14)
-    for heading in ("n", "top-1 %", "\u0394 base", f"params\n({params[1]})", f"MACs\n({macs[1]})"):
+    difference = "\u0394" if apart else "\u0394 base"
+    for heading in ("n", "top-1 %", difference, f"params\n({params[1]})", f"MACs\n({macs[1]})"):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_paper:
         table.add_column("paper", justify="right", no_wrap=True)
     for line in summary.to_dict("records"):
         cells = [
-            _name(line, loaded.table.base.name, records),
+            _name(line, apart, records),
             Text(str(line["n"]), style="yellow" if line["status"] == "partial" else ""),
             Text(_bracketed(percent, line, "top1")),
             Text(_bracketed(points, line, "delta")),
@@ -70,13 +74,15 @@ def _below(covers: set[str], records: Sequence[CellRecord]) -> Text:
     return Text("\n").join(lines)
 
 
-def _name(line: dict[Any, Any], base: str, records: Sequence[CellRecord]) -> Text:
-    name = Text(line["row"], style="bold" if line["row"] == base else "")
-    if line["n"]:
-        return name
-    states = {record.status for record in records if record.cell.label == line["row"]}
-    state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
-    return name + Text(f" {state}", style="not bold italic")
+def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> Text:
+    name = Text(line["row"], style="bold" if line["reference"] else "")
+    if not line["n"]:
+        states = {record.status for record in records if record.cell.label == line["row"]}
+        state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
+        name += Text(f" {state}", style="not bold italic")
+    if apart and line["versus"]:
+        name += Text(f"\n  \u0394 to {line['versus']}", style="not bold dim")
+    return name
 
 
 def _bracketed(form: Any, line: dict[Any, Any], what: str) -> str:

@@ -1,7 +1,7 @@
 """Numbers as readers see them: rounded once, here, and the same everywhere."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MINUS = "\u2212"
 
@@ -41,6 +41,12 @@ def scaled(count: object, unit: float) -> str:
 def plural(number: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(names: Sequence[object], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``, of one name or more."""
+    *others, final = map(str, names)
+    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def data_uri(content: bytes, kind: str) -> str:
