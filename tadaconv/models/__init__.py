@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tadaconv.errors import lookup
 from tadaconv.models import resnet, slowfast
 from tadaconv.models.host import Host, Site
+from tadaconv.models.official import import_official, load_official
 from tadaconv.models.plugin import plug_in, promised_start
 from tadaconv.models.rivals import RIVALS
 from tadaconv.spec import Backbone, Temporal
@@ -15,6 +16,8 @@ __all__ = [
     "Host",
     "Site",
     "build",
+    "import_official",
+    "load_official",
     "plug_in",
     "promised_start",
 ]

@@ -1,0 +1,302 @@
+"""Checkpoints of TAda2D as its authors release them (github.com/alibaba-mmai-research/TAdaConv, arXiv:2110.06178).
+
+Depth, widths, classes, placement, kernels and reduction are read from names and shapes. What neither tells is as in
+every configuration of the release: a batch norm's epsilon is 1e-5, in the backbone and in the context; the pooling of
+the aggregation spans 3 frames; the stem and the first block of every stage halve height and width, frames are kept, and
+there is no max-pool. A checkpoint that carries its configuration is held to that.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models.plugin import chosen_sites, plug_in
+from tadaconv.models.resnet import Bottleneck, ResNet
+from tadaconv.nn import TAdaConv2d
+from tadaconv.spec import Placement, TAda
+
+DROPOUT = 0.5
+"""Dropout before the classifier in the release's configurations for Kinetics-400 and Something-Something-V2."""
+
+SUPPORTED = "what is read is TAda2D: bottleneck blocks with TAdaConv (b_rf) in backbone.conv2 to conv5, and head.out"
+
+LOOKS_LIKE = {
+    r"slow_conv|fast_conv|slowfast": "SlowFast or SlowOnly",
+    r"dwconv|conv_dw": "a ConvNeXt, such as TAdaConvNeXt",
+    r"conv_branch\.[ab]1": "R(2+1)D",
+    r"resblocks|_embd$|pos_embed|class_embedding|cls_token": "a transformer, such as ViViT or TAdaFormer",
+    r"Mixed_3b": "S3D",
+    r"^layer1\.0\.": "an image ResNet with torchvision's or timm's names",
+    r"conv_branch\.b\.weight$": "a ResNet of the release without TAdaConv, such as TSN, R3D or CSN",
+}
+"""What gives another architecture away, the surest sign first."""
+
+_ENDS = {"conv1": "backbone.conv1.a", "bn1": "backbone.conv1.a_bn", "fc": "head.out"}
+_PARTS = {
+    "conv1": "conv_branch.a",
+    "bn1": "conv_branch.a_bn",
+    "conv2": "conv_branch.b",
+    "conv2.context.fc": "conv_branch.b_rf.g",
+    "conv2.context.hidden.0": "conv_branch.b_rf.a",
+    "conv2.context.hidden.1": "conv_branch.b_rf.bn",
+    "conv2.context.last": "conv_branch.b_rf.b",
+    "bn2": "conv_branch.b_bn",
+    "bn2.bn_pool": "conv_branch.b_avgpool_bn",
+    "conv3": "conv_branch.c",
+    "bn3": "conv_branch.c_bn",
+    "downsample.0": "short_cut",
+    "downsample.1": "short_cut_bn",
+}
+"""Our names in a block, and the authors'."""
+
+_CONFIGURED: dict[str, tuple[Any, ...]] = {
+    "BN.EPS": (1e-5, "1e-5"),
+    "VIDEO.BACKBONE.STEM.NAME": ("Base2DStem", "Base3DStem"),
+    "VIDEO.BACKBONE.DOWNSAMPLING": ([True] * 5,),
+    "VIDEO.BACKBONE.DOWNSAMPLING_TEMPORAL": ([False] * 5,),
+    "VIDEO.BACKBONE.BRANCH.POOL_K": ([3, 1, 1],),
+}
+"""Settings that no shape tells, and the values that are supported."""
+
+
+def _some(names: Iterable[str], shown: int = 3) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + more
+
+
+def _check_configuration(text: object) -> None:
+    """Refuse what the configuration in a checkpoint says to be other than in the release."""
+    try:
+        config = json.loads(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UserError("the checkpoint's 'cfg' is not the release's JSON; import its 'model_state' alone") from error
+    for path, supported in _CONFIGURED.items():
+        value = config
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None and value not in supported:
+            raise UserError(f"the checkpoint was made with {path} = {value!r}; supported is {supported[0]!r}")
+
+
+def _state(checkpoint: object) -> dict[str, Tensor]:
+    """The tensors by the authors' names, from a state dict or from a whole training checkpoint."""
+    state = checkpoint
+    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("model_state"), Mapping):
+        state = checkpoint["model_state"]
+        if "cfg" in checkpoint:
+            _check_configuration(checkpoint["cfg"])
+    if not isinstance(state, Mapping):
+        raise UserError(f"a state dict is a mapping from names to tensors, not {type(state).__name__}; {SUPPORTED}")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f"a state dict maps names to tensors, but {name!r} holds {type(value).__name__} "
+                f"(keys: {_some(map(str, state))}); pass the state dict, or a checkpoint that has it as 'model_state'"
+            )
+    if state and all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): value for name, value in state.items()}
+    return dict(state)
+
+
+def _refuse_other_architectures(state: dict[str, Tensor]) -> None:
+    adaptive = any(re.match(r"backbone\.conv[2-5]\.res_\d+\.conv_branch\.b_rf\.", name) for name in state)
+    signs = LOOKS_LIKE
+    if adaptive:
+        signs = {r"^head\.linear[12]\.": "TAda2D with two heads, such as verb and noun"}
+        if any(name.endswith("conv_branch.b.weight") and state[name].dim() == 7 for name in state):
+            signs = {r"conv_branch\.b\.weight$": "R3D with TAdaConv, whose kernels span frames"}
+    for sign, what in signs.items():
+        if found := [name for name in state if re.search(sign, name)]:
+            raise UserError(f"the checkpoint looks like {what} (it has {found[0]}); {SUPPORTED}")
+    if not adaptive:
+        raise UserError(f"the checkpoint looks like nothing known (its names: {_some(state) or 'none'}); {SUPPORTED}")
+
+
+def _shape(state: dict[str, Tensor], name: str, num_dims: int) -> tuple[int, ...]:
+    """The shape from which the structure is read; raises :class:`UserError` if it is not there or not of that kind."""
+    if name not in state:
+        raise UserError(f"the checkpoint misses {name}; {SUPPORTED}")
+    shape = tuple(state[name].shape)
+    if len(shape) != num_dims:
+        raise UserError(f"{name} has shape {shape}, where TAda2D has {num_dims} dimensions; {SUPPORTED}")
+    return shape
+
+
+def _depths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
+    """Blocks of each stage, which are numbered from 1 without a gap."""
+    found: dict[int, set[int]] = {stage: set() for stage in (2, 3, 4, 5)}
+    for name in state:
+        if match := re.match(r"backbone\.conv([2-5])\.res_(\d+)\.", name):
+            found[int(match[1])].add(int(match[2]))
+    for stage, blocks in found.items():
+        lost = set(range(1, max(len(blocks), 1) + 1)) - blocks
+        if lost:
+            raise UserError(
+                f"the checkpoint misses backbone.conv{stage}.res_{min(lost)} (it has {sorted(blocks)}); {SUPPORTED}"
+            )
+    return len(found[2]), len(found[3]), len(found[4]), len(found[5])
+
+
+def _host(state: dict[str, Tensor]) -> ResNet:
+    """The network without TAdaConv, at its random start."""
+    stem = _shape(state, "backbone.conv1.a.weight", 5)
+    classes = _shape(state, "head.out.weight", 2)
+    widths = [_shape(state, f"backbone.conv{stage}.res_1.conv_branch.a.weight", 5)[0] for stage in (2, 3, 4, 5)]
+    depths = _depths(state)
+    return ResNet(
+        Bottleneck, depths, classes[0], widths=(stem[0], widths[0], widths[1], widths[2], widths[3]), dropout=DROPOUT
+    )
+
+
+def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[str]]:
+    """Where TAdaConv lies, as a placement and as the authors' names of the branches."""
+    sites = list(host.sites())
+    branches = {site: f"backbone.conv{site.stage}.res_{site.block + 1}.conv_branch" for site in sites}
+    adaptive = [site for site in sites if any(name.startswith(f"{branches[site]}.b_rf.") for name in state)]
+    stages = tuple(sorted({site.stage for site in adaptive}))
+    for blocks in ("all", "first", "last", "alternate"):
+        placement = Placement().but(stages=stages, blocks=blocks)
+        try:
+            picked = chosen_sites(sites, placement)
+        except UserError:  # the rule picks no block of these stages
+            continue
+        if picked == adaptive:
+            return placement, [branches[site] for site in adaptive]
+    raise UserError(
+        f"TAdaConv lies in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
+        "says: all, the first, the last or every second block of some stages"
+    )
+
+
+def _reduction(hidden: dict[int, int]) -> int:
+    """The reduction r for which C // r is the width of the hidden layer, for every C."""
+    for reduction in range(1, max(hidden) + 1):
+        if all(channels // reduction == width for channels, width in hidden.items()):
+            return reduction
+    channels, width = next(iter(hidden.items()))
+    raise UserError(
+        f"no one reduction makes {_some(f'{w} hidden channels of {c}' for c, w in hidden.items())} in b_rf.a.weight; "
+        f"at reduction 4, {channels} channels have {channels // 4} hidden ones, not {width}"
+    )
+
+
+def _temporal(state: dict[str, Tensor], host: ResNet) -> TAda:
+    """What is plugged into the network, read from the shapes of the routing functions (the contexts)."""
+    placement, branches = _placement(state, host)
+    first = [_shape(state, f"{branch}.b_rf.a.weight", 5) for branch in branches]
+    last = _shape(state, f"{branches[0]}.b_rf.b.weight", 5)
+    aggregated = any(".b_avgpool_bn." in name for name in state)
+    return TAda().but(
+        placement=placement,
+        context__kernels=(first[0][2], last[2]),
+        context__reduction=_reduction({shape[1]: shape[0] for shape in first}),
+        aggregation__kind="average" if aggregated else "none",
+    )
+
+
+def _official(network: ResNet) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Our name, the authors' name and the authors' shape of every tensor: theirs are three-dimensional layers."""
+    for name, tensor in network.state_dict().items():
+        module_name, _, kind = name.rpartition(".")
+        shape = tuple(tensor.shape)
+        if module_name in _ENDS:
+            official = f"{_ENDS[module_name]}.{kind}"
+        else:
+            layer, block, part = module_name.split(".", 2)
+            official = f"backbone.conv{int(layer.removeprefix('layer')) + 1}.res_{int(block) + 1}.{_PARTS[part]}.{kind}"
+        if kind == "weight":
+            module = network.get_submodule(module_name)
+            if isinstance(module, TAdaConv2d):
+                shape = (1, 1, *shape)
+            elif isinstance(module, nn.Conv2d):
+                shape = (*shape[:2], 1, *shape[2:])
+            elif isinstance(module, nn.Conv1d):
+                shape = (*shape, 1, 1)
+            elif isinstance(module, nn.Linear) and module_name != "fc":
+                shape = (*shape, 1, 1, 1)
+        yield name, official, shape
+
+
+def _check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:
+    """One line with every way in which the names and shapes are not the expected ones."""
+    wrong = [
+        f"{name} is {tuple(state[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    faults = {
+        "missing": [name for name in expected if name not in state],
+        "surplus": [name for name in state if name not in expected],
+        "wrong shapes": wrong,
+    }
+    said = [f"{what}: {_some(names)}" for what, names in faults.items() if names]
+    if said:
+        raise UserError(f"the checkpoint is not a whole TAda2D of the authors' release; {'; '.join(said)}")
+
+
+def import_official(state_dict: Mapping[str, Any]) -> ResNet:
+    """Our network with the weights of a TAda2D that the authors' code trained (arXiv:2110.06178).
+
+    Clips (N, 3, T, H, W), normalised with mean 0.45 and standard deviation 0.225, to logits (N, num_classes); the
+    authors' head, in evaluation, gives their softmax. The network is in evaluation mode on the CPU, in float64 if the
+    weights are and else in float32, and shares no memory with ``state_dict``. In training it drops half of the features
+    before the classifier, as the release's configurations do.
+
+    Args:
+        state_dict: tensors by the authors' names, with or without the ``module.`` of a parallel wrapper; or a whole
+            training checkpoint, of which ``model_state`` is taken, never the running average ``model_ema_state``. Its
+            configuration, ``cfg``, is checked where it says what no shape does.
+
+    Raises:
+        UserError: another architecture, a missing or surplus name, a wrong shape, or settings that are not supported.
+    """
+    state = _state(state_dict)
+    _refuse_other_architectures(state)
+    host = _host(state)
+    network = plug_in(host, _temporal(state, host))
+    rows = list(_official(network))
+    _check(state, {official: shape for _, official, shape in rows})
+    network.to(torch.promote_types(state["backbone.conv1.a.weight"].dtype, torch.float32))
+    ours = network.state_dict()
+    network.load_state_dict({name: state[official].reshape(ours[name].shape) for name, official, _ in rows})
+    return network.eval()
+
+
+def _read(file: BinaryIO, path: str | Path) -> Any:
+    """What the file holds; raises :class:`UserError` if it is no checkpoint, or one that asks to run code."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # broken bytes raise whatever the reader trips over
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is None:
+            raise UserError(
+                f"checkpoint {path} is broken or is no PyTorch file ({type(error).__name__}); download it again"
+            ) from error
+        raise UserError(
+            f"checkpoint {path} holds more than weights ({refused[1]}) and was not unpickled; if you trust it, save "
+            "its 'model_state' to a file of its own"
+        ) from error
+
+
+def load_official(path: str | Path) -> ResNet:
+    """:func:`import_official` of a file that the authors' code wrote; runs none of the code a pickle may hold.
+
+    Raises:
+        UserError: the file is missing or broken, holds more than tensors and plain values, or is not a TAda2D.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            checkpoint = _read(file, path)
+    except OSError as error:
+        raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    try:
+        return import_official(checkpoint)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
