@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tadaconv.errors import lookup
-from tadaconv.models import resnet, slowfast
+from tadaconv.models import convnext, resnet, slowfast
 from tadaconv.models.host import Host, Site
 from tadaconv.models.official import import_official, load_official
 from tadaconv.models.plugin import plug_in, promised_start
@@ -34,11 +34,18 @@ BACKBONES: dict[str, Callable[[int, float], Host]] = {
     "slowfast_8x8": slowfast.slowfast_8x8,
     "r2plus1d": resnet.r2plus1d,
     "r3d": resnet.r3d,
+    "convnext_tiny": convnext.convnext_tiny,
+    "convnext_small": convnext.convnext_small,
+    "convnext_base": convnext.convnext_base,
+    "convnext_tiny_clip": convnext.convnext_tiny_clip,
+    "convnext_small_clip": convnext.convnext_small_clip,
+    "convnext_base_clip": convnext.convnext_base_clip,
     "tiny_slow_only_8x8": resnet.tiny_slow_only_8x8,
     "tiny_slowfast_4x16": slowfast.tiny_slowfast_4x16,
     "tiny_slowfast_8x8": slowfast.tiny_slowfast_8x8,
     "tiny_r2plus1d": resnet.tiny_r2plus1d,
     "tiny_r3d": resnet.tiny_r3d,
+    "tiny_convnext_clip": convnext.tiny_convnext_clip,
 }
 """Backbones by name: (num_classes, dropout) to a network on clips."""
 

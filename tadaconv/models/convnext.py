@@ -102,7 +102,7 @@ class ConvNeXt(Host):
         self.stem = nn.Sequential(stem, FrameLayerNorm2d(widths[0]))
         befores = (widths[0], *widths[:3])
         self.stages = nn.Sequential(
-            *(Stage(*channels, depth, layer_scale) for *channels, depth in zip(befores, widths, depths, strict=True))
+            *(Stage(*sizes, layer_scale) for sizes in zip(befores, widths, depths, strict=True))
         )
         self.head = nn.Sequential(
             OrderedDict(
@@ -175,8 +175,8 @@ def convnext_base_clip(num_classes: int, dropout: float) -> ConvNeXt:
 def tiny_convnext_clip(num_classes: int, dropout: float) -> ConvNeXt:
     """A small relative for frames of a few dozen pixels, with the clip stem.
 
-    Its blocks start at full scale: 1e-6 is for hundreds of epochs, and in a few of them would keep all but the stem, and
-    with it whatever is plugged in, from learning.
+    Its blocks start at full scale: at 1e-6 the gradient of whatever is plugged in lies below what AdamW resolves, which
+    hundreds of epochs make good and a few do not.
     """
     return ConvNeXt(
         (1, 1, 2, 1), (16, 32, 48, 64), num_classes, clip_stem=True, patch=2, layer_scale=1.0, dropout=dropout
