@@ -17,6 +17,7 @@ from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
 from tadaconv.spec import Folder, Rival, TAda, Temporal
+from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
     from tadaconv.execution import Event, Planned, Store
@@ -145,9 +146,11 @@ def study_name(loaded: LoadedTable, regime_name: str) -> str:
 def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
     """The regime on the clips it will train on: for a regime of folder data, those under ``root``.
 
-    Every clip is decoded once, into ``cache``. Raises :class:`UserError` for a folder regime without a root, a root
-    where the regime makes its own clips, and clips that cannot be used.
+    Every clip is decoded once, into ``cache``, and a file of pretrained weights gets its fingerprint. Raises
+    :class:`UserError` for a folder regime without a root, a root where the regime makes its own clips, and clips or
+    weights that cannot be used.
     """
+    regime = regime.but(backbone=resolve_weights(regime.backbone))
     if not isinstance(regime.data, Folder):
         if root is not None:
             raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
@@ -181,6 +184,10 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
         clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
         found = {name: getattr(clips[-1], name) for name in ("root", "fingerprint", "num_classes")} if clips else {}
         regime = regime.but(data=regime.data.but(**found))
+    if regime.backbone.weights_file is not None:
+        hosts = [e.backbone for e in planned if e.backbone.weights == regime.backbone.weights]
+        host = hosts[-1] if hosts else resolve_weights(regime.backbone)
+        regime = regime.but(backbone__weights_fingerprint=host.weights_fingerprint)
     seeds = sorted({experiment.seed for experiment in planned})
     cells = [row.cell(regime, seed) for row in loaded.table.all_rows for seed in seeds]
     return [record for record in store.records_of(cells) if record.status != "missing"]

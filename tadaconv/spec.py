@@ -8,6 +8,7 @@ import hashlib
 import json
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -220,8 +221,23 @@ Temporal = Annotated[TAda | Rival, Field(discriminator="kind")] | None
 class Backbone(Spec):
     """The network that hosts the operator."""
 
-    name: str = Field(description="A name in tadaconv.models.BACKBONES.")
+    name: str = Field(
+        description="A name in tadaconv.models.BACKBONES, or timm:<name> or torchvision:<name> for a model of theirs."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the classifier.")
+    weights: str = Field(
+        "",
+        description="Pretrained weights; empty: none. timm:resnet50.a1_in1k, "
+        "torchvision:ResNet50_Weights.IMAGENET1K_V1, or the path of a .pth, .pt or .safetensors file. A path is not "
+        "part of the cell key: the fingerprint is.",
+    )
+    weights_fingerprint: str = Field("", description="Hash of the file of weights; see tadaconv.weights.")
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file of weights; None where there are none, or where a package has them."""
+        named = self.weights.startswith(("timm:", "torchvision:"))
+        return Path(self.weights) if self.weights and not named else None
 
 
 class Synthetic(Spec):
@@ -284,9 +300,22 @@ class Experiment(Spec):
     seed: int = Field(0, ge=0, description="Seed of the weights, the data order and the augmentation.")
 
     def canonical_json(self) -> str:
-        """The description as sorted, compact JSON, without what does not change the result (where the clips lie)."""
+        """The description as sorted, compact JSON, without what does not change the result.
+
+        Where clips and weights lie is left out, and a field that came later where it has its neutral value. Raises
+        :class:`UserError` for a file of weights without its fingerprint.
+        """
+        if self.backbone.weights_file is not None and not self.backbone.weights_fingerprint:
+            raise UserError(
+                f"the weights {self.backbone.weights!r} have no fingerprint; pass the backbone through "
+                "tadaconv.weights.resolve_weights"
+            )
         tree = self.model_dump(mode="json")
         tree["data"].pop("root", None)
+        if self.backbone.weights_file is not None or not self.backbone.weights:
+            del tree["backbone"]["weights"]
+        if not self.backbone.weights_fingerprint:
+            del tree["backbone"]["weights_fingerprint"]
         placement = (tree["temporal"] or {}).get("placement", {})
         if placement.get("convs") == "spatial":
             del placement["convs"]  # came later; keys of what was run before it stay as they were
