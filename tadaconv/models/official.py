@@ -90,8 +90,6 @@ def _state(checkpoint: object) -> dict[str, Tensor]:
     state = checkpoint
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("model_state"), Mapping):
         state = checkpoint["model_state"]
-        if "cfg" in checkpoint:
-            _check_configuration(checkpoint["cfg"])
     if not isinstance(state, Mapping):
         raise UserError(f"a state dict is a mapping from names to tensors, not {type(state).__name__}; {SUPPORTED}")
     for name, value in state.items():
@@ -180,11 +178,8 @@ def _reduction(hidden: dict[int, int]) -> int:
     for reduction in range(1, max(hidden) + 1):
         if all(channels // reduction == width for channels, width in hidden.items()):
             return reduction
-    channels, width = next(iter(hidden.items()))
-    raise UserError(
-        f"no one reduction makes {_some(f'{w} hidden channels of {c}' for c, w in hidden.items())} in b_rf.a.weight; "
-        f"at reduction 4, {channels} channels have {channels // 4} hidden ones, not {width}"
-    )
+    widths = _some(f"{width} hidden channels of {channels}" for channels, width in hidden.items())
+    raise UserError(f"no one reduction makes {widths}, as b_rf.a.weight has in the checkpoint; {SUPPORTED}")
 
 
 def _temporal(state: dict[str, Tensor], host: ResNet) -> TAda:
@@ -259,6 +254,8 @@ def import_official(state_dict: Mapping[str, Any]) -> ResNet:
     """
     state = _state(state_dict)
     _refuse_other_architectures(state)
+    if "model_state" in state_dict and "cfg" in state_dict:
+        _check_configuration(state_dict["cfg"])
     host = _host(state)
     network = plug_in(host, _temporal(state, host))
     rows = list(_official(network))
