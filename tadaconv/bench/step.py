@@ -1,0 +1,99 @@
+"""A training step, forward, cross-entropy and backward, of whole networks."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tadaconv.bench.device import DTYPES
+from tadaconv.bench.record import Benchmark
+from tadaconv.bench.run import Heat, Make, Report, run, silently
+from tadaconv.bench.settings import Settings, contestants
+from tadaconv.bench.turn import Turn, channels_last, naive
+from tadaconv.bench.work import least_work
+from tadaconv.errors import lookup
+from tadaconv.experiment import resolve_device
+from tadaconv.models import build
+from tadaconv.spec import Backbone, Rival, TAda, Temporal
+
+NUM_CLASSES = 400
+"""As in Kinetics-400."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a backbone is called, and what it is called with our operator in it."""
+
+    plain: str
+    tada: str
+
+
+BACKBONES = {
+    "resnet50": Names("TSN-50", "TAda2D-50"),
+    "convnext_tiny_clip": Names("ConvNeXt-T", "TAdaConvNeXt-T"),
+}
+"""The backbones that the paper makes temporally adaptive, by their names in ``tadaconv.models``."""
+
+
+def clips_for(settings: Settings) -> Tensor:
+    """The clips that every contestant gets, (N, 3, T, H, W), float32."""
+    size = (settings.num_clips, 3, settings.num_frames, settings.size, settings.size)
+    clips = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(resolve_device(settings.device))
+    return clips.contiguous(memory_format=torch.channels_last_3d)
+
+
+def network(backbone: str, temporal: Temporal, num_frames: int) -> nn.Module:
+    """A backbone drawn from a fixed seed, with ``temporal`` plugged in."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build(Backbone(name=backbone), temporal, NUM_CLASSES, num_frames)
+
+
+def make(backbone: str, settings: Settings, temporal: Temporal, as_naive: bool, compiled: bool) -> Turn:
+    """The turn of a network: float32 weights, and in bfloat16 the autocast that training uses."""
+    clips, dtype = clips_for(settings), DTYPES[settings.dtype]
+    model = network(backbone, temporal, settings.num_frames)
+    model = channels_last((naive(model) if as_naive else model).to(clips.device).train())
+    labels = torch.randint(NUM_CLASSES, (len(clips),), generator=torch.Generator().manual_seed(2)).to(clips.device)
+    autocast: AbstractContextManager[Any] = nullcontext()
+    if dtype != torch.float32:
+        autocast = torch.autocast(clips.device.type, dtype)
+    loss = partial(F.cross_entropy, target=labels)
+    return Turn(model, clips, loss=loss, autocast=autocast, compiled=compiled)
+
+
+def heat(backbone: str, settings: Settings) -> Heat:
+    """Everyone asked for, on one backbone."""
+    names = lookup("backbone", backbone, BACKBONES)
+    slow = f"naive {names.tada}"
+    entrants: dict[str, tuple[Temporal, bool]] = {names.plain: (None, False)}
+    entrants |= {names.tada: (TAda(), False)} if settings.asked("tada") else {}
+    entrants |= {slow: (TAda(), True)} if settings.asked("naive") else {}
+    for rival in contestants()[2:]:
+        entrants |= {rival: (Rival(name=rival), False)} if settings.asked(rival) else {}
+    makes: dict[str, Make] = {
+        who: partial(make, backbone, settings, temporal, as_naive) for who, (temporal, as_naive) in entrants.items()
+    }
+    work = least_work(network(backbone, None, settings.num_frames), clips_for(settings).to(DTYPES[settings.dtype]))
+    pairs = {names.tada: slow} if {names.tada, slow} <= entrants.keys() else {}
+    return Heat(f"training step of {names.plain}", makes, work, pairs)
+
+
+def bench(settings: Settings, backbone: str = "resnet50", report: Report = silently) -> Benchmark:
+    """Time a training step with our operator and its rivals against the plain backbone's.
+
+    Args:
+        settings: device, dtype, clips, rounds and contestants.
+        backbone: a name in ``BACKBONES``.
+        report: told how far it has come.
+
+    Raises:
+        UserError: a name that is not known, or a setting that cannot be run.
+        RunError: memory is out.
+    """
+    settings.check()
+    return run("step", [heat(backbone, settings)], settings, {"backbone": backbone}, report)

@@ -1,0 +1,144 @@
+"""What a contestant does in its turn, timed forward and backward, and the memory it takes to do it."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tadaconv.bench.device import Clock, settle
+from tadaconv.errors import RunError
+from tadaconv.measure import peak_memory_bytes, reset_peak_memory
+from tadaconv.nn import TAdaConv2d
+from tadaconv.nn.naive import naive_tada_conv2d
+
+Timed = dict[str, float]
+"""Seconds of one pass, ``forward`` and ``backward``."""
+
+
+class NaiveTAdaConv2d(nn.Module):
+    """An adaptive convolution, context and weights included, that builds a kernel for every frame."""
+
+    def __init__(self, conv: TAdaConv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x_NCTHW: Tensor) -> Tensor:
+        """(N, C, T, H, W) to (N, O, T, H', W')."""
+        conv: Any = self.conv
+        alpha, geometry = conv.context(x_NCTHW), (conv.stride, conv.padding, conv.dilation, conv.groups)
+        return naive_tada_conv2d(x_NCTHW, conv.weight, alpha, conv.bias, *geometry, conv.calibration)
+
+
+def naive(network: nn.Module) -> nn.Module:
+    """``network`` with a kernel for every frame in each of its adaptive convolutions, which are shared with it."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, TAdaConv2d):
+            network.set_submodule(name, NaiveTAdaConv2d(module))
+    return network
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """``network`` with its kernels laid out as the clips are, whatever their number of dimensions."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return network
+
+
+class Turn:
+    """Forward and backward of one network on clips of its own.
+
+    Args:
+        network: in training mode, on the device of ``clips``.
+        clips: (N, C, T, H, W), channels-last.
+        loss: from the network's output to the scalar whose gradient is taken, timed with the forward pass; None sends
+            ``gradient`` back from the output itself.
+        gradient: of the output.
+        autocast: within which the forward pass runs.
+        compiled: by ``torch.compile``, in the first turn.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        clips: Tensor,
+        *,
+        loss: Callable[[Tensor], Tensor] | None = None,
+        gradient: Tensor | None = None,
+        autocast: AbstractContextManager[Any] | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.network, self.clips = network, clips
+        self.loss, self.gradient, self.autocast = loss, gradient, autocast or nullcontext()
+        self.run = torch.compile(network, dynamic=False) if compiled else network
+
+    def forward(self) -> Tensor:
+        """The network's output, or its loss."""
+        with self.autocast:
+            output: Tensor = self.run(self.clips)
+            return output if self.loss is None else self.loss(output)
+
+    def __call__(self, repeats: int = 1) -> Timed:
+        """Mean seconds of a pass over ``repeats`` passes."""
+        clock = Clock(self.clips.device)
+        marks = []
+        clock.wait()
+        for _ in range(repeats):
+            self.network.zero_grad(set_to_none=True)
+            self.clips.grad = None
+            start = clock.mark()
+            output = self.forward()
+            middle = clock.mark()
+            output.backward(self.gradient)
+            marks.append((start, middle, clock.mark()))
+        clock.wait()
+        return {
+            "forward": sum(clock.seconds(start, middle) for start, middle, _ in marks) / repeats,
+            "backward": sum(clock.seconds(middle, end) for _, middle, end in marks) / repeats,
+        }
+
+
+@contextmanager
+def many_compiled() -> Iterator[None]:
+    """Within it, ``torch.compile`` keeps a version for each contestant instead of giving up after a few."""
+    config = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    with config.patch({limit: 1024}):
+        yield
+    torch._dynamo.reset()
+
+
+def _peak(make: Callable[[], Turn], num_threads: int) -> int:
+    torch.set_num_threads(num_threads)
+    turn = make()
+    settle(turn.clips.device)
+    turn()
+    reset_peak_memory(turn.clips.device)
+    turn()
+    return peak_memory_bytes(turn.clips.device)
+
+
+def peaks(makes: list[Callable[[], Turn]]) -> Iterator[int]:
+    """Bytes at the peak of a second turn, each in a process of its own; on the CPU all that the process holds counts.
+
+    Every process is forked from one that has imported this module and done nothing else: one started afresh would
+    inherit the peak of the process that starts it.
+
+    Raises:
+        RunError: a process was ended, most likely for the lack of memory.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    measure = partial(_peak, num_threads=torch.get_num_threads())
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as processes:
+        try:
+            yield from processes.map(measure, makes)
+        except BrokenProcessPool as error:
+            raise RunError("a process that measured memory was ended, most likely for the lack of it") from error
