@@ -1,6 +1,6 @@
 """What a network costs, in multiply-adds, parameters and memory."""
 
-from tadaconv.measure.cost import Cost, count
+from tadaconv.measure.cost import KINDS, Cost, count
 from tadaconv.measure.memory import peak_memory_bytes, reset_peak_memory
 
-__all__ = ["Cost", "count", "peak_memory_bytes", "reset_peak_memory"]
+__all__ = ["KINDS", "Cost", "count", "peak_memory_bytes", "reset_peak_memory"]

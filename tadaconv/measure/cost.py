@@ -1,102 +1,142 @@
-"""What a network costs: parameters and multiply-adds, by kind.
+"""What a network costs: parameters, multiply-adds by kind, activations and memory.
 
 The paper counts convolutions and linear layers, one multiply-add each; normalisation, the calibration's own
-multiplications and the aggregation are counted apart, so that nothing is hidden and figures stay comparable.
+multiplications, the aggregation and the mixing of kernels are counted apart, so that nothing is hidden and figures stay
+comparable. Two counters that share no code must agree on convolutions and linear layers in every module.
 """
 
-import warnings
 from collections import Counter
-from math import prod
-from typing import Any
+from collections.abc import Mapping
+from typing import Final
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from tadaconv.nn import TAdaConv2d, TemporalPool
+from tadaconv.errors import RunError
+from tadaconv.measure.counters import (
+    FVCORE_ATTENTION,
+    FVCORE_CONVOLUTION,
+    FVCORE_LINEAR,
+    Pass,
+    count_by_fvcore,
+    count_by_torch,
+)
+from tadaconv.measure.live import tensor_bytes
+from tadaconv.models.rivals.mixture import KernelMixture
+from tadaconv.nn import TAdaConv2d, TAdaConv3d, TemporalPool
 
-with warnings.catch_warnings():  # fvcore compiles functions with torch.jit.script, which torch deprecates
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from fvcore.nn import FlopCountAnalysis
+KINDS: Final = ("convolution", "linear", "norm", "calibration", "aggregation", "kernels", "attention", "scale")
+"""Every kind of multiply-adds; the first two are what the paper counts."""
 
 
 class Cost(BaseModel):
-    """The cost of one forward pass of one clip."""
+    """The cost of one forward pass of one clip, without gradients."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     params: int
     macs: int = Field(description="Convolutions and linear layers: the paper's convention.")
     macs_by_kind: dict[str, int] = Field(
-        description="convolution, linear, norm, calibration, aggregation; as executed."
+        description="convolution, linear, norm, calibration, aggregation, kernels (mixed for each frame), attention "
+        "and scale (all other products by element, such as gates); as executed."
+    )
+    activations: int = Field(
+        description="Elements written by convolutions and linear layers (Dollar et al., arXiv:2103.06877)."
+    )
+    peak_memory_bytes: int = Field(
+        description="In float32: parameters, buffers and the most that all other tensors, the clip among them, hold at "
+        "once. Kernels' workspaces and the allocator's cache are not in it."
     )
     input_shape: tuple[int, ...] = Field(description="(1, C, T, H, W)")
     unit: str = "multiply-adds"
 
 
-def _elements_out(inputs: list[Any], outputs: list[Any]) -> int:
-    """One multiply-add an output element; none for a scalar, which is the arithmetic of shapes."""
-    del inputs
-    sizes = outputs[0].type().sizes()
-    return prod(sizes) if sizes else 0
-
-
-def _matrix_product(inputs: list[Any], outputs: list[Any]) -> int:
-    """As many multiply-adds an output element as the inner dimension is long, whichever factor is broadcast."""
-    return int(prod(outputs[0].type().sizes()) * inputs[0].type().sizes()[-1])
-
-
-_HANDLES = {
-    "aten::mul": _elements_out,
-    "aten::addcmul": _elements_out,
-    "aten::batch_norm": _elements_out,
-    "aten::layer_norm": _elements_out,
-    "aten::matmul": _matrix_product,
-}
-"""What fvcore does not count, and the product it counts without the dimensions over which a factor is broadcast."""
-
-
 def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
-    """The cost of ``model`` on one clip of shape (C, T, H, W); traced by fvcore on a clip of zeros.
+    """The cost of ``model`` on one clip of shape (C, T, H, W).
 
-    A tap-calibrated convolution is computed as a product of unfolded inputs; its product counts as convolution.
+    Counted by fvcore on a run of a clip of zeros, and by torch.utils.flop_counter on the meta device. A convolution
+    calibrated by taps is computed as products of another shape; it counts as the convolution it is, O * I / groups *
+    prod(kernel) multiply-adds an output position.
+
+    Raises:
+        RunError: the counters disagree on a module; the message names it and gives both counts.
     """
     shape = (1, *input_shape)
-    was_training = model.training
-    device = next(model.parameters()).device
-    analysis = FlopCountAnalysis(model.eval(), torch.zeros(shape, device=device))
-    analysis.set_op_handle(**_HANDLES)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with torch.no_grad():  # the trace runs the network; no gradient is wanted of it
-        by_module = analysis.by_module_and_operator()
-    model.train(was_training)
-    kinds = _kinds(model, by_module)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        seen = count_by_torch(model, shape)
+        traced = count_by_fvcore(model, torch.zeros(shape, device=next(model.parameters()).device))
+    finally:
+        for module, was_training in training.items():
+            module.training = was_training
+    kinds: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+    activations = 0
+    pooling: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        pooling += (name,) if isinstance(module, TemporalPool) else ()
+        if name.startswith(pooling):
+            kinds["aggregation"] += seen.products[name].total()
+            continue
+        own, written = _sort(name, module, traced[name], seen)
+        kinds.update(own)
+        activations += written
     return Cost(
         params=sum(p.numel() for p in model.parameters()),
         macs=kinds["convolution"] + kinds["linear"],
-        macs_by_kind=kinds,
+        macs_by_kind={kind: int(kinds[kind]) for kind in KINDS},
+        activations=activations,
+        peak_memory_bytes=tensor_bytes([*model.parameters(), *model.buffers()]) + seen.peak_bytes,
         input_shape=shape,
     )
 
 
-def _kinds(model: nn.Module, by_module: dict[str, Counter[str]]) -> dict[str, int]:
-    """Sort the operators fvcore saw into kinds, by the module they ran in."""
-    total = Counter(by_module[""])
-    kinds = Counter(dict.fromkeys(("convolution", "linear", "norm", "calibration", "aggregation"), 0))
-    for name, module in model.named_modules():
-        if isinstance(module, TAdaConv2d):
-            own = Counter(by_module[name])
-            own.subtract(by_module[f"{name}.context".lstrip(".")])
-            first_tap = own["addcmul"] // max(1, prod(module.kernel_size) - 1)  # a sum over taps starts with a product
-            kinds["convolution"] += own["matmul"] + own["addcmul"] + first_tap
-            kinds["calibration"] += own["mul"] - first_tap
-            total.subtract({op: own[op] for op in ("matmul", "addcmul", "mul")})
-        if isinstance(module, TemporalPool):
-            kinds["aggregation"] += sum(by_module[name].values())
-            total.subtract(by_module[name])
-    kinds["convolution"] += total.pop("conv", 0)
-    kinds["linear"] += total.pop("linear", 0) + total.pop("matmul", 0)
-    kinds["norm"] += sum(total.pop(op, 0) for op in ("batch_norm", "layer_norm"))
-    left = {op: number for op, number in total.items() if number}
-    assert not left, f"multiply-adds of no kind: {left}"
-    return {kind: int(number) for kind, number in kinds.items()}
+def _sort(name: str, module: nn.Module, traced: Mapping[str, float], seen: Pass) -> tuple[dict[str, int], int]:
+    """Multiply-adds by kind of what a module does itself, and the activations it writes."""
+    by_torch = Counter(seen.products[name])
+    norm, by_element = by_torch.pop("norm", 0), by_torch.pop("mul", 0) + by_torch.pop("addcmul", 0)
+    convolved = sum(number for op, number in by_torch.items() if "convolution" in op)
+    attended = int(sum(traced.get(op, 0) for op in FVCORE_ATTENTION))
+    products = by_torch.total()
+    by_fvcore = int(sum(traced.get(op, 0) for op in FVCORE_CONVOLUTION + FVCORE_LINEAR)) + attended
+    if isinstance(module, nn.modules.conv._ConvNd) and not module.transposed:
+        return _sort_convolution(name, module, by_fvcore, products, by_element, seen.outputs[name])
+    if by_fvcore != products:
+        raise _disagreement(name, module, by_fvcore, products)
+    multiplied = products - convolved - attended
+    mixes = isinstance(module, KernelMixture)
+    written = sum(
+        number
+        for op, number in seen.written[name].items()
+        if by_torch.get(op) and ("convolution" in op or not (mixes or attended))
+    )
+    kinds = {"convolution": convolved, "attention": attended, "norm": norm, "scale": by_element}
+    return {**kinds, "kernels" if mixes else "linear": multiplied}, written
+
+
+def _sort_convolution(
+    name: str, module: nn.modules.conv._ConvNd, by_fvcore: int, by_torch: int, by_element: int, outputs: int
+) -> tuple[dict[str, int], int]:
+    """As :func:`_sort` for a convolution, calibrated or not: its multiply-adds are known from its result.
+
+    What calibrates taps may be out of a counter's sight, summed element by element or inside an autograd function: then
+    that counter has seen nothing, and the formula stands in for it.
+    """
+    expected = outputs * module.weight[0].numel()
+    if any(number not in (0, expected) for number in (by_fvcore, by_torch)):
+        raise _disagreement(name, module, by_fvcore, by_torch, expected)
+    if not by_torch:
+        by_element -= expected
+    if by_element < 0:
+        raise _disagreement(name, module, by_fvcore, by_torch, expected)
+    calibrated = isinstance(module, TAdaConv2d | TAdaConv3d)
+    return {"convolution": expected, "calibration" if calibrated else "scale": by_element}, outputs
+
+
+def _disagreement(name: str, module: nn.Module, by_fvcore: int, by_torch: int, expected: int | None = None) -> RunError:
+    formula = "" if expected is None else f", its formula {expected:,}"
+    return RunError(
+        f"the counters disagree on {name or 'the network'} ({type(module).__name__}): fvcore counts {by_fvcore:,} "
+        f"multiply-adds, torch.utils.flop_counter {by_torch:,}{formula}"
+    )
