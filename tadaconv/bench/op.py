@@ -17,7 +17,7 @@ from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import Host, Site, plug_in
 from tadaconv.nn import FrameConv2d
-from tadaconv.spec import Aggregation, Rival, TAda, Temporal, calibration_factors
+from tadaconv.spec import CALIBRATIONS, Aggregation, Rival, TAda, Temporal, calibration_factors
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def heat(name: str, shape: Shape, settings: Settings, calibrations: Sequence[str
         who: partial(make, shape, settings, temporal, as_naive) for who, (temporal, as_naive) in entrants.items()
     }
     work = least_work(plain(shape), clips_for(shape, settings))
-    return Heat(f"{name}: {kernel}, {shape.channels} channels, {side} x {side}", makes, work, pairs)
+    return Heat(f"{name}: {kernel}, {shape.channels} x {side} x {side}", makes, work, pairs)
 
 
 def bench(
@@ -150,8 +150,10 @@ def bench(
         RunError: memory is out.
     """
     settings.check()
-    if not calibrations or not shapes:
-        raise UserError("name at least one calibration and one shape")
+    if settings.size % 32:
+        raise UserError(f"--size {settings.size} cannot be halved five times, as the stages do; use a multiple of 32")
+    if not calibrations:
+        raise UserError(f"no calibration is named; use --calibration cin, or another of: {', '.join(CALIBRATIONS)}")
     for calibration in calibrations:
         calibration_factors(calibration)
     heats = [heat(name, lookup("shape", name, SHAPES), settings, calibrations) for name in shapes]

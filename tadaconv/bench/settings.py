@@ -48,8 +48,10 @@ class Settings:
         lookup("dtype", self.dtype, DTYPES)
         if self.rounds < FEWEST_ROUNDS:
             raise UserError(f"--rounds {self.rounds} shows no spread; take at least {FEWEST_ROUNDS}")
-        if self.size < 32 or self.size % 32:
-            raise UserError(f"--size {self.size} cannot be halved five times, as the networks do; use a multiple of 32")
+        if self.size < 32:
+            raise UserError(f"--size {self.size} leaves the last stage no pixel; use 32 or more")
+        if not self.modes:
+            raise UserError("no mode is named; use --mode eager, compiled or eager,compiled")
         for mode in self.modes:
             if mode not in get_args(Mode):
                 raise unknown("mode", mode, get_args(Mode))
