@@ -49,6 +49,15 @@ def build_model(experiment: Experiment, num_classes: int) -> Host:
         return build(experiment.backbone, experiment.temporal, num_classes, experiment.data.num_frames)
 
 
+def _channels_last(model: Host) -> Host:
+    """``model`` with every kernel laid out as its clips are; ``nn.Module.to`` cannot where some kernels are 3-d."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+    return model
+
+
 @lru_cache(maxsize=1)
 def source_digest() -> str:
     """12 hex digits over the package's own code: tells two states of one version apart."""
@@ -101,7 +110,7 @@ def run(
     reset_peak_memory(place)
     model = build_model(experiment, len(source.class_names))
     cost = count(model, _clip_shape(source))
-    model = model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _channels_last(model.to(place))
     try:
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.seed)

@@ -102,7 +102,7 @@ def costs(name: str, regime: Regime | None = None) -> Costs:
         rows.append(
             RowCost(
                 row=row.name,
-                cost=count(plug_in(host, row.temporal), scale.clip),
+                cost=count(plug_in(host, row.temporal, scale.clip[1]), scale.clip),
                 paper_gmacs=paper.gmacs if paper else None,
                 paper_source=paper.source if paper else None,
             )
@@ -196,7 +196,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
 def _check_row(row: Row, host: Host, clip: torch.Tensor, expected: torch.Tensor) -> RowCheck:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = plug_in(host, row.temporal)
+        network = plug_in(host, row.temporal, clip.shape[2])
     scores = network(clip)
     start: Literal["exact", "rounding", "differs", "by design"]
     promised = promised_start(row.temporal)

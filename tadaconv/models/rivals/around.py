@@ -31,15 +31,21 @@ def _run_after(conv: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tens
     return clips
 
 
+def _add(conv: Convolution, name: str, module: nn.Module) -> None:
+    if hasattr(conv, name):
+        raise UserError(f"a rival stands {name} this {type(conv).__name__} already; place one rival a convolution")
+    conv.add_module(name, module.to(conv.weight.device, conv.weight.dtype))
+
+
 def put_before(conv: Convolution, module: nn.Module) -> nn.Module:
     """``conv`` on what ``module`` makes of its input; ``module`` goes to the convolution's device and type."""
-    conv.add_module("before", module.to(conv.weight.device, conv.weight.dtype))
+    _add(conv, "before", module)
     conv.register_forward_pre_hook(_run_before)
     return conv
 
 
 def put_after(conv: Convolution, module: nn.Module) -> nn.Module:
     """``module`` on what ``conv`` makes; ``module`` goes to the convolution's device and type."""
-    conv.add_module("after", module.to(conv.weight.device, conv.weight.dtype))
+    _add(conv, "after", module)
     conv.register_forward_hook(_run_after)
     return conv

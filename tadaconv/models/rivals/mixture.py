@@ -23,29 +23,52 @@ def per_frame(conv: nn.Module) -> nn.Conv2d:
     return cast(nn.Conv2d, conv)
 
 
+def _columns(
+    x_BCHW: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """What the kernel sees at each position, (B, H', W', kh * kw * C), channels innermost."""
+    (kh, kw), (top, left) = kernel, padding
+    padded_BHWC = F.pad(x_BCHW, (left, left, top, top)).permute(0, 2, 3, 1)
+    height, width = (
+        (size - far * (k - 1) - 1) // step + 1
+        for size, far, k, step in zip(padded_BHWC.shape[1:3], dilation, kernel, stride, strict=True)
+    )
+    rows = [slice(i * dilation[0], i * dilation[0] + stride[0] * (height - 1) + 1, stride[0]) for i in range(kh)]
+    columns = [slice(j * dilation[1], j * dilation[1] + stride[1] * (width - 1) + 1, stride[1]) for j in range(kw)]
+    return torch.cat([padded_BHWC[:, row, column] for row in rows for column in columns], 3)
+
+
 class KernelMixture(nn.Module, ABC):
     """Convolve frame b with ``sum_k r_bk W_k``, the mixing weights ``r`` made from the frame itself.
 
     (N, C, T, H, W) to (N, O, T, H', W'). ``W_0`` is the host's kernel under the host's name, ``weight``; the others
-    lie in ``kernels``, (K - 1, O, C / groups * kh * kw), and start as copies of it. Biases are mixed alike.
+    lie in ``kernels``, (K - 1, O, kh * kw * C / groups), and start as copies of it. Biases are mixed alike.
 
-    Kernels are mixed before they are applied, as both papers do: the host's multiply-adds plus K a kernel element and
-    frame, where mixing outputs would take K times the host's. All frames run as the groups of one convolution.
+    Kernels are mixed before they are applied, as both papers do: the host's multiply-adds plus K for each element of
+    a frame's kernel, where mixing outputs would take K times the host's.
     """
 
     def __init__(self, conv: nn.Conv2d, num_kernels: int) -> None:
         super().__init__()
         if num_kernels < 1:
             raise UserError(f"a mixture has at least 1 kernel, not {num_kernels}")
-        self.num_kernels, self.out_channels = num_kernels, conv.out_channels
-        self.stride, self.padding, self.dilation = (
-            cast(tuple[int, int], value) for value in (conv.stride, conv.padding, conv.dilation)
+        self.num_kernels, self.out_channels, self.groups = num_kernels, conv.out_channels, conv.groups
+        self.kernel_size, self.stride, self.padding, self.dilation = (
+            cast(tuple[int, int], value) for value in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
         )
-        self.groups = conv.groups
         self.weight, self.bias = conv.weight, conv.bias
         others = (num_kernels - 1, conv.out_channels)
-        self.kernels = nn.Parameter(conv.weight.detach().flatten(1).expand(*others, -1).clone())
+        self.kernels = nn.Parameter(self._by_output(conv.weight.detach()).expand(*others, -1).clone())
         self.biases = None if conv.bias is None else nn.Parameter(conv.bias.detach().expand(others).clone())
+
+    @staticmethod
+    def _by_output(weight_OIKK: Tensor) -> Tensor:
+        """A kernel as (O, kh * kw * I), channels innermost: a view of a channels-last weight."""
+        return weight_OIKK.permute(0, 2, 3, 1).flatten(1)
 
     @abstractmethod
     def route(self, v_BC: Tensor) -> Tensor:
@@ -54,23 +77,39 @@ class KernelMixture(nn.Module, ABC):
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Convolve every frame with its own kernel."""
         x_BCHW = fold(x_NCTHW)
-        num_frames = x_BCHW.shape[0]
         routing_BK = self.route(x_BCHW.mean((2, 3)))
-        mixed = torch.matmul(routing_BK, torch.cat([self.weight.flatten(1)[None], self.kernels]).flatten(1))
-        bias = None
+        kernels = torch.cat([self._by_output(self.weight)[None], self.kernels])
+        mixed = torch.matmul(routing_BK, kernels.flatten(1)).unflatten(1, (self.out_channels, -1))
+        y_BOHW = self._convolve(x_BCHW, mixed) if self.groups == 1 else self._convolve_in_groups(x_BCHW, mixed)
         if self.bias is not None and self.biases is not None:
-            bias = torch.matmul(routing_BK, torch.cat([self.bias[None], self.biases])).flatten()
+            biases_BO = torch.matmul(routing_BK, torch.cat([self.bias[None], self.biases]))
+            y_BOHW = y_BOHW + biases_BO[:, :, None, None]
+        return unfold(y_BOHW, x_NCTHW.shape[0])
+
+    def _convolve(self, x_BCHW: Tensor, mixed_BOJ: Tensor) -> Tensor:
+        """One matrix product a frame, channels-last from end to end.
+
+        As fast as a group of a grouped convolution a frame at ResNet-50's sizes, and twice as fast on small frames.
+        """
+        columns = _columns(x_BCHW, self.kernel_size, self.stride, self.padding, self.dilation)
+        y_BPO = torch.matmul(columns.flatten(1, 2), mixed_BOJ.transpose(1, 2))
+        return y_BPO.view(*columns.shape[:3], -1).permute(0, 3, 1, 2)
+
+    def _convolve_in_groups(self, x_BCHW: Tensor, mixed_BOJ: Tensor) -> Tensor:
+        """One grouped convolution, the groups of all frames side by side."""
+        num_frames = x_BCHW.shape[0]
+        mixed = mixed_BOJ.unflatten(2, (*self.kernel_size, -1)).permute(0, 1, 4, 2, 3).flatten(0, 1)
         y = F.conv2d(
             x_BCHW.reshape(1, -1, *x_BCHW.shape[2:]),
-            mixed.view(-1, *self.weight.shape[1:]),
-            bias,
+            mixed,
+            None,
             self.stride,
             self.padding,
             self.dilation,
             num_frames * self.groups,
         )
         y_BOHW = y.view(num_frames, self.out_channels, *y.shape[2:])
-        return unfold(y_BOHW.contiguous(memory_format=torch.channels_last), x_NCTHW.shape[0])
+        return y_BOHW.contiguous(memory_format=torch.channels_last)
 
     def extra_repr(self) -> str:
         """The convolution's shape and the number of kernels."""

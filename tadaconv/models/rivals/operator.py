@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +15,10 @@ class Operator:
     """A temporal operator that can take a convolution's place.
 
     Attributes:
-        build: makes the module that replaces a convolution of the host, from a copy of that convolution to be used up,
-            the number of frames it sees (keyword ``num_frames``; None where nobody said) and the rival's own options
-            (keywords with defaults). It keeps the convolution's weights under their names, takes and returns clips,
-            (N, C, T, H, W), and raises :class:`UserError` for a convolution or an option it cannot do with.
+        build: makes the module that replaces a convolution of the host, from that convolution, which it may change or
+            use up, the number of frames it sees (keyword ``num_frames``; None where nobody said) and the rival's own
+            options (keywords with defaults). It keeps the convolution's weights under their names, takes and returns
+            clips, (N, C, T, H, W), and raises :class:`UserError` for a convolution or an option it cannot do with.
         source: the paper, for readers.
         place: ``conv`` for a block's spatial convolution, ``entry`` for its first convolution.
         identity: whether a network with it starts as the network without it: ``exact``, to ``rounding``, or not at
@@ -37,7 +36,7 @@ class Operator:
         return {p.name: p.default for p in parameters[1:] if p.name != "num_frames"}
 
     def replace(self, conv: nn.Module, num_frames: int | None, options: Mapping[str, Any]) -> nn.Module:
-        """What stands in for ``conv``, which is left as it is.
+        """What stands in for ``conv``, which is used up: it may be what is returned, changed.
 
         Raises :class:`UserError` for an option the rival does not have, a value of another type than its default's,
         and whatever ``build`` refuses.
@@ -49,4 +48,4 @@ class Operator:
             kind = type(defaults[name])
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise UserError(f"option {name} is of type {kind.__name__} (such as {defaults[name]!r}), not {value!r}")
-        return self.build(deepcopy(conv), num_frames=num_frames, **options)
+        return self.build(conv, num_frames=num_frames, **options)
