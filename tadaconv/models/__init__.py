@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from tadaconv.errors import lookup
 from tadaconv.models import convnext, resnet, slowfast
+from tadaconv.models.foreign import as_host, create
 from tadaconv.models.host import Host, Site
 from tadaconv.models.official import import_official, load_official
 from tadaconv.models.plugin import plug_in, promised_start
+from tadaconv.models.pretrained import Loaded, load_pretrained, read_weights
 from tadaconv.models.rivals import RIVALS
 from tadaconv.spec import Backbone, Temporal
 
@@ -14,10 +16,12 @@ __all__ = [
     "BACKBONES",
     "RIVALS",
     "Host",
+    "Loaded",
     "Site",
     "build",
     "import_official",
     "load_official",
+    "load_pretrained",
     "plug_in",
     "promised_start",
 ]
@@ -51,6 +55,15 @@ BACKBONES: dict[str, Callable[[int, float], Host]] = {
 
 
 def build(backbone: Backbone, temporal: Temporal, num_classes: int, num_frames: int | None = None) -> Host:
-    """The network of an experiment; raises :class:`UserError` for an unknown backbone, listing the right ones."""
-    host = lookup("backbone", backbone.name, BACKBONES)(num_classes, backbone.dropout)
+    """The network of an experiment: the backbone, its pretrained weights if it names any, and what is plugged in.
+
+    Raises :class:`UserError` for an unknown backbone, listing the right ones, and for weights that cannot be read or
+    are of another architecture.
+    """
+    if backbone.name.startswith(("timm:", "torchvision:")):
+        host = as_host(create(backbone.name, num_classes, backbone.dropout))
+    else:
+        host = lookup("backbone", backbone.name, BACKBONES)(num_classes, backbone.dropout)
+    if backbone.weights:
+        load_pretrained(host, read_weights(backbone))
     return plug_in(host, temporal, num_frames)

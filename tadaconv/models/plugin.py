@@ -1,16 +1,19 @@
 """Makes a backbone temporally adaptive: swaps its convolutions by placement rule and keeps the weights."""
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, overload
 
 from torch import nn
 
 from tadaconv.errors import UserError, lookup
+from tadaconv.models.foreign import FrameHost, as_host
 from tadaconv.models.host import Host, Site
 from tadaconv.models.rivals import RIVALS
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, AggregatedBatchNorm3d, AggregatedLayerNorm2d
+from tadaconv.nn.frames import FrameBatchNorm2d, FrameLayerNorm2d
 from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibration_factors
 
 Model = TypeVar("Model", bound=Host)
@@ -66,11 +69,11 @@ def _adaptive(conv: nn.Module, tada: TAda) -> nn.Module:
 def _aggregated(norm: nn.Module, aggregation: Aggregation) -> nn.Module:
     """The aggregating norm whose first branch is ``norm``; raises :class:`UserError` for a norm of another kind."""
     aggregated: nn.Module
-    if isinstance(norm, nn.LayerNorm):
+    if isinstance(norm, FrameLayerNorm2d):
         aggregated = AggregatedLayerNorm2d(norm.normalized_shape[0], aggregation, norm.eps)
     elif isinstance(norm, nn.BatchNorm3d):
         aggregated = AggregatedBatchNorm3d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    elif isinstance(norm, nn.BatchNorm2d):
+    elif isinstance(norm, FrameBatchNorm2d):
         aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
     else:
         raise UserError(f"no aggregation can extend a {type(norm).__name__}; use Aggregation(kind='none')")
@@ -80,13 +83,17 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation) -> nn.Module:
 
 def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put ``new`` where ``name`` was, in the training or evaluation mode of what was there."""
-    model.set_submodule(name, new.train(model.get_submodule(name).training))
+    new.train(model.get_submodule(name).training)
+    if isinstance(model, FrameHost):
+        model.put(name, new)
+    else:
+        model.set_submodule(name, new)
 
 
 def _put_rival(model: nn.Module, site: Site, rival: Rival, num_frames: int | None) -> None:
     operator = lookup("rival", rival.name, RIVALS)
     name = site.conv if operator.place == "conv" else site.entry
-    frames = None if num_frames is None else num_frames // site.temporal_stride
+    frames = None if num_frames is None else math.ceil(num_frames / site.temporal_stride)
     _swap(model, name, operator.replace(model.get_submodule(name), frames, rival.options))
 
 
@@ -104,21 +111,31 @@ def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
     return "rounding" if taps_or_time else "exact"
 
 
-def plug_in(model: Model, temporal: Temporal, num_frames: int | None = None) -> Model:
+@overload
+def plug_in(model: Model, temporal: Temporal, num_frames: int | None = None) -> Model: ...
+@overload
+def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None) -> Host: ...
+def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None) -> Host:
     """A copy of ``model`` with ``temporal`` in place of the convolutions its placement picks.
 
     The copy keeps every weight under its name. A TAda with ``init="identity"`` computes exactly what ``model`` does.
     ``temporal=None`` gives a plain copy (TSN).
 
+    A live model of timm or torchvision comes back within a host, under ``model.``: an image model then takes clips,
+    sees their frames as one batch and averages its scores over them; a video model takes clips as it did.
+
     Args:
-        model: a backbone on clips.
+        model: a backbone on clips; a ResNet or ConvNeXt of timm or torchvision, or a video ResNet of torchvision; or
+            any model on clips with a method ``sites()`` as :class:`tadaconv.models.Host` has it.
         temporal: what is plugged in, and where.
-        num_frames: frames of a clip, for the rivals that learn over a fixed number of them.
+        num_frames: frames of a clip, for the rivals that learn over a fixed number of them, and for image models that
+            are to take frames folded into the batch, (N * num_frames, 3, H, W).
 
     Raises:
-        UserError: the placement picks nothing, or the operator cannot take a convolution's place.
+        UserError: the placement picks nothing, the operator cannot take a convolution's place, or no place for an
+            operator is known in the model.
     """
-    plugged = deepcopy(model)
+    plugged = as_host(deepcopy(model), num_frames)
     if temporal is None:
         return plugged
     for site in chosen_sites(list(plugged.sites()), temporal.placement):

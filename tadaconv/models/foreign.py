@@ -1,0 +1,296 @@
+"""Live timm and torchvision models as hosts: image models get their frames folded, video models are taken as they are.
+
+Models are recognised by the names and kinds of their modules, so that neither package is imported for a model that is
+at hand. A model of another structure becomes a host by a method ``sites()`` of its own; see
+:class:`tadaconv.models.Host`.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models.host import Host, Site
+from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
+from tadaconv.nn.frames import FrameLayerNorm2d, fold, unfold
+
+PACKAGES = ("timm", "torchvision")
+"""The packages whose models and weights can be named, as ``timm:<name>`` and ``torchvision:<name>``."""
+
+
+def import_package(name: str) -> Any:
+    """The package ``name``; raises :class:`UserError` with the extra to install where it cannot be imported."""
+    mend = f"pip install 'tadaconv[{name}]'"
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise UserError(f"{name} lacks {error.name}: {mend}") from error
+        raise UserError(f"{name} is not installed: {mend}") from error
+    except (ImportError, RuntimeError, OSError) as error:  # built for another torch
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{name} cannot be imported beside torch {torch.__version__} ({reason}): {mend}") from error
+
+
+def create(name: str, num_classes: int, dropout: float) -> nn.Module:
+    """The model behind ``timm:<name>`` or ``torchvision:<name>``, its weights random.
+
+    Raises :class:`UserError` where the package or the model is missing, or where the model has no such dropout.
+    """
+    package, _, model = name.partition(":")
+    library = import_package(package)
+    models = library if package == "timm" else import_module("torchvision.models")
+    known = models.list_models()
+    if model.partition(".")[0] not in known:
+        nearest = ", ".join(difflib.get_close_matches(model, known, 5, 0.0))
+        raise UserError(f"unknown backbone {name!r}; the nearest of {package}: {nearest}")
+    if package == "timm":
+        return cast(nn.Module, models.create_model(model, num_classes=num_classes, drop_rate=dropout))
+    if dropout:
+        raise UserError(f"the models of torchvision take no dropout; give {name!r} dropout 0, not {dropout}")
+    return cast(nn.Module, models.get_model(model, num_classes=num_classes))
+
+
+class _Batch:
+    """How many clips the frames of the batch belong to that is on its way through the model."""
+
+    num_clips = 1
+
+
+class _ToClips:
+    """Before a site's module: the batch of frames as clips. ``channels_last`` frames are (B, H, W, C)."""
+
+    def __init__(self, batch: _Batch, channels_last: bool) -> None:
+        self.batch, self.channels_last = batch, channels_last
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        del module
+        x_BCHW = inputs[0].permute(0, 3, 1, 2) if self.channels_last else inputs[0]
+        num_frames, num_clips = x_BCHW.shape[0], self.batch.num_clips
+        if num_frames % num_clips:
+            raise UserError(f"{num_frames} frames are not divisible into {num_clips} clips; pass clips to the host")
+        return unfold(x_BCHW, num_clips)
+
+
+class _ToFrames:
+    """After a site's module: its clips as the batch of frames that the rest of the model takes."""
+
+    def __init__(self, channels_last: bool) -> None:
+        self.channels_last = channels_last
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        del module, inputs
+        y_BCHW = fold(output)
+        return y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW
+
+
+class ForeignHost(Host):
+    """A model of another package, under the name ``model``, with the sites that were found in it."""
+
+    def __init__(self, model: nn.Module, sites: list[Site]) -> None:
+        super().__init__()
+        self.model, self.found = model, sites
+
+    def sites(self) -> Iterator[Site]:
+        """Every place for an operator, from the first to the last."""
+        yield from self.found
+
+    def forward(self, x_NCTHW: Tensor) -> Tensor:
+        """The model's own scores, (N, num_classes)."""
+        scores: Tensor = self.model(x_NCTHW)
+        return scores
+
+
+class FrameHost(ForeignHost):
+    """An image model on clips: it sees the frames as one batch, and its scores are averaged over a clip (TSN).
+
+    The modules at its sites see clips, (N, C, T, H, W), through hooks, so that they keep their names.
+
+    Args:
+        model: takes (B, 3, H, W); changed in place.
+        sites: by names within the host, which begin with ``model.``.
+        num_frames: frames of a clip, for batches of frames that are folded already; None takes clips alone.
+    """
+
+    def __init__(self, model: nn.Module, sites: list[Site], num_frames: int | None = None) -> None:
+        super().__init__(model, sites)
+        self.num_frames = num_frames
+        self.batch = _Batch()
+        self.channels_last: dict[str, bool] = {}
+        for site in sites:
+            for name in (site.conv, site.norm, site.entry):
+                if name not in self.channels_last:
+                    module = self.get_submodule(name)
+                    self.channels_last[name] = _takes_channels_last(module)
+                    self.put(name, _on_clips(module, name))
+
+    def put(self, name: str, module: nn.Module) -> None:
+        """Put ``module``, which takes clips, at a site; its other hooks see clips as well.
+
+        An operator may have been made from what stood there, hooks and all; those are replaced.
+        """
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(hook, _ToClips | _ToFrames)]:
+                del hooks[key]
+        self.set_submodule(name, module)
+        last = self.channels_last[name]
+        module.register_forward_pre_hook(_ToClips(self.batch, last), prepend=True)
+        module.register_forward_hook(_ToFrames(last))
+
+    def forward(self, x_NCTHW: Tensor) -> Tensor:
+        """Class scores of each clip, (N, num_classes), from (N, 3, T, H, W) or, folded, (N * num_frames, 3, H, W).
+
+        Raises :class:`UserError` where folded frames are not divisible into clips.
+        """
+        if x_NCTHW.dim() == 4:
+            num_frames, of_clip = x_NCTHW.shape[0], self.num_frames
+            if of_clip is None or num_frames % of_clip:
+                raise UserError(
+                    f"{num_frames} frames of shape {tuple(x_NCTHW.shape[1:])} are not divisible into clips "
+                    f"{f'of {of_clip} frames' if of_clip else 'of unknown length'}; give clips (N, 3, T, H, W), or "
+                    "num_frames to plug_in and a multiple of as many frames"
+                )
+            x_NCTHW = unfold(x_NCTHW, num_frames // of_clip)
+        self.batch.num_clips = x_NCTHW.shape[0]
+        frames_BCHW = fold(x_NCTHW.contiguous(memory_format=torch.channels_last_3d))
+        scores: Tensor = self.model(frames_BCHW)
+        of_frames: Tensor = scores.unflatten(0, (x_NCTHW.shape[0], -1))
+        return of_frames.mean(1)
+
+
+def _is_two_dimensional(norm: nn.Module) -> bool:
+    """Whether a layer norm takes (B, C, H, W), which both packages say by its name."""
+    return any(kind.__name__ == "LayerNorm2d" for kind in type(norm).__mro__)
+
+
+def _takes_channels_last(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm) and not _is_two_dimensional(module)
+
+
+def _on_clips(module: nn.Module, name: str) -> nn.Module:
+    """The module of a site as its relative on clips, which differs in ``forward`` alone, so the state stays as it is.
+
+    Raises :class:`UserError` for a module that computes something else.
+    """
+    forward = type(module).forward
+    if isinstance(module, nn.Conv2d) and forward is nn.Conv2d.forward:
+        module.__class__ = FrameConv2d
+    elif isinstance(module, nn.BatchNorm2d) and forward is nn.BatchNorm2d.forward:
+        module.__class__ = FrameBatchNorm2d
+    elif isinstance(module, nn.LayerNorm) and type(module).__name__ in ("LayerNorm", "LayerNorm2d"):
+        module.__class__ = FrameLayerNorm2d
+    else:
+        raise UserError(
+            f"{name.removeprefix('model.')} is a {type(module).__name__}, which no operator can stand in for or "
+            "extend; take a model with plain convolutions, batch norms or layer norms there"
+        )
+    return module
+
+
+def _image_residual_sites(model: nn.Module) -> Iterator[Site]:
+    """ResNets of both packages: ``layer1`` to ``layer4``, whose blocks have ``conv1``, ``conv2`` and ``bn2``."""
+    for stage in (2, 3, 4, 5):
+        for b, block in enumerate(_children(model, f"layer{stage - 1}")):
+            if isinstance(getattr(block, "conv2", None), nn.Conv2d) and hasattr(block, "bn2"):
+                at = f"layer{stage - 1}.{b}"
+                yield Site(stage, b, f"{at}.conv2", f"{at}.bn2", f"{at}.conv1")
+
+
+def _video_residual_sites(model: nn.Module) -> Iterator[Site]:
+    """Video ResNets of torchvision: as above, but sequences of 3-d convolutions and batch norms as ``conv2``."""
+    stride = math.prod(conv.stride[0] for _, conv in _convolutions(model, "stem"))
+    for stage in (2, 3, 4, 5):
+        for b, block in enumerate(_children(model, f"layer{stage - 1}")):
+            at = f"layer{stage - 1}.{b}"
+            entry = next(_convolutions(block, "conv1"), None)
+            for part in ("conv1", "conv2", "conv3"):
+                for name, conv in _convolutions(block, part):
+                    norm = _norm_after(block, part, name)
+                    if part == "conv2" and entry is not None and norm is not None:
+                        over_time = conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1)
+                        kind: Literal["spatial", "temporal"] = "temporal" if over_time else "spatial"
+                        yield Site(stage, b, f"{at}.{name}", f"{at}.{norm}", f"{at}.{entry[0]}", kind, stride)
+                    stride *= conv.stride[0]
+
+
+def _timm_convnext_sites(model: nn.Module) -> Iterator[Site]:
+    """ConvNeXts of timm: ``stages``, whose ``blocks`` have ``conv_dw`` and ``norm``."""
+    for i, stage in enumerate(_children(model, "stages")[:4]):
+        for b, block in enumerate(_children(stage, "blocks")):
+            if isinstance(getattr(block, "conv_dw", None), nn.Conv2d) and hasattr(block, "norm"):
+                at = f"stages.{i}.blocks.{b}"
+                yield Site(i + 2, b, f"{at}.conv_dw", f"{at}.norm", f"{at}.conv_dw")
+
+
+def _torchvision_convnext_sites(model: nn.Module) -> Iterator[Site]:
+    """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block`` that begins with a depthwise conv."""
+    stage = 1
+    for i, blocks in enumerate(_children(model, "features")):
+        found = []
+        for j, block in enumerate(blocks.children()):
+            layers = _children(block, "block")
+            norms = [k for k, layer in enumerate(layers) if isinstance(layer, nn.LayerNorm)]
+            if norms and isinstance(layers[0], nn.Conv2d) and layers[0].groups == layers[0].in_channels:
+                found.append((j, norms[0]))
+        stage += bool(found)
+        for b, (j, norm) in enumerate(found):
+            at = f"features.{i}.{j}.block"
+            yield Site(stage, b, f"{at}.0", f"{at}.{norm}", f"{at}.0")
+
+
+def _children(module: nn.Module, name: str) -> list[nn.Module]:
+    """The modules within ``module.name``; none where it has no such module."""
+    child = getattr(module, name, None)
+    return list(child.children()) if isinstance(child, nn.Module) else []
+
+
+def _convolutions(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Conv3d]]:
+    """The 3-d convolutions of ``module.name`` with their names within ``module``, in order."""
+    child = getattr(module, name, None)
+    if isinstance(child, nn.Module):
+        for at, layer in child.named_modules(prefix=name):
+            if isinstance(layer, nn.Conv3d):
+                yield at, layer
+
+
+def _norm_after(module: nn.Module, part: str, conv: str) -> str | None:
+    """The name within ``module`` of the batch norm that follows a convolution of ``module.part``."""
+    names = [
+        (at, layer)
+        for at, layer in module.get_submodule(part).named_modules(prefix=part)
+        if isinstance(layer, nn.Conv3d | nn.BatchNorm3d)
+    ]
+    after = [at for at, _ in names].index(conv) + 1
+    return names[after][0] if after < len(names) and isinstance(names[after][1], nn.BatchNorm3d) else None
+
+
+_FAMILIES = (_image_residual_sites, _video_residual_sites, _timm_convnext_sites, _torchvision_convnext_sites)
+
+
+def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
+    """``model`` as a host, changed in place; a host already, of ours or by a ``sites()`` of its own, as it is.
+
+    Raises :class:`UserError` where no place for an operator is known in it.
+    """
+    if isinstance(model, Host) or callable(getattr(model, "sites", None)):
+        return cast(Host, model)
+    for family in _FAMILIES:
+        sites = [_within_model(site) for site in family(model)]
+        if sites and family is _video_residual_sites:
+            return ForeignHost(model, sites)
+        if sites:
+            return FrameHost(model, sites, num_frames)
+    raise UserError(
+        f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
+        "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"
+    )
+
+
+def _within_model(site: Site) -> Site:
+    return replace(site, **{part: f"model.{getattr(site, part)}" for part in ("conv", "norm", "entry")})  # type: ignore[arg-type]

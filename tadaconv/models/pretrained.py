@@ -1,0 +1,235 @@
+"""Pretrained image weights, of timm, of torchvision or of a file, into backbones on clips.
+
+Backbones have timm's parameter names, and torchvision's residual networks have the same; torchvision's ConvNeXts are
+renamed. A 2-d kernel becomes a 3-d one by repeating it over time and dividing by the frames (I3D, arXiv:1705.07750), so
+that a clip of one repeated frame gives what the image gave.
+"""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models.foreign import import_package
+from tadaconv.models.host import Site
+from tadaconv.spec import Backbone
+from tadaconv.weights import fingerprint
+
+State = Mapping[str, Tensor]
+
+_CONVNEXT_LAYERS = {"block.0": "conv_dw", "block.2": "norm", "block.3": "mlp.fc1", "block.5": "mlp.fc2"}
+_CLASSIFIERS = ("fc.", "head.fc.", "classifier.2.", "classifier.3.")
+_PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What :func:`load_pretrained` did, by the network's names.
+
+    Attributes:
+        loaded: taken as they are.
+        inflated: taken with frames added to the kernel.
+        left: left at their start: a classifier of another size, what looks over time, what an operator added, and all
+            of SlowFast that has no counterpart in an image network.
+    """
+
+    loaded: tuple[str, ...]
+    inflated: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def from_torchvision(name: str) -> str:
+    """The name that timm has for a parameter of torchvision's ConvNeXts; other names as they are."""
+    if found := re.fullmatch(r"features\.0\.([01])\.(\w+)", name):
+        return f"stem.{found[1]}.{found[2]}"
+    if found := re.fullmatch(r"features\.(\d)\.(\d+)\.(block\.\d)\.(\w+)", name):
+        return f"stages.{int(found[1]) // 2}.blocks.{found[2]}.{_CONVNEXT_LAYERS[found[3]]}.{found[4]}"
+    if found := re.fullmatch(r"features\.(\d)\.(\d+)\.layer_scale", name):
+        return f"stages.{int(found[1]) // 2}.blocks.{found[2]}.gamma"
+    if found := re.fullmatch(r"features\.(\d)\.([01])\.(weight|bias)", name):
+        return f"stages.{int(found[1]) // 2}.downsample.{found[2]}.{found[3]}"
+    return re.sub(r"^classifier\.0\.", "head.norm.", re.sub(r"^classifier\.2\.", "head.fc.", name))
+
+
+def _fitted(value: Tensor, shape: torch.Size) -> Tensor | None:
+    """``value`` in ``shape``: as it is, with axes of one added or removed, or inflated; None where it does not fit."""
+    if [size for size in value.shape if size != 1] == [size for size in shape if size != 1]:
+        return value.reshape(shape)
+    if len(shape) == 5 and value.shape == shape[:2] + shape[3:]:
+        return value.unsqueeze(2).expand(shape) / shape[2]
+    return None
+
+
+def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
+    """Load the weights of an image network of timm or torchvision into a network on clips, by name.
+
+    Shapes that are equal are taken as they are, a 2-d kernel into (1, k, k) too; into (t, k, k) and (t, 1, 1) it is
+    repeated over time and divided by t. In SlowFast the slow pathway alone takes weights, where the shapes fit.
+
+    Args:
+        model: one of ours, or of timm or torchvision within a host; before or after the plug-in.
+        state_dict: the weights, with timm's or torchvision's names.
+
+    Raises:
+        UserError: weights that nothing takes, parameters that nothing fills, or shapes that differ; the network is
+            then as it was.
+    """
+    targets = model.state_dict()
+    slow = {name.partition(".")[0] for name in targets} >= {"slow", "fast"}
+    sources = _renamed(state_dict, targets, slow)
+    fitted = {name: _fitted(sources[name], targets[name].shape) for name in sources.keys() & targets.keys()}
+    tolerated = [name for name, value in fitted.items() if value is None and _may_differ(name, slow)]
+    filled = {name for name, value in fitted.items() if value is not None}
+    left = [name for name in targets if name not in filled]
+    _refuse(
+        differ=[
+            f"{name} {tuple(sources[name].shape)} for {tuple(targets[name].shape)}"
+            for name in targets
+            if name in fitted and name not in filled and name not in tolerated
+        ],
+        surplus=[name for name in sources if name not in targets],
+        missing=[name for name in _not_expected(model, left, filled, slow) if name not in fitted],
+    )
+    inflated = {name for name in filled if sources[name].numel() != targets[name].numel()}
+    with torch.no_grad():
+        for name in filled:
+            value = fitted[name]
+            assert value is not None
+            targets[name].copy_(value)
+    in_order = [name for name in targets if name in filled]
+    return Loaded(
+        loaded=tuple(name for name in in_order if name not in inflated),
+        inflated=tuple(name for name in in_order if name in inflated),
+        left=tuple(left),
+    )
+
+
+def _renamed(state_dict: State, targets: State, slow: bool) -> dict[str, Tensor]:
+    """The weights under the network's names."""
+    ours = {name.removeprefix("model.") for name in targets}
+    renamed = {}
+    for name, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{name!r} in these weights is a {type(value).__name__}, not a tensor; pass a state dict")
+        new = name if name in ours else from_torchvision(name)
+        if slow and not new.startswith(_CLASSIFIERS):
+            new = f"slow.{new}"
+        renamed[f"model.{new}" if f"model.{new}" in targets else new] = value
+    return renamed
+
+
+def _may_differ(name: str, slow: bool) -> bool:
+    """Whether a parameter may have another shape than the weights: a classifier, or what SlowFast widens."""
+    return name.removeprefix("model.").startswith(_CLASSIFIERS) or (slow and name.startswith("slow."))
+
+
+def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: bool) -> list[str]:
+    """The names that nothing fills though an image network should have them."""
+    find: Any = getattr(model, "sites", list)
+    sites: list[Site] = list(find())
+    at_sites = {name for site in sites for name in (site.conv, site.norm, site.entry)}
+
+    def expected(name: str) -> bool:
+        module, _, parameter = name.rpartition(".")
+        added = any(name.startswith(f"{site}.") and name[len(site) + 1 :] not in _PLAIN for site in at_sites)
+        return (
+            parameter == "num_batches_tracked"
+            or name.removeprefix("model.").startswith(_CLASSIFIERS)
+            or (slow and name.startswith("fast."))
+            or added
+            or _looks_over_time(model, module, filled)
+        )
+
+    return [name for name in left if not expected(name)]
+
+
+def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:
+    """Whether a module is a (t, 1, 1) convolution, or stands beside one where nothing is filled."""
+    around = name.rpartition(".")[0]
+    beside = [module for module in model.get_submodule(around).children() if isinstance(module, nn.Conv3d)]
+    over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in beside)
+    return over_time and not any(other.startswith(f"{around}.") for other in filled)
+
+
+def _refuse(differ: list[str], surplus: list[str], missing: list[str]) -> None:
+    """Raise :class:`UserError` of one line where weights and network do not belong together."""
+    parts = [
+        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for what, names in (("shapes differ:", differ), ("nothing takes", surplus), ("nothing fills", missing))
+        if names
+    ]
+    if parts:
+        raise UserError(f"these weights are of another architecture: {'; '.join(parts)}; name weights of this backbone")
+
+
+def read_weights(backbone: Backbone) -> State:
+    """The state dict that ``backbone.weights`` names, on the CPU.
+
+    Raises :class:`UserError` for a missing package, name or file, a file that has changed since its fingerprint was
+    taken, and one that holds anything but tensors.
+    """
+    package, _, name = backbone.weights.partition(":")
+    if backbone.weights_file is None:
+        library = import_package(package)
+        try:
+            if package == "timm":
+                return dict(library.create_model(name, pretrained=True).state_dict())
+            return dict(import_module("torchvision.models").get_weight(name).get_state_dict(progress=False))
+        except Exception as error:  # each hub has errors of its own
+            raise UserError(
+                f"cannot get the weights {backbone.weights!r}: {_first_line(error)}; correct the name, or give the "
+                "path of a file"
+            ) from error
+    found = fingerprint(backbone.weights_file)
+    if backbone.weights_fingerprint not in ("", found):
+        raise UserError(
+            f"the weights {backbone.weights!r} have changed since this was planned (fingerprint {found}, not "
+            f"{backbone.weights_fingerprint}); plan it again"
+        )
+    return read_file(backbone.weights_file)
+
+
+def read_file(file: Path) -> State:
+    """The state dict in a .safetensors file, or in one that ``torch.save`` wrote and that holds nothing but tensors.
+
+    A checkpoint that holds it as ``state_dict`` or ``model`` is taken too. Raises :class:`UserError`.
+    """
+    if file.suffix == ".safetensors":
+        try:
+            safetensors = import_module("safetensors.torch")
+        except ModuleNotFoundError as error:
+            raise UserError(f"reading {str(file)!r} needs safetensors: pip install safetensors") from error
+        read = safetensors.load_file
+    else:
+        read = _read_pickle
+    try:
+        content: Any = read(file)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file of weights {str(file)!r}") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{str(file)!r} holds more than tensors, or is no checkpoint, and is not loaded; save its state dict alone"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise UserError(f"cannot read the weights {str(file)!r}: {_first_line(error)}") from error
+    for part in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(part), Mapping):
+            content = content[part]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{str(file)!r} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _read_pickle(file: Path) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True)
