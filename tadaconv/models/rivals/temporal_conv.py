@@ -1,12 +1,26 @@
 """Factorised temporal convolution: a (k, 1, 1) convolution after the spatial one (R(2+1)D, arXiv:1711.11248)."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.rivals.around import convolution, put_after
 from tadaconv.models.rivals.operator import Operator
 from tadaconv.nn.frames import TemporalConv
+
+
+class IdentityTemporalConv(TemporalConv):
+    """A temporal convolution that starts as the identity, (N, O, T, H, W) to the same shape, channels-last."""
+
+    def __init__(self, num_channels: int, kernel: int) -> None:
+        super().__init__(num_channels, num_channels, kernel, bias=False)
+        nn.init.zeros_(self.weight)
+        with torch.no_grad():
+            self.weight[:, :, kernel // 2, 0, 0].fill_diagonal_(1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve over time; a single clip on one thread would come back in another layout."""
+        return super().forward(input).contiguous(memory_format=torch.channels_last_3d)
 
 
 def add_temporal_conv(conv: nn.Module, num_frames: int | None, kernel: int = 3) -> nn.Module:
@@ -24,11 +38,7 @@ def add_temporal_conv(conv: nn.Module, num_frames: int | None, kernel: int = 3) 
     if kernel < 1 or kernel % 2 == 0:
         raise UserError(f"option kernel is a positive odd number of frames, not {kernel}")
     host = convolution(conv)
-    temporal = TemporalConv(host.out_channels, host.out_channels, kernel, bias=False)
-    nn.init.zeros_(temporal.weight)
-    with torch.no_grad():
-        temporal.weight[:, :, kernel // 2, 0, 0].fill_diagonal_(1)
-    return put_after(host, temporal)
+    return put_after(host, IdentityTemporalConv(host.out_channels, kernel))
 
 
 OPERATOR = Operator(add_temporal_conv, source="R(2+1)D, arXiv:1711.11248", identity="exact")
