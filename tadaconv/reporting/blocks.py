@@ -126,7 +126,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {name: getattr(words, name) for name in ("percent", "points", "plural", "scaled")}
+    environment.filters |= {
+        name: getattr(words, name) for name in ("percent", "points", "plural", "published", "scaled")
+    }
     return environment
 
 

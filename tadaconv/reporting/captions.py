@@ -25,7 +25,12 @@ def accuracy_by_row(data: pd.DataFrame) -> str:
         text += "Bars are 95 % intervals of the mean over seeds, for these validation clips. "
     if "clips" in covers:
         text += "Dashed bars come from one seed and cover the choice of validation clips alone, not another seed. "
-    if (data["base"] & (data["n"] > 0)).any():
+    if data["versus"].any():
+        text += (
+            "Diamonds are rows that others are compared with. The dotted line in a row marks the mean of the row it is "
+            "compared with, named below it."
+        )
+    elif (data["reference"] & (data["n"] > 0)).any():
         text += "The diamond and the dotted line mark the base row."
     return text.strip()
 
@@ -38,9 +43,10 @@ def alt_by_row(data: pd.DataFrame) -> str:
 def accuracy_by_macs(data: pd.DataFrame) -> str:
     """Caption of the scatter, with the range of costs, which is often too small to see."""
     least, most = data["macs"].min(), data["macs"].max()
+    joined = " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
     return (
         "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
-        "more accurate, further left is cheaper; vertical bars are 95 % intervals. The dearest row costs "
+        f"more accurate, further left is cheaper; vertical bars are 95 % intervals.{joined} The dearest row costs "
         f"{100 * (most / least - 1):.2f} % more than the cheapest."
     )
 
@@ -51,13 +57,13 @@ def alt_by_macs(data: pd.DataFrame) -> str:
     return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
 
 
-def learning_curves(data: pd.DataFrame, base: str) -> str:
-    """Caption of the small multiples."""
+def learning_curves(data: pd.DataFrame, base: str | None) -> str:
+    """Caption of the small multiples; ``base`` is None where each row is compared with one of its own."""
     num_seeds = data["seed"].nunique()
     seeds = plural(num_seeds, "seed")
     band = "; bands reach from the lowest seed to the highest" if num_seeds > 1 else ""
-    has_base = (data["row"] == base).any()
-    beside = ", with the base row dashed in each panel" if has_base else ""
+    beside = ", with the base row dashed in each panel" if (data["row"] == base).any() else ""
+    beside = beside if base else ", with the row it is compared with dashed and named below it"
     return f"Validation top-1 at the end of every epoch, mean over {seeds}{band}. One panel a row{beside}."
 
 
@@ -96,4 +102,5 @@ def as_markdown(text: str) -> str:
 def _said(row: dict[object, object]) -> str:
     if not row["n"]:
         return f"{row['row']}: {'failed' if row['status'] == 'failed' else 'not run'}"
-    return f"{row['row']}: {percent(float(str(row['mean'])))} %"
+    against = f" (compared with {row['versus']})" if row["versus"] else ""
+    return f"{row['row']}: {percent(float(str(row['mean'])))} %{against}"

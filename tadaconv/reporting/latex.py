@@ -3,7 +3,7 @@ r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where
 import pandas as pd
 
 from tadaconv.reporting.summary import compares_apart
-from tadaconv.reporting.words import MINUS, count_scale, percent, points, scaled
+from tadaconv.reporting.words import MINUS, count_scale, percent, points, published, scaled
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -46,7 +46,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str) -> str:
             *([escape(row["versus"] or "\u2013")] if apart else []),
             escape(scaled(row["params"], params[0])),
             escape(scaled(row["macs"], macs[0])),
-            *([escape(percent(row["paper_top1"]))] if has_paper else []),
+            *([escape(published(row["paper_top1"]))] if has_paper else []),
         ]
         lines.append(" & ".join(fields) + r" \\")
     lines += ["\\bottomrule", "\\end{tabular}", *_sources(summary)]

@@ -12,7 +12,7 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.summary import compares_apart, summarise
-from tadaconv.reporting.words import count_scale, percent, points, scaled
+from tadaconv.reporting.words import count_scale, percent, points, published, scaled
 
 _MOST_REASONS = 5
 
@@ -49,7 +49,7 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
             Text(_bracketed(points, line, "delta")),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
-            *([Text(percent(line["paper_top1"]))] if has_paper else []),
+            *([Text(published(line["paper_top1"]))] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
     table.caption = _below(set(summary["covers"]), records)
@@ -81,7 +81,7 @@ def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> T
         state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
         name += Text(f" {state}", style="not bold italic")
     if apart and line["versus"]:
-        name += Text(f"\n  \u0394 to {line['versus']}", style="not bold dim")
+        name += Text(f"\n\u0394 to {line['versus']}", style="not bold dim")
     return name
 
 

@@ -11,6 +11,11 @@ def percent(value: float) -> str:
     return f"{value:.1f}" if value == value else "\u2013"
 
 
+def published(value: float) -> str:
+    """A number of the paper with every digit it prints, one decimal at least, or a dash where there is none."""
+    return percent(value) if value != value or value == round(value, 1) else f"{value:g}"
+
+
 def points(value: float) -> str:
     """A difference with its sign and one decimal, or a dash where it is not known."""
     if value != value:
