@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -164,7 +165,7 @@ def _name_rows(
     )
     for label, is_bold in zip(ax.get_yticklabels(), bold, strict=True):
         label.set_fontweight("bold" if is_bold else "normal")
-    pad = ax.yaxis.get_major_ticks()[0].get_pad()
+    pad = mpl.rcParams["ytick.major.pad"]
     for place, name, under in zip(places, names, below, strict=True):
         if under:
             ax.annotate(
