@@ -66,22 +66,36 @@ class ContextFunction(nn.Module):
         if init == "identity":
             nn.init.zeros_(self.last.weight)
 
+    @property
+    def averages(self) -> bool:
+        """Whether a frame is described by its spatial average."""
+        return self.context.variation != "static" and self.context.descriptor == "average"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the parameters, in which alpha is made also where a clip is held in a coarser one."""
+        return (self.static_alpha if self.context.variation == "static" else self.last.weight).dtype
+
     def describe(self, x_NCTHW: Tensor) -> Tensor:
         """The descriptor of each frame, (N, C, T)."""
-        return x_NCTHW.amax((3, 4)) if self.context.descriptor == "max" else x_NCTHW.mean((3, 4))
+        if self.context.descriptor == "max":
+            return x_NCTHW.amax((3, 4)).to(self.dtype)
+        return x_NCTHW.mean((3, 4), dtype=self.dtype)
 
-    def forward(self, x_NCTHW: Tensor) -> Tensor:
-        """The calibration of each frame, (N, D, T)."""
+    def forward(self, x_NCTHW: Tensor, descriptor_NCT: Tensor | None = None) -> Tensor:
+        """The calibration of each frame, (N, D, T); pass the frames' descriptors where they are known already."""
         num_clips, _, num_frames = x_NCTHW.shape[:3]
         if self.context.variation == "static":
             return (self.one + self.static_alpha)[:, None].expand(num_clips, -1, num_frames)
-        u_NCT = self.describe(x_NCTHW)
-        g_NC = u_NCT.mean(2)
-        if self.context.variation == "time_invariant":
-            u_NCT = g_NC.unsqueeze(2)
-        if self.fc is not None:
-            u_NCT = u_NCT + self.fc(g_NC).unsqueeze(2)
-        if self.hidden is not None:
-            u_NCT = self.hidden(u_NCT)
-        alpha_NDT: Tensor = self.one + self.last(u_NCT)
+        # Of little cost and added to one: half precision would round alpha to steps of 0.4 %.
+        with torch.autocast(x_NCTHW.device.type, enabled=False):
+            u_NCT = self.describe(x_NCTHW) if descriptor_NCT is None else descriptor_NCT
+            g_NC = u_NCT.mean(2)
+            if self.context.variation == "time_invariant":
+                u_NCT = g_NC.unsqueeze(2)
+            if self.fc is not None:
+                u_NCT = u_NCT + self.fc(g_NC).unsqueeze(2)
+            if self.hidden is not None:
+                u_NCT = self.hidden(u_NCT)
+            alpha_NDT: Tensor = self.one + self.last(u_NCT)
         return alpha_NDT.expand(-1, -1, num_frames)

@@ -10,11 +10,17 @@ from torch import Tensor, nn
 from tadaconv.errors import UserError
 from tadaconv.nn.context import ContextFunction
 from tadaconv.nn.frames import fold, unfold
-from tadaconv.nn.functional import Triple, alpha_sizes, tada_conv2d, tada_conv3d
+from tadaconv.nn.functional import Triple, alpha_sizes, convolve_frames, tada_conv3d
+from tadaconv.nn.scaling import describe
 from tadaconv.spec import Context, calibration_factors
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Init = Literal["identity", "random", "without_one"]
+
+
+def _require_clips(x_NCTHW: Tensor) -> None:
+    if x_NCTHW.dim() != 5:
+        raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
 
 
 class _Calibrated(nn.modules.conv._ConvNd):
@@ -38,11 +44,9 @@ class _Calibrated(nn.modules.conv._ConvNd):
         unit = {"cin": 1, "cout": 1, "cin_k2": prod(self.kernel_size)}
         return {name: max(1, round(share * size / unit[name])) * unit[name] for name, size in self.sizes.items()}
 
-    def _calibration(self, x_NCTHW: Tensor) -> Tensor:
+    def _calibration(self, x_NCTHW: Tensor, descriptor_NCT: Tensor | None = None) -> Tensor:
         """Alpha of every frame, (N, D, T), with ones for channels that are not calibrated."""
-        if x_NCTHW.dim() != 5:
-            raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
-        alpha: Tensor = self.context(x_NCTHW)
+        alpha: Tensor = self.context(x_NCTHW, descriptor_NCT)
         if self.calibrated == self.sizes:
             return alpha
         parts = alpha.split(list(self.calibrated.values()), 1)
@@ -109,14 +113,25 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve frame t of each clip with ``alpha_t * weight``."""
-        alpha = self._calibration(input)
-        x, padding = input, self.padding
+        _require_clips(input)
+        num_clips = input.shape[0]
+        x_BCHW, padding = fold(input), self.padding
+        descriptor_NCT, pending = None, None
         if self.padding_mode != "zeros" or isinstance(padding, str):
+            alpha = self._calibration(input)
             # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
-            x = unfold(F.pad(fold(x), self._reversed_padding_repeated_twice, mode=self._padding_by_mode), x.shape[0])
+            x_BCHW = F.pad(x_BCHW, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
             padding = (0, 0)
+        else:
+            if "cin" in self.sizes and self.context.averages:
+                v_BC, x_BCHW, pending = describe(x_BCHW, self.context.dtype)
+                descriptor_NCT = v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
+            alpha = self._calibration(input, descriptor_NCT)
         stride, padding, dilation = (cast(tuple[int, int], value) for value in (self.stride, padding, self.dilation))
-        return tada_conv2d(x, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration)
+        y_BOHW = convolve_frames(
+            x_BCHW, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration, pending
+        )
+        return unfold(y_BOHW, num_clips)
 
 
 class TAdaConv3d(_Calibrated, nn.Conv3d):
@@ -173,6 +188,7 @@ class TAdaConv3d(_Calibrated, nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Make each output frame with the kernel calibrated by the frame at its centre."""
+        _require_clips(input)
         alpha = self._calibration(input)
         x, padding = input, self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):

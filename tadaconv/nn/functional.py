@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tadaconv.nn.frames import fold, unfold
+from tadaconv.nn.scaling import Pending, scale
 from tadaconv.spec import calibration_factors
 
 Pair = int | tuple[int, int]
@@ -139,34 +140,49 @@ def tada_conv2d(
     Raises:
         ValueError: ``x`` is not five-dimensional, ``alpha`` is not (N, D, T), or ``calibration`` is unknown.
     """
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     if x_NCTHW.dim() != 5:
         raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
-    num_clips, _, num_frames = x_NCTHW.shape[:3]
-    parts = _factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, num_frames)
-    names = calibration_factors(calibration)
-    factors = {
-        name: part.transpose(1, 2).flatten(0, 1).to(x_NCTHW.dtype) for name, part in zip(names, parts, strict=True)
-    }
-    x = fold(x_NCTHW)
-    if "cin" in factors:
-        x = x * factors["cin"][:, :, None, None]
+    y_BOHW = convolve_frames(
+        fold(x_NCTHW), weight_OIKK, alpha_NDT, bias_O, stride, padding, dilation, groups, calibration
+    )
+    return unfold(y_BOHW, x_NCTHW.shape[0])
+
+
+def convolve_frames(
+    x_BCHW: Tensor,
+    weight_OIKK: Tensor,
+    alpha_NDT: Tensor,
+    bias_O: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    calibration: str,
+    pending: Pending | None = None,
+) -> Tensor:
+    """:func:`tada_conv2d` on folded frames, (N * T, C, H, W) to (N * T, O, H', W').
+
+    ``pending`` is what :func:`tadaconv.nn.scaling.describe` left for ``x`` where its channels are calibrated.
+    """
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    num_clips = alpha_NDT.shape[0]
+    parts = _factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, x_BCHW.shape[0] // num_clips)
+    by_frame = (part.transpose(1, 2).flatten(0, 1) for part in parts)
+    factors = dict(zip(calibration_factors(calibration), by_frame, strict=True))
+    x = scale(x_BCHW, factors["cin"], pending) if "cin" in factors else x_BCHW
     if "k2" in factors or "cin_k2" in factors:
         num_taps = math.prod(weight_OIKK.shape[2:])
         taps = [factors[name].unflatten(1, (-1, num_taps)) for name in ("k2", "cin_k2") if name in factors]
-        y = _conv_on_scaled_taps(
-            x, weight_OIKK, taps[0] if len(taps) == 1 else taps[0] * taps[1], stride, padding, dilation, groups
-        )
+        scaled = reduce(torch.mul, taps).to(x.dtype)
+        y = _conv_on_scaled_taps(x, weight_OIKK, scaled, stride, padding, dilation, groups)
     else:
         inner_bias = None if "cout" in factors else bias_O
         y = F.conv2d(x, weight_OIKK, inner_bias, stride, padding, dilation, groups)
         if "cout" not in factors:
-            return unfold(y, num_clips)
+            return y
     if "cout" in factors:
-        y = y * factors["cout"][:, :, None, None]
-    if bias_O is not None:
-        y = y + bias_O[:, None, None]
-    return unfold(y, num_clips)
+        y = scale(y, factors["cout"])
+    return y if bias_O is None else y + bias_O[:, None, None]
 
 
 def _unfold_time(
@@ -228,7 +244,7 @@ def tada_conv3d(
     if not factors:
         assert cout is not None
         y = F.conv3d(x_NCTHW, weight_OIKKK, None, stride, padding, dilation, groups)
-        y = y * cout[..., None, None].to(y.dtype)
+        y = unfold(scale(fold(y), cout.transpose(1, 2).flatten(0, 1)), num_clips)
         return y if bias_O is None else y + bias_O[:, None, None, None]
 
     # All that belongs to the input is one factor of each input channel and tap, (N, C, kt, kh * kw, T').

@@ -142,9 +142,9 @@ def test_each_output_frame_is_calibrated_by_the_frame_at_its_centre(kind, argume
     for frame in range(7):
         moved = made.clone()
         moved[:, :, frame] += 1
-        conv.context.forward = lambda _, alpha=made: alpha
+        conv.context.forward = lambda *_, alpha=made: alpha
         before = conv(x)
-        conv.context.forward = lambda _, alpha=moved: alpha
+        conv.context.forward = lambda *_, alpha=moved: alpha
         changed = ((conv(x) - before).abs().amax((0, 1, 3, 4)) > 0).nonzero().flatten().tolist()
         expected = [t for t in range(before.shape[2]) if t * conv.stride[0] - padding + half == frame]
         assert changed == expected
