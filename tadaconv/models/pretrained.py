@@ -84,20 +84,21 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     targets = model.state_dict()
     slow = {name.partition(".")[0] for name in targets} >= {"slow", "fast"}
     sources = _renamed(state_dict, targets, slow)
-    fitted = {name: _fitted(sources[name], targets[name].shape) for name in sources.keys() & targets.keys()}
+    values = {name: state_dict[source] for name, source in sources.items() if name in targets}
+    fitted = {name: _fitted(value, targets[name].shape) for name, value in values.items()}
     tolerated = [name for name, value in fitted.items() if value is None and _may_differ(name, slow)]
     filled = {name for name, value in fitted.items() if value is not None}
     left = [name for name in targets if name not in filled]
     _refuse(
         differ=[
-            f"{name} {tuple(sources[name].shape)} for {tuple(targets[name].shape)}"
+            f"{name} {tuple(values[name].shape)} for {tuple(targets[name].shape)}"
             for name in targets
             if name in fitted and name not in filled and name not in tolerated
         ],
-        surplus=[name for name in sources if name not in targets],
+        surplus=[source for name, source in sources.items() if name not in targets],
         missing=[name for name in _not_expected(model, left, filled, slow) if name not in fitted],
     )
-    inflated = {name for name in filled if sources[name].numel() != targets[name].numel()}
+    inflated = {name for name in filled if values[name].numel() != targets[name].numel()}
     with torch.no_grad():
         for name in filled:
             value = fitted[name]
@@ -111,8 +112,8 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     )
 
 
-def _renamed(state_dict: State, targets: State, slow: bool) -> dict[str, Tensor]:
-    """The weights under the network's names."""
+def _renamed(state_dict: State, targets: State, slow: bool) -> dict[str, str]:
+    """The names of the weights, by the network's names for them."""
     ours = {name.removeprefix("model.") for name in targets}
     renamed = {}
     for name, value in state_dict.items():
@@ -121,7 +122,7 @@ def _renamed(state_dict: State, targets: State, slow: bool) -> dict[str, Tensor]
         new = name if name in ours else from_torchvision(name)
         if slow and not new.startswith(_CLASSIFIERS):
             new = f"slow.{new}"
-        renamed[f"model.{new}" if f"model.{new}" in targets else new] = value
+        renamed[f"model.{new}" if f"model.{new}" in targets else new] = name
     return renamed
 
 
