@@ -1,0 +1,226 @@
+"""Contestants: what they compute, on what, and that a benchmark of them holds together."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from tadaconv.bench import op, run, step, turn
+from tadaconv.bench.chart import draw
+from tadaconv.bench.device import Copy, MatrixProduct
+from tadaconv.bench.files import stem, write
+from tadaconv.bench.record import Benchmark
+from tadaconv.bench.render import render
+from tadaconv.bench.run import Heat
+from tadaconv.bench.settings import Settings, contestants
+from tadaconv.bench.turn import Turn, channels_last, naive
+from tadaconv.errors import RunError
+from tadaconv.models import BACKBONES, RIVALS, build
+from tadaconv.nn import TAdaConv2d
+from tadaconv.spec import Aggregation, Backbone, TAda
+
+TINY = Settings(device="cpu", num_clips=1, num_frames=4, size=32, rounds=3)
+SMALL = {"dense": op.Shape(16, 8), "depthwise": op.Shape(16, 8, 7, depthwise=True)}
+
+
+def everyone(shape: op.Shape) -> dict[str, Turn]:
+    heat = op.heat("res", shape, TINY, ("cin", "k2"))
+    return {name: make(False) for name, make in heat.makes.items()}
+
+
+@pytest.mark.parametrize("shape", SMALL.values(), ids=SMALL)
+def test_everyone_gets_equal_channels_last_clips_and_gradients_and_the_same_kernel(shape: op.Shape) -> None:
+    turns = everyone(shape)
+    first = turns[op.PLAIN]
+
+    assert set(turns) == {
+        op.PLAIN, "TAda cin", "naive cin", "TAda k2", "naive k2", *(name for name in RIVALS if name != "none")
+    }  # fmt: skip
+    for each in turns.values():
+        assert each.gradient is not None
+        assert first.gradient is not None
+        assert torch.equal(each.clips, first.clips)
+        assert torch.equal(each.gradient, first.gradient)
+        assert each.clips.requires_grad
+        assert each.clips.is_contiguous(memory_format=torch.channels_last_3d)
+        assert each.forward().shape == first.forward().shape
+        assert each.network.training
+
+
+@pytest.mark.parametrize("name", [name for name, rival in RIVALS.items() if name != "none" and rival.identity != "no"])
+def test_rivals_that_start_as_the_plain_convolution_do_so_here(name: str) -> None:
+    turns = everyone(SMALL["dense"])
+
+    torch.testing.assert_close(turns[name].forward(), turns[op.PLAIN].forward(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("calibration", ["cin", "cout", "k2", "cin_k2", "cin+cout"])
+@pytest.mark.parametrize("shape", SMALL.values(), ids=SMALL)
+def test_the_naive_form_computes_what_ours_does_gradients_included(shape: op.Shape, calibration: str) -> None:
+    tada = TAda(calibration=calibration, init="random", aggregation=Aggregation(kind="none"))
+    pair = [op.make(shape, TINY, tada, as_naive, False) for as_naive in (False, True)]
+    results: list[tuple[Tensor, ...]] = []
+    for each in pair:
+        network, clips = each.network.double(), each.clips.detach().double().requires_grad_()
+        output = network(clips)
+        results.append((output, *torch.autograd.grad(output.square().sum(), [clips, *network.parameters()])))
+
+    assert not torch.allclose(results[0][0], op.plain(shape).double()(pair[0].clips.double()))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_network_made_naive_has_no_adaptive_convolution_of_ours_left_to_run() -> None:
+    torch.manual_seed(0)
+    ours = build(Backbone(name="tiny"), TAda(init="random"), 5).double().eval()
+    clips = torch.randn(1, 3, 4, 32, 32, dtype=torch.float64)
+    expected = ours(clips)
+
+    theirs = naive(ours)
+
+    kinds = [type(theirs.get_submodule(site.conv)) for site in ours.sites()]
+    assert kinds == [turn.NaiveTAdaConv2d] * 4
+    torch.testing.assert_close(theirs(clips), expected)
+
+
+def test_a_turn_times_both_passes_and_leaves_the_gradients_of_one() -> None:
+    each = op.make(SMALL["dense"], TINY, TAda(aggregation=Aggregation(kind="none")), False, False)
+    once, thrice = each(), each(3)
+    gradient = each.clips.grad
+
+    assert set(once) == set(thrice) == {"forward", "backward"}
+    assert min(*once.values(), *thrice.values()) > 0
+    each(1)
+    assert gradient is not None
+    assert each.clips.grad is not None
+    torch.testing.assert_close(each.clips.grad, gradient)  # of one pass, not of the sum of three
+
+
+def test_kernels_of_four_and_five_dimensions_become_channels_last() -> None:
+    network = channels_last(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv3d(4, 4, 3)))
+
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
+    assert network[1].weight.is_contiguous(memory_format=torch.channels_last_3d)  # type: ignore[index]
+
+
+def test_contestants_of_a_step_share_backbone_weights_and_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(step.BACKBONES, "tiny", step.Names("TSN", "TAda2D"))
+    heat = step.heat("tiny", Settings(device="cpu", contestants=("tada", "naive"), size=32, num_frames=4))
+
+    assert list(heat.makes) == ["TSN", "TAda2D", "naive TAda2D"]
+    assert heat.naive == {"TAda2D": "naive TAda2D"}
+    plain, ours, theirs = (make(False) for make in heat.makes.values())
+    assert torch.equal(plain.clips, ours.clips)
+    kernels = plain.network.state_dict()
+    assert all(torch.equal(tensor, ours.network.state_dict()[name]) for name, tensor in kernels.items())
+    assert sum(isinstance(module, TAdaConv2d) for module in ours.network.modules()) == 4
+    assert min(*plain().values(), *ours().values(), *theirs().values()) > 0
+    torch.testing.assert_close(theirs.forward(), ours.forward(), rtol=1e-4, atol=1e-4)
+    assert heat.work["forward"].multiply_adds > 0
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is made up and the device's limits are small: what is under test is how it all comes together."""
+    monkeypatch.setattr(run, "peaks", lambda makes: (2**20 * (i + 1) for i in range(len(makes))))
+    monkeypatch.setattr(run, "Copy", partial(Copy, mebibytes=1))
+    monkeypatch.setattr(run, "MatrixProduct", partial(MatrixProduct, size=32))
+    monkeypatch.setattr(run, "TURN_SECONDS", 0.0)
+
+
+@pytest.fixture
+def parts() -> list[float]:
+    """What part of the benchmark was over, whenever it said so."""
+    return []
+
+
+@pytest.fixture
+def benchmark(one_process: None, monkeypatch: pytest.MonkeyPatch, parts: list[float]) -> Benchmark:
+    del one_process
+    monkeypatch.setattr(op, "SHAPES", SMALL)
+    settings = Settings(device="cpu", num_clips=1, num_frames=4, size=32, rounds=6)
+    return op.bench(settings, ("cin", "k2"), tuple(SMALL), lambda _, part: parts.append(part))
+
+
+def test_what_is_recorded_follows_from_the_raw_seconds(benchmark: Benchmark, parts: list[float]) -> None:
+    assert [race.name.partition(":")[0] for race in benchmark.races] == list(SMALL)
+    for race in benchmark.races:
+        copies = [race.copy_limit.work.bytes / s for s in race.copy_limit.seconds]
+        base = race.entries[0].seconds["both"]
+        for number, entry in enumerate(race.entries):
+            assert entry.peak_memory_bytes == 2**20 * (number + 1)
+            both = entry.seconds["both"]
+            assert both == [a + b for a, b in zip(entry.seconds["forward"], entry.seconds["backward"], strict=True)]
+            ratios = sorted(own / other for own, other in zip(both, base, strict=True))
+            assert entry.ratio["both"].median == pytest.approx((ratios[2] + ratios[3]) / 2)
+            assert (entry.ratio["both"].interval_low, entry.ratio["both"].interval_high) == (ratios[0], ratios[5])
+            shares = sorted(race.work["both"].bytes / s / c for s, c in zip(both, copies, strict=True))
+            assert entry.copy_share["both"] == pytest.approx((shares[2] + shares[3]) / 2)
+        assert set(race.naive_over_ours) == {"TAda cin", "TAda k2"}
+    assert parts == sorted(parts)
+    assert parts[-1] == 1
+
+
+def test_files_tables_and_charts_of_a_benchmark(benchmark: Benchmark, tmp_path: Path) -> None:
+    data, chart = write(benchmark, tmp_path / "results")
+
+    assert data.stem == chart.stem == "op-cpu-1-threads-fp32-eager-1x4x32"
+    assert Benchmark.model_validate_json(data.read_text()) == benchmark
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    labels = [tick.get_text() for tick in draw(benchmark).axes[0].get_yticklabels()]
+    assert labels == [entry.name for entry in benchmark.races[0].entries]
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(render(benchmark))
+    text = printed.get()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert all(name in text for name in ("squeeze_excitation", "TAda cin", "naive k2", "95 %"))
+    assert "…" not in text
+
+
+def test_a_step_is_drawn_with_its_memory_beside_it(benchmark: Benchmark) -> None:
+    race = benchmark.races[0]
+    compiled = race.but(mode="compiled", entries=[e.but(peak_memory_bytes=None) for e in race.entries])
+    one = benchmark.but(bench="step", races=[race, compiled], settings={**benchmark.settings, "backbone": "resnet50"})
+
+    figure = draw(one)
+
+    assert [axes.get_title(loc="left").partition("\n")[0] for axes in figure.axes] == [
+        "dense, eager", "peak memory in MiB", "dense, compiled", "peak memory in MiB",
+    ]  # fmt: skip
+    assert stem(one).startswith("step-resnet50-cpu-1-threads")
+
+
+def make_tiny(size: int, compiled: bool) -> Turn:
+    return op.make(op.Shape(16, 1), Settings(device="cpu", num_clips=1, num_frames=4, size=size), None, False, compiled)
+
+
+def test_memory_is_measured_apart_and_grows_with_the_clips() -> None:
+    small, large = turn.peaks([partial(make_tiny, size, False) for size in (32, 256)])
+
+    assert large - small > 2 * 16 * 4 * 256**2 * 4  # at least clips and their gradient
+
+
+@pytest.mark.usefixtures("one_process")
+def test_memory_that_runs_out_is_a_failed_run_of_one_line() -> None:
+    def greedy(_: bool) -> Turn:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(RunError, match="out of memory on cpu; lower --clips"):
+        run.run("op", [Heat("x", {"plain": greedy}, {}, {})], TINY, {})
+
+
+def test_every_backbone_of_a_step_is_one_of_the_models() -> None:
+    assert set(step.BACKBONES) <= set(BACKBONES)
+
+
+def test_everyone_can_be_named() -> None:
+    assert contestants()[:2] == ("tada", "naive")
+    for name in contestants():
+        assert (
+            len(op.heat("res", SMALL["dense"], Settings(device="cpu", size=32, contestants=(name,)), ("cin",)).makes)
+            == 2
+        )

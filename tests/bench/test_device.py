@@ -1,0 +1,70 @@
+"""The device's clock and limits, and the compiler that compiled mode needs."""
+
+import pytest
+import torch
+
+from tadaconv.bench.device import Clock, Copy, MatrixProduct, facts, require_compiler
+from tadaconv.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_limits_do_what_they_count(dtype: torch.dtype) -> None:
+    copy, product = Copy(CPU, dtype, mebibytes=1), MatrixProduct(CPU, dtype, size=16)
+
+    assert copy.bytes == 2 * 2**20  # read and written
+    assert product.multiply_adds == 16**3
+    assert not torch.equal(copy.source, copy.target)
+    assert copy() > 0
+    assert torch.equal(copy.source, copy.target)
+    assert product() > 0
+
+
+def test_the_precision_of_products_is_left_as_it_was() -> None:
+    before = torch.get_float32_matmul_precision()
+    MatrixProduct(CPU, torch.float32, size=4)()
+
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_marks_are_read_in_seconds_and_in_order() -> None:
+    clock = Clock(CPU)
+    marks = [clock.mark() for _ in range(3)]
+    clock.wait()
+
+    assert 0 < clock.seconds(marks[0], marks[2]) < 1
+    assert clock.seconds(marks[0], marks[1]) + clock.seconds(marks[1], marks[2]) == pytest.approx(
+        clock.seconds(marks[0], marks[2])
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_mark_on_cuda_waits_for_the_work_before_it() -> None:
+    device = torch.device("cuda")
+    product = MatrixProduct(device, torch.float32, size=4096)
+    product()
+
+    assert 2 * product.multiply_adds / product() < 2e15  # no device is faster than two petaflops in float32
+
+
+def test_a_missing_compiler_is_one_line_that_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"no 'no-such-compiler'; install one, name yours in CXX, or use --mode eager"):
+        require_compiler(CPU)
+
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"there is no '(clang|g)\+\+'"):
+        require_compiler(CPU)
+    with pytest.raises(UserError, match="there is no 'gcc or clang'"):
+        require_compiler(torch.device("cuda"))
+
+
+def test_facts_name_the_versions_the_threads_and_the_day() -> None:
+    found = facts(CPU)
+
+    assert found["threads"] == str(torch.get_num_threads())
+    assert found["torch"] == torch.__version__
+    assert {"device", "processor", "python", "cuda", "tadaconv", "date"} <= found.keys()
