@@ -104,15 +104,18 @@ def _sort(name: str, module: nn.Module, traced: Mapping[str, float], seen: Pass)
         return _sort_convolution(name, module, by_fvcore, products, by_element, seen.outputs[name])
     if by_fvcore != products:
         raise _disagreement(name, module, by_fvcore, products)
-    multiplied = products - convolved - attended
-    mixes = isinstance(module, KernelMixture)
+    kinds = {"attention": attended, "norm": norm, "scale": by_element}
+    if isinstance(module, KernelMixture):  # what is not the convolution's, by its formula, makes its kernels
+        convolved = seen.outputs[name] * module.weight[0].numel()
+        if convolved > products:
+            raise _disagreement(name, module, by_fvcore, products, convolved)
+        return {**kinds, "convolution": convolved, "kernels": products - convolved}, seen.outputs[name]
     written = sum(
         number
         for op, number in seen.written[name].items()
-        if by_torch.get(op) and ("convolution" in op or not (mixes or attended))
+        if by_torch.get(op) and ("convolution" in op or not attended)
     )
-    kinds = {"convolution": convolved, "attention": attended, "norm": norm, "scale": by_element}
-    return {**kinds, "kernels" if mixes else "linear": multiplied}, written
+    return {**kinds, "convolution": convolved, "linear": products - convolved - attended}, written
 
 
 def _sort_convolution(

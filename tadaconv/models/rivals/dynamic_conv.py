@@ -31,6 +31,10 @@ def add_dynamic_conv(
 
     Equal kernels whose weights sum to one: the network starts as its host, to rounding.
 
+    The paper cools the temperature from 30 to 1 over its first epochs, so that attention over kernels drawn at random
+    is even at first and each of them learns. A layer knows no epochs, so here it stays, at the 1 the paper ends with;
+    attention drawn afresh is near even by itself, and the kernels start equal.
+
     Raises :class:`UserError` for a convolution that is not per frame, a reduction below 1 or a temperature that is not
     positive.
     """
