@@ -1,6 +1,8 @@
 """The plug-in: picks what the placement says, keeps the host's weights and, at identity, its every output."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
 from itertools import chain, combinations
 
 import pytest
@@ -10,17 +12,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models import BACKBONES, Host, plug_in
+from tadaconv.models import BACKBONES, Host, plug_in, promised_start
 from tadaconv.models.host import Site
 from tadaconv.models.plugin import chosen_sites
-from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d
-from tadaconv.spec import Aggregation, Context, Placement, TAda
+from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d, TAdaConv3d
+from tadaconv.spec import CALIBRATIONS, Aggregation, Context, Placement, TAda
 
 STAGES = [stages for size in (1, 2, 3, 4) for stages in combinations((2, 3, 4, 5), size)]
 
 
 def make_host(name: str) -> Host:
-    """A backbone whose norms are not at their start: there, blocks add nothing and would hide what is in them."""
+    """A backbone whose norms and scales have left their start, where blocks may add nothing and hide what they hold."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = BACKBONES[name](5, 0.0)
@@ -32,12 +34,42 @@ def make_host(name: str) -> Host:
                 nn.init.normal_(module.bias)
                 nn.init.normal_(module.running_mean, std=0.1)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
+        for at, parameter in model.named_parameters():
+            if at.endswith("gamma"):
+                nn.init.uniform_(parameter, 0.3, 0.7)
     return model.eval()
 
 
+@dataclass(frozen=True)
+class Known:
+    """A host, a clip of as few frames as make two everywhere in it, and what the host computes of it."""
+
+    name: str
+    model: Host
+    clip: Tensor
+    scores: Tensor
+
+
 @pytest.fixture(scope="module", params=BACKBONES)
-def host(request: pytest.FixtureRequest) -> Host:
-    return make_host(request.param)
+def host(request: pytest.FixtureRequest) -> Known:
+    model = make_host(request.param)
+    num_frames = 2 * max(site.temporal_stride for site in model.sites())
+    clip = torch.randn(1, 3, num_frames, 32, 32, generator=torch.Generator().manual_seed(1))
+    return Known(request.param, model, clip, scores(model, clip))
+
+
+@pytest.fixture
+def _cheap_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers shared with the host, and constants for what is drawn only to be overwritten or multiplied by zero.
+
+    Copying and drawing would take most of the time, and here layers are only run or replaced.
+    """
+
+    def share_layers(model: nn.Module) -> nn.Module:
+        return deepcopy(model, {id(layer): layer for layer in model.modules() if not list(layer.children())})
+
+    monkeypatch.setattr("tadaconv.models.plugin.deepcopy", share_layers)
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda tensor, **_: nn.init.constant_(tensor, 0.01))
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +98,48 @@ def assert_same_state(state: dict[str, Tensor], expected: dict[str, Tensor]) -> 
         assert torch.equal(state[name], value), name
 
 
-@pytest.mark.parametrize("calibration", ["cin", "cin+cout", "cin_k2"])
-def test_every_backbone_computes_what_its_host_did(calibration: str, host: Host, clips: Tensor) -> None:
-    before, expected = copied_state(host), scores(host, clips)
-    plugged = plug_in(host, TAda(calibration=calibration))
-    if calibration == "cin_k2":
-        torch.testing.assert_close(scores(plugged, clips), expected, rtol=1e-4, atol=1e-4)
+def starts_exactly(host: Host, temporal: TAda) -> bool:
+    """Whether bit for bit: channels alone are calibrated, of convolutions that treat frames alike."""
+    chosen = chosen_sites(list(host.sites()), temporal.placement)
+    per_frame = all(isinstance(host.get_submodule(site.conv), nn.Conv2d) for site in chosen)
+    return per_frame and promised_start(temporal) == "exact"
+
+
+def assert_starts_as(host: Known, temporal: TAda) -> None:
+    found = scores(plug_in(host.model, temporal), host.clip)
+    if starts_exactly(host.model, temporal):
+        assert torch.equal(found, host.scores)
     else:
-        assert torch.equal(scores(plugged, clips), expected)
+        torch.testing.assert_close(found, host.scores, rtol=1e-4, atol=1e-4 * float(host.scores.abs().max()))
+
+
+@pytest.mark.usefixtures("_cheap_copies")
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_every_backbone_starts_as_it_was_with_every_calibration(calibration: str, host: Known) -> None:
+    """In all blocks; in networks at full width and but for one calibration, in the first block of every stage."""
+    blocks = "all" if host.name.startswith("tiny") or calibration == "cin" else "first"
+    assert_starts_as(host, TAda(calibration=calibration, placement=Placement(blocks=blocks)))
+
+
+@pytest.mark.parametrize("convs", ["temporal", "both"])
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_convolutions_over_time_start_as_they_were(calibration: str, convs: str) -> None:
+    model, clip = make_host("tiny_r2plus1d"), torch.randn(2, 3, 5, 16, 16)
+    temporal = TAda().but(calibration=calibration, placement__convs=convs)
+    assert_starts_as(Known("tiny_r2plus1d", model, clip, scores(model, clip)), temporal)
+    adaptive = {at for at, each in plug_in(model, temporal).named_modules() if hasattr(each, "calibration")}
+    names = {"temporal": ("temporal2.conv",), "both": ("conv2", "temporal2.conv")}[convs]
+    assert adaptive == {f"layer{i}.0.{name}" for i in range(1, 5) for name in names}
+
+
+def test_every_backbone_keeps_its_weights_and_feels_another_start(host: Known) -> None:
+    before = copied_state(host.model)
+    plugged = plug_in(host.model, TAda().but(init="random", placement__blocks="first"))
     assert_same_state(plugged.state_dict(), before)
-    assert list(host.state_dict()) == list(before)  # the host keeps what it had, and gains nothing
-    assert_same_state(host.state_dict(), before)
-    assert not any(isinstance(module, TAdaConv2d) for module in host.modules())
+    assert list(host.model.state_dict()) == list(before)  # the host keeps what it had, and gains nothing
+    assert_same_state(host.model.state_dict(), before)
+    assert not any(isinstance(module, TAdaConv2d | TAdaConv3d) for module in host.model.modules())
+    assert (scores(plugged, host.clip) - host.scores).abs().max() > 1e-3 * host.scores.abs().max()
 
 
 @pytest.mark.parametrize("aggregation", ["none", "average", "max", "mix", "conv"])
