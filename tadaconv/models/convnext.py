@@ -53,12 +53,15 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, after a layer norm and a 2x2 convolution of stride 2 in all stages but the first."""
+    """Blocks of one width, after a layer norm and a 2x2 convolution of stride 2 in all stages but the first.
 
-    def __init__(self, c_in: int, channels: int, depth: int, layer_scale: float) -> None:
+    The first is told by ``c_in``, the channels before those two layers, being None.
+    """
+
+    def __init__(self, c_in: int | None, channels: int, depth: int, layer_scale: float) -> None:
         super().__init__()
         self.downsample = nn.Sequential()
-        if c_in != channels:
+        if c_in is not None:
             self.downsample.extend([FrameLayerNorm2d(c_in), FrameConv2d(c_in, channels, 2, 2)])
         self.blocks = nn.Sequential(*(Block(channels, layer_scale) for _ in range(depth)))
 
@@ -73,7 +76,7 @@ class ConvNeXt(Host):
 
     Args:
         depths: blocks in the four stages, the paper's res2 to res5.
-        widths: their channels, which differ from stage to stage.
+        widths: their channels.
         num_classes: outputs of the classifier.
         clip_stem: a stem of 3 frames and temporal stride 2, in place of the frame-by-frame one.
         patch: height, width and stride of the stem, in pixels.
@@ -100,7 +103,7 @@ class ConvNeXt(Host):
             else FrameConv2d(3, widths[0], patch, patch)
         )
         self.stem = nn.Sequential(stem, FrameLayerNorm2d(widths[0]))
-        befores = (widths[0], *widths[:3])
+        befores = (None, *widths[:3])
         self.stages = nn.Sequential(
             *(Stage(*sizes, layer_scale) for sizes in zip(befores, widths, depths, strict=True))
         )

@@ -25,7 +25,7 @@ from tadaconv.weights import fingerprint
 State = Mapping[str, Tensor]
 
 _CONVNEXT_LAYERS = {"block.0": "conv_dw", "block.2": "norm", "block.3": "mlp.fc1", "block.5": "mlp.fc2"}
-_CLASSIFIERS = ("fc.", "head.fc.", "classifier.2.", "classifier.3.")
+_CLASSIFIERS = ("fc.", "head.fc.", "classifier.2.")
 _PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -86,7 +86,14 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     sources = _renamed(state_dict, targets, slow)
     values = {name: state_dict[source] for name, source in sources.items() if name in targets}
     fitted = {name: _fitted(value, targets[name].shape) for name, value in values.items()}
-    tolerated = [name for name, value in fitted.items() if value is None and _may_differ(name, slow)]
+    classifier = [name for name in fitted if _is_classifier(name)]
+    if any(fitted[name] is None for name in classifier):
+        fitted |= dict.fromkeys(classifier)  # a bias alone may fit, and would belong to other weights
+    tolerated = [
+        name
+        for name, value in fitted.items()
+        if value is None and (_is_classifier(name) or (slow and name.startswith("slow.")))
+    ]
     filled = {name for name, value in fitted.items() if value is not None}
     left = [name for name in targets if name not in filled]
     _refuse(
@@ -126,9 +133,8 @@ def _renamed(state_dict: State, targets: State, slow: bool) -> dict[str, str]:
     return renamed
 
 
-def _may_differ(name: str, slow: bool) -> bool:
-    """Whether a parameter may have another shape than the weights: a classifier, or what SlowFast widens."""
-    return name.removeprefix("model.").startswith(_CLASSIFIERS) or (slow and name.startswith("slow."))
+def _is_classifier(name: str) -> bool:
+    return name.removeprefix("model.").startswith(_CLASSIFIERS)
 
 
 def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: bool) -> list[str]:
@@ -142,7 +148,7 @@ def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: boo
         added = any(name.startswith(f"{site}.") and name[len(site) + 1 :] not in _PLAIN for site in at_sites)
         return (
             parameter == "num_batches_tracked"
-            or name.removeprefix("model.").startswith(_CLASSIFIERS)
+            or _is_classifier(name)
             or (slow and name.startswith("fast."))
             or added
             or _looks_over_time(model, module, filled)

@@ -1,0 +1,329 @@
+"""Pretrained weights: what goes where, what is refused, and that a repeated frame is seen as the image was."""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from standins import ImageResNet, TimmConvNeXt, TorchvisionConvNeXt, off_their_start, real
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models import BACKBONES, Host, build, load_pretrained, plug_in, pretrained
+from tadaconv.models.convnext import ConvNeXt
+from tadaconv.models.foreign import as_host
+from tadaconv.models.resnet import BasicBlock, ResNet
+from tadaconv.spec import Backbone, Rival, TAda
+from tadaconv.weights import resolve_weights
+
+WIDTHS = (16, 16, 24, 32)
+
+
+def convnext(clip_stem: bool = False, num_classes: int = 7) -> ConvNeXt:
+    return ConvNeXt((1, 1, 2, 1), WIDTHS, num_classes, clip_stem=clip_stem)
+
+
+def copied_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def image_state(name: str = "tiny", num_classes: int = 7) -> dict[str, Tensor]:
+    """The state of an image network: one of ours frame by frame, which has the names and shapes of timm's."""
+    torch.manual_seed(1)
+    return copied_state(off_their_start(BACKBONES[name](num_classes, 0.0)))
+
+
+@pytest.mark.parametrize(
+    "theirs", [TimmConvNeXt, lambda: TimmConvNeXt(conv_mlp=True), TorchvisionConvNeXt], ids=["timm", "conv mlp", "tv"]
+)
+def test_a_convnext_of_either_package_gives_the_same_scores_in_ours(theirs: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model, ours = off_their_start(theirs()), convnext().eval()
+    loaded = load_pretrained(ours, model.state_dict())
+    assert loaded.loaded == tuple(ours.state_dict())
+    assert loaded.inflated == loaded.left == ()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images.unsqueeze(2)), model(images))
+
+
+def test_a_resnet_gives_the_same_scores_in_ours() -> None:
+    torch.manual_seed(0)
+    model = off_their_start(ImageResNet())
+    ours = ResNet(BasicBlock, (2, 2, 2, 2), 7, widths=(16, *WIDTHS), max_pool=True).eval()
+    assert set(load_pretrained(ours, model.state_dict()).loaded) == set(model.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images.unsqueeze(2)), model(images), rtol=1e-4, atol=1e-5)
+
+
+INTO = ["tiny", "tiny_r3d", "tiny_r2plus1d", "tiny_slow_only_8x8", "tiny_slowfast_4x16"]
+
+
+@pytest.mark.parametrize("name", INTO)
+def test_every_name_is_told_of_and_holds_what_it_is_said_to(name: str) -> None:
+    torch.manual_seed(0)
+    model, source = BACKBONES[name](5, 0.0), image_state()
+    before = copied_state(model)
+    told = load_pretrained(model, source)
+    after = model.state_dict()
+    assert sorted([*told.loaded, *told.inflated, *told.left]) == sorted(after)
+    for at in told.left:
+        assert torch.equal(after[at], before[at]), at
+    for at in told.loaded:
+        assert torch.equal(after[at].flatten(), source[at.removeprefix("slow.")].flatten()), at
+    for at in told.inflated:
+        frames = after[at].shape[2]
+        assert frames > 1
+        for t in range(frames):
+            torch.testing.assert_close(after[at][:, :, t] * frames, source[at.removeprefix("slow.")])
+    assert {"fc.weight", "fc.bias"} <= set(told.left)  # of 5 classes, not 7
+
+
+def test_what_is_inflated_and_what_is_left() -> None:
+    source = image_state(num_classes=5)
+
+    def told(name: str) -> tuple[set[str], set[str]]:
+        loaded = load_pretrained(BACKBONES[name](5, 0.0), source)
+        return set(loaded.inflated), set(loaded.left)
+
+    assert told("tiny") == (set(), set())
+    stages = (1, 2, 3, 4)
+    spatial = {f"layer{stage}.0.conv{i}.weight" for stage in stages for i in (1, 2)}
+    assert told("tiny_r3d") == ({"conv1.weight", *spatial}, set())
+    assert told("tiny_slow_only_8x8") == ({"layer3.0.conv1.weight", "layer4.0.conv1.weight"}, set())
+    inflated, left = told("tiny_r2plus1d")
+    assert inflated <= {"conv1.weight"}
+    assert left == {at for at in BACKBONES["tiny_r2plus1d"](5, 0.0).state_dict() if ".temporal" in at}
+
+
+def test_in_slowfast_the_slow_pathway_alone_takes_weights() -> None:
+    model = BACKBONES["tiny_slowfast_4x16"](7, 0.0)
+    told = load_pretrained(model, image_state())
+    assert {at.partition(".")[0] for at in (*told.loaded, *told.inflated)} == {"slow"}
+    # What the fast pathway adds to a stage's input widens its first layers, which keep their start.
+    widened = {at for at in told.left if at.startswith("slow.")}
+    assert widened == {f"slow.layer{i}.0.{at}.weight" for i in (1, 2, 3, 4) for at in ("conv1", "downsample.0")}
+
+
+@given(
+    frames=st.sampled_from([1, 3, 5]),
+    kernel=st.sampled_from([1, 3]),
+    groups=st.sampled_from([1, 2]),
+    seed=st.integers(0),
+)
+def test_an_inflated_kernel_sees_a_repeated_frame_as_the_image(
+    frames: int, kernel: int, groups: int, seed: int
+) -> None:
+    torch.manual_seed(seed % 2**31)
+    image = nn.Conv2d(4, 6, kernel, padding=kernel // 2, groups=groups).double()
+    clip = nn.Conv3d(4, 6, (frames, kernel, kernel), padding=(0, kernel // 2, kernel // 2), groups=groups).double()
+    load_pretrained(clip, image.state_dict())
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    seen = clip(x.unsqueeze(2).expand(-1, -1, frames, -1, -1))
+    torch.testing.assert_close(seen.squeeze(2), image(x))
+
+
+def test_the_clip_stem_of_a_convnext_is_inflated() -> None:
+    told = load_pretrained(convnext(clip_stem=True), TorchvisionConvNeXt(5).state_dict())
+    assert told.inflated == ("stem.0.weight",)
+    assert told.left == ("head.fc.weight", "head.fc.bias")
+
+
+@pytest.mark.parametrize(
+    "temporal",
+    [TAda(), TAda().but(placement__convs="both"), Rival(name="squeeze_excitation")],
+    ids=["2d", "both", "se"],
+)
+def test_what_an_operator_added_keeps_its_start(temporal: Any) -> None:
+    host = BACKBONES["tiny_r2plus1d"](7, 0.0)
+    plain, plugged = load_pretrained(host, image_state()), plug_in(BACKBONES["tiny_r2plus1d"](7, 0.0), temporal)
+    told = load_pretrained(plugged, image_state())
+    assert (told.loaded, told.inflated) == (plain.loaded, plain.inflated)
+    added = set(plugged.state_dict()) - set(host.state_dict())
+    assert added
+    assert set(told.left) == set(plain.left) | added
+
+
+def test_a_live_model_in_a_host_takes_its_own_names() -> None:
+    source = off_their_start(ImageResNet(7))
+    host = as_host(ImageResNet(5))
+    told = load_pretrained(host, source.state_dict())
+    assert told.left == ("model.fc.weight", "model.fc.bias")
+    assert torch.equal(host.state_dict()["model.conv1.weight"], source.state_dict()["conv1.weight"])
+
+
+def refusal(model: nn.Module, state: dict[str, Any]) -> str:
+    """The line that refuses ``state``, which leaves the model as it was."""
+    before = copied_state(model)
+    with pytest.raises(UserError) as error:
+        load_pretrained(model, state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_weights_of_another_architecture_are_refused() -> None:
+    state, tiny = image_state(), BACKBONES["tiny"](7, 0.0)
+    more = state | {f"layer5.0.bn{i}.weight": torch.ones(1) for i in range(5)}
+    assert "nothing takes layer5.0.bn0.weight, layer5.0.bn1.weight, layer5.0.bn2.weight and 2 more;" in refusal(
+        tiny, more
+    )
+    fewer = {name: value for name, value in state.items() if not name.startswith("layer2.0.bn1")}
+    assert "nothing fills layer2.0.bn1.weight, layer2.0.bn1.bias, layer2.0.bn1.running_mean and 1 more;" in refusal(
+        tiny, fewer
+    )
+    other = state | {"conv1.weight": torch.ones(8, 3, 3, 3)}
+    assert "shapes differ: conv1.weight (8, 3, 3, 3) for (16, 3, 3, 3);" in refusal(tiny, other)
+    assert "nothing takes features.0.0.weight," in refusal(tiny, TorchvisionConvNeXt().state_dict())
+    assert "pass a state dict" in refusal(tiny, state | {"epoch": 3})
+
+
+def test_weights_without_a_classifier_and_without_counters_are_enough() -> None:
+    state = {
+        name: value for name, value in image_state().items() if not name.startswith("fc.") and "batches" not in name
+    }
+    told = load_pretrained(BACKBONES["tiny"](7, 0.0), state)
+    assert all(name.startswith("fc.") or name.endswith("num_batches_tracked") for name in told.left)
+
+
+def backbone(file: Path, name: str = "tiny") -> Backbone:
+    return resolve_weights(Backbone(name=name, weights=str(file)))
+
+
+@pytest.mark.parametrize("wrapped", ["", "state_dict", "model"])
+def test_a_backbone_is_built_with_its_weights_before_the_plug_in(wrapped: str, tmp_path: Path) -> None:
+    state = image_state()
+    torch.save({wrapped: state, "epoch": 3} if wrapped else state, tmp_path / "weights.pth")
+    plain = build(backbone(tmp_path / "weights.pth"), None, 7).eval()
+    plugged = build(backbone(tmp_path / "weights.pth"), TAda(), 7).eval()
+    assert all(torch.equal(plain.state_dict()[name], value) for name, value in state.items())
+    clips = torch.randn(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(plain(clips), plugged(clips))
+
+
+def test_a_file_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(image_state(), file)
+    planned = backbone(file)
+    torch.save(image_state("tiny_r3d"), file)
+    with pytest.raises(UserError, match="have changed since this was planned") as error:
+        build(planned, None, 7)
+    assert "\n" not in str(error.value)
+
+
+class Harmful:
+    """Unpickling it would write a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    paths = {name: tmp_path / name for name in ("code.pth", "list.pth", "text.pth", "gone.pth", "half.pth")}
+    torch.save({"conv1.weight": Harmful(tmp_path / "harm")}, paths["code.pth"])
+    torch.save([torch.ones(1)], paths["list.pth"])
+    paths["text.pth"].write_text("not weights")
+    torch.save(image_state(), paths["half.pth"])
+    paths["half.pth"].write_bytes(paths["half.pth"].read_bytes()[:1000])
+    said = {}
+    for name, path in paths.items():
+        with pytest.raises(UserError) as error:
+            pretrained.read_file(path)
+        said[name] = str(error.value)
+        assert "\n" not in said[name]
+        assert str(path) in said[name]
+    assert not (tmp_path / "harm").exists()
+    assert "holds more than tensors" in said["code.pth"]
+    assert "holds a list, not a state dict" in said["list.pth"]
+    assert "no file of weights" in said["gone.pth"]
+
+
+def test_an_old_pickle_that_needs_more_is_refused_too(tmp_path: Path) -> None:
+    with (tmp_path / "old.pth").open("wb") as file:
+        pickle.dump(Harmful(tmp_path / "harm"), file, protocol=2)
+    with pytest.raises(UserError, match="holds more than tensors"):
+        pretrained.read_file(tmp_path / "old.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_safetensors_are_read_where_the_package_is_and_named_where_it_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    try:
+        from safetensors.torch import save_file
+    except ModuleNotFoundError:
+        file.write_bytes(b"")
+        with pytest.raises(UserError, match=r"needs safetensors: pip install safetensors$"):
+            pretrained.read_file(file)
+    else:
+        save_file(image_state(), file)
+        state = pretrained.read_file(file)
+        assert all(torch.equal(state[name], value) for name, value in image_state().items())
+        file.write_bytes(b"half")
+        with pytest.raises(UserError, match="cannot read the weights"):
+            pretrained.read_file(file)
+
+
+class FakePackage:
+    """A package whose weights are at hand: of timm as a model, of torchvision by their name."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        self.state = state
+
+    def create_model(self, name: str, pretrained: bool) -> "FakePackage":
+        assert pretrained
+        return self.get_weight(name)
+
+    def get_weight(self, name: str) -> "FakePackage":
+        if name != "known":
+            raise RuntimeError(f"no {name}\nand more")
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.state
+
+    def get_state_dict(self, progress: bool) -> dict[str, Tensor]:
+        assert not progress
+        return self.state
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_weights_are_had_from_the_package_that_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakePackage(image_state())
+    monkeypatch.setattr(pretrained, "import_package", lambda name: {package: fake}[name])
+    monkeypatch.setattr(pretrained, "import_module", lambda name: {"torchvision.models": fake}[name])
+    model = build(Backbone(name="tiny", weights=f"{package}:known"), None, 7)
+    assert torch.equal(model.state_dict()["conv1.weight"], fake.state["conv1.weight"])
+    with pytest.raises(UserError, match=rf"^cannot get the weights '{package}:unknown': no unknown; correct the name"):
+        build(Backbone(name="tiny", weights=f"{package}:unknown"), None, 7)
+
+
+OURS = {
+    "resnet50": ("resnet50_max_pool", "resnet50"),
+    "convnext_tiny": ("convnext_tiny",),
+}
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+@pytest.mark.parametrize("name", OURS)
+def test_the_real_packages_models_load_and_score_alike(package: str, name: str) -> None:
+    library = real(package)
+    theirs = library.create_model(name) if package == "timm" else library.models.get_model(name)
+    off_their_start(theirs)
+    images = torch.randn(1, 3, 64, 64)
+    for i, ours in enumerate(OURS[name]):
+        model: Host = BACKBONES[ours](1000, 0.0).eval()
+        told = load_pretrained(model, theirs.state_dict())
+        assert told == replace(told, loaded=tuple(model.state_dict()), inflated=(), left=())
+        with torch.no_grad():
+            if i == 0:  # the others differ by the max-pool
+                torch.testing.assert_close(model(images.unsqueeze(2)), theirs(images), rtol=1e-4, atol=1e-4)
