@@ -7,6 +7,7 @@ runs what of it has not run yet.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from inspect import cleandoc
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,15 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperResult:
-    """A published number, with where it stands and what it was measured on."""
+    """A published number, with where it stands and what it was measured on.
+
+    Costs are compared at the digits they are printed with; a Decimal keeps a zero that the last of them is.
+    """
 
     top1: float
     source: str
     data: str
     num_frames: int
     views: str
-    gmacs: float | None = None
-    params_m: float | None = None
+    gmacs: float | Decimal | None = None
+    params_m: float | Decimal | None = None
 
 
 @dataclass(frozen=True)

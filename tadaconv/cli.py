@@ -3,21 +3,21 @@
 Exit status 0; 1 if a run failed; 2 if the call is wrong, with one line that says how to mend it; 130 after Ctrl-C.
 """
 
-import ast
 import json
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 from typer.core import TyperGroup
 
-from tadaconv import __version__, discovery
+from tadaconv import __version__, catalogue
 from tadaconv.ablation import (
     LoadedTable,
     current_records,
@@ -29,7 +29,7 @@ from tadaconv.ablation import (
 )
 from tadaconv.errors import RunError, UserError, unknown
 from tadaconv.regime import load_regime
-from tadaconv.spec import Data, describe
+from tadaconv.spec import describe
 
 if TYPE_CHECKING:
     from tadaconv.bench.record import Benchmark
@@ -122,21 +122,23 @@ def _complain(message: str, status: int) -> int:
 def list_content(
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: tables, studies, reports, regimes, backbones and datasets.
+    """List what there is: tables, studies, reports, regimes, backbones, rivals and datasets.
 
     Example: tada list --json
     """
-    content = _content()
+    content = catalogue.content()
     if as_json:
         print(json.dumps(content, indent=2))
         return
     console = Console(highlight=False, markup=False)
     for kind, entries in content.items():
         console.print(kind, style="bold")
-        width = max((len(entry["name"]) for entry in entries), default=0)
+        lines = Table.grid(padding=(0, 2, 0, 0))
+        lines.add_column(no_wrap=True)
         for entry in entries:
             rows = f" ({entry['rows']} rows)" if "rows" in entry else ""
-            console.print(f"  {entry['name']:{width}}  {entry.get('summary', '')}{rows}".rstrip(), soft_wrap=True)
+            lines.add_row(f"  {entry['name']}", f"{entry.get('summary', '')}{rows}")
+        console.print(lines)
         if not entries:
             console.print("  (none)")
 
@@ -229,18 +231,24 @@ def cost(
         str | None,
         typer.Option(help="Count at this regime's scale.", show_default="the paper's: ResNet-50, 8 x 256 x 256"),
     ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames of a clip, for rows that name none.", show_default="the scale's"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count parameters and multiply-adds, beside the paper's. Trains nothing.
+    """Count parameters, multiply-adds, activations and memory, beside the paper's. Trains nothing.
 
-    Example: tada cost aggregation
+    Example: tada cost plug_in
+
+    Example: tada cost slowfast_8x8 --frames 32
     """
     from tadaconv import preview
 
     scale = None if regime is None else load_regime(regime)
     with Console(stderr=True).status("tracing the networks"):
-        found = preview.costs(name, scale)
-    print(found.model_dump_json(indent=2)) if as_json else Console().print(preview.render_costs(found))
+        found = preview.costs(name, scale, frames)
+    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_costs(found))
 
 
 @app.command()
@@ -252,7 +260,7 @@ def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = Fals
     from tadaconv import preview
 
     found = preview.check(load_table(table), load_regime(regime))
-    print(found.model_dump_json(indent=2)) if as_json else Console().print(preview.render_check(found))
+    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_check(found))
     raise typer.Exit(0 if found.ok else 1)
 
 
@@ -419,50 +427,3 @@ def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
     for record in failed:
         print(f"  {record.cell.label}, seed {record.cell.experiment.seed}: {record.error}", file=sys.stderr)
     return 1
-
-
-def _content() -> dict[str, list[dict[str, Any]]]:
-    return {
-        "tables": [_table_entry(name) for name in discovery.available("ablation table")],
-        "studies": [_file_entry(name, path) for name, path in discovery.available("study").items()],
-        "reports": [_file_entry(name, path) for name, path in discovery.available("report").items()],
-        "regimes": [_regime_entry(name) for name in discovery.available("regime")],
-        "backbones": [{"name": name} for name in _backbones()],
-        "datasets": [
-            {"name": data.model_fields["kind"].default, "summary": _first_line(data.__doc__)}
-            for data in get_args(get_args(Data)[0])
-        ],
-    }
-
-
-def _table_entry(name: str) -> dict[str, Any]:
-    try:
-        loaded = load_table(name)
-    except UserError as error:  # one broken file in the current folder must not hide the others
-        return {"name": name, "summary": str(error)}
-    return {"name": name, "summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
-
-
-def _regime_entry(name: str) -> dict[str, Any]:
-    try:
-        return {"name": name, "summary": load_regime(name).summary}
-    except UserError as error:
-        return {"name": name, "summary": str(error)}
-
-
-def _file_entry(name: str, path: Path) -> dict[str, Any]:
-    # Read, not run: studies and report templates import what is slow to import.
-    try:
-        return {"name": name, "summary": _first_line(ast.get_docstring(ast.parse(path.read_bytes())))}
-    except SyntaxError as error:
-        return {"name": name, "summary": f"{path} cannot be loaded: {error}"}
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().partition("\n")[0]
-
-
-def _backbones() -> list[str]:
-    from tadaconv.models import BACKBONES
-
-    return list(BACKBONES)

@@ -6,6 +6,15 @@ from tadaconv.spec import Backbone, Schedule, Synthetic
 REGIME = Regime(
     summary="synthetic clips, a tiny network, any CPU: a ten-row table in minutes",
     backbone=Backbone(name="tiny"),
+    stand_ins={
+        "resnet50": "tiny",
+        "slow_only_8x8": "tiny_slow_only_8x8",
+        "slowfast_4x16": "tiny_slowfast_4x16",
+        "slowfast_8x8": "tiny_slowfast_8x8",
+        "r2plus1d": "tiny_r2plus1d",
+        "r3d": "tiny_r3d",
+        "convnext_tiny_clip": "tiny_convnext_clip",
+    },
     data=Synthetic(num_frames=8, size=24, num_train=2400, num_val=800, noise=0.05),
     schedule=Schedule(optimizer="adamw", epochs=4, batch_size=32, lr=1e-2, warmup_epochs=0.25, weight_decay=0.01),
 )

@@ -1,0 +1,80 @@
+"""What there is to name on the command line, each with a line that says what it is.
+
+Studies, report templates, backbones and rivals are read, not run: they import what is slow to import.
+"""
+
+import ast
+from pathlib import Path
+from typing import Any, get_args
+
+from tadaconv import discovery
+from tadaconv.ablation import load_table
+from tadaconv.errors import UserError
+from tadaconv.regime import load_regime
+from tadaconv.spec import Data
+
+_MODELS = Path(__file__).parent / "models"
+
+Entry = dict[str, Any]
+
+
+def content() -> dict[str, list[Entry]]:
+    """By kind, the entries of what ships and of the current folder: name, summary and, of a table, number of rows."""
+    return {
+        "tables": [_table(name) for name in discovery.available("ablation table")],
+        "studies": [_file(name, path) for name, path in discovery.available("study").items()],
+        "reports": [_file(name, path) for name, path in discovery.available("report").items()],
+        "regimes": [_regime(name) for name in discovery.available("regime")],
+        "backbones": _registered(_MODELS / "__init__.py", "BACKBONES"),
+        "rivals": _registered(_MODELS / "rivals" / "__init__.py", "RIVALS"),
+        "datasets": [
+            {"name": data.model_fields["kind"].default, "summary": _first_line(data.__doc__)}
+            for data in get_args(get_args(Data)[0])
+        ],
+    }
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0].replace("``", "")
+
+
+def _table(name: str) -> Entry:
+    try:
+        loaded = load_table(name)
+    except UserError as error:  # one broken file in the current folder must not hide the others
+        return {"name": name, "summary": str(error)}
+    return {"name": name, "summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
+
+
+def _regime(name: str) -> Entry:
+    try:
+        return {"name": name, "summary": load_regime(name).summary}
+    except UserError as error:
+        return {"name": name, "summary": str(error)}
+
+
+def _file(name: str, path: Path) -> Entry:
+    try:
+        return {"name": name, "summary": _first_line(ast.get_docstring(ast.parse(path.read_bytes())))}
+    except SyntaxError as error:
+        return {"name": name, "summary": f"{path} cannot be loaded: {error}"}
+
+
+def _registered(file: Path, registry: str) -> list[Entry]:
+    """The keys of a literal dict, each with the docstring of the function it holds, or of the module of its object."""
+    for statement in ast.parse(file.read_bytes()).body:
+        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == registry:
+            assert isinstance(statement.value, ast.Dict)
+            pairs = zip(statement.value.keys, statement.value.values, strict=True)
+            return [
+                {"name": ast.literal_eval(key), "summary": _summary(file.parent, value)} for key, value in pairs if key
+            ]
+    raise AssertionError(f"{file} holds no literal dict {registry}")
+
+
+def _summary(folder: Path, value: ast.expr) -> str:
+    """What ``module.name`` says of itself, in the file of that module."""
+    module, _, name = ast.unparse(value).rpartition(".")
+    tree = ast.parse((folder / f"{module}.py").read_bytes())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return _first_line(ast.get_docstring(functions[0] if functions else tree))

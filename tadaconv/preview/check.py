@@ -1,0 +1,126 @@
+"""Whether every row of a table can be built, and starts as its host where it should."""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table as Rendered
+
+from tadaconv.ablation import LoadedTable, Row
+from tadaconv.models import Host, plug_in, promised_start
+from tadaconv.nn import TAdaConv3d
+from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
+from tadaconv.regime import Regime
+
+
+class RowCheck(BaseModel):
+    """Whether a row builds, and whether plugging it in leaves the backbone's output as it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    scale: Scale
+    params: int
+    start: Literal["exact", "rounding", "differs", "by design"] = Field(
+        description="exact: the host's scores bit for bit; rounding: equal to rounding, where taps or convolutions "
+        "over frames are calibrated; "
+        "differs: neither, though the row should start at identity; by design: the row does not start at identity."
+    )
+    largest_difference: float = Field(description="Largest difference of a class score from the host's, absolute.")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the row starts as it should."""
+        return self.start != "differs"
+
+
+class TableCheck(BaseModel):
+    """The checks of all rows of a table at one scale."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str
+    scale: Scale
+    rows: list[RowCheck]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row starts as it should."""
+        return all(row.ok for row in self.rows)
+
+
+def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
+    """Plug every row of a table into a regime's backbone and hold its scores against the host's, before training.
+
+    Raises :class:`UserError` for a row that cannot be built.
+    """
+    scale = scale_of(regime)
+    hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}
+    rows = []
+    with torch.no_grad():
+        for row in loaded.table.all_rows:
+            own = scale.of(row, regime)
+            with row_named(row):
+                if own not in hosts:
+                    hosts[own] = _scored(own)
+                rows.append(_check_row(row, own, *hosts[own]))
+    return TableCheck(table=loaded.name, scale=scale, rows=rows)
+
+
+def _scored(scale: Scale) -> tuple[Host, torch.Tensor, torch.Tensor]:
+    """The bare backbone, a clip of noise and the clip's scores."""
+    clip = torch.randn(1, *scale.clip, generator=torch.Generator().manual_seed(0))
+    host = build_host(scale).eval()
+    return host, clip, host(clip)
+
+
+def _check_row(row: Row, scale: Scale, host: Host, clip: torch.Tensor, expected: torch.Tensor) -> RowCheck:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = plug_in(host, row.temporal, clip.shape[2])
+    scores = network(clip)
+    start: Literal["exact", "rounding", "differs", "by design"]
+    promised = promised_start(row.temporal)
+    if promised == "exact" and any(isinstance(module, TAdaConv3d) for module in network.modules()):
+        promised = "rounding"  # convolutions over frames are computed as convolutions of another shape
+    if promised == "no":
+        start = "by design"
+    elif torch.equal(scores, expected):
+        start = "exact"
+    else:
+        close = promised == "rounding" and torch.allclose(scores, expected, rtol=1e-3, atol=1e-4)
+        start = "rounding" if close else "differs"
+    return RowCheck(
+        row=row.name,
+        scale=scale,
+        params=sum(p.numel() for p in network.parameters()),
+        start=start,
+        largest_difference=float((scores - expected).abs().max()),
+    )
+
+
+_STARTS = {
+    "exact": "the host bit for bit",
+    "rounding": "the host to rounding",
+    "differs": "[red]not the host[/red]",
+    "by design": "another, by design",
+}
+
+
+def render_check(found: TableCheck) -> Group:
+    """The checks as a table for the terminal."""
+    table = Rendered(box=SIMPLE_HEAD, pad_edge=False)
+    for column, justify in (
+        ("row", "left"),
+        ("params (M)", "right"),
+        ("at the start", "left"),
+        ("difference\nof scores", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for row in found.rows:
+        difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
+        table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
+    return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table)

@@ -1,0 +1,215 @@
+"""What rows cost, beside what the paper prints."""
+
+from collections.abc import Sequence
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, computed_field
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table as Rendered
+
+from tadaconv.ablation import Row, load_table
+from tadaconv.discovery import available
+from tadaconv.errors import unknown
+from tadaconv.measure import KINDS, Cost, count
+from tadaconv.models import BACKBONES, Host, plug_in
+from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, row_named, scale_of
+from tadaconv.regime import Regime
+
+Printed = Annotated[
+    Decimal,
+    BeforeValidator(lambda value: f"{value:g}" if isinstance(value, float) else value),
+    PlainSerializer(float, return_type=float, when_used="json"),
+]
+"""A number with the digits it is printed with."""
+
+
+class RowCost(BaseModel):
+    """What a row costs, beside what the paper prints; multiply-adds a clip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    scale: Scale
+    cost: Cost
+    paper_gmacs: Printed | None = None
+    paper_params_m: Printed | None = None
+    paper_source: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def macs_differ(self) -> bool:
+        """Whether our multiply-adds, rounded or cut to the paper's digits, are another number than the paper's."""
+        return _differ(Decimal(self.cost.macs) / 10**9, self.paper_gmacs)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def params_differ(self) -> bool:
+        """Whether our parameters, rounded or cut to the paper's digits, are another number than the paper's."""
+        return _differ(Decimal(self.cost.params) / 10**6, self.paper_params_m)
+
+
+def _differ(ours: Decimal, printed: Decimal | None) -> bool:
+    """The paper rounds some figures (34.48 M to 34.5) and cuts others (34.57 M to 34.5, 84.247 G to 84.24)."""
+    return printed is not None and printed not in (ours.quantize(printed, rule) for rule in (ROUND_HALF_UP, ROUND_DOWN))
+
+
+class Costs(BaseModel):
+    """The costs of a table's rows, or of one backbone, at one scale."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    scale: Scale
+    unit: str = "multiply-adds"
+    rows: list[RowCost]
+
+
+class _Counter:
+    """Counts each network once, however many rows ask for it."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Host] = {}
+        self._counted: dict[tuple[str, Scale], Cost] = {}
+
+    def cost(self, row: Row, scale: Scale) -> Cost:
+        key = "" if row.temporal is None else row.temporal.model_dump_json(), scale
+        if key not in self._counted:
+            if scale.backbone not in self._hosts:
+                self._hosts[scale.backbone] = build_host(scale)
+            network = plug_in(self._hosts[scale.backbone], row.temporal, scale.clip[1])
+            self._counted[key] = count(network, scale.clip)
+        return self._counted[key]
+
+
+def costs(name: str, regime: Regime | None = None, num_frames: int | None = None) -> Costs:
+    """The costs of a table or a backbone by name: at the paper's scale, or at a regime's.
+
+    The paper's figures are given beside ours only at the scale it prints them for.
+
+    Args:
+        name: of a table or a backbone.
+        regime: the scale; None for the paper's.
+        num_frames: frames of a clip for the rows that name none; None for the scale's.
+
+    Raises:
+        UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built at this scale.
+        RunError: the counters disagree.
+    """
+    scale = (PAPER if regime is None else scale_of(regime)).with_frames(num_frames)
+    counter = _Counter()
+    return Costs(name=name, scale=scale, rows=[_row_cost(row, scale, counter, regime) for row in _rows(name)])
+
+
+def _rows(name: str) -> Sequence[Row]:
+    """The rows of the table called ``name``, or one row of the backbone called so."""
+    tables = available("ablation table")
+    if name not in tables and (name in BACKBONES or name.startswith(("timm:", "torchvision:"))):
+        return [Row(name, None, backbone=name)]
+    if name not in tables and not name.endswith(".py") and "/" not in name:
+        raise unknown("table or backbone", name, [*tables, *BACKBONES])
+    return load_table(name).table.all_rows
+
+
+def _row_cost(row: Row, scale: Scale, counter: _Counter, regime: Regime | None) -> RowCost:
+    own = scale.of(row, regime)
+    with row_named(row):
+        cost = counter.cost(row, own)
+    paper = row.paper if regime is None and row.paper and row.paper.num_frames == own.clip[1] else None
+    return RowCost(
+        row=row.name,
+        scale=own,
+        cost=cost,
+        paper_gmacs=paper.gmacs if paper else None,
+        paper_params_m=paper.params_m if paper else None,
+        paper_source=paper.source if paper else None,
+    )
+
+
+def render_costs(found: Costs) -> Group:
+    """The costs as two tables for a terminal of 80 columns: beside the paper's, and multiply-adds by kind."""
+    unit, divisor = ("G", 1e9) if max(row.cost.macs for row in found.rows) >= 1e8 else ("M", 1e6)
+    return Group(
+        f"{escape(found.name)}: {in_words([row.scale for row in found.rows])}",
+        _beside_the_paper(found, unit, divisor),
+        _explained(found),
+        "",
+        f"Multiply-adds by kind ({unit}): MACs are the first two, what follows is counted apart",
+        _by_kind(found, divisor),
+    )
+
+
+def _table(columns: Sequence[str]) -> Rendered:
+    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("row", overflow="fold", min_width=12)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _paper(printed: Decimal | None, differs: bool) -> str:
+    return "" if printed is None else f"{printed}{' *' if differs else '  '}"
+
+
+def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
+    """Ours; and the paper's where it prints any, marked where they differ."""
+    params_shown = any(row.paper_params_m is not None for row in found.rows)
+    macs_shown = any(row.paper_gmacs is not None for row in found.rows)
+    paper = ["paper  "]
+    table = _table(
+        [
+            "params\n(M)",
+            *(paper if params_shown else []),
+            f"MACs\n({unit})",
+            *(paper if macs_shown else []),
+            "activations\n(M)",
+            "memory\n(MiB)",
+        ]
+    )
+    for row in found.rows:
+        cost = row.cost
+        table.add_row(
+            escape(row.row),
+            f"{cost.params / 1e6:.{2 if cost.params >= 1e6 else 3}f}",
+            *([_paper(row.paper_params_m, row.params_differ)] if params_shown else []),
+            f"{cost.macs / divisor:.2f}",
+            *([_paper(row.paper_gmacs, row.macs_differ)] if macs_shown else []),
+            f"{cost.activations / 1e6:.{1 if cost.activations >= 1e6 else 3}f}",
+            f"{cost.peak_memory_bytes / 2**20:.1f}",
+        )
+    return table
+
+
+def _explained(found: Costs) -> str:
+    """What the columns hold, one clip each."""
+    sentences = [
+        "MACs: multiply-adds of convolutions and linear layers for one clip, as the paper counts.",
+        "Activations: elements these write. Memory: peak of a forward pass in float32, with the parameters.",
+    ]
+    if any(row.paper_gmacs is not None for row in found.rows):
+        sentences.append("The paper rounds some figures and cuts others; * is ours neither rounded nor cut.")
+    return " ".join(sentences)
+
+
+_HEADINGS = {
+    "convolution": "convo-\nlution",
+    "linear": "linear",
+    "norm": "norm",
+    "calibration": "cali-\nbration",
+    "aggregation": "aggre-\ngation",
+    "kernels": "kernels",
+    "attention": "atten-\ntion",
+    "scale": "scale",
+}
+
+
+def _by_kind(found: Costs, divisor: float) -> Rendered:
+    """Without the kinds that no row has."""
+    kinds = [kind for kind in KINDS if any(row.cost.macs_by_kind[kind] for row in found.rows)]
+    table = _table([_HEADINGS[kind] for kind in kinds])
+    for row in found.rows:
+        numbers = (row.cost.macs_by_kind[kind] for kind in kinds)
+        table.add_row(escape(row.row), *(f"{number / divisor:.3f}" if number else "" for number in numbers))
+    return table

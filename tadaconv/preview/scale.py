@@ -1,0 +1,84 @@
+"""What costs are counted and rows are checked on: the network's size and the clip's."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from tadaconv.ablation import Row
+from tadaconv.errors import UserError
+from tadaconv.models import Host, build
+from tadaconv.regime import Regime
+from tadaconv.spec import Backbone, Folder
+
+ClipShape = tuple[int, int, int, int]
+"""(C, T, H, W)"""
+
+
+class Scale(BaseModel):
+    """A network's size and a clip's; a row may have a backbone and a number of frames of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str
+    num_classes: int
+    clip: ClipShape
+
+    def with_frames(self, num_frames: int | None) -> "Scale":
+        """The same with clips of ``num_frames``; None changes nothing."""
+        channels, frames, *size = self.clip
+        return self.model_copy(update={"clip": (channels, num_frames or frames, *size)})
+
+    def of(self, row: Row, regime: Regime | None) -> "Scale":
+        """The scale of a row: this one, with the frames the row names and its backbone or what stands in for it."""
+        stand_ins = {} if regime is None else regime.stand_ins
+        own = stand_ins.get(row.backbone, row.backbone) if row.backbone else self.backbone
+        return self.with_frames(row.num_frames).model_copy(update={"backbone": own})
+
+
+def in_words(scales: Sequence[Scale]) -> str:
+    """The scale of a table's rows, for readers; frames are all that occur."""
+    backbones, frames = {scale.backbone for scale in scales}, {scale.clip[1] for scale in scales}
+    _, _, height, width = scales[0].clip
+    return ", ".join(
+        [
+            scales[0].backbone if len(backbones) == 1 else "each row's own backbone",
+            f"{scales[0].num_classes} classes",
+            f"{'/'.join(map(str, sorted(frames)))} frames of {height} x {width}",
+        ]
+    )
+
+
+PAPER = Scale(backbone="resnet50", num_classes=400, clip=(3, 8, 256, 256))
+"""The scale on which the paper prints its costs: 400 classes, 8 frames of 256 pixels unless a row says otherwise."""
+
+
+def scale_of(regime: Regime) -> Scale:
+    """The scale of a regime's own network and clips; a folder not yet scanned counts as 400 classes."""
+    if isinstance(regime.data, Folder):
+        num_classes = regime.data.num_classes or PAPER.num_classes
+    else:
+        from tadaconv.data.synthetic import CLASS_NAMES
+
+        num_classes = len(CLASS_NAMES)
+    clip = (3, regime.data.num_frames, regime.data.size, regime.data.size)
+    return Scale(backbone=regime.backbone.name, num_classes=num_classes, clip=clip)
+
+
+def build_host(scale: Scale) -> Host:
+    """The backbone of this scale without any temporal operator, its weights drawn from seed 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build(Backbone(name=scale.backbone), None, scale.num_classes)
+
+
+@contextmanager
+def row_named(row: Row) -> Iterator[None]:
+    """What is wrong with a row comes out with the row's name before it; a backbone by itself is no row to name."""
+    try:
+        yield
+    except UserError as error:
+        if row.name == row.backbone:
+            raise
+        raise UserError(f"row {row.name!r}: {error}") from error
