@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tadaconv.nn.frames import fold, unfold
 from tadaconv.nn.scaling import Pending, scale
+from tadaconv.nn.taps import conv_on_scaled_taps
 from tadaconv.spec import calibration_factors
 
 Pair = int | tuple[int, int]
@@ -43,65 +44,6 @@ def _factors(alpha_NDT: Tensor, weight: Tensor, groups: int, calibration: str, c
     if alpha_NDT.shape != expected:
         raise ValueError(f"calibration {calibration} takes alpha of shape {expected}, got {tuple(alpha_NDT.shape)}")
     return list(alpha_NDT.split(sizes, 1))
-
-
-def _conv_on_scaled_taps(
-    x_BCHW: Tensor,
-    weight_OIKK: Tensor,
-    taps_BCK: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Tensor:
-    """Convolve frame b with ``weight * taps_b``; ``taps_BCK`` is (B, C or 1, kh * kw). Returns (B, O, H', W')."""
-    out_channels, group_channels, kh, kw = weight_OIKK.shape
-    height, width = (
-        (x_BCHW.shape[2 + i] + 2 * padding[i] - dilation[i] * (k - 1) - 1) // stride[i] + 1
-        for i, k in enumerate((kh, kw))
-    )
-    if group_channels == 1:
-        return _depthwise_on_scaled_taps(x_BCHW, weight_OIKK, taps_BCK, stride, padding, dilation, (height, width))
-    columns = F.unfold(x_BCHW, (kh, kw), dilation, padding, stride)
-    columns = columns.unflatten(1, (-1, kh * kw)) * taps_BCK.unsqueeze(-1)
-    columns = columns.flatten(1, 2).unflatten(1, (groups, -1))
-    kernels = weight_OIKK.flatten(1).unflatten(0, (groups, -1))
-    return torch.matmul(kernels, columns).view(-1, out_channels, height, width)
-
-
-def _depthwise_on_scaled_taps(
-    x_BCHW: Tensor,
-    weight_O1KK: Tensor,
-    taps_BCK: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    size: tuple[int, int],
-) -> Tensor:
-    """As :func:`_conv_on_scaled_taps` where every output channel sees one input channel.
-
-    A sum over shifted inputs, each times one number a frame and channel: unfolding would multiply the memory by the
-    number of taps, and here the scaled taps are no larger than the calibration itself.
-    """
-    out_channels, _, kh, kw = weight_O1KK.shape
-    multiplier = out_channels // x_BCHW.shape[1]
-    padded = F.pad(x_BCHW, (padding[1], padding[1], padding[0], padding[0]))
-    padded = padded.repeat_interleave(multiplier, 1) if multiplier > 1 else padded
-    taps_BCK = taps_BCK.repeat_interleave(multiplier, 1) if multiplier > 1 and taps_BCK.shape[1] > 1 else taps_BCK
-    factors_BOK = taps_BCK * weight_O1KK.flatten(1)
-    y = None
-    for tap in range(kh * kw):
-        top, left = dilation[0] * (tap // kw), dilation[1] * (tap % kw)
-        shifted = padded[
-            :,
-            :,
-            top : top + stride[0] * (size[0] - 1) + 1 : stride[0],
-            left : left + stride[1] * (size[1] - 1) + 1 : stride[1],
-        ]
-        term = factors_BOK[:, :, tap, None, None]
-        y = shifted * term if y is None else torch.addcmul(y, shifted, term)
-    assert y is not None
-    return y
 
 
 def tada_conv2d(
@@ -173,8 +115,7 @@ def convolve_frames(
     if "k2" in factors or "cin_k2" in factors:
         num_taps = math.prod(weight_OIKK.shape[2:])
         taps = [factors[name].unflatten(1, (-1, num_taps)) for name in ("k2", "cin_k2") if name in factors]
-        scaled = reduce(torch.mul, taps).to(x.dtype)
-        y = _conv_on_scaled_taps(x, weight_OIKK, scaled, stride, padding, dilation, groups)
+        y = conv_on_scaled_taps(x, weight_OIKK, reduce(torch.mul, taps), stride, padding, dilation, groups)
     else:
         inner_bias = None if "cout" in factors else bias_O
         y = F.conv2d(x, weight_OIKK, inner_bias, stride, padding, dilation, groups)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tadaconv.nn.functional import alpha_sizes, tada_conv2d
 from tadaconv.nn.naive import naive_tada_conv2d
+from tadaconv.nn.taps import PIECE_BYTES
 from tadaconv.spec import CALIBRATIONS
 
 SCALING = [c for c in CALIBRATIONS if "k2" not in c]
@@ -109,6 +110,65 @@ def test_unit_tap_calibration_is_the_plain_convolution_to_rounding(calibration):
     alpha = torch.ones(1, sum(alpha_sizes(weight, 1, calibration).values()), 2, dtype=torch.float64)
     plain = F.conv3d(x, weight.unsqueeze(2), padding=(0, 1, 1))
     torch.testing.assert_close(tada_conv2d(x, weight, alpha, None, 1, 1, 1, 1, calibration), plain)
+
+
+TAPPED = [c for c in CALIBRATIONS if "k2" in c]
+
+
+@pytest.mark.parametrize("calibration", TAPPED)
+@settings(max_examples=20)
+@given(data=st.data(), piece=st.integers(1, 4000))
+def test_taps_in_pieces_of_any_size_are_the_naive_form(calibration, data, piece):
+    arguments = data.draw(calls(calibration))
+    leaves = [a for a in arguments[:4] if a is not None]
+    naive = naive_tada_conv2d(*arguments)
+    upstream = torch.randn_like(naive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PIECE_BYTES, "cpu", piece)
+        ours = tada_conv2d(*arguments)
+        gradients = torch.autograd.grad(ours, leaves, upstream)
+    torch.testing.assert_close(ours, naive, rtol=0, atol=1e-10)
+    for mine, theirs in zip(gradients, torch.autograd.grad(naive, leaves, upstream), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_second_derivatives(calibration, groups):
+    x, weight = torch.randn(1, 4, 2, 3, 2, dtype=torch.float64), torch.randn(4, 4 // groups, 2, 2, dtype=torch.float64)
+    alpha = torch.randn(1, sum(alpha_sizes(weight, groups, calibration).values()), 2, dtype=torch.float64)
+    inputs = tuple(t.requires_grad_() for t in (x, weight, alpha))
+
+    def convolve(x, weight, alpha):
+        return tada_conv2d(x, weight, alpha, padding=1, groups=groups, calibration=calibration)
+
+    assert torch.autograd.gradgradcheck(convolve, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("calibration", ["k2", "cin_k2"])
+def test_the_unfolded_input_is_not_kept_for_the_backward_pass(calibration):
+    x, weight = torch.randn(1, 8, 4, 9, 9, requires_grad=True), torch.randn(8, 8, 3, 3, requires_grad=True)
+    alpha = torch.randn(1, sum(alpha_sizes(weight, 1, calibration).values()), 4, requires_grad=True)
+    kept: list[int] = []
+
+    def pack(tensor):
+        kept.append(tensor.untyped_storage().nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        tada_conv2d(x, weight, alpha, padding=1, calibration=calibration)
+    assert sum(kept) <= 4 * (x.numel() + weight.numel() + 2 * alpha.numel())
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_autocast_is_that_of_the_plain_convolution(calibration):
+    x, weight = torch.randn(1, 4, 2, 6, 6), torch.randn(4, 4, 3, 3)
+    alpha = 1 + torch.rand(1, sum(alpha_sizes(weight, 1, calibration).values()), 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = tada_conv2d(x, weight, alpha, padding=1, calibration=calibration)
+    assert y.dtype == torch.bfloat16
+    exact = tada_conv2d(x, weight, alpha, padding=1, calibration=calibration)
+    torch.testing.assert_close(y.float(), exact, rtol=0.05, atol=0.05 * float(exact.abs().max()))
 
 
 def test_channels_last_clips_stay_channels_last_without_a_copy():

@@ -1,0 +1,191 @@
+"""Convolutions whose taps are scaled frame by frame, without keeping the unfolded input.
+
+A factor that differs from tap to tap belongs to neither the input nor the output, so the input is unfolded and scaled,
+and one matrix product with the shared kernel does the rest. Unfolded, a clip is as many times larger as the kernel has
+taps: it is made in pieces of some frames, once for the output and once more for the gradients, and never kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29}
+"""How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where the taps of a convolution lie; sizes in pixels, height before width."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @property
+    def num_taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    def size_out(self, x_BCHW: Tensor) -> tuple[int, int]:
+        height, width = (
+            (x_BCHW.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i]
+            + 1
+            for i in (0, 1)
+        )
+        return height, width
+
+    def pad(self, x_BCHW: Tensor) -> Tensor:
+        """The frames with their padding, as (B, H, W, groups, C / groups)."""
+        top, left = self.padding
+        padded = F.pad(x_BCHW, (left, left, top, top)) if top or left else x_BCHW
+        padded_BHWGC: Tensor = padded.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
+        return padded_BHWGC
+
+    def shifted(self, padded_BHWGC: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """What each tap sees of the padded frames, (groups, B, H', W', C / groups): views."""
+        for tap in range(self.num_taps):
+            top, left = self.dilation[0] * (tap // self.kernel[1]), self.dilation[1] * (tap % self.kernel[1])
+            rows = slice(top, top + self.stride[0] * (size[0] - 1) + 1, self.stride[0])
+            columns = slice(left, left + self.stride[1] * (size[1] - 1) + 1, self.stride[1])
+            yield padded_BHWGC[:, rows, columns].permute(3, 0, 1, 2, 4)
+
+    def kernels(self, weight_OIKK: Tensor) -> Tensor:
+        """The shared kernel as a matrix a group, (groups, taps * C / groups, O / groups)."""
+        by_group: Tensor = weight_OIKK.flatten(2).unflatten(0, (self.groups, -1))  # (groups, O / groups, C / groups, K)
+        return by_group.permute(0, 3, 2, 1).flatten(1, 2)
+
+    def by_tap(self, taps_BCK: Tensor) -> list[Tensor]:
+        """The factors of each tap, (groups or 1, B, 1, 1, C / groups or 1)."""
+        groups = 1 if taps_BCK.shape[1] == 1 else self.groups
+        by_group = taps_BCK.unflatten(1, (groups, -1)).permute(3, 1, 0, 2)
+        return [factor[:, :, None, None] for factor in by_group]
+
+
+def _columns(window: _Window, padded_BHWGC: Tensor, taps_BCK: Tensor, size: tuple[int, int]) -> Tensor:
+    """The unfolded, scaled input, (groups, B, H', W', taps, C / groups)."""
+    batch, *_, groups, channels = padded_BHWGC.shape
+    columns = padded_BHWGC.new_empty(groups, batch, *size, window.num_taps, channels)
+    for tap, (seen, factor) in enumerate(zip(window.shifted(padded_BHWGC, size), window.by_tap(taps_BCK), strict=True)):
+        torch.mul(seen, factor, out=columns[..., tap, :])
+    return columns
+
+
+def _pieces(window: _Window, x_BCHW: Tensor, size: tuple[int, int]) -> Iterator[slice]:
+    """Frames that are unfolded together."""
+    frame_bytes = x_BCHW.shape[1] * window.num_taps * size[0] * size[1] * x_BCHW.element_size()
+    step = max(1, PIECE_BYTES[x_BCHW.device.type] // max(1, frame_bytes))
+    for start in range(0, x_BCHW.shape[0], step):
+        yield slice(start, start + step)
+
+
+class _ScaledTaps(Function):
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: _Window) -> Tensor:
+        ctx.save_for_backward(x_BCHW, weight_OIKK, taps_BCK)
+        ctx.window = window
+        size, kernels = window.size_out(x_BCHW), window.kernels(weight_OIKK)
+        y_BHWGO = x_BCHW.new_empty(x_BCHW.shape[0], *size, window.groups, kernels.shape[2])
+        for frames in _pieces(window, x_BCHW, size):
+            columns = _columns(window, window.pad(x_BCHW[frames]), taps_BCK[frames], size)
+            product = torch.bmm(columns.flatten(4).flatten(1, 3), kernels)  # (groups, B * H' * W', O / groups)
+            y_BHWGO[frames] = product.unflatten(1, (-1, *size)).permute(1, 2, 3, 0, 4)
+        return y_BHWGO.flatten(3).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, g_BOHW: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, taps = ctx.saved_tensors
+        window: _Window = ctx.window
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+            inputs = [t for t, needed in zip((x, weight, taps), ctx.needs_input_grad, strict=False) if needed]
+            grads = iter(torch.autograd.grad(_in_one_piece(x, weight, taps, window), inputs, g_BOHW, create_graph=True))
+            return (*(next(grads) if needed else None for needed in ctx.needs_input_grad[:3]), None)
+        size, kernels = window.size_out(x), window.kernels(weight)
+        g_kernels, g_taps, g_x = torch.zeros_like(kernels), torch.empty_like(taps), torch.empty_like(x)
+        for frames in _pieces(window, x, size):
+            padded, factors = window.pad(x[frames]), taps[frames]
+            g_GPO = g_BOHW[frames].permute(0, 2, 3, 1).unflatten(3, (window.groups, -1)).permute(3, 0, 1, 2, 4)
+            g_GPO = g_GPO.flatten(1, 3)
+            columns = _columns(window, padded, factors, size).flatten(4).flatten(1, 3)
+            g_kernels += torch.bmm(columns.transpose(1, 2), g_GPO)
+            torch.bmm(g_GPO, kernels.transpose(1, 2), out=columns)
+            g_columns = columns.unflatten(1, (-1, *size)).unflatten(4, (window.num_taps, -1))
+            g_padded = torch.zeros_like(padded)
+            parts = zip(
+                window.shifted(padded, size), window.shifted(g_padded, size), window.by_tap(factors), strict=True
+            )
+            by_tap = []
+            for tap, (seen, g_seen, factor) in enumerate(parts):
+                g_tap = g_columns[..., tap, :]
+                by_tap.append((g_tap * seen).sum((2, 3), dtype=taps.dtype))  # (groups, B, C / groups)
+                g_seen.addcmul_(g_tap, factor.to(g_tap.dtype))
+            by_channel = torch.stack(by_tap, 3).transpose(0, 1).flatten(1, 2)
+            g_taps[frames] = by_channel.sum(1, keepdim=True) if taps.shape[1] == 1 else by_channel
+            (top, left), (height, width) = window.padding, x.shape[2:]
+            inner = g_padded[:, top : top + height, left : left + width]
+            g_x[frames] = inner.flatten(3).permute(0, 3, 1, 2)
+        channels = weight.shape[1]
+        g_weight = g_kernels.unflatten(1, (-1, channels)).permute(0, 3, 2, 1).reshape(weight.shape)
+        return g_x, g_weight, g_taps, None
+
+
+def _in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: _Window) -> Tensor:
+    """The same from operations that autograd, compilers and tracers see through."""
+    size = window.size_out(x_BCHW)
+    seen = torch.stack(list(window.shifted(window.pad(x_BCHW), size)), 4)  # (groups, B, H', W', taps, C / groups)
+    factors = torch.stack(window.by_tap(taps_BCK), 4)
+    columns = (seen * factors).to(x_BCHW.dtype)
+    product: Tensor = torch.matmul(columns.flatten(4).flatten(1, 3), window.kernels(weight_OIKK))
+    y_BHWGO: Tensor = product.unflatten(1, (-1, *size)).permute(1, 2, 3, 0, 4)
+    return y_BHWGO.flatten(3).permute(0, 3, 1, 2)
+
+
+def _depthwise(x_BCHW: Tensor, weight_O1KK: Tensor, taps_BCK: Tensor, window: _Window) -> Tensor:
+    """One grouped convolution over the frames' own kernels, which here are no larger than the calibration is."""
+    batch, channels = x_BCHW.shape[:2]
+    taps_BOK = taps_BCK.repeat_interleave(weight_O1KK.shape[0] // taps_BCK.shape[1], 1)
+    kernels = (taps_BOK.unflatten(2, window.kernel) * weight_O1KK[:, 0]).to(x_BCHW.dtype).flatten(0, 1)
+    frames = x_BCHW.contiguous().view(1, batch * channels, *x_BCHW.shape[2:])
+    y = F.conv2d(frames, kernels[:, None], None, window.stride, window.padding, window.dilation, batch * channels)
+    return y.view(batch, -1, *y.shape[2:]).contiguous(memory_format=torch.channels_last)
+
+
+def conv_on_scaled_taps(
+    x_BCHW: Tensor,
+    weight_OIKK: Tensor,
+    taps_BCK: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
+    """Convolve frame b with ``weight * taps_b``.
+
+    Args:
+        x_BCHW: frames, (B, C, H, W).
+        weight_OIKK: the shared kernel, (O, C / groups, kh, kw).
+        taps_BCK: the factors of each frame, (B, C or 1, kh * kw).
+        stride: as for ``conv2d``, height before width, in pixels.
+        padding: zeros on each side, in pixels.
+        dilation: distance of the taps, in pixels.
+        groups: as for ``conv2d``.
+
+    Returns:
+        (B, O, H', W').
+    """
+    device = x_BCHW.device.type
+    if torch.is_autocast_enabled(device):  # as conv2d would
+        x_BCHW, weight_OIKK = (t.to(torch.get_autocast_dtype(device)) for t in (x_BCHW, weight_OIKK))
+    kernel = (weight_OIKK.shape[2], weight_OIKK.shape[3])
+    window = _Window(kernel, stride, padding, dilation, groups)
+    if weight_OIKK.shape[1] == 1:
+        return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
+    with torch.autocast(device, enabled=False):
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or device not in PIECE_BYTES:
+            return _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
+        return cast(Tensor, _ScaledTaps.apply(x_BCHW, weight_OIKK, taps_BCK, window))  # type: ignore[no-untyped-call]
