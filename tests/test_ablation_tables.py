@@ -106,9 +106,11 @@ def test_the_tables_cover_the_single_calibrations() -> None:
     assert set(CALIBRATIONS[:4]) <= tested
 
 
-def test_the_rivals_table_has_every_rival() -> None:
+def test_the_rivals_table_has_those_the_paper_compares() -> None:
     rows = load_table("rivals").table.all_rows
-    assert {row.temporal.name for row in rows if isinstance(row.temporal, Rival)} == set(RIVALS) - {"none"}
+    tested = {row.temporal.name for row in rows if isinstance(row.temporal, Rival)}
+    assert tested >= {"temporal_conv", "tsm", "tam", "squeeze_excitation", "condconv", "dynamic_conv"}
+    assert tested <= set(RIVALS)
 
 
 def small() -> Regime:
