@@ -56,8 +56,8 @@ def settle(device: torch.device) -> None:
 class Copy:
     """A copy of a tensor far larger than the caches; a call returns the seconds of one."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, mebibytes: int | None = None) -> None:
-        size = (mebibytes or (1024 if device.type == "cuda" else 256)) * 2**20 // dtype.itemsize
+    def __init__(self, device: torch.device, dtype: torch.dtype, mebibytes: int) -> None:
+        size = mebibytes * 2**20 // dtype.itemsize
         self.clock = Clock(device)
         self.source = torch.zeros(size, dtype=dtype, device=device)
         self.target = torch.ones_like(self.source)
@@ -74,8 +74,7 @@ class MatrixProduct:
     In float32 on CUDA it may round as convolutions do there, to TensorFloat-32.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, size: int | None = None) -> None:
-        size = size or (8192 if device.type == "cuda" else 1024)
+    def __init__(self, device: torch.device, dtype: torch.dtype, size: int) -> None:
         self.clock = Clock(device)
         self.left = torch.ones(size, size, dtype=dtype, device=device)
         self.right = torch.ones_like(self.left)
@@ -90,6 +89,19 @@ class MatrixProduct:
             return _seconds(self.clock, lambda: torch.mm(self.left, self.right))
         finally:
             torch.set_float32_matmul_precision(before)
+
+
+def limits(device: torch.device, dtype: torch.dtype) -> tuple[Copy, MatrixProduct]:
+    """A copy and a matrix product large enough to show what the device can do, and not much larger.
+
+    Matrices grow until a product would take a quarter of a second: processors without units for bfloat16 are a
+    hundred times slower in it.
+    """
+    largest = 8192 if device.type == "cuda" else 1024
+    size = 128
+    while size < largest and MatrixProduct(device, dtype, size)() * 8 < 0.25:
+        size *= 2
+    return Copy(device, dtype, 1024 if device.type == "cuda" else 256), MatrixProduct(device, dtype, size)
 
 
 def _seconds(clock: Clock, work: Callable[[], object]) -> float:

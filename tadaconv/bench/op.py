@@ -150,8 +150,10 @@ def bench(
         RunError: memory is out.
     """
     settings.check()
-    if settings.size % 32:
-        raise UserError(f"--size {settings.size} cannot be halved five times, as the stages do; use a multiple of 32")
+    if settings.size % 32 or settings.size < 64:
+        raise UserError(
+            f"--size {settings.size} does not give each stage whole pixels, and several; use 64, 96, 128, ..."
+        )
     if not calibrations:
         raise UserError(f"no calibration is named; use --calibration cin, or another of: {', '.join(CALIBRATIONS)}")
     for calibration in calibrations:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from tadaconv.bench import contest
-from tadaconv.bench.device import DTYPES, Copy, MatrixProduct, facts, settle
+from tadaconv.bench.device import DTYPES, facts, limits, settle
 from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
 from tadaconv.bench.settings import Mode, Settings
 from tadaconv.bench.turn import Turn, many_compiled, peaks
@@ -129,7 +129,7 @@ def _timed(
         report(0.0)
     once = sum(next(iter(turns.values()))().values())
     repeats = min(MOST_REPEATS, max(1, math.ceil(TURN_SECONDS / once)))
-    copy, product = Copy(device, DTYPES[settings.dtype]), MatrixProduct(device, DTYPES[settings.dtype])
+    copy, product = limits(device, DTYPES[settings.dtype])
     done = 0
 
     def after_round() -> None:
@@ -145,11 +145,11 @@ def _timed(
         forward, backward = ([played[name][phase] for played in rounds] for phase in ("forward", "backward"))
         both = [there + back for there, back in zip(forward, backward, strict=True)]
         seconds[name] = {"forward": forward, "backward": backward, "both": both}
-    limits = [
+    reached = [
         limit(work, [played[name]["both"] for played in rounds])
         for name, work in (
             (_COPY, Work(bytes=copy.bytes, multiply_adds=0)),
             (_MATRIX, Work(bytes=0, multiply_adds=product.multiply_adds)),
         )
     ]
-    return seconds, limits[0], limits[1], repeats
+    return seconds, reached[0], reached[1], repeats

@@ -126,8 +126,7 @@ def test_contestants_of_a_step_share_backbone_weights_and_clips(monkeypatch: pyt
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is made up and the device's limits are small: what is under test is how it all comes together."""
     monkeypatch.setattr(run, "peaks", lambda makes: (2**20 * (i + 1) for i in range(len(makes))))
-    monkeypatch.setattr(run, "Copy", partial(Copy, mebibytes=1))
-    monkeypatch.setattr(run, "MatrixProduct", partial(MatrixProduct, size=32))
+    monkeypatch.setattr(run, "limits", lambda *place: (Copy(*place, mebibytes=1), MatrixProduct(*place, size=32)))
     monkeypatch.setattr(run, "TURN_SECONDS", 0.0)
 
 
@@ -141,7 +140,7 @@ def parts() -> list[float]:
 def benchmark(one_process: None, monkeypatch: pytest.MonkeyPatch, parts: list[float]) -> Benchmark:
     del one_process
     monkeypatch.setattr(op, "SHAPES", SMALL)
-    settings = Settings(device="cpu", num_clips=1, num_frames=4, size=32, rounds=6)
+    settings = Settings(device="cpu", num_clips=1, num_frames=4, size=64, rounds=6)
     return op.bench(settings, ("cin", "k2"), tuple(SMALL), lambda _, part: parts.append(part))
 
 
@@ -167,7 +166,7 @@ def test_what_is_recorded_follows_from_the_raw_seconds(benchmark: Benchmark, par
 def test_files_tables_and_charts_of_a_benchmark(benchmark: Benchmark, tmp_path: Path) -> None:
     data, chart = write(benchmark, tmp_path / "results")
 
-    assert data.stem == chart.stem == "op-cpu-1-threads-fp32-eager-1x4x32"
+    assert data.stem == chart.stem == "op-cpu-1-threads-fp32-eager-1x4x64"
     assert Benchmark.model_validate_json(data.read_text()) == benchmark
     assert chart.read_bytes().startswith(b"\x89PNG")
     labels = [tick.get_text() for tick in draw(benchmark).axes[0].get_yticklabels()]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tadaconv.bench.device import Clock, Copy, MatrixProduct, facts, require_compiler
+from tadaconv.bench.device import Clock, Copy, MatrixProduct, facts, limits, require_compiler
 from tadaconv.errors import UserError
 
 CPU = torch.device("cpu")
@@ -19,6 +19,15 @@ def test_limits_do_what_they_count(dtype: torch.dtype) -> None:
     assert copy() > 0
     assert torch.equal(copy.source, copy.target)
     assert product() > 0
+
+
+def test_matrices_grow_only_while_a_product_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MatrixProduct, "__call__", lambda product: product.multiply_adds / 256**3 * 0.04)
+
+    assert limits(CPU, torch.float32)[1].multiply_adds == 256**3  # of 512 it would take 0.32 s
+
+    monkeypatch.setattr(MatrixProduct, "__call__", lambda _: 0.0)
+    assert limits(CPU, torch.float32)[1].multiply_adds == 1024**3
 
 
 def test_the_precision_of_products_is_left_as_it_was() -> None:
