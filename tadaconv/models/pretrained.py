@@ -208,14 +208,7 @@ def read_file(file: Path) -> State:
 
     A checkpoint that holds it as ``state_dict`` or ``model`` is taken too. Raises :class:`UserError`.
     """
-    if file.suffix == ".safetensors":
-        try:
-            safetensors = import_module("safetensors.torch")
-        except ModuleNotFoundError as error:
-            raise UserError(f"reading {str(file)!r} needs safetensors: pip install safetensors") from error
-        read = safetensors.load_file
-    else:
-        read = _read_pickle
+    read = _read_safetensors if file.suffix == ".safetensors" else _read_pickle
     try:
         content: Any = read(file)
     except FileNotFoundError as error:
@@ -224,6 +217,8 @@ def read_file(file: Path) -> State:
         raise UserError(
             f"{str(file)!r} holds more than tensors, or is no checkpoint, and is not loaded; save its state dict alone"
         ) from error
+    except UserError:
+        raise
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise UserError(f"cannot read the weights {str(file)!r}: {_first_line(error)}") from error
     for part in ("state_dict", "model"):
@@ -236,6 +231,17 @@ def read_file(file: Path) -> State:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _read_safetensors(file: Path) -> Any:
+    try:
+        package, tensors = import_module("safetensors"), import_module("safetensors.torch")
+    except ModuleNotFoundError as error:
+        raise UserError(f"reading {str(file)!r} needs safetensors: pip install safetensors") from error
+    try:
+        return tensors.load_file(file)
+    except package.SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _read_pickle(file: Path) -> Any:

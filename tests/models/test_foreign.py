@@ -1,0 +1,307 @@
+"""Live models of timm and torchvision: sites found by structure, clips in and out, identical at identity."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from standins import (
+    ImageResNet,
+    ResidualBlock,
+    TimmConvNeXt,
+    TorchvisionConvNeXt,
+    VideoResNet,
+    off_their_start,
+    real,
+)
+from torch import Tensor, nn
+
+from tadaconv.errors import UserError
+from tadaconv.models import Host, Site, build, foreign, plug_in
+from tadaconv.models.foreign import FrameHost, as_host
+from tadaconv.nn import TAdaConv2d, TAdaConv3d
+from tadaconv.spec import Backbone, Placement, Rival, TAda
+
+IMAGE: dict[str, Callable[[], nn.Module]] = {
+    "resnet": ImageResNet,
+    "timm convnext": TimmConvNeXt,
+    "timm convnext, conv mlp": lambda: TimmConvNeXt(conv_mlp=True),
+    "torchvision convnext": TorchvisionConvNeXt,
+}
+VIDEO: dict[str, Callable[[], nn.Module]] = {
+    kind: lambda kind=kind: VideoResNet(kind) for kind in ("r3d", "mc3", "r2plus1d")
+}
+
+
+def make(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return off_their_start((IMAGE | VIDEO)[name]())
+
+
+@pytest.fixture(scope="module")
+def clips() -> Tensor:
+    return torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def scores(model: nn.Module, clips: Tensor) -> Tensor:
+    result: Tensor = model(clips)
+    return result
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_an_image_models_scores_are_averaged_over_the_frames_of_a_clip(name: str, clips: Tensor) -> None:
+    model = make(name)
+    expected = torch.stack([torch.stack([scores(model, clip[:, t][None])[0] for t in range(4)]) for clip in clips])
+    torch.testing.assert_close(scores(plug_in(model, None), clips), expected.mean(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_a_video_model_scores_clips_as_it_did(name: str, clips: Tensor) -> None:
+    model = make(name)
+    assert torch.equal(scores(plug_in(model, None), clips), scores(model, clips))
+
+
+@pytest.mark.parametrize("aggregation", ["none", "average", "max", "conv"])
+@pytest.mark.parametrize("calibration", ["cin", "cin+cout", "cin_k2"])
+@pytest.mark.parametrize("name", IMAGE | VIDEO)
+def test_at_identity_nothing_changes(name: str, calibration: str, aggregation: str, clips: Tensor) -> None:
+    model = make(name)
+    before = {at: value.clone() for at, value in model.state_dict().items()}
+    plugged = plug_in(model, TAda(calibration=calibration).but(aggregation__kind=aggregation))
+    bare = plug_in(model, None)
+    if name in VIDEO or calibration == "cin_k2":
+        torch.testing.assert_close(scores(plugged, clips), scores(bare, clips), rtol=1e-4, atol=1e-4)
+    else:
+        assert torch.equal(scores(plugged, clips), scores(bare, clips))
+    after = plugged.state_dict()
+    assert all(torch.equal(after[f"model.{at}"], value) for at, value in before.items())
+    assert list(model.state_dict()) == list(before)
+    assert not any(isinstance(module, TAdaConv2d | TAdaConv3d) for module in model.modules())
+
+
+SITES = {
+    "resnet": [(s, b, f"layer{s - 1}.{b}.conv2", f"layer{s - 1}.{b}.bn2") for s in (2, 3, 4, 5) for b in (0, 1)],
+    "timm convnext": [
+        (s, b, f"stages.{s - 2}.blocks.{b}.conv_dw", f"stages.{s - 2}.blocks.{b}.norm")
+        for s, b in ((2, 0), (3, 0), (4, 0), (4, 1), (5, 0))
+    ],
+    "torchvision convnext": [
+        (s, b, f"features.{2 * s - 3}.{b}.block.0", f"features.{2 * s - 3}.{b}.block.2")
+        for s, b in ((2, 0), (3, 0), (4, 0), (4, 1), (5, 0))
+    ],
+    "r3d": [(s, 0, f"layer{s - 1}.0.conv2.0", f"layer{s - 1}.0.conv2.1") for s in (2, 3, 4, 5)],
+    "r2plus1d": [
+        (s, 0, f"layer{s - 1}.0.conv2.{conv}", f"layer{s - 1}.0.conv2.{norm}")
+        for s in (2, 3, 4, 5)
+        for conv, norm in (("0.0", "0.1"), ("0.3", "1"))
+    ],
+}
+SITES["timm convnext, conv mlp"] = SITES["timm convnext"]
+SITES["mc3"] = SITES["r3d"]
+
+
+@pytest.mark.parametrize("name", IMAGE | VIDEO)
+def test_sites_are_found_by_structure(name: str) -> None:
+    sites = list(plug_in(make(name), None).sites())
+    found = [(s.stage, s.block, s.conv.removeprefix("model."), s.norm.removeprefix("model.")) for s in sites]
+    assert found == SITES[name]
+    kinds = [site.kind for site in sites]
+    assert kinds == ["spatial", "temporal"] * 4 if name == "r2plus1d" else set(kinds) == {"spatial"}
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_a_site_sees_as_many_frames_as_it_says(name: str) -> None:
+    host = plug_in(make(name), None)
+    frames: dict[str, int] = {}
+    for site in host.sites():
+        host.get_submodule(site.conv).register_forward_pre_hook(
+            lambda _, inputs, at=site.conv: frames.update({at: inputs[0].shape[2]})
+        )
+    scores(host, torch.randn(1, 3, 16, 32, 32))
+    assert frames == {site.conv: 16 // site.temporal_stride for site in host.sites()}
+    assert min(frames.values()) == (16 if name == "mc3" else 2)
+
+
+@pytest.mark.parametrize("name", IMAGE | VIDEO)
+def test_what_is_plugged_in_sees_the_frames_of_its_own_clip(name: str, clips: Tensor) -> None:
+    """With random calibrations and aggregations, a clip scores the same alone and beside another one."""
+    torch.manual_seed(2)
+    clips = clips.double() * torch.linspace(0, 2, 4)[:, None, None]
+    plugged = plug_in(make(name).double(), TAda(init="random"))
+    for at, parameter in plugged.named_parameters():
+        if at.endswith(("bn_pool.weight", "ln_pool.weight")):
+            nn.init.normal_(parameter)
+    plugged.eval()
+    together, alone = scores(plugged, clips), torch.cat([scores(plugged, clip[None]) for clip in clips])
+    torch.testing.assert_close(together, alone)
+    assert (scores(plugged, clips.flip(2)) - together).abs().max() > 1e-6  # time matters now
+
+
+@pytest.mark.parametrize("rival", ["none", "tsm", "temporal_conv", "squeeze_excitation"])
+@pytest.mark.parametrize("name", IMAGE | VIDEO)
+def test_rivals_take_the_same_places(rival: str, name: str, clips: Tensor) -> None:
+    model = make(name)
+    bare, plugged = scores(plug_in(model, None), clips), scores(plug_in(model, Rival(name=rival), 4), clips)
+    if rival in ("none", "temporal_conv"):
+        torch.testing.assert_close(plugged, bare, rtol=1e-4, atol=1e-5)
+    else:
+        assert not torch.allclose(plugged, bare, rtol=1e-4, atol=1e-5)
+
+
+def test_an_operator_after_the_convolution_comes_before_the_frames_are_folded(clips: Tensor) -> None:
+    """A second plug-in on a plugged model keeps every hook in its order."""
+    once = plug_in(make("resnet"), Rival(name="tsm", placement=Placement(stages=(2,))))
+    twice = plug_in(once, Rival(name="tsm", placement=Placement(stages=(3,))))
+    at_once = plug_in(make("resnet"), Rival(name="tsm", placement=Placement(stages=(2, 3))))
+    assert torch.equal(scores(twice, clips), scores(at_once, clips))
+
+
+def test_folded_frames_are_clips_where_their_length_is_known(clips: Tensor) -> None:
+    torch.manual_seed(3)
+    plugged = plug_in(make("resnet"), TAda(init="random"), num_frames=4).eval()
+    folded = clips.transpose(1, 2).flatten(0, 1)
+    assert torch.equal(scores(plugged, folded), scores(plugged, clips))
+    with pytest.raises(UserError, match=r"^7 frames .* are not divisible into clips of 4 frames; give clips"):
+        plugged(folded[:7])
+    with pytest.raises(UserError, match=r"not divisible into clips of unknown length; give clips \(N, 3, T, H, W\)"):
+        plug_in(make("resnet"), TAda())(folded)
+
+
+def test_the_model_within_a_host_refuses_frames_that_are_no_clips(clips: Tensor) -> None:
+    plugged = plug_in(make("resnet"), TAda())
+    scores(plugged, clips)
+    with pytest.raises(UserError, match="3 frames are not divisible into 2 clips; pass clips to the host"):
+        plugged.model(clips[0, :, :3].transpose(0, 1))
+
+
+@pytest.mark.parametrize("name", ["resnet", "timm convnext", "torchvision convnext"])
+def test_a_copy_has_clips_of_its_own(name: str, clips: Tensor) -> None:
+    first = plug_in(make(name), TAda())
+    second = plug_in(first, None)
+    assert isinstance(first, FrameHost)
+    scores(first, clips)
+    torch.testing.assert_close(scores(second, clips[:1]), scores(first, clips)[:1], rtol=1e-4, atol=1e-5)
+    assert first.batch.num_clips == 2
+
+
+def test_a_compiled_host_computes_the_same_in_one_graph(clips: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict(layer1=nn.Sequential(ResidualBlock(3, 16, 2)), pool=nn.AdaptiveAvgPool2d(1)))
+    plugged = plug_in(off_their_start(model.append(nn.Flatten())), TAda(init="random")).eval()
+    compiled = torch.compile(plugged, backend="eager", fullgraph=True)
+    for batch in (clips, clips[:1]):
+        torch.testing.assert_close(scores(compiled, batch), scores(plugged, batch))
+
+
+class Scaled(nn.Conv2d):
+    """A convolution that computes something else, as weight standardisation does."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+class ActivatedNorm(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.relu(super().forward(input))
+
+
+@pytest.mark.parametrize(
+    ("at", "module"), [("layer2.0.conv2", Scaled(16, 24, 3)), ("layer3.0.bn2", ActivatedNorm(24))], ids=["conv", "norm"]
+)
+def test_a_layer_that_computes_something_else_is_refused(at: str, module: nn.Module) -> None:
+    model = make("resnet")
+    model.set_submodule(at, module)
+    with pytest.raises(
+        UserError, match=rf"^{at} is a {type(module).__name__}, which no operator can stand in for"
+    ) as error:
+        plug_in(model, TAda())
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_another_structure_is_refused_and_told_how() -> None:
+    with pytest.raises(UserError, match="no place for an operator is known in a Sequential; known are") as error:
+        plug_in(nn.Sequential(nn.Conv2d(3, 5, 3)), TAda())
+    assert "a method sites()" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class OwnModel(nn.Module):
+    """A model on clips that is no Host and says where its convolution lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv3d(3, 16, (1, 3, 3)), nn.BatchNorm3d(16)
+
+    def sites(self) -> Iterator[Site]:
+        yield Site(2, 0, "conv", "norm", "conv")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)).mean((2, 3, 4))
+
+
+def test_a_method_sites_makes_any_model_a_host(clips: Tensor) -> None:
+    model = OwnModel().eval()
+    plugged = plug_in(model, TAda())
+    assert isinstance(plugged, OwnModel)
+    assert isinstance(plugged.conv, TAdaConv3d)
+    torch.testing.assert_close(scores(plugged, clips), scores(model, clips))
+
+
+def test_a_missing_package_is_named_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    def broken(name: str) -> None:
+        raise RuntimeError(f"operator {name}::nms does not exist\nand more")
+
+    for package in foreign.PACKAGES:
+        monkeypatch.setattr(foreign, "import_module", missing)
+        for wrong in (Backbone(name=f"{package}:resnet50"), Backbone(name="tiny", weights=f"{package}:resnet50")):
+            with pytest.raises(UserError, match=rf"^{package} is not installed: pip install 'tadaconv\[{package}\]'$"):
+                build(wrong, None, 5)
+        monkeypatch.setattr(foreign, "import_module", broken)
+        with pytest.raises(UserError, match=rf"{package} cannot be imported beside torch .*pip install") as error:
+            build(Backbone(name=f"{package}:resnet50"), None, 5)
+        assert "\n" not in str(error.value)
+
+
+class FakeLibrary:
+    """What is used of timm and of ``torchvision.models``."""
+
+    def list_models(self) -> list[str]:
+        return ["resnet50", "resnet50d", "vit_base"]
+
+    def create_model(self, name: str, num_classes: int, drop_rate: float) -> nn.Module:
+        assert (name, drop_rate) == ("resnet50.a1_in1k", 0.5)
+        return ImageResNet(num_classes)
+
+    def get_model(self, name: str, num_classes: int) -> nn.Module:
+        assert name == "resnet50"
+        return ImageResNet(num_classes)
+
+
+def test_a_backbone_can_be_a_model_of_a_package(monkeypatch: pytest.MonkeyPatch, clips: Tensor) -> None:
+    monkeypatch.setattr(foreign, "import_module", lambda name: FakeLibrary())  # noqa: ARG005
+    for backbone in (Backbone(name="timm:resnet50.a1_in1k", dropout=0.5), Backbone(name="torchvision:resnet50")):
+        host = build(backbone, TAda(), 5)
+        assert isinstance(host, Host)
+        assert scores(host, clips).shape == (2, 5)
+    with pytest.raises(UserError, match=r"^unknown backbone 'timm:resnt50d'; the nearest of timm: resnet50d, resnet50"):
+        build(Backbone(name="timm:resnt50d"), None, 5)
+    with pytest.raises(UserError, match=r"take no dropout; give 'torchvision:resnet50' dropout 0, not 0.5"):
+        build(Backbone(name="torchvision:resnet50", dropout=0.5), None, 5)
+
+
+REAL = [
+    *(("timm", name) for name in ("resnet18", "convnext_atto", "convnextv2_atto")),
+    *(("torchvision", name) for name in ("resnet18", "convnext_tiny", "r3d_18", "mc3_18", "r2plus1d_18")),
+]
+
+
+@pytest.mark.parametrize(("package", "name"), REAL)
+def test_the_real_packages_models_start_as_they_were(package: str, name: str, clips: Tensor) -> None:
+    real(package)
+    model = off_their_start(foreign.create(f"{package}:{name}", 5, 0.0))
+    plugged = plug_in(model, TAda())
+    torch.testing.assert_close(scores(plugged, clips), scores(as_host(model), clips), rtol=1e-4, atol=1e-4)
