@@ -33,7 +33,8 @@ _UNKNOWN = {column: [""] for column in {*CELL_COLUMNS, *CURVE_COLUMNS, *FAMILY_C
 class ReportedRow(BaseModel):
     """A row of the table, whether or not a cell of it has run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The paper's costs may be whole numbers, which become floats; as they are, they are none of their field's types.
+    model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
 
     name: str
     paper: PaperResult | None = Field(description="The paper's number with its source and conditions.")

@@ -319,7 +319,7 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     figure.supxlabel("epoch", fontsize=8.5)
     figure.supylabel("validation top-1 (%)", fontsize=8.5)
     keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
-    dashed = f"base: {_label(base, 60)}" if base else "the row it is compared with"
+    dashed = _label(f"base: {base}", 40) if base else "the row it is compared with"
     figure.legend(keys, ["the row named above the panel", dashed], loc="outside upper left",
                   ncols=2, frameon=False, handlelength=2.2, borderaxespad=0, fontsize=8)  # fmt: skip
     return figure

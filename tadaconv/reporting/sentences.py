@@ -161,9 +161,8 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     if tau == tau:
         notes.append(f"Kendall\u2019s tau between the two orders, over {both} rows: {points(tau)} (p = {p:.2f}).")
     else:
-        notes.append(
-            f"{plural(both, 'row').capitalize()} with both numbers: too few to compare an order, which takes three."
-        )
+        why = "too few to compare an order, which takes three" if both < 3 else "no order to compare, as all are equal"
+        notes.append(f"{plural(both, 'row').capitalize()} with both numbers: {why}.")
     return notes
 
 

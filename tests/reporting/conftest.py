@@ -9,7 +9,7 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint, Result
-from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda, Temporal
+from tadaconv.spec import Backbone, Context, Rival, Schedule, Synthetic, TAda, Temporal
 
 REGIME = Regime(
     summary="made up",
@@ -145,3 +145,51 @@ def make_up() -> Factory:
 @pytest.fixture
 def made_up(make_up: Factory) -> Factory:
     return make_up
+
+
+HOSTS = ("slow_only_8x8", "slowfast_4x16", "r2plus1d", "r3d")
+"""Backbones of the rows of :func:`hosts_table`; at the regime's scale a tiny one stands in for the first."""
+
+
+def hosts_table(length: int) -> LoadedTable:
+    """Eleven rows on four backbones, each plug-in compared with its host; names are ``length`` characters or more."""
+
+    def named(name: str) -> str:
+        return f"{name}{', which is long' * length}"[: max(length, len(name))].rstrip(" ,")
+
+    rows = []
+    for i, host in enumerate(HOSTS):
+        num_frames = 32 if host == "slowfast_4x16" else 8
+        rows.append(Row(named(host), None, None, host, num_frames))
+        for kind in ("cin", "cout") if i < 3 else ("cin",):
+            paper = PaperResult(75.85, "paper, table 3", "Kinetics-400", num_frames, "10 clips x 3 crops", 54, 35.6)
+            temporal = Rival(name="tsm") if kind == "cout" and i == 0 else TAda(calibration=kind)
+            rows.append(Row(named(f"{host} + {kind}"), temporal, paper, host, num_frames, named(host)))
+    return LoadedTable("hosts", "Does it help every host?", Table(base=rows[0], rows=rows[1:]))
+
+
+def hosts_records(loaded: LoadedTable) -> list[CellRecord]:
+    """Three seeds of every row of a :func:`hosts_table`, one cell of it failed."""
+    regime, draw, records = REGIME.but(stand_ins={"slow_only_8x8": "tiny"}), np.random.default_rng(5), []
+    for seed in range(3):
+        for i, row in enumerate(loaded.table.all_rows):
+            top1, macs = 60 + draw.normal(), 36_000_000 + 100_000 * (i // 3)
+            records.append(CellRecord(row.cell(regime, seed), "finished", result(top1, macs=macs)))
+    records[5] = CellRecord(records[5].cell, "failed", None, "RunError: the loss is not finite at step 40", "Traceback")
+    return records
+
+
+@pytest.fixture(scope="session")
+def make_hosts() -> Callable[[int], tuple[LoadedTable, list[CellRecord]]]:
+    """``make_hosts(length)``: a :func:`hosts_table` whose names are about that long, and its records."""
+
+    def make(length: int) -> tuple[LoadedTable, list[CellRecord]]:
+        loaded = hosts_table(length)
+        return loaded, hosts_records(loaded)
+
+    return make
+
+
+@pytest.fixture
+def hosts(make_hosts: Callable[[int], tuple[LoadedTable, list[CellRecord]]]) -> tuple[LoadedTable, list[CellRecord]]:
+    return make_hosts(0)

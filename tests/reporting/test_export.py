@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tadaconv.reporting.export import (
     write_atomically,
     write_csvs,
 )
+from tadaconv.reporting.summary import summarise
 
 
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
@@ -80,3 +82,37 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "reports").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="--out"):
         write_atomically(tmp_path / "reports" / "table.csv", "x")
+
+
+def test_rows_carry_what_is_their_own(hosts) -> None:
+    export = collect(hosts[0], "quick", hosts[1])
+    by_name = {row.name: row for row in export.manifest.rows}
+    fast = by_name["slowfast_4x16 + cin"]
+    assert (fast.backbone, fast.num_frames, fast.versus) == ("slowfast_4x16", 32, "slowfast_4x16")
+    assert by_name["r3d"].versus is None
+    assert Manifest.model_validate_json(export.manifest.model_dump_json()) == export.manifest
+
+
+def test_conditions_are_those_of_every_cell(hosts, context) -> None:
+    shared = collect(hosts[0], "quick", hosts[1]).manifest.conditions
+    assert "name" not in shared["backbone"]
+    assert "num_frames" not in shared["data"]
+    for record in hosts[1]:
+        tree = record.cell.experiment.model_dump(mode="json")
+        assert all(tree[part][name] == value for part, values in shared.items() for name, value in values.items())
+    first = context[1][0].cell.experiment.model_dump(mode="json", include={"backbone", "data", "schedule"})
+    assert collect(context[0], "quick", context[1]).manifest.conditions == first
+
+
+def test_a_report_exported_before_rows_had_these_is_read(hosts, tmp_path: Path) -> None:
+    export = collect(hosts[0], "quick", hosts[1])
+    write_csvs(export, tmp_path)
+    old = json.loads(export.manifest.model_dump_json())
+    for row in old["rows"]:
+        del row["backbone"], row["num_frames"], row["versus"]
+        if row["paper"]:
+            del row["paper"]["params_m"]
+    write_atomically(tmp_path / "report.json", json.dumps(old))
+    back = read_export(tmp_path)
+    assert [row.name for row in back.manifest.rows] == [row.name for row in export.manifest.rows]
+    assert summarise(back)["versus"].unique().tolist() == [export.manifest.base, ""]

@@ -1,10 +1,17 @@
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from statistics import fmean
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from tadaconv.reporting import figures, style
 from tadaconv.reporting.captions import as_markdown
@@ -106,3 +113,78 @@ def test_captions_are_no_markdown() -> None:
     escaped = as_markdown("<b> *a* [x](y) 50 %")
     assert re.sub(r"\\(.)", r"\1", escaped) == "<b> *a* [x](y) 50 %"
     assert "\\<b\\>" in escaped
+
+
+# Rows that are compared with rows of their own, and names of any length
+
+
+@pytest.mark.parametrize("length", [0, 70])
+@pytest.mark.parametrize("figure", FIGURES)
+def test_no_text_lies_on_another_or_leaves_the_figure(figure, length: int, make_hosts) -> None:
+    loaded, records = make_hosts(length)
+    assert_legible(figure(collect(loaded, "quick", records)).figure)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_long_names_on_one_base_keep_apart(figure, made_up) -> None:
+    names = [f"row {i} of twelve whose name says more than it has to, and then some" for i in range(12)]
+    loaded, records = made_up({name: [60.0 + i / 50, 61.0] for i, name in enumerate(names)}, base=names[3])
+    assert_legible(figure(collect(loaded, "quick", records)).figure)
+
+
+def assert_legible(figure: Figure) -> None:
+    canvas = FigureCanvasAgg(figure)
+    draw = Text.draw
+    with patch.object(Text, "draw", autospec=True, side_effect=draw) as drawn:  # ticks out of sight are not drawn
+        canvas.draw()
+    texts = [call.args[0] for call in drawn.call_args_list if call.args[0].get_text().strip()]
+    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts if text.get_visible()]
+    whole = figure.bbox.padded(1)
+    assert len(boxes) > 5
+    for text, box in boxes:
+        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, text
+    for (text, box), (other, beside) in combinations(boxes, 2):
+        assert apart(box, beside) or between_the_lines(text, other), (text, other)
+
+
+def apart(one: Bbox, other: Bbox) -> bool:
+    shared = Bbox.intersection(one, other)
+    return shared is None or min(shared.width, shared.height) <= 1
+
+
+def between_the_lines(one: str, other: str) -> bool:
+    lines = [text.split("\n") for text in (one, other)]
+    return len(lines[0]) == len(lines[1]) and all(not a or not b for a, b in zip(*lines, strict=True))
+
+
+def test_each_row_shows_the_mean_it_is_compared_with(hosts) -> None:
+    table, data = hosts[0].table, figures.accuracy_by_row_data(collect(hosts[0], "quick", hosts[1]))
+    axes = figures.draw_accuracy_by_row(data).axes[0]
+    lines = [line for drawn in axes.collections if isinstance(drawn, LineCollection) for line in drawn.get_segments()]
+    dotted = {round((low + high) / 2): x for (x, low), (x_high, high) in lines if x == x_high}
+    means = {name: fmean(r.result.top1 for r in hosts[1] if r.cell.label == name and r.result) for name in data["row"]}
+    compared = {i: table.row(name).versus or table.base.name for i, name in enumerate(data["row"])}
+    del compared[data["row"].tolist().index(table.base.name)]
+    assert dotted == pytest.approx({i: means[versus] for i, versus in compared.items()})
+    diamonds = {line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"}
+    assert diamonds == {i for i, name in enumerate(data["row"]) if "+" not in name}
+
+
+def test_each_panel_shows_the_row_it_is_compared_with(hosts) -> None:
+    table, data = hosts[0].table, figures.learning_curves_data(collect(hosts[0], "quick", hosts[1]))
+    panels = [ax for ax in figures.draw_learning_curves(data, None).axes if ax.get_visible()]
+    ends = data[data["epoch"] == 6].groupby("row")["val_top1"].mean()
+    for ax, row in zip(panels, table.rows, strict=True):
+        other = row.versus or table.base.name
+        assert ax.get_title(loc="left").replace("\n", " ") == f"{row.name} \u0394 to {other}"
+        drawn = [line.get_ydata()[-1] for line in ax.lines]
+        assert drawn == pytest.approx([ends[other], ends[row.name]])
+
+
+def test_words_of_figures_name_what_is_compared(hosts, context) -> None:
+    export = collect(hosts[0], "quick", hosts[1])
+    for figure in FIGURES:
+        assert "base" not in figure(export).caption
+    assert "(compared with slowfast_4x16)" in figures.accuracy_by_row(export).alt
+    assert "compared with" not in figures.accuracy_by_row(collect(context[0], "quick", context[1])).alt

@@ -36,3 +36,28 @@ def test_rows_without_a_result_stay_in(made_up) -> None:
     assert r"{[}a] 50\% (failed) & 0 & -- & -- & -- & -- \\" in table
     assert r"b (not run) & 0 &" in table
     assert "paper" not in table
+
+
+def test_each_row_names_the_row_it_is_compared_with(hosts) -> None:
+    loaded, records = hosts
+    table = latex_table(summarise(collect(loaded, "quick", records)), loaded.table.base.name, "t")
+    lines = [line.removesuffix(r" \\").split(" & ") for line in table.splitlines() if line.endswith(r"\\")]
+    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", table)
+    assert columns is not None
+    assert {len(line) for line in lines} == {len(columns[1])}
+    to = lines[0].index("to")
+    assert columns[1][to] == "l"
+    expected = {escape(row.name): escape(row.versus or loaded.table.base.name) for row in loaded.table.rows} | {
+        escape(loaded.table.base.name): "--"
+    }
+    found = {re.sub(r"\\textbf\{(.+)\}", r"\1", line[0]): line[to] for line in lines[1:]}
+    assert found == expected
+    assert {line[0] for line in lines[1:] if "textbf" in line[0]} == {
+        f"\\textbf{{{escape(name)}}}" for name in ("slow_only_8x8", "slowfast_4x16", "r2plus1d", "r3d")
+    }
+
+
+def test_the_papers_numbers_keep_their_digits(hosts) -> None:
+    loaded, records = hosts
+    table = latex_table(summarise(collect(loaded, "quick", records)), loaded.table.base.name, "t")
+    assert table.count("& 75.85 ") == 7

@@ -11,7 +11,8 @@ import pytest
 
 from tadaconv.ablation import Claim
 from tadaconv.errors import UserError
-from tadaconv.reporting import FORMATS, report
+from tadaconv.reporting import FORMATS, blocks, report
+from tadaconv.reporting.export import collect, read_export
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 CLAIM = Claim(f"{SCRIPT} helps", SPECIAL, SCRIPT, "a source & more")
@@ -165,3 +166,32 @@ def test_a_template_of_ones_own_that_fails(made_up, tmp_path: Path, monkeypatch:
     loaded, records = made_up({"base": [60.0]})
     with pytest.raises(UserError, match=r"ablation\.py: a cell .* fails: ValueError: \(False, 'made_up-quick'\)"):
         report(loaded, "quick", records, tmp_path / "runs")
+
+
+def test_page_and_csv_agree_on_what_is_compared(hosts, tmp_path: Path) -> None:
+    loaded, records = hosts
+    folder = report(loaded, "quick", records, tmp_path, ["csv"])
+    csv = pd.read_csv(folder / "table.csv", keep_default_na=False).set_index("row")
+    export = read_export(folder)
+    text = _text(blocks.results(export))
+    assert "Against base" not in text
+    assert "Rows differ in backbone and frames a clip" in text
+    for row in loaded.table.all_rows:
+        other = "" if row is loaded.table.base else row.versus or loaded.table.base.name
+        assert csv.loc[row.name, "versus"] == other
+        line = re.search(rf" {re.escape(row.name)} (\d.*?)171\.0 ", text)
+        assert line is not None
+        assert re.findall(r"to (\S+)", line[1]) == ([other] if other else [])
+
+
+def test_conditions_say_what_each_row_ran_on(hosts) -> None:
+    text = _text(blocks.conditions(collect(hosts[0], "quick", hosts[1])))
+    assert "tiny for slow_only_8x8: slow_only_8x8 + cin; slow_only_8x8 + cout; slow_only_8x8" in text
+    assert "32: slowfast_4x16; slowfast_4x16 + cin; slowfast_4x16 + cout" in text
+    assert "num frames" not in text
+
+
+def _text(block: blocks.Block) -> str:
+    page = Page()
+    page.feed(block.html)
+    return re.sub(r"\s+", " ", page.text.replace("\xa0", " "))

@@ -1,15 +1,29 @@
+import re
 from dataclasses import replace
+from itertools import product
 from math import isnan, nan
+from statistics import fmean
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as hs
 from scipy import stats
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import Export, collect
-from tadaconv.reporting.sentences import claim_sentence, paper_notes, table_notes, what_was_run
-from tadaconv.reporting.summary import TABLE_COLUMNS, paper_order, scores_by_seed, summarise, verdicts
+from tadaconv.reporting.sentences import claim_sentence, our_clips, paper_notes, table_notes, what_was_run
+from tadaconv.reporting.summary import (
+    TABLE_COLUMNS,
+    compares_apart,
+    differing,
+    paper_order,
+    scores_by_seed,
+    summarise,
+    table_columns,
+    verdicts,
+)
 
 
 def lines(export: Export) -> dict[str, pd.Series]:
@@ -167,6 +181,12 @@ def test_too_few_rows_for_an_order(context) -> None:
     assert "too few" in " ".join(paper_notes(export, summarise(export)))
 
 
+def test_equal_numbers_have_no_order(made_up) -> None:
+    loaded, records = made_up({"a": [50.0], "b": [60.0], "base": [70.0]})
+    export = collect(with_paper(loaded, dict.fromkeys(["a", "b", "base"], 64.0)), "quick", records)
+    assert "3 rows with both numbers: no order to compare, as all are equal." in paper_notes(export, summarise(export))
+
+
 def test_few_seeds_are_named_as_such(context) -> None:
     loaded, records = context
     export = collect(loaded, "quick", records)
@@ -179,3 +199,106 @@ def test_scores_by_seed(export_of) -> None:
     scores = scores_by_seed(export_of({"other": [50.0, None], "base": [60.0, 61.0]}))
     assert scores.loc["base"].tolist() == [60.0, 61.0]
     assert scores.loc["other"].isna().tolist() == [False, True]
+
+
+# Rows that are compared with rows of their own
+
+
+@settings(deadline=None, max_examples=40)
+@given(hs.data())
+def test_differences_to_a_row_of_ones_own_equal_brute_force(make_up, data: hs.DataObject) -> None:
+    names = ["a", "b", "c", "base"]
+    score = hs.none() | hs.integers(0, 512).map(lambda hits: hits / 5.12)
+    scores = {name: data.draw(hs.lists(score, min_size=4, max_size=4)) for name in names}
+    versus = {name: data.draw(hs.none() | hs.sampled_from(names)) for name in names}
+    loaded, records = make_up(scores)
+    base, *rows = (replace(loaded.table.row(name), versus=versus[name]) for name in ["base", "a", "b", "c"])
+    loaded = replace(loaded, table=Table(base=base, rows=rows))
+    found = lines(collect(loaded, "quick", records))
+    for name in names:
+        other = versus[name] or "base"
+        pairs = zip(scores[name], scores[other], strict=True)
+        differences = [x - y for x, y in pairs if x is not None and y is not None] if other != name else []
+        row = found[name]
+        assert row["versus"] == ("" if other == name else other)
+        assert row["num_pairs"] == len(differences)
+        if not differences:
+            assert isnan(row["delta_mean"])
+            continue
+        assert row["delta_mean"] == pytest.approx(fmean(differences), abs=1e-9)
+        flips = [sum(flipped) for flipped in product(*((d, -d) for d in differences))]
+        extreme = sum(abs(flip) >= abs(sum(differences)) - 1e-9 for flip in flips)
+        assert row["p"] == pytest.approx(extreme / len(flips))
+        if len(differences) > 1 and max(differences) - min(differences) > 1e-6:
+            bounds = stats.t.interval(0.95, len(differences) - 1, fmean(differences), stats.sem(differences))
+            assert (row["delta_low"], row["delta_high"]) == pytest.approx(bounds)
+
+
+def with_versus(loaded: LoadedTable, versus: dict[str, str]) -> LoadedTable:
+    base, *rows = (replace(r, versus=versus.get(r.name)) for r in [loaded.table.base, *loaded.table.rows])
+    return replace(loaded, table=Table(base=base, rows=rows))
+
+
+def test_naming_the_base_changes_nothing(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, 51.0], "b": [52.0, 55.0], "base": [60.0, 62.0]})
+    named = with_versus(loaded, {"a": "base", "b": "base"})
+    before, after = (summarise(collect(table, "quick", records)) for table in (loaded, named))
+    pd.testing.assert_frame_equal(before, after)
+    assert not compares_apart(after, "base")
+    assert table_columns(after, "base") == TABLE_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("versus", "references"),
+    [
+        ({"a": "b"}, {"b", "base"}),
+        ({"a": "b", "b": "c", "c": "b", "base": "b"}, {"b", "c"}),
+        ({"a": "a"}, {"a", "base"}),
+        ({"base": "a"}, {"a", "base"}),
+    ],
+)
+def test_references_are_compared_with_or_are_compared_with_none(made_up, versus, references) -> None:
+    loaded, records = made_up({name: [50.0, 51.0] for name in ("a", "b", "c", "base")})
+    summary = summarise(collect(with_versus(loaded, versus), "quick", records))
+    assert set(summary.loc[summary["reference"], "row"]) == references
+    assert compares_apart(summary, "base")
+    assert table_columns(summary, "base") == [*TABLE_COLUMNS, "versus"]
+
+
+def test_what_rows_differ_in_is_said(hosts) -> None:
+    export = collect(*_in_quick(hosts))
+    note, *_ = table_notes(export, summarise(export))
+    assert note.startswith("Rows differ in backbone and frames a clip: the differences of ")
+    # The hosts are compared with the base, which is another backbone; what is plugged into them is not named.
+    assert re.findall("\u201c(.+?)\u201d", note) == ["slowfast_4x16", "r2plus1d", "r3d"]
+    assert "mixes their effect on accuracy with that of what is plugged in" in note
+    assert [note for note in table_notes(export, summarise(export)) if "mixes" in note] == [note]
+
+
+def test_differences_within_a_backbone_are_said_to_be(hosts) -> None:
+    loaded, records = hosts
+    alone = with_versus(loaded, {row.name: row.versus or row.name for row in loaded.table.all_rows})
+    export = collect(alone, "quick", records)
+    assert table_notes(export, summarise(export))[0].startswith(
+        "Rows differ in backbone and frames a clip: every difference here is taken between rows that share both"
+    )
+
+
+def test_rows_on_one_backbone_are_not_said_to_differ(context) -> None:
+    export = collect(context[0], "quick", context[1])
+    assert differing(export.manifest) == {}
+    assert not any("Rows differ" in note for note in table_notes(export, summarise(export)))
+
+
+def test_notes_name_no_base_that_rows_are_not_compared_with(hosts) -> None:
+    export = collect(*_in_quick(hosts))
+    assert not any("base row" in note for note in table_notes(export, summarise(export)))
+
+
+def test_our_clips_have_the_frames_that_rows_have(hosts, context) -> None:
+    assert "8 or 32 frames" in our_clips(collect(*_in_quick(hosts)).manifest)
+    assert "digits, 8 frames, 1 clip" in our_clips(collect(context[0], "quick", context[1]).manifest)
+
+
+def _in_quick(made: tuple[LoadedTable, list[CellRecord]]) -> tuple[LoadedTable, str, list[CellRecord]]:
+    return made[0], "quick", made[1]

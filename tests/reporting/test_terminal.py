@@ -64,3 +64,21 @@ def test_names_are_text_not_markup(made_up) -> None:
 
 def test_one_seed_is_named_as_such(made_up) -> None:
     assert "over validation clips alone" in drawn(*made_up({"a": [1.0], "base": [2.0]}))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_each_row_names_the_row_it_is_compared_with(hosts, width: int) -> None:
+    loaded, _ = hosts
+    text = drawn(*hosts, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    heading = next(line for line in text.splitlines() if "top-1" in line)
+    names = "".join("".join(line[: heading.index(" n ")].split()) for line in text.splitlines())
+    for host in ("slowfast_4x16", "r2plus1d", "r3d"):
+        assert names.count(f"Δto{host}") == sum(row.versus == host for row in loaded.table.rows)
+    assert "Δ base" not in text
+
+
+def test_a_table_on_one_base_names_it_once(context) -> None:
+    text = drawn(*context)
+    assert text.count("Δ") == text.count("Δ base") == 1
