@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tadaconv.nn.precision import without_autocast
 from tadaconv.spec import Context
 
 
@@ -88,7 +89,7 @@ class ContextFunction(nn.Module):
         if self.context.variation == "static":
             return (self.one + self.static_alpha)[:, None].expand(num_clips, -1, num_frames)
         # Of little cost and added to one: half precision would round alpha to steps of 0.4 %.
-        with torch.autocast(x_NCTHW.device.type, enabled=False):
+        with without_autocast(x_NCTHW.device.type):
             u_NCT = self.describe(x_NCTHW) if descriptor_NCT is None else descriptor_NCT
             g_NC = u_NCT.mean(2)
             if self.context.variation == "time_invariant":

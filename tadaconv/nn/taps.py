@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from tadaconv.nn.precision import autocast_dtype, without_autocast
+
 PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29}
 """How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy."""
 
@@ -179,13 +181,13 @@ def conv_on_scaled_taps(
         (B, O, H', W').
     """
     device = x_BCHW.device.type
-    if torch.is_autocast_enabled(device):  # as conv2d would
-        x_BCHW, weight_OIKK = (t.to(torch.get_autocast_dtype(device)) for t in (x_BCHW, weight_OIKK))
+    if (dtype := autocast_dtype(device)) is not None:  # as conv2d would
+        x_BCHW, weight_OIKK = x_BCHW.to(dtype), weight_OIKK.to(dtype)
     kernel = (weight_OIKK.shape[2], weight_OIKK.shape[3])
     window = _Window(kernel, stride, padding, dilation, groups)
     if weight_OIKK.shape[1] == 1:
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
-    with torch.autocast(device, enabled=False):
+    with without_autocast(device):
         if torch.compiler.is_compiling() or torch._C._is_tracing() or device not in PIECE_BYTES:
             return _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
         return cast(Tensor, _ScaledTaps.apply(x_BCHW, weight_OIKK, taps_BCK, window))  # type: ignore[no-untyped-call]

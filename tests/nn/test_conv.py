@@ -80,6 +80,12 @@ def test_device_and_dtype_reach_the_context():
     assert {(p.dtype, p.device.type) for p in conv.parameters()} == {(torch.float64, "meta")}
 
 
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_shapes_follow_on_the_meta_device(calibration):
+    conv = TAdaConv2d(4, 8, 3, 2, 1, calibration=calibration, device="meta")
+    assert conv(torch.empty(2, 4, 3, 9, 8, device="meta")).shape == (2, 8, 3, 5, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
