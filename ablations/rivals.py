@@ -2,11 +2,11 @@
 
 In place of a temporally adaptive convolution, rows put a temporal convolution, a temporal shift (TSM), a temporal
 kernel for each clip and channel (TAM), and what adapts to a frame by itself: squeeze-and-excitation, CondConv and
-dynamic convolution. Paper, comparison with other temporal operators and dynamic filters; squeeze-and-excitation is ours to
-ask. The paper's numbers are of whole networks, each by its authors' recipe.
+dynamic convolution. Paper, comparison with other temporal operators and dynamic filters; squeeze-and-excitation is ours
+to ask.
 
-Of the rows, none has an aggregation but the last of TAdaConv, as published: the base shows the operator alone. No
-operator, squeeze-and-excitation, CondConv and dynamic convolution are blind to time.   Run: tada ablate rivals
+The base is the operator alone; only the row of TAdaConv as published has a temporal aggregation. Without an operator,
+and with squeeze-and-excitation, CondConv or dynamic convolution, a network is blind to time.   Run: tada ablate rivals
 """
 
 from tadaconv.ablation import Claim, PaperResult, Row, Table
