@@ -84,7 +84,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """An ablation table. ``base`` is the row the others are compared with; it need not be repeated in ``rows``."""
+    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``."""
 
     base: Row
     rows: list[Row]
@@ -94,8 +94,8 @@ class Table:
         for row in [self.base, *self.rows]:
             if not isinstance(row, Row):
                 raise UserError(f"a table's base and rows are Row(...), not {row!r}")
-        names = [row.name for row in self.rows]
-        twice = sorted({name for name in names if names.count(name) > 1} | ({self.base.name} & set(names)))
+        names = [row.name for row in self.all_rows]
+        twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise UserError(f"row {twice[0]!r} stands twice in the table; row names are unique")
         for row in self.rows:
@@ -107,8 +107,8 @@ class Table:
 
     @property
     def all_rows(self) -> list[Row]:
-        """The rows in the order they are shown: as listed, the base last."""
-        return [*self.rows, self.base]
+        """The rows in the order they are shown: as listed, the base last unless it is among them."""
+        return self.rows if self.base in self.rows else [*self.rows, self.base]
 
     def row(self, name: str) -> Row:
         """The row called ``name``; raises :class:`UserError` that lists the right names, nearest first."""

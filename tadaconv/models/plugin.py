@@ -90,11 +90,12 @@ def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
         model.set_submodule(name, new)
 
 
-def _put_rival(model: nn.Module, site: Site, rival: Rival, num_frames: int | None) -> None:
+def _put_rival(model: nn.Module, sites: Sequence[Site], rival: Rival, num_frames: int | None) -> None:
     operator = lookup("rival", rival.name, RIVALS)
-    name = site.conv if operator.place == "conv" else site.entry
-    frames = None if num_frames is None else math.ceil(num_frames / site.temporal_stride)
-    _swap(model, name, operator.replace(model.get_submodule(name), frames, rival.options))
+    places = {site.conv if operator.place == "conv" else site.entry: site for site in sites}  # a block has one entry
+    for name, site in places.items():
+        frames = None if num_frames is None else math.ceil(num_frames / site.temporal_stride)
+        _swap(model, name, operator.replace(model.get_submodule(name), frames, rival.options))
 
 
 def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
@@ -138,10 +139,11 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
     plugged = as_host(deepcopy(model), num_frames)
     if temporal is None:
         return plugged
-    for site in chosen_sites(list(plugged.sites()), temporal.placement):
-        if isinstance(temporal, Rival):
-            _put_rival(plugged, site, temporal, num_frames)
-        else:
+    sites = chosen_sites(list(plugged.sites()), temporal.placement)
+    if isinstance(temporal, Rival):
+        _put_rival(plugged, sites, temporal, num_frames)
+    for site in sites:
+        if isinstance(temporal, TAda):
             _swap(plugged, site.conv, _adaptive(plugged.get_submodule(site.conv), temporal))
         if temporal.aggregation.kind != "none":
             norm = plugged.get_submodule(site.norm)
