@@ -1,15 +1,30 @@
 """Costs and checks of tables, held against networks counted and compared by hand."""
 
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+
 import pytest
 import torch
+from rich.console import Console, RenderableType
 
 from tadaconv import preview
 from tadaconv.ablation import LoadedTable, Row, Table, load_table
 from tadaconv.errors import UserError
+from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES
 from tadaconv.nn import context as context_module
+from tadaconv.preview import cost_table
 from tadaconv.regime import load_regime
 from tadaconv.spec import Aggregation, TAda
+
+
+def printed(what: RenderableType) -> str:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(what)
+    return captured.get()
 
 
 def test_costs_of_a_regime_are_those_of_its_networks():
@@ -24,13 +39,114 @@ def test_costs_of_a_regime_are_those_of_its_networks():
     assert all(row.paper_gmacs is None for row in found.rows)
 
 
+NOTHING = Cost(
+    params=0,
+    macs=0,
+    macs_by_kind=dict.fromkeys(KINDS, 0),
+    activations=0,
+    peak_memory_bytes=0,
+    input_shape=(1, 3, 8, 8, 8),
+)
+
+
+def row_cost(params: float = 1, macs: float = 1, **paper: float | Decimal) -> preview.RowCost:
+    cost = NOTHING.model_copy(update={"params": int(params), "macs": int(macs)})
+    return preview.RowCost(row="", scale=preview.PAPER, cost=cost, **paper)
+
+
 @pytest.mark.parametrize(
     ("ours", "paper", "differs"),
-    [(43.12e9, 43.0, False), (43.6e9, 43.0, True), (36.1e9, 36.1, False), (36.16e9, 36.1, True)],
+    [
+        (43.12, 43.0, False),
+        (43.6, 43.0, False),  # cut
+        (42.6, 43.0, False),  # rounded
+        (42.4, 43.0, True),
+        (44.0, 43.0, True),
+        (36.1, 36.1, False),
+        (36.16, 36.1, False),
+        (36.21, 36.1, True),
+        (36.14, Decimal("36.10"), True),
+        (36.104, Decimal("36.10"), False),
+        (36.094, Decimal("36.10"), True),
+    ],
 )
-def test_a_count_differs_where_the_printed_digits_do(ours, paper, differs):
-    cost = preview.Cost(params=1, macs=int(ours), macs_by_kind={}, input_shape=(1, 3, 8, 256, 256))
-    assert preview.RowCost(row="", cost=cost, paper_gmacs=paper).differs is differs
+def test_a_figure_differs_where_ours_is_neither_rounded_nor_cut_to_it(
+    ours: float, paper: float | Decimal, differs: bool
+) -> None:
+    assert row_cost(macs=ours * 1e9, paper_gmacs=paper).macs_differ is differs
+    assert row_cost(params=ours * 1e6, paper_params_m=paper).params_differ is differs
+
+
+def test_the_papers_digits_and_marks_are_shown() -> None:
+    rows = [
+        row_cost(34.57e6, 36.104e9, paper_params_m=34.5, paper_gmacs=Decimal("36.10")),
+        row_cost(34.57e6, 44e9, paper_gmacs=43),
+    ]
+    found = preview.Costs(name="t", scale=preview.PAPER, rows=rows)
+    shown = printed(preview.render_costs(found))
+    assert re.search(r"34\.57 +34\.5 +36\.10 +36\.10 ", shown)
+    assert re.search(r"44\.00 +43 \*", shown)
+    assert json.loads(found.model_dump_json())["rows"][1]["macs_differ"] is True
+
+
+def test_costs_fit_80_columns_and_name_only_kinds_that_occur() -> None:
+    found = preview.costs("rivals", load_regime("quick"))
+    lines = printed(preview.render_costs(found)).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert not any("\u2026" in line for line in lines)
+    assert any("kernels" in line for line in lines)
+    assert not any("atten-" in line for line in lines)
+
+
+def test_rows_are_counted_on_their_own_backbone_and_frames_and_no_network_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from tadaconv.ablation import Row, Table\n"
+        "TABLE = Table(base=Row('a', None), rows=[Row('b', None, backbone='tiny', num_frames=8),\n"
+        "    Row('c', None, num_frames=16), Row('d', None, backbone='r3d')])"
+    )
+    counted = []
+    monkeypatch.setattr(
+        cost_table, "count", lambda model, clip: counted.append((type(model), clip)) or count(model, clip)
+    )
+    rows = {row.row: row for row in preview.costs(str(tmp_path / "mine.py"), load_regime("quick")).rows}
+    assert len(counted) == 3
+    assert rows["a"].cost == rows["b"].cost
+    assert (rows["c"].scale.backbone, rows["c"].cost.input_shape[2]) == ("tiny", 16)
+    assert rows["d"].scale.backbone == "tiny_r3d"
+    assert rows["d"].cost == count(BACKBONES["tiny_r3d"](10, 0.0), (3, 8, 24, 24))
+
+
+def test_paper_figures_stand_beside_the_frames_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, result in (("build_host", None), ("plug_in", None), ("count", NOTHING)):
+        monkeypatch.setattr(cost_table, name, lambda *_, result=result: result)
+    assert [row.paper_gmacs for row in preview.costs("aggregation").rows][-1] == 43
+    assert all(row.paper_gmacs is None for row in preview.costs("aggregation", num_frames=16).rows)
+    assert all(row.paper_gmacs is None for row in preview.costs("aggregation", load_regime("quick")).rows)
+
+
+@pytest.mark.parametrize("table", ["plug_in", "ssv2", "k400"])
+def test_every_figure_of_the_paper_has_its_digits(table: str) -> None:
+    assert all(row.paper is not None and row.paper.gmacs for row in load_table(table).table.all_rows)
+    if table == "plug_in":
+        exponents = {row.paper.gmacs.as_tuple().exponent for row in load_table(table).table.all_rows}
+        assert exponents == {-2}
+
+
+@pytest.mark.parametrize("name", ["slowfast_8x8", "convnext_tiny_clip"])
+def test_frames_that_do_not_divide(name: str) -> None:
+    with pytest.raises(UserError, match="frames"):
+        preview.costs(name, load_regime("quick"), num_frames=7)
+
+
+def test_a_row_that_picks_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from tadaconv.ablation import Row, Table\nfrom tadaconv.spec import Placement, TAda\n"
+        "TABLE = Table(base=Row('time', TAda(placement=Placement(convs='temporal'))), rows=[])"
+    )
+    with pytest.raises(UserError, match=r"^row 'time': placement .* picks no convolution"):
+        preview.costs(str(tmp_path / "mine.py"), load_regime("quick"))
 
 
 def test_costs_of_a_backbone():
@@ -63,3 +179,11 @@ def test_random_state_is_left_alone():
     before = torch.get_rng_state()
     preview.check(load_table("initialization"), load_regime("quick"))
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("table", ["plug_in", "ssv2", "k400"])
+def test_tables_across_backbones_start_as_they_should(table):
+    found = preview.check(load_table(table), load_regime("quick"))
+    assert found.ok
+    assert len({row.scale for row in found.rows}) > 2
+    assert max(map(len, printed(preview.render_check(found)).splitlines())) <= 80

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,6 +45,15 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 _FVCORE_HANDLES = {"aten::matmul": _matrix_product, "aten::scaled_dot_product_attention": _attention}
 """What fvcore does not count, and the product it counts without the dimensions over which a factor is broadcast."""
+
+
+def _cpu_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """As :func:`_attention`, two a multiply-add."""
+    return 2 * int(prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
+
+
+_TORCH_HANDLES = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+"""What FlopCounterMode does not count: of the attention kernels, the one for the CPU. It is given shapes."""
 
 FVCORE_CONVOLUTION = ("conv",)
 FVCORE_LINEAR = ("linear", "matmul", "addmm", "bmm", "mm", "einsum")
@@ -127,8 +135,6 @@ class _Watch(TorchDispatchMode):
         known = func.namespace in ("aten", "prim", "prims") and packet not in _UNCOUNTED
         assert known, f"multiply-adds of no kind: {func} in {self.stack[-1] or 'the network'}"
         out = func(*args, **(kwargs or {}))
-        if packet is aten.convolution:
-            out = _in_layout_of(args[0], out)
         owner = self.stack[-1]
         self.found.written[owner][packet._qualified_op_name] += _written(out)
         if packet in _ELEMENTWISE:
@@ -136,13 +142,19 @@ class _Watch(TorchDispatchMode):
         return out
 
 
-def _in_layout_of(x: Tensor, out: Tensor) -> Tensor:
-    """Channels last where the input is, whichever convolution kernels this machine has: memory is counted alike."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    layout = layouts.get(x.dim())
-    if layout is None or not x.is_contiguous(memory_format=layout) or x.is_contiguous():
-        return out
-    return torch.empty_like(out, memory_format=layout)
+class _Layouts(TorchDispatchMode):
+    """A convolution writes the layout it reads, whichever kernels this machine has: memory is counted alike on all."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket is not aten.convolution or args[0].dim() not in (4, 5):
+            return out
+        layout = torch.channels_last if args[0].dim() == 4 else torch.channels_last_3d
+        if args[0].is_contiguous() or not args[0].is_contiguous(memory_format=layout):
+            layout = torch.contiguous_format
+        return torch.empty_like(out, memory_format=layout)
 
 
 @contextmanager
@@ -162,10 +174,26 @@ def _owners(model: nn.Module, enter: Callable[[str], None], leave: Callable[[str
         yield
 
 
+@contextmanager
+def _without_values(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Replace parameters and buffers by float32 tensors without values, in the same layouts, for the time being."""
+    tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+    held = [(table, name, tensor) for table in tables for name, tensor in table.items() if tensor is not None]
+    empty: dict[int, Tensor] = {}
+    try:
+        for table, name, t in held:
+            dtype = torch.float32 if t.is_floating_point() else t.dtype
+            table[name] = empty.setdefault(id(t), torch.empty_strided(t.shape, t.stride(), dtype=dtype))  # type: ignore[assignment]
+        yield list(empty.values())
+    finally:
+        for table, name, t in held:
+            table[name] = t  # type: ignore[assignment]
+
+
 def count_by_torch(model: nn.Module, shape: tuple[int, ...]) -> Pass:
     """Multiply-adds and memory of ``model`` on one float32 clip of ``shape``; nothing is computed, so it is quick."""
     found, stack = Pass(), [""]
-    flops = FlopCounterMode(display=False)
+    flops = FlopCounterMode(display=False, custom_mapping=_TORCH_HANDLES)
     seen: Counter[str] = Counter()
 
     def book() -> None:
@@ -184,13 +212,17 @@ def count_by_torch(model: nn.Module, shape: tuple[int, ...]) -> Pass:
         stack.pop()
         found.outputs[name] += _written(output)
 
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    with torch.no_grad(), FakeTensorMode():  # shapes without values
-        state = {
-            name: torch.empty(t.shape, dtype=torch.float32 if t.is_floating_point() else t.dtype) for name, t in tensors
-        }
-        with _owners(model, enter, leave), LiveBytes(state.values()) as live, _Watch(found, stack), flops:
-            functional_call(model, state, (torch.empty(shape),))
-            book()
+    with (
+        torch.no_grad(),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        _without_values(model) as state,
+        _owners(model, enter, leave),
+        _Layouts(),  # type: ignore[no-untyped-call]  # modes that are entered later see an operator first, and its result last
+        LiveBytes(state) as live,
+        _Watch(found, stack),
+        flops,
+    ):
+        model(torch.empty(shape))
+        book()
     found.peak_bytes = live.peak
     return found

@@ -1,8 +1,8 @@
 """What a table is before it is run: what its rows cost, and whether every row can be built. Trains nothing."""
 
-from tadaconv.preview.check import RowCheck, TableCheck, check, render_check
-from tadaconv.preview.costs import Costs, RowCost, costs, render_costs
+from tadaconv.preview.cost_table import Costs, RowCost, costs, render_costs
 from tadaconv.preview.scale import PAPER, Scale, scale_of
+from tadaconv.preview.start_check import RowCheck, TableCheck, check, render_check
 
 __all__ = [
     "PAPER",
