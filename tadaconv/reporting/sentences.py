@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from tadaconv.ablation import PaperResult
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
 from tadaconv.reporting.summary import compares_apart, comparisons, differing, paper_order, validation_clips
@@ -152,9 +153,9 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     results = [row.paper for row in export.manifest.rows if row.paper is not None]
     if not results:
         return ["The paper prints no number for these rows that could be traced to a source."]
-    theirs = sorted({f"{p.data}, {plural(p.num_frames, 'frame')}, {p.views}" for p in results})
+    theirs = " and on ".join(_measured_on(results))
     notes = [
-        f"The paper's numbers were measured on {' and on '.join(theirs)}; ours on {our_clips(export.manifest)}. "
+        f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}. "
         "The numbers cannot be compared, only their order."
     ]
     both, tau, p = paper_order(summary)
@@ -166,15 +167,29 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     return notes
 
 
+def _measured_on(results: list[PaperResult]) -> list[str]:
+    """By data set, the frames and views of the paper's results."""
+    found = []
+    for data in sorted({result.data for result in results}):
+        here = [result for result in results if result.data == data]
+        views = listed(sorted({result.views for result in here}), "or")
+        found.append(f"{data}, {_frames({result.num_frames for result in here})}, {views}")
+    return found
+
+
+def _frames(counts: set[int]) -> str:
+    return f"{listed(sorted(counts), 'or')} {'frame' if counts == {1} else 'frames'}"
+
+
 def our_clips(manifest: Manifest) -> str:
     """The clips of this regime in a few words, in the order data, frames, views."""
     data = manifest.conditions.get("data", {})
-    frames = set(differing(manifest).get("num_frames", {}).values())
+    frames = {int(n) for n in differing(manifest).get("num_frames", {}).values()} or {data.get("num_frames", 0)}
     kinds = {"synthetic": "synthetic clips of moving digits", "folder": "a folder of clips"}
     views = data.get("num_temporal_views", 1), data.get("num_spatial_crops", 1)
     parts = [
         kinds.get(data.get("kind", ""), "other clips"),
-        f"{listed(sorted(frames), 'or')} frames" if frames else plural(data.get("num_frames", 0), "frame"),
+        _frames(frames),
         f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('size', 0)} px",
     ]
     return ", ".join(parts)

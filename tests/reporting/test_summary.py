@@ -181,6 +181,14 @@ def test_too_few_rows_for_an_order(context) -> None:
     assert "too few" in " ".join(paper_notes(export, summarise(export)))
 
 
+def test_what_the_paper_measured_on_is_said_once_a_data_set(hosts) -> None:
+    export = collect(*_in_quick(hosts))
+    note = paper_notes(export, summarise(export))[0]
+    assert note.startswith(
+        "The paper's numbers were measured on Kinetics-400, 8 or 32 frames, 10 clips x 3 crops; ours"
+    )
+
+
 def test_equal_numbers_have_no_order(made_up) -> None:
     loaded, records = made_up({"a": [50.0], "b": [60.0], "base": [70.0]})
     export = collect(with_paper(loaded, dict.fromkeys(["a", "b", "base"], 64.0)), "quick", records)
