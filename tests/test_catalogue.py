@@ -49,9 +49,8 @@ def test_a_broken_file_hides_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_registry_is_a_literal_dict(tmp_path: Path) -> None:
-    (tmp_path / "new.py").write_text(
-        '"""The file."""\ndef made():\n    """Made of ``two`` parts.\n\n    More."""\nOBJECT = 1'
-    )
+    said = "Made of ``two`` parts.\n\n    More."
+    (tmp_path / "new.py").write_text(f'"""The file."""\ndef made():\n    """{said}"""\nOBJECT = 1')
     registry = tmp_path / "__init__.py"
     registry.write_text('NEW: dict[str, int] = {"a": new.made, "b": new.OBJECT}')
     assert catalogue._registered(registry, "NEW") == [
