@@ -39,7 +39,7 @@ TABLE = Table(
     rows=[
         BASE,
         Row("SlowOnly 8x8 + TAdaConv", TADA, published(75.85, "35.6", "54.53"), "slow_only_8x8", 8),
-        Row("SlowFast 4x16", None, published(75.03, "34.5", "36.10", 32), "slowfast_4x16", 32),
+        Row("SlowFast 4x16", None, published(75.03, "34.5", "36.10", 32), "slowfast_4x16", 32, versus="SlowFast 4x16"),
         Row(
             "SlowFast 4x16 + TAdaConv",
             TADA,
@@ -48,7 +48,7 @@ TABLE = Table(
             32,
             versus="SlowFast 4x16",
         ),
-        Row("SlowFast 8x8", None, published(76.19, "34.5", "65.71", 32), "slowfast_8x8", 32),
+        Row("SlowFast 8x8", None, published(76.19, "34.5", "65.71", 32), "slowfast_8x8", 32, versus="SlowFast 8x8"),
         Row(
             "SlowFast 8x8 + TAdaConv",
             TADA,
@@ -57,10 +57,10 @@ TABLE = Table(
             32,
             versus="SlowFast 8x8",
         ),
-        Row("R(2+1)D", None, published(73.63, "28.1", "49.55"), "r2plus1d", 8),
+        Row("R(2+1)D", None, published(73.63, "28.1", "49.55"), "r2plus1d", 8, versus="R(2+1)D"),
         Row("R(2+1)D + TAdaConv 2d", TADA, published(75.19, "31.2", "49.57"), "r2plus1d", 8, versus="R(2+1)D"),
         Row("R(2+1)D + TAdaConv 2d+1d", BOTH, published(75.36, "34.4", "49.58"), "r2plus1d", 8, versus="R(2+1)D"),
-        Row("R3D", None, published(73.83, "47.0", "84.23"), "r3d", 8),
+        Row("R3D", None, published(73.83, "47.0", "84.23"), "r3d", 8, versus="R3D"),
         Row("R3D + TAdaConv 3d", TADA, published(74.91, "50.1", "84.24"), "r3d", 8, versus="R3D"),
     ],
     claims=[

@@ -17,7 +17,7 @@ from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
-from tadaconv.spec import Folder, Rival, TAda, Temporal
+from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Row:
         backbone: the backbone in a table that compares backbones; None for the regime's. A regime of a smaller scale
             names what stands in for it.
         num_frames: frames of a clip in a table that compares them; None for the regime's.
-        versus: name of the row that differences are taken to; None for the table's base.
+        versus: name of the row that differences are taken to; None for the table's base, its own name for no row.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Table:
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise UserError(f"row {twice[0]!r} stands twice in the table; row names are unique")
-        for row in self.rows:
+        for row in self.all_rows:
             if row.versus is not None:
                 self.row(row.versus)
         for claim in self.claims:
@@ -197,6 +197,22 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
+def _rehearse(records: Iterable[CellRecord]) -> None:
+    """Raise :class:`UserError`, with the row's name, for a cell without a result that could never have one."""
+    rehearsed: list[Experiment] = []
+    for record in records:
+        alike = record.cell.experiment.but(seed=0)
+        if record.status == "finished" or alike in rehearsed:
+            continue
+        from tadaconv.experiment import rehearse  # torch is waited for only where there is something to run
+
+        rehearsed.append(alike)
+        try:
+            rehearse(alike)
+        except UserError as error:
+            raise UserError(f"row {record.cell.label!r}: {error}") from error
+
+
 def run_table(
     loaded: LoadedTable,
     regime: Regime,
@@ -227,6 +243,7 @@ def run_table(
     chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
     with exclusive(store):
         recover(store)
+        _rehearse(store.records_of(loaded.table.cells(regime, seeds, chosen)))
         planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
         with show(planned) as on_event:
             if not planned.to_run:  # nothing to wait for, torch's import included

@@ -18,7 +18,7 @@ from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 from tadaconv.training import Fit, evaluate
 
-__all__ = ["Progress", "Result", "build_model", "environment", "resolve_device", "run"]
+__all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -47,6 +47,25 @@ def build_model(experiment: Experiment, num_classes: int) -> Host:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         return build(experiment.backbone, experiment.temporal, num_classes, experiment.data.num_frames)
+
+
+def rehearse(experiment: Experiment) -> None:
+    """Build the network of ``experiment`` and pass the shape of a clip through it, without memory or arithmetic.
+
+    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are not read. Raises
+    :class:`UserError` for names, options, placements and clips that do not fit together.
+    """
+    bare = experiment.backbone.but(weights="", weights_fingerprint="")
+    data = experiment.data
+    with torch.device("meta"), torch.no_grad():
+        network = build(bare, experiment.temporal, 2, data.num_frames).eval()
+        try:
+            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
+        except RuntimeError as error:
+            raise UserError(
+                f"backbone {bare.name!r} cannot take clips of {data.num_frames} frames at {data.size} px: "
+                f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
+            ) from error
 
 
 def _channels_last(model: Host) -> Host:

@@ -40,6 +40,9 @@ EXPERIMENT = '''"""In place of training: sleeps in the second cell, goes on from
 import time
 from tadaconv.result import Result
 
+def rehearse(experiment):
+    pass
+
 def resolve_device(name):
     return "cpu"
 
@@ -69,6 +72,9 @@ class FakeExperiment(types.ModuleType):
         super().__init__("tadaconv.experiment")
         self.ran: list[Experiment] = []
         self.fails: Callable[[Experiment], None] = lambda _: None
+
+    def rehearse(self, experiment: Experiment) -> None:
+        """Nothing is built here."""
 
     def resolve_device(self, name: str) -> str:
         if name.startswith("cuda"):

@@ -9,11 +9,11 @@ import torch
 
 from tadaconv import experiment as experiments
 from tadaconv.errors import RunError, UserError
-from tadaconv.experiment import build_model, environment, resolve_device, run
+from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run
 from tadaconv.models import BACKBONES
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.result import Progress, Result
-from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic, TAda
+from tadaconv.spec import Backbone, Experiment, Rival, Schedule, Synthetic, TAda
 from tadaconv.training import fit
 
 MEASURED = {"seconds", "train_clips_per_second", "eval_clips_per_second", "peak_memory_bytes"}
@@ -237,3 +237,20 @@ def test_on_a_gpu() -> None:
     assert result.environment["cuda"] == torch.version.cuda
     assert math.isfinite(result.loss)
     assert result.params == run(TINY.but(schedule__epochs=1), "cpu").params
+
+
+def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
+    good = TINY
+    state = torch.random.get_rng_state()
+    rehearse(good)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for changes, message in [
+        ({"backbone__name": "tniy"}, "unknown backbone 'tniy'; one of: tiny"),
+        ({"temporal": Rival(name="tms")}, "unknown rival 'tms'; one of: tsm"),
+        ({"temporal": Rival(name="tsm", options={"shear": 1})}, "unknown option of this rival 'shear'"),
+        ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
+        ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "6 frames cannot be divided"),
+        ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            rehearse(good.but(**changes))

@@ -52,8 +52,14 @@ class RowCost(BaseModel):
 
 
 def _differ(ours: Decimal, printed: Decimal | None) -> bool:
-    """The paper rounds some figures (34.48 M to 34.5) and cuts others (34.57 M to 34.5, 84.247 G to 84.24)."""
-    return printed is not None and printed not in (ours.quantize(printed, rule) for rule in (ROUND_HALF_UP, ROUND_DOWN))
+    """The paper rounds some figures (34.48 M to 34.5) and cuts others (34.57 M to 34.5, 84.247 G to 84.24).
+
+    Whole numbers it rounds: 43 G for 43.2, 94 G for 93.8.
+    """
+    if printed is None:
+        return False
+    rules = (ROUND_HALF_UP, ROUND_DOWN) if printed % 1 or "." in str(printed) else (ROUND_HALF_UP,)
+    return printed not in (ours.quantize(printed, rule) for rule in rules)
 
 
 class Costs(BaseModel):
@@ -189,7 +195,7 @@ def _explained(found: Costs) -> str:
         "Activations: elements these write. Memory: peak of a forward pass in float32, with the parameters.",
     ]
     if any(row.paper_gmacs is not None for row in found.rows):
-        sentences.append("The paper rounds some figures and cuts others; * is ours neither rounded nor cut.")
+        sentences.append("The paper rounds some figures and cuts other decimals; * is ours neither rounded nor cut.")
     return " ".join(sentences)
 
 
