@@ -5,7 +5,9 @@ and one matrix product with the shared kernel does the rest. Unfolded, a clip is
 taps: it is made in pieces of some frames, once for the output and once more for the gradients, and never kept.
 """
 
-from collections.abc import Iterator
+import functools
+import importlib.util
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,9 +21,14 @@ from tadaconv.nn.precision import autocast_dtype, without_autocast
 PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29}
 """How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy."""
 
+FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""What the kernels of :mod:`tadaconv.nn.fused` compute in."""
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Where the taps of a convolution lie; sizes in pixels, height before width."""
 
     kernel: tuple[int, int]
@@ -32,9 +39,11 @@ class _Window:
 
     @property
     def num_taps(self) -> int:
+        """How many factors a frame and channel takes."""
         return self.kernel[0] * self.kernel[1]
 
     def size_out(self, x_BCHW: Tensor) -> tuple[int, int]:
+        """Height and width of the output, in pixels."""
         height, width = (
             (x_BCHW.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i]
             + 1
@@ -69,7 +78,7 @@ class _Window:
         return [factor[:, :, None, None] for factor in by_group]
 
 
-def _columns(window: _Window, padded_BHWGC: Tensor, taps_BCK: Tensor, size: tuple[int, int]) -> Tensor:
+def _columns(window: Window, padded_BHWGC: Tensor, taps_BCK: Tensor, size: tuple[int, int]) -> Tensor:
     """The unfolded, scaled input, (groups, B, H', W', taps, C / groups)."""
     batch, *_, groups, channels = padded_BHWGC.shape
     columns = padded_BHWGC.new_empty(groups, batch, *size, window.num_taps, channels)
@@ -78,7 +87,7 @@ def _columns(window: _Window, padded_BHWGC: Tensor, taps_BCK: Tensor, size: tupl
     return columns
 
 
-def _pieces(window: _Window, x_BCHW: Tensor, size: tuple[int, int]) -> Iterator[slice]:
+def _pieces(window: Window, x_BCHW: Tensor, size: tuple[int, int]) -> Iterator[slice]:
     """Frames that are unfolded together."""
     frame_bytes = x_BCHW.shape[1] * window.num_taps * size[0] * size[1] * x_BCHW.element_size()
     step = max(1, PIECE_BYTES[x_BCHW.device.type] // max(1, frame_bytes))
@@ -88,7 +97,7 @@ def _pieces(window: _Window, x_BCHW: Tensor, size: tuple[int, int]) -> Iterator[
 
 class _ScaledTaps(Function):
     @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: _Window) -> Tensor:
+    def forward(ctx: Any, x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
         ctx.save_for_backward(x_BCHW, weight_OIKK, taps_BCK)
         ctx.window = window
         size, kernels = window.size_out(x_BCHW), window.kernels(weight_OIKK)
@@ -102,11 +111,9 @@ class _ScaledTaps(Function):
     @staticmethod
     def backward(ctx: Any, g_BOHW: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, taps = ctx.saved_tensors
-        window: _Window = ctx.window
+        window: Window = ctx.window
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted
-            inputs = [t for t, needed in zip((x, weight, taps), ctx.needs_input_grad, strict=False) if needed]
-            grads = iter(torch.autograd.grad(_in_one_piece(x, weight, taps, window), inputs, g_BOHW, create_graph=True))
-            return (*(next(grads) if needed else None for needed in ctx.needs_input_grad[:3]), None)
+            return (*gradients_with_graph(x, weight, taps, window, ctx.needs_input_grad[:3], g_BOHW), None)
         size, kernels = window.size_out(x), window.kernels(weight)
         g_kernels, g_taps, g_x = torch.zeros_like(kernels), torch.empty_like(taps), torch.empty_like(x)
         for frames in _pieces(window, x, size):
@@ -136,7 +143,17 @@ class _ScaledTaps(Function):
         return g_x, g_weight, g_taps, None
 
 
-def _in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: _Window) -> Tensor:
+def gradients_with_graph(
+    x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window, needed: Sequence[bool], g_BOHW: Tensor
+) -> list[Tensor | None]:
+    """The gradients of the frames, the kernel and the factors, where needed, themselves to be differentiated."""
+    inputs = [t for t, wanted in zip((x_BCHW, weight_OIKK, taps_BCK), needed, strict=True) if wanted]
+    y = _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
+    grads = iter(torch.autograd.grad(y, inputs, g_BOHW, create_graph=True))
+    return [next(grads) if wanted else None for wanted in needed]
+
+
+def _in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
     """The same from operations that autograd, compilers and tracers see through."""
     size = window.size_out(x_BCHW)
     seen = torch.stack(list(window.shifted(window.pad(x_BCHW), size)), 4)  # (groups, B, H', W', taps, C / groups)
@@ -147,7 +164,7 @@ def _in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window:
     return y_BHWGO.flatten(3).permute(0, 3, 1, 2)
 
 
-def _depthwise(x_BCHW: Tensor, weight_O1KK: Tensor, taps_BCK: Tensor, window: _Window) -> Tensor:
+def _depthwise(x_BCHW: Tensor, weight_O1KK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
     """One grouped convolution over the frames' own kernels, which here are no larger than the calibration is."""
     batch, channels = x_BCHW.shape[:2]
     taps_BOK = taps_BCK.repeat_interleave(weight_O1KK.shape[0] // taps_BCK.shape[1], 1)
@@ -155,6 +172,19 @@ def _depthwise(x_BCHW: Tensor, weight_O1KK: Tensor, taps_BCK: Tensor, window: _W
     frames = x_BCHW.contiguous().view(1, batch * channels, *x_BCHW.shape[2:])
     y = F.conv2d(frames, kernels[:, None], None, window.stride, window.padding, window.dilation, batch * channels)
     return y.view(batch, -1, *y.shape[2:]).contiguous(memory_format=torch.channels_last)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@functools.cache
+def _compiles_for(device_index: int) -> bool:
+    """Whether Triton's compiler makes kernels of our size for this GPU: an NVIDIA one since Ampere."""
+    return HAS_TRITON and torch.version.hip is None and torch.cuda.get_device_capability(device_index) >= (8, 0)
+
+
+def _is_fused(x_BCHW: Tensor, weight_OIKK: Tensor, groups: int) -> bool:
+    """Whether :mod:`tadaconv.nn.fused` takes this convolution."""
+    fits = groups == 1 and x_BCHW.dtype in FUSED_DTYPES and weight_OIKK.dtype == x_BCHW.dtype
+    return fits and x_BCHW.is_cuda and _compiles_for(x_BCHW.device.index)
 
 
 def conv_on_scaled_taps(
@@ -184,10 +214,14 @@ def conv_on_scaled_taps(
     if (dtype := autocast_dtype(device)) is not None:  # as conv2d would
         x_BCHW, weight_OIKK = x_BCHW.to(dtype), weight_OIKK.to(dtype)
     kernel = (weight_OIKK.shape[2], weight_OIKK.shape[3])
-    window = _Window(kernel, stride, padding, dilation, groups)
+    window = Window(kernel, stride, padding, dilation, groups)
     if weight_OIKK.shape[1] == 1:
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
     with without_autocast(device):
+        if _is_fused(x_BCHW, weight_OIKK, groups) and not torch._C._is_tracing():
+            from tadaconv.nn.fused import fused_conv_on_scaled_taps
+
+            return fused_conv_on_scaled_taps(x_BCHW, weight_OIKK, taps_BCK, window)
         if torch.compiler.is_compiling() or torch._C._is_tracing() or device not in PIECE_BYTES:
             return _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
         return cast(Tensor, _ScaledTaps.apply(x_BCHW, weight_OIKK, taps_BCK, window))  # type: ignore[no-untyped-call]
