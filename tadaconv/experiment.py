@@ -14,6 +14,7 @@ from tadaconv.data import Source, open_source
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import count, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
+from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 from tadaconv.training import Fit, evaluate
@@ -68,15 +69,6 @@ def rehearse(experiment: Experiment) -> None:
             ) from error
 
 
-def _channels_last(model: Host) -> Host:
-    """``model`` with every kernel laid out as its clips are; ``nn.Module.to`` cannot where some kernels are 3-d."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in model.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
-    return model
-
-
 @lru_cache(maxsize=1)
 def source_digest() -> str:
     """12 hex digits over the package's own code: tells two states of one version apart."""
@@ -129,7 +121,7 @@ def run(
     reset_peak_memory(place)
     model = build_model(experiment, len(source.class_names))
     cost = count(model, _clip_shape(source))
-    model = _channels_last(model.to(place))
+    model = channels_last(model.to(place))
     try:
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.seed)

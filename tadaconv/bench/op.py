@@ -11,12 +11,13 @@ from tadaconv.bench.device import DTYPES
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.run import Heat, Make, Report, run, silently
 from tadaconv.bench.settings import Settings, contestants
-from tadaconv.bench.turn import Turn, channels_last, naive
+from tadaconv.bench.turn import Turn, naive
 from tadaconv.bench.work import least_work
 from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import Host, Site, plug_in
 from tadaconv.nn import FrameConv2d
+from tadaconv.nn.frames import channels_last
 from tadaconv.spec import CALIBRATIONS, Aggregation, Rival, TAda, Temporal, calibration_factors
 
 

@@ -13,11 +13,12 @@ from tadaconv.bench.device import DTYPES
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.run import Heat, Make, Report, run, silently
 from tadaconv.bench.settings import Settings, contestants
-from tadaconv.bench.turn import Turn, channels_last, naive
+from tadaconv.bench.turn import Turn, naive
 from tadaconv.bench.work import least_work
 from tadaconv.errors import lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import build
+from tadaconv.nn.frames import channels_last
 from tadaconv.spec import Backbone, Rival, TAda, Temporal
 
 NUM_CLASSES = 400

@@ -43,15 +43,6 @@ def naive(network: nn.Module) -> nn.Module:
     return network
 
 
-def channels_last(network: nn.Module) -> nn.Module:
-    """``network`` with its kernels laid out as the clips are, whatever their number of dimensions."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in network.parameters():
-        if parameter.dim() in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
-    return network
-
-
 class Turn:
     """Forward and backward of one network on clips of its own.
 

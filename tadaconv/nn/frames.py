@@ -1,7 +1,12 @@
 """Clips as batches of frames. Under ``channels_last_3d`` folding and unfolding are views: nothing is copied."""
 
+from typing import TypeVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold(x_NCTHW: Tensor) -> Tensor:
@@ -13,6 +18,15 @@ def unfold(x_BCHW: Tensor, num_clips: int) -> Tensor:
     """Undo :func:`fold`: (N * T, C, H, W) to (N, C, T, H, W)."""
     frames: Tensor = x_BCHW.unflatten(0, (num_clips, -1))
     return frames.transpose(1, 2)
+
+
+def channels_last(network: Network) -> Network:
+    """``network`` with its kernels laid out as the clips are; ``nn.Module.to`` cannot where some are over time."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return network
 
 
 class FrameConv2d(nn.Conv2d):

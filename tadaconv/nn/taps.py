@@ -5,7 +5,6 @@ and one matrix product with the shared kernel does the rest. Unfolded, a clip is
 taps: it is made in pieces of some frames, once for the output and once more for the gradients, and never kept.
 """
 
-import functools
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -175,7 +174,6 @@ def _depthwise(x_BCHW: Tensor, weight_O1KK: Tensor, taps_BCK: Tensor, window: Wi
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def _compiles_for(device_index: int) -> bool:
     """Whether Triton's compiler makes kernels of our size for this GPU: an NVIDIA one since Ampere."""
     return HAS_TRITON and torch.version.hip is None and torch.cuda.get_device_capability(device_index) >= (8, 0)
@@ -217,11 +215,13 @@ def conv_on_scaled_taps(
     window = Window(kernel, stride, padding, dilation, groups)
     if weight_OIKK.shape[1] == 1:
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
+    compiling = torch.compiler.is_compiling()
+    tracing = not compiling and torch._C._is_tracing()  # which a compiler does not understand
     with without_autocast(device):
-        if _is_fused(x_BCHW, weight_OIKK, groups) and not torch._C._is_tracing():
+        if _is_fused(x_BCHW, weight_OIKK, groups) and not tracing:
             from tadaconv.nn.fused import fused_conv_on_scaled_taps
 
             return fused_conv_on_scaled_taps(x_BCHW, weight_OIKK, taps_BCK, window)
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or device not in PIECE_BYTES:
+        if compiling or tracing or device not in PIECE_BYTES:
             return _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
         return cast(Tensor, _ScaledTaps.apply(x_BCHW, weight_OIKK, taps_BCK, window))  # type: ignore[no-untyped-call]

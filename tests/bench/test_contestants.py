@@ -16,10 +16,11 @@ from tadaconv.bench.record import Benchmark
 from tadaconv.bench.render import render
 from tadaconv.bench.run import Heat
 from tadaconv.bench.settings import Settings, contestants
-from tadaconv.bench.turn import Turn, channels_last, naive
+from tadaconv.bench.turn import Turn, naive
 from tadaconv.errors import RunError
 from tadaconv.models import BACKBONES, RIVALS, build
 from tadaconv.nn import TAdaConv2d
+from tadaconv.nn.frames import channels_last
 from tadaconv.spec import Aggregation, Backbone, TAda
 
 TINY = Settings(device="cpu", num_clips=1, num_frames=4, size=32, rounds=3)
