@@ -248,7 +248,13 @@ def _launch_options(tile: Tile) -> dict[str, int]:
     return {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
-@torch.library.custom_op("tadaconv::conv_on_scaled_taps", mutates_args=())
+_GEOMETRY = "SymInt[] stride, SymInt[] padding, SymInt[] dilation"
+_CONV = f"(Tensor x, Tensor weight, Tensor taps, {_GEOMETRY}) -> Tensor"
+_INPUT_GRADIENTS = f"(Tensor g, Tensor x, Tensor weight, Tensor taps, {_GEOMETRY}) -> (Tensor, Tensor)"
+_WEIGHT_GRADIENT = f"(Tensor g, Tensor x, Tensor weight, Tensor taps, {_GEOMETRY}) -> Tensor"
+
+
+@torch.library.custom_op("tadaconv::conv_on_scaled_taps", mutates_args=(), schema=_CONV)
 def _conv(
     x: Tensor, weight: Tensor, taps: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> Tensor:
@@ -266,7 +272,7 @@ def _conv(
     return y_BHWO.permute(0, 3, 1, 2)
 
 
-@torch.library.custom_op("tadaconv::conv_on_scaled_taps_input_gradients", mutates_args=())
+@torch.library.custom_op("tadaconv::conv_on_scaled_taps_input_gradients", mutates_args=(), schema=_INPUT_GRADIENTS)
 def _input_gradients(
     g: Tensor, x: Tensor, weight: Tensor, taps: Tensor,
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
@@ -291,7 +297,7 @@ def _input_gradients(
     return g_x_BHWC.permute(0, 3, 1, 2), g_taps_BKC.transpose(1, 2).to(taps.dtype).contiguous()
 
 
-@torch.library.custom_op("tadaconv::conv_on_scaled_taps_weight_gradient", mutates_args=())
+@torch.library.custom_op("tadaconv::conv_on_scaled_taps_weight_gradient", mutates_args=(), schema=_WEIGHT_GRADIENT)
 def _weight_gradient(
     g: Tensor, x: Tensor, weight: Tensor, taps: Tensor,
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
