@@ -13,11 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
-from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal
+from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -66,10 +68,34 @@ class Row:
             raise UserError(f"a row's name is one line of text, not {self.name!r}")
         if not (self.temporal is None or isinstance(self.temporal, TAda | Rival)):
             raise UserError(f"row {self.name!r}: what is plugged in is a TAda, a Rival or None, not {self.temporal!r}")
+        if not (self.paper is None or isinstance(self.paper, PaperResult)):
+            raise UserError(f"row {self.name!r}: paper is a PaperResult(...) or None, not {self.paper!r}")
+        if not (self.backbone is None or (isinstance(self.backbone, str) and self.backbone.strip())):
+            raise UserError(
+                f"row {self.name!r}: backbone is the name of one, or None for the regime's, not {self.backbone!r}"
+            )
+        if not (self.num_frames is None or (type(self.num_frames) is int and self.num_frames >= 1)):
+            raise UserError(
+                f"row {self.name!r}: num_frames is a whole number from 1 on, or None for the regime's, "
+                f"not {self.num_frames!r}"
+            )
+        if not (self.versus is None or isinstance(self.versus, str)):
+            raise UserError(
+                f"row {self.name!r}: versus is the name of a row, or None for the base, not {self.versus!r}"
+            )
 
     def cell(self, regime: Regime, seed: int) -> Cell:
-        """The cell of this row in a regime, from ``seed``."""
-        return Cell(self.name, regime.experiment(self.temporal, seed, self.backbone, self.num_frames))
+        """The cell of this row in a regime, from ``seed``.
+
+        Raises :class:`UserError`, with the row's name, where the regime cannot take what the row asks for.
+        """
+        try:
+            experiment = regime.experiment(self.temporal, seed, self.backbone, self.num_frames)
+        except ValidationError as error:
+            raise UserError(f"row {self.name!r}: {describe(error)}") from error
+        except UserError as error:
+            raise UserError(f"row {self.name!r}: {error}") from error
+        return Cell(self.name, experiment)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Every table and every regime that ships: loads, builds, runs forward, and claims only what it has rows for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,3 +152,30 @@ def test_a_table_refuses_rows_of_one_name_and_claims_about_none() -> None:
 
 def test_a_study_is_named_after_its_table_and_regime() -> None:
     assert study_name(load_table("context"), "quick") == "context-quick"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"backbone": ""}, "backbone is the name of one, or None for the regime's, not ''"),
+        ({"backbone": 18}, "backbone is the name of one, or None for the regime's, not 18"),
+        ({"num_frames": "8"}, "num_frames is a whole number from 1 on, or None for the regime's, not '8'"),
+        ({"num_frames": 4.0}, "num_frames is a whole number from 1 on, or None for the regime's, not 4.0"),
+        ({"num_frames": True}, "num_frames is a whole number from 1 on, or None for the regime's, not True"),
+        ({"num_frames": 0}, "num_frames is a whole number from 1 on, or None for the regime's, not 0"),
+        ({"versus": 3}, "versus is the name of a row, or None for the base, not 3"),
+        ({"paper": "x"}, r"paper is a PaperResult(...) or None, not 'x'"),
+    ],
+)
+def test_a_row_refuses_fields_of_the_wrong_type(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        Row("a", None, **fields)
+    assert str(raised.value) == f"row 'a': {told}"
+
+
+def test_a_cell_that_the_regime_cannot_take_names_its_row() -> None:
+    told = r"^row 'a': Synthetic: num_frames: .* greater than or equal to 4, got 3$"
+    with pytest.raises(UserError, match=told):
+        Table(base=Row("a", None, num_frames=3), rows=[]).cells(small(), [0])
+    with pytest.raises(UserError, match=r"^row '\(3,3\)': .*seed"):
+        table().row("(3,3)").cell(small(), seed=-1)

@@ -149,6 +149,25 @@ def test_a_row_that_picks_nothing_is_named(tmp_path: Path) -> None:
         preview.costs(str(tmp_path / "mine.py"), load_regime("quick"))
 
 
+def test_what_running_refuses_is_refused_alike(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from tadaconv.ablation import Row, Table\n"
+        "TABLE = Table(base=Row('base', None), rows=[Row('short', None, num_frames=3)])"
+    )
+    loaded, regime = load_table(str(path)), load_regime("quick")
+    told = []
+    for act in (
+        lambda: loaded.table.cells(regime, [0]),
+        lambda: preview.check(loaded, regime),
+        lambda: preview.costs(str(path), regime),
+    ):
+        with pytest.raises(UserError, match=r"^row 'short': .*num_frames") as raised:
+            act()
+        told.append(str(raised.value))
+    assert len(set(told)) == 1
+
+
 def test_costs_of_a_backbone():
     (row,) = preview.costs("tiny", load_regime("quick")).rows
     assert row.cost.params == sum(p.numel() for p in BACKBONES["tiny"](10, 0.0).parameters())

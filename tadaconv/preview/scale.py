@@ -31,9 +31,13 @@ class Scale(BaseModel):
         return self.model_copy(update={"clip": (channels, num_frames or frames, *size)})
 
     def of(self, row: Row, regime: Regime | None) -> "Scale":
-        """The scale of a row: this one, with the frames the row names and its backbone or what stands in for it."""
-        stand_ins = {} if regime is None else regime.stand_ins
-        own = stand_ins.get(row.backbone, row.backbone) if row.backbone else self.backbone
+        """The scale of a row: this one, with the frames the row names and its backbone or what stands in for it.
+
+        Raises :class:`UserError` for a row that the regime cannot take, as running its table does.
+        """
+        own = row.backbone or self.backbone
+        if regime is not None:
+            own = row.cell(regime, seed=0).experiment.backbone.name
         return self.with_frames(row.num_frames).model_copy(update={"backbone": own})
 
 
