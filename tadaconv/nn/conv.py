@@ -19,8 +19,8 @@ Init = Literal["identity", "random", "without_one"]
 
 
 def _require_clips(x_NCTHW: Tensor) -> None:
-    if x_NCTHW.dim() != 5:
-        raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
+    if x_NCTHW.dim() != 5 or x_NCTHW.shape[0] == 0 or x_NCTHW.shape[2] == 0:
+        raise ValueError(f"clips are (N, C, T, H, W), at least one clip of one frame, got {tuple(x_NCTHW.shape)}")
 
 
 class _Calibrated(nn.modules.conv._ConvNd):
@@ -115,7 +115,8 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         """Convolve frame t of each clip with ``alpha_t * weight``."""
         _require_clips(input)
         num_clips = input.shape[0]
-        x_BCHW, padding = fold(input), self.padding
+        x_BCHW = fold(input)
+        padding: Any = self.padding
         descriptor_NCT, pending = None, None
         if self.padding_mode != "zeros" or isinstance(padding, str):
             alpha = self._calibration(input)
@@ -127,7 +128,8 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
                 v_BC, x_BCHW, pending = describe(x_BCHW, self.context.dtype)
                 descriptor_NCT = v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
             alpha = self._calibration(input, descriptor_NCT)
-        stride, padding, dilation = (cast(tuple[int, int], value) for value in (self.stride, padding, self.dilation))
+        stride: Any = self.stride
+        dilation: Any = self.dilation
         y_BOHW = convolve_frames(
             x_BCHW, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration, pending
         )
@@ -190,12 +192,15 @@ class TAdaConv3d(_Calibrated, nn.Conv3d):
         """Make each output frame with the kernel calibrated by the frame at its centre."""
         _require_clips(input)
         alpha = self._calibration(input)
-        x, padding = input, self.padding
+        x = input
+        padding: Any = self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
             x = F.pad(x, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
             padding = (0, 0, 0)
-        stride, padding, dilation = (cast(tuple[int, int, int], v) for v in (self.stride, padding, self.dilation))
-        alpha = alpha[:, :, self.first_centre : input.shape[2] - self.first_centre : stride[0]]
+        stride: Any = self.stride
+        dilation: Any = self.dilation
+        last_centre = max(self.first_centre, input.shape[2] - self.first_centre)
+        alpha = alpha[:, :, self.first_centre : last_centre : stride[0]]
         return tada_conv3d(x, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration)
 
 

@@ -123,7 +123,7 @@ def convolve_frames(
             return y
     if "cout" in factors:
         y = scale(y, factors["cout"])
-    return y if bias_O is None else y + bias_O[:, None, None]
+    return y if bias_O is None else y + bias_O[:, None, None].to(y.dtype)
 
 
 def _unfold_time(
@@ -178,7 +178,10 @@ def tada_conv3d(
         raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
     num_clips, in_channels, num_frames = x_NCTHW.shape[:3]
     kt, kh, kw = weight_OIKKK.shape[2:]
-    num_out = (num_frames + 2 * padding[0] - dilation[0] * (kt - 1) - 1) // stride[0] + 1
+    reach = dilation[0] * (kt - 1) + 1
+    if num_frames + 2 * padding[0] < reach:
+        raise ValueError(f"a kernel over {reach} frames does not fit clips of {num_frames} padded by {padding[0]}")
+    num_out = (num_frames + 2 * padding[0] - reach) // stride[0] + 1
     parts = _factors(alpha_NDT, weight_OIKKK, groups, calibration, num_clips, num_out)
     factors = dict(zip(calibration_factors(calibration), parts, strict=True))
     cout = factors.pop("cout", None)
@@ -186,7 +189,7 @@ def tada_conv3d(
         assert cout is not None
         y = F.conv3d(x_NCTHW, weight_OIKKK, None, stride, padding, dilation, groups)
         y = unfold(scale(fold(y), cout.transpose(1, 2).flatten(0, 1)), num_clips)
-        return y if bias_O is None else y + bias_O[:, None, None, None]
+        return y if bias_O is None else y + bias_O[:, None, None, None].to(y.dtype)
 
     # All that belongs to the input is one factor of each input channel and tap, (N, C, kt, kh * kw, T').
     by_tap = {"cin": (in_channels, 1, 1), "k2": (1, kt, kh * kw), "cin_k2": (in_channels, kt, kh * kw)}

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from tadaconv.nn.tracing import is_traced
+
 _CHUNK_BYTES = 2**20
 """On the CPU, products that are summed at once are made in pieces that stay in the cache."""
 
@@ -93,7 +95,7 @@ def scale(x_BCHW: Tensor, alpha_BC: Tensor, pending: Pending | None = None) -> T
 
     With what :func:`describe` left pending for this very ``x``, the clip's gradient is finished there.
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if is_traced() or not torch.is_grad_enabled():
         return (x_BCHW * alpha_BC[:, :, None, None]).to(x_BCHW.dtype)
     if pending is None:
         return cast(Tensor, _Scale.apply(x_BCHW, alpha_BC, None, None))  # type: ignore[no-untyped-call]
@@ -108,7 +110,7 @@ def describe(x_BCHW: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Pendin
     The frames that come back are those that went in. Their one use must be :func:`scale` with what is pending, as
     their gradient is theirs only together with it.
     """
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x_BCHW.requires_grad):
+    if is_traced() or not (torch.is_grad_enabled() and x_BCHW.requires_grad):
         return x_BCHW.mean((2, 3), dtype=dtype), x_BCHW, None
     pending = Pending(x_BCHW)
     v_BC, frames = _Describe.apply(x_BCHW, dtype, pending)  # type: ignore[no-untyped-call]

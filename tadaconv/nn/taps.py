@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from tadaconv.nn.precision import autocast_dtype, without_autocast
+from tadaconv.nn.tracing import is_traced
 
 PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29}
 """How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy."""
@@ -215,13 +216,12 @@ def conv_on_scaled_taps(
     window = Window(kernel, stride, padding, dilation, groups)
     if weight_OIKK.shape[1] == 1:
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
-    compiling = torch.compiler.is_compiling()
-    tracing = not compiling and torch._C._is_tracing()  # which a compiler does not understand
     with without_autocast(device):
-        if _is_fused(x_BCHW, weight_OIKK, groups) and not tracing:
+        # The fused form is one operation to a compiler, but nothing to a tracer.
+        if _is_fused(x_BCHW, weight_OIKK, groups) and (torch.compiler.is_compiling() or not is_traced()):
             from tadaconv.nn.fused import fused_conv_on_scaled_taps
 
             return fused_conv_on_scaled_taps(x_BCHW, weight_OIKK, taps_BCK, window)
-        if compiling or tracing or device not in PIECE_BYTES:
+        if is_traced() or device not in PIECE_BYTES:
             return _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
         return cast(Tensor, _ScaledTaps.apply(x_BCHW, weight_OIKK, taps_BCK, window))  # type: ignore[no-untyped-call]

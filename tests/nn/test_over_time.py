@@ -1,5 +1,7 @@
 """Operators over time: the functional against the naive form, and the modules against both."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -173,6 +175,9 @@ def test_gradients_reach_every_parameter(kind):
         (lambda: TAdaConv1d(4, 4, 3, padding=2), "padding of 2 frames .* use at most 1"),
         (lambda: TAdaConv3d(4, 4, 3, share=0), "above 0 and at most 1"),
         (lambda: TAdaConv3d(4, 4, 3)(torch.randn(4, 4, 5, 5)), "clips are"),
+        (lambda: TAdaConv2d(4, 4, 3)(torch.randn(0, 4, 3, 5, 5)), "at least one clip of one frame"),
+        (lambda: TAdaConv1d(4, 4, 3)(torch.randn(1, 4, 2, 5, 5)), "a kernel over 3 frames does not fit clips of 2"),
+        (lambda: TAdaConv1d(4, 4, 5)(torch.randn(2, 4, 1, 5, 5)), "a kernel over 5 frames does not fit clips of 1"),
         (
             lambda: tada_conv3d(torch.randn(1, 4, 5, 6, 6), torch.randn(4, 4, 3, 3, 3), torch.randn(1, 4, 5)),
             r"takes alpha of shape \(1, 4, 3\), got \(1, 4, 5\)",
@@ -205,3 +210,24 @@ def test_compiles_without_graph_breaks(kind, calibration):
     x = torch.randn(1, 4, 4, 5, 5, dtype=torch.float64)
     torch._dynamo.reset()
     torch.testing.assert_close(torch.compile(conv, backend="eager", fullgraph=True)(x), conv(x))
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+@pytest.mark.parametrize("kind", [TAdaConv1d, TAdaConv2d, TAdaConv3d])
+def test_can_be_traced_with_gradients(kind, calibration):
+    conv = kind(4, 4, 3, padding=1, calibration=calibration, init="random").double()
+    x = torch.randn(1, 4, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, on sizes it takes as fixed; and of its deprecation
+        traced = torch.jit.trace(conv.eval(), x)
+    for mine, theirs in zip(*(torch.autograd.grad(f(x).square().sum(), x) for f in (traced, conv)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+@pytest.mark.parametrize("kind", [TAdaConv1d, TAdaConv2d, TAdaConv3d])
+def test_autocast_gives_the_type_of_the_plain_convolution(kind, calibration, bias):
+    conv = kind(4, 4, 3, padding=1, bias=bias, calibration=calibration)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert conv(torch.randn(1, 4, 4, 5, 5)).dtype == torch.bfloat16
