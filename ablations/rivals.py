@@ -35,7 +35,7 @@ TABLE = Table(
         Row("temporal convolution", Rival(name="temporal_conv")),
         Row("TSM", Rival(name="tsm"), paper=on_ssv2(59.1)),
         Row("TAM", Rival(name="tam"), paper=on_ssv2(62.7)),
-        Row("squeeze-and-excitation", Rival(name="squeeze_excitation")),
+        Row("SE", Rival(name="squeeze_excitation")),
         Row("CondConv", Rival(name="condconv")),
         Row("dynamic convolution", Rival(name="dynamic_conv")),
         Row("TAdaConv + aggregation", TAda(), paper=on_ssv2(64.0)),
