@@ -8,15 +8,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import tadaconv
 from tadaconv.data import Source, open_source
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import count, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
+from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result
-from tadaconv.spec import Experiment
+from tadaconv.spec import Backbone, Experiment
 from tadaconv.training import Fit, evaluate
 
 __all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
@@ -50,14 +52,26 @@ def build_model(experiment: Experiment, num_classes: int) -> Host:
         return build(experiment.backbone, experiment.temporal, num_classes, experiment.data.num_frames)
 
 
+@lru_cache(maxsize=1)
+def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
+    """The shapes of pretrained weights, whose values are read, checked and let go; the rows of a table share them."""
+    state = read_weights(Backbone(name="", weights=weights, weights_fingerprint=fingerprint))
+    return {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+
+
 def rehearse(experiment: Experiment) -> None:
     """Build the network of ``experiment`` and pass the shape of a clip through it, without memory or arithmetic.
 
-    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are not read. Raises
-    :class:`UserError` for names, options, placements and clips that do not fit together.
+    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
+    experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
+    and clips that do not fit together.
     """
-    bare = experiment.backbone.but(weights="", weights_fingerprint="")
-    data = experiment.data
+    backbone, data = experiment.backbone, experiment.data
+    bare = backbone.but(weights="", weights_fingerprint="")
+    if backbone.weights:
+        shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
+        with torch.device("meta"):
+            load_checked(build(bare, None, 2), shapes)
     with torch.device("meta"), torch.no_grad():
         network = build(bare, experiment.temporal, 2, data.num_frames).eval()
         try:

@@ -1,20 +1,24 @@
 """Running one experiment: the same one gives the same numbers, whatever runs before, beside or in between."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tadaconv import experiment as experiments
+from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.errors import RunError, UserError
+from tadaconv.execution import Store
 from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run
-from tadaconv.models import BACKBONES
+from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
+from tadaconv.regime import Regime
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Backbone, Experiment, Rival, Schedule, Synthetic, TAda
 from tadaconv.training import fit
+from tadaconv.weights import resolve_weights
 
 MEASURED = {"seconds", "train_clips_per_second", "eval_clips_per_second", "peak_memory_bytes"}
 TINY = Experiment(
@@ -254,3 +258,80 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
     ]:
         with pytest.raises(UserError, match=message):
             rehearse(good.but(**changes))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The weights that rehearsals read, one entry each time."""
+    read: list[str] = []
+    real = experiments.read_weights
+
+    def counted(backbone: Backbone) -> object:
+        read.append(backbone.weights)
+        return real(backbone)
+
+    monkeypatch.setattr(experiments, "read_weights", counted)
+    experiments._shapes_of_weights.cache_clear()
+    yield read
+    experiments._shapes_of_weights.cache_clear()
+
+
+def with_weights(file: Path, content: object) -> Experiment:
+    torch.save(content, file)
+    return TINY.but(backbone=resolve_weights(TINY.backbone.but(weights=str(file))))
+
+
+def test_a_rehearsal_reads_a_file_of_weights_once_for_all_rows(reads: list[str], tmp_path: Path) -> None:
+    good = with_weights(tmp_path / "weights.pth", BACKBONES["smallest"](5, 0.0).state_dict())
+    for temporal in (None, TAda(), Rival(name="tsm")):
+        rehearse(good.but(temporal=temporal))
+        build_model(good.but(temporal=temporal), 10)
+    assert len(reads) == 1
+    with pytest.raises(UserError, match=r"these weights are of another architecture: nothing takes conv1\.weight,"):
+        rehearse(good.but(backbone__name="tiny_convnext_clip", data__size=32))
+    assert len(reads) == 1
+    with pytest.raises(UserError, match="have changed since this was planned"):
+        rehearse(good.but(backbone__weights_fingerprint="0" * 16))
+
+
+def test_a_rehearsal_refuses_weights_that_cannot_be_had(
+    reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="holds more than tensors"):
+        rehearse(with_weights(tmp_path / "code.pth", {"conv1.weight": Path("code")}))
+    state = BACKBONES["smallest"](10, 0.0).state_dict()
+    with pytest.raises(UserError, match=r"'bn1\.bias' in these weights is not finite"):
+        rehearse(with_weights(tmp_path / "nan.pth", state | {"bn1.bias": torch.full((16,), torch.nan)}))
+
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(foreign, "import_module", missing)
+    with pytest.raises(UserError, match="timm is not installed: pip install"):
+        rehearse(TINY.but(backbone__weights="timm:resnet18"))
+    assert len(reads) == 3
+
+
+def test_weights_that_do_not_fit_one_row_stop_a_table_before_anything_is_queued(
+    reads: list[str], tmp_path: Path
+) -> None:
+    backbone = with_weights(tmp_path / "weights.pth", BACKBONES["smallest"](10, 0.0).state_dict()).backbone
+    regime = Regime(summary="Small.", backbone=backbone, data=TINY.data, schedule=TINY.schedule)
+    other = Row("another backbone", TAda(), backbone="tiny")
+    loaded = LoadedTable("t", "?", Table(Row("fits", None), [Row("fits too", TAda()), other]))
+    store = Store.open(str(tmp_path / "journal.log"))
+    with pytest.raises(UserError, match=r"^row 'another backbone': these weights are of another architecture: ") as e:
+        run_table(
+            loaded,
+            resolve_data(regime, None, tmp_path),
+            "t-small",
+            store,
+            seeds=[0],
+            rows=None,
+            device="cpu",
+            checkpoints=tmp_path,
+            show=lambda _: pytest.fail("something was queued"),
+        )
+    assert "\n" not in str(e.value)
+    assert not store.attempts()
+    assert len(reads) == 1

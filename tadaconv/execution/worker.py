@@ -98,8 +98,8 @@ def work(
 ) -> list[CellRecord]:
     """Run the queued ``cells`` one after the other and return a record of each, in the order they ended.
 
-    A cell that raises is recorded as failed, and the next one is run. On Ctrl-C, and on a :class:`UserError` from a
-    cell (the call was wrong, not the cell), the cell goes back to the queue and the exception on to the caller.
+    A cell that raises is recorded as failed, and the next one is run. On Ctrl-C, and on a :class:`UserError` of the
+    store, the cell goes back to the queue and the exception on to the caller.
 
     Args:
         store: Held exclusively.
@@ -161,18 +161,16 @@ class _Failure:
 def _outcome(
     cell: Cell, run: Run, device: str, report: Callable[[Progress], None], checkpoint: Path
 ) -> Result | _Failure:
-    """What the cell comes to; whatever it raises is its own failure, but a wrong call and Ctrl-C are the caller's."""
+    """What the cell comes to; whatever it raises is its own failure, but Ctrl-C is the caller's."""
     try:
         return run(cell.experiment, device=device, report=report, checkpoint=checkpoint)
-    except UserError:
-        raise
     except Exception as error:
         return _Failure(_one_line(error, device), traceback.format_exc())
 
 
 def _one_line(error: Exception, device: str) -> str:
     what = " ".join(str(error).split())
-    if isinstance(error, RunError):
+    if isinstance(error, RunError | UserError):
         return what
     # Whoever ran out of torch's memory has imported torch; where it is not imported, nobody did.
     torch = sys.modules.get("torch")

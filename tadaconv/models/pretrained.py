@@ -5,7 +5,6 @@ renamed. A 2-d kernel becomes a 3-d one by repeating it over time and dividing b
 that a clip of one repeated frame gives what the image gave.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ State = Mapping[str, Tensor]
 _CONVNEXT_LAYERS = {"block.0": "conv_dw", "block.2": "norm", "block.3": "mlp.fc1", "block.5": "mlp.fc2"}
 _CLASSIFIERS = ("fc.", "head.fc.", "classifier.2.")
 _PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGER = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def from_torchvision(name: str) -> str:
     """The name that timm has for a parameter of torchvision's ConvNeXts; other names as they are."""
     if found := re.fullmatch(r"features\.0\.([01])\.(\w+)", name):
         return f"stem.{found[1]}.{found[2]}"
-    if found := re.fullmatch(r"features\.(\d)\.(\d+)\.(block\.\d)\.(\w+)", name):
+    if found := re.fullmatch(r"features\.(\d)\.(\d+)\.(block\.[0235])\.(\w+)", name):
         return f"stages.{int(found[1]) // 2}.blocks.{found[2]}.{_CONVNEXT_LAYERS[found[3]]}.{found[4]}"
     if found := re.fullmatch(r"features\.(\d)\.(\d+)\.layer_scale", name):
         return f"stages.{int(found[1]) // 2}.blocks.{found[2]}.gamma"
@@ -67,6 +68,36 @@ def _fitted(value: Tensor, shape: torch.Size) -> Tensor | None:
     return None
 
 
+def checked(state_dict: object) -> State:
+    """``state_dict`` as a state dict of usable weights, without the ``module.`` of a parallel wrapper.
+
+    Raises :class:`UserError` for anything but a mapping from names to dense, real, finite tensors with memory.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"weights are a state dict, not a {type(state_dict).__name__}; pass a state dict")
+    for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise UserError(f"{name!r} in these weights is a {type(name).__name__}, not a name; pass a state dict")
+        if wrong := _unusable(value):
+            raise UserError(f"{name!r} in these weights {wrong}; pass a state dict of usable tensors")
+    if state_dict and all(name.startswith("module.") for name in state_dict):
+        return {name.removeprefix("module."): value for name, value in state_dict.items()}
+    return state_dict
+
+
+def _unusable(value: object) -> str:
+    """What keeps ``value`` from being a weight; empty where nothing does."""
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__}, not a tensor"
+    if value.is_meta:
+        return "has a shape but no values (device meta)"
+    if value.is_nested or value.layout is not torch.strided:
+        return f"is not dense ({'nested' if value.is_nested else value.layout})"
+    if value.dtype not in _FLOATING + _INTEGER:
+        return f"is of {value.dtype}, not of real or whole numbers"
+    return "" if value.dtype in _INTEGER or bool(value.isfinite().all()) else "is not finite"
+
+
 def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     """Load the weights of an image network of timm or torchvision into a network on clips, by name.
 
@@ -75,12 +106,18 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
 
     Args:
         model: one of ours, or of timm or torchvision within a host; before or after the plug-in.
-        state_dict: the weights, with timm's or torchvision's names.
+        state_dict: the weights, with timm's or torchvision's names, with or without the ``module.`` of a parallel
+            wrapper before every one.
 
     Raises:
-        UserError: weights that nothing takes, parameters that nothing fills, or shapes that differ; the network is
-            then as it was.
+        UserError: weights that nothing takes, parameters that nothing fills, shapes that differ, or anything but
+            dense, real, finite tensors; the network is then as it was.
     """
+    return load_checked(model, checked(state_dict))
+
+
+def load_checked(model: nn.Module, state_dict: State) -> Loaded:
+    """:func:`load_pretrained` of what :func:`checked` gave, or of its shapes alone where the network has no more."""
     targets = model.state_dict()
     slow = {name.partition(".")[0] for name in targets} >= {"slow", "fast"}
     sources = _renamed(state_dict, targets, slow)
@@ -123,9 +160,7 @@ def _renamed(state_dict: State, targets: State, slow: bool) -> dict[str, str]:
     """The names of the weights, by the network's names for them."""
     ours = {name.removeprefix("model.") for name in targets}
     renamed = {}
-    for name, value in state_dict.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"{name!r} in these weights is a {type(value).__name__}, not a tensor; pass a state dict")
+    for name in state_dict:
         new = name if name in ours else from_torchvision(name)
         if slow and not new.startswith(_CLASSIFIERS):
             new = f"slow.{new}"
@@ -180,15 +215,17 @@ def read_weights(backbone: Backbone) -> State:
     """The state dict that ``backbone.weights`` names, on the CPU.
 
     Raises :class:`UserError` for a missing package, name or file, a file that has changed since its fingerprint was
-    taken, and one that holds anything but tensors.
+    taken, and one that holds anything but weights, as :func:`checked` has them.
     """
     package, _, name = backbone.weights.partition(":")
     if backbone.weights_file is None:
         library = import_package(package)
         try:
             if package == "timm":
-                return dict(library.create_model(name, pretrained=True).state_dict())
-            return dict(import_module("torchvision.models").get_weight(name).get_state_dict(progress=False))
+                state = library.create_model(name, pretrained=True).state_dict()
+            else:
+                state = import_module("torchvision.models").get_weight(name).get_state_dict(progress=False)
+            return checked(state)
         except Exception as error:  # each hub has errors of its own
             raise UserError(
                 f"cannot get the weights {backbone.weights!r}: {_first_line(error)}; correct the name, or give the "
@@ -206,27 +243,34 @@ def read_weights(backbone: Backbone) -> State:
 def read_file(file: Path) -> State:
     """The state dict in a .safetensors file, or in one that ``torch.save`` wrote and that holds nothing but tensors.
 
-    A checkpoint that holds it as ``state_dict`` or ``model`` is taken too. Raises :class:`UserError`.
+    A checkpoint that holds it as ``state_dict`` or ``model`` is taken too. Raises :class:`UserError` for a file that
+    is missing or broken, and for one that holds anything but weights, as :func:`checked` has them.
     """
     read = _read_safetensors if file.suffix == ".safetensors" else _read_pickle
     try:
         content: Any = read(file)
     except FileNotFoundError as error:
         raise UserError(f"there is no file of weights {str(file)!r}") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{str(file)!r} holds more than tensors, or is no checkpoint, and is not loaded; save its state dict alone"
-        ) from error
     except UserError:
         raise
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"cannot read the weights {str(file)!r}: {_first_line(error)}") from error
+    except OSError as error:
+        raise UserError(f"cannot read the weights {str(file)!r}: {error.strerror or _first_line(error)}") from error
+    except Exception as error:  # broken bytes raise whatever the reader trips over
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{str(file)!r} holds more than tensors ({refused[1]}) and is not loaded; save its state dict alone"
+            ) from error
+        raise UserError(
+            f"cannot read the weights {str(file)!r}: the file is empty, broken or of another format "
+            f"({type(error).__name__}); download it again, or save a state dict with torch.save"
+        ) from error
     for part in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(part), Mapping):
             content = content[part]
-    if not isinstance(content, Mapping):
-        raise UserError(f"{str(file)!r} holds a {type(content).__name__}, not a state dict")
-    return content
+    try:
+        return checked(content)
+    except UserError as error:
+        raise UserError(f"{str(file)!r}: {error}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -235,13 +279,10 @@ def _first_line(error: Exception) -> str:
 
 def _read_safetensors(file: Path) -> Any:
     try:
-        package, tensors = import_module("safetensors"), import_module("safetensors.torch")
+        tensors = import_module("safetensors.torch")
     except ModuleNotFoundError as error:
         raise UserError(f"reading {str(file)!r} needs safetensors: pip install safetensors") from error
-    try:
-        return tensors.load_file(file)
-    except package.SafetensorError as error:
-        raise ValueError(str(error)) from error
+    return tensors.load_file(file)
 
 
 def _read_pickle(file: Path) -> Any:

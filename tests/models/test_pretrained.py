@@ -181,7 +181,43 @@ def test_weights_of_another_architecture_are_refused() -> None:
     other = state | {"conv1.weight": torch.ones(8, 3, 3, 3)}
     assert "shapes differ: conv1.weight (8, 3, 3, 3) for (16, 3, 3, 3);" in refusal(tiny, other)
     assert "nothing takes features.0.0.weight," in refusal(tiny, TorchvisionConvNeXt().state_dict())
-    assert "pass a state dict" in refusal(tiny, state | {"epoch": 3})
+    assert "'epoch' in these weights is a int, not a tensor; pass a state dict" in refusal(tiny, state | {"epoch": 3})
+    block = {"features.1.0.block.1.weight": torch.ones(1)}  # a block of torchvision has no parameters there
+    assert "nothing takes features.1.0.block.1.weight;" in refusal(tiny, state | block)
+
+
+UNUSABLE: dict[str, tuple[Any, str]] = {
+    "number": ({0: torch.ones(1)}, "0 in these weights is a int, not a name"),
+    "list": ([torch.ones(1)], "weights are a state dict, not a list"),
+    "meta": ({"a": torch.ones(1, device="meta")}, "'a' in these weights has a shape but no values"),
+    "sparse": ({"a": torch.eye(2).to_sparse()}, "'a' in these weights is not dense (torch.sparse_coo)"),
+    "complex": ({"a": torch.ones(1, dtype=torch.complex64)}, "'a' in these weights is of torch.complex64"),
+    "bool": ({"a": torch.ones(1, dtype=torch.bool)}, "'a' in these weights is of torch.bool"),
+    "nan": ({"a": torch.ones(2), "b": torch.tensor([1, torch.nan]), "c": torch.tensor(torch.inf)}, "'b' in these"),
+    "inf": ({"a": torch.tensor(-torch.inf, dtype=torch.bfloat16)}, "'a' in these weights is not finite"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_is_no_usable_weight_is_named(case: str, tmp_path: Path) -> None:
+    state, said = UNUSABLE[case]
+    assert said in refusal(BACKBONES["tiny"](7, 0.0), state)
+    file = tmp_path / "weights.pth"
+    torch.save(state, file)
+    with pytest.raises(UserError) as error:
+        pretrained.read_file(file)
+    assert str(error.value).startswith(f"{str(file)!r}: {said}")
+    assert "\n" not in str(error.value)
+
+
+def test_the_prefix_of_a_parallel_wrapper_goes_if_every_name_has_it(tmp_path: Path) -> None:
+    state, tiny = image_state(), BACKBONES["tiny"](7, 0.0)
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "weights.pth")
+    assert list(pretrained.read_file(tmp_path / "weights.pth")) == list(state)
+    assert load_pretrained(tiny, wrapped).loaded == tuple(state)
+    assert all(torch.equal(value, state[name]) for name, value in tiny.state_dict().items())
+    assert "nothing takes module.conv1.weight," in refusal(tiny, wrapped | {"fc.weight": state["fc.weight"]})
 
 
 def test_weights_without_a_classifier_and_without_counters_are_enough() -> None:
@@ -229,10 +265,13 @@ class Harmful:
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
-    paths = {name: tmp_path / name for name in ("code.pth", "list.pth", "text.pth", "gone.pth", "half.pth")}
+    paths = {
+        name: tmp_path / name for name in ("code.pth", "list.pth", "text.pth", "gone.pth", "half.pth", "empty.pth")
+    }
     torch.save({"conv1.weight": Harmful(tmp_path / "harm")}, paths["code.pth"])
     torch.save([torch.ones(1)], paths["list.pth"])
     paths["text.pth"].write_text("not weights")
+    paths["empty.pth"].touch()
     torch.save(image_state(), paths["half.pth"])
     paths["half.pth"].write_bytes(paths["half.pth"].read_bytes()[:1000])
     said = {}
@@ -244,8 +283,25 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
         assert str(path) in said[name]
     assert not (tmp_path / "harm").exists()
     assert "holds more than tensors" in said["code.pth"]
-    assert "holds a list, not a state dict" in said["list.pth"]
+    assert "weights are a state dict, not a list" in said["list.pth"]
+    for name in ("text.pth", "half.pth", "empty.pth"):
+        assert "the file is empty, broken or of another format" in said[name]
     assert "no file of weights" in said["gone.pth"]
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "pickle"])
+def test_flipped_bytes_are_read_or_refused_in_one_line(old: bool, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save({"a": torch.ones(3), "b": torch.arange(4)}, file, _use_new_zipfile_serialization=not old)
+    whole, refusals = file.read_bytes(), []
+    for i in range(0, len(whole), len(whole) // 150 + 1):
+        file.write_bytes(whole[:i] + bytes([whole[i] ^ 0x24]) + whole[i + 1 :])
+        try:
+            pretrained.read_file(file)
+        except UserError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 10
+    assert not any("\n" in line for line in refusals)
 
 
 def test_an_old_pickle_that_needs_more_is_refused_too(tmp_path: Path) -> None:
