@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from tadaconv.errors import UserError
 from tadaconv.models.host import Host, Site
@@ -90,6 +91,25 @@ class _ToFrames:
         return y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW
 
 
+_HOST_HOOKS = (_ToClips, _ToFrames)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anybody but a :class:`FrameHost` hooks into what ``module`` computes, forward or backward."""
+    kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(not isinstance(hook, _HOST_HOOKS) for hooks in kinds for hook in hooks.values())
+
+
+def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether ``module`` is a ``kind`` that computes no other way: no method of its own, no parametrised weight."""
+    same = all(
+        getattr(type(module), method, None) is getattr(kind, method, None)
+        for method in ("forward", "_conv_forward", "__call__")
+    )
+    own = "forward" in vars(module) or parametrize.is_parametrized(module)
+    return isinstance(module, kind) and same and not own
+
+
 class ForeignHost(Host):
     """A model of another package, under the name ``model``, with the sites that were found in it."""
 
@@ -136,7 +156,7 @@ class FrameHost(ForeignHost):
         An operator may have been made from what stood there, hooks and all; those are replaced.
         """
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for key in [key for key, hook in hooks.items() if isinstance(hook, _ToClips | _ToFrames)]:
+            for key in [key for key, hook in hooks.items() if isinstance(hook, _HOST_HOOKS)]:
                 del hooks[key]
         self.set_submodule(name, module)
         last = self.channels_last[name]
@@ -178,10 +198,9 @@ def _on_clips(module: nn.Module, name: str) -> nn.Module:
 
     Raises :class:`UserError` for a module that computes something else.
     """
-    forward = type(module).forward
-    if isinstance(module, nn.Conv2d) and forward is nn.Conv2d.forward:
+    if computes_as(module, nn.Conv2d):
         module.__class__ = FrameConv2d
-    elif isinstance(module, nn.BatchNorm2d) and forward is nn.BatchNorm2d.forward:
+    elif computes_as(module, nn.BatchNorm2d):
         module.__class__ = FrameBatchNorm2d
     elif isinstance(module, nn.LayerNorm) and type(module).__name__ in ("LayerNorm", "LayerNorm2d"):
         module.__class__ = FrameLayerNorm2d

@@ -6,14 +6,15 @@ from copy import deepcopy
 from typing import Literal, TypeVar, overload
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from tadaconv.errors import UserError, lookup
-from tadaconv.models.foreign import FrameHost, as_host
+from tadaconv.models.foreign import ForeignHost, FrameHost, as_host, computes_as, has_hooks
 from tadaconv.models.host import Host, Site
 from tadaconv.models.rivals import RIVALS
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, AggregatedBatchNorm3d, AggregatedLayerNorm2d
-from tadaconv.nn.frames import FrameBatchNorm2d, FrameLayerNorm2d
+from tadaconv.nn.frames import FrameBatchNorm2d, FrameConv2d, FrameLayerNorm2d, TemporalConv
 from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibration_factors
 
 Model = TypeVar("Model", bound=Host)
@@ -41,10 +42,73 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
     return chosen
 
 
-def _adaptive(conv: nn.Module, tada: TAda) -> nn.Module:
-    """The adaptive convolution that starts from ``conv``'s arguments and weights."""
-    if not isinstance(conv, nn.Conv2d | nn.Conv3d):
-        raise UserError(f"a {type(conv).__name__} cannot be calibrated; sites are nn.Conv2d or nn.Conv3d")
+def _shown(model: nn.Module, name: str) -> str:
+    """A module's name as the caller knows it."""
+    return name.removeprefix("model.") if isinstance(model, ForeignHost) else name
+
+
+def _part(model: nn.Module, name: str) -> nn.Module:
+    """The module ``name``; raises :class:`UserError` where the model has none, or has it elsewhere too."""
+    try:
+        part = model.get_submodule(name)
+    except AttributeError as error:
+        message = f"sites() names {name!r}, but this {type(model).__name__} has no such module; correct the name"
+        raise UserError(message) from error
+    others = [at for at, each in model.named_modules(remove_duplicate=False) if each is part and at != name]
+    if others:
+        raise UserError(
+            f"{_shown(model, name)} and {_shown(model, others[0])} are one module, which would come apart; give each "
+            "place a module of its own, or choose another placement"
+        )
+    return part
+
+
+def _refuse_losses(module: nn.Module, name: str) -> None:
+    """Raises :class:`UserError` where what stands in for ``module`` would drop more than ``forward``."""
+    if parametrize.is_parametrized(module):
+        raise UserError(
+            f"{name} has parametrised weights, which would be lost; make them plain with "
+            "torch.nn.utils.parametrize.remove_parametrizations, or choose another placement"
+        )
+    if has_hooks(module):
+        raise UserError(
+            f"{name} has hooks (a rival beside it, or your own), which would be lost; remove them, add them after "
+            "plug_in, or choose another placement"
+        )
+    known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    extra = [*dict(module.named_children()), *({*module._parameters, *module._buffers} - known)]
+    if extra and isinstance(module, nn.Conv2d | nn.Conv3d | nn.BatchNorm3d | nn.BatchNorm2d | nn.LayerNorm):
+        raise UserError(
+            f"{name} holds {', '.join(sorted(extra))} of its own, which would be lost; take a plain layer there, or "
+            "choose another placement"
+        )
+
+
+def _take_state(new: nn.Module, old: nn.Module) -> nn.Module:
+    """``new`` with the very parameters and buffers of ``old``: frozen, tied and laid out as they were."""
+    for name, value in [*old.named_parameters(recurse=False), *old.named_buffers(recurse=False)]:
+        assert hasattr(new, name), name
+        setattr(new, name, value)
+    return new
+
+
+def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
+    """The adaptive convolution that starts from ``conv``'s arguments and holds its weights.
+
+    Raises :class:`UserError` for a module of which more than that would have to be kept.
+    """
+    if isinstance(conv, TAdaConv2d | TAdaConv3d):
+        raise UserError(
+            f"{name} is a {type(conv).__name__} already; plug into the model as it was before, or choose another "
+            "placement"
+        )
+    _refuse_losses(conv, name)
+    kinds = (nn.Conv2d, nn.Conv3d, FrameConv2d, TemporalConv)
+    if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not any(computes_as(conv, kind) for kind in kinds):
+        raise UserError(
+            f"{name} is a {type(conv).__name__}, whose own forward cannot be calibrated; sites are nn.Conv2d or "
+            "nn.Conv3d that compute as these do"
+        )
     adaptive = (TAdaConv2d if isinstance(conv, nn.Conv2d) else TAdaConv3d)(
         conv.in_channels,
         conv.out_channels,
@@ -62,23 +126,36 @@ def _adaptive(conv: nn.Module, tada: TAda) -> nn.Module:
         device=conv.weight.device,
         dtype=conv.weight.dtype,
     )
-    adaptive.load_state_dict(conv.state_dict(), strict=False)
-    return adaptive
+    return _take_state(adaptive, conv)
 
 
-def _aggregated(norm: nn.Module, aggregation: Aggregation) -> nn.Module:
-    """The aggregating norm whose first branch is ``norm``; raises :class:`UserError` for a norm of another kind."""
+def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Module:
+    """The aggregating norm whose first branch is ``norm``.
+
+    Raises :class:`UserError` for a norm of another kind, or without what a branch holds.
+    """
+    _refuse_losses(norm, name)
+    kind = next(
+        (kind for kind in (FrameLayerNorm2d, nn.BatchNorm3d, FrameBatchNorm2d) if computes_as(norm, kind)), None
+    )
+    if kind is None:
+        raise UserError(
+            f"{name} is a {type(norm).__name__}, which no aggregation can extend; use Aggregation(kind='none')"
+        )
+    if any(value is None for value in [*norm._parameters.values(), *norm._buffers.values()]):
+        raise UserError(
+            f"{name} lacks weights or running statistics ({norm.extra_repr()}), so that no aggregation can extend it; "
+            "use a norm with both, or Aggregation(kind='none')"
+        )
     aggregated: nn.Module
     if isinstance(norm, FrameLayerNorm2d):
         aggregated = AggregatedLayerNorm2d(norm.normalized_shape[0], aggregation, norm.eps)
     elif isinstance(norm, nn.BatchNorm3d):
         aggregated = AggregatedBatchNorm3d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    elif isinstance(norm, FrameBatchNorm2d):
-        aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
     else:
-        raise UserError(f"no aggregation can extend a {type(norm).__name__}; use Aggregation(kind='none')")
-    aggregated.load_state_dict(norm.state_dict(), strict=False)
-    return aggregated.to(norm.weight.device, norm.weight.dtype)
+        assert isinstance(norm, FrameBatchNorm2d)
+        aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
+    return _take_state(aggregated.to(norm.weight.device, norm.weight.dtype), norm)
 
 
 def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
@@ -95,7 +172,19 @@ def _put_rival(model: nn.Module, sites: Sequence[Site], rival: Rival, num_frames
     places = {site.conv if operator.place == "conv" else site.entry: site for site in sites}  # a block has one entry
     for name, site in places.items():
         frames = None if num_frames is None else math.ceil(num_frames / site.temporal_stride)
-        _swap(model, name, operator.replace(model.get_submodule(name), frames, rival.options))
+        conv = _part(model, name)
+        new = operator.replace(conv, frames, rival.options)
+        if new is not conv:
+            _refuse_losses(conv, _shown(model, name))
+        _swap(model, name, new)
+
+
+def _check_arguments(temporal: Temporal, num_frames: int | None) -> None:
+    """Raises :class:`UserError` unless the arguments of :func:`plug_in` are of their types."""
+    if not (temporal is None or isinstance(temporal, TAda | Rival)):
+        raise UserError(f"temporal is a TAda(...), a Rival(...) or None, not {' '.join(repr(temporal).split()):.60}")
+    if num_frames is not None and (type(num_frames) is not int or num_frames < 1):
+        raise UserError(f"num_frames is a positive whole number of frames, such as 8, or None, not {num_frames!r}")
 
 
 def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
@@ -119,8 +208,8 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
 def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None) -> Host:
     """A copy of ``model`` with ``temporal`` in place of the convolutions its placement picks.
 
-    The copy keeps every weight under its name. A TAda with ``init="identity"`` computes exactly what ``model`` does.
-    ``temporal=None`` gives a plain copy (TSN).
+    The copy keeps every weight under its name, frozen where it was. A TAda with ``init="identity"`` computes exactly
+    what ``model`` does. ``temporal=None`` gives a plain copy (TSN).
 
     A live model of timm or torchvision comes back within a host, under ``model.``: an image model then takes clips,
     sees their frames as one batch and averages its scores over them; a video model takes clips as it did.
@@ -133,9 +222,11 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
             are to take frames folded into the batch, (N * num_frames, 3, H, W).
 
     Raises:
-        UserError: the placement picks nothing, the operator cannot take a convolution's place, or no place for an
-            operator is known in the model.
+        UserError: the placement picks nothing, the operator cannot take a convolution's place without loss (its own
+            forward, hooks, parametrised weights, a TAdaConv already, one module in two places), no place for an
+            operator is known in the model, or an argument is of another type.
     """
+    _check_arguments(temporal, num_frames)
     plugged = as_host(deepcopy(model), num_frames)
     if temporal is None:
         return plugged
@@ -144,8 +235,9 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
         _put_rival(plugged, sites, temporal, num_frames)
     for site in sites:
         if isinstance(temporal, TAda):
-            _swap(plugged, site.conv, _adaptive(plugged.get_submodule(site.conv), temporal))
+            conv = _part(plugged, site.conv)
+            _swap(plugged, site.conv, _adaptive(conv, temporal, _shown(plugged, site.conv)))
         if temporal.aggregation.kind != "none":
-            norm = plugged.get_submodule(site.norm)
-            _swap(plugged, site.norm, _aggregated(norm, temporal.aggregation))
+            norm = _part(plugged, site.norm)
+            _swap(plugged, site.norm, _aggregated(norm, temporal.aggregation, _shown(plugged, site.norm)))
     return plugged

@@ -219,6 +219,19 @@ def test_a_layer_that_computes_something_else_is_refused(at: str, module: nn.Mod
     assert "\n" not in str(error.value)
 
 
+def test_what_a_layer_would_lose_is_refused_under_the_models_own_names() -> None:
+    model = make("resnet")
+    nn.utils.parametrizations.weight_norm(model.layer2[0].conv2)
+    with pytest.raises(
+        UserError, match=r"^layer2\.0\.conv2 is a ParametrizedConv2d, which no operator can stand in for"
+    ):
+        plug_in(model, TAda())
+    model = make("resnet")
+    model.layer2[0].conv2.register_forward_hook(lambda *_: None)
+    with pytest.raises(UserError, match=r"^layer2\.0\.conv2 has hooks .*, which would be lost"):
+        plug_in(model, TAda())
+
+
 def test_a_model_of_another_structure_is_refused_and_told_how() -> None:
     with pytest.raises(UserError, match="no place for an operator is known in a Sequential; known are") as error:
         plug_in(nn.Sequential(nn.Conv2d(3, 5, 3)), TAda())

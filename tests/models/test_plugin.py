@@ -10,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from tadaconv.errors import UserError
 from tadaconv.models import BACKBONES, Host, plug_in, promised_start
 from tadaconv.models.host import Site
 from tadaconv.models.plugin import chosen_sites
-from tadaconv.nn import AggregatedBatchNorm2d, TAdaConv2d, TAdaConv3d
-from tadaconv.spec import CALIBRATIONS, Aggregation, Context, Placement, TAda
+from tadaconv.nn import AggregatedBatchNorm2d, FrameConv2d, TAdaConv2d, TAdaConv3d
+from tadaconv.spec import CALIBRATIONS, Aggregation, Context, Placement, Rival, TAda, Temporal
 
 STAGES = [stages for size in (1, 2, 3, 4) for stages in combinations((2, 3, 4, 5), size)]
 
@@ -279,3 +280,139 @@ def test_a_placement_that_picks_nothing_is_refused(tiny: Host) -> None:
         UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate', convs 'spatial'\) picks no convolution"
     ):
         plug_in(tiny, TAda().but(placement__blocks="alternate"))
+
+
+class Live(nn.Module):
+    """A caller's model on clips that says itself where its convolutions lie."""
+
+    def __init__(self, conv: nn.Module | None = None, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(3, 16, 1)
+        self.conv = conv or nn.Conv3d(16, 16, (1, 3, 3))
+        self.norm = norm or nn.BatchNorm3d(16)
+        self.names = [("conv", "norm")]
+
+    def sites(self) -> Iterator[Site]:
+        for i, (conv, norm) in enumerate(self.names):
+            yield Site(2, i, conv, norm, conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(self.stem(x))).mean((2, 3, 4))
+
+
+class Standardised(nn.Conv3d):
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight - self.weight.mean(), self.bias)
+
+
+class StandardisedWithin(nn.Conv3d):
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, weight - weight.mean(), bias)
+
+
+class Adapted(nn.Conv2d):
+    def __init__(self) -> None:
+        super().__init__(16, 16, 3)
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+def hooked(module: nn.Module, kind: str) -> nn.Module:
+    getattr(module, f"register_{kind}_hook")(lambda *_: None)
+    return module
+
+
+PLAIN, LOST = TAda().but(aggregation__kind="none"), "hooks .*, which would be lost; remove them, add them after plug_in"
+REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
+    "weight norm": (lambda: Live(weight_norm(nn.Conv3d(16, 16, 1))), "^conv has parametrised weights, .* make them"),
+    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose own forward cannot be"),
+    "own convolution": (
+        lambda: Live(StandardisedWithin(16, 16, 1)),
+        "^conv is a StandardisedWithin, whose own forward",
+    ),
+    "own parameter": (lambda: Live(Adapted()), "^conv holds scale of its own, which would be lost; take a plain layer"),
+    "no convolution": (lambda: Live(nn.Linear(16, 16)), "^conv is a Linear, .*; sites are nn.Conv2d or nn.Conv3d"),
+    **{
+        f"{kind} hook": (lambda kind=kind: Live(hooked(nn.Conv3d(16, 16, 1), kind)), f"^conv has {LOST}")
+        for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre")
+    },
+    **{
+        f"{name} beside": (lambda name=name: plug_in(Live(), Rival(name=name), 8), f"^conv has {LOST}")
+        for name in ("tsm", "temporal_conv")
+    },
+    "adaptive already": (
+        lambda: plug_in(Live(), PLAIN),
+        "^conv is a TAdaConv3d already; plug into the model as it was",
+    ),
+    "hook on the norm": (lambda: Live(norm=hooked(nn.BatchNorm3d(16), "forward")), f"^norm has {LOST}"),
+    "no statistics": (
+        lambda: Live(norm=nn.BatchNorm3d(16, track_running_stats=False)),
+        "^norm lacks weights or running statistics .*track_running_stats=False.* use a norm with both",
+    ),
+    "no weights": (lambda: Live(norm=nn.BatchNorm3d(16, affine=False)), "^norm lacks weights .*affine=False"),
+    "other norm": (lambda: Live(norm=nn.InstanceNorm3d(16)), "^norm is a InstanceNorm3d, which no aggregation can"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_would_be_lost_is_refused(make: Callable[[], Live], message: str) -> None:
+    model = make()
+    with pytest.raises(UserError, match=message) as error:
+        plug_in(model, TAda())
+    assert "\n" not in str(error.value)
+    plug_in(model, None)
+
+
+def test_a_mixture_of_kernels_refuses_hooks_too_and_a_rival_beside_keeps_them() -> None:
+    model, seen = Live(FrameConv2d(16, 16, 3)), []
+    model.conv.register_forward_hook(lambda *_: seen.append(1))
+    with pytest.raises(UserError, match=f"^conv has {LOST}"):
+        plug_in(model, Rival(name="condconv"))
+    scores(plug_in(model, Rival(name="tsm")), torch.randn(1, 3, 4, 8, 8))
+    assert seen == [1]
+
+
+def test_what_is_frozen_or_tied_stays_so() -> None:
+    model = Live()
+    model.other = nn.Conv3d(16, 16, (1, 3, 3))
+    model.other.weight = model.conv.weight
+    model.conv.weight.requires_grad_(False)
+    model.norm.bias.requires_grad_(False)
+    plugged = plug_in(model, TAda())
+    kept = {name: value.requires_grad for name, value in model.named_parameters()}
+    found = dict(plugged.named_parameters())
+    assert {name: found[name].requires_grad for name in kept} == kept
+    assert all(value.requires_grad for name, value in found.items() if name not in kept)
+    assert plugged.other.weight is plugged.conv.weight
+    assert plugged.conv.weight is not model.conv.weight
+    assert not model.norm.bias.requires_grad
+
+
+@pytest.mark.parametrize("temporal", [TAda(), Rival(name="tsm")], ids=["tada", "tsm"])
+def test_one_module_at_two_sites_is_refused(temporal: Temporal) -> None:
+    model = Live()
+    model.again, model.names = model.conv, [("conv", "norm"), ("again", "norm")]
+    with pytest.raises(UserError, match=r"^conv and again are one module, which would come apart; give each") as error:
+        plug_in(model, temporal)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("names", [("gone.conv", "norm"), ("conv", "gone.conv")], ids=["conv", "norm"])
+def test_a_site_that_is_not_there_is_named(names: tuple[str, str]) -> None:
+    model = Live()
+    model.names = [names]
+    with pytest.raises(UserError, match=r"^sites\(\) names 'gone.conv', but this Live has no such module; correct"):
+        plug_in(model, TAda())
+
+
+@pytest.mark.parametrize("num_frames", [-1, 0, 2.5, "8", True])
+@pytest.mark.parametrize("temporal", [None, TAda(), Rival(name="tam")], ids=["none", "tada", "tam"])
+def test_a_number_of_frames_is_positive_and_whole(temporal: Temporal, num_frames: object) -> None:
+    with pytest.raises(UserError, match=f"^num_frames is a positive whole number .*, not {num_frames!r}$"):
+        plug_in(Live(), temporal, num_frames)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temporal", ["tada", TAda, 3, nn.Sequential(nn.ReLU())], ids=str)
+def test_what_is_plugged_in_is_a_description(temporal: object) -> None:
+    with pytest.raises(UserError, match=r"^temporal is a TAda\(...\), a Rival\(...\) or None, not ") as error:
+        plug_in(Live(), temporal)  # type: ignore[call-overload]
+    assert "\n" not in str(error.value)

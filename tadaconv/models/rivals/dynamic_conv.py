@@ -1,12 +1,14 @@
 """Dynamic convolution: attention over kernels, frame by frame (arXiv:1912.03458)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.rivals.mixture import KernelMixture, per_frame
-from tadaconv.models.rivals.operator import Operator
+from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
 class DynamicConv(KernelMixture):
@@ -15,7 +17,7 @@ class DynamicConv(KernelMixture):
     def __init__(self, conv: nn.Conv2d, num_kernels: int, reduction: int, temperature: float) -> None:
         super().__init__(conv, num_kernels)
         self.temperature = temperature
-        hidden = max(1, conv.in_channels // reduction)
+        hidden = hidden_width(conv.in_channels, reduction)
         self.squeeze = nn.Linear(conv.in_channels, hidden).to(conv.weight.device, conv.weight.dtype)
         self.attend = nn.Linear(hidden, num_kernels).to(conv.weight.device, conv.weight.dtype)
 
@@ -35,14 +37,12 @@ def add_dynamic_conv(
     is even at first and each of them learns. A layer knows no epochs, so here it stays, at the 1 the paper ends with;
     attention drawn afresh is near even by itself, and the kernels start equal.
 
-    Raises :class:`UserError` for a convolution that is not per frame, a reduction below 1 or a temperature that is not
-    positive.
+    Raises :class:`UserError` for a convolution that is not per frame, a reduction below 1 or above the channels, or a
+    temperature that is not positive and finite.
     """
     del num_frames
-    if reduction < 1:
-        raise UserError(f"option reduction is at least 1, not {reduction}")
-    if not temperature > 0:
-        raise UserError(f"option temperature is above 0, not {temperature}")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise UserError(f"option temperature is above 0 and finite, not {temperature}")
     return DynamicConv(per_frame(conv), num_kernels, reduction, temperature)
 
 

@@ -10,6 +10,15 @@ from torch import nn
 from tadaconv.errors import UserError, unknown
 
 
+def hidden_width(num_channels: int, reduction: int) -> int:
+    """``num_channels // reduction``; raises :class:`UserError` unless that and the reduction are at least 1."""
+    if reduction < 1:
+        raise UserError(f"option reduction is at least 1, not {reduction}")
+    if reduction > num_channels:
+        raise UserError(f"option reduction={reduction} leaves none of {num_channels} channels; lower it")
+    return num_channels // reduction
+
+
 @dataclass(frozen=True)
 class Operator:
     """A temporal operator that can take a convolution's place.

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.errors import UserError
 from tadaconv.models.rivals.around import convolution, put_after
-from tadaconv.models.rivals.operator import Operator
+from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
 class FrameExcitation(nn.Module):
@@ -17,7 +16,7 @@ class FrameExcitation(nn.Module):
 
     def __init__(self, num_channels: int, reduction: int) -> None:
         super().__init__()
-        hidden = max(1, num_channels // reduction)
+        hidden = hidden_width(num_channels, reduction)
         self.squeeze = nn.Linear(num_channels, hidden)
         self.excite = nn.Linear(hidden, num_channels)
 
@@ -32,11 +31,10 @@ def add_excitation(conv: nn.Module, num_frames: int | None, reduction: int = 16)
     """:class:`FrameExcitation` right after a block's spatial convolution, before its norm.
 
     Of the places the paper compares, the one it calls SE_3x3: where TAdaConv stands. The network does not start as its
-    host: scales start near one half. Raises :class:`UserError` for a reduction below 1.
+    host: scales start near one half. Raises :class:`UserError` for a reduction below 1
+    or above the channels.
     """
     del num_frames
-    if reduction < 1:
-        raise UserError(f"option reduction is at least 1, not {reduction}")
     host = convolution(conv)
     return put_after(host, FrameExcitation(host.out_channels, reduction))
 

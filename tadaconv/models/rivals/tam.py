@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.rivals.around import convolution, put_before
-from tadaconv.models.rivals.operator import Operator
+from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
 class TemporalAdaptiveModule(nn.Module):
@@ -32,7 +32,7 @@ class TemporalAdaptiveModule(nn.Module):
     def __init__(self, num_channels: int, num_frames: int, kernel: int, reduction: int, expansion: int) -> None:
         super().__init__()
         self.num_frames, self.kernel = num_frames, kernel
-        hidden = max(1, num_channels // reduction)
+        hidden = hidden_width(num_channels, reduction)
         self.local_branch = nn.Sequential(
             nn.Conv1d(num_channels, hidden, kernel, padding=kernel // 2, bias=False),
             nn.BatchNorm1d(hidden),
@@ -77,16 +77,18 @@ def add_tam(
     """:class:`TemporalAdaptiveModule` before a block's spatial convolution, as in TANet.
 
     The network does not start as its host: both branches are drawn at random. Raises :class:`UserError` where the
-    number of frames is not known, for an even kernel, and for a reduction or an expansion below 1.
+    number of frames is not known, for a kernel that is even or of more frames, and for a reduction or an expansion
+    below 1 or a reduction above the channels.
     """
     host = convolution(conv)
     if num_frames is None:
         raise UserError("tam learns over a fixed number of frames; say which with plug_in(..., num_frames=8)")
     if kernel < 1 or kernel % 2 == 0:
         raise UserError(f"option kernel is a positive odd number of frames, not {kernel}")
-    for name, value in (("reduction", reduction), ("expansion", expansion)):
-        if value < 1:
-            raise UserError(f"option {name} is at least 1, not {value}")
+    if kernel > num_frames:
+        raise UserError(f"option kernel={kernel} is over more than the {num_frames} frames here; lower it or give more")
+    if expansion < 1:
+        raise UserError(f"option expansion is at least 1, not {expansion}")
     return put_before(host, TemporalAdaptiveModule(host.in_channels, num_frames, kernel, reduction, expansion))
 
 

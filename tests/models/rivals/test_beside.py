@@ -162,6 +162,7 @@ def tam_by_loops(tam: TemporalAdaptiveModule, x: Tensor) -> Tensor:
 def test_tam_by_loops(sizes, channels, kernel, reduction, expansion) -> None:
     torch.manual_seed(0)
     num_clips, num_frames, height, width = sizes
+    reduction = min(reduction, channels)
     tam = TemporalAdaptiveModule(channels, num_frames, kernel, reduction, expansion).double().eval()
     for norm in (tam.local_branch[1], tam.global_branch[1]):
         nn.init.uniform_(norm.running_mean, -1, 1)
@@ -206,10 +207,11 @@ def test_squeeze_and_excitation_by_loops(sizes, channels, reduction) -> None:
     host = frame_conv(2, channels, 1)
     x = clips(num_clips, 2, num_frames, height, width)
     y = host(x)
+    reduction = min(reduction, channels)
     conv = make("squeeze_excitation", host, reduction=reduction)
     nn.init.uniform_(conv.after.squeeze.bias, 2, 3)  # no hidden unit is dead
     squeeze, excite = conv.after.squeeze, conv.after.excite
-    assert squeeze.out_features == max(1, channels // reduction)
+    assert squeeze.out_features == channels // reduction
 
     def frame(n: int, t: int) -> Tensor:
         v = average(y[n, :, t])
@@ -237,7 +239,10 @@ def test_squeeze_and_excitation_by_loops(sizes, channels, reduction) -> None:
         ("tam", {"kernel": 4}, "kernel is a positive odd number of frames, not 4"),
         ("tam", {"reduction": 0}, "reduction is at least 1, not 0"),
         ("tam", {"expansion": 0}, "expansion is at least 1, not 0"),
+        ("tam", {"kernel": 5}, "kernel=5 is over more than the 4 frames here; lower it"),
+        ("tam", {"reduction": 17}, "reduction=17 leaves none of 16 channels; lower it"),
         ("squeeze_excitation", {"reduction": 0}, "reduction is at least 1, not 0"),
+        ("squeeze_excitation", {"reduction": 17}, "reduction=17 leaves none of 16 channels; lower it"),
     ],
 )
 def test_wrong_options_are_said_plainly(name: str, options: dict, message: str) -> None:
@@ -247,8 +252,8 @@ def test_wrong_options_are_said_plainly(name: str, options: dict, message: str) 
 
 @pytest.mark.parametrize("name", ["temporal_conv", "tsm", "tam", "squeeze_excitation"])
 def test_any_convolution_can_have_them_beside_it_and_one_alone(name: str) -> None:
-    conv = make(name, nn.Conv3d(8, 8, 3, padding=1).double(), 4)
-    assert conv(clips(1, 8, 4, 5, 5)).shape == (1, 8, 4, 5, 5)
+    conv = make(name, nn.Conv3d(16, 16, 3, padding=1).double(), 4)
+    assert conv(clips(1, 16, 4, 5, 5)).shape == (1, 16, 4, 5, 5)
     with pytest.raises(UserError, match="this Conv3d already; place one rival a convolution"):
         make(name, conv, 4)
     with pytest.raises(UserError, match="stands beside a Conv2d or a Conv3d, not Linear"):

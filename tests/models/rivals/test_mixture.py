@@ -99,7 +99,8 @@ def test_loops_over_random_shapes(sizes, channels, kernel, stride, padding, bias
     host = frame_conv(
         groups * inputs, groups * outputs, kernel, stride=stride, padding=padding, groups=groups, bias=bias
     )
-    mixture = make(name, host)
+    own = {"reduction": min(4, groups * inputs)} if name == "dynamic_conv" else {}
+    mixture = make(name, host, **own)
     scatter(mixture.parameters())
     num_clips, num_frames, height, width = sizes
     x = clips(num_clips, groups * inputs, num_frames, height, width)
@@ -112,7 +113,8 @@ def test_at_the_start_every_kernel_is_the_hosts(arguments: tuple, options: dict)
     x = clips(2, arguments[0], 3, 9, 8).detach()
     expected, weight = host(x), host.weight.clone()
     for name, kernels in (("condconv", 8), ("dynamic_conv", 4)):
-        mixture = make(name, host)
+        own = {"reduction": min(4, host.in_channels)} if name == "dynamic_conv" else {}
+        mixture = make(name, host, **own)
         assert mixture.num_kernels == kernels
         assert torch.equal(mixture.weight, weight)
         for k in range(kernels):
@@ -177,8 +179,11 @@ def test_a_convolution_with_a_rival_beside_it_is_refused() -> None:
         ("condconv", {"num_experts": 0}, "at least 1 kernel, not 0"),
         ("dynamic_conv", {"num_kernels": -1}, "at least 1 kernel, not -1"),
         ("dynamic_conv", {"reduction": 0}, "reduction is at least 1, not 0"),
-        ("dynamic_conv", {"temperature": 0.0}, "temperature is above 0, not 0.0"),
-        ("dynamic_conv", {"temperature": math.nan}, "temperature is above 0, not nan"),
+        ("dynamic_conv", {"temperature": 0.0}, "temperature is above 0 and finite, not 0.0"),
+        ("dynamic_conv", {"temperature": -1.0}, "temperature is above 0 and finite, not -1.0"),
+        ("dynamic_conv", {"temperature": math.nan}, "temperature is above 0 and finite, not nan"),
+        ("dynamic_conv", {"temperature": math.inf}, "temperature is above 0 and finite, not inf"),
+        ("dynamic_conv", {"reduction": 5}, "reduction=5 leaves none of 4 channels; lower it"),
     ],
 )
 def test_wrong_options_are_said_plainly(name: str, options: dict, message: str) -> None:
