@@ -127,7 +127,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(words, name) for name in ("percent", "points", "plural", "published", "scaled")
+        name: getattr(words, name) for name in ("percent", "points", "plural", "published", "scaled", "seconds")
     }
     return environment
 

@@ -46,8 +46,7 @@ def accuracy_by_macs(data: pd.DataFrame) -> str:
     joined = " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
     return (
         "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
-        f"more accurate, further left is cheaper; vertical bars are 95 % intervals.{joined} The dearest row costs "
-        f"{100 * (most / least - 1):.2f} % more than the cheapest."
+        f"more accurate, further left is cheaper; vertical bars are 95 % intervals.{joined} {_costs_apart(least, most)}"
     )
 
 
@@ -97,6 +96,13 @@ def alt_by_family(data: pd.DataFrame) -> str:
 def as_markdown(text: str) -> str:
     """``text`` as Markdown that shows it as it is."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$&" else c for c in text)
+
+
+def _costs_apart(least: float, most: float) -> str:
+    if most > 2 * least:
+        factor = f"{most / least:.{0 if most >= 10 * least else 1}f}"
+        return f"The dearest row costs {factor} times as much as the cheapest."
+    return f"The dearest row costs {100 * (most / least - 1):.2f} % more than the cheapest."
 
 
 def _said(row: dict[object, object]) -> str:

@@ -23,10 +23,12 @@ from tadaconv.spec import Experiment
 CELL_COLUMNS = [
     "row", "seed", "cell", "status", "top1", "top5", "loss", "params", "macs", "seconds", "device", "version", "error",
 ]  # fmt: skip
+OWN_COLUMNS = ["backbone", "num_frames"]
+"""What cells ran on; a column of ``cells.csv`` and of ``table.csv`` where rows differ in it."""
 CURVE_COLUMNS = ["row", "seed", "epoch", "step", "train_loss", "val_top1"]
 FAMILY_COLUMNS = ["row", "seed", "family", "top1"]
 
-_WORDS = ["row", "cell", "status", "device", "version", "error", "family"]
+_WORDS = ["row", "cell", "status", "device", "version", "error", "family", "backbone"]
 _UNKNOWN = {column: [""] for column in {*CELL_COLUMNS, *CURVE_COLUMNS, *FAMILY_COLUMNS} - set(_WORDS)}
 
 
@@ -123,8 +125,15 @@ def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]
 
 
 def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell, columns ``CELL_COLUMNS``: accuracies in percent, costs in multiply-adds, times in seconds."""
-    return _typed(pd.DataFrame([_cell_line(record) for record in records], columns=CELL_COLUMNS))
+    """One line a cell: accuracies in percent, costs in multiply-adds, times in seconds.
+
+    Columns are ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ.
+    """
+    frame = _typed(pd.DataFrame([_cell_line(record) for record in records], columns=CELL_COLUMNS))
+    experiments = [record.cell.experiment for record in records]
+    ran_on = [(e.backbone.name, e.data.num_frames) for e in experiments]
+    own = pd.DataFrame(ran_on, columns=OWN_COLUMNS, index=frame.index)
+    return frame.join(own[[name for name in OWN_COLUMNS if len(set(own[name])) > 1]])
 
 
 def curves_frame(records: Sequence[CellRecord]) -> pd.DataFrame:

@@ -207,14 +207,15 @@ def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
         if row["low"] == row["low"]:
             ax.vlines(x, row["low"], row["high"], color=colour, linewidth=1.0, alpha=0.6)
         ax.plot(
-            x, row["mean"], marker=marker, color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6
-        )
+            x, row["mean"], marker=marker, color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6,
+            clip_on=False,
+        )  # fmt: skip
     # A cost that differs by a thousandth must not look like a cost that differs by half.
     least, most = float(cost.min()), float(cost.max())
     span = max(most - least, 0.005 * least)
-    ax.set(xlim=(least - 0.08 * span, least + 1.08 * span), ylabel="validation top-1 (%)")
+    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel="validation top-1 (%)")
     ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
-    _percent_above(ax, least)
+    _beside_the_cheapest(ax, least, most)
     ax.grid(axis="y")
     _join_to_references(ax, cost.tolist(), data)
     _names_at_the_right(ax, cost.tolist(), data, labels, num_lines)
@@ -230,15 +231,18 @@ def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None
             ax.plot([x, x_to], [y, y_to], color=style.BASE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
 
 
-def _percent_above(ax: Axes, least: float) -> None:
-    def percent_above(cost: Any) -> Any:
-        return 100 * (cost / least - 1)
+def _beside_the_cheapest(ax: Axes, least: float, most: float) -> None:
+    """A second axis: per cent above the cheapest row, or times its cost where percents would pass a hundred."""
+    name, zero, unit = ("above the cheapest row (%)", 1, 100) if most <= 2 * least else ("times the cheapest row", 0, 1)
 
-    def cost_at(above: Any) -> Any:
-        return least * (1 + above / 100)
+    def beside(cost: Any) -> Any:
+        return unit * (cost / least - zero)
 
-    above = ax.secondary_xaxis("top", functions=(percent_above, cost_at))
-    above.set_xlabel("above the cheapest row (%)", color=style.SOFT, fontsize=8)
+    def cost_at(beside: Any) -> Any:
+        return least * (beside / unit + zero)
+
+    above = ax.secondary_xaxis("top", functions=(beside, cost_at))
+    above.set_xlabel(name, color=style.SOFT, fontsize=8)
     above.tick_params(labelcolor=style.SOFT)
     above.spines["top"].set_visible(False)
 

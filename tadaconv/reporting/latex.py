@@ -3,7 +3,7 @@ r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where
 import pandas as pd
 
 from tadaconv.reporting.summary import compares_apart
-from tadaconv.reporting.words import MINUS, count_scale, percent, points, published, scaled
+from tadaconv.reporting.words import MINUS, count_scale, in_unit, percent, points, published, scaled
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -27,7 +27,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str) -> str:
     has_paper = bool(summary["paper_top1"].notna().any())
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
     heads = ["", "$n$", "top-1 (\\%)", *(["$\\Delta$", "to"] if apart else ["$\\Delta$ base"])]
-    heads += [f"params ({params[1]})", f"MACs ({macs[1]})", *(["paper"] if has_paper else [])]
+    heads += [in_unit("params", params[1]), in_unit("MACs", macs[1]), *(["paper"] if has_paper else [])]
     lines = [
         f"% {' '.join(title.split())}",
         "% Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover.",

@@ -6,7 +6,7 @@ import pandas as pd
 
 from tadaconv.ablation import Claim
 from tadaconv.reporting import statistics as st
-from tadaconv.reporting.export import Export, Manifest
+from tadaconv.reporting.export import OWN_COLUMNS, Export, Manifest
 
 TABLE_COLUMNS = [
     "row", "status", "n", "top1_mean", "top1_low", "top1_high", "delta_mean", "delta_low", "delta_high",
@@ -25,7 +25,8 @@ def summarise(export: Export) -> pd.DataFrame:
     clips ("clips"). ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts the
     pairs, ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value and ``p_holm`` the
     same adjusted over the table. ``versus`` is empty for a row that is compared with none, and ``reference`` tells rows
-    that are compared with none or that others are compared with.
+    that are compared with none or that others are compared with. Where rows differ in ``OWN_COLUMNS``, these say what
+    a row ran on; they are empty for one without a cell.
     """
     scores = scores_by_seed(export)
     versus = comparisons(export.manifest)
@@ -34,6 +35,9 @@ def summarise(export: Export) -> pd.DataFrame:
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
     frame["p_holm"] = st.holm(frame["p"])
+    for aspect, ran_on in differing(export.manifest).items():
+        ran = pd.Series([ran_on.get(name) for name in frame["row"]], index=frame.index, dtype=object)
+        frame[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
     frame = frame.astype({"params": "Int64", "macs": "Int64"})
     frame["reference"] = ~frame["versus"].astype(bool) | frame["row"].isin(set(frame["versus"]))
     return frame[[*TABLE_COLUMNS, *(c for c in frame.columns if c not in TABLE_COLUMNS)]]
@@ -60,8 +64,9 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
 
 
 def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
-    """``TABLE_COLUMNS``, and ``versus`` where the rows are compared with different ones."""
-    return [*TABLE_COLUMNS, *(["versus"] if compares_apart(summary, base) else [])]
+    """``TABLE_COLUMNS``, ``versus`` where rows are compared with different ones, and what else rows differ in."""
+    own = [column for column in OWN_COLUMNS if column in summary]
+    return [*TABLE_COLUMNS, *(["versus"] if compares_apart(summary, base) else []), *own]
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.summary import compares_apart, summarise
-from tadaconv.reporting.words import count_scale, percent, points, published, scaled
+from tadaconv.reporting.words import count_scale, in_unit, percent, points, published, scaled
 
 _MOST_REASONS = 5
 
@@ -37,7 +37,8 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     )  # fmt: skip
     table.add_column("row", overflow="fold", min_width=14)
     difference = "\u0394" if apart else "\u0394 base"
-    for heading in ("n", "top-1 %", difference, f"params\n({params[1]})", f"MACs\n({macs[1]})"):
+    costs = (in_unit("params", params[1], "\n"), in_unit("MACs", macs[1], "\n"))
+    for heading in ("n", "top-1 %", difference, *costs):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_paper:
         table.add_column("paper", justify="right", no_wrap=True)

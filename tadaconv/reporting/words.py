@@ -43,6 +43,18 @@ def scaled(count: object, unit: float) -> str:
     return f"{count / unit:.{2 if count < 100 * unit else 1}f}"
 
 
+def seconds(value: float) -> str:
+    """A time in seconds: whole ones, one decimal below ten, or a dash where it is not known."""
+    if value != value:
+        return "\u2013"
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def in_unit(what: str, unit: str, between: str = " ") -> str:
+    """``what`` with its unit in brackets; without any where there is no unit."""
+    return f"{what}{between}({unit})" if unit else what
+
+
 def plural(number: int, noun: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

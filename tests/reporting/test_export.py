@@ -116,3 +116,19 @@ def test_a_report_exported_before_rows_had_these_is_read(hosts, tmp_path: Path) 
     back = read_export(tmp_path)
     assert [row.name for row in back.manifest.rows] == [row.name for row in export.manifest.rows]
     assert summarise(back)["versus"].unique().tolist() == [export.manifest.base, ""]
+
+
+def test_cells_say_what_they_ran_on_where_that_differs(hosts, tmp_path: Path) -> None:
+    export = collect(hosts[0], "quick", hosts[1])
+    assert export.cells.columns.tolist() == [*CELL_COLUMNS, "backbone", "num_frames"]
+    for record, line in zip(hosts[1], export.cells.to_dict("records"), strict=True):
+        experiment = record.cell.experiment
+        assert (line["backbone"], line["num_frames"]) == (experiment.backbone.name, experiment.data.num_frames)
+    write_csvs(export, tmp_path)
+    write_atomically(tmp_path / "report.json", export.manifest.model_dump_json())
+    pd.testing.assert_frame_equal(read_export(tmp_path).cells, export.cells, check_dtype=False)
+
+
+def test_only_what_differs_gets_a_column(hosts) -> None:
+    short = [record for record in hosts[1] if record.cell.experiment.data.num_frames == 8]
+    assert collect(hosts[0], "quick", short).cells.columns.tolist() == [*CELL_COLUMNS, "backbone"]

@@ -1,9 +1,11 @@
 import re
 from itertools import combinations, pairwise
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from unittest.mock import patch
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from tadaconv.reporting import figures, style
+from tadaconv.reporting import captions, figures, style
 from tadaconv.reporting.captions import as_markdown
 from tadaconv.reporting.export import collect
 
@@ -188,3 +190,32 @@ def test_words_of_figures_name_what_is_compared(hosts, context) -> None:
         assert "base" not in figure(export).caption
     assert "(compared with slowfast_4x16)" in figures.accuracy_by_row(export).alt
     assert "compared with" not in figures.accuracy_by_row(collect(context[0], "quick", context[1])).alt
+
+
+def scattered(macs: list[float]) -> pd.DataFrame:
+    """Rows of these multiply-adds, as the scatter takes them."""
+    lines = [(f"row {i}", cost, 50.0 + i, nan, nan, i == 0, "") for i, cost in enumerate(macs)]
+    return pd.DataFrame(lines, columns=["row", "macs", "mean", "low", "high", "reference", "versus"])
+
+
+@pytest.mark.parametrize(
+    ("most", "words", "axis", "last"),
+    [
+        (1.0123e9, "costs 1.23 % more than", "above the cheapest row (%)", 1.23),
+        (2.0e9, "costs 100.00 % more than", "above the cheapest row (%)", 100.0),
+        (2.5e9, "costs 2.5 times as much as", "times the cheapest row", 2.5),
+        (59.6227e9, "costs 60 times as much as", "times the cheapest row", 59.6227),
+    ],
+)
+def test_costs_far_apart_are_told_as_a_factor(most: float, words: str, axis: str, last: float) -> None:
+    data = scattered([1e9, most])
+    assert f"The dearest row {words} the cheapest." in captions.accuracy_by_macs(data)
+    (ax,) = figures.draw_accuracy_by_macs(data).axes
+    (beside,) = ax.child_axes
+    assert beside.get_xlabel() == axis
+    assert ax.get_xlim()[0] >= 0
+    left, right = ax.get_xlim()
+    beside.apply_aspect()
+    beside._set_lims()
+    low, high = beside.get_xlim()
+    assert low + (high - low) * (most / 1e9 - left) / (right - left) == pytest.approx(last)

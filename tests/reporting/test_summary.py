@@ -12,6 +12,7 @@ from scipy import stats
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting import words
 from tadaconv.reporting.export import Export, collect
 from tadaconv.reporting.sentences import claim_sentence, our_clips, paper_notes, table_notes, what_was_run
 from tadaconv.reporting.summary import (
@@ -310,3 +311,23 @@ def test_our_clips_have_the_frames_that_rows_have(hosts, context) -> None:
 
 def _in_quick(made: tuple[LoadedTable, list[CellRecord]]) -> tuple[LoadedTable, str, list[CellRecord]]:
     return made[0], "quick", made[1]
+
+
+def test_the_table_says_what_rows_ran_on_where_they_differ(hosts) -> None:
+    loaded, records = hosts
+    some = [record for record in records if record.cell.label != "r3d"]
+    summary = summarise(collect(loaded, "quick", some))
+    assert table_columns(summary, loaded.table.base.name) == [*TABLE_COLUMNS, "versus", "backbone", "num_frames"]
+    ran_on = {line["row"]: (line["backbone"], line["num_frames"]) for line in summary.to_dict("records")}
+    assert ran_on["slow_only_8x8 + cin"] == ("tiny", 8)  # what stands in for it
+    assert ran_on["slowfast_4x16 + cin"] == ("slowfast_4x16", 32)
+    backbone, num_frames = ran_on["r3d"]  # it has no cell
+    assert backbone == ""
+    assert pd.isna(num_frames)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.04, "0.0"), (0.46, "0.5"), (9.94, "9.9"), (9.96, "10"), (41.5, "42"), (nan, "\u2013")]
+)
+def test_seconds_below_ten_have_a_decimal(seconds: float, shown: str) -> None:
+    assert words.seconds(seconds) == shown

@@ -5,6 +5,9 @@ import pytest
 from rich.console import Console
 
 from tadaconv.reporting import terminal_table
+from tadaconv.reporting.export import collect
+from tadaconv.reporting.latex import latex_table
+from tadaconv.reporting.summary import summarise
 from tadaconv.reporting.words import MINUS
 
 LIGHT = """
@@ -82,3 +85,11 @@ def test_each_row_names_the_row_it_is_compared_with(hosts, width: int) -> None:
 def test_a_table_on_one_base_names_it_once(context) -> None:
     text = drawn(*context)
     assert text.count("Δ") == text.count("Δ base") == 1
+
+
+def test_without_any_result_headings_have_no_unit(made_up) -> None:
+    loaded, records = made_up({"other": [None], "base": [None]})
+    for text in (drawn(loaded, records), latex_table(summarise(collect(loaded, "quick", records)), "base", "t")):
+        assert "params" in text
+        assert "MACs" in text
+        assert "()" not in text
