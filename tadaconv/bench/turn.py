@@ -1,11 +1,12 @@
 """What a contestant does in its turn, timed forward and backward, and the memory it takes to do it."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import torch
@@ -106,6 +107,24 @@ def many_compiled() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes started within never see Ctrl-C: it is for the one that starts them, which ends them."""
+    resource_tracker.ensure_running()  # starting it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _send_peak(make: Callable[[], Turn], num_threads: int, sender: Connection) -> None:
+    try:
+        sender.send(_peak(make, num_threads))
+    except Exception as error:  # raised where the number is awaited
+        sender.send(error)
+
+
 def _peak(make: Callable[[], Turn], num_threads: int) -> int:
     torch.set_num_threads(num_threads)
     turn = make()
@@ -127,9 +146,24 @@ def peaks(makes: list[Callable[[], Turn]]) -> Iterator[int]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    measure = partial(_peak, num_threads=torch.get_num_threads())
-    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as processes:
+    for make in makes:
+        yield _peak_apart(make, context)
+
+
+def _peak_apart(make: Callable[[], Turn], context: ForkServerContext) -> int:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_peak, args=(make, torch.get_num_threads(), sender), daemon=True)
+    with receiver:
         try:
-            yield from processes.map(measure, makes)
-        except BrokenProcessPool as error:
+            with sender, _uninterrupted():
+                process.start()
+            found: int | Exception = receiver.recv()
+        except EOFError as error:
             raise RunError("a process that measured memory was ended, most likely for the lack of it") from error
+        finally:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+    if isinstance(found, Exception):
+        raise found
+    return found
