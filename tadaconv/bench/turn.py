@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -119,10 +119,13 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _send_peak(make: Callable[[], Turn], num_threads: int, sender: Connection) -> None:
+    found: int | Exception
     try:
-        sender.send(_peak(make, num_threads))
-    except Exception as error:  # raised where the number is awaited
-        sender.send(error)
+        found = _peak(make, num_threads)
+    except Exception as error:
+        found = error  # raised where the number is awaited
+    with suppress(BrokenPipeError):  # after Ctrl-C nobody awaits it
+        sender.send(found)
 
 
 def _peak(make: Callable[[], Turn], num_threads: int) -> int:
