@@ -109,7 +109,8 @@ def _status(arguments: list[str]) -> int:
         return _complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *arguments])
-        return _complain(f"stopped; what has finished is kept, go on with: {again}", status)
+        kept = "what has finished is kept, go on with" if arguments[:1] == ["ablate"] else "start again with"
+        return _complain(f"stopped; {kept}: {again}", status)
     return int(status)
 
 
