@@ -1,0 +1,92 @@
+"""What a storage must offer beside Optuna's own interface, so that queues stay fast and cells run once.
+
+Writes go through ``storage``, Optuna's; reads that Optuna makes by copying every trial are asked for by what is
+needed. :mod:`tadaconv.execution.journal` and :mod:`tadaconv.execution.postgres` implement it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial that is an attempt at a cell: one whose user attributes have ``cell``, the cell key.
+
+    ``trial_id`` is unique in the storage, and an attempt with a smaller one was made earlier. ``number`` counts within
+    the study, from 0. ``started`` and ``ended`` are in local time without a zone, as Optuna gives them.
+    """
+
+    trial_id: int
+    study_id: int
+    number: int
+    state: TrialState
+    attrs: Mapping[str, Any]
+    value: float | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The cell key."""
+        return str(self.attrs["cell"])
+
+
+class Backend(Protocol):
+    """One storage. Every read sees what any process has written before it was called."""
+
+    shown: str
+    """Where the results are, for messages: a path, or a URL without its password."""
+    storage: BaseStorage
+    """Optuna's storage, which every write goes through; it waits while a server is away."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the storage's one planning lock, which its holder's death releases; waits for its turn."""
+        ...
+
+    def studies(self) -> dict[str, int]:
+        """The id of every study by its name, oldest first."""
+        ...
+
+    def study_attrs(self, study_id: int) -> Mapping[str, Any]:
+        """The user attributes of a study; not to be changed in place."""
+        ...
+
+    def waiting(
+        self, study_ids: Sequence[int], wanted: Collection[str] | None, limit: int
+    ) -> list[tuple[int, int, str]]:
+        """At most ``limit`` waiting attempts as (trial id, study id, cell key), oldest first.
+
+        Args:
+            study_ids: the studies to look into.
+            wanted: cell keys to take; None takes all. It may be a set of ten thousand: do not send it anywhere.
+            limit: how many to return at most.
+        """
+        ...
+
+    def running(self) -> list[TrialRow]:
+        """Every running attempt of the storage."""
+        ...
+
+    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+        """Every attempt in any state, oldest first.
+
+        Args:
+            keys: the cells wanted; None means all. One key must be answered by an index, not by a scan.
+            study_ids: the studies wanted; None means all.
+        """
+        ...
+
+    def states(self, keys: Collection[str]) -> dict[str, list[TrialState]]:
+        """The states of all attempts at each of ``keys`` that has any, oldest first, without their attributes."""
+        ...
+
+    def row(self, trial_id: int) -> TrialRow:
+        """One attempt as it stands now. Raises KeyError for one that is not there."""
+        ...
