@@ -33,7 +33,7 @@ def headline(export: Export) -> Block:
     question = sentences.title(export.manifest)
     about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
     ran = sentences.what_was_run(export)
-    html = _render("headline", manifest=export.manifest, question=question, about=about, ran=ran)
+    html = render("headline", manifest=export.manifest, question=question, about=about, ran=ran)
     return Block(html, f"{question}\n{ran}")
 
 
@@ -42,13 +42,13 @@ def claims(export: Export) -> Block:
     lines = verdicts(export).to_dict("records")
     found = [{**line, "sentence": sentences.claim_sentence(line)} for line in lines]
     text = "\n".join(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)
-    return Block(_render("claims", claims=found), text or "The table makes no claims.")
+    return Block(render("claims", claims=found), text or "The table makes no claims.")
 
 
 def results(export: Export) -> Block:
     """The table, with notes on what its numbers cover and how they stand to the paper's."""
     summary, base = summarise(export), export.manifest.base
-    html = _render(
+    html = render(
         "results",
         rows=summary.to_dict("records"),
         apart=compares_apart(summary, base),
@@ -67,15 +67,15 @@ def failures(export: Export) -> Block | None:
     if not failed:
         return None
     text = "\n".join(f"{cell['row']}, seed {cell['seed']}: {cell['error']}" for cell in failed)
-    return Block(_render("failures", failed=failed), text)
+    return Block(render("failures", failed=failed), text)
 
 
 def conditions(export: Export) -> Block:
     """What all cells share, backbone, clips, recipe and seeds; and in which of these rows differ."""
     manifest = export.manifest
-    groups = {name: _flat(values) for name, values in manifest.conditions.items()}
+    groups = {name: flat(values) for name, values in manifest.conditions.items()}
     by_row = _by_row(manifest)
-    html = _render("conditions", manifest=manifest, groups=groups, by_row=by_row, clips=validation_clips(manifest))
+    html = render("conditions", manifest=manifest, groups=groups, by_row=by_row, clips=validation_clips(manifest))
     return Block(html, "\n".join(f"{name}: {values}" for name, values in {**groups, **by_row}.items()))
 
 
@@ -95,7 +95,7 @@ def provenance(export: Export) -> Block:
     """Where the numbers come from: versions and devices, and every cell with its key."""
     environments = [cell.environment for cell in export.manifest.cells if cell.environment]
     distinct = [(dict(e), environments.count(dict(e))) for e in dict.fromkeys(tuple(e.items()) for e in environments)]
-    html = _render(
+    html = render(
         "provenance",
         environments=distinct,
         cells=export.cells.to_dict("records"),
@@ -107,11 +107,11 @@ def provenance(export: Export) -> Block:
 def methods() -> Block:
     """How the numbers are made, with references."""
     return Block(
-        _render("methods"), "Methods: Student's t, Wilson, Fisher's sign flips, Holm, Cohen's power, Kendall's tau."
+        render("methods"), "Methods: Student's t, Wilson, Fisher's sign flips, Holm, Cohen's power, Kendall's tau."
     )
 
 
-def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
+def flat(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of a part of a description as readers see them; what is not set is left out."""
     return [(name.replace("_", " "), str(value)) for name, value in values.items() if value not in (None, "")]
 
@@ -132,6 +132,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(name: str, **context: Any) -> str:
+def render(name: str, **context: Any) -> str:
+    """The template ``name`` of ``page/blocks/`` as HTML."""
     # A number and its percent sign stay on one line.
     return _environment().get_template(f"{name}.html.j2").render(**context).replace(" %", "&nbsp;%")

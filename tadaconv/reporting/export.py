@@ -107,7 +107,7 @@ def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
-    records = [_checked(record) for record in records]
+    records = [checked(record) for record in records]
     families = families_frame(records)
     manifest = Manifest(
         table=loaded.name,
@@ -118,8 +118,8 @@ def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]
         claims=list(table.claims),
         seeds=sorted({record.cell.experiment.seed for record in records}),
         families=[str(name) for name in families["family"].unique()],
-        conditions=_shared([record.cell.experiment for record in records]),
-        cells=[_origin(record) for record in records],
+        conditions=shared_conditions([record.cell.experiment for record in records]),
+        cells=[origin(record) for record in records],
     )
     return Export(manifest, cells_frame(records), curves_frame(records), families)
 
@@ -129,7 +129,7 @@ def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
 
     Columns are ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ.
     """
-    frame = _typed(pd.DataFrame([_cell_line(record) for record in records], columns=CELL_COLUMNS))
+    frame = typed(pd.DataFrame([_cell_line(record) for record in records], columns=CELL_COLUMNS))
     experiments = [record.cell.experiment for record in records]
     ran_on = [(e.backbone.name, e.data.num_frames) for e in experiments]
     own = pd.DataFrame(ran_on, columns=OWN_COLUMNS, index=frame.index)
@@ -177,10 +177,10 @@ def read_export(folder: Path | str = ".") -> Export:
     folder = Path(folder)
     try:
         manifest = Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        cells = _typed(_read_csv(folder / "cells.csv"))
-        curves = _read_csv(folder / "curves.csv")
+        cells = typed(read_csv(folder / "cells.csv"))
+        curves = read_csv(folder / "curves.csv")
         # A families.csv that an earlier report left behind must not lend its numbers to one without families.
-        families = _read_csv(folder / "families.csv") if manifest.families else families_frame([])
+        families = read_csv(folder / "families.csv") if manifest.families else families_frame([])
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
     return Export(manifest, cells, curves, families)
@@ -207,13 +207,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, words: Sequence[str] = _WORDS, unknown: dict[str, list[str]] = _UNKNOWN) -> pd.DataFrame:
+    """A frame as :func:`as_csv` wrote it: columns of ``words`` are text, empty fields of ``unknown`` are not known."""
     # A row may be called "NA" or "none": only empty fields of numbers are unknown.
     with path.open(encoding="utf-8", newline="") as file:
-        return pd.read_csv(file, dtype=dict.fromkeys(_WORDS, str), keep_default_na=False, na_values=_UNKNOWN)
+        return pd.read_csv(file, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=unknown)
 
 
-def _typed(cells: pd.DataFrame) -> pd.DataFrame:
+def typed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The frame of cells with the types that its columns have, whatever is not known."""
     floats = dict.fromkeys(["top1", "top5", "loss", "seconds"], "float64")
     return cells.astype({**floats, "seed": "int64", "params": "Int64", "macs": "Int64"})
 
@@ -224,7 +226,7 @@ def _reported(row: Row) -> ReportedRow:
     )
 
 
-def _shared(experiments: Sequence[Experiment]) -> dict[str, Any]:
+def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
     """What all of ``experiments`` have in common of backbone, data and schedule; empty without any."""
     trees = [e.model_dump(mode="json", include={"backbone", "data", "schedule"}) for e in experiments]
     return {
@@ -233,7 +235,8 @@ def _shared(experiments: Sequence[Experiment]) -> dict[str, Any]:
     }
 
 
-def _checked(record: CellRecord) -> CellRecord:
+def checked(record: CellRecord) -> CellRecord:
+    """The record; as failed, where its accuracy is no number."""
     if record.result is None or isfinite(record.result.top1):
         return record
     return CellRecord(record.cell, "failed", error="the accuracy is not a number")
@@ -249,7 +252,8 @@ def _cell_line(record: CellRecord) -> tuple[Any, ...]:
     return (*name, "finished", *scores, result.params, result.macs, result.seconds, *origin, "")
 
 
-def _origin(record: CellRecord) -> CellOrigin:
+def origin(record: CellRecord) -> CellOrigin:
+    """Where the numbers of a cell come from."""
     experiment, result = record.cell.experiment, record.result
     return CellOrigin(
         row=record.cell.label,

@@ -142,11 +142,11 @@ def _mark_references(ax: Axes, data: pd.DataFrame) -> None:
 
 def _row_label(row: dict[Any, Any]) -> str:
     """A row's name, and how many seeds it has where some are missing."""
-    return _label(row["row"]) + (f"  (n = {row['n']})" if 0 < row["n"] < row["num_planned"] else "")
+    return label_of(row["row"]) + (f"  (n = {row['n']})" if 0 < row["n"] < row["num_planned"] else "")
 
 
 def _to(versus: str, width: int = 26) -> str:
-    return "\n" + _label(f"\u0394 to {versus}", width) if versus else ""
+    return "\n" + label_of(f"\u0394 to {versus}", width) if versus else ""
 
 
 def _pitch(labels: list[str], least: float) -> float:
@@ -197,7 +197,7 @@ def accuracy_by_macs(export: Export) -> Drawing | None:
 @style.styled
 def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
     """A scatter with names in a column at the right: rows of nearly one cost would write over each other beside."""
-    labels = [_label(name, 40) for name in data["row"]]
+    labels = [label_of(name, 40) for name in data["row"]]
     num_lines = max(label.count("\n") + 1 for label in labels)
     figure, ax = style.canvas(max(3.4, 1.0 + 0.17 * num_lines * len(data)))
     unit, name = count_scale(data["macs"])
@@ -215,10 +215,10 @@ def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
     span = max(most - least, 0.005 * least)
     ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel="validation top-1 (%)")
     ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
-    _beside_the_cheapest(ax, least, most)
+    beside_the_cheapest(ax, least, most)
     ax.grid(axis="y")
     _join_to_references(ax, cost.tolist(), data)
-    _names_at_the_right(ax, cost.tolist(), data, labels, num_lines)
+    names_at_the_right(ax, cost.tolist(), data, labels, num_lines)
     return figure
 
 
@@ -231,7 +231,7 @@ def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None
             ax.plot([x, x_to], [y, y_to], color=style.BASE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
 
 
-def _beside_the_cheapest(ax: Axes, least: float, most: float) -> None:
+def beside_the_cheapest(ax: Axes, least: float, most: float) -> None:
     """A second axis: per cent above the cheapest row, or times its cost where percents would pass a hundred."""
     name, zero, unit = ("above the cheapest row (%)", 1, 100) if most <= 2 * least else ("times the cheapest row", 0, 1)
 
@@ -247,7 +247,8 @@ def _beside_the_cheapest(ax: Axes, least: float, most: float) -> None:
     above.spines["top"].set_visible(False)
 
 
-def _names_at_the_right(ax: Axes, cost: list[float], data: pd.DataFrame, labels: list[str], num_lines: int) -> None:
+def names_at_the_right(ax: Axes, cost: list[float], data: pd.DataFrame, labels: list[str], num_lines: int) -> None:
+    """Join each point, at ``cost`` and the mean of its line in ``data``, to its label in a column at the right."""
     low, high = ax.get_ylim()
     gap = num_lines * (high - low) / max(18, num_lines * len(data))
     heights = style.spread(data["mean"].tolist(), gap)
@@ -298,7 +299,7 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     """
     versus = dict(zip(data["row"], data["versus"], strict=True))
     names = [name for name, other in versus.items() if other or name not in versus.values()] or [*versus]
-    titles = [_label(name, 21) + ("" if base else _to(versus[name], 21)) for name in names]
+    titles = [label_of(name, 21) + ("" if base else _to(versus[name], 21)) for name in names]
     num_columns = min(3, len(names))
     num_rows = -(-len(names) // num_columns)
     height = num_rows * max(1.15, 0.88 + 0.142 * max(title.count("\n") + 1 for title in titles))
@@ -323,7 +324,7 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     figure.supxlabel("epoch", fontsize=8.5)
     figure.supylabel("validation top-1 (%)", fontsize=8.5)
     keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
-    dashed = _label(f"base: {base}", 40) if base else "the row it is compared with"
+    dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
     figure.legend(keys, ["the row named above the panel", dashed], loc="outside upper left",
                   ncols=2, frameon=False, handlelength=2.2, borderaxespad=0, fontsize=8)  # fmt: skip
     return figure
@@ -365,7 +366,7 @@ def accuracy_by_family(export: Export) -> Drawing | None:
 @style.styled
 def draw_accuracy_by_family(data: pd.DataFrame, references: Collection[str]) -> Figure:
     """A heat map with its numbers written in; one hue from light to dark, so it reads in grey."""
-    labels = [_label(str(name)) for name in data.index]
+    labels = [label_of(str(name)) for name in data.index]
     figure, ax = style.canvas(0.55 + _pitch(labels, 0.28) * len(data))
     sns.heatmap(
         data, ax=ax, annot=True, fmt=".0f", vmin=0, vmax=100, cmap=sns.light_palette(style.FILL, as_cmap=True),
@@ -377,6 +378,7 @@ def draw_accuracy_by_family(data: pd.DataFrame, references: Collection[str]) -> 
     return figure
 
 
-def _label(name: str, width: int = 26) -> str:
+def label_of(name: str, width: int = 26) -> str:
+    """A name as a label of lines of ``width`` characters or less."""
     # Row names are the user's: a dollar sign in one must not start a formula.
     return fill(" ".join(name.split()), width).replace("$", r"\$")

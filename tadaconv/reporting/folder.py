@@ -1,14 +1,18 @@
 """The folder of a report: what is written, in which order, and when nothing has to be."""
 
 import hashlib
+import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting.export import Export, Manifest, as_csv, collect, write_atomically, write_csvs
+from tadaconv.reporting.export import Export, as_csv, collect, write_atomically, write_csvs
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
@@ -16,53 +20,117 @@ from tadaconv.reporting.summary import summarise, table_columns
 TEMPLATE = "ablation"
 """The notebook template of a table's report, found like every other content by its name."""
 
-_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}
 _LOG = logging.getLogger(__name__)
+
+
+class Reported(ABC):
+    """What one folder reports: its data, its notebook's template and its words."""
+
+    template: str
+    """Name of the notebook's template."""
+    files: dict[str, str]
+    """By format, the file that stands for it."""
+
+    @property
+    @abstractmethod
+    def manifest(self) -> BaseModel:
+        """What becomes ``report.json``; a model with the field ``digests``."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The question in one line."""
+
+    @abstractmethod
+    def content(self) -> list[str]:
+        """All of the results that decides what the report says."""
+
+    @abstractmethod
+    def write_data(self, folder: Path) -> None:
+        """Write what the notebook is executed from, but the manifest, and the table of format *csv*."""
+
+    @abstractmethod
+    def latex(self) -> str:
+        """The table for a paper."""
+
+
+class TableReport(Reported):
+    """The report of an ablation table."""
+
+    template = TEMPLATE
+    files = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}  # noqa: RUF012
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+
+    @property
+    def manifest(self) -> BaseModel:
+        return self.export.manifest
+
+    @property
+    def title(self) -> str:
+        return title(self.export.manifest)
+
+    def content(self) -> list[str]:
+        frames = (self.export.cells, self.export.curves, self.export.families)
+        return [self.export.manifest.model_dump_json(), *map(as_csv, frames)]
+
+    def write_data(self, folder: Path) -> None:
+        write_csvs(self.export, folder)
+        summary = summarise(self.export)
+        columns = table_columns(summary, self.export.manifest.base)
+        write_atomically(folder / self.files["csv"], as_csv(summary[columns], digits=6))
+
+    def latex(self) -> str:
+        manifest = self.export.manifest
+        heading = f"{self.title} Regime {manifest.regime}. {what_was_run(self.export)}"
+        return latex_table(summarise(self.export), manifest.base, heading)
+
+
+def report_folder(out: Path, name: str, regime_name: str) -> Path:
+    """Where the report of a table or study in a regime lies."""
+    return out / "reports" / f"{name}-{Path(regime_name).stem}"
 
 
 def write_report(
     loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], out: Path, formats: set[str]
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
-    folder = out / "reports" / f"{loaded.name}-{Path(regime_name).stem}"
-    template = discovery.find("report", TEMPLATE)
-    export = collect(loaded, regime_name, records)
-    digest, known = _digest(export, template), _digests(folder)
-    due = {name for name in formats if known.get(name) != digest or not (folder / _FILES[name]).is_file()}
+    folder = report_folder(out, loaded.name, regime_name)
+    return write_files(TableReport(collect(loaded, regime_name, records)), folder, formats)
+
+
+def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:
+    """Write the files of ``formats`` that do not stand in ``folder`` yet, or that other results were written to."""
+    template = discovery.find("report", reported.template)
+    digest, known = _digest(reported, template), _digests(folder)
+    due = {name for name in formats if known.get(name) != digest or not (folder / reported.files[name]).is_file()}
     if not due:
         _LOG.info("%s is up to date: neither the results nor the template have changed", folder)
         return folder
     # Until a file is written again it counts as out of date, should this be cut short.
     kept = {name: value for name, value in known.items() if name not in due}
-    _write_data(export, folder, kept)
+    reported.write_data(folder)
+    _write_manifest(reported.manifest, folder, kept)
     if "tex" in due:
-        heading = f"{title(export.manifest)} Regime {regime_name}. {what_was_run(export)}"
-        write_atomically(folder / _FILES["tex"], latex_table(summarise(export), export.manifest.base, heading))
+        write_atomically(folder / reported.files["tex"], reported.latex())
     if due & {"html", "ipynb"}:
-        _execute(template, export.manifest, folder, due)
-    _write_manifest(export.manifest, folder, {**kept, **dict.fromkeys(due, digest)})
+        _execute(template, reported, folder, due)
+    _write_manifest(reported.manifest, folder, {**kept, **dict.fromkeys(due, digest)})
     return folder
 
 
-def _write_data(export: Export, folder: Path, digests: dict[str, str]) -> None:
-    write_csvs(export, folder)
-    summary = summarise(export)
-    columns = table_columns(summary, export.manifest.base)
-    write_atomically(folder / _FILES["csv"], as_csv(summary[columns], digits=6))
-    _write_manifest(export.manifest, folder, digests)
-
-
-def _execute(template: Path, manifest: Manifest, folder: Path, due: set[str]) -> None:
+def _execute(template: Path, reported: Reported, folder: Path, due: set[str]) -> None:
     from tadaconv.reporting.notebook import as_ipynb, as_page, execute
 
     notebook = execute(template, folder)
     if "ipynb" in due:
-        write_atomically(folder / _FILES["ipynb"], as_ipynb(notebook))
+        write_atomically(folder / reported.files["ipynb"], as_ipynb(notebook))
     if "html" in due:
-        write_atomically(folder / _FILES["html"], as_page(notebook, title(manifest)))
+        write_atomically(folder / reported.files["html"], as_page(notebook, reported.title))
 
 
-def _write_manifest(manifest: Manifest, folder: Path, digests: dict[str, str]) -> None:
+def _write_manifest(manifest: BaseModel, folder: Path, digests: dict[str, str]) -> None:
     stamped = manifest.model_copy(update={"digests": dict(sorted(digests.items()))})
     write_atomically(folder / "report.json", stamped.model_dump_json(indent=1) + "\n")
 
@@ -70,15 +138,15 @@ def _write_manifest(manifest: Manifest, folder: Path, digests: dict[str, str]) -
 def _digests(folder: Path) -> dict[str, str]:
     """From what each file of an earlier report was made; empty where there is none, or none that can be read."""
     try:
-        return Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8")).digests
-    except (OSError, ValueError):
+        known = json.loads((folder / "report.json").read_text(encoding="utf-8"))["digests"]
+        return {str(name): str(digest) for name, digest in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _digest(export: Export, template: Path) -> str:
+def _digest(reported: Reported, template: Path) -> str:
     """Hash of all that decides what a report says: the results, the template, and the code and styles of reports."""
-    parts = [export.manifest.model_dump_json(), *map(as_csv, (export.cells, export.curves, export.families))]
     here = Path(__file__).parent
     code = sorted(file for file in here.rglob("*") if file.suffix in {".py", ".j2", ".css", ".json"})
-    parts += [file.read_text(encoding="utf-8") for file in (template, *code)]
+    parts = [*reported.content(), *(file.read_text(encoding="utf-8") for file in (template, *code))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
