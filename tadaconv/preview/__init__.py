@@ -1,19 +1,28 @@
-"""What a table is before it is run: what its rows cost, and whether every row can be built. Trains nothing."""
+"""A table before it is run: what rows cost, whether each can be built, what a run will take. Trains next to nothing."""
 
 from tadaconv.preview.cost_table import Costs, RowCost, costs, render_costs
+from tadaconv.preview.plan import RowPlan, RunPlan, plan_table, render_plan
+from tadaconv.preview.probe import Probe, Spread, probe
 from tadaconv.preview.scale import PAPER, Scale, scale_of
 from tadaconv.preview.start_check import RowCheck, TableCheck, check, render_check
 
 __all__ = [
     "PAPER",
     "Costs",
+    "Probe",
     "RowCheck",
     "RowCost",
+    "RowPlan",
+    "RunPlan",
     "Scale",
+    "Spread",
     "TableCheck",
     "check",
     "costs",
+    "plan_table",
+    "probe",
     "render_check",
     "render_costs",
+    "render_plan",
     "scale_of",
 ]

@@ -1,0 +1,85 @@
+"""Optuna's dashboard on a storage, to look at: on this machine alone, and without a way to change results."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from tadaconv.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from tadaconv.execution import Store
+
+HOST = "127.0.0.1"
+_NAMES = (HOST, "localhost")
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A page asks for several things at once; an open connection must not keep the command from ending."""
+
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of requests."""
+
+
+def open_dashboard(store: "Store", port: int) -> WSGIServer:
+    """A server of Optuna's dashboard on ``store``, bound to 127.0.0.1; ``serve_forever()`` serves until interrupted.
+
+    It can be read only: Optuna's pages can also delete studies and end trials, which would lose results and break the
+    rule that a finished trial is a result.
+
+    Args:
+        store: What is shown, as it grows.
+        port: From 1 to 65535; 0 takes a free one, found in ``server_port``.
+
+    Raises:
+        UserError: optuna-dashboard is not installed, or the port is taken or not allowed.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError as error:
+        raise UserError("the dashboard needs optuna-dashboard; pip install 'tadaconv[dashboard]'") from error
+    application = _read_only(wsgi(store.backend.storage))
+    try:
+        return make_server(HOST, port, application, server_class=_Server, handler_class=_QuietHandler)
+    except (OSError, OverflowError) as error:
+        what = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
+        raise UserError(f"cannot listen on {HOST}:{port}: {what}; choose another with --port") from error
+
+
+def serve(store: "Store", port: int, announce: Callable[[str], None]) -> None:
+    """Serve the dashboard until Ctrl-C, and ``announce`` its address first. Raises as :func:`open_dashboard` does."""
+    with open_dashboard(store, port) as server:
+        announce(f"http://{HOST}:{server.server_port}/")
+        with suppress(KeyboardInterrupt):  # the way to end it, not a failure
+            server.serve_forever()
+
+
+def _read_only(application: "WSGIApplication") -> "WSGIApplication":
+    """Pass on what reads and comes from a page of this machine.
+
+    A site that is open in the same browser can point a name of its own at 127.0.0.1 and read what is served there; its
+    requests carry that name.
+    """
+
+    def guarded(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        name = environ.get("HTTP_HOST", HOST).rpartition(":")[0] or environ.get("HTTP_HOST", HOST)
+        if name not in _NAMES:
+            return _refuse(start_response, f"this dashboard answers to {' and '.join(_NAMES)} only")
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _refuse(start_response, "this dashboard shows results and changes none")
+        return application(environ, start_response)
+
+    return guarded
+
+
+def _refuse(start_response: "StartResponse", reason: str) -> list[bytes]:
+    start_response("403 Forbidden", [("Content-Type", "application/json")])
+    return [json.dumps({"reason": reason}).encode()]

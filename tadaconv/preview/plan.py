@@ -1,0 +1,305 @@
+"""What running a table will take, before it is paid for: cells, hours, memory and disk, from a measured probe."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table as Rendered
+
+from tadaconv.ablation import LoadedTable
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution import Cell
+from tadaconv.experiment import environment, resolve_device
+from tadaconv.preview.probe import BUDGET_SECONDS, Probe, Spread, probe, set_up
+from tadaconv.regime import Regime
+
+if TYPE_CHECKING:
+    from tadaconv.execution import Store
+
+
+class RowPlan(BaseModel):
+    """What a row still needs. A cell that an earlier row has as well counts there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    num_cells: int
+    num_finished: int = Field(description="Cells that have a result in the storage.")
+    probe: Probe | None = Field(description="Measured on this row; None where nothing is left to run, or it failed.")
+    error: str | None = Field(None, description="Why the row cannot be run on this device.")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def num_to_run(self) -> int:
+        """Cells without a result."""
+        return self.num_cells - self.num_finished
+
+
+class RunPlan(BaseModel):
+    """What running the rest of a table will take on a device; times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Of the table or study.")
+    regime: str
+    device: str = Field(description="What was measured on.")
+    workers: int
+    at_once: tuple[int, int] = Field(
+        description="Cells that will run at full speed at once: at worst and at best. More workers than cores wait for "
+        "each other; what several to a GPU bring is not known before."
+    )
+    rows: list[RowPlan]
+    one_worker_seconds: Spread
+    seconds: Spread = Field(description="With all workers.")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def num_cells(self) -> int:
+        """All cells, those with a result included."""
+        return sum(row.num_cells for row in self.rows)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def num_finished(self) -> int:
+        """Cells that have a result."""
+        return sum(row.num_finished for row in self.rows)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def num_steps(self) -> int:
+        """Training steps of the cells that are left, without those of rows that cannot be run."""
+        return sum((row.num_cells - row.num_finished) * row.probe.num_steps for row in self.rows if row.probe)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row can be run."""
+        return all(row.error is None for row in self.rows)
+
+
+def plan_table(
+    loaded: LoadedTable,
+    regime_name: str,
+    regime: Regime,
+    *,
+    seeds: Sequence[int],
+    rows: Sequence[str] | None = None,
+    store: "Store | None" = None,
+    device: str = "auto",
+    workers: int = 1,
+    budget_seconds: float = BUDGET_SECONDS,
+    on_row: Callable[[str, int, int], None] = lambda *_: None,
+) -> RunPlan:
+    """Measure every row that has cells left, and add up what they will take. Trains a few steps and keeps nothing.
+
+    Args:
+        loaded: the table.
+        regime_name: what the regime is called.
+        regime: with its clips resolved.
+        seeds: seeds to run.
+        rows: names of the rows to run; None means all.
+        store: where finished cells are; None if there is no storage yet.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        workers: processes on this machine.
+        budget_seconds: how long the steps of a row are timed.
+        on_row: told of every row that is measured: its name, how many were before it, and of how many.
+
+    Raises:
+        UserError: for a row or a device that is not there, and a row that cannot be built.
+    """
+    place = resolve_device(device)
+    cells = _unique(loaded.table.cells(regime, seeds, rows))
+    records = store.records_of(cells) if store is not None else []
+    finished = {record.cell.key for record in records if record.status == "finished"}
+    labels = dict.fromkeys(cell.label for cell in loaded.table.cells(regime, seeds, rows))
+    by_row = {label: [cell for cell in cells if cell.label == label] for label in labels}
+    due = [label for label, of_row in by_row.items() if any(cell.key not in finished for cell in of_row)]
+    probes: dict[str, Probe | RunError] = {}
+    for label in due:
+        on_row(label, len(probes), len(due))
+        probes[label] = _probe_row(by_row[label][0], place, budget_seconds, first=not probes)
+    planned = [
+        _row_plan(label, of_row, sum(cell.key in finished for cell in of_row), probes.get(label))
+        for label, of_row in by_row.items()
+    ]
+    return _add_up(loaded.name, regime_name, planned, place, device, workers)
+
+
+def _unique(cells: Iterable[Cell]) -> list[Cell]:
+    return list({cell.key: cell for cell in reversed(list(cells))}.values())[::-1]
+
+
+def _probe_row(cell: Cell, place: torch.device, budget_seconds: float, first: bool) -> Probe | RunError:
+    try:
+        if first:  # imports, the decoding of clips: once a worker, not once a cell
+            set_up(cell.experiment, place)
+        return probe(cell.experiment, place, budget_seconds)
+    except UserError as error:
+        raise UserError(f"row {cell.label!r}: {error}") from error
+    except RunError as error:
+        return error
+
+
+def _row_plan(label: str, cells: Sequence[Cell], num_finished: int, found: Probe | RunError | None) -> RowPlan:
+    error = str(found) if isinstance(found, RunError) else None
+    measured = found if isinstance(found, Probe) else None
+    return RowPlan(row=label, num_cells=len(cells), num_finished=num_finished, probe=measured, error=error)
+
+
+def _add_up(
+    name: str, regime_name: str, rows: list[RowPlan], place: torch.device, device: str, workers: int
+) -> RunPlan:
+    costs = [row.probe.cell_seconds for row in rows if row.probe for _ in range(row.num_cells - row.num_finished)]
+    worst, best = at_once = _at_once(place, device, workers)
+    one = Spread(
+        low=sum(cost.low for cost in costs),
+        median=sum(cost.median for cost in costs),
+        high=sum(cost.high for cost in costs),
+    )
+    middle = [cost.median for cost in costs]
+    several = Spread(
+        low=makespan([cost.low for cost in costs], best),
+        median=(makespan(middle, best) + makespan(middle, worst)) / 2,
+        high=makespan([cost.high for cost in costs], worst),
+    )
+    return RunPlan(
+        name=name,
+        regime=regime_name,
+        device=_device_words(place),
+        workers=workers,
+        at_once=at_once,
+        rows=rows,
+        one_worker_seconds=one,
+        seconds=several,
+    )
+
+
+def _device_words(place: torch.device) -> str:
+    return "CPU (1 thread)" if place.type == "cpu" else environment(place)["device"]
+
+
+def _at_once(place: torch.device, device: str, workers: int) -> tuple[int, int]:
+    """Cells that run at full speed at once, at worst and at best."""
+    if place.type == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(workers, cores), min(workers, cores)
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 1
+    return min(workers, gpus), workers
+
+
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """Wall time of jobs that ``workers`` take from one queue, each the next as soon as it is free."""
+    free = [0.0] * workers
+    for job in seconds:
+        soonest = free.index(min(free))
+        free[soonest] += job
+    return max(free)
+
+
+def render_plan(found: RunPlan) -> Group:
+    """The plan as a table with its totals and what they rest on, for a terminal of 80 columns."""
+    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=True)
+    num_to_run = found.num_cells - found.num_finished
+    table.add_column("row", "all rows", overflow="fold", min_width=12)
+    for heading, footer in (
+        ("cells\nto run", str(num_to_run)),
+        ("steps\na cell", ""),
+        ("a step", ""),
+        ("an evalu-\nation", ""),
+        ("a cell", ""),
+        ("memory\na cell", ""),
+        ("check-\npoint", ""),
+    ):
+        table.add_column(heading, footer, justify="right", no_wrap=True)
+    for row in found.rows:
+        table.add_row(escape(row.row), str(row.num_cells - row.num_finished), *_measured(row))
+    return Group(
+        f"{escape(found.name)} in the regime {escape(found.regime)} on {found.device}: "
+        f"{_count(found.num_cells, 'cell')}, {found.num_finished} finished before, "
+        f"{num_to_run} to run in {found.num_steps:,} training steps",
+        table,
+        *_totals(found),
+    )
+
+
+def _measured(row: RowPlan) -> list[str]:
+    if row.probe is None:
+        return ["cannot be run" if row.error else "done", "", "", "", "", ""]
+    return [
+        f"{row.probe.num_steps:,}",
+        duration(row.probe.step_seconds),
+        duration(row.probe.eval_seconds),
+        duration(row.probe.cell_seconds),
+        size(row.probe.memory_bytes),
+        size(row.probe.checkpoint_bytes),
+    ]
+
+
+def _totals(found: RunPlan) -> list[str]:
+    failed = [f"{escape(row.row)}: {escape(row.error)}" for row in found.rows if row.error]
+    probes = [row.probe for row in found.rows if row.probe]
+    if not probes:
+        return failed
+    time = f"Time: {duration(found.one_worker_seconds)} with one worker"
+    if found.workers > 1:
+        time += f"; {duration(found.seconds)} with {found.workers}{_limits(found)}"
+    memory = max(probe.memory_bytes for probe in probes)
+    host = max(probe.host_memory_bytes for probe in probes)
+    checkpoint = max(probe.checkpoint_bytes for probe in probes)
+    stored = sum((row.num_cells - row.num_finished) * row.probe.storage_bytes for row in found.rows if row.probe)
+    on_gpu = "" if memory == host else f" on the GPU, {size(host)} beside it"
+    steps, batches = ([getattr(p, f"num_{what}_timed") for p in probes] for what in ("steps", "eval_batches"))
+    return [
+        f"{time}.",
+        f"Memory: up to {size(memory)}{on_gpu} a worker. Disk: up to {size(checkpoint)} for the checkpoint of each "
+        f"running cell; {size(stored)} for all results.",
+        f"From {_between(steps)} steps and {_count(max(batches), 'evaluation batch', 'evaluation batches')} a row, "
+        f"timed on {found.device} after warming up: lower to upper quartile. An evaluation and a checkpoint after "
+        "every epoch are counted in; what else the machine will be doing is not.",
+        *failed,
+    ]
+
+
+def _limits(found: RunPlan) -> str:
+    worst, best = found.at_once
+    if worst != best:
+        return f" (no faster than {_count(worst, 'worker')} to as fast as {best}: they share {_count(worst, 'GPU')})"
+    return f" ({_count(best, 'core')} here, so no more at once)" if best < found.workers else ""
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _between(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+_UNITS = ((86400.0, "days", 3), (3600.0, "h", 1), (60.0, "min", 1.5), (1.0, "s", 1), (1e-3, "ms", 0))
+"""Seconds a unit has, its name, and from how many of it on it is used."""
+
+
+def duration(spread: Spread) -> str:
+    """A range of seconds in two significant digits: ``95-120 ms``; one number where both ends are the same."""
+    seconds, unit, _ = next((s, name, least) for s, name, least in _UNITS if spread.high >= least * s)
+    low, high = (_two_digits(value / seconds) for value in (spread.low, spread.high))
+    return f"{high} {unit}" if low == high else f"{low}-{high} {unit}"
+
+
+def _two_digits(value: float) -> str:
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:.1f}" if 0 < rounded < 10 else f"{rounded:.0f}"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes as ``410 MiB``, in two or three digits."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if num_bytes >= 2**power:
+            value = num_bytes / 2**power
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{num_bytes} B"

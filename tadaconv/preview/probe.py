@@ -1,0 +1,225 @@
+"""What a cell costs on a device: a few steps and an evaluation batch of its own network, timed on its own clips."""
+
+import gc
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from tadaconv.data import Source, open_source
+from tadaconv.errors import RunError
+from tadaconv.experiment import build_model, environment
+from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
+from tadaconv.nn.frames import channels_last
+from tadaconv.result import CurvePoint, Progress, Result
+from tadaconv.spec import Experiment
+from tadaconv.training import Fit, evaluate
+from tadaconv.training import checkpoint as checkpoints
+from tadaconv.training.fit import CHECKPOINT_SECONDS
+
+BUDGET_SECONDS = 2.0
+"""How long the steps of one experiment are timed, after the first."""
+
+MIN_STEPS = 3
+NUM_EVAL_BATCHES = 3
+
+
+class Spread(BaseModel):
+    """The quartiles of measured seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float = Field(description="The lower quartile.")
+    median: float
+    high: float = Field(description="The upper quartile.")
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """The quartiles of at least one measurement."""
+        low, middle, high = quantiles(seconds, method="inclusive") if len(seconds) > 1 else 3 * [seconds[0]]
+        return cls(low=low, median=middle, high=high)
+
+
+class Probe(BaseModel):
+    """What was measured for one experiment; times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_steps_timed: int
+    num_eval_batches_timed: int
+    num_steps: int = Field(description="Optimizer steps of the whole cell.")
+    num_epochs: int = Field(description="Epochs of the cell; every one ends with an evaluation and a checkpoint.")
+    step_seconds: Spread
+    eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
+    setup_seconds: float = Field(description="Clips opened, network built and counted, and what the first step adds.")
+    checkpoint_seconds: float
+    checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file.")
+    storage_bytes: int = Field(description="The experiment and its result, as they are stored.")
+    memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
+    host_memory_bytes: int = Field(description="Peak resident size of the process, decoded clips included.")
+
+    @property
+    def cell_seconds(self) -> Spread:
+        """Wall time of the whole cell: setup, steps, and an evaluation and a checkpoint after every epoch."""
+        step, evaluation = self.step_seconds, self.eval_seconds
+        return Spread(
+            low=self._cell_seconds(step.low, evaluation.low),
+            median=self._cell_seconds(step.median, evaluation.median),
+            high=self._cell_seconds(step.high, evaluation.high),
+        )
+
+    def _cell_seconds(self, step: float, evaluation: float) -> float:
+        run = self.setup_seconds + self.num_steps * step + self.num_epochs * evaluation
+        return run + (self.num_epochs + run // CHECKPOINT_SECONDS) * self.checkpoint_seconds
+
+
+def probe(experiment: Experiment, device: torch.device, budget_seconds: float = BUDGET_SECONDS) -> Probe:
+    """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; nothing is kept of it.
+
+    Args:
+        experiment: with its clips resolved.
+        device: where it is to run.
+        budget_seconds: how long steps are timed after the first; at least three are, if the experiment has as many.
+
+    Raises:
+        UserError: the experiment names what is not there, or what does not fit together.
+        RunError: it runs out of memory, or its loss is not finite from the start.
+    """
+    with _as_cells_run(experiment, device):
+        try:
+            return _measure(experiment, device, budget_seconds)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise RunError(
+                f"out of memory on {device} with batches of {experiment.schedule.batch_size} clips"
+            ) from error
+
+
+@contextmanager
+def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[None]:
+    """One thread on the CPU, a peak of memory of its own, and the random state left as it was."""
+    threads = torch.get_num_threads()
+    gc.collect()
+    _reset_peaks(device)
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(experiment.seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _reset_peaks(device: torch.device) -> None:
+    reset_peak_memory(device)
+    # Linux can start the peak of the resident size anew. Elsewhere it stays that of the process's life: never too low.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def set_up(experiment: Experiment, device: torch.device) -> tuple[Fit, Cost]:
+    """What a cell does before its first step. The first time in a process it also imports and decodes for the others.
+
+    Raises :class:`UserError` as :func:`probe` does.
+    """
+    source = open_source(experiment.data, device)
+    model = build_model(experiment, len(source.class_names))
+    clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
+    channels, frames, height, width = clips.shape[2:]
+    cost = count(model, (channels, frames, height, width))
+    return Fit(channels_last(model.to(device)), source, experiment.schedule, experiment.seed, device), cost
+
+
+def _measure(experiment: Experiment, device: torch.device, budget_seconds: float) -> Probe:
+    started = time.perf_counter()
+    fit, cost = set_up(experiment, device)
+    source = fit.source
+    setup_seconds = time.perf_counter() - started
+    first, *others = _step_seconds(fit, budget_seconds)
+    steps = others or [first]
+    evaluations = _eval_seconds(fit)
+    checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
+    point = CurvePoint(epoch=1, step=fit.num_steps, train_loss=1 / 3, val_top1=100 / 3)
+    typical = Result(
+        top1=100 / 3, top5=100 / 3, loss=1 / 3,
+        per_class=dict.fromkeys(source.class_names, 100 / 3), per_family=dict.fromkeys(source.families, 100 / 3),
+        num_val=source.num_val,
+        curve=[point] * experiment.schedule.epochs,
+        params=cost.params, macs=cost.macs, cost=cost.model_dump(mode="json"),
+        train_clips_per_second=100 / 3, eval_clips_per_second=100 / 3, peak_memory_bytes=2**32, seconds=100 / 3,
+        environment=environment(device),
+    )  # fmt: skip
+    return Probe(
+        num_steps_timed=len(steps),
+        num_eval_batches_timed=len(evaluations),
+        num_steps=fit.num_steps,
+        num_epochs=experiment.schedule.epochs,
+        step_seconds=Spread.of(steps),
+        eval_seconds=Spread.of(evaluations),
+        setup_seconds=setup_seconds + max(0.0, first - median(steps)),
+        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_bytes=checkpoint_bytes,
+        storage_bytes=len(experiment.model_dump_json()) + len(typical.model_dump_json()),
+        memory_bytes=peak_memory_bytes(device),
+        host_memory_bytes=peak_memory_bytes(torch.device("cpu")),
+    )
+
+
+class _EnoughError(Exception):
+    """Ends a probe's training."""
+
+
+def _step_seconds(fit: Fit, budget_seconds: float) -> list[float]:
+    """Seconds of each step; the first one warms up, and the others are timed for ``budget_seconds``."""
+    passed = [0.0]
+    warm: list[float] = []
+
+    def report(_: Progress) -> None:
+        passed.append(fit.state.train_seconds)
+        warm.append(time.perf_counter())
+        if len(warm) > MIN_STEPS and warm[-1] - warm[0] > budget_seconds:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        fit.run(lambda: 0.0, report)
+    return [after - before for before, after in pairwise(passed)]
+
+
+class _FirstClips:
+    """The first validation clips of a source, in place of all."""
+
+    def __init__(self, source: Source, num_val: int) -> None:
+        self.class_names, self.families = source.class_names, source.families
+        self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
+        self.train_batch: Callable[[Tensor, int, int], tuple[Tensor, Tensor]] = source.train_batch
+        self.val_batch: Callable[[Tensor], tuple[Tensor, Tensor]] = source.val_batch
+
+
+def _eval_seconds(fit: Fit) -> list[float]:
+    """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up."""
+    source = fit.source
+    num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
+    part = _FirstClips(source, num_clips)
+    seconds = []
+    for _ in range(1 + NUM_EVAL_BATCHES):
+        started = time.perf_counter()
+        evaluate(fit.model, part, fit.schedule.batch_size, fit.device)
+        seconds.append((time.perf_counter() - started) * source.num_val / num_clips)
+    return seconds[1:]
+
+
+def _checkpoint(fit: Fit) -> tuple[float, int]:
+    """Seconds to write a checkpoint to the temporary folder, and its bytes."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.pt"
+        started = time.perf_counter()
+        checkpoints.save(path, {"model": fit.model.state_dict(), "optimizer": fit.optimizer.state_dict()})
+        return time.perf_counter() - started, path.stat().st_size
