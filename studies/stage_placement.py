@@ -1,0 +1,50 @@
+"""Where should a given number of extra multiply-adds be spent?
+
+The operator goes into any set of stages, into all of their blocks or every second one, on all of their channels or a
+share, with a context of more or fewer hidden channels. The paper places it in growing sets of stages alone (section 5);
+everything else is ours to ask. No stage at all is the bare backbone.
+
+The budget is 1.02 times the bare backbone's multiply-adds. At the scale of the quick regime that excludes the widest
+context in all stages; at the paper's scale nothing is excluded. On a backbone with one block a stage, as in the quick
+regime, there is no second block: such a trial fails at once, and the sampler learns to leave it.
+
+As in the tables, the operator has no temporal aggregation here, so that the calibration is all that moves.
+The space has 271 configurations; in the quick regime a trial takes about 20 seconds on one core, less where it is pruned.
+Run: tada study stage_placement --trials 40
+"""
+
+import optuna
+
+from tadaconv.spec import Aggregation, TAda, Temporal
+from tadaconv.study import Budget, Pruner, Study
+
+BASE = TAda(aggregation=Aggregation(kind="none"))
+
+
+def suggest(trial: optuna.Trial) -> Temporal:
+    """Every trial draws every parameter, so that all trials tell the sampler about all of them."""
+    stages = tuple(stage for stage in (2, 3, 4, 5) if trial.suggest_categorical(f"res{stage}", [True, False]))
+    blocks = trial.suggest_categorical("blocks", ["all", "alternate"])
+    share = trial.suggest_categorical("share", [1 / 4, 1 / 2, 1.0])
+    reduction = trial.suggest_categorical("reduction", [2, 4, 8])
+    if not stages:
+        return None
+    return BASE.but(
+        placement__stages=stages, placement__blocks=blocks, placement__share=share, context__reduction=reduction
+    )
+
+
+PUBLISHED = {"res2": True, "res3": True, "res4": True, "res5": True, "blocks": "all", "share": 1.0, "reduction": 4}
+
+STUDY = Study(
+    suggest=suggest,
+    start={
+        "paper: all stages": PUBLISHED,
+        "paper: res4+5": {**PUBLISHED, "res2": False, "res3": False},
+        "paper: res5": {**PUBLISHED, "res2": False, "res3": False, "res4": False},
+        "paper: no calibration (TSN)": {**PUBLISHED, "res2": False, "res3": False, "res4": False, "res5": False},
+    },
+    base="paper: all stages",
+    pruner=Pruner("median", {"n_startup_trials": 4, "n_warmup_steps": 2}),
+    budget=Budget(relative_macs=1.02),
+)

@@ -1,0 +1,212 @@
+"""Whether a running trial of a study is worth going on with.
+
+What decides travels with the storage as a study's user attribute ``protocol``, plain data, so that a worker needs no
+study file. A step of Optuna's pruners is a finished epoch, counted from 1, or a finished seed.
+"""
+
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState, create_trial
+
+from tadaconv.errors import UserError, lookup
+from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.result import CurvePoint
+
+PROTOCOL = "protocol"
+"""The user attribute of a study that says how it prunes; the Optuna study of a table has none."""
+
+TRIAL = "trial"
+"""The user attribute of an attempt that holds the number of its configuration; a table's attempts have none."""
+
+PRUNED = "pruned"
+"""The user attribute of a pruned attempt with the reason, one line."""
+
+CURVE = "curve"
+"""The user attribute of a pruned attempt with its curve so far, one object an epoch."""
+
+Pruners = dict[str, Callable[..., BasePruner]]
+
+EPOCH_PRUNERS: Pruners = {"median": MedianPruner, "hyperband": HyperbandPruner}
+"""Over epochs: these compare validation accuracies while a trial trains."""
+
+SEED_PRUNERS: Pruners = {"wilcoxon": WilcoxonPruner}
+"""Over seeds: these compare results and decide whether a configuration is given another seed."""
+
+PRUNERS: Pruners = {"none": NopPruner, **EPOCH_PRUNERS, **SEED_PRUNERS}
+"""Pruners by name."""
+
+_REASONS = {
+    "median": "not above the median of the others there",
+    "hyperband": "not among the best of its bracket there",
+}
+
+
+def make_pruner(name: str, options: Mapping[str, Any]) -> BasePruner:
+    """The pruner called ``name`` with Optuna's options of it.
+
+    Raises :class:`UserError` for an unknown name, which lists the right ones, and for options it does not take.
+    """
+    pruner = lookup("pruner", name, PRUNERS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's notice on the Wilcoxon test
+            return pruner(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"pruner {name!r} does not take options {dict(options)!r}: {error}") from error
+
+
+def in_memory(name: str, pruner: BasePruner | None = None) -> optuna.Study:
+    """An empty study of accuracies to maximise, seen by this process alone."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study it creates
+    return optuna.create_study(
+        study_name=name, direction="maximize", sampler=RandomSampler(), pruner=pruner or NopPruner()
+    )
+
+
+def spaces(backend: Backend, name: str) -> list[int]:
+    """The ids of the Optuna studies that hold the trials of the study ``name``, oldest first.
+
+    There is one for each state of its search space that Optuna cannot keep beside the ones before.
+    """
+    return [
+        study_id
+        for study_id in backend.studies().values()
+        if backend.study_attrs(study_id).get(PROTOCOL, {}).get("study") == name
+    ]
+
+
+def reason_to_prune(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on."""
+    protocol = backend.study_attrs(attempt.study_id).get(PROTOCOL)
+    if not curve or TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
+        return None
+    return should_prune(protocol, backend.rows(study_ids=spaces(backend, protocol["study"])), attempt, curve)
+
+
+def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
+    """Whether trials of this protocol can be pruned while they train."""
+    return protocol["pruner"]["name"] in EPOCH_PRUNERS
+
+
+def should_prune(
+    protocol: Mapping[str, Any], history: Sequence[TrialRow], attempt: TrialRow, curve: Sequence[CurvePoint]
+) -> str | None:
+    """The reason to end ``attempt`` now, one line, or None to go on.
+
+    Args:
+        protocol: ``pruner`` (``name`` and ``options``) and ``study``, the name that Hyperband draws brackets from.
+        history: the attempts of the study. Those that finished or were pruned are compared with, if they trained on
+            the same clips by the same schedule.
+        attempt: the running one.
+        curve: its epochs so far. After the last epoch there is nothing to save, and nothing is pruned.
+    """
+    name = protocol["pruner"]["name"]
+    num_epochs = attempt.attrs["spec"]["schedule"]["epochs"]
+    if not curve or curve[-1].epoch >= num_epochs or not prunes_epochs(protocol):
+        return None
+    options = dict(protocol["pruner"]["options"])
+    if name == "hyperband":
+        options = {"max_resource": num_epochs, **options}
+    study = in_memory(protocol["study"], make_pruner(name, options))
+    rungs = _rungs(options, num_epochs) if name == "hyperband" else frozenset()
+    others = _ended(history, attempt)
+    number = int(attempt.attrs[TRIAL])
+    now: optuna.Trial | None = None
+    for each in range(max([number, *others]) + 1):  # brackets are drawn by number, so numbers must be the trials' own
+        if each == number:
+            now = study.ask()
+        elif each in others:
+            _replay(study.ask(), others[each], rungs, study)
+        else:
+            study.add_trial(create_trial(state=TrialState.FAIL))
+    assert now is not None
+    _report(now, {point.epoch: point.val_top1 for point in curve[:-1]}, rungs)
+    last = curve[-1]
+    now.report(last.val_top1, last.epoch)
+    if not now.should_prune():
+        return None
+    return f"validation top-1 {last.val_top1:.1f} % after epoch {last.epoch} of {num_epochs}, {_REASONS[name]}"
+
+
+def reason_for_no_more_seeds(
+    protocol: Mapping[str, Any],
+    finished: Mapping[int, Mapping[int, float]],
+    top1_by_seed: Mapping[int, float],
+) -> str | None:
+    """The reason to give a configuration no further seed, one line, or None to go on.
+
+    Args:
+        protocol: ``pruner`` (``name`` and ``options``) and ``study``.
+        finished: by number, the top-1 by seed of the configurations that have had all their seeds.
+        top1_by_seed: what the configuration in question has reached so far, in percent.
+    """
+    name = protocol["pruner"]["name"]
+    if name not in SEED_PRUNERS or not finished or not top1_by_seed:
+        return None
+    study = in_memory(protocol["study"])
+    for results in finished.values():
+        mean = sum(results.values()) / len(results)
+        study.add_trial(create_trial(state=TrialState.COMPLETE, value=mean, intermediate_values=dict(results)))
+    running = create_trial(state=TrialState.RUNNING, intermediate_values=dict(top1_by_seed))
+    if not make_pruner(name, protocol["pruner"]["options"]).prune(study, running):
+        return None
+    best = list(finished)[study.best_trial.number]
+    return f"worse than trial {best} on {len(top1_by_seed)} seeds (Wilcoxon test)"
+
+
+@dataclass(frozen=True)
+class _Past:
+    finished: bool
+    top1_by_epoch: Mapping[int, float]
+
+
+def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
+    """The trials that ``attempt`` is compared with, by number; a result outweighs an earlier pruning."""
+    found: dict[int, _Past] = {}
+    for row in history:
+        finished = row.state == TrialState.COMPLETE
+        curve = row.attrs["result"]["curve"] if finished else row.attrs.get(CURVE, [])
+        number = row.attrs.get(TRIAL)
+        if number is None or number == attempt.attrs[TRIAL] or not curve or _recipe(row) != _recipe(attempt):
+            continue
+        if finished or int(number) not in found:
+            found[int(number)] = _Past(finished, {point["epoch"]: point["val_top1"] for point in curve})
+    return found
+
+
+def _recipe(row: TrialRow) -> dict[str, Any]:
+    spec = {name: part for name, part in row.attrs["spec"].items() if name not in ("temporal", "seed")}
+    return {**spec, "data": {name: value for name, value in spec["data"].items() if name != "root"}}
+
+
+def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
+    """The epochs at which Hyperband notes what a trial has reached; asking it at others changes nothing."""
+    rung, factor = int(options.get("min_resource", 1)), int(options.get("reduction_factor", 3))
+    rungs = set()
+    while rung <= num_epochs:
+        rungs.add(rung)
+        rung *= factor
+    return frozenset(rungs)
+
+
+def _report(trial: optuna.Trial, top1_by_epoch: Mapping[int, float], rungs: Collection[int]) -> None:
+    """Let a trial live through its epochs again, so that its pruner knows what it knew by then."""
+    for epoch, top1 in top1_by_epoch.items():
+        trial.report(top1, epoch)
+        if epoch in rungs:
+            trial.should_prune()
+
+
+def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: optuna.Study) -> None:
+    _report(trial, past.top1_by_epoch, rungs)
+    if past.finished:
+        study.tell(trial, list(past.top1_by_epoch.values())[-1])
+    else:
+        study.tell(trial, state=TrialState.PRUNED)

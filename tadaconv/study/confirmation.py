@@ -1,0 +1,61 @@
+"""The best of a study, as an ablation table on seeds of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from tadaconv.ablation import LoadedTable, Row, Table
+from tadaconv.errors import UserError
+from tadaconv.study.definition import LoadedStudy
+from tadaconv.study.space import spec_json
+from tadaconv.study.trials import TrialRecord
+
+
+def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) -> LoadedTable:
+    """The best finished configurations of a study as an ablation table whose base is the study's.
+
+    Its cells are to be run from seeds the search has not used, :func:`confirm_seeds`: what won on a seed won by luck as
+    well. Rows are named by what they are, so that one keeps its results when others come before it.
+
+    Args:
+        loaded: The study.
+        records: Its configurations; see :func:`trial_records`.
+        num_best: How many, beside the base.
+
+    Raises:
+        UserError: ``num_best`` is no positive number, or nothing has finished.
+    """
+    if num_best < 1:
+        raise UserError(f"--confirm {num_best} would compare nothing; give a number from 1 on")
+    study = loaded.study
+    base = study.started[study.base]
+    finished = [
+        each for each in records if each.status == "finished" and spec_json(each.temporal) != spec_json(base.temporal)
+    ]
+    best = sorted(finished, key=lambda each: (-cast(float, each.top1), each.number))[:num_best]
+    if not best:
+        raise UserError(f"the study {loaded.name!r} has no finished trial beside its base yet; run more of it first")
+    rows: list[Row] = []
+    for record in best:
+        label = record.name if record.name in study.start else _differences(record.params, base.params)
+        taken = {row.name for row in rows} | {study.base}
+        rows.append(Row(f"{label} ({record.name})" if label in taken else label, record.temporal))
+    question = f"Do the best trials of the study {loaded.name} hold on new seeds?\n\n{loaded.question}"
+    return LoadedTable(f"{loaded.name}_confirm", question, Table(base=Row(study.base, base.temporal), rows=rows))
+
+
+def confirm_seeds(loaded: LoadedStudy, num_seeds: int) -> range:
+    """Seeds that the search has not used."""
+    return range(loaded.study.seeds, loaded.study.seeds + num_seeds)
+
+
+def _differences(params: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """How parameters differ from the base's, for example ``no res2, blocks alternate``."""
+    found = []
+    for name, value in params.items():
+        if name in base and type(base[name]) is type(value) and base[name] == value:
+            continue
+        if isinstance(value, bool):
+            found.append(name if value else f"no {name}")
+        else:
+            found.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(found) or "as the base, with less"

@@ -1,0 +1,47 @@
+"""What a configuration costs in a regime, and whether that is within the budget."""
+
+from tadaconv.regime import Regime
+from tadaconv.spec import Temporal
+from tadaconv.study.definition import Study
+
+MACS = "macs"
+"""The user attribute of a trial with its multiply-adds a clip; there only where the study has a budget."""
+
+
+def budget_macs(study: Study, regime: Regime) -> int | None:
+    """The most multiply-adds a clip that a configuration may cost in a regime; None where there is no budget."""
+    if study.budget is None:
+        return None
+    if study.budget.gmacs is not None:
+        return int(study.budget.gmacs * 1e9)
+    assert study.budget.relative_macs is not None
+    return int(Counter(regime).macs(None) * study.budget.relative_macs)
+
+
+class Counter:
+    """Counts the multiply-adds of what is plugged into a regime's backbone."""
+
+    def __init__(self, regime: Regime) -> None:
+        from tadaconv.preview.scale import build_host, scale_of  # torch, for which reading a study need not wait
+
+        self._scale = scale_of(regime)
+        self._host = build_host(self._scale)
+
+    def macs(self, temporal: Temporal) -> int:
+        """Multiply-adds a clip of the backbone with ``temporal`` plugged in, by the paper's convention."""
+        from tadaconv.measure import count
+        from tadaconv.models import plug_in
+
+        return count(plug_in(self._host, temporal, self._scale.clip[1]), self._scale.clip).macs
+
+
+def over(macs: int | None, max_macs: int | None) -> str | None:
+    """Why a configuration is not run for its cost, one line; None where it is within the budget."""
+    if macs is None or max_macs is None or macs <= max_macs:
+        return None
+    return f"{macs / 1e9:.4g} GMACs a clip, the budget is {max_macs / 1e9:.4g}"
+
+
+def violation(macs: int | None, max_macs: int | None) -> dict[str, float] | None:
+    """Optuna's constraint: above 0 by the share of the budget that is exceeded; None where nothing is counted."""
+    return None if macs is None or max_macs is None else {MACS: macs / max_macs - 1}

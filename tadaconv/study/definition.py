@@ -1,0 +1,182 @@
+"""What a study's file says: the space, where the search starts, and by which protocol it goes on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from inspect import cleandoc
+from typing import Any
+
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+
+from tadaconv import discovery
+from tadaconv.errors import UserError, lookup
+from tadaconv.execution.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
+from tadaconv.spec import Temporal
+from tadaconv.study.space import Suggest, Suggestion, is_number, spec_json, walk
+
+SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
+"""Samplers by name."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most multiply-adds a clip that a configuration may cost, counted before anything is trained.
+
+    Attributes:
+        relative_macs: times those of the bare backbone in the regime, such as 1.02.
+        gmacs: in units of 10^9. Exactly one of the two is given.
+    """
+
+    relative_macs: float | None = None
+    gmacs: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.relative_macs is None) == (self.gmacs is None):
+            raise UserError(f"a budget is either Budget(relative_macs=1.02) or Budget(gmacs=33.5), not {self}")
+        for name in ("relative_macs", "gmacs"):
+            value = getattr(self, name)
+            if value is not None and not (is_number(value) and value > 0):
+                raise UserError(f"a budget's {name} is a positive number, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
+
+    name: str = "tpe"
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if type(self.seed) is not int or self.seed < 0:
+            raise UserError(f"a sampler's seed is a whole number from 0 on, not {self.seed!r}")
+        self.make(0)
+
+    def make(self, seed: int) -> BaseSampler:
+        """Optuna's sampler, from ``seed``."""
+        sampler = lookup("sampler", self.name, SAMPLERS)
+        try:
+            return sampler(seed=seed, **self.options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"sampler {self.name!r} does not take options {dict(self.options)!r}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """What ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
+
+    ``median`` and ``hyperband`` compare validation accuracies over epochs, ``wilcoxon`` results over seeds; ``none``
+    ends nothing. A step of Optuna's options is an epoch, counted from 1, or a seed.
+    """
+
+    name: str = "median"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_pruner(self.name, self.options)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search space and how it is searched.
+
+    Attributes:
+        suggest: draws what is plugged in from a trial's parameters; it never trains.
+        start: by name, the parameters of configurations that are tried first, such as the paper's.
+        base: the name in ``start`` of what confirmed configurations are compared with.
+        sampler: what suggests the others.
+        pruner: what ends a configuration early.
+        budget: what it may cost; None sets no limit.
+        seeds: how many seeds a configuration is given; its value is the mean of their accuracies.
+    """
+
+    suggest: Suggest
+    start: Mapping[str, Mapping[str, Any]]
+    base: str
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+    budget: Budget | None = None
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if not callable(self.suggest):
+            raise UserError(f"a study's suggest is a function from a trial to what is plugged in, not {self.suggest!r}")
+        for name, kind in (("sampler", Sampler), ("pruner", Pruner)):
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(f"a study's {name} is a {kind.__name__}(...), not {getattr(self, name)!r}")
+        if not (self.budget is None or isinstance(self.budget, Budget)):
+            raise UserError(f"a study's budget is a Budget(...) or None, not {self.budget!r}")
+        if type(self.seeds) is not int or self.seeds < 1:
+            raise UserError(f"a study's seeds are a number from 1 on, not {self.seeds!r}")
+        self._check_pruner()
+        self._check_start()
+
+    def _check_pruner(self) -> None:
+        name = self.pruner.name
+        if name in EPOCH_PRUNERS and self.seeds > 1:
+            raise UserError(
+                f"pruner {name!r} compares single runs, but the study has seeds={self.seeds}; "
+                "use seeds=1, or the pruner 'wilcoxon' or 'none'"
+            )
+        if name in SEED_PRUNERS and self.seeds < 3:
+            raise UserError(f"pruner {name!r} compares seeds, but the study has seeds={self.seeds}; use 3 or more")
+
+    def _check_start(self) -> None:
+        if not isinstance(self.start, Mapping) or not all(isinstance(each, Mapping) for each in self.start.values()):
+            raise UserError(f"a study's start is a dict of names and parameters, not {self.start!r}")
+        if self.base not in self.start:
+            lookup("base, a name in start", self.base, dict(self.start))
+        found: dict[str, str] = {}
+        for name, params in self.start.items():
+            temporal = self.started[name].temporal
+            twin = found.setdefault(spec_json(temporal), name)
+            if twin != name:
+                raise UserError(
+                    f"start {name!r} is the same configuration as {twin!r}; leave one out ({dict(params)!r})"
+                )
+
+    @cached_property
+    def started(self) -> dict[str, Suggestion]:
+        """The configurations of ``start``; raises :class:`UserError` for parameters that are not in the space."""
+        return {name: self._started(name, params) for name, params in self.start.items()}
+
+    def _started(self, name: str, params: Mapping[str, Any]) -> Suggestion:
+        try:
+            found = next(walk(self.suggest, params))
+        except UserError as error:
+            raise UserError(f"start {name!r}: {error}") from error
+        lacking, needless = found.params.keys() - params.keys(), params.keys() - found.params.keys()
+        if lacking:
+            raise UserError(f"start {name!r} lacks the parameter {min(lacking)!r}")
+        if needless:
+            lookup(f"parameter of start {name!r}", min(needless), found.params)
+        return found
+
+    @property
+    def base_temporal(self) -> Temporal:
+        """What the base plugs in."""
+        return self.started[self.base].temporal
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study with the name of its file and the question its docstring asks."""
+
+    name: str
+    question: str
+    study: Study
+
+
+def load_study(name: str) -> LoadedStudy:
+    """The study behind a name or a path; raises :class:`UserError`, listing the right names, nearest first."""
+    module = discovery.load("study", name)
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise UserError(f"study {name!r} defines no STUDY = Study(...)")
+    question = cleandoc(module.__doc__ or "").partition("Run: ")[0].rstrip()
+    return LoadedStudy(discovery.find("study", name).stem, question, study)
+
+
+def study_name(loaded: LoadedStudy, regime_name: str) -> str:
+    """The name under which a storage holds a study in a regime: ``<study>-<regime>``."""
+    return f"{loaded.name}-{discovery.find('regime', regime_name).stem}"

@@ -1,0 +1,305 @@
+"""The trials of a study, read from the storage with the distributions of its space as it stands now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, cast
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+from pydantic import TypeAdapter, ValidationError
+
+from tadaconv.ablation import Row
+from tadaconv.errors import UserError
+from tadaconv.execution.backend import TrialRow
+from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
+from tadaconv.execution.store import Attempt, Store, owes
+from tadaconv.regime import Regime
+from tadaconv.result import CurvePoint
+from tadaconv.spec import Folder, Temporal
+from tadaconv.study.cost import MACS, over
+from tadaconv.study.definition import LoadedStudy
+from tadaconv.study.space import Suggestion, spec_json, walk
+from tadaconv.weights import resolve_weights
+
+OVER_BUDGET = "over_budget"
+"""The user attribute of a trial that costs too much to be run, with the reason, one line."""
+
+Status = Literal["finished", "pruned", "over budget", "failed", "running", "waiting"]
+"""What became of a configuration; the first four are ends."""
+
+ENDS: tuple[Status, ...] = ("finished", "pruned", "over budget", "failed")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A configuration of a study and what became of it.
+
+    Attributes:
+        number: in the order of proposal, from 0.
+        name: its name in the study's ``start``, or ``trial 7``.
+        params: by name; a parameter that came to the space later has the value that means what was run.
+        distributions: what the space as it stands now draws them from.
+        temporal: what was plugged in.
+        status: what became of it.
+        cells: one a seed, in the order of the seeds.
+        top1: mean over the finished seeds in percent; None without any.
+        macs: multiply-adds a clip; None where neither a result nor a budget had them counted.
+        why: what ended it, one line, unless it has finished or has not ended.
+        curve: the epochs of the first seed that has any.
+    """
+
+    number: int
+    name: str
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    temporal: Temporal
+    status: Status
+    cells: tuple[CellRecord, ...]
+    top1: float | None
+    macs: int | None
+    why: str | None
+    curve: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration as the storage has it: its own rows, and every attempt at its cells, whoever made it."""
+
+    number: int
+    suggestion: Suggestion
+    cells: tuple[Cell, ...]
+    rows: tuple[TrialRow, ...]
+    attempts: Mapping[str, Sequence[Attempt]]
+    over_budget: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For readers."""
+        return self.cells[0].label
+
+    def _states(self, cell: Cell) -> set[str]:
+        """The states of all attempts at a cell; one that is to be queued again counts as waiting."""
+        attempts = self.attempts[cell.key]
+        return {attempt.state for attempt in attempts} | ({"waiting"} if attempts and owes(attempts[-1]) else set())
+
+    def count(self, state: str) -> int:
+        """How many cells have an attempt in ``state`` and no result."""
+        return sum(state in (states := self._states(cell)) and "finished" not in states for cell in self.cells)
+
+    @cached_property
+    def results(self) -> dict[int, Mapping[str, Any]]:
+        """By seed, the results there are, as JSON-ready data."""
+        found = {}
+        for cell in self.cells:
+            for attempt in self.attempts[cell.key]:
+                if attempt.state == "finished":
+                    found[cell.experiment.seed] = attempt.attrs["result"]
+        return found
+
+    @property
+    def top1_by_seed(self) -> dict[int, float]:
+        """Of the finished seeds, in percent."""
+        return {seed: result["top1"] for seed, result in self.results.items()}
+
+    @property
+    def top1(self) -> float | None:
+        """Mean over the finished seeds in percent; None without any."""
+        return sum(self.top1_by_seed.values()) / len(self.results) if self.results else None
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-adds a clip; None where nobody has counted them."""
+        counted = [result["macs"] for result in self.results.values()]
+        counted += [row.attrs[MACS] for row in self.rows if MACS in row.attrs]
+        return counted[0] if counted else None
+
+    @property
+    def pruned(self) -> str | None:
+        """Why it was pruned; None if it was not."""
+        return next((row.attrs[PRUNED] for row in self.rows if PRUNED in row.attrs), None)
+
+    @property
+    def idle_cells(self) -> list[Cell]:
+        """The cells that nobody has queued, run or failed at."""
+        return [cell for cell in self.cells if not self._states(cell) & {"finished", "running", "waiting", "failed"}]
+
+    @property
+    def status(self) -> Status:
+        """What became of it: an end only when nothing more will be run."""
+        if self.over_budget:
+            return "over budget"
+        if len(self.results) == len(self.cells):
+            return "finished"
+        if self.count("running"):
+            return "running"
+        if self.count("waiting"):
+            return "waiting"
+        if self.pruned is not None:
+            return "pruned"
+        return "failed" if self.count("failed") else "waiting"
+
+    @property
+    def why(self) -> str | None:
+        """What ended it, one line; None if it has finished or has not ended."""
+        match self.status:
+            case "over budget":
+                return self.over_budget
+            case "pruned":
+                return self.pruned
+            case "failed":
+                errors = [
+                    str(attempt.attrs.get("error", "no error was recorded"))
+                    for cell in self.cells
+                    for attempt in self.attempts[cell.key]
+                    if attempt.state == "failed"
+                ]
+                return errors[-1]
+        return None
+
+    @property
+    def curve(self) -> list[Mapping[str, Any]]:
+        """The epochs of the first seed that has any."""
+        for result in self.results.values():
+            return cast(list[Mapping[str, Any]], result["curve"])
+        return next((row.attrs[CURVE] for row in self.rows if CURVE in row.attrs), [])
+
+
+class Reader:
+    """Reads the trials of one study in one regime, with the distributions of its space as it stands now."""
+
+    def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
+        self._loaded, self._regime, self._study, self._store = loaded, regime, study, store
+        self._known: dict[int, tuple[Suggestion, tuple[Cell, ...]] | None] = {}
+        self._names = {spec_json(each.temporal): name for name, each in loaded.study.started.items()}
+
+    def cells(self, number: int, temporal: Temporal) -> tuple[Cell, ...]:
+        """The cells of a configuration, one a seed; raises :class:`UserError` if the regime cannot take it."""
+        row = Row(self._names.get(spec_json(temporal), f"trial {number}"), temporal)
+        return tuple(row.cell(self._regime, seed) for seed in range(self._loaded.study.seeds))
+
+    def read(self, max_macs: int | None) -> tuple[list[Trial], int]:
+        """Every trial that counts, by number, and the number of the next.
+
+        A trial counts by the keys of its cells, so one of a regime that has changed since is left out.
+        """
+        by_number: dict[int, list[TrialRow]] = {}
+        ids = spaces(self._store.backend, self._study)
+        for row in self._store.backend.rows(study_ids=ids) if ids else []:
+            if TRIAL in row.attrs:
+                by_number.setdefault(int(row.attrs[TRIAL]), []).append(row)
+        for number in by_number.keys() - self._known.keys():
+            self._known[number] = self._understand(number, by_number[number])
+        known = {number: found for number in sorted(by_number) if (found := self._known[number]) is not None}
+        keys = {cell.key for _, cells in known.values() for cell in cells}
+        attempts = self._store.attempts(keys) if keys else {}
+        trials = []
+        for number, (suggestion, cells) in known.items():
+            rows = tuple(by_number[number])
+            own = {cell.key: attempts.get(cell.key, []) for cell in cells}
+            trial = Trial(number, suggestion, cells, rows, own)
+            why = over(trial.macs, max_macs)
+            if why is None and any(OVER_BUDGET in row.attrs for row in rows):
+                continue  # the budget has grown, and it may be proposed anew
+            trials.append(replace(trial, over_budget=why))
+        return trials, max(by_number, default=-1) + 1
+
+    def _understand(self, number: int, rows: Sequence[TrialRow]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
+        """A trial in the space as it stands now; None for one of another regime, or one lost without a loss."""
+        spec = rows[0].attrs["spec"]
+        try:
+            temporal: Temporal = _TEMPORAL.validate_python(spec["temporal"])
+            cells = self.cells(number, temporal)
+            keys = {self._regime.experiment(temporal, row.attrs["spec"]["seed"]).key for row in rows}
+        except (ValidationError, UserError):
+            return None
+        if not keys & {row.key for row in rows}:
+            return None
+        params = next((dict(row.params) for row in rows if row.params), {})
+        try:
+            return _placed(self._loaded, cells[0].label, params, temporal), cells
+        except UserError:
+            ended = {row.state for row in rows} <= {TrialState.FAIL, TrialState.PRUNED}
+            if ended and not any(PRUNED in row.attrs for row in rows):
+                return None
+            raise
+
+
+_TEMPORAL: TypeAdapter[Temporal] = TypeAdapter(Temporal)
+
+
+def _placed(loaded: LoadedStudy, name: str, params: Mapping[str, Any], temporal: Temporal) -> Suggestion:
+    """Where the present space has a trial of a former one.
+
+    A parameter that has been added since takes the value with which the space still means what was run; where it has
+    none, the trial goes without it. Raises :class:`UserError` where the space has lost the trial.
+    """
+    wanted = spec_json(temporal)
+    mend = f"give the parameter another name, or the study {loaded.name!r} another file"
+    try:
+        for found in walk(loaded.study.suggest, params, limit=256):
+            if spec_json(found.temporal) == wanted:
+                return found
+    except UserError as error:
+        raise UserError(f"{name} no longer fits the space: {error}; {mend}") from error
+    added = found.params.keys() - params.keys()
+    if not added:
+        shown = ", ".join(f"{key}={value!r}" for key, value in params.items())
+        raise UserError(f"{name} was run with {shown}, which means something else by now; {mend}")
+    kept = {key: value for key, value in found.params.items() if key in params}
+    return Suggestion(temporal, kept, {key: found.distributions[key] for key in kept})
+
+
+def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> list[TrialRecord]:
+    """The configurations of a study in the order they were proposed.
+
+    Args:
+        loaded: The study.
+        regime: What it is run on. Where clips and weights lie is taken from what was run.
+        study: Its name in the storage; see :func:`study_name`.
+        store: Where it is.
+
+    Raises:
+        UserError: the storage does not hold it; or its space has changed so that finished trials are not in it.
+    """
+    ids = spaces(store.backend, study)
+    if not ids:
+        raise UserError(
+            f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' first, "
+            "or name another storage with --storage"
+        )
+    max_macs = store.backend.study_attrs(ids[0])[PROTOCOL]["max_macs"]
+    reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)
+    trials, _ = reader.read(max_macs)
+    return [_record(trial, store) for trial in trials]
+
+
+def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
+    """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
+    specs = [row.attrs["spec"] for row in rows]
+    if isinstance(regime.data, Folder):
+        clips = [spec["data"] for spec in specs if spec["data"]["kind"] == "folder"]
+        found = {name: clips[-1][name] for name in ("root", "fingerprint", "num_classes")} if clips else {}
+        regime = regime.but(data=regime.data.but(**found))
+    if regime.backbone.weights_file is not None:
+        hosts = [spec["backbone"] for spec in specs if spec["backbone"]["weights"] == regime.backbone.weights]
+        named = hosts[-1]["weights_fingerprint"] if hosts else resolve_weights(regime.backbone).weights_fingerprint
+        regime = regime.but(backbone__weights_fingerprint=named)
+    return regime
+
+
+def _record(trial: Trial, store: Store) -> TrialRecord:
+    return TrialRecord(
+        number=trial.number,
+        name=trial.name,
+        params=trial.suggestion.params,
+        distributions=trial.suggestion.distributions,
+        temporal=trial.suggestion.temporal,
+        status=trial.status,
+        cells=tuple(store.records_of(trial.cells)),
+        top1=trial.top1,
+        macs=trial.macs,
+        why=trial.why,
+        curve=tuple(CurvePoint.model_validate(point) for point in trial.curve),
+    )
