@@ -1,0 +1,318 @@
+"""Workers as actors of a Ray cluster, one an actor; Ray decides where each runs and gives it CPUs and a share of a GPU.
+
+Every node needs this package, and the storage and the run folder under the same names: a journal file in a folder that
+all nodes share, or a PostgreSQL server that all can reach.
+"""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution.call import Event, WorkerCall
+from tadaconv.execution.options import anywhere, read_options, share, text
+from tadaconv.execution.worker import run_worker
+
+STOP_SECONDS = 30.0
+"""How long workers have to put their cells back; a step of training may have to end first."""
+
+_CONNECT_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+_PATIENCE_SECONDS = 10.0
+_MAX_DEATHS = 5
+
+_READERS = {
+    "address": text,
+    "cpus": share(float("inf")),
+    "gpus": lambda value: 0.0 if value == "0" else share(1.0)(value),
+}
+_GIVE_GPU = (
+    "Ray gives each worker its GPU; write --device cuda, and --executor-option gpus=0.5 for two workers to a GPU"
+)
+
+
+class RayWorker:
+    """The actor. It is told to stop while it works, so it needs a thread more than one."""
+
+    def __init__(self, call: WorkerCall) -> None:
+        self._call = call
+        self._stop = threading.Event()
+        self._working = threading.Lock()
+        self._ended = self._crowded = False
+
+    def run(self) -> bool:
+        """Work until nothing is left or :meth:`stop` is called.
+
+        Returns whether it left because memory ran out beside the other workers of its GPU. A call that comes again,
+        because the line was cut meanwhile, waits for the same end.
+        """
+        import ray
+
+        with self._working:
+            if not self._ended:
+                device = "cuda:0" if ray.get_gpu_ids() else "cpu"
+                run_worker(self._call.but(device=device), stop=self._stop, on_event=self._hear)
+                self._ended = True
+            return self._crowded
+
+    def _hear(self, event: Event) -> None:
+        self._crowded |= event.kind == "crowded"
+
+    def where(self) -> tuple[str, str]:
+        """Ray's name of the node and the machine's."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id(), socket.gethostname()
+
+    def stop(self) -> None:
+        """Make :meth:`run` put its cell back and return."""
+        self._stop.set()
+
+
+@dataclass
+class _Member:
+    """An actor as the launcher knows it. ``end`` and ``where`` are Ray's promises of what these methods return."""
+
+    call: WorkerCall
+    gpus: float
+    actor: Any
+    end: Any
+    where: Any
+    launched: float
+    node: str = ""
+    num_starts: int = 1
+    num_deaths: int = 0
+
+
+class RayLauncher:
+    """One actor a call. An actor whose node or process is lost comes up elsewhere; its cell goes back to the queue.
+
+    Args:
+        calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker gets a GPU where the
+            cluster has any.
+        options: ``address`` of the cluster (default: the variable RAY_ADDRESS, else a cluster that runs on this
+            machine, else one that is started for the run), ``cpus`` of a worker (default 1), ``gpus``, its share of a
+            GPU, at most 1.
+
+    Raises:
+        UserError: an option that is not there, or does not fit the device.
+    """
+
+    def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
+        given = read_options("ray", options, _READERS)
+        self._address: str | None = given.get("address")
+        self._cpus: float = given.get("cpus", 1.0)
+        self._gpus: float | None = given.get("gpus")
+        device = calls[0].device
+        if device not in ("auto", "cpu", "cuda"):
+            raise UserError(f"--device {device}: {_GIVE_GPU}")
+        if device == "cpu" and self._gpus:
+            raise UserError(
+                f"--executor-option gpus={self._gpus:g} asks for what --device cpu leaves idle; leave one of them out"
+            )
+        if device == "cuda" and self._gpus == 0:
+            raise UserError("--executor-option gpus=0 leaves --device cuda without a GPU; give a share, e.g. gpus=0.5")
+        if device != "auto" and self._gpus is None:
+            self._gpus = 1.0 if device == "cuda" else 0.0
+        self._calls = [anywhere(call) for call in calls]
+        self._ray: Any = None
+        self._members: list[_Member] = []
+        self._connected = False
+        self._next_look = 0.0
+        self._num_waiting = 0
+        self._failure = ""
+
+    @property
+    def num_alive(self) -> int:
+        """Workers that run, or wait for a node with room for them."""
+        return len(self._members)
+
+    def start(self) -> None:
+        """Connect to the cluster, or start one, and ask for the actors.
+
+        Raises:
+            UserError: Ray is not installed, or no cluster answers at the address.
+        """
+        self._ray = ray = _require_ray()
+        if not ray.is_initialized():
+            _connect(ray, self._address)
+            self._connected = True
+        try:
+            gpus = self._gpus
+            if gpus is None:
+                gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+            for call in self._calls:
+                self._members.append(self._launch(call.but(threads=max(1, int(self._cpus))), gpus))
+        except BaseException:
+            self.stop()
+            raise
+
+    def poll(self) -> list[str]:
+        """Start lost actors again; return lines on those that were lost, wait for a node, or failed.
+
+        Raises :class:`RunError` when every worker has failed.
+        """
+        now = time.monotonic()
+        if now < self._next_look or not self._members:
+            return []
+        self._next_look = now + _LOOK_SECONDS
+        lines = self._find_places()
+        ends = {member.end: member for member in self._members}
+        ended, _ = self._ray.wait(list(ends), num_returns=len(ends), timeout=0)
+        for end in ended:
+            lines += self._bury(ends[end])
+        if self._failure and not self._members:
+            raise RunError(f"every worker on Ray has failed; the last one: {self._failure}")
+        return lines + self._tell_waiting(now)
+
+    def stop(self) -> None:
+        """Ask the actors to put their cells back, end them after :data:`STOP_SECONDS`, and leave the cluster.
+
+        A cluster that was started for the run ends with it.
+        """
+        try:
+            self._find_places()
+            placed = [member for member in self._members if member.node]
+            for member in placed:
+                member.actor.stop.remote()
+            if placed:
+                self._ray.wait([member.end for member in placed], num_returns=len(placed), timeout=STOP_SECONDS)
+            for member in self._members:
+                self._ray.kill(member.actor)
+        finally:
+            self._members.clear()
+            if self._connected:
+                self._connected = False
+                self._ray.shutdown()
+
+    def _launch(self, call: WorkerCall, gpus: float) -> _Member:
+        # Ray would start a lost actor again by itself, but neither its method nor a word about it. Eight calls at once:
+        # run, once more for every time the line was cut, and stop.
+        remote = self._ray.remote(RayWorker).options(
+            num_cpus=self._cpus, num_gpus=gpus, max_concurrency=8, max_restarts=0
+        )
+        actor = remote.remote(call.but(shares_gpu=0 < gpus < 1))
+        return _Member(call, gpus, actor, actor.run.remote(), actor.where.remote(), time.monotonic())
+
+    def _find_places(self) -> list[str]:
+        """Note which actors have come up; a line for each that had been lost."""
+        places = {member.where: member for member in self._members if not member.node}
+        if not places:
+            return []
+        known, _ = self._ray.wait(list(places), num_returns=len(places), timeout=0)
+        lines = []
+        for where in known:
+            member = places[where]
+            try:
+                member.node, host = self._ray.get(where)
+            except self._ray.exceptions.RayError:  # its end tells why
+                continue
+            if member.num_starts > 1:
+                lines.append(f"worker {member.call.name} is up again, on {host}")
+        return lines
+
+    def _bury(self, member: _Member) -> list[str]:
+        """Deal with an actor whose work has ended, or seems to have."""
+        name, errors = member.call.name, self._ray.exceptions
+        try:
+            crowded = self._ray.get(member.end)
+        except errors.ActorUnavailableError:
+            # Dead or merely out of reach: asked again, Ray tells which as soon as it knows.
+            member.end = member.actor.run.remote()
+            return []
+        except errors.RayTaskError as error:
+            self._members.remove(member)
+            self._failure = _one_line(error.cause)
+            return [f"worker {name} failed: {self._failure}"]
+        except errors.RayError as error:
+            return [f"worker {name}: {self._replace(member, error)}"]
+        self._members.remove(member)
+        if not crowded:
+            return []
+        gpus = min(1.0, 2 * member.gpus)
+        self._members.append(self._launch(member.call, gpus))
+        return [f"worker {name}: {member.gpus:g} GPU has too little memory for its cells; goes on with {gpus:g}"]
+
+    def _replace(self, member: _Member, error: Exception) -> str:
+        """Start a dead actor again, wherever there is room; say what it died of."""
+        self._members.remove(member)
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        lost = bool(member.node) and member.node not in alive
+        reason = "its node was lost" if lost else f"its process died ({_one_line(error)})"
+        num_deaths = member.num_deaths + (not lost)
+        if num_deaths > _MAX_DEATHS:
+            self._failure = reason
+            return f"{reason}, {num_deaths} times by now; not started again"
+        again = self._launch(member.call, member.gpus)
+        again.num_starts, again.num_deaths = member.num_starts + 1, num_deaths
+        self._members.append(again)
+        return f"{reason}; started again"
+
+    def _tell_waiting(self, now: float) -> list[str]:
+        waiting = [member for member in self._members if not member.node and now - member.launched > _PATIENCE_SECONDS]
+        told, self._num_waiting = self._num_waiting, len(waiting)
+        if not waiting or told == len(waiting):
+            return []
+        gpus = max(member.gpus for member in waiting)
+        needs = f"{self._cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        return [f"{len(waiting)} of {len(self._members)} workers wait for a node with {needs} free"]
+
+
+def _require_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--executor ray needs Ray: pip install 'tadaconv[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Join the cluster, quietly; raises :class:`UserError` if there is none at ``address``."""
+    named = address or os.environ.get("RAY_ADDRESS")
+    if named not in (None, "", "auto", "local"):
+        _require_listening(str(named))
+    on_term = signal.getsignal(signal.SIGTERM)
+    client = named is not None and "://" in named
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if client else {"include_dashboard": False}),
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        where = f" at {named}" if named else ""
+        raise UserError(
+            f"no Ray cluster could be used{where}: {_one_line(error)}; "
+            "give another with --executor-option address=HOST:PORT"
+        ) from error
+    finally:
+        # Ray's own handler would exit on the spot, and the workers' cells would not be put back.
+        if threading.current_thread() is threading.main_thread() and on_term is not None:
+            signal.signal(signal.SIGTERM, on_term)
+
+
+def _require_listening(address: str) -> None:
+    """Raise :class:`UserError` unless somebody listens at ``address``: Ray itself would try for minutes, then exit."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit()):
+        raise UserError(f"{address!r} is no address of a Ray cluster; give HOST:PORT, e.g. 10.0.0.1:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}); start one there with 'ray start --head', or give "
+            "another with --executor-option address=HOST:PORT"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    what = " ".join(str(error).split())
+    what = what if len(what) <= 200 else what[:200] + "..."
+    return what if isinstance(error, RunError | UserError) and what else f"{type(error).__name__}: {what}"
