@@ -231,9 +231,11 @@ def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None
             ax.plot([x, x_to], [y, y_to], color=style.BASE, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
 
 
-def beside_the_cheapest(ax: Axes, least: float, most: float) -> None:
-    """A second axis: per cent above the cheapest row, or times its cost where percents would pass a hundred."""
-    name, zero, unit = ("above the cheapest row (%)", 1, 100) if most <= 2 * least else ("times the cheapest row", 0, 1)
+def beside_the_cheapest(ax: Axes, least: float, most: float, noun: str = "row") -> None:
+    """A second axis: per cent above the cheapest ``noun``, or times its cost where percents would pass a hundred."""
+    name, zero, unit = f"above the cheapest {noun} (%)", 1, 100
+    if most > 2 * least:
+        name, zero, unit = f"times the cheapest {noun}", 0, 1
 
     def beside(cost: Any) -> Any:
         return unit * (cost / least - zero)

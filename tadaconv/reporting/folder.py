@@ -3,8 +3,9 @@
 import hashlib
 import json
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -20,71 +21,32 @@ from tadaconv.reporting.summary import summarise, table_columns
 TEMPLATE = "ablation"
 """The notebook template of a table's report, found like every other content by its name."""
 
+_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}
 _LOG = logging.getLogger(__name__)
 
 
-class Reported(ABC):
-    """What one folder reports: its data, its notebook's template and its words."""
+@dataclass(frozen=True)
+class Reported:
+    """What one folder reports.
+
+    Attributes:
+        template: name of the notebook's template.
+        files: by format, the file that stands for it.
+        title: the question in one line.
+        manifest: what becomes ``report.json``; a model with the field ``digests``.
+        content: the rest of the results, as far as it decides what the report says.
+        write_data: writes, into a folder, what the notebook is executed from beside the manifest, and the file of
+            format *csv*.
+        latex: makes the table for a paper.
+    """
 
     template: str
-    """Name of the notebook's template."""
     files: dict[str, str]
-    """By format, the file that stands for it."""
-
-    @property
-    @abstractmethod
-    def manifest(self) -> BaseModel:
-        """What becomes ``report.json``; a model with the field ``digests``."""
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """The question in one line."""
-
-    @abstractmethod
-    def content(self) -> list[str]:
-        """All of the results that decides what the report says."""
-
-    @abstractmethod
-    def write_data(self, folder: Path) -> None:
-        """Write what the notebook is executed from, but the manifest, and the table of format *csv*."""
-
-    @abstractmethod
-    def latex(self) -> str:
-        """The table for a paper."""
-
-
-class TableReport(Reported):
-    """The report of an ablation table."""
-
-    template = TEMPLATE
-    files = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}  # noqa: RUF012
-
-    def __init__(self, export: Export) -> None:
-        self.export = export
-
-    @property
-    def manifest(self) -> BaseModel:
-        return self.export.manifest
-
-    @property
-    def title(self) -> str:
-        return title(self.export.manifest)
-
-    def content(self) -> list[str]:
-        frames = (self.export.cells, self.export.curves, self.export.families)
-        return [self.export.manifest.model_dump_json(), *map(as_csv, frames)]
-
-    def write_data(self, folder: Path) -> None:
-        write_csvs(self.export, folder)
-        summary = summarise(self.export)
-        columns = table_columns(summary, self.export.manifest.base)
-        write_atomically(folder / self.files["csv"], as_csv(summary[columns], digits=6))
-
-    def latex(self) -> str:
-        manifest = self.export.manifest
-        heading = f"{self.title} Regime {manifest.regime}. {what_was_run(self.export)}"
-        return latex_table(summarise(self.export), manifest.base, heading)
+    title: str
+    manifest: BaseModel
+    content: list[str]
+    write_data: Callable[[Path], None]
+    latex: Callable[[], str]
 
 
 def report_folder(out: Path, name: str, regime_name: str) -> Path:
@@ -96,8 +58,25 @@ def write_report(
     loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], out: Path, formats: set[str]
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
-    folder = report_folder(out, loaded.name, regime_name)
-    return write_files(TableReport(collect(loaded, regime_name, records)), folder, formats)
+    export = collect(loaded, regime_name, records)
+    heading = f"{title(export.manifest)} Regime {regime_name}. {what_was_run(export)}"
+    reported = Reported(
+        TEMPLATE,
+        _FILES,
+        title(export.manifest),
+        export.manifest,
+        [as_csv(frame) for frame in (export.cells, export.curves, export.families)],
+        partial(_write_data, export),
+        lambda: latex_table(summarise(export), export.manifest.base, heading),
+    )
+    return write_files(reported, report_folder(out, loaded.name, regime_name), formats)
+
+
+def _write_data(export: Export, folder: Path) -> None:
+    write_csvs(export, folder)
+    summary = summarise(export)
+    columns = table_columns(summary, export.manifest.base)
+    write_atomically(folder / _FILES["csv"], as_csv(summary[columns], digits=6))
 
 
 def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:
@@ -148,5 +127,6 @@ def _digest(reported: Reported, template: Path) -> str:
     """Hash of all that decides what a report says: the results, the template, and the code and styles of reports."""
     here = Path(__file__).parent
     code = sorted(file for file in here.rglob("*") if file.suffix in {".py", ".j2", ".css", ".json"})
-    parts = [*reported.content(), *(file.read_text(encoding="utf-8") for file in (template, *code))]
+    parts = [reported.manifest.model_dump_json(), *reported.content]
+    parts += [file.read_text(encoding="utf-8") for file in (template, *code)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

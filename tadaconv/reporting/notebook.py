@@ -39,8 +39,9 @@ class _ThisPython(KernelSpecManager):
             ],
             display_name="Python 3",
             language="python",
-            # A row's name may be in a script that the figures' font lacks; the page shows it, and needs no warning.
-            env={"PYTHONPATH": path, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore:Glyph"},
+            # A row's name may be in a script that the figures' font lacks; the page shows it, and needs no warning. Nor
+            # does it need one that progress bars, of which it has none, would be plain.
+            env={"PYTHONPATH": path, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore:Glyph,ignore:IProgress"},
         )
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import optuna
 import pytest
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint, Result
-from tadaconv.spec import Backbone, Context, Rival, Schedule, Synthetic, TAda, Temporal
+from tadaconv.spec import Backbone, Context, Placement, Rival, Schedule, Synthetic, TAda, Temporal
+from tadaconv.study import Budget, LoadedStudy, Study, Suggestion, TrialRecord, walk
 
 REGIME = Regime(
     summary="made up",
@@ -193,3 +195,100 @@ def make_hosts() -> Callable[[int], tuple[LoadedTable, list[CellRecord]]]:
 @pytest.fixture
 def hosts(make_hosts: Callable[[int], tuple[LoadedTable, list[CellRecord]]]) -> tuple[LoadedTable, list[CellRecord]]:
     return make_hosts(0)
+
+
+# A design study
+
+
+def suggest(trial: optuna.Trial) -> TAda | None:
+    """Four stages, a reduction on a logarithmic scale, and a global descriptor only where the context is not linear."""
+    stages = tuple(s for s in (2, 3, 4, 5) if trial.suggest_categorical(f"stage{s}", [True, False]))
+    kernels = trial.suggest_categorical("kernels", ["1,1", "3,3", "3"])
+    reduction = trial.suggest_int("reduction", 2, 16, log=True)
+    descriptor = trial.suggest_categorical("global", [True, False]) if kernels != "3" else False
+    if not stages:
+        return None
+    sizes = tuple(int(kernel) for kernel in kernels.split(","))
+    context = Context(kernels=sizes, reduction=reduction, global_descriptor=descriptor)
+    return TAda(context=context, placement=Placement(stages=stages))
+
+
+_PAPER = {
+    "stage2": True,
+    "stage3": True,
+    "stage4": True,
+    "stage5": True,
+    "kernels": "3,3",
+    "reduction": 4,
+    "global": True,
+}
+STUDY = Study(
+    suggest,
+    start={
+        "paper: all stages": _PAPER,
+        "paper: stage 5": {**_PAPER, "stage2": False, "stage3": False, "stage4": False},
+    },
+    base="paper: all stages",
+    budget=Budget(relative_macs=1.02),
+)
+MAX_MACS = 10_310_000
+"""The budget of :data:`STUDY` in the made-up regime."""
+
+MakeStudy = Callable[..., tuple[LoadedStudy, list[TrialRecord]]]
+
+
+def drawn(number: int, draw: np.random.Generator) -> tuple[str, Suggestion]:
+    """A configuration of the study: those it names first, then any."""
+    started = list(STUDY.started.items())
+    if number < len(started):
+        return started[number]
+    params = {f"stage{s}": bool(draw.integers(2)) for s in (2, 3, 4, 5)}
+    params |= {"kernels": ["1,1", "3,3", "3"][draw.integers(3)], "reduction": int(draw.integers(2, 17))}
+    params |= {"global": bool(draw.integers(2))} if params["kernels"] != "3" else {}
+    return f"trial {number}", next(walk(suggest, params))
+
+
+def study_records(num_trials: int, seeds: int = 1, noise: float = 1.0, seed: int = 3) -> list[TrialRecord]:
+    """Trials of which some are pruned, fail or cost too much; stage 5 and the kernels decide."""
+    draw, records = np.random.default_rng(seed), []
+    for number in range(num_trials):
+        name, made = drawn(number, draw)
+        stages = [s for s in (2, 3, 4, 5) if made.params[f"stage{s}"]]
+        spent = 6_000 * len(stages) + 4_000 * int(made.params.get("global", False))
+        macs = 10_240_000 + spent + (160_000 >> made.params["reduction"]) * len(stages)
+        good = 40 + 9 * (5 in stages) + 2 * len(stages) + {"1,1": 0, "3,3": 14, "3": 8}[made.params["kernels"]]
+        cells = [Cell(name, REGIME.experiment(made.temporal, s)) for s in range(seeds)]
+        scores = [round(512 * (good + noise * draw.normal()) / 100) / 512 * 100 for _ in range(seeds)]
+        whole = result(scores[0]).curve
+        about = (number, name, made.params, made.distributions, made.temporal)
+        if macs > MAX_MACS and number >= 2:
+            waiting = tuple(CellRecord(cell, "missing") for cell in cells)
+            records.append(TrialRecord(*about, "over budget", waiting, None, macs, "10.33 M of at most 10.31 M", ()))
+        elif number % 9 == 5:
+            error = "RunError: the loss is not finite at step 40"
+            failed = tuple(CellRecord(cell, "failed", None, error, "Traceback") for cell in cells)
+            records.append(TrialRecord(*about, "failed", failed, None, macs, error, ()))
+        elif number > 4 and scores[0] < 52:
+            stopped = tuple(CellRecord(cell, "missing") for cell in cells)
+            why = "below the median of 4 trials at epoch 2"
+            records.append(TrialRecord(*about, "pruned", stopped, None, macs, why, tuple(whole[:2])))
+        else:
+            done = tuple(
+                CellRecord(cell, "finished", result(score, macs=macs))
+                for cell, score in zip(cells, scores, strict=True)
+            )
+            records.append(
+                TrialRecord(*about, "finished", done, sum(scores) / seeds, macs, None, tuple(result(scores[0]).curve))
+            )
+    return records
+
+
+@pytest.fixture(scope="session")
+def make_study() -> MakeStudy:
+    """``make_study(24, seeds=1)``: a study and its records."""
+
+    def make(num_trials: int = 24, **changes: object) -> tuple[LoadedStudy, list[TrialRecord]]:
+        question = "Which stages need it?\n\nA study made up for a test.   Run: tada study placed"
+        return LoadedStudy("placed", question, STUDY), study_records(num_trials, **changes)  # type: ignore[arg-type]
+
+    return make

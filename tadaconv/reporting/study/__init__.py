@@ -1,0 +1,56 @@
+"""Reports of a design study: trials -> DataFrame -> front, importance and words -> figure or table.
+
+:func:`study_report` writes a folder, :func:`study_table` draws the trials in a terminal.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadaconv.errors import UserError, unknown
+from tadaconv.reporting import FORMATS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tadaconv.study import LoadedStudy, TrialRecord
+
+
+def study_table(loaded: "LoadedStudy", regime_name: str, records: Sequence["TrialRecord"]) -> "RenderableType":
+    """Every trial for a terminal of any width, cheap enough to be drawn again whenever a trial moves on."""
+    from tadaconv.reporting.study.terminal import StudyTable
+
+    return StudyTable(loaded, regime_name, records)
+
+
+def study_report(
+    loaded: "LoadedStudy",
+    regime_name: str,
+    records: Sequence["TrialRecord"],
+    out: Path,
+    formats: Sequence[str] = FORMATS,
+    *,
+    max_macs: int | None = None,
+) -> Path:
+    """Write the report of a study to ``<out>/reports/<study>-<regime>/`` and return that folder.
+
+    The data are always written, *csv* alone gives nothing else: ``report.json``, ``parameters.json`` and the CSV files
+    of trials, curves and cells. *tex* adds the LaTeX table of the Pareto front, *html* the page, *ipynb* the executed
+    notebook, and either of the two ``figures/``. The same results give the same bytes: files that stand for them
+    already are left alone, and a log message of level INFO says so. ``max_macs`` is the budget in multiply-adds a clip,
+    as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of the costs.
+
+    Raises:
+        UserError: for an unknown format, a folder that cannot be written, or a study none of whose trials has ended.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("report format", name, FORMATS)
+    if all(record.status in ("running", "waiting") for record in records):
+        raise UserError(
+            f"no results of {loaded.name} in the regime {regime_name} yet; "
+            f"make them with: tada study {loaded.name} --regime {regime_name}"
+        )
+    from tadaconv.reporting.study.folder import write_report
+
+    return write_report(loaded, regime_name, records, Path(out), set(formats), max_macs)

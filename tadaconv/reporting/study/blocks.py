@@ -1,0 +1,115 @@
+"""The parts of a study's page, each a function of the exported results; a notebook cell calls one of them."""
+
+from math import nan
+from typing import Any
+
+import pandas as pd
+
+from tadaconv.reporting.blocks import Block, flat, render
+from tadaconv.reporting.study import sentences
+from tadaconv.reporting.study.frame import StudyExport, counts
+from tadaconv.reporting.study.importance import Importance, found_in_words
+from tadaconv.reporting.study.words import parameters_in_words, value_in_words
+from tadaconv.reporting.words import count_scale, plural
+
+_MOST_RANKED = 10
+
+
+def headline(export: StudyExport) -> Block:
+    """The question, how many trials ended how, the best in words, and how far to believe it."""
+    question = sentences.title(export.manifest)
+    about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
+    ran, best = sentences.what_became(export.trials), sentences.best_sentences(export)
+    warning, command = (
+        sentences.warning(export),
+        sentences.confirm_command(export.manifest.study, export.manifest.regime),
+    )
+    html = render(
+        "study_headline", manifest=export.manifest, question=question, about=about, ran=ran, best=best,
+        warning=warning, command=command,
+    )  # fmt: skip
+    text = "\n".join([question, ran, *best, *([f"{warning} Run: {command}"] if best else [])])
+    return Block(html, text)
+
+
+def ranking(export: StudyExport) -> Block:
+    """The most accurate trials, those tried first and the Pareto front, the best first."""
+    finished = export.trials[export.trials["status"] == "finished"].sort_values(
+        ["top1", "trial"], ascending=[False, True]
+    )
+    shown = finished[(finished.reset_index(drop=True).index < _MOST_RANKED) | finished["first"] | finished["front"]]
+    html = _table(
+        "study_trials", shown, heading="The most accurate trials", label="The most accurate trials",
+        note=f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} most accurate, those "
+        "on the Pareto front and those tried first.",
+    )  # fmt: skip
+    return Block(html, shown[["name", "top1", "macs", "what"]].to_string(index=False))
+
+
+def importances(found: Importance) -> Block:
+    """Which parameters matter, in words; what was left out and why."""
+    said = found_in_words(found)
+    return Block(render("study_importance", said=said), "\n".join(said))
+
+
+def every_trial(export: StudyExport) -> Block:
+    """All trials in their order, with what became of them and why; folded away, as there are many."""
+    html = _table("study_every", export.trials, ran=sentences.what_became(export.trials), counted=counts(export.trials))
+    return Block(html, export.trials[["name", "status", "top1", "why"]].to_string(index=False))
+
+
+def unfinished(export: StudyExport) -> Block | None:
+    """The trials that failed or cost too much, with why; None, which shows nothing, where none did."""
+    trials = export.trials[export.trials["status"].isin(["failed", "over budget"])].to_dict("records")
+    if not trials:
+        return None
+    text = "\n".join(f"{trial['name']}, {trial['status']}: {trial['why']}" for trial in trials)
+    return Block(render("study_unfinished", trials=trials), text)
+
+
+def conditions(export: StudyExport) -> Block:
+    """What all trials share: backbone, clips, recipe, seeds and budget; and the space they were drawn from."""
+    manifest = export.manifest
+    groups = {name: flat(values) for name, values in manifest.conditions.items()}
+    clips = next((cell.num_val for cell in manifest.cells if cell.num_val), None)
+    space = [(parameter.name, _range(parameter.distribution)) for parameter in export.space.parameters]
+    html = render("study_conditions", manifest=manifest, groups=groups, clips=clips, space=space)
+    return Block(html, "\n".join(f"{name}: {values}" for name, values in [*groups.items(), *space]))
+
+
+def provenance(export: StudyExport) -> Block:
+    """Where the numbers come from: versions and devices, and every cell with its key."""
+    environments = [cell.environment for cell in export.manifest.cells if cell.environment]
+    distinct = [(dict(e), environments.count(dict(e))) for e in dict.fromkeys(tuple(e.items()) for e in environments)]
+    names = dict(zip(export.trials["trial"], export.trials["name"], strict=True))
+    cells = [{**cell, "row": names[cell["trial"]]} for cell in export.cells.to_dict("records")]
+    html = render("provenance", environments=distinct, cells=cells, note=None)
+    return Block(html, "\n".join(f"{count} cells: {environment}" for environment, count in distinct))
+
+
+def methods() -> Block:
+    """How the numbers are made, with references."""
+    return Block(
+        render("study_methods"), "Methods: fANOVA, Pareto dominance, the expected largest of n normal numbers."
+    )
+
+
+def _table(template: str, trials: pd.DataFrame, **context: Any) -> str:
+    unit = count_scale(trials["macs"].dropna())
+    rows = [
+        {**row, "macs": nan if pd.isna(row["macs"]) else int(row["macs"]), "drawn": parameters_in_words(row)}
+        for row in trials.to_dict("records")
+    ]
+    return render(template, rows=rows, macs=unit, several=bool((trials["num_seeds"] > 1).any()), **context)
+
+
+def _range(distribution: dict[str, Any] | None) -> str:
+    """A distribution in words: its choices, or its ends with step and scale."""
+    if distribution is None:
+        return "distributions of different kinds"
+    attributes = distribution["attributes"]
+    if "choices" in attributes:
+        return " | ".join(map(value_in_words, attributes["choices"]))
+    step = f", step {attributes['step']:g}" if attributes.get("step") not in (None, 1) else ""
+    scale = ", logarithmic" if attributes.get("log") else ""
+    return f"{attributes['low']:g} to {attributes['high']:g}{step}{scale}"

@@ -1,0 +1,103 @@
+"""What stands under each figure of a study, and in place of it for those who cannot see it."""
+
+import pandas as pd
+
+from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
+from tadaconv.reporting.study.words import value_in_words
+from tadaconv.reporting.words import percent, plural
+
+
+def pareto(data: pd.DataFrame, budget: float | None) -> str:
+    """Caption of the scatter with the front."""
+    text = (
+        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. The line is "
+        "the Pareto front: no finished trial is as cheap and as accurate as one on it, and better in one of the two."
+        " Diamonds are the configurations that the study names and tries first."
+    )
+    if budget is not None:
+        text += " Hatched: over the budget of the study."
+    if (data["status"] == "over budget").any():
+        text += " Squares on the axis cost too much and were not run."
+    return text + " The front is made of the luckiest trials at each cost, and lies too high for that reason."
+
+
+def alt_pareto(data: pd.DataFrame) -> str:
+    """The scatter in words."""
+    front = data[data["front"]].sort_values("macs")
+    points = "; ".join(f"{r['name']}: {r['macs']:.4g} at {percent(r['mean'])} %" for r in front.to_dict("records"))
+    over = int((data["status"] == "over budget").sum())
+    more = f" {plural(over, 'trial')} over budget." if over else ""
+    return f"Scatter plot of validation top-1 against multiply-adds a clip. On the Pareto front: {points}.{more}"
+
+
+def best_so_far(data: pd.DataFrame) -> str:
+    """Caption of the history."""
+    text = "Validation top-1 of the trials in the order they were started, and the best so far."
+    if (data["status"] == "pruned").any():
+        text += " Crosses are pruned trials, at the accuracy where they were stopped, which is not a final one."
+    if data["status"].isin(["failed", "over budget"]).any():
+        text += " Trials below the axis have no accuracy."
+    return text
+
+
+def alt_best_so_far(data: pd.DataFrame) -> str:
+    """The history in words: each trial that was the best when it finished."""
+    rises = data[data["best"].notna() & (data["best"] != data["best"].shift())]
+    steps = "; ".join(f"trial {r['trial']}: {percent(r['best'])} %" for r in rises.to_dict("records"))
+    return f"Scatter plot of validation top-1 by trial. The best so far rose at {steps}."
+
+
+def slices(data: pd.DataFrame) -> str:
+    """Caption of the panels by parameter."""
+    return (
+        f"Validation top-1 of the finished trials by the value of each parameter, {data['trial'].nunique()} trials. "
+        "The other parameters vary along, and the search draws good values more often: a difference between two "
+        "columns is a hint, not an effect."
+    )
+
+
+def alt_slices(data: pd.DataFrame) -> str:
+    """The panels in words: the mean of each value."""
+    said = []
+    for name, part in data.groupby("parameter", sort=False):
+        means = part.groupby(part["value"].map(value_in_words), sort=False)["top1"].mean()
+        said.append(f"{name}: " + ", ".join(f"{value} {percent(mean)} %" for value, mean in means.items()))
+    return "Dot plots of validation top-1 by parameter value, means: " + "; ".join(said) + "."
+
+
+def learning_curves(data: pd.DataFrame) -> str:
+    """Caption of the curves."""
+    text = f"Validation top-1 at the end of every epoch, {plural(data['trial'].nunique(), 'trial')}."
+    num_pruned = int((data.drop_duplicates("trial")["status"] == "pruned").sum())
+    return f"{text} A cross marks where one was pruned ({num_pruned})." if num_pruned else text
+
+
+def alt_curves(data: pd.DataFrame) -> str:
+    """The learning curves in words: where each ends."""
+    last = data.sort_values("epoch").drop_duplicates("trial", keep="last").sort_values("trial")
+    ends = "; ".join(
+        f"{r['name']} {'pruned' if r['status'] == 'pruned' else 'ends'} at epoch {r['epoch']} with "
+        f"{percent(r['val_top1'])} %"
+        for r in last.to_dict("records")
+    )
+    return f"Learning curves, validation top-1 over epochs. {ends}."
+
+
+def importance(found: Importance) -> str:
+    """Caption of the importances."""
+    return (
+        f"Importance by fANOVA over {found.num_trials} finished trials: the share of the variance of top-1, over the "
+        f"space, that a parameter explains by itself. Dots are means over {NUM_FORESTS} random forests, bars their "
+        f"range, which says how steady the estimate is on these trials and nothing of other trials. Grey: the most it "
+        f"came to when the same accuracies were dealt out at random {NUM_SHUFFLES} times."
+    )
+
+
+def alt_importance(found: Importance) -> str:
+    """The importances in words."""
+    said = "; ".join(
+        f"{r['parameter']}: {100 * r['importance']:.0f} % ({100 * r['low']:.0f} to {100 * r['high']:.0f}), by noise "
+        f"{100 * r['noise']:.0f}"
+        for r in found.frame.to_dict("records")
+    )
+    return f"Dot plot of the importance of parameters. {said}."

@@ -1,0 +1,338 @@
+"""The figures of a study's report. Each is a data function, ``export -> DataFrame``, and a drawing function."""
+
+import json
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from tadaconv.reporting import style
+from tadaconv.reporting.figures import Drawing, beside_the_cheapest, label_of, names_at_the_right
+from tadaconv.reporting.study import captions
+from tadaconv.reporting.study.frame import Parameter, StudyExport
+from tadaconv.reporting.study.importance import Importance
+from tadaconv.reporting.study.words import value_in_words
+from tadaconv.reporting.words import count_scale
+
+_EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.SOFT, "linestyle": ""}
+_LOOKS: dict[str, dict[str, Any]] = {
+    "finished": {"marker": "o", "color": style.ROW, "markersize": 5, **_EDGE},
+    "first": {"marker": "D", "color": style.BASE, "markersize": 5.5, **_EDGE},
+    "pruned": {"marker": "x", "color": style.SOFT, "markersize": 4.5, "linestyle": "", "markeredgewidth": 1.1},
+    "failed": {"marker": "v", "markersize": 5, **_HOLLOW},
+    "over budget": {"marker": "s", "markersize": 4.5, **_HOLLOW},
+}
+"""How a trial is drawn: a marker for each way to end, and one for those that are tried first."""
+
+_SAID = {"first": "finished, tried first", "pruned": "pruned, where it stood"}
+_TOP1 = "validation top-1 (%)"
+
+
+# Accuracy against cost
+
+
+def pareto_data(export: StudyExport) -> pd.DataFrame:
+    """One line a finished trial, and one a trial over budget, whose cost is known.
+
+    Columns: trial, name, status, macs (multiply-adds a clip), mean (top-1, %), front, first, best, reference (whether
+    its label stands out, as those tried first do).
+    """
+    trials = export.trials
+    kept = trials[trials["status"].isin(["finished", "over budget"]) & trials["macs"].notna()]
+    data = kept[["trial", "name", "status", "macs", "top1", "front", "first", "best"]].rename(columns={"top1": "mean"})
+    return data.assign(reference=data["first"]).astype({"macs": "float64"}).reset_index(drop=True)
+
+
+def pareto(export: StudyExport) -> Drawing | None:
+    """Top-1 against multiply-adds with the Pareto front; None while no trial has finished."""
+    data = pareto_data(export)
+    if not (data["status"] == "finished").any():
+        return None
+    budget = export.manifest.max_macs
+    return Drawing("pareto", draw_pareto(data, budget), captions.pareto(data, budget), captions.alt_pareto(data))
+
+
+@style.styled
+def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
+    """A scatter with the front as steps; trials on it, and those tried first, are named in a column at the right."""
+    finished, over = data[data["status"] == "finished"], data[data["status"] == "over budget"]
+    named = finished[finished["front"] | finished["first"]]
+    labels = [
+        label_of(name + ("  (best)" if best else ""), 30)
+        for name, best in zip(named["name"], named["best"], strict=True)
+    ]
+    num_lines = max(label.count("\n") + 1 for label in labels)
+    figure, ax = style.canvas(max(3.6, 1.2 + 0.17 * num_lines * len(named)))
+    unit, name = count_scale(data["macs"])
+    cost = data["macs"] / unit
+    least, most = float(cost.min()), max(float(cost.max()), budget / unit if budget else 0.0)
+    span = max(most - least, 0.005 * least)
+    for row in finished.sort_values("first").to_dict("records"):
+        ax.plot(row["macs"] / unit, row["mean"], **_LOOKS["first" if row["first"] else "finished"], zorder=3)
+    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel=_TOP1)
+    ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
+    _draw_front(ax, finished[finished["front"]], unit)
+    beside_the_cheapest(ax, least, most, "trial")
+    ax.grid(axis="y")
+    names_at_the_right(ax, (named["macs"] / unit).tolist(), named, labels, num_lines)
+    _draw_budget(ax, over["macs"] / unit, budget / unit if budget else None)
+    keys = [Line2D([], [], **_LOOKS[kind]) for kind in ("finished", "first")]
+    keys.append(Line2D([], [], color=style.ROW, linewidth=1.4))
+    said = ["trial", "tried first", "Pareto front"]
+    if len(over):
+        keys.append(Line2D([], [], **_LOOKS["over budget"]))
+        said.append("over budget, not run")
+    figure.legend(keys, said, loc="outside upper left", ncols=4, frameon=False, handlelength=1.6, fontsize=8,
+                  borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    return figure
+
+
+def _draw_front(ax: Axes, front: pd.DataFrame, unit: float) -> None:
+    steps = front.sort_values("macs")
+    right = ax.get_xlim()[1]
+    ax.step(
+        [*(steps["macs"] / unit), right], [*steps["mean"], steps["mean"].iloc[-1]],
+        where="post", color=style.ROW, linewidth=1.4, zorder=2,
+    )  # fmt: skip
+
+
+def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> None:
+    """Hatch what costs too much; trials there were not run, so they lie on the axis without an accuracy."""
+    left, right = ax.get_xlim()
+    if budget is not None and budget < right:
+        ax.axvspan(budget, right, facecolor="none", edgecolor=style.FAINT, hatch="////", linewidth=0, zorder=0)
+        ax.axvline(budget, color=style.SOFT, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
+        ax.annotate("budget ", (budget, 0.985), xycoords=ax.get_xaxis_transform(), ha="right", va="top",
+                    color=style.SOFT, fontsize=8)  # fmt: skip
+    if len(over):
+        ax.plot(over, [0.035] * len(over), transform=ax.get_xaxis_transform(), **_LOOKS["over budget"], clip_on=False)
+    ax.set_xlim(left, right)
+
+
+# History
+
+
+def best_so_far_data(export: StudyExport) -> pd.DataFrame:
+    """One line a trial that ended: trial, status, top1 (%; where a pruned one stood), best (so far, %), first."""
+    trials = export.trials[~export.trials["status"].isin(["running", "waiting"])]
+    data = trials[["trial", "status", "first"]].copy()
+    data["top1"] = trials["top1"].where(trials["status"] != "pruned", trials["reached"])
+    data["best"] = trials["top1"].cummax().ffill()
+    return data.reset_index(drop=True)
+
+
+def best_so_far(export: StudyExport) -> Drawing | None:
+    """The trials in their order with the best so far; None while none has finished."""
+    data = best_so_far_data(export)
+    if not (data["status"] == "finished").any():
+        return None
+    return Drawing("best_so_far", draw_best_so_far(data), captions.best_so_far(data), captions.alt_best_so_far(data))
+
+
+@style.styled
+def draw_best_so_far(data: pd.DataFrame) -> Figure:
+    """A scatter over the number of the trial; what has no accuracy lies in a strip below."""
+    figure, ax = style.canvas(3.3)
+    ax.step(data["trial"], data["best"], where="post", color=style.INK, linewidth=1.2, zorder=1)
+    kinds = data["status"].where(~(data["first"] & (data["status"] == "finished")), "first")
+    keys, said = [Line2D([], [], color=style.INK, linewidth=1.2)], ["best so far"]
+    for kind, look in _LOOKS.items():
+        here = data[kinds == kind]
+        if here.empty:
+            continue
+        known = here.dropna(subset=["top1"])
+        ax.plot(known["trial"], known["top1"], **look, zorder=3)
+        unknown = here[here["top1"].isna()]
+        ax.plot(unknown["trial"], [-0.06] * len(unknown), transform=ax.get_xaxis_transform(), **look, clip_on=False)
+        keys.append(Line2D([], [], **look))
+        said.append(_SAID.get(kind, kind))
+    ax.set(xlabel="trial", ylabel=_TOP1)
+    ax.spines["bottom"].set_position(("outward", 16))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(axis="y")
+    figure.legend(keys, said, loc="outside upper left", ncols=3, frameon=False, handlelength=1.6, fontsize=8,
+                  borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    return figure
+
+
+# Accuracy by value of each parameter
+
+
+def slices_data(export: StudyExport) -> pd.DataFrame:
+    """One line a finished trial and parameter it has: parameter, trial, value (as it was drawn), top1 (%), first."""
+    finished = export.trials[export.trials["status"] == "finished"].set_index("trial")
+    lines = [
+        (parameter.name, number, parameter.drawn[number], trial["top1"], trial["first"])
+        for parameter in export.space.parameters
+        for number, trial in finished.iterrows()
+        if number in parameter.drawn
+    ]
+    return pd.DataFrame(lines, columns=["parameter", "trial", "value", "top1", "first"])
+
+
+def slices(export: StudyExport) -> Drawing | None:
+    """Top-1 by the value of each parameter that varies; None where none does."""
+    data = slices_data(export)
+    varying = [
+        name for name, part in data.groupby("parameter", sort=False) if part["value"].map(repr).unique().size > 1
+    ]
+    if not varying:
+        return None
+    data = data[data["parameter"].isin(varying)]
+    parameters = {p.name: p for p in export.space.parameters if p.name in varying}
+    return Drawing("slices", draw_slices(data, parameters), captions.slices(data), captions.alt_slices(data))
+
+
+@style.styled
+def draw_slices(data: pd.DataFrame, parameters: dict[str, Parameter]) -> Figure:
+    """A small panel a parameter; a choice has a column with the mean of its trials, a number its own scale."""
+    num_columns = min(3, len(parameters))
+    num_rows = -(-len(parameters) // num_columns)
+    titles = [label_of(name, 22) for name in parameters]
+    height = num_rows * (1.35 + 0.142 * max(title.count("\n") for title in titles))
+    figure = Figure(figsize=(style.WIDTH, 0.55 + height), layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).ravel()
+    for ax, parameter, title in zip(panels, parameters.values(), titles, strict=False):
+        _slice(ax, data[data["parameter"] == parameter.name], parameter)
+        ax.set_title(title, loc="left", pad=3)
+        ax.grid(axis="y")
+        ax.locator_params(axis="y", nbins=4)
+    for ax in panels[len(parameters) :]:
+        ax.set_visible(False)
+    figure.supylabel(_TOP1, fontsize=8.5)
+    keys = [Line2D([], [], **_LOOKS["finished"]), Line2D([], [], **_LOOKS["first"])]
+    keys.append(Line2D([], [], color=style.INK, linewidth=1.6))
+    figure.legend(keys, ["trial", "tried first", "mean of a choice"], loc="outside upper left", ncols=3,
+                  frameon=False, handlelength=1.6, borderaxespad=0, fontsize=8)  # fmt: skip
+    return figure
+
+
+def _slice(ax: Axes, data: pd.DataFrame, parameter: Parameter) -> None:
+    kind = (parameter.distribution or {"name": "CategoricalDistribution"})["name"]
+    look = {first: {**_LOOKS["first" if first else "finished"], "markersize": 4} for first in (False, True)}
+    if kind != "CategoricalDistribution":
+        for first, part in data.groupby("first"):
+            ax.plot(part["value"].astype(float), part["top1"], **look[bool(first)], alpha=0.8)
+        if (parameter.distribution or {}).get("attributes", {}).get("log"):
+            low, high = data["value"].min(), data["value"].max()
+            ax.set_xscale("log", base=10 if high > 100 * low else 2)
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
+        return
+    choices = {json.dumps(choice): choice for choice in _choices(parameter, data)}
+    for place, (key, _) in enumerate(choices.items()):
+        here = data[data["value"].map(json.dumps) == key].sort_values("trial")
+        if here.empty:
+            continue
+        # Trials of one choice side by side in the order they ran, so that equal ones are told apart.
+        beside = [place + 0.5 * ((i + 0.5) / len(here) - 0.5) for i in range(len(here))]
+        for x, trial in zip(beside, here.to_dict("records"), strict=True):
+            ax.plot(x, trial["top1"], **look[bool(trial["first"])], alpha=0.8)
+        ax.hlines(here["top1"].mean(), place - 0.36, place + 0.36, color=style.INK, linewidth=1.6, zorder=4)
+    ax.set_xticks(range(len(choices)), [label_of(value_in_words(choice), 9) for choice in choices.values()])
+    ax.set_xlim(-0.6, len(choices) - 0.4)
+
+
+def _choices(parameter: Parameter, data: pd.DataFrame) -> list[Any]:
+    if parameter.distribution is None:
+        return list(data["value"])
+    return list(parameter.distribution["attributes"]["choices"])
+
+
+# Learning curves
+
+
+def learning_curves_data(export: StudyExport) -> pd.DataFrame:
+    """One line a trial and epoch: trial, name, status, best, first, base, epoch, val_top1 (%)."""
+    about = export.trials[["trial", "name", "status", "best", "first", "base"]]
+    return export.curves.merge(about, on="trial").sort_values(["trial", "epoch"], ignore_index=True)
+
+
+def learning_curves(export: StudyExport) -> Drawing | None:
+    """Validation top-1 over the epochs of every trial; None while no trial has finished an epoch."""
+    data = learning_curves_data(export)
+    if data.empty:
+        return None
+    return Drawing(
+        "learning_curves", draw_learning_curves(data), captions.learning_curves(data), captions.alt_curves(data)
+    )
+
+
+@style.styled
+def draw_learning_curves(data: pd.DataFrame) -> Figure:
+    """All curves in one pair of axes; the best and the base stand out, and a cross ends one that was pruned."""
+    figure, ax = style.canvas(3.3)
+    for _, part in data.groupby("trial"):
+        trial = part.iloc[0]
+        look = _curve_look(trial)
+        ax.plot(part["epoch"], part["val_top1"], **look)
+        if trial["status"] == "pruned":
+            ax.plot(part["epoch"].iloc[-1], part["val_top1"].iloc[-1], **_LOOKS["pruned"], zorder=3)
+    ax.set(xlabel="epoch", ylabel=_TOP1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(axis="y")
+    first = data.drop_duplicates("trial")
+    keys, said = [Line2D([], [], **_OTHER_CURVE)], ["a trial"]
+    finished = first[first["status"] == "finished"]
+    for _, trial in finished[finished["best"] | finished["base"]].sort_values("best", ascending=False).iterrows():
+        keys.append(Line2D([], [], **_curve_look(trial)))
+        role = "best, and base" if trial["best"] and trial["base"] else "best" if trial["best"] else "base"
+        said.append(f"{role}: {label_of(trial['name'], 40)}")
+    if (first["status"] == "pruned").any():
+        keys.append(Line2D([], [], **_LOOKS["pruned"]))
+        said.append("pruned here")
+    figure.legend(keys, said, loc="outside upper left", ncols=2, frameon=False, handlelength=2.2, borderaxespad=0,
+                  fontsize=8)  # fmt: skip
+    return figure
+
+
+_OTHER_CURVE: dict[str, Any] = {"color": style.SOFT, "linewidth": 0.7, "alpha": 0.75}
+_BEST_CURVE: dict[str, Any] = {"color": style.ROW, "linewidth": 2.2, "zorder": 4}
+_BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5)), "linewidth": 1.8, "zorder": 5}
+
+
+def _curve_look(trial: "pd.Series[Any]") -> dict[str, Any]:
+    if trial["best"]:
+        return _BEST_CURVE
+    return _BASE_CURVE if trial["base"] and trial["status"] == "finished" else _OTHER_CURVE
+
+
+# Importance
+
+
+def importance(found: Importance) -> Drawing | None:
+    """The importance of the parameters; None where it cannot be told."""
+    if found.frame.empty:
+        return None
+    return Drawing(
+        "importance", draw_importance(found.frame), captions.importance(found), captions.alt_importance(found)
+    )
+
+
+@style.styled
+def draw_importance(data: pd.DataFrame) -> Figure:
+    """A horizontal dot plot in percent; the bar to the tick is what noise alone would give."""
+    labels = [label_of(name) for name in data["parameter"]]
+    figure, ax = style.canvas(0.95 + 0.3 * len(data))
+    for y, row in enumerate(data.to_dict("records")):
+        low, mean, high, noise = (100 * row[part] for part in ("low", "importance", "high", "noise"))
+        ax.barh(y, noise, height=0.55, **_NOISE)
+        ax.hlines(y, low, high, color=style.ROW, linewidth=2.0)
+        ax.plot(mean, y, **_LOOKS["finished"])
+    ax.set(ylim=(len(data) - 0.4, -0.6), xlabel="variance of top-1 explained by the parameter alone (%)")
+    ax.set_xlim(left=0)
+    ax.set_yticks(range(len(data)), labels)
+    ax.spines["left"].set_visible(False)
+    ax.grid(axis="x")
+    keys = [Line2D([], [], **{**_LOOKS["finished"], "linestyle": "-"}), Patch(**_NOISE)]
+    figure.legend(keys, ["mean and range over forests", "what noise alone would give"], loc="outside upper left",
+                  ncols=2, frameon=False, handlelength=2.0, borderaxespad=0, fontsize=8)  # fmt: skip
+    return figure
+
+
+_NOISE: dict[str, Any] = {"facecolor": style.FAINT, "edgecolor": style.SOFT, "linewidth": 0.5}

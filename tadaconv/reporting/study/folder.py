@@ -1,0 +1,43 @@
+"""The folder of a study's report."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadaconv.reporting.export import as_csv
+from tadaconv.reporting.folder import Reported, report_folder, write_files
+from tadaconv.reporting.study import sentences
+from tadaconv.reporting.study.frame import collect, write_data
+from tadaconv.reporting.study.latex import latex_table
+
+if TYPE_CHECKING:
+    from tadaconv.study import LoadedStudy, TrialRecord
+
+
+TEMPLATE = "study"
+"""The notebook template of a study's report, found like every other content by its name."""
+
+_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "trials.csv"}
+
+
+def write_report(
+    loaded: "LoadedStudy",
+    regime_name: str,
+    records: Sequence["TrialRecord"],
+    out: Path,
+    formats: set[str],
+    max_macs: int | None,
+) -> Path:
+    """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.study.study_report`."""
+    export = collect(loaded, regime_name, records, max_macs)
+    reported = Reported(
+        TEMPLATE,
+        _FILES,
+        sentences.title(export.manifest),
+        export.manifest,
+        [export.space.model_dump_json(), *map(as_csv, (export.trials, export.curves, export.cells))],
+        partial(write_data, export),
+        partial(latex_table, export),
+    )
+    return write_files(reported, report_folder(out, loaded.name, regime_name), formats)

@@ -1,0 +1,38 @@
+"""The table of a study for a paper: the Pareto front, the best and the configurations tried first."""
+
+import pandas as pd
+
+from tadaconv.reporting.latex import escape
+from tadaconv.reporting.study import sentences
+from tadaconv.reporting.study.frame import StudyExport
+from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
+
+
+def latex_table(export: StudyExport) -> str:
+    """The trials on the front and those tried first by cost as LaTeX; needs the package booktabs and no other."""
+    finished = export.trials[export.trials["status"] == "finished"]
+    rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
+    unit = count_scale(rows["macs"].dropna())
+    manifest = export.manifest
+    command = sentences.confirm_command(manifest.study, manifest.regime)
+    opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {sentences.what_became(export.trials)}"
+    lines = [
+        f"% {' '.join(opening.split())}",
+        f"% The best of many trials is biased upwards; confirm it with: {command}",
+        "% Needs \\usepackage{booktabs}.",
+        "\\begin{tabular}{lp{0.5\\linewidth}rrr}",
+        "\\toprule",
+        f" & against the base & $n$ & top-1 (\\%) & {in_unit('MACs', unit[1])} \\\\",
+        "\\midrule",
+    ]
+    for row in rows.to_dict("records"):
+        name = escape(row["name"])
+        fields = [
+            f"\\textbf{{{name}}}" if row["best"] else name,
+            escape(row["what"]),
+            str(row["num_seeds"]),
+            escape(percent(row["top1"])),
+            escape(scaled(None if pd.isna(row["macs"]) else int(row["macs"]), unit[0])),
+        ]
+        lines.append(" & ".join(fields) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
