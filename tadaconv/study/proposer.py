@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -31,10 +31,9 @@ from tadaconv.execution.pruning import (
 )
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime
-from tadaconv.spec import Temporal
 from tadaconv.study.cost import MACS, Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
-from tadaconv.study.space import Suggestion, call, walk
+from tadaconv.study.space import Suggestion, call, spec_json, walk
 from tadaconv.study.trials import ENDS, OVER_BUDGET, Reader, Trial, TrialRecord, trial_records
 
 COPIED = "copied"
@@ -98,6 +97,7 @@ class Proposer:
         Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0)
         self._max_macs = budget_macs(loaded.study, regime)
         self._counter: Counter | None = None
+        self._checked: dict[str, str | int | None] = {}
         self._reader = Reader(loaded, regime, study, store)
         self._exhausted_at: int | None = None
         self._reader.read(self._max_macs)
@@ -110,11 +110,21 @@ class Proposer:
                 a study that was stopped and goes on proposes what it would have proposed without the stop.
             num_trials: how many configurations the study shall have, those it has among them.
         """
-        with self._store.alone():
-            return self._top_up(num_waiting, num_trials)
+        num_new = 0
+        while True:
+            with self._store.alone():
+                self._write_protocol()
+                added, found = self._propose_checked(num_waiting, num_trials)
+            num_new += added
+            if isinstance(found, Proposed):
+                return replace(found, num_new=num_new)
+            self._check(found)  # counting a large network takes seconds, and the lock is everybody's
 
-    def _top_up(self, num_waiting: int, num_trials: int) -> Proposed:
-        self._write_protocol()
+    def _propose_checked(self, num_waiting: int, num_trials: int) -> tuple[int, Proposed | Suggestion]:
+        """Propose as long as suggestions have been checked.
+
+        Returns how many were proposed, and how the study stands or else the suggestion that has to be checked.
+        """
         num_new = 0
         while True:
             trials, number = self._reader.read(self._max_macs)
@@ -128,11 +138,27 @@ class Proposer:
             if suggestion is None:
                 self._exhausted_at = len(trials)
                 continue
-            self._propose(number, suggestion)
+            if spec_json(suggestion.temporal) not in self._checked:
+                return num_new, suggestion
+            self._propose(number, suggestion, self._checked[spec_json(suggestion.temporal)])
             num_new += 1
         num_ended = sum(trial.status in ENDS for trial in trials)
         done = num_ended == len(trials) and (exhausted or len(trials) >= num_trials)
-        return Proposed(num_new, len(trials), num_ended, done, exhausted)
+        return num_new, Proposed(num_new, len(trials), num_ended, done, exhausted)
+
+    def _check(self, suggestion: Suggestion) -> None:
+        """Find out whether a configuration can be built and, where there is a budget, what it costs."""
+        from tadaconv.experiment import rehearse
+
+        temporal = suggestion.temporal
+        try:
+            rehearse(self._regime.experiment(temporal, 0))
+        except UserError as error:
+            self._checked[spec_json(temporal)] = str(error)
+            return
+        if self._max_macs is not None and self._counter is None:
+            self._counter = Counter(self._regime)
+        self._checked[spec_json(temporal)] = self._counter.macs(temporal) if self._counter else None
 
     def _write_protocol(self) -> None:
         """Tell workers, which have no study file, how its trials are pruned."""
@@ -187,30 +213,22 @@ class Proposer:
         left = [each for each in walk(study.suggest) if new(each)]
         return random.Random(_seed(study.sampler.seed, number, -1)).choice(left) if left else None
 
-    def _propose(self, number: int, suggestion: Suggestion) -> None:
-        """Queue a configuration; one that cannot be built or costs too much is recorded as such, and never trained."""
-        from tadaconv.experiment import rehearse
+    def _propose(self, number: int, suggestion: Suggestion, checked: str | int | None) -> None:
+        """Queue a configuration; one that cannot be built or costs too much is recorded as such, and never trained.
 
+        ``checked`` is why it cannot be built, or its multiply-adds where there is a budget.
+        """
         cells = self._reader.cells(number, suggestion.temporal)
-        attrs: dict[str, Any] = {}
-        try:
-            rehearse(cells[0].experiment)
-            if self._max_macs is not None:
-                attrs[MACS] = self._macs(suggestion.temporal)
-        except UserError as error:
-            self._record(cells[0], number, suggestion, TrialState.FAIL, {"error": str(error)})
+        if isinstance(checked, str):
+            self._record(cells[0], number, suggestion, TrialState.FAIL, {"error": checked})
             return
-        why = over(attrs.get(MACS), self._max_macs)
+        attrs = {} if checked is None else {MACS: checked}
+        why = over(checked, self._max_macs)
         if why is not None:
             self._record(cells[0], number, suggestion, TrialState.PRUNED, {**attrs, OVER_BUDGET: why})
             return
         for cell in cells[:1] if self._loaded.study.pruner.name in SEED_PRUNERS else cells:
             self._queue(cell, number, suggestion, attrs)
-
-    def _macs(self, temporal: Temporal) -> int:
-        if self._counter is None:
-            self._counter = Counter(self._regime)
-        return self._counter.macs(temporal)
 
     def _queue(self, cell: Cell, number: int, suggestion: Suggestion, attrs: Mapping[str, Any]) -> None:
         """Queue a cell, or copy the result that the storage has of it."""
