@@ -1,0 +1,322 @@
+"""Merges storages: the results of one are copied into another, none twice."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import check_distribution_compatibility, distribution_to_json, json_to_distribution
+from optuna.trial import FrozenTrial, TrialState
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution.backend import Backend
+from tadaconv.execution.pruning import PROTOCOL, TRIAL, spaces
+from tadaconv.execution.store import Store
+
+_SPACE = "space"
+"""The user attribute of a search's Optuna study with its distributions; :data:`tadaconv.study.proposer.SPACE`."""
+
+_COPIED = "copied"
+"""The user attribute of a search's trial that was not run; :data:`tadaconv.study.proposer.COPIED`."""
+
+_SAYS_NOTHING = ("interrupted", "withdrawn")
+"""User attributes of attempts that were put back or taken out of the queue."""
+
+_OWN = (TRIAL, "label", "again")
+"""User attributes that may change when an attempt is copied."""
+
+
+@dataclass
+class Merged:
+    """What came of merging one storage into another."""
+
+    source: str
+    num_results: int = 0
+    num_ended: int = 0
+    """Failed and pruned attempts that were copied."""
+    num_known: int = 0
+    """Results, failed and pruned attempts that the other storage had already."""
+    num_open: int = 0
+    """Cells that only wait or run in the source."""
+    num_busy: int = 0
+    """Results that were not copied, as their cells are being run in the other storage."""
+    notes: list[str] = field(default_factory=list)
+    """Where the two storages disagree, one line each."""
+
+    def __str__(self) -> str:
+        """One line, for example ``a.log: 12 results and 1 failed or pruned attempt copied, 3 known already``."""
+        counts = [
+            f"{_count(self.num_results, 'result')} and {_count(self.num_ended, 'failed or pruned attempt')} copied, "
+            f"{self.num_known} known already"
+        ]
+        if self.num_open:
+            counts.append(f"{_count(self.num_open, 'cell')} without a result left where they wait or run")
+        if self.num_busy:
+            counts.append(
+                f"{_count(self.num_busy, 'result')} left out, as the cells are being run: merge again when they "
+                "have ended"
+            )
+        return f"{self.source}: {'; '.join(counts)}"
+
+
+def merge(sources: Sequence[Store], into: Store) -> list[Merged]:
+    """Copy every study, result, and failed or pruned attempt of ``sources`` into ``into``, unless it is there already.
+
+    A cell that has a result in both keeps the one ``into`` has, and a difference in accuracy is noted. What waits or
+    runs is not copied: its plan is, so the next run of its table queues it. Configurations of a search get the next
+    free numbers. Sources are only read, one after the other. Merging again changes nothing.
+
+    Raises:
+        UserError: a source is ``into`` itself, or a name is a table's in one and a search's in the other.
+        RunError: ``into`` cannot be written; what was copied so far stays.
+    """
+    for source in sources:
+        if _same(source, into):
+            raise UserError(f"{source.shown} cannot be merged into itself; name another with --storage")
+    into.heal()
+    with into.alone():
+        try:
+            return [_Merge(source, into).run() for source in sources]
+        except OSError as error:
+            raise RunError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
+
+
+def _same(one: Store, other: Store) -> bool:
+    paths = Path(one.shown), Path(other.shown)
+    return paths[0].samefile(paths[1]) if all(path.is_file() for path in paths) else one.shown == other.shown
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A trial of the source that has ended, and the study it belongs to."""
+
+    study: str
+    search: str | None
+    trial: FrozenTrial
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        return self.trial.user_attrs
+
+    @property
+    def key(self) -> str:
+        return str(self.attrs["cell"])
+
+
+class _Merge:
+    """The merging of one source."""
+
+    def __init__(self, source: Store, into: Store) -> None:
+        self._source, self._into = source, into
+        self._found = Merged(source.shown)
+        self._numbers: dict[str, dict[str, int]] = {}
+        self._known: dict[str, set[str]] = {}
+
+    def run(self) -> Merged:
+        names = self._source.studies()
+        ended: list[_Ended] = []
+        open_keys: set[str] = set()
+        for name in names:
+            attrs = self._source.study_attrs(name)
+            search = attrs.get(PROTOCOL, {}).get("study")
+            self._merge_study(name, search, attrs)
+            for trial in _attempts(self._source.backend, name):
+                if trial.state.is_finished():
+                    ended.append(_Ended(name, search, trial))
+                else:
+                    open_keys.add(str(trial.user_attrs["cell"]))
+        results = [each for each in ended if each.trial.state == TrialState.COMPLETE]
+        self._found.num_open = len(open_keys - {each.key for each in results})
+        for each in results:
+            if _COPIED not in each.attrs:
+                self._merge_result(each)
+        for each in results:
+            if each.search is not None:
+                self._merge_search_result(each)
+        for each in ended:
+            if each.trial.state != TrialState.COMPLETE and not set(_SAYS_NOTHING) & each.attrs.keys():
+                self._merge_ended(each)
+        return self._found
+
+    def _merge_study(self, name: str, search: str | None, attrs: Mapping[str, Any]) -> None:
+        """Write what ``into`` lacks of what is known about a study; of searches, what its trials do not bring along."""
+        known = self._into.study_attrs(search or name)
+        if (search is None and PROTOCOL in known) or (search is not None and "plan" in known):
+            raise UserError(
+                f"{search or name} is a table in one of {self._source.shown} and {self._into.shown} and a study in the "
+                "other; rename the file of one, and run it under its new name"
+            )
+        if search is not None:
+            return
+        for attr, value in attrs.items():
+            if attr != "plan" and attr not in known:
+                self._into.set_study_attr(name, attr, value)
+        self._merge_plan(name)
+
+    def _merge_plan(self, name: str) -> None:
+        ours, theirs = self._into.read_plan(name), self._source.read_plan(name)
+        merged = dict(ours)
+        for label, row in theirs.items():
+            if label not in ours:
+                merged[label] = row
+            elif ours[label].experiment == row.experiment:
+                merged[label] = type(row)(row.experiment, {**row.seeds, **ours[label].seeds})
+            else:
+                self._found.notes.append(
+                    f"{name}, row {label!r}: another experiment in {self._source.shown}; the plan of "
+                    f"{self._into.shown} is kept"
+                )
+        if merged:
+            self._into.write_plan(name, merged)
+
+    def _merge_result(self, each: _Ended) -> None:
+        """Copy a result that was run, unless its cell has one or is being run."""
+        attempts = self._into.attempts([each.key]).get(each.key, [])
+        ours = [attempt for attempt in attempts if attempt.state == "finished"]
+        if ours:
+            self._found.num_known += 1
+            self._compare(each, ours[0].attrs["result"]["top1"])
+            return
+        # Once nothing waits, nobody can begin to run the cell: queueing takes the lock that is held here.
+        for attempt in attempts:
+            if attempt.state == "waiting":
+                self._into.withdraw(attempt, f"its result is in {self._source.shown}")
+        if any(attempt.state == "running" for attempt in self._into.attempts([each.key]).get(each.key, [])):
+            self._found.num_busy += 1
+            return
+        self._copy(each, {})
+        self._found.num_results += 1
+
+    def _compare(self, each: _Ended, ours: float) -> None:
+        theirs = each.attrs["result"]["top1"]
+        if theirs != ours:
+            self._found.notes.append(
+                f"{each.attrs['label']}, seed {each.attrs['spec'].get('seed')} (cell {each.key}): top-1 {theirs:.2f} % "
+                f"in {self._source.shown}, {ours:.2f} % in {self._into.shown}, which is kept"
+            )
+
+    def _merge_search_result(self, each: _Ended) -> None:
+        """Let a search have a trial whose cell another study has finished, as searches themselves do."""
+        assert each.search is not None
+        attempts = [row for row in self._into.backend.rows([each.key]) if row.state == TrialState.COMPLETE]
+        ids = spaces(self._into.backend, each.search)
+        run = [row for row in attempts if _COPIED not in row.attrs]
+        if run and not any(row.study_id in ids for row in attempts):
+            result = run[0].attrs["result"]
+            self._copy(each, {_COPIED: self._into.study_name(run[0].study_id), "result": result}, result["top1"])
+
+    def _merge_ended(self, each: _Ended) -> None:
+        """Copy a failed or pruned attempt. The copy owes no other try: its cell is for the next run to queue."""
+        place = each.search or each.study
+        if place not in self._known:
+            self._known[place] = {_identity(trial) for trial in self._trials_of(place)}
+        if _identity(each.trial) in self._known[place]:
+            self._found.num_known += 1
+            return
+        self._copy(each, {})
+        self._known[place].add(_identity(each.trial))
+        self._found.num_ended += 1
+
+    def _trials_of(self, place: str) -> list[FrozenTrial]:
+        backend = self._into.backend
+        names = {self._into.study_name(id) for id in spaces(backend, place)} | ({place} & backend.studies().keys())
+        return [trial for name in names for trial in _attempts(backend, name)]
+
+    def _copy(self, each: _Ended, changed: Mapping[str, Any], value: float | None = None) -> None:
+        """Write the trial with all that is known of it, in one step."""
+        attrs = {name: value for name, value in each.attrs.items() if name != "again"}
+        study = each.study
+        if each.search is not None:
+            study = self._space(each)
+            if TRIAL in attrs:
+                number = self._number(each)
+                if attrs["label"] == f"trial {attrs[TRIAL]}":
+                    attrs["label"] = f"trial {number}"
+                attrs[TRIAL] = number
+        old = each.trial
+        copy = FrozenTrial(
+            number=-1,
+            trial_id=-1,
+            state=old.state,
+            value=old.value if value is None else value,
+            datetime_start=old.datetime_start,
+            datetime_complete=old.datetime_complete,
+            params=old.params,
+            distributions=old.distributions,
+            user_attrs={**attrs, **changed},
+            system_attrs=old.system_attrs,
+            intermediate_values=old.intermediate_values,
+        )
+        self._into.backend.storage.create_new_trial(self._into.make_study(study), copy)
+
+    def _number(self, each: _Ended) -> int:
+        """The number of a trial's configuration in ``into``: its own there, or the next."""
+        assert each.search is not None
+        if each.search not in self._numbers:
+            trials = self._trials_of(each.search)
+            self._numbers[each.search] = {
+                _configuration(trial.user_attrs): int(trial.user_attrs[TRIAL])
+                for trial in trials
+                if TRIAL in trial.user_attrs
+            }
+        numbers = self._numbers[each.search]
+        return numbers.setdefault(_configuration(each.attrs), 1 + max(numbers.values(), default=-1))
+
+    def _space(self, each: _Ended) -> str:
+        """The study of ``into`` for a search's trial: the latest that can hold its parameters, or else a further one.
+
+        Optuna freezes the choices of a categorical parameter in each of its studies.
+        """
+        assert each.search is not None
+        names = [self._into.study_name(id) for id in spaces(self._into.backend, each.search)]
+        wanted = each.trial.distributions
+        for name in reversed(names):
+            known = self._into.study_attrs(name).get(_SPACE, {})
+            if all(_compatible(known[key], distribution_to_json(wanted[key])) for key in wanted if key in known):
+                break
+        else:
+            name, known = f"{each.search}-space{len(names) + 1}" if names else each.search, {}
+            model = self._into.study_attrs(names[0]) if names else self._source.study_attrs(each.study)
+            self._into.set_study_attr(name, PROTOCOL, model[PROTOCOL])
+        added = {key: distribution_to_json(each) for key, each in wanted.items() if key not in known}
+        self._into.set_study_attr(name, _SPACE, {**known, **added})
+        return name
+
+
+def _attempts(backend: Backend, study: str) -> Iterable[FrozenTrial]:
+    """The attempts of a study with all that is known of them, oldest first."""
+    trials = backend.storage.get_all_trials(backend.studies()[study], deepcopy=False)
+    return [trial for trial in trials if "cell" in trial.user_attrs]
+
+
+def _identity(trial: FrozenTrial) -> str:
+    """What tells an ended attempt from any other, whichever storage it is in."""
+    attrs = {name: value for name, value in trial.user_attrs.items() if name not in _OWN}
+    times = _moment(trial.datetime_start), _moment(trial.datetime_complete)
+    return json.dumps([trial.state.name, times, trial.params, attrs], sort_keys=True)
+
+
+def _moment(time: datetime | None) -> list[int] | None:
+    """Where in its quarter of an hour a time lies: Optuna gives local times, and their zones differ by quarters."""
+    return None if time is None else [time.minute % 15, time.second, time.microsecond]
+
+
+def _configuration(attrs: Mapping[str, Any]) -> str:
+    """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
+    spec = {**attrs["spec"], "seed": 0}
+    spec["data"] = {name: value for name, value in spec["data"].items() if name != "root"}
+    return json.dumps(spec, sort_keys=True)
+
+
+def _compatible(one: str, other: str) -> bool:
+    try:
+        check_distribution_compatibility(json_to_distribution(one), json_to_distribution(other))
+    except ValueError:
+        return False
+    return True
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
