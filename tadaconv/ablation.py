@@ -23,7 +23,8 @@ from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
-    from tadaconv.execution import Event, Planned, Store
+    from tadaconv.execution import Crew, Planned, Store
+    from tadaconv.execution.live import Show
 
 
 @dataclass(frozen=True)
@@ -151,11 +152,12 @@ class Table:
 
 @dataclass(frozen=True)
 class LoadedTable:
-    """A table with the name of its file and the question its docstring asks."""
+    """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory."""
 
     name: str
     question: str
     table: Table
+    path: Path | None = None
 
 
 def load_table(name: str) -> LoadedTable:
@@ -165,7 +167,8 @@ def load_table(name: str) -> LoadedTable:
     if not isinstance(table, Table):
         raise UserError(f"ablation table {name!r} defines no TABLE = Table(...)")
     question = cleandoc(module.__doc__ or "").partition("Run: ")[0].rstrip()
-    return LoadedTable(discovery.find("ablation table", name).stem, question, table)
+    path = discovery.find("ablation table", name)
+    return LoadedTable(path.stem, question, table, path)
 
 
 def study_name(loaded: LoadedTable, regime_name: str) -> str:
@@ -239,6 +242,27 @@ def _rehearse(records: Iterable[CellRecord]) -> None:
             raise UserError(f"row {record.cell.label!r}: {error}") from error
 
 
+def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
+    """Write down whose results ``study`` holds. Raises :class:`UserError` if they are another table's of the same name.
+
+    Two files are two tables if both are there and they differ; one that was edited, moved or is on another machine is
+    the same.
+    """
+    if loaded.path is None:
+        return
+    shipped = loaded.path.parent == discovery.shipped_folder("ablation table")
+    here = "" if shipped else str(loaded.path.resolve())
+    there = store.study_attrs(study).get("table")
+    if there is not None and there != here:
+        other = discovery.shipped_folder("ablation table") / loaded.path.name if there == "" else Path(there)
+        if other.is_file() and other.read_bytes() != loaded.path.read_bytes():
+            raise UserError(
+                f"{study} in {store.shown} holds the results of another table, {other}; rename {loaded.path}, or name "
+                "another --out or --storage"
+            )
+    store.set_study_attr(study, "table", here)
+
+
 def run_table(
     loaded: LoadedTable,
     regime: Regime,
@@ -247,34 +271,30 @@ def run_table(
     *,
     seeds: Sequence[int],
     rows: Sequence[str] | None,
-    device: str,
-    checkpoints: Path,
-    show: Callable[["Planned"], AbstractContextManager[Callable[["Event"], None]]],
+    crew: "Crew",
+    show: Callable[["Planned"], AbstractContextManager["Show"]],
 ) -> list[CellRecord]:
-    """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that was run.
+    """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that ended meanwhile.
+
+    Any number of calls may run one table or several on one storage: they share the work.
 
     Args:
         loaded: The table.
         regime: What it is run on, with its data resolved.
         study: The name of its study; see :func:`study_name`.
-        store: Where results are kept. It is held exclusively meanwhile, or :class:`UserError` is raised.
+        store: Where results are kept.
         seeds: Seeds of the weights, the data order and the augmentation.
         rows: Names of the rows to run; None means all. Raises :class:`UserError` for one the table does not have.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        checkpoints: Folder of the checkpoints of cells that have not finished.
-        show: Given what is to be done, a context that lasts while it is done and whose value is told of every event.
+        crew: The workers.
+        show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
     """
-    from tadaconv.execution import exclusive, plan, recover, work
+    from tadaconv.execution import plan, run_cells
 
     chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
-    with exclusive(store):
-        recover(store)
-        _rehearse(store.records_of(loaded.table.cells(regime, seeds, chosen)))
-        planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
-        with show(planned) as on_event:
-            if not planned.to_run:  # nothing to wait for, torch's import included
-                return []
-            from tadaconv.experiment import resolve_device
-
-            where = str(resolve_device(device))
-            return work(store, planned.to_run, device=where, checkpoints=checkpoints, on_event=on_event)
+    claim_name(loaded, study, store)
+    _rehearse(store.records_of(loaded.table.cells(regime, seeds, chosen)))
+    planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
+    with show(planned) as shown:
+        if not planned.to_run:  # nothing to wait for, torch's import included
+            return []
+        return run_cells(store, study, planned.to_run, crew, shown.event, shown.line)

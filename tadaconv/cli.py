@@ -4,6 +4,8 @@ Exit status 0; 1 if a run failed; 2 if the call is wrong, with one line that say
 """
 
 import json
+import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -34,7 +36,8 @@ from tadaconv.spec import describe
 if TYPE_CHECKING:
     from tadaconv.bench.record import Benchmark
     from tadaconv.bench.run import Report
-    from tadaconv.execution import CellRecord, Event, Planned, Store
+    from tadaconv.execution import CellRecord, Crew, Planned, Store
+    from tadaconv.execution.live import Show
 
 # Typer brings its own click or uses the installed one, by version; its public exception leads to the right base.
 _WrongCall: type[Exception] = typer.BadParameter.__mro__[1]
@@ -67,7 +70,29 @@ RegimeName = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and reports.")]
 Storage = Annotated[
     str | None,
-    typer.Option("--storage", help="Optuna journal file of the results.", show_default="OUT/journal.log"),
+    typer.Option(
+        "--storage",
+        help="Where the results are: a journal file, or postgresql+psycopg://USER@HOST/DATABASE.",
+        show_default="OUT/journal.log",
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of labelled clips, for the regimes that need one.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Workers = Annotated[int, typer.Option("--workers", help="Cells run at a time, each by a process of its own.")]
+Executor = Annotated[str, typer.Option("--executor", help="What runs the workers: local, ray or slurm.")]
+ExecutorOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--executor-option",
+        metavar="NAME=VALUE",
+        help="An option of ray or slurm, such as partition=gpu; repeat for more.",
+        show_default=False,
+    ),
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same numbers bit for bit on CUDA too, as on the CPU; slower.")
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -89,7 +114,24 @@ def _tada(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
+    if arguments is None:
+        _hide_password()
     sys.exit(_status(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _hide_password() -> None:
+    """Start over without the password that a URL among the arguments holds: who lists processes would read it."""
+    if not any("://" in argument for argument in sys.argv[1:]):
+        return
+    from tadaconv.execution.location import hide_password
+
+    try:
+        hidden, environment = hide_password(sys.argv[1:])
+    except UserError as error:
+        sys.exit(_complain(str(error), 2))
+    if environment:
+        interpreter = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])]
+        os.execve(sys.executable, [*interpreter, *hidden], {**os.environ, **environment})
 
 
 def _status(arguments: list[str]) -> int:
@@ -109,7 +151,8 @@ def _status(arguments: list[str]) -> int:
         return _complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *arguments])
-        kept = "what has finished is kept, go on with" if arguments[:1] == ["ablate"] else "start again with"
+        runs = arguments[:1] in (["ablate"], ["study"], ["worker"])
+        kept = "what has finished is kept, go on with" if runs else "start again with"
         return _complain(f"stopped; {kept}: {again}", status)
     return int(status)
 
@@ -153,16 +196,20 @@ def ablate(
         list[str] | None,
         typer.Option("--rows", metavar="ROW", help="Run this row alone; repeat for more.", show_default="all"),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of labelled clips, for the regimes that need one.", show_default=False)
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    data: Data = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = "local",
+    executor_option: ExecutorOptions = None,
+    deterministic: Deterministic = False,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Run a table and report it. Cells that have a result are not run again; a failed cell is tried once more.
+    """Run a table and report it. Cells that have a result are not run again; a failed cell is tried anew.
 
-    Example: tada ablate context --seeds 3
+    Any number of calls, on any machines, share the work of one storage.
+
+    Example: tada ablate context --seeds 3 --workers 2
 
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
@@ -172,13 +219,11 @@ def ablate(
     for name in rows or []:
         loaded.table.row(name)
     bare_regime = load_regime(regime)
-    if device not in ("auto", "cpu"):  # those are always right, and the check waits for torch
-        from tadaconv.experiment import resolve_device
-
-        resolve_device(device)
+    place = storage or str(out / "journal.log")
+    crew = _crew(place, device, out, workers, executor, executor_option, deterministic)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
-    store = Store.open(storage or str(out / "journal.log"))
+    store = Store.open(place)
     study = study_name(loaded, regime)
     console = Console()
     ran = run_table(
@@ -188,8 +233,7 @@ def ablate(
         store,
         seeds=range(seeds),
         rows=rows or None,
-        device=device,
-        checkpoints=out / "checkpoints",
+        crew=crew,
         show=lambda planned: _shown(console, store, study, planned),
     )
     records = current_records(loaded, resolved, study, store)
@@ -197,6 +241,36 @@ def ablate(
     status = _summarise_failures(ran)
     _write_report(console, loaded, regime, records, out)  # last: its notebook takes its time, and may find no room
     raise typer.Exit(status)
+
+
+@app.command()
+def worker(
+    device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = "local",
+    executor_option: ExecutorOptions = None,
+    deterministic: Deterministic = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to stay without work before leaving.")] = 0.0,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Help with whatever is queued in a storage, from this or another machine, until nothing is left.
+
+    Come and go as you like: a cell that is not finished goes back to the queue. Clips must lie at the same path as
+    where the table was started; checkpoints are found again if OUT is the same folder.
+
+    Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
+    """
+    from tadaconv.execution import Store, join
+
+    place = storage or str(out / "journal.log")
+    crew = _crew(place, device, out, workers, executor, executor_option, deterministic, wait)
+    store = Store.open(place, create=False)
+    require_writable(out)
+    console = Console()
+    with _lines(console) as show:
+        num_ended = join(store, crew, show.event, show.line)
+    console.print(f"{num_ended} cells ended here", highlight=False)
 
 
 @app.command()
@@ -390,13 +464,62 @@ def _bench(run: "Callable[[Report], Benchmark]", out: Path, as_json: bool) -> No
         console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _crew(
+    storage: str,
+    device: str,
+    out: Path,
+    workers: int,
+    executor: str,
+    executor_options: Sequence[str] | None,
+    deterministic: bool,
+    wait: float = 0.0,
+) -> "Crew":
+    """The workers that the options ask for; a wrong device is said before anything is queued."""
+    from tadaconv.execution import Crew, WorkerCall
+
+    if device not in ("auto", "cpu"):  # those are always right, and the check waits for torch
+        from tadaconv.experiment import resolve_device
+
+        resolve_device(device)
+    call = WorkerCall(storage, "", device, out.resolve(), wait_seconds=wait, deterministic=deterministic)
+    pairs = [option.partition("=") for option in executor_options or []]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
+    return Crew(call, workers, executor, {name: value for name, _, value in pairs})
+
+
 @contextmanager
-def _shown(console: Console, store: "Store", study: str, planned: "Planned") -> Generator[Callable[["Event"], None]]:
+def _logged(show: "Show") -> Generator[None]:
+    """Show what the package logs, in the place of lines that would tear a live table."""
+
+    class _Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            show.line(record.getMessage())
+
+    log, handler = logging.getLogger("tadaconv"), _Handler()
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def _lines(console: Console) -> Generator["Show"]:
+    from tadaconv.execution.live import LineView
+
+    with LineView(console) as view, _logged(view):
+        yield view
+
+
+@contextmanager
+def _shown(console: Console, store: "Store", study: str, planned: "Planned") -> Generator["Show"]:
     from tadaconv.execution.live import view
 
     console.print(str(planned), highlight=False)
-    with view(console, store.records(study), len(planned.to_run)) as on_event:
-        yield on_event
+    with view(console, store.records(study), len(planned.to_run)) as show, _logged(show):
+        yield show
 
 
 def _print_table(console: Console, loaded: LoadedTable, regime: str, records: Sequence["CellRecord"]) -> None:

@@ -31,3 +31,7 @@ def lookup(kind: str, name: str, registry: Mapping[str, T]) -> T:
 
 class RunError(RuntimeError):
     """A cell cannot finish (loss not finite, out of memory, disk full); the message says so plainly."""
+
+
+class StorageError(RunError):
+    """The storage cannot be written or its server stays away: nobody's cell is to blame, and nothing can go on."""

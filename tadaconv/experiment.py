@@ -1,9 +1,11 @@
 """Runs one experiment: build, count, fit, evaluate. Knows nothing of tables, studies or Optuna."""
 
 import hashlib
+import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,6 +41,31 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"there is no device {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
+
+
+def make_deterministic() -> None:
+    """Give the same numbers bit for bit on CUDA, from here on in this process; slower, and some operations refuse.
+
+    Call it before the first operation on a GPU: cuBLAS reads its setting then.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def _fixed_threads(device: torch.device) -> Generator[None]:
+    """One thread for what trains on the CPU: the order of a sum, and so its rounding, depends on their number.
+
+    A cell gives the same numbers alone and beside others, whatever the number of cores; more cells at a time use them.
+    """
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def build_model(experiment: Experiment, num_classes: int) -> Host:
@@ -97,11 +124,12 @@ def environment(device: torch.device) -> dict[str, str]:
     """What the numbers of a run depend on beside the experiment."""
     cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({torch.get_num_threads()} threads)",
+        "device": torch.cuda.get_device_name(device) if cuda else "CPU (1 thread)",
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": str(torch.version.cuda) if cuda else "",
+        **({"deterministic": "yes"} if cuda and torch.are_deterministic_algorithms_enabled() else {}),
         "tadaconv": f"{tadaconv.__version__}+{source_digest()}",
     }
 
@@ -120,6 +148,8 @@ def run(
 ) -> Result:
     """Train and evaluate ``experiment``; on the CPU the same experiment gives the same numbers, bit for bit.
 
+    On the CPU it uses one thread, since numbers depend on how many there are.
+
     Args:
         experiment: what to run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -131,6 +161,16 @@ def run(
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
+    with _fixed_threads(place):
+        return _run(experiment, place, report, checkpoint)
+
+
+def _run(
+    experiment: Experiment,
+    place: torch.device,
+    report: Callable[[Progress], None] | None,
+    checkpoint: Path | None,
+) -> Result:
     source = open_source(experiment.data, place)
     reset_peak_memory(place)
     model = build_model(experiment, len(source.class_names))

@@ -7,22 +7,26 @@ from tadaconv.execution.cells import CellRecord as CellRecord
 from tadaconv.execution.cells import Status as Status
 
 if TYPE_CHECKING:
+    from tadaconv.execution.call import Event as Event
+    from tadaconv.execution.call import WorkerCall as WorkerCall
+    from tadaconv.execution.crew import Crew as Crew
+    from tadaconv.execution.crew import join as join
+    from tadaconv.execution.crew import run_cells as run_cells
     from tadaconv.execution.planner import Planned as Planned
     from tadaconv.execution.planner import plan as plan
     from tadaconv.execution.store import Store as Store
-    from tadaconv.execution.worker import Event as Event
-    from tadaconv.execution.worker import exclusive as exclusive
-    from tadaconv.execution.worker import recover as recover
-    from tadaconv.execution.worker import work as work
+    from tadaconv.execution.worker import run_worker as run_worker
 
 _HOMES = {
+    "Event": "call",
+    "WorkerCall": "call",
+    "Crew": "crew",
+    "join": "crew",
+    "run_cells": "crew",
     "Planned": "planner",
     "plan": "planner",
     "Store": "store",
-    "Event": "worker",
-    "exclusive": "worker",
-    "recover": "worker",
-    "work": "worker",
+    "run_worker": "worker",
 }
 
 

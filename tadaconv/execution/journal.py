@@ -1,56 +1,226 @@
-"""Optuna's journal file, opened so that a worker killed while it writes loses nothing."""
+"""The storage in a journal file: Optuna's, locked by the kernel, so that a writer killed at any moment harms nobody."""
 
+import errno
+import fcntl
 import json
 import os
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import UserError
-
-GRACE_SECONDS = 5
-"""How long the lock file of a killed writer stands in the way; a live writer holds it for milliseconds."""
+from tadaconv.execution.backend import TrialRow
 
 _ENTRY_HEAD = b'{"op_code":'
 
 
-class _MendingLock(JournalFileOpenLock):
-    """Whoever holds the lock finds whole lines only.
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Hold the kernel's exclusive lock on ``path``, which the death of its holder releases at once."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            raise UserError(
+                f"the file system of {path.parent} has no locks, so a journal there would be torn; name a folder on "
+                "another one with --out, or a PostgreSQL server with --storage"
+            ) from error
+        yield
+
+
+class _WriterLock(JournalFileOpenLock):  # the nearest public name of a lock; nothing of it is used
+    """One writer at a time, and whoever holds the lock finds whole lines only.
 
     A writer killed in the middle of a line leaves a torn one. Optuna's reader skips it, as an operation that never
-    happened, but the next line would be appended to it, and both would be lost with everything after them.
+    happened, but the next line would be appended to it, and both would be lost with everything after them. Optuna's own
+    locks are files whose removal releases them: after a kill they stand in everybody's way.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), grace_period=GRACE_SECONDS)
-        self._journal = path
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+        self._held: AbstractContextManager[None] | None = None
 
     def acquire(self) -> bool:
-        held = super().acquire()
+        held = _locked(self._journal.with_name(self._journal.name + ".write"))
+        held.__enter__()
         try:
             _cut_torn_line(self._journal)
         except BaseException:
-            self.release()
+            held.__exit__(None, None, None)
             raise
-        return held
+        self._held = held
+        return True
+
+    def release(self) -> None:
+        assert self._held is not None
+        self._held.__exit__(None, None, None)
 
 
 def _cut_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
-        keep, block = end, b""
+        if end == 0 or os.pread(file.fileno(), 1, end - 1) == b"\n":
+            return
+        keep = end
         while keep > 0:
             start = max(0, keep - 65536)
             file.seek(start)
-            block = file.read(keep - start)
-            newline = block.rfind(b"\n")
+            newline = file.read(keep - start).rfind(b"\n")
             keep = start + newline + 1
             if newline >= 0:
                 break
-        if keep < end:
-            file.truncate(keep)
+        file.truncate(keep)
+
+
+class _Journal(JournalStorage):
+    """Optuna's journal storage, which lets its trials be read without copying them all.
+
+    The trials of a replayed journal are numbered from 0 in the order of their creation and replaced, never changed,
+    when something happens to them; Optuna's public reads walk all of them for every question.
+    """
+
+    def trials(self) -> tuple[dict[int, FrozenTrial], dict[int, int], Collection[int]]:
+        """The trials by id, the id of each one's study, and the ids of the studies there are."""
+        with self._thread_lock:
+            self._sync_with_backend()
+            replayed = self._replay_result
+            return replayed._trials, replayed._trial_id_to_study_id, replayed._studies.keys()
+
+    def studies(self) -> dict[str, int]:
+        with self._thread_lock:
+            self._sync_with_backend()
+            return {study.study_name: id for id, study in self._replay_result._studies.items()}
+
+    def study_attrs(self, study_id: int) -> Mapping[str, Any]:
+        with self._thread_lock:
+            self._sync_with_backend()
+            return self._replay_result.get_study(study_id).user_attrs
+
+
+class JournalBackend:
+    """A journal file; see :class:`tadaconv.execution.backend.Backend`.
+
+    Keeps an index of what it has replayed, so that a worker's question costs what has changed since its last one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shown = str(path)
+        self._journal = _Journal(JournalFileBackend(str(path), lock_obj=_WriterLock(path)))
+        self.storage: optuna.storages.BaseStorage = self._journal
+        self._num_indexed = 0
+        self._by_key: dict[str, list[int]] = {}
+        self._waiting: dict[int, list[int]] = {}
+        self._open: list[int] = []
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Hold the lock on the file ``<journal>.plan``."""
+        with _locked(self.path.with_name(self.path.name + ".plan")):
+            yield
+
+    def studies(self) -> dict[str, int]:
+        """The id of every study by its name, oldest first."""
+        return self._journal.studies()
+
+    def study_attrs(self, study_id: int) -> Mapping[str, Any]:
+        """The user attributes of a study."""
+        return self._journal.study_attrs(study_id)
+
+    def waiting(
+        self, study_ids: Sequence[int], wanted: Collection[str] | None, limit: int
+    ) -> list[tuple[int, int, str]]:
+        """Waiting attempts, oldest first."""
+        trials, _, studies = self._fresh()
+        found: list[tuple[int, int, str]] = []
+        for study_id in study_ids:
+            queue = self._waiting.get(study_id, [])
+            if study_id not in studies or not queue:
+                continue
+            gone = 0
+            for index, trial_id in enumerate(queue):
+                trial = trials[trial_id]
+                if trial.state != TrialState.WAITING:
+                    gone += index == gone  # the head of the queue, which is where workers take from
+                    continue
+                key = trial.user_attrs["cell"]
+                if wanted is None or key in wanted:
+                    found.append((trial_id, study_id, key))
+                    if len(found) >= limit:
+                        break
+            del queue[:gone]
+        return sorted(found)[:limit]
+
+    def running(self) -> list[TrialRow]:
+        """Every running attempt."""
+        trials, owners, studies = self._fresh()
+        self._open = [id for id in self._open if not trials[id].state.is_finished()]
+        return [
+            _row(trials[id], owners[id])
+            for id in self._open
+            if trials[id].state == TrialState.RUNNING and owners[id] in studies
+        ]
+
+    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+        """Every attempt, oldest first."""
+        trials, owners, studies = self._fresh()
+        wanted = self._by_key if keys is None else keys
+        ids = sorted(id for key in wanted for id in self._by_key.get(key, []))
+        return [
+            _row(trials[id], owners[id])
+            for id in ids
+            if owners[id] in studies and (study_ids is None or owners[id] in study_ids)
+        ]
+
+    def states(self, keys: Collection[str]) -> dict[str, list[TrialState]]:
+        """The states of all attempts at ``keys``, oldest first."""
+        trials, owners, studies = self._fresh()
+        found = {
+            key: [trials[id].state for id in self._by_key.get(key, []) if owners[id] in studies] for key in set(keys)
+        }
+        return {key: states for key, states in found.items() if states}
+
+    def row(self, trial_id: int) -> TrialRow:
+        """One attempt."""
+        trials, owners, _ = self._fresh()
+        return _row(trials[trial_id], owners[trial_id])
+
+    def _fresh(self) -> tuple[dict[int, FrozenTrial], dict[int, int], Collection[int]]:
+        trials, owners, studies = self._journal.trials()
+        for trial_id in range(self._num_indexed, len(trials)):
+            trial = trials[trial_id]
+            # An attempt has its cell from the moment it is made; other trials are somebody else's.
+            if "cell" in trial.user_attrs:
+                self._by_key.setdefault(trial.user_attrs["cell"], []).append(trial_id)
+                if not trial.state.is_finished():
+                    self._open.append(trial_id)
+                if trial.state == TrialState.WAITING:
+                    self._waiting.setdefault(owners[trial_id], []).append(trial_id)
+            self._num_indexed = trial_id + 1
+        return trials, owners, studies
+
+
+def _row(trial: FrozenTrial, study_id: int) -> TrialRow:
+    return TrialRow(
+        trial._trial_id,
+        study_id,
+        trial.number,
+        trial.state,
+        trial.user_attrs,
+        trial.values[0] if trial.values else None,
+        trial.params,
+        trial.datetime_start,
+        trial.datetime_complete,
+    )
 
 
 def _require_journal(path: Path) -> None:
@@ -66,23 +236,18 @@ def _require_journal(path: Path) -> None:
         raise UserError(f"{path} is not an Optuna journal; name another file with --storage")
 
 
-def open_journal(location: str, *, create: bool) -> JournalStorage:
-    """The journal at the path ``location``; with ``create``, an empty one where there is none.
+def open_journal(path: Path, *, create: bool) -> JournalBackend:
+    """The journal at ``path``; with ``create``, an empty one where there is none.
 
-    Raises :class:`UserError` for a URL, a file of another program (left untouched), a damaged journal, a folder that
-    cannot be written to, and, without ``create``, for a file that does not exist.
+    Raises :class:`UserError` for a file of another program (left untouched), a damaged journal, a folder that cannot be
+    written to, and, without ``create``, for a file that does not exist.
     """
-    if "://" in location:
-        raise UserError(
-            f"storage {location!r} is not supported; give the path of a journal file, e.g. runs/journal.log"
-        )
-    path = Path(location)
     if path.is_dir():
         raise UserError(
-            f"storage {location!r} is a folder; give the path of a journal file, e.g. {path / 'journal.log'}"
+            f"storage {str(path)!r} is a folder; give the path of a journal file, e.g. {path / 'journal.log'}"
         )
     if not create and not path.is_file():
-        raise UserError(f"no results at {location}; run 'tada ablate' first, or name their file with --storage")
+        raise UserError(f"no results at {path}; run 'tada ablate' first, or name their place with --storage")
     # Optuna tells of every study it creates; warnings, such as a lock that is waited for, still come through.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -90,10 +255,8 @@ def open_journal(location: str, *, create: bool) -> JournalStorage:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.open("ab").close()
         _require_journal(path)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_MendingLock(path)))
+        return JournalBackend(path)
     except OSError as error:
-        raise UserError(f"cannot open the storage {location}: {error.strerror}; name another with --storage") from error
+        raise UserError(f"cannot open the storage {path}: {error.strerror}; name another with --storage") from error
     except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(
-            f"the journal {location} is damaged: {error}; restore it or name another with --storage"
-        ) from error
+        raise UserError(f"the journal {path} is damaged: {error}; restore it or name another with --storage") from error

@@ -3,8 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from optuna.trial import TrialState
+
 from tadaconv.execution.cells import Cell
-from tadaconv.execution.store import Attempt, Plan, PlannedCell, Store
+from tadaconv.execution.store import Plan, PlannedRow, Store
 
 
 @dataclass(frozen=True)
@@ -15,15 +17,15 @@ class Planned:
     num_finished: int
     num_new: int
     num_retried: int
-    """Cells whose last attempt failed; every call tries them once more."""
+    """Cells whose last attempt failed; every call tries them anew."""
     num_resumed: int
-    """Cells an earlier call queued or started and did not end."""
+    """Cells that another call has queued, or that a worker runs now."""
 
     def __str__(self) -> str:
         """For example ``30 cells: 20 finished before, 10 to run (1 failed before and is tried again)``."""
         details = []
         if self.num_resumed:
-            details.append(f"{self.num_resumed} taken up again")
+            details.append(f"{self.num_resumed} queued or started before")
         if self.num_retried:
             details.append(f"{self.num_retried} failed before, tried once more")
         num_to_run = len(self.to_run)
@@ -35,35 +37,43 @@ class Planned:
 def plan(
     store: Store, study: str, rows: Sequence[Cell], seeds: Sequence[int], chosen: Collection[str] | None = None
 ) -> Planned:
-    """Queue every cell of ``chosen`` rows x ``seeds`` that is neither finished nor waiting anywhere in the storage.
+    """Queue every cell of ``chosen`` rows x ``seeds`` that is neither finished nor queued or run in the storage.
+
+    Any number of processes may plan at once; they take turns.
 
     Args:
-        store: Held exclusively, so that a running trial is really running.
+        store: the storage.
         study: Created if it does not exist; its plan becomes what the report shows.
         rows: Every row of the table, one cell each, in the table's order; the seed of the cell does not matter.
         seeds: Seeds to run. Seeds planned by earlier calls stay in the report.
         chosen: Labels to run; None means all. The others stay in the report as they were, unless they have changed.
     """
-    new_plan = _merged(store.read_plan(study), rows, seeds, chosen)
-    store.write_plan(study, new_plan)
-    attempts = store.attempts()
-    _withdraw_unplanned(store, study, attempts)
-    to_run: dict[str, Cell] = {}
-    finished: set[str] = set()
-    num_retried = num_resumed = 0
-    for cell in _wanted(rows, seeds, chosen):
-        states = {attempt.state for attempt in attempts.get(cell.key, [])}
-        if "finished" in states:
-            finished.add(cell.key)
-        elif cell.key not in to_run:
-            to_run[cell.key] = cell
-            if "waiting" in states or "running" in states:
-                num_resumed += 1
-            else:
-                num_retried += "failed" in states
-                store.enqueue(study, cell)
+    cells = _wanted(rows, seeds, chosen)
+    store.make_study(study)
+    with store.alone():
+        store.write_plan(study, _merged(store.read_plan(study), rows, seeds, chosen))
+        _withdraw_unplanned(store, study)
+        states = store.backend.states({cell.key for cell in cells})
+        to_run: dict[str, Cell] = {}
+        finished: set[str] = set()
+        num_retried = num_resumed = 0
+        for cell in cells:
+            found = set(states.get(cell.key, []))
+            if TrialState.COMPLETE in found:
+                finished.add(cell.key)
+            elif cell.key not in to_run:
+                to_run[cell.key] = cell
+                if found & {TrialState.WAITING, TrialState.RUNNING}:
+                    num_resumed += 1
+                else:
+                    num_retried += bool(found) and _has_failed(store, cell.key)
+                    store.enqueue(study, cell)
     num_new = len(to_run) - num_retried - num_resumed
     return Planned(tuple(to_run.values()), len(finished), num_new, num_retried, num_resumed)
+
+
+def _has_failed(store: Store, key: str) -> bool:
+    return any(attempt.state == "failed" for attempt in store.attempts([key]).get(key, []))
 
 
 def _wanted(rows: Sequence[Cell], seeds: Sequence[int], chosen: Collection[str] | None) -> list[Cell]:
@@ -78,27 +88,24 @@ def _seeded(row: Cell, seed: int) -> Cell:
 def _merged(old: Plan, rows: Sequence[Cell], seeds: Sequence[int], chosen: Collection[str] | None) -> Plan:
     merged: Plan = {}
     for row in rows:
-        was_planned = old.get(row.label, {})
+        before = old[row.label].seeds if row.label in old else {}
         if chosen is None or row.label in chosen:
-            merged[row.label] = {seed: _planned(row, seed) for seed in sorted({*seeds, *was_planned})}
+            wanted = {*seeds, *before}
         else:
-            kept = {seed: cell for seed, cell in was_planned.items() if cell.key == _seeded(row, seed).key}
-            if kept:
-                merged[row.label] = kept
+            wanted = {seed for seed, key in before.items() if key == _seeded(row, seed).key}
+        if wanted:
+            keys = {seed: _seeded(row, seed).key for seed in sorted(wanted)}
+            merged[row.label] = PlannedRow(row.experiment.but(seed=0).model_dump(mode="json"), keys)
     return merged
 
 
-def _planned(row: Cell, seed: int) -> PlannedCell:
-    cell = _seeded(row, seed)
-    return PlannedCell(cell.key, cell.experiment.model_dump(mode="json"))
-
-
-def _withdraw_unplanned(store: Store, study: str, attempts: dict[str, list[Attempt]]) -> None:
+def _withdraw_unplanned(store: Store, study: str) -> None:
     """Take cells off the queue that their table no longer has, unless another study of the storage still wants them."""
-    wanted = {
-        cell.key for name in store.studies() for seeds in store.read_plan(name).values() for cell in seeds.values()
-    }
-    for key in attempts.keys() - wanted:
-        for attempt in attempts[key]:
-            if attempt.study == study and attempt.state == "waiting":
-                store.withdraw(attempt, "the table no longer has this cell")
+    study_id = store.make_study(study)
+    own = store.backend.waiting([study_id], None, limit=1 << 60)
+    if not own:
+        return
+    wanted = {key for name in store.studies() for row in store.read_plan(name).values() for key in row.seeds.values()}
+    for trial_id, _, key in own:
+        if key not in wanted:
+            store.withdraw(store.attempt(trial_id), "the table no longer has this cell")

@@ -2,27 +2,43 @@
 
 A COMPLETE trial is a result; nothing else is. The experiment travels in the trial's user attributes and never as
 parameters, so that a new row cannot collide with distributions Optuna has frozen.
+
+What makes a cell run once: a trial that has ended cannot be changed, so of a late worker's result and the verdict that
+it is dead only the first counts; and a worker that has taken an attempt drops it again if an earlier attempt at the
+cell is alive or has finished (:meth:`Store.claim`). The lock held for planning keeps the queue tidy, and no more than
+that hangs on it.
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
 from pydantic import ValidationError
 
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import StorageError, UserError
+from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import open_journal
+from tadaconv.execution.location import Location
 from tadaconv.result import Result
-from tadaconv.spec import Experiment
+from tadaconv.spec import PROTOCOL, Experiment
 
-AttemptState = Literal["finished", "failed", "running", "waiting", "dropped"]
-"""``dropped``: interrupted and put back, or withdrawn from the queue; it says nothing about its cell."""
+AttemptState = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
+"""``dropped``: put back, withdrawn or a duplicate; it says nothing about its cell."""
+
+MAX_TRIES = 2
+"""How often one call tries a cell that raises before it is recorded as failed."""
+
+MAX_DEATHS = 8
+"""How many workers in a row may die with a cell that makes no progress before it is recorded as failed."""
+
+_INHERITED = ("cell", "label", "spec", "tries", "step", "deaths", "best_step", "trial", "seed")
+"""What the next attempt at a cell keeps of the one it takes the place of."""
 
 
 @dataclass(frozen=True)
@@ -34,110 +50,297 @@ class Attempt:
     key: str
     state: AttemptState
     attrs: Mapping[str, Any]
+    row: TrialRow
 
     @property
     def cell(self) -> Cell:
         """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
         return Cell(str(self.attrs["label"]), _experiment(self.attrs["spec"], self.study))
 
+    @property
+    def protocol(self) -> Any:
+        """The protocol its experiment was described by; see :data:`tadaconv.spec.PROTOCOL`."""
+        return self.attrs["spec"].get("protocol")
+
 
 @dataclass(frozen=True)
-class PlannedCell:
-    """A cell of a report: its key, and its experiment as JSON-ready data."""
+class PlannedRow:
+    """A row of a report: its experiment at seed 0, as JSON-ready data, and the cell key of every planned seed."""
 
-    key: str
     experiment: dict[str, Any]
+    seeds: dict[int, str]
 
 
-Plan = dict[str, dict[int, PlannedCell]]
-"""What the report of a study shows: label -> seed -> cell, rows in the table's order."""
+Plan = dict[str, PlannedRow]
+"""What the report of a study shows: rows by label, in the table's order."""
 
 
 class Store:
-    """One Optuna storage, read and written by cell key. Every method sees what other processes have written."""
+    """One Optuna storage, read and written by cell key. Every method sees what other processes have written.
 
-    def __init__(self, path: Path, storage: JournalStorage) -> None:
-        self.path = path
-        self._storage = storage
+    Methods that write raise :class:`StorageError` where it cannot be written (disk full, a server that stays away).
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.shown = backend.shown
+        self._names: dict[int, str] = {}
 
     @classmethod
     def open(cls, location: str, *, create: bool = True) -> Self:
-        """The store in the journal file ``location``; with ``create``, a new one where there is none.
+        """The store in the journal file or the PostgreSQL database ``location``; with ``create``, made if need be.
 
-        Raises :class:`UserError` for what is not a path to a readable, writable journal; see :func:`open_journal`.
+        Raises :class:`UserError` for what is not a readable, writable storage, and, without ``create``, for one that
+        is not there.
         """
-        return cls(Path(location), open_journal(location, create=create))
+        where = Location.parse(location)
+        if where.path is not None:
+            return cls(open_journal(where.path, create=create))
+        from tadaconv.execution.postgres import open_postgres  # psycopg is an extra
+
+        return cls(open_postgres(where, create=create))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the storage's planning lock; see :meth:`tadaconv.execution.backend.Backend.alone`."""
+        return self.backend.alone()
 
     def studies(self) -> list[str]:
         """The names of the studies, oldest first."""
-        return [study.study_name for study in self._storage.get_all_studies()]
+        return list(self.backend.studies())
 
-    def attempts(self) -> dict[str, list[Attempt]]:
-        """Every attempt of every study by cell key, oldest first."""
+    def study_name(self, study_id: int) -> str:
+        """The name of a study."""
+        if study_id not in self._names:
+            self._names = {id: name for name, id in self.backend.studies().items()}
+        return self._names[study_id]
+
+    def make_study(self, study: str) -> int:
+        """The id of a study, which is created if it does not exist."""
+        known = self.backend.studies()
+        if study in known:
+            return known[study]
+        with self._writing():
+            try:
+                return self.backend.storage.create_new_study([StudyDirection.MAXIMIZE], study)
+            except DuplicatedStudyError:  # somebody was faster
+                return self.backend.studies()[study]
+
+    def study_attrs(self, study: str) -> Mapping[str, Any]:
+        """What is written about a study; empty for one that does not exist."""
+        known = self.backend.studies()
+        return self.backend.study_attrs(known[study]) if study in known else {}
+
+    def set_study_attr(self, study: str, name: str, value: Any) -> None:
+        """Write about a study, which is created if it does not exist; nothing is written that stands there already."""
+        if self.study_attrs(study).get(name) != value:
+            with self._writing():
+                self.backend.storage.set_study_user_attr(self.make_study(study), name, value)
+
+    def attempts(self, keys: Collection[str] | None = None) -> dict[str, list[Attempt]]:
+        """Every attempt of every study by cell key, oldest first; of ``keys`` alone if given."""
         found: dict[str, list[Attempt]] = {}
-        for study in self._storage.get_all_studies():
-            for trial in self._storage.get_all_trials(study._study_id, deepcopy=False):
-                if "cell" in trial.user_attrs:
-                    attempt = _attempt(trial, study.study_name)
-                    found.setdefault(attempt.key, []).append(attempt)
-        return {key: sorted(attempts, key=lambda attempt: attempt.trial_id) for key, attempts in found.items()}
+        for row in self.backend.rows(keys):
+            attempt = self._attempt(row)
+            if "copied" not in attempt.attrs:
+                found.setdefault(attempt.key, []).append(attempt)
+        return found
+
+    def running(self) -> list[Attempt]:
+        """Every running attempt."""
+        return [self._attempt(row) for row in self.backend.running()]
+
+    def attempt(self, trial_id: int) -> Attempt:
+        """One attempt as it stands now."""
+        return self._attempt(self.backend.row(trial_id))
 
     def read_plan(self, study: str) -> Plan:
         """The plan of a study; empty for a study that does not exist."""
-        if study not in self.studies():
-            return {}
-        attrs = self._storage.get_study_user_attrs(self._storage.get_study_id_from_name(study))
+        tree = self.study_attrs(study).get("plan", {})
         return {
-            label: {int(seed): PlannedCell(**cell) for seed, cell in seeds.items()}
-            for label, seeds in attrs.get("plan", {}).items()
+            label: PlannedRow(row["experiment"], {int(seed): key for seed, key in row["seeds"].items()})
+            for label, row in tree.items()
+            if "experiment" in row  # plans of the first versions had a cell a seed; planning anew costs nothing
         }
 
     def write_plan(self, study: str, plan: Plan) -> None:
-        """Replace the plan of a study, which is created if it does not exist. Raises :class:`RunError` (disk full)."""
+        """Replace the plan of a study, which is created if it does not exist."""
         tree = {
-            label: {str(seed): {"key": cell.key, "experiment": cell.experiment} for seed, cell in seeds.items()}
-            for label, seeds in plan.items()
+            label: {"experiment": row.experiment, "seeds": {str(seed): key for seed, key in row.seeds.items()}}
+            for label, row in plan.items()
         }
-        with self._writing():
-            created = optuna.create_study(
-                storage=self._storage, study_name=study, direction="maximize", load_if_exists=True
-            )
-            if created.user_attrs.get("plan") != tree:
-                created.set_user_attr("plan", tree)
+        self.set_study_attr(study, "plan", tree)
 
-    def enqueue(self, study: str, cell: Cell) -> None:
-        """Add one waiting trial for ``cell`` to an existing study. Raises :class:`RunError` (disk full)."""
-        attrs = {"cell": cell.key, "label": cell.label, "spec": cell.experiment.model_dump(mode="json")}
-        self._enqueue(study, attrs)
+    def enqueue(
+        self,
+        study: str,
+        cell: Cell,
+        *,
+        params: Mapping[str, Any] | None = None,
+        distributions: Mapping[str, BaseDistribution] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Add one waiting attempt at ``cell`` to an existing study, and return its trial id.
 
-    def claim(self, attempt: Attempt, device: str) -> bool:
-        """Start a waiting attempt on ``device``; False if another worker was faster. Raises :class:`RunError`."""
+        Args:
+            study: its study.
+            cell: what is to be run.
+            params: the parameters of a design study's trial, by name.
+            distributions: what they were drawn from.
+            attrs: further user attributes.
+        """
+        return self.record(study, cell, TrialState.WAITING, params=params, distributions=distributions, attrs=attrs)
+
+    def record(
+        self,
+        study: str,
+        cell: Cell,
+        state: TrialState,
+        *,
+        value: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        distributions: Mapping[str, BaseDistribution] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
+        described = {"cell": cell.key, "label": cell.label, "spec": cell.experiment.model_dump(mode="json")}
+        template = create_trial(
+            state=state,
+            value=value,
+            params=dict(params or {}),
+            distributions=dict(distributions or {}),
+            user_attrs={**described, **(attrs or {})},
+            system_attrs=dict(system_attrs or {}),
+        )
         with self._writing():
-            if not self._storage.set_trial_state_values(attempt.trial_id, TrialState.RUNNING):
+            return self.backend.storage.create_new_trial(self.make_study(study), template)
+
+    def claim(self, trial_id: int) -> Attempt | None:
+        """Start a waiting attempt; None if another worker was faster, or the cell is done or being run already.
+
+        Two attempts at one cell can come to wait: after a server's restart in the middle of a plan, say. The claim is
+        written before the others are read, so of two workers at least one sees the other and steps back. If both do,
+        the cell is queued again.
+        """
+        with self._writing():
+            try:
+                if not self.backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                    return None
+            except UpdateFinishedTrialError:
+                return None
+        attempt = self.attempt(trial_id)
+        others = [a for a in self.attempts([attempt.key])[attempt.key] if a.trial_id != trial_id]
+        if any(a.state == "finished" for a in others):
+            self._end(attempt, {"withdrawn": "the cell has a result already"})
+        elif any(a.state == "running" or (a.state == "waiting" and a.trial_id < trial_id) for a in others):
+            self.put_back(attempt, "another attempt at the cell came first")
+        else:
+            return attempt
+        return None
+
+    def renew(self, attempt: Attempt, lease: Mapping[str, Any]) -> bool:
+        """Write the lease of a running attempt; False if it has ended, and so is no longer this worker's."""
+        with self._writing():
+            try:
+                self.backend.storage.set_trial_user_attr(attempt.trial_id, "lease", dict(lease))
+            except UpdateFinishedTrialError:
                 return False
-            self._storage.set_trial_user_attr(attempt.trial_id, "device", device)
-            return True
+        return True
 
-    def finish(self, attempt: Attempt, result: Result) -> None:
-        """End a running attempt with its result. Raises :class:`RunError` (disk full)."""
+    def report(self, attempt: Attempt, epoch: int, top1: float) -> None:
+        """Write the validation accuracy after an epoch of a running attempt, if it is still running."""
         with self._writing():
-            # A worker killed between the two leaves a trial that is not COMPLETE, so no result is half there.
-            self._storage.set_trial_user_attr(attempt.trial_id, "result", result.model_dump(mode="json"))
-            self._storage.set_trial_state_values(attempt.trial_id, TrialState.COMPLETE, [result.top1])
+            try:
+                self.backend.storage.set_trial_intermediate_value(attempt.trial_id, epoch, top1)
+            except UpdateFinishedTrialError:
+                return
 
-    def fail(self, attempt: Attempt, error: str, traceback: str) -> None:
-        """End a running attempt with ``error`` (one line) and ``traceback``. Raises :class:`RunError` (disk full)."""
-        self._end(attempt, {"error": error, "traceback": traceback})
+    def finish(self, attempt: Attempt, result: Result) -> bool:
+        """End a running attempt with its result; False, and the result is not kept, if it had ended before."""
+        tree = result.model_dump(mode="json")
+        with self._writing():
+            storage = self.backend.storage
+            try:
+                # A worker killed between the two leaves a trial that is not COMPLETE, so no result is half there.
+                storage.set_trial_user_attr(attempt.trial_id, "result", tree)
+                storage.set_trial_state_values(attempt.trial_id, TrialState.COMPLETE, [result.top1])
+            except UpdateFinishedTrialError:
+                # A server that went away while it wrote may have written, and is asked twice.
+                now = self.attempt(attempt.trial_id)
+                return now.state == "finished" and now.attrs["result"] == tree
+        return True
 
-    def put_back(self, attempt: Attempt, why: str) -> None:
-        """Return a running attempt's cell to the queue; nothing happens if it has ended. Raises :class:`RunError`."""
-        if self._storage.get_trial(attempt.trial_id).state != TrialState.RUNNING:
-            return
-        self._end(attempt, {"interrupted": why})
-        self._enqueue(attempt.study, {name: attempt.attrs[name] for name in ("cell", "label", "spec")})
+    def fail(self, attempt: Attempt, error: str, traceback: str, device: str, step: int, *, retry: bool = True) -> bool:
+        """End a running attempt that raised; True if its cell goes back to the queue for another try.
+
+        Args:
+            attempt: what failed.
+            error: what happened, in one line.
+            traceback: all of it.
+            device: where it ran.
+            step: optimizer steps it had finished.
+            retry: whether another try could end otherwise.
+        """
+        tries = int(attempt.attrs.get("tries", 0)) + 1
+        again = retry and tries < MAX_TRIES
+        attrs = {"error": error, "traceback": traceback, "device": device, "step": step, "tries": tries}
+        self._end(attempt, {**attrs, "again": True} if again else attrs)
+        if again:
+            self.heal([attempt.key])
+        return again
+
+    def prune(self, attempt: Attempt, why: str) -> None:
+        """End a running attempt of a design study that is not worth finishing."""
+        self._end(attempt, {"pruned": why}, TrialState.PRUNED)
+
+    def put_back(self, attempt: Attempt, why: str, **changed: Any) -> None:
+        """Return a running attempt's cell to the queue; nothing happens if it has ended."""
+        self._end(attempt, {"interrupted": why, **changed})
+        self.heal([attempt.key])
+
+    def take_back(self, attempt: Attempt, why: str) -> str | None:
+        """Return the cell of a worker found dead to the queue, and say so in a line; None if it has ended meanwhile.
+
+        A cell that takes worker after worker with it, without progress, is recorded as failed.
+        """
+        now = self.attempt(attempt.trial_id)
+        if now.state != "running" or now.attrs.get("lease") != attempt.attrs.get("lease"):
+            return None
+        lease = now.attrs.get("lease") or {}
+        step, best = int(lease.get("step", 0)), int(now.attrs.get("best_step", 0))
+        deaths = 1 if step > best else int(now.attrs.get("deaths", 0)) + 1
+        name = f"{now.attrs['label']}, seed {now.attrs['spec'].get('seed')}"
+        if deaths >= MAX_DEATHS:
+            error = f"{deaths} workers in a row died with this cell; the last: {why}"
+            self._end(now, {"error": error, "traceback": "", "device": lease.get("device", ""), "step": step})
+            return f"{name}: given up, {error}"
+        self.put_back(now, why, deaths=deaths, best_step=max(step, best))
+        return f"{name}: {why}; the cell is back in the queue"
+
+    def heal(self, keys: Collection[str] | None = None) -> None:
+        """Queue every cell whose last attempt was put back or is to be tried again, and that nobody has queued yet.
+
+        Ending an attempt and queueing the next are two writes, and a process can die between them.
+        """
+        if keys is not None:
+            idle = {key for key, states in self.backend.states(keys).items() if _idle(states)}
+            if not idle:
+                return
+            keys = idle
+        with self.alone():
+            for attempts in self.attempts(keys).values():
+                last = attempts[-1]
+                if owes(last) and _idle([a.row.state for a in attempts]):
+                    self._queue_again(last)
 
     def withdraw(self, attempt: Attempt, why: str) -> None:
-        """Take a waiting attempt out of the queue. Raises :class:`RunError` (disk full)."""
+        """Take a waiting attempt out of the queue; nothing happens if it has left it."""
+        with self._writing():
+            try:
+                if not self.backend.storage.set_trial_state_values(attempt.trial_id, TrialState.RUNNING):
+                    return
+            except UpdateFinishedTrialError:
+                return
         self._end(attempt, {"withdrawn": why})
 
     def records(self, study: str) -> list[CellRecord]:
@@ -148,55 +351,77 @@ class Store:
         """
         plan = self.read_plan(study)
         if not plan:
-            raise UserError(f"{self.path} holds no {study}; run 'tada ablate' first, or name another with --storage")
-        return self.records_of(
-            [
-                Cell(label, _experiment(cell.experiment, study))
-                for label, seeds in plan.items()
-                for _, cell in sorted(seeds.items())
-            ]
-        )
+            raise UserError(f"{self.shown} holds no {study}; run 'tada ablate' first, or name another with --storage")
+        cells = []
+        for label, row in plan.items():
+            experiment = _experiment(row.experiment, study)
+            cells += [Cell(label, experiment.but(seed=seed)) for seed in sorted(row.seeds)]
+        return self.records_of(cells)
 
     def records_of(self, cells: Sequence[Cell]) -> list[CellRecord]:
         """What became of ``cells``, by their keys alone, whichever study of the storage they were run in."""
-        attempts = self.attempts()
+        attempts = self.attempts({cell.key for cell in cells})
         return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
-    def _enqueue(self, study: str, attrs: dict[str, Any]) -> None:
+    def _queue_again(self, attempt: Attempt) -> None:
+        row = attempt.row
+        attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
+        distributions = self.backend.storage.get_trial(attempt.trial_id).distributions if row.params else {}
+        template = create_trial(
+            state=TrialState.WAITING, params=dict(row.params), distributions=distributions, user_attrs=attrs
+        )
         with self._writing():
-            optuna.load_study(storage=self._storage, study_name=study).enqueue_trial({}, user_attrs=attrs)
+            self.backend.storage.create_new_trial(row.study_id, template)
 
-    def _end(self, attempt: Attempt, attrs: dict[str, str]) -> None:
+    def _attempt(self, row: TrialRow) -> Attempt:
+        return Attempt(row.trial_id, self.study_name(row.study_id), row.key, _state(row), row.attrs, row)
+
+    def _end(self, attempt: Attempt, attrs: Mapping[str, Any], state: TrialState = TrialState.FAIL) -> None:
+        """End an attempt; nothing happens to one that has ended."""
         with self._writing():
-            for name, value in attrs.items():
-                self._storage.set_trial_user_attr(attempt.trial_id, name, value)
-            self._storage.set_trial_state_values(attempt.trial_id, TrialState.FAIL)
+            try:
+                for name, value in attrs.items():
+                    self.backend.storage.set_trial_user_attr(attempt.trial_id, name, value)
+                self.backend.storage.set_trial_state_values(attempt.trial_id, state)
+            except UpdateFinishedTrialError:
+                return
 
     @contextmanager
     def _writing(self) -> Generator[None]:
         try:
             yield
         except OSError as error:
-            raise RunError(f"cannot write to the storage {self.path}: {error.strerror}") from error
+            raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
 
 
-def _attempt(trial: FrozenTrial, study: str) -> Attempt:
-    attrs = trial.user_attrs
+def owes(attempt: Attempt) -> bool:
+    """Whether an attempt has ended in a way that its cell is to be queued again."""
+    return attempt.row.state == TrialState.FAIL and bool({"interrupted", "again"} & attempt.attrs.keys())
+
+
+def _idle(states: Iterable[TrialState]) -> bool:
+    return all(state in (TrialState.FAIL, TrialState.PRUNED) for state in states)
+
+
+def _state(row: TrialRow) -> AttemptState:
     states: dict[TrialState, AttemptState] = {
         TrialState.COMPLETE: "finished",
         TrialState.RUNNING: "running",
         TrialState.WAITING: "waiting",
-        TrialState.FAIL: "dropped" if {"interrupted", "withdrawn"} & attrs.keys() else "failed",
-        TrialState.PRUNED: "dropped",
+        TrialState.FAIL: "dropped" if {"interrupted", "withdrawn"} & row.attrs.keys() else "failed",
+        TrialState.PRUNED: "pruned",
     }
-    return Attempt(trial._trial_id, study, str(attrs["cell"]), states[trial.state], attrs)
+    return states[row.state]
 
 
-def _experiment(tree: dict[str, Any], study: str) -> Experiment:
+def _experiment(tree: Mapping[str, Any], study: str) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{study} was planned by another version of tadaconv; run 'tada ablate' on it again") from error
+        raise UserError(
+            f"{study} was planned by another version of tadaconv (protocol {tree.get('protocol')}, here {PROTOCOL}); run "
+            "'tada ablate' on it again"
+        ) from error
 
 
 def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
@@ -205,7 +430,7 @@ def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
         return CellRecord(cell, "finished", result=Result.model_validate(by_state["finished"].attrs["result"]))
     if "running" in by_state:
         return CellRecord(cell, "running")
-    if "waiting" in by_state:
+    if "waiting" in by_state or (attempts and owes(attempts[-1])):
         return CellRecord(cell, "waiting")
     if "failed" in by_state:
         attrs = by_state["failed"].attrs

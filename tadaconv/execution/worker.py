@@ -1,186 +1,346 @@
-"""One worker in this process: takes cells off the queue, runs them, and writes down what became of them."""
+"""One worker: takes cells off the queue, runs them, and writes down what became of them."""
 
-import fcntl
-import os
-import socket
+import logging
+import random
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import RunError, StorageError, UserError
+from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
+from tadaconv.execution.pruning import should_prune
 from tadaconv.execution.store import Attempt, Store
-from tadaconv.result import Progress, Result
-from tadaconv.spec import Experiment
+from tadaconv.result import CurvePoint, Progress, Result
+from tadaconv.spec import PROTOCOL
 
-EventKind = Literal["started", "progress", "finished", "failed"]
+_PAGE = 16
+"""Waiting attempts looked at together: the first is tried, then, when others are faster, the rest at random."""
 
+_STEPS_TO_FULL_MEMORY = 3
+"""Optimizer steps after which a cell has held all the memory it will: buffers, gradients, the optimizer's state."""
 
-class Run(Protocol):
-    """What trains one cell; :func:`tadaconv.experiment.run` is the real one."""
+_CUDA_CONTEXT_BYTES = 600 * 2**20
+"""What a process takes of a GPU beside its tensors."""
 
-    def __call__(
-        self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path
-    ) -> Result:
-        """Run ``experiment``, going on from ``checkpoint`` if the file exists."""
-        ...
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a cell, for a live view. ``seconds`` have passed since the cell was started."""
-
-    kind: EventKind
-    cell: Cell
-    seconds: float = 0.0
-    progress: Progress | None = None
-    result: Result | None = None
-    error: str | None = None
+_log = logging.getLogger("tadaconv")
 
 
-@contextmanager
-def exclusive(store: Store) -> Generator[None]:
-    """Be the only worker of ``store``; raises :class:`UserError` naming the process that already is.
+class _Leave(BaseException):
+    """Raised in the middle of a cell to leave it; nothing that trains may catch it."""
 
-    The kernel releases the lock when its holder dies, however it dies.
+
+class _Stopped(_Leave):
+    pass
+
+
+class _Lost(_Leave):
+    pass
+
+
+class _Pruned(_Leave):
+    pass
+
+
+class Worker:
+    """One worker in this process, in the thread that calls :meth:`work`.
+
+    Args:
+        call: what it is told.
+        store: the storage it works on.
+        stop: set by another thread to make it put its cell back and leave.
+        on_event: called in this thread as cells start, make progress and end.
+        tick: called in this thread about twice a second, whether there is work or not.
+        run: what trains a cell, in the place of what ``call`` names.
     """
-    path = store.path.with_name(store.path.name + ".worker")
-    try:
-        file = path.open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; name another storage with --storage") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"process {holder} is already running cells of {store.path}; wait for it, or name another --out"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+
+    def __init__(
+        self,
+        call: WorkerCall,
+        store: Store,
+        stop: threading.Event | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        tick: Callable[[], None] | None = None,
+        run: Run | None = None,
+    ) -> None:
+        self.call, self._store = call, store
+        self._stop = stop or threading.Event()
+        self._on_event, self._tick = on_event or (lambda _: None), tick or (lambda: None)
+        self._run_cell = run
+        self._checkpoints = call.out / "checkpoints"
+        self._random = random.Random(call.name)
+        self._reaper = Reaper(store, call.lease_seconds)
+        self._device = ""
+        self._refused: set[str] = set()
+        self._crowded = self._told_memory = False
+        self._next_look = self._next_tick = 0.0
+
+    def work(self) -> list[CellRecord]:
+        """Run cells until none waits or is being run, or until told to stop; a record of each that ended here.
+
+        Cells that others run are waited for, since their workers may die. A cell that raises is tried again or
+        recorded as failed, and the next one is run. On Ctrl-C the cell goes back to the queue and the exception on to
+        the caller.
+
+        Raises:
+            UserError: the device is not there.
+            StorageError: the storage cannot be written, or its server stays away.
+        """
+        records: list[CellRecord] = []
+        idle_since: float | None = None
+        lease = Lease.of_this_process(self.call.name, self.call.device)
+        with LeaseKeeper(self._store, lease, self.call.lease_seconds) as keeper:
+            while not self._stop.is_set() and not self._crowded:
+                self._look_around()
+                attempt = self._pop(keeper)
+                if attempt is not None:
+                    idle_since = None
+                    record = self._run(attempt, keeper)
+                    records += [record] if record else []
+                    continue
+                now = time.monotonic()
+                idle_since = now if idle_since is None else idle_since
+                if not self._pending() and now - idle_since >= self.call.wait_seconds:
+                    break
+                self._stop.wait(0.1 if now - idle_since < 5 else 1.0)
+        return records
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + min(2.0, self.call.lease_seconds / 8)
+            for line in self._reaper.observe():
+                _log.warning(line)
+        self._tick_now_and_then()
+
+    def _tick_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + 0.5
+            self._tick()
+
+    def _pop(self, keeper: LeaseKeeper) -> Attempt | None:
+        """Start a waiting attempt, the oldest if nobody is faster, of the worker's own study first."""
+        studies = self._store.backend.studies()
+        own = [studies[self.call.study]] if self.call.study in studies else []
+        others = [id for id in studies.values() if id not in own]
+        for group in (own, others):
+            while group:
+                limit = _PAGE + len(self._refused)
+                page = self._store.backend.waiting(group, self.call.keys, limit)
+                page = [found for found in page if found[2] not in self._refused]
+                if not page:
+                    break
+                self._get_ready(keeper)
+                rest = page[1:]
+                self._random.shuffle(rest)
+                for trial_id, _, _ in [page[0], *rest]:
+                    attempt = None if self._refuses(trial_id) else self._store.claim(trial_id)
+                    if attempt is not None:
+                        return attempt
+        return None
+
+    def _get_ready(self, keeper: LeaseKeeper) -> None:
+        """Find the device, for which torch may have to be imported, before a cell waits for it."""
+        if self._device:
+            return
+        self._device = self.call.device if self.call.device == "cpu" else _settle(self.call)
+        keeper.device = self._device
+
+    def _refuses(self, trial_id: int) -> bool:
+        """Whether a cell cannot be run here, as a line in the log says; other workers may."""
+        attempt = self._store.attempt(trial_id)
+        why = _why_not_here(attempt)
+        if why is None:
+            return False
+        if not self._refused:
+            _log.warning("%s, seed %s: left to others: %s", attempt.attrs["label"], attempt.attrs["spec"]["seed"], why)
+        self._refused.add(attempt.key)
+        return True
+
+    def _pending(self) -> bool:
+        """Whether a cell of this worker's waits, or is being run by somebody who may die."""
+        self._store.heal(self.call.keys)
+        backend = self._store.backend
+        if backend.running():
+            keys = self.call.keys
+            if keys is None or any(row.key in keys for row in backend.running()):
+                return True
+        page = backend.waiting(list(backend.studies().values()), self.call.keys, 1 + len(self._refused))
+        return any(key not in self._refused for _, _, key in page)
+
+    def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
+        """Run one attempt to its end; None if it left this worker without one."""
+        cell = Cell(str(attempt.attrs["label"]), attempt.cell.experiment)
+        started = time.monotonic()
+        last = [int(attempt.attrs.get("step", 0))]
+
+        def emit(kind: EventKind, **details: Any) -> None:
+            seconds = time.monotonic() - started
+            self._on_event(Event(kind, cell, seconds, worker=self.call.name, device=self._device, **details))
+
+        seen_points = [0]
+
+        def report(progress: Progress) -> None:
+            last[0] = progress.step
+            keeper.progress(progress)
+            if keeper.lost.is_set():
+                raise _Lost
+            if self._stop.is_set():
+                raise _Stopped
+            self._judge(attempt, progress.curve[seen_points[0] :], progress.curve)
+            seen_points[0] = len(progress.curve)
+            emit("progress", progress=progress)
+            if progress.step >= _STEPS_TO_FULL_MEMORY:
+                self._tell_memory(emit)
+            self._tick_now_and_then()
+
+        with keeper.held(attempt):
+            emit("started")
+            checkpoint = self._checkpoints / f"{cell.key}.pt"
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._run_cell = self._run_cell or self.call.load_run()
+            try:
+                result = self._run_cell(cell.experiment, device=self._device, report=report, checkpoint=checkpoint)
+            except KeyboardInterrupt:
+                self._store.put_back(attempt, "stopped by Ctrl-C")
+                raise
+            except StorageError:
+                raise
+            except _Leave as reason:
+                self._leave(attempt, reason, emit)
+                return None
+            except Exception as error:
+                return self._fail(attempt, cell, error, last[0], emit)
+            try:
+                return self._finish(attempt, cell, result, checkpoint, emit)
+            except KeyboardInterrupt:
+                self._store.put_back(attempt, "stopped by Ctrl-C")
+                raise
+
+    def _finish(
+        self, attempt: Attempt, cell: Cell, result: Result, checkpoint: Path, emit: Callable[..., None]
+    ) -> CellRecord | None:
+        if not self._store.finish(attempt, result):
+            self._leave(attempt, _Lost(), emit)
+            return None
+        checkpoint.unlink(missing_ok=True)
+        self._tell_memory(emit)
+        emit("finished", result=result)
+        return CellRecord(cell, "finished", result=result)
+
+    def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
+        if isinstance(reason, _Lost):
+            name = f"{attempt.attrs['label']}, seed {attempt.attrs['spec']['seed']}"
+            _log.warning(
+                "%s: worker %s gave no sign for too long and the cell was given to another; what it made is discarded",
+                name,
+                self.call.name,
+            )
+        elif isinstance(reason, _Stopped):
+            self._store.put_back(attempt, "its worker was told to stop")
+        else:
+            self._store.prune(attempt, str(reason))
+        emit("put back", error=str(reason) or None)
+
+    def _fail(
+        self, attempt: Attempt, cell: Cell, error: Exception, step: int, emit: Callable[..., None]
+    ) -> CellRecord | None:
+        line = _one_line(error, self._device)
+        if self.call.shares_gpu and _out_of_memory(error):
+            self._store.put_back(attempt, f"out of memory on {self._device} beside other workers")
+            self._crowded = True
+            emit("crowded", error=line)
+            return None
+        trace = traceback.format_exc()
+        # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
+        if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
+            _log.warning("%s, seed %d: %s; tried again", cell.label, cell.experiment.seed, line)
+            emit("put back", error=line)
+            return None
+        emit("failed", error=line)
+        return CellRecord(cell, "failed", error=line, traceback=trace)
+
+    def _tell_memory(self, emit: Callable[..., None]) -> None:
+        """Tell once what a cell takes of a GPU that others are to share: the allocator's share and CUDA's own."""
+        if not self.call.shares_gpu or self._told_memory:
+            return
+        import torch
+
+        self._told_memory = True
+        held = torch.cuda.max_memory_reserved(self._device) + _CUDA_CONTEXT_BYTES
+        emit("memory", memory=(held, torch.cuda.get_device_properties(self._device).total_memory))
+
+    def _judge(self, attempt: Attempt, new: list[CurvePoint], curve: list[CurvePoint]) -> None:
+        """Write new points of the curve of a design study's trial; leave it if it is not worth finishing."""
+        protocol = self._store.study_attrs(attempt.study).get("protocol") if new else None
+        if protocol is None:
+            return
+        for point in new:
+            self._store.report(attempt, point.epoch, point.val_top1)
+        study_id = attempt.row.study_id
+        history = [row for row in self._store.backend.rows(study_ids=[study_id]) if row.trial_id != attempt.trial_id]
+        why = should_prune(protocol, history, attempt.row, curve)
+        if why is not None:
+            raise _Pruned(why)
 
 
-def recover(store: Store) -> None:
-    """Return every running cell to the queue. Right only while the store is held exclusively: their worker is dead."""
-    for attempts in store.attempts().values():
-        for attempt in attempts:
-            if attempt.state == "running":
-                store.put_back(attempt, "its worker died")
+def run_worker(
+    call: WorkerCall, stop: threading.Event | None = None, on_event: Callable[[Event], None] | None = None
+) -> int:
+    """Be a worker of ``call.storage`` until nothing is left to do or ``stop`` is set; the number of cells that ended.
+
+    Raises what :meth:`Worker.work` and :meth:`Store.open` raise.
+    """
+    return len(Worker(call, Store.open(call.storage, create=False), stop, on_event).work())
 
 
-def pop(store: Store, keys: Collection[str], device: str) -> Attempt | None:
-    """Start the first waiting cell among ``keys``, in their order, in any study; None if none of them waits."""
-    attempts = store.attempts()
-    for key in keys:
-        for attempt in attempts.get(key, []):
-            if attempt.state == "waiting" and store.claim(attempt, device):
-                return attempt
+def _settle(call: WorkerCall) -> str:
+    """The device behind ``call.device``, and torch set up for it."""
+    import torch
+
+    from tadaconv.experiment import make_deterministic, resolve_device
+
+    device = resolve_device(call.device)
+    if device.type == "cuda":
+        torch.set_num_threads(call.threads)
+        if call.deterministic:
+            make_deterministic()
+    return str(device)
+
+
+def _why_not_here(attempt: Attempt) -> str | None:
+    """Why this machine, or this version of tadaconv, cannot run a cell; None if it can."""
+    if attempt.protocol != PROTOCOL:
+        return f"it was queued by another version of tadaconv (protocol {attempt.protocol}, here {PROTOCOL})"
+    data, backbone = attempt.attrs["spec"].get("data", {}), attempt.attrs["spec"].get("backbone", {})
+    if data.get("kind") == "folder" and not Path(data.get("root", "")).is_dir():
+        return f"its clips, {data.get('root')}, are not on this machine"
+    weights = str(backbone.get("weights", ""))
+    if weights and not weights.startswith(("timm:", "torchvision:")) and not Path(weights).is_file():
+        return f"its weights, {weights}, are not on this machine"
     return None
 
 
-def work(
-    store: Store,
-    cells: Sequence[Cell],
-    *,
-    device: str,
-    checkpoints: Path,
-    on_event: Callable[[Event], None],
-    run: Run | None = None,
-) -> list[CellRecord]:
-    """Run the queued ``cells`` one after the other and return a record of each, in the order they ended.
-
-    A cell that raises is recorded as failed, and the next one is run. On Ctrl-C, and on a :class:`UserError` of the
-    store, the cell goes back to the queue and the exception on to the caller.
-
-    Args:
-        store: Held exclusively.
-        cells: Cells the planner has queued, no experiment twice.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        checkpoints: Folder of ``<cell key>.pt``, one for every cell that has started and not finished.
-        on_event: Called in this thread as cells start, make progress and end.
-        run: What trains a cell; :func:`tadaconv.experiment.run` by default.
-    """
-    run = run or _experiment_run()
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    waiting = {cell.key: cell for cell in cells}
-    records: list[CellRecord] = []
-    while (attempt := pop(store, waiting, device)) is not None:
-        cell = waiting.pop(attempt.key)
-        records.append(_run_attempt(store, attempt, cell, device, checkpoints, run, on_event))
-    return records
-
-
-def _run_attempt(
-    store: Store,
-    attempt: Attempt,
-    cell: Cell,
-    device: str,
-    checkpoints: Path,
-    run: Run,
-    on_event: Callable[[Event], None],
-) -> CellRecord:
-    checkpoint = checkpoints / f"{cell.key}.pt"
-    started = time.monotonic()
-
-    def emit(kind: EventKind, **details: Any) -> None:
-        on_event(Event(kind, cell, seconds=time.monotonic() - started, **details))
-
-    try:
-        emit("started")
-        outcome = _outcome(cell, run, device, lambda progress: emit("progress", progress=progress), checkpoint)
-        if isinstance(outcome, Result):
-            store.finish(attempt, outcome)
-        else:
-            store.fail(attempt, outcome.error, outcome.traceback)
-    except (KeyboardInterrupt, UserError) as error:
-        store.put_back(attempt, f"stopped by {type(error).__name__}")
-        raise
-    if isinstance(outcome, Result):
-        checkpoint.unlink(missing_ok=True)
-        emit("finished", result=outcome)
-        return CellRecord(cell, "finished", result=outcome)
-    emit("failed", error=outcome.error)
-    return CellRecord(cell, "failed", error=outcome.error, traceback=outcome.traceback)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    error: str
-    traceback: str
-
-
-def _outcome(
-    cell: Cell, run: Run, device: str, report: Callable[[Progress], None], checkpoint: Path
-) -> Result | _Failure:
-    """What the cell comes to; whatever it raises is its own failure, but Ctrl-C is the caller's."""
-    try:
-        return run(cell.experiment, device=device, report=report, checkpoint=checkpoint)
-    except Exception as error:
-        return _Failure(_one_line(error, device), traceback.format_exc())
+def _out_of_memory(error: BaseException | None) -> bool:
+    # Whoever ran out of torch's memory has imported torch; where it is not imported, nobody did.
+    torch = sys.modules.get("torch")
+    while error is not None:
+        if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _one_line(error: Exception, device: str) -> str:
     what = " ".join(str(error).split())
     if isinstance(error, RunError | UserError):
         return what
-    # Whoever ran out of torch's memory has imported torch; where it is not imported, nobody did.
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+    if _out_of_memory(error):
         return f"out of memory on {device}: {what}" if what else f"out of memory on {device}"
     return f"{type(error).__name__}: {what}" if what else type(error).__name__
-
-
-def _experiment_run() -> Run:
-    # Imported when there is something to run: it brings torch, for which a finished table need not wait.
-    from tadaconv.experiment import run
-
-    return run

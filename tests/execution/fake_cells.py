@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tadaconv.execution import Cell, CellRecord, Event, Planned, Store, exclusive, plan, recover, work
+from tadaconv.execution import Cell, CellRecord, Event, Planned, Store, WorkerCall, plan
+from tadaconv.execution.journal import JournalBackend
+from tadaconv.execution.worker import Worker
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda
 
@@ -73,6 +76,20 @@ class FakeRun:
         return [key for i, key in enumerate(keys) if i == 0 or keys[i - 1] != key]
 
 
+def worker(
+    store: Store,
+    run: FakeRun,
+    cells: Sequence[Cell] | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+    **changes: Any,
+) -> Worker:
+    """A worker of the journal ``store`` in this process, which runs ``cells``, or whatever is queued."""
+    assert isinstance(store.backend, JournalBackend)
+    keys = None if cells is None else frozenset(cell.key for cell in cells)
+    call = WorkerCall(store.shown, "w0", "cpu", store.backend.path.parent, keys=keys).but(**changes)
+    return Worker(call, store, on_event=on_event, run=run)
+
+
 def ablate(
     store: Store,
     study: str,
@@ -83,11 +100,8 @@ def ablate(
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> tuple[Planned, list[CellRecord]]:
     """What ``tada ablate`` does between opening the store and reporting."""
-    with exclusive(store):
-        recover(store)
-        planned = plan(store, study, rows, seeds, chosen)
-        checkpoints = store.path.parent / "checkpoints"
-        return planned, work(store, planned.to_run, device="cpu", checkpoints=checkpoints, on_event=on_event, run=run)
+    planned = plan(store, study, rows, seeds, chosen)
+    return planned, worker(store, run, planned.to_run, on_event, study=study).work()
 
 
 def _sleep_in_second_cell(experiment: Experiment, step: int) -> None:

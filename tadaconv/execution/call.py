@@ -1,0 +1,80 @@
+"""What a worker is told: plain values that can be sent to another process or machine."""
+
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+from tadaconv.execution.cells import Cell
+from tadaconv.result import Progress, Result
+
+EventKind = Literal["started", "progress", "finished", "failed", "put back", "crowded", "memory"]
+"""``put back``: the cell left this worker without an end. ``crowded``: it ran out of memory beside other workers, and
+this worker leaves. ``memory``: what the worker's first cell takes."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a cell, for a live view. ``seconds`` have passed since its worker started it."""
+
+    kind: EventKind
+    cell: Cell
+    seconds: float = 0.0
+    progress: Progress | None = None
+    result: Result | None = None
+    error: str | None = None
+    worker: str = ""
+    device: str = ""
+    memory: tuple[int, int] | None = None
+    """Bytes of the device this worker holds, and bytes the device has."""
+
+
+class Run(Protocol):
+    """What trains one cell; :func:`tadaconv.experiment.run` is the real one."""
+
+    def __call__(self, experiment: Any, *, device: str, report: Any, checkpoint: Path) -> Result:
+        """Run ``experiment``, going on from ``checkpoint`` if the file exists."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerCall:
+    """All that a worker needs to know.
+
+    Attributes:
+        storage: a path or a URL, which may hold a password: it is not part of the representation.
+        name: for people, such as ``w0``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        out: the run folder, with the checkpoints.
+        study: the study whose queue is looked into first; None for all alike.
+        keys: the cells to take; None for any cell of the storage.
+        threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
+        wait_seconds: how long to stay without work; infinite until told to stop.
+        deterministic: bit for bit on CUDA too, which is slower.
+        shares_gpu: whether other workers use the same GPU.
+        run: what trains a cell, as ``module:function``.
+        lease_seconds: how long the worker may give no sign before it counts as dead.
+    """
+
+    storage: str = field(repr=False)
+    name: str
+    device: str
+    out: Path
+    study: str | None = None
+    keys: frozenset[str] | None = field(default=None, repr=False)
+    threads: int = 1
+    wait_seconds: float = 0.0
+    deterministic: bool = False
+    shares_gpu: bool = False
+    run: str = "tadaconv.experiment:run"
+    lease_seconds: float = 60.0
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    def load_run(self) -> Run:
+        """The function that trains a cell."""
+        module, _, name = self.run.partition(":")
+        found: Run = getattr(import_module(module), name)
+        return found

@@ -1,0 +1,199 @@
+"""Leases: how a worker shows that it lives, and how others find out that it does not.
+
+A lease is a counter in the storage that its worker raises every quarter of :data:`LEASE_SECONDS`. Nobody compares
+clocks: whoever watches measures by his own monotonic clock how long the counter has stood still, so machines may
+disagree about the time by any amount, and a clock that is set while cells run changes nothing. A worker that died on
+the machine of the watcher is known at once, by its process.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from tadaconv.errors import StorageError
+from tadaconv.execution.store import Attempt, Store
+from tadaconv.result import Progress
+
+LEASE_SECONDS = 60.0
+"""How long a counter may stand still before its worker counts as dead."""
+
+_log = logging.getLogger("tadaconv")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a worker writes about itself beside the cell it runs. ``machine`` is one boot of one host or container."""
+
+    worker: str
+    host: str
+    machine: str
+    pid: int
+    born: str
+    device: str
+    beat: int = 0
+    step: int = 0
+    num_steps: int = 0
+
+    @classmethod
+    def of_this_process(cls, worker: str, device: str) -> Self:
+        """The lease of this process, not yet renewed."""
+        return cls(worker, socket.gethostname(), this_machine(), os.getpid(), _born(os.getpid()), device)
+
+    @classmethod
+    def read(cls, attempt: Attempt) -> Self | None:
+        """The lease in an attempt; None for one that has none yet, or whose worker described itself differently."""
+        try:
+            return cls(**attempt.attrs["lease"])
+        except (KeyError, TypeError):
+            return None
+
+    @property
+    def process_is_gone(self) -> bool:
+        """Whether the worker ran on this machine and its process has ended; False where that cannot be known."""
+        return bool(self.machine) and self.machine == this_machine() and _born(self.pid) != self.born
+
+
+@lru_cache(maxsize=1)
+def this_machine() -> str:
+    """One boot of one host, and there one space of process numbers; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """When a process began, in ticks since the boot; empty if there is none (a number may be used again)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+class LeaseKeeper:
+    """Renews the lease of the attempt this worker runs, from a thread of its own. A context manager.
+
+    ``lost`` is set once the attempt is no longer this worker's: its lease ran out, and somebody returned the cell to
+    the queue.
+    """
+
+    def __init__(self, store: Store, lease: Lease, seconds: float = LEASE_SECONDS) -> None:
+        self._store, self._lease, self._every = store, lease, seconds / 4
+        self.device = lease.device
+        self._attempt: Attempt | None = None
+        self._step = (0, 0)
+        self._beat = 0
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self.lost = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    @contextmanager
+    def held(self, attempt: Attempt) -> Generator[None]:
+        """Hold ``attempt``: its first lease is written before the body runs, and others follow while it does."""
+        self.lost.clear()
+        self._step = (0, 0)
+        with self._lock:
+            self._attempt = attempt
+            self._renew()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._attempt = None
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how far the attempt has come; goes out with the next renewal."""
+        self._step = (progress.step, progress.num_steps)
+
+    def _keep(self) -> None:
+        while not self._left.wait(self._every):
+            with self._lock:
+                if self._attempt is not None and not self.lost.is_set():
+                    try:
+                        self._renew()
+                    except StorageError as error:  # the run goes on; its end will say so if it cannot be written
+                        _log.warning("the lease was not renewed: %s", error)
+
+    def _renew(self) -> None:
+        assert self._attempt is not None
+        self._beat += 1
+        step, num_steps = self._step
+        lease = {**asdict(self._lease), "device": self.device, "beat": self._beat, "step": step, "num_steps": num_steps}
+        if not self._store.renew(self._attempt, lease):
+            self.lost.set()
+
+
+@dataclass
+class _Seen:
+    beat: int | None
+    still_seconds: float = 0.0
+
+
+class Reaper:
+    """Returns cells to the queue whose workers have died. Any number may watch one storage."""
+
+    def __init__(
+        self, store: Store, seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._seconds, self._clock = store, seconds, clock
+        self._seen: dict[int, _Seen] = {}
+        self._last: float | None = None
+
+    def observe(self) -> list[str]:
+        """Look once, and return a line about every cell that went back to the queue or was given up.
+
+        Call it every few seconds: what passed between two looks counts for at most a quarter of the lease, so that a
+        machine that slept, and its workers with it, does not take them for dead when it wakes.
+        """
+        now = self._clock()
+        passed = 0.0 if self._last is None else min(now - self._last, self._seconds / 4)
+        self._last = now
+        running = self._store.running()
+        self._seen = {a.trial_id: self._seen[a.trial_id] for a in running if a.trial_id in self._seen}
+        lines = []
+        for attempt in running:
+            why = self._why_dead(attempt, passed)
+            if why is not None:
+                line = self._store.take_back(attempt, why)
+                if line:
+                    lines.append(line)
+        return lines
+
+    def forget(self) -> None:
+        """Start counting anew, since the storage was away and no lease could be renewed."""
+        self._seen.clear()
+
+    def _why_dead(self, attempt: Attempt, passed: float) -> str | None:
+        lease = Lease.read(attempt)
+        if lease is not None and lease.process_is_gone:
+            return f"worker {lease.worker} (process {lease.pid} on {lease.host}) died"
+        beat = None if lease is None else lease.beat
+        seen = self._seen.get(attempt.trial_id)
+        if seen is None or seen.beat != beat:
+            self._seen[attempt.trial_id] = _Seen(beat)
+            return None
+        seen.still_seconds += passed
+        if seen.still_seconds < self._seconds:
+            return None
+        if lease is None:
+            return f"a worker took the cell and gave no sign for {self._seconds:g} s"
+        return f"worker {lease.worker} on {lease.host} gave no sign for {self._seconds:g} s"

@@ -1,0 +1,251 @@
+"""Workers as processes of this machine, spread over its GPUs."""
+
+import logging
+import multiprocessing
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution.call import Event, WorkerCall
+from tadaconv.execution.launch import DeadOnArrivalError
+from tadaconv.execution.worker import run_worker
+
+STOP_SECONDS = 30.0
+"""How long workers have to put their cells back; a step of training may have to end first."""
+
+_MAX_DEAD_ON_ARRIVAL = 3
+
+Message = Event | str | BaseException
+"""What a worker sends: an event, a line of its log, or the error it ends with."""
+
+
+@dataclass
+class _Child:
+    call: WorkerCall
+    process: BaseProcess
+    connection: Connection
+    has_spoken: bool = False
+    stopping: bool = False
+
+
+@dataclass
+class _Gpu:
+    """How many workers a device gets: one until its first cell has shown what it takes, then as many as fit."""
+
+    wanted: deque[WorkerCall] = field(default_factory=deque)
+    measured: bool = False
+
+
+class LocalLauncher:
+    """One process a call. Processes that die are started again; their cells go back to the queue.
+
+    Of the workers of one GPU the first starts alone. When its first cell has shown the memory it takes, as many of the
+    others follow as fit, and a line says so if that is fewer than asked for. One that still runs out of memory leaves.
+
+    Args:
+        calls: one a worker.
+        on_event: called in the thread that polls, for every event of every worker.
+    """
+
+    def __init__(self, calls: Sequence[WorkerCall], on_event: Callable[[Event], None]) -> None:
+        self._on_event = on_event
+        # A server that has imported torch once forks workers in no time; it has no threads and no CUDA.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["tadaconv.execution.preload"])
+        self._children: list[_Child] = []
+        self._gpus: dict[str, _Gpu] = {}
+        self._first: list[WorkerCall] = []
+        self._lines: list[str] = []
+        self._num_dead_on_arrival = 0
+        self._error: BaseException | None = None
+        for call in calls:
+            if call.device.startswith("cuda") and call.device in self._gpus:
+                self._gpus[call.device].wanted.append(call)
+            else:
+                self._first.append(call)
+                if call.device.startswith("cuda"):
+                    self._gpus[call.device] = _Gpu()
+
+    @property
+    def num_alive(self) -> int:
+        """Processes that run now."""
+        return sum(child.process.is_alive() for child in self._children)
+
+    @property
+    def processes(self) -> list[int]:
+        """The process numbers of the workers that run now."""
+        return [child.process.pid for child in self._children if child.process.is_alive() and child.process.pid]
+
+    def start(self) -> None:
+        """Start the processes."""
+        for call in self._first:
+            self._launch(call.but(shares_gpu=bool(self._gpus.get(call.device, _Gpu()).wanted)))
+
+    def poll(self) -> list[str]:
+        """Pass on what the workers have said; start dead ones again.
+
+        Raises what a worker could not go on with: a device or a storage that is not there, or processes that die before
+        they take a cell.
+        """
+        for child in list(self._children):
+            self._hear(child)
+            if not child.process.is_alive():
+                self._hear(child)
+                self._bury(child)
+            if self._error is not None:
+                raise self._error
+        lines, self._lines = self._lines, []
+        return lines
+
+    def stop(self) -> None:
+        """Ask the workers to leave, and end those that have not within :data:`STOP_SECONDS`."""
+        for child in self._children:
+            child.stopping = True
+            with suppress(OSError):  # it has gone
+                child.connection.send("stop")
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in self._children:
+            while child.process.is_alive() and time.monotonic() < deadline:
+                self._hear(child)  # a worker blocks while nobody reads what it says
+                child.process.join(0.05)
+            if child.process.is_alive():
+                child.process.kill()
+                child.process.join()
+            self._hear(child)
+            child.connection.close()
+        self._children.clear()
+
+    def _launch(self, call: WorkerCall) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_be_worker, args=(call, theirs), name=f"tada {call.name}", daemon=True)
+        process.start()
+        theirs.close()
+        self._children.append(_Child(call, process, ours))
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            while child.connection.poll():
+                self._take(child, child.connection.recv())
+        except (EOFError, OSError):  # the end, perhaps in the middle of a message
+            return
+        except Exception as error:  # half a message of a killed process can be anything
+            self._lines.append(f"worker {child.call.name} sent something unreadable ({type(error).__name__})")
+
+    def _take(self, child: _Child, message: Message) -> None:
+        child.has_spoken = True
+        self._num_dead_on_arrival = 0
+        if isinstance(message, str):
+            self._lines.append(message)
+        elif isinstance(message, BaseException):
+            self._error = message
+        else:
+            self._on_event(message)
+            if message.kind == "memory" and message.memory is not None:
+                self._fill(child.call.device, *message.memory)
+            if message.kind == "crowded":
+                child.stopping = True
+                self._lines.append(
+                    f"{child.call.device} ran out of memory with {self._on(child.call.device)} workers; "
+                    f"{self._on(child.call.device) - 1} go on"
+                )
+
+    def _on(self, device: str) -> int:
+        return Counter(child.call.device for child in self._children if child.process.is_alive())[device]
+
+    def _fill(self, device: str, held: int, total: int) -> None:
+        """Start the other workers of a GPU, as many as fit beside the first."""
+        gpu = self._gpus.get(device)
+        if gpu is None or gpu.measured:
+            return
+        gpu.measured = True
+        asked = len(gpu.wanted) + 1
+        fit = max(1, int(0.9 * total / max(1, held)))
+        if fit < asked:
+            self._lines.append(
+                f"{fit} of the {asked} workers asked for fit on {device}: "
+                f"a cell takes {held / 2**30:.1f} GiB of {total / 2**30:.1f}"
+            )
+        for _ in range(min(fit, asked) - 1):
+            self._launch(gpu.wanted.popleft().but(shares_gpu=True))
+        gpu.wanted.clear()
+
+    def _bury(self, child: _Child) -> None:
+        """Forget a process that has ended, and start it again unless it was done."""
+        self._children.remove(child)
+        child.connection.close()
+        if child.stopping:
+            if not self._on(child.call.device):  # the last one that left for lack of memory comes back, alone
+                self._launch(child.call.but(shares_gpu=False))
+            return
+        if child.process.exitcode == 0:
+            return
+        self._num_dead_on_arrival += not child.has_spoken
+        if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:
+            raise DeadOnArrivalError(f"workers die before they take a cell ({_ending(child.process)})")
+        self._lines.append(f"worker {child.call.name} died ({_ending(child.process)}); started again")
+        self._launch(child.call)
+
+
+def _ending(process: BaseProcess) -> str:
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"killed by signal {-code}"
+    return f"exit status {code}"
+
+
+class _Voice(logging.Handler):
+    """Sends to the parent, from whichever thread; what nobody is left to hear is dropped."""
+
+    def __init__(self, connection: Connection, gone: threading.Event) -> None:
+        super().__init__()
+        self._connection, self._gone = connection, gone
+        self._sending = threading.Lock()
+        self._last_progress = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.say(record.getMessage())
+
+    def say(self, message: Message) -> None:
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            self._gone.set()
+
+    def event(self, event: Event) -> None:
+        """Send an event; of progress only what an eye can follow."""
+        now = time.monotonic()
+        if event.kind == "progress":
+            if now - self._last_progress < 0.2:
+                return
+            self._last_progress = now
+        self.say(event)
+
+
+def _be_worker(call: WorkerCall, connection: Connection) -> None:
+    """The life of a worker process: until nothing is left, the parent says stop, or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def listen() -> None:
+        with suppress(EOFError, OSError):
+            connection.recv()
+        stop.set()
+
+    threading.Thread(target=listen, name="parent", daemon=True).start()
+    voice = _Voice(connection, gone=stop)
+    log = logging.getLogger("tadaconv")
+    log.handlers = [voice]
+    log.propagate = False
+    try:
+        run_worker(call, stop, voice.event)
+    except (UserError, RunError) as error:
+        voice.say(error)

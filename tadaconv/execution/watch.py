@@ -1,0 +1,105 @@
+"""Sees in the storage what becomes of cells that workers elsewhere run."""
+
+from collections.abc import Callable, Sequence
+
+from optuna.trial import TrialState
+
+from tadaconv.execution.call import Event
+from tadaconv.execution.cells import Cell, CellRecord, Status
+from tadaconv.execution.lease import Lease
+from tadaconv.execution.store import Store, owes
+from tadaconv.result import Progress
+
+
+class Watch:
+    """Turns what changes in the storage into events, beside those that workers of one's own report at once.
+
+    Args:
+        store: the storage.
+        study: the study in which a cell is queued again that has left the queue without an end.
+        cells: the cells that are watched, no experiment twice; none of them finished.
+        on_event: told of everything that happens to them, once.
+    """
+
+    def __init__(self, store: Store, study: str, cells: Sequence[Cell], on_event: Callable[[Event], None]) -> None:
+        self._store, self._study, self._on_event = store, study, on_event
+        self._open = {cell.key: cell for cell in cells}
+        self._heard: set[str] = set()
+        self.ended: list[CellRecord] = []
+        """A record of every watched cell that has ended, in the order it did."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a cell has not ended."""
+        return bool(self._open)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The cells that have not ended."""
+        return frozenset(self._open)
+
+    def hear(self, event: Event) -> None:
+        """Take an event that a worker of one's own reported, and pass it on."""
+        key = event.cell.key
+        if event.kind in ("finished", "failed"):
+            cell = self._open.pop(key, None)
+            if cell is None:  # seen in the storage before its worker's word came through
+                return
+            status: Status = "finished" if event.kind == "finished" else "failed"
+            self.ended.append(CellRecord(cell, status, event.result, event.error))
+        self._heard.add(event.worker)
+        self._on_event(event)
+
+    def look(self) -> None:
+        """Tell of what has changed since the last look."""
+        if not self._open:
+            return
+        leases = {}
+        for attempt in self._store.running():
+            lease = Lease.read(attempt)
+            if lease is not None and attempt.key in self._open:
+                leases[attempt.key] = lease
+        for key, lease in leases.items():
+            if lease.worker not in self._heard:
+                self._on_event(_running(self._open[key], lease))
+        states = self._store.backend.states(self._open.keys())
+        for key, found in states.items():
+            if TrialState.COMPLETE in found or all(state in (TrialState.FAIL, TrialState.PRUNED) for state in found):
+                self._settle(key)
+
+    def _settle(self, key: str) -> None:
+        attempts = self._store.attempts([key]).get(key, [])
+        if not attempts or owes(attempts[-1]):
+            self._store.heal([key])
+            return
+        record = self._store.records_of([self._open[key]])[0]
+        if record.status == "missing":
+            self._queue_again(key)
+        if record.status not in ("finished", "failed"):
+            return
+        cell = self._open.pop(key)
+        self.ended.append(record)
+        by = attempts[-1].attrs.get("lease") or {}
+        seconds = record.result.seconds if record.result else 0.0
+        self._on_event(
+            Event(
+                "finished" if record.status == "finished" else "failed",
+                cell,
+                seconds,
+                result=record.result,
+                error=record.error,
+                worker=str(by.get("worker", "")),
+                device=str(by.get("device", "")),
+            )
+        )
+
+    def _queue_again(self, key: str) -> None:
+        """Queue a cell that a design study pruned, or another call withdrew, and that is wanted here all the same."""
+        with self._store.alone():
+            if all(state in (TrialState.FAIL, TrialState.PRUNED) for state in self._store.backend.states([key])[key]):
+                self._store.enqueue(self._study, self._open[key])
+
+
+def _running(cell: Cell, lease: Lease) -> Event:
+    progress = Progress(step=lease.step, num_steps=max(lease.num_steps, 1), train_loss=float("nan"), curve=[])
+    return Event("progress", cell, progress=progress, worker=f"{lease.worker} on {lease.host}", device=lease.device)
