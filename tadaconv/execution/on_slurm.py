@@ -1,0 +1,434 @@
+"""Workers as the tasks of a Slurm array, submitted by submitit.
+
+A worker whose time is up puts its cell back and is queued by Slurm again. The storage and the run folder must have the
+same names on all nodes: a journal file in a folder that they share, or a PostgreSQL server that all can reach.
+"""
+
+import io
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution.call import WorkerCall
+from tadaconv.execution.options import anywhere, read_options, share, text, whole
+from tadaconv.execution.worker import run_worker
+
+STOP_SECONDS = 60.0
+"""How long workers have to put their cells back; a step of training may have to end first."""
+
+LOOK_SECONDS = 10.0
+"""How often Slurm's controller is asked, once for all workers; it serves a whole cluster."""
+
+_MAX_NUM_TIMEOUTS = 10_000
+_MAX_DEATHS = 5
+_QUERY_SECONDS = 60.0
+
+
+def _one_gpu(value: str) -> int:
+    if value != "1":
+        raise ValueError("1: a worker trains on one GPU; for more, ask for more workers")
+    return 1
+
+
+_READERS = {
+    "partition": text,
+    "account": text,
+    "qos": text,
+    "time": whole(1),
+    "cpus_per_task": whole(1),
+    "gpus_per_node": _one_gpu,
+    "gres": text,
+    "mem_gb": share(float("inf")),
+    "constraint": text,
+    "nodelist": text,
+    "exclude": text,
+    "reservation": text,
+    "array_parallelism": whole(1),
+    "signal_delay_s": whole(1),
+    "setup": text,
+}
+"""The options, by the names submitit has for them: those of sbatch, with underscores."""
+
+_DEFAULT_MINUTES = 60
+
+_ALIVE = frozenset(
+    {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+    | {"RESV_DEL_HOLD", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
+)
+"""States of a task that runs or may come to run; in all others it has ended."""
+
+
+class SlurmWorker:
+    """What a task runs. It works in a thread, so that signals find the main thread free to wait for it.
+
+    Args:
+        call: what the worker is told; its name becomes ``slurm-<id of the task>``.
+        put_back_seconds: how long it has between the signal that its time is up and the end.
+    """
+
+    def __init__(self, call: WorkerCall, put_back_seconds: float) -> None:
+        self._call = call
+        self._put_back_seconds = put_back_seconds
+        self._stop: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._told_to_leave = False
+
+    def __call__(self) -> bool:
+        """Work until nothing is left; returns whether it was, and not a signal, what ended the work.
+
+        Raises what :func:`tadaconv.execution.run_worker` raises.
+        """
+        import submitit
+
+        self._call = self._call.but(name=f"slurm-{submitit.JobEnvironment().job_id}")
+        self._stop = threading.Event()
+        signal.signal(signal.SIGTERM, self._leave)
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._thread.start()
+        self._wait(float("inf"))
+        if self._error is not None:
+            raise self._error
+        return not self._told_to_leave
+
+    def checkpoint(self) -> Any:
+        """Put the cell back, for time is up; what submitit is to queue again. It calls this in a signal's handler."""
+        import submitit
+
+        if self._stop is not None:
+            self._stop.set()
+            self._wait(self._put_back_seconds)
+        return submitit.helpers.DelayedSubmission(SlurmWorker(self._call, self._put_back_seconds))
+
+    def _work(self) -> None:
+        try:
+            run_worker(self._call, stop=self._stop)
+        except Exception as error:
+            self._error = error
+
+    def _leave(self, *_: object) -> None:
+        self._told_to_leave = True
+        if self._stop is not None:
+            self._stop.set()
+
+    def _wait(self, seconds: float) -> None:
+        # Not by joining: a handler of signals, which may run in the midst of a join, must be able to wait as well.
+        deadline = time.monotonic() + seconds
+        while self._thread is not None and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+@dataclass
+class _Task:
+    """A task of the array as the launcher knows it. ``job`` is submitit's."""
+
+    call: WorkerCall
+    job: Any
+    state: str = "PENDING"
+    reason: str = ""
+    num_looks_ended: int = 0
+    num_deaths: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"slurm-{self.job.job_id}"
+
+
+class SlurmLauncher:
+    """One task a call, as an array. What Slurm takes away is submitted again; its cell goes back to the queue.
+
+    The workers need no launcher once they are submitted: where it is killed, they go on until nothing is left.
+
+    Args:
+        calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker uses a GPU if its
+            options ask for one.
+        options: sbatch's, as submitit names them; ``time`` is in minutes, 60 by default.
+        folder: where submitit keeps its scripts and logs; only its owner may read it, as calls may hold a password.
+
+    Raises:
+        UserError: an option that is not there, or does not fit the device.
+    """
+
+    def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str], folder: Path) -> None:
+        given = read_options("slurm", options, _READERS)
+        wants_gpu = "gpus_per_node" in given or "gpu" in given.get("gres", "")
+        device = calls[0].device
+        if device not in ("auto", "cpu", "cuda"):
+            raise UserError(f"--device {device}: Slurm gives each worker its GPU; write --device cuda")
+        if device == "cpu" and wants_gpu:
+            raise UserError("the --executor-option for a GPU asks for what --device cpu leaves idle; leave one out")
+        if "%" in str(folder.absolute()):
+            raise UserError(f"Slurm would replace the % in {folder.absolute()}; name another folder with --out")
+        minutes = given.setdefault("time", _DEFAULT_MINUTES)
+        delay = given.setdefault("signal_delay_s", min(90, 20 * minutes))
+        if delay >= 60 * minutes:
+            raise UserError(
+                f"--executor-option signal_delay_s={delay} leaves no time to work in {minutes} min; give fewer seconds"
+            )
+        if device == "auto":
+            device = "cuda" if wants_gpu else "cpu"
+        threads = given.get("cpus_per_task", 1)
+        self._calls = [anywhere(call).but(device=device, threads=threads) for call in calls]
+        self._put_back_seconds = max(delay / 2, delay - 30.0)
+        self._parameters = _parameters(given)
+        self._folder = folder.absolute()
+        self._executor: Any = None
+        self._tasks: list[_Task] = []
+        self._query: subprocess.Popen[str] | None = None
+        self._next_look = 0.0
+        self._told_pending = ""
+        self._told_query = False
+        self._failure = ""
+
+    @property
+    def num_alive(self) -> int:
+        """Workers that run, or wait in Slurm's queue."""
+        return len(self._tasks)
+
+    def start(self) -> None:
+        """Submit the workers.
+
+        Raises:
+            UserError: submitit is not installed, this machine submits to no Slurm, or Slurm refuses.
+        """
+        self._executor = _executor(self._folder, self._parameters)
+        self._tasks = self._submit(self._calls)
+        self._next_look = time.monotonic() + min(2.0, LOOK_SECONDS)
+
+    def poll(self) -> list[str]:
+        """Submit again what Slurm took away; return lines on that, and on workers that failed or cannot start.
+
+        Raises :class:`RunError` when every worker has failed or was cancelled.
+        """
+        listed, lines = self._look()
+        if listed is None:
+            return lines
+        for task in list(self._tasks):
+            task.state, task.reason = listed.get(task.job.job_id, ("", ""))
+            lines += self._judge(task)
+        if self._failure and not self._tasks:
+            raise RunError(f"no worker on Slurm is left; the last one {self._failure}")
+        return lines + self._tell_pending()
+
+    def stop(self) -> None:
+        """Ask the workers to put their cells back, cancel them after :data:`STOP_SECONDS`, and clear up."""
+        ids = [task.job.job_id for task in self._tasks]
+        if self._query is not None:
+            self._query.kill()
+            self._query.communicate()
+            self._query = None
+        try:
+            if ids:
+                _cancel("--state=PENDING", *ids)
+                _cancel("--signal=TERM", *ids)  # to the workers alone, which end the job by leaving
+                deadline = time.monotonic() + STOP_SECONDS
+                while time.monotonic() < deadline and self._any_alive(ids):
+                    time.sleep(1.0)
+        finally:
+            if ids:
+                _cancel(*ids)
+            for task in self._tasks:
+                _forget(task)
+            self._tasks.clear()
+
+    def _submit(self, calls: Sequence[WorkerCall]) -> list[_Task]:
+        """Submit one task a call; raises :class:`UserError` with what sbatch said, if it refused."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        workers = [SlurmWorker(call, self._put_back_seconds) for call in calls]
+        before = set(self._folder.glob("*.pkl"))
+        try:
+            with _without_password(), redirect_stderr(io.StringIO()):
+                jobs = self._executor.submit_array(workers)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            for path in set(self._folder.glob("*.pkl")) - before:
+                path.unlink(missing_ok=True)
+            what = " ".join(str(error).replace("sbatch: error: ", "").split())
+            raise UserError(f"Slurm refused the workers: {what}; see --executor-option") from error
+        return [_Task(call, job) for call, job in zip(calls, jobs, strict=True)]
+
+    def _look(self) -> tuple[dict[str, tuple[str, str]] | None, list[str]]:
+        """State and reason of every task that Slurm lists, by id, each time that squeue has answered; else None.
+
+        submitit asks sacct, which knows nothing where Slurm keeps no accounts; squeue is there everywhere, and it lists
+        tasks for some minutes after their end.
+        """
+        now = time.monotonic()
+        if self._query is None:
+            if self._tasks and now >= self._next_look:
+                self._query = _squeue([task.job.job_id for task in self._tasks])
+                self._next_look = now + LOOK_SECONDS
+            return None, []
+        if self._query.poll() is None:
+            if now < self._next_look - LOOK_SECONDS + _QUERY_SECONDS:
+                return None, []
+            self._query.kill()
+        out, err = self._query.communicate()
+        code, self._query = self._query.returncode, None
+        if code == 0 or "Invalid job id" in err:
+            self._told_query = False
+            return _read_squeue(out), []
+        told, self._told_query = self._told_query, True
+        what = " ".join(err.split()) or f"exit status {code}"
+        return None, [] if told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
+
+    def _judge(self, task: _Task) -> list[str]:
+        if task.state in _ALIVE:
+            task.num_looks_ended = 0
+            return []
+        # Files of the node may take a while to be seen here, and a task that is queued again may seem to end first.
+        task.num_looks_ended += 1
+        result = _result(task)
+        if result is None and task.num_looks_ended < 2:
+            return []
+        self._tasks.remove(task)
+        log = task.job.paths.stderr
+        _forget(task)
+        if isinstance(result, str):
+            self._failure = f"failed: {result}"
+            return [f"worker {task.name} {self._failure}; log: {log}"]
+        if result:
+            return []
+        never_ran = not task.state and not task.job.paths.stdout.exists()
+        if task.state.startswith("CANCELLED") or never_ran:
+            self._failure = "was cancelled"
+            return [f"worker {task.name} was cancelled; not submitted again"]
+        return [f"worker {task.name} {_cause(task, result)}; {self._again(task)}; log: {log}"]
+
+    def _again(self, task: _Task) -> str:
+        num_deaths = task.num_deaths + 1
+        if num_deaths > _MAX_DEATHS:
+            self._failure = f"was lost {num_deaths} times"
+            return f"{num_deaths} times by now, not submitted again"
+        try:
+            [again] = self._submit([task.call])
+        except UserError as error:
+            self._failure = str(error)
+            return f"not submitted again: {error}"
+        again.num_deaths = num_deaths
+        self._tasks.append(again)
+        return f"submitted again as {again.name}"
+
+    def _tell_pending(self) -> list[str]:
+        """A line when all workers wait, and another when they wait for something else."""
+        pending = all(task.state in ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT") for task in self._tasks)
+        passing = {"", "None", "BeginTime"}  # not looked at yet, or queued again a moment ago
+        reasons = ", ".join(sorted({task.reason for task in self._tasks} - passing)) if pending else ""
+        told, self._told_pending = self._told_pending, reasons
+        if not reasons or told == reasons:
+            return []
+        return [f"{len(self._tasks)} workers wait in Slurm's queue ({reasons})"]
+
+    def _any_alive(self, ids: Sequence[str]) -> bool:
+        with _squeue(ids) as query:
+            out, err = query.communicate()
+        if query.returncode != 0 and "Invalid job id" not in err:
+            return True
+        return any(state in _ALIVE for state, _ in _read_squeue(out).values())
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What submitit is told, from the options."""
+    # A worker whose time is up is queued again by itself, whatever the cluster does by default.
+    more: dict[str, Any] = {"requeue": True}
+    parameters: dict[str, Any] = {"name": "tada", "slurm_additional_parameters": more}
+    for name, value in given.items():
+        if name == "reservation":
+            more[name] = value
+        else:
+            parameters[f"slurm_{name}"] = [value] if name == "setup" else value
+    return parameters
+
+
+def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
+    """The executor of submitit; raises :class:`UserError` where it is not installed or cannot submit."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("--executor slurm needs submitit: pip install 'tadaconv[slurm]'") from error
+    missing = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
+    if missing:
+        raise UserError(
+            f"--executor slurm needs {', '.join(missing)}, which this machine lacks; run this where jobs are submitted "
+            "to Slurm, or use --executor local"
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=_MAX_NUM_TIMEOUTS)
+    executor.update_parameters(**parameters)
+    return executor
+
+
+@contextmanager
+def _without_password() -> Generator[None]:
+    """The environment travels with a job and is kept by Slurm; the call has the password, in a file of the owner's."""
+    password = os.environ.pop("PGPASSWORD", None)
+    try:
+        yield
+    finally:
+        if password is not None:
+            os.environ["PGPASSWORD"] = password
+
+
+def _squeue(ids: Sequence[str]) -> "subprocess.Popen[str]":
+    # By the array's number: lists of hundreds of tasks are slow to look up.
+    jobs = sorted({id.partition("_")[0] for id in ids})
+    return subprocess.Popen(
+        ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for this process alone
+    )
+
+
+def _read_squeue(out: str) -> dict[str, tuple[str, str]]:
+    """State and reason by id."""
+    fields = [line.strip().split("|", 2) for line in out.splitlines()]
+    return {found[0]: (found[1], found[2]) for found in fields if len(found) == 3}
+
+
+def _cancel(*arguments: str) -> None:
+    # What has ended meanwhile makes scancel complain, so its status says nothing.
+    subprocess.run(["scancel", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def _result(task: _Task) -> bool | str | None:
+    """What the worker returned, the last line of the error it raised, or None where it left nothing."""
+    try:
+        outcome, result = pickle.loads(task.job.paths.result_pickle.read_bytes())
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return None
+    if outcome == "success":
+        return bool(result)
+    return str(result).strip().splitlines()[-1].rpartition("tadaconv.errors.")[2]
+
+
+def _cause(task: _Task, result: bool | None) -> str:
+    """What became of a task that ended before its work did."""
+    if result is not None:
+        return "was told to leave by Slurm"
+    if not task.state:
+        return "is gone from Slurm"
+    reason = f" ({task.reason})" if task.reason not in ("", "None") else ""
+    return f"was lost: {task.state.lower().replace('_', ' ')}{reason}"
+
+
+def _forget(task: _Task) -> None:
+    """Remove the files that hold the call, and with it perhaps a password; the log stays."""
+    for path in (task.job.paths.submitted_pickle, task.job.paths.result_pickle):
+        path.unlink(missing_ok=True)

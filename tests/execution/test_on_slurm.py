@@ -1,0 +1,202 @@
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_cells import NUM_STEPS, ROWS, FakeRun
+from optuna.trial import TrialState
+from remote_cells import CELLS, pids
+from slurm_cluster import cluster, found
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution import Store, WorkerCall, on_slurm, plan
+from tadaconv.execution.on_slurm import SlurmLauncher
+
+
+def call(out: Path, **changes: Any) -> WorkerCall:
+    return WorkerCall(str(out / "journal.log"), "slurm-0", "cpu", out, run="remote_cells:run").but(**changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "message"),
+    [
+        ({"partitoin": "gpu"}, "cpu", r"unknown option of --executor slurm 'partitoin'; one of: partition, .*mem_gb"),
+        ({"nodes": "2"}, "cpu", "unknown option"),
+        ({"time": "1:00:00"}, "cpu", r"time='1:00:00'.*a whole number from 1 on"),
+        ({"time": "0"}, "cpu", "time='0'"),
+        ({"cpus-per-task": "-1"}, "cpu", "cpus-per-task='-1'"),
+        ({"cpus-per-task": "1", "cpus_per_task": "1"}, "cpu", "given twice"),
+        ({"mem_gb": "4G"}, "cpu", r"mem_gb='4G'.*a number above 0"),
+        ({"gpus_per_node": "2"}, "cuda", "one GPU"),
+        ({"partition": "a\nb"}, "cpu", "partition="),
+        ({"gpus_per_node": "1"}, "cpu", "--device cpu leaves idle"),
+        ({"gres": "gpu:a100:1"}, "cpu", "--device cpu leaves idle"),
+        ({"time": "1", "signal_delay_s": "60"}, "cpu", "no time to work"),
+        ({}, "cuda:1", "--device cuda"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, str], device: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        SlurmLauncher([call(tmp_path, device=device)], options, tmp_path / "slurm")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_whose_name_slurm_would_change_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="%"):
+        SlurmLauncher([call(tmp_path)], {}, tmp_path / "50%j" / "slurm")
+
+
+def test_a_machine_without_slurm_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="needs sbatch, srun, squeue, scancel"):
+        SlurmLauncher([call(tmp_path)], {}, tmp_path / "slurm").start()
+    assert not (tmp_path / "slurm").exists()
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Generator[Path]:
+    """A cluster of one node, whose jobs find the modules of this folder; the folder of its state."""
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    why = found()
+    if why is not None:
+        pytest.skip(f"no Slurm: {why}")
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # the path of munge's socket must be short
+    with pytest.MonkeyPatch.context() as patch, cluster(folder) as variables:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        patch.setattr(on_slurm, "LOOK_SECONDS", 0.5)
+        yield folder
+    shutil.rmtree(folder)
+
+
+def poll_until(launcher: SlurmLauncher, lines: list[str], met: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        lines += launcher.poll()
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.1)
+
+
+def finished(store: Store) -> list[str]:
+    return sorted(row.key for row in store.backend.rows() if row.state is TrialState.COMPLETE)
+
+
+def test_an_array_runs_a_table_and_goes_on_after_a_time_out(slurm: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    store = Store.open(str(tmp_path / "journal.log"))
+    plan(store, "t-quick", ROWS, [0, 1, 2, 3])
+    (hold := tmp_path / "hold").touch()
+    options = {"mem_gb": "0.5", "cpus-per-task": "1", "time": "5"}
+    launcher = SlurmLauncher([call(tmp_path), call(tmp_path)], options, tmp_path / "slurm")
+    lines: list[str] = []
+    launcher.start()
+    try:
+        poll_until(launcher, lines, lambda: len(pids(tmp_path)) == 2)
+        before = pids(tmp_path)
+        # What Slurm does shortly before a task's time is up.
+        subprocess.run(["scancel", "--signal=USR2", launcher._tasks[0].job.job_id], check=True)
+        poll_until(launcher, lines, lambda: any("interrupted" in row.attrs for row in store.backend.rows()))
+        hold.unlink()
+        poll_until(launcher, lines, lambda: len(finished(store)) == len(CELLS))
+        poll_until(launcher, lines, lambda: launcher.num_alive == 0)
+    finally:
+        launcher.stop()
+    assert lines == []
+    assert finished(store) == sorted(cell.key for cell in CELLS)
+    assert pids(tmp_path) >= before
+    log = "".join(path.read_text() for path in (tmp_path / "slurm").glob("*_log.out"))
+    assert log.count("Requeued job") == 1
+    steps = Counter(FakeRun(tmp_path / "log").steps())
+    assert sorted(steps) == sorted((cell.key, step) for cell in CELLS for step in range(1, NUM_STEPS + 1))
+    assert steps.total() == len(CELLS) * NUM_STEPS + 1  # the cell went on in the step it was interrupted in
+
+
+def test_a_killed_worker_is_submitted_again_and_a_stopped_one_puts_its_cell_back(
+    slurm: Path,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    store = Store.open(str(tmp_path / "journal.log"))
+    plan(store, "t-quick", ROWS, [0])
+    (tmp_path / "hold").touch()
+    launcher = SlurmLauncher([call(tmp_path)], {}, tmp_path / "slurm")
+    lines: list[str] = []
+    launcher.start()
+    try:
+        poll_until(launcher, lines, lambda: len(pids(tmp_path)) == 1)
+        os.kill(next(iter(pids(tmp_path))), signal.SIGKILL)
+        poll_until(launcher, lines, lambda: len(pids(tmp_path)) == 2)
+        (line,) = lines
+        assert "was lost: failed (NonZeroExitCode); submitted again as slurm-" in line
+        assert Path(line.rpartition("log: ")[2]).is_file()
+        assert launcher.num_alive == 1
+    finally:
+        started = time.monotonic()
+        launcher.stop()
+    assert time.monotonic() - started < 15
+    assert store.backend.running() == []
+    assert sum("interrupted" in row.attrs for row in store.backend.rows()) == 2
+    assert len(store.backend.waiting(list(store.backend.studies().values()), None, 9)) == len(ROWS)
+
+
+def test_a_cancelled_worker_and_a_failing_one_are_told_of(slurm: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    Store.open(str(tmp_path / "journal.log"))
+    missing = call(tmp_path, storage=str(tmp_path / "elsewhere.log"))
+    launcher = SlurmLauncher([missing], {}, tmp_path / "slurm")
+    launcher.start()
+    lines: list[str] = []
+    try:
+        with pytest.raises(RunError, match=r"no worker on Slurm is left; .*no results at .*elsewhere\.log"):
+            poll_until(launcher, lines, lambda: False)
+    finally:
+        launcher.stop()
+    # The node has two CPUs: the third task is cancelled in the queue, the first at work.
+    waiting = SlurmLauncher([call(tmp_path, wait_seconds=60.0)] * 3, {}, tmp_path / "slurm")
+    waiting.start()
+    lines.clear()
+    try:
+        poll_until(waiting, lines, lambda: waiting._tasks[0].state == "RUNNING")
+        for task in (waiting._tasks[0], waiting._tasks[2]):
+            subprocess.run(["scancel", task.job.job_id], check=True)
+        poll_until(waiting, lines, lambda: waiting.num_alive == 1)
+        assert [line.partition(" was ")[2] for line in lines] == ["cancelled; not submitted again"] * 2
+    finally:
+        waiting.stop()
+
+
+def test_what_slurm_refuses_is_told_in_a_line(slurm: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    launcher = SlurmLauncher([call(tmp_path)], {"partition": "nonesuch"}, tmp_path / "slurm")
+    with pytest.raises(UserError, match=r"refused the workers: .*invalid partition") as caught:
+        launcher.start()
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "slurm").glob("*.pkl")) == []
+
+
+def test_a_password_stays_in_the_folder_of_its_owner(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "xyzzy#1")
+    storage = "postgresql+psycopg://ada@127.0.0.1:1/results"
+    launcher = SlurmLauncher([call(tmp_path, storage=storage)], {}, tmp_path / "slurm")
+    launcher.start()
+    try:
+        (task,) = launcher._tasks
+        assert stat.S_IMODE((tmp_path / "slurm").stat().st_mode) == 0o700
+        assert b"ada:xyzzy%231@" in task.job.paths.submitted_pickle.read_bytes()
+        assert os.environ["PGPASSWORD"] == "xyzzy#1"
+        told = subprocess.run(["scontrol", "show", "job", "-dd", task.job.job_id], capture_output=True, check=True)
+        assert b"xyzzy" not in told.stdout
+        files = [path for folder in (slurm, tmp_path) for path in folder.rglob("*") if path.is_file()]
+        assert [path for path in files if b"xyzzy" in path.read_bytes()] == [task.job.paths.submitted_pickle]
+    finally:
+        launcher.stop()
+    files = [path for folder in (slurm, tmp_path) for path in folder.rglob("*") if path.is_file()]
+    assert not any(b"xyzzy" in path.read_bytes() for path in files)
