@@ -1,0 +1,281 @@
+"""A whole storage as four flat files: its studies, attempts, cells and curves, for whatever reads CSV or Parquet."""
+
+import hashlib
+import io
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from tadaconv.errors import UserError, unknown
+from tadaconv.execution import Store
+from tadaconv.reporting.export import as_csv, write_atomically
+from tadaconv.result import CurvePoint, Result
+
+FORMATS = ("csv", "parquet")
+MANIFEST = "tada-export.json"
+"""Beside the files, what was written, by its hash: only that is ever written over."""
+
+STUDY_COLUMNS = ["study", "direction", "num_attempts", "num_results", "attributes", "system_attributes"]
+ATTEMPT_COLUMNS = [
+    "study", "trial", "cell", "label", "seed", "state", "started", "ended", "worker", "host", "device", "step",
+    "error", "reason", "traceback", "value", "configuration", "parameters", "distributions", "intermediate_values",
+    "experiment", "attributes", "system_attributes",
+]  # fmt: skip
+_TREES = ("per_class", "per_family", "cost", "environment")
+_SCALARS = [name for name in Result.model_fields if name not in (*_TREES, "curve")]
+CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment"]
+"""Followed by a column for each entry of the environment and each leaf of the experiment, in alphabetical order."""
+CURVE_COLUMNS = ["cell", *CurvePoint.model_fields]
+
+_REASONS = ("interrupted", "withdrawn", "pruned", "over_budget")
+_TAKEN = ("cell", "label", "spec", "error", "traceback", "trial", *_REASONS)
+_INTEGERS = (
+    "num_attempts", "num_results", "trial", "step", "configuration", "num_val", "params", "macs", "peak_memory_bytes",
+    "epoch",
+)  # fmt: skip
+_TIMES = ("started", "ended")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """All there is in a storage. Accuracies are in percent, losses in nats, times in UTC, durations in seconds.
+
+    Attributes:
+        studies: one line a study; what is written about it, its plan above all, as JSON.
+        attempts: one line a trial, in whatever state. ``trial`` is its number, ``configuration`` that of a search's
+            configuration; attributes that have no column of their own are in ``attributes``, as JSON.
+        cells: one line a cell that has a result.
+        curves: one line a cell and epoch.
+    """
+
+    studies: pd.DataFrame
+    attempts: pd.DataFrame
+    cells: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def read_storage(store: Store) -> Archive:
+    """Everything in ``store``, in an order that depends on nothing else: by study and trial, cell, and epoch."""
+    storage = store.backend.storage
+    studies = sorted(storage.get_all_studies(), key=lambda study: study.study_name)
+    trials = {s.study_name: storage.get_all_trials(s._study_id, deepcopy=False) for s in studies}
+    ours = [(name, trial) for name, of_study in trials.items() for trial in of_study]
+    results = _results(ours)
+    return Archive(
+        studies=_frame(
+            [
+                {
+                    "study": study.study_name,
+                    "direction": ", ".join(_direction(each) for each in study.directions),
+                    "num_attempts": len(trials[study.study_name]),
+                    "num_results": sum(each.state == TrialState.COMPLETE for each in trials[study.study_name]),
+                    "attributes": _json(study.user_attrs),
+                    "system_attributes": _json(study.system_attrs),
+                }
+                for study in studies
+            ],
+            STUDY_COLUMNS,
+        ),
+        attempts=_frame([_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS),
+        cells=_cells_frame(results),
+        curves=_frame(
+            [
+                {"cell": key, **point}
+                for key, (_, trial) in results.items()
+                for point in trial.user_attrs["result"]["curve"]
+            ],
+            CURVE_COLUMNS,
+        ),
+    )
+
+
+def write_archive(archive: Archive, folder: Path, form: str) -> list[Path]:
+    """Write ``studies``, ``attempts``, ``cells`` and ``curves`` into ``folder``, and return their paths.
+
+    The same storage gives the same bytes. Raises :class:`UserError` for an unknown format, where a file of that name
+    is there that :func:`write_archive` has not written or somebody has changed, and where Parquet cannot be written
+    for want of pyarrow.
+    """
+    require_format(form)
+    frames = {f"{each.name}.{form}": getattr(archive, each.name) for each in fields(archive)}
+    contents = {name: _content(frame, form) for name, frame in frames.items()}
+    known = _read_manifest(folder / MANIFEST)
+    for name, content in contents.items():
+        _require_ours(folder / name, [*known.get(name, []), _digest(content)])
+    new = {name: [_digest(content)] for name, content in contents.items()}
+    # Should this be cut short, the files of either time are known for ours.
+    either = {name: sorted({*digests, *known.get(name, [])}) for name, digests in new.items()}
+    _write_manifest(folder / MANIFEST, {**known, **either})
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    _write_manifest(folder / MANIFEST, {**known, **new})
+    return [folder / name for name in contents]
+
+
+def require_format(form: str) -> None:
+    """Raise :class:`UserError` unless ``form`` is a format and can be written here."""
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    if form == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise UserError("Parquet needs pyarrow; pip install 'tadaconv[parquet]', or take --format csv") from error
+
+
+def _results(trials: Iterable[tuple[str, FrozenTrial]]) -> dict[str, tuple[str, FrozenTrial]]:
+    """By cell key, in order, the attempt that gave the result."""
+    found: dict[str, tuple[str, FrozenTrial]] = {}
+    for name, trial in sorted(trials, key=lambda pair: pair[1]._trial_id):
+        attrs = trial.user_attrs
+        if trial.state == TrialState.COMPLETE and {"cell", "result"} <= attrs.keys() and "copied" not in attrs:
+            found.setdefault(str(attrs["cell"]), (name, trial))
+    return dict(sorted(found.items()))
+
+
+def _direction(direction: StudyDirection) -> str:
+    return direction.name.lower()
+
+
+def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[str, FrozenTrial]]) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    of_cell = results.get(attrs.get("cell", ""))
+    # A result is its cell's: searches copy those that there are.
+    is_told = of_cell is not None and of_cell[1].user_attrs["result"] == attrs.get("result")
+    taken = (*_TAKEN, "result") if is_told else _TAKEN
+    lease = attrs.get("lease") or {}
+    return {
+        "study": study,
+        "trial": trial.number,
+        "cell": attrs.get("cell"),
+        "label": attrs.get("label"),
+        "seed": attrs.get("spec", {}).get("seed"),
+        "state": trial.state.name.lower(),
+        "started": trial.datetime_start,
+        "ended": trial.datetime_complete,
+        "worker": lease.get("worker"),
+        "host": lease.get("host"),
+        "device": attrs.get("device", lease.get("device")),
+        "step": attrs.get("step", lease.get("step")),
+        "error": attrs.get("error"),
+        "reason": next((str(attrs[name]) for name in _REASONS if name in attrs), None),
+        "traceback": attrs.get("traceback"),
+        "value": (trial.values or [None])[0],  # noqa: PD011 - a trial is no frame
+        "configuration": attrs.get("trial"),
+        "parameters": _json(trial.params),
+        "distributions": _json({name: each._asdict() for name, each in trial.distributions.items()}),
+        "intermediate_values": _json(trial.intermediate_values),
+        "experiment": _json(attrs.get("spec")),
+        "attributes": _json({name: value for name, value in attrs.items() if name not in taken}),
+        "system_attributes": _json(trial.system_attrs),
+    }
+
+
+def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFrame:
+    lines = []
+    for key, (study, trial) in results.items():
+        attrs, result = trial.user_attrs, trial.user_attrs["result"]
+        line = {"cell": key, "study": study, "trial": trial.number, "label": attrs["label"]}
+        line |= {name: result.get(name) for name in _SCALARS}
+        line |= {name: _json(result.get(name)) for name in _TREES}
+        line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(attrs["spec"])}
+        line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
+        lines.append(line)
+    own = {name for line in lines for name in line} - set(CELL_COLUMNS)
+    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed=own)
+
+
+def _leaves(name: str, value: Any) -> dict[str, Any]:
+    """A tree as ``name.inner.leaf`` by leaf; lists are leaves, as JSON."""
+    if isinstance(value, Mapping):
+        return {key: leaf for inner, each in value.items() for key, leaf in _leaves(f"{name}.{inner}", each).items()}
+    return {name: _json(value) if isinstance(value, list) else value}
+
+
+def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], guessed: Collection[str] = ()) -> pd.DataFrame:
+    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have."""
+    numbers = {*_SCALARS, "value", "train_loss", "val_top1"}
+    series = {}
+    for column in columns:
+        values = [line.get(column) for line in lines]
+        if column in _TIMES:
+            series[column] = pd.Series([_utc(value) for value in values], dtype="datetime64[us, UTC]")
+        elif column in guessed or column == "seed":
+            series[column] = _guessed(values)
+        elif column in _INTEGERS:
+            series[column] = pd.Series(values, dtype="Int64")
+        elif column in numbers:
+            series[column] = pd.Series(values, dtype="float64")
+        else:
+            series[column] = _texts(values)
+    return pd.DataFrame(series, columns=list(columns))
+
+
+def _guessed(values: Sequence[Any]) -> "pd.Series[Any]":
+    """Values of one kind in its type; where kinds are mixed, each as JSON."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean")
+    if kinds <= {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return pd.Series(values, dtype="Int64")
+    if kinds == {float}:
+        return pd.Series(values, dtype="float64")
+    return _texts(values if kinds <= {str} else [None if value is None else _json(value) for value in values])
+
+
+def _texts(values: Sequence[Any]) -> "pd.Series[Any]":
+    """As text that any file can hold: half a surrogate pair, from a file name say, is written as its escape."""
+    texts = [None if v is None else str(v).encode("utf-8", "backslashreplace").decode("utf-8") for v in values]
+    return pd.Series(texts, dtype="string")
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    return None if local is None else local.astimezone(UTC)
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True, default=str)
+
+
+def _content(frame: pd.DataFrame, form: str) -> bytes:
+    if form == "parquet":
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, engine="pyarrow", index=False)
+        return buffer.getvalue()
+    texts = {name: frame[name].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ") for name in _TIMES if name in frame}
+    return as_csv(frame.assign(**texts)).encode("utf-8")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _require_ours(path: Path, digests: Collection[str]) -> None:
+    try:
+        ours = not path.exists() or _digest(path.read_bytes()) in digests
+    except OSError:
+        ours = False
+    if not ours:
+        raise UserError(f"{path} is not as 'tada export' wrote it; move it away, or name another folder with --out")
+
+
+def _read_manifest(path: Path) -> dict[str, list[str]]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): [str(digest) for digest in digests] for name, digests in tree["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not as 'tada export' wrote it; name another folder with --out") from error
+
+
+def _write_manifest(path: Path, files: Mapping[str, Sequence[str]]) -> None:
+    tree = {"written_by": "tada export", "files": dict(sorted(files.items()))}
+    write_atomically(path, json.dumps(tree, indent=2) + "\n")
