@@ -1,0 +1,615 @@
+"""PostgreSQL as a storage: what it tells, against Optuna's own reading; who waits for whom; and what an outage does."""
+
+import json
+import logging
+import math
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import optuna
+import postgres_server
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution.location import Location
+
+if reason := postgres_server.found():
+    pytest.skip(reason, allow_module_level=True)
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from tadaconv.execution import postgres
+from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.postgres import PostgresBackend, open_postgres
+
+Server = postgres_server.Server
+SECRETS = (postgres_server.PASSWORD, postgres_server.PASSWORD[:6])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def template(server: Server) -> str:
+    """A database with empty tables, of which copies are made faster than tables."""
+    name = server.new_database()
+    opened(server, name, create=True)
+    return name
+
+
+@pytest.fixture
+def database(server: Server, template: str) -> str:
+    return server.new_database(template)
+
+
+@pytest.fixture
+def backend(server: Server, database: str) -> PostgresBackend:
+    return opened(server, database, create=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(postgres, "LONGEST_PAUSE_SECONDS", 0.2)
+
+
+def opened(server: Server, database: str, *, create: bool = False, **login: Any) -> PostgresBackend:
+    return open_postgres(Location.parse(server.url(database, **login)), create=create)
+
+
+def study(backend: Backend, name: str = "t-quick") -> int:
+    return backend.storage.create_new_study([StudyDirection.MAXIMIZE], name)
+
+
+def queue(backend: Backend, study_id: int, *keys: str) -> list[int]:
+    return [
+        backend.storage.create_new_trial(study_id, create_trial(state=TrialState.WAITING, user_attrs={"cell": key}))
+        for key in keys
+    ]
+
+
+def test_the_backend_is_what_the_protocol_says(backend: PostgresBackend) -> None:
+    as_protocol: Backend = backend
+    assert as_protocol.shown.startswith("postgresql+psycopg://tada:***@127.0.0.1:")
+
+
+# What a backend tells, against the trials that Optuna reads by itself.
+
+DISTRIBUTIONS = {
+    "lr": FloatDistribution(1e-4, 1.0, log=True),
+    "stage": IntDistribution(2, 5),
+    "norm": CategoricalDistribution(("bn", None, 2.5, True)),
+}
+
+
+def fill(backend: Backend, seed: int) -> None:
+    draw = random.Random(seed)
+    studies = [study(backend, name) for name in ("z", "a", "ü")]
+    for _ in range(60):
+        state = draw.choice([*TrialState])
+        attrs = {"label": "(1,1) ∞", "spec": {"x": [1, 2.5, None, "\n"]}, "n": draw.choice([math.inf, -3, "", True])}
+        if draw.random() < 0.8:
+            attrs["cell"] = draw.choice(["k0", "k1", "k2", 'odd "key"\\,', "é"])
+        params = {"lr": 0.1 + 0.9 * draw.random(), "stage": 3, "norm": draw.choice(["bn", None, 2.5, True])}
+        chosen = {name: value for name, value in params.items() if draw.random() < 0.7}
+        value = draw.choice([math.inf, -math.inf, 61.25])
+        trial = create_trial(
+            state=state,
+            value=value if state == TrialState.COMPLETE else None,
+            params=chosen,
+            distributions={name: DISTRIBUTIONS[name] for name in chosen},
+            user_attrs=attrs,
+            system_attrs={"fixed": 1},
+        )
+        backend.storage.create_new_trial(draw.choice(studies), trial)
+
+
+def by_optuna(server: Server, database: str) -> list[TrialRow]:
+    storage = optuna.storages.RDBStorage(server.url(database))
+    rows = [
+        TrialRow(
+            t._trial_id, s._study_id, t.number, t.state, t.user_attrs,
+            t.values[0] if t.values else None, t.params, t.datetime_start, t.datetime_complete,
+        )
+        for s in storage.get_all_studies()
+        for t in storage.get_all_trials(s._study_id)
+        if "cell" in t.user_attrs
+    ]  # fmt: skip
+    storage.engine.dispose()
+    return sorted(rows, key=lambda row: row.trial_id)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_read_tells_what_optuna_reads(server: Server, database: str, backend: PostgresBackend, seed: int) -> None:
+    fill(backend, seed)
+    rows = by_optuna(server, database)
+    assert len(rows) > 30
+    assert backend.rows() == rows
+    assert backend.running() == [row for row in rows if row.state == TrialState.RUNNING]
+    studies = backend.studies()
+    assert list(studies) == ["z", "a", "ü"]
+    assert list(studies.values()) == sorted(studies.values())
+    for keys in (["k1"], ["k0", "é", "k0", 'odd "key"\\,'], [], ["none"], [f"x{i}" for i in range(5000)] + ["k2"]):
+        assert backend.rows(keys) == [row for row in rows if row.key in keys]
+        states: dict[str, list[TrialState]] = {}
+        for row in rows:
+            if row.key in keys:
+                states.setdefault(row.key, []).append(row.state)
+        assert backend.states(keys) == states
+        for ids in ([], [studies["a"]], [studies["ü"], studies["z"]]):
+            assert backend.rows(keys, ids) == [row for row in rows if row.key in keys and row.study_id in ids]
+    assert [backend.row(row.trial_id) for row in rows] == rows
+    with pytest.raises(KeyError):
+        backend.row(10**6)
+
+
+@pytest.mark.parametrize(("page", "few"), [(1, 0), (4, 0), (4, 256)])
+def test_the_queue_is_read_in_order_however_it_is_paged(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch, page: int, few: int
+) -> None:
+    monkeypatch.setattr(postgres, "_FIRST_PAGE", page)
+    monkeypatch.setattr(postgres, "_LONGEST_PAGE", 2 * page)
+    monkeypatch.setattr(postgres, "_FEW_KEYS", few)
+    fill(backend, seed=7)
+    ids = list(backend.studies().values())
+    waiting = [(r.trial_id, r.study_id, r.key) for r in backend.rows() if r.state == TrialState.WAITING]
+    assert len(waiting) > 4
+    for wanted in (None, {"k0"}, ["k1", "é"], {"k0": 1}.keys(), [], [waiting[-1][2]]):
+        for study_ids in (ids, ids[1:2], []):
+            chosen = [w for w in waiting if w[1] in study_ids and (wanted is None or w[2] in wanted)]
+            for limit in (0, 1, 3, 100):
+                assert backend.waiting(study_ids, wanted, limit) == chosen[:limit]
+
+
+def test_a_question_about_one_cell_is_answered_by_an_index_before_there_are_statistics(
+    backend: PostgresBackend,
+) -> None:
+    study_id = study(backend)
+    engine = backend.storage.engine  # type: ignore[attr-defined]
+    values = {"study": study_id, "n": 3000}
+    with engine.begin() as connection:
+        for statement in (
+            "INSERT INTO trials (trial_id, number, study_id, state) "
+            "SELECT i, i, :study, 'WAITING' FROM generate_series(1, :n) i",
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+            "SELECT i, k, '\"' || md5(i::text) || '\"' FROM generate_series(1, :n) i, unnest(ARRAY['cell', 'spec']) k",
+        ):
+            connection.execute(text(statement), values)
+
+        def plan(statement: Any, **values: Any) -> str:
+            return "\n".join(connection.execute(text(f"EXPLAIN (ANALYZE) {statement}"), values).scalars())
+
+        one = "".join(backend.states([row.key for row in backend.rows()][:0]) or "x")
+        for statement in (postgres._STATES, postgres._WAITING_OF):
+            assert "using tadaconv_cell" in plan(statement, keys=json.dumps(one))
+        walk = plan(postgres._WAITING, after=1000, page=64)
+        assert "Sort" not in walk
+        assert "rows=64 " in walk
+        assert not {"rows=2000 ", "rows=3000 "} & {f"{word} " for word in walk.split()}
+
+
+# Who waits for whom.
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tadaconv.execution.postgres", "psycopg", "alembic.command"])
+NUM_PROCESSES, NUM_CELLS = 8, 50
+
+
+def share(url: str, out: Connection) -> None:
+    """Open an empty database, queue all cells if nobody has, and claim as many as there are."""
+    backend = open_postgres(Location.parse(url), create=True)
+    with backend.alone():
+        if "t" not in backend.studies():
+            queue(backend, study(backend, "t"), *[f"k{i}" for i in range(NUM_CELLS)])
+    claimed = []
+    while waiting := backend.waiting(list(backend.studies().values()), None, 3):
+        claimed += [
+            trial_id
+            for trial_id, _, _ in waiting
+            if backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        ]
+    out.send(claimed)
+
+
+def hold(url: str, out: Connection) -> None:
+    backend = open_postgres(Location.parse(url), create=False)
+    with backend.alone():
+        out.send(os.getpid())
+        time.sleep(60)
+
+
+def test_processes_that_open_an_empty_database_at_once_claim_every_trial_once(server: Server) -> None:
+    url = server.url(server.new_database())
+    pipes = [PROCESSES.Pipe() for _ in range(NUM_PROCESSES)]
+    processes = [PROCESSES.Process(target=share, args=(url, out)) for _, out in pipes]
+    for process in processes:
+        process.start()
+    claimed = [receive.recv() for receive, _ in pipes]
+    for process in processes:
+        process.join()
+        process.close()
+    backend = open_postgres(Location.parse(url), create=False)
+    assert sorted(trial_id for part in claimed for trial_id in part) == [row.trial_id for row in backend.running()]
+    assert len(backend.rows()) == len(backend.running()) == NUM_CELLS
+    assert [row.number for row in backend.rows()] == list(range(NUM_CELLS))
+
+
+def test_a_lock_whose_holder_is_killed_is_free(server: Server, database: str, backend: PostgresBackend) -> None:
+    receive, out = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=hold, args=(server.url(database), out))
+    process.start()
+    pid = receive.recv()
+    held = threading.Event()
+
+    def plan() -> None:
+        with backend.alone():
+            held.set()
+
+    waiter = threading.Thread(target=plan)
+    waiter.start()
+    assert not held.wait(0.3)
+    os.kill(pid, signal.SIGKILL)
+    assert held.wait(10)
+    waiter.join()
+    process.join()
+    process.close()
+
+
+def test_one_plans_at_a_time_and_an_error_lets_the_next_one(backend: PostgresBackend) -> None:
+    inside: list[int] = []
+
+    def plan(number: int) -> None:
+        with backend.alone():
+            inside.append(number)
+            time.sleep(0.05)
+            inside.append(number)
+
+    with pytest.raises(ValueError, match="mine"), backend.alone():
+        raise ValueError("mine")
+    threads = [threading.Thread(target=plan, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside[::2] == inside[1::2]
+    assert sorted(inside[::2]) == list(range(4))
+
+
+class Commits:
+    """What happens at the commits of a storage, in place of the driver's."""
+
+    def __init__(self, backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.die_after_next = False
+        self.before: Callable[[], None] = lambda: None
+        dialect = backend.storage.engine.dialect  # type: ignore[attr-defined]
+        original = dialect.do_commit
+
+        def commit(connection: Any) -> None:
+            self.before()
+            original(connection)
+            if self.die_after_next:
+                self.die_after_next = False
+                connection.dbapi_connection.close()
+                raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(dialect, "do_commit", commit)
+
+
+def test_ids_are_given_in_the_order_in_which_trials_are_seen(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = study(backend, "first"), study(backend, "second")
+    queue(backend, first, "k0")
+    committing, go_on = threading.Event(), threading.Event()
+
+    def before() -> None:
+        if threading.current_thread() is slow:
+            committing.set()
+            go_on.wait(10)
+
+    commits = Commits(backend, monkeypatch)
+    commits.before = before
+    slow = threading.Thread(target=queue, args=(backend, first, "k1"))
+    fast = threading.Thread(target=queue, args=(backend, second, "k2"))
+    slow.start()
+    assert committing.wait(10)
+    fast.start()
+    time.sleep(0.3)
+    assert [row.key for row in backend.rows()] == ["k0"]
+    go_on.set()
+    slow.join()
+    fast.join()
+    assert [row.key for row in backend.rows()] == ["k0", "k1", "k2"]
+
+
+# What an outage does.
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.usefixtures("impatient")
+def test_writers_wait_for_a_server_that_is_restarted(
+    server: Server, backend: PostgresBackend, caplog: pytest.LogCaptureFixture, mode: Any
+) -> None:
+    study_id = study(backend)
+    (trial_id,) = queue(backend, study_id, "k0")
+    assert backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    asked = optuna.load_study(study_name="t-quick", storage=backend.storage)  # goes through Optuna's cache
+    done = threading.Event()
+    written = seen = num_told = 0
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        nonlocal written, seen, num_told
+        try:
+            while not done.is_set():
+                backend.storage.set_trial_user_attr(trial_id, "lease", written)
+                written += 1
+                seen = backend.row(trial_id).attrs["lease"]
+                trial = asked.ask()
+                trial.suggest_float("x", 0, 1)
+                asked.tell(trial, 1.0)
+                num_told += 1
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=write)
+    with caplog.at_level(logging.INFO):
+        thread.start()
+        time.sleep(0.3)
+        before = written
+        server.stop(mode)
+        time.sleep(0.3)
+        server.start()
+        while written < before + 20 and thread.is_alive():
+            time.sleep(0.02)
+        done.set()
+        thread.join()
+    assert not errors
+    assert before > 0
+    assert seen == written - 1
+    states = [trial.state for trial in asked.get_trials(deepcopy=False)[1:]]
+    assert states.count(TrialState.COMPLETE) >= num_told
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [message.split(" the storage ")[0].split()[0] for message in messages] == ["the", "the"]
+    assert "is away, waiting for it: " in messages[0]
+    assert "is back after " in messages[1]
+    assert not [secret for secret in SECRETS if secret in caplog.text]
+    assert {record.name.split(".")[0] for record in caplog.records if record.levelno >= logging.WARNING} == {"tadaconv"}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_restart_while_planning_ends_neither_the_plan_nor_later_ones(
+    server: Server, backend: PostgresBackend
+) -> None:
+    with backend.alone():
+        server.restart()
+        queue(backend, study(backend), "k0")
+    with backend.alone():
+        assert [row.key for row in backend.rows()] == ["k0"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_stays_away_ends_the_run(
+    server: Server, backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "OUTAGE_SECONDS", 0.3)
+    study_id = study(backend)
+    server.stop("immediate")
+    try:
+        for call in (
+            backend.rows,
+            lambda: backend.storage.set_study_user_attr(study_id, "plan", 1),
+            backend.alone().__enter__,
+        ):
+            started = time.monotonic()
+            with pytest.raises(RunError, match=r"tada:\*\*\*@.* has been away for 0 s: .*(refused|closed|terminating)"):
+                call()
+            assert 0.3 <= time.monotonic() - started < 3
+    finally:
+        server.start()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_being_turned_away_while_running_is_no_outage(server: Server, database: str) -> None:
+    server.execute("CREATE ROLE worker LOGIN SUPERUSER PASSWORD 'before'")
+    running = opened(server, database, user="worker", password="before")
+    study_id = study(running)
+    server.execute("ALTER ROLE worker PASSWORD 'after'")
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
+    for call in (running.studies, lambda: running.storage.set_study_user_attr(study_id, "plan", 1)):
+        with pytest.raises(RunError, match=r"the storage .*: password authentication failed for user"):
+            call()
+
+
+def test_what_the_server_cannot_do_ends_the_run_with_one_line(
+    server: Server, database: str, backend: PostgresBackend
+) -> None:
+    study_id = study(backend)
+    server.execute("CREATE ROLE reader LOGIN PASSWORD 'r'")
+    server.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", database)
+    reading = opened(server, database, user="reader", password="r")
+    assert list(reading.studies().values()) == [study_id]
+    assert reading.rows() == []
+    with pytest.raises(
+        RunError, match=r"cannot use the storage .*reader:\*\*\*@.*: permission denied for table"
+    ) as caught:
+        reading.storage.set_study_user_attr(study_id, "plan", 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_call_made_anew_after_a_commit_nobody_confirmed_does_what_is_documented(
+    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = Commits(backend, monkeypatch)
+    storage = backend.storage
+    study_id = study(backend)
+
+    def torn(call: Callable[[], Any]) -> Any:
+        commits.die_after_next = True
+        try:
+            return call()
+        finally:
+            assert not commits.die_after_next
+
+    with pytest.raises(DuplicatedStudyError):
+        torn(lambda: study(backend, "other"))
+    assert list(backend.studies()) == ["t-quick", "other"]
+    torn(lambda: queue(backend, study_id, "k0"))
+    first, second = (row.trial_id for row in backend.rows(["k0"]))
+    assert torn(lambda: storage.set_trial_state_values(first, TrialState.RUNNING)) is False
+    assert backend.row(first).state == TrialState.RUNNING
+    torn(lambda: storage.set_trial_user_attr(first, "result", [1.5]))
+    assert backend.row(first).attrs["result"] == [1.5]
+    torn(lambda: storage.set_trial_param(first, "x", 0.5, FloatDistribution(0, 1)))
+    assert backend.row(first).params == {"x": 0.5}
+    with pytest.raises(UpdateFinishedTrialError):
+        torn(lambda: storage.set_trial_state_values(first, TrialState.COMPLETE, [61.0]))
+    assert (backend.row(first).state, backend.row(first).value) == (TrialState.COMPLETE, 61.0)
+    assert backend.row(second).state == TrialState.WAITING
+
+
+def test_connections_are_closed_with_the_storage(server: Server, database: str) -> None:
+    def num_connections() -> int:
+        rows = server.execute(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'")
+        return int(str(rows[0][0]))
+
+    backend = opened(server, database)
+    with backend.alone():
+        backend.studies()
+        assert num_connections() == 2
+    backend.studies()
+    assert num_connections() <= 2
+    del backend
+    until = time.monotonic() + 5
+    while num_connections() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert num_connections() == 0
+
+
+# What cannot be opened.
+
+
+def refused(location: str, *, create: bool = True) -> str:
+    with pytest.raises(UserError) as caught:
+        open_postgres(Location.parse(location), create=create)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not [secret for secret in SECRETS if secret in message]
+    return message
+
+
+def test_who_cannot_be_let_in_is_told_why(server: Server, database: str) -> None:
+    assert "password authentication failed" in refused(server.url(database, password="s3cret@"))
+    assert "no password supplied; give the right" in refused(server.url(database, password=None))
+    assert 'password authentication failed for user "nobody"' in refused(server.url(database, user="nobody"))
+    assert "database \"nowhere\" does not exist; make it with 'createdb'" in refused(server.url("nowhere"))
+    assert "Connection refused; see that the server runs" in refused(server.url().replace(f":{server.port}/", ":1/"))
+    assert "invalid connection option" in refused(server.url(database) + "?colour=red")
+    assert "failed to resolve host" in refused("postgresql://no.invalid/x")
+
+
+def test_an_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)
+        started = time.monotonic()
+        assert "timeout" in refused(f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/x")
+        assert time.monotonic() - started < 6
+
+
+def test_a_database_without_results_is_not_touched_by_who_only_reads(server: Server) -> None:
+    name = server.new_database()
+    message = refused(server.url(name), create=False)
+    assert message.startswith("no results at postgresql+psycopg://tada:***@")
+    assert "run 'tada ablate' first" in message
+    assert server.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'", name) == [
+        (0,)
+    ]
+
+
+def test_tables_of_other_programs_and_versions_are_left_alone(server: Server, template: str) -> None:
+    name = server.new_database()
+    server.execute("CREATE TABLE trials (patient text)", name)
+    assert "holds another program's tables" in refused(server.url(name))
+    assert server.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'", name) == [
+        (1,)
+    ]
+    for revision, mend in (("v3.0.0.a", "older version of Optuna; run 'optuna storage upgrade'"), ("v99", "a newer")):
+        name = server.new_database(template)
+        server.execute(f"UPDATE alembic_version SET version_num = '{revision}'", name)
+        assert mend in refused(server.url(name))
+        assert mend in refused(server.url(name), create=False)
+
+
+def test_a_user_who_may_not_make_tables_is_told_so(server: Server) -> None:
+    name = server.new_database()
+    server.execute("CREATE ROLE guest LOGIN PASSWORD 'g'")
+    server.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", name)
+    message = refused(server.url(name, user="guest", password="g"))
+    assert "permission denied for schema public; grant the user what it needs" in message
+
+
+def test_a_storage_made_by_optuna_gets_the_indexes_it_lacks(server: Server, database: str) -> None:
+    server.execute("DROP INDEX tadaconv_cell", database)
+    opened(server, database, create=False)
+    assert not server.execute("SELECT 1 FROM pg_indexes WHERE indexname = 'tadaconv_cell'", database)
+    opened(server, database, create=True)
+    assert server.execute("SELECT 1 FROM pg_indexes WHERE indexname = 'tadaconv_cell'", database)
+
+
+def test_a_half_made_database_is_completed(server: Server, template: str) -> None:
+    name = server.new_database(template)
+    server.execute("DROP TABLE alembic_version", name)
+    server.execute("DELETE FROM version_info", name)
+    assert "no results" in refused(server.url(name), create=False)
+    assert opened(server, name, create=True).studies() == {}
+    assert opened(server, name).studies() == {}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_starting_is_waited_for(
+    server: Server, database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare, answers = postgres._prepare, ["starting up", "not yet accepting connections"]
+
+    def starting(*arguments: Any) -> None:
+        if answers:
+            raise OperationalError("", {}, psycopg.OperationalError(f"FATAL:  the database system is {answers.pop(0)}"))
+        prepare(*arguments)
+
+    monkeypatch.setattr(postgres, "_prepare", starting)
+    assert opened(server, database).studies() == {}
+    assert "the database system is starting up" in caplog.messages[0]
+
+
+def test_psycopg_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert "pip install 'tadaconv[postgres]'" in refused("postgresql://u:p@127.0.0.1:1/x")
+
+
+def test_an_attribute_too_long_for_a_btree_can_be_written_by_others(backend: PostgresBackend) -> None:
+    random_text = random.Random(0).randbytes(20_000).hex()
+    (trial_id,) = queue(backend, study(backend), random_text)
+    assert backend.row(trial_id).key == random_text
+    assert backend.states([random_text]) == {random_text: [TrialState.WAITING]}
