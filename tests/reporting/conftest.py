@@ -288,7 +288,7 @@ def make_study() -> MakeStudy:
     """``make_study(24, seeds=1)``: a study and its records."""
 
     def make(num_trials: int = 24, **changes: object) -> tuple[LoadedStudy, list[TrialRecord]]:
-        question = "Which stages need it?\n\nA study made up for a test.   Run: tada study placed"
+        question = "Which stages need it?\n\nA study made up for a test."
         return LoadedStudy("placed", question, STUDY), study_records(num_trials, **changes)  # type: ignore[arg-type]
 
     return make

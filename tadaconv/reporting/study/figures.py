@@ -63,7 +63,7 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     finished, over = data[data["status"] == "finished"], data[data["status"] == "over budget"]
     named = finished[finished["front"] | finished["first"]]
     labels = [
-        label_of(name + ("  (best)" if best else ""), 30)
+        label_of(name + (" (best)" if best else ""), 30)
         for name, best in zip(named["name"], named["best"], strict=True)
     ]
     num_lines = max(label.count("\n") + 1 for label in labels)
@@ -72,11 +72,11 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     cost = data["macs"] / unit
     least, most = float(cost.min()), max(float(cost.max()), budget / unit if budget else 0.0)
     span = max(most - least, 0.005 * least)
-    for row in finished.sort_values("first").to_dict("records"):
-        ax.plot(row["macs"] / unit, row["mean"], **_LOOKS["first" if row["first"] else "finished"], zorder=3)
+    for first, part in finished.groupby("first"):
+        ax.plot(part["macs"] / unit, part["mean"], **_LOOKS["first" if first else "finished"], zorder=3)
     ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel=_TOP1)
     ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
-    _draw_front(ax, finished[finished["front"]], unit)
+    _draw_front(ax, finished[finished["front"]], unit, budget)
     beside_the_cheapest(ax, least, most, "trial")
     ax.grid(axis="y")
     names_at_the_right(ax, (named["macs"] / unit).tolist(), named, labels, num_lines)
@@ -92,9 +92,10 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     return figure
 
 
-def _draw_front(ax: Axes, front: pd.DataFrame, unit: float) -> None:
+def _draw_front(ax: Axes, front: pd.DataFrame, unit: float, budget: float | None) -> None:
     steps = front.sort_values("macs")
-    right = ax.get_xlim()[1]
+    right = min(ax.get_xlim()[1], budget / unit) if budget else ax.get_xlim()[1]
+    right = max(right, steps["macs"].iloc[-1] / unit)
     ax.step(
         [*(steps["macs"] / unit), right], [*steps["mean"], steps["mean"].iloc[-1]],
         where="post", color=style.ROW, linewidth=1.4, zorder=2,
@@ -107,8 +108,10 @@ def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> No
     if budget is not None and budget < right:
         ax.axvspan(budget, right, facecolor="none", edgecolor=style.FAINT, hatch="////", linewidth=0, zorder=0)
         ax.axvline(budget, color=style.SOFT, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
-        ax.annotate("budget ", (budget, 0.985), xycoords=ax.get_xaxis_transform(), ha="right", va="top",
-                    color=style.SOFT, fontsize=8)  # fmt: skip
+        ax.annotate(
+            "budget", (budget, 0.4), (3, 0), ax.get_xaxis_transform(), "offset points",
+            rotation=90, ha="left", va="center", color=style.SOFT, fontsize=8,
+        )  # fmt: skip
     if len(over):
         ax.plot(over, [0.035] * len(over), transform=ax.get_xaxis_transform(), **_LOOKS["over budget"], clip_on=False)
     ax.set_xlim(left, right)
@@ -230,9 +233,9 @@ def _slice(ax: Axes, data: pd.DataFrame, parameter: Parameter) -> None:
         if here.empty:
             continue
         # Trials of one choice side by side in the order they ran, so that equal ones are told apart.
-        beside = [place + 0.5 * ((i + 0.5) / len(here) - 0.5) for i in range(len(here))]
-        for x, trial in zip(beside, here.to_dict("records"), strict=True):
-            ax.plot(x, trial["top1"], **look[bool(trial["first"])], alpha=0.8)
+        beside = here.assign(x=[place + 0.5 * ((i + 0.5) / len(here) - 0.5) for i in range(len(here))])
+        for first, part in beside.groupby("first"):
+            ax.plot(part["x"], part["top1"], **look[bool(first)], alpha=0.8)
         ax.hlines(here["top1"].mean(), place - 0.36, place + 0.36, color=style.INK, linewidth=1.6, zorder=4)
     ax.set_xticks(range(len(choices)), [label_of(value_in_words(choice), 9) for choice in choices.values()])
     ax.set_xlim(-0.6, len(choices) - 0.4)

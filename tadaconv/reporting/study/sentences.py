@@ -18,6 +18,8 @@ def title(manifest: StudyManifest) -> str:
 def what_became(trials: pd.DataFrame) -> str:
     """How many trials there are, and how they ended: ``12 trials: 8 finished, 4 pruned`` and so on."""
     found = counts(trials)
+    if not found:
+        return "No trials yet."
     return f"{plural(len(trials), 'trial')}: {listed([f'{n} {status}' for status, n in found.items()])}."
 
 

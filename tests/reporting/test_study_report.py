@@ -1,0 +1,185 @@
+import json
+import logging
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from tadaconv.errors import UserError
+from tadaconv.reporting.study import study_report
+from tadaconv.reporting.study.blocks import headline, importances, unfinished
+from tadaconv.reporting.study.frame import collect
+from tadaconv.reporting.study.importance import importance
+from tadaconv.reporting.study.latex import latex_table
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Collects a page's tags with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @property
+    def said(self) -> str:
+        return re.sub(r"\s+", " ", self.text.replace("\xa0", " "))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, make_study):
+    """A report of a study with a hostile name and error, in a folder with a space and a quote."""
+    out = tmp_path_factory.mktemp("it's a folder")
+    loaded, records = make_study(14)
+    records[2] = replace(records[2], name=SCRIPT)
+    failed = next(i for i, record in enumerate(records) if record.status == "failed")
+    records[failed] = replace(records[failed], why=f"RunError: {SCRIPT} & more")
+    return loaded, records, out, study_report(loaded, "quick", records, out, max_macs=10_310_000)
+
+
+@pytest.fixture(scope="module")
+def page(hostile) -> Page:
+    return Page((hostile[3] / "report.html").read_text())
+
+
+def test_all_files_are_there(hostile) -> None:
+    folder = hostile[3]
+    assert folder.relative_to(hostile[2]).as_posix() == "reports/placed-quick"
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    drawn = ("pareto", "best_so_far", "slices", "learning_curves")
+    assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png")} | {
+        "trials.csv", "curves.csv", "cells.csv", "parameters.json", "report.json",
+        "table.tex", "report.ipynb", "report.html",
+    }  # fmt: skip
+    assert len(pd.read_csv(folder / "trials.csv")) == 14
+
+
+def test_the_page_asks_for_nothing_and_shows_names_as_text(hostile, page: Page) -> None:
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
+    assert len(addresses) == 4
+    assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
+    assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
+    assert SCRIPT in page.text
+    assert f"RunError: {SCRIPT} & more" in page.text
+    assert "<script" not in (hostile[3] / "report.html").read_text()
+
+
+def test_the_page_opens_with_what_a_reader_needs(hostile, page: Page) -> None:
+    _, records, _, _ = hostile
+    finished = [record for record in records if record.status == "finished"]
+    best = max(finished, key=lambda record: record.top1)
+    parts = [
+        "Which stages need it?",
+        f"14 trials: {len(finished)} finished",
+        f"is the best of {len(finished)} that finished: {best.top1:.1f} %",
+        "biased upwards",
+        "tada study placed --confirm 3 --seeds 3",
+        "The most accurate trials",
+    ]
+    places = [page.said.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "it takes 12 to tell the importance of parameters." in page.said
+    assert "logarithmic" in page.said
+    assert "at most 1.02 times the bare backbone" in page.said
+    assert "torch 2.9.0" in page.said
+
+
+def test_every_trial_is_on_the_page_with_its_end(hostile, page: Page) -> None:
+    every = page.said[page.said.index("Every trial") :]
+    for record in hostile[1]:
+        assert record.name in every
+        assert (record.why or "") in every
+    for status in ("finished", "pruned", "over budget", "failed"):
+        assert len(re.findall(rf" {status} (?:\d|\u2013)", every)) >= sum(r.status == status for r in hostile[1])
+
+
+def test_the_notebook_holds_its_outputs_and_no_warning(hostile) -> None:
+    notebook = nbformat.read(hostile[3] / "report.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type in ("stream", "error")]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
+
+
+def test_the_same_results_are_not_reported_twice(hostile, caplog: pytest.LogCaptureFixture) -> None:
+    loaded, records, out, folder = hostile
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with caplog.at_level(logging.INFO, "tadaconv.reporting"):
+        assert study_report(loaded, "quick", records, out, max_macs=10_310_000) == folder
+    assert "up to date" in caplog.text
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_a_report_made_again_has_the_same_bytes(hostile, tmp_path: Path) -> None:
+    loaded, records, out, folder = hostile
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (folder / "report.html").unlink()
+    (folder / "report.ipynb").unlink()
+    study_report(loaded, "quick", records, out, max_macs=10_310_000)
+    for file in (p for p in copy.rglob("*") if p.is_file()):
+        assert (folder / file.relative_to(copy)).read_bytes() == file.read_bytes(), file.name
+
+
+def test_new_trials_make_an_old_format_out_of_date(make_study, tmp_path: Path) -> None:
+    loaded, records = make_study(8)
+    folder = study_report(loaded, "labs/my_lab.py", records[:4], tmp_path, ["csv", "tex"])
+    assert folder.name == "placed-my_lab"
+    old = json.loads((folder / "report.json").read_text())["digests"]
+    study_report(loaded, "labs/my_lab.py", records, tmp_path, ["csv"])
+    assert len(pd.read_csv(folder / "trials.csv")) == 8
+    new = json.loads((folder / "report.json").read_text())["digests"]
+    assert new["tex"] == old["tex"]
+    assert new["csv"] != old["csv"]
+    assert not (folder / "report.html").exists()
+
+
+def test_wrong_calls(make_study, tmp_path: Path) -> None:
+    loaded, records = make_study(3)
+    with pytest.raises(UserError, match=r"unknown report format 'htm'; one of: html, "):
+        study_report(loaded, "quick", records, tmp_path, ["htm"])
+    waiting = [replace(record, status="waiting", top1=None) for record in records]
+    for none in ([], waiting):
+        with pytest.raises(UserError, match=r"no results of placed .*: tada study placed --regime proxy"):
+            study_report(loaded, "proxy", none, tmp_path)
+
+
+def test_the_table_for_a_paper_has_the_front_the_best_and_what_was_named(make_study) -> None:
+    loaded, records = make_study(24)
+    records = [replace(r, name=f"{r.name} 50%_&") for r in records]
+    export = collect(loaded, "quick", records)
+    tex = latex_table(export)
+    body = tex.partition("\\midrule\n")[2].partition("\\bottomrule")[0].splitlines()
+    front = export.trials[export.trials["front"] | export.trials["best"]]["name"]
+    assert len(body) == len(front)
+    assert all(line.count(" & ") == 4 and line.endswith(r" \\") for line in body)
+    assert sum("\\textbf" in line for line in body) == 1
+    assert r"50\%\_\&" in tex
+    assert "biased upwards" in tex
+
+
+def test_parts_of_a_study_without_an_end(make_study) -> None:
+    loaded, records = make_study(30)
+    failed = collect(loaded, "quick", [record for record in records if record.status == "failed"])
+    said = Page(headline(failed).html).said
+    assert "No trial has finished yet." in said
+    assert "biased" not in said
+    assert "0 trials finished" in importances(importance(failed)).text
+    assert "the loss is not finite" in Page(unfinished(failed).html).said
+    assert unfinished(collect(loaded, "quick", records[:1])) is None
