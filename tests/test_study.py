@@ -1,0 +1,653 @@
+"""Studies: what a file may say, what is proposed and never proposed twice, and what is kept when a space grows."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+from tadaconv.data.synthetic import CLASS_NAMES
+from tadaconv.errors import UserError
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.pruning import CURVE, PROTOCOL, reason_to_prune
+from tadaconv.execution.store import Attempt, Store
+from tadaconv.experiment import build_model, rehearse
+from tadaconv.measure import count
+from tadaconv.regime import load_regime
+from tadaconv.result import CurvePoint, Result
+from tadaconv.spec import Aggregation, Experiment, Rival, TAda, Temporal
+from tadaconv.study import (
+    Budget,
+    LoadedStudy,
+    Proposed,
+    Proposer,
+    Pruner,
+    Sampler,
+    Study,
+    TrialRecord,
+    confirm,
+    confirm_seeds,
+    load_study,
+    run_study,
+    trial_records,
+    walk,
+)
+
+BASE = TAda(aggregation=Aggregation(kind="none"))
+NAME = "toy-quick"
+REGIME = load_regime("quick")
+SHARES = [0.25, 0.5, 0.75, 1.0]
+
+
+def suggest(trial: optuna.Trial) -> Temporal:
+    """24 configurations."""
+    stage = trial.suggest_categorical("stage", [2, 3, 4])
+    share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+    wide = trial.suggest_categorical("wide", [False, True])
+    return BASE.but(placement__stages=(stage,), placement__share=share, context__reduction=2 if wide else 4)
+
+
+START = {
+    "paper: late": {"stage": 4, "share": 1.0, "wide": False},
+    "paper: early": {"stage": 2, "share": 1.0, "wide": False},
+}
+
+
+def loaded(suggest: Callable[[optuna.Trial], Temporal] = suggest, **changes: Any) -> LoadedStudy:
+    given: dict[str, Any] = {"start": START, "base": "paper: late", "pruner": Pruner("none"), **changes}
+    return LoadedStudy("toy", "Is it so?", Study(suggest, **given))
+
+
+def macs_of(temporal: Temporal) -> int:
+    """Counted on the network that would be trained."""
+    return count(build_model(REGIME.experiment(temporal, 0), len(CLASS_NAMES)), (3, 8, 24, 24)).macs
+
+
+@pytest.fixture(autouse=True)
+def _each_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tadaconv.experiment.rehearse", rehearsed)
+
+
+_heard: dict[str, str] = {}
+
+
+def rehearsed(experiment: Experiment) -> None:
+    """As ``rehearse``, which takes a tenth of a second, but a configuration at a time."""
+    key = experiment.but(seed=0).key
+    if key not in _heard:
+        try:
+            rehearse(experiment)
+            _heard[key] = ""
+        except UserError as error:
+            _heard[key] = str(error)
+    if _heard[key]:
+        raise UserError(_heard[key])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "journal.log"))
+
+
+def top1_of(key: str) -> float:
+    """Percent, from the cell alone."""
+    return int(key, 16) % 10_000 / 100
+
+
+def result(top1: float, num_epochs: int = 4) -> Result:
+    curve = [
+        CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=top1 * e / num_epochs) for e in range(1, num_epochs + 1)
+    ]
+    return Result(
+        top1=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=curve, params=1, macs=1_000, cost={},
+        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
+    )  # fmt: skip
+
+
+def waiting(store: Store) -> list[Attempt]:
+    studies = list(store.backend.studies().values())
+    return [store.attempt(trial_id) for trial_id, _, _ in store.backend.waiting(studies, None, 1000)]
+
+
+def finish(store: Store, attempt: Attempt) -> None:
+    """What a worker does with an attempt, without the training."""
+    claimed = store.claim(attempt.trial_id)
+    if claimed is None:
+        return
+    outcome = result(top1_of(claimed.key))
+    for epoch in range(1, len(outcome.curve) + 1):
+        why = reason_to_prune(store.backend, claimed.row, outcome.curve[:epoch])
+        if why is not None:
+            curve = [point.model_dump() for point in outcome.curve[:epoch]]
+            store.backend.storage.set_trial_user_attr(claimed.trial_id, CURVE, curve)
+            store.prune(claimed, why)
+            return
+    store.finish(claimed, outcome)
+
+
+def work(store: Store) -> Callable[[Proposed], None]:
+    def run_all(_: Proposed) -> None:
+        for attempt in waiting(store):
+            finish(store, attempt)
+
+    return run_all
+
+
+def run(study: LoadedStudy, store: Store, num_trials: int, num_workers: int = 1) -> list[TrialRecord]:
+    return run_study(study, REGIME, NAME, store, num_trials=num_trials, num_workers=num_workers, work=work(store))
+
+
+# --- What a file may say
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Budget(), "a budget is either "),
+        (lambda: Budget(1.02, 3.0), "a budget is either "),
+        (lambda: Budget(relative_macs=0), "a budget's relative_macs is a positive number, not 0"),
+        (lambda: Budget(gmacs="3"), "a budget's gmacs is a positive number, not '3'"),  # type: ignore[arg-type]
+        (lambda: Sampler("tpo"), "unknown sampler 'tpo'; one of: tpe, "),
+        (lambda: Sampler(seed=-1), "a sampler's seed is a whole number from 0 on, not -1"),
+        (lambda: Sampler(options={"seed": 3}), "sampler 'tpe' does not take options {'seed': 3}: "),
+        (lambda: Pruner("wilcoxn"), "unknown pruner 'wilcoxn'; one of: wilcoxon, "),
+        (lambda: Pruner("median", {"p": 1}), "pruner 'median' does not take options {'p': 1}: "),
+        (lambda: loaded(base="late"), "unknown base, a name in start 'late'; one of: paper: late, "),
+        (lambda: loaded(seeds=0), "a study's seeds are a number from 1 on, not 0"),
+        (lambda: loaded(seeds=3, pruner=Pruner()), "pruner 'median' compares single runs, but the study has seeds=3"),
+        (lambda: loaded(pruner=Pruner("wilcoxon")), "pruner 'wilcoxon' compares seeds, but the study has seeds=1"),
+        (lambda: loaded(budget=1.02), "a study's budget is a Budget(...) or None, not 1.02"),
+        (lambda: loaded(sampler="tpe"), "a study's sampler is a Sampler(...), not 'tpe'"),
+        (lambda: loaded(suggest=BASE), "a study's suggest is a function from a trial to what is plugged in, not "),
+        (lambda: loaded(start=[]), "a study's start is a dict of names and parameters, not []"),
+        (
+            lambda: loaded(start={"paper: late": {"stage": 4, "share": 1.0}}),
+            "start 'paper: late' lacks the parameter 'wide'",
+        ),
+        (
+            lambda: loaded(start={"paper: late": {**START["paper: late"], "wid": 1}}),
+            "unknown parameter of start 'paper: late' 'wid'; one of: wide, ",
+        ),
+        (
+            lambda: loaded(start={"paper: late": {**START["paper: late"], "stage": 5}}),
+            "start 'paper: late': parameter 'stage' is one of [2, 3, 4], not 5",
+        ),
+        (
+            lambda: loaded(start={"paper: late": {**START["paper: late"], "wide": 1}}),
+            "start 'paper: late': parameter 'wide' is one of [False, True], not 1",
+        ),
+        (
+            lambda: loaded(start={"paper: late": {**START["paper: late"], "share": 0.1}}),
+            "start 'paper: late': parameter 'share' is a number from 0.25 to 1.0, not 0.1",
+        ),
+        (
+            lambda: loaded(start={**START, "again": START["paper: late"]}),
+            "start 'again' is the same configuration as 'paper: late'; leave one out",
+        ),
+        (lambda: loaded(lambda _: 3), "start 'paper: late': suggest returns a TAda, a Rival or None, not 3"),  # type: ignore[arg-type, return-value]
+        (
+            lambda: loaded(lambda trial: BASE.but(placement__share=trial.suggest_float("share", 0, 2) * 9)),
+            "start 'paper: late': TAda: placement.share: Input should be less than or equal to 1",
+        ),
+        (lambda: loaded(lambda trial: trial.nothing), "start 'paper: late': suggest failed with {}: AttributeError: "),  # type: ignore[attr-defined]
+    ],
+)
+def test_what_a_study_cannot_be_is_one_line(make: Callable[[], object], told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        make()
+    assert "\n" not in str(raised.value)
+    assert told.split(": TAda: ")[0] in str(raised.value)
+    assert str(raised.value).startswith(told[:20])
+
+
+FILE = """\"\"\"Is it so?
+
+More of it.   Run: tada study mine
+\"\"\"
+from tadaconv.study import Study
+
+STUDY = Study(suggest=lambda trial: None, start={"paper: TSN": {}}, base="paper: TSN")
+"""
+
+
+def test_a_study_is_found_by_name_and_knows_its_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mine.py").write_text(FILE)
+    found = load_study("mine")
+    assert (found.name, found.question) == ("mine", "Is it so?\n\nMore of it.")
+    assert found.study.base_temporal is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def suggest(trial:\n", r"mine\.py cannot be loaded: SyntaxError: "),
+        ("STUDY = 3\n", r"^study 'mine\.py' defines no STUDY = Study\(\.\.\.\)$"),
+        (
+            FILE.replace('"paper: TSN": {}', '"paper: TSN": {"x": 1}'),
+            r"mine\.py: unknown parameter of start 'paper: TSN' 'x'",
+        ),
+        (
+            FILE.replace("trial: None", "trial: TAda()"),
+            r"mine\.py: start 'paper: TSN': suggest failed with .*NameError",
+        ),
+    ],
+)
+def test_a_broken_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=told) as raised:
+        load_study("mine.py")
+    assert "\n" not in str(raised.value)
+
+
+# --- The space
+
+
+def test_walking_a_space_meets_every_configuration_once() -> None:
+    found = [tuple(each.params.values()) for each in walk(suggest)]
+    assert found == list(product([2, 3, 4], SHARES, [False, True]))
+
+
+def test_walking_a_conditional_space_draws_only_what_is_asked_for() -> None:
+    def conditional(trial: optuna.Trial) -> Temporal:
+        if trial.suggest_categorical("rival", [True, False]):
+            return Rival(name="tsm")
+        kernel = trial.suggest_int("kernel", 1, 5, step=2)
+        return BASE.but(context__kernels=(kernel,) * trial.suggest_int("layers", 1, 2))
+
+    expected = [{"rival": True}] + [
+        {"rival": False, "kernel": kernel, "layers": layers} for kernel in (1, 3, 5) for layers in (1, 2)
+    ]
+    assert [each.params for each in walk(conditional)] == expected
+    assert [each.params for each in walk(conditional, {"layers": 2, "rival": False})] == expected[2::2]
+    assert len(list(walk(conditional, limit=3))) == 3
+
+
+# --- What is proposed
+
+
+def test_the_start_comes_first_then_the_sampler_and_nothing_twice(store: Store) -> None:
+    records = run(loaded(), store, 12)
+    assert [record.number for record in records] == list(range(12))
+    assert [record.name for record in records[:3]] == ["paper: late", "paper: early", "trial 2"]
+    assert [record.params for record in records[:2]] == list(START.values())
+    assert {record.status for record in records} == {"finished"}
+    keys = [cell.cell.key for record in records for cell in record.cells]
+    assert len(set(keys)) == 12
+    assert [record.top1 for record in records] == [top1_of(key) for key in keys]
+    assert [record.cells[0].cell.experiment.temporal for record in records] == [record.temporal for record in records]
+    again = run(loaded(), store, 12)  # the total, so there is nothing to add
+    assert again == records
+    assert len(run(loaded(), store, 14)) == 14
+
+
+def test_few_are_proposed_ahead(store: Store) -> None:
+    proposer = Proposer(loaded(), REGIME, NAME, store)
+    assert proposer.top_up(0, 10) == Proposed(0, 0, 0, False, False)
+    assert proposer.top_up(3, 10) == Proposed(3, 3, 0, False, False)
+    assert proposer.top_up(3, 10).num_new == 0
+    finish(store, waiting(store)[0])
+    assert str(proposer.top_up(2, 10)) == "3 trials: 1 ended"
+    assert proposer.top_up(3, 10) == Proposed(1, 4, 1, False, False)
+    assert len(waiting(store)) == 3
+    assert proposer.top_up(9, 5).num_trials == 5
+    store.claim(waiting(store)[0].trial_id)
+    assert not proposer.top_up(1, 5).done
+    assert [record.status for record in trial_records(loaded(), REGIME, NAME, store)] == [
+        "finished", "running", "waiting", "waiting", "waiting",
+    ]  # fmt: skip
+
+
+def params_of(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    return [record.params for record in records]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_study_that_was_stopped_proposes_what_it_would_have_proposed(tmp_path: Path, sampler: str) -> None:
+    study = loaded(sampler=Sampler(sampler, seed=3, options={"n_startup_trials": 3} if sampler == "tpe" else {}))
+    whole = run(study, Store.open(str(tmp_path / "a.log")), 10)
+    for num_trials in range(1, 11):  # every time a new process: it knows what the storage holds, and nothing else
+        parts = run(study, Store.open(str(tmp_path / "b.log")), num_trials)
+    assert params_of(parts) == params_of(whole)
+    other = loaded(sampler=Sampler(sampler, seed=4))
+    assert params_of(run(other, Store.open(str(tmp_path / "c.log")), 10)) != params_of(whole)
+
+
+def test_the_sampler_learns(tmp_path: Path) -> None:
+    study = loaded(sampler=Sampler(options={"n_startup_trials": 3}))
+
+    def wide_is_better(store: Store) -> Callable[[Proposed], None]:
+        def run_all(_: Proposed) -> None:
+            for attempt in waiting(store):
+                claimed = store.claim(attempt.trial_id)
+                assert claimed is not None
+                wide = claimed.cell.experiment.temporal.context.reduction == 2  # type: ignore[union-attr]
+                store.finish(claimed, result(90.0 if wide else 10.0))
+
+        return run_all
+
+    store = Store.open(str(tmp_path / "a.log"))
+    records = run_study(study, REGIME, NAME, store, num_trials=13, num_workers=1, work=wide_is_better(store))
+    assert sum(record.params["wide"] for record in records[5:]) >= 6  # of 8; 4 by chance
+
+
+def test_a_space_is_run_to_its_end_and_then_said_to_be_exhausted(store: Store) -> None:
+    records = run(loaded(sampler=Sampler("random")), store, 100, num_workers=5)
+    assert len(records) == 24
+    assert sorted(params_of(records), key=str) == sorted((each.params for each in walk(suggest)), key=str)
+    proposed = Proposer(loaded(), REGIME, NAME, store).top_up(1, 100)
+    assert proposed == Proposed(0, 24, 24, True, True)
+    assert str(proposed).endswith("the space is exhausted after 24 configurations")
+
+
+def test_several_processes_propose_for_one_study_without_repeating_each_other(tmp_path: Path) -> None:
+    def search(_: int) -> None:
+        own = Store.open(str(tmp_path / "journal.log"))
+        run(loaded(), own, 16)
+
+    Store.open(str(tmp_path / "journal.log"))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(search, range(4)))
+    records = trial_records(loaded(), REGIME, NAME, Store.open(str(tmp_path / "journal.log")))
+    assert [record.number for record in records] == list(range(16))
+    assert len({record.cells[0].cell.key for record in records}) == 16
+    assert {record.status for record in records} == {"finished"}
+
+
+def test_a_result_of_the_storage_is_copied_and_not_run_again(store: Store) -> None:
+    late = REGIME.experiment(loaded().study.base_temporal, 0)
+    store.make_study("placement-quick")
+    finish(store, store.attempt(store.enqueue("placement-quick", Cell("res4", late))))
+    proposer = Proposer(loaded(), REGIME, NAME, store)
+    assert proposer.top_up(1, 1) == Proposed(1, 1, 1, True, False)
+    assert not waiting(store)
+    (record,) = trial_records(loaded(), REGIME, NAME, store)
+    assert (record.status, record.top1) == ("finished", top1_of(late.key))
+    rows = [row for row in store.backend.rows([late.key]) if row.attrs.get("copied")]
+    assert [(row.value, row.attrs["copied"]) for row in rows] == [(top1_of(late.key), "placement-quick")]
+
+
+def test_what_was_put_back_or_withdrawn_stays_to_be_run(store: Store) -> None:
+    proposer = Proposer(loaded(), REGIME, NAME, store)
+    proposer.top_up(1, 4)
+    claimed = store.claim(waiting(store)[0].trial_id)
+    assert claimed is not None
+    store.put_back(claimed, "its worker died")
+    assert proposer.top_up(1, 4).num_trials == 1
+    store.withdraw(waiting(store)[0], "for no reason")
+    assert proposer.top_up(1, 4).num_trials == 1
+    assert [attempt.key for attempt in waiting(store)] == [claimed.key]
+    finish(store, waiting(store)[0])
+    assert proposer.top_up(1, 4).num_ended == 1
+
+
+def test_what_cannot_be_built_or_failed_is_an_end_that_says_why(store: Store) -> None:
+    def impossible(trial: optuna.Trial) -> Temporal:
+        return suggest(trial).but(placement__blocks=trial.suggest_categorical("blocks", ["all", "alternate"]))  # type: ignore[union-attr]
+
+    start = {
+        "paper: late": {**START["paper: late"], "blocks": "all"},
+        "none": {**START["paper: late"], "blocks": "alternate"},
+    }
+    study = loaded(impossible, start=start)
+    proposer = Proposer(study, REGIME, NAME, store)
+    proposer.top_up(1, 2)
+    claimed = store.claim(waiting(store)[0].trial_id)
+    assert claimed is not None
+    store.fail(claimed, "the loss is nan at step 3", "Traceback", "cpu", 3, retry=False)
+    assert proposer.top_up(1, 2) == Proposed(1, 2, 2, True, False)
+    failed, unbuildable = trial_records(study, REGIME, NAME, store)
+    assert (failed.status, failed.why) == ("failed", "the loss is nan at step 3")
+    assert unbuildable.status == "failed"
+    assert "picks no convolution of this backbone" in str(unbuildable.why)
+
+
+# --- The budget
+
+
+def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store) -> None:
+    start = {"paper: late": START["paper: late"], "wide": {**START["paper: late"], "wide": True}}
+    bare, *costs = [macs_of(None), *(macs_of(next(walk(suggest, params)).temporal) for params in start.values())]
+    share = (costs[0] + 1) / bare
+    study = loaded(start=start, budget=Budget(relative_macs=share))
+    late, wide = run(study, store, 2)
+    assert [record.status for record in (late, wide)] == ["finished", "over budget"]
+    assert wide.macs == costs[1] > costs[0]
+    assert wide.why == f"{wide.macs / 1e9:.4g} GMACs a clip, the budget is {int(bare * share) / 1e9:.4g}"
+    assert wide.top1 is None
+    keys = {row.key for row in store.backend.rows() if row.state != TrialState.PRUNED}
+    assert wide.cells[0].cell.key not in keys
+    (row,) = [row for row in store.backend.rows() if row.state == TrialState.PRUNED]
+    frozen = store.backend.storage.get_trial(row.trial_id)
+    assert frozen.constraints == {"macs": pytest.approx(wide.macs / int(bare * share) - 1)}
+    assert trial_records(study, REGIME, NAME, store)[1] == wide
+    grown = run(loaded(start=start, budget=Budget(gmacs=0.02)), store, 2)
+    assert [(record.number, record.status) for record in grown] == [(0, "finished"), (2, "finished")]
+    assert grown[1].temporal == wide.temporal
+
+
+# --- Seeds
+
+
+def test_every_configuration_gets_its_seeds(store: Store) -> None:
+    records = run(loaded(seeds=3), store, 3, num_workers=2)
+    for record in records:
+        assert [cell.cell.experiment.seed for cell in record.cells] == [0, 1, 2]
+        assert record.top1 == pytest.approx(mean(top1_of(cell.cell.key) for cell in record.cells))
+    more = run(loaded(seeds=4), store, 3)
+    assert [[cell.status for cell in record.cells] for record in more] == [["finished"] * 4] * 3
+    assert [record.params for record in more] == [record.params for record in records]
+
+
+def test_wilcoxon_gives_seeds_one_by_one_and_stops_with_the_hopeless(store: Store) -> None:
+    study = loaded(seeds=6, pruner=Pruner("wilcoxon"))
+    proposer = Proposer(study, REGIME, NAME, store)
+
+    def step(top1: float) -> None:
+        (attempt,) = waiting(store)
+        claimed = store.claim(attempt.trial_id)
+        assert claimed is not None
+        store.finish(claimed, result(top1))
+
+    for seed in range(6):
+        assert proposer.top_up(1, 2).num_trials == 1
+        assert [attempt.cell.experiment.seed for attempt in waiting(store)] == [seed]
+        step(80.0 + seed)
+    for seed in range(4):  # four pairs, all worse: p = 1/16 < 0.1, where three would be 1/8
+        assert proposer.top_up(1, 2).num_trials == 2
+        assert [attempt.cell.experiment.seed for attempt in waiting(store)] == [seed]
+        step(70.0)
+    assert proposer.top_up(1, 2) == Proposed(0, 2, 2, True, False)
+    good, bad = trial_records(study, REGIME, NAME, store)
+    assert (good.status, good.top1) == ("finished", 82.5)
+    assert (bad.status, bad.top1, bad.why) == ("pruned", 70.0, "worse than trial 0 on 4 seeds (Wilcoxon test)")
+
+
+def test_the_median_prunes_and_the_record_says_where(store: Store) -> None:
+    study = loaded(pruner=Pruner("median", {"n_startup_trials": 4, "n_warmup_steps": 2}))
+    records = run(study, store, 20)
+    pruned = [record for record in records if record.status == "pruned"]
+    assert pruned
+    for record in pruned:
+        assert record.number >= 4
+        assert record.top1 is None
+        last = record.curve[-1]
+        assert 2 <= last.epoch < 4
+        assert f"{last.val_top1:.1f} % after epoch {last.epoch} of 4" in str(record.why)
+    assert all(len(record.curve) == 4 for record in records if record.status == "finished")
+
+
+# --- Spaces that grow
+
+
+def grown(trial: optuna.Trial) -> Temporal:
+    """As ``suggest``, with a choice more, and a parameter whose first value is what there was."""
+    stage = trial.suggest_categorical("stage", [2, 3, 4, 5])
+    share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+    wide = trial.suggest_categorical("wide", [False, True])
+    norm = trial.suggest_categorical("norm", ["none", "batch"])
+    temporal = BASE.but(placement__stages=(stage,), placement__share=share, context__reduction=2 if wide else 4)
+    return temporal.but(context__norm=norm)
+
+
+GROWN = {name: {**params, "norm": "batch"} for name, params in START.items()}
+
+
+def test_a_study_keeps_its_trials_when_its_space_grows(store: Store) -> None:
+    before = run(loaded(), store, 10)
+    after = run(loaded(grown, start=GROWN), store, 20)
+    assert len(after) == 20
+    assert [(each.number, each.name, each.temporal, each.top1, each.cells) for each in after[:10]] == [
+        (each.number, each.name, each.temporal, each.top1, each.cells) for each in before
+    ]
+    assert params_of(after[:10]) == [{**params, "norm": "batch"} for params in params_of(before)]
+    assert all(each.distributions["stage"] == CategoricalDistribution((2, 3, 4, 5)) for each in after)
+    assert {"none", "batch"} == {each.params["norm"] for each in after[10:]}
+    assert store.studies() == [NAME, f"{NAME}-space2"]  # Optuna freezes the choices of each of its studies
+    for name in store.studies():
+        trials = optuna.load_study(study_name=name, storage=store.backend.storage).trials
+        assert len({str(trial.distributions) for trial in trials}) == 1
+        assert store.study_attrs(name)[PROTOCOL]["study"] == NAME
+    assert len(store.backend.rows()) == 20  # nothing was run again
+    assert [each.number for each in run(loaded(grown, start=GROWN), store, 22)] == list(range(22))
+    assert len(store.studies()) == 2
+
+
+def test_a_new_parameter_without_a_value_that_means_what_was_run_is_left_open(store: Store) -> None:
+    before = run(loaded(), store, 3)
+
+    def layered(trial: optuna.Trial) -> Temporal:
+        return suggest(trial).but(context__norm=trial.suggest_categorical("norm", ["none", "layer"]))  # type: ignore[union-attr]
+
+    start = {name: {**params, "norm": "layer"} for name, params in START.items()}
+    after = run(loaded(layered, start=start), store, 6)
+    assert params_of(after[:3]) == params_of(before)
+    assert [each.temporal for each in after[:3]] == [each.temporal for each in before]
+    assert [each.name for each in after] == ["trial 0", "trial 1", "trial 2", *START, "trial 5"]
+
+
+def retyped(trial: optuna.Trial) -> Temporal:
+    stage = trial.suggest_int("stage", 2, 3)
+    share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+    return BASE.but(placement__stages=(stage,), placement__share=share)
+
+
+def reworded(trial: optuna.Trial) -> Temporal:
+    return suggest(trial).but(init="random")  # type: ignore[union-attr]
+
+
+def to_number(trial: optuna.Trial) -> Temporal:
+    wide = trial.suggest_int("wide", 0, 1)
+    stage = trial.suggest_categorical("stage", [2, 3, 4])
+    share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+    return BASE.but(placement__stages=(stage,), placement__share=share, context__reduction=2 if wide else 4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "start", "told"),
+    [
+        (retyped, {"a": {"stage": 3, "share": 1.0}}, "parameter 'stage' is a whole number from 2 to 3, not 4"),
+        (
+            to_number,
+            {"a": {"stage": 3, "share": 1.0, "wide": 0}},
+            "parameter 'wide' is a whole number from 0 to 1, not False",
+        ),
+        (reworded, {"a": START["paper: late"]}, "was run with stage=4, share=1.0, wide=False, which means something"),
+    ],
+)
+def test_a_space_that_has_lost_what_was_run_says_how_to_mend_it(
+    store: Store, changed: Callable[[optuna.Trial], Temporal], start: dict[str, Any], told: str
+) -> None:
+    run(loaded(), store, 1)
+    study = loaded(changed, start=start, base="a")
+    for look in (
+        lambda: Proposer(study, REGIME, NAME, store),
+        lambda: trial_records(study, REGIME, NAME, store),
+    ):
+        with pytest.raises(UserError) as raised:
+            look()
+        message = str(raised.value)
+        assert told in message
+        assert message.endswith("give the parameter another name, or the study 'toy' another file")
+        assert "\n" not in message
+
+
+def test_trials_of_a_regime_that_has_changed_do_not_count(store: Store) -> None:
+    run(loaded(), store, 3)
+    longer = REGIME.but(schedule__epochs=5)
+    assert trial_records(loaded(), longer, NAME, store) == []
+    records = run_study(loaded(), longer, NAME, store, num_trials=2, num_workers=1, work=work(store))
+    assert [(record.number, record.name) for record in records] == [(3, "paper: late"), (4, "paper: early")]
+    assert [record.number for record in trial_records(loaded(), REGIME, NAME, store)] == [0, 1, 2]
+
+
+def test_the_clips_of_a_folder_are_those_it_ran_on(store: Store, tmp_path: Path) -> None:
+    bare = load_regime("folder")
+    clips = bare.but(data__root=str(tmp_path), data__fingerprint="f", data__num_classes=3)
+    run_study(loaded(), clips, NAME, store, num_trials=2, num_workers=1, work=work(store))
+    found = trial_records(loaded(), bare, NAME, store)
+    assert [record.status for record in found] == ["finished", "finished"]
+    assert {record.cells[0].cell.experiment.data for record in found} == {clips.data}
+
+
+# --- Storages
+
+
+def test_a_table_of_the_same_name_is_not_mistaken_for_a_study(store: Store) -> None:
+    store.set_study_attr(NAME, "plan", {"a": {"experiment": {}, "seeds": {}}})
+    with pytest.raises(UserError, match=r"holds a table called 'toy'; rename the file of the study, or name another"):
+        Proposer(loaded(), REGIME, NAME, store)
+
+
+def test_a_storage_without_the_study_says_what_to_run(store: Store) -> None:
+    with pytest.raises(UserError, match=r"holds no study toy-quick; run 'tada study toy' first"):
+        trial_records(loaded(), REGIME, NAME, store)
+
+
+# --- Confirmation
+
+
+def finished(number: int, top1: float, **params: Any) -> TrialRecord:
+    given = {**START["paper: late"], **params}
+    suggestion = next(walk(suggest, given))
+    name = next((name for name, each in START.items() if each == given), f"trial {number}")
+    return TrialRecord(
+        number, name, given, suggestion.distributions, suggestion.temporal, "finished", (), top1, None, None, ()
+    )
+
+
+def test_the_best_become_a_table_beside_the_base() -> None:
+    records = [
+        finished(0, 60.0), finished(1, 50.0, stage=2), finished(2, 70.0, wide=True), finished(3, 70.0, share=0.5),
+        finished(4, 40.0, stage=3), replace(finished(5, 99.0, stage=3, share=0.5), status="pruned"),
+        finished(6, 65.0, stage=3, wide=True),
+    ]  # fmt: skip
+    table = confirm(loaded(), records, 3)
+    assert table.name == "toy_confirm"
+    assert table.table.base.name == "paper: late"
+    assert [row.name for row in table.table.rows] == ["wide", "share 0.5", "stage 3, wide"]
+    assert [row.temporal for row in table.table.rows] == [records[i].temporal for i in (2, 3, 6)]
+    assert table.table.claims == []
+    assert "paper: early" in [row.name for row in confirm(loaded(), records, 9).table.rows]
+    assert len(confirm(loaded(), records, 9).table.all_rows) == 6
+    assert list(confirm_seeds(loaded(seeds=3), 2)) == [3, 4]
+    for none in ([], [records[0]], [records[5]]):
+        with pytest.raises(UserError, match="the study 'toy' has no finished trial beside its base yet"):
+            confirm(loaded(), none, 3)
+    with pytest.raises(UserError, match="--confirm 0 would compare nothing"):
+        confirm(loaded(), records, 0)
+
+
+def test_every_configuration_has_a_row_name_of_its_own() -> None:
+    records = [finished(n, 1.0, **each.params) for n, each in enumerate(walk(suggest))]
+    names = [row.name for row in confirm(loaded(), records, 100).table.all_rows]
+    assert len(set(names)) == len(names) == 24
