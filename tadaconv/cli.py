@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from tadaconv import __version__, catalogue
+from tadaconv import __version__, catalogue, discovery
 from tadaconv.ablation import (
     LoadedTable,
+    Row,
     current_records,
     load_table,
     require_writable,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from tadaconv.bench.run import Report
     from tadaconv.execution import CellRecord, Crew, Planned, Store
     from tadaconv.execution.live import Show
+    from tadaconv.regime import Regime
+    from tadaconv.study import LoadedStudy
 
 # Typer brings its own click or uses the installed one, by version; its public exception leads to the right base.
 _WrongCall: type[Exception] = typer.BadParameter.__mro__[1]
@@ -339,6 +343,121 @@ def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = Fals
     raise typer.Exit(0 if found.ok else 1)
 
 
+@app.command("plan")
+def plan_command(
+    name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
+    regime: RegimeName = "quick",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table; seeds 0 to N-1 would be run.")] = 1,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="ROW", help="This row of a table alone; repeat for more.", show_default="all"),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of a study.")] = 20,
+    data: Data = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a run will take before it is paid for: cells, hours, memory and disk, from a few steps a row.
+
+    Example: tada plan context --seeds 3 --workers 2
+
+    Example: tada plan stage_placement --trials 40
+    """
+    from tadaconv import preview
+    from tadaconv.execution import Store
+
+    study = _study_called(name)
+    table = load_table(name) if study is None else None
+    for row in rows or []:
+        if table is not None:
+            table.table.row(row)
+    resolved = resolve_data(load_regime(regime), data, cache=out / "cache")
+    place = out / "journal.log"
+    store = Store.open(storage or str(place), create=False) if storage or place.is_file() else None
+    with Console(stderr=True).status("measuring") as status:
+        measure = preview.Measure(device, workers, lambda row: status.update(f"measuring {escape(row)}"))
+        if table is not None:
+            found = preview.plan_table(table, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None)
+        else:
+            assert study is not None
+            base = Row(study.study.base, study.study.base_temporal)
+            found = preview.plan_trials(
+                study.name, regime, resolved, measure, base,
+                num_trials=trials, num_ended=_num_ended(study, regime, resolved, store), seeds=study.study.seeds,
+            )  # fmt: skip
+    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_plan(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command("export")
+def export_storage(
+    form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", help="The results: a journal file or a URL.", show_default="runs/journal.log"),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("runs/export"),
+) -> None:
+    """Write all cells and studies of a storage as flat files: attempts, cells, curves and studies.
+
+    Example: tada export --format parquet --out results
+    """
+    from tadaconv.execution import Store
+    from tadaconv.reporting import archive
+
+    archive.require_format(form)
+    store = Store.open(storage or "runs/journal.log", create=False)
+    console = Console()
+    with console.status("reading the storage"):
+        paths = archive.write_archive(archive.read_storage(store), out, form)
+    for path in paths:
+        console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("merge")
+def merge_storages(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FROM...", help="Storages to copy from: journal files or URLs.")
+    ],
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Copy the results of other storages into this one, none twice. The others are only read.
+
+    Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
+    """
+    from tadaconv.execution import Store
+    from tadaconv.execution.merge import merge
+
+    others = [Store.open(source, create=False) for source in sources]
+    into = Store.open(storage or str(out / "journal.log"))
+    for found in merge(others, into):
+        for line in (*found.notes, str(found)):
+            Console(soft_wrap=True).print(line, markup=False, highlight=False)
+
+
+@app.command("dashboard")
+def dashboard_command(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8080,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Show a storage in Optuna's dashboard, to be read only and on this machine alone. Ctrl-C ends it.
+
+    Example: tada dashboard --port 8081
+    """
+    from tadaconv import dashboard
+    from tadaconv.execution import Store
+
+    store = Store.open(storage or str(out / "journal.log"), create=False)
+    dashboard.serve(
+        store, port, lambda address: print(f"{store.shown} is shown at {address} (Ctrl-C ends it)", flush=True)
+    )
+
+
 data_app = typer.Typer(
     help="Look after folders of clips.\n\nExample: tada data check my_clips", rich_markup_mode="rich", cls=_Group
 )
@@ -487,6 +606,32 @@ def _crew(
         if not (name and equals):
             raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
     return Crew(call, workers, executor, {name: value for name, _, value in pairs})
+
+
+def _study_called(name: str) -> "LoadedStudy | None":
+    """The study behind a name or a path; None if it is that of a table, or of nothing."""
+    from tadaconv.study import load_study
+
+    is_path = name.endswith(".py") or "/" in name
+    if is_path and hasattr(discovery.load("ablation table", name), "STUDY"):
+        return load_study(name)
+    if is_path or name in discovery.available("ablation table"):
+        return None
+    known = discovery.available("study")
+    if name not in known:
+        raise unknown("table or study", name, [*discovery.available("ablation table"), *known])
+    return load_study(name)
+
+
+def _num_ended(study: "LoadedStudy", regime_name: str, regime: "Regime", store: "Store | None") -> int:
+    """How many trials of a study have ended."""
+    from tadaconv.study import study_name, trial_records
+    from tadaconv.study.trials import ENDS
+
+    name = study_name(study, regime_name)
+    if store is None or name not in store.studies():
+        return 0
+    return sum(record.status in ENDS for record in trial_records(study, regime, name, store))
 
 
 @contextmanager

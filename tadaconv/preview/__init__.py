@@ -1,7 +1,7 @@
 """A table before it is run: what rows cost, whether each can be built, what a run will take. Trains next to nothing."""
 
 from tadaconv.preview.cost_table import Costs, RowCost, costs, render_costs
-from tadaconv.preview.plan import RowPlan, RunPlan, plan_table, render_plan
+from tadaconv.preview.plan import Measure, RowPlan, RunPlan, plan_table, plan_trials, render_plan
 from tadaconv.preview.probe import Probe, Spread, probe
 from tadaconv.preview.scale import PAPER, Scale, scale_of
 from tadaconv.preview.start_check import RowCheck, TableCheck, check, render_check
@@ -9,6 +9,7 @@ from tadaconv.preview.start_check import RowCheck, TableCheck, check, render_che
 __all__ = [
     "PAPER",
     "Costs",
+    "Measure",
     "Probe",
     "RowCheck",
     "RowCost",
@@ -20,6 +21,7 @@ __all__ = [
     "check",
     "costs",
     "plan_table",
+    "plan_trials",
     "probe",
     "render_check",
     "render_costs",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as Rendered
 
-from tadaconv.ablation import LoadedTable
+from tadaconv.ablation import LoadedTable, Row
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
 from tadaconv.experiment import environment, resolve_device
@@ -81,18 +82,32 @@ class RunPlan(BaseModel):
         return all(row.error is None for row in self.rows)
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How a plan measures.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        workers: processes on this machine.
+        on_row: told the name of every row before it is measured.
+        budget_seconds: how long the steps of a row are timed.
+    """
+
+    device: str = "auto"
+    workers: int = 1
+    on_row: Callable[[str], None] = lambda _: None
+    budget_seconds: float = BUDGET_SECONDS
+
+
 def plan_table(
     loaded: LoadedTable,
     regime_name: str,
     regime: Regime,
+    measure: Measure,
+    store: "Store | None" = None,
     *,
     seeds: Sequence[int],
     rows: Sequence[str] | None = None,
-    store: "Store | None" = None,
-    device: str = "auto",
-    workers: int = 1,
-    budget_seconds: float = BUDGET_SECONDS,
-    on_row: Callable[[str, int, int], None] = lambda *_: None,
 ) -> RunPlan:
     """Measure every row that has cells left, and add up what they will take. Trains a few steps and keeps nothing.
 
@@ -100,61 +115,89 @@ def plan_table(
         loaded: the table.
         regime_name: what the regime is called.
         regime: with its clips resolved.
+        measure: on which device, and for how many workers.
+        store: where finished cells are; None if there is no storage yet.
         seeds: seeds to run.
         rows: names of the rows to run; None means all.
-        store: where finished cells are; None if there is no storage yet.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        workers: processes on this machine.
-        budget_seconds: how long the steps of a row are timed.
-        on_row: told of every row that is measured: its name, how many were before it, and of how many.
 
     Raises:
         UserError: for a row or a device that is not there, and a row that cannot be built.
     """
-    place = resolve_device(device)
-    cells = _unique(loaded.table.cells(regime, seeds, rows))
+    place = resolve_device(measure.device)
+    wanted = loaded.table.cells(regime, seeds, rows)
+    cells = _unique(wanted)
     records = store.records_of(cells) if store is not None else []
     finished = {record.cell.key for record in records if record.status == "finished"}
-    labels = dict.fromkeys(cell.label for cell in loaded.table.cells(regime, seeds, rows))
-    by_row = {label: [cell for cell in cells if cell.label == label] for label in labels}
-    due = [label for label, of_row in by_row.items() if any(cell.key not in finished for cell in of_row)]
+    by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
     probes: dict[str, Probe | RunError] = {}
-    for label in due:
-        on_row(label, len(probes), len(due))
-        probes[label] = _probe_row(by_row[label][0], place, budget_seconds, first=not probes)
+    for label, of_row in by_row.items():
+        if any(cell.key not in finished for cell in of_row):
+            probes[label] = _probe_row(of_row[0], place, measure, first=not probes)
     planned = [
-        _row_plan(label, of_row, sum(cell.key in finished for cell in of_row), probes.get(label))
+        _row_plan(label, len(of_row), sum(cell.key in finished for cell in of_row), probes.get(label))
         for label, of_row in by_row.items()
     ]
-    return _add_up(loaded.name, regime_name, planned, place, device, workers)
+    return _add_up(loaded.name, regime_name, planned, place, measure)
+
+
+def plan_trials(
+    name: str,
+    regime_name: str,
+    regime: Regime,
+    measure: Measure,
+    base: Row,
+    *,
+    num_trials: int,
+    num_ended: int,
+    seeds: int,
+) -> RunPlan:
+    """What the rest of a study will take if every trial costs what its base does, which alone is measured.
+
+    Args:
+        name: of the study.
+        regime_name: what the regime is called.
+        regime: with its clips resolved.
+        measure: on which device, and for how many workers.
+        base: what the study is compared with.
+        num_trials: how many trials it shall have.
+        num_ended: how many of them have ended.
+        seeds: cells of a trial.
+
+    Raises:
+        UserError: for a device that is not there, and a base that cannot be built.
+    """
+    place = resolve_device(measure.device)
+    left = max(0, num_trials - num_ended)
+    found = _probe_row(base.cell(regime, 0), place, measure, first=True) if left else None
+    num_finished = (num_trials - left) * seeds
+    return _add_up(name, regime_name, [_row_plan(base.name, num_trials * seeds, num_finished, found)], place, measure)
 
 
 def _unique(cells: Iterable[Cell]) -> list[Cell]:
     return list({cell.key: cell for cell in reversed(list(cells))}.values())[::-1]
 
 
-def _probe_row(cell: Cell, place: torch.device, budget_seconds: float, first: bool) -> Probe | RunError:
+def _probe_row(cell: Cell, place: torch.device, measure: Measure, first: bool) -> Probe | RunError:
+    measure.on_row(cell.label)
     try:
         if first:  # imports, the decoding of clips: once a worker, not once a cell
             set_up(cell.experiment, place)
-        return probe(cell.experiment, place, budget_seconds)
+        return probe(cell.experiment, place, measure.budget_seconds)
     except UserError as error:
         raise UserError(f"row {cell.label!r}: {error}") from error
     except RunError as error:
         return error
 
 
-def _row_plan(label: str, cells: Sequence[Cell], num_finished: int, found: Probe | RunError | None) -> RowPlan:
+def _row_plan(label: str, num_cells: int, num_finished: int, found: Probe | RunError | None) -> RowPlan:
     error = str(found) if isinstance(found, RunError) else None
     measured = found if isinstance(found, Probe) else None
-    return RowPlan(row=label, num_cells=len(cells), num_finished=num_finished, probe=measured, error=error)
+    return RowPlan(row=label, num_cells=num_cells, num_finished=num_finished, probe=measured, error=error)
 
 
-def _add_up(
-    name: str, regime_name: str, rows: list[RowPlan], place: torch.device, device: str, workers: int
-) -> RunPlan:
+def _add_up(name: str, regime_name: str, rows: list[RowPlan], place: torch.device, measure: Measure) -> RunPlan:
     costs = [row.probe.cell_seconds for row in rows if row.probe for _ in range(row.num_cells - row.num_finished)]
-    worst, best = at_once = _at_once(place, device, workers)
+    worst, best = at_once = _at_once(place, measure)
     one = Spread(
         low=sum(cost.low for cost in costs),
         median=sum(cost.median for cost in costs),
@@ -170,7 +213,7 @@ def _add_up(
         name=name,
         regime=regime_name,
         device=_device_words(place),
-        workers=workers,
+        workers=measure.workers,
         at_once=at_once,
         rows=rows,
         one_worker_seconds=one,
@@ -182,13 +225,13 @@ def _device_words(place: torch.device) -> str:
     return "CPU (1 thread)" if place.type == "cpu" else environment(place)["device"]
 
 
-def _at_once(place: torch.device, device: str, workers: int) -> tuple[int, int]:
+def _at_once(place: torch.device, measure: Measure) -> tuple[int, int]:
     """Cells that run at full speed at once, at worst and at best."""
     if place.type == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(workers, cores), min(workers, cores)
-    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 1
-    return min(workers, gpus), workers
+        return min(measure.workers, cores), min(measure.workers, cores)
+    gpus = torch.cuda.device_count() if measure.device in ("auto", "cuda") else 1
+    return min(measure.workers, gpus), measure.workers
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
