@@ -31,6 +31,12 @@ PRUNED = "pruned"
 CURVE = "curve"
 """The user attribute of a pruned attempt with its curve so far, one object an epoch."""
 
+COPIED = "copied"
+"""The user attribute of a study's finished trial that was not run, with the name of the study its result is from."""
+
+SPACE = "space"
+"""The user attribute of a study's Optuna study with the distributions of its parameters, as Optuna's JSON by name."""
+
 Pruners = dict[str, Callable[..., BasePruner]]
 
 EPOCH_PRUNERS: Pruners = {"median": MedianPruner, "hyperband": HyperbandPruner}

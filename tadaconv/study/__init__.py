@@ -18,9 +18,10 @@ from tadaconv.study.definition import (
 )
 from tadaconv.study.proposer import Proposed, Proposer, run_study
 from tadaconv.study.space import Suggestion, walk
-from tadaconv.study.trials import Status, TrialRecord, trial_records
+from tadaconv.study.trials import ENDS, Status, TrialRecord, trial_records
 
 __all__ = [
+    "ENDS",
     "SAMPLERS",
     "Budget",
     "LoadedStudy",

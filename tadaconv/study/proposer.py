@@ -21,9 +21,11 @@ from tadaconv.ablation import Row
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.pruning import (
+    COPIED,
     PROTOCOL,
     PRUNED,
     SEED_PRUNERS,
+    SPACE,
     TRIAL,
     in_memory,
     reason_for_no_more_seeds,
@@ -35,12 +37,6 @@ from tadaconv.study.cost import MACS, Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, call, spec_json, walk
 from tadaconv.study.trials import ENDS, OVER_BUDGET, Reader, Trial, TrialRecord, trial_records
-
-COPIED = "copied"
-"""The user attribute of a finished trial that was not run, with the study its result comes from."""
-
-SPACE = "space"
-"""The user attribute of an Optuna study with the distributions of its parameters, as Optuna's JSON by name."""
 
 NUM_RETRIES = 8
 """How often a sampler is asked anew when it suggests what the study has had."""
