@@ -2,7 +2,7 @@
 
 from tadaconv.preview.cost_table import Costs, RowCost, costs, render_costs
 from tadaconv.preview.plan import Measure, RowPlan, RunPlan, plan_table, plan_trials, render_plan
-from tadaconv.preview.probe import Probe, Spread, probe
+from tadaconv.preview.probing import Probe, Spread, probe
 from tadaconv.preview.scale import PAPER, Scale, scale_of
 from tadaconv.preview.start_check import RowCheck, TableCheck, check, render_check
 

@@ -16,7 +16,7 @@ from tadaconv.ablation import LoadedTable, Row
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
 from tadaconv.experiment import environment, resolve_device
-from tadaconv.preview.probe import BUDGET_SECONDS, Probe, Spread, probe, set_up
+from tadaconv.preview.probing import BUDGET_SECONDS, Probe, Spread, probe, set_up
 from tadaconv.regime import Regime
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from tadaconv import cli
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell, Store, plan
 from tadaconv.execution import merge as merge_module
@@ -282,3 +283,23 @@ def test_from_a_journal_to_postgresql_and_back(new: Callable[[str], Store]) -> N
     assert (again.num_results, again.num_ended, again.num_known) == (0, 0, 3)
     assert ended(back) == ended(a)
     assert rows_of(back) == rows_of(a)
+
+
+def test_the_command_merges_and_tells(
+    new: Callable[[str], Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, into = new("a"), new("into")
+    put(a, ROWS[0], FINISH, 60.0)
+    put(into, ROWS[0], FINISH, 61.0)
+    with pytest.raises(SystemExit) as done:
+        cli.main(["merge", a.shown, "--storage", into.shown])
+    assert done.value.code == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"TSN, seed 0 (cell {ROWS[0].key}): top-1 60.00 % in {a.shown}, 61.00 % in {into.shown}, which is kept",
+        f"{a.shown}: 0 results and 0 failed or pruned attempts copied, 1 known already",
+    ]
+    with pytest.raises(SystemExit) as done:
+        cli.main(["merge", str(tmp_path / "none.log"), "--storage", str(tmp_path / "never_made.log")])
+    assert done.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "never_made.log").exists()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
+from tadaconv import cli
 from tadaconv.errors import UserError
 from tadaconv.execution import Cell, Store
 from tadaconv.execution.merge import merge
@@ -245,3 +246,12 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, error: str,
     (line,) = read_csvs(folder)["attempts"]
     assert (line["error"], line["traceback"]) == (error, trace)
     assert datetime.fromisoformat(line["ended"]).tzinfo is not None
+
+
+def test_the_command_names_what_it_wrote(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["export", "--storage", store.shown, "--out", str(tmp_path / "out")])
+    assert done.value.code == 0
+    written = [Path(line.removeprefix("written: ")) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(path.stem for path in written) == ["attempts", "cells", "curves", "studies"]
+    assert all(path.is_file() for path in written)

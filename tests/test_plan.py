@@ -1,0 +1,292 @@
+"""What a run is said to take, held against runs, simulation and arithmetic."""
+
+import heapq
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from torch import Tensor
+
+from tadaconv import experiment as experiment_module
+from tadaconv import preview
+from tadaconv.ablation import LoadedTable, Row, Table
+from tadaconv.data.synthetic import SyntheticClips
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution import Store
+from tadaconv.preview import Probe, RunPlan, Spread, probing
+from tadaconv.preview import plan as plan_module
+from tadaconv.preview.plan import duration, makespan, size
+from tadaconv.regime import Regime
+from tadaconv.result import Result
+from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
+
+CPU = torch.device("cpu")
+REGIME = Regime(
+    summary="",
+    backbone=Backbone(name="tiny"),
+    data=Synthetic(num_frames=4, size=16, num_train=12, num_val=10),
+    schedule=Schedule(epochs=2, batch_size=4, lr=0.01),
+)
+ROWS = [Row("TSN", None), Row("(1,1)", TAda(context=Context(kernels=(1, 1)))), Row("TSN again", None)]
+TABLE = LoadedTable("mini", "", Table(base=Row("(3,3)", TAda()), rows=ROWS))
+EXPERIMENT = ROWS[1].cell(REGIME, 0).experiment
+
+PROBE = Probe(
+    num_steps_timed=8, num_eval_batches_timed=3, num_steps=100, num_epochs=4,
+    step_seconds=Spread(low=0.1, median=0.2, high=0.4), eval_seconds=Spread(low=1, median=2, high=3),
+    setup_seconds=0.5, checkpoint_seconds=0.25, checkpoint_bytes=2**20, storage_bytes=2**11,
+    memory_bytes=2**29, host_memory_bytes=2**29,
+)  # fmt: skip
+
+
+class SlowClips(SyntheticClips):
+    """Every batch takes its time, so that all else costs next to nothing."""
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+        time.sleep(0.06)
+        return super().train_batch(indices, epoch, seed)
+
+    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        time.sleep(0.02 * len(indices))
+        return super().val_batch(indices)
+
+
+def test_a_cell_takes_what_its_probe_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for module in (probing, experiment_module):
+        monkeypatch.setattr(module, "open_source", SlowClips)
+    probing.set_up(EXPERIMENT, CPU)
+    found = preview.probe(EXPERIMENT, CPU, budget_seconds=0.2)
+    assert (found.num_steps, found.num_epochs, found.num_eval_batches_timed) == (6, 2, 3)
+    assert 3 <= found.num_steps_timed <= 5
+    assert found.step_seconds.low >= 0.06
+    assert found.eval_seconds.low >= 0.2  # ten clips, though four were timed
+    sizes: list[int] = []
+    checkpoint = tmp_path / "cell.pt"
+    started = time.perf_counter()
+    result = experiment_module.run(
+        EXPERIMENT, "cpu", lambda _: sizes.append(checkpoint.stat().st_size if checkpoint.exists() else 0), checkpoint
+    )
+    real = time.perf_counter() - started
+    assert 0.7 * real < found.cell_seconds.median < 1.4 * real
+    assert sizes[-1] * 0.95 < found.checkpoint_bytes <= sizes[-1]
+    stored = len(result.model_dump_json()) + len(EXPERIMENT.model_dump_json())
+    assert 0.8 * stored < found.storage_bytes < 1.25 * stored
+
+
+def test_a_probe_leaves_no_trace() -> None:
+    torch.set_num_threads(2)
+    try:
+        before = torch.get_rng_state()
+        found = preview.probe(EXPERIMENT, CPU, budget_seconds=0.0)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert found.num_steps_timed == probing.MIN_STEPS
+    assert found.memory_bytes == found.host_memory_bytes
+
+
+def test_cells_are_timed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+
+    class Watching(SyntheticClips):
+        def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+            threads.add(torch.get_num_threads())
+            return super().train_batch(indices, epoch, seed)
+
+    monkeypatch.setattr(probing, "open_source", Watching)
+    torch.set_num_threads(2)
+    try:
+        preview.probe(EXPERIMENT, CPU, budget_seconds=0.0)
+    finally:
+        torch.set_num_threads(1)
+    assert threads == {1}
+
+
+def test_an_experiment_of_one_step_is_timed_by_it() -> None:
+    short = EXPERIMENT.but(schedule__epochs=1, schedule__batch_size=12)
+    found = preview.probe(short, CPU, budget_seconds=0.0)
+    assert (found.num_steps, found.num_steps_timed) == (1, 1)
+
+
+def test_out_of_memory_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
+
+    monkeypatch.setattr(probing, "build_model", full)
+    with pytest.raises(RunError, match="out of memory on cpu with batches of 4 clips"):
+        preview.probe(EXPERIMENT, CPU)
+
+
+def test_a_cell_is_setup_steps_evaluations_and_checkpoints() -> None:
+    # 30.5 s and 38.5 s pass the 30 s between checkpoints once, 52.5 s once; 4 epochs end with one each.
+    assert PROBE.cell_seconds.low == pytest.approx(0.5 + 100 * 0.1 + 4 * 1 + 4 * 0.25)
+    assert PROBE.cell_seconds.median == pytest.approx(0.5 + 100 * 0.2 + 4 * 2 + 4 * 0.25)
+    assert PROBE.cell_seconds.high == pytest.approx(0.5 + 100 * 0.4 + 4 * 3 + 5 * 0.25)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1))
+def test_spreads_are_quartiles(seconds: list[float]) -> None:
+    found = Spread.of(seconds)
+    assert [found.low, found.median, found.high] == pytest.approx(np.quantile(seconds, [0.25, 0.5, 0.75]).tolist())
+
+
+@given(st.lists(st.floats(0, 100), max_size=30), st.integers(1, 6))
+def test_makespan_is_that_of_workers_at_a_queue(jobs: list[float], workers: int) -> None:
+    clock, busy = 0.0, [0.0] * workers
+    for job in jobs:
+        clock = heapq.heappop(busy)
+        heapq.heappush(busy, clock + job)
+    assert makespan(jobs, workers) == pytest.approx(max(busy))
+    assert makespan(jobs, 1) == pytest.approx(sum(jobs))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.0951, 0.118, "95-120 ms"),
+        (34.6, 35.4, "35 s"),
+        (34.6, 44.4, "35-44 s"),
+        (0.5, 1.23, "0.5-1.2 s"),
+        (80, 100, "1.3-1.7 min"),
+        (3000, 4000, "0.8-1.1 h"),
+        (7200, 7210, "2.0 h"),
+        (9e5, 1e6, "10-12 days"),
+        (0, 0, "0 ms"),
+    ],
+)
+def test_durations_have_two_digits(low: float, high: float, words: str) -> None:
+    assert duration(Spread(low=low, median=low, high=high)) == words
+
+
+def test_sizes() -> None:
+    assert [size(n) for n in (12, 2**11, 3 * 2**20, 410 * 2**20, 2**31)] == [
+        "12 B", "2.0 KiB", "3.0 MiB", "410 MiB", "2.0 GiB"
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was measured, without measuring."""
+    told: list[str] = []
+    monkeypatch.setattr(plan_module, "set_up", lambda *_: None)
+    monkeypatch.setattr(plan_module, "probe", lambda experiment, *_: told.append(experiment.key) or PROBE)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(2)), raising=False)
+    return told
+
+
+def planned(workers: int = 1, seeds: Sequence[int] = (0, 1), store: Store | None = None) -> RunPlan:
+    measure = preview.Measure("cpu", workers)
+    return preview.plan_table(TABLE, "small", REGIME, measure, store, seeds=seeds)
+
+
+def printed(found: RunPlan) -> str:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(preview.render_plan(found))
+    return captured.get()
+
+
+def test_every_row_is_measured_once_and_a_cell_that_two_rows_have_counts_once(probed: list[str]) -> None:
+    found = planned()
+    assert probed == [row.cell(REGIME, 0).key for row in (ROWS[0], ROWS[1], TABLE.table.base)]
+    assert [(row.row, row.num_cells) for row in found.rows] == [
+        ("TSN", 2),
+        ("(1,1)", 2),
+        ("TSN again", 0),
+        ("(3,3)", 2),
+    ]
+    assert (found.num_cells, found.num_finished, found.num_steps) == (6, 0, 600)
+    assert found.one_worker_seconds.median == pytest.approx(6 * PROBE.cell_seconds.median)
+    assert found.device == "CPU (1 thread)"
+
+
+def test_finished_cells_cost_nothing(probed: list[str], tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "journal.log"))
+    for cell in TABLE.table.cells(REGIME, [0, 1], ["TSN"]) + TABLE.table.cells(REGIME, [0], ["(1,1)"]):
+        attempt = store.claim(store.enqueue("mini-small", cell))
+        assert attempt is not None
+        store.finish(attempt, result())
+    found = planned(store=store)
+    assert probed == [row.cell(REGIME, 0).key for row in (ROWS[1], TABLE.table.base)]
+    assert (found.num_cells, found.num_finished, found.num_steps) == (6, 3, 300)
+    text = printed(found)
+    assert "6 cells, 3 finished before, 3 to run in 300 training" in " ".join(text.split())
+    assert "done" in next(line for line in text.splitlines() if line.startswith(" TSN "))
+
+
+def result() -> Result:
+    return Result(
+        top1=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
+        train_clips_per_second=1, eval_clips_per_second=1, peak_memory_bytes=1, seconds=1, environment={},
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("probed")
+def test_workers_beyond_the_cores_bring_nothing() -> None:
+    one, two, eight = (planned(workers) for workers in (1, 2, 8))
+    assert two.seconds.low == pytest.approx(one.seconds.low / 2)
+    assert eight.seconds == two.seconds
+    assert "(2 cores here, so no more at once)" in " ".join(printed(eight).split())
+    assert "cores" not in printed(two)
+
+
+def test_several_workers_on_a_gpu_may_bring_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for device, workers, expected in (("cuda", 4, (2, 4)), ("auto", 2, (2, 2)), ("cuda:1", 3, (1, 3))):
+        measure = preview.Measure(device, workers)
+        assert plan_module._at_once(torch.device("cuda:0"), measure) == expected
+
+
+def test_a_row_that_cannot_be_run_is_told_beside_the_others(monkeypatch: pytest.MonkeyPatch, probed: list[str]) -> None:
+    def fails(*_: object) -> Probe:
+        probed.append("")
+        if len(probed) == 2:
+            raise RunError("out of memory on cuda with batches of 4 clips")
+        return PROBE
+
+    monkeypatch.setattr(plan_module, "probe", fails)
+    found = planned()
+    assert not found.ok
+    assert found.num_steps == 400
+    assert "(1,1): out of memory on cuda with batches of 4 clips" in printed(found)
+    assert "cannot be run" in printed(found)
+
+
+def test_a_row_that_cannot_be_built_is_named() -> None:
+    table = LoadedTable("t", "", Table(base=Row("no such", None, backbone="nonsense"), rows=[]))
+    with pytest.raises(UserError, match=r"row 'no such': unknown backbone 'nonsense'"):
+        preview.plan_table(table, "small", REGIME, preview.Measure("cpu"), seeds=[0])
+
+
+@pytest.mark.usefixtures("probed")
+def test_a_study_costs_its_base_times_its_trials() -> None:
+    def study(num_ended: int) -> RunPlan:
+        return preview.plan_trials(
+            "where", "small", REGIME, preview.Measure("cpu"), ROWS[1], num_trials=20, num_ended=num_ended, seeds=2
+        )
+
+    found = study(num_ended=5)
+    assert (found.num_cells, found.num_finished, found.num_steps) == (40, 10, 3000)
+    assert found.one_worker_seconds.high == pytest.approx(30 * PROBE.cell_seconds.high)
+    assert (study(25).num_finished, study(25).num_steps, study(25).rows[0].probe) == (40, 0, None)
+
+
+@pytest.mark.usefixtures("probed")
+def test_it_fits_80_columns_says_what_it_rests_on_and_round_trips() -> None:
+    found = planned(workers=2)
+    text = printed(found)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    words = " ".join(text.split())
+    assert "From 8 steps and 3 evaluation batches a row, timed on CPU (1 thread)" in words
+    assert "Time: 1.6-5.4 min with one worker; 0.8-2.7 min with 2." in words
+    tree = json.loads(found.model_dump_json())
+    assert (tree["num_cells"], tree["num_steps"], tree["rows"][0]["num_to_run"]) == (6, 600, 2)
