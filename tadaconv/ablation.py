@@ -6,7 +6,7 @@ runs what of it has not run yet.
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from inspect import cleandoc
 from pathlib import Path
@@ -263,6 +263,16 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
     store.set_study_attr(study, "table", here)
 
 
+def _places(regime: Regime) -> dict[str, str]:
+    """Where the clips and weights of a regime lie, by fingerprint: another machine may have queued the same cells."""
+    places = {}
+    if isinstance(regime.data, Folder):
+        places[regime.data.fingerprint] = regime.data.root
+    if regime.backbone.weights_file is not None:
+        places[regime.backbone.weights_fingerprint] = regime.backbone.weights
+    return places
+
+
 def run_table(
     loaded: LoadedTable,
     regime: Regime,
@@ -297,4 +307,5 @@ def run_table(
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included
             return []
-        return run_cells(store, study, planned.to_run, crew, shown.event, shown.line)
+        at_home = replace(crew, call=crew.call.but(places=_places(regime)))
+        return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line)

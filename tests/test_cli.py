@@ -15,8 +15,10 @@ import pytest
 from pydantic import BaseModel
 
 from tadaconv import cli, reporting
+from tadaconv.ablation import load_table
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import CellRecord, Store
+from tadaconv.execution import CellRecord, Store, plan
+from tadaconv.regime import load_regime
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment, Folder
 
@@ -273,13 +275,54 @@ def test_what_a_users_file_does_wrong_is_one_line(work_folder: Path, tada: Calla
         assert (done.status, done.err.count("\n")) == (2, 1), wrong
 
 
-def test_a_second_run_at_the_same_time_is_refused(work_folder: Path, tada: Callable[..., Done]) -> None:
-    from tadaconv.execution import exclusive
+class TestWorker:
+    @pytest.mark.usefixtures("work_folder")
+    def test_helps_with_what_is_queued(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+        store = Store.open("runs/journal.log")
+        rows = load_table("mini").table.cells(load_regime("small"), [0])
+        plan(store, "mini-small", rows, [0, 1])
+        done = tada("worker")
+        assert (done.status, done.err) == (0, "")
+        assert done.out.splitlines()[-1] == "6 cells ended here"
+        assert len(experiment.ran) == 6
+        assert tada("worker").out == "0 cells ended here\n"
+        assert {record.status for record in store.records("mini-small")} == {"finished"}
 
-    with exclusive(Store.open(str(work_folder / "journal.log"))):
-        done = tada(*ABLATE, "--storage", "journal.log")
-    assert done.status == 2
-    assert done.err.startswith(f"tada: process {os.getpid()} on ")
+    @pytest.mark.usefixtures("work_folder")
+    def test_a_storage_that_is_not_there_is_said(self, tada: Callable[..., Done]) -> None:
+        done = tada("worker", "--storage", "nowhere.log")
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert "nowhere.log" in done.err
+
+
+@pytest.mark.parametrize("command", [("worker",), ("ablate", "mini", "--regime", "small")])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--workers", "0"), "--workers 0"),
+        (("--executor", "rey"), "'rey'; one of: ray"),
+        (("--executor-option", "partition=gpu"), "partition"),
+        (("--executor", "ray", "--executor-option", "cpus"), "NAME=VALUE"),
+    ],
+)
+def test_wrong_workers_are_one_line(
+    work_folder: Path, tada: Callable[..., Done], command: tuple[str, ...], options: tuple[str, ...], named: str
+) -> None:
+    done = tada(*command, *options)
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert named in done.err
+    assert not (work_folder / "runs").exists()
+
+
+def test_no_process_title_shows_a_password(tmp_path: Path) -> None:
+    program = (
+        "import sys, tadaconv.cli as cli\ncli._status = lambda arguments: print(*sys.orig_argv, *arguments)\ncli.main()"
+    )
+    command = [sys.executable, "-c", program, "worker", "--storage", "postgresql+psycopg://me:hush%21@host/db"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert "postgresql+psycopg://me@host/db" in done.stdout
+    assert "hush" not in done.stdout + done.stderr
 
 
 @pytest.mark.usefixtures("work_folder")
@@ -349,7 +392,8 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
         assert b"Traceback" not in err
         (work_folder / "sleeping").unlink()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("3 cells: 2 finished before, 1 to run (1 taken up again)\n")
+    assert done.stdout.startswith("3 cells: 1 finished before, 2 to run (2 queued or started before)\n")
+    assert "died; the cell is back in the queue" in done.stdout
     keys = (work_folder / "log").read_text().split()
     assert [keys.count(key) for key in dict.fromkeys(keys)] == [1, 2, 2]
 

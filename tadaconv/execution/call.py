@@ -1,5 +1,6 @@
 """What a worker is told: plain values that can be sent to another process or machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +49,7 @@ class WorkerCall:
         out: the run folder, with the checkpoints.
         study: the study whose queue is looked into first; None for all alike.
         keys: the cells to take; None for any cell of the storage.
+        places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
         threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
         wait_seconds: how long to stay without work; infinite until told to stop.
         deterministic: bit for bit on CUDA too, which is slower.
@@ -62,6 +64,7 @@ class WorkerCall:
     out: Path
     study: str | None = None
     keys: frozenset[str] | None = field(default=None, repr=False)
+    places: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
     wait_seconds: float = 0.0
     deterministic: bool = False

@@ -1,5 +1,6 @@
 """Who runs the cells of a call: this process, processes of this machine, Ray's or Slurm's; and the wait for them."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from tadaconv.execution.launch import Launcher, supervise
 from tadaconv.execution.store import Store
 from tadaconv.execution.watch import Watch
 from tadaconv.execution.worker import Worker
+
+_IDLE_SECONDS = 60.0
+"""How long workers that Ray or Slurm runs stay without work."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,15 @@ def run_cells(
     keys = frozenset(cell.key for cell in cells)
     if crew.in_process:
         call = crew.call.but(name=f"{os.getpid()}.0", study=study, keys=keys)
+        worker = Worker(call, store, on_event=watch.hear, tick=watch.look)
         while watch.is_pending:
-            Worker(call, store, on_event=watch.hear, tick=watch.look).work()
+            worker.work()
             watch.look()
     else:
-        launcher = crew.launcher(watch.hear, study=study, keys=keys)
+        # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
+        # parent that has died.
+        stay = math.inf if crew.executor == "local" else _IDLE_SECONDS
+        launcher = crew.launcher(watch.hear, study=study, keys=keys, wait_seconds=stay)
         supervise(launcher, store, lambda: watch.is_pending, watch.look, tell)
     return watch.ended
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tadaconv.errors import RunError
-from tadaconv.execution.lease import Reaper
+from tadaconv.execution.lease import LEASE_SECONDS, Reaper
 from tadaconv.execution.store import Store
 
 POLL_SECONDS = 0.25
@@ -38,6 +38,7 @@ def supervise(
     is_pending: Callable[[], bool],
     tick: Callable[[], None],
     tell: Callable[[str], None],
+    lease_seconds: float = LEASE_SECONDS,
 ) -> None:
     """Keep ``launcher``'s workers going while ``is_pending``; they are stopped however this ends.
 
@@ -47,8 +48,9 @@ def supervise(
         is_pending: asked about twice a second whether there is anything left to wait for.
         tick: called about twice a second.
         tell: takes lines worth telling.
+        lease_seconds: how long a worker may give no sign before it counts as dead, as the workers were told.
     """
-    reaper = Reaper(store)
+    reaper = Reaper(store, lease_seconds)
     next_look = 0.0
     launcher.start()
     try:

@@ -31,6 +31,9 @@ from tadaconv.spec import PROTOCOL, Experiment
 AttemptState = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
 """``dropped``: put back, withdrawn or a duplicate; it says nothing about its cell."""
 
+FORMAT = 2
+"""How queues, leases and plans are written. 1 had no leases; its results count, its queues are planned anew."""
+
 MAX_TRIES = 2
 """How often one call tries a cell that raises before it is recorded as failed."""
 
@@ -90,15 +93,24 @@ class Store:
     def open(cls, location: str, *, create: bool = True) -> Self:
         """The store in the journal file or the PostgreSQL database ``location``; with ``create``, made if need be.
 
-        Raises :class:`UserError` for what is not a readable, writable storage, and, without ``create``, for one that
-        is not there.
+        Raises :class:`UserError` for what is not a readable, writable storage, for one that a newer tadaconv has
+        written to, and, without ``create``, for one that is not there.
         """
         where = Location.parse(location)
         if where.path is not None:
-            return cls(open_journal(where.path, create=create))
-        from tadaconv.execution.postgres import open_postgres  # psycopg is an extra
+            store = cls(open_journal(where.path, create=create))
+        else:
+            from tadaconv.execution.postgres import open_postgres  # psycopg is an extra
 
-        return cls(open_postgres(where, create=create))
+            store = cls(open_postgres(where, create=create))
+        for study, study_id in store.backend.studies().items():
+            made_for = store.backend.study_attrs(study_id).get("format", FORMAT)
+            if made_for > FORMAT:
+                raise UserError(
+                    f"{study} in {store.shown} was written by a newer tadaconv (format {made_for}, here {FORMAT}); "
+                    "install that version, or name another --storage"
+                )
+        return store
 
     def alone(self) -> AbstractContextManager[None]:
         """Hold the storage's planning lock; see :meth:`tadaconv.execution.backend.Backend.alone`."""
@@ -121,9 +133,11 @@ class Store:
             return known[study]
         with self._writing():
             try:
-                return self.backend.storage.create_new_study([StudyDirection.MAXIMIZE], study)
+                study_id = self.backend.storage.create_new_study([StudyDirection.MAXIMIZE], study)
             except DuplicatedStudyError:  # somebody was faster
                 return self.backend.studies()[study]
+            self.backend.storage.set_study_user_attr(study_id, "format", FORMAT)
+            return study_id
 
     def study_attrs(self, study: str) -> Mapping[str, Any]:
         """What is written about a study; empty for one that does not exist."""

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.pruning import should_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
-from tadaconv.spec import PROTOCOL
+from tadaconv.spec import PROTOCOL, Experiment, Folder
 
 _PAGE = 16
 """Waiting attempts looked at together: the first is tried, then, when others are faster, the rest at random."""
@@ -155,7 +155,7 @@ class Worker:
     def _refuses(self, trial_id: int) -> bool:
         """Whether a cell cannot be run here, as a line in the log says; other workers may."""
         attempt = self._store.attempt(trial_id)
-        why = _why_not_here(attempt)
+        why = _why_not_here(attempt, self.call.places)
         if why is None:
             return False
         if not self._refused:
@@ -176,7 +176,7 @@ class Worker:
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
         """Run one attempt to its end; None if it left this worker without one."""
-        cell = Cell(str(attempt.attrs["label"]), attempt.cell.experiment)
+        cell = Cell(str(attempt.attrs["label"]), _at_home(attempt.cell.experiment, self.call.places))
         started = time.monotonic()
         last = [int(attempt.attrs.get("step", 0))]
 
@@ -302,27 +302,40 @@ def run_worker(
 
 def _settle(call: WorkerCall) -> str:
     """The device behind ``call.device``, and torch set up for it."""
-    import torch
+    from tadaconv.experiment import resolve_device
 
-    from tadaconv.experiment import make_deterministic, resolve_device
+    device = str(resolve_device(call.device))
+    if device.startswith("cuda"):
+        import torch
 
-    device = resolve_device(call.device)
-    if device.type == "cuda":
+        from tadaconv.experiment import make_deterministic
+
         torch.set_num_threads(call.threads)
         if call.deterministic:
             make_deterministic()
-    return str(device)
+    return device
 
 
-def _why_not_here(attempt: Attempt) -> str | None:
+def _at_home(experiment: Experiment, places: Mapping[str, str]) -> Experiment:
+    """The experiment with its clips and weights where they lie on this machine, as far as that is known."""
+    data, backbone = experiment.data, experiment.backbone
+    if isinstance(data, Folder) and data.fingerprint in places:
+        experiment = experiment.but(data__root=places[data.fingerprint])
+    if backbone.weights_file is not None and backbone.weights_fingerprint in places:
+        experiment = experiment.but(backbone__weights=places[backbone.weights_fingerprint])
+    return experiment
+
+
+def _why_not_here(attempt: Attempt, places: Mapping[str, str]) -> str | None:
     """Why this machine, or this version of tadaconv, cannot run a cell; None if it can."""
     if attempt.protocol != PROTOCOL:
         return f"it was queued by another version of tadaconv (protocol {attempt.protocol}, here {PROTOCOL})"
-    data, backbone = attempt.attrs["spec"].get("data", {}), attempt.attrs["spec"].get("backbone", {})
-    if data.get("kind") == "folder" and not Path(data.get("root", "")).is_dir():
-        return f"its clips, {data.get('root')}, are not on this machine"
-    weights = str(backbone.get("weights", ""))
-    if weights and not weights.startswith(("timm:", "torchvision:")) and not Path(weights).is_file():
+    experiment = attempt.cell.experiment
+    data, backbone = experiment.data, experiment.backbone
+    if isinstance(data, Folder) and data.fingerprint not in places and not Path(data.root).is_dir():
+        return f"its clips, {data.root}, are not on this machine"
+    weights = backbone.weights_file
+    if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():
         return f"its weights, {weights}, are not on this machine"
     return None
 
