@@ -386,6 +386,15 @@ def test_what_was_put_back_or_withdrawn_stays_to_be_run(store: Store) -> None:
     store.withdraw(waiting(store)[0], "for no reason")
     assert proposer.top_up(1, 4).num_trials == 1
     assert [attempt.key for attempt in waiting(store)] == [claimed.key]
+    claimed = store.claim(waiting(store)[0].trial_id)
+    assert claimed is not None
+    storage = store.backend.storage  # a worker that dies between ending an attempt and queueing the next
+    for name, value in {"interrupted": "its worker died", "tries": 1}.items():
+        storage.set_trial_user_attr(claimed.trial_id, name, value)
+    storage.set_trial_state_values(claimed.trial_id, TrialState.FAIL)
+    assert proposer.top_up(1, 4).num_trials == 1
+    store.heal()
+    assert [attempt.attrs["tries"] for attempt in waiting(store)] == [1]
     finish(store, waiting(store)[0])
     assert proposer.top_up(1, 4).num_ended == 1
 

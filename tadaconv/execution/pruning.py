@@ -79,12 +79,13 @@ def in_memory(name: str, pruner: BasePruner | None = None) -> optuna.Study:
 def spaces(backend: Backend, name: str) -> list[int]:
     """The ids of the Optuna studies that hold the trials of the study ``name``, oldest first.
 
-    There is one for each state of its search space that Optuna cannot keep beside the ones before.
+    There is one for each state of its search space that Optuna cannot keep beside the ones before: ``<name>``,
+    ``<name>-space2``, ...
     """
     return [
         study_id
-        for study_id in backend.studies().values()
-        if backend.study_attrs(study_id).get(PROTOCOL, {}).get("study") == name
+        for found, study_id in backend.studies().items()
+        if found.startswith(name) and backend.study_attrs(study_id).get(PROTOCOL, {}).get("study") == name
     ]
 
 

@@ -175,6 +175,7 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
     for name in ("s-quick", "s-quick-space2"):
         store.set_study_attr(name, PROTOCOL, ours)
     store.set_study_attr("t-quick", PROTOCOL, {**ours, "study": "t-quick"})
+    store.set_study_attr("s-quicker", PROTOCOL, {**ours, "study": "s-quicker"})
     store.make_study("table-quick")
     assert [store.study_name(id) for id in spaces(backend, "s-quick")] == ["s-quick", "s-quick-space2"]
     now = add("s-quick-space2", 9, None)
