@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,6 +53,104 @@ def test_an_address_where_nobody_answers_is_refused_at_once(tmp_path: Path, addr
     with pytest.raises(UserError, match=address.rpartition("/")[2]):
         RayLauncher([call(tmp_path)], {"address": address}).start()
     assert time.monotonic() - started < 8
+
+
+class FakeRay:
+    """Stands in for the module: every actor comes up at once, and its work ends as ``outcomes`` say, one after another.
+
+    An outcome of None is work that goes on; ``asked`` are the actors asked for, as their shares and their calls.
+    """
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception): ...
+
+        class ActorUnavailableError(RayError): ...
+
+        class RayTaskError(RayError): ...
+
+    def __init__(self, outcomes: list[Any]) -> None:
+        self.outcomes = outcomes
+        self.asked: list[tuple[float, WorkerCall]] = []
+        self._num_gpus = 0.0
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0, "GPU": 1.0}
+
+    def remote(self, *arguments: Any) -> Any:
+        if isinstance(arguments[0], WorkerCall):
+            self.asked.append((self._num_gpus, arguments[0]))
+            run = SimpleNamespace(remote=self._next_outcome)
+            return SimpleNamespace(run=run, where=SimpleNamespace(remote=lambda: ("node", ("id", "host"))))
+        return self
+
+    def options(self, num_gpus: float, **_: Any) -> Any:
+        self._num_gpus = num_gpus
+        return self
+
+    def _next_outcome(self) -> tuple[int, Any]:
+        return len(self.outcomes), self.outcomes.pop(0)
+
+    def wait(self, promises: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return [promise for promise in promises if promise[1] is not None], []
+
+    def get(self, promise: tuple[Any, Any]) -> Any:
+        if isinstance(promise[1], Exception):
+            raise promise[1]
+        return promise[1]
+
+
+def drive(monkeypatch: pytest.MonkeyPatch, fake: FakeRay, launcher: RayLauncher, num_polls: int) -> list[str]:
+    monkeypatch.setattr(on_ray, "_require_ray", lambda: fake)
+    monkeypatch.setattr(on_ray, "_LOOK_SECONDS", 0.0)
+    launcher.start()
+    return [line for _ in range(num_polls) for line in launcher.poll()]
+
+
+def test_a_worker_whose_share_of_a_gpu_is_too_small_gets_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay([True, True, False])
+    launcher = RayLauncher([call(tmp_path, device="cuda")], {"gpus": "0.3"})
+    lines = drive(monkeypatch, fake, launcher, 3)
+    assert [(gpus, asked.shares_gpu) for gpus, asked in fake.asked] == [(0.3, True), (0.6, True), (1.0, False)]
+    assert lines == [
+        "worker ray-0: 0.3 GPU has too little memory for its cells; goes on with 0.6",
+        "worker ray-0: 0.6 GPU has too little memory for its cells; goes on with 1",
+    ]
+    assert launcher.num_alive == 0
+
+
+def test_a_worker_out_of_reach_is_asked_again_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeRay([FakeRay.exceptions.ActorUnavailableError(), None])
+    launcher = RayLauncher([call(tmp_path)], {})
+    assert drive(monkeypatch, fake, launcher, 3) == []
+    assert len(fake.asked) == 1
+    assert launcher.num_alive == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "gpus", "threads"),
+    [
+        ("auto", {}, 1.0, 1),
+        ("auto", {"gpus": "0"}, 0.0, 1),
+        ("cpu", {"cpus": "2.5"}, 0.0, 2),
+        ("cuda", {"cpus": "0.5"}, 1.0, 1),
+    ],
+)
+def test_a_worker_asks_for_what_its_device_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, options: dict[str, str], gpus: float, threads: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake = FakeRay([None])
+    drive(monkeypatch, fake, RayLauncher([call(Path("runs"), device=device)], options), 1)
+    ((asked_gpus, asked),) = fake.asked
+    assert (asked_gpus, asked.threads) == (gpus, threads)
+    assert (asked.storage, asked.out) == (str(tmp_path / "runs" / "journal.log"), tmp_path / "runs")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from tadaconv.errors import UserError
+from tadaconv.execution import WorkerCall
+from tadaconv.execution.location import Location
+from tadaconv.execution.options import anywhere, read_options, share, text, whole
+
+READERS = {"num_cpus": whole(1), "part": share(1.0), "name": text}
+
+
+def test_options_are_read_by_either_spelling() -> None:
+    assert read_options("x", {"num-cpus": " 3", "part": "0.25", "name": "a b"}, READERS) == {
+        "num_cpus": 3,
+        "part": 0.25,
+        "name": "a b",
+    }
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "1.5", "²", "1e3", "one"])
+def test_what_is_no_whole_number_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match="a whole number from 1 on") as caught:
+        read_options("x", {"num_cpus": value}, READERS)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-0.5", "1.01", "nan", "inf", "half"])
+def test_what_is_no_share_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match="a number above 0 and up to 1"):
+        read_options("x", {"part": value}, READERS)
+
+
+@pytest.mark.parametrize(
+    ("url", "travelling"),
+    [
+        ("postgresql://ada@db:5432/results", "postgresql+psycopg://ada:a%2Fb%40c@db:5432/results"),
+        ("postgresql://ada:own@db/results", "postgresql+psycopg://ada:own@db/results"),
+        ("postgresql://db/results", "postgresql+psycopg://eve:a%2Fb%40c@db/results"),
+        ("postgresql:///results?host=%2Ftmp", "postgresql+psycopg://eve:a%2Fb%40c@/results?host=%2Ftmp"),
+    ],
+)
+def test_a_password_of_the_environment_travels_in_the_call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, travelling: str
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "a/b@c")
+    monkeypatch.setenv("PGUSER", "eve")
+    moved = anywhere(WorkerCall(url, "w0", "cpu", tmp_path))
+    assert moved.storage == travelling
+    assert Location.parse(moved.storage).url == travelling
+    assert "b%40c" not in repr(moved)
+
+
+def test_a_url_without_a_password_anywhere_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    call = WorkerCall("postgresql+psycopg://ada@db/results", "w0", "cpu", tmp_path)
+    assert anywhere(call) == call
+
+
+def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    moved = anywhere(WorkerCall("runs/journal.log", "w0", "cpu", Path("runs")))
+    assert (moved.storage, moved.out) == (str(tmp_path / "runs/journal.log"), tmp_path / "runs")
