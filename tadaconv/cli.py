@@ -228,23 +228,7 @@ def ablate(
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)
-    study = study_name(loaded, regime)
-    console = Console()
-    ran = run_table(
-        loaded,
-        resolved,
-        study,
-        store,
-        seeds=range(seeds),
-        rows=rows or None,
-        crew=crew,
-        show=lambda planned: _shown(console, store, study, planned),
-    )
-    records = current_records(loaded, resolved, study, store)
-    _print_table(console, loaded, regime, records)
-    status = _summarise_failures(ran)
-    _write_report(console, loaded, regime, records, out)  # last: its notebook takes its time, and may find no room
-    raise typer.Exit(status)
+    raise typer.Exit(_run_and_report(Console(), loaded, regime, resolved, store, crew, range(seeds), rows or None, out))
 
 
 @app.command()
@@ -278,8 +262,59 @@ def worker(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials the study shall have, those of earlier calls among them.")
+    ] = 20,
+    regime: RegimeName = "quick",
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Run the best K as a table on new seeds.", show_default="search"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds, with --confirm.")] = 3,
+    data: Data = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = "local",
+    executor_option: ExecutorOptions = None,
+    deterministic: Deterministic = False,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Search a design space and report it. A study may be stopped, gone on with, and its space may grow.
+
+    Example: tada study stage_placement --trials 40 --workers 2
+
+    Example: tada study stage_placement --confirm 3 --seeds 3
+    """
+    from tadaconv import study as studies
+    from tadaconv.execution import Store
+
+    loaded = studies.load_study(name)
+    bare_regime = load_regime(regime)
+    place = storage or str(out / "journal.log")
+    crew = _crew(place, device, out, workers, executor, executor_option, deterministic)
+    require_writable(out)
+    resolved = resolve_data(bare_regime, data, cache=out / "cache")
+    store = Store.open(place)
+    kept = studies.study_name(loaded, regime)
+    console = Console()
+    if confirm is not None:
+        records = studies.trial_records(loaded, resolved, kept, store)
+        table = studies.confirm(loaded, records, confirm)
+        chosen = studies.confirm_seeds(loaded, seeds)
+        raise typer.Exit(_run_and_report(console, table, regime, resolved, store, crew, chosen, None, out))
+    from tadaconv.reporting.study.live import StudyView
+
+    with StudyView(console, loaded, regime, trials) as view, _logged(view):
+        studies.search(loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view)
+    _report_study(console, loaded, regime, resolved, store, out, None)
+
+
+@app.command()
 def report(
-    table: TableName,
+    name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
     regime: RegimeName = "quick",
     formats: Annotated[
         str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
@@ -287,20 +322,29 @@ def report(
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Report a table from the results there are. Trains nothing.
+    """Report a table or a study from the results there are. Trains nothing.
+
+    A study whose best have been run on new seeds (tada study NAME --confirm) gets the table of these as well.
 
     Example: tada report context --format html,tex
     """
     from tadaconv.execution import Store
 
-    loaded = load_table(table)
-    study = study_name(loaded, regime)
+    found, wanted = _study_called(name), [each.strip() for each in formats.split(",")]
+    loaded = load_table(name) if found is None else None
+    resolved = load_regime(regime)
     store = Store.open(storage or str(out / "journal.log"), create=False)
-    records = current_records(loaded, load_regime(regime), study, store)
     require_writable(out)
     console = Console()
-    _write_report(console, loaded, regime, records, out, [name.strip() for name in formats.split(",")])
-    _print_table(console, loaded, regime, records)
+    if found is not None:
+        from tadaconv.study import confirmed
+
+        _report_study(console, found, regime, resolved, store, out, wanted)
+        loaded = confirmed(found, regime, store)
+    if loaded is not None:
+        records = current_records(loaded, resolved, study_name(loaded, regime), store)
+        _write_report(console, loaded, regime, records, out, wanted)
+        _print_table(console, loaded, regime, records)
 
 
 @app.command()
@@ -634,6 +678,60 @@ def _num_ended(study: "LoadedStudy", regime_name: str, regime: "Regime", store: 
     return sum(record.status in ENDS for record in trial_records(study, regime, name, store))
 
 
+def _run_and_report(
+    console: Console,
+    loaded: LoadedTable,
+    regime_name: str,
+    regime: "Regime",
+    store: "Store",
+    crew: "Crew",
+    seeds: range,
+    rows: Sequence[str] | None,
+    out: Path,
+) -> int:
+    """Run a table, print it and write its report; the exit status."""
+    study = study_name(loaded, regime_name)
+    ran = run_table(
+        loaded,
+        regime,
+        study,
+        store,
+        seeds=seeds,
+        rows=rows,
+        crew=crew,
+        show=lambda planned: _shown(console, store, study, planned),
+    )
+    records = current_records(loaded, regime, study, store)
+    _print_table(console, loaded, regime_name, records)
+    status = _summarise_failures(ran)
+    _write_report(console, loaded, regime_name, records, out)  # last: its notebook takes its time
+    return status
+
+
+def _report_study(
+    console: Console,
+    loaded: "LoadedStudy",
+    regime_name: str,
+    regime: "Regime",
+    store: "Store",
+    out: Path,
+    formats: Sequence[str] | None,
+) -> None:
+    from tadaconv import reporting
+    from tadaconv.reporting.study import study_report, study_table
+    from tadaconv.study import kept_budget, trial_records
+    from tadaconv.study import study_name as name_of_study
+
+    study = name_of_study(loaded, regime_name)
+    records = trial_records(loaded, regime, study, store)
+    console.print(study_table(loaded, regime_name, records))
+    with console.status("writing the report"):
+        folder = study_report(
+            loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store)
+        )
+    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def _logged(show: "Show") -> Generator[None]:
     """Show what the package logs, in the place of lines that would tear a live table."""
@@ -692,7 +790,7 @@ def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
     failed = [record for record in ran if record.status == "failed"]
     if not failed:
         return 0
-    _complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each once more", 1)
+    _complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each anew", 1)
     for record in failed:
         print(f"  {record.cell.label}, seed {record.cell.experiment.seed}: {record.error}", file=sys.stderr)
     return 1

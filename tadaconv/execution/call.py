@@ -48,6 +48,7 @@ class WorkerCall:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         out: the run folder, with the checkpoints.
         study: the study whose queue is looked into first; None for all alike.
+        only_study: take the cells of that study, and of its further search spaces, alone.
         keys: the cells to take; None for any cell of the storage.
         places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
         threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
@@ -63,6 +64,7 @@ class WorkerCall:
     device: str
     out: Path
     study: str | None = None
+    only_study: bool = False
     keys: frozenset[str] | None = field(default=None, repr=False)
     places: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1

@@ -13,7 +13,7 @@ from tadaconv.execution.store import Store
 from tadaconv.execution.watch import Watch
 from tadaconv.execution.worker import Worker
 
-_IDLE_SECONDS = 60.0
+IDLE_SECONDS = 60.0
 """How long workers that Ray or Slurm runs stay without work."""
 
 
@@ -130,7 +130,7 @@ def run_cells(
     else:
         # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
         # parent that has died.
-        stay = math.inf if crew.executor == "local" else _IDLE_SECONDS
+        stay = math.inf if crew.executor == "local" else IDLE_SECONDS
         launcher = crew.launcher(watch.hear, study=study, keys=keys, wait_seconds=stay)
         supervise(launcher, store, lambda: watch.is_pending, watch.look, tell)
     return watch.ended

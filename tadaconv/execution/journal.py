@@ -5,13 +5,13 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import UserError
@@ -36,33 +36,30 @@ def _locked(path: Path) -> Generator[None]:
         yield
 
 
-class _WriterLock(JournalFileOpenLock):  # the nearest public name of a lock; nothing of it is used
-    """One writer at a time, and whoever holds the lock finds whole lines only.
+class _File(JournalFileBackend):
+    """Optuna's journal file, in which one process writes at a time, and after whole lines only.
 
     A writer killed in the middle of a line leaves a torn one. Optuna's reader skips it, as an operation that never
     happened, but the next line would be appended to it, and both would be lost with everything after them. Optuna's own
     locks are files whose removal releases them: after a kill they stand in everybody's way.
+
+    What ends a trial is on the disk before anybody is told; what tells of a worker, which a power cut ends as well, may
+    follow later. The disk is waited for outside the lock, by all who write at once together.
     """
 
-    def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self._journal = journal
-        self._held: AbstractContextManager[None] | None = None
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
 
-    def acquire(self) -> bool:
-        held = _locked(self._journal.with_name(self._journal.name + ".write"))
-        held.__enter__()
-        try:
-            _cut_torn_line(self._journal)
-        except BaseException:
-            held.__exit__(None, None, None)
-            raise
-        self._held = held
-        return True
-
-    def release(self) -> None:
-        assert self._held is not None
-        self._held.__exit__(None, None, None)
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with self._path.open("ab") as file:
+            with _locked(self._path.with_name(self._path.name + ".write")):
+                _cut_torn_line(self._path)
+                file.write(lines)
+                file.flush()
+            if any(TrialState(log.get("state", TrialState.WAITING)).is_finished() for log in logs):
+                os.fsync(file.fileno())
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -115,7 +112,7 @@ class JournalBackend:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shown = str(path)
-        self._journal = _Journal(JournalFileBackend(str(path), lock_obj=_WriterLock(path)))
+        self._journal = _Journal(_File(path))
         self.storage: optuna.storages.BaseStorage = self._journal
         self._num_indexed = 0
         self._by_key: dict[str, list[int]] = {}

@@ -303,9 +303,9 @@ class Store:
             self.heal([attempt.key])
         return again
 
-    def prune(self, attempt: Attempt, why: str) -> None:
-        """End a running attempt of a design study that is not worth finishing."""
-        self._end(attempt, {"pruned": why}, TrialState.PRUNED)
+    def prune(self, attempt: Attempt, attrs: Mapping[str, Any]) -> None:
+        """End a running attempt of a design study that is not worth finishing; ``attrs`` say why."""
+        self._end(attempt, attrs, TrialState.PRUNED)
 
     def put_back(self, attempt: Attempt, why: str, **changed: Any) -> None:
         """Return a running attempt's cell to the queue; nothing happens if it has ended."""
@@ -433,8 +433,8 @@ def _experiment(tree: Mapping[str, Any], study: str) -> Experiment:
         return Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(
-            f"{study} was planned by another version of tadaconv (protocol {tree.get('protocol')}, here {PROTOCOL}); run "
-            "'tada ablate' on it again"
+            f"{study} was planned by another version of tadaconv (protocol {tree.get('protocol')}, here {PROTOCOL}); "
+            "run 'tada ablate' on it again"
         ) from error
 
 

@@ -14,7 +14,7 @@ from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
-from tadaconv.execution.pruning import should_prune
+from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import PROTOCOL, Experiment, Folder
@@ -44,7 +44,9 @@ class _Lost(_Leave):
 
 
 class _Pruned(_Leave):
-    pass
+    def __init__(self, why: str, curve: list[CurvePoint]) -> None:
+        super().__init__(why)
+        self.attrs = {PRUNED: why, CURVE: [point.model_dump() for point in curve]}
 
 
 class Worker:
@@ -126,9 +128,7 @@ class Worker:
 
     def _pop(self, keeper: LeaseKeeper) -> Attempt | None:
         """Start a waiting attempt, the oldest if nobody is faster, of the worker's own study first."""
-        studies = self._store.backend.studies()
-        own = [studies[self.call.study]] if self.call.study in studies else []
-        others = [id for id in studies.values() if id not in own]
+        own, others = self._queues()
         for group in (own, others):
             while group:
                 limit = _PAGE + len(self._refused)
@@ -144,6 +144,14 @@ class Worker:
                     if attempt is not None:
                         return attempt
         return None
+
+    def _queues(self) -> tuple[list[int], list[int]]:
+        """The studies to take cells from: first the worker's own with its further spaces, then the others."""
+        studies, own = self._store.backend.studies(), self.call.study
+        if own is None:
+            return [], list(studies.values())
+        first = [id for name, id in studies.items() if name == own or name.startswith(f"{own}-space")]
+        return first, [] if self.call.only_study else [id for id in studies.values() if id not in first]
 
     def _get_ready(self, keeper: LeaseKeeper) -> None:
         """Find the device, for which torch may have to be imported, before a cell waits for it."""
@@ -166,12 +174,12 @@ class Worker:
     def _pending(self) -> bool:
         """Whether a cell of this worker's waits, or is being run by somebody who may die."""
         self._store.heal(self.call.keys)
-        backend = self._store.backend
-        if backend.running():
-            keys = self.call.keys
-            if keys is None or any(row.key in keys for row in backend.running()):
+        backend, keys = self._store.backend, self.call.keys
+        own, others = self._queues()
+        for row in backend.running():
+            if row.study_id in (own if self.call.only_study else [*own, *others]) and (keys is None or row.key in keys):
                 return True
-        page = backend.waiting(list(backend.studies().values()), self.call.keys, 1 + len(self._refused))
+        page = backend.waiting([*own, *others], keys, 1 + len(self._refused))
         return any(key not in self._refused for _, _, key in page)
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
@@ -244,8 +252,8 @@ class Worker:
             )
         elif isinstance(reason, _Stopped):
             self._store.put_back(attempt, "its worker was told to stop")
-        else:
-            self._store.prune(attempt, str(reason))
+        elif isinstance(reason, _Pruned):
+            self._store.prune(attempt, reason.attrs)
         emit("put back", error=str(reason) or None)
 
     def _fail(
@@ -278,16 +286,13 @@ class Worker:
 
     def _judge(self, attempt: Attempt, new: list[CurvePoint], curve: list[CurvePoint]) -> None:
         """Write new points of the curve of a design study's trial; leave it if it is not worth finishing."""
-        protocol = self._store.study_attrs(attempt.study).get("protocol") if new else None
-        if protocol is None:
+        if not new or TRIAL not in attempt.attrs:
             return
         for point in new:
             self._store.report(attempt, point.epoch, point.val_top1)
-        study_id = attempt.row.study_id
-        history = [row for row in self._store.backend.rows(study_ids=[study_id]) if row.trial_id != attempt.trial_id]
-        why = should_prune(protocol, history, attempt.row, curve)
+        why = reason_to_prune(self._store.backend, attempt.row, curve)
         if why is not None:
-            raise _Pruned(why)
+            raise _Pruned(why, curve)
 
 
 def run_worker(

@@ -84,7 +84,9 @@ class _Describe(Function):
         g_mean = None if g_BC is None else (g_BC / ctx.shape[2:].numel())[:, :, None, None].to(ctx.dtype)
         if routed_BCHW is None:
             return None if g_mean is None else g_mean.expand(ctx.shape), None, None
-        alpha = ctx.pending.alpha[:, :, None, None].to(ctx.dtype)
+        # Left there it would hold the graph that leads to it, a cycle that no garbage collector sees.
+        alpha_BC, ctx.pending.alpha = ctx.pending.alpha, None
+        alpha = alpha_BC[:, :, None, None].to(ctx.dtype)
         if g_mean is None:
             return routed_BCHW * alpha, None, None
         return torch.addcmul(g_mean, routed_BCHW, alpha), None, None

@@ -4,7 +4,7 @@ One file in ``studies/`` holds one study under the name ``STUDY``; its docstring
 never trains: :class:`Proposer` queues what its sampler suggests as attempts like a table's, and any worker runs them.
 """
 
-from tadaconv.study.confirmation import confirm, confirm_seeds
+from tadaconv.study.confirmation import confirm, confirm_seeds, confirmed
 from tadaconv.study.cost import budget_macs
 from tadaconv.study.definition import (
     SAMPLERS,
@@ -17,8 +17,9 @@ from tadaconv.study.definition import (
     study_name,
 )
 from tadaconv.study.proposer import Proposed, Proposer, run_study
+from tadaconv.study.search import search
 from tadaconv.study.space import Suggestion, walk
-from tadaconv.study.trials import ENDS, Status, TrialRecord, trial_records
+from tadaconv.study.trials import ENDS, Status, TrialRecord, kept_budget, trial_records
 
 __all__ = [
     "ENDS",
@@ -36,8 +37,11 @@ __all__ = [
     "budget_macs",
     "confirm",
     "confirm_seeds",
+    "confirmed",
+    "kept_budget",
     "load_study",
     "run_study",
+    "search",
     "study_name",
     "trial_records",
     "walk",

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from tadaconv import discovery
 from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.errors import UserError
+from tadaconv.execution.store import Store
+from tadaconv.spec import Experiment
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import spec_json
 from tadaconv.study.trials import TrialRecord
@@ -39,13 +42,29 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
         label = record.name if record.name in study.start else _differences(record.params, base.params)
         taken = {row.name for row in rows} | {study.base}
         rows.append(Row(f"{label} ({record.name})" if label in taken else label, record.temporal))
-    question = f"Do the best trials of the study {loaded.name} hold on new seeds?\n\n{loaded.question}"
-    return LoadedTable(f"{loaded.name}_confirm", question, Table(base=Row(study.base, base.temporal), rows=rows))
+    return LoadedTable(
+        f"{loaded.name}_confirm", _question(loaded), Table(base=Row(study.base, base.temporal), rows=rows)
+    )
+
+
+def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTable | None:
+    """The table that :func:`confirm` last made of a study in a regime, as the storage has it; None if there is none."""
+    name = f"{loaded.name}_confirm"
+    plan = store.read_plan(f"{name}-{discovery.find('regime', regime_name).stem}")
+    if not plan:
+        return None
+    rows = {label: Row(label, Experiment.model_validate(row.experiment).temporal) for label, row in plan.items()}
+    base = rows.pop(loaded.study.base)
+    return LoadedTable(name, _question(loaded), Table(base=base, rows=list(rows.values())))
 
 
 def confirm_seeds(loaded: LoadedStudy, num_seeds: int) -> range:
     """Seeds that the search has not used."""
     return range(loaded.study.seeds, loaded.study.seeds + num_seeds)
+
+
+def _question(loaded: LoadedStudy) -> str:
+    return f"Do the best trials of the study {loaded.name} hold on new seeds?\n\n{loaded.question}"
 
 
 def _differences(params: Mapping[str, Any], base: Mapping[str, Any]) -> str:

@@ -269,10 +269,17 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
             f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' first, "
             "or name another storage with --storage"
         )
-    max_macs = store.backend.study_attrs(ids[0])[PROTOCOL]["max_macs"]
+    max_macs = kept_budget(study, store)
     reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)
     trials, _ = reader.read(max_macs)
     return [_record(trial, store) for trial in trials]
+
+
+def kept_budget(study: str, store: Store) -> int | None:
+    """The most multiply-adds a clip that a study's trials may cost, as the storage has it; None where it has none."""
+    ids = spaces(store.backend, study)
+    found = store.backend.study_attrs(ids[0])[PROTOCOL]["max_macs"] if ids else None
+    return None if found is None else int(found)
 
 
 def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:

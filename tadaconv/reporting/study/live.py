@@ -1,0 +1,67 @@
+"""Shows a study while it runs: its trials as a live table in a terminal, a line a trial elsewhere."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.live import Live
+
+from tadaconv.reporting.study.terminal import StudyTable
+
+if TYPE_CHECKING:
+    from tadaconv.study import LoadedStudy, TrialRecord
+
+
+class StudyView:
+    """A context manager that is told of the trials of a study as they stand.
+
+    Args:
+        console: a terminal shows the table; anything else gets a line for every trial that ends.
+        loaded: the study.
+        regime_name: what it is run on.
+        num_trials: how many trials it shall have.
+    """
+
+    def __init__(self, console: Console, loaded: "LoadedStudy", regime_name: str, num_trials: int) -> None:
+        self._console, self._loaded, self._regime_name = console, loaded, regime_name
+        self._num_trials = num_trials
+        self._ended: set[int] | None = None
+        self._last: Sequence[TrialRecord] = ()
+        self._live = Live(console=console, transient=True, refresh_per_second=2) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def line(self, line: str) -> None:
+        """Print a line, above the table if there is one."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def trials(self, records: "Sequence[TrialRecord]") -> None:
+        """Show the trials if something has become of one."""
+        if [record.status for record in records] == [record.status for record in self._last]:
+            return
+        self._last = records
+        ended = {record.number for record in records if record.status not in ("running", "waiting")}
+        if self._live is not None:
+            self._live.update(StudyTable(self._loaded, self._regime_name, records))
+        elif self._ended is not None:  # what had ended before is in the table at the end
+            for record in records:
+                if record.number in ended - self._ended:
+                    self._ended.add(record.number)
+                    self.line(f"[{len(self._ended)}/{self._num_trials}] {record.name}: {_outcome(record)}")
+        self._ended = ended
+
+
+def _outcome(record: "TrialRecord") -> str:
+    if record.status == "finished" and record.top1 is not None:
+        return f"top-1 {record.top1:.2f} %"
+    return f"{record.status}, {record.why}" if record.why else record.status

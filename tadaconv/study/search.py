@@ -1,0 +1,77 @@
+"""Runs a study by a crew of workers, from the first proposal to the last trial."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from tadaconv.execution.crew import IDLE_SECONDS, Crew
+from tadaconv.execution.launch import supervise
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Worker
+from tadaconv.regime import Regime
+from tadaconv.study.definition import LoadedStudy
+from tadaconv.study.proposer import Proposer, run_study
+from tadaconv.study.trials import TrialRecord, trial_records
+
+
+class ShowTrials(Protocol):
+    """What is told while a study runs."""
+
+    def trials(self, records: Sequence[TrialRecord]) -> None:
+        """Every trial as it stands, about twice a second."""
+        ...
+
+    def line(self, line: str) -> None:
+        """A line worth telling."""
+        ...
+
+
+def search(
+    loaded: LoadedStudy,
+    regime: Regime,
+    study: str,
+    store: Store,
+    *,
+    num_trials: int,
+    crew: Crew,
+    show: ShowTrials,
+) -> list[TrialRecord]:
+    """Search until the study has ``num_trials`` trials and all have ended; return every one of them.
+
+    Any number of calls, and any worker, may help with one study. With one worker and no other help a study that was
+    stopped and goes on finds what it would have found without the stop; with several, what is proposed depends on
+    which trials end first.
+
+    Args:
+        loaded: The study.
+        regime: What it is run on, with its data resolved.
+        study: Its name in the storage; see :func:`tadaconv.study.study_name`.
+        store: Where its trials are kept.
+        num_trials: How many trials the study shall have, those of earlier calls among them.
+        crew: The workers.
+        show: Told of the trials while they run.
+
+    Raises :class:`tadaconv.errors.UserError` as :class:`Proposer` does.
+    """
+
+    def tick() -> None:
+        show.trials(trial_records(loaded, regime, study, store))
+
+    if crew.in_process:
+        call = crew.call.but(name=f"{os.getpid()}.0", study=study, only_study=True)
+        worker = Worker(call, store, tick=tick)
+
+        def work(_: object) -> None:
+            tick()
+            worker.work()
+
+        run_study(loaded, regime, study, store, num_trials=num_trials, num_workers=1, work=work)
+    else:
+        proposer = Proposer(loaded, regime, study, store)
+        stay = math.inf if crew.executor == "local" else IDLE_SECONDS
+        launcher = crew.launcher(lambda _: None, study=study, only_study=True, wait_seconds=stay)
+        # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from.
+        supervise(launcher, store, lambda: not proposer.top_up(1, num_trials).done, tick, show.line)
+    tick()
+    return trial_records(loaded, regime, study, store)
