@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell
-from tadaconv.execution.pruning import CURVE, PROTOCOL, reason_to_prune
+from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.experiment import build_model, rehearse
 from tadaconv.measure import count
@@ -126,8 +126,7 @@ def finish(store: Store, attempt: Attempt) -> None:
         why = reason_to_prune(store.backend, claimed.row, outcome.curve[:epoch])
         if why is not None:
             curve = [point.model_dump() for point in outcome.curve[:epoch]]
-            store.backend.storage.set_trial_user_attr(claimed.trial_id, CURVE, curve)
-            store.prune(claimed, why)
+            store.prune(claimed, {PRUNED: why, CURVE: curve})
             return
     store.finish(claimed, outcome)
 
