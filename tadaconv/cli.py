@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tadaconv.bench.record import Benchmark
     from tadaconv.bench.run import Report
     from tadaconv.execution import CellRecord, Crew, Planned, Store
-    from tadaconv.execution.live import Show
+    from tadaconv.execution.live import Lines, Show
     from tadaconv.regime import Regime
     from tadaconv.study import LoadedStudy
 
@@ -733,7 +733,7 @@ def _report_study(
 
 
 @contextmanager
-def _logged(show: "Show") -> Generator[None]:
+def _logged(show: "Lines") -> Generator[None]:
     """Show what the package logs, in the place of lines that would tear a live table."""
 
     class _Handler(logging.Handler):

@@ -25,15 +25,19 @@ _WORKER_COLUMNS: dict[str, JustifyMethod] = {"worker": "left", "device": "left",
 _MAX_WORKERS_SHOWN = 16
 
 
-class Show(Protocol):
+class Lines(Protocol):
+    """What is told while something runs."""
+
+    def line(self, line: str) -> None:
+        """A line worth telling."""
+        ...
+
+
+class Show(Lines, Protocol):
     """What is told while cells run."""
 
     def event(self, event: Event) -> None:
         """Something happened to a cell."""
-        ...
-
-    def line(self, line: str) -> None:
-        """A line worth telling."""
         ...
 
 

@@ -156,8 +156,10 @@ class RayLauncher:
     def poll(self) -> list[str]:
         """Start lost actors again; return lines on those that were lost, wait for a node, or failed.
 
-        Raises :class:`RunError` when every worker has failed.
+        Raises :class:`RunError` when no worker is left and the last one failed.
         """
+        if self._failure and not self._members:
+            raise RunError(f"no worker on Ray is left; the last one failed: {self._failure}")
         now = time.monotonic()
         if now < self._next_look or not self._members:
             return []
@@ -167,8 +169,6 @@ class RayLauncher:
         ended, _ = self._ray.wait(list(ends), num_returns=len(ends), timeout=0)
         for end in ended:
             lines += self._bury(ends[end])
-        if self._failure and not self._members:
-            raise RunError(f"every worker on Ray has failed; the last one: {self._failure}")
         return lines + self._tell_waiting(now)
 
     def stop(self) -> None:

@@ -208,16 +208,16 @@ class SlurmLauncher:
     def poll(self) -> list[str]:
         """Submit again what Slurm took away; return lines on that, and on workers that failed or cannot start.
 
-        Raises :class:`RunError` when every worker has failed or was cancelled.
+        Raises :class:`RunError` when no worker is left and the last one failed or was cancelled.
         """
+        if self._failure and not self._tasks:
+            raise RunError(f"no worker on Slurm is left; the last one {self._failure}")
         listed, lines = self._look()
         if listed is None:
             return lines
         for task in list(self._tasks):
             task.state, task.reason = listed.get(task.job.job_id, ("", ""))
             lines += self._judge(task)
-        if self._failure and not self._tasks:
-            raise RunError(f"no worker on Slurm is left; the last one {self._failure}")
         return lines + self._tell_pending()
 
     def stop(self) -> None:
