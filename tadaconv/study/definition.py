@@ -17,6 +17,9 @@ from tadaconv.study.space import Suggest, Suggestion, is_number, spec_json, walk
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
 """Samplers by name."""
 
+LOOSER: dict[str, dict[str, Any]] = {"tpe": {"n_ei_candidates": 1}}
+"""By sampler, options that let it vary its suggestion when the study has had the one it likes best."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -52,11 +55,12 @@ class Sampler:
             raise UserError(f"a sampler's seed is a whole number from 0 on, not {self.seed!r}")
         self.make(0)
 
-    def make(self, seed: int) -> BaseSampler:
-        """Optuna's sampler, from ``seed``."""
+    def make(self, seed: int, *, looser: bool = False) -> BaseSampler:
+        """Optuna's sampler, from ``seed``; a looser one draws from what looks good instead of taking the best of it."""
         sampler = lookup("sampler", self.name, SAMPLERS)
+        options = {**self.options, **(LOOSER.get(self.name, {}) if looser else {})}
         try:
-            return sampler(seed=seed, **self.options)
+            return sampler(**options, seed=seed)
         except (TypeError, ValueError) as error:
             raise UserError(f"sampler {self.name!r} does not take options {dict(self.options)!r}: {error}") from error
 

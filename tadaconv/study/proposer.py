@@ -38,7 +38,7 @@ from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, call, spec_json, walk
 from tadaconv.study.trials import ENDS, OVER_BUDGET, Reader, Trial, TrialRecord, trial_records
 
-NUM_RETRIES = 8
+NUM_RETRIES = 12
 """How often a sampler is asked anew when it suggests what the study has had."""
 
 
@@ -202,7 +202,7 @@ class Proposer:
         memory = _remembered(self._study, trials, self._max_macs)
         for retry in range(2 * NUM_RETRIES):
             seed = _seed(study.sampler.seed, number, retry)
-            memory.sampler = study.sampler.make(seed) if retry < NUM_RETRIES else RandomSampler(seed)
+            memory.sampler = study.sampler.make(seed, looser=retry > 0) if retry < NUM_RETRIES else RandomSampler(seed)
             found = call(study.suggest, memory.ask())
             if new(found):
                 return found
