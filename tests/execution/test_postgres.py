@@ -1,11 +1,13 @@
 """PostgreSQL as a storage: what it tells, against Optuna's own reading; who waits for whom; and what an outage does."""
 
+import hashlib
 import json
 import logging
 import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -29,7 +31,7 @@ if reason := postgres_server.found():
     pytest.skip(reason, allow_module_level=True)
 
 import psycopg
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from tadaconv.execution import postgres
@@ -102,7 +104,7 @@ DISTRIBUTIONS = {
 def fill(backend: Backend, seed: int) -> None:
     draw = random.Random(seed)
     studies = [study(backend, name) for name in ("z", "a", "ü")]
-    for _ in range(60):
+    for _ in range(50):
         state = draw.choice([*TrialState])
         attrs = {"label": "(1,1) ∞", "spec": {"x": [1, 2.5, None, "\n"]}, "n": draw.choice([math.inf, -3, "", True])}
         if draw.random() < 0.8:
@@ -136,11 +138,11 @@ def by_optuna(server: Server, database: str) -> list[TrialRow]:
     return sorted(rows, key=lambda row: row.trial_id)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_read_tells_what_optuna_reads(server: Server, database: str, backend: PostgresBackend, seed: int) -> None:
     fill(backend, seed)
     rows = by_optuna(server, database)
-    assert len(rows) > 30
+    assert len(rows) > 25
     assert backend.rows() == rows
     assert backend.running() == [row for row in rows if row.state == TrialState.RUNNING]
     studies = backend.studies()
@@ -160,7 +162,7 @@ def test_every_read_tells_what_optuna_reads(server: Server, database: str, backe
         backend.row(10**6)
 
 
-@pytest.mark.parametrize(("page", "few"), [(1, 0), (4, 0), (4, 256)])
+@pytest.mark.parametrize(("page", "few"), [(1, 0), (4, 256)])
 def test_the_queue_is_read_in_order_however_it_is_paged(
     backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch, page: int, few: int
 ) -> None:
@@ -196,13 +198,39 @@ def test_a_question_about_one_cell_is_answered_by_an_index_before_there_are_stat
         def plan(statement: Any, **values: Any) -> str:
             return "\n".join(connection.execute(text(f"EXPLAIN (ANALYZE) {statement}"), values).scalars())
 
-        one = "".join(backend.states([row.key for row in backend.rows()][:0]) or "x")
+        key = hashlib.md5(b"1234").hexdigest()
         for statement in (postgres._STATES, postgres._WAITING_OF):
-            assert "using tadaconv_cell" in plan(statement, keys=json.dumps(one))
+            assert "using tadaconv_cell" in plan(statement, keys=json.dumps(key))
         walk = plan(postgres._WAITING, after=1000, page=64)
-        assert "Sort" not in walk
-        assert "rows=64 " in walk
-        assert not {"rows=2000 ", "rows=3000 "} & {f"{word} " for word in walk.split()}
+        assert max(float(rows) for rows in re.findall(r"actual time=\S+ rows=([\d.]+)", walk)) == 64
+    assert backend.states([key]) == {key: [TrialState.WAITING]}
+    assert backend.waiting([study_id], {key}, 9) == [(1234, study_id, key)]
+
+
+def once(backend: PostgresBackend, fragment: str, action: Callable[[], Any]) -> None:
+    """Have ``action`` happen right before the next statement of ``backend`` with ``fragment`` in it."""
+    pending = [action]
+
+    def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if fragment in statement and pending:
+            pending.pop()()
+
+    event.listen(backend.storage.engine, "before_cursor_execute", before)  # type: ignore[attr-defined]
+
+
+def test_attempts_are_shown_as_they_were_at_one_moment(server: Server, database: str, backend: PostgresBackend) -> None:
+    (trial_id,) = queue(backend, study(backend), "k0")
+    backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    before = backend.row(trial_id)
+    worker = opened(server, database)
+
+    def finish() -> None:
+        worker.storage.set_trial_user_attr(trial_id, "result", 1)
+        worker.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+
+    once(backend, "FROM trial_user_attributes WHERE trial_id = ANY", finish)
+    assert backend.rows() == [before]
+    assert [(row.state, row.attrs["result"], row.value) for row in backend.rows()] == [(TrialState.COMPLETE, 1, 1.0)]
 
 
 # Who waits for whom.
@@ -238,9 +266,10 @@ def hold(url: str, out: Connection) -> None:
 def test_processes_that_open_an_empty_database_at_once_claim_every_trial_once(server: Server) -> None:
     url = server.url(server.new_database())
     pipes = [PROCESSES.Pipe() for _ in range(NUM_PROCESSES)]
-    processes = [PROCESSES.Process(target=share, args=(url, out)) for _, out in pipes]
-    for process in processes:
+    processes = [PROCESSES.Process(target=share, args=(url, out), daemon=True) for _, out in pipes]
+    for process, (_, out) in zip(processes, pipes, strict=True):
         process.start()
+        out.close()  # so that one that dies is noticed
     claimed = [receive.recv() for receive, _ in pipes]
     for process in processes:
         process.join()
@@ -253,7 +282,7 @@ def test_processes_that_open_an_empty_database_at_once_claim_every_trial_once(se
 
 def test_a_lock_whose_holder_is_killed_is_free(server: Server, database: str, backend: PostgresBackend) -> None:
     receive, out = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=hold, args=(server.url(database), out))
+    process = PROCESSES.Process(target=hold, args=(server.url(database), out), daemon=True)
     process.start()
     pid = receive.recv()
     held = threading.Event()
@@ -329,13 +358,15 @@ def test_ids_are_given_in_the_order_in_which_trials_are_seen(
     slow = threading.Thread(target=queue, args=(backend, first, "k1"))
     fast = threading.Thread(target=queue, args=(backend, second, "k2"))
     slow.start()
-    assert committing.wait(10)
-    fast.start()
-    time.sleep(0.3)
-    assert [row.key for row in backend.rows()] == ["k0"]
-    go_on.set()
-    slow.join()
-    fast.join()
+    try:
+        assert committing.wait(10)
+        fast.start()
+        time.sleep(0.3)
+        assert [row.key for row in backend.rows()] == ["k0"]
+    finally:
+        go_on.set()
+        slow.join()
+        fast.join()
     assert [row.key for row in backend.rows()] == ["k0", "k1", "k2"]
 
 
@@ -395,6 +426,17 @@ def test_writers_wait_for_a_server_that_is_restarted(
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_connection_lost_while_optuna_reads_many_trials_is_made_anew(
+    server: Server, database: str, backend: PostgresBackend
+) -> None:
+    study_id = study(backend)
+    queue(backend, study_id, "k0", "k1")
+    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+    once(backend, "FROM trial_params", lambda: server.execute(end))
+    assert [trial.user_attrs["cell"] for trial in backend.storage.get_all_trials(study_id)] == ["k0", "k1"]
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_restart_while_planning_ends_neither_the_plan_nor_later_ones(
     server: Server, backend: PostgresBackend
 ) -> None:
@@ -427,14 +469,17 @@ def test_a_server_that_stays_away_ends_the_run(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_being_turned_away_while_running_is_no_outage(server: Server, database: str) -> None:
+def test_being_turned_away_while_running_is_no_outage(
+    server: Server, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "OUTAGE_SECONDS", 1.0)
     server.execute("CREATE ROLE worker LOGIN SUPERUSER PASSWORD 'before'")
     running = opened(server, database, user="worker", password="before")
     study_id = study(running)
     server.execute("ALTER ROLE worker PASSWORD 'after'")
     server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
     for call in (running.studies, lambda: running.storage.set_study_user_attr(study_id, "plan", 1)):
-        with pytest.raises(RunError, match=r"the storage .*: password authentication failed for user"):
+        with pytest.raises(RunError, match=r"cannot (read|use) the storage .*: password authentication failed"):
             call()
 
 
