@@ -127,6 +127,7 @@ class RayLauncher:
         self._next_look = 0.0
         self._num_waiting = 0
         self._failure = ""
+        self._any_done = False
 
     @property
     def num_alive(self) -> int:
@@ -156,9 +157,9 @@ class RayLauncher:
     def poll(self) -> list[str]:
         """Start lost actors again; return lines on those that were lost, wait for a node, or failed.
 
-        Raises :class:`RunError` when no worker is left and the last one failed.
+        Raises :class:`RunError` when no worker is left because all failed.
         """
-        if self._failure and not self._members:
+        if self._failure and not self._members and not self._any_done:
             raise RunError(f"no worker on Ray is left; the last one failed: {self._failure}")
         now = time.monotonic()
         if now < self._next_look or not self._members:
@@ -234,6 +235,7 @@ class RayLauncher:
             return [f"worker {name}: {self._replace(member, error)}"]
         self._members.remove(member)
         if not crowded:
+            self._any_done = True
             return []
         gpus = min(1.0, 2 * member.gpus)
         self._members.append(self._launch(member.call, gpus))

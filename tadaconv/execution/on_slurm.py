@@ -189,6 +189,7 @@ class SlurmLauncher:
         self._told_pending = ""
         self._told_query = False
         self._failure = ""
+        self._any_done = False
 
     @property
     def num_alive(self) -> int:
@@ -208,9 +209,9 @@ class SlurmLauncher:
     def poll(self) -> list[str]:
         """Submit again what Slurm took away; return lines on that, and on workers that failed or cannot start.
 
-        Raises :class:`RunError` when no worker is left and the last one failed or was cancelled.
+        Raises :class:`RunError` when no worker is left because all failed or were cancelled.
         """
-        if self._failure and not self._tasks:
+        if self._failure and not self._tasks and not self._any_done:
             raise RunError(f"no worker on Slurm is left; the last one {self._failure}")
         listed, lines = self._look()
         if listed is None:
@@ -298,6 +299,7 @@ class SlurmLauncher:
             self._failure = f"failed: {result}"
             return [f"worker {task.name} {self._failure}; log: {log}"]
         if result:
+            self._any_done = True
             return []
         never_ran = not task.state and not task.job.paths.stdout.exists()
         if task.state.startswith("CANCELLED") or never_ran:

@@ -123,6 +123,19 @@ def test_a_worker_whose_share_of_a_gpu_is_too_small_gets_a_larger_one(
     assert launcher.num_alive == 0
 
 
+def test_a_failed_worker_among_others_that_are_done_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = FakeRay.exceptions.RayTaskError()
+    lost.cause = RunError("disk full")  # type: ignore[attr-defined]
+    launcher = RayLauncher([call(tmp_path), call(tmp_path, name="ray-1")], {})
+    assert drive(monkeypatch, FakeRay([lost, False]), launcher, 3) == ["worker ray-0 failed: disk full"]
+    alone = RayLauncher([call(tmp_path)], {})
+    assert drive(monkeypatch, FakeRay([lost]), alone, 1) == ["worker ray-0 failed: disk full"]
+    with pytest.raises(RunError, match="no worker on Ray is left; the last one failed: disk full"):
+        alone.poll()
+
+
 def test_a_worker_out_of_reach_is_asked_again_not_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +262,7 @@ def test_what_every_worker_fails_of_ends_the_run(cluster: Any, tmp_path: Path) -
     launcher = RayLauncher([call(tmp_path)], {"address": cluster.address})
     launcher.start()
     try:
-        with pytest.raises(RunError, match=r"every worker on Ray has failed.*: no results at .*journal\.log"):
+        with pytest.raises(RunError, match=r"no worker on Ray is left.*: no results at .*journal\.log"):
             poll_until(launcher, [], lambda: False)
     finally:
         launcher.stop()

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,161 @@ def test_a_machine_without_slurm_is_told_so(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match="needs sbatch, srun, squeue, scancel"):
         SlurmLauncher([call(tmp_path)], {}, tmp_path / "slurm").start()
     assert not (tmp_path / "slurm").exists()
+
+
+@dataclass
+class FakeSlurm:
+    """Slurm's commands as scripts: sbatch counts jobs, squeue shows the file ``listing`` or fails with ``error``."""
+
+    folder: Path
+
+    def install(self) -> None:
+        """Write the scripts."""
+        counts = f'echo x >> {self.folder}/jobs; echo "Submitted batch job $(wc -l < {self.folder}/jobs)"'
+        shows = (
+            f"if [ -e {self.folder}/error ]; then cat {self.folder}/error >&2; exit 1; fi; cat {self.folder}/listing"
+        )
+        for name, script in {"sbatch": counts, "squeue": shows, "srun": "", "scancel": ""}.items():
+            (self.folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (self.folder / name).chmod(0o755)
+
+    def show(self, listing: str, error: str | None = None) -> None:
+        """Let squeue answer with ``listing``, or fail with ``error``."""
+        (self.folder / "listing").write_text(listing)
+        (self.folder / "error").unlink(missing_ok=True)
+        if error is not None:
+            (self.folder / "error").write_text(error)
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    fake = FakeSlurm(tmp_path / "bin")
+    fake.folder.mkdir()
+    fake.install()
+    monkeypatch.setenv("PATH", f"{fake.folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(on_slurm, "LOOK_SECONDS", 0.0)
+    return fake
+
+
+def look(launcher: SlurmLauncher) -> list[str]:
+    """The lines of one more answer of squeue."""
+    lines = launcher.poll()
+    query = launcher._query
+    assert query is not None
+    query.wait()
+    return lines + launcher.poll()
+
+
+def test_workers_that_wait_are_told_of_once_for_each_reason(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    launcher = SlurmLauncher([call(tmp_path)] * 3, {}, tmp_path / "slurm")
+    launcher.start()
+    told = []
+    for listing in (
+        "1_0|PENDING|None\n1_1|PENDING|None\n1_2|PENDING|None\n",
+        "1_0|PENDING|Priority\n1_1|PENDING|Resources\n1_2|PENDING|Priority\n",
+        "1_0|PENDING|Priority\n1_1|PENDING|Resources\n1_2|PENDING|Priority\n",
+        "1_0|RUNNING|None\n1_1|PENDING|Resources\n1_2|PENDING|Priority\n",
+        "1_0|PENDING|BeginTime\n1_1|PENDING|PartitionDown\n1_2|PENDING|PartitionDown\n",
+    ):
+        fake_slurm.show(listing)
+        told.append(look(launcher))
+    assert told == [
+        [],
+        ["3 workers wait in Slurm's queue (Priority, Resources)"],
+        [],
+        [],
+        ["3 workers wait in Slurm's queue (PartitionDown)"],
+    ]
+    assert launcher.num_alive == 3
+    fake_slurm.show("")
+    launcher.stop()
+    assert launcher.num_alive == 0
+
+
+def test_a_silent_controller_is_told_of_once_and_loses_no_worker(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    launcher = SlurmLauncher([call(tmp_path)], {}, tmp_path / "slurm")
+    launcher.start()
+    fake_slurm.show("", error="slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
+    lines = [line for _ in range(4) for line in look(launcher)]
+    assert len(lines) == 1
+    assert "Unable to contact slurm controller" in lines[0]
+    assert launcher.num_alive == 1
+
+
+def test_a_worker_that_is_lost_again_and_again_is_given_up(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    launcher = SlurmLauncher([call(tmp_path)], {}, tmp_path / "slurm")
+    launcher.start()
+    lines: list[str] = []
+    while launcher.num_alive:
+        fake_slurm.show(f"{launcher._tasks[0].job.job_id}|NODE_FAIL|NodeDown\n")
+        lines += look(launcher)
+    with pytest.raises(RunError, match="no worker on Slurm is left; the last one was lost 6 times"):
+        launcher.poll()
+    assert [line.partition(";")[0] for line in lines] == [
+        f"worker slurm-{i} was lost: node fail (NodeDown)" for i in range(1, 7)
+    ]
+    assert len((fake_slurm.folder / "jobs").read_text().split()) == 6
+    assert list((tmp_path / "slurm").glob("*_submitted.pkl")) == []
+
+
+def test_a_worker_that_is_queued_again_by_slurm_is_not_lost(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    launcher = SlurmLauncher([call(tmp_path)], {}, tmp_path / "slurm")
+    launcher.start()
+    lines: list[str] = []
+    for state in ("RUNNING|None", "FAILED|NodeDown", "PENDING|BeginTime", "PREEMPTED|None", "RUNNING|None"):
+        fake_slurm.show(f"1|{state}\n")
+        lines += look(launcher)
+    assert lines == []
+    assert launcher.num_alive == 1
+
+
+def test_a_worker_gone_without_a_trace_is_submitted_again_if_it_ever_ran(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    launcher = SlurmLauncher([call(tmp_path)] * 2, {}, tmp_path / "slurm")
+    launcher.start()
+    (tmp_path / "slurm" / "1_0_0_log.out").touch()
+    fake_slurm.show("", error="slurm_load_jobs error: Invalid job id specified\n")
+    lines = look(launcher) + look(launcher)
+    assert [line.partition(";")[0] for line in lines] == [
+        "worker slurm-1_0 is gone from Slurm",
+        "worker slurm-1_1 was cancelled",
+    ]
+    assert [task.name for task in launcher._tasks] == ["slurm-2"]
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "settled", "threads"),
+    [
+        ("auto", {}, "cpu", 1),
+        ("auto", {"gpus_per_node": "1", "cpus_per_task": "4"}, "cuda", 4),
+        ("auto", {"gres": "gpu:a100:1"}, "cuda", 1),
+        ("cuda", {}, "cuda", 1),
+        ("cpu", {"cpus_per_task": "2"}, "cpu", 2),
+    ],
+)
+def test_a_worker_uses_what_was_asked_of_slurm(
+    fake_slurm: FakeSlurm, tmp_path: Path, device: str, options: dict[str, str], settled: str, threads: int
+) -> None:
+    launcher = SlurmLauncher([call(tmp_path, device=device)], options, tmp_path / "slurm")
+    launcher.start()
+    (task,) = launcher._tasks
+    assert (task.call.device, task.call.threads) == (settled, threads)
+    script = task.job.paths.submission_file.read_text()
+    for name, value in options.items():
+        assert f"#SBATCH --{name.replace('_', '-')}={value}\n" in script
+    assert "#SBATCH --requeue\n" in script
+    assert "#SBATCH --time=60\n" in script
+    assert fake_slurm.folder.is_dir()
+
+
+def test_a_minute_of_time_leaves_most_of_it_to_work(fake_slurm: FakeSlurm, tmp_path: Path) -> None:  # noqa: ARG001
+    options = {"time": "1", "setup": "module load cuda", "reservation": "mine"}
+    launcher = SlurmLauncher([call(tmp_path)], options, tmp_path / "slurm")
+    launcher.start()
+    script = launcher._tasks[0].job.paths.submission_file.read_text()
+    assert "#SBATCH --signal=USR2@20\n" in script
+    assert "#SBATCH --reservation=mine\n" in script
+    assert script.index("module load cuda\n") < script.index("srun ")
 
 
 @pytest.fixture(scope="module")
