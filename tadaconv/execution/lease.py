@@ -178,10 +178,6 @@ class Reaper:
                     lines.append(line)
         return lines
 
-    def forget(self) -> None:
-        """Start counting anew, since the storage was away and no lease could be renewed."""
-        self._seen.clear()
-
     def _why_dead(self, attempt: Attempt, passed: float) -> str | None:
         lease = Lease.read(attempt)
         if lease is not None and lease.process_is_gone:
