@@ -12,14 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.backend import Backend
-from tadaconv.execution.pruning import PROTOCOL, TRIAL, spaces
+from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, spaces
 from tadaconv.execution.store import Store
-
-_SPACE = "space"
-"""The user attribute of a search's Optuna study with its distributions; :data:`tadaconv.study.proposer.SPACE`."""
-
-_COPIED = "copied"
-"""The user attribute of a search's trial that was not run; :data:`tadaconv.study.proposer.COPIED`."""
 
 _SAYS_NOTHING = ("interrupted", "withdrawn")
 """User attributes of attempts that were put back or taken out of the queue."""
@@ -130,7 +124,7 @@ class _Merge:
         results = [each for each in ended if each.trial.state == TrialState.COMPLETE]
         self._found.num_open = len(open_keys - {each.key for each in results})
         for each in results:
-            if _COPIED not in each.attrs:
+            if COPIED not in each.attrs:
                 self._merge_result(each)
         for each in results:
             if each.search is not None:
@@ -202,10 +196,10 @@ class _Merge:
         assert each.search is not None
         attempts = [row for row in self._into.backend.rows([each.key]) if row.state == TrialState.COMPLETE]
         ids = spaces(self._into.backend, each.search)
-        run = [row for row in attempts if _COPIED not in row.attrs]
+        run = [row for row in attempts if COPIED not in row.attrs]
         if run and not any(row.study_id in ids for row in attempts):
             result = run[0].attrs["result"]
-            self._copy(each, {_COPIED: self._into.study_name(run[0].study_id), "result": result}, result["top1"])
+            self._copy(each, {COPIED: self._into.study_name(run[0].study_id), "result": result}, result["top1"])
 
     def _merge_ended(self, each: _Ended) -> None:
         """Copy a failed or pruned attempt. The copy owes no other try: its cell is for the next run to queue."""
@@ -273,7 +267,7 @@ class _Merge:
         names = [self._into.study_name(id) for id in spaces(self._into.backend, each.search)]
         wanted = each.trial.distributions
         for name in reversed(names):
-            known = self._into.study_attrs(name).get(_SPACE, {})
+            known = self._into.study_attrs(name).get(SPACE, {})
             if all(_compatible(known[key], distribution_to_json(wanted[key])) for key in wanted if key in known):
                 break
         else:
@@ -281,7 +275,7 @@ class _Merge:
             model = self._into.study_attrs(names[0]) if names else self._source.study_attrs(each.study)
             self._into.set_study_attr(name, PROTOCOL, model[PROTOCOL])
         added = {key: distribution_to_json(each) for key, each in wanted.items() if key not in known}
-        self._into.set_study_attr(name, _SPACE, {**known, **added})
+        self._into.set_study_attr(name, SPACE, {**known, **added})
         return name
 
 

@@ -297,7 +297,7 @@ class PostgresBackend:
         another process may plan beside it. All that can come of it is a second attempt at a cell, which is dropped
         when it is claimed.
         """
-        with self._outage.wait(lambda: _locked(self._single), _has_gone):
+        with self._read(lambda: _locked(self._single)):
             yield
 
     def studies(self) -> dict[str, int]:

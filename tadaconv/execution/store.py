@@ -25,6 +25,7 @@ from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import open_journal
 from tadaconv.execution.location import Location
+from tadaconv.execution.pruning import COPIED
 from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
 
@@ -155,7 +156,7 @@ class Store:
         found: dict[str, list[Attempt]] = {}
         for row in self.backend.rows(keys):
             attempt = self._attempt(row)
-            if "copied" not in attempt.attrs:
+            if COPIED not in attempt.attrs:
                 found.setdefault(attempt.key, []).append(attempt)
         return found
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,12 +15,14 @@ from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.proposer import Proposer, run_study
 from tadaconv.study.trials import TrialRecord, trial_records
 
+_LOOK_SECONDS = 3.0
+
 
 class ShowTrials(Protocol):
     """What is told while a study runs."""
 
     def trials(self, records: Sequence[TrialRecord]) -> None:
-        """Every trial as it stands, about twice a second."""
+        """Every trial as it stands, every few seconds."""
         ...
 
     def line(self, line: str) -> None:
@@ -54,16 +57,20 @@ def search(
 
     Raises :class:`tadaconv.errors.UserError` as :class:`Proposer` does.
     """
+    next_look = 0.0
 
-    def tick() -> None:
-        show.trials(trial_records(loaded, regime, study, store))
+    def tick(now: bool = False) -> None:
+        nonlocal next_look
+        if now or time.monotonic() >= next_look:  # reading a hundred trials takes a tenth of a second
+            show.trials(trial_records(loaded, regime, study, store))
+            next_look = time.monotonic() + _LOOK_SECONDS
 
     if crew.in_process:
         call = crew.call.but(name=f"{os.getpid()}.0", study=study, only_study=True)
         worker = Worker(call, store, tick=tick)
 
         def work(_: object) -> None:
-            tick()
+            tick(now=True)
             worker.work()
 
         run_study(loaded, regime, study, store, num_trials=num_trials, num_workers=1, work=work)
@@ -73,5 +80,5 @@ def search(
         launcher = crew.launcher(lambda _: None, study=study, only_study=True, wait_seconds=stay)
         # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from.
         supervise(launcher, store, lambda: not proposer.top_up(1, num_trials).done, tick, show.line)
-    tick()
+    tick(now=True)
     return trial_records(loaded, regime, study, store)

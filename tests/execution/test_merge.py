@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 from tadaconv import cli
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell, Store, plan
-from tadaconv.execution import merge as merge_module
 from tadaconv.execution.merge import merge
 
 STUDY = "t-quick"
@@ -255,12 +254,6 @@ def test_a_table_and_a_search_of_one_name_are_kept_apart(new: Callable[[str], St
     for one, other in ((a, into), (into, a)):
         with pytest.raises(UserError, match="s-quick is a table in one of"):
             merge([one], other)
-
-
-def test_the_names_of_a_searchs_attributes_are_its_own() -> None:
-    from tadaconv.study import proposer
-
-    assert (merge_module._SPACE, merge_module._COPIED) == (proposer.SPACE, proposer.COPIED)
 
 
 @pytest.mark.skipif(postgres_server.found() is not None, reason=str(postgres_server.found()))
