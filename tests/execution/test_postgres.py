@@ -478,7 +478,11 @@ def test_being_turned_away_while_running_is_no_outage(
     study_id = study(running)
     server.execute("ALTER ROLE worker PASSWORD 'after'")
     server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'")
-    for call in (running.studies, lambda: running.storage.set_study_user_attr(study_id, "plan", 1)):
+    for call in (
+        running.studies,
+        running.alone().__enter__,
+        lambda: running.storage.set_study_user_attr(study_id, "plan", 1),
+    ):
         with pytest.raises(RunError, match=r"cannot (read|use) the storage .*: password authentication failed"):
             call()
 
