@@ -1,5 +1,7 @@
 """Describing and scaling frames against the plain expressions and autograd."""
 
+import gc
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tadaconv.nn import TAdaConv2d
-from tadaconv.nn.scaling import describe, scale
+from tadaconv.nn.scaling import Pending, describe, scale
 from tadaconv.spec import Context
 
 
@@ -116,3 +118,14 @@ def test_gradients_of_the_compiled_layer_are_the_eager_ones(calibration):
     expected = torch.autograd.grad(conv(x).square().sum(), inputs)
     for mine, theirs in zip(torch.autograd.grad(compiled(x).square().sum(), inputs), expected, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_a_step_leaves_nothing_behind() -> None:
+    conv = TAdaConv2d(16, 16, 3, padding=1)
+    clips = torch.randn(2, 16, 4, 6, 6)
+    for _ in range(3):
+        hidden = conv(clips.requires_grad_())  # the clip's gradient is what finishes what is pending
+        conv(hidden).sum().backward()
+    del hidden
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, Pending)] == []
