@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import check_distribution_compatibility, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import StorageError, UserError
 from tadaconv.execution.backend import Backend
 from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, spaces
 from tadaconv.execution.store import Store
@@ -64,7 +64,7 @@ def merge(sources: Sequence[Store], into: Store) -> list[Merged]:
 
     Raises:
         UserError: a source is ``into`` itself, or a name is a table's in one and a search's in the other.
-        RunError: ``into`` cannot be written; what was copied so far stays.
+        StorageError: ``into`` cannot be written; what was copied so far stays.
     """
     for source in sources:
         if _same(source, into):
@@ -74,7 +74,7 @@ def merge(sources: Sequence[Store], into: Store) -> list[Merged]:
         try:
             return [_Merge(source, into).run() for source in sources]
         except OSError as error:
-            raise RunError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
+            raise StorageError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
 
 
 def _same(one: Store, other: Store) -> bool:

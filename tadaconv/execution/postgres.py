@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, insert, insp
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import StorageError, UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.location import Location
 
@@ -128,7 +128,7 @@ class _Outage:
         """What ``call`` returns or raises, once the server is there.
 
         ``call`` is called anew when a connection has failed, so the transaction of an earlier one may have been
-        committed. Raises :class:`RunError` when the server has been away for ``OUTAGE_SECONDS``.
+        committed. Raises :class:`StorageError` when the server has been away for ``OUTAGE_SECONDS``.
         """
         first_failure: float | None = None
         pause = FIRST_PAUSE_SECONDS
@@ -143,7 +143,7 @@ class _Outage:
                 now = time.monotonic()
                 first_failure = now if first_failure is None else first_failure
                 if now - first_failure >= OUTAGE_SECONDS:
-                    raise RunError(
+                    raise StorageError(
                         f"the storage {self._shown} has been away for {now - first_failure:.0f} s: {_reason(cause)}"
                     ) from error
                 self._begun(cause)
@@ -215,7 +215,7 @@ class PatientStorage(RDBStorage):
     Beyond Optuna's promises, the ids of trials are given in the order in which trials become visible, in all studies.
 
     Raises:
-        RunError: from any call, if the server stays away for ``OUTAGE_SECONDS`` or cannot write (disk full).
+        StorageError: from any call, if the server stays away for ``OUTAGE_SECONDS`` or cannot write (disk full).
     """
 
     def __init__(self, location: Location, outage: _Outage) -> None:
@@ -257,7 +257,7 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
         except StorageInternalError as error:
             cause = _driver_error(error)
             what = " ".join(str(error).split()) if cause is None else _reason(cause)
-            raise RunError(f"cannot use the storage {self._shown}: {what}") from error
+            raise StorageError(f"cannot use the storage {self._shown}: {what}") from error
 
     return wrapped
 
@@ -276,7 +276,7 @@ for _name in (
 class PostgresBackend:
     """A PostgreSQL database; see :class:`tadaconv.execution.backend.Backend`.
 
-    Every read waits while the server is away, and raises :class:`RunError` if it stays away. A process holds one
+    Every read waits while the server is away, and raises :class:`StorageError` if it stays away. A process holds one
     connection all the time, and further ones while it plans or several of its threads ask.
     """
 
@@ -378,7 +378,7 @@ class PostgresBackend:
         try:
             return self._outage.wait(ask, _has_gone)
         except DBAPIError as error:
-            raise RunError(f"cannot read the storage {self.shown}: {_reason(error)}") from error
+            raise StorageError(f"cannot read the storage {self.shown}: {_reason(error)}") from error
 
 
 def _chosen(
@@ -473,7 +473,7 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
     except (StorageInternalError, SQLAlchemyError) as error:
         raise _cannot_open(location, _driver_error(error) or error) from error
     except RuntimeError as error:  # the one Optuna has for tables of another version
-        if isinstance(error, RunError):
+        if isinstance(error, StorageError):
             raise
         mend = "run 'optuna storage upgrade' on it" if "storage upgrade" in str(error) else "pip install -U optuna"
         older = "an older" if "storage upgrade" in str(error) else "a newer"
