@@ -189,7 +189,7 @@ class TestAblate:
         assert done.status == 1
         assert "THE TABLE" in done.out
         assert done.err.splitlines() == [
-            "tada: 1 of 3 cells failed; the same command tries each once more",
+            "tada: 1 of 3 cells failed; the same command tries each anew",
             "  TSN, seed 0: the loss is not finite at step 1",
         ]
         experiment.fails = lambda _: None
@@ -316,7 +316,8 @@ def test_wrong_workers_are_one_line(
 
 def test_no_process_title_shows_a_password(tmp_path: Path) -> None:
     program = (
-        "import sys, tadaconv.cli as cli\ncli._status = lambda arguments: print(*sys.orig_argv, *arguments)\ncli.main()"
+        "import sys\nfrom tadaconv.cli import entry\n"
+        "entry._status = lambda arguments: print(*sys.orig_argv, *arguments)\nentry.main()"
     )
     command = [sys.executable, "-c", program, "worker", "--storage", "postgresql+psycopg://me:hush%21@host/db"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

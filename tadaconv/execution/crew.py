@@ -41,6 +41,8 @@ class Crew:
             raise UserError(
                 f"--executor-option {next(iter(self.options))} is for ray and slurm; name one by --executor"
             )
+        if self.executor != "local":
+            self.launcher(lambda _: None)  # not started: what its options cannot be is said before anything is queued
 
     @property
     def in_process(self) -> bool:

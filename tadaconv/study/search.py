@@ -79,6 +79,7 @@ def search(
         stay = math.inf if crew.executor == "local" else IDLE_SECONDS
         launcher = crew.launcher(lambda _: None, study=study, only_study=True, wait_seconds=stay)
         # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from.
-        supervise(launcher, store, lambda: not proposer.top_up(1, num_trials).done, tick, show.line)
+        if not proposer.top_up(1, num_trials).done:
+            supervise(launcher, store, lambda: not proposer.top_up(1, num_trials).done, tick, show.line)
     tick(now=True)
     return trial_records(loaded, regime, study, store)

@@ -1,0 +1,45 @@
+"""The command ``tada`` itself, which its commands are added to."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tadaconv import __version__
+from tadaconv.errors import unknown
+
+if TYPE_CHECKING:
+    pass
+
+
+class Group(TyperGroup):
+    """Commands of which a mistyped one is answered with the right ones, nearest first."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begin with."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Ablation tables of temporally-adaptive convolutions (TAdaConv): run them, and report what was found.\n\n"
+    "Example: tada ablate context",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tadaconv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tada(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...

@@ -1,0 +1,74 @@
+"""From the process to a command, and from what it raises to an exit status and one line."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from pydantic import ValidationError
+
+from tadaconv.cli.app import app
+from tadaconv.errors import RunError, UserError
+from tadaconv.spec import describe
+
+if TYPE_CHECKING:
+    pass
+
+
+# Typer brings its own click or uses the installed one, by version; its public exception leads to the right base.
+_WrongCall: type[Exception] = typer.BadParameter.__mro__[1]
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
+    if arguments is None:
+        _hide_password()
+    sys.exit(_status(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _hide_password() -> None:
+    """Start over without the password that a URL among the arguments holds: who lists processes would read it."""
+    if not any("://" in argument for argument in sys.argv[1:]):
+        return
+    from tadaconv.execution.location import hide_password
+
+    try:
+        hidden, environment = hide_password(sys.argv[1:])
+    except UserError as error:
+        sys.exit(complain(str(error), 2))
+    if environment:
+        interpreter = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])]
+        os.execve(sys.executable, [*interpreter, *hidden], {**os.environ, **environment})
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        command = typer.main.get_command(app)
+        status = command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    except _WrongCall as error:
+        message: str = error.format_message()  # type: ignore[attr-defined]
+        return complain(f"{message.rstrip('.')}; see: tada --help", 2)
+    except ValidationError as error:
+        return complain(describe(error), 2)
+    except UserError as error:
+        return complain(str(error), 2)
+    except RunError as error:
+        return complain(str(error), 1)
+    if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
+        again = shlex.join(["tada", *arguments])
+        runs = arguments[:1] in (["ablate"], ["study"], ["worker"])
+        kept = "what has finished is kept, go on with" if runs else "start again with"
+        return complain(f"stopped; {kept}: {again}", status)
+    return int(status)
+
+
+def complain(message: str, status: int) -> int:
+    """Say in one line of stderr what is wrong; returns ``status``."""
+    print("tada:", " ".join(message.splitlines()), file=sys.stderr)
+    return status

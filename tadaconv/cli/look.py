@@ -1,0 +1,170 @@
+"""Commands that look at what there is and what it takes, and train next to nothing."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tadaconv import catalogue
+from tadaconv.ablation import (
+    Row,
+    load_table,
+    resolve_data,
+)
+from tadaconv.cli.app import Group, app
+from tadaconv.cli.options import (
+    AsJson,
+    Data,
+    Device,
+    Out,
+    RegimeName,
+    Storage,
+    TableName,
+)
+from tadaconv.cli.running import num_ended_trials, study_called
+from tadaconv.regime import load_regime
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command("list")
+def list_content(
+    as_json: AsJson = False,
+) -> None:
+    """List what there is: tables, studies, reports, regimes, backbones, rivals and datasets.
+
+    Example: tada list --json
+    """
+    content = catalogue.content()
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    console = Console(highlight=False, markup=False)
+    for kind, entries in content.items():
+        console.print(kind, style="bold")
+        lines = Table.grid(padding=(0, 2, 0, 0))
+        lines.add_column(no_wrap=True)
+        for entry in entries:
+            rows = f" ({entry['rows']} rows)" if "rows" in entry else ""
+            lines.add_row(f"  {entry['name']}", f"{entry.get('summary', '')}{rows}")
+        console.print(lines)
+        if not entries:
+            console.print("  (none)")
+
+
+@app.command()
+def cost(
+    name: Annotated[str, typer.Argument(metavar="TABLE|BACKBONE", help="A table or a backbone; tada list shows them.")],
+    regime: Annotated[
+        str | None,
+        typer.Option(help="Count at this regime's scale.", show_default="the paper's: ResNet-50, 8 x 256 x 256"),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames of a clip, for rows that name none.", show_default="the scale's"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count parameters, multiply-adds, activations and memory, beside the paper's. Trains nothing.
+
+    Example: tada cost plug_in
+
+    Example: tada cost slowfast_8x8 --frames 32
+    """
+    from tadaconv import preview
+
+    scale = None if regime is None else load_regime(regime)
+    with Console(stderr=True).status("tracing the networks"):
+        found = preview.costs(name, scale, frames)
+    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_costs(found))
+
+
+@app.command()
+def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = False) -> None:
+    """Build every row, and see that it starts as the backbone it is plugged into. Trains nothing.
+
+    Example: tada check initialization
+    """
+    from tadaconv import preview
+
+    found = preview.check(load_table(table), load_regime(regime))
+    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_check(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command("plan")
+def plan_command(
+    name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
+    regime: RegimeName = "quick",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table; seeds 0 to N-1 would be run.")] = 1,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="ROW", help="This row of a table alone; repeat for more.", show_default="all"),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials of a study.")] = 20,
+    data: Data = None,
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a run will take before it is paid for: cells, hours, memory and disk, from a few steps a row.
+
+    Example: tada plan context --seeds 3 --workers 2
+
+    Example: tada plan stage_placement --trials 40
+    """
+    from tadaconv import preview
+    from tadaconv.execution import Store
+
+    study = study_called(name)
+    table = load_table(name) if study is None else None
+    for row in rows or []:
+        if table is not None:
+            table.table.row(row)
+    resolved = resolve_data(load_regime(regime), data, cache=out / "cache")
+    place = out / "journal.log"
+    store = Store.open(storage or str(place), create=False) if storage or place.is_file() else None
+    with Console(stderr=True).status("measuring") as status:
+        measure = preview.Measure(device, workers, lambda row: status.update(f"measuring {escape(row)}"))
+        if table is not None:
+            found = preview.plan_table(table, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None)
+        else:
+            assert study is not None
+            base = Row(study.study.base, study.study.base_temporal)
+            found = preview.plan_trials(
+                study.name, regime, resolved, measure, base,
+                num_trials=trials, num_ended=num_ended_trials(study, regime, resolved, store), seeds=study.study.seeds,
+            )  # fmt: skip
+    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_plan(found))
+    raise typer.Exit(0 if found.ok else 1)
+
+
+data_app = typer.Typer(
+    help="Look after folders of clips.\n\nExample: tada data check my_clips", rich_markup_mode="rich", cls=Group
+)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def data_check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with train/<class>/* and val/<class>/*, or <class>/*.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Decode every clip of a folder and list what is broken.
+
+    Example: tada data check my_clips
+    """
+    from tadaconv.data.check import check, render
+
+    found = check(folder)
+    print(found.model_dump_json(indent=2) if as_json else render(found))
+    raise typer.Exit(0 if found.ok else 1)

@@ -1,0 +1,198 @@
+"""Commands that run tables and studies, and report them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tadaconv.ablation import (
+    current_records,
+    load_table,
+    require_writable,
+    resolve_data,
+    study_name,
+)
+from tadaconv.cli.app import app
+from tadaconv.cli.options import (
+    Data,
+    Deterministic,
+    Device,
+    Executor,
+    ExecutorOptions,
+    Out,
+    RegimeName,
+    Storage,
+    TableName,
+    Workers,
+)
+from tadaconv.cli.running import (
+    as_lines,
+    logged,
+    make_crew,
+    print_table,
+    report_study,
+    run_and_report,
+    study_called,
+    write_report,
+)
+from tadaconv.regime import load_regime
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def ablate(
+    table: TableName,
+    regime: RegimeName = "quick",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; seeds 0 to N-1 are run.")] = 1,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="ROW", help="Run this row alone; repeat for more.", show_default="all"),
+    ] = None,
+    data: Data = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = "local",
+    executor_option: ExecutorOptions = None,
+    deterministic: Deterministic = False,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Run a table and report it. Cells that have a result are not run again; a failed cell is tried anew.
+
+    Any number of calls, on any machines, share the work of one storage.
+
+    Example: tada ablate context --seeds 3 --workers 2
+
+    Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
+    """
+    from tadaconv.execution import Store
+
+    loaded = load_table(table)
+    for name in rows or []:
+        loaded.table.row(name)
+    bare_regime = load_regime(regime)
+    place = storage or str(out / "journal.log")
+    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
+    require_writable(out)
+    resolved = resolve_data(bare_regime, data, cache=out / "cache")
+    store = Store.open(place)
+    raise typer.Exit(run_and_report(Console(), loaded, regime, resolved, store, crew, range(seeds), rows or None, out))
+
+
+@app.command()
+def worker(
+    device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = "local",
+    executor_option: ExecutorOptions = None,
+    deterministic: Deterministic = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to stay without work before leaving.")] = 0.0,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Help with whatever is queued in a storage, from this or another machine, until nothing is left.
+
+    Come and go as you like: a cell that is not finished goes back to the queue. Clips must lie at the same path as
+    where the table was started; checkpoints are found again if OUT is the same folder.
+
+    Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
+    """
+    from tadaconv.execution import Store, join
+
+    place = storage or str(out / "journal.log")
+    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, wait)
+    store = Store.open(place, create=False)
+    require_writable(out)
+    console = Console()
+    with as_lines(console) as show:
+        num_ended = join(store, crew, show.event, show.line)
+    console.print(f"{num_ended} cells ended here", highlight=False)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials the study shall have, those of earlier calls among them.")
+    ] = 20,
+    regime: RegimeName = "quick",
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Run the best K as a table on new seeds.", show_default="search"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds, with --confirm.")] = 3,
+    data: Data = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = "local",
+    executor_option: ExecutorOptions = None,
+    deterministic: Deterministic = False,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Search a design space and report it. A study may be stopped, gone on with, and its space may grow.
+
+    Example: tada study stage_placement --trials 40 --workers 2
+
+    Example: tada study stage_placement --confirm 3 --seeds 3
+    """
+    from tadaconv import study as studies
+    from tadaconv.execution import Store
+
+    loaded = studies.load_study(name)
+    bare_regime = load_regime(regime)
+    place = storage or str(out / "journal.log")
+    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
+    require_writable(out)
+    resolved = resolve_data(bare_regime, data, cache=out / "cache")
+    store = Store.open(place)
+    kept = studies.study_name(loaded, regime)
+    console = Console()
+    if confirm is not None:
+        records = studies.trial_records(loaded, resolved, kept, store)
+        table = studies.confirm(loaded, records, confirm)
+        chosen = studies.confirm_seeds(loaded, seeds)
+        raise typer.Exit(run_and_report(console, table, regime, resolved, store, crew, chosen, None, out))
+    from tadaconv.reporting.study.live import StudyView
+
+    with StudyView(console, loaded, regime, trials) as view, logged(view):
+        studies.search(loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view)
+    report_study(console, loaded, regime, resolved, store, out, None)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
+    regime: RegimeName = "quick",
+    formats: Annotated[
+        str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
+    ] = "html,ipynb,tex,csv",
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Report a table or a study from the results there are. Trains nothing.
+
+    A study whose best have been run on new seeds (tada study NAME --confirm) gets the table of these as well.
+
+    Example: tada report context --format html,tex
+    """
+    from tadaconv.execution import Store
+
+    found, wanted = study_called(name), [each.strip() for each in formats.split(",")]
+    loaded = load_table(name) if found is None else None
+    resolved = load_regime(regime)
+    store = Store.open(storage or str(out / "journal.log"), create=False)
+    require_writable(out)
+    console = Console()
+    if found is not None:
+        from tadaconv.study import confirmed
+
+        report_study(console, found, regime, resolved, store, out, wanted)
+        loaded = confirmed(found, regime, store)
+    if loaded is not None:
+        records = current_records(loaded, resolved, study_name(loaded, regime), store)
+        write_report(console, loaded, regime, records, out, wanted)
+        print_table(console, loaded, regime, records)

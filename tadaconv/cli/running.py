@@ -1,0 +1,200 @@
+"""What commands that run something share: workers from options, what is shown meanwhile, what is written."""
+
+import logging
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tadaconv import discovery
+from tadaconv.ablation import (
+    LoadedTable,
+    current_records,
+    run_table,
+    study_name,
+)
+from tadaconv.cli.entry import complain
+from tadaconv.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from tadaconv.execution import CellRecord, Crew, Planned, Store
+    from tadaconv.execution.live import Lines, Show
+    from tadaconv.regime import Regime
+    from tadaconv.study import LoadedStudy
+
+
+def make_crew(
+    storage: str,
+    device: str,
+    out: Path,
+    workers: int,
+    executor: str,
+    executor_options: Sequence[str] | None,
+    deterministic: bool,
+    wait: float = 0.0,
+) -> "Crew":
+    """The workers that the options ask for; a wrong device is said before anything is queued."""
+    from tadaconv.execution import Crew, WorkerCall
+
+    if executor == "local" and device not in ("auto", "cpu"):  # those are always right, and the check waits for torch
+        from tadaconv.experiment import resolve_device
+
+        resolve_device(device)
+    call = WorkerCall(storage, "", device, out.resolve(), wait_seconds=wait, deterministic=deterministic)
+    pairs = [option.partition("=") for option in executor_options or []]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
+    return Crew(call, workers, executor, {name: value for name, _, value in pairs})
+
+
+def study_called(name: str) -> "LoadedStudy | None":
+    """The study behind a name or a path; None if it is that of a table, or of nothing."""
+    from tadaconv.study import load_study
+
+    is_path = name.endswith(".py") or "/" in name
+    if is_path and hasattr(discovery.load("ablation table", name), "STUDY"):
+        return load_study(name)
+    if is_path or name in discovery.available("ablation table"):
+        return None
+    known = discovery.available("study")
+    if name not in known:
+        raise unknown("table or study", name, [*discovery.available("ablation table"), *known])
+    return load_study(name)
+
+
+def num_ended_trials(study: "LoadedStudy", regime_name: str, regime: "Regime", store: "Store | None") -> int:
+    """How many trials of a study have ended."""
+    from tadaconv.study import study_name, trial_records
+    from tadaconv.study.trials import ENDS
+
+    name = study_name(study, regime_name)
+    if store is None or name not in store.studies():
+        return 0
+    return sum(record.status in ENDS for record in trial_records(study, regime, name, store))
+
+
+def run_and_report(
+    console: Console,
+    loaded: LoadedTable,
+    regime_name: str,
+    regime: "Regime",
+    store: "Store",
+    crew: "Crew",
+    seeds: range,
+    rows: Sequence[str] | None,
+    out: Path,
+) -> int:
+    """Run a table, print it and write its report; the exit status."""
+    study = study_name(loaded, regime_name)
+    ran = run_table(
+        loaded,
+        regime,
+        study,
+        store,
+        seeds=seeds,
+        rows=rows,
+        crew=crew,
+        show=lambda planned: shown(console, store, study, planned),
+    )
+    records = current_records(loaded, regime, study, store)
+    print_table(console, loaded, regime_name, records)
+    status = _summarise_failures(ran)
+    write_report(console, loaded, regime_name, records, out)  # last: its notebook takes its time
+    return status
+
+
+def report_study(
+    console: Console,
+    loaded: "LoadedStudy",
+    regime_name: str,
+    regime: "Regime",
+    store: "Store",
+    out: Path,
+    formats: Sequence[str] | None,
+) -> None:
+    """Print a study, write its report and say where it is; in every format if none is named."""
+    from tadaconv import reporting
+    from tadaconv.reporting.study import study_report, study_table
+    from tadaconv.study import kept_budget, trial_records
+    from tadaconv.study import study_name as name_of_study
+
+    study = name_of_study(loaded, regime_name)
+    records = trial_records(loaded, regime, study, store)
+    console.print(study_table(loaded, regime_name, records))
+    with console.status("writing the report"):
+        folder = study_report(
+            loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store)
+        )
+    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def logged(show: "Lines") -> Generator[None]:
+    """Show what the package logs, in the place of lines that would tear a live table."""
+
+    class _Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            show.line(record.getMessage())
+
+    log, handler = logging.getLogger("tadaconv"), _Handler()
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def as_lines(console: Console) -> Generator["Show"]:
+    """Show what happens to cells as lines, where nobody knows how many there are."""
+    from tadaconv.execution.live import LineView
+
+    with LineView(console) as view, logged(view):
+        yield view
+
+
+@contextmanager
+def shown(console: Console, store: "Store", study: str, planned: "Planned") -> Generator["Show"]:
+    """Say what is to be done, and show it while it is."""
+    from tadaconv.execution.live import view
+
+    console.print(str(planned), highlight=False)
+    with view(console, store.records(study), len(planned.to_run)) as show, logged(show):
+        yield show
+
+
+def print_table(console: Console, loaded: LoadedTable, regime: str, records: Sequence["CellRecord"]) -> None:
+    """Print a table as it stands."""
+    from tadaconv import reporting
+
+    console.print(reporting.terminal_table(loaded, regime, records))
+
+
+def write_report(
+    console: Console,
+    loaded: LoadedTable,
+    regime: str,
+    records: Sequence["CellRecord"],
+    out: Path,
+    formats: Sequence[str] | None = None,
+) -> None:
+    """Write the report of a table and say where it is; in every format if none is named."""
+    from tadaconv import reporting
+
+    with console.status("writing the report"):
+        folder = reporting.report(loaded, regime, records, out, reporting.FORMATS if formats is None else formats)
+    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
+    failed = [record for record in ran if record.status == "failed"]
+    if not failed:
+        return 0
+    complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each anew", 1)
+    for record in failed:
+        print(f"  {record.cell.label}, seed {record.cell.experiment.seed}: {record.error}", file=sys.stderr)
+    return 1

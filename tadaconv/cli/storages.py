@@ -1,0 +1,82 @@
+"""Commands on a whole storage."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tadaconv.cli.app import app
+from tadaconv.cli.options import (
+    Out,
+    Storage,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command("export")
+def export_storage(
+    form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", help="The results: a journal file or a URL.", show_default="runs/journal.log"),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("runs/export"),
+) -> None:
+    """Write all cells and studies of a storage as flat files: attempts, cells, curves and studies.
+
+    Example: tada export --format parquet --out results
+    """
+    from tadaconv.execution import Store
+    from tadaconv.reporting import archive
+
+    archive.require_format(form)
+    store = Store.open(storage or "runs/journal.log", create=False)
+    console = Console()
+    with console.status("reading the storage"):
+        paths = archive.write_archive(archive.read_storage(store), out, form)
+    for path in paths:
+        console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("merge")
+def merge_storages(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FROM...", help="Storages to copy from: journal files or URLs.")
+    ],
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Copy the results of other storages into this one, none twice. The others are only read.
+
+    Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
+    """
+    from tadaconv.execution import Store
+    from tadaconv.execution.merge import merge
+
+    others = [Store.open(source, create=False) for source in sources]
+    into = Store.open(storage or str(out / "journal.log"))
+    for found in merge(others, into):
+        for line in (*found.notes, str(found)):
+            Console(soft_wrap=True).print(line, markup=False, highlight=False)
+
+
+@app.command("dashboard")
+def dashboard_command(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8080,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Show a storage in Optuna's dashboard, to be read only and on this machine alone. Ctrl-C ends it.
+
+    Example: tada dashboard --port 8081
+    """
+    from tadaconv import dashboard
+    from tadaconv.execution import Store
+
+    store = Store.open(storage or str(out / "journal.log"), create=False)
+    dashboard.serve(
+        store, port, lambda address: print(f"{store.shown} is shown at {address} (Ctrl-C ends it)", flush=True)
+    )
