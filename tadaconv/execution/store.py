@@ -308,10 +308,11 @@ class Store:
         """End a running attempt of a design study that is not worth finishing; ``attrs`` say why."""
         self._end(attempt, attrs, TrialState.PRUNED)
 
-    def put_back(self, attempt: Attempt, why: str, **changed: Any) -> None:
-        """Return a running attempt's cell to the queue; nothing happens if it has ended."""
-        self._end(attempt, {"interrupted": why, **changed})
+    def put_back(self, attempt: Attempt, why: str, **attrs: Any) -> bool:
+        """Return a running attempt's cell to the queue; False, and nothing happens, if it has ended."""
+        ended = self._end(attempt, {"interrupted": why, **attrs})
         self.heal([attempt.key])
+        return ended
 
     def take_back(self, attempt: Attempt, why: str) -> str | None:
         """Return the cell of a worker found dead to the queue, and say so in a line; None if it has ended meanwhile.
@@ -322,15 +323,15 @@ class Store:
         if now.state != "running" or now.attrs.get("lease") != attempt.attrs.get("lease"):
             return None
         lease = now.attrs.get("lease") or {}
-        step, best = int(lease.get("step", 0)), int(now.attrs.get("best_step", 0))
-        deaths = 1 if step > best else int(now.attrs.get("deaths", 0)) + 1
+        step = int(lease.get("step", 0))
+        deaths, _ = _deaths({**now.attrs, "died_at": step})
         name = f"{now.attrs['label']}, seed {now.attrs['spec'].get('seed')}"
         if deaths >= MAX_DEATHS:
             error = f"{deaths} workers in a row died with this cell; the last: {why}"
-            self._end(now, {"error": error, "traceback": "", "device": lease.get("device", ""), "step": step})
-            return f"{name}: given up, {error}"
-        self.put_back(now, why, deaths=deaths, best_step=max(step, best))
-        return f"{name}: {why}; the cell is back in the queue"
+            ended = self._end(now, {"error": error, "traceback": "", "device": lease.get("device", ""), "step": step})
+            return f"{name}: given up, {error}" if ended else None
+        # Of several that find it dead all write the same, and one ends it.
+        return f"{name}: {why}; the cell is back in the queue" if self.put_back(now, why, died_at=step) else None
 
     def heal(self, keys: Collection[str] | None = None) -> None:
         """Queue every cell whose last attempt was put back or is to be tried again, and that nobody has queued yet.
@@ -381,6 +382,8 @@ class Store:
     def _queue_again(self, attempt: Attempt) -> None:
         row = attempt.row
         attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
+        if "died_at" in attempt.attrs:
+            attrs["deaths"], attrs["best_step"] = _deaths(attempt.attrs)
         distributions = self.backend.storage.get_trial(attempt.trial_id).distributions if row.params else {}
         template = create_trial(
             state=TrialState.WAITING, params=dict(row.params), distributions=distributions, user_attrs=attrs
@@ -391,15 +394,16 @@ class Store:
     def _attempt(self, row: TrialRow) -> Attempt:
         return Attempt(row.trial_id, self.study_name(row.study_id), row.key, _state(row), row.attrs, row)
 
-    def _end(self, attempt: Attempt, attrs: Mapping[str, Any], state: TrialState = TrialState.FAIL) -> None:
-        """End an attempt; nothing happens to one that has ended."""
+    def _end(self, attempt: Attempt, attrs: Mapping[str, Any], state: TrialState = TrialState.FAIL) -> bool:
+        """End an attempt; False, and nothing happens, if it has ended."""
         with self._writing():
             try:
                 for name, value in attrs.items():
                     self.backend.storage.set_trial_user_attr(attempt.trial_id, name, value)
                 self.backend.storage.set_trial_state_values(attempt.trial_id, state)
             except UpdateFinishedTrialError:
-                return
+                return False
+        return True
 
     @contextmanager
     def _writing(self) -> Generator[None]:
@@ -412,6 +416,15 @@ class Store:
 def owes(attempt: Attempt) -> bool:
     """Whether an attempt has ended in a way that its cell is to be queued again."""
     return attempt.row.state == TrialState.FAIL and bool({"interrupted", "again"} & attempt.attrs.keys())
+
+
+def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
+    """Workers in a row that died with a cell which had come no further than ever before, and its furthest step.
+
+    Counts the attempt with these attributes, whose worker died at step ``died_at``.
+    """
+    step, best = int(attrs["died_at"]), int(attrs.get("best_step", 0))
+    return (1 if step > best else int(attrs.get("deaths", 0)) + 1), max(step, best)
 
 
 def _idle(states: Iterable[TrialState]) -> bool:
