@@ -74,6 +74,8 @@ class FakeExperiment(types.ModuleType):
         super().__init__("tadaconv.experiment")
         self.ran: list[Experiment] = []
         self.fails: Callable[[Experiment], None] = lambda _: None
+        # Commands that run nothing import these by name, and do not use them here.
+        self.environment = self.build_model = self._clip_shape = None
 
     def rehearse(self, experiment: Experiment) -> None:
         """Nothing is built here."""
