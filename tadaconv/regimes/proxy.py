@@ -1,7 +1,8 @@
 """One GPU: synthetic clips of 112 pixels and the paper's ResNet-50, small enough for many cells.
 
-Sized by arithmetic for about a minute a cell on a data-centre GPU: 32,000 training clips at 8.7 GMACs forward, three times
-that with the gradients, are 0.8 petaMACs. It has not been timed on one yet; `tada plan TABLE --regime proxy` measures yours.
+Sized by arithmetic for about a minute a cell on a data-centre GPU: 32,000 training clips at 8.7 GMACs forward, three
+times that with the gradients, are 0.8 petaMACs. It has not been timed on one yet; `tada plan TABLE --regime proxy`
+measures yours.
 """
 
 from tadaconv.regime import Regime
