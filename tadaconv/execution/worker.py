@@ -80,7 +80,7 @@ class Worker:
         self._device = ""
         self._refused: set[str] = set()
         self._crowded = self._told_memory = False
-        self._next_look = self._next_tick = 0.0
+        self._next_look = self._next_tick = self._next_heal = 0.0
 
     def work(self) -> list[CellRecord]:
         """Run cells until none waits or is being run, or until told to stop; a record of each that ended here.
@@ -107,7 +107,8 @@ class Worker:
                     continue
                 now = time.monotonic()
                 idle_since = now if idle_since is None else idle_since
-                if not self._pending() and now - idle_since >= self.call.wait_seconds:
+                leaves = now - idle_since >= self.call.wait_seconds
+                if not self._pending(leaves=leaves) and leaves:
                     break
                 self._stop.wait(0.1 if now - idle_since < 5 else 1.0)
         return records
@@ -171,9 +172,20 @@ class Worker:
         self._refused.add(attempt.key)
         return True
 
-    def _pending(self) -> bool:
-        """Whether a cell of this worker's waits, or is being run by somebody who may die."""
-        self._store.heal(self.call.keys)
+    def _pending(self, *, leaves: bool) -> bool:
+        """Whether a cell of this worker's waits, or is being run by somebody who may die.
+
+        A cell that was left between two attempts is looked for now and then, as that means to look at all cells, and
+        before the worker ``leaves``.
+        """
+        pending, now = self._any_open(), time.monotonic()
+        if now >= self._next_heal or (leaves and not pending):
+            self._next_heal = now + self.call.lease_seconds / 4
+            self._store.heal(self.call.keys)
+            pending = self._any_open()
+        return pending
+
+    def _any_open(self) -> bool:
         backend, keys = self._store.backend, self.call.keys
         own, others = self._queues()
         for row in backend.running():
@@ -335,7 +347,10 @@ def _why_not_here(attempt: Attempt, places: Mapping[str, str]) -> str | None:
     """Why this machine, or this version of tadaconv, cannot run a cell; None if it can."""
     if attempt.protocol != PROTOCOL:
         return f"it was queued by another version of tadaconv (protocol {attempt.protocol}, here {PROTOCOL})"
-    experiment = attempt.cell.experiment
+    try:
+        experiment = attempt.cell.experiment
+    except UserError as error:
+        return str(error)
     data, backbone = experiment.data, experiment.backbone
     if isinstance(data, Folder) and data.fingerprint not in places and not Path(data.root).is_dir():
         return f"its clips, {data.root}, are not on this machine"
