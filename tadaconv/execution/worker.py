@@ -155,9 +155,10 @@ class Worker:
         return first, [] if self.call.only_study else [id for id in studies.values() if id not in first]
 
     def _get_ready(self, keeper: LeaseKeeper) -> None:
-        """Find the device, for which torch may have to be imported, before a cell waits for it."""
+        """Find the device and what trains, for which torch may have to be imported, before a cell waits for them."""
         if self._device:
             return
+        self._run_cell = self._run_cell or self.call.load_run()
         self._device = self.call.device if self.call.device == "cpu" else _settle(self.call)
         keeper.device = self._device
 
@@ -224,7 +225,7 @@ class Worker:
             emit("started")
             checkpoint = self._checkpoints / f"{cell.key}.pt"
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            self._run_cell = self._run_cell or self.call.load_run()
+            assert self._run_cell is not None
             try:
                 result = self._run_cell(cell.experiment, device=self._device, report=report, checkpoint=checkpoint)
             except KeyboardInterrupt:
