@@ -7,7 +7,7 @@ import pytest
 from fake_cells import ROWS, result
 from rich.console import Console
 
-from tadaconv.execution import CellRecord, Event
+from tadaconv.execution import Cell, CellRecord, Event
 from tadaconv.execution.live import LineView, LiveView, seconds_text, view
 from tadaconv.result import Progress
 
@@ -19,18 +19,87 @@ def test_seconds_are_readable(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
 
 
-def test_the_time_left_follows_from_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def progress(step: int, num_steps: int = 4) -> Progress:
+    return Progress(step=step, num_steps=num_steps, train_loss=1.0, curve=[])
+
+
+def live_view(num_to_run: int = 3) -> LiveView:
+    console = Console(file=io.StringIO(), width=120)
+    return LiveView(console, [CellRecord(cell, "waiting") for cell in ROWS], num_to_run)
+
+
+def drawn(live: LiveView) -> list[str]:
+    """What is on the screen, line by line, without the space around it."""
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    with console.capture() as capture:
+        console.print(live._render())
+    return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    live = LiveView(Console(file=io.StringIO()), [CellRecord(cell, "waiting") for cell in ROWS], num_to_run=3)
-    assert live._time_line() == "0 of 3 cells in 0 s"
-    live(Event("finished", ROWS[0], result=result(50.0)))
-    live(Event("progress", ROWS[1], progress=Progress(step=1, num_steps=2, train_loss=1.0, curve=[])))
-    now[0] = 30.0
-    assert live._time_line() == "1 of 3 cells in 30 s, about 30 s left"
-    live(Event("failed", ROWS[1], error="no"))
-    live(Event("finished", ROWS[2], result=result(50.0)))
-    assert live._time_line() == "3 of 3 cells in 30 s"
+    return now
+
+
+def test_rate_and_time_left_follow_from_what_is_done(clock: list[float]) -> None:
+    live = live_view()
+    assert drawn(live)[-1] == "0 of 3 cells in 0 s"
+    live.event(Event("finished", ROWS[0], result=result(50.0)))
+    live.event(Event("progress", ROWS[1], progress=progress(2)))
+    clock[0] = 30.0
+    assert drawn(live)[-1] == "1 of 3 cells in 30 s, 180 an hour, about 30 s left"
+    live.event(Event("progress", ROWS[2], progress=progress(2)))
+    assert drawn(live)[-1] == "1 of 3 cells in 30 s, 240 an hour, about 15 s left"
+    clock[0] = 3000.0
+    assert drawn(live)[-1] == "1 of 3 cells in 50 min 00 s, 2.4 an hour, about 25 min 00 s left"
+    live.event(Event("put back", ROWS[1]))
+    live.event(Event("failed", ROWS[2], error="no"))
+    live.event(Event("finished", ROWS[1], result=result(50.0)))
+    assert drawn(live)[-1] == "3 of 3 cells in 50 min 00 s"
+
+
+@pytest.mark.usefixtures("clock")
+def test_every_worker_has_a_line_with_its_cell_while_it_runs_one() -> None:
+    live = live_view()
+    assert not any("worker" in line for line in drawn(live))
+    live.event(Event("started", ROWS[1], worker="w1", device="cuda:1"))
+    live.event(Event("progress", ROWS[0], worker="w0", device="cuda:0", progress=progress(4)))
+    live.event(Event("progress", ROWS[2], worker="w2 on far", device="cpu", progress=progress(0)))
+    lines = drawn(live)
+    heading = lines.index("worker device cell")
+    assert [line.rstrip("━╸╺ ") for line in lines[heading + 1 : heading + 4]] == [
+        "w0 cuda:0 TSN, seed 0", "w1 cuda:1 linear 1, seed 0", "w2 on far cpu (1,1), seed 0"
+    ]  # fmt: skip
+    assert [line.split()[-1] for line in lines if line.startswith(("TSN", "linear", "(1,1)"))] == ["running"] * 3
+    live.event(Event("finished", ROWS[0], worker="w0", result=result(61.25)))
+    live.event(Event("put back", ROWS[1], worker="w1"))
+    lines = drawn(live)
+    assert not any(line.startswith(("w0", "w1")) for line in lines)
+    assert any(line.startswith("w2 on far") for line in lines)
+    assert "TSN 1/1 finished 61.25" in lines
+    assert "linear 1 0/1 waiting" in lines
+
+
+@pytest.mark.usefixtures("clock")
+def test_hundreds_of_workers_leave_room_for_the_table() -> None:
+    cells = [Cell("TSN", ROWS[0].experiment.but(seed=seed)) for seed in range(200)]
+    live = LiveView(Console(file=io.StringIO()), [CellRecord(cell, "waiting") for cell in cells], len(cells))
+    for seed, cell in enumerate(cells):
+        live.event(Event("started", cell, worker=f"w{seed}", device="cpu"))
+    lines = drawn(live)
+    assert len(lines) < 30
+    assert "and 184 more" in lines
+
+
+def test_a_line_is_printed_as_it_is() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    line = "worker [bold]w0[/bold] died (killed by signal 9); started again, and this line is longer than the screen"
+    for shown in (LineView(console, 3), LiveView(console, [], 3)):
+        shown.line(line)
+        assert console.file.getvalue() == f"{line}\n"  # type: ignore[attr-defined]
+        console.file = io.StringIO()
 
 
 def test_pipes_and_finished_tables_get_lines() -> None:

@@ -1,0 +1,136 @@
+"""What is told of cells that others run: each end once, whoever saw it first."""
+
+import pytest
+from fake_cells import ROWS, FakeRun, result, worker
+
+from tadaconv.errors import RunError
+from tadaconv.execution import Cell, Event, Store, plan
+from tadaconv.execution.lease import Lease
+from tadaconv.execution.store import Attempt
+from tadaconv.execution.watch import Watch
+
+
+class Watched:
+    """A watch of a planned table, seen from another process than the one that works."""
+
+    def __init__(self, store: Store, cells: list[Cell] = ROWS) -> None:
+        plan(store, "t-quick", cells, [0])
+        self.store = store
+        self.events: list[Event] = []
+        self.watch = Watch(Store.open(store.shown), "t-quick", cells, self.events.append)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """What a look tells."""
+        before = len(self.events)
+        self.watch.look()
+        return [(event.kind, event.cell.label, event.worker) for event in self.events[before:]]
+
+    def claim(self, cell: Cell = ROWS[0]) -> Attempt:
+        attempt = self.store.claim(self.store.attempts([cell.key])[cell.key][-1].trial_id)
+        assert attempt is not None
+        return attempt
+
+
+@pytest.fixture
+def watched(store: Store) -> Watched:
+    return Watched(store)
+
+
+def lease(**changes: object) -> dict[str, object]:
+    own = {"worker": "w7", "host": "far", "machine": "", "pid": 1, "born": "", "device": "cuda:1", "step": 2}
+    return {**own, "num_steps": 4, "beat": 1, **changes}
+
+
+def test_nothing_is_told_while_nothing_happens(watched: Watched) -> None:
+    assert watched.told() == watched.told() == []
+    assert watched.watch.keys == {cell.key for cell in ROWS}
+
+
+def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> None:
+    attempt = watched.claim()
+    assert watched.told() == [], "no lease yet"
+    watched.store.renew(attempt, lease())
+    assert watched.told() == [("progress", "TSN", "w7 on far")]
+    (event,) = watched.events
+    assert event.progress is not None
+    assert (event.progress.step, event.progress.num_steps, event.device) == (2, 4, "cuda:1")
+    watched.store.finish(attempt, result(61.0))
+    assert watched.told() == [("finished", "TSN", "w7")]
+    assert watched.told() == []
+    assert [(r.status, r.result) for r in watched.watch.ended] == [("finished", result(61.0))]
+    assert watched.watch.keys == {cell.key for cell in ROWS[1:]}
+
+
+def test_what_a_worker_of_ones_own_has_said_is_not_told_again(watched: Watched) -> None:
+    attempt = watched.claim()
+    watched.watch.hear(Event("started", ROWS[0], worker="w7"))
+    watched.store.renew(attempt, lease())
+    assert watched.told() == []
+    watched.store.finish(attempt, result(61.0))
+    watched.watch.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    assert watched.told() == []
+    assert [event.kind for event in watched.events] == ["started", "finished"]
+    assert len(watched.watch.ended) == 1
+
+
+def test_the_word_of_a_worker_that_comes_after_the_storages_is_dropped(watched: Watched) -> None:
+    watched.store.finish(watched.claim(), result(61.0))
+    assert [kind for kind, _, _ in watched.told()] == ["finished"]
+    watched.watch.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    assert [event.kind for event in watched.events] == ["finished"]
+
+
+def test_a_cell_that_fails_elsewhere_for_good_has_ended(watched: Watched, fake_run: FakeRun) -> None:
+    def stop(*_: object) -> None:
+        raise RunError("no luck")
+
+    fake_run.stop = stop
+    worker(watched.store, fake_run, ROWS[:1], name="w1").work()
+    assert watched.told() == [("failed", "TSN", "w1")]
+    assert [(r.status, r.error) for r in watched.watch.ended] == [("failed", "no luck")]
+
+
+def test_a_cell_put_back_is_no_end_and_one_left_between_two_attempts_is_queued(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = watched.claim()
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.store, "heal", lambda *_: None)  # its worker dies between the two
+        watched.store.put_back(attempt, "stopped")
+    assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped"]
+    assert watched.told() == []
+    assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]
+
+
+@pytest.mark.parametrize("ends", ["withdrawn", "pruned"])
+def test_a_cell_that_another_call_took_off_the_queue_is_queued_again(watched: Watched, ends: str) -> None:
+    if ends == "pruned":
+        watched.store.prune(watched.claim(), {"pruned": "not worth it"})
+    else:
+        watched.store.withdraw(watched.store.attempts()[ROWS[0].key][0], "not wanted there")
+    for _ in range(3):
+        assert watched.told() == []
+    assert [a.state for a in watched.store.attempts()[ROWS[0].key]][1:] == ["waiting"]
+    watched.store.finish(watched.claim(), result(61.0))
+    assert [kind for kind, _, _ in watched.told()] == ["finished"]
+
+
+def test_cells_of_other_tables_are_nobodys_business_here(watched: Watched) -> None:
+    other = Cell("other", ROWS[0].experiment.but(schedule__lr=0.9))
+    plan(watched.store, "other-quick", [other], [0])
+    attempt = watched.claim(other)
+    watched.store.renew(attempt, lease())
+    assert watched.told() == []
+    watched.store.finish(attempt, result(1.0))
+    assert watched.told() == []
+    assert watched.watch.is_pending
+
+
+def test_when_all_have_ended_the_storage_is_left_alone(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cell in ROWS:
+        watched.store.finish(watched.claim(cell), result(61.0))
+    assert len(watched.told()) == len(ROWS)
+    assert not watched.watch.is_pending
+    monkeypatch.setattr(Lease, "read", pytest.fail)
+    monkeypatch.setattr(Store, "running", pytest.fail)
+    assert watched.told() == []
