@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tadaconv.execution import Cell
+from tadaconv.regimes import quick
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda
 
@@ -73,6 +74,22 @@ def cpu_seconds(out: Path) -> float:
 def _times(out: Path) -> list[list[list[float]]]:
     files = sorted((out / "times").iterdir())
     return [[[float(word) for word in line.split()] for line in file.read_text().splitlines()] for file in files]
+
+
+def trained_rows() -> list[Cell]:
+    """Eight rows of the ``quick`` regime, cut down to some seconds a cell: two epochs, each with a checkpoint."""
+    data = quick.REGIME.data.but(num_train=160, num_val=80)
+    plugged = {f"({a},{b})": TAda(context=Context(kernels=(a, b))) for a in (1, 3) for b in (1, 3)}
+    linear = {f"linear {k}": TAda(context=Context(kernels=(k,))) for k in (1, 3, 5)}
+    schedule = quick.REGIME.schedule.but(epochs=2)
+    rows = {"no calibration": None, **linear, **plugged}
+    return [
+        Cell(
+            label,
+            Experiment(backbone=quick.REGIME.backbone, temporal=temporal, data=data, schedule=schedule),
+        )
+        for label, temporal in rows.items()
+    ]
 
 
 NUM_STEPS = 20

@@ -52,6 +52,23 @@ def storage(name: str, out: Path) -> Generator[str]:
         yield name
 
 
+def shown(name: str) -> str:
+    """A storage for readers."""
+    return name if name in ("journal", "postgresql") else Location.parse(name).shown
+
+
+def about() -> dict[str, Any]:
+    """When and on what a benchmark ran. What else the machine had to do, the load at the end hints at."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_at_the_end": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "optuna": optuna.__version__,
+        "tadaconv": tadaconv.__version__,
+    }
+
+
 def measure(location: str, out: Path, num_cells: int, num_workers: int) -> dict[str, Any]:
     """Plan ``num_cells`` cells and have them run; seconds wherever nothing else is said."""
     store = Store.open(location)
@@ -122,18 +139,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder, storage(name, Path(folder)) as location:
                 began = os.getloadavg()[0]
                 row = measure(location, Path(folder), num_cells, arguments.workers)
-            shown = name if name in ("journal", "postgresql") else Location.parse(name).shown
-            results.append({"storage": shown, "load_before": began, "load_after": os.getloadavg()[0], **row})
+            results.append({"storage": shown(name), "load_before": began, **row})
             print(table(results[-1:]), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "optuna": optuna.__version__,
-        "tadaconv": tadaconv.__version__,
-    }
-    arguments.out.write_text(json.dumps({**about, "results": results}, indent=1) + "\n")
+    arguments.out.write_text(json.dumps({**about(), "results": results}, indent=1) + "\n")
     print(table(results))
 
 
