@@ -58,7 +58,10 @@ class Lease:
     @property
     def process_is_gone(self) -> bool:
         """Whether the worker ran on this machine and its process has ended; False where that cannot be known."""
-        return bool(self.machine) and self.machine == this_machine() and _born(self.pid) != self.born
+        if not self.machine or self.machine != this_machine():
+            return False
+        born = _born(self.pid)
+        return born != self.born and (bool(born) or not _is_hidden(self.pid))
 
 
 @lru_cache(maxsize=1)
@@ -78,6 +81,17 @@ def _born(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process of that number of another user, of whom nothing can be read (``hidepid``)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not Path(f"/proc/{pid}").exists()
+    except OSError:
+        return False
+    return False
 
 
 class LeaseKeeper:

@@ -394,3 +394,17 @@ def test_a_worker_waits_for_a_cell_whose_taker_gives_no_sign(store: Store, fake_
     claimed(store)
     (record,) = worker(store, fake_run, lease_seconds=0.5).work()
     assert record.status == "finished"
+
+
+def test_a_process_of_another_user_that_this_one_may_not_see_is_not_known_to_be_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mounted with ``hidepid``, /proc does not show it; a signal is refused, which tells that it is there."""
+    hidden = replace(Lease.of_this_process("w0", "cpu"), pid=2**22 + 1, born="1")
+    assert hidden.process_is_gone
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert not hidden.process_is_gone
