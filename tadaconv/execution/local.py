@@ -15,12 +15,15 @@ from multiprocessing.process import BaseProcess
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.call import Event, WorkerCall
 from tadaconv.execution.launch import DeadOnArrivalError
+from tadaconv.execution.location import Location
 from tadaconv.execution.worker import run_worker
 
 STOP_SECONDS = 30.0
 """How long workers have to put their cells back; a step of training may have to end first."""
 
 _MAX_DEAD_ON_ARRIVAL = 3
+
+_FOR_POSTGRES = ("tadaconv.execution.postgres", "psycopg", "alembic.command")
 
 Message = Event | str | BaseException
 """What a worker sends: an event, a line of its log, or the error it ends with."""
@@ -58,7 +61,8 @@ class LocalLauncher:
         self._on_event = on_event
         # A server that has imported torch once forks workers in no time; it has no threads and no CUDA.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tadaconv.execution.preload"])
+        on_server = any(Location.parse(call.storage).url for call in calls)
+        self._context.set_forkserver_preload(["tadaconv.execution.preload", *(_FOR_POSTGRES if on_server else ())])
         self._children: list[_Child] = []
         self._gpus: dict[str, _Gpu] = {}
         self._first: list[WorkerCall] = []
