@@ -429,7 +429,8 @@ def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store
     late, wide = run(study, store, 2)
     assert [record.status for record in (late, wide)] == ["finished", "over budget"]
     assert wide.macs == costs[1] > costs[0]
-    assert wide.why == f"{wide.macs / 1e9:.4g} GMACs a clip, the budget is {int(bare * share) / 1e9:.4g}"
+    over = (wide.macs / int(bare * share) - 1) * 100
+    assert wide.why == f"{wide.macs:,} multiply-adds a clip, {over:.2g} % over the budget of {int(bare * share):,}"
     assert wide.top1 is None
     keys = {row.key for row in store.backend.rows() if row.state != TrialState.PRUNED}
     assert wide.cells[0].cell.key not in keys

@@ -39,7 +39,7 @@ def over(macs: int | None, max_macs: int | None) -> str | None:
     """Why a configuration is not run for its cost, one line; None where it is within the budget."""
     if macs is None or max_macs is None or macs <= max_macs:
         return None
-    return f"{macs / 1e9:.4g} GMACs a clip, the budget is {max_macs / 1e9:.4g}"
+    return f"{macs:,} multiply-adds a clip, {(macs / max_macs - 1) * 100:.2g} % over the budget of {max_macs:,}"
 
 
 def violation(macs: int | None, max_macs: int | None) -> dict[str, float] | None:
