@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -129,6 +130,8 @@ def run_cells(
         while watch.is_pending:
             worker.work()
             watch.look()
+            if watch.is_pending:  # what is left cannot be run here, and others are waited for
+                time.sleep(0.5)
     else:
         # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
         # parent that has died.

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import remote_cells
-from fake_cells import NUM_STEPS, ROWS, FakeRun, worker
+from fake_cells import NUM_STEPS, ROWS, FakeRun, result, worker
 from remote_cells import CELLS
 
 from tadaconv.errors import UserError
 from tadaconv.execution import Cell, Crew, Event, Store, WorkerCall, join, plan, run_cells
+from tadaconv.execution import worker as worker_module
 from tadaconv.execution.worker import Worker
 
 
@@ -129,3 +130,27 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     assert [r.cell.key for r in records] == [ROWS[0].key, ROWS[2].key]
     assert "left to others: t-quick was planned by another version" in caplog.text
     assert [a.state for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
+
+
+def test_one_process_waits_in_peace_for_cells_that_only_others_can_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = plan(store, "t-quick", ROWS[:2], [0]).to_run
+    (theirs,) = (found[0] for key, found in store.attempts().items() if key == ROWS[1].key)
+    monkeypatch.setattr(worker_module, "_why_not_here", lambda a, _: "not here" if a.key == theirs.key else None)
+    looks: list[float] = []
+    monkeypatch.setattr(Worker, "work", lambda self, work=Worker.work: (looks.append(time.monotonic()), work(self)))
+
+    def other() -> None:
+        time.sleep(1.2)
+        own = Store.open(store.shown)
+        attempt = own.claim(theirs.trial_id)
+        assert attempt is not None
+        own.finish(attempt, result(50.0))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    records = run_cells(store, "t-quick", cells, Crew(call(store), 1), lambda _: None, pytest.fail)
+    thread.join()
+    assert [r.cell.key for r in records] == [cell.key for cell in cells]
+    assert len(looks) < 8
