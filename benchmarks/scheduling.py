@@ -139,7 +139,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder, storage(name, Path(folder)) as location:
                 began = os.getloadavg()[0]
                 row = measure(location, Path(folder), num_cells, arguments.workers)
-            results.append({"storage": shown(name), "load_before": began, **row})
+            results.append({"storage": shown(name), "load_before": began, "load_after": os.getloadavg()[0], **row})
             print(table(results[-1:]), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({**about(), "results": results}, indent=1) + "\n")
