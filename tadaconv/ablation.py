@@ -252,6 +252,11 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
         return
     shipped = loaded.path.parent == discovery.shipped_folder("ablation table")
     here = "" if shipped else str(loaded.path.resolve())
+    if "protocol" in store.study_attrs(study):
+        raise UserError(
+            f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
+            "or --storage"
+        )
     there = store.study_attrs(study).get("table")
     if there is not None and there != here:
         other = discovery.shipped_folder("ablation table") / loaded.path.name if there == "" else Path(there)

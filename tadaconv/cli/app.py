@@ -1,15 +1,12 @@
 """The command ``tada`` itself, which its commands are added to."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from tadaconv import __version__
 from tadaconv.errors import unknown
-
-if TYPE_CHECKING:
-    pass
 
 
 class Group(TyperGroup):

@@ -4,7 +4,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import typer
 from pydantic import ValidationError
@@ -12,10 +11,6 @@ from pydantic import ValidationError
 from tadaconv.cli.app import app
 from tadaconv.errors import RunError, UserError
 from tadaconv.spec import describe
-
-if TYPE_CHECKING:
-    pass
-
 
 # Typer brings its own click or uses the installed one, by version; its public exception leads to the right base.
 _WrongCall: type[Exception] = typer.BadParameter.__mro__[1]

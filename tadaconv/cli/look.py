@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,9 +27,6 @@ from tadaconv.cli.options import (
 )
 from tadaconv.cli.running import num_ended_trials, study_called
 from tadaconv.regime import load_regime
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command("list")
@@ -130,7 +127,8 @@ def plan_command(
             table.table.row(row)
     resolved = resolve_data(load_regime(regime), data, cache=out / "cache")
     place = out / "journal.log"
-    store = Store.open(storage or str(place), create=False) if storage or place.is_file() else None
+    known = str(place) if storage is None else storage
+    store = Store.open(known, create=False) if storage is not None or place.is_file() else None
     with Console(stderr=True).status("measuring") as status:
         measure = preview.Measure(device, workers, lambda row: status.update(f"measuring {escape(row)}"))
         if table is not None:

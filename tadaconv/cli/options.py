@@ -1,13 +1,9 @@
 """Arguments and options that several commands take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    pass
-
 
 TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")

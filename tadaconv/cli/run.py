@@ -1,7 +1,7 @@
 """Commands that run tables and studies, and report them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -38,9 +38,6 @@ from tadaconv.cli.running import (
 )
 from tadaconv.regime import load_regime
 
-if TYPE_CHECKING:
-    pass
-
 
 @app.command()
 def ablate(
@@ -74,7 +71,7 @@ def ablate(
     for name in rows or []:
         loaded.table.row(name)
     bare_regime = load_regime(regime)
-    place = storage or str(out / "journal.log")
+    place = str(out / "journal.log") if storage is None else storage
     crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
@@ -102,7 +99,7 @@ def worker(
     """
     from tadaconv.execution import Store, join
 
-    place = storage or str(out / "journal.log")
+    place = str(out / "journal.log") if storage is None else storage
     crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, wait)
     store = Store.open(place, create=False)
     require_writable(out)
@@ -144,7 +141,7 @@ def study(
 
     loaded = studies.load_study(name)
     bare_regime = load_regime(regime)
-    place = storage or str(out / "journal.log")
+    place = str(out / "journal.log") if storage is None else storage
     crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
@@ -184,7 +181,7 @@ def report(
     found, wanted = study_called(name), [each.strip() for each in formats.split(",")]
     loaded = load_table(name) if found is None else None
     resolved = load_regime(regime)
-    store = Store.open(storage or str(out / "journal.log"), create=False)
+    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     require_writable(out)
     console = Console()
     if found is not None:

@@ -1,7 +1,7 @@
 """Commands on a whole storage."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +11,6 @@ from tadaconv.cli.options import (
     Out,
     Storage,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command("export")
@@ -33,7 +30,7 @@ def export_storage(
     from tadaconv.reporting import archive
 
     archive.require_format(form)
-    store = Store.open(storage or "runs/journal.log", create=False)
+    store = Store.open("runs/journal.log" if storage is None else storage, create=False)
     console = Console()
     with console.status("reading the storage"):
         paths = archive.write_archive(archive.read_storage(store), out, form)
@@ -57,7 +54,7 @@ def merge_storages(
     from tadaconv.execution.merge import merge
 
     others = [Store.open(source, create=False) for source in sources]
-    into = Store.open(storage or str(out / "journal.log"))
+    into = Store.open(str(out / "journal.log") if storage is None else storage)
     for found in merge(others, into):
         for line in (*found.notes, str(found)):
             Console(soft_wrap=True).print(line, markup=False, highlight=False)
@@ -76,7 +73,7 @@ def dashboard_command(
     from tadaconv import dashboard
     from tadaconv.execution import Store
 
-    store = Store.open(storage or str(out / "journal.log"), create=False)
+    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     dashboard.serve(
         store, port, lambda address: print(f"{store.shown} is shown at {address} (Ctrl-C ends it)", flush=True)
     )

@@ -137,7 +137,7 @@ def run_cells(
         # parent that has died.
         stay = math.inf if crew.executor == "local" else IDLE_SECONDS
         launcher = crew.launcher(watch.hear, study=study, keys=keys, wait_seconds=stay)
-        supervise(launcher, store, lambda: watch.is_pending, watch.look, tell)
+        supervise(launcher, store, lambda: watch.is_pending, watch.look, tell, crew.call.lease_seconds)
     return watch.ended
 
 
@@ -157,5 +157,5 @@ def join(store: Store, crew: Crew, on_event: Callable[[Event], None], tell: Call
         Worker(crew.call.but(name=f"{os.getpid()}.0"), store, on_event=hear).work()
     else:
         launcher = crew.launcher(hear)
-        supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, tell)
+        supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, tell, crew.call.lease_seconds)
     return num_ended

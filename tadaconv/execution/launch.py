@@ -49,9 +49,12 @@ def supervise(
         tick: called about twice a second.
         tell: takes lines worth telling.
         lease_seconds: how long a worker may give no sign before it counts as dead, as the workers were told.
+
+    Raises :class:`RunError` if for that long no worker is left anywhere, and what ``launcher`` and ``store`` raise.
     """
     reaper = Reaper(store, lease_seconds)
     next_look = 0.0
+    alone_since: float | None = None
     launcher.start()
     try:
         while True:
@@ -65,6 +68,12 @@ def supervise(
                 tick()
                 if not is_pending():
                     return
+                if launcher.num_alive or store.running():
+                    alone_since = None
+                elif now - (alone_since := alone_since or now) > lease_seconds:
+                    raise RunError(
+                        "no worker is left, and cells wait; give the same command again, or help with 'tada worker'"
+                    )
             time.sleep(POLL_SECONDS / 5)
     finally:
         launcher.stop()

@@ -1,6 +1,7 @@
 """Workers as processes of this machine, spread over its GPUs."""
 
 import logging
+import math
 import multiprocessing
 import signal
 import threading
@@ -189,6 +190,9 @@ class LocalLauncher:
                 self._launch(child.call.but(shares_gpu=False))
             return
         if child.process.exitcode == 0:
+            if child.call.wait_seconds == math.inf:  # it was to stay until told to leave, and somebody else told it
+                self._lines.append(f"worker {child.call.name} was told to leave by a signal; started again")
+                self._launch(child.call)
             return
         self._num_dead_on_arrival += not child.has_spoken
         if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:

@@ -218,7 +218,11 @@ class Store:
         system_attrs: Mapping[str, Any] | None = None,
     ) -> int:
         """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
-        described = {"cell": cell.key, "label": cell.label, "spec": cell.experiment.model_dump(mode="json")}
+        spec = cell.experiment.model_dump(mode="json")
+        described: dict[str, Any] = {"cell": cell.key, "label": cell.label, "spec": spec}
+        if state == TrialState.WAITING:
+            owed = owing(self.attempts([cell.key]).get(cell.key, []))
+            described |= {"after": [attempt.trial_id for attempt in owed]} if owed else {}
         template = create_trial(
             state=state,
             value=value,
@@ -233,9 +237,9 @@ class Store:
     def claim(self, trial_id: int) -> Attempt | None:
         """Start a waiting attempt; None if another worker was faster, or the cell is done or being run already.
 
-        Two attempts at one cell can come to wait: after a server's restart in the middle of a plan, say. The claim is
-        written before the others are read, so of two workers at least one sees the other and steps back. If both do,
-        the cell is queued again.
+        Two attempts at one cell can come to wait: in two studies, or after a server's restart in the middle of a plan.
+        Of these the others are withdrawn. The claim is written before the others are read, so of two workers that
+        claim two of them at least one sees the other and steps back. If both do, the cell is queued again.
         """
         with self._writing():
             try:
@@ -244,14 +248,22 @@ class Store:
             except UpdateFinishedTrialError:
                 return None
         attempt = self.attempt(trial_id)
-        others = [a for a in self.attempts([attempt.key])[attempt.key] if a.trial_id != trial_id]
-        if any(a.state == "finished" for a in others):
+        for other in self._others(attempt):
+            if other.state == "waiting" and other.trial_id < trial_id:
+                self.withdraw(other, "another attempt at the cell was taken")
+        others = self._others(attempt)
+        running = [other for other in others if other.state == "running"]
+        if any(other.state == "finished" for other in others):
             self._end(attempt, {"withdrawn": "the cell has a result already"})
-        elif any(a.state == "running" or (a.state == "waiting" and a.trial_id < trial_id) for a in others):
-            self.put_back(attempt, "another attempt at the cell came first")
+        elif running:
+            self._end(attempt, {"duplicate_of": running[0].trial_id})
+            self.heal([attempt.key])
         else:
             return attempt
         return None
+
+    def _others(self, attempt: Attempt) -> list[Attempt]:
+        return [each for each in self.attempts([attempt.key])[attempt.key] if each.trial_id != attempt.trial_id]
 
     def renew(self, attempt: Attempt, lease: Mapping[str, Any]) -> bool:
         """Write the lease of a running attempt; False if it has ended, and so is no longer this worker's."""
@@ -345,9 +357,8 @@ class Store:
             keys = idle
         with self.alone():
             for attempts in self.attempts(keys).values():
-                last = attempts[-1]
-                if owes(last) and _idle([a.row.state for a in attempts]):
-                    self._queue_again(last)
+                if owed := owing(attempts):
+                    self._queue_again(owed)
 
     def withdraw(self, attempt: Attempt, why: str) -> None:
         """Take a waiting attempt out of the queue; nothing happens if it has left it."""
@@ -379,14 +390,19 @@ class Store:
         attempts = self.attempts({cell.key for cell in cells})
         return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
-    def _queue_again(self, attempt: Attempt) -> None:
+    def _queue_again(self, owed: Sequence[Attempt]) -> None:
+        """Queue an attempt in the place of those that owe one: of the last that did not just step back, if any."""
+        attempt = [each for each in owed if "duplicate_of" not in each.attrs or each is owed[0]][-1]
         row = attempt.row
         attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
         if "died_at" in attempt.attrs:
             attrs["deaths"], attrs["best_step"] = _deaths(attempt.attrs)
         distributions = self.backend.storage.get_trial(attempt.trial_id).distributions if row.params else {}
         template = create_trial(
-            state=TrialState.WAITING, params=dict(row.params), distributions=distributions, user_attrs=attrs
+            state=TrialState.WAITING,
+            params=dict(row.params),
+            distributions=distributions,
+            user_attrs={**attrs, "after": [each.trial_id for each in owed]},
         )
         with self._writing():
             self.backend.storage.create_new_trial(row.study_id, template)
@@ -413,9 +429,31 @@ class Store:
             raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
 
 
-def owes(attempt: Attempt) -> bool:
-    """Whether an attempt has ended in a way that its cell is to be queued again."""
-    return attempt.row.state == TrialState.FAIL and bool({"interrupted", "again"} & attempt.attrs.keys())
+def owing(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Of the attempts at one cell those in whose place another is to be queued; none while one waits, runs or is done.
+
+    An attempt owes another if it was put back or is to be tried again, and nobody has been queued ``after`` it. One
+    that stepped back for another owes nothing, unless that one stepped back for it in turn.
+    """
+    if not _idle(attempt.row.state for attempt in attempts):
+        return []
+    paid = {trial_id for attempt in attempts for trial_id in attempt.attrs.get("after", [])}
+    duplicates = {a.trial_id: a.attrs["duplicate_of"] for a in attempts if "duplicate_of" in a.attrs}
+
+    def steps_back_in_a_circle(trial_id: int) -> bool:
+        met: set[int] = set()
+        while trial_id in duplicates and trial_id not in met:
+            met.add(trial_id)
+            trial_id = duplicates[trial_id]
+        return trial_id in met
+
+    return [
+        attempt
+        for attempt in attempts
+        if attempt.row.state == TrialState.FAIL
+        and attempt.trial_id not in paid
+        and ({"interrupted", "again"} & attempt.attrs.keys() or steps_back_in_a_circle(attempt.trial_id))
+    ]
 
 
 def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
@@ -436,7 +474,7 @@ def _state(row: TrialRow) -> AttemptState:
         TrialState.COMPLETE: "finished",
         TrialState.RUNNING: "running",
         TrialState.WAITING: "waiting",
-        TrialState.FAIL: "dropped" if {"interrupted", "withdrawn"} & row.attrs.keys() else "failed",
+        TrialState.FAIL: "dropped" if {"interrupted", "withdrawn", "duplicate_of"} & row.attrs.keys() else "failed",
         TrialState.PRUNED: "pruned",
     }
     return states[row.state]
@@ -458,7 +496,7 @@ def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
         return CellRecord(cell, "finished", result=Result.model_validate(by_state["finished"].attrs["result"]))
     if "running" in by_state:
         return CellRecord(cell, "running")
-    if "waiting" in by_state or (attempts and owes(attempts[-1])):
+    if "waiting" in by_state or owing(attempts):
         return CellRecord(cell, "waiting")
     if "failed" in by_state:
         attrs = by_state["failed"].attrs

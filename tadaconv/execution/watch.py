@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from tadaconv.execution.call import Event
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.execution.lease import Lease
-from tadaconv.execution.store import Store, owes
+from tadaconv.execution.store import Store, owing
 from tadaconv.result import Progress
 
 
@@ -69,7 +69,7 @@ class Watch:
 
     def _settle(self, key: str) -> None:
         attempts = self._store.attempts([key]).get(key, [])
-        if not attempts or owes(attempts[-1]):
+        if not attempts or owing(attempts):
             self._store.heal([key])
             return
         record = self._store.records_of([self._open[key]])[0]

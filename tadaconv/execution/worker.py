@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,14 @@ class _Lost(_Leave):
     pass
 
 
+class _Broken(_Leave):
+    """Something beside the training failed: what shows it, or what others make of it. The cell is not to blame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Pruned(_Leave):
     def __init__(self, why: str, curve: list[CurvePoint]) -> None:
         super().__init__(why)
@@ -58,6 +67,7 @@ class Worker:
         stop: set by another thread to make it put its cell back and leave.
         on_event: called in this thread as cells start, make progress and end.
         tick: called in this thread about twice a second, whether there is work or not.
+        more: asked for work when none waits; whether it has queued any.
         run: what trains a cell, in the place of what ``call`` names.
     """
 
@@ -68,11 +78,13 @@ class Worker:
         stop: threading.Event | None = None,
         on_event: Callable[[Event], None] | None = None,
         tick: Callable[[], None] | None = None,
+        more: Callable[[], bool] | None = None,
         run: Run | None = None,
     ) -> None:
         self.call, self._store = call, store
         self._stop = stop or threading.Event()
         self._on_event, self._tick = on_event or (lambda _: None), tick or (lambda: None)
+        self._more = more or (lambda: False)
         self._run_cell = run
         self._checkpoints = call.out / "checkpoints"
         self._random = random.Random(call.name)
@@ -104,6 +116,8 @@ class Worker:
                     idle_since = None
                     record = self._run(attempt, keeper)
                     records += [record] if record else []
+                    continue
+                if self._more():
                     continue
                 now = time.monotonic()
                 idle_since = now if idle_since is None else idle_since
@@ -158,6 +172,10 @@ class Worker:
         """Find the device and what trains, for which torch may have to be imported, before a cell waits for them."""
         if self._device:
             return
+        try:
+            self._checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
         self._run_cell = self._run_cell or self.call.load_run()
         self._device = self.call.device if self.call.device == "cpu" else _settle(self.call)
         keeper.device = self._device
@@ -214,25 +232,29 @@ class Worker:
                 raise _Lost
             if self._stop.is_set():
                 raise _Stopped
-            self._judge(attempt, progress.curve[seen_points[0] :], progress.curve)
-            seen_points[0] = len(progress.curve)
-            emit("progress", progress=progress)
-            if progress.step >= _STEPS_TO_FULL_MEMORY:
-                self._tell_memory(emit)
-            self._tick_now_and_then()
+            try:
+                self._judge(attempt, progress.curve[seen_points[0] :], progress.curve)
+                seen_points[0] = len(progress.curve)
+                emit("progress", progress=progress)
+                if progress.step >= _STEPS_TO_FULL_MEMORY:
+                    self._tell_memory(emit)
+                self._look_around()
+            except Exception as error:
+                raise _Broken(error) from error
 
         with keeper.held(attempt):
             emit("started")
             checkpoint = self._checkpoints / f"{cell.key}.pt"
-            checkpoint.parent.mkdir(parents=True, exist_ok=True)
             assert self._run_cell is not None
             try:
                 result = self._run_cell(cell.experiment, device=self._device, report=report, checkpoint=checkpoint)
             except KeyboardInterrupt:
                 self._store.put_back(attempt, "stopped by Ctrl-C")
                 raise
-            except StorageError:
-                raise
+            except _Broken as broken:
+                if not isinstance(broken.error, StorageError):
+                    self._store.put_back(attempt, f"stopped by {type(broken.error).__name__}")
+                raise broken.error from None
             except _Leave as reason:
                 self._leave(attempt, reason, emit)
                 return None
@@ -250,7 +272,8 @@ class Worker:
         if not self._store.finish(attempt, result):
             self._leave(attempt, _Lost(), emit)
             return None
-        checkpoint.unlink(missing_ok=True)
+        with suppress(OSError):  # the result is safe; a checkpoint that cannot be removed is only in the way
+            checkpoint.unlink(missing_ok=True)
         self._tell_memory(emit)
         emit("finished", result=result)
         return CellRecord(cell, "finished", result=result)

@@ -54,7 +54,9 @@ def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTabl
     if not plan:
         return None
     rows = {label: Row(label, Experiment.model_validate(row.experiment).temporal) for label, row in plan.items()}
-    base = rows.pop(loaded.study.base)
+    base = rows.pop(loaded.study.base, None)
+    if base is None:  # the study has another base by now; confirming again makes another table
+        return None
     return LoadedTable(name, _question(loaded), Table(base=base, rows=list(rows.values())))
 
 

@@ -1,5 +1,6 @@
 """What a study's file says: the space, where the search starts, and by which protocol it goes on."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,6 +43,14 @@ class Budget:
                 raise UserError(f"a budget's {name} is a positive number, not {value!r}")
 
 
+def require_plain(what: str, options: Mapping[str, Any]) -> None:
+    """Raise :class:`UserError` for options that a storage, which holds JSON alone, could not keep."""
+    try:
+        json.dumps(dict(options))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the options of a {what} are kept as JSON, which {dict(options)!r} is not: {error}") from error
+
+
 @dataclass(frozen=True)
 class Sampler:
     """What suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
@@ -53,6 +62,7 @@ class Sampler:
     def __post_init__(self) -> None:
         if type(self.seed) is not int or self.seed < 0:
             raise UserError(f"a sampler's seed is a whole number from 0 on, not {self.seed!r}")
+        require_plain("sampler", self.options)
         self.make(0)
 
     def make(self, seed: int, *, looser: bool = False) -> BaseSampler:
@@ -77,6 +87,7 @@ class Pruner:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require_plain("pruner", self.options)
         make_pruner(self.name, self.options)
 
 

@@ -147,6 +147,7 @@ class Proposer:
         from tadaconv.experiment import rehearse
 
         temporal = suggestion.temporal
+        self._require_readable(suggestion)
         try:
             rehearse(self._regime.experiment(temporal, 0))
         except UserError as error:
@@ -155,6 +156,23 @@ class Proposer:
         if self._max_macs is not None and self._counter is None:
             self._counter = Counter(self._regime)
         self._checked[spec_json(temporal)] = self._counter.macs(temporal) if self._counter else None
+
+    def _require_readable(self, suggestion: Suggestion) -> None:
+        """Raise :class:`UserError` for what could not be read back from a storage, which holds JSON alone."""
+        try:
+            params = json.loads(json.dumps(suggestion.params))
+            same = params == suggestion.params and any(
+                spec_json(found.temporal) == spec_json(suggestion.temporal)
+                for found in walk(self._loaded.study.suggest, params)
+            )
+        except (TypeError, UserError):
+            same = False
+        if not same:
+            shown = ", ".join(f"{name}={value!r}" for name, value in suggestion.params.items())
+            raise UserError(
+                f"study {self._loaded.name!r}: suggest does not give the same again for {shown}; draw everything "
+                "through the trial, from choices that are numbers, strings, booleans or None"
+            )
 
     def _write_protocol(self) -> None:
         """Tell workers, which have no study file, how its trials are pruned."""

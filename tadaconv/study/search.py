@@ -12,7 +12,7 @@ from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Worker
 from tadaconv.regime import Regime
 from tadaconv.study.definition import LoadedStudy
-from tadaconv.study.proposer import Proposer, run_study
+from tadaconv.study.proposer import Proposer
 from tadaconv.study.trials import TrialRecord, trial_records
 
 _LOOK_SECONDS = 3.0
@@ -67,13 +67,13 @@ def search(
 
     if crew.in_process:
         call = crew.call.but(name=f"{os.getpid()}.0", study=study, only_study=True)
-        worker = Worker(call, store, tick=tick)
-
-        def work(_: object) -> None:
+        proposer = Proposer(loaded, regime, study, store)
+        # With nobody else at work nothing is proposed before all has ended, so a stopped study can be gone on with.
+        worker = Worker(call, store, tick=tick, more=lambda: proposer.top_up(1, num_trials).num_new > 0)
+        while not proposer.top_up(1, num_trials).done:
             tick(now=True)
-            worker.work()
-
-        run_study(loaded, regime, study, store, num_trials=num_trials, num_workers=1, work=work)
+            if not worker.work():
+                time.sleep(0.5)  # a cell that a table's worker runs is waited for
     else:
         proposer = Proposer(loaded, regime, study, store)
         stay = math.inf if crew.executor == "local" else IDLE_SECONDS

@@ -14,7 +14,7 @@ from tadaconv.errors import UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
-from tadaconv.execution.store import Attempt, Store, owes
+from tadaconv.execution.store import Attempt, Store, owing
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Folder, Temporal
@@ -82,7 +82,7 @@ class Trial:
     def _states(self, cell: Cell) -> set[str]:
         """The states of all attempts at a cell; one that is to be queued again counts as waiting."""
         attempts = self.attempts[cell.key]
-        return {attempt.state for attempt in attempts} | ({"waiting"} if attempts and owes(attempts[-1]) else set())
+        return {attempt.state for attempt in attempts} | ({"waiting"} if owing(attempts) else set())
 
     def count(self, state: str) -> int:
         """How many cells have an attempt in ``state`` and no result."""
