@@ -241,7 +241,8 @@ def _be_worker(call: WorkerCall, connection: Connection) -> None:
     """The life of a worker process: until nothing is left, the parent says stop, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Not in the handler itself: it may interrupt the main thread while that holds the event's lock.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())
 
     def listen() -> None:
         with suppress(EOFError, OSError):
