@@ -122,9 +122,9 @@ def source_digest() -> str:
 
 def environment(device: torch.device) -> dict[str, str]:
     """What the numbers of a run depend on beside the experiment."""
-    cuda = device.type == "cuda"
+    cuda, threads = device.type == "cuda", torch.get_num_threads()
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else "CPU (1 thread)",
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({threads} thread{'s' * (threads > 1)})",
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -167,7 +167,7 @@ def test_what_is_recorded_follows_from_the_raw_seconds(benchmark: Benchmark, par
 def test_files_tables_and_charts_of_a_benchmark(benchmark: Benchmark, tmp_path: Path) -> None:
     data, chart = write(benchmark, tmp_path / "results")
 
-    assert data.stem == chart.stem == "op-cpu-1-threads-fp32-eager-1x4x64"
+    assert data.stem == chart.stem == "op-cpu-1-thread-fp32-eager-1x4x64"
     assert Benchmark.model_validate_json(data.read_text()) == benchmark
     assert chart.read_bytes().startswith(b"\x89PNG")
     labels = [tick.get_text() for tick in draw(benchmark).axes[0].get_yticklabels()]
@@ -191,7 +191,7 @@ def test_a_step_is_drawn_with_its_memory_beside_it(benchmark: Benchmark) -> None
     assert [axes.get_title(loc="left").partition("\n")[0] for axes in figure.axes] == [
         "dense, eager", "peak memory in MiB", "dense, compiled", "peak memory in MiB",
     ]  # fmt: skip
-    assert stem(one).startswith("step-resnet50-cpu-1-threads")
+    assert stem(one).startswith("step-resnet50-cpu-1-thread")
 
 
 def make_tiny(size: int, compiled: bool) -> Turn:
