@@ -10,7 +10,7 @@ import torch
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store
+from tadaconv.execution import Crew, Store, WorkerCall
 from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run
 from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
@@ -328,8 +328,7 @@ def test_weights_that_do_not_fit_one_row_stop_a_table_before_anything_is_queued(
             store,
             seeds=[0],
             rows=None,
-            device="cpu",
-            checkpoints=tmp_path,
+            crew=Crew(WorkerCall(store.shown, "", "cpu", tmp_path)),
             show=lambda _: pytest.fail("something was queued"),
         )
     assert "\n" not in str(e.value)
