@@ -6,7 +6,7 @@ Nothing over 1.02 times the bare backbone's multiply-adds is trained; the report
 
 The paper's rows are the operator as published, with and without its aggregation, and the rivals it compares with. The
 space has 63,301 configurations, so ask for as many trials as there is time. In the quick regime a trial
-takes about 20 seconds on one core, less where it is pruned and none where it is over the budget.
+takes about 35 seconds on one core, less where it is pruned and none where it is over the budget.
 Run: tada study accuracy_per_mac --trials 100
 """
 

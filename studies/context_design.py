@@ -5,7 +5,7 @@ The context of the calibration is one temporal convolution (linear) or two with 
 a reduction and a norm to choose. The paper tries ten of these (sections 3.2 and 5); the space has 228.
 
 As in the table `context`, the operator has no temporal aggregation here, so that the context is the only way from
-frame to frame. In the quick regime a trial takes about 20 seconds on one core, less where it is pruned.
+frame to frame. In the quick regime a trial takes about 35 seconds on one core, less where it is pruned.
 Run: tada study context_design --trials 40
 """
 

@@ -9,7 +9,7 @@ in many stages; at the paper's, where the context costs next to nothing, it excl
 a stage, as in the quick regime, there is no second block: such a trial fails at once, and the sampler learns it.
 
 As in the tables, the operator has no temporal aggregation here, so that the calibration is all that moves.
-The space has 361 configurations. In the quick regime a trial takes about 20 seconds on one core, less where it is
+The space has 361 configurations. In the quick regime a trial takes about 35 seconds on one core, less where it is
 pruned.
 Run: tada study stage_placement --trials 40
 """
