@@ -15,6 +15,7 @@ from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
+from tadaconv.execution.location import Location
 from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
@@ -338,7 +339,23 @@ def run_worker(
 
     Raises what :meth:`Worker.work` and :meth:`Store.open` raise.
     """
-    return len(Worker(call, Store.open(call.storage, create=False), stop, on_event).work())
+    return len(Worker(call, _open(call), stop, on_event).work())
+
+
+def _open(call: WorkerCall) -> Store:
+    """The store that whoever sent the worker has opened: a server that does not answer has just gone.
+
+    It is waited for as long as a lease lasts.
+    """
+    deadline = time.monotonic() + call.lease_seconds
+    while True:
+        try:
+            return Store.open(call.storage, create=False)
+        except UserError as error:
+            if Location.parse(call.storage).path is not None or time.monotonic() > deadline:
+                raise
+            _log.warning("%s; trying again", error)
+            time.sleep(call.lease_seconds / 20)
 
 
 def _settle(call: WorkerCall) -> str:
