@@ -20,7 +20,7 @@ from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.experiment import build_model, rehearse
 from tadaconv.measure import count
-from tadaconv.regime import load_regime
+from tadaconv.regime import Regime, load_regime
 from tadaconv.result import CurvePoint, Result
 from tadaconv.spec import Aggregation, Experiment, Rival, TAda, Temporal
 from tadaconv.study import (
@@ -35,7 +35,6 @@ from tadaconv.study import (
     confirm,
     confirm_seeds,
     load_study,
-    run_study,
     trial_records,
     walk,
 )
@@ -137,6 +136,22 @@ def work(store: Store) -> Callable[[Proposed], None]:
             finish(store, attempt)
 
     return run_all
+
+
+def run_study(
+    study: LoadedStudy,
+    regime: Regime,
+    name: str,
+    store: Store,
+    *,
+    num_trials: int,
+    num_workers: int,
+    work: Callable[[Proposed], None],
+) -> list[TrialRecord]:
+    proposer = Proposer(study, regime, name, store)
+    while not (proposed := proposer.top_up(num_workers, num_trials)).done:
+        work(proposed)
+    return trial_records(study, regime, name, store)
 
 
 def run(study: LoadedStudy, store: Store, num_trials: int, num_workers: int = 1) -> list[TrialRecord]:

@@ -83,11 +83,6 @@ class LocalLauncher:
         """Processes that run now."""
         return sum(child.process.is_alive() for child in self._children)
 
-    @property
-    def processes(self) -> list[int]:
-        """The process numbers of the workers that run now."""
-        return [child.process.pid for child in self._children if child.process.is_alive() and child.process.pid]
-
     def start(self) -> None:
         """Start the processes."""
         for call in self._first:
@@ -135,13 +130,17 @@ class LocalLauncher:
         self._children.append(_Child(call, process, ours))
 
     def _hear(self, child: _Child) -> None:
-        try:
-            while child.connection.poll():
-                self._take(child, child.connection.recv())
-        except (EOFError, OSError):  # the end, perhaps in the middle of a message
-            return
-        except Exception as error:  # half a message of a killed process can be anything
-            self._lines.append(f"worker {child.call.name} sent something unreadable ({type(error).__name__})")
+        while True:
+            try:
+                if not child.connection.poll():
+                    return
+                message: Message = child.connection.recv()
+            except (EOFError, OSError):  # the end, perhaps in the middle of a message
+                return
+            except Exception as error:  # half a message of a killed process can be anything
+                self._lines.append(f"worker {child.call.name} sent something unreadable ({type(error).__name__})")
+                return
+            self._take(child, message)  # what its listener raises is the caller's to see
 
     def _take(self, child: _Child, message: Message) -> None:
         child.has_spoken = True

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import check_distribution_compatibility, distribution_to_json, json_to_distribution
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import StorageError, UserError
 from tadaconv.execution.backend import Backend
-from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, spaces
+from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
 from tadaconv.execution.store import Store
 
 _SAYS_NOTHING = ("interrupted", "withdrawn")
@@ -268,7 +268,7 @@ class _Merge:
         wanted = each.trial.distributions
         for name in reversed(names):
             known = self._into.study_attrs(name).get(SPACE, {})
-            if all(_compatible(known[key], distribution_to_json(wanted[key])) for key in wanted if key in known):
+            if all(compatible(known[key], distribution_to_json(wanted[key])) for key in wanted if key in known):
                 break
         else:
             name, known = f"{each.search}-space{len(names) + 1}" if names else each.search, {}
@@ -302,14 +302,6 @@ def _configuration(attrs: Mapping[str, Any]) -> str:
     spec = {**attrs["spec"], "seed": 0}
     spec["data"] = {name: value for name, value in spec["data"].items() if name != "root"}
     return json.dumps(spec, sort_keys=True)
-
-
-def _compatible(one: str, other: str) -> bool:
-    try:
-        check_distribution_compatibility(json_to_distribution(one), json_to_distribution(other))
-    except ValueError:
-        return False
-    return True
 
 
 def _count(number: int, what: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility, json_to_distribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import RandomSampler
@@ -217,3 +218,12 @@ def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: opt
         study.tell(trial, list(past.top1_by_epoch.values())[-1])
     else:
         study.tell(trial, state=TrialState.PRUNED)
+
+
+def compatible(known: str, other: str) -> bool:
+    """Whether Optuna keeps two distributions of one parameter, as JSON, in one study."""
+    try:
+        check_distribution_compatibility(json_to_distribution(known), json_to_distribution(other))
+    except ValueError:
+        return False
+    return True

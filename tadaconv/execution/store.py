@@ -351,7 +351,7 @@ class Store:
         Ending an attempt and queueing the next are two writes, and a process can die between them.
         """
         if keys is not None:
-            idle = {key for key, states in self.backend.states(keys).items() if _idle(states)}
+            idle = {key for key, states in self.backend.states(keys).items() if is_idle(states)}
             if not idle:
                 return
             keys = idle
@@ -435,7 +435,7 @@ def owing(attempts: Sequence[Attempt]) -> list[Attempt]:
     An attempt owes another if it was put back or is to be tried again, and nobody has been queued ``after`` it. One
     that stepped back for another owes nothing, unless that one stepped back for it in turn.
     """
-    if not _idle(attempt.row.state for attempt in attempts):
+    if not is_idle(attempt.row.state for attempt in attempts):
         return []
     paid = {trial_id for attempt in attempts for trial_id in attempt.attrs.get("after", [])}
     duplicates = {a.trial_id: a.attrs["duplicate_of"] for a in attempts if "duplicate_of" in a.attrs}
@@ -465,7 +465,8 @@ def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
     return (1 if step > best else int(attrs.get("deaths", 0)) + 1), max(step, best)
 
 
-def _idle(states: Iterable[TrialState]) -> bool:
+def is_idle(states: Iterable[TrialState]) -> bool:
+    """Whether nobody runs a cell or will, going by the states of all attempts at it, and it has no result."""
     return all(state in (TrialState.FAIL, TrialState.PRUNED) for state in states)
 
 

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from tadaconv.execution.call import Event
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.execution.lease import Lease
-from tadaconv.execution.store import Store, owing
+from tadaconv.execution.store import Store, is_idle, owing
 from tadaconv.result import Progress
 
 
@@ -32,11 +32,6 @@ class Watch:
     def is_pending(self) -> bool:
         """Whether a cell has not ended."""
         return bool(self._open)
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """The cells that have not ended."""
-        return frozenset(self._open)
 
     def hear(self, event: Event) -> None:
         """Take an event that a worker of one's own reported, and pass it on."""
@@ -64,7 +59,7 @@ class Watch:
                 self._on_event(_running(self._open[key], lease))
         states = self._store.backend.states(self._open.keys())
         for key, found in states.items():
-            if TrialState.COMPLETE in found or all(state in (TrialState.FAIL, TrialState.PRUNED) for state in found):
+            if TrialState.COMPLETE in found or is_idle(found):
                 self._settle(key)
 
     def _settle(self, key: str) -> None:
@@ -96,7 +91,7 @@ class Watch:
     def _queue_again(self, key: str) -> None:
         """Queue a cell that a design study pruned, or another call withdrew, and that is wanted here all the same."""
         with self._store.alone():
-            if all(state in (TrialState.FAIL, TrialState.PRUNED) for state in self._store.backend.states([key])[key]):
+            if is_idle(self._store.backend.states([key])[key]):
                 self._store.enqueue(self._study, self._open[key])
 
 

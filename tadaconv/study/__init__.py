@@ -16,7 +16,7 @@ from tadaconv.study.definition import (
     load_study,
     study_name,
 )
-from tadaconv.study.proposer import Proposed, Proposer, run_study
+from tadaconv.study.proposer import Proposed, Proposer
 from tadaconv.study.search import search
 from tadaconv.study.space import Suggestion, walk
 from tadaconv.study.trials import ENDS, Status, TrialRecord, kept_budget, trial_records
@@ -40,7 +40,6 @@ __all__ = [
     "confirmed",
     "kept_budget",
     "load_study",
-    "run_study",
     "search",
     "study_name",
     "trial_records",

@@ -3,16 +3,14 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 from optuna.distributions import (
     BaseDistribution,
-    check_distribution_compatibility,
     distribution_to_json,
-    json_to_distribution,
 )
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
@@ -27,6 +25,7 @@ from tadaconv.execution.pruning import (
     SEED_PRUNERS,
     SPACE,
     TRIAL,
+    compatible,
     in_memory,
     reason_for_no_more_seeds,
     spaces,
@@ -36,7 +35,7 @@ from tadaconv.regime import Regime
 from tadaconv.study.cost import MACS, Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, call, spec_json, walk
-from tadaconv.study.trials import ENDS, OVER_BUDGET, Reader, Trial, TrialRecord, trial_records
+from tadaconv.study.trials import ENDS, OVER_BUDGET, Reader, Trial
 
 NUM_RETRIES = 12
 """How often a sampler is asked anew when it suggests what the study has had."""
@@ -284,7 +283,11 @@ class Proposer:
         names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
         for name in reversed(names):
             known = self._store.study_attrs(name).get(SPACE, {})
-            if all(_compatible(known[key], each) for key, each in distributions.items() if key in known):
+            if all(
+                compatible(known[key], distribution_to_json(each))
+                for key, each in distributions.items()
+                if key in known
+            ):
                 break
         else:
             name, known = f"{self._study}-space{len(names) + 1}", {}
@@ -292,14 +295,6 @@ class Proposer:
         added = {key: distribution_to_json(each) for key, each in distributions.items() if key not in known}
         self._store.set_study_attr(name, SPACE, {**known, **added})
         return name
-
-
-def _compatible(known: str, distribution: BaseDistribution) -> bool:
-    try:
-        check_distribution_compatibility(json_to_distribution(known), distribution)
-    except ValueError:
-        return False
-    return True
 
 
 def _seed(*parts: int) -> int:
@@ -331,32 +326,3 @@ def _remembered(name: str, trials: Sequence[Trial], max_macs: int | None) -> opt
             )
         )
     return memory
-
-
-def run_study(
-    loaded: LoadedStudy,
-    regime: Regime,
-    study: str,
-    store: Store,
-    *,
-    num_trials: int,
-    num_workers: int,
-    work: Callable[[Proposed], None],
-) -> list[TrialRecord]:
-    """Search until the study has ``num_trials`` configurations and all have ended; return every one of them.
-
-    Args:
-        loaded: The study.
-        regime: What it is run on, with its data resolved.
-        study: Its name in the storage; see :func:`study_name`.
-        store: Where its trials are kept.
-        num_trials: How many configurations the study shall have, those of earlier calls among them.
-        num_workers: How many attempts are to wait whenever ``work`` has returned.
-        work: Runs what waits, or lets others run it, and returns when a worker has nothing to do.
-
-    Raises :class:`UserError` as :class:`Proposer` does.
-    """
-    proposer = Proposer(loaded, regime, study, store)
-    while not (proposed := proposer.top_up(num_workers, num_trials)).done:
-        work(proposed)
-    return trial_records(loaded, regime, study, store)

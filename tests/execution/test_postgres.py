@@ -406,7 +406,9 @@ def test_writers_wait_for_a_server_that_is_restarted(
         time.sleep(0.3)
         before = written
         server.stop(mode)
-        time.sleep(0.3)
+        noticed = time.monotonic() + 30.0  # Optuna itself first tries again for seconds where it makes a trial
+        while "is away" not in caplog.text and time.monotonic() < noticed:
+            time.sleep(0.02)
         server.start()
         while written < before + 20 and thread.is_alive():
             time.sleep(0.02)

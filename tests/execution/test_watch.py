@@ -43,7 +43,7 @@ def lease(**changes: object) -> dict[str, object]:
 
 def test_nothing_is_told_while_nothing_happens(watched: Watched) -> None:
     assert watched.told() == watched.told() == []
-    assert watched.watch.keys == {cell.key for cell in ROWS}
+    assert watched.watch._open.keys() == {cell.key for cell in ROWS}
 
 
 def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> None:
@@ -58,7 +58,7 @@ def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> 
     assert watched.told() == [("finished", "TSN", "w7")]
     assert watched.told() == []
     assert [(r.status, r.result) for r in watched.watch.ended] == [("finished", result(61.0))]
-    assert watched.watch.keys == {cell.key for cell in ROWS[1:]}
+    assert watched.watch._open.keys() == {cell.key for cell in ROWS[1:]}
 
 
 def test_what_a_worker_of_ones_own_has_said_is_not_told_again(watched: Watched) -> None:
