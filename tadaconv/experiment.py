@@ -1,12 +1,15 @@
 """Runs one experiment: build, count, fit, evaluate. Knows nothing of tables, studies or Optuna."""
 
 import hashlib
+import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import torch
@@ -15,15 +18,19 @@ from torch import Tensor
 import tadaconv
 from tadaconv.data import Source, open_source
 from tadaconv.errors import RunError, UserError
-from tadaconv.measure import count, peak_memory_bytes, reset_peak_memory
+from tadaconv.measure import by_stage, calibrations, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
-from tadaconv.result import Progress, Result
+from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.spec import Backbone, Experiment
-from tadaconv.training import Fit, evaluate
+from tadaconv.training import Fit, autocast, evaluate
 
 __all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
+
+
+NUM_INSPECTED = 32
+"""Validation clips, the first ones, whose calibrations are looked at as a network is trained."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -120,6 +127,39 @@ def source_digest() -> str:
     return digest.hexdigest()[:12]
 
 
+@lru_cache(maxsize=1)
+def source_commit() -> dict[str, str]:
+    """The commit that the package's code is of, and whether it has changed since; empty where there is no telling.
+
+    From the checkout that holds the package, or from what pip wrote down when it installed from one.
+    """
+    package = Path(tadaconv.__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(package), *words], capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+
+    try:
+        if not git("ls-files", "__init__.py"):  # in somebody else's checkout, as an environment within one
+            raise ValueError("not tracked")
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return {"commit": commit, **({"dirty": "yes"} if git("status", "--porcelain", "--", ".") else {})}
+    except (OSError, ValueError, subprocess.SubprocessError):
+        with suppress(PackageNotFoundError, ValueError, KeyError, TypeError):
+            installed = json.loads(distribution("tadaconv").read_text("direct_url.json") or "{}")
+            return {"commit": str(installed["vcs_info"]["commit_id"])[:12]}
+    return {}
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver; empty where the system does not tell."""
+    with suppress(OSError):
+        words = Path("/proc/driver/nvidia/version").read_text().split()
+        return next((word for word in words if word.count(".") >= 1 and word.replace(".", "").isdigit()), "")
+    return ""
+
+
 def environment(device: torch.device) -> dict[str, str]:
     """What the numbers of a run depend on beside the experiment."""
     cuda, threads = device.type == "cuda", torch.get_num_threads()
@@ -129,8 +169,10 @@ def environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": str(torch.version.cuda) if cuda else "",
+        **({"driver": _driver()} if cuda else {}),
         **({"deterministic": "yes"} if cuda and torch.are_deterministic_algorithms_enabled() else {}),
         "tadaconv": f"{tadaconv.__version__}+{source_digest()}",
+        **source_commit(),
     }
 
 
@@ -210,8 +252,13 @@ def _train(
         eval_seconds = time.perf_counter() - started
         return last.top1
 
+    def inspect() -> dict[str, StageCalibration]:
+        clips, _ = source.val_batch(torch.arange(min(NUM_INSPECTED, source.num_val)))
+        with autocast(device):
+            return by_stage(calibrations(model, clips[:, 0]))
+
     fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint)
-    state = fit.run(validate, report)
+    state = fit.run(validate, report, inspect)
     if last is None:  # resumed from a checkpoint written after the last step
         validate()
     assert last is not None
@@ -221,6 +268,9 @@ def _train(
         loss=last.loss,
         per_class=last.per_class,
         per_family=last.per_family,
+        classes=last.classes,
+        family_classes=last.family_classes,
+        confusion=last.confusion,
         num_val=source.num_val,
         curve=state.curve,
         params=params,

@@ -5,6 +5,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class StageCalibration(BaseModel):
+    """How far the calibrations of a stage are from a plain convolution's, on the first validation clips.
+
+    Root mean squares over the stage's layers, channels (or taps) and the clips looked at; alpha is 1 where an operator
+    does nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    distance: float = Field(description="Of alpha from one.")
+    over_time: float = Field(
+        description="Of alpha from its mean over the frames of a clip: what is temporally adaptive."
+    )
+    over_clips: float = Field(description="Of alpha's mean over frames from the mean of all clips: what is adaptive.")
+
+
 class CurvePoint(BaseModel):
     """The state of a training run at the end of an epoch."""
 
@@ -14,6 +30,9 @@ class CurvePoint(BaseModel):
     step: int = Field(description="Optimizer steps finished.")
     train_loss: float = Field(description="Mean cross-entropy over the epoch's training clips, in nats.")
     val_top1: float = Field(description="Validation top-1 in percent.")
+    calibration: dict[str, StageCalibration] = Field(
+        default_factory=dict, description="By stage, res2 to res5; empty where nothing is calibrated."
+    )
 
 
 class Result(BaseModel):
@@ -27,6 +46,15 @@ class Result(BaseModel):
     per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order.")
     per_family: dict[str, float] = Field(
         default_factory=dict, description="Top-1 by class family (synthetic clips), in percent."
+    )
+    classes: list[str] = Field(default_factory=list, description="Every class, in order; results of 0.1.0 have none.")
+    family_classes: dict[str, list[str]] = Field(
+        default_factory=dict, description="The classes of each family; empty where there are no families."
+    )
+    confusion: list[tuple[int, int, int]] = Field(
+        default_factory=list,
+        description="Validation clips by class and predicted class, (class, predicted, clips), as indices into "
+        "classes; pairs that do not occur are left out.",
     )
     num_val: int = Field(description="Validation clips behind the accuracies.")
     curve: list[CurvePoint]

@@ -41,7 +41,7 @@ EXPERIMENT = ROWS[1].cell(REGIME, 0).experiment
 PROBE = Probe(
     num_steps_timed=8, num_eval_batches_timed=3, num_steps=100, num_epochs=4,
     step_seconds=Spread(low=0.1, median=0.2, high=0.4), eval_seconds=Spread(low=1, median=2, high=3),
-    setup_seconds=0.5, checkpoint_seconds=0.25, checkpoint_bytes=2**20, storage_bytes=2**11,
+    setup_seconds=0.5, checkpoint_seconds=0.25, checkpoint_bytes=2**20, weights_bytes=2**19, storage_bytes=2**11,
     memory_bytes=2**29, host_memory_bytes=2**29,
 )  # fmt: skip
 

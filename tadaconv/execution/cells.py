@@ -1,6 +1,8 @@
 """A cell, which is one experiment of a table, and the record of what became of it."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from tadaconv.result import Result
@@ -8,6 +10,11 @@ from tadaconv.spec import Experiment
 
 Status = Literal["finished", "failed", "running", "waiting", "missing"]
 """What became of a cell: only ``finished`` has a result; ``missing`` was never planned."""
+
+
+def weights_file(out: Path, key: str) -> Path:
+    """Where the run folder ``out`` keeps the trained weights of a cell."""
+    return out / "weights" / f"{key}.pt"
 
 
 @dataclass(frozen=True)
@@ -25,10 +32,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A cell with what the storage knows of it. ``error`` is one line, ``traceback`` the whole of it."""
+    """A cell with what the storage knows of it.
+
+    ``error`` is one line, ``traceback`` the whole of it. ``started`` and ``ended``, in universal time, and ``worker``,
+    with its host, are those of the attempt that ended the cell.
+    """
 
     cell: Cell
     status: Status
     result: Result | None = None
     error: str | None = None
     traceback: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    worker: str | None = None

@@ -12,6 +12,7 @@ that hangs on it.
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Literal, Self
 
 from optuna.distributions import BaseDistribution
@@ -494,7 +495,8 @@ def _experiment(tree: Mapping[str, Any], study: str) -> Experiment:
 def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
     by_state = {attempt.state: attempt for attempt in attempts}
     if "finished" in by_state:
-        return CellRecord(cell, "finished", result=Result.model_validate(by_state["finished"].attrs["result"]))
+        found = by_state["finished"]
+        return CellRecord(cell, "finished", result=Result.model_validate(found.attrs["result"]), **_when_and_who(found))
     if "running" in by_state:
         return CellRecord(cell, "running")
     if "waiting" in by_state or owing(attempts):
@@ -502,6 +504,17 @@ def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
     if "failed" in by_state:
         attrs = by_state["failed"].attrs
         return CellRecord(
-            cell, "failed", error=attrs.get("error", "no error was recorded"), traceback=attrs.get("traceback")
+            cell,
+            "failed",
+            error=attrs.get("error", "no error was recorded"),
+            traceback=attrs.get("traceback"),
+            **_when_and_who(by_state["failed"]),
         )
     return CellRecord(cell, "missing")
+
+
+def _when_and_who(attempt: Attempt) -> dict[str, Any]:
+    lease = attempt.attrs.get("lease", {})
+    times = {"started": attempt.row.started, "ended": attempt.row.ended}
+    utc = {name: None if local is None else local.astimezone(UTC) for name, local in times.items()}
+    return {**utc, "worker": f"{lease['worker']} on {lease['host']}" if {"worker", "host"} <= lease.keys() else None}

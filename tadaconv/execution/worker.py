@@ -13,7 +13,7 @@ from typing import Any
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
-from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.cells import Cell, CellRecord, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
@@ -270,6 +270,7 @@ class Worker:
     def _finish(
         self, attempt: Attempt, cell: Cell, result: Result, checkpoint: Path, emit: Callable[..., None]
     ) -> CellRecord | None:
+        self._keep_weights(cell, checkpoint)
         if not self._store.finish(attempt, result):
             self._leave(attempt, _Lost(), emit)
             return None
@@ -278,6 +279,18 @@ class Worker:
         self._tell_memory(emit)
         emit("finished", result=result)
         return CellRecord(cell, "finished", result=result)
+
+    def _keep_weights(self, cell: Cell, checkpoint: Path) -> None:
+        """Put the trained weights where reports look for them; a result without them is a result all the same."""
+        if not checkpoint.exists():  # what trained keeps none
+            return
+        from tadaconv.training.checkpoint import keep_weights
+
+        try:
+            keep_weights(checkpoint, weights_file(self.call.out, cell.key))
+        except RunError as error:
+            name = f"{cell.label}, seed {cell.experiment.seed}"
+            _log.warning("%s: the result is kept, but its weights are not: %s", name, error)
 
     def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
         if isinstance(reason, _Lost):

@@ -293,13 +293,16 @@ def _totals(found: RunPlan) -> list[str]:
     memory = max(probe.memory_bytes for probe in probes)
     host = max(probe.host_memory_bytes for probe in probes)
     checkpoint = max(probe.checkpoint_bytes for probe in probes)
-    stored = sum((row.num_cells - row.num_finished) * row.probe.storage_bytes for row in found.rows if row.probe)
+    stored, weights = (
+        sum((row.num_cells - row.num_finished) * getattr(row.probe, what) for row in found.rows if row.probe)
+        for what in ("storage_bytes", "weights_bytes")
+    )
     on_gpu = "" if memory == host else f" on the GPU, {size(host)} beside it"
     steps, batches = ([getattr(p, f"num_{what}_timed") for p in probes] for what in ("steps", "eval_batches"))
     return [
         f"{time}.",
         f"Memory: up to {size(memory)}{on_gpu} a worker. Disk: up to {size(checkpoint)} for the checkpoint of each "
-        f"running cell; {size(stored)} for all results.",
+        f"running cell; {size(weights)} for all trained weights, which are kept, and {size(stored)} for all results.",
         f"From {_between(steps)} steps and {_count(max(batches), 'evaluation batch', 'evaluation batches')} a row, "
         f"timed on {found.device} after warming up: lower to upper quartile. An evaluation and a checkpoint after "
         "every epoch are counted in; what else the machine will be doing is not.",

@@ -19,8 +19,8 @@ from tadaconv.errors import RunError
 from tadaconv.experiment import build_model, environment
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
-from tadaconv.result import CurvePoint, Progress, Result
-from tadaconv.spec import Experiment
+from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
+from tadaconv.spec import Experiment, TAda
 from tadaconv.training import Fit, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS
@@ -61,7 +61,8 @@ class Probe(BaseModel):
     eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
     setup_seconds: float = Field(description="Clips opened, network built and counted, and what the first step adds.")
     checkpoint_seconds: float
-    checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file.")
+    checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file, while the cell runs.")
+    weights_bytes: int = Field(description="The trained weights, as a file, which are kept.")
     storage_bytes: int = Field(description="The experiment and its result, as they are stored.")
     memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
     host_memory_bytes: int = Field(description="Peak resident size of the process, decoded clips included.")
@@ -147,10 +148,21 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     steps = others or [first]
     evaluations = _eval_seconds(fit)
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
-    point = CurvePoint(epoch=1, step=fit.num_steps, train_loss=1 / 3, val_top1=100 / 3)
+    weights_bytes = sum(each.numel() * each.element_size() for each in fit.model.state_dict().values())
+    temporal = experiment.temporal
+    stages = temporal.placement.stages if isinstance(temporal, TAda) else ()
+    spread = StageCalibration(distance=1 / 3, over_time=1 / 3, over_clips=1 / 3)
+    point = CurvePoint(
+        epoch=1, step=fit.num_steps, train_loss=1 / 3, val_top1=100 / 3,
+        calibration={f"res{stage}": spread for stage in stages},
+    )  # fmt: skip
     typical = Result(
         top1=100 / 3, top5=100 / 3, loss=1 / 3,
         per_class=dict.fromkeys(source.class_names, 100 / 3), per_family=dict.fromkeys(source.families, 100 / 3),
+        classes=list(source.class_names),
+        family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
+        # Of a network that has learnt something: most clips are on the diagonal.
+        confusion=[(i, j, 1) for i in range(len(source.class_names)) for j in range(min(i + 1, 4))],
         num_val=source.num_val,
         curve=[point] * experiment.schedule.epochs,
         params=cost.params, macs=cost.macs, cost=cost.model_dump(mode="json"),
@@ -167,6 +179,7 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
         setup_seconds=setup_seconds + max(0.0, first - median(steps)),
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_bytes=checkpoint_bytes,
+        weights_bytes=weights_bytes,
         storage_bytes=len(experiment.model_dump_json()) + len(typical.model_dump_json()),
         memory_bytes=peak_memory_bytes(device),
         host_memory_bytes=peak_memory_bytes(torch.device("cpu")),

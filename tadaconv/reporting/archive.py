@@ -28,7 +28,7 @@ ATTEMPT_COLUMNS = [
     "error", "reason", "traceback", "value", "configuration", "parameters", "distributions", "intermediate_values",
     "experiment", "attributes", "system_attributes",
 ]  # fmt: skip
-_TREES = ("per_class", "per_family", "cost", "environment")
+_TREES = ("per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment")
 _SCALARS = [name for name in Result.model_fields if name not in (*_TREES, "curve")]
 CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment"]
 """Followed by a column for each entry of the environment and each leaf of the experiment, in alphabetical order."""
@@ -87,7 +87,7 @@ def read_storage(store: Store) -> Archive:
         cells=_cells_frame(results),
         curves=_frame(
             [
-                {"cell": key, **point}
+                {"cell": key, **point, "calibration": _json(point.get("calibration"))}
                 for key, (_, trial) in results.items()
                 for point in trial.user_attrs["result"]["curve"]
             ],

@@ -3,14 +3,17 @@
 The folder holds everything a colleague needs to execute the notebook again; nothing is read from the storage then.
 """
 
+import csv
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,15 +24,24 @@ from tadaconv.execution.cells import CellRecord
 from tadaconv.spec import Experiment
 
 CELL_COLUMNS = [
-    "row", "seed", "cell", "status", "top1", "top5", "loss", "params", "macs", "seconds", "device", "version", "error",
+    "row", "seed", "cell", "status", "top1", "top5", "loss", "params", "macs", "seconds", "train_clips_per_second",
+    "eval_clips_per_second", "device", "version", "error",
 ]  # fmt: skip
 OWN_COLUMNS = ["backbone", "num_frames"]
 """What cells ran on; a column of ``cells.csv`` and of ``table.csv`` where rows differ in it."""
 CURVE_COLUMNS = ["row", "seed", "epoch", "step", "train_loss", "val_top1"]
 FAMILY_COLUMNS = ["row", "seed", "family", "top1"]
+CLASS_COLUMNS = ["row", "seed", "class", "family", "top1"]
+CONFUSION_COLUMNS = ["row", "seed", "class", "predicted", "clips"]
+CALIBRATION_COLUMNS = ["row", "seed", "epoch", "stage", "distance", "over_time", "over_clips"]
 
-_WORDS = ["row", "cell", "status", "device", "version", "error", "family", "backbone"]
-_UNKNOWN = {column: [""] for column in {*CELL_COLUMNS, *CURVE_COLUMNS, *FAMILY_COLUMNS} - set(_WORDS)}
+_WORDS = ["row", "cell", "status", "device", "version", "error", "family", "backbone", "class", "predicted", "stage"]
+_FRAMES = {"families": FAMILY_COLUMNS, "classes": CLASS_COLUMNS, "confusion": CONFUSION_COLUMNS,
+           "calibration": CALIBRATION_COLUMNS}  # fmt: skip
+_UNKNOWN = {
+    column: [""]
+    for column in {*CELL_COLUMNS, *CURVE_COLUMNS, *(c for each in _FRAMES.values() for c in each)} - set(_WORDS)
+}
 
 
 class ReportedRow(BaseModel):
@@ -67,10 +79,23 @@ class CellOrigin(BaseModel):
     train_clips_per_second: float | None
     peak_memory_bytes: int | None
     traceback: str | None = Field(description="Of a failed cell.")
+    started: datetime | None = Field(None, description="When the attempt that ended the cell began, in UTC.")
+    ended: datetime | None = Field(None, description="When it ended, in UTC.")
+    worker: str | None = Field(None, description="The worker that ran it, and its host.")
+
+
+class Elsewhere(BaseModel):
+    """The same table in another regime of the same storage, to compare the order of rows with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regime: str
+    top1: dict[str, float] = Field(description="By row, the mean validation top-1 over its seeds, in percent.")
+    num_seeds: dict[str, int] = Field(description="By row, the seeds behind it.")
 
 
 class Manifest(BaseModel):
-    """``report.json``: everything a report says that is not in its CSV files."""
+    """``report.json``: everything a report says that is not in its CSV files. ``docs/reports.md`` explains it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,6 +110,11 @@ class Manifest(BaseModel):
     conditions: dict[str, Any] = Field(
         description="Backbone, data and schedule, as far as all cells share them; what differs by row is left out."
     )
+    class_families: dict[str, str] = Field(
+        default_factory=dict,
+        description="Every class, in order, and its family; the family is empty where there is none.",
+    )
+    elsewhere: list[Elsewhere] = Field(default_factory=list, description="This table in other regimes, by name.")
     cells: list[CellOrigin]
     digests: dict[str, str] = Field(
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
@@ -93,17 +123,31 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Export:
-    """One table's results: a line a cell, a line an epoch, a line a class family, and what they mean."""
+    """One table's results and what they mean.
+
+    ``cells`` has a line a cell, ``curves`` a cell and epoch, ``families`` a cell and class family, ``classes`` a cell
+    and class (top-1 in percent), ``confusion`` a cell, class and predicted class (validation clips; pairs that do not
+    occur are left out), ``calibration`` a cell, epoch and stage (see :class:`tadaconv.result.StageCalibration`).
+    """
 
     manifest: Manifest
     cells: pd.DataFrame
     curves: pd.DataFrame
     families: pd.DataFrame
+    classes: pd.DataFrame
+    confusion: pd.DataFrame
+    calibration: pd.DataFrame
 
 
-def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Export:
+def collect(
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    elsewhere: Mapping[str, Sequence[CellRecord]] | None = None,
+) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
+    ``elsewhere`` holds, by the name of another regime, what the same table came to there.
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
@@ -119,9 +163,19 @@ def collect(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]
         seeds=sorted({record.cell.experiment.seed for record in records}),
         families=[str(name) for name in families["family"].unique()],
         conditions=shared_conditions([record.cell.experiment for record in records]),
+        class_families=_class_families(records),
+        elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
         cells=[origin(record) for record in records],
     )
-    return Export(manifest, cells_frame(records), curves_frame(records), families)
+    return Export(
+        manifest,
+        cells_frame(records),
+        curves_frame(records),
+        families,
+        classes_frame(records),
+        confusion_frame(records),
+        calibration_frame(records),
+    )
 
 
 def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
@@ -158,18 +212,82 @@ def families_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=FAMILY_COLUMNS)
 
 
+def classes_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One line a cell and class with validation clips, columns ``CLASS_COLUMNS``: accuracy in percent."""
+    lines = []
+    for record in records:
+        if record.result is not None:
+            family_of = {name: family for family, names in record.result.family_classes.items() for name in names}
+            lines += [
+                (record.cell.label, record.cell.experiment.seed, name, family_of.get(name, ""), top1)
+                for name, top1 in record.result.per_class.items()
+            ]
+    return pd.DataFrame(lines, columns=CLASS_COLUMNS)
+
+
+def confusion_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One line a cell, class and predicted class that occur, columns ``CONFUSION_COLUMNS``: validation clips."""
+    lines = [
+        (record.cell.label, record.cell.experiment.seed, names[label], names[predicted], clips)
+        for record in records
+        if record.result is not None and (names := record.result.classes)
+        for label, predicted, clips in record.result.confusion
+    ]
+    return pd.DataFrame(lines, columns=CONFUSION_COLUMNS)
+
+
+def calibration_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One line a cell, epoch and calibrated stage, columns ``CALIBRATION_COLUMNS``."""
+    lines = [
+        (record.cell.label, record.cell.experiment.seed, point.epoch, stage, c.distance, c.over_time, c.over_clips)
+        for record in records
+        if record.result is not None
+        for point in record.result.curve
+        for stage, c in point.calibration.items()
+    ]
+    return pd.DataFrame(lines, columns=CALIBRATION_COLUMNS)
+
+
+def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
+    for record in records:
+        if record.result is not None and record.result.classes:
+            family_of = {name: family for family, names in record.result.family_classes.items() for name in names}
+            return {name: family_of.get(name, "") for name in record.result.classes}
+    return {}
+
+
+def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
+    found: dict[str, list[float]] = {}
+    for record in map(checked, records):
+        if record.result is not None:
+            found.setdefault(record.cell.label, []).append(record.result.top1)
+    return Elsewhere(
+        regime=regime,
+        top1={name: fmean(values) for name, values in found.items()},
+        num_seeds={name: len(values) for name, values in found.items()},
+    )
+
+
+def frames(export: Export) -> dict[str, pd.DataFrame]:
+    """The frames beside the table, by the name of their file."""
+    names = ("cells", "curves", *_FRAMES)
+    return {f"{name}.csv": getattr(export, name) for name in names}
+
+
 def write_csvs(export: Export, folder: Path) -> None:
-    """Write ``cells.csv``, ``curves.csv`` and, where there are class families, ``families.csv``, to the last digit."""
-    write_atomically(folder / "cells.csv", as_csv(export.cells))
-    write_atomically(folder / "curves.csv", as_csv(export.curves))
-    if export.manifest.families:
-        write_atomically(folder / "families.csv", as_csv(export.families))
+    """Write every frame of :func:`frames`, to the last digit; one without a line has its head alone."""
+    for name, frame in frames(export).items():
+        write_atomically(folder / name, as_csv(frame))
 
 
 def as_csv(frame: pd.DataFrame, digits: int | None = None) -> str:
     """A frame as CSV, with empty fields for what is not known; ``digits`` significant ones, or every digit."""
     form = None if digits is None else f"%.{digits}g"
-    return frame.to_csv(index=False, float_format=form, lineterminator="\n")
+    # Python before 3.13 leaves a lone carriage return without quotes, and readers take it for the end of a line.
+    texts = frame.select_dtypes(include=["object", "string"])
+    returns = any(texts[name].astype("string").str.contains("\r", regex=False).any() for name in texts)
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    return frame.to_csv(index=False, float_format=form, lineterminator="\n", quoting=quoting)
 
 
 def read_export(folder: Path | str = ".") -> Export:
@@ -179,11 +297,10 @@ def read_export(folder: Path | str = ".") -> Export:
         manifest = Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
         cells = typed(read_csv(folder / "cells.csv"))
         curves = read_csv(folder / "curves.csv")
-        # A families.csv that an earlier report left behind must not lend its numbers to one without families.
-        families = read_csv(folder / "families.csv") if manifest.families else families_frame([])
+        others = {name: read_csv(folder / f"{name}.csv") for name in _FRAMES}
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
-    return Export(manifest, cells, curves, families)
+    return Export(manifest, cells, curves, **others)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -216,7 +333,8 @@ def read_csv(path: Path, words: Sequence[str] = _WORDS, unknown: dict[str, list[
 
 def typed(cells: pd.DataFrame) -> pd.DataFrame:
     """The frame of cells with the types that its columns have, whatever is not known."""
-    floats = dict.fromkeys(["top1", "top5", "loss", "seconds"], "float64")
+    names = ["top1", "top5", "loss", "seconds", "train_clips_per_second", "eval_clips_per_second"]
+    floats = dict.fromkeys(names, "float64")
     return cells.astype({**floats, "seed": "int64", "params": "Int64", "macs": "Int64"})
 
 
@@ -246,10 +364,11 @@ def _cell_line(record: CellRecord) -> tuple[Any, ...]:
     cell, result = record.cell, record.result
     name = (cell.label, cell.experiment.seed, cell.key)
     if record.status != "finished" or result is None:
-        return (*name, record.status, nan, nan, nan, None, None, nan, "", "", record.error or "")
+        return (*name, record.status, nan, nan, nan, None, None, nan, nan, nan, "", "", record.error or "")
     origin = (result.environment.get("device", ""), result.environment.get("tadaconv", ""))
     scores = (result.top1, result.top5, result.loss)
-    return (*name, "finished", *scores, result.params, result.macs, result.seconds, *origin, "")
+    speed = (result.seconds, result.train_clips_per_second, result.eval_clips_per_second)
+    return (*name, "finished", *scores, result.params, result.macs, *speed, *origin, "")
 
 
 def origin(record: CellRecord) -> CellOrigin:
@@ -266,4 +385,7 @@ def origin(record: CellRecord) -> CellOrigin:
         train_clips_per_second=None if result is None else result.train_clips_per_second,
         peak_memory_bytes=None if result is None else result.peak_memory_bytes,
         traceback=record.traceback,
+        started=record.started,
+        ended=record.ended,
+        worker=record.worker,
     )

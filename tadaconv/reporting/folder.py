@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting.export import Export, as_csv, collect, write_atomically, write_csvs
+from tadaconv.reporting.export import Export, as_csv, collect, frames, write_atomically, write_csvs
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
@@ -65,7 +65,7 @@ def write_report(
         _FILES,
         title(export.manifest),
         export.manifest,
-        [as_csv(frame) for frame in (export.cells, export.curves, export.families)],
+        [as_csv(frame) for frame in frames(export).values()],
         partial(_write_data, export),
         lambda: latex_table(summarise(export), export.manifest.base, heading),
     )

@@ -33,6 +33,15 @@ def save(path: Path, state: dict[str, Any]) -> None:
         raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; an earlier one is kept") from error
 
 
+def keep_weights(checkpoint: Path, path: Path) -> None:
+    """Keep the weights of the ``checkpoint`` of a finished run, without the optimizer's state, in ``path``.
+
+    Raises :class:`RunError` as :func:`save` and :func:`load` do.
+    """
+    state = load(checkpoint, torch.device("cpu"))
+    save(path, {"identity": state["identity"], "model": state["model"]})
+
+
 def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint; raises :class:`RunError` naming a file that is not one."""
     try:

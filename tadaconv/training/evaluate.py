@@ -13,13 +13,16 @@ from tadaconv.training.fit import autocast
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies in percent, the loss in nats."""
+    """Accuracies in percent, the loss in nats; ``confusion`` as in :class:`tadaconv.result.Result`."""
 
     top1: float
     top5: float
     loss: float
     per_class: dict[str, float]
     per_family: dict[str, float]
+    classes: list[str]
+    family_classes: dict[str, list[str]]
+    confusion: list[tuple[int, int, int]]
 
 
 def view_log_probabilities(model: nn.Module, clips: Tensor) -> Tensor:
@@ -75,4 +78,12 @@ def _summarise(log_p: Tensor, labels: Tensor, source: Source) -> Evaluation:
         loss=float(-log_p.gather(1, labels.unsqueeze(1)).double().mean()),
         per_class={name: value for name, value in by_class.items() if value is not None},
         per_family={name: value for name, value in by_family.items() if value is not None},
+        classes=list(source.class_names),
+        family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
+        confusion=_confusion(labels, best[:, 0]),
     )
+
+
+def _confusion(labels: Tensor, predicted: Tensor) -> list[tuple[int, int, int]]:
+    pairs, counts = torch.stack([labels, predicted], 1).cpu().unique(dim=0, return_counts=True)
+    return [(int(label), int(guess), int(n)) for (label, guess), n in zip(pairs, counts, strict=True)]

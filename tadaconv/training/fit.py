@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tadaconv.data.source import Source
 from tadaconv.errors import RunError
-from tadaconv.result import CurvePoint, Progress
+from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
 from tadaconv.training import checkpoint as checkpoints
 
@@ -97,12 +97,18 @@ class Fit:
         self.num_steps = self.steps_per_epoch * schedule.epochs
         self.state = State()
 
-    def run(self, validate: Callable[[], float], report: Callable[[Progress], None] | None = None) -> State:
+    def run(
+        self,
+        validate: Callable[[], float],
+        report: Callable[[Progress], None] | None = None,
+        inspect: Callable[[], dict[str, StageCalibration]] | None = None,
+    ) -> State:
         """Train to the end, from the checkpoint if there is one.
 
         Args:
             validate: gives the validation top-1 in percent; called at the end of every epoch.
             report: called after every step.
+            inspect: tells what the calibrations do; called at the end of every epoch.
 
         Raises:
             RunError: the loss is not finite, or a checkpoint cannot be read or written.
@@ -116,7 +122,7 @@ class Fit:
             self.state.train_seconds += time.perf_counter() - started
             ends_epoch = self.state.step % self.steps_per_epoch == 0
             if ends_epoch:
-                self._end_epoch(validate())
+                self._end_epoch(validate(), inspect() if inspect is not None else {})
             self.state.seconds += time.perf_counter() - started
             if self.checkpoint is not None and (ends_epoch or time.perf_counter() - saved > CHECKPOINT_SECONDS):
                 self._save(self.checkpoint)
@@ -156,13 +162,14 @@ class Fit:
         state.num_clips += len(indices)
         return value
 
-    def _end_epoch(self, val_top1: float) -> None:
+    def _end_epoch(self, val_top1: float, calibration: dict[str, StageCalibration]) -> None:
         state = self.state
         point = CurvePoint(
             epoch=state.step // self.steps_per_epoch,
             step=state.step,
             train_loss=state.loss_sum / state.num_clips,
             val_top1=val_top1,
+            calibration=calibration,
         )
         state.curve.append(point)
 

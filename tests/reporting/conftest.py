@@ -1,6 +1,7 @@
 """Made-up results: a table's cell records without any training."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import optuna
@@ -9,7 +10,7 @@ import pytest
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.regime import Regime
-from tadaconv.result import CurvePoint, Result
+from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.spec import Backbone, Context, Placement, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.study import Budget, LoadedStudy, Study, Suggestion, TrialRecord, walk
 
@@ -48,6 +49,20 @@ CLAIMS = [
 ]
 
 
+CLASSES = {f"class {i}": ("frame", "set", "order")[i // 4] for i in range(12)}
+"""Every class with its family."""
+
+
+def confusion(top1: float, num_val: int) -> list[tuple[int, int, int]]:
+    """Pairs that fit the accuracy, as far as whole clips do: what is missed is taken for the next class."""
+    pairs = []
+    for i in range(len(CLASSES)):
+        clips = num_val // len(CLASSES) + (i < num_val % len(CLASSES))
+        hits = round(clips * min(top1, 100.0) / 100) if top1 == top1 else 0
+        pairs += [(i, i, hits), (i, (i + 1) % len(CLASSES), clips - hits)]
+    return [pair for pair in pairs if pair[2]]
+
+
 def result(top1: float, params: int = 171_000, macs: int = 10_300_000, **changes: object) -> Result:
     curve = [
         CurvePoint(
@@ -57,7 +72,8 @@ def result(top1: float, params: int = 171_000, macs: int = 10_300_000, **changes
     ]
     values = {
         "top1": top1, "top5": min(100.0, top1 + 25), "loss": 1.1, "num_val": 512, "curve": curve,
-        "per_class": {f"class {i}": top1 for i in range(12)},
+        "per_class": dict.fromkeys(CLASSES, top1), "classes": list(CLASSES), "confusion": confusion(top1, 512),
+        "family_classes": {each: [c for c, f in CLASSES.items() if f == each] for each in ("frame", "set", "order")},
         "per_family": {"frame": min(100.0, top1 + 20), "set": top1, "order": max(0.0, top1 - 20)},
         "params": params, "macs": macs, "cost": {}, "train_clips_per_second": 210.0, "eval_clips_per_second": 800.0,
         "peak_memory_bytes": 400_000_000, "seconds": 41.5, "environment": ENVIRONMENT,
@@ -79,7 +95,20 @@ def record(row: Row, seed: int, top1: float | None, status: Status = "finished",
         status = "missing" if status == "finished" else status
         error = "RunError: the loss is not finite at step 40" if status == "failed" else None
         return CellRecord(cell, status, None, error, f"Traceback ...\n{error}" if error else None)
-    return CellRecord(cell, status, result(top1, **changes))
+    made = result(top1, **changes)
+    if isinstance(row.temporal, TAda):
+        made = made.model_copy(update={"curve": [calibrated(point) for point in made.curve]})
+    ended = datetime(2026, 3, 1, 12, seed % 60, tzinfo=UTC)
+    return CellRecord(cell, status, made, started=ended - timedelta(seconds=41.5), ended=ended, worker="w0 on lab")
+
+
+def calibrated(point: CurvePoint) -> CurvePoint:
+    """The point with calibrations that move away from one, in later stages further."""
+    stages = {
+        f"res{stage}": StageCalibration(distance=0.02 * stage * point.epoch, over_time=0.01 * stage, over_clips=0.005)
+        for stage in (2, 3, 4, 5)
+    }
+    return point.model_copy(update={"calibration": stages})
 
 
 def records_of(loaded: LoadedTable, scores: Mapping[str, list[float | None]]) -> list[CellRecord]:

@@ -87,8 +87,11 @@ def rebuilt(frames: Frames) -> dict[str, tuple[Experiment, Result]]:
     found = {}
     for cell in frames["cells"]:
         tree = {name: cell[name] for name in Result.model_fields if name != "curve"}
-        tree |= {name: json.loads(tree[name]) for name in ("per_class", "per_family", "cost", "environment")}
-        points = [{**p} for p in frames["curves"] if p["cell"] == cell["cell"]]
+        texts = ("per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment")
+        tree |= {name: json.loads(tree[name]) for name in texts}
+        points = [
+            {**p, "calibration": json.loads(p["calibration"])} for p in frames["curves"] if p["cell"] == cell["cell"]
+        ]
         tree["curve"] = [CurvePoint.model_validate({k: v for k, v in p.items() if k != "cell"}) for p in points]
         found[cell["cell"]] = Experiment.model_validate_json(cell["experiment"]), Result.model_validate(tree)
     return found

@@ -58,7 +58,8 @@ def test_all_files_are_there(hostile) -> None:
     figures = {f"figures/{n}.{k}" for k in ("svg", "png") for n in (
         "accuracy_by_row", "accuracy_by_macs", "accuracy_by_family", "learning_curves")}  # fmt: skip
     assert names == figures | {
-        "table.csv", "cells.csv", "curves.csv", "families.csv", "report.json",
+        "table.csv", "cells.csv", "curves.csv", "families.csv", "classes.csv", "confusion.csv", "calibration.csv",
+        "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
     assert len(pd.read_csv(folder / "table.csv")) == 3

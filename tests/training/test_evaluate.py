@@ -22,7 +22,7 @@ def mean(values: list[float]) -> float:
 @torch.no_grad()
 def by_brute_force(model: nn.Module, source: TinyClips) -> Evaluation:
     """One clip and one view at a time; probabilities, not their logarithms, are averaged."""
-    top1, top5, losses = [], [], []
+    top1, top5, losses, guesses = [], [], [], []
     by_class: dict[str, list[float]] = defaultdict(list)
     by_family: dict[str, list[float]] = defaultdict(list)
     model.eval()
@@ -32,6 +32,7 @@ def by_brute_force(model: nn.Module, source: TinyClips) -> Evaluation:
         views = [model(clips[:, view]).double().softmax(1)[0].tolist() for view in range(source.num_views)]
         probabilities = [mean(list(column)) for column in zip(*views, strict=True)]
         ranked = sorted(range(len(probabilities)), key=lambda c: -probabilities[c])
+        guesses.append((label, ranked[0]))
         top1.append(100.0 * (ranked[0] == label))
         top5.append(100.0 * (label in ranked[:5]))
         losses.append(-math.log(probabilities[label]))
@@ -45,6 +46,9 @@ def by_brute_force(model: nn.Module, source: TinyClips) -> Evaluation:
         mean(losses),
         {name: mean(values) for name, values in by_class.items()},
         {name: mean(values) for name, values in by_family.items()},
+        list(source.class_names),
+        {name: [source.class_names[i] for i in members] for name, members in source.families.items()},
+        [(*pair, guesses.count(pair)) for pair in sorted(set(guesses))],
     )
 
 
@@ -62,6 +66,9 @@ def test_against_a_loop(num_views: int, num_classes: int, batch_size: int) -> No
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
     assert found.per_class == pytest.approx(expected.per_class)
     assert found.per_family == pytest.approx(expected.per_family)
+    assert found.classes == expected.classes
+    assert found.family_classes == expected.family_classes
+    assert found.confusion == expected.confusion
     assert list(found.per_class) == [name for name in source.class_names if name in expected.per_class]
     if num_classes <= 5:
         assert found.top5 == 100

@@ -46,7 +46,10 @@ CURVE_COLUMNS = ["trial", "epoch", "val_top1"]
 _WORDS = ["name", "status", "what", "why"]
 _UNKNOWN = {column: [""] for column in ("top1", "macs", "reached", "epochs", "val_top1")}
 _CELL_WORDS = ["row", "cell", "status", "device", "version", "error", "backbone"]
-_CELL_UNKNOWN = {column: [""] for column in ("top1", "top5", "loss", "params", "macs", "seconds")}
+_CELL_NUMBERS = (
+    "top1", "top5", "loss", "params", "macs", "seconds", "train_clips_per_second", "eval_clips_per_second",
+)  # fmt: skip
+_CELL_UNKNOWN = {column: [""] for column in _CELL_NUMBERS}
 
 
 class Parameter(BaseModel):
