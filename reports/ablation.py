@@ -13,6 +13,7 @@
 # that folder with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
 from tadaconv.reporting import blocks, figures
 from tadaconv.reporting.export import read_export
+from tadaconv.reporting.provenance import provenance
 
 # %% tags=["parameters"]
 folder = "."
@@ -49,7 +50,7 @@ figures.show(figures.learning_curves(export), folder)
 blocks.conditions(export)
 
 # %%
-blocks.provenance(export)
+provenance(export.manifest.cells, export.cells.to_dict("records"), export.manifest.left_out)
 
 # %%
 blocks.methods()

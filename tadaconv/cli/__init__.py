@@ -3,8 +3,8 @@
 Exit status 0; 1 if a run failed; 2 if the call is wrong, with one line that says how to mend it; 130 after Ctrl-C.
 """
 
-from tadaconv.cli import look, run, storages, bench  # isort: skip  # their order is that of the commands in the help
+from tadaconv.cli import look, run, report, storages, bench  # isort: skip  # their order is that of the commands in the help
 from tadaconv.cli.app import app
 from tadaconv.cli.entry import main
 
-__all__ = ["app", "bench", "look", "main", "run", "storages"]
+__all__ = ["app", "bench", "look", "main", "report", "run", "storages"]

@@ -1,4 +1,4 @@
-"""Commands that run tables and studies, and report them."""
+"""Commands that run tables and studies."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,9 @@ import typer
 from rich.console import Console
 
 from tadaconv.ablation import (
-    current_records,
     load_table,
     require_writable,
     resolve_data,
-    study_name,
 )
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
@@ -30,11 +28,8 @@ from tadaconv.cli.running import (
     as_lines,
     logged,
     make_crew,
-    print_table,
     report_study,
     run_and_report,
-    study_called,
-    write_report,
 )
 from tadaconv.regime import load_regime
 
@@ -157,39 +152,4 @@ def study(
 
     with StudyView(console, loaded, regime, trials) as view, logged(view):
         studies.search(loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view)
-    report_study(console, loaded, regime, resolved, store, out, None)
-
-
-@app.command()
-def report(
-    name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
-    regime: RegimeName = "quick",
-    formats: Annotated[
-        str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
-    ] = "html,ipynb,tex,csv",
-    storage: Storage = None,
-    out: Out = Path("runs"),
-) -> None:
-    """Report a table or a study from the results there are. Trains nothing.
-
-    A study whose best have been run on new seeds (tada study NAME --confirm) gets the table of these as well.
-
-    Example: tada report context --format html,tex
-    """
-    from tadaconv.execution import Store
-
-    found, wanted = study_called(name), [each.strip() for each in formats.split(",")]
-    loaded = load_table(name) if found is None else None
-    resolved = load_regime(regime)
-    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
-    require_writable(out)
-    console = Console()
-    if found is not None:
-        from tadaconv.study import confirmed
-
-        report_study(console, found, regime, resolved, store, out, wanted)
-        loaded = confirmed(found, regime, store)
-    if loaded is not None:
-        records = current_records(loaded, resolved, study_name(loaded, regime), store)
-        write_report(console, loaded, regime, records, out, wanted)
-        print_table(console, loaded, regime, records)
+    report_study(console, loaded, regime, resolved, store, out)

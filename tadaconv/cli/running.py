@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store
     from tadaconv.execution.live import Lines, Show
     from tadaconv.regime import Regime
+    from tadaconv.reporting.choices import Choices
     from tadaconv.study import LoadedStudy
 
 
@@ -103,7 +104,7 @@ def run_and_report(
     records = current_records(loaded, regime, study, store)
     print_table(console, loaded, regime_name, records)
     status = _summarise_failures(ran)
-    write_report(console, loaded, regime_name, records, out)  # last: its notebook takes its time
+    write_report(console, loaded, regime_name, records, store, out)  # last: its notebook takes its time
     return status
 
 
@@ -114,12 +115,13 @@ def report_study(
     regime: "Regime",
     store: "Store",
     out: Path,
-    formats: Sequence[str] | None,
-) -> None:
-    """Print a study, write its report and say where it is; in every format if none is named."""
+    formats: Sequence[str] | None = None,
+    choices: "Choices | None" = None,
+) -> Path:
+    """Print a study, write its report, say where it is and return its folder; in every format if none is named."""
     from tadaconv import reporting
     from tadaconv.reporting.study import study_report, study_table
-    from tadaconv.study import kept_budget, trial_records
+    from tadaconv.study import confirmed, kept_budget, trial_records
     from tadaconv.study import study_name as name_of_study
 
     study = name_of_study(loaded, regime_name)
@@ -127,9 +129,11 @@ def report_study(
     console.print(study_table(loaded, regime_name, records))
     with console.status("writing the report"):
         folder = study_report(
-            loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store)
-        )
+            loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
+            confirmed=confirmed(loaded, regime_name, store) is not None, choices=choices,
+        )  # fmt: skip
     console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+    return folder
 
 
 @contextmanager
@@ -179,15 +183,22 @@ def write_report(
     loaded: LoadedTable,
     regime: str,
     records: Sequence["CellRecord"],
+    store: "Store",
     out: Path,
     formats: Sequence[str] | None = None,
-) -> None:
-    """Write the report of a table and say where it is; in every format if none is named."""
+    choices: "Choices | None" = None,
+) -> Path:
+    """Write the report of a table, say where it is and return its folder; in every format if none is named."""
     from tadaconv import reporting
+    from tadaconv.reporting.stored import surroundings
 
     with console.status("writing the report"):
-        folder = reporting.report(loaded, regime, records, out, reporting.FORMATS if formats is None else formats)
+        folder = reporting.report(
+            loaded, regime, records, out, reporting.FORMATS if formats is None else formats,
+            surroundings=surroundings(loaded, regime, records, store), choices=choices,
+        )  # fmt: skip
     console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+    return folder
 
 
 def _summarise_failures(ran: Sequence["CellRecord"]) -> int:

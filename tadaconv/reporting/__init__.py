@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting.choices import Choices, Surroundings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,6 +32,9 @@ def report(
     records: Sequence[CellRecord],
     out: Path,
     formats: Sequence[str] = FORMATS,
+    *,
+    surroundings: Surroundings | None = None,
+    choices: Choices | None = None,
 ) -> Path:
     """Write the report of a table to ``<out>/reports/<table>-<regime>/`` and return that folder.
 
@@ -39,12 +43,20 @@ def report(
     the two ``figures/``. The same results give the same bytes: files that stand for them already are left alone, and a
     log message of level INFO says so.
 
+    Args:
+        loaded: The table.
+        regime_name: The regime, as it was named.
+        records: Its cells as they stand.
+        out: The run folder.
+        formats: Of ``FORMATS``.
+        surroundings: What the storage holds beside them.
+        choices: A template of one's own, its parameters, and whether the LaTeX table has the paper's numbers.
+
     Raises:
-        UserError: for an unknown format, a folder that cannot be written, or a table none of whose cells has run.
+        UserError: for an unknown format, template or parameter, a folder that cannot be written, or a table none of
+            whose cells has run.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("report format", name, FORMATS)
+    require_formats(formats)
     if not any(record.status in ("finished", "failed") for record in records):
         raise UserError(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
@@ -52,4 +64,13 @@ def report(
         )
     from tadaconv.reporting.folder import write_report
 
-    return write_report(loaded, regime_name, records, Path(out), set(formats))
+    return write_report(
+        loaded, regime_name, records, Path(out), set(formats), surroundings or Surroundings(), choices or Choices()
+    )
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Raise :class:`UserError` for a format that no report has."""
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("report format", name, FORMATS)

@@ -91,19 +91,6 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def provenance(export: Export) -> Block:
-    """Where the numbers come from: versions and devices, and every cell with its key."""
-    environments = [cell.environment for cell in export.manifest.cells if cell.environment]
-    distinct = [(dict(e), environments.count(dict(e))) for e in dict.fromkeys(tuple(e.items()) for e in environments)]
-    html = render(
-        "provenance",
-        environments=distinct,
-        cells=export.cells.to_dict("records"),
-        note=sentences.origins_note(export.manifest),
-    )
-    return Block(html, "\n".join(f"{count} cells: {environment}" for environment, count in distinct))
-
-
 def methods() -> Block:
     """How the numbers are made, with references."""
     return Block(

@@ -115,6 +115,11 @@ class Manifest(BaseModel):
         description="Every class, in order, and its family; the family is empty where there is none.",
     )
     elsewhere: list[Elsewhere] = Field(default_factory=list, description="This table in other regimes, by name.")
+    left_out: dict[str, int] = Field(
+        default_factory=dict,
+        description="Finished cells of this study that are not shown, by reason: *changed*, where the row or the "
+        "regime has changed since they ran, *protocol*, where another version of tadaconv ran them.",
+    )
     cells: list[CellOrigin]
     digests: dict[str, str] = Field(
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
@@ -144,10 +149,12 @@ def collect(
     regime_name: str,
     records: Sequence[CellRecord],
     elsewhere: Mapping[str, Sequence[CellRecord]] | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
-    ``elsewhere`` holds, by the name of another regime, what the same table came to there.
+    ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
+    finished cells that are not among the records.
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
@@ -165,6 +172,7 @@ def collect(
         conditions=shared_conditions([record.cell.experiment for record in records]),
         class_families=_class_families(records),
         elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
+        left_out=dict(left_out or {}),
         cells=[origin(record) for record in records],
     )
     return Export(

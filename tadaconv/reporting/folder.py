@@ -3,16 +3,18 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting.choices import Choices, Surroundings
 from tadaconv.reporting.export import Export, as_csv, collect, frames, write_atomically, write_csvs
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
@@ -38,6 +40,7 @@ class Reported:
         write_data: writes, into a folder, what the notebook is executed from beside the manifest, and the file of
             format *csv*.
         latex: makes the table for a paper.
+        parameters: values for the template's parameters, by name; the template has a value for each that is not given.
     """
 
     template: str
@@ -47,29 +50,38 @@ class Reported:
     content: list[str]
     write_data: Callable[[Path], None]
     latex: Callable[[], str]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def report_folder(out: Path, name: str, regime_name: str) -> Path:
-    """Where the report of a table or study in a regime lies."""
-    return out / "reports" / f"{name}-{Path(regime_name).stem}"
+def report_folder(out: Path, name: str, regime_name: str, template: str | None = None) -> Path:
+    """Where the report of a table or study in a regime lies; one by a ``template`` of the user's lies beside it."""
+    own = "" if template is None else f"-{Path(template).stem}"
+    return out / "reports" / f"{name}-{Path(regime_name).stem}{own}"
 
 
 def write_report(
-    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], out: Path, formats: set[str]
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    out: Path,
+    formats: set[str],
+    surroundings: Surroundings,
+    choices: Choices,
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
-    export = collect(loaded, regime_name, records)
+    export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out)
     heading = f"{title(export.manifest)} Regime {regime_name}. {what_was_run(export)}"
     reported = Reported(
-        TEMPLATE,
+        choices.template or TEMPLATE,
         _FILES,
         title(export.manifest),
         export.manifest,
-        [as_csv(frame) for frame in frames(export).values()],
+        [*(as_csv(frame) for frame in frames(export).values()), f"paper: {choices.paper}"],
         partial(_write_data, export),
-        lambda: latex_table(summarise(export), export.manifest.base, heading),
+        lambda: latex_table(summarise(export), export.manifest.base, heading, paper=choices.paper),
+        choices.parameters,
     )
-    return write_files(reported, report_folder(out, loaded.name, regime_name), formats)
+    return write_files(reported, report_folder(out, loaded.name, regime_name, choices.template), formats)
 
 
 def _write_data(export: Export, folder: Path) -> None:
@@ -102,7 +114,7 @@ def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:
 def _execute(template: Path, reported: Reported, folder: Path, due: set[str]) -> None:
     from tadaconv.reporting.notebook import as_ipynb, as_page, execute
 
-    notebook = execute(template, folder)
+    notebook = execute(template, folder, reported.parameters)
     if "ipynb" in due:
         write_atomically(folder / reported.files["ipynb"], as_ipynb(notebook))
     if "html" in due:
@@ -127,6 +139,6 @@ def _digest(reported: Reported, template: Path) -> str:
     """Hash of all that decides what a report says: the results, the template, and the code and styles of reports."""
     here = Path(__file__).parent
     code = sorted(file for file in here.rglob("*") if file.suffix in {".py", ".j2", ".css", ".json"})
-    parts = [reported.manifest.model_dump_json(), *reported.content]
+    parts = [reported.manifest.model_dump_json(), *reported.content, json.dumps(dict(reported.parameters))]
     parts += [file.read_text(encoding="utf-8") for file in (template, *code)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -17,14 +17,14 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
-def latex_table(summary: pd.DataFrame, base: str, title: str) -> str:
+def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = True) -> str:
     """The rows of :func:`~tadaconv.reporting.summary.summarise` as LaTeX; needs the package booktabs and no other.
 
     The base row is bold; where rows are compared with different rows, these are, and a column names them. Rows without
     a result stay, with dashes. ``title`` stands in a comment.
     """
     apart = compares_apart(summary, base)
-    has_paper = bool(summary["paper_top1"].notna().any())
+    has_paper = paper and bool(summary["paper_top1"].notna().any())
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
     heads = ["", "$n$", "top-1 (\\%)", *(["$\\Delta$", "to"] if apart else ["$\\Delta$ base"])]
     heads += [in_unit("params", params[1]), in_unit("MACs", macs[1]), *(["paper"] if has_paper else [])]

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jupytext
 import nbformat
@@ -16,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert.exporters import HTMLExporter
 
-from tadaconv.errors import UserError
+from tadaconv.errors import UserError, unknown
 from tadaconv.reporting.words import data_uri
 
 _PAGE = Path(__file__).parent / "page"
@@ -45,13 +47,16 @@ class _ThisPython(KernelSpecManager):
         )
 
 
-def execute(template: Path, folder: Path) -> nbformat.NotebookNode:
-    """Execute the notebook of a percent-format script in ``folder``.
+def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None = None) -> nbformat.NotebookNode:
+    """Execute the notebook of a percent-format script in ``folder``, with values for its parameters.
 
-    Raises :class:`UserError` with the error of the first cell that fails.
+    Parameters are those of papermill: the names that the cell with the tag ``parameters`` assigns. Raises
+    :class:`UserError` for one that the template does not have, and with the error of the first cell that fails.
     """
     notebook = jupytext.read(template)
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    if parameters:
+        notebook = _parameterised(notebook, template, parameters)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"  # jupytext draws them at random; the same report has the same bytes
     with TemporaryDirectory() as connection:
@@ -73,6 +78,23 @@ def execute(template: Path, folder: Path) -> nbformat.NotebookNode:
                 f"{template}: a cell of the report's notebook fails: {error.ename}: {error.evalue}"
             ) from error
     return notebook
+
+
+def _parameterised(
+    notebook: nbformat.NotebookNode, template: Path, parameters: Mapping[str, Any]
+) -> nbformat.NotebookNode:
+    from papermill.inspection import inspect_notebook
+    from papermill.parameterize import parameterize_notebook
+
+    notebook.metadata["papermill"] = {}
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "notebook.ipynb"
+        file.write_text(as_ipynb(notebook), encoding="utf-8")
+        known = [name for name in inspect_notebook(str(file)) if name != "folder"]
+    for name in parameters:
+        if name not in known:
+            raise unknown(f"parameter of the template {template.stem!r}:", name, known)
+    return parameterize_notebook(notebook, dict(parameters))
 
 
 def _execute_beside(client: NotebookClient, manager: AsyncKernelManager) -> None:

@@ -193,17 +193,3 @@ def our_clips(manifest: Manifest) -> str:
         f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('size', 0)} px",
     ]
     return ", ".join(parts)
-
-
-def origins_note(manifest: Manifest) -> str | None:
-    """A warning where the cells come from several code versions, devices or machines; None where they agree."""
-    environments = [cell.environment for cell in manifest.cells if cell.environment]
-    differing = sorted(
-        key for key in {k for e in environments for k in e} if len({e.get(key, "") for e in environments}) > 1
-    )
-    if not differing:
-        return None
-    return (
-        f"The cells differ in {', '.join(differing)}. Their numbers may not be comparable to the last digit; "
-        "the list of cells says which is which."
-    )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tadaconv.errors import UserError, unknown
-from tadaconv.reporting import FORMATS
+from tadaconv.errors import UserError
+from tadaconv.reporting import FORMATS, require_formats
+from tadaconv.reporting.choices import Choices
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +32,8 @@ def study_report(
     formats: Sequence[str] = FORMATS,
     *,
     max_macs: int | None = None,
+    confirmed: bool = False,
+    choices: Choices | None = None,
 ) -> Path:
     """Write the report of a study to ``<out>/reports/<study>-<regime>/`` and return that folder.
 
@@ -38,14 +41,14 @@ def study_report(
     of trials, curves and cells. *tex* adds the LaTeX table of the Pareto front, *html* the page, *ipynb* the executed
     notebook, and either of the two ``figures/``. The same results give the same bytes: files that stand for them
     already are left alone, and a log message of level INFO says so. ``max_macs`` is the budget in multiply-adds a clip,
-    as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of the costs.
+    as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of the costs. ``confirmed``
+    says that the best have been run on new seeds: the page then leads to that table's report.
 
     Raises:
-        UserError: for an unknown format, a folder that cannot be written, or a study none of whose trials has ended.
+        UserError: for an unknown format, template or parameter, a folder that cannot be written, or a study none of
+            whose trials has ended.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("report format", name, FORMATS)
+    require_formats(formats)
     if all(record.status in ("running", "waiting") for record in records):
         raise UserError(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
@@ -53,4 +56,6 @@ def study_report(
         )
     from tadaconv.reporting.study.folder import write_report
 
-    return write_report(loaded, regime_name, records, Path(out), set(formats), max_macs)
+    return write_report(
+        loaded, regime_name, records, Path(out), set(formats), max_macs, confirmed, choices or Choices()
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tadaconv.reporting.blocks import Block, flat, render
+from tadaconv.reporting.provenance import provenance as cells_of
 from tadaconv.reporting.study import sentences
 from tadaconv.reporting.study.frame import StudyExport, counts
 from tadaconv.reporting.study.importance import Importance, found_in_words
@@ -20,15 +21,14 @@ def headline(export: StudyExport) -> Block:
     question = sentences.title(export.manifest)
     about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
     ran, best = sentences.what_became(export.trials), sentences.best_sentences(export)
-    warning, command = (
-        sentences.warning(export),
-        sentences.confirm_command(export.manifest.study, export.manifest.regime),
-    )
+    warning, manifest = sentences.warning(export), export.manifest
+    command = None if manifest.confirmation else sentences.confirm_command(manifest.study, manifest.regime)
     html = render(
         "study_headline", manifest=export.manifest, question=question, about=about, ran=ran, best=best,
         warning=warning, command=command,
     )  # fmt: skip
-    text = "\n".join([question, ran, *best, *([f"{warning} Run: {command}"] if best else [])])
+    advice = f"Run: {command}" if command else f"Their run on new seeds is in {export.manifest.confirmation}."
+    text = "\n".join([question, ran, *best, *([f"{warning} {advice}"] if best else [])])
     return Block(html, text)
 
 
@@ -79,12 +79,9 @@ def conditions(export: StudyExport) -> Block:
 
 def provenance(export: StudyExport) -> Block:
     """Where the numbers come from: versions and devices, and every cell with its key."""
-    environments = [cell.environment for cell in export.manifest.cells if cell.environment]
-    distinct = [(dict(e), environments.count(dict(e))) for e in dict.fromkeys(tuple(e.items()) for e in environments)]
     names = dict(zip(export.trials["trial"], export.trials["name"], strict=True))
     cells = [{**cell, "row": names[cell["trial"]]} for cell in export.cells.to_dict("records")]
-    html = render("provenance", environments=distinct, cells=cells, note=None)
-    return Block(html, "\n".join(f"{count} cells: {environment}" for environment, count in distinct))
+    return cells_of(export.manifest.cells, cells)
 
 
 def methods() -> Block:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadaconv.reporting.choices import Choices
 from tadaconv.reporting.export import as_csv
 from tadaconv.reporting.folder import Reported, report_folder, write_files
 from tadaconv.reporting.study import sentences
@@ -28,16 +29,19 @@ def write_report(
     out: Path,
     formats: set[str],
     max_macs: int | None,
+    confirmed: bool,
+    choices: Choices,
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.study.study_report`."""
-    export = collect(loaded, regime_name, records, max_macs)
+    export = collect(loaded, regime_name, records, max_macs, confirmed)
     reported = Reported(
-        TEMPLATE,
+        choices.template or TEMPLATE,
         _FILES,
         sentences.title(export.manifest),
         export.manifest,
         [export.space.model_dump_json(), *map(as_csv, (export.trials, export.curves, export.cells))],
         partial(write_data, export),
         partial(latex_table, export),
+        choices.parameters,
     )
-    return write_files(reported, report_folder(out, loaded.name, regime_name), formats)
+    return write_files(reported, report_folder(out, loaded.name, regime_name, choices.template), formats)

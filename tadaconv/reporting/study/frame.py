@@ -83,6 +83,9 @@ class StudyManifest(BaseModel):
     regime: str
     search: dict[str, str] = Field(description="How the space is searched: sampler, pruner and budget, in words.")
     max_macs: int | None = Field(description="The most multiply-adds a clip that a trial may cost, where it is known.")
+    confirmation: str | None = Field(
+        None, description="The folder, beside this one, of the report on the best trials from new seeds, if they ran."
+    )
     seeds: list[int] = Field(description="Every seed a trial was planned with.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule, as far as all cells share them.")
     cells: list[CellOrigin]
@@ -103,7 +106,11 @@ class StudyExport:
 
 
 def collect(
-    loaded: "LoadedStudy", regime_name: str, records: Sequence["TrialRecord"], max_macs: int | None = None
+    loaded: "LoadedStudy",
+    regime_name: str,
+    records: Sequence["TrialRecord"],
+    max_macs: int | None = None,
+    confirmed: bool = False,
 ) -> StudyExport:
     """Arrange the records of a study; trials that did not finish stay in, without an accuracy."""
     cells = [checked(cell) for record in records for cell in record.cells]
@@ -113,6 +120,7 @@ def collect(
         regime=regime_name,
         search=_search(loaded.study),
         max_macs=max_macs,
+        confirmation=f"{loaded.name}_confirm-{Path(regime_name).stem}" if confirmed else None,
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],

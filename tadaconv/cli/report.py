@@ -1,0 +1,190 @@
+"""The command that reports what has been run."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tadaconv.ablation import LoadedTable, current_records, load_table, require_writable, study_name
+from tadaconv.cli.app import app
+from tadaconv.cli.options import Out, RegimeName, Storage
+from tadaconv.cli.running import print_table, report_study, study_called, write_report
+from tadaconv.errors import UserError
+from tadaconv.regime import load_regime
+from tadaconv.reporting.choices import Choices, parse_parameters
+
+if TYPE_CHECKING:
+    from tadaconv.execution import CellRecord, Store
+
+
+@app.command()
+def report(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TABLE|STUDY|BENCHMARK",
+            help="A table or a study (tada list shows them), or a file or folder that tada bench wrote.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every table and study of the storage, with a page that leads to each.")
+    ] = False,
+    row: Annotated[
+        str | None,
+        typer.Option("--row", help="Look inside a trained cell of this row of a table.", show_default="the table"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of that cell.", show_default="the first that finished")
+    ] = None,
+    regime: RegimeName = "quick",
+    formats: Annotated[
+        str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
+    ] = "html,ipynb,tex,csv",
+    paper: Annotated[
+        bool, typer.Option("--paper/--no-paper", help="The paper's numbers beside ours in the LaTeX table, or not.")
+    ] = True,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="A notebook of your own: a name in reports/, or a path to a .py file.", show_default="what ships"
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the notebook; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
+    storage: Storage = None,
+    out: Out = Path("runs"),
+) -> None:  # fmt: skip
+    """Report a table, a study, a trained cell or a benchmark from the results there are. Trains nothing.
+
+    A study whose best have been run on new seeds (tada study NAME --confirm) gets the table of these as well.
+
+    Example: tada report context --format html,tex
+
+    Example: tada report context --row "(3,3) + global" --seed 0
+
+    Example: tada report --all
+
+    Example: tada report benchmarks/results
+    """
+    from tadaconv.execution import Store
+    from tadaconv.reporting import require_formats
+
+    wanted = [each.strip() for each in formats.split(",")]
+    require_formats(wanted)
+    choices = Choices(template, parse_parameters(parameter or []), paper)
+    _require_one_thing(name, everything, row, seed, choices)
+    console = Console()
+    if name is not None and (name.endswith(".json") or Path(name).is_dir()):
+        require_writable(out)
+        _report_benchmark(console, Path(name), out, wanted, choices)
+        return
+    place = str(out / "journal.log") if storage is None else storage
+    if name is None:
+        store = Store.open(place, create=False)
+        require_writable(out)
+        _report_all(console, store, out, wanted)
+        return
+    found = study_called(name)
+    loaded = load_table(name) if found is None else None
+    resolved = load_regime(regime)
+    if row is not None and loaded is None:
+        raise UserError(f"--row looks inside a row of a table, and {name} is a study; name a table")
+    if row is not None and loaded is not None:
+        loaded.table.row(row)
+    store = Store.open(place, create=False)
+    require_writable(out)
+    if found is not None:
+        from tadaconv.study import confirmed
+
+        report_study(console, found, regime, resolved, store, out, wanted, choices)
+        loaded, choices = confirmed(found, regime, store), Choices(paper=paper)
+    if loaded is None:
+        return
+    records = current_records(loaded, resolved, study_name(loaded, regime), store)
+    if row is not None:
+        _report_cell(console, loaded, regime, _cell_of(loaded, records, row, seed), out, wanted, choices)
+        return
+    write_report(console, loaded, regime, records, store, out, wanted, choices)
+    print_table(console, loaded, regime, records)
+
+
+def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:
+    """Raise :class:`UserError` unless the options ask for one kind of report."""
+    if (name is None) != everything:
+        raise UserError("name a table, a study or a benchmark to report, or all of a storage with --all; not both")
+    if seed is not None and row is None:
+        raise UserError("--seed says which cell of a row to look inside; name the row with --row")
+    if everything and (row is not None or choices.template is not None or choices.parameters):
+        raise UserError("--all makes the reports that ship; --row, --template and --parameter go with a name")
+
+
+def _cell_of(loaded: LoadedTable, records: Sequence["CellRecord"], row: str, seed: int | None) -> "CellRecord":
+    """The record of a row's cell from ``seed``, or from the first seed that finished."""
+    of_row = sorted((r for r in records if r.cell.label == row), key=lambda r: r.cell.experiment.seed)
+    finished = [record for record in of_row if record.status == "finished"]
+    if seed is not None:
+        finished = [record for record in finished if record.cell.experiment.seed == seed]
+    if not finished:
+        which = "no cell" if seed is None else f"no cell from seed {seed}"
+        raise UserError(
+            f"{which} of row {row!r} has finished; run it with: tada ablate {loaded.name} --rows {shlex.quote(row)}"
+            + ("" if seed is None else f" --seeds {seed + 1}")
+        )
+    return finished[0]
+
+
+def _report_cell(
+    console: Console,
+    loaded: LoadedTable,
+    regime: str,
+    record: "CellRecord",
+    out: Path,
+    formats: Sequence[str],
+    choices: Choices,
+) -> None:
+    from tadaconv.reporting.calibration import calibration_report
+
+    with console.status("looking inside"):
+        folder = calibration_report(loaded, regime, record, out, formats, choices=choices)
+    _say_where(console, folder)
+
+
+def _report_benchmark(console: Console, place: Path, out: Path, formats: Sequence[str], choices: Choices) -> None:
+    from tadaconv.reporting.benchmark import benchmark_report
+
+    with console.status("writing the report"):
+        folder = benchmark_report([place], out, formats, choices=choices)
+    _say_where(console, folder)
+
+
+def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[str]) -> None:
+    """Report every table and study, then write the page that leads to each."""
+    from tadaconv.reporting.index import write_index
+    from tadaconv.reporting.stored import reportable
+
+    found, left_out = reportable(store)
+    for each in found:
+        regime = load_regime(each.regime)
+        if isinstance(each.loaded, LoadedTable):
+            records = current_records(each.loaded, regime, study_name(each.loaded, each.regime), store)
+            write_report(console, each.loaded, each.regime, records, store, out, formats)
+        else:
+            report_study(console, each.loaded, each.regime, regime, store, out, formats)
+    for line in left_out:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not found:
+        raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: tada ablate TABLE")
+    console.print(f"index: {write_index(out)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_where(console: Console, folder: Path) -> None:
+    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""Where the numbers of a report come from: every cell with its experiment, its code, its machine and its time."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tadaconv.reporting.blocks import Block, render
+from tadaconv.reporting.export import CellOrigin
+from tadaconv.reporting.words import listed, plural
+from tadaconv.spec import PROTOCOL
+
+LEFT_OUT = {
+    "changed": "{} that finished {} left out: the row or the regime has changed since {} ran.",
+    "protocol": "{} that finished {} left out: another version of tadaconv ran {}, by another protocol than "
+    f"this version's, {PROTOCOL}.",
+}
+"""Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
+
+
+def provenance(
+    origins: Sequence[CellOrigin],
+    cells: Sequence[Mapping[Any, Any]],
+    left_out: Mapping[str, int] | None = None,
+    num_cells: int = 1000,
+) -> Block:
+    """Versions and devices, then every cell below its row: experiment, seed, key, times, worker and status.
+
+    Args:
+        origins: the cells' origins.
+        cells: the lines of the frame of cells, one for each origin and in their order.
+        left_out: finished cells that are not shown, by reason.
+        num_cells: above this many, the page holds the experiments alone and report.json the cells.
+    """
+    environments = list(dict.fromkeys(tuple(origin.environment.items()) for origin in origins if origin.environment))
+    numbers = {environment: number for number, environment in enumerate(environments, 1)}
+    counts = [sum(tuple(o.environment.items()) == each for o in origins) for each in environments]
+    rows: dict[str, dict[str, Any]] = {}
+    for origin, cell in zip(origins, cells, strict=True):
+        row = rows.setdefault(str(cell["row"]), {"experiment": _without_seed(origin.experiment), "cells": []})
+        number = numbers.get(tuple(origin.environment.items()))
+        row["cells"].append({**cell, "origin": origin, "times": _times(origin), "environment": number})
+    html = render(
+        "provenance",
+        environments=[(dict(each), count) for each, count in zip(environments, counts, strict=True)],
+        warnings=warnings(origins, left_out or {}),
+        rows=rows,
+        with_cells=len(origins) <= num_cells,
+    )
+    text = [f"{plural(n, 'cell')}: {dict(each)}" for each, n in zip(environments, counts, strict=True)]
+    return Block(html, "\n".join([*text, *warnings(origins, left_out or {})]))
+
+
+def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list[str]:
+    """What a reader has to know before trusting the numbers: code that no commit holds, cells of different origins."""
+    said = []
+    dirty = [origin for origin in origins if origin.environment.get("dirty")]
+    if dirty:
+        these = "it was" if len(dirty) == 1 else "they were"
+        said.append(
+            f"{plural(len(dirty), 'cell')} ran on code with changes that had not been committed; the commit alone does "
+            f"not say what {these} made with. Marked \u201cuncommitted code\u201d below."
+        )
+    found = [origin.environment for origin in origins if origin.environment]
+    differing = sorted(key for key in {k for e in found for k in e} if len({e.get(key, "") for e in found}) > 1)
+    if differing:
+        said.append(
+            f"The cells differ in {listed(differing)}. Their numbers may not be comparable to the last digit; the "
+            "list of cells says which is which."
+        )
+    for reason, number in left_out.items():
+        are, they = ("is", "it") if number == 1 else ("are", "they")
+        said.append(LEFT_OUT[reason].format(plural(number, "cell"), are, they))
+    return said
+
+
+def _without_seed(experiment: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in experiment.items() if name != "seed"}, indent=1, sort_keys=True)
+
+
+def _times(origin: CellOrigin) -> str:
+    """When the cell began and ended, in UTC: ``2026-03-01 12:00 to 12:01``; empty where it is not known."""
+    if origin.ended is None:
+        return ""
+    ended = f"{origin.ended:%Y-%m-%d %H:%M}"
+    if origin.started is None:
+        return ended
+    began = f"{origin.started:%Y-%m-%d %H:%M}"
+    return f"{began} to {ended.removeprefix(began[:11])}" if began != ended else began
