@@ -101,11 +101,12 @@ class FakeReporting:
     def __init__(self) -> None:
         self.formats: list[str] = []
         self.records: list[CellRecord] = []
+        self.around: dict[str, Any] = {}
 
     def report(
-        self, loaded: Any, regime: str, records: Sequence[CellRecord], out: Path, formats: Sequence[str]
+        self, loaded: Any, regime: str, records: Sequence[CellRecord], out: Path, formats: Sequence[str], **around: Any
     ) -> Path:
-        self.formats, self.records = list(formats), list(records)
+        self.formats, self.records, self.around = list(formats), list(records), around
         return out / "reports" / f"{loaded.name}-{regime}"
 
 
@@ -253,6 +254,14 @@ WRONG_CALLS = {
     "data for synthetic clips": ([*ABLATE, "--data", "."], "this regime makes its own"),
     "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
     "report of nothing": (["report", "mini", "--regime", "small"], "run 'tada ablate' first"),
+    "report of what": (["report"], "name a table, a study or a benchmark to report, or all of a storage with --all"),
+    "report of all and one": (["report", "mini", "--all"], "with --all; not both"),
+    "report of no row": (["report", "mini", "--seed", "0"], "name the row with --row"),
+    "report of an unknown row": (["report", "mini", "--regime", "small", "--row", "(1,2)"], "unknown row '(1,2)'; one"),
+    "report of all by a template": (["report", "--all", "--template", "mine"], "go with a name"),
+    "unknown format": (["report", "mini", "--format", "pdf"], "unknown report format 'pdf'; one of: "),
+    "unknown parameter": (["report", "mini", "-p", "clips"], "--parameter 'clips' is not NAME=VALUE"),
+    "no storage to report": (["report", "--all"], "no results at runs/journal.log; run 'tada ablate' first"),
 }
 
 
@@ -377,7 +386,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     (work_folder / "program.py").write_text(
         "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
         "from tadaconv import cli, reporting\n"
-        "reporting.report = lambda *arguments: arguments[3]\nreporting.terminal_table = lambda *arguments: ''\n"
+        "reporting.report = lambda *arguments, **_: arguments[3]\nreporting.terminal_table = lambda *arguments: ''\n"
         "cli.main()\n"
     )
     command = [sys.executable, "program.py", *ABLATE]
@@ -404,7 +413,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
 def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Callable[..., Done]) -> None:
     tada(*ABLATE)
     program = (
-        "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments: arguments[3]\n"
+        "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments, **_: arguments[3]\n"
         "reporting.terminal_table = lambda *arguments: ''\n"
         "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules)\n"
     )
@@ -424,6 +433,7 @@ def test_a_report_never_shows_a_result_under_a_changed_row(
     (work_folder / "ablations/mini.py").write_text(TABLE.replace("kernels=(1, 1)", "kernels=(1,)"))
     assert tada("report", "mini", "--regime", "small").status == 0
     assert {record.cell.label for record in reports.records} == {"TSN", "(3,3)"}
+    assert reports.around["surroundings"].left_out == {"changed": 1}
     regime = work_folder / "regimes/small.py"
     regime.write_text(regime.read_text().replace("lr=0.1", "lr=0.2"))
     assert tada("report", "mini", "--regime", "small").status == 0

@@ -10,9 +10,8 @@ from tadaconv.reporting.words import listed, plural
 from tadaconv.spec import PROTOCOL
 
 LEFT_OUT = {
-    "changed": "{} that finished {} left out: the row or the regime has changed since {} ran.",
-    "protocol": "{} that finished {} left out: another version of tadaconv ran {}, by another protocol than "
-    f"this version's, {PROTOCOL}.",
+    "changed": "the row or the regime has changed since.",
+    "protocol": f"from another version of tadaconv, whose protocol is not this version's, {PROTOCOL}.",
 }
 """Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
 
@@ -68,8 +67,8 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
             "list of cells says which is which."
         )
     for reason, number in left_out.items():
-        are, they = ("is", "it") if number == 1 else ("are", "they")
-        said.append(LEFT_OUT[reason].format(plural(number, "cell"), are, they))
+        are = "is" if number == 1 else "are"
+        said.append(f"{plural(number, 'cell')} that finished {are} left out: {LEFT_OUT[reason]}")
     return said
 
 

@@ -153,6 +153,12 @@ def context_records(num_seeds: int = 3) -> list[CellRecord]:
 
 
 @pytest.fixture
+def make_result() -> Callable[[float], Result]:
+    """``make_result(70.0)``: what a cell of that accuracy could have come to."""
+    return result
+
+
+@pytest.fixture
 def context() -> tuple[LoadedTable, list[CellRecord]]:
     return context_table(), context_records()
 

@@ -1,0 +1,79 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tadaconv.reporting.export import collect
+from tadaconv.reporting.provenance import provenance, warnings
+
+
+def block_of(loaded, records, left_out=None, **options):
+    export = collect(loaded, "quick", records)
+    return provenance(export.manifest.cells, export.cells.to_dict("records"), left_out, **options)
+
+
+def with_environment(record, **changes: str):
+    environment = {**record.result.environment, **changes}
+    return replace(record, result=record.result.model_copy(update={"environment": environment}))
+
+
+def test_every_cell_stands_below_its_row_with_its_experiment(context) -> None:
+    loaded, records = context
+    html = block_of(loaded, records).html
+    for record in records:
+        assert f"<code>{record.cell.key}</code>" in html
+    assert html.count("&#34;protocol&#34;: 1") == len(loaded.table.all_rows)
+    assert html.count("w0 on lab") == len(records)
+    assert "2026-03-01 11:59 to 12:00" in html
+    assert "uncommitted" not in html
+    assert "differ in" not in html
+
+
+def test_code_that_no_commit_holds_is_marked_at_its_cells(context) -> None:
+    loaded, records = context
+    records = [*records[:-1], with_environment(records[-1], dirty="yes")]
+    block = block_of(loaded, records)
+    assert "1 cell ran on code with changes that had not been committed" in block.text
+    assert block.html.count(">uncommitted code<") == 1
+    assert "The cells differ in dirty." in block.text
+
+
+def test_cells_of_different_origins_say_which_is_which(context) -> None:
+    loaded, records = context
+    records = [with_environment(each, torch="2.6.0") if i % 3 else each for i, each in enumerate(records)]
+    html = block_of(loaded, records).html
+    assert html.count("w0 on lab (1)") == 10
+    assert html.count("w0 on lab (2)") == 20
+
+
+def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, None], "base": [60.0, 61.0]})
+    records = [replace(r, traceback="<b>Traceback</b>") if r.status == "failed" else r for r in records]
+    html = block_of(loaded, records).html
+    assert "<pre>&lt;b&gt;Traceback&lt;/b&gt;</pre>" in html
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ({"changed": 1}, "1 cell that finished is left out: the row or the regime has changed since."),
+        ({"changed": 3}, "3 cells that finished are left out: the row or the regime has changed since."),
+        ({"protocol": 2}, "2 cells that finished are left out: from another version of tadaconv, whose protocol"),
+    ],
+)
+def test_what_is_left_out_is_counted(left_out: dict[str, int], said: str) -> None:
+    (line,) = warnings([], left_out)
+    assert line.startswith(said)
+
+
+def test_many_cells_are_left_to_the_files(context) -> None:
+    html = block_of(*context, num_cells=29).html
+    assert "<code>" not in html
+    assert html.count("3 cells; report.json and cells.csv list them.") == 10
+
+
+def test_times_of_an_attempt(context) -> None:
+    loaded, records = context
+    started, ended = datetime(2026, 3, 1, 23, 59, tzinfo=UTC), datetime(2026, 3, 2, 0, 1, tzinfo=UTC)
+    html = block_of(loaded, [replace(records[0], started=started, ended=ended)]).html
+    assert "2026-03-01 23:59 to 2026-03-02 00:01" in html
