@@ -18,13 +18,20 @@ class LayerCalibration:
 
     Attributes:
         site: where the layer is.
-        calibration: its calibrated dimensions, such as ``cin`` or ``cin+cout``.
-        alpha: (clips, calibrated factors, frames of the layer's input), float32 on the CPU; 1 leaves a kernel be.
+        sizes: by factor of the calibration, such as ``cin`` and ``cout``, how many numbers a frame takes; in the order
+            in which they follow each other in ``alpha``. Channels that a placement's share leaves out have none.
+        kernel: taps of the convolution, (k, k) or (k, k, k).
+        alpha: (clips, all these numbers, frames of the layer's input), float32 on the CPU; 1 leaves a kernel be.
     """
 
     site: Site
-    calibration: str
+    sizes: dict[str, int]
+    kernel: tuple[int, ...]
     alpha: Tensor
+
+    def factors(self) -> dict[str, Tensor]:
+        """Alpha cut into the factors of the calibration, each (clips, its size, frames)."""
+        return dict(zip(self.sizes, self.alpha.split(list(self.sizes.values()), 1), strict=True))
 
 
 @torch.no_grad()
@@ -36,24 +43,26 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
     found: list[LayerCalibration] = []
     handles = []
 
-    def keep(site: Site, calibration: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def keep(site: Site, layer: TAdaConv2d | TAdaConv3d) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, alpha_NDT: Tensor) -> None:
-            found.append(LayerCalibration(site, calibration, alpha_NDT.detach().float().cpu()))
+            alpha = alpha_NDT.detach().float().cpu()
+            found.append(LayerCalibration(site, dict(layer.calibrated), tuple(layer.kernel_size), alpha))
 
         return hook
 
     for site in model.sites():
         layer = model.get_submodule(site.conv)
         if isinstance(layer, TAdaConv2d | TAdaConv3d):
-            handles.append(layer.context.register_forward_hook(keep(site, layer.calibration)))
+            handles.append(layer.context.register_forward_hook(keep(site, layer)))
     if not handles:
         return []
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         model(clips_NCTHW)
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():  # not model.train(), which would thaw what is held in evaluation mode
+            module.training = mode
         for handle in handles:
             handle.remove()
     return found
@@ -64,10 +73,16 @@ def by_stage(layers: list[LayerCalibration]) -> dict[str, StageCalibration]:
     stages: dict[str, list[Tensor]] = {}
     for layer in layers:
         stages.setdefault(f"res{layer.site.stage}", []).append(layer.alpha.double())
-    return {name: _summarise(alphas) for name, alphas in sorted(stages.items())}
+    return {name: summarise(alphas) for name, alphas in sorted(stages.items())}
 
 
-def _summarise(alphas: list[Tensor]) -> StageCalibration:
+def summarise(alphas: list[Tensor]) -> StageCalibration:
+    """Alphas of several layers, each (clips, factors, frames) in float64, in three numbers.
+
+    What they leave over is constant. With ``m`` the mean of a factor over clips and frames, averages over all factors,
+    ``distance ** 2 == mean((m - 1) ** 2) + over_clips ** 2 + over_time ** 2``.
+    """
+
     def rms(parts: list[Tensor]) -> float:
         # A layer's frames may be fewer than another's: each layer is averaged before they are.
         factors = sum(part.shape[1] for part in parts)

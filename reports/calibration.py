@@ -1,0 +1,55 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %%
+# What the calibration of a trained cell does, drawn from the files that were exported beside it. To execute it again,
+# open it in that folder with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
+from tadaconv.reporting.calibration import blocks, figures
+from tadaconv.reporting.calibration.frame import read_calibration
+from tadaconv.reporting.figures import show
+from tadaconv.reporting.provenance import provenance
+
+# %% tags=["parameters"]
+folder = "."
+layers = []  # whose alpha is shown over time, by their names in layers.csv; none: the last of each stage
+
+# %%
+export = read_calibration(folder)
+blocks.headline(export)
+
+# %% [markdown]
+# ## Alpha over time
+
+# %%
+show(figures.alpha_over_time(export, layers), folder)
+
+# %% [markdown]
+# ## From the first layer to the last
+
+# %%
+show(figures.alpha_spread(export), folder)
+
+# %%
+blocks.layers(export)
+
+# %% [markdown]
+# ## Over training
+
+# %%
+show(figures.alpha_over_training(export), folder)
+
+# %%
+blocks.conditions(export)
+
+# %%
+provenance(export.manifest.cells, blocks.cell_lines(export))
+
+# %%
+blocks.methods()

@@ -1,0 +1,56 @@
+"""The report of a trained cell: what its calibration does to clips, looked at from within.
+
+:func:`calibration_report` opens the weights that a run folder keeps and writes a folder of its own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tadaconv.ablation import LoadedTable
+from tadaconv.errors import UserError, unknown
+from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting import FORMATS
+from tadaconv.reporting.choices import Choices
+
+NUM_CLIPS = 32
+"""Validation clips that are passed through a trained network."""
+
+
+def calibration_report(
+    loaded: LoadedTable,
+    regime_name: str,
+    record: CellRecord,
+    out: Path,
+    formats: Sequence[str] = FORMATS,
+    *,
+    num_clips: int = NUM_CLIPS,
+    choices: Choices | None = None,
+) -> Path:
+    """Write what the calibration of a trained cell does, and return the folder.
+
+    The folder is ``<out>/reports/<table>-<regime>-<first 8 digits of the cell's key>/``. The data are always written:
+    ``report.json``, ``layers.csv``, ``clips.csv``, ``training.csv``, ``alphas.npz`` and the frames of the clips shown,
+    ``clips/*.png``. *tex*, *html* and *ipynb* are as for :func:`tadaconv.reporting.report`. The network runs once, on
+    the GPU if there is one.
+
+    Args:
+        loaded: the table of the cell.
+        regime_name: the regime, as the caller names it.
+        record: the cell, with its result.
+        out: the run folder; its ``weights/`` holds what was trained.
+        formats: what to write.
+        num_clips: validation clips to look at, drawn at random, the same for every cell on the same clips.
+        choices: a template of one's own and values for its parameters.
+
+    Raises:
+        UserError: for an unknown format, a cell without a result or without an adaptive convolution, weights that are
+            not there or not this cell's, clips that cannot be read, and a folder that cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("report format", name, FORMATS)
+    if num_clips < 1:
+        raise UserError(f"num_clips is a number of validation clips from 1 on, not {num_clips}")
+    from tadaconv.reporting.calibration.folder import write_report
+
+    return write_report(loaded, regime_name, record, Path(out), set(formats), num_clips, choices or Choices())

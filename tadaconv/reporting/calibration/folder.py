@@ -1,0 +1,48 @@
+"""The folder of the report of a trained cell."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+from tadaconv.ablation import LoadedTable
+from tadaconv.execution.cells import CellRecord
+from tadaconv.reporting.calibration import sentences
+from tadaconv.reporting.calibration.frame import collect, contents, write_data
+from tadaconv.reporting.calibration.latex import latex_table
+from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.folder import Reported, report_folder, write_files
+
+TEMPLATE = "calibration"
+"""The notebook template of the report of a trained cell, found like every other content by its name."""
+
+_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "layers.csv"}
+
+
+def write_report(
+    loaded: LoadedTable,
+    regime_name: str,
+    record: CellRecord,
+    out: Path,
+    formats: set[str],
+    num_clips: int,
+    choices: Choices,
+) -> Path:
+    """Write the files of ``formats`` that do not stand yet; see
+    :func:`tadaconv.reporting.calibration.calibration_report`.
+    """
+    from tadaconv.reporting.calibration.opening import open_cell
+
+    export = collect(loaded, regime_name, record, open_cell(loaded, regime_name, record, out, num_clips))
+    files = contents(export)
+    reported = Reported(
+        choices.template or TEMPLATE,
+        _FILES,
+        sentences.title(export.manifest),
+        export.manifest,
+        [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()],
+        partial(write_data, files),
+        partial(latex_table, export),
+        choices.parameters,
+    )
+    cell = f"{Path(regime_name).stem}-{record.cell.key[:8]}"
+    return write_files(reported, report_folder(out, loaded.name, cell, choices.template), formats)

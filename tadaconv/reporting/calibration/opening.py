@@ -1,0 +1,217 @@
+"""Opens the weights of a trained cell and passes clips through; the only part that needs torch."""
+
+import shlex
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tadaconv.ablation import LoadedTable
+from tadaconv.data import Source, open_source
+from tadaconv.data.transforms import MEAN, STD
+from tadaconv.errors import UserError
+from tadaconv.execution.cells import CellRecord, weights_file
+from tadaconv.experiment import build_model, environment, resolve_device
+from tadaconv.measure.calibration import LayerCalibration, calibrations, summarise
+from tadaconv.models import Host
+from tadaconv.nn.frames import channels_last
+from tadaconv.reporting.calibration.frame import QUANTILES, Array, calibrating_rows, constant_part
+from tadaconv.spec import TAda
+from tadaconv.training import autocast
+
+MOST_SHOWN = 3
+"""Clips whose alpha is shown, side by side."""
+LARGEST_FRAME = 112
+"""Pixels to which the frames of the clips shown are scaled down."""
+_CLIPS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What was seen in a network; see :class:`~tadaconv.reporting.calibration.frame.CalibrationExport`."""
+
+    num_clips: int
+    alpha_low: float
+    alpha_high: float
+    layers: list[tuple[Any, ...]]
+    clips: list[tuple[Any, ...]]
+    alphas: dict[str, Array]
+    frames: list[Array]
+    environment: dict[str, str]
+
+
+def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Path, num_clips: int) -> Opened:
+    """Pass ``num_clips`` validation clips through the trained network of ``record``.
+
+    Raises :class:`UserError` where there is no such network, or none that calibrates; see
+    :func:`tadaconv.reporting.calibration.calibration_report`.
+    """
+    again = _command(loaded, regime_name, record)
+    _require_calibration(loaded, record, again)
+    weights = read_weights(weights_file(out, record.cell.key), record, again)
+    device = resolve_device("auto")
+    with _one_thread(device):
+        source = open_source(record.cell.experiment.data, device)
+        model = _load(record, weights, len(source.class_names), weights_file(out, record.cell.key), again)
+        return look_inside(channels_last(model.to(device)).eval(), source, num_clips, device)
+
+
+def read_weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
+    """The trained weights of a cell; raises :class:`UserError` where ``path`` does not hold them.
+
+    ``again`` is the command that trains the cell anew.
+    """
+    cell = record.cell
+    who = f"{cell.label!r}, seed {cell.experiment.seed}"
+    if not path.is_file():
+        raise UserError(
+            f"the trained weights of {who} are not at {path}; the machine that trains a cell keeps them in its own run "
+            f"folder: name that folder with --out, or train the cell anew with: {again}"
+        )
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        identity, weights = kept["identity"], dict(kept["model"])
+    except Exception as error:  # whatever a damaged file makes torch's reader raise
+        raise UserError(
+            f"{path} cannot be read as trained weights ({type(error).__name__}); train the cell anew with: {again}"
+        ) from error
+    if identity != cell.key:
+        raise UserError(
+            f"{path} holds the weights of the cell {identity}, not of {who}, which is {cell.key}; put the right file "
+            f"there, or train the cell anew with: {again}"
+        )
+    return weights
+
+
+@torch.no_grad()
+def look_inside(model: Host, source: Source, num_clips: int, device: torch.device) -> Opened:
+    """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view."""
+    # Clips of a folder stand class by class: the first ones would show few classes.
+    indices = torch.from_numpy(np.random.default_rng(0).permutation(source.num_val)[:num_clips])
+    layers, labels = _pass_through(model, source, indices, device)
+    shown = _chosen(source, labels)
+    views, _ = source.val_batch(indices[shown])
+    with autocast(device):
+        probabilities = model(views[:, 0]).float().softmax(1).cpu()
+    family_of = {label: name for name, members in source.families.items() for label in members}
+    clips = [
+        (number, int(indices[at]), source.class_names[labels[at]], family_of.get(labels[at], ""),
+         source.class_names[int(scores.argmax())], float(scores.max()), f"clips/clip_{number}.png")
+        for number, (at, scores) in enumerate(zip(shown, probabilities, strict=True))
+    ]  # fmt: skip
+    low, high = np.quantile(np.concatenate([layer.alpha.numpy().ravel() for layer in layers]), (0.025, 0.975))
+    return Opened(
+        num_clips=len(indices),
+        alpha_low=float(low),
+        alpha_high=float(high),
+        layers=[_line(layer, name, alpha) for layer in layers for name, alpha in layer.factors().items()],
+        clips=clips,
+        alphas={
+            f"{layer.site.conv}.{name}": alpha[shown].numpy()
+            for layer in layers
+            for name, alpha in layer.factors().items()
+        },
+        frames=[_pictures(clip) for clip in views[:, 0]],
+        environment=environment(device),
+    )
+
+
+def _pass_through(
+    model: Host, source: Source, indices: Tensor, device: torch.device
+) -> tuple[list[LayerCalibration], list[int]]:
+    """The calibrations of every layer for the clips at ``indices``, and the labels of these."""
+    batches, labels = [], []
+    for part in indices.split(_CLIPS_AT_ONCE):
+        views, found = source.val_batch(part)
+        labels += found.tolist()
+        with autocast(device):
+            batches.append(calibrations(model, views[:, 0]))
+    joined = [replace(same[0], alpha=torch.cat([layer.alpha for layer in same])) for same in zip(*batches, strict=True)]
+    return joined, labels
+
+
+def _chosen(source: Source, labels: list[int]) -> list[int]:
+    """Positions in ``labels`` of the clips to show: the first of each family, or of classes where there are none."""
+    groups = list(source.families.values()) or [(label,) for label in sorted(set(labels))]
+    firsts = [next((at for at, label in enumerate(labels) if label in members), None) for members in groups]
+    found = [at for at in firsts if at is not None]
+    if not source.families:  # those of classes that come up first, not those with the lowest numbers
+        found = sorted(sorted(found)[:MOST_SHOWN], key=lambda at: labels[at])
+    return found[:MOST_SHOWN]
+
+
+def _line(layer: LayerCalibration, factor: str, alpha: Tensor) -> tuple[Any, ...]:
+    """A line of ``layers.csv``."""
+    site, found = layer.site, summarise([alpha.double()])
+    quantiles = np.quantile(alpha.numpy(), list(QUANTILES.values()))
+    return (
+        site.conv, factor, site.stage, site.block, site.kind, " x ".join(map(str, layer.kernel)), *alpha.shape[1:],
+        found.distance, constant_part(found.distance, found.over_clips, found.over_time), found.over_clips,
+        found.over_time, *map(float, quantiles),
+    )  # fmt: skip
+
+
+def _pictures(clip_CTHW: Tensor) -> Array:
+    """The frames of a clip as a viewer sees them, (T, H, W, 3), uint8."""
+    pixels_TCHW = (clip_CTHW.float() * STD + MEAN).clamp(0, 1).transpose(0, 1)
+    height, width = pixels_TCHW.shape[2:]
+    if height > LARGEST_FRAME:
+        size = (LARGEST_FRAME, max(1, round(width * LARGEST_FRAME / height)))
+        pixels_TCHW = F.interpolate(pixels_TCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
+    found: Array = (255 * pixels_TCHW).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return found
+
+
+def _load(record: CellRecord, weights: dict[str, Tensor], num_classes: int, path: Path, again: str) -> Host:
+    """The network of a cell with its trained ``weights``; raises :class:`UserError` where they do not fit."""
+    experiment = record.cell.experiment
+    # What it started from is overwritten; the file may be gone.
+    bare = experiment.but(backbone__weights="", backbone__weights_fingerprint="")
+    model = build_model(bare, num_classes)
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, AttributeError) as error:
+        raise UserError(
+            f"the weights in {path} do not fit the network that this version of tadaconv builds for "
+            f"{record.cell.label!r}; train the cell anew with: {again}"
+        ) from error
+    return model
+
+
+def _require_calibration(loaded: LoadedTable, record: CellRecord, again: str) -> None:
+    cell = record.cell
+    if not isinstance(cell.experiment.temporal, TAda):
+        others = ", ".join(map(repr, calibrating_rows(loaded.table)))
+        raise UserError(
+            f"row {cell.label!r} calibrates nothing, so there is nothing to look at; "
+            + (f"rows of {loaded.name} that do: {others}" if others else f"no row of {loaded.name} does")
+        )
+    if record.result is None:
+        raise UserError(
+            f"{cell.label!r}, seed {cell.experiment.seed}, has no result yet ({record.status}); train it with: {again}"
+        )
+
+
+def _command(loaded: LoadedTable, regime_name: str, record: CellRecord) -> str:
+    """What trains the cell of ``record`` in another run folder."""
+    seeds = record.cell.experiment.seed + 1
+    words = ["tada", "ablate", str(loaded.name), "--regime", regime_name, "--rows", record.cell.label]
+    return shlex.join([*words, "--seeds", str(seeds), "--out", "OTHER"])
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Generator[None]:
+    """One thread on the CPU, as in training: the order of a sum, and so its rounding, depends on their number."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,35 @@
+"""Names and numbers of calibrations as readers see them."""
+
+import pandas as pd
+
+FACTORS = {
+    "cin": "input channels",
+    "cout": "output channels",
+    "k2": "taps",
+    "cin_k2": "pairs of input channel and tap",
+}
+"""What the factors of a calibration scale."""
+
+
+def layer_names(layers: pd.DataFrame) -> list[str]:
+    """A name for each line of ``layers.csv``, unique: stage and block, and what else tells two apart."""
+    lines = layers.to_dict("records")
+    kinds, factors = len(set(layers["kind"])) > 1, len(set(layers["factor"])) > 1
+    names = [
+        f"res{line['stage']}, block {line['block'] + 1}"
+        + (f", {line['kind']}" if kinds else "")
+        + (f", {line['factor']}" if factors else "")
+        for line in lines
+    ]
+    return [
+        name if names.count(name) == 1 else f"{name} ({line['layer']})" for name, line in zip(names, lines, strict=True)
+    ]
+
+
+def number(value: float, scale: float | None = None) -> str:
+    """An alpha, or a distance from one, with so many decimals that ``scale``, or itself, has two digits."""
+    size = abs(value if scale is None else scale)
+    decimals = 2
+    while decimals < 6 and 0 < size < 10.0 ** (1 - decimals):
+        decimals += 1
+    return f"{value:.{decimals}f}"
