@@ -24,6 +24,7 @@ from tadaconv.cli.options import (
     RegimeName,
     Storage,
     TableName,
+    refuse,
 )
 from tadaconv.cli.running import num_ended_trials, study_called
 from tadaconv.regime import load_regime
@@ -96,6 +97,7 @@ def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = Fals
 
 @app.command("plan")
 def plan_command(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
     regime: RegimeName = "quick",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table; seeds 0 to N-1 would be run.")] = 1,
@@ -122,6 +124,11 @@ def plan_command(
 
     study = study_called(name)
     table = load_table(name) if study is None else None
+    if study is None:
+        refuse(context, "trials", f"is for studies, and {name} is a table; its cells are rows times --seeds")
+    else:
+        refuse(context, "seeds", f"is for tables, and {name} is a study, whose file says how many seeds a trial has")
+        refuse(context, "rows", f"is for tables, and {name} is a study")
     for row in rows or []:
         if table is not None:
             table.table.row(row)

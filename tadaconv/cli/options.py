@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tadaconv.errors import UserError
+
 TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")
 ]
@@ -41,3 +43,10 @@ Deterministic = Annotated[
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def refuse(context: typer.Context, name: str, why: str) -> None:
+    """Raise :class:`UserError` if the option ``name`` was given, which would have no effect."""
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "COMMANDLINE":
+        raise UserError(f"--{name} {why}")

@@ -23,6 +23,7 @@ from tadaconv.cli.options import (
     Storage,
     TableName,
     Workers,
+    refuse,
 )
 from tadaconv.cli.running import (
     as_lines,
@@ -106,6 +107,7 @@ def worker(
 
 @app.command()
 def study(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
     trials: Annotated[
         int, typer.Option(min=1, help="Trials the study shall have, those of earlier calls among them.")
@@ -134,6 +136,10 @@ def study(
     from tadaconv import study as studies
     from tadaconv.execution import Store
 
+    if confirm is None:
+        refuse(context, "seeds", "counts the new seeds of --confirm; how many a trial has is in the study's file")
+    else:
+        refuse(context, "trials", "searches, and --confirm runs the best of what was found; give one of the two")
     loaded = studies.load_study(name)
     bare_regime = load_regime(regime)
     place = str(out / "journal.log") if storage is None else storage
