@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -25,6 +26,8 @@ from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.spec import Backbone, Experiment
 from tadaconv.training import Fit, autocast, evaluate
+from tadaconv.training.checkpoint import save_weights
+from tadaconv.weights import weights_beside
 
 __all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
 
@@ -197,6 +200,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         report: called after every training step.
         checkpoint: file that keeps the state; a run that finds one goes on from it to the numbers it would have had.
+            The trained weights are left beside it, with the suffix ``.weights``.
 
     Raises:
         UserError: the experiment names something that is not there.
@@ -228,6 +232,14 @@ def _run(
             f"out of memory on {place} with batches of {experiment.schedule.batch_size} clips; "
             "lower schedule.batch_size or the clip size"
         ) from error
+
+
+def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:
+    """Write the trained weights; hours of training are not lost because a disk has no room for them."""
+    try:
+        save_weights(path, experiment.key, model)
+    except RunError as error:
+        logging.getLogger("tadaconv").warning("the result is kept, but its weights are not: %s", error)
 
 
 def _train(
@@ -262,6 +274,8 @@ def _train(
     if last is None:  # resumed from a checkpoint written after the last step
         validate()
     assert last is not None
+    if checkpoint is not None:
+        _leave_weights(weights_beside(checkpoint), experiment, model)
     return Result(
         top1=last.top1,
         top5=last.top5,

@@ -26,3 +26,8 @@ def resolve_weights(backbone: Backbone) -> Backbone:
     if backbone.weights_file is None:
         return backbone
     return backbone.but(weights_fingerprint=fingerprint(backbone.weights_file))
+
+
+def weights_beside(checkpoint: Path) -> Path:
+    """Where what trains a cell leaves the weights it ended with, until its result is safe."""
+    return checkpoint.with_suffix(".weights")

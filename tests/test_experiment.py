@@ -1,6 +1,8 @@
 """Running one experiment: the same one gives the same numbers, whatever runs before, beside or in between."""
 
 import math
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,15 +11,17 @@ import torch
 
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
+from tadaconv.data import open_source
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
-from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run
+from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run, source_commit
 from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.regime import Regime
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Backbone, Experiment, Rival, Schedule, Synthetic, TAda
-from tadaconv.training import fit
+from tadaconv.training import evaluate, fit
+from tadaconv.training.checkpoint import load_weights
 from tadaconv.weights import resolve_weights
 
 MEASURED = {"seconds", "train_clips_per_second", "eval_clips_per_second", "peak_memory_bytes"}
@@ -165,6 +169,57 @@ def test_an_interrupted_run_gives_the_result_of_an_undisturbed_one(
         with pytest.raises(KeyboardInterrupt):
             run(TINY, "cpu", stop, path)
     assert computed(run(TINY, "cpu", checkpoint=path)) == computed(first())
+
+
+def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:
+    result = run(TINY, "cpu", checkpoint=tmp_path / "cell.pt")
+    source = open_source(TINY.data, torch.device("cpu"))
+    model = build_model(TINY, len(source.class_names))
+    model.load_state_dict(load_weights(tmp_path / "cell.weights", TINY.key))
+    assert evaluate(model, source, TINY.schedule.batch_size, torch.device("cpu")).loss == pytest.approx(result.loss)
+    with pytest.raises(UserError, match="belong to another cell"):
+        load_weights(tmp_path / "cell.weights", "0123")
+    with pytest.raises(UserError, match="there are no weights at"):
+        load_weights(tmp_path / "other.weights", TINY.key)
+    (tmp_path / "cell.weights").write_bytes(b"torn")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_weights(tmp_path / "cell.weights", TINY.key)
+
+
+def test_looking_at_calibrations_changes_no_number(
+    first: Callable[[], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = [set(point.calibration) for point in first().curve]
+    assert looked == [{"res2", "res3", "res4", "res5"}] * TINY.schedule.epochs
+    monkeypatch.setattr(experiments, "calibrations", lambda *_: [])
+    blind = run(TINY, "cpu")
+    seen = [point.model_copy(update={"calibration": {}}) for point in first().curve]
+    assert computed(blind) == computed(first().model_copy(update={"curve": seen}))
+
+
+def git(folder: Path, *words: str) -> str:
+    options = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", "-C", str(folder), *options, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_the_code_and_whether_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "tadaconv"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(experiments.tadaconv, "__file__", str(package / "__init__.py"))
+    found = source_commit.__wrapped__
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")[:12]
+    assert found() == {"commit": commit}
+    (tmp_path / "notes.txt").write_text("not the package's")
+    assert found() == {"commit": commit}
+    (package / "new.py").write_text("")
+    assert found() == {"commit": commit, "dirty": "yes"}
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import PROTOCOL, Experiment, Folder
+from tadaconv.weights import weights_beside
 
 _PAGE = 16
 """Waiting attempts looked at together: the first is tried, then, when others are faster, the rest at random."""
@@ -282,15 +283,15 @@ class Worker:
 
     def _keep_weights(self, cell: Cell, checkpoint: Path) -> None:
         """Put the trained weights where reports look for them; a result without them is a result all the same."""
-        if not checkpoint.exists():  # what trained keeps none
+        trained, kept = weights_beside(checkpoint), weights_file(self.call.out, cell.key)
+        if not trained.exists():  # what trained keeps none
             return
-        from tadaconv.training.checkpoint import keep_weights
-
         try:
-            keep_weights(checkpoint, weights_file(self.call.out, cell.key))
-        except RunError as error:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            trained.replace(kept)
+        except OSError as error:
             name = f"{cell.label}, seed {cell.experiment.seed}"
-            _log.warning("%s: the result is kept, but its weights are not: %s", name, error)
+            _log.warning("%s: the result is kept, but its weights are not: %s: %s", name, kept, error.strerror)
 
     def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
         if isinstance(reason, _Lost):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from tadaconv.errors import RunError
+from tadaconv.errors import RunError, UserError
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -33,13 +34,26 @@ def save(path: Path, state: dict[str, Any]) -> None:
         raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; an earlier one is kept") from error
 
 
-def keep_weights(checkpoint: Path, path: Path) -> None:
-    """Keep the weights of the ``checkpoint`` of a finished run, without the optimizer's state, in ``path``.
+def save_weights(path: Path, identity: str, model: nn.Module) -> None:
+    """Write the weights of a trained ``model``, and whose they are, to ``path``; raises as :func:`save` does."""
+    save(path, {"identity": identity, "model": model.state_dict()})
 
-    Raises :class:`RunError` as :func:`save` and :func:`load` do.
+
+def load_weights(path: Path, identity: str) -> dict[str, torch.Tensor]:
+    """The state that :func:`save_weights` wrote, on the CPU.
+
+    Raises :class:`UserError` for a file that is not there, that is none of these, or that is another's.
     """
-    state = load(checkpoint, torch.device("cpu"))
-    save(path, {"identity": state["identity"], "model": state["model"]})
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        found, state = saved["identity"], saved["model"]
+    except FileNotFoundError as error:
+        raise UserError(f"there are no weights at {path}") from error
+    except Exception as error:
+        raise UserError(f"the weights {path} cannot be read ({type(error).__name__})") from error
+    if found != identity:
+        raise UserError(f"the weights {path} belong to another cell, {found}")
+    return dict(state)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

@@ -15,8 +15,11 @@ from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import Event, Store, plan
+from tadaconv.execution.cells import weights_file
 from tadaconv.execution.store import MAX_TRIES
+from tadaconv.result import Result
 from tadaconv.spec import Experiment
+from tadaconv.weights import weights_beside
 
 SECOND = ROWS[1].key
 
@@ -60,6 +63,36 @@ def test_events_tell_the_story_of_a_cell(store: Store, fake_run: FakeRun) -> Non
 def test_finished_cells_leave_no_checkpoint(store: Store, fake_run: FakeRun) -> None:
     ablate(store, "t-quick", fake_run)
     assert list((Path(store.shown).parent / "checkpoints").iterdir()) == []
+
+
+def test_the_weights_that_a_run_left_are_kept_under_the_cells_key(store: Store, fake_run: FakeRun) -> None:
+    folder = Path(store.shown).parent
+
+    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
+        weights_beside(checkpoint).write_text(experiment.key)
+        return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
+
+    ablate(store, "t-quick", train)
+    keys = {cell.key for cell in ROWS}
+    assert {file.stem: file.read_text() for file in (folder / "weights").iterdir()} == dict(
+        zip(keys, keys, strict=True)
+    )
+    assert weights_file(folder, ROWS[0].key).read_text() == ROWS[0].key
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
+def test_a_result_is_kept_where_its_weights_cannot_be(
+    store: Store, fake_run: FakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    (Path(store.shown).parent / "weights").write_text("a file where the folder would be")
+
+    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
+        weights_beside(checkpoint).write_text("weights")
+        return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
+
+    _, records = ablate(store, "t-quick", train)
+    assert [record.status for record in records] == ["finished"] * 3
+    assert caplog.text.count("the result is kept, but its weights are not") == 3
 
 
 @pytest.mark.parametrize(
