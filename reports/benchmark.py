@@ -1,0 +1,36 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %%
+# The report of what tada bench measured, drawn from report.json beside it. To execute it again, open it in that folder
+# with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
+from tadaconv.reporting.benchmark import blocks, figures
+from tadaconv.reporting.benchmark.record import read_benchmark
+from tadaconv.reporting.figures import show
+
+# %% tags=["parameters"]
+folder = "."
+
+# %%
+manifest = read_benchmark(folder)
+blocks.headline(manifest)
+
+# %%
+for drawing in figures.ratios(manifest):
+    show(drawing, folder)
+
+# %%
+blocks.results(manifest)
+
+# %%
+blocks.provenance(manifest)
+
+# %%
+blocks.methods()

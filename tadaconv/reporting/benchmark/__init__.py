@@ -1,0 +1,38 @@
+"""Reports of what ``tada bench`` measured: files -> DataFrame -> words, table, figure.
+
+:func:`benchmark_report` writes a folder. Ratios are taken within a run, to its plain network, and are never compared
+across runs: the machine, and what else it had to do, would be compared along.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tadaconv.errors import unknown
+from tadaconv.reporting import FORMATS
+from tadaconv.reporting.choices import Choices
+
+
+def benchmark_report(
+    paths: Sequence[Path], out: Path, formats: Sequence[str] = FORMATS, *, choices: Choices | None = None
+) -> Path:
+    """Write the report of JSON files of ``tada bench`` to ``<out>/reports/benchmark-<name>/`` and return that folder.
+
+    A folder among ``paths`` stands for the benchmark results that lie in it; its other JSON files are listed as left
+    out. The name is that of the only path, or that of the first and how many more there are.
+
+    The data are always written, *csv* alone gives nothing else: ``report.json``, ``table.csv`` (a line for every
+    contestant and phase) and ``rounds.csv`` (for every round of them). *tex* adds the LaTeX table, *html* the page,
+    *ipynb* the executed notebook, and either of the two ``figures/``. The same files give the same bytes: a report that
+    stands already is left alone, and a log message of level INFO says so. ``choices`` may name a template of one's own,
+    whose report lies in a folder beside this one, and give values for its parameters.
+
+    Raises:
+        UserError: for an unknown format, a path that is not there or cannot be read, a file that is no result of
+            ``tada bench``, a folder without one, or a folder that cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("report format", name, FORMATS)
+    from tadaconv.reporting.benchmark.folder import write_report
+
+    return write_report([Path(path) for path in paths], Path(out), set(formats), choices or Choices())

@@ -1,0 +1,34 @@
+"""The folder of a benchmark's report."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tadaconv.reporting.benchmark import words
+from tadaconv.reporting.benchmark.frame import write_data
+from tadaconv.reporting.benchmark.latex import latex_table
+from tadaconv.reporting.benchmark.record import collect
+from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.folder import Reported, write_files
+
+TEMPLATE = "benchmark"
+"""The notebook template of a benchmark's report, found like every other content by its name."""
+
+_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}
+
+
+def write_report(paths: Sequence[Path], out: Path, formats: set[str], choices: Choices) -> Path:
+    """Write what does not stand yet; see :func:`~tadaconv.reporting.benchmark.benchmark_report`."""
+    manifest = collect(paths)
+    reported = Reported(
+        choices.template or TEMPLATE,
+        _FILES,
+        words.title(manifest),
+        manifest,
+        [],
+        partial(write_data, manifest),
+        partial(latex_table, manifest),
+        choices.parameters,
+    )
+    own = "" if choices.template is None else f"-{Path(choices.template).stem}"
+    return write_files(reported, out / "reports" / f"benchmark-{manifest.benchmark}{own}", formats)
