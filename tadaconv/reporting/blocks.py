@@ -37,16 +37,19 @@ def headline(export: Export) -> Block:
     return Block(html, f"{question}\n{ran}")
 
 
-def claims(export: Export) -> Block:
-    """Each claim of the paper with its verdict and the numbers behind it."""
+def claims(export: Export) -> Block | None:
+    """Each claim of the paper with its verdict and the numbers behind it; None, which shows nothing, without any."""
     lines = verdicts(export).to_dict("records")
+    if not lines:
+        return None
     found = [{**line, "sentence": sentences.claim_sentence(line)} for line in lines]
-    text = "\n".join(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)
-    return Block(render("claims", claims=found), text or "The table makes no claims.")
+    opening = sentences.claims_summary([line["verdict"] for line in lines])
+    text = [opening, *(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)]
+    return Block(render("claims", opening=opening, claims=found), "\n".join(text))
 
 
 def results(export: Export) -> Block:
-    """The table, with notes on what its numbers cover and how they stand to the paper's."""
+    """The table, with notes on what its numbers cover and how they stand to the paper's and to other regimes."""
     summary, base = summarise(export), export.manifest.base
     html = render(
         "results",
@@ -55,8 +58,14 @@ def results(export: Export) -> Block:
         params=words.count_scale(summary["params"].dropna()),
         macs=words.count_scale(summary["macs"].dropna()),
         has_paper=bool(summary["paper_top1"].notna().any()),
+        has_sd=bool((summary["n"] > 1).any()),
         has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
-        notes=[*sentences.table_notes(export, summary), *sentences.paper_notes(export, summary)],
+        notes=[
+            *sentences.table_notes(export, summary),
+            *sentences.paper_notes(export, summary),
+            *sentences.elsewhere_notes(export, summary),
+            *sentences.tau_note(export, summary),
+        ],
     )
     return Block(html, summary[table_columns(summary, base)].to_string(index=False))
 
@@ -93,9 +102,10 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
 
 def methods() -> Block:
     """How the numbers are made, with references."""
-    return Block(
-        render("methods"), "Methods: Student's t, Wilson, Fisher's sign flips, Holm, Cohen's power, Kendall's tau."
+    named = (
+        "Student's t, Wilson, Fisher's sign flips, Holm, Hsu's comparisons with the best, Cohen's power, Kendall's tau"
     )
+    return Block(render("methods"), f"Methods: {named}.")
 
 
 def flat(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,66 +1,178 @@
-r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where it is ``\input``."""
+r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where it is ``\input``, in every engine."""
+
+import unicodedata
+from itertools import groupby
+from typing import Any
 
 import pandas as pd
 
 from tadaconv.reporting.summary import compares_apart
-from tadaconv.reporting.words import MINUS, count_scale, in_unit, percent, points, published, scaled
+from tadaconv.reporting.words import MINUS, count_scale, percent, points, published, scaled
 
-_SPECIAL = {
+_SPELT = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''", MINUS: r"$-$", "\u2013": "--", "\n": " ", "\r": " ", "[": "{[}",
+    "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}", "\n": " ", "\r": " ", "\t": " ",
+    "\u00a0": "~", "\u00ad": r"\-", "\u2013": "--", "\u2014": "---", "\u2018": "`", "\u2019": "'", "\u201c": "``",
+    "\u201d": "''", "\u2026": r"\dots{}", "\u20ac": r"\texteuro{}", "\u0149": "'n", "\u017f": "s",
+    "\u013f": r"L\textperiodcentered{}", "\u0140": r"l\textperiodcentered{}",
 }  # fmt: skip
+
+_GREEK_CAPITALS = r"A B \Gamma \Delta E Z H \Theta I K \Lambda M N \Xi O \Pi P - \Sigma T \Upsilon \Phi X \Psi \Omega"
+_GREEK_LETTERS = (
+    r"\alpha \beta \gamma \delta \varepsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi o \pi \rho \varsigma "
+    r"\sigma \tau \upsilon \varphi \chi \psi \omega"
+)
+_MATHS = {
+    **{chr(code): command for code, command in enumerate(_GREEK_CAPITALS.split(), 0x391) if command != "-"},
+    **{chr(code): command for code, command in enumerate(_GREEK_LETTERS.split(), 0x3B1)},
+    MINUS: "-", "\u00b5": r"\mu", "\u00b1": r"\pm", "\u00d7": r"\times", "\u00f7": r"\div", "\u00b9": "^1",
+    "\u00b2": "^2", "\u00b3": "^3", "\u2264": r"\leq", "\u2265": r"\geq", "\u2260": r"\neq", "\u2248": r"\approx",
+    "\u2190": r"\leftarrow", "\u2192": r"\rightarrow", "\u221e": r"\infty", "\u2208": r"\in",
+}  # fmt: skip
+
+_SECOND_ENCODING = "".join(map(chr, (
+    0x00AB, 0x00BB, 0x00D0, 0x00DE, 0x00F0, 0x00FE, 0x0104, 0x0105, 0x0110, 0x0111, 0x0118, 0x0119, 0x012E, 0x012F,
+    0x014A, 0x014B, 0x0172, 0x0173,
+)))  # fmt: skip
+"""Latin letters and quotes, such as those with an ogonek, that pdfLaTeX has in the encoding T1 and not in its first."""
+
+_UNKNOWN = "\u0126\u0127\u0138\u0166\u0167"
+"""Letters of Latin Extended-A that pdfLaTeX has in neither."""
 
 
 def escape(text: str) -> str:
-    """``text`` with LaTeX's special characters spelt out; ``[`` is wrapped, or the line break before would eat it."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    r"""``text`` as LaTeX that every engine sets, with an article's preamble and no package.
+
+    Special characters are spelt out, and Greek letters and some signs are mathematics. The other letters of Latin-1 and
+    Latin Extended-A stand for themselves. So does any other character in XeLaTeX and LuaLaTeX, whose font must have it;
+    pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``. Control and invisible characters are
+    code points everywhere. What would be taken for an argument of the line break before (``[``, ``*``), or as a dash
+    or a quote with its neighbour, is kept from it.
+    """
+    parts, last = [], ""
+    for kind, run in groupby(unicodedata.normalize("NFC", text), _kind):
+        characters = "".join(run)
+        if kind == "plain":
+            for character in characters:
+                # LuaLaTeX joins two hyphens to a dash across empty braces, but not across a kern.
+                parts.append(r"\kern0pt" if character == last and character in "-,'" else "")
+                parts.append(_SPELT.get(character, character))
+                last = character
+            continue
+        last = ""
+        if kind == "maths":
+            parts += [f"${_MATHS[character]}$" for character in characters]
+        elif kind == "T1":
+            parts.append(_by_engine(characters, rf"{{\fontencoding{{T1}}\selectfont {characters}}}"))
+        elif kind == "hidden":
+            parts.append(_code_points(characters))
+        else:
+            parts.append(_by_engine(characters, _code_points(characters)))
+    return "".join(parts)
+
+
+def _kind(character: str) -> str:
+    """How a character is set: *plain*, *maths*, *T1* (in another encoding), *hidden* (as code point) or *other*."""
+    if character in _SPELT:
+        return "plain"
+    if character in _MATHS:
+        return "maths"
+    if character in _SECOND_ENCODING:
+        return "T1"
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}:
+        return "hidden"
+    return "plain" if ord(character) <= 0x17F and character not in _UNKNOWN else "other"
+
+
+def _by_engine(characters: str, instead: str) -> str:
+    """``characters`` in engines that read Unicode, which alone know this primitive; ``instead`` in pdfLaTeX."""
+    return rf"\ifdefined\Umathchar {characters}\else {instead}\fi{{}}"
+
+
+def _code_points(characters: str) -> str:
+    return f"{{[}}{' '.join(f'U+{ord(character):04X}' for character in characters)}]"
 
 
 def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = True) -> str:
     """The rows of :func:`~tadaconv.reporting.summary.summarise` as LaTeX; needs the package booktabs and no other.
 
-    The base row is bold; where rows are compared with different rows, these are, and a column names them. Rows without
-    a result stay, with dashes. ``title`` stands in a comment.
+    An accuracy is bold where it is significantly the best of its group, and underlined where it is the highest or tied
+    with it; see :func:`~tadaconv.reporting.summary.standings`. The base row is named as such; where rows are compared
+    with different rows, a column names these instead. Rows without a result stay, with dashes, and ``n`` says of how
+    many seeds where some have none. Without ``paper`` the paper's numbers and their sources are left out. ``title``
+    stands in a comment.
     """
     apart = compares_apart(summary, base)
     has_paper = paper and bool(summary["paper_top1"].notna().any())
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
-    heads = ["", "$n$", "top-1 (\\%)", *(["$\\Delta$", "to"] if apart else ["$\\Delta$ base"])]
-    heads += [in_unit("params", params[1]), in_unit("MACs", macs[1]), *(["paper"] if has_paper else [])]
+    heads = [
+        ("l", "", ""),
+        ("r", "seeds", ""),
+        ("r", "top-1", r"(\%)"),
+        ("r", "$\\Delta$" if apart else "$\\Delta$ to base", "(points)"),
+        *([("l", "to", "")] if apart else []),
+        ("r", "params", f"({params[1]})" if params[1] else ""),
+        ("r", "MACs", f"({macs[1]})" if macs[1] else ""),
+        *([("r", "paper", r"(\%)")] if has_paper else []),
+    ]
     lines = [
-        f"% {' '.join(title.split())}",
-        "% Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover.",
-        f"\\begin{{tabular}}{{{''.join('l' if head in ('', 'to') else 'r' for head in heads)}}}",
+        *_opening(summary, title),
+        f"\\begin{{tabular}}{{@{{}}{''.join(column for column, _, _ in heads)}@{{}}}}",
         "\\toprule",
-        " & ".join(heads) + r" \\",
+        " & ".join(name for _, name, _ in heads) + r" \\",
+        " & ".join(unit for _, _, unit in heads) + r" \\",
         "\\midrule",
     ]
     for row in summary.to_dict("records"):
-        name = escape(row["row"]) + {"failed": " (failed)", "missing": " (not run)"}.get(row["status"], "")
         fields = [
-            f"\\textbf{{{name}}}" if row["reference"] else name,
-            str(row["n"]),
-            _bracketed(percent(row["top1_mean"]), percent(row["top1_low"]), percent(row["top1_high"])),
-            _bracketed(points(row["delta_mean"]), points(row["delta_low"]), points(row["delta_high"])),
+            _name(row, apart),
+            str(row["n"]) if row["n"] == row["num_planned"] else f"{row['n']} of {row['num_planned']}",
+            _bracketed(_marked(row), percent(row["top1_low"]), percent(row["top1_high"])),
+            _bracketed(escape(points(row["delta_mean"])), points(row["delta_low"]), points(row["delta_high"])),
             *([escape(row["versus"] or "\u2013")] if apart else []),
             escape(scaled(row["params"], params[0])),
             escape(scaled(row["macs"], macs[0])),
             *([escape(published(row["paper_top1"]))] if has_paper else []),
         ]
         lines.append(" & ".join(fields) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}", *_sources(summary)]
+    lines += ["\\bottomrule", "\\end{tabular}", *(_sources(summary) if has_paper else [])]
     return "\n".join(lines) + "\n"
 
 
+def _opening(summary: pd.DataFrame, title: str) -> list[str]:
+    """Comments: what the table is, what it needs, and what a caption has to say of its marks."""
+    lines = [title, "Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover."]
+    if summary["standing"].any():
+        lines.append(
+            "Bold: significantly the best of the rows on the same backbone and frames (t test in pairs, 5 %, Holm). "
+            "Underlined: the highest of them, where it is not, and what is not significantly below it."
+        )
+    if any(_kind(character) == "other" for name in summary["row"] for character in name):
+        lines.append("Names beyond Latin and Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
+    return [_comment(line) for line in lines]
+
+
+def _comment(text: str) -> str:
+    """``text`` as one line of comment, whatever breaks lines or hides in it."""
+    return "% " + " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _name(row: dict[Any, Any], apart: bool) -> str:
+    states = {"failed": "failed", "missing": "not run"}
+    notes = [*(["base"] if row["reference"] and not apart else []), *filter(None, [states.get(row["status"])])]
+    return escape(row["row"]) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _marked(row: dict[Any, Any]) -> str:
+    number = escape(percent(row["top1_mean"]))
+    return {"best": f"\\textbf{{{number}}}", "tie": f"\\underline{{{number}}}"}.get(row["standing"], number)
+
+
 def _bracketed(mean: str, low: str, high: str) -> str:
-    interval = "" if low == "\u2013" else f" [{escape(low)}, {escape(high)}]"
-    return escape(mean) + interval
+    return mean if low == "\u2013" else f"{mean} {{\\scriptsize [{escape(low)}, {escape(high)}]}}"
 
 
 def _sources(summary: pd.DataFrame) -> list[str]:
     known = summary.dropna(subset=["paper_top1"])
-    return [
-        f"% paper, {' '.join(row['row'].split())}: {' '.join(row['paper_source'].split())}"
-        for row in known.to_dict("records")
-    ]
+    return [_comment(f"paper, {row['row']}: {row['paper_source']}") for row in known.to_dict("records")]

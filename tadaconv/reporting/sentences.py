@@ -1,5 +1,6 @@
 """What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
 
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -7,8 +8,16 @@ import pandas as pd
 from tadaconv.ablation import PaperResult
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
-from tadaconv.reporting.summary import compares_apart, comparisons, differing, paper_order, validation_clips
-from tadaconv.reporting.words import listed, percent, plural, points
+from tadaconv.reporting.summary import (
+    agreement,
+    compares_apart,
+    comparisons,
+    differing,
+    groups,
+    paper_order,
+    validation_clips,
+)
+from tadaconv.reporting.words import MINUS, coefficient, listed, percent, plural, points
 
 
 def title(manifest: Manifest) -> str:
@@ -45,35 +54,110 @@ def claim_sentence(line: dict[Any, Any]) -> str:
     if line["sd"] == 0:
         return f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
     interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
-    sentence = f"{pair[0]} lies {by}{how} {pair[1]} ({interval})."
-    if n >= st.seeds_for_sign_flip():
-        sentence += f" Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm."
-    return f"{sentence} {what_it_takes(float(line['sd']), n)}" if line["verdict"] == "undecided" else sentence
+    test = f"Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm"
+    least = f"; {n} seeds cannot give less than {2.0 ** (1 - n):.3g}" if n < st.seeds_for_sign_flip() else ""
+    found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}{least}."
+    spread = float(line["sd"])
+    return f"{found} {what_it_takes(spread, n) if line['verdict'] == 'undecided' else _seeds_for(effect, spread)}"
+
+
+def claims_summary(verdicts: list[str]) -> str:
+    """What became of one claim or more, in one sentence."""
+    kinds = {"supported": "supported here", "contradicted": "contradicted", "undecided": "undecided"}
+    found = [(verdicts.count(kind), words) for kind, words in kinds.items() if kind in verdicts]
+    if len(verdicts) == 1:
+        return f"The one claim of the paper is {found[0][1]}."
+    if len(found) == 1:
+        return f"All {len(verdicts)} claims of the paper are {found[0][1]}."
+    parts = [f"{count} {'is' if count == 1 else 'are'} {words}" for count, words in found]
+    return f"Of {len(verdicts)} claims of the paper, {listed(parts)}."
 
 
 def what_it_takes(spread: float, n: int) -> str:
     """What ``n`` seeds can show where paired differences vary by ``spread`` points, and what one point would take."""
-    seeds = st.seeds_needed(1.0, spread)
-    needed = "more than 1000 seeds" if seeds is None else plural(seeds, "seed")
     return (
         f"With {n} seeds a true difference of {st.detectable_effect(spread, n):.1f} points would show four times in "
-        f"five; for one of 1 point to show as often it takes about {needed}."
+        f"five; for one of 1 point to show as often it takes about {_seeds(st.seeds_needed(1.0, spread))}."
     )
+
+
+def _seeds_for(effect: float, spread: float) -> str:
+    """The seeds that a true difference like the one found takes."""
+    return (
+        f"To show a true difference of {abs(effect):.1f} points four times in five takes about "
+        f"{_seeds(st.seeds_needed(effect, spread))}."
+    )
+
+
+def _seeds(number: int | None) -> str:
+    return "more than 1000 seeds" if number is None else plural(number, "seed")
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """What stands below the table: what its intervals cover, what was left out, and what seeds cannot tell."""
     apart = compares_apart(summary, export.manifest.base)
-    notes = [*_mixing_notes(export), *_interval_notes(export, summary, apart), *_gap_notes(summary, apart)]
+    return [
+        *_mixing_notes(export),
+        *_interval_notes(export, summary, apart),
+        *_standing_notes(export, summary),
+        *_gap_notes(summary, apart),
+        *_power_notes(summary),
+    ]
+
+
+def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    """What bold and underlined accuracies mean, where there are any."""
+    if not summary["standing"].any():
+        return []
+    among = "of the rows on the same backbone and frames" if len(groups(export.manifest)) > 1 else "of the rows"
+    notes = []
+    if (summary["standing"] == "best").any():
+        notes.append(f"Bold is the best {among}: significantly above every other.")
+    if (summary["standing"] == "tie").any():
+        notes.append(
+            f"Underlined are the highest accuracy {among} and those it cannot be told apart from: with these seeds any "
+            "of them may be the best."
+        )
+    notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm; rows of one seed are left out."
+    return notes
+
+
+def _power_notes(summary: pd.DataFrame) -> list[str]:
+    """What the seeds of this table can show, over its rows, and what the sign-flip test cannot."""
+    notes = []
+    told = summary[(summary["num_pairs"] > 1) & (summary["delta_sd"] > 0)]
+    if len(told):
+        spreads = list(zip(told["delta_sd"], told["num_pairs"], strict=True))
+        effects = sorted(st.detectable_effect(spread, int(n)) for spread, n in spreads)
+        needed = sorted(st.seeds_needed(1.0, spread) or inf for spread, _ in spreads)
+        depending = " depending on the row;" if len(told) > 1 else ""
+        notes.append(
+            f"With these seeds a true difference shows four times in five from {_range(effects)} points on,{depending} "
+            f"for 1 point to show as often it takes {_seeds_range(needed[0], needed[-1])}. This rests on spreads that "
+            "are themselves estimated from these seeds."
+        )
     pairs = int(summary["num_pairs"].max())
-    fewest = st.seeds_for_sign_flip()
+    tests = int(summary["p"].notna().sum())
+    fewest = st.seeds_for_sign_flip(max(tests, 1))
     if 2 <= pairs < fewest:
+        over = f"; over {plural(tests, 'row')} and after Holm it takes {fewest}" if tests > 1 else ""
         notes.append(
             f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {2.0 ** (1 - pairs):.3g}; it "
-            f"takes {fewest} seeds to reach 0.05. Here the intervals alone decide, and they assume that differences "
-            "between seeds are roughly normal."
+            f"takes {st.seeds_for_sign_flip()} seeds to reach 0.05{over}. Here the intervals alone decide, and they "
+            "assume that differences between seeds are roughly normal."
         )
     return notes
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{values[0]:.1f}", f"{values[-1]:.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _seeds_range(fewest: float, most: float) -> str:
+    if fewest in (most, inf):
+        return _seeds(None if fewest == inf else int(fewest))
+    return f"{fewest:.0f} to {'more than 1000' if most == inf else f'{most:.0f}'} seeds"
 
 
 _ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip"}
@@ -133,8 +217,13 @@ def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[
 def _gap_notes(summary: pd.DataFrame, apart: bool) -> list[str]:
     notes = []
     if (summary["status"] != "finished").any():
+        failed, planned = int(summary["num_failed"].sum()), int(summary["num_planned"].sum())
+        missing = planned - failed - int(summary["n"].sum())
+        gaps = [f"{failed} failed"] if failed else []
+        gaps += [f"{missing} {'has' if missing == 1 else 'have'} no result"] if missing else []
         notes.append(
-            "n counts the seeds that finished; failed and missing cells are left out of a mean, never filled in."
+            f"Of {planned} planned cells {listed(gaps)}. n counts the seeds that finished; failed and missing cells "
+            "are left out of a mean, never filled in."
         )
     if summary["n"].any() and summary["delta_mean"].isna().all():
         other = "the row it is compared with" if apart else "the base row"
@@ -158,13 +247,44 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}. "
         "The numbers cannot be compared, only their order."
     ]
-    both, tau, p = paper_order(summary)
-    if tau == tau:
-        notes.append(f"Kendall\u2019s tau between the two orders, over {both} rows: {points(tau)} (p = {p:.2f}).")
-    else:
-        why = "too few to compare an order, which takes three" if both < 3 else "no order to compare, as all are equal"
-        notes.append(f"{plural(both, 'row').capitalize()} with both numbers: {why}.")
+    found = paper_order(summary)
+    if found.tau == found.tau:
+        return [*notes, f"The order of {found.n} rows agrees with the paper\u2019s by {_tau(found)}."]
+    why = "too few to compare an order, which takes three" if found.n < 3 else "no order to compare, as all are equal"
+    return [*notes, f"{plural(found.n, 'row').capitalize()} with both numbers: {why}."]
+
+
+def elsewhere_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    """How far other regimes of the storage rank the rows as this one does; none where there is no other."""
+    notes = []
+    for other in export.manifest.elsewhere:
+        found = agreement(summary, other.top1)
+        if found.tau == found.tau:
+            ranks = f"ranks the {found.n} rows that both have as this one does by {_tau(found)}"
+        elif found.n < 3:
+            ranks = f"shares {plural(found.n, 'row')} with this one, too few to compare an order, which takes three"
+        else:
+            ranks = "gives no order to compare, as all rows that both have are equal in one of the two"
+        notes.append(f"Regime \u201c{other.regime}\u201d {ranks}.")
     return notes
+
+
+def tau_note(export: Export, summary: pd.DataFrame) -> list[str]:
+    """What Kendall's tau and its interval mean, where the page has one."""
+    found = [paper_order(summary), *(agreement(summary, other.top1) for other in export.manifest.elsewhere)]
+    if not any(each.tau == each.tau for each in found):
+        return []
+    interval = (
+        " Its interval takes the rows as a sample of design choices; noise between seeds is in it."
+        if any(each.low == each.low for each in found)
+        else " Its interval takes five rows or more."
+    )
+    return [f"Kendall\u2019s tau is 1 for the same order, 0 for none in common and {MINUS}1 for the reverse.{interval}"]
+
+
+def _tau(found: st.Agreement) -> str:
+    interval = "" if found.low != found.low else f" [{coefficient(found.low)}, {coefficient(found.high)}]"
+    return f"Kendall\u2019s tau {coefficient(found.tau)}{interval}"
 
 
 def _measured_on(results: list[PaperResult]) -> list[str]:

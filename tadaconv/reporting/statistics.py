@@ -5,8 +5,8 @@ also feed the table that is shown while cells run, and ``scipy.stats`` takes lon
 """
 
 from collections.abc import Callable, Sequence
-from itertools import product
-from math import inf, isfinite, nan, sqrt
+from functools import lru_cache
+from math import inf, isfinite, nan, sin, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,9 @@ _EXACT_UP_TO = 14
 
 _DRAWS = 100_000
 
+_FEWEST_RANKED = 5
+"""Rows below which the interval of a rank correlation is not given: it would hold nearly every order there is."""
+
 
 class Interval(NamedTuple):
     """A mean of ``n`` values with its bounds; NaN where they are not known."""
@@ -37,9 +40,10 @@ class Interval(NamedTuple):
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Student's interval of a mean, ``mean +- t(n - 1) * s / sqrt(n)`` (Student, Biometrika 6, 1908).
 
-    Exact for normal values at any n >= 2. The percentile bootstrap is not used because at the three to five seeds an
-    ablation can afford it covers only 68 to 83 % where it says 95 %. NaN bounds where the values cannot tell their
-    spread: fewer than two of them, or all equal. ``values`` has shape (n,); raises ValueError unless all are finite.
+    Exact for normal values at any n >= 2, and within a point of 95 % for accuracies over a few hundred clips. The
+    percentile bootstrap (Efron, Annals of Statistics 7, 1979) is not used: where it says 95 % it covers about 68 % at
+    three seeds, 83 % at five and 90 % at ten. NaN bounds where the values cannot tell their spread: fewer than two of
+    them, or all equal. ``values`` has shape (n,); raises ValueError unless all are finite.
     """
     x = _finite(values)
     mean = float(x.mean()) if len(x) else nan
@@ -73,6 +77,19 @@ def wilson_interval(percent: float, num_clips: int, confidence: float = CONFIDEN
     return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
 
 
+def paired_t_p(differences: ArrayLike) -> float:
+    """Two-sided p-value of paired differences by Student's t test (Student, Biometrika 6, 1908).
+
+    It is below 0.05 exactly where :func:`t_interval` leaves out zero. NaN for fewer than two differences, and where all
+    are equal: then nothing is known of their spread. ``differences`` has shape (n,), in points.
+    """
+    x = _finite(differences)
+    spread = standard_deviation(x)
+    if not spread > 0:
+        return nan
+    return float(2 * special.stdtr(len(x) - 1, -abs(x.mean()) / spread * sqrt(len(x))))
+
+
 def sign_flip_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences under exchangeable signs (Fisher, 1935, section 21).
 
@@ -83,21 +100,28 @@ def sign_flip_p(differences: ArrayLike) -> float:
     x = _finite(differences)
     if len(x) == 0:
         return nan
-    if len(x) <= _EXACT_UP_TO:
-        signs = np.array(list(product((1.0, -1.0), repeat=len(x))))
-        extra = 0
-    else:
-        signs = np.random.default_rng(0).choice((1.0, -1.0), size=(_DRAWS, len(x)))
-        extra = 1
+    signs, extra = _signs(len(x)), int(len(x) > _EXACT_UP_TO)
     # Assignments as extreme as the observed one must not be lost to rounding.
     threshold = abs(x.sum()) * (1 - 1e-12) - 1e-12
     return float((np.count_nonzero(np.abs(signs @ x) >= threshold) + extra) / (len(signs) + extra))
 
 
-def seeds_for_sign_flip(alpha: float = 1 - CONFIDENCE) -> int:
-    """The fewest seeds at which a sign-flip test can reach ``alpha``: the least n with 2^(1 - n) <= alpha."""
+@lru_cache(maxsize=_EXACT_UP_TO + 1)
+def _signs(n: int) -> NDArray[np.float64]:
+    """Assignments of signs to ``n`` differences, shape (assignments, n): every one, or ``_DRAWS`` of very many."""
+    if n > _EXACT_UP_TO:
+        return np.random.default_rng(0).choice((1.0, -1.0), size=(_DRAWS, n))
+    flipped = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    return 1.0 - 2.0 * flipped.astype(np.float64)
+
+
+def seeds_for_sign_flip(num_tests: int = 1, alpha: float = 1 - CONFIDENCE) -> int:
+    """The fewest seeds at which sign-flip tests can reach ``alpha``, after Holm over ``num_tests`` of them.
+
+    The least n with ``num_tests * 2^(1 - n) <= alpha``.
+    """
     n = 1
-    while 2.0 ** (1 - n) > alpha:
+    while num_tests * 2.0 ** (1 - n) > alpha:
         n += 1
     return n
 
@@ -155,17 +179,69 @@ def seeds_needed(effect: float, spread: float, most: int = 1000) -> int | None:
     return many
 
 
-def kendall_tau(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """Agreement of two orders, tau-b in -1 to 1, and its two-sided p-value (Kendall, Biometrika 30, 1938).
+class Agreement(NamedTuple):
+    """Kendall's tau between two orders of ``n`` rows with its 95 % interval; NaN where they are not known."""
 
-    Raises ValueError for fewer than three pairs: two rows agree or not by a coin's throw.
+    tau: float
+    low: float
+    high: float
+    n: int
+
+
+def kendall_tau(ours: Sequence[float], theirs: Sequence[float]) -> Agreement:
+    """Agreement of two orders, tau-b in -1 to 1 (Kendall, Biometrika 30, 1938), with its 95 % interval.
+
+    The interval takes the pairs as a sample and holds every tau under which the one found lies in neither tail of
+    2.5 % (Clopper and Pearson, Biometrika 26, 1934; half of the ties counted, as Lancaster, JASA 56, 1961), where both
+    orders come from a normal distribution after some monotone change of scale, ``rho = sin(pi / 2 * tau)`` (Kruskal,
+    JASA 53, 1958). Its tails are counted over fixed draws. Fisher's z with the variance ``0.437 / (n - 4)`` (Fieller,
+    Hartley and Pearson, Biometrika 44, 1957) is not used: beyond a tau of 0.7 it covers 65 to 90 % at ten rows, and
+    nothing of an interval is left at tau 1.
+
+    NaN bounds for fewer than five pairs; everything NaN where one side is all equal. Raises ValueError for fewer than
+    three pairs: two rows agree or not by a coin's throw.
     """
     if len(ours) != len(theirs) or len(ours) < 3:
         raise ValueError("an order is compared over at least three rows known to both")
     from scipy.stats import kendalltau
 
-    outcome = kendalltau(ours, theirs)
-    return float(outcome.statistic), float(outcome.pvalue)
+    tau, n = float(kendalltau(ours, theirs).statistic), len(ours)
+    if n < _FEWEST_RANKED or tau != tau:
+        return Agreement(tau, nan, nan, n)
+    return Agreement(tau, _least_tau(tau, n), -_least_tau(-tau, n), n)
+
+
+def _least_tau(tau: float, n: int) -> float:
+    """The tau below which one of ``tau`` or more would come about in fewer than 2.5 % of samples of ``n`` pairs."""
+    draws_2KN = _normal_pairs(n)
+    low, high = -1.0, 1.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        taus_K = _sampled_taus(draws_2KN, sin(np.pi / 2 * middle))
+        # Half a tie counts for either side, or an interval of so few distinct values would be needlessly wide.
+        reached = np.mean(taus_K > tau + 1e-9) + np.mean(np.abs(taus_K - tau) <= 1e-9) / 2
+        low, high = (middle, high) if reached < (1 - CONFIDENCE) / 2 else (low, middle)
+    # At the end of the scale there is nothing beyond, whatever was drawn.
+    return -1.0 if low == -1 else high
+
+
+@lru_cache(maxsize=4)
+def _normal_pairs(n: int) -> NDArray[np.float64]:
+    """Independent normal draws, shape (2, draws, n), the first sorted; fewer draws where a sample has many pairs."""
+    num_draws = min(max(4_000_000 * 2 // (n * (n - 1)), 1000), 4000)
+    draws_2KN = np.random.default_rng(0).normal(size=(2, num_draws, n))
+    draws_2KN[0].sort(axis=1)
+    return draws_2KN
+
+
+def _sampled_taus(draws_2KN: NDArray[np.float64], rho: float) -> NDArray[np.float64]:
+    """Kendall's tau of every draw, shape (draws,), at a correlation of ``rho``; it grows with rho in each draw."""
+    num_draws, n = draws_2KN.shape[1:]
+    y_KN = rho * draws_2KN[0] + sqrt(max(0.0, 1 - rho * rho)) * draws_2KN[1]
+    agreeing = np.zeros(num_draws, dtype=np.float64)
+    for lag in range(1, n):
+        agreeing += np.count_nonzero(y_KN[:, lag:] > y_KN[:, :-lag], axis=1)
+    return np.asarray(4 * agreeing / (n * (n - 1)) - 1, dtype=np.float64)
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

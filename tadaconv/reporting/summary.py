@@ -1,5 +1,6 @@
 """Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
+from collections.abc import Mapping
 from math import nan
 
 import pandas as pd
@@ -9,8 +10,8 @@ from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import OWN_COLUMNS, Export, Manifest
 
 TABLE_COLUMNS = [
-    "row", "status", "n", "top1_mean", "top1_low", "top1_high", "delta_mean", "delta_low", "delta_high",
-    "params", "macs", "seconds", "paper_top1", "paper_source",
+    "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",
+    "delta_high", "params", "macs", "seconds", "paper_top1", "paper_source",
 ]  # fmt: skip
 """The columns of ``table.csv``; see :func:`table_columns`."""
 
@@ -22,11 +23,12 @@ def summarise(export: Export) -> pd.DataFrame:
     and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed
     and missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds``
     is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
-    clips ("clips"). ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts the
-    pairs, ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value and ``p_holm`` the
-    same adjusted over the table. ``versus`` is empty for a row that is compared with none, and ``reference`` tells rows
-    that are compared with none or that others are compared with. Where rows differ in ``OWN_COLUMNS``, these say what
-    a row ran on; they are empty for one without a cell.
+    clips ("clips"). ``top1_sd`` is the standard deviation between seeds, and ``standing`` is *best*, *tie* or empty,
+    see :func:`standings`. ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts
+    the pairs, ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value and ``p_holm``
+    the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and ``reference`` tells
+    rows that are compared with none or that others are compared with. Where rows differ in ``OWN_COLUMNS``, these say
+    what a row ran on; they are empty for one without a cell.
     """
     scores = scores_by_seed(export)
     versus = comparisons(export.manifest)
@@ -35,6 +37,8 @@ def summarise(export: Export) -> pd.DataFrame:
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
     frame["p_holm"] = st.holm(frame["p"])
+    standing = standings(scores, groups(export.manifest))
+    frame["standing"] = [standing[name] for name in frame["row"]]
     for aspect, ran_on in differing(export.manifest).items():
         ran = pd.Series([ran_on.get(name) for name in frame["row"]], index=frame.index, dtype=object)
         frame[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
@@ -91,15 +95,71 @@ def verdicts(export: Export) -> pd.DataFrame:
     return frame
 
 
-def paper_order(summary: pd.DataFrame) -> tuple[int, float, float]:
-    """How many rows have both a number of ours and the paper's, Kendall's tau over them, and its p-value.
+def groups(manifest: Manifest) -> list[list[str]]:
+    """The rows that may be ranked against each other: those whose cells ran on the same backbone and frames.
 
-    NaN for fewer than three rows.
+    In the order of the table; a row without a cell is in none.
     """
-    both = summary.dropna(subset=["top1_mean", "paper_top1"])
-    if len(both) < 3:
-        return len(both), nan, nan
-    return len(both), *st.kendall_tau(both["top1_mean"].tolist(), both["paper_top1"].tolist())
+    ran_on = {
+        cell.row: (cell.experiment["backbone"]["name"], cell.experiment["data"]["num_frames"])
+        for cell in manifest.cells
+    }
+    found: dict[tuple[str, int], list[str]] = {}
+    for name in (row.name for row in manifest.rows if row.name in ran_on):
+        found.setdefault(ran_on[name], []).append(name)
+    return list(found.values())
+
+
+def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
+    """By row of ``scores`` (see :func:`scores_by_seed`), where it stands among the rows of its group.
+
+    The row of the highest mean is *best* where it lies significantly above every other row of its group that has a
+    result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
+    so is every row that is not significantly below it. Empty is a row that is significantly below, and one of which
+    nothing is known: without two seeds in common with the row on top, in a group where no other row has a result, or
+    where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but not
+    zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
+
+    The marked rows leave out the one that is truly best at most one time in twenty, as comparisons with the best do
+    (Hsu, Annals of Statistics 12, 1984).
+    """
+    found = dict.fromkeys(map(str, scores.index), "")
+    for members in groups:
+        known = scores.loc[members].dropna(how="all")
+        if len(known) > 1:
+            found |= _ranked(known)
+    return found
+
+
+def _ranked(scores: pd.DataFrame) -> dict[str, str]:
+    """The marks of the rows of one group that have a result, two or more of them."""
+    top = str(scores.mean(axis=1).idxmax())
+    by_row = {str(name): values for name, values in scores.iterrows()}
+    highest = by_row.pop(top)
+    if highest.count() < 2:
+        return {}
+    ahead = {name: (highest - values).dropna() for name, values in by_row.items()}
+    p_values = dict(zip(ahead, st.holm([st.paired_t_p(d) for d in ahead.values()]), strict=True))
+    below = {name for name, p in p_values.items() if p <= 1 - st.CONFIDENCE and ahead[name].mean() > 0}
+    ties = {name for name, d in ahead.items() if len(d) > 1 and (st.standard_deviation(d) > 0 or not d.any())} - below
+    return {top: "best" if below == set(ahead) else "tie", **dict.fromkeys(ties, "tie")}
+
+
+def paper_order(summary: pd.DataFrame) -> st.Agreement:
+    """How far the rows that have both a number of ours and the paper's stand in the same order."""
+    return agreement(summary, dict(zip(summary["row"], summary["paper_top1"], strict=True)))
+
+
+def agreement(summary: pd.DataFrame, others: Mapping[str, float]) -> st.Agreement:
+    """How far the rows that have a mean here and a number in ``others``, by row, stand in the same order.
+
+    ``n`` counts these rows; the rest is NaN for fewer than three of them.
+    """
+    theirs = summary["row"].map(others).astype(float)
+    both = summary["top1_mean"].notna() & theirs.notna()
+    if both.sum() < 3:
+        return st.Agreement(nan, nan, nan, int(both.sum()))
+    return st.kendall_tau(summary.loc[both, "top1_mean"].tolist(), theirs[both].tolist())
 
 
 def validation_clips(manifest: Manifest) -> int | None:
@@ -122,6 +182,7 @@ def _row_line(export: Export, scores: pd.DataFrame, name: str, versus: str | Non
         "top1_mean": top1.mean,
         "top1_low": max(top1.low, 0.0) if top1.low == top1.low else nan,
         "top1_high": min(top1.high, 100.0) if top1.high == top1.high else nan,
+        "top1_sd": st.standard_deviation(values.dropna()),
         "delta_mean": change.mean,
         "delta_low": change.low,
         "delta_high": change.high,

@@ -20,8 +20,9 @@ _MOST_REASONS = 5
 def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Table:
     """The rows with their accuracy, the difference to the row compared with and the costs, readable at 80 columns.
 
-    Where rows are compared with different rows, each has the name of its own below it. Brackets hold 95 % intervals:
-    over seeds, or over the validation clips alone where there is one seed.
+    Where rows are compared with different rows, each has the name of its own below it; else the base is named as such.
+    An accuracy is bold or underlined as :func:`~tadaconv.reporting.summary.standings` says. Brackets hold 95 %
+    intervals: over seeds, or over the validation clips alone where there is one seed.
     """
     export = collect(loaded, regime_name, records)
     summary = summarise(export)
@@ -45,23 +46,28 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     for line in summary.to_dict("records"):
         cells = [
             _name(line, apart, records),
-            Text(str(line["n"]), style="yellow" if line["status"] == "partial" else ""),
-            Text(_bracketed(percent, line, "top1")),
+            _seeds(line),
+            _marked(line),
             Text(_bracketed(points, line, "delta")),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
             *([Text(published(line["paper_top1"]))] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
-    table.caption = _below(set(summary["covers"]), records)
+    table.caption = _below(set(summary["covers"]), set(summary["standing"]), records)
     return table
 
 
-def _below(covers: set[str], records: Sequence[CellRecord]) -> Text:
-    """What the brackets hold, and why cells failed."""
+def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord]) -> Text:
+    """What the brackets hold, what bold and underlined numbers are, and why cells failed."""
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
     lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
+    if standing - {""}:
+        marks = Text("bold", style="bold") + Text(": significantly the best; ", style="not bold")
+        marks += Text("underlined", style="underline") + Text(": highest, and not told apart from it")
+        marks.stylize("dim")
+        lines.append(marks)
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":
@@ -76,14 +82,32 @@ def _below(covers: set[str], records: Sequence[CellRecord]) -> Text:
 
 
 def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> Text:
-    name = Text(line["row"], style="bold" if line["reference"] else "")
+    name = Text(line["row"])
+    if line["reference"] and not apart:
+        name += Text(" (base)", style="dim")
     if not line["n"]:
         states = {record.status for record in records if record.cell.label == line["row"]}
         state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
-        name += Text(f" {state}", style="not bold italic")
+        name += Text(f" {state}", style="italic")
     if apart and line["versus"]:
-        name += Text(f"\n\u0394 to {line['versus']}", style="not bold dim")
+        name += Text(f"\n\u0394 to {line['versus']}", style="dim")
     return name
+
+
+def _seeds(line: dict[Any, Any]) -> Text:
+    """The seeds behind a row's numbers; of how many, where some have none."""
+    if line["status"] == "partial":
+        return Text(f"{line['n']}/{line['num_planned']}", style="yellow")
+    return Text(str(line["n"]))
+
+
+def _marked(line: dict[Any, Any]) -> Text:
+    """The accuracy with its interval; bold or underlined as it stands among its group."""
+    text = Text(_bracketed(percent, line, "top1"))
+    style = {"best": "bold", "tie": "underline"}.get(line["standing"])
+    if style:
+        text.stylize(style, 0, len(percent(line["top1_mean"])))
+    return text
 
 
 def _bracketed(form: Any, line: dict[Any, Any], what: str) -> str:

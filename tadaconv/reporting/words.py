@@ -25,6 +25,14 @@ def points(value: float) -> str:
     return f"{sign}{abs(rounded):.1f}"
 
 
+def coefficient(value: float) -> str:
+    """A rank correlation with two decimals and a true minus, or a dash where it is not known."""
+    if value != value:
+        return "\u2013"
+    rounded = round(value, 2)
+    return f"{MINUS if rounded < 0 else ''}{abs(rounded):.2f}"
+
+
 def count_scale(counts: Iterable[int]) -> tuple[float, str]:
     """The unit in which the largest of ``counts`` has one to three digits before the point: k, M or G."""
     largest = max(counts, default=0)

@@ -165,20 +165,20 @@ def test_the_papers_order(made_up) -> None:
     loaded, records = made_up({"a": [50.0], "b": [60.0], "base": [70.0]})
     export = collect(with_paper(loaded, {"a": 61.0, "b": 60.0, "base": 64.0}), "quick", records)
     summary = summarise(export)
-    both, tau, _ = paper_order(summary)
-    assert (both, tau) == (3, pytest.approx(1 / 3))  # of three pairs, two agree
+    found = paper_order(summary)
+    assert (found.n, found.tau) == (3, pytest.approx(1 / 3))  # of three pairs, two agree
     notes = " ".join(paper_notes(export, summary))
     assert "SSV2, 16 frames, 2 clips x 3 crops" in notes
     assert "only their order" in notes
-    assert "+0.3" in notes
+    assert "The order of 3 rows agrees with the paper\u2019s by Kendall\u2019s tau 0.33." in notes
 
 
 def test_too_few_rows_for_an_order(context) -> None:
     loaded, records = context
     export = collect(loaded, "quick", records)
-    both, tau, _ = paper_order(summarise(export))
-    assert both == 1
-    assert isnan(tau)
+    found = paper_order(summarise(export))
+    assert found.n == 1
+    assert isnan(found.tau)
     assert "too few" in " ".join(paper_notes(export, summarise(export)))
 
 

@@ -56,8 +56,8 @@ def test_rows_on_their_way(made_up) -> None:
     text = drawn(loaded, moving)
     assert "a running" in text
     assert "b waiting" in text
-    assert "base waiting" in text
-    assert "base not run" in drawn(loaded, moving[:2])
+    assert "base (base) waiting" in text
+    assert "base (base) not run" in drawn(loaded, moving[:2])
 
 
 def test_names_are_text_not_markup(made_up) -> None:
