@@ -28,6 +28,9 @@ blocks.headline(export)
 # ## Alpha over time
 
 # %%
+blocks.clips(export)
+
+# %%
 show(figures.alpha_over_time(export, layers), folder)
 
 # %% [markdown]

@@ -5,8 +5,9 @@ from typing import Any
 from tadaconv.reporting import blocks
 from tadaconv.reporting.blocks import Block, render
 from tadaconv.reporting.calibration import sentences
-from tadaconv.reporting.calibration.frame import PARTS, CalibrationExport
+from tadaconv.reporting.calibration.frame import PARTS, CalibrationExport, strips
 from tadaconv.reporting.calibration.words import layer_names, number
+from tadaconv.reporting.words import data_uri
 
 
 def headline(export: CalibrationExport) -> Block:
@@ -16,6 +17,22 @@ def headline(export: CalibrationExport) -> Block:
     notes = sentences.context_notes(manifest.cells[0].experiment["temporal"])
     html = render("calibration_headline", manifest=manifest, title=title, about=about, found=found, notes=notes)
     return Block(html, "\n".join([title, about, *found, *notes]))
+
+
+def clips(export: CalibrationExport) -> Block:
+    """The clips whose alpha is shown, every frame of them."""
+    lines = [
+        {
+            **clip,
+            "right": clip["predicted"] == clip["class"],
+            "sure": 100 * clip["probability"],
+            "image": data_uri(image, "image/png"),
+        }
+        for clip, image in zip(export.clips.to_dict("records"), strips(export).values(), strict=True)
+    ]
+    said = [f"{line['class']}: taken for {line['predicted']}, {line['sure']:.0f} %" for line in lines]
+    num_frames = len(export.frames[0])
+    return Block(render("calibration_clips", clips=lines, num_frames=num_frames), "\n".join(said))
 
 
 def layers(export: CalibrationExport) -> Block:
@@ -32,9 +49,20 @@ def conditions(export: CalibrationExport) -> Block:
     manifest = export.manifest
     groups = {name: blocks.flat(values) for name, values in manifest.conditions.items()}
     temporal = manifest.cells[0].experiment["temporal"]
-    groups["plugged in"] = blocks.flat({name: value for name, value in temporal.items() if name != "kind"})
+    groups["plugged in"] = blocks.flat({name: value for name, value in _unfolded(temporal).items() if name != "kind"})
     html = render("calibration_conditions", manifest=manifest, groups=groups)
     return Block(html, "\n".join(f"{name}: {values}" for name, values in groups.items()))
+
+
+def _unfolded(tree: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """A description as one level of names: ``context kernels``; lists as readers write them."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= _unfolded(value, f"{within}{name} ")
+        else:
+            found[within + name] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return found
 
 
 def cell_lines(export: CalibrationExport) -> list[dict[str, Any]]:

@@ -11,16 +11,16 @@ def alpha_over_time(data: pd.DataFrame) -> str:
     text = "Alpha of each frame. "
     if set(data["factor"]) != {"k2"}:
         text += (
-            "In each map time runs to the right and channels stand in one order for all clips, by their mean: those "
-            "above the dotted line lie above one on average in that clip, those below it below one. "
+            "In each map time runs to the right, and channels stand in one order for all clips, by their mean over "
+            "these: above the dotted line it lies above one, below the line below. "
         )
     if "k2" in set(data["factor"]):
         text += "Taps are drawn as they lie in the kernel, one kernel a frame. "
     if (data["num"] > data.groupby(["layer", "factor"])["order"].transform("max") + 1).any():
         text += "Where a layer has more channels than are drawn, these are spread evenly over that order. "
     return (
-        f"{text}Blue is below one, orange above; every layer has its own scale. On top some frames of the clip, its "
-        f"class, and what the network takes it for with which probability."
+        f"{text}Blue is below one, orange above; every layer has its own scale. On top the clip\u2019s class, what the "
+        "network takes it for, and some of its frames, each above the frames around it."
     )
 
 

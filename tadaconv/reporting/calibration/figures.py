@@ -28,15 +28,17 @@ MOST_CHANNELS = 64
 MOST_FRAMES = 4
 """Frames of a clip that are shown above its alpha."""
 
-ALPHA = LinearSegmentedColormap.from_list("alpha", ["#0b2c5c", "#2f78b5", "#f4f4f2", "#f0a35e", "#b04a00"])
-"""Below one blue, above one orange."""
+ALPHA = LinearSegmentedColormap.from_list("alpha", ["#03264f", "#1f66a8", "#a3a3a3", "#f2b266", "#fff2cf"])
+"""Below one blue, above one orange, and the lower the darker, so that a copy in grey says the same."""
 
 
 # Alpha over time and channels
 
 
 def alpha_over_time_data(export: CalibrationExport, layers: Sequence[str] = ()) -> pd.DataFrame:
-    """One line a clip, layer, factor, channel and frame: clip, layer, factor, name, num, kernel, order, frame, alpha.
+    """One line a clip, layer, factor, channel and frame, with its alpha, and what the drawing says of the layer.
+
+    Columns are clip, layer, factor, name, num, kernel, channel, order, mean, frame, alpha.
 
     ``layers`` are names of ``layers.csv``; by default the last of each stage. Of a factor with many channels
     ``MOST_CHANNELS`` are taken, evenly spread over their ``order``, which is that of their mean over the clips and
@@ -69,10 +71,10 @@ def _picked(alphas_NDT: Array, factor: str) -> Array:
 
 def _long(alphas_NDT: Array, picked: Array) -> pd.DataFrame:
     shown = alphas_NDT[:, picked]
+    means = shown.mean((0, 2), dtype=np.float64)
     clip, order, frame = (index.ravel() for index in np.indices(shown.shape))
-    return pd.DataFrame(
-        {"clip": clip, "channel": picked[order], "order": order, "frame": frame, "alpha": shown.ravel()}
-    )
+    columns = {"clip": clip, "channel": picked[order], "order": order, "mean": means[order], "frame": frame}
+    return pd.DataFrame({**columns, "alpha": shown.ravel()})
 
 
 def alpha_over_time(export: CalibrationExport, layers: Sequence[str] = ()) -> Drawing:
@@ -112,17 +114,18 @@ def draw_alpha_over_time(data: pd.DataFrame, clips: pd.DataFrame, frames: list[A
 
 
 def _head(clip: dict[Any, Any]) -> str:
-    taken = "right" if clip["predicted"] == clip["class"] else f"taken for {clip['predicted']}"
+    taken = "right" if clip["predicted"] == clip["class"] else f"taken for \u201c{clip['predicted']}\u201d"
     sure = f"{100 * clip['probability']:.0f} %"
-    return f"{label_of(clip['class'], 22)}\n{label_of(f'{taken}, {sure}', 22)}"
+    return f"{label_of(clip['class'], 20)}\n{label_of(f'{taken}, {sure}', 20)}"
 
 
 def _draw_frames(ax: Axes, clip_THWC: Array, num_shown: int, head: str) -> None:
     """The middle frame of each of ``num_shown`` parts of the clip, above the frames that it stands for."""
     step = len(clip_THWC) / num_shown
-    for number_ in range(num_shown):
-        frame = clip_THWC[int((number_ + 0.5) * step)]
-        ax.imshow(frame, extent=(number_ * step, (number_ + 1) * step, 0, 1), aspect="auto", interpolation="none")
+    strip = np.concatenate([clip_THWC[int((part + 0.5) * step)] for part in range(num_shown)], 1)
+    ax.imshow(strip, extent=(0, len(clip_THWC), 0, 1), aspect="auto", interpolation="none")
+    for part in range(1, num_shown):
+        ax.axvline(part * step, color="white", linewidth=0.8)
     ax.set(xlim=(0, len(clip_THWC)), ylim=(0, 1), xticks=[], yticks=[])
     ax.set_title(head, fontsize=8, pad=3, loc="left", linespacing=1.1)
     for spine in ax.spines.values():
@@ -143,14 +146,15 @@ def _draw_layer(figure: Figure, grid: GridSpec, line: int, group: pd.DataFrame, 
             np.ma.masked_invalid(picture), cmap=ALPHA, norm=scale, aspect="auto", interpolation="none",
             extent=(0, num_frames, 0, len(picture)), origin="lower",
         )  # fmt: skip
-        _mark_one(ax, alpha_DT, factor)
+        _mark_one(ax, group, factor)
         _frame_ticks(ax, num_frames, is_last)
         axes.append(ax)
     what = FACTORS[factor]
     shown = int(group["order"].max()) + 1
-    count = f"{num} {what}" if shown == num else f"{shown} of {num}\n{what}"
+    count = f"{num}" if shown == num else f"{shown} of {num}"
     axes[0].set_ylabel(
-        f"{group['name'].iloc[0]}\n{label_of(count, 18)}", rotation=0, ha="right", va="center", fontsize=8,
+        f"{label_of(group['name'].iloc[0], 15)}\n{label_of(f'{count} {what}', 15)}",
+        rotation=0, ha="right", va="center", fontsize=8,
         labelpad=6, linespacing=1.15,
     )  # fmt: skip
     assert image is not None
@@ -167,13 +171,12 @@ def _taps(alpha_DT: Array, kernel: str) -> Array:
     return flat
 
 
-def _mark_one(ax: Axes, alpha_DT: Array, factor: str) -> None:
-    """A tick on either side where the channels' mean passes one: those above it lie above one on average."""
-    if factor == "k2":
-        return
-    at = int((alpha_DT.mean(1) < 1).sum())
-    if 0 < at < len(alpha_DT):
-        ax.axhline(at, color=style.INK, linewidth=0.7, linestyle=(0, (1, 2)))
+def _mark_one(ax: Axes, group: pd.DataFrame, factor: str) -> None:
+    """A line where the channels' means, by which they are ordered, pass one."""
+    means = group.drop_duplicates("order")["mean"]
+    at = int((means < 1).sum())
+    if factor != "k2" and 0 < at < len(means):
+        ax.axhline(at, color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)))
 
 
 def _frame_ticks(ax: Axes, num_frames: int, is_last: bool) -> None:
@@ -250,7 +253,7 @@ def draw_alpha_spread(data: pd.DataFrame) -> Figure:
         spread.hlines(place, line["q025"], line["q975"], color=style.ROW, linewidth=1.4)
         spread.hlines(place, line["q250"], line["q750"], color=style.ROW, linewidth=5.0)
         spread.plot(line["q500"], place, marker="|", color="white", markersize=5, markeredgewidth=1.2)
-    spread.axvline(1, color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    spread.axvline(1, color=style.INK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     spread.set(yticks=list(places), yticklabels=labels, ylim=(len(data) - 0.5, -0.5), xlabel="alpha")
     spread.grid(axis="x")
     spread.locator_params(axis="x", nbins=5)

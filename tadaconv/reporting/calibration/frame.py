@@ -55,7 +55,7 @@ class CalibrationManifest(BaseModel):
     alpha_high: float = Field(description="2.5 % of all alphas are higher.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule of the cell.")
     cells: list[CellOrigin] = Field(description="The cell alone.")
-    opened_with: dict[str, str] = Field(description="Device and versions that the weights were opened with.")
+    opened_with: dict[str, str] = Field(description="Device and versions that opened the weights.")
     digests: dict[str, str] = Field(
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
     )
@@ -92,7 +92,7 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, opened: "
     manifest = CalibrationManifest(
         table=loaded.name,
         question=loaded.question,
-        regime=regime_name,
+        regime=Path(regime_name).stem,
         row=cell.label,
         seed=cell.experiment.seed,
         top1=record.result.top1,
@@ -102,7 +102,7 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, opened: "
         alpha_high=opened.alpha_high,
         conditions=shared_conditions([cell.experiment]),
         cells=[origin(record)],
-        opened_with=dict(sorted(opened.environment.items())),
+        opened_with={name: opened.environment[name] for name in ("device", "tadaconv", "torch")},
     )
     training = [
         (point.epoch, stage, each.distance, each.over_time, each.over_clips)
@@ -154,9 +154,14 @@ def contents(export: CalibrationExport) -> dict[str, bytes]:
         "clips.csv": as_csv(export.clips),
         "training.csv": as_csv(export.training),
     }
-    strips = zip(export.clips["frames"], export.frames, strict=True)
-    pictures = {name: _png(np.concatenate(list(clip), 1)) for name, clip in strips}
-    return {**{name: text.encode() for name, text in texts.items()}, "alphas.npz": _npz(export.alphas), **pictures}
+    tables = {name: text.encode() for name, text in texts.items()}
+    return {**tables, "alphas.npz": _npz(export.alphas), **strips(export)}
+
+
+def strips(export: CalibrationExport) -> dict[str, bytes]:
+    """The frames of each clip shown, side by side as PNG, by the names of their files."""
+    clips = zip(export.clips["frames"], export.frames, strict=True)
+    return {str(name): _png(np.concatenate(list(clip), 1)) for name, clip in clips}
 
 
 def write_data(files: Mapping[str, bytes], folder: Path) -> None:

@@ -11,7 +11,7 @@ def latex_table(export: CalibrationExport) -> str:
     about = (
         f"{manifest.row}, seed {manifest.seed}, cell {manifest.cells[0].cell}, {manifest.num_clips} validation clips"
     )
-    heads = ["", "distance from one", "constant", "over clips", "over time"]
+    heads = ["", "distance from one", "constant", "between clips", "between frames"]
     lines = [
         f"% {' '.join(about.split())}",
         "% Root mean squares of alpha - 1 and of its parts. Needs \\usepackage{booktabs}.",

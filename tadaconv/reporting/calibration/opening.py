@@ -105,7 +105,10 @@ def look_inside(model: Host, source: Source, num_clips: int, device: torch.devic
          source.class_names[int(scores.argmax())], float(scores.max()), f"clips/clip_{number}.png")
         for number, (at, scores) in enumerate(zip(shown, probabilities, strict=True))
     ]  # fmt: skip
-    low, high = np.quantile(np.concatenate([layer.alpha.numpy().ravel() for layer in layers]), (0.025, 0.975))
+    every = np.concatenate([layer.alpha.numpy().ravel() for layer in layers])
+    if not np.isfinite(every).all():
+        raise UserError("the trained network makes calibrations that are no finite numbers, which nothing can show")
+    low, high = np.quantile(every, (0.025, 0.975))
     return Opened(
         num_clips=len(indices),
         alpha_low=float(low),

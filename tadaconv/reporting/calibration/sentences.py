@@ -79,11 +79,15 @@ def _context(context: dict[str, Any]) -> str:
             "Nothing can vary over time."
         )
     reach = 1 + sum(kernel - 1 for kernel in context["kernels"])
-    linear = len(context["kernels"]) == 1
-    kind = "linear, one temporal convolution" if linear else "two temporal convolutions with a ReLU between them"
+    sizes = listed(context["kernels"])
+    kind = f"non-linear, two temporal convolutions of {sizes} frames with a ReLU between them"
+    if len(context["kernels"]) == 1:
+        kind = f"linear, one temporal convolution of {plural(context['kernels'][0], 'frame')}"
     sees = "that frame alone" if reach == 1 else f"the {reach} frames around it"
     also = ", and from the average of the whole clip" if context["global_descriptor"] else ""
-    return f"The context of this row is {kind}: a frame\u2019s calibration is made from {sees}{also}."
+    ends = " Beyond the ends of a clip it sees zeros, so its first and last frames differ for that reason too."
+    made = f"The context of this row is {kind}: a frame\u2019s calibration is made from {sees}{also}."
+    return made + (ends if reach > 1 else "")
 
 
 def _calibration(temporal: dict[str, Any]) -> list[str]:
