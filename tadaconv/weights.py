@@ -1,4 +1,4 @@
-"""Where a backbone's pretrained weights come from, as a description says it; reads no weights and needs no torch."""
+"""Where weights lie, pretrained and trained ones; reads none, and needs no torch."""
 
 import hashlib
 from pathlib import Path

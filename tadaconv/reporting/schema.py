@@ -1,0 +1,30 @@
+"""The schemas of ``report.json``: ``python -m tadaconv.reporting.schema docs/schemas`` writes them anew."""
+
+import json
+import sys
+from pathlib import Path
+
+from tadaconv.reporting.export import Manifest, write_atomically
+
+
+def schemas() -> dict[str, str]:
+    """By kind of report, the JSON schema of its ``report.json``, as text."""
+    from tadaconv.reporting.benchmark.record import BenchmarkManifest
+    from tadaconv.reporting.calibration.frame import CalibrationManifest
+    from tadaconv.reporting.study.frame import StudyManifest
+
+    manifests = {
+        "table": Manifest,
+        "study": StudyManifest,
+        "calibration": CalibrationManifest,
+        "benchmark": BenchmarkManifest,
+    }
+    return {
+        kind: json.dumps(manifest.model_json_schema(), indent=1, sort_keys=True) + "\n"
+        for kind, manifest in manifests.items()
+    }
+
+
+if __name__ == "__main__":
+    for kind, schema in schemas().items():
+        write_atomically(Path(sys.argv[1]) / f"{kind}.json", schema)
