@@ -19,8 +19,9 @@ def alpha_over_time(data: pd.DataFrame) -> str:
     if (data["num"] > data.groupby(["layer", "factor"])["order"].transform("max") + 1).any():
         text += "Where a layer has more channels than are drawn, these are spread evenly over that order. "
     return (
-        f"{text}Blue is below one, orange above; every layer has its own scale. On top the clip\u2019s class, what the "
-        "network takes it for, and some of its frames, each above the frames around it."
+        f"{text}Blue is below one, orange above; every layer has its own scale. On top the clip\u2019s class, whether "
+        "the network tells it right, or what it takes it for, and with which probability; and some of the clip\u2019s "
+        "frames, each above the frames around it."
     )
 
 

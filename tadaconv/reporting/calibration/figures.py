@@ -40,7 +40,8 @@ def alpha_over_time_data(export: CalibrationExport, layers: Sequence[str] = ()) 
 
     Columns are clip, layer, factor, name, num, kernel, channel, order, mean, frame, alpha.
 
-    ``layers`` are names of ``layers.csv``; by default the last of each stage. Of a factor with many channels
+    ``layers`` are names of ``layers.csv``; by default the last of each stage, and of each kind and frame rate where
+    a stage has several. Of a factor with many channels
     ``MOST_CHANNELS`` are taken, evenly spread over their ``order``, which is that of their mean over the clips and
     frames; taps stay in the order of the kernel. Raises :class:`UserError` for a layer that is not there.
     """
@@ -48,7 +49,8 @@ def alpha_over_time_data(export: CalibrationExport, layers: Sequence[str] = ()) 
     for name in layers:
         if name not in known:
             raise unknown("layer", name, known)
-    wanted = set(layers) or {names.iloc[-1] for _, names in export.layers.groupby("stage")["layer"]}
+    alike = export.layers.groupby(["stage", "kind", "num_frames"])
+    wanted = set(layers) or {names.iloc[-1] for _, names in alike["layer"]}
     parts = []
     for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True):
         if line["layer"] in wanted:
@@ -93,7 +95,7 @@ def draw_alpha_over_time(data: pd.DataFrame, clips: pd.DataFrame, frames: list[A
     """A column a clip with its frames on top, a line of heat maps a layer and factor with its own scale of colours."""
     groups = [group for _, group in data.groupby(["layer", "factor"], sort=False)]
     heads = [_head(clip) for clip in clips.to_dict("records")]
-    left, right, gap = 0.95, 0.62, 0.08
+    left, right, gap = 1.05, 0.62, 0.08
     num_shown = min(MOST_FRAMES, min(len(clip) for clip in frames))
     width = (style.WIDTH - left - right - gap * (len(clips) - 1)) / len(clips)
     strip = width / num_shown
@@ -109,14 +111,14 @@ def draw_alpha_over_time(data: pd.DataFrame, clips: pd.DataFrame, frames: list[A
     for column, (head, clip) in enumerate(zip(heads, frames, strict=True)):
         _draw_frames(figure.add_subplot(grid[0, column]), clip, num_shown, head)
     for line, group in enumerate(groups, 1):
-        _draw_layer(figure, grid, line, group, is_last=line == len(groups))
+        _draw_layer(figure, grid, line, group, len(frames[0]), is_last=line == len(groups))
     return figure
 
 
 def _head(clip: dict[Any, Any]) -> str:
-    taken = "right" if clip["predicted"] == clip["class"] else f"taken for \u201c{clip['predicted']}\u201d"
+    taken = "right" if clip["predicted"] == clip["class"] else f"\u2192 {clip['predicted']}"
     sure = f"{100 * clip['probability']:.0f} %"
-    return f"{label_of(clip['class'], 20)}\n{label_of(f'{taken}, {sure}', 20)}"
+    return f"{label_of(clip['class'], 22)}\n{label_of(f'{taken}, {sure}', 22)}"
 
 
 def _draw_frames(ax: Axes, clip_THWC: Array, num_shown: int, head: str) -> None:
@@ -127,13 +129,14 @@ def _draw_frames(ax: Axes, clip_THWC: Array, num_shown: int, head: str) -> None:
     for part in range(1, num_shown):
         ax.axvline(part * step, color="white", linewidth=0.8)
     ax.set(xlim=(0, len(clip_THWC)), ylim=(0, 1), xticks=[], yticks=[])
-    ax.set_title(head, fontsize=8, pad=3, loc="left", linespacing=1.1)
+    ax.set_title(head, fontsize=7.5, pad=3, loc="left", linespacing=1.1)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
-def _draw_layer(figure: Figure, grid: GridSpec, line: int, group: pd.DataFrame, is_last: bool) -> None:
-    num, factor, num_frames = int(group["num"].iloc[0]), group["factor"].iloc[0], int(group["frame"].max()) + 1
+def _draw_layer(figure: Figure, grid: GridSpec, line: int, group: pd.DataFrame, num_frames: int, is_last: bool) -> None:
+    """A map a clip, as long as the clip's ``num_frames`` also where the layer sees fewer."""
+    num, factor = int(group["num"].iloc[0]), group["factor"].iloc[0]
     reach = max(float(np.quantile((group["alpha"] - 1).abs(), 0.99)), 1e-3)
     scale = Normalize(1 - reach, 1 + reach)
     axes = []
@@ -277,7 +280,7 @@ def _stack(ax: Axes, data: pd.DataFrame) -> None:
             ax.barh(range(len(data)), widths, left=start, height=0.66, color=colour, hatch=hatch, edgecolor="white",
                     linewidth=0.4)  # fmt: skip
             start += widths
-    ax.set(xlim=(0, 100), xlabel="mean square distance from one (%)")
+    ax.set(xlim=(0, 100), xlabel="square of the distance (%)")
 
 
 # The distance from one over training

@@ -30,18 +30,26 @@ def findings(export: CalibrationExport) -> list[str]:
     span = max(abs(low - 1), abs(high - 1))
     scaled = listed([FACTORS[name] for name in export.layers["factor"].unique()])
     return [
-        f"{over} alpha lies within {number(low, span)} to {number(high, span)} for 95 % of {scaled} and frames; a "
-        "kernel at one is the plain convolution\u2019s.",
-        f"Of its mean square distance from one {_share(parts['constant'])} is constant, the same for every clip and "
-        f"frame, {_share(parts['over_clips'])} lies between clips and {_share(parts['over_time'])} between the frames "
-        "of a clip.",
+        f"{over} 95 % of alpha, over frames and {scaled}, lies between {number(low, span)} and {number(high, span)}; "
+        "where alpha is one, a kernel is as it was learned.",
+        _of_what(parts),
         *_by_stage(export),
     ]
 
 
+def _of_what(parts: dict[str, float]) -> str:
+    if parts["constant"] > 1 - 1e-8:
+        return "All of its distance from one is constant: the same for every clip and frame."
+    return (
+        f"Of its mean square distance from one {_share(parts['constant'])} is constant, the same for every clip and "
+        f"frame, {_share(parts['over_clips'])} lies between clips and {_share(parts['over_time'])} between the frames "
+        "of a clip."
+    )
+
+
 def _share(part: float) -> str:
     value = 100 * part
-    return "nothing" if value < 1e-6 else "under 1 %" if value < 0.95 else f"{value:.0f} %"
+    return "nothing" if value < 1e-8 else "under 1 %" if value < 0.95 else f"{value:.0f} %"
 
 
 def _by_stage(export: CalibrationExport) -> list[str]:
@@ -58,8 +66,8 @@ def _by_stage(export: CalibrationExport) -> list[str]:
     moves = max(over_time, key=over_time.__getitem__)
     if over_time[moves] < 1e-6:
         return [f"{sentence}."]
-    there = "also in" if moves == far else "in"
-    return [f"{sentence}; it varies most over time {there} res{moves} ({number(over_time[moves])})."]
+    there = "there too" if moves == far else f"in res{moves}"
+    return [f"{sentence}; it varies most over time {there} ({number(over_time[moves])})."]
 
 
 def context_notes(temporal: dict[str, Any]) -> list[str]:

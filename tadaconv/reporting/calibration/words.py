@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from tadaconv.reporting.words import MINUS
+
 FACTORS = {
     "cin": "input channels",
     "cout": "output channels",
@@ -21,9 +23,9 @@ def layer_names(layers: pd.DataFrame) -> list[str]:
         + (f", {line['factor']}" if factors else "")
         for line in lines
     ]
-    return [
-        name if names.count(name) == 1 else f"{name} ({line['layer']})" for name, line in zip(names, lines, strict=True)
-    ]
+    if len(set(names)) < len(names):  # of two pathways, say
+        names = [f"{name}, {line['layer'].partition('.')[0]}" for name, line in zip(names, lines, strict=True)]
+    return names if len(set(names)) == len(names) else [f"{line['layer']}, {line['factor']}" for line in lines]
 
 
 def number(value: float, scale: float | None = None) -> str:
@@ -32,4 +34,4 @@ def number(value: float, scale: float | None = None) -> str:
     decimals = 2
     while decimals < 6 and 0 < size < 10.0 ** (1 - decimals):
         decimals += 1
-    return f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f}".replace("-", MINUS)
