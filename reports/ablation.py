@@ -38,10 +38,25 @@ blocks.failures(export)
 figures.show(figures.accuracy_by_row(export), folder)
 
 # %%
+figures.show(figures.differences(export), folder)
+
+# %%
 figures.show(figures.accuracy_by_family(export), folder)
 
 # %%
 figures.show(figures.accuracy_by_macs(export), folder)
+
+# %%
+figures.show(figures.accuracy_by_latency(export), folder)
+
+# %%
+figures.show(figures.placement_map(export), folder)
+
+# %%
+figures.show(figures.gain_by_class(export), folder)
+
+# %%
+figures.show(figures.confusion(export), folder)
 
 # %%
 figures.show(figures.learning_curves(export), folder)

@@ -3,9 +3,12 @@
 The words say what is drawn and what an interval covers; they are computed from what the figure shows.
 """
 
+from collections.abc import Collection, Hashable
+from typing import Any
+
 import pandas as pd
 
-from tadaconv.reporting.words import percent, plural
+from tadaconv.reporting.words import listed, percent, plural, points
 
 _FAMILIES = {
     "frame": "classes of the family frame can be told from a single frame",
@@ -15,10 +18,10 @@ _FAMILIES = {
 """The families of the synthetic clips."""
 
 
-def accuracy_by_row(data: pd.DataFrame) -> str:
-    """Caption of the dot plot, with what its intervals cover."""
+def accuracy_by_row(data: pd.DataFrame, num_rows: int) -> str:
+    """Caption of the dot plot, with what its intervals cover, and how many of ``num_rows`` it shows."""
     covers = set(data["covers"])
-    text = "Validation top-1 of each row. "
+    text = "Validation top-1 of each row. " + _of_many(len(data), num_rows, "the most and the least accurate")
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the single seeds. "
     if "seeds" in covers:
@@ -40,14 +43,64 @@ def alt_by_row(data: pd.DataFrame) -> str:
     return "Dot plot of validation top-1 by row. " + "; ".join(_said(row) for row in data.to_dict("records")) + "."
 
 
-def accuracy_by_macs(data: pd.DataFrame) -> str:
+def differences(data: pd.DataFrame, base: str | None, num_rows: int) -> str:
+    """Caption of the forest plot; ``base`` is None where each row is compared with one of its own."""
+    to = f"the base row, {base}" if base is not None else "the row it is compared with, named below it"
+    text = f"Difference in validation top-1 of each row to {to}, in points, paired by seed. "
+    text += _of_many(len(data), num_rows, "those with the highest and the lowest difference")
+    if (data["n"] > 1).any():
+        text += "Large markers are means over seeds, small rings below them the differences of single seeds. "
+    if data["low"].notna().any():
+        text += (
+            "Bars are 95 % intervals of the mean difference over seeds. Each is for its row alone: of twenty rows that "
+            "differ in nothing, one bar would leave out zero by chance. "
+        )
+    if ((data["n"] > 0) & data["low"].isna()).any():
+        text += "A marker without a bar has one seed, or seeds that all differ by the same: its error is not known. "
+    return text.strip()
+
+
+def alt_differences(data: pd.DataFrame) -> str:
+    """The forest plot in words."""
+    rows = "; ".join(
+        f"{row['row']} to {row['versus']}: " + (f"{points(row['mean'])}{_within(row)}" if row["n"] else row["why"])
+        for row in data.to_dict("records")
+    )
+    return f"Forest plot of differences in validation top-1, in points. {rows}."
+
+
+def accuracy_by_macs(data: pd.DataFrame, is_named: "pd.Series[bool]") -> str:
     """Caption of the scatter, with the range of costs, which is often too small to see."""
     least, most = data["macs"].min(), data["macs"].max()
-    joined = " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
     return (
         "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
-        f"more accurate, further left is cheaper; vertical bars are 95 % intervals.{joined} {_costs_apart(least, most)}"
+        f"more accurate, further left is cheaper; vertical bars are 95 % intervals. {_STEPS}{_joined(data)}"
+        f"{_named(is_named)} {_costs_apart(least, most)}"
     )
+
+
+def accuracy_by_latency(data: pd.DataFrame, is_named: "pd.Series[bool]", left_out: pd.DataFrame) -> str:
+    """Caption of the scatter of times; ``left_out`` are the cells timed on other devices (row, seed, device)."""
+    ranges = ", horizontal bars reach from its fastest seed to its slowest" if (data["num_timed"] > 1).any() else ""
+    marker = "A marker lies at the median over seeds" if ranges else "A marker is one cell"
+    text = (
+        f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}"
+        f"{ranges}; vertical bars are 95 % intervals of the accuracy over all seeds. {_STEPS}{_joined(data)}"
+        f"{_named(is_named)} The time is what validation took while the cells ran, loading of clips included, perhaps "
+        "with other cells beside them on the same machine; for exact timings use tada bench."
+    )
+    for device, cells in left_out.groupby("device", sort=False):
+        which = [f"{row}, seed {seed}" for row, seed in zip(cells["row"], cells["seed"], strict=True)]
+        said = f" ({'; '.join(which)})" if len(which) <= 6 else ""
+        verb = "is" if len(which) == 1 else "are"
+        text += f" {plural(len(which), 'cell')} on {_device(str(device))} {verb} left out{said}."
+    return text
+
+
+def alt_by_latency(data: pd.DataFrame) -> str:
+    """The scatter of times in words."""
+    rows = "; ".join(f"{row['row']}: {row['ms']:.3g} ms at {percent(row['mean'])} %" for row in data.to_dict("records"))
+    return f"Scatter plot of validation top-1 against milliseconds a clip in evaluation. {rows}."
 
 
 def alt_by_macs(data: pd.DataFrame) -> str:
@@ -56,14 +109,17 @@ def alt_by_macs(data: pd.DataFrame) -> str:
     return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
 
 
-def learning_curves(data: pd.DataFrame, base: str | None) -> str:
+def learning_curves(data: pd.DataFrame, base: str | None, num_panels: int, num_rows: int) -> str:
     """Caption of the small multiples; ``base`` is None where each row is compared with one of its own."""
     num_seeds = data["seed"].nunique()
     seeds = plural(num_seeds, "seed")
     band = "; bands reach from the lowest seed to the highest" if num_seeds > 1 else ""
     beside = ", with the base row dashed in each panel" if (data["row"] == base).any() else ""
     beside = beside if base else ", with the row it is compared with dashed and named below it"
-    return f"Validation top-1 at the end of every epoch, mean over {seeds}{band}. One panel a row{beside}."
+    cut = _of_many(num_panels, num_rows, "those that end most and least accurate")
+    return (
+        f"Validation top-1 at the end of every epoch, mean over {seeds}{band}. One panel a row{beside}. {cut}".strip()
+    )
 
 
 def alt_curves(data: pd.DataFrame) -> str:
@@ -73,15 +129,13 @@ def alt_curves(data: pd.DataFrame) -> str:
     return f"Learning curves, validation top-1 over epochs, one panel a row. {ends}."
 
 
-def accuracy_by_family(data: pd.DataFrame) -> str:
+def accuracy_by_family(data: pd.DataFrame, num_rows: int) -> str:
     """Caption of the heat map; families of the synthetic clips are explained."""
-    text = (
-        "Validation top-1 in percent by family of classes, mean over seeds; the stronger the colour, the more accurate."
-    )
-    if set(data.columns) == set(_FAMILIES):
-        meaning = "; ".join(_FAMILIES[name] for name in data.columns)
-        text += f" {meaning[0].upper()}{meaning[1:]}."
-    return text
+    cut = _of_many(len(data), num_rows, "the most and the least accurate")
+    return (
+        "Validation top-1 in percent by family of classes, mean over seeds; the stronger the colour, the more "
+        f"accurate. {cut}{_meaning(data.columns)}"
+    ).strip()
 
 
 def alt_by_family(data: pd.DataFrame) -> str:
@@ -93,9 +147,121 @@ def alt_by_family(data: pd.DataFrame) -> str:
     return "Heat map of validation top-1 by row and class family. " + "; ".join(rows) + "."
 
 
+def confusion(num_seeds: dict[str, int], classes: list[tuple[str, str]]) -> str:
+    """Caption of the confusion matrices of the rows ``num_seeds``; ``classes`` are pairs of class and family."""
+    rows = listed([f"{row} ({plural(seeds, 'seed')})" for row, seeds in num_seeds.items()])
+    families = list(dict.fromkeys(family for _, family in classes if family))
+    text = (
+        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds; every line is in "
+        "percent of its class, what rounds to zero is left blank, and colour grows with the square root of the share. "
+    )
+    if families:
+        text += f"Black lines part the families {listed(families)}. " if len(families) > 1 else ""
+    return (text + _meaning(families)).strip()
+
+
+def alt_confusion(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
+    """The confusion matrices in words: the most frequent mistakes of each row."""
+    said = []
+    for row in num_seeds:
+        wrong = data[(data["row"] == row) & (data["class"] != data["predicted"])]
+        worst = wrong.sort_values("percent", ascending=False, kind="stable").head(3)
+        mistakes = [
+            f"{line['class']} for {line['predicted']} in {line['percent']:.0f} %" for line in worst.to_dict("records")
+        ]
+        said.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
+    return f"Confusion matrices. {'; '.join(said)}."
+
+
+def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int) -> str:
+    """Caption of the gains by class, and how many of ``num_classes`` it shows."""
+    text = f"Gain in top-1 of {base} over {without} by class, in points, paired by seed, from the largest down. "
+    if (data["low"].notna()).any():
+        text += "Bars are 95 % intervals over seeds, each for its class alone. "
+    if data["low"].isna().any():
+        text += "A marker without a bar has one seed, or seeds that all gain the same: its error is not known. "
+    if len(data) < num_classes:
+        gains, losses = int((data["mean"] > 0).sum()), int((data["mean"] < 0).sum())
+        text += (
+            f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
+            "shown; the extremes of many owe a part to chance. "
+        )
+    return (text + _meaning(data["family"].unique())).strip()
+
+
+def alt_gain(data: pd.DataFrame) -> str:
+    """The gains by class in words."""
+    classes = "; ".join(f"{row['class']}: {points(row['mean'])}{_within(row)}" for row in data.to_dict("records"))
+    return f"Dot plot of the gain in top-1 by class, in points. {classes}."
+
+
+def placement_map(data: pd.DataFrame, noun: str) -> str:
+    """Caption of the map, with the rows or trials, ``noun``, that are not on it."""
+    shown, others = data[data["on_map"]], data.loc[~data["on_map"], "row"].tolist()
+    text = (
+        "Validation top-1 in percent, mean over seeds, by the stages that hold the operator and the share of their "
+        f"channels that is calibrated. The {noun}s on it are alike in all else; a dot marks what none asks for. "
+    )
+    if (shown["n"] < shown["num_planned"]).any():
+        text += "Below a mean stand its seeds where some are missing. "
+    if others:
+        names = listed(others) if len(others) <= 8 else f"{listed(others[:6], 'and,')} and {len(others) - 6} more"
+        text += f"Not on the map, since something else differs: {names}."
+    return text.strip()
+
+
+def alt_placement(data: pd.DataFrame) -> str:
+    """The map in words."""
+    cells = "; ".join(
+        f"{row['stages']}, {100 * row['share']:.3g} % of the channels: "
+        + (f"{percent(row['top1'])} %" if row["n"] else "no result")
+        for row in data.to_dict("records")
+    )
+    return f"Heat map of validation top-1 by stages and share of channels. {cells}."
+
+
 def as_markdown(text: str) -> str:
     """``text`` as Markdown that shows it as it is."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$&" else c for c in text)
+
+
+_STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
+
+
+def _joined(data: pd.DataFrame) -> str:
+    return " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
+
+
+def _named(is_named: "pd.Series[bool]") -> str:
+    if is_named.all():
+        return ""
+    return (
+        f" Of {len(is_named)} rows, {int(is_named.sum())} have their names beside them, all of them on the front or "
+        "such as others are compared with."
+    )
+
+
+def _of_many(shown: int, num_rows: int, which: str) -> str:
+    """What is shown of a table that is too long for a figure, with a space at the end; nothing of a shorter one."""
+    if shown == num_rows:
+        return ""
+    return f"Of {num_rows} rows, {shown} are shown, sorted: {which}. "
+
+
+def _meaning(families: Collection[str]) -> str:
+    if set(families) != set(_FAMILIES):
+        return ""
+    meaning = "; ".join(_FAMILIES[name] for name in families)
+    return f"{meaning[0].upper()}{meaning[1:]}."
+
+
+def _within(row: dict[Hashable, Any]) -> str:
+    known = row["low"] == row["low"]
+    return f" ({points(row['low'])} to {points(row['high'])})" if known else ""
+
+
+def _device(name: str) -> str:
+    return name or "a device without a name"
 
 
 def _costs_apart(least: float, most: float) -> str:

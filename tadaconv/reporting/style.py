@@ -5,7 +5,9 @@ Colours only repeat what a marker, a line style or a label says already.
 """
 
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -13,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -38,6 +41,7 @@ RC: dict[Any, Any] = {
     "axes.grid": False, "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.7,
     "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.6, "lines.solid_capstyle": "butt",
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "svg.fonttype": "path",
+    "pdf.fonttype": 42,
 }  # fmt: skip
 
 
@@ -49,10 +53,18 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(RC):
+        with _in_style():
             return settle(draw(*args, **kwargs))
 
     return wrapper
+
+
+@contextmanager
+def _in_style(more: dict[Any, Any] | None = None) -> Iterator[None]:
+    with mpl.rc_context({**RC, **(more or {})}), warnings.catch_warnings():
+        # A name in a script that the font lacks shows as boxes; text beside the figure, as on the page, has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def canvas(height: float) -> tuple[Figure, Axes]:
@@ -64,7 +76,7 @@ def canvas(height: float) -> tuple[Figure, Axes]:
 def as_svg(figure: Figure, name: str) -> bytes:
     """The figure as SVG, the same bytes for the same drawing."""
     buffer = io.BytesIO()
-    with mpl.rc_context({**RC, "svg.hashsalt": name}):
+    with _in_style({"svg.hashsalt": name}):
         # Not figure.savefig, which draws everything once more beforehand to lay out what is laid out already.
         FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_DATE)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
@@ -75,9 +87,18 @@ def as_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     ground, dots = figure.get_facecolor(), figure.dpi
     figure.set(facecolor="white", dpi=200)
-    with mpl.rc_context(RC):
+    with _in_style():
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
     figure.set(facecolor=ground, dpi=dots)
+    return buffer.getvalue()
+
+
+def as_pdf(figure: Figure) -> bytes:
+    """The figure as PDF for papers, on transparent ground: text stays text, in TrueType fonts that it contains."""
+    buffer = io.BytesIO()
+    with _in_style():
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 

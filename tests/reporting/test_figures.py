@@ -2,29 +2,32 @@ import re
 from itertools import combinations, pairwise
 from math import nan
 from pathlib import Path
-from statistics import fmean
 from unittest.mock import patch
+from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from tadaconv.reporting import captions, figures, style
+from tadaconv.ablation import LoadedTable, load_table
+from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.reporting import figures, style
 from tadaconv.reporting.captions import as_markdown
 from tadaconv.reporting.export import collect
 
-FIGURES = [
+ALWAYS = [
     figures.accuracy_by_row,
     figures.accuracy_by_macs,
+    figures.accuracy_by_latency,
     figures.learning_curves,
     figures.accuracy_by_family,
 ]
+OF_ROWS = [*ALWAYS, figures.differences]
+FIGURES = [*ALWAYS, figures.differences, figures.confusion, figures.gain_by_class, figures.placement_map]
 
 
 @pytest.fixture
@@ -32,70 +35,101 @@ def export(context):
     return collect(context[0], "quick", context[1])
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_names_its_rows_in_words(figure, export) -> None:
-    drawing = figure(export)
-    assert drawing is not None
-    assert drawing.name == figure.__name__
-    for row in export.manifest.rows:
-        assert row.name in drawing.alt
-    assert drawing.caption.endswith(".")
-
-
-@pytest.mark.parametrize("figure", FIGURES)
-@pytest.mark.parametrize(
-    "scores",
-    [
-        {"base": [60.0]},
-        {"$a_b$ % <x>": [50.0, None], "base": [60.0, 61.0]},
-        {"same": [50.0, 50.0], "base": [50.0, 50.0]},
-        {"a": [50.0, 51.0], "base": [None, None]},
-    ],
-    ids=["one row", "names and failures", "all equal", "no base"],
-)
-def test_figures_of_tables_with_gaps(figure, scores, made_up) -> None:
-    loaded, records = made_up(scores)
-    drawing = figure(collect(loaded, "quick", records))
-    assert drawing is not None
-    assert drawing.png.startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("figure", FIGURES)
-def test_nothing_is_drawn_where_all_failed(figure, made_up) -> None:
-    loaded, records = made_up({"a": [None], "base": [None]})
-    assert figure(collect(loaded, "quick", records)) is None
-
-
-def test_the_same_drawing_gives_the_same_bytes(export) -> None:
-    first, second = figures.accuracy_by_family(export), figures.accuracy_by_family(export)
-    assert first is not None
-    assert second is not None
-    assert (first.svg, first.png) == (second.svg, second.png)
-    assert b"<dc:date>" not in first.svg
-
-
-def test_the_means_are_drawn_where_they_are(export) -> None:
-    data = figures.accuracy_by_row_data(export)
-    axes = figures.draw_accuracy_by_row(data).axes[0]
-    drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() in ("o", "D")]
-    assert drawn == [(mean, y) for y, mean in enumerate(data["mean"])]
-
-
-def test_families_are_means_over_seeds(made_up) -> None:
-    loaded, records = made_up({"a": [50.0, 60.0], "base": [70.0, None]})
-    data = figures.accuracy_by_family_data(collect(loaded, "quick", records))
-    assert data.columns.tolist() == ["frame", "set", "order"]
-    assert data.loc["a"].tolist() == [75.0, 55.0, 35.0]
-    assert data.loc["base"].tolist() == [90.0, 70.0, 50.0]
-
-
-def test_show_saves_both_kinds(export, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figures.show(figures.accuracy_by_family(export), tmp_path)
-    figures.show(None, tmp_path)
-    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == [
-        "accuracy_by_family.png",
-        "accuracy_by_family.svg",
+@pytest.fixture
+def placed(context) -> tuple[LoadedTable, list[CellRecord]]:
+    """The table of placements that ships, with made-up results."""
+    loaded, (first, *_) = load_table("placement"), context[1]
+    cells = [
+        Cell(row.name, first.cell.experiment.but(temporal=row.temporal, seed=seed))
+        for seed in (0, 1)
+        for row in loaded.table.all_rows
     ]
+    return loaded, [CellRecord(cell, "finished", first.result) for cell in cells]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_named_said_in_words_and_legible(figure, context, placed) -> None:
+    loaded, records = placed if figure is figures.placement_map else context
+    drawing = figure(collect(loaded, "quick", records))
+    assert drawing.name == figure.__name__
+    assert drawing.caption.endswith(".")
+    assert drawing.alt.endswith(".")
+    if figure in OF_ROWS:
+        assert all(row.name in drawing.alt for row in loaded.table.all_rows)
+    assert_legible(drawing.figure)
+
+
+GAPS = {
+    "one row": ({"base": [60.0]}, False),
+    "failures": ({"a": [50.0, None], "base": [60.0, 61.0]}, True),
+    "not a number": ({"a": [nan, 50.0, 51.0], "b": [nan] * 3, "base": [60.0, nan, 62.0]}, True),
+    "no seed in common": ({"a": [50.0, None], "base": [None, 60.0]}, False),
+    "all equal": ({"same": [50.0, 50.0], "base": [50.0, 50.0]}, True),
+    "no base": ({"a": [50.0, 51.0], "base": [None, None]}, False),
+}
+"""Tables, and whether they have a difference to show."""
+
+
+@pytest.mark.parametrize(("scores", "compared"), GAPS.values(), ids=GAPS)
+def test_figures_of_tables_with_gaps(scores, compared: bool, made_up) -> None:
+    loaded, records = made_up(scores)
+    export = collect(loaded, "quick", records)
+    drawn = {figure.__name__: figure(export) for figure in FIGURES}
+    none = {name for name, drawing in drawn.items() if drawing is None}
+    missing = {"gain_by_class", "placement_map"}  # these tables have neither a row without an operator nor placements
+    missing |= set() if compared else {"differences"}
+    missing |= {"confusion"} if set(scores["base"]) == {None} else set()
+    assert none == missing
+    assert all(drawing.png.startswith(b"\x89PNG") for drawing in drawn.values() if drawing is not None)
+
+
+def test_names_of_any_kind_are_text(made_up) -> None:
+    names = [
+        "<script>alert(1)</script>",
+        "50 % of $a_b$ & \\$\\frac{$ ${x}_",
+        "a\x00b\x1b[1m",
+        "\u6642\u9593 \u0410\u0431 \u05d0",
+    ]
+    loaded, records = made_up({**{name: [50.0, 51.0] for name in names}, "base": [52.0, 53.5]}, base=names[1])
+    export = collect(loaded, "quick", records)
+    for figure in (*OF_ROWS, figures.confusion):
+        drawing = figure(export)
+        ElementTree.fromstring(drawing.svg)
+        assert b"<script" not in drawing.svg
+        assert drawing.pdf.startswith(b"%PDF")
+    written = {text.get_text() for text in figures.accuracy_by_macs(export).figure.findobj(Text)}
+    assert "50 % of \\$a_b\\$ & \\\\$\\frac{\\$ \\${x}_" in {text.strip() for text in written}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_nothing_is_drawn_without_a_result(figure, context) -> None:
+    failed = [CellRecord(record.cell, "failed", None, "RunError: no", "Traceback") for record in context[1]]
+    assert figure(collect(context[0], "quick", failed)) is None
+    assert figure(collect(context[0], "quick", [])) is None
+
+
+@pytest.mark.parametrize("figure", [figures.accuracy_by_latency, figures.confusion])
+def test_the_same_drawing_gives_the_same_bytes(figure, export) -> None:
+    first, second = figure(export), figure(export)
+    # In another order: a format leaves no traces in the figure for the next.
+    assert (first.svg, first.png, first.pdf) == tuple(reversed((second.pdf, second.png, second.svg)))
+    assert b"date" not in first.svg.lower()
+    assert b"Date" not in first.pdf
+
+
+def test_text_in_a_pdf_is_truetype_that_it_contains(export) -> None:
+    content = figures.accuracy_by_row(export).pdf
+    fonts = re.findall(rb"/Subtype /(Type0|Type1|Type3|TrueType|CIDFontType\d)", content)
+    assert set(fonts) == {b"Type0", b"CIDFontType2"}  # outlines of TrueType, never bitmaps or programs of Type 3
+    assert content.count(b"/FontFile2") == fonts.count(b"CIDFontType2") > 0
+
+
+def test_show_saves_every_kind(export, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawing = figures.accuracy_by_family(export)
+    figures.show(drawing, tmp_path)
+    figures.show(None, tmp_path)
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert saved == {f"accuracy_by_family.{kind}": getattr(drawing, kind) for kind in ("svg", "png", "pdf")}
     assert capsys.readouterr().out
 
 
@@ -117,21 +151,25 @@ def test_captions_are_no_markdown() -> None:
     assert "\\<b\\>" in escaped
 
 
-# Rows that are compared with rows of their own, and names of any length
-
-
-@pytest.mark.parametrize("length", [0, 70])
-@pytest.mark.parametrize("figure", FIGURES)
-def test_no_text_lies_on_another_or_leaves_the_figure(figure, length: int, make_hosts) -> None:
-    loaded, records = make_hosts(length)
+@pytest.mark.parametrize("figure", [*OF_ROWS, figures.confusion])
+def test_long_names_on_bases_of_their_own_keep_apart(figure, make_hosts) -> None:
+    loaded, records = make_hosts(70)
     assert_legible(figure(collect(loaded, "quick", records)).figure)
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", [*OF_ROWS, figures.confusion])
 def test_long_names_on_one_base_keep_apart(figure, made_up) -> None:
     names = [f"row {i} of twelve whose name says more than it has to, and then some" for i in range(12)]
     loaded, records = made_up({name: [60.0 + i / 50, 61.0] for i, name in enumerate(names)}, base=names[3])
     assert_legible(figure(collect(loaded, "quick", records)).figure)
+
+
+def test_words_of_figures_name_what_is_compared(hosts, context) -> None:
+    export = collect(hosts[0], "quick", hosts[1])
+    for figure in OF_ROWS:
+        assert "base" not in figure(export).caption
+    assert "(compared with slowfast_4x16)" in figures.accuracy_by_row(export).alt
+    assert "compared with" not in figures.accuracy_by_row(collect(context[0], "quick", context[1])).alt
 
 
 def assert_legible(figure: Figure) -> None:
@@ -158,64 +196,3 @@ def apart(one: Bbox, other: Bbox) -> bool:
 def between_the_lines(one: str, other: str) -> bool:
     lines = [text.split("\n") for text in (one, other)]
     return len(lines[0]) == len(lines[1]) and all(not a or not b for a, b in zip(*lines, strict=True))
-
-
-def test_each_row_shows_the_mean_it_is_compared_with(hosts) -> None:
-    table, data = hosts[0].table, figures.accuracy_by_row_data(collect(hosts[0], "quick", hosts[1]))
-    axes = figures.draw_accuracy_by_row(data).axes[0]
-    lines = [line for drawn in axes.collections if isinstance(drawn, LineCollection) for line in drawn.get_segments()]
-    dotted = {round((low + high) / 2): x for (x, low), (x_high, high) in lines if x == x_high}
-    means = {name: fmean(r.result.top1 for r in hosts[1] if r.cell.label == name and r.result) for name in data["row"]}
-    compared = {i: table.row(name).versus or table.base.name for i, name in enumerate(data["row"])}
-    del compared[data["row"].tolist().index(table.base.name)]
-    assert dotted == pytest.approx({i: means[versus] for i, versus in compared.items()})
-    diamonds = {line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"}
-    assert diamonds == {i for i, name in enumerate(data["row"]) if "+" not in name}
-
-
-def test_each_panel_shows_the_row_it_is_compared_with(hosts) -> None:
-    table, data = hosts[0].table, figures.learning_curves_data(collect(hosts[0], "quick", hosts[1]))
-    panels = [ax for ax in figures.draw_learning_curves(data, None).axes if ax.get_visible()]
-    ends = data[data["epoch"] == 6].groupby("row")["val_top1"].mean()
-    for ax, row in zip(panels, table.rows, strict=True):
-        other = row.versus or table.base.name
-        assert ax.get_title(loc="left").replace("\n", " ") == f"{row.name} \u0394 to {other}"
-        drawn = [line.get_ydata()[-1] for line in ax.lines]
-        assert drawn == pytest.approx([ends[other], ends[row.name]])
-
-
-def test_words_of_figures_name_what_is_compared(hosts, context) -> None:
-    export = collect(hosts[0], "quick", hosts[1])
-    for figure in FIGURES:
-        assert "base" not in figure(export).caption
-    assert "(compared with slowfast_4x16)" in figures.accuracy_by_row(export).alt
-    assert "compared with" not in figures.accuracy_by_row(collect(context[0], "quick", context[1])).alt
-
-
-def scattered(macs: list[float]) -> pd.DataFrame:
-    """Rows of these multiply-adds, as the scatter takes them."""
-    lines = [(f"row {i}", cost, 50.0 + i, nan, nan, i == 0, "") for i, cost in enumerate(macs)]
-    return pd.DataFrame(lines, columns=["row", "macs", "mean", "low", "high", "reference", "versus"])
-
-
-@pytest.mark.parametrize(
-    ("most", "words", "axis", "last"),
-    [
-        (1.0123e9, "costs 1.23 % more than", "above the cheapest row (%)", 1.23),
-        (2.0e9, "costs 100.00 % more than", "above the cheapest row (%)", 100.0),
-        (2.5e9, "costs 2.5 times as much as", "times the cheapest row", 2.5),
-        (59.6227e9, "costs 60 times as much as", "times the cheapest row", 59.6227),
-    ],
-)
-def test_costs_far_apart_are_told_as_a_factor(most: float, words: str, axis: str, last: float) -> None:
-    data = scattered([1e9, most])
-    assert f"The dearest row {words} the cheapest." in captions.accuracy_by_macs(data)
-    (ax,) = figures.draw_accuracy_by_macs(data).axes
-    (beside,) = ax.child_axes
-    assert beside.get_xlabel() == axis
-    assert ax.get_xlim()[0] >= 0
-    left, right = ax.get_xlim()
-    beside.apply_aspect()
-    beside._set_lims()
-    low, high = beside.get_xlim()
-    assert low + (high - low) * (most / 1e9 - left) / (right - left) == pytest.approx(last)

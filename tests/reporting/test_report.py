@@ -15,6 +15,10 @@ from tadaconv.reporting import FORMATS, blocks, report
 from tadaconv.reporting.export import collect, read_export
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
+DRAWN = (
+    "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency", "confusion",
+    "learning_curves",
+)  # fmt: skip
 CLAIM = Claim(f"{SCRIPT} helps", SPECIAL, SCRIPT, "a source & more")
 
 
@@ -55,8 +59,7 @@ def test_all_files_are_there(hostile) -> None:
     folder = hostile[3]
     assert folder.relative_to(hostile[2]).as_posix() == "reports/made_up-quick"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    figures = {f"figures/{n}.{k}" for k in ("svg", "png") for n in (
-        "accuracy_by_row", "accuracy_by_macs", "accuracy_by_family", "learning_curves")}  # fmt: skip
+    figures = {f"figures/{n}.{k}" for k in ("svg", "png", "pdf") for n in DRAWN}
     assert names == figures | {
         "table.csv", "cells.csv", "curves.csv", "families.csv", "classes.csv", "confusion.csv", "calibration.csv",
         "report.json",
@@ -70,7 +73,7 @@ def test_all_files_are_there(hostile) -> None:
 def test_the_page_asks_for_nothing(page: Page) -> None:
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
-    assert len(addresses) == 4
+    assert len(addresses) == len(DRAWN)
     assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
 
@@ -102,7 +105,7 @@ def test_the_notebook_holds_its_outputs_and_hides_nothing(hostile) -> None:
     assert all(cell.execution_count for cell in code)
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type in ("stream", "error")]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == len(DRAWN)
     assert not any("<script" in o["data"].get("text/html", "") for o in outputs)
 
 

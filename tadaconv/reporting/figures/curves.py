@@ -1,0 +1,109 @@
+"""Validation accuracy while rows train."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tadaconv.reporting import captions, style
+from tadaconv.reporting.export import Export
+from tadaconv.reporting.figures.drawing import Drawing
+from tadaconv.reporting.figures.labels import ends, label_of, to_versus
+from tadaconv.reporting.summary import compares_apart, comparisons, summarise
+
+MOST_PANELS = 30
+
+
+def learning_curves_data(export: Export) -> pd.DataFrame:
+    """One line a row, seed and epoch: row, seed, epoch, val_top1 (%), versus, in the table's order of rows.
+
+    ``versus`` is the row that a row is compared with, empty for none.
+    """
+    order = {row.name: i for i, row in enumerate(export.manifest.rows)}
+    frame = export.curves[["row", "seed", "epoch", "val_top1"]].copy()
+    frame["versus"] = frame["row"].map({row: versus or "" for row, versus in comparisons(export.manifest).items()})
+    return frame.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
+
+
+def learning_curves(export: Export) -> Drawing | None:
+    """Validation top-1 over the epochs; None while no cell has finished two: a single point is no curve."""
+    data = learning_curves_data(export)
+    if data["epoch"].nunique() < 2:
+        return None
+    base = None if compares_apart(summarise(export), export.manifest.base) else export.manifest.base
+    rows = rows_with_panels(data)
+    shown = _ends_of_curves(data, rows)
+    return Drawing(
+        "learning_curves",
+        draw_learning_curves(shown, base),
+        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows)),
+        captions.alt_curves(shown),
+    )
+
+
+def rows_with_panels(data: pd.DataFrame) -> list[str]:
+    """Rows with a panel of their own: those that are compared with another, or that no other is compared with."""
+    versus = dict(zip(data["row"], data["versus"], strict=True))
+    return [name for name, other in versus.items() if other or name not in versus.values()] or [*versus]
+
+
+def _ends_of_curves(data: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
+    """The curves of the rows that :func:`ends` keeps, in its order, and of those they are compared with."""
+    if len(rows) <= MOST_PANELS:
+        return data
+    last = data.sort_values("epoch", kind="stable").groupby(["row", "seed"])["val_top1"].last()
+    final = pd.DataFrame({"row": rows, "final": last.groupby("row").mean().reindex(rows).to_numpy()})
+    kept = ends(final, "final", MOST_PANELS)[0]["row"].tolist()
+    versus = dict(zip(data["row"], data["versus"], strict=True))
+    order = {name: i for i, name in enumerate(dict.fromkeys([*kept, *(versus[name] for name in kept)]))}
+    return data[data["row"].isin(order)].sort_values("row", key=lambda names: names.map(order), kind="stable")
+
+
+@style.styled
+def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
+    """A small panel for each row with the row it is compared with; ten lines in one panel could not be told apart.
+
+    ``base`` is the row that all are compared with; None where each has its own, which its panel then names.
+    """
+    versus, names = dict(zip(data["row"], data["versus"], strict=True)), rows_with_panels(data)
+    titles = [label_of(name, 21) + ("" if base else to_versus(versus[name], 21)) for name in names]
+    num_columns = min(3, len(names))
+    num_rows = -(-len(names) // num_columns)
+    height = num_rows * max(1.15, 0.88 + 0.142 * max(title.count("\n") + 1 for title in titles))
+    figure = Figure(figsize=(style.WIDTH, 0.75 + height), layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
+    for ax, name, title in zip(panels, names, titles, strict=False):
+        ax.grid(axis="y")
+        ax.locator_params(nbins=4)
+        looks = [(versus[name], _BASE_CURVE), (name, _BASE_CURVE if name == base else _ROW_CURVE)]
+        for row, look in looks:
+            if row in curves:
+                epochs, mean, low, high = curves[row]
+                # The band is the range of the seeds: at three of them a confidence band hides the curves.
+                ax.fill_between(epochs, low, high, color=look["color"], alpha=0.18, linewidth=0)
+                ax.plot(epochs, mean, **look)
+        ax.set_title(title, loc="left", pad=3)
+    for ax in panels[len(names) :]:
+        ax.set_visible(False)
+    for ax in panels[len(names) - num_columns : len(names)]:
+        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
+    figure.supxlabel("epoch", fontsize=8.5)
+    figure.supylabel("validation top-1 (%)", fontsize=8.5)
+    keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
+    dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
+    figure.legend(keys, ["the row named above the panel", dashed], loc="outside upper left",
+                  ncols=2, frameon=False, handlelength=2.2, borderaxespad=0, fontsize=8)  # fmt: skip
+    return figure
+
+
+_ROW_CURVE: dict[str, Any] = {"color": style.ROW}
+_BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
+
+
+def _curve(rows: pd.DataFrame) -> tuple[Any, Any, Any, Any]:
+    """Epochs, and over the seeds the mean, the lowest and the highest top-1 at each."""
+    over_seeds = rows.groupby("epoch")["val_top1"]
+    mean = over_seeds.mean()
+    return mean.index.to_numpy(), mean.to_numpy(), over_seeds.min().to_numpy(), over_seeds.max().to_numpy()
