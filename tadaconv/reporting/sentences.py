@@ -52,7 +52,9 @@ def claim_sentence(line: dict[Any, Any]) -> str:
             "say; run at least three."
         )
     if line["sd"] == 0:
-        return f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
+        same = f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
+        tells = effect != 0 and n >= st.seeds_for_sign_flip()
+        return f"{same} Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm." if tells else same
     interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
     test = f"Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm"
     least = f"; {n} seeds cannot give less than {2.0 ** (1 - n):.3g}" if n < st.seeds_for_sign_flip() else ""
@@ -234,6 +236,11 @@ def _gap_notes(summary: pd.DataFrame, apart: bool) -> list[str]:
             f"All seeds gave the same accuracy for {', '.join(same)}. That says nothing about their spread, so there "
             "is no interval; see whether the seeds take effect, or whether the row is at chance or at its ceiling."
         )
+    alike = summary[(summary["num_pairs"] > 1) & summary["delta_low"].isna()]["row"].tolist()
+    if alike:
+        notes.append(
+            f"The difference is the same in every seed for {', '.join(alike)}. Without a spread it has no interval."
+        )
     return notes
 
 
@@ -264,7 +271,7 @@ def elsewhere_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         elif found.n < 3:
             ranks = f"shares {plural(found.n, 'row')} with this one, too few to compare an order, which takes three"
         else:
-            ranks = "gives no order to compare, as all rows that both have are equal in one of the two"
+            ranks = "gives no order to compare, as all rows that both have are equal in one"
         notes.append(f"Regime \u201c{other.regime}\u201d {ranks}.")
     return notes
 
@@ -279,7 +286,7 @@ def tau_note(export: Export, summary: pd.DataFrame) -> list[str]:
         if any(each.low == each.low for each in found)
         else " Its interval takes five rows or more."
     )
-    return [f"Kendall\u2019s tau is 1 for the same order, 0 for none in common and {MINUS}1 for the reverse.{interval}"]
+    return [f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated ones and {MINUS}1 for the reverse.{interval}"]
 
 
 def _tau(found: st.Agreement) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting.export import collect
+from tadaconv.reporting.export import checked, collect
 from tadaconv.reporting.summary import compares_apart, summarise
 from tadaconv.reporting.words import count_scale, in_unit, percent, points, published, scaled
 
@@ -24,6 +24,7 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     An accuracy is bold or underlined as :func:`~tadaconv.reporting.summary.standings` says. Brackets hold 95 %
     intervals: over seeds, or over the validation clips alone where there is one seed.
     """
+    records = [checked(record) for record in records]
     export = collect(loaded, regime_name, records)
     summary = summarise(export)
     base = loaded.table.base.name
@@ -63,11 +64,11 @@ def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord]) 
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
     lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
-    if standing - {""}:
-        marks = Text("bold", style="bold") + Text(": significantly the best; ", style="not bold")
-        marks += Text("underlined", style="underline") + Text(": highest, and not told apart from it")
-        marks.stylize("dim")
-        lines.append(marks)
+    if "best" in standing:
+        lines.append(Text("bold", style="bold dim") + Text(": significantly the best", style="not bold dim"))
+    if "tie" in standing:
+        what = Text(": the highest, and what seeds cannot tell from it", style="not underline dim")
+        lines.append(Text("underlined", style="underline dim") + what)
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":

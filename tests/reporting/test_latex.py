@@ -1,4 +1,12 @@
 import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as hs
 
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.latex import escape, latex_table
@@ -57,3 +65,97 @@ def test_the_papers_numbers_keep_their_digits(hosts) -> None:
     loaded, records = hosts
     table = latex_table(summarise(collect(loaded, "quick", records)), loaded.table.base.name, "t")
     assert table.count("& 75.85 ") == 7
+
+
+def test_the_best_is_bold_and_ties_are_underlined(made_up) -> None:
+    loaded, records = made_up({"best": [70.0, 71.0, 72.1, 70.5], "base": [60.0, 61.2, 62.0, 60.4]})
+    table = latex_table(summarise(collect(loaded, "quick", records)), "base", "t")
+    assert "\nbest & 4 & \\textbf{70.9} {" in table
+    assert "\nbase (base) & 4 & 60.9 {" in table
+    assert "% Bold: " in table
+    loaded, records = made_up({"close": [70.0, 71.0, 69.1, 70.5], "base": [69.0, 72.0, 69.0, 70.4]})
+    table = latex_table(summarise(collect(loaded, "quick", records)), "base", "t")
+    assert table.count("\\underline{70.") == 2
+    assert "\\textbf" not in table
+
+
+def test_the_papers_column_can_be_left_out(context) -> None:
+    loaded, records = context
+    summary = summarise(collect(loaded, "quick", records))
+    with_it, without = (latex_table(summary, "b", "t", paper=paper) for paper in (True, False))
+    assert "paper" in with_it
+    assert "64.0" in with_it
+    assert "paper" not in without
+    assert "64.0" not in without
+    assert with_it.count("&") == without.count("&") + 12
+
+
+def test_a_row_with_a_gap_says_of_how_many_seeds(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, None, 51.0], "base": [60.0, 61.0, 63.0]})
+    table = latex_table(summarise(collect(loaded, "quick", records)), "base", "t")
+    assert "\na & 2 of 3 & " in table
+    assert "\nbase (base) & 3 & " in table
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(hs.text())
+def test_a_title_stays_in_its_comment(context_summary: pd.DataFrame, title: str) -> None:
+    lines = latex_table(context_summary, "b", title).split("\n")
+    assert lines[0].startswith("% ")
+    assert lines[0].isprintable()
+    assert lines[1].startswith("% Needs")
+
+
+@pytest.fixture(scope="module")
+def context_summary(make_up) -> pd.DataFrame:
+    loaded, records = make_up({"a": [50.0], "base": [60.0]})
+    return summarise(collect(loaded, "quick", records))
+
+
+@given(hs.text())
+def test_whatever_is_escaped_breaks_no_table(text: str) -> None:
+    escaped = escape(text)
+    assert not re.search(r"(?<!\\)[&#_%]", escaped)
+    assert not re.search(r"[\x00-\x1f\x7f\u2028\u2029\u200b\u202e]", escaped)
+    assert not escaped.startswith(("[", "*"))
+    # Braces and dollars come in pairs: what is opened is closed within the name.
+    bare = re.sub(r"\\[\\{}$%&#_]", "", escaped)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert escaped.count(r"\ifdefined") == escaped.count(r"\fi{}") == escaped.count(r"\else")
+
+
+def test_letters_stand_for_themselves_where_every_engine_has_them() -> None:
+    assert escape("na\u00efve caf\u00e9, e\u0301") == "na\u00efve caf\u00e9, \u00e9"
+    assert escape("\u03b1 \u2265 \u0394") == r"$\alpha$ $\geq$ $\Delta$"
+    assert escape("\u5377\u79ef x") == "\\ifdefined\\Umathchar \u5377\u79ef\\else {[}U+5377 U+79EF]\\fi{} x"
+    assert escape("a\u202eb\x07") == "a{[}U+202E]b{[}U+0007]"
+    assert escape("--x") == r"-\kern0pt-x"
+
+
+HARD = [
+    "".join(map(chr, range(0x21, 0x7F))),
+    *("".join(map(chr, range(start, start + 32))) for start in range(0xA0, 0x180, 32)),
+    "\u0391\u0392\u0393\u03a9 \u03b1\u03b2\u03b3\u03c2\u03c9\u03bf \u03ac \u2264\u2265\u2192\u221e\u00b2",
+    "\u65f6\u95f4 \u0430\u0431\u0432 \U0001f389\ufe0f \u0627\u0644 x\u0323\u0301 \u200b\u200d\u202e\ufeff",
+    "a\x00\x07\x1b\x7f\x85b\u2028c\ue000",
+    "[x]", "*star", "(paren)", "--workers ,, '' ?` !`", "\\end{tabular}\\input{x}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["pdflatex", "xelatex", "lualatex"])
+def test_a_table_with_any_names_compiles(engine: str, context, make_up, tmp_path: Path) -> None:
+    if shutil.which(engine) is None:
+        pytest.skip(f"{engine} is not installed")
+    loaded, records = make_up({**{name: [50.0, 51.0, 52.5] for name in HARD}, "base": [60.0, 61.0, 63.0]})
+    hostile = latex_table(summarise(collect(loaded, "quick", records)), "base", "100 %\n\\x\u2028 \x85 }{")
+    ordinary = latex_table(summarise(collect(context[0], "quick", context[1])), "b", "t")
+    (tmp_path / "hostile.tex").write_text(hostile, encoding="utf-8")
+    (tmp_path / "ordinary.tex").write_text(ordinary, encoding="utf-8")
+    tables = "\\input{hostile}\\input{ordinary}"
+    document = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{tables}\\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
+    call = [engine, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000

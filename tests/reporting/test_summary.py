@@ -4,6 +4,7 @@ from itertools import product
 from math import isnan, nan
 from statistics import fmean
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -12,15 +13,28 @@ from scipy import stats
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting import words
-from tadaconv.reporting.export import Export, collect
-from tadaconv.reporting.sentences import claim_sentence, our_clips, paper_notes, table_notes, what_was_run
+from tadaconv.reporting import blocks, words
+from tadaconv.reporting import statistics as st
+from tadaconv.reporting.export import Elsewhere, Export, collect
+from tadaconv.reporting.latex import latex_table
+from tadaconv.reporting.sentences import (
+    claim_sentence,
+    claims_summary,
+    elsewhere_notes,
+    our_clips,
+    paper_notes,
+    table_notes,
+    tau_note,
+    what_was_run,
+)
 from tadaconv.reporting.summary import (
     TABLE_COLUMNS,
     compares_apart,
     differing,
+    groups,
     paper_order,
     scores_by_seed,
+    standings,
     summarise,
     table_columns,
     verdicts,
@@ -331,3 +345,241 @@ def test_the_table_says_what_rows_ran_on_where_they_differ(hosts) -> None:
 )
 def test_seconds_below_ten_have_a_decimal(seconds: float, shown: str) -> None:
     assert words.seconds(seconds) == shown
+
+
+# The best row and its ties
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        # Far above every other in each of four seeds.
+        (
+            {"a": [70.0, 71.0, 72.1, 70.4], "b": [60.0, 61.2, 62.0, 60.4], "base": [50.0, 51.0, 52.2, 50.1]},
+            {"a": "best"},
+        ),
+        # b is level with a, the base is not.
+        (
+            {"a": [70.0, 71.0, 72.1, 70.4], "b": [70.5, 70.2, 72.0, 70.4], "base": [50.0, 51.0, 52.2, 50.1]},
+            {"a": "tie", "b": "tie"},
+        ),
+        # Equal in every seed: a tie without any test.
+        ({"a": [70.0, 71.0], "base": [70.0, 71.0]}, {"a": "tie", "base": "tie"}),
+        # The same difference in every seed has no spread to test: nothing is said of b, and a is not the best.
+        ({"a": [70.0, 71.0, 72.0], "base": [69.0, 70.0, 71.0]}, {"a": "tie"}),
+        # One seed of b cannot tell; on top of all, it leaves nobody to compare with.
+        ({"a": [70.0, 71.0, 72.1], "b": [69.0, None, None], "base": [50.0, 51.0, 52.2]}, {"a": "tie"}),
+        ({"a": [70.0, 71.0, 72.1], "b": [90.0, None, None], "base": [50.0, 51.0, 52.2]}, {}),
+        # A row that failed altogether is none to compare with; alone, a row is not the best of anything.
+        ({"a": [70.0, 71.0, 72.1, 70.4], "b": [None] * 4, "base": [60.0, 61.2, 62.0, 60.4]}, {"a": "best"}),
+        ({"a": [None, None, None], "base": [50.0, 51.0, 52.0]}, {}),
+        ({"a": [None, None], "base": [None, None]}, {}),
+        # Without a seed in common there is no pair.
+        ({"a": [70.0, 71.0, None, None], "base": [None, None, 60.0, 61.0]}, {"a": "tie"}),
+    ],
+)
+def test_standings(export_of, scores, expected) -> None:
+    summary = summarise(export_of(scores))
+    assert {row: s for row, s in zip(summary["row"], summary["standing"], strict=True) if s} == expected
+
+
+def test_rows_on_different_backbones_are_not_ranked_together(hosts) -> None:
+    export = collect(*_in_quick(hosts))
+    found = groups(export.manifest)
+    assert sorted(len(members) for members in found) == [2, 3, 3, 3]
+    assert ["r3d", "r3d + cin"] in found
+    summary = summarise(export).set_index("row")
+    for members in found:
+        known = summary.loc[members]
+        top = known["top1_mean"].idxmax()
+        assert known["standing"][top] in {"best", "tie"}
+        assert (known.drop(top)["standing"] != "best").all()
+    alone = {"a": [70.0, 71.0], "b": [60.0, 61.5]}
+    assert standings(pd.DataFrame(alone).T, [["a"], ["b"]]) == {"a": "", "b": ""}
+
+
+@settings(deadline=None, max_examples=40)
+@given(hs.data())
+def test_standings_equal_scipys_tests(data: hs.DataObject) -> None:
+    rows = data.draw(hs.lists(hs.lists(hs.integers(0, 40), min_size=4, max_size=4), min_size=2, max_size=4))
+    scores = pd.DataFrame([[hits / 4 for hits in row] for row in rows], index=[str(i) for i in range(len(rows))])
+    found = standings(scores, [list(scores.index)])
+    top = scores.mean(axis=1).idxmax()
+    ahead = {name: scores.loc[top] - scores.loc[name] for name in scores.index if name != top}
+    tested = {name: stats.ttest_rel(d, d * 0).pvalue for name, d in ahead.items() if np.ptp(d) > 0}
+    below, level = set(), True
+    for i, name in enumerate(sorted(tested, key=lambda name: tested[name])):  # Holm, a step at a time
+        level = level and tested[name] * (len(tested) - i) <= 0.05
+        below |= {name} if level and ahead[name].mean() > 0 else set()
+    same = {name for name, d in ahead.items() if np.ptp(d) == 0}
+    for name, d in ahead.items():
+        tie = d.eq(0).all() if name in same else name not in below
+        assert found[name] == ("tie" if tie else "")
+    assert found[top] == ("best" if below == set(ahead) else "tie")
+
+
+def test_the_spread_between_seeds(export_of) -> None:
+    row = lines(export_of({"a": [50.0, 52.0, 57.0], "b": [50.0, None, None], "c": [5.0, 5.0, 5.0], "base": [60.0] * 3}))
+    assert row["a"]["top1_sd"] == pytest.approx(stats.tstd([50, 52, 57]))
+    assert isnan(row["b"]["top1_sd"])
+    assert row["c"]["top1_sd"] == 0
+
+
+# Everything that can be missing, at once
+
+KINDS: dict[str, list[float | None]] = {
+    "failed": [None, None, None],
+    "missing a seed": [50.0, 51.5, None],
+    "one seed": [55.0, None, None],
+    "all equal": [60.0, 60.0, 60.0],
+    "not a number": [nan, 61.0, 62.5],
+    "same difference": [67.0, 68.0, 69.5],
+    "base": [70.0, 71.0, 72.5],
+}
+
+
+@pytest.fixture
+def kinds(made_up) -> tuple[LoadedTable, list[CellRecord]]:
+    claims = [Claim(f"{name} is better", name, "base", "made up") for name in KINDS if name != "base"]
+    loaded, records = made_up(KINDS, claims=claims)
+    broken = ("missing a seed", 2)
+    return loaded, [r for r in records if (r.cell.label, r.cell.experiment.seed) != broken]
+
+
+def test_every_kind_of_gap_is_counted_and_none_is_averaged(kinds) -> None:
+    row = lines(collect(kinds[0], "quick", kinds[1]))
+    assert {name: (line["status"], line["n"], line["num_failed"]) for name, line in row.items()} == {
+        "failed": ("failed", 0, 3),
+        "missing a seed": ("partial", 2, 0),
+        "one seed": ("partial", 1, 2),
+        "all equal": ("finished", 3, 0),
+        "not a number": ("partial", 2, 1),
+        "same difference": ("finished", 3, 0),
+        "base": ("finished", 3, 0),
+    }
+    for name, line in row.items():
+        known = [v for v in KINDS[name] if v is not None and not isnan(v)]
+        assert line["top1_mean"] == pytest.approx(fmean(known) if known else nan, nan_ok=True)
+        pairs = [v - b for v, b in zip(KINDS[name], KINDS["base"], strict=True) if v is not None and not isnan(v)]
+        expected = fmean(pairs) if pairs and name != "base" else nan
+        assert line["delta_mean"] == pytest.approx(expected, nan_ok=True)
+    assert [name for name, line in row.items() if not isnan(line["delta_low"])] == ["missing a seed", "all equal"]
+    assert {name for name, line in row.items() if line["standing"]} == {"base"}
+
+
+def test_claims_say_what_they_can_and_no_more(kinds) -> None:
+    export = collect(kinds[0], "quick", kinds[1])
+    found = {line["better"]: line for line in verdicts(export).to_dict("records")}
+    said = {name: (line["verdict"], claim_sentence(line)) for name, line in found.items()}
+    assert said["failed"] == ("undecided", "No seed has a result in both \u201cfailed\u201d and \u201cbase\u201d.")
+    assert said["one seed"][0] == said["same difference"][0] == said["not a number"][0] == "undecided"
+    assert "in the one seed that both have" in said["one seed"][1]
+    assert "3.0 points below \u201cbase\u201d in each of 3 seeds. Without a spread" in said["same difference"][1]
+    assert "10.0 points below" in said["not a number"][1]
+    assert said["all equal"][0] == said["missing a seed"][0] == "contradicted"
+    for name in ("failed", "one seed", "same difference", "not a number"):
+        assert "interval \u2212" not in said[name][1]
+        assert "Sign-flip" not in said[name][1]
+        assert "nan" not in said[name][1].replace(name, "")
+    assert "3 seeds in pairs). Sign-flip p = 0.250" in said["all equal"][1]
+    assert "3 seeds cannot give less than 0.25" in said["all equal"][1]
+    assert said["all equal"][1].endswith("four times in five takes about 3 seeds.")
+
+
+def test_the_page_the_paper_and_the_terminal_show_every_gap(kinds) -> None:
+    loaded, records = kinds
+    export = collect(loaded, "quick", records)
+    html, summary = blocks.results(export).html, summarise(export)
+    assert html.count('<span class="interval">of 3</span>') == 4
+    assert "nan</td>" not in html.lower()
+    assert "Of 21 planned cells 6 failed and 1 has no result." in html
+    assert "All seeds gave the same accuracy for all equal." in html
+    assert "The difference is the same in every seed for not a number, same difference." in html
+    tex = latex_table(summary, "base", "t")
+    for name, n in (("failed (failed)", 0), ("missing a seed", 2), ("one seed", 1), ("not a number", 2)):
+        assert f"\n{name} & {n} of 3 & " in tex
+    assert "nan" not in tex
+
+
+def test_claims_open_with_what_became_of_them(export_of) -> None:
+    def opening(*verdicts: str) -> str:
+        return claims_summary(list(verdicts))
+
+    assert opening("supported", "supported", "supported", "undecided") == (
+        "Of 4 claims of the paper, 3 are supported here and 1 is undecided."
+    )
+    assert opening("supported", "contradicted", "undecided", "undecided") == (
+        "Of 4 claims of the paper, 1 is supported here, 1 is contradicted and 2 are undecided."
+    )
+    assert opening("contradicted", "contradicted") == "All 2 claims of the paper are contradicted."
+    assert opening("undecided") == "The one claim of the paper is undecided."
+    claim = Claim("it helps", "a", "base", "s")
+    block = blocks.claims(export_of({"a": [70.0, 71.0, 72.1], "base": [60.0, 61.2, 62.0]}, claims=[claim]))
+    assert block is not None
+    assert block.html.index("The one claim of the paper is supported here.") < block.html.index("<ul")
+    assert blocks.claims(export_of({"a": [1.0], "base": [2.0]})) is None
+
+
+def test_equal_differences_of_six_seeds_have_a_sign_flip_test(export_of) -> None:
+    up = [float(v) for v in range(60, 66)]
+    claim = Claim("it helps", "a", "base", "s")
+    line = verdicts(export_of({"a": [v + 2 for v in up], "base": up}, claims=[claim])).iloc[0]
+    assert claim_sentence(line.to_dict()).endswith("Sign-flip p = 0.031, 0.031 after Holm.")
+    line = verdicts(export_of({"a": up, "base": up}, claims=[claim])).iloc[0]
+    assert claim_sentence(line.to_dict()).endswith("there is no interval.")
+
+
+# What is said below the table
+
+
+def test_the_table_says_what_its_seeds_can_show(export_of) -> None:
+    export = export_of({"a": [50.0, 51.0, 53.0], "b": [60.0, 64.0, 61.0], "base": [60.0, 61.5, 62.0]})
+    summary = summarise(export)
+    effects = sorted(st.detectable_effect(sd, 3) for sd in summary["delta_sd"].dropna())
+    seeds = sorted(st.seeds_needed(1.0, sd) for sd in summary["delta_sd"].dropna())
+    (note,) = [note for note in table_notes(export, summary) if "four times in five" in note]
+    assert f"from {effects[0]:.1f} to {effects[1]:.1f} points on, depending on the row" in note
+    assert f"it takes {seeds[0]} to {seeds[1]} seeds" in note
+    nothing = export_of({"a": [50.0], "base": [60.0]})
+    assert not any("four times" in note for note in table_notes(nothing, summarise(nothing)))
+
+
+def test_seeds_beyond_reason_are_not_counted(export_of) -> None:
+    export = export_of({"a": [0.0, 90.0, 40.0], "base": [60.0, 10.0, 12.0]})
+    (note,) = [note for note in table_notes(export, summarise(export)) if "four times in five" in note]
+    assert "it takes more than 1000 seeds" in note
+    assert "depending" not in note
+
+
+def test_other_regimes_rank_the_rows(context) -> None:
+    loaded, records = context
+    export = collect(loaded, "quick", records)
+    summary = summarise(export)
+    rows = summary["row"].tolist()
+    others = [
+        Elsewhere(regime="<proxy>", top1=dict(zip(rows[:8], [3.0, 1, 2, 4, 7, 6, 8, 5], strict=True)), num_seeds={}),
+        Elsewhere(regime="tiny", top1={rows[0]: 1.0, "gone": 2.0}, num_seeds={}),
+        Elsewhere(regime="level", top1=dict.fromkeys(rows, 50.0), num_seeds={}),
+    ]
+    export = replace(export, manifest=export.manifest.model_copy(update={"elsewhere": others}))
+    first, second, third = elsewhere_notes(export, summary)
+    tau = stats.kendalltau(summary["top1_mean"][:8], [3, 1, 2, 4, 7, 6, 8, 5]).statistic
+    interval = st.kendall_tau(summary["top1_mean"].tolist()[:8], [3.0, 1, 2, 4, 7, 6, 8, 5])
+    assert interval.low < tau < interval.high
+    assert first == (
+        "Regime \u201c<proxy>\u201d ranks the 8 rows that both have as this one does by Kendall\u2019s tau "
+        f"{tau:.2f} [{words.coefficient(interval.low)}, {interval.high:.2f}]."
+    )
+    assert second.startswith("Regime \u201ctiny\u201d shares 1 row with this one, too few")
+    assert third == "Regime \u201clevel\u201d gives no order to compare, as all rows that both have are equal in one."
+    assert "&lt;proxy&gt;" in blocks.results(export).html
+    (note,) = tau_note(export, summary)
+    assert "takes the rows as a sample of design choices; noise between seeds is in it" in note
+    assert tau_note(collect(loaded, "quick", records), summary) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.642, "0.64"), (-0.2, "\u22120.20"), (-0.001, "0.00"), (1.0, "1.00"), (nan, "\u2013")]
+)
+def test_coefficients(value: float, shown: str) -> None:
+    assert words.coefficient(value) == shown

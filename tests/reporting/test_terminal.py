@@ -13,7 +13,7 @@ from tadaconv.reporting.words import MINUS
 LIGHT = """
 import sys
 import tadaconv.reporting
-heavy = {"torch", "pandas", "matplotlib", "seaborn", "nbclient", "nbconvert", "IPython", "optuna"}
+heavy = {"torch", "pandas", "matplotlib", "seaborn", "statsmodels", "nbclient", "nbconvert", "IPython", "optuna"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 import tadaconv.reporting.terminal
 heavy -= {"pandas"}
@@ -93,3 +93,31 @@ def test_without_any_result_headings_have_no_unit(made_up) -> None:
         assert "params" in text
         assert "MACs" in text
         assert "()" not in text
+
+
+def styles(loaded, records) -> dict[str, str]:
+    """By row without a seed count, the style of its accuracy."""
+    table = terminal_table(loaded, "quick", records)
+    rows, accuracies = (list(column.cells) for column in (table.columns[0], table.columns[2]))
+    return {
+        row.plain.split("\n")[0]: " ".join(f"{span.style} {span.start}-{span.end}" for span in accuracy.spans)
+        for row, accuracy in zip(rows, accuracies, strict=True)
+    }
+
+
+def test_the_best_is_bold_and_ties_are_underlined(made_up) -> None:
+    best = made_up({"a": [70.0, 71.0, 72.1, 70.4], "base": [60.0, 61.2, 62.0, 60.4]})
+    assert styles(*best) == {"a": "bold 0-4", "base (base)": ""}
+    text = drawn(*best)
+    assert "bold: significantly the best" in text
+    assert "underlined" not in text
+    tie = made_up({"a": [70.0, 71.0, 69.1, 70.5], "base": [69.0, 72.0, 69.0, 70.4]})
+    assert styles(*tie) == {"a": "underline 0-4", "base (base)": "underline 0-4"}
+    assert "underlined: the highest" in drawn(*tie)
+
+
+def test_a_row_with_a_gap_says_of_how_many_seeds(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, None, 51.0], "b": [float("nan"), 61.0, 62.0], "base": [60.0, 61.0, 63.0]})
+    text = drawn(loaded, records)
+    assert "2/3" in text
+    assert "b failed with seed 0: the accuracy is not a number" in " ".join(text.split())
