@@ -173,8 +173,7 @@ def test_the_exported_data_hold_everything(seen, tmp_path: Path) -> None:
     assert back.alphas.keys() == export.alphas.keys()
     assert all(np.array_equal(back.alphas[name], export.alphas[name]) for name in back.alphas)
     assert all(np.array_equal(one, other) for one, other in zip(back.frames, export.frames, strict=True))
-    drawn = figures.alpha_over_time(export), figures.alpha_over_time(back)
-    assert drawn[0].svg == drawn[1].svg
+    pd.testing.assert_frame_equal(figures.alpha_over_time_data(back), figures.alpha_over_time_data(export))
     assert blocks.headline(export).html == blocks.headline(back).html
 
 
@@ -267,6 +266,27 @@ def test_layers_of_two_rates_have_names_of_their_own(seen) -> None:
     assert len(export.frames[0]) == 32
 
 
+def test_ends_of_a_clip_are_told_from_its_middle(seen) -> None:
+    export = seen("two rates", 8)
+    cell = LOADED.table.row("two rates").cell(REGIME, 0)
+    indices = torch.from_numpy(np.random.default_rng(0).permutation(40)[:8])
+    views, _ = open_source(cell.experiment.data, torch.device("cpu")).val_batch(indices)
+    for layer in calibrations(build_model(cell.experiment, 10), views[:, 0]):
+        line = export.layers[export.layers["layer"] == layer.site.conv].iloc[0]
+        num_frames = layer.alpha.shape[2]
+        if num_frames < 6:  # kernels of 3 and 3 frames see two frames to either side
+            assert np.isnan(line["over_inner_time"])
+            continue
+        inner = layer.alpha.numpy()[:, :, 2 : num_frames - 2]
+        assert line["over_inner_time"] == pytest.approx(np.sqrt(inner.var(2).mean()), rel=1e-3)
+    whole = export.layers.dropna()
+    text = said(replace(export, layers=whole))
+    assert number(np.sqrt((whole["num"] * whole["over_inner_time"] ** 2).sum() / whole["num"].sum())) in text
+    assert "over the frames whose context lies within the clip" in text
+    assert "context lies within the clip" not in said(export)  # not known in every layer
+    assert seen("still").layers["over_inner_time"].isna().all()
+
+
 def said(export: CalibrationExport) -> str:
     return Page(blocks.headline(export).html).said
 
@@ -304,7 +324,6 @@ def test_parts_of_the_distance_are_weighed_by_channels(seen) -> None:
     spread = figures.alpha_spread_data(seen("outer"))
     assert np.allclose(spread[["constant", "over_clips", "over_time"]].sum(axis=1), 100)
     assert figures.alpha_spread_data(seen("starts", 4))["constant"].isna().all()
-    figures.alpha_spread(seen("starts", 4))
 
 
 def test_numbers_have_two_digits_of_what_they_vary_by() -> None:
@@ -425,7 +444,7 @@ def test_executing_the_notebook_needs_no_torch(reported: tuple[CellRecord, Path,
         "from tadaconv.reporting.calibration import blocks, figures\n"
         "from tadaconv.reporting.calibration.frame import read_calibration\n"
         "export = read_calibration(sys.argv[1])\n"
-        "figures.alpha_over_time(export).svg, blocks.headline(export).html\n"
+        "figures.alpha_spread(export), figures.alpha_over_time_data(export), blocks.headline(export)\n"
         "assert not {'torch', 'optuna'} & set(sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", program, str(reported[2])], capture_output=True, text=True, check=False)

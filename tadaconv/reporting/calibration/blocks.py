@@ -38,7 +38,12 @@ def clips(export: CalibrationExport) -> Block:
 def layers(export: CalibrationExport) -> Block:
     """Every layer with its distances from one."""
     lines = [
-        {"name": name, "num": line["num"], "frames": line["num_frames"], **{part: number(line[part]) for part in PARTS}}
+        {
+            "name": name,
+            "num": line["num"],
+            "frames": line["num_frames"],
+            **{part: number(line[part]) for part in (*PARTS, "over_inner_time")},
+        }
         for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True)
     ]
     return Block(render("calibration_layers", lines=lines), export.layers.to_string(index=False))

@@ -29,7 +29,7 @@ QUANTILES = {"q025": 0.025, "q250": 0.25, "q500": 0.5, "q750": 0.75, "q975": 0.9
 """Columns of ``layers.csv`` that hold quantiles of alpha over clips, frames and channels."""
 LAYER_COLUMNS = [
     "layer", "factor", "stage", "block", "kind", "kernel", "num", "num_frames", "distance", "constant", "over_clips",
-    "over_time", *QUANTILES,
+    "over_time", "over_inner_time", *QUANTILES,
 ]  # fmt: skip
 CLIP_COLUMNS = ["clip", "index", "class", "family", "predicted", "probability", "frames"]
 TRAINING_COLUMNS = ["epoch", "stage", "distance", "over_time", "over_clips"]
@@ -69,7 +69,9 @@ class CalibrationExport:
         manifest: what it is.
         layers: a line for each adaptive layer and factor of its calibration, first to last, ``LAYER_COLUMNS``:
             ``num`` numbers a frame, ``num_frames`` frames of the layer's input; root mean squares as in
-            :class:`tadaconv.result.StageCalibration` and of what is ``constant``; quantiles of alpha.
+            :class:`tadaconv.result.StageCalibration` and of what is ``constant``; ``over_inner_time`` is ``over_time``
+            over the frames whose context lies within the clip alone, and not known where there are not two of these
+            or where a context looks at no other frame; quantiles of alpha.
         clips: a line for each clip that is shown, ``CLIP_COLUMNS``: ``index`` in the validation set, and the
             probability that the network gives to what it takes the clip for.
         training: a line an epoch and stage, ``TRAINING_COLUMNS``; empty for results from before it was recorded.
@@ -175,7 +177,7 @@ def read_calibration(folder: Path | str = ".") -> CalibrationExport:
     folder = Path(folder)
     try:
         manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        layers = read_csv(folder / "layers.csv", _WORDS, {})
+        layers = read_csv(folder / "layers.csv", _WORDS, {"over_inner_time": [""]})
         clips = read_csv(folder / "clips.csv", _WORDS, {})
         training = read_csv(folder / "training.csv", ["stage"], {})
         with np.load(folder / "alphas.npz", allow_pickle=False) as kept:

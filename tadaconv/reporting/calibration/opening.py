@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tadaconv.measure.calibration import LayerCalibration, calibrations, summari
 from tadaconv.models import Host
 from tadaconv.nn.frames import channels_last
 from tadaconv.reporting.calibration.frame import QUANTILES, Array, calibrating_rows, constant_part
-from tadaconv.spec import TAda
+from tadaconv.spec import TAda, Temporal
 from tadaconv.training import autocast
 
 MOST_SHOWN = 3
@@ -59,7 +60,8 @@ def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Pa
     with _one_thread(device):
         source = open_source(record.cell.experiment.data, device)
         model = _load(record, weights, len(source.class_names), weights_file(out, record.cell.key), again)
-        return look_inside(channels_last(model.to(device)).eval(), source, num_clips, device)
+        margin = _margin(record.cell.experiment.temporal)
+        return look_inside(channels_last(model.to(device)).eval(), source, num_clips, margin, device)
 
 
 def read_weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
@@ -90,8 +92,11 @@ def read_weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor
 
 
 @torch.no_grad()
-def look_inside(model: Host, source: Source, num_clips: int, device: torch.device) -> Opened:
-    """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view."""
+def look_inside(model: Host, source: Source, num_clips: int, margin: int, device: torch.device) -> Opened:
+    """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view.
+
+    The context of ``margin`` frames at either end of a clip reaches beyond it.
+    """
     # Clips of a folder stand class by class: the first ones would show few classes.
     indices = torch.from_numpy(np.random.default_rng(0).permutation(source.num_val)[:num_clips])
     layers, labels = _pass_through(model, source, indices, device)
@@ -113,7 +118,7 @@ def look_inside(model: Host, source: Source, num_clips: int, device: torch.devic
         num_clips=len(indices),
         alpha_low=float(low),
         alpha_high=float(high),
-        layers=[_line(layer, name, alpha) for layer in layers for name, alpha in layer.factors().items()],
+        layers=[_line(layer, name, alpha, margin) for layer in layers for name, alpha in layer.factors().items()],
         clips=clips,
         alphas={
             f"{layer.site.conv}.{name}": alpha[shown].numpy()
@@ -149,14 +154,22 @@ def _chosen(source: Source, labels: list[int]) -> list[int]:
     return found[:MOST_SHOWN]
 
 
-def _line(layer: LayerCalibration, factor: str, alpha: Tensor) -> tuple[Any, ...]:
+def _margin(temporal: Temporal) -> int:
+    """At how many frames from an end of a clip its end is seen by the context, which pads with zeros."""
+    assert isinstance(temporal, TAda)
+    return sum(k // 2 for k in temporal.context.kernels) if temporal.context.variation == "dynamic" else 0
+
+
+def _line(layer: LayerCalibration, factor: str, alpha: Tensor, margin: int) -> tuple[Any, ...]:
     """A line of ``layers.csv``."""
     site, found = layer.site, summarise([alpha.double()])
+    inner = alpha[:, :, margin : alpha.shape[2] - margin].double()
+    over_inner_time = summarise([inner]).over_time if margin and inner.shape[2] > 1 else nan
     quantiles = np.quantile(alpha.numpy(), list(QUANTILES.values()))
     return (
         site.conv, factor, site.stage, site.block, site.kind, " x ".join(map(str, layer.kernel)), *alpha.shape[1:],
         found.distance, constant_part(found.distance, found.over_clips, found.over_time), found.over_clips,
-        found.over_time, *map(float, quantiles),
+        found.over_time, over_inner_time, *map(float, quantiles),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ def findings(export: CalibrationExport) -> list[str]:
         "where alpha is one, a kernel is as it was learned.",
         _of_what(parts),
         *_by_stage(export),
+        *_away_from_the_ends(export),
     ]
 
 
@@ -70,6 +71,19 @@ def _by_stage(export: CalibrationExport) -> list[str]:
     return [f"{sentence}; it varies most over time {there} ({number(over_time[moves])})."]
 
 
+def _away_from_the_ends(export: CalibrationExport) -> list[str]:
+    """How much alpha varies over time where the zeros beyond the ends of a clip have no part in it."""
+    layers = export.layers.dropna(subset=["over_inner_time"])
+    if layers.empty or len(layers) < len(export.layers):
+        return []
+    squares = layers[["over_time", "over_inner_time"]].pow(2).mul(layers["num"], axis=0).sum() / layers["num"].sum()
+    whole, inner = (float(squares[name]) ** 0.5 for name in ("over_time", "over_inner_time"))
+    return [
+        f"Over time it varies by {number(whole)} (root mean square), and by {number(inner)} over the frames whose "
+        "context lies within the clip."
+    ]
+
+
 def context_notes(temporal: dict[str, Any]) -> list[str]:
     """What this row's context can make of a clip, and what follows for the figures."""
     return [_context(temporal["context"]), *_calibration(temporal)]
@@ -93,7 +107,7 @@ def _context(context: dict[str, Any]) -> str:
         kind = f"linear, one temporal convolution of {plural(context['kernels'][0], 'frame')}"
     sees = "that frame alone" if reach == 1 else f"the {reach} frames around it"
     also = ", and from the average of the whole clip" if context["global_descriptor"] else ""
-    ends = " Beyond the ends of a clip it sees zeros, so its first and last frames differ for that reason too."
+    ends = " Beyond the ends of a clip it sees zeros, so the first and last frames differ for that reason too."
     made = f"The context of this row is {kind}: a frame\u2019s calibration is made from {sees}{also}."
     return made + (ends if reach > 1 else "")
 

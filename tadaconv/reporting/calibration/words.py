@@ -29,7 +29,12 @@ def layer_names(layers: pd.DataFrame) -> list[str]:
 
 
 def number(value: float, scale: float | None = None) -> str:
-    """An alpha, or a distance from one, with so many decimals that ``scale``, or itself, has two digits."""
+    """An alpha, or a distance from one, with so many decimals that ``scale``, or itself, has two digits.
+
+    A dash where it is not known.
+    """
+    if value != value:
+        return "\u2013"
     size = abs(value if scale is None else scale)
     decimals = 2
     while decimals < 6 and 0 < size < 10.0 ** (1 - decimals):
