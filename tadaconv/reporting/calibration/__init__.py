@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tadaconv.ablation import LoadedTable
-from tadaconv.errors import UserError, unknown
+from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting import FORMATS
+from tadaconv.reporting import FORMATS, require_formats
 from tadaconv.reporting.choices import Choices
 
 NUM_CLIPS = 32
@@ -46,9 +46,7 @@ def calibration_report(
         UserError: for an unknown format, a cell without a result or without an adaptive convolution, weights that are
             not there or not this cell's, clips that cannot be read, and a folder that cannot be written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("report format", name, FORMATS)
+    require_formats(formats)
     if num_clips < 1:
         raise UserError(f"num_clips is a number of validation clips from 1 on, not {num_clips}")
     from tadaconv.reporting.calibration.folder import write_report
