@@ -8,9 +8,14 @@
 #     name: python3
 # ---
 
+# %% [raw]
+"""The report of an ablation table: claims, rows, differences, figures, and where each number comes from.
+
+It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved anew in its figures/.
+"""
+
 # %%
-# The report of an ablation table, drawn from the files that were exported beside it. To execute it again, open it in
-# that folder with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
 from tadaconv.reporting import blocks, figures
 from tadaconv.reporting.export import read_export
 from tadaconv.reporting.provenance import provenance

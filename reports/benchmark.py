@@ -8,9 +8,14 @@
 #     name: python3
 # ---
 
+# %% [raw]
+"""What tada bench measured: times over those of the plain network, with intervals.
+
+It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved anew in its figures/.
+"""
+
 # %%
-# The report of what tada bench measured, drawn from report.json beside it. To execute it again, open it in that folder
-# with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
 from tadaconv.reporting.benchmark import blocks, figures
 from tadaconv.reporting.benchmark.record import read_benchmark
 from tadaconv.reporting.figures import show

@@ -8,9 +8,14 @@
 #     name: python3
 # ---
 
+# %% [raw]
+"""What the calibration of a trained cell does: alpha over time, over layers and over training.
+
+It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved anew in its figures/.
+"""
+
 # %%
-# What the calibration of a trained cell does, drawn from the files that were exported beside it. To execute it again,
-# open it in that folder with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
 from tadaconv.reporting.calibration import blocks, figures
 from tadaconv.reporting.calibration.frame import read_calibration
 from tadaconv.reporting.figures import show

@@ -8,9 +8,14 @@
 #     name: python3
 # ---
 
+# %% [raw]
+"""The report of a design study: its best trials, the front of accuracy against cost, and what matters.
+
+It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved anew in its figures/.
+"""
+
 # %%
-# The report of a design study, drawn from the files that were exported beside it. To execute it again, open it in
-# that folder with tadaconv installed, or name the folder below; figures are saved anew in its figures/.
 from tadaconv.reporting.figures import show
 from tadaconv.reporting.study import blocks, figures
 from tadaconv.reporting.study.frame import read_study
