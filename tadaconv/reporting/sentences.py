@@ -141,6 +141,8 @@ def _power_notes(summary: pd.DataFrame) -> list[str]:
     pairs = int(summary["num_pairs"].max())
     tests = int(summary["p"].notna().sum())
     fewest = st.seeds_for_sign_flip(max(tests, 1))
+    if pairs >= st.seeds_for_sign_flip():
+        notes.append("p is that of the sign-flip test of the differences in pairs, after Holm over the rows.")
     if 2 <= pairs < fewest:
         over = f"; over {plural(tests, 'row')} and after Holm it takes {fewest}" if tests > 1 else ""
         notes.append(

@@ -363,6 +363,15 @@ def test_seconds_below_ten_have_a_decimal(seconds: float, shown: str) -> None:
             {"a": [70.0, 71.0, 72.1, 70.4], "b": [70.5, 70.2, 72.0, 70.4], "base": [50.0, 51.0, 52.2, 50.1]},
             {"a": "tie", "b": "tie"},
         ),
+        # p is 0.022 for each of three rows, which is not enough for three; and enough for one.
+        (
+            {"a": [70.0, 71.0, 72.0, 73.0], "b": [69.0, 69.0, 69.0, 71.5], "c": [68.0, 70.0, 69.0, 71.5]}
+            | {"base": [67.0, 69.5, 71.0, 71.0]},
+            dict.fromkeys(["a", "b", "c", "base"], "tie"),
+        ),
+        ({"a": [70.0, 71.0, 72.0, 73.0], "base": [69.0, 69.0, 69.0, 71.5]}, {"a": "best"}),
+        # On top by a seed that the base lacks, and below it in every other: who is best is open.
+        ({"a": [70.0, 71.0, 72.1, 99.0], "base": [75.0, 76.2, 77.0, None]}, {"a": "tie", "base": "tie"}),
         # Equal in every seed: a tie without any test.
         ({"a": [70.0, 71.0], "base": [70.0, 71.0]}, {"a": "tie", "base": "tie"}),
         # The same difference in every seed has no spread to test: nothing is said of b, and a is not the best.
@@ -583,3 +592,13 @@ def test_other_regimes_rank_the_rows(context) -> None:
 )
 def test_coefficients(value: float, shown: str) -> None:
     assert words.coefficient(value) == shown
+
+
+def test_p_stands_below_the_difference_once_it_can_be_small(export_of) -> None:
+    up = [float(v) for v in range(60, 66)]
+    six = blocks.results(export_of({"a": [v + 5 + v % 2 for v in up], "base": up})).html
+    assert '<span class="interval"><i>p</i> = 0.031</span>' in six
+    assert "p is that of the sign-flip test" in six
+    five = blocks.results(export_of({"a": [v + 5 + v % 2 for v in up[:5]], "base": up[:5]})).html
+    assert "<i>p</i>" not in five
+    assert "p is that of" not in five
