@@ -38,7 +38,7 @@ def test_the_t_interval_covers_95_percent(samples, n: int) -> None:
 @pytest.mark.parametrize(("n", "says"), [(3, 0.76), (5, 0.83), (10, 0.90)])
 def test_the_percentile_bootstrap_does_not(samples, n: int, says: float) -> None:
     # The figures that the page gives as its reason for Student's t.
-    data = samples(n, 1500)
+    data = samples(n, 1000)
     interval = stats.bootstrap(
         (data,), np.mean, axis=1, method="percentile", n_resamples=500, batch=50, rng=np.random.default_rng(0)
     ).confidence_interval
@@ -130,7 +130,7 @@ def test_the_interval_of_tau_moves_with_tau(n: int) -> None:
 
 @pytest.mark.parametrize(
     ("n", "tau", "most"),
-    [*((n, tau, 0.985) for n in (8, 10) for tau in (0.0, 0.5, 0.8, 0.9)), (20, 0.5, 0.97), (20, 0.9, 0.97)],
+    [*((n, tau, 0.985) for n in (8, 10) for tau in (0.0, 0.5, 0.9)), (20, 0.5, 0.97), (20, 0.9, 0.97)],
 )
 def test_the_interval_of_tau_covers(n: int, tau: float, most: float) -> None:
     # With ten rows or fewer tau takes so few values near 1 that coverage cannot but jump by a few points.
