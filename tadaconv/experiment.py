@@ -19,7 +19,7 @@ from torch import Tensor
 import tadaconv
 from tadaconv.data import Source, open_source
 from tadaconv.errors import RunError, UserError
-from tadaconv.measure import by_stage, calibrations, count, peak_memory_bytes, reset_peak_memory
+from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
@@ -30,10 +30,6 @@ from tadaconv.training.checkpoint import save_weights
 from tadaconv.weights import weights_beside
 
 __all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
-
-
-NUM_INSPECTED = 32
-"""Validation clips, the first ones, whose calibrations are looked at as a network is trained."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -265,7 +261,7 @@ def _train(
         return last.top1
 
     def inspect() -> dict[str, StageCalibration]:
-        clips, _ = source.val_batch(torch.arange(min(NUM_INSPECTED, source.num_val)))
+        clips, _ = source.val_batch(inspected_clips(source.num_val))
         with autocast(device):
             return by_stage(calibrations(model, clips[:, 0]))
 

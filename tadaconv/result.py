@@ -4,9 +4,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NUM_INSPECTED = 32
+"""Validation clips whose calibrations are looked at, the same ones for every cell on the same clips."""
+
 
 class StageCalibration(BaseModel):
-    """How far the calibrations of a stage are from a plain convolution's, on the first validation clips.
+    """How far the calibrations of a stage are from a plain convolution's, on ``NUM_INSPECTED`` validation clips.
 
     Root mean squares over the stage's layers, channels (or taps) and the clips looked at; alpha is 1 where an operator
     does nothing.

@@ -15,6 +15,7 @@ from tadaconv.data import open_source
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
 from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run, source_commit
+from tadaconv.measure import by_stage, calibrations, inspected_clips
 from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.regime import Regime
@@ -177,6 +178,11 @@ def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:
     model = build_model(TINY, len(source.class_names))
     model.load_state_dict(load_weights(tmp_path / "cell.weights", TINY.key))
     assert evaluate(model, source, TINY.schedule.batch_size, torch.device("cpu")).loss == pytest.approx(result.loss)
+    clips, _ = source.val_batch(inspected_clips(source.num_val))
+    seen, recorded = by_stage(calibrations(model, clips[:, 0])), result.curve[-1].calibration
+    assert {name: each.model_dump() for name, each in seen.items()} == {
+        name: pytest.approx(each.model_dump(), rel=1e-3) for name, each in recorded.items()
+    }
     with pytest.raises(UserError, match="belong to another cell"):
         load_weights(tmp_path / "cell.weights", "0123")
     with pytest.raises(UserError, match="there are no weights at"):

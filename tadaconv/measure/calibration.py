@@ -4,12 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tadaconv.models import Host, Site
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
-from tadaconv.result import StageCalibration
+from tadaconv.result import NUM_INSPECTED, StageCalibration
+
+
+def inspected_clips(num_val: int, num_clips: int = NUM_INSPECTED) -> Tensor:
+    """Which of ``num_val`` validation clips are looked at, (``num_clips`` or all there are,) of int64, drawn at random.
+
+    Always the same: clips of a folder stand class by class, so that the first ones would show few classes.
+    """
+    return torch.from_numpy(np.random.default_rng(0).permutation(num_val)[:num_clips])
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,8 @@ def _parameterised(
     from papermill.parameterize import parameterize_notebook
 
     notebook.metadata["papermill"] = {}
+    for cell in notebook.cells:  # as papermill itself prepares what it reads
+        cell.metadata.setdefault("tags", [])
     with TemporaryDirectory() as folder:
         file = Path(folder) / "notebook.ipynb"
         file.write_text(as_ipynb(notebook), encoding="utf-8")

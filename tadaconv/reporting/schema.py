@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from tadaconv.reporting.export import Manifest, write_atomically
 
 
@@ -13,7 +15,7 @@ def schemas() -> dict[str, str]:
     from tadaconv.reporting.calibration.frame import CalibrationManifest
     from tadaconv.reporting.study.frame import StudyManifest
 
-    manifests = {
+    manifests: dict[str, type[BaseModel]] = {
         "table": Manifest,
         "study": StudyManifest,
         "calibration": CalibrationManifest,

@@ -4,6 +4,7 @@ import pandas as pd
 
 from tadaconv.reporting.calibration.words import number
 from tadaconv.reporting.words import plural
+from tadaconv.result import NUM_INSPECTED
 
 
 def alpha_over_time(data: pd.DataFrame) -> str:
@@ -64,9 +65,8 @@ def alpha_over_training(data: pd.DataFrame) -> str:
     """Caption of the panels by stage."""
     start = " At epoch 0 alpha is one by construction." if (data["epoch"] == 0).any() else ""
     return (
-        "Distance of alpha from one after every epoch, by stage, as root mean squares over the first validation clips; "
-        f"the squares of the three parts add up to the square of the distance.{start} These are the first clips, those "
-        "of the other figures are drawn at random, so the last epoch agrees with them only roughly."
+        f"Distance of alpha from one after every epoch, by stage, as root mean squares over {NUM_INSPECTED} validation "
+        f"clips; the squares of the three parts add up to the square of the distance.{start}"
     )
 
 
@@ -86,7 +86,7 @@ def calibration_over_training(data: pd.DataFrame, num_seeds: int) -> str:
     start = " Rows that start at one do so at epoch 0." if (data["epoch"] == 0).any() else ""
     return (
         "Distance of alpha from one after every epoch, by stage: its root mean square over layers, channels, frames "
-        f"and the first validation clips{band}.{start} One panel a row that calibrates."
+        f"and {NUM_INSPECTED} validation clips{band}.{start} One panel a row that calibrates."
     )
 
 

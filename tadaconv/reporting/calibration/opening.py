@@ -19,7 +19,7 @@ from tadaconv.data.transforms import MEAN, STD
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
 from tadaconv.experiment import build_model, environment, resolve_device
-from tadaconv.measure.calibration import LayerCalibration, calibrations, summarise
+from tadaconv.measure.calibration import LayerCalibration, calibrations, inspected_clips, summarise
 from tadaconv.models import Host
 from tadaconv.nn.frames import channels_last
 from tadaconv.reporting.calibration.frame import QUANTILES, Array, calibrating_rows, constant_part
@@ -97,8 +97,7 @@ def look_inside(model: Host, source: Source, num_clips: int, margin: int, device
 
     The context of ``margin`` frames at either end of a clip reaches beyond it.
     """
-    # Clips of a folder stand class by class: the first ones would show few classes.
-    indices = torch.from_numpy(np.random.default_rng(0).permutation(source.num_val)[:num_clips])
+    indices = inspected_clips(source.num_val, num_clips)
     layers, labels = _pass_through(model, source, indices, device)
     shown = _chosen(source, labels)
     views, _ = source.val_batch(indices[shown])
