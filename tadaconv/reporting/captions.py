@@ -197,10 +197,14 @@ def alt_gain(data: pd.DataFrame) -> str:
 
 def placement_map(data: pd.DataFrame, noun: str) -> str:
     """Caption of the map, with the rows or trials, ``noun``, that are not on it."""
-    shown, others = data[data["on_map"]], data.loc[~data["on_map"], "row"].tolist()
+    shown, apart = data[data["on_map"]], data[~data["on_map"]]
+    others = [
+        f"{row} ({percent(top1)} %)" if n else row
+        for row, top1, n in zip(apart["row"], apart["top1"], apart["n"], strict=True)
+    ]
     text = (
         "Validation top-1 in percent, mean over seeds, by the stages that hold the operator and the share of their "
-        f"channels that is calibrated. The {noun}s on it are alike in all else; a dot marks what none asks for. "
+        f"channels that is calibrated. The {noun}s on it are alike in all else; a dash marks what none asks for. "
     )
     if (shown["n"] < shown["num_planned"]).any():
         text += "Below a mean stand its seeds where some are missing. "

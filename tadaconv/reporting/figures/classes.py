@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -16,8 +17,7 @@ from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, name_rows, pitch, short_labels
-from tadaconv.reporting.figures.rows import MARKER, signed
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.figures.rows import LOOKS, signed, summary_of
 
 MOST_CLASSES = 40
 """With more classes than this no confusion matrix is drawn, and gains are shown for some classes alone."""
@@ -44,7 +44,7 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     data = accuracy_by_family_data(export)
     if data.empty:
         return None
-    summary = summarise(export).set_index("row")
+    summary = summary_of(export).set_index("row")
     about = pd.DataFrame({"row": data.index, "mean": summary["top1_mean"].reindex(data.index).to_numpy(),
                           "reference": summary["reference"].reindex(data.index).to_numpy()})  # fmt: skip
     rows, _ = ends(about, "mean")
@@ -233,8 +233,8 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
     """One line a class: family, class, n (seeds that both rows have), mean, low, high (points).
 
     The gain is the base's top-1 on the class minus that of the row without an operator, paired by seed, with the 95 %
-    interval over seeds. Families are in their order, classes in each from the largest gain down. Empty where the table
-    has no such two rows.
+    interval over seeds, cut to what accuracies can differ by. Families are in their order, classes in each from the
+    largest gain down. Empty where the table has no such two rows.
     """
     chosen, columns = contrast(export.manifest), ["family", "class", "n", "mean", "low", "high"]
     classes = export.classes
@@ -245,8 +245,11 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
     for name, family in classes_by_family(export.manifest):
         if name in base.index and name in without.index:
             change = st.t_interval((base.loc[name] - without.loc[name]).dropna())
-            lines.append((family, name, change.n, change.mean, change.low, change.high))
-    frame = pd.DataFrame(lines, columns=columns).astype({"n": "int64", "mean": "float64"})
+            # At two or three seeds the interval may pass what a difference of two accuracies can be.
+            low, high = np.clip([change.low, change.high], -100, 100)
+            lines.append((family, name, change.n, change.mean, low, high))
+    floats = dict.fromkeys(["mean", "low", "high"], "float64")
+    frame = pd.DataFrame(lines, columns=columns).astype({"n": "int64", **floats})
     families = {family: i for i, family in enumerate(dict.fromkeys(frame["family"]))}
     ordered = frame[frame["n"] > 0].assign(place=frame["family"].map(families), loss=-frame["mean"])
     return ordered.sort_values(["place", "loss"], kind="stable", ignore_index=True)[columns]
@@ -290,10 +293,9 @@ def draw_gain_by_class(data: pd.DataFrame, base: str, without: str) -> Figure:
         y += 0.3
     about = label_of(f"gain in top-1 of {base} over {without} (points)", 44)
     figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.24) * y)
-    for position, row in zip(at, data.to_dict("records"), strict=True):
-        if row["low"] == row["low"]:
-            ax.hlines(position, row["low"], row["high"], color=style.ROW, linewidth=2.0)
-        ax.plot(row["mean"], position, "o", color=style.ROW, **MARKER)
+    known = data.assign(y=at).dropna(subset=["low", "high"])
+    ax.hlines(known["y"], known["low"], known["high"], color=style.ROW, linewidth=2.0)
+    ax.plot(data["mean"], at, **LOOKS[False])
     ax.axvline(0, color=style.BASE, linewidth=1.1, zorder=0)
     ax.set(ylim=(y - 0.5, -0.6), xlabel=about)
     ax.xaxis.set_major_formatter(lambda value, _: signed(value))

@@ -13,7 +13,7 @@ from tadaconv.reporting import captions, style
 from tadaconv.reporting.export import Export
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import label_of
-from tadaconv.reporting.figures.rows import named
+from tadaconv.reporting.figures.rows import LOOKS, named
 from tadaconv.reporting.pareto import on_front
 from tadaconv.reporting.words import count_scale
 
@@ -21,13 +21,6 @@ MOST_NAMED = 30
 """Where there are more rows than this, those on the front and those that others are compared with have names alone."""
 
 _TOP1 = ["mean", "low", "high", "reference", "versus"]
-_LOOKS: dict[bool, dict[str, Any]] = {
-    is_reference: {
-        "marker": marker, "color": colour, "linestyle": "", "markersize": 5.5, "markeredgecolor": "white",
-        "markeredgewidth": 0.6,
-    }
-    for is_reference, marker, colour in ((False, "o", style.ROW), (True, "D", style.BASE))
-}  # fmt: skip
 _FRONT: dict[str, Any] = {"color": style.ROW, "linewidth": 1.4}
 _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2))}
 
@@ -150,7 +143,7 @@ def _scatter(
     bars: dict[str, Any] = {"colors": style.ROW, "linewidth": 1.0, "alpha": 0.6, "zorder": 1}
     ax.vlines(cost, data["low"], data["high"], **bars)
     ax.hlines(data["mean"], low, high, **bars)
-    for is_reference, look in _LOOKS.items():
+    for is_reference, look in LOOKS.items():
         here = data["reference"] == is_reference
         ax.plot(cost[here], data.loc[here, "mean"], **look, clip_on=False, zorder=3)
     # A cost that differs by a thousandth must not look like a cost that differs by half.
@@ -176,7 +169,7 @@ def draw_front(ax: Axes, cost: "pd.Series[float]", accuracy: "pd.Series[float]",
 def _explain(figure: Figure, data: pd.DataFrame) -> None:
     apart = data["versus"].any()
     said = {False: "row", True: "row that others are compared with" if apart else "base row"}
-    keys = [Line2D([], [], **_LOOKS[kind]) for kind in said if (data["reference"] == kind).any()]
+    keys = [Line2D([], [], **LOOKS[kind]) for kind in said if (data["reference"] == kind).any()]
     words = [text for kind, text in said.items() if (data["reference"] == kind).any()]
     figure.legend([*keys, Line2D([], [], **_FRONT)], [*words, "Pareto front"], loc="outside upper left", ncols=3,
                   frameon=False, handlelength=1.6, fontsize=8, borderaxespad=0, columnspacing=1.2)  # fmt: skip

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -10,7 +11,8 @@ from tadaconv.reporting import captions, style
 from tadaconv.reporting.export import Export
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, to_versus
-from tadaconv.reporting.summary import compares_apart, comparisons, summarise
+from tadaconv.reporting.figures.rows import common_base
+from tadaconv.reporting.summary import comparisons
 
 MOST_PANELS = 30
 
@@ -31,7 +33,7 @@ def learning_curves(export: Export) -> Drawing | None:
     data = learning_curves_data(export)
     if data["epoch"].nunique() < 2:
         return None
-    base = None if compares_apart(summarise(export), export.manifest.base) else export.manifest.base
+    base = common_base(export)
     rows = rows_with_panels(data)
     shown = _ends_of_curves(data, rows)
     return Drawing(
@@ -70,10 +72,11 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     titles = [label_of(name, 21) + ("" if base else to_versus(versus[name], 21)) for name in names]
     num_columns = min(3, len(names))
     num_rows = -(-len(names) // num_columns)
-    height = num_rows * max(1.15, 0.88 + 0.142 * max(title.count("\n") + 1 for title in titles))
-    figure = Figure(figsize=(style.WIDTH, 0.75 + height), layout="constrained")
-    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
+    figure, panels = _panels(num_rows, num_columns, above)
     curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
+    # Set beforehand: panels that share their axes would find the limits anew with every curve.
+    panels[0].set(xlim=_around(data["epoch"]), ylim=_around(data["val_top1"]))
     for ax, name, title in zip(panels, names, titles, strict=False):
         ax.grid(axis="y")
         ax.locator_params(nbins=4)
@@ -89,13 +92,37 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
         ax.set_visible(False)
     for ax in panels[len(names) - num_columns : len(names)]:
         ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    figure.supxlabel("epoch", fontsize=8.5)
-    figure.supylabel("validation top-1 (%)", fontsize=8.5)
     keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
     dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
-    figure.legend(keys, ["the row named above the panel", dashed], loc="outside upper left",
+    figure.legend(keys, ["the row named above the panel", dashed], loc="upper left", bbox_to_anchor=(0, 1),
                   ncols=2, frameon=False, handlelength=2.2, borderaxespad=0, fontsize=8)  # fmt: skip
     return figure
+
+
+def _panels(num_rows: int, num_columns: int, above: float) -> tuple[Figure, list[Axes]]:
+    """A grid of panels, with ``above`` inches over each for its title, laid out by hand.
+
+    Of thirty panels the layout engine would take longer than everything else; here all that stands around them is of
+    known size.
+    """
+    legend, panel, below, left, gap = 0.3, 0.75, 0.44, 0.56, 0.12
+    height = legend + num_rows * (above + panel + gap) - gap + below
+    width = (style.WIDTH - left - 0.05 - gap * (num_columns - 1)) / num_columns
+    figure = Figure(figsize=(style.WIDTH, height))
+    grid = {
+        "left": left / style.WIDTH, "right": 1 - 0.05 / style.WIDTH, "top": 1 - (legend + above) / height,
+        "bottom": below / height, "wspace": gap / width, "hspace": (above + gap) / panel,
+    }  # fmt: skip
+    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=grid)
+    figure.supxlabel("epoch", fontsize=8.5, y=0.05 / height, va="bottom")
+    figure.supylabel("validation top-1 (%)", fontsize=8.5, x=0.02 / style.WIDTH, ha="left")
+    return figure, list(panels.ravel())
+
+
+def _around(values: "pd.Series[float]") -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 _ROW_CURVE: dict[str, Any] = {"color": style.ROW}

@@ -22,12 +22,13 @@ def placed_rows(export: Export) -> pd.DataFrame:
 
 
 def placed(origins: list[CellOrigin], cells: pd.DataFrame) -> pd.DataFrame:
-    """As :func:`placed_rows`, from the cells of a manifest and their accuracies (columns cell and top1)."""
-    top1 = dict(zip(cells["cell"], cells["top1"], strict=True))
+    """As :func:`placed_rows`, from the cells of a manifest and the frame of the same cells (columns cell and top1)."""
     lines = []
-    for origin in origins:
+    # Line by line, not by key: two trials may share a cell, of which one was pruned.
+    for origin, key, top1 in zip(origins, cells["cell"], cells["top1"], strict=True):
+        assert origin.cell == key, "manifest and frame hold the same cells in the same order"
         rest = {name: value for name, value in origin.experiment.items() if name not in ("temporal", "seed")}
-        lines.append((origin.row, json.dumps(origin.experiment["temporal"]), json.dumps(rest), top1[origin.cell]))
+        lines.append((origin.row, json.dumps(origin.experiment["temporal"]), json.dumps(rest), top1))
     return pd.DataFrame(lines, columns=["row", "temporal", "rest", "top1"])
 
 
@@ -108,8 +109,8 @@ def draw_placement_map(data: pd.DataFrame) -> Figure:
     for y, stage in enumerate(stages):
         for x, share in enumerate(shares):
             if grid.isna().iloc[y, x]:
-                said = words.get((stage, share), "\u00b7")
-                ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", color=style.SOFT, style="italic")
+                said = words.get((stage, share), "\u2013")
+                ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", color=style.SOFT)
     ax.set_xticklabels([f"{100 * share:.3g} %" for share in shares])
     ax.set(xlabel="share of the channels that is calibrated", ylabel="")
     ax.set_yticks([i + 0.5 for i in range(len(stages))], stages, rotation=0)

@@ -1,6 +1,7 @@
 """Accuracy of every row, and its difference to the row it is compared with."""
 
 from typing import Any
+from weakref import ref
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,14 +16,35 @@ from tadaconv.reporting.words import MINUS
 
 _BY_ROW = ["row", "status", "n", "num_planned", "covers", "mean", "low", "high", "reference", "versus"]
 _SHORT = {"top1_mean": "mean", "top1_low": "low", "top1_high": "high"}
-_RING: dict[str, Any] = {"s": 9, "facecolors": "none", "edgecolors": style.SOFT, "linewidths": 0.8}
-MARKER: dict[str, Any] = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+LOOKS: dict[bool, dict[str, Any]] = {
+    is_reference: {
+        "marker": marker, "color": colour, "linestyle": "", "markersize": 5.5, "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+    }
+    for is_reference, marker, colour in ((False, "o", style.ROW), (True, "D", style.BASE))
+}  # fmt: skip
+"""How a row is drawn, and one that others are compared with."""
+
+_LATEST: list[tuple[ref[Export], pd.DataFrame]] = []
+
+
+def summary_of(export: Export) -> pd.DataFrame:
+    """The summary of an export, made once for all of its figures: it takes longer than drawing them."""
+    if not _LATEST or _LATEST[0][0]() is not export:
+        _LATEST[:] = [(ref(export), summarise(export))]
+    return _LATEST[0][1].copy()
 
 
 def named(export: Export) -> pd.DataFrame:
     """The summary under the figures' names of columns; ``versus`` is kept only where it has to be named."""
-    summary = summarise(export).rename(columns=_SHORT)
+    summary = summary_of(export).rename(columns=_SHORT)
     return summary if compares_apart(summary, export.manifest.base) else summary.assign(versus="")
+
+
+def common_base(export: Export) -> str | None:
+    """The row that all others are compared with; None where rows are compared with different ones."""
+    base = export.manifest.base
+    return None if compares_apart(summary_of(export), base) else base
 
 
 # Accuracy by row
@@ -63,12 +85,15 @@ def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None) ->
     names = [with_seeds(row["row"], row["n"], row["num_planned"]) for row in data.to_dict("records")]
     labels = [name + to_versus(versus) for name, versus in zip(names, data["versus"], strict=True)]
     figure, ax = style.canvas(0.75 + pitch(labels, 0.3) * len(data))
-    for position, row in enumerate(data.to_dict("records")):
-        if not row["n"]:
-            _say(ax, position, _NO_RESULT[row["status"]])
-            continue
-        colour, marker = (style.BASE, "D") if row["reference"] else (style.ROW, "o")
-        _mean_with_interval(ax, position, row, colour, marker, "-" if row["covers"] == "seeds" else (0, (2, 1.5)))
+    data = data.assign(y=range(len(data)))
+    for is_reference, look in LOOKS.items():
+        part = data[data["reference"] == is_reference]
+        _intervals(ax, part[part["covers"] == "seeds"], look["color"], "-")
+        _intervals(ax, part[part["covers"] == "clips"], look["color"], (0, (2, 1.5)))
+        ax.plot(part["mean"], part["y"], **look)
+    _rings(ax, data)
+    for row in data[data["n"] == 0].to_dict("records"):
+        _say(ax, row["y"], _NO_RESULT[row["status"]])
     _mark_references(ax, data)
     ax.set_xlabel("validation top-1 (%)")
     _finish(ax, data, breaks, names, data["reference"].tolist(), [to_versus(versus) for versus in data["versus"]])
@@ -78,13 +103,16 @@ def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None) ->
 _NO_RESULT = {"failed": "every seed failed", "missing": "not run"}
 
 
-def _mean_with_interval(ax: Axes, y: float, row: dict[Any, Any], colour: str, marker: str, dashes: Any) -> None:
-    """The mean of a row, its interval where it is known, and below it the single seeds where they are several."""
-    if row["low"] == row["low"]:
-        ax.hlines(y, row["low"], row["high"], color=colour, linewidth=2.0, linestyle=dashes)
-    ax.plot(row["mean"], y, marker=marker, color=colour, **MARKER)
-    if row["n"] > 1:
-        ax.scatter(row["seeds"], [y + 0.24] * len(row["seeds"]), **_RING)
+def _intervals(ax: Axes, data: pd.DataFrame, colour: str, dashes: Any) -> None:
+    known = data.dropna(subset=["low", "high"])
+    ax.hlines(known["y"], known["low"], known["high"], color=colour, linewidth=2.0, linestyle=dashes)
+
+
+def _rings(ax: Axes, data: pd.DataFrame) -> None:
+    """The single seeds below the mean, where they are several."""
+    rings = [(x, row["y"] + 0.24) for row in data[data["n"] > 1].to_dict("records") for x in row["seeds"]]
+    ax.scatter([x for x, _ in rings], [y for _, y in rings], s=9, facecolors="none", edgecolors=style.SOFT,
+               linewidths=0.8)  # fmt: skip
 
 
 def _say(ax: Axes, y: float, words: str) -> None:
@@ -124,7 +152,7 @@ def differences_data(export: Export) -> pd.DataFrame:
     the row minus that of ``versus``, points, with the 95 % interval over seeds), seeds (list of differences), why
     (there is no difference; else empty).
     """
-    summary, scores = summarise(export), scores_by_seed(export)
+    summary, scores = summary_of(export), scores_by_seed(export)
     have = dict(zip(summary["row"], summary["n"], strict=True))
     lines = []
     for row in summary[summary["versus"] != ""].to_dict("records"):
@@ -148,7 +176,7 @@ def differences(export: Export) -> Drawing | None:
     data = differences_data(export)
     if not data["n"].any():
         return None
-    base = None if compares_apart(summarise(export), export.manifest.base) else export.manifest.base
+    base = common_base(export)
     shown, breaks = ends(data, "mean")
     return Drawing(
         "differences",
@@ -170,11 +198,12 @@ def draw_differences(data: pd.DataFrame, base: str | None, breaks: list[int] | N
     to = "" if base is None else f" to {base}"
     about = label_of(f"difference in validation top-1{to} (points)", 44)
     figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.3) * len(data))
-    for position, row in enumerate(data.to_dict("records")):
-        if row["n"]:
-            _mean_with_interval(ax, position, row, style.ROW, "o", "-")
-        else:
-            _say(ax, position, row["why"])
+    data = data.assign(y=range(len(data)))
+    _intervals(ax, data, style.ROW, "-")
+    ax.plot(data["mean"], data["y"], **LOOKS[False])
+    _rings(ax, data)
+    for row in data[data["n"] == 0].to_dict("records"):
+        _say(ax, row["y"], row["why"])
     ax.axvline(0, color=style.BASE, linewidth=1.1, zorder=0)
     ax.set_xlabel(about)
     ax.xaxis.set_major_formatter(lambda value, _: signed(value))

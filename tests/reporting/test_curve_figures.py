@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+import pytest
+
+from tadaconv.reporting import figures
+from tadaconv.reporting.export import collect
+from tadaconv.reporting.figures.curves import MOST_PANELS
+
+
+def test_each_panel_shows_the_row_it_is_compared_with(hosts) -> None:
+    table, data = hosts[0].table, figures.learning_curves_data(collect(hosts[0], "quick", hosts[1]))
+    panels = [ax for ax in figures.draw_learning_curves(data, None).axes if ax.get_visible()]
+    ends = data[data["epoch"] == 6].groupby("row")["val_top1"].mean()
+    for ax, row in zip(panels, table.rows, strict=True):
+        other = row.versus or table.base.name
+        assert ax.get_title(loc="left").replace("\n", " ") == f"{row.name} \u0394 to {other}"
+        drawn = [line.get_ydata()[-1] for line in ax.lines]
+        assert drawn == pytest.approx([ends[other], ends[row.name]])
+
+
+def test_bands_reach_from_the_lowest_seed_to_the_highest(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, 54.0, 70.0], "base": [60.0, 61.0, 62.0]})
+    figure = figures.learning_curves(collect(loaded, "quick", records)).figure
+    corners = figure.axes[0].collections[1].get_paths()[0].vertices.tolist()
+    last = [y for x, y in corners if x == 6]
+    assert (min(last), max(last)) == pytest.approx((50.0, 70.0))
+    low, high = figure.axes[0].get_ylim()
+    assert low < min(y for _, y in corners)
+    assert high > 70
+
+
+def test_a_single_epoch_is_no_curve(context) -> None:
+    loaded, records = context
+    short = [replace(r, result=r.result.model_copy(update={"curve": r.result.curve[:1]})) for r in records]
+    assert figures.learning_curves(collect(loaded, "quick", short)) is None
+    two = [replace(r, result=r.result.model_copy(update={"curve": r.result.curve[:2]})) for r in records]
+    assert figures.learning_curves(collect(loaded, "quick", two)) is not None
+
+
+def test_a_long_table_has_panels_for_its_ends(made_up) -> None:
+    scores = {f"row {i}": [40.0 + i * 7 % 41] for i in range(41)}
+    loaded, records = made_up({**scores, "base": [50.5]})
+    drawing = figures.learning_curves(collect(loaded, "quick", records))
+    titles = [ax.get_title(loc="left") for ax in drawing.figure.axes if ax.get_visible()]
+    ranked = sorted(scores, key=lambda name: -scores[name][0])
+    assert titles == [*ranked[:15], *ranked[-15:]]
+    assert len(titles) == MOST_PANELS
+    assert all(len(ax.lines) == 2 for ax in drawing.figure.axes)
+    assert "Of 41 rows, 30 are shown" in drawing.caption
