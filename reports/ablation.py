@@ -17,6 +17,7 @@ installed, or name the folder below; figures are saved anew in its figures/.
 
 # %%
 from tadaconv.reporting import blocks, figures
+from tadaconv.reporting.calibration.figures import calibration_over_training
 from tadaconv.reporting.export import read_export
 from tadaconv.reporting.provenance import provenance
 
@@ -65,6 +66,9 @@ figures.show(figures.confusion(export), folder)
 
 # %%
 figures.show(figures.learning_curves(export), folder)
+
+# %%
+figures.show(calibration_over_training(export), folder)
 
 # %%
 blocks.conditions(export)

@@ -58,6 +58,7 @@ def results(export: Export) -> Block:
         params=words.count_scale(summary["params"].dropna()),
         macs=words.count_scale(summary["macs"].dropna()),
         has_paper=bool(summary["paper_top1"].notna().any()),
+        with_cells=set(export.cells["row"]),
         has_sd=bool((summary["n"] > 1).any()),
         has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
         notes=[
@@ -124,7 +125,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(words, name) for name in ("percent", "points", "plural", "published", "scaled", "seconds")
+        name: getattr(words, name) for name in ("anchor", "percent", "points", "plural", "published", "scaled", "seconds")
     }
     return environment
 

@@ -1,6 +1,7 @@
 """Numbers as readers see them: rounded once, here, and the same everywhere."""
 
 import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 
 MINUS = "\u2212"
@@ -77,3 +78,8 @@ def listed(names: Sequence[object], last: str = "and") -> str:
 def data_uri(content: bytes, kind: str) -> str:
     """``content`` as an address that needs no request."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def anchor(row: str) -> str:
+    """Where a page lists the cells of ``row``: a name for links within it."""
+    return f"cells-{hashlib.sha256(row.encode()).hexdigest()[:8]}"
