@@ -17,7 +17,7 @@ from tadaconv.reporting.export import collect, read_export
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (
     "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency", "confusion",
-    "learning_curves",
+    "learning_curves", "calibration_over_training",
 )  # fmt: skip
 CLAIM = Claim(f"{SCRIPT} helps", SPECIAL, SCRIPT, "a source & more")
 
@@ -73,8 +73,12 @@ def test_all_files_are_there(hostile) -> None:
 def test_the_page_asks_for_nothing(page: Page) -> None:
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
-    assert len(addresses) == len(DRAWN)
-    assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
+    within, drawn = (
+        [a for a in addresses if a and a.startswith(start)] for start in ("#", "data:image/svg+xml;base64,")
+    )
+    assert len(drawn) == len(DRAWN)
+    assert len(addresses) == len(within) + len(drawn)
+    assert {address[1:] for address in within} == {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
 
 

@@ -61,7 +61,7 @@ def test_all_files_are_there(hostile) -> None:
     assert folder.relative_to(hostile[2]).as_posix() == "reports/placed-quick"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     drawn = ("pareto", "best_so_far", "slices", "learning_curves")
-    assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png")} | {
+    assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png", "pdf")} | {
         "trials.csv", "curves.csv", "cells.csv", "parameters.json", "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
