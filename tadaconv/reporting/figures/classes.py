@@ -174,7 +174,9 @@ def draw_confusion(data: pd.DataFrame, rows: Sequence[str], classes: list[tuple[
     for ax in panels[-1:] if beside else panels:
         _name_families(ax, families)
     if not beside:
-        keys = [Patch(facecolor=_shade(percent), edgecolor=style.SOFT, linewidth=0.5) for percent in _KEYS]
+        keys = [
+            Patch(facecolor=_shade(percent, written=False), edgecolor=style.SOFT, linewidth=0.5) for percent in _KEYS
+        ]
         figure.legend(keys, [f"{percent} %" for percent in _KEYS], loc="outside upper left", ncols=len(_KEYS),
                       frameon=False, handlelength=1.2, fontsize=8, borderaxespad=0)  # fmt: skip
     return figure
@@ -183,8 +185,9 @@ def draw_confusion(data: pd.DataFrame, rows: Sequence[str], classes: list[tuple[
 _KEYS = (1, 10, 25, 50, 100)
 
 
-def _shade(percent: float) -> Any:
-    return sns.light_palette(style.FILL, as_cmap=True)((percent / 100) ** 0.5)
+def _shade(percent: float, written: bool) -> Any:
+    """The colour of a share; where no number is written on it, it may be as dark as it takes."""
+    return sns.light_palette(style.FILL if written else style.ROW, as_cmap=True)((percent / 100) ** 0.5)
 
 
 def _matrix(ax: Axes, data: pd.DataFrame, places: dict[str, int], size: float | None) -> None:
@@ -195,7 +198,7 @@ def _matrix(ax: Axes, data: pd.DataFrame, places: dict[str, int], size: float | 
         if percent < 0.5:
             continue
         squares.append([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
-        colours.append(_shade(percent))
+        colours.append(_shade(percent, written=size is not None))
         if size is not None:
             ax.text(x + 0.5, y + 0.5, f"{percent:.0f}", ha="center", va="center", fontsize=size)
     ax.add_collection(PolyCollection(squares, facecolors=colours, edgecolors="none"), autolim=False)
