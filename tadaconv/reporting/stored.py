@@ -1,6 +1,8 @@
 """What a storage holds that can be reported, and what stands in it around one table's cells."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,35 +28,53 @@ class Reportable:
 
 
 def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
-    """All that a storage holds and files explain, by name; and a line for each study that none does.
+    """All that a storage holds and files explain, by name; and a line for each study that cannot be reported, and why.
 
     Tables and studies are looked for by name, and, for a table, where its file was when it was last run.
     """
     studies = set(store.studies())
-    regimes = discovery.available("regime")
+    known = _known(studies, store)
     found: dict[str, Reportable] = {}
+    left_out: dict[str, str] = {}
+    for study, each in sorted(known.items()):
+        try:
+            if not _has_ended(each, study, store):
+                left_out[study] = "it has no result yet"
+                continue
+            found[study] = each
+        except UserError as error:
+            left_out[study] = str(error)
+    # Where the space of a study has grown, its later trials stand in studies of their own, which are parts of it.
+    parts = {study for study in studies - set(known) if any(study.startswith(f"{whole}-space") for whole in known)}
+    for study in studies - set(known) - parts:
+        left_out[study] = (
+            "its table, study or regime is not found by name; report it with: tada report NAME_OR_PATH --regime "
+            "NAME_OR_PATH"
+        )
+    return [found[study] for study in sorted(found)], [
+        f"{study} is left out: {left_out[study]}" for study in sorted(left_out)
+    ]
+
+
+def _known(studies: AbstractSet[str], store: Store) -> dict[str, Reportable]:
+    """By name, the studies of a storage whose table or study, and whose regime, are found."""
+    regimes = discovery.available("regime")
+    known: dict[str, Reportable] = {}
     for name in discovery.available("study"):
-        of_study = load_study(name)
+        if not any(study.startswith(f"{name}-") or study.startswith(f"{name}_confirm-") for study in studies):
+            continue
+        loaded = load_study(name)
         for regime in regimes:
-            study = name_of_study(of_study, regime)
-            if study in studies and _has_ended(of_study, regime, study, store):
-                found[study] = Reportable(of_study, regime)
-                table = confirmed(of_study, regime, store)
-                if table is not None and _has_results(table, regime, store):
-                    found[study_name(table, regime)] = Reportable(table, regime)
-    for study in sorted(studies - set(found)):
+            if (study := name_of_study(loaded, regime)) in studies:
+                known[study] = Reportable(loaded, regime)
+                if (table := confirmed(loaded, regime, store)) is not None:
+                    known[study_name(table, regime)] = Reportable(table, regime)
+    for study in studies - set(known):
         table = _table_of(study, store)
         regime = "" if table is None else study.removeprefix(f"{table.name}-")
-        if table is not None and regime in regimes and _has_results(table, regime, store):
-            found[study] = Reportable(table, regime)
-    # Where the space of a study has grown, its later trials stand in studies of their own, which are parts of it.
-    parts = {study for study in studies for whole in found if study.startswith(f"{whole}-space")}
-    unknown = [
-        f"{study} is left out: it has no result yet, or its table, study or regime is not found by name; report it "
-        "with: tada report NAME_OR_PATH --regime NAME_OR_PATH"
-        for study in sorted(studies - set(found) - parts)
-    ]
-    return [found[study] for study in sorted(found)], unknown
+        if table is not None and regime in regimes:
+            known[study] = Reportable(table, regime)
+    return known
 
 
 def surroundings(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store) -> Surroundings:
@@ -64,9 +84,10 @@ def surroundings(loaded: LoadedTable, regime_name: str, records: Sequence[CellRe
     for regime in discovery.available("regime"):
         other = study_name(loaded, regime)
         if other != study and other in store.studies():
-            found = _records(loaded, regime, store)
-            if any(record.status == "finished" for record in found):
-                elsewhere[regime] = found
+            with suppress(UserError):  # a regime that cannot take a row any more says nothing about this one
+                found = _records(loaded, regime, store)
+                if any(record.status == "finished" for record in found):
+                    elsewhere[regime] = found
     return Surroundings(elsewhere, _left_out(study, {record.cell.key for record in records}, store))
 
 
@@ -92,19 +113,11 @@ def _table_of(study: str, store: Store) -> LoadedTable | None:
 
 
 def _records(loaded: LoadedTable, regime_name: str, store: Store) -> list[CellRecord]:
-    try:
-        return current_records(loaded, load_regime(regime_name), study_name(loaded, regime_name), store)
-    except UserError:  # the regime cannot take a row, or the study was never planned
-        return []
+    return current_records(loaded, load_regime(regime_name), study_name(loaded, regime_name), store)
 
 
-def _has_results(loaded: LoadedTable, regime_name: str, store: Store) -> bool:
-    return any(record.status in ("finished", "failed") for record in _records(loaded, regime_name, store))
-
-
-def _has_ended(loaded: LoadedStudy, regime_name: str, study: str, store: Store) -> bool:
-    try:
-        records = trial_records(loaded, load_regime(regime_name), study, store)
-    except UserError:
-        return False
-    return any(record.status in ENDS for record in records)
+def _has_ended(each: Reportable, study: str, store: Store) -> bool:
+    if isinstance(each.loaded, LoadedTable):
+        records = _records(each.loaded, each.regime, store)
+        return any(record.status in ("finished", "failed") for record in records)
+    return any(t.status in ENDS for t in trial_records(each.loaded, load_regime(each.regime), study, store))
