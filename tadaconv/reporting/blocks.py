@@ -125,7 +125,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(words, name) for name in ("anchor", "percent", "points", "plural", "published", "scaled", "seconds")
+        name: getattr(words, name)
+        for name in ("anchor", "percent", "points", "plural", "published", "scaled", "seconds")
     }
     return environment
 

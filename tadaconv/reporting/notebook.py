@@ -128,6 +128,7 @@ def as_page(notebook: nbformat.NotebookNode, title: str) -> str:
         template_name=_PAGE.name,
         extra_template_basedirs=[str(_PAGE.parent)],
         exclude_input=True,
+        exclude_raw=True,  # what a template says to those who read it
         exclude_anchor_links=True,
     )
     exporter.register_filter("as_image", lambda svg: data_uri(svg.encode(), "image/svg+xml"))

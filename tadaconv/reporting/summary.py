@@ -1,9 +1,12 @@
 """Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tadaconv.ablation import Claim
 from tadaconv.reporting import statistics as st
@@ -32,7 +35,12 @@ def summarise(export: Export) -> pd.DataFrame:
     """
     scores = scores_by_seed(export)
     versus = comparisons(export.manifest)
-    frame = pd.DataFrame([_row_line(export, scores, name, versus[name]) for name in versus])
+    values = dict(zip(scores.index, scores.to_numpy(), strict=True))
+    lines: dict[str, list[dict[Any, Any]]] = {name: [] for name in versus}
+    for cell in export.cells[["row", "status", "params", "macs", "seconds"]].to_dict("records"):
+        lines[cell["row"]].append(cell)
+    clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
+    frame = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned) for name in versus])
     paper = [row.paper for row in export.manifest.rows]
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
@@ -167,39 +175,49 @@ def validation_clips(manifest: Manifest) -> int | None:
     return next((cell.num_val for cell in manifest.cells if cell.num_val), None)
 
 
-def _row_line(export: Export, scores: pd.DataFrame, name: str, versus: str | None) -> dict[str, object]:
-    cells = export.cells[export.cells["row"] == name]
-    finished = cells[cells["status"] == "finished"]
-    num_failed = int((cells["status"] == "failed").sum())
-    values: pd.Series[float] = scores.loc[name]  # type: ignore[assignment]
-    top1, covers = _accuracy(values.dropna(), validation_clips(export.manifest))
-    delta = pd.Series(dtype=float) if versus is None else (values - scores.loc[versus]).dropna()
+def _row_line(
+    name: str,
+    versus: str | None,
+    cells: Sequence[Mapping[Any, Any]],
+    scores: Mapping[str, NDArray[np.float64]],
+    num_val: int | None,
+    num_planned: int,
+) -> dict[str, object]:
+    finished = [cell for cell in cells if cell["status"] == "finished"]
+    num_failed = sum(cell["status"] == "failed" for cell in cells)
+    values = _known(scores[name])
+    top1, covers = _accuracy(values, num_val)
+    delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
     change = st.t_interval(delta)
     return {
         "row": name,
-        "status": _status(top1.n, num_failed, len(export.manifest.seeds)),
+        "status": _status(top1.n, num_failed, num_planned),
         "n": top1.n,
         "top1_mean": top1.mean,
         "top1_low": max(top1.low, 0.0) if top1.low == top1.low else nan,
         "top1_high": min(top1.high, 100.0) if top1.high == top1.high else nan,
-        "top1_sd": st.standard_deviation(values.dropna()),
+        "top1_sd": st.standard_deviation(values),
         "delta_mean": change.mean,
         "delta_low": change.low,
         "delta_high": change.high,
-        "params": finished["params"].iloc[0] if top1.n else pd.NA,
-        "macs": finished["macs"].iloc[0] if top1.n else pd.NA,
-        "seconds": finished["seconds"].mean(),
+        "params": finished[0]["params"] if top1.n else pd.NA,
+        "macs": finished[0]["macs"] if top1.n else pd.NA,
+        "seconds": float(np.mean([cell["seconds"] for cell in finished])) if finished else nan,
         "versus": versus or "",
         "covers": covers,
         "num_failed": num_failed,
-        "num_planned": len(export.manifest.seeds),
+        "num_planned": num_planned,
         "num_pairs": change.n,
         "delta_sd": st.standard_deviation(delta),
         "p": st.sign_flip_p(delta),
     }
 
 
-def _accuracy(values: "pd.Series[float]", num_val: int | None) -> tuple[st.Interval, str]:
+def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[~np.isnan(values)]
+
+
+def _accuracy(values: NDArray[np.float64], num_val: int | None) -> tuple[st.Interval, str]:
     """The mean accuracy with the interval that can be known, and what that interval covers."""
     interval = st.t_interval(values)
     if interval.n == 1 and num_val:

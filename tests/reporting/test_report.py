@@ -82,6 +82,10 @@ def test_the_page_asks_for_nothing(page: Page) -> None:
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
 
 
+def test_the_page_says_nothing_that_is_meant_for_who_reads_the_template(page: Page) -> None:
+    assert "open it in that folder" not in page.text
+
+
 def test_names_come_out_as_text(hostile, page: Page) -> None:
     for name in (SCRIPT, SPECIAL):
         assert page.text.count(name) >= 3

@@ -60,7 +60,7 @@ def test_all_files_are_there(hostile) -> None:
     folder = hostile[3]
     assert folder.relative_to(hostile[2]).as_posix() == "reports/placed-quick"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    drawn = ("pareto", "best_so_far", "slices", "learning_curves")
+    drawn = ("pareto", "best_so_far", "slices", "learning_curves", "placement_map")
     assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png", "pdf")} | {
         "trials.csv", "curves.csv", "cells.csv", "parameters.json", "report.json",
         "table.tex", "report.ipynb", "report.html",
@@ -71,7 +71,7 @@ def test_all_files_are_there(hostile) -> None:
 def test_the_page_asks_for_nothing_and_shows_names_as_text(hostile, page: Page) -> None:
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
-    assert len(addresses) == 4
+    assert len(addresses) == 5
     assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
     assert SCRIPT in page.text
@@ -115,7 +115,7 @@ def test_the_notebook_holds_its_outputs_and_no_warning(hostile) -> None:
     assert all(cell.execution_count for cell in code)
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type in ("stream", "error")]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 5
 
 
 def test_the_same_results_are_not_reported_twice(hostile, caplog: pytest.LogCaptureFixture) -> None:

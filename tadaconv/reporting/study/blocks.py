@@ -40,8 +40,9 @@ def ranking(export: StudyExport) -> Block:
     shown = finished[(finished.reset_index(drop=True).index < _MOST_RANKED) | finished["first"] | finished["front"]]
     html = _table(
         "study_trials", shown, heading="The most accurate trials", label="The most accurate trials",
-        note=f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} most accurate, those "
-        "on the Pareto front and those tried first.",
+        note=f"All {plural(len(shown), 'trial')} that finished." if len(shown) == len(finished) else
+        f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} most accurate, those on "
+        "the Pareto front and those tried first.",
     )  # fmt: skip
     return Block(html, shown[["name", "top1", "macs", "what"]].to_string(index=False))
 

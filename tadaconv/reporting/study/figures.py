@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tadaconv.reporting import style
 from tadaconv.reporting.figures import Drawing, beside_the_cheapest, label_of, names_at_the_right
+from tadaconv.reporting.figures.cost import draw_front
 from tadaconv.reporting.study import captions
 from tadaconv.reporting.study.frame import Parameter, StudyExport
 from tadaconv.reporting.study.importance import Importance
@@ -93,13 +94,8 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
 
 
 def _draw_front(ax: Axes, front: pd.DataFrame, unit: float, budget: float | None) -> None:
-    steps = front.sort_values("macs")
     right = min(ax.get_xlim()[1], budget / unit) if budget else ax.get_xlim()[1]
-    right = max(right, steps["macs"].iloc[-1] / unit)
-    ax.step(
-        [*(steps["macs"] / unit), right], [*steps["mean"], steps["mean"].iloc[-1]],
-        where="post", color=style.ROW, linewidth=1.4, zorder=2,
-    )  # fmt: skip
+    draw_front(ax, front["macs"] / unit, front["mean"], right)
 
 
 def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> None:

@@ -25,7 +25,7 @@ from tadaconv.reporting.export import (
     typed,
     write_atomically,
 )
-from tadaconv.reporting.study.pareto import on_front
+from tadaconv.reporting.pareto import on_front
 from tadaconv.reporting.study.words import in_words, value_in_words
 
 if TYPE_CHECKING:
