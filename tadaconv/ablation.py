@@ -212,7 +212,7 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     that means something else by now. The clips of a folder regime are those the study was last planned on. Raises
     :class:`UserError` if the study was never planned.
     """
-    planned = [record.cell.experiment for record in store.records(study)]
+    planned = [cell.experiment for cell in store.planned(study)]
     if isinstance(regime.data, Folder):
         clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
         found = {name: getattr(clips[-1], name) for name in ("root", "fingerprint", "num_classes")} if clips else {}

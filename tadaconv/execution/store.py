@@ -374,8 +374,15 @@ class Store:
     def records(self, study: str) -> list[CellRecord]:
         """What became of every planned cell of a study, row by row, then by seed.
 
-        A result counts whichever study of the storage it was made in. Raises :class:`UserError` if the study was
-        never planned, or was planned by a version of tadaconv that described experiments differently.
+        A result counts whichever study of the storage it was made in. Raises as :meth:`planned`.
+        """
+        return self.records_of(self.planned(study))
+
+    def planned(self, study: str) -> list[Cell]:
+        """Every planned cell of a study, row by row, then by seed.
+
+        Raises :class:`UserError` if the study was never planned, or was planned by a version of tadaconv that
+        described experiments differently.
         """
         plan = self.read_plan(study)
         if not plan:
@@ -384,7 +391,7 @@ class Store:
         for label, row in plan.items():
             experiment = _experiment(row.experiment, study)
             cells += [Cell(label, experiment.but(seed=seed)) for seed in sorted(row.seeds)]
-        return self.records_of(cells)
+        return cells
 
     def records_of(self, cells: Sequence[Cell]) -> list[CellRecord]:
         """What became of ``cells``, by their keys alone, whichever study of the storage they were run in."""

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
@@ -126,7 +127,7 @@ class Manifest(BaseModel):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: frames have no equality of their own
 class Export:
     """One table's results and what they mean.
 
@@ -282,10 +283,16 @@ def frames(export: Export) -> dict[str, pd.DataFrame]:
     return {f"{name}.csv": getattr(export, name) for name in names}
 
 
+@lru_cache(maxsize=1)  # they decide whether a report is up to date, and are then written
+def csv_texts(export: Export) -> dict[str, str]:
+    """Every frame of :func:`frames` as CSV, to the last digit; one without a line has its head alone."""
+    return {name: as_csv(frame) for name, frame in frames(export).items()}
+
+
 def write_csvs(export: Export, folder: Path) -> None:
-    """Write every frame of :func:`frames`, to the last digit; one without a line has its head alone."""
-    for name, frame in frames(export).items():
-        write_atomically(folder / name, as_csv(frame))
+    """Write every frame of :func:`frames` as :func:`csv_texts` has it."""
+    for name, text in csv_texts(export).items():
+        write_atomically(folder / name, text)
 
 
 def as_csv(frame: pd.DataFrame, digits: int | None = None) -> str:

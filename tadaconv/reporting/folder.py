@@ -15,7 +15,7 @@ from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.choices import Choices, Surroundings
-from tadaconv.reporting.export import Export, as_csv, collect, frames, write_atomically, write_csvs
+from tadaconv.reporting.export import Export, as_csv, collect, csv_texts, write_atomically, write_csvs
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
@@ -76,7 +76,7 @@ def write_report(
         _FILES,
         title(export.manifest),
         export.manifest,
-        [*(as_csv(frame) for frame in frames(export).values()), f"paper: {choices.paper}"],
+        [*csv_texts(export).values(), f"paper: {choices.paper}"],
         partial(_write_data, export),
         lambda: latex_table(summarise(export), export.manifest.base, heading, paper=choices.paper),
         choices.parameters,

@@ -1,6 +1,7 @@
 """Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import nan
 from typing import Any
 
@@ -33,6 +34,11 @@ def summarise(export: Export) -> pd.DataFrame:
     rows that are compared with none or that others are compared with. Where rows differ in ``OWN_COLUMNS``, these say
     what a row ran on; they are empty for one without a cell.
     """
+    return _summary(export).copy()
+
+
+@lru_cache(maxsize=2)  # a report asks a dozen times
+def _summary(export: Export) -> pd.DataFrame:
     scores = scores_by_seed(export)
     versus = comparisons(export.manifest)
     values = dict(zip(scores.index, scores.to_numpy(), strict=True))

@@ -135,14 +135,14 @@ def test_a_long_table_shows_its_ends(made_up) -> None:
     axes = drawing.figure.axes[0]
     ranked = sorted([*((value[0], name) for name, value in scores.items()), (50.1, "base")], reverse=True)
     expected = [
-        name for _, name in [*ranked[:30], *(pair for pair in ranked[30:-30] if pair[1] == "base"), *ranked[-30:]]
+        name for _, name in [*ranked[:15], *(pair for pair in ranked[15:-15] if pair[1] == "base"), *ranked[-15:]]
     ]
     assert [label.get_text() for label in axes.get_yticklabels()] == expected
-    assert "Of 103 rows, 61 are shown" in drawing.caption
-    assert [line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]] == [29.5, 30.5]
+    assert "Of 103 rows, 31 are shown" in drawing.caption
+    assert [line.get_ydata()[0] for line in axes.lines if list(line.get_xdata()) == [0, 1]] == [14.5, 15.5]
     assert drawing.figure.get_figheight() < 25
     assert figures.differences(export).figure.get_figheight() < 25
-    assert "Of 102 rows, 60 are shown" in figures.differences(export).caption
+    assert "Of 102 rows, 30 are shown" in figures.differences(export).caption
 
 
 @given(hs.lists(hs.integers(0, 9), max_size=30), hs.sampled_from([2, 4, 10]))

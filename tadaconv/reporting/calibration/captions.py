@@ -80,13 +80,18 @@ def alt_over_training(data: pd.DataFrame) -> str:
     return f"Lines of the distance of alpha from one over epochs, by stage. {'; '.join(said)}."
 
 
-def calibration_over_training(data: pd.DataFrame, num_seeds: int) -> str:
-    """Caption of a table's small multiples."""
+def calibration_over_training(data: pd.DataFrame, num_seeds: int, num_shown: int, num_rows: int) -> str:
+    """Caption of a table's small multiples, ``num_shown`` of the ``num_rows`` rows that calibrate."""
     band = ", mean over the seeds; bands reach from the lowest to the highest" if num_seeds > 1 else ""
+    panels = "One panel a row that calibrates."
+    if num_shown < num_rows:
+        panels = (
+            f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest accuracy have a panel."
+        )
     start = " Rows that start at one do so at epoch 0." if (data["epoch"] == 0).any() else ""
     return (
         "Distance of alpha from one after every epoch, by stage: its root mean square over layers, channels, frames "
-        f"and {NUM_INSPECTED} validation clips{band}.{start} One panel a row that calibrates."
+        f"and {NUM_INSPECTED} validation clips{band}.{start} {panels}"
     )
 
 

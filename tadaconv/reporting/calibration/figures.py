@@ -22,6 +22,9 @@ from tadaconv.reporting.calibration.frame import Array, CalibrationExport, const
 from tadaconv.reporting.calibration.words import FACTORS, layer_names, number
 from tadaconv.reporting.export import Export
 from tadaconv.reporting.figures import Drawing, label_of
+from tadaconv.reporting.figures.curves import MOST_PANELS, small_panels
+from tadaconv.reporting.figures.labels import ends
+from tadaconv.reporting.summary import summarise
 
 MOST_CHANNELS = 64
 """Channels of a layer that are shown; more would be thinner than a line."""
@@ -362,19 +365,16 @@ def calibration_over_training_data(export: Export) -> pd.DataFrame:
     first line at epoch 0.
     """
     experiments = {cell.row: cell.experiment for cell in export.manifest.cells}
-    parts = []
-    for row in export.manifest.rows:
-        lines = export.calibration[export.calibration["row"] == row.name]
-        if lines.empty:
-            continue
-        over_seeds = lines.groupby(["epoch", "stage"])["distance"].agg(["mean", "min", "max"]).reset_index()
-        found = over_seeds.rename(columns={"mean": "distance", "min": "low", "max": "high"}).assign(row=row.name)
-        if (experiments[row.name]["temporal"] or {}).get("init") == "identity":
-            start = found.drop_duplicates("stage").assign(epoch=0, distance=0.0, low=0.0, high=0.0)
-            found = pd.concat([start, found], ignore_index=True)
-        parts.append(found)
-    columns = ["row", "epoch", "stage", "distance", "low", "high"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    over_seeds = export.calibration.groupby(["row", "epoch", "stage"])["distance"].agg(["mean", "min", "max"])
+    found = over_seeds.reset_index().rename(columns={"mean": "distance", "min": "low", "max": "high"})
+    at_one = {row for row, each in experiments.items() if (each["temporal"] or {}).get("init") == "identity"}
+    start = found[found["row"].isin(at_one)].drop_duplicates(["row", "stage"])
+    start = start.assign(epoch=0, distance=0.0, low=0.0, high=0.0)
+    order = {row.name: i for i, row in enumerate(export.manifest.rows)}
+    every = pd.concat([start, found], ignore_index=True) if len(start) else found
+    ranks = every["row"].map(order)
+    every = every.assign(rank=ranks).sort_values(["rank", "epoch", "stage"], kind="stable", ignore_index=True)
+    return every[["row", "epoch", "stage", "distance", "low", "high"]]
 
 
 def calibration_over_training(export: Export) -> Drawing | None:
@@ -382,11 +382,17 @@ def calibration_over_training(export: Export) -> Drawing | None:
     data = calibration_over_training_data(export)
     if data.empty:
         return None
+    rows = summarise(export)[["row", "top1_mean"]]
+    calibrated = rows[rows["row"].isin(data["row"])]
+    kept = ends(calibrated, "top1_mean", MOST_PANELS)[0]["row"].tolist()
+    shown = data[data["row"].isin(kept)]
     return Drawing(
         "calibration_over_training",
-        draw_calibration_over_training(data),
-        captions.calibration_over_training(data, export.calibration["seed"].nunique()),
-        captions.alt_by_row(data),
+        draw_calibration_over_training(shown),
+        captions.calibration_over_training(
+            shown, export.calibration["seed"].nunique(), len(kept), data["row"].nunique()
+        ),
+        captions.alt_by_row(shown),
     )
 
 
@@ -406,24 +412,24 @@ def draw_calibration_over_training(data: pd.DataFrame) -> Figure:
     titles = [label_of(row, 21) for row in rows]
     num_columns = min(3, len(rows))
     num_lines = -(-len(rows) // num_columns)
-    height = num_lines * max(1.15, 0.88 + 0.142 * max(title.count("\n") + 1 for title in titles))
-    figure = Figure(figsize=(style.WIDTH, 0.75 + height), layout="constrained")
-    panels = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
+    figure, panels = small_panels(num_lines, num_columns, above, "distance of alpha from one")
+    last = int(data["epoch"].max())
+    # Set beforehand: panels that share their axes would find the limits anew with every curve.
+    panels[0].set(xlim=(0, last), ylim=(0, 1.05 * data["high"].max() or 1.0))
     for ax, row, title in zip(panels, rows, titles, strict=False):
         for stage, lines in data[data["row"] == row].groupby("stage"):
             look = _STAGES[str(stage)]
             ax.fill_between(lines["epoch"], lines["low"], lines["high"], color=look["color"], alpha=0.18, linewidth=0)
             ax.plot(lines["epoch"], lines["distance"], **look)
         ax.set_title(title, loc="left", pad=3)
-        _epochs(ax, int(data["epoch"].max()))
+        _epochs(ax, last)
     for ax in panels[len(rows) :]:
         ax.set_visible(False)
     for ax in panels[max(0, len(rows) - num_columns) : len(rows)]:
         ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    panels[0].set_ylim(0, None)
-    figure.supxlabel("epoch", fontsize=8.5)
-    figure.supylabel("distance of alpha from one", fontsize=8.5)
     shown = [stage for stage in _STAGES if stage in set(data["stage"])]
-    figure.legend(handles=[Line2D([], [], label=stage, **_STAGES[stage]) for stage in shown], loc="outside upper left",
-                  ncols=4, frameon=False, fontsize=8, borderaxespad=0, handlelength=2.2)  # fmt: skip
+    figure.legend(handles=[Line2D([], [], label=stage, **_STAGES[stage]) for stage in shown], loc="upper left",
+                  bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8, borderaxespad=0,
+                  handlelength=2.2)  # fmt: skip
     return figure

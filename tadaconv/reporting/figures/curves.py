@@ -14,7 +14,7 @@ from tadaconv.reporting.figures.labels import ends, label_of, to_versus
 from tadaconv.reporting.figures.rows import common_base
 from tadaconv.reporting.summary import comparisons
 
-MOST_PANELS = 30
+MOST_PANELS = 12
 
 
 def learning_curves_data(export: Export) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     num_columns = min(3, len(names))
     num_rows = -(-len(names) // num_columns)
     above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
-    figure, panels = _panels(num_rows, num_columns, above)
+    figure, panels = small_panels(num_rows, num_columns, above, "validation top-1 (%)")
     curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
     # Set beforehand: panels that share their axes would find the limits anew with every curve.
     panels[0].set(xlim=_around(data["epoch"]), ylim=_around(data["val_top1"]))
@@ -99,11 +99,11 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     return figure
 
 
-def _panels(num_rows: int, num_columns: int, above: float) -> tuple[Figure, list[Axes]]:
-    """A grid of panels, with ``above`` inches over each for its title, laid out by hand.
+def small_panels(num_rows: int, num_columns: int, above: float, label: str) -> tuple[Figure, list[Axes]]:
+    """A grid of panels over the epochs, with ``above`` inches over each for its title, laid out by hand.
 
-    Of thirty panels the layout engine would take longer than everything else; here all that stands around them is of
-    known size.
+    The layout engine would take longer than everything else; here all that stands around them is of known size.
+    ``label`` is that of the vertical axis.
     """
     legend, panel, below, left, gap = 0.3, 0.75, 0.44, 0.56, 0.12
     height = legend + num_rows * (above + panel + gap) - gap + below
@@ -115,7 +115,7 @@ def _panels(num_rows: int, num_columns: int, above: float) -> tuple[Figure, list
     }  # fmt: skip
     panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=grid)
     figure.supxlabel("epoch", fontsize=8.5, y=0.05 / height, va="bottom")
-    figure.supylabel("validation top-1 (%)", fontsize=8.5, x=0.02 / style.WIDTH, ha="left")
+    figure.supylabel(label, fontsize=8.5, x=0.02 / style.WIDTH, ha="left")
     return figure, list(panels.ravel())
 
 

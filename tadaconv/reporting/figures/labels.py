@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from tadaconv.reporting import style
 
-MOST_ROWS = 60
+MOST_ROWS = 30
 """More rows than this make a figure that no page holds; it then shows its two ends."""
 
 
