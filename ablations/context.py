@@ -32,7 +32,7 @@ TABLE = Table(
         Claim("Temporally adaptive calibration helps.", "(3,3) + global", "no calibration (TSN)", SOURCE),
         Claim("Local temporal context helps.", "(3,3)", "(1,1)", SOURCE),
         Claim("The global descriptor helps.", "(1,1) + global", "(1,1)", SOURCE),
-        Claim("Local and global context together help most.", "(3,3) + global", "(3,3)", SOURCE),
+        Claim("The global descriptor adds to local context.", "(3,3) + global", "(3,3)", SOURCE),
         Claim("A larger second kernel helps.", "(3,3)", "(3,1)", SOURCE),
         Claim("A larger first kernel helps.", "(3,3)", "(1,3)", SOURCE),
         Claim("Non-linear beats linear at equal context.", "(1,1) + global", "linear 1 + global", SOURCE),

@@ -4,6 +4,7 @@ One file in ``ablations/`` holds one table under the name ``TABLE``; its docstri
 runs what of it has not run yet.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,8 @@ class Row:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
             raise UserError(f"a row's name is one line of text, not {self.name!r}")
+        if any(unicodedata.category(character) == "Cs" for character in self.name):
+            raise UserError(f"row {self.name!r}: half a surrogate pair cannot be written to any file")
         if not (self.temporal is None or isinstance(self.temporal, TAda | Rival)):
             raise UserError(f"row {self.name!r}: what is plugged in is a TAda, a Rival or None, not {self.temporal!r}")
         if not (self.paper is None or isinstance(self.paper, PaperResult)):

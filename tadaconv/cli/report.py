@@ -119,7 +119,7 @@ def report(
 
 def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:
     """Raise :class:`UserError` unless the options ask for one kind of report."""
-    if (name is None) != everything:
+    if bool(name) == everything:
         raise UserError("name a table, a study or a benchmark to report, or all of a storage with --all; not both")
     if seed is not None and row is None:
         raise UserError("--seed says which cell of a row to look inside; name the row with --row")
@@ -133,13 +133,15 @@ def _cell_of(loaded: LoadedTable, records: Sequence["CellRecord"], row: str, see
     finished = [record for record in of_row if record.status == "finished"]
     if seed is not None:
         finished = [record for record in finished if record.cell.experiment.seed == seed]
-    if not finished:
-        which = "no cell" if seed is None else f"no cell from seed {seed}"
-        raise UserError(
-            f"{which} of row {row!r} has finished; run it with: tada ablate {loaded.name} --rows {shlex.quote(row)}"
-            + ("" if seed is None else f" --seeds {seed + 1}")
-        )
-    return finished[0]
+    if finished:
+        return finished[0]
+    seeds = ", ".join(str(record.cell.experiment.seed) for record in of_row if record.status == "finished")
+    if seeds:
+        raise UserError(f"no cell from seed {seed} of row {row!r} has finished; those from these seeds have: {seeds}")
+    raise UserError(
+        f"no cell of row {row!r} has finished; run it with tada ablate {loaded.name} "
+        f"--rows {shlex.quote(row)}, in the regime that it is to be reported in"
+    )
 
 
 def _report_cell(

@@ -175,7 +175,10 @@ def alt_confusion(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
 
 def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int) -> str:
     """Caption of the gains by class, and how many of ``num_classes`` it shows."""
-    text = f"Gain in top-1 of {base} over {without} by class, in points, paired by seed, from the largest down. "
+    text = (
+        f"Gain in top-1 of {base} over {without} by class, in points, paired by seed; in each family from the largest "
+        "down. "
+    )
     if (data["low"].notna()).any():
         text += "Bars are 95 % intervals over seeds, each for its class alone. "
     if data["low"].isna().any():
@@ -209,7 +212,7 @@ def placement_map(data: pd.DataFrame, noun: str) -> str:
     if (shown["n"] < shown["num_planned"]).any():
         text += "Below a mean stand its seeds where some are missing. "
     if others:
-        names = listed(others) if len(others) <= 8 else f"{listed(others[:6], 'and,')} and {len(others) - 6} more"
+        names = listed(others) if len(others) <= 8 else f"{', '.join(others[:6])} and {len(others) - 6} more"
         text += f"Not on the map, since something else differs: {names}."
     return text.strip()
 
@@ -269,6 +272,8 @@ def _device(name: str) -> str:
 
 
 def _costs_apart(least: float, most: float) -> str:
+    if most == least:
+        return "All rows cost the same."
     if most > 2 * least:
         factor = f"{most / least:.{0 if most >= 10 * least else 1}f}"
         return f"The dearest row costs {factor} times as much as the cheapest."

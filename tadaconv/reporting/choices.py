@@ -53,6 +53,6 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--parameter {name} is given twice; give it one value")
         try:
             found[name] = literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             found[name] = text
     return found

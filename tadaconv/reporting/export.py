@@ -8,13 +8,13 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.result import Result
 from tadaconv.spec import Experiment
 
 CELL_COLUMNS = [
@@ -369,10 +370,43 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def checked(record: CellRecord) -> CellRecord:
-    """The record; as failed, where its accuracy is no number."""
-    if record.result is None or isfinite(record.result.top1):
+    """The record, in text that any file can hold; as failed, where its accuracy is no number."""
+    texts = {name: printable(getattr(record, name)) for name in ("error", "traceback", "worker")}
+    record = replace(record, **texts)
+    if record.result is None:
         return record
-    return CellRecord(record.cell, "failed", error="the accuracy is not a number")
+    if not isfinite(record.result.top1):
+        return replace(record, status="failed", result=None, error="the accuracy is not a number")
+    return replace(record, result=_printable_classes(record.result))
+
+
+@overload
+def printable(text: str) -> str: ...
+
+
+@overload
+def printable(text: str | None) -> str | None: ...
+
+
+def printable(text: str | None) -> str | None:
+    """Text as UTF-8 can hold it: half a surrogate pair, of a file's name say, is written as its escape."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _printable_classes(result: Result) -> Result:
+    names = [*result.per_class, *result.classes, *result.per_family]
+    if all(name.isascii() or name == printable(name) for name in names):
+        return result
+    return result.model_copy(
+        update={
+            "per_class": {printable(name): value for name, value in result.per_class.items()},
+            "per_family": {printable(name): value for name, value in result.per_family.items()},
+            "classes": [printable(name) for name in result.classes],
+            "family_classes": {
+                printable(family): [printable(name) for name in each] for family, each in result.family_classes.items()
+            },
+        }
+    )
 
 
 def _cell_line(record: CellRecord) -> tuple[Any, ...]:

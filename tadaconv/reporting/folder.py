@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
+from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.choices import Choices, Surroundings
 from tadaconv.reporting.export import Export, as_csv, collect, csv_texts, write_atomically, write_csvs
@@ -40,6 +41,7 @@ class Reported:
         write_data: writes, into a folder, what the notebook is executed from beside the manifest, and the file of
             format *csv*.
         latex: makes the table for a paper.
+        data: names of the files that ``write_data`` writes.
         parameters: values for the template's parameters, by name; the template has a value for each that is not given.
     """
 
@@ -51,6 +53,7 @@ class Reported:
     write_data: Callable[[Path], None]
     latex: Callable[[], str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    data: Sequence[str] = ()
 
 
 def report_folder(out: Path, name: str, regime_name: str, template: str | None = None) -> Path:
@@ -72,7 +75,7 @@ def write_report(
     export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out)
     heading = f"{title(export.manifest)} Regime {regime_name}. {what_was_run(export)}"
     reported = Reported(
-        choices.template or TEMPLATE,
+        TEMPLATE if choices.template is None else choices.template,
         _FILES,
         title(export.manifest),
         export.manifest,
@@ -80,6 +83,7 @@ def write_report(
         partial(_write_data, export),
         lambda: latex_table(summarise(export), export.manifest.base, heading, paper=choices.paper),
         choices.parameters,
+        [*csv_texts(export), _FILES["csv"]],
     )
     return write_files(reported, report_folder(out, loaded.name, regime_name, choices.template), formats)
 
@@ -95,20 +99,40 @@ def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:
     """Write the files of ``formats`` that do not stand in ``folder`` yet, or that other results were written to."""
     template = discovery.find("report", reported.template)
     digest, known = _digest(reported, template), _digests(folder)
+    _require_ours(folder, [*reported.files.values(), *reported.data])
     due = {name for name in formats if known.get(name) != digest or not (folder / reported.files[name]).is_file()}
-    if not due:
+    if not (folder / "figures").is_dir():
+        due |= formats & {"html", "ipynb"}
+    if not due and all((folder / name).is_file() for name in reported.data):
         _LOG.info("%s is up to date: neither the results nor the template have changed", folder)
         return folder
     # Until a file is written again it counts as out of date, should this be cut short.
     kept = {name: value for name, value in known.items() if name not in due}
+    _write_manifest(reported.manifest, folder, kept)  # first: what stands beside it is a report's
     reported.write_data(folder)
-    _write_manifest(reported.manifest, folder, kept)
     if "tex" in due:
         write_atomically(folder / reported.files["tex"], reported.latex())
     if due & {"html", "ipynb"}:
         _execute(template, reported, folder, due)
     _write_manifest(reported.manifest, folder, {**kept, **dict.fromkeys(due, digest)})
     return folder
+
+
+def _require_ours(folder: Path, names: Sequence[str]) -> None:
+    """Raise :class:`UserError` where ``folder`` is no report's and holds files that a report would write over."""
+    try:
+        tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        foreign = not (isinstance(tree, dict) and "digests" in tree)
+    except FileNotFoundError:
+        foreign = True
+    except (OSError, ValueError):  # damaged: the next one mends it
+        foreign = False
+    theirs = [name for name in ("report.json", *names) if (folder / name).exists()] if foreign else []
+    if theirs:
+        raise UserError(
+            f"{folder} holds files that no report has written, {', '.join(theirs)}; move them away, or name another "
+            "folder with --out"
+        )
 
 
 def _execute(template: Path, reported: Reported, folder: Path, due: set[str]) -> None:
@@ -139,6 +163,9 @@ def _digest(reported: Reported, template: Path) -> str:
     """Hash of all that decides what a report says: the results, the template, and the code and styles of reports."""
     here = Path(__file__).parent
     code = sorted(file for file in here.rglob("*") if file.suffix in {".py", ".j2", ".css", ".json"})
-    parts = [reported.manifest.model_dump_json(), *reported.content, json.dumps(dict(reported.parameters))]
-    parts += [file.read_text(encoding="utf-8") for file in (template, *code)]
+    parts = [reported.manifest.model_dump_json(), *reported.content, repr(sorted(reported.parameters.items()))]
+    try:
+        parts += [file.read_text(encoding="utf-8") for file in (template, *code)]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{template} is not written in UTF-8, as a notebook template has to be") from error
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 """Executes a report's notebook and turns it into a page; the only part that knows Jupyter."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -15,13 +16,15 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.exporters import HTMLExporter
 
-from tadaconv.errors import UserError, unknown
+from tadaconv.errors import RunError, UserError, unknown
 from tadaconv.reporting.words import data_uri
 
 _PAGE = Path(__file__).parent / "page"
+_CELL_SECONDS = 600
+_LOG = logging.getLogger(__name__)
 
 
 class _ThisPython(KernelSpecManager):
@@ -69,15 +72,35 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
             connection_file=str(Path(connection) / "kernel.json"),
         )
         client = NotebookClient(
-            notebook, km=manager, record_timing=False, timeout=600, resources={"metadata": {"path": str(folder)}}
+            notebook,
+            km=manager,
+            record_timing=False,
+            timeout=_CELL_SECONDS,
+            resources={"metadata": {"path": str(folder)}},
         )
         try:
             _execute_beside(client, manager)
         except CellExecutionError as error:
-            raise UserError(
-                f"{template}: a cell of the report's notebook fails: {error.ename}: {error.evalue}"
+            what = error.evalue.partition("\n")[0]
+            raise UserError(f"{template}: a cell of the report's notebook fails: {error.ename}: {what}") from error
+        except CellTimeoutError as error:
+            raise UserError(f"{template}: a cell of the report's notebook took more than {_CELL_SECONDS} s") from error
+        except DeadKernelError as error:
+            raise RunError(
+                f"{template}: the process that executes the report's notebook has died, perhaps for want of memory"
             ) from error
+    _take_away_warnings(notebook)
     return notebook
+
+
+def _take_away_warnings(notebook: nbformat.NotebookNode) -> None:
+    """Log what the kernel warned of: it names this machine's folders, and is not the report's."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                _LOG.info("while the report was drawn: %s", output["text"].strip())
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
 
 
 def _parameterised(

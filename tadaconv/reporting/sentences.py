@@ -56,11 +56,12 @@ def claim_sentence(line: dict[Any, Any]) -> str:
         tells = effect != 0 and n >= st.seeds_for_sign_flip()
         return f"{same} Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm." if tells else same
     interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
-    test = f"Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm"
-    least = f"; {n} seeds cannot give less than {2.0 ** (1 - n):.3g}" if n < st.seeds_for_sign_flip() else ""
-    found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}{least}."
-    spread = float(line["sd"])
-    return f"{found} {what_it_takes(spread, n) if line['verdict'] == 'undecided' else _seeds_for(effect, spread)}"
+    if n < st.seeds_for_sign_flip():
+        test = f"Sign-flip p = {line['p']:.3g}, where {n} seeds cannot give less than {2.0 ** (1 - n):.3g}."
+    else:
+        test = f"Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm."
+    found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}"
+    return f"{found} {what_it_takes(float(line['sd']), n)}" if line["verdict"] == "undecided" else found
 
 
 def claims_summary(verdicts: list[str]) -> str:
@@ -80,14 +81,6 @@ def what_it_takes(spread: float, n: int) -> str:
     return (
         f"With {n} seeds a true difference of {st.detectable_effect(spread, n):.1f} points would show four times in "
         f"five; for one of 1 point to show as often it takes about {_seeds(st.seeds_needed(1.0, spread))}."
-    )
-
-
-def _seeds_for(effect: float, spread: float) -> str:
-    """The seeds that a true difference like the one found takes."""
-    return (
-        f"To show a true difference of {abs(effect):.1f} points four times in five takes about "
-        f"{_seeds(st.seeds_needed(effect, spread))}."
     )
 
 
@@ -250,7 +243,7 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """On what the paper's numbers were measured, what differs here, and whether the orders agree."""
     results = [row.paper for row in export.manifest.rows if row.paper is not None]
     if not results:
-        return ["The paper prints no number for these rows that could be traced to a source."]
+        return ["No number of the paper\u2019s for these rows has been traced to a source."]
     theirs = " and on ".join(_measured_on(results))
     notes = [
         f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}. "

@@ -33,9 +33,8 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
     Tables and studies are looked for by name, and, for a table, where its file was when it was last run.
     """
     studies = set(store.studies())
-    known = _known(studies, store)
+    known, left_out = _known(studies, store)
     found: dict[str, Reportable] = {}
-    left_out: dict[str, str] = {}
     for study, each in sorted(known.items()):
         try:
             if not _has_ended(each, study, store):
@@ -46,7 +45,7 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
             left_out[study] = str(error)
     # Where the space of a study has grown, its later trials stand in studies of their own, which are parts of it.
     parts = {study for study in studies - set(known) if any(study.startswith(f"{whole}-space") for whole in known)}
-    for study in studies - set(known) - parts:
+    for study in studies - set(known) - set(left_out) - parts:
         left_out[study] = (
             "its table, study or regime is not found by name; report it with: tada report NAME_OR_PATH --regime "
             "NAME_OR_PATH"
@@ -56,25 +55,35 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
     ]
 
 
-def _known(studies: AbstractSet[str], store: Store) -> dict[str, Reportable]:
-    """By name, the studies of a storage whose table or study, and whose regime, are found."""
+def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportable], dict[str, str]]:
+    """By name, the studies of a storage whose table or study, and regime, are found; and what is wrong with files."""
     regimes = discovery.available("regime")
     known: dict[str, Reportable] = {}
+    broken: dict[str, str] = {}
     for name in discovery.available("study"):
-        if not any(study.startswith(f"{name}-") or study.startswith(f"{name}_confirm-") for study in studies):
+        own = {f"{name}-{regime}": regime for regime in regimes} | {f"{name}_confirm-{r}": r for r in regimes}
+        if not own.keys() & studies:
             continue
-        loaded = load_study(name)
+        try:
+            loaded = load_study(name)
+        except UserError as error:
+            broken |= dict.fromkeys(own.keys() & studies, str(error))
+            continue
         for regime in regimes:
             if (study := name_of_study(loaded, regime)) in studies:
                 known[study] = Reportable(loaded, regime)
                 if (table := confirmed(loaded, regime, store)) is not None:
                     known[study_name(table, regime)] = Reportable(table, regime)
-    for study in studies - set(known):
-        table = _table_of(study, store)
-        regime = "" if table is None else study.removeprefix(f"{table.name}-")
-        if table is not None and regime in regimes:
-            known[study] = Reportable(table, regime)
-    return known
+    for study in studies - set(known) - set(broken):
+        try:
+            table_of = _table_of(study, store)
+        except UserError as error:
+            broken[study] = str(error)
+            continue
+        regime = "" if table_of is None else study.removeprefix(f"{table_of.name}-")
+        if table_of is not None and regime in regimes:
+            known[study] = Reportable(table_of, regime)
+    return known, broken
 
 
 def surroundings(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store) -> Surroundings:

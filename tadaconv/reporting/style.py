@@ -45,6 +45,8 @@ RC: dict[Any, Any] = {
 }  # fmt: skip
 
 
+# Not what a file of the user's sets, and nothing of what draws on a screen.
+_DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
 _NO_DATE = {"Date": None, "Creator": None}
 
 
@@ -61,7 +63,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @contextmanager
 def _in_style(more: dict[Any, Any] | None = None) -> Iterator[None]:
-    with mpl.rc_context({**RC, **(more or {})}), warnings.catch_warnings():
+    with mpl.rc_context({**_DEFAULTS, **RC, **(more or {})}), warnings.catch_warnings():
         # A name in a script that the font lacks shows as boxes; text beside the figure, as on the page, has it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -266,7 +266,7 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
     ids = spaces(store.backend, study)
     if not ids:
         raise UserError(
-            f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' first, "
+            f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' in that regime first, "
             "or name another storage with --storage"
         )
     max_macs = kept_budget(study, store)

@@ -2,6 +2,7 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pandas as pd
 import pytest
 
 from tadaconv.ablation import Claim
-from tadaconv.errors import UserError
+from tadaconv.errors import RunError, UserError
 from tadaconv.reporting import FORMATS, blocks, report
 from tadaconv.reporting.export import collect, read_export
+from tadaconv.reporting.notebook import execute
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (
@@ -207,3 +209,67 @@ def _text(block: blocks.Block) -> str:
     page = Page()
     page.feed(block.html)
     return re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
+
+
+def test_files_of_the_users_own_are_not_written_over(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"a": [50.0], "base": [60.0]})
+    folder = tmp_path / "reports" / "made_up-quick"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    assert report(loaded, "quick", records, tmp_path, ["csv"]) == folder
+    assert report(loaded, "quick", records, tmp_path, ["csv", "tex"]) == folder
+    assert (folder / "notes.txt").read_text() == "mine"
+    for content in (None, "{}", "[1]"):
+        other = tmp_path / str(content)
+        theirs = other / "reports" / "made_up-quick"
+        theirs.mkdir(parents=True)
+        (theirs / "table.tex").write_text("mine")
+        if content is not None:
+            (theirs / "report.json").write_text(content)
+        with pytest.raises(UserError, match=r"holds files that no report has written, .*table\.tex"):
+            report(loaded, "quick", records, other, ["csv"])
+        assert (theirs / "table.tex").read_text() == "mine"
+
+
+def test_what_was_deleted_comes_back(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"a": [50.0], "base": [60.0]})
+    folder = report(loaded, "quick", records, tmp_path, ["csv"])
+    before = (folder / "cells.csv").read_bytes()
+    (folder / "cells.csv").unlink()
+    assert (report(loaded, "quick", records, tmp_path, ["csv"]) / "cells.csv").read_bytes() == before
+
+
+def test_text_that_no_file_can_hold_is_written_as_its_escape(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"a": [50.0, None], "base": [60.0, 61.0]})
+    half = "cannot read \udcff.mp4"
+    records = [replace(r, error=half, traceback=half) if r.status == "failed" else r for r in records]
+    folder = report(loaded, "quick", records, tmp_path, ["csv"])
+    assert "cannot read \\udcff.mp4" in (folder / "cells.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        ("import os; os._exit(3)", RunError, "has died"),
+        ("raise ValueError('one\\ntwo')", UserError, "ValueError: one$"),
+    ],
+)
+def test_a_template_that_ends_its_kernel_or_fails_is_one_line(
+    code: str, error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    template = tmp_path / "mine.py"
+    template.write_text(f"# %%\n{code}\n")
+    with pytest.raises(error, match=said):
+        execute(template, tmp_path)
+
+
+def test_a_template_takes_parameters_and_nothing_else_and_hides_warnings(tmp_path: Path) -> None:
+    template = tmp_path / "mine.py"
+    template.write_text(
+        '# %% tags=["parameters"]\nfolder, num = ".", 1\nnum = 1\n\n# %%\nimport sys\nprint(num + 1)\n'
+        "print('a warning', file=sys.stderr)\n"
+    )
+    notebook = execute(template, tmp_path, {"num": 41})
+    assert [o["text"] for cell in notebook.cells for o in cell.get("outputs", [])] == ["42\n"]
+    with pytest.raises(UserError, match="unknown parameter of the template 'mine': 'nun'; one of: num"):
+        execute(template, tmp_path, {"nun": 41})

@@ -26,7 +26,7 @@ def export(make_study):
 @pytest.fixture
 def found() -> Importance:
     lines = [("stage5", 0.5, 0.4, 0.6, 0.1), ("$a_b$ kernels", 0.2, 0.1, 0.3, 0.25), ("x", 0.0, 0.0, 0.0, 0.0)]
-    return Importance(pd.DataFrame(lines, columns=IMPORTANCE_COLUMNS), 20, {})
+    return Importance(pd.DataFrame(lines, columns=IMPORTANCE_COLUMNS), 20, 0, {})
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -121,11 +121,13 @@ def test_a_slice_has_every_finished_trial_that_has_the_parameter(make_study) -> 
     loaded, records = make_study(30)
     data = figures.slices_data(collect(loaded, "quick", records))
     for name, part in data.groupby("parameter"):
-        having = {r.number: r.params[name] for r in records if r.status == "finished" and name in r.params}
+        having = {
+            r.number: r.params[name] for r in records if r.status == "finished" and r.temporal and name in r.params
+        }
         assert dict(zip(part["trial"], part["value"], strict=True)) == having
     drawing = figures.slices(collect(loaded, "quick", records))
     assert drawing is not None
-    stage5 = [r.top1 for r in records if r.status == "finished" and r.params["stage5"]]
+    stage5 = [r.top1 for r in records if r.status == "finished" and r.temporal and r.params["stage5"]]
     assert f"stage5: yes {sum(stage5) / len(stage5):.1f} %" in drawing.alt
 
 

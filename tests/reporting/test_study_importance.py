@@ -2,6 +2,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from optuna.distributions import (
     BaseDistribution,
@@ -163,3 +164,15 @@ def test_a_space_that_grew_is_joined(parts: list[BaseDistribution], whole: tuple
     for part in parts:
         for value in (part.low, part.high):  # type: ignore[attr-defined]
             assert found._contains(found.to_internal_repr(value))
+
+
+def test_trials_that_plug_nothing_in_teach_nothing_of_parameters(make_study) -> None:
+    loaded, records = make_study(40)
+    bare = [r.number for r in records if r.status == "finished" and r.temporal is None]
+    whole = importance(collect(loaded, "quick", records))
+    without = importance(collect(loaded, "quick", [r for r in records if r.temporal is not None]))
+    assert bare
+    assert whole.num_bare == len(bare)
+    assert whole.num_trials == without.num_trials
+    pd.testing.assert_frame_equal(whole.frame, without.frame)
+    assert any("plug nothing in" in sentence for sentence in found_in_words(whole))

@@ -21,7 +21,7 @@ def write_report(paths: Sequence[Path], out: Path, formats: set[str], choices: C
     """Write what does not stand yet; see :func:`~tadaconv.reporting.benchmark.benchmark_report`."""
     manifest = collect(paths)
     reported = Reported(
-        choices.template or TEMPLATE,
+        TEMPLATE if choices.template is None else choices.template,
         _FILES,
         words.title(manifest),
         manifest,

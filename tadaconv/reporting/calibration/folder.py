@@ -35,7 +35,7 @@ def write_report(
     export = collect(loaded, regime_name, record, open_cell(loaded, regime_name, record, out, num_clips))
     files = contents(export)
     reported = Reported(
-        choices.template or TEMPLATE,
+        TEMPLATE if choices.template is None else choices.template,
         _FILES,
         sentences.title(export.manifest),
         export.manifest,
@@ -43,6 +43,7 @@ def write_report(
         partial(write_data, files),
         partial(latex_table, export),
         choices.parameters,
+        [*files],
     )
     cell = f"{Path(regime_name).stem}-{record.cell.key[:8]}"
     return write_files(reported, report_folder(out, loaded.name, cell, choices.template), formats)

@@ -14,7 +14,7 @@ from tadaconv.reporting import style
 from tadaconv.reporting.figures import Drawing, beside_the_cheapest, label_of, names_at_the_right
 from tadaconv.reporting.figures.cost import draw_front
 from tadaconv.reporting.study import captions
-from tadaconv.reporting.study.frame import Parameter, StudyExport
+from tadaconv.reporting.study.frame import Parameter, StudyExport, with_operator
 from tadaconv.reporting.study.importance import Importance
 from tadaconv.reporting.study.words import value_in_words
 from tadaconv.reporting.words import count_scale
@@ -163,8 +163,12 @@ def draw_best_so_far(data: pd.DataFrame) -> Figure:
 
 
 def slices_data(export: StudyExport) -> pd.DataFrame:
-    """One line a finished trial and parameter it has: parameter, trial, value (as it was drawn), top1 (%), first."""
+    """One line a finished trial and parameter it has: parameter, trial, value (as it was drawn), top1 (%), first.
+
+    Trials that plug nothing in are left out: their parameters mean nothing.
+    """
     finished = export.trials[export.trials["status"] == "finished"].set_index("trial")
+    finished = finished[finished.index.isin(with_operator(export))]
     lines = [
         (parameter.name, number, parameter.drawn[number], trial["top1"], trial["first"])
         for parameter in export.space.parameters

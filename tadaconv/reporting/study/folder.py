@@ -35,7 +35,7 @@ def write_report(
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.study.study_report`."""
     export = collect(loaded, regime_name, records, max_macs, confirmed)
     reported = Reported(
-        choices.template or TEMPLATE,
+        TEMPLATE if choices.template is None else choices.template,
         _FILES,
         sentences.title(export.manifest),
         export.manifest,
@@ -43,5 +43,6 @@ def write_report(
         partial(write_data, export),
         partial(latex_table, export),
         choices.parameters,
+        ["trials.csv", "curves.csv", "cells.csv", "parameters.json"],
     )
     return write_files(reported, report_folder(out, loaded.name, regime_name, choices.template), formats)

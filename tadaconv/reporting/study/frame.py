@@ -157,6 +157,12 @@ def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFra
     return frame
 
 
+def with_operator(export: StudyExport) -> set[int]:
+    """The numbers of the trials that plug something in: what is drawn for others has no meaning."""
+    pairs = zip(export.cells["trial"], export.manifest.cells, strict=True)
+    return {int(number) for number, cell in pairs if cell.experiment["temporal"] is not None}
+
+
 def curves_frame(records: Iterable["TrialRecord"]) -> pd.DataFrame:
     """One line a trial and epoch, ``CURVE_COLUMNS``: validation top-1 in percent, mean where seeds have several."""
     lines = [(record.number, point.epoch, point.val_top1) for record in records for point in record.curve]

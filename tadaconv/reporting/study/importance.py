@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tadaconv.reporting.study.frame import Parameter, StudyExport
+from tadaconv.reporting.study.frame import Parameter, StudyExport, with_operator
 from tadaconv.reporting.words import listed, plural
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ NUM_FORESTS = 10
 """Random forests that the importance is read from; they differ in their seed alone."""
 
 NUM_SHUFFLES = 19
-"""Times the accuracies are dealt out anew; an importance above all of them is one that noise gives 1 time in 20."""
+"""Times the accuracies are dealt out anew; noise lifts any parameter above all of them 1 time in 20."""
 
 IMPORTANCE_COLUMNS = ["parameter", "importance", "low", "high", "noise"]
 
@@ -32,15 +32,18 @@ class Importance:
     Attributes:
         frame: a line a parameter, ``IMPORTANCE_COLUMNS``, the most important first. ``importance`` is the share of the
             variance of top-1 over the space that the parameter explains by itself: the mean over ``NUM_FORESTS``
-            forests, with the ``low``est and the ``high``est of them. ``noise`` is the most it came to over
-            ``NUM_SHUFFLES`` random orders of the accuracies, in which nothing matters. Empty where ``why_not`` says so.
+            forests, with the ``low``est and the ``high``est of them. ``noise`` is the most that any parameter came to
+            over ``NUM_SHUFFLES`` random orders of the accuracies, in which nothing matters: one bound for all, so that
+            many parameters do not make a false finding likelier. Empty where ``why_not`` says so.
         num_trials: finished trials behind it.
+        num_bare: finished trials that plug nothing in; their parameters mean nothing, and they are left out.
         left_out: by parameter, why it is not among them.
         why_not: why there is no importance, in a sentence; None where there is.
     """
 
     frame: pd.DataFrame
     num_trials: int
+    num_bare: int
     left_out: dict[str, str]
     why_not: str | None = None
 
@@ -58,7 +61,9 @@ def importance(export: StudyExport) -> Importance:
     were pruned have no final accuracy and do not count. The spread over forests tells how steady the estimate is on
     these trials; it says nothing of other trials.
     """
-    trials = export.trials[export.trials["status"] == "finished"].set_index("trial")
+    finished = export.trials[export.trials["status"] == "finished"].set_index("trial")
+    trials = finished[finished.index.isin(with_operator(export))]
+    num_bare = len(finished) - len(trials)
     usable: list[Parameter] = []
     left_out: dict[str, str] = {}
     for parameter in export.space.parameters:
@@ -70,7 +75,7 @@ def importance(export: StudyExport) -> Importance:
     empty = pd.DataFrame(columns=IMPORTANCE_COLUMNS)
     why_not = _too_little(len(trials), len(usable), trials["top1"])
     if why_not is not None:
-        return Importance(empty, len(trials), left_out, why_not)
+        return Importance(empty, len(trials), num_bare, left_out, why_not)
     top1 = trials["top1"].to_numpy()
     forests = pd.DataFrame([_fanova(usable, trials.index, top1, seed) for seed in range(NUM_FORESTS)])
     draw = np.random.default_rng(0)
@@ -81,11 +86,11 @@ def importance(export: StudyExport) -> Importance:
             "importance": forests.mean().to_numpy(),
             "low": forests.min().to_numpy(),
             "high": forests.max().to_numpy(),
-            "noise": pd.DataFrame(shuffled)[forests.columns].max().to_numpy(),
+            "noise": float(pd.DataFrame(shuffled).to_numpy().max()),
         }
     )
     frame = frame.sort_values(["importance", "parameter"], ascending=[False, True], ignore_index=True)
-    return Importance(frame, len(trials), left_out)
+    return Importance(frame, len(trials), num_bare, left_out)
 
 
 def _unusable(parameter: Parameter, finished: Sequence[int]) -> str | None:
@@ -170,13 +175,20 @@ def found_in_words(found: Importance) -> list[str]:
         if above
         else "No parameter explains more of the accuracy than noise would"
     )
+    few = ", as far as so few trials tell" if found.num_trials < 50 else ""
     rest = max(0.0, 1 - float(found.frame["importance"].sum()))
     return [
         f"{beyond}, in {found.num_trials} finished trials.",
-        f"About {100 * rest:.0f} % of the variance is no single parameter\u2019s: it lies in how they act together.",
+        f"About {100 * rest:.0f} % of the variance of the fitted forests is no single parameter\u2019s: they put it "
+        f"down to how parameters act together{few}.",
         *_left_out(found),
     ]
 
 
 def _left_out(found: Importance) -> list[str]:
-    return [f"Left out: {name}, as {why}." for name, why in found.left_out.items()]
+    bare = (
+        [f"Left out: {plural(found.num_bare, 'trial')} that plug nothing in, where parameters have no meaning."]
+        if found.num_bare
+        else []
+    )
+    return [*bare, *(f"Left out: {name}, as {why}." for name, why in found.left_out.items())]

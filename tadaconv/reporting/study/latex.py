@@ -19,8 +19,9 @@ def latex_table(export: StudyExport) -> str:
     lines = [
         f"% {' '.join(opening.split())}",
         f"% The best of many trials is biased upwards; confirm it with: {command}",
-        "% Needs \\usepackage{booktabs}.",
-        "\\begin{tabular}{lp{0.5\\linewidth}rrr}",
+        "% Needs \\usepackage{booktabs}. Bold: the highest of all trials that finished, which luck has lifted.",
+        "% Shown: the Pareto front and what was tried first, by cost.",
+        "\\begin{tabular}{@{}lp{0.36\\linewidth}rrr@{}}",
         "\\toprule",
         f" & against the base & $n$ & top-1 (\\%) & {in_unit('MACs', unit[1])} \\\\",
         "\\midrule",
