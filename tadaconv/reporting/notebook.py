@@ -145,9 +145,17 @@ def as_ipynb(notebook: nbformat.NotebookNode) -> str:
     return str(nbformat.writes(notebook)) + "\n"
 
 
+class _PageExporter(HTMLExporter):
+    """Fills the template, and leaves out what takes longer: parsing the page anew to look for what it lacks."""
+
+    def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any = None, **options: Any) -> tuple[str, Any]:
+        found: tuple[str, Any] = super(HTMLExporter, self).from_notebook_node(nb, resources, **options)
+        return found
+
+
 def as_page(notebook: nbformat.NotebookNode, title: str) -> str:
     """One HTML file that asks for nothing else: outputs without code, styles and figures inside."""
-    exporter = HTMLExporter(
+    exporter = _PageExporter(
         template_name=_PAGE.name,
         extra_template_basedirs=[str(_PAGE.parent)],
         exclude_input=True,
