@@ -152,16 +152,19 @@ def collect(
     records: Sequence[CellRecord],
     elsewhere: Mapping[str, Sequence[CellRecord]] | None = None,
     left_out: Mapping[str, int] | None = None,
+    *,
+    cells_alone: bool = False,
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
     ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
-    finished cells that are not among the records.
+    finished cells that are not among the records. With ``cells_alone`` the frames beside ``cells`` stay empty.
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
     records = [checked(record) for record in records]
-    families = families_frame(records)
+    detailed = [] if cells_alone else records
+    families = families_frame(detailed)
     manifest = Manifest(
         table=loaded.name,
         question=loaded.question,
@@ -180,11 +183,11 @@ def collect(
     return Export(
         manifest,
         cells_frame(records),
-        curves_frame(records),
+        curves_frame(detailed),
         families,
-        classes_frame(records),
-        confusion_frame(records),
-        calibration_frame(records),
+        classes_frame(detailed),
+        confusion_frame(detailed),
+        calibration_frame(detailed),
     )
 
 

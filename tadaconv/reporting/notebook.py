@@ -145,7 +145,7 @@ def as_ipynb(notebook: nbformat.NotebookNode) -> str:
     return str(nbformat.writes(notebook)) + "\n"
 
 
-class _PageExporter(HTMLExporter):
+class _PageExporter(HTMLExporter):  # type: ignore[misc] # nbconvert has no types
     """Fills the template, and leaves out what takes longer: parsing the page anew to look for what it lacks."""
 
     def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any = None, **options: Any) -> tuple[str, Any]:

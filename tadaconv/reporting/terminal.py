@@ -25,7 +25,7 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     intervals: over seeds, or over the validation clips alone where there is one seed.
     """
     records = [checked(record) for record in records]
-    export = collect(loaded, regime_name, records)
+    export = collect(loaded, regime_name, records, cells_alone=True)
     summary = summarise(export)
     base = loaded.table.base.name
     apart = compares_apart(summary, base)

@@ -43,7 +43,7 @@ def test_a_long_table_has_panels_for_its_ends(made_up) -> None:
     drawing = figures.learning_curves(collect(loaded, "quick", records))
     titles = [ax.get_title(loc="left") for ax in drawing.figure.axes if ax.get_visible()]
     ranked = sorted(scores, key=lambda name: -scores[name][0])
-    assert titles == [*ranked[:6], *ranked[-6:]]
+    assert titles == [*ranked[:5], *ranked[-5:]]
     assert len(titles) == MOST_PANELS
     assert all(len(ax.lines) == 2 for ax in drawing.figure.axes if ax.get_visible())
-    assert "Of 41 rows, 12 are shown" in drawing.caption
+    assert "Of 41 rows, 10 are shown" in drawing.caption

@@ -14,7 +14,7 @@ from tadaconv.reporting.figures.labels import ends, label_of, to_versus
 from tadaconv.reporting.figures.rows import common_base
 from tadaconv.reporting.summary import comparisons
 
-MOST_PANELS = 12
+MOST_PANELS = 10
 
 
 def learning_curves_data(export: Export) -> pd.DataFrame:
