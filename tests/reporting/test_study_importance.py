@@ -166,7 +166,9 @@ def test_a_space_that_grew_is_joined(parts: list[BaseDistribution], whole: tuple
             assert found._contains(found.to_internal_repr(value))
 
 
-def test_trials_that_plug_nothing_in_teach_nothing_of_parameters(make_study) -> None:
+def test_trials_that_plug_nothing_in_teach_nothing_of_parameters(make_study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanova, "NUM_FORESTS", 2)
+    monkeypatch.setattr(fanova, "NUM_SHUFFLES", 1)
     loaded, records = make_study(40)
     bare = [r.number for r in records if r.status == "finished" and r.temporal is None]
     whole = importance(collect(loaded, "quick", records))
