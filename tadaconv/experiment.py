@@ -60,7 +60,7 @@ def make_deterministic() -> None:
 
 
 @contextmanager
-def _fixed_threads(device: torch.device) -> Generator[None]:
+def fixed_threads(device: torch.device) -> Generator[None]:
     """One thread for what trains on the CPU: the order of a sum, and so its rounding, depends on their number.
 
     A cell gives the same numbers alone and beside others, whatever the number of cores; more cells at a time use them.
@@ -203,7 +203,7 @@ def run(
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
-    with _fixed_threads(place):
+    with fixed_threads(place):
         return _run(experiment, place, report, checkpoint)
 
 

@@ -1,8 +1,6 @@
 """Opens the weights of a trained cell and passes clips through; the only part that needs torch."""
 
 import shlex
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
@@ -18,7 +16,7 @@ from tadaconv.data import Source, open_source
 from tadaconv.data.transforms import MEAN, STD
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
-from tadaconv.experiment import build_model, environment, resolve_device
+from tadaconv.experiment import build_model, environment, fixed_threads, resolve_device
 from tadaconv.measure.calibration import LayerCalibration, calibrations, inspected_clips, summarise
 from tadaconv.models import Host
 from tadaconv.nn.frames import channels_last
@@ -57,7 +55,7 @@ def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Pa
     _require_calibration(loaded, record, again)
     weights = read_weights(weights_file(out, record.cell.key), record, again)
     device = resolve_device("auto")
-    with _one_thread(device):
+    with fixed_threads(device):
         source = open_source(record.cell.experiment.data, device)
         model = _load(record, weights, len(source.class_names), weights_file(out, record.cell.key), again)
         margin = _margin(record.cell.experiment.temporal)
@@ -218,15 +216,3 @@ def _command(loaded: LoadedTable, regime_name: str, record: CellRecord) -> str:
     seeds = record.cell.experiment.seed + 1
     words = ["tada", "ablate", str(loaded.name), "--regime", regime_name, "--rows", record.cell.label]
     return shlex.join([*words, "--seeds", str(seeds), "--out", "OTHER"])
-
-
-@contextmanager
-def _one_thread(device: torch.device) -> Generator[None]:
-    """One thread on the CPU, as in training: the order of a sum, and so its rounding, depends on their number."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
