@@ -76,22 +76,21 @@ def report(
     Example: tada report benchmarks/results
     """
     from tadaconv.execution import Store
-    from tadaconv.reporting import require_formats
+    from tadaconv.reporting import prepared, require_formats
 
     wanted = [each.strip() for each in formats.split(",")]
     require_formats(wanted)
     choices = Choices(template, parse_parameters(parameter or []), paper)
     _require_one_thing(name, everything, row, seed, choices)
     console = Console()
-    if name is not None and (name.endswith(".json") or Path(name).is_dir()):
-        require_writable(out)
-        _report_benchmark(console, Path(name), out, wanted, choices)
-        return
-    place = str(out / "journal.log") if storage is None else storage
     if name is None:
-        store = Store.open(place, create=False)
+        store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
         require_writable(out)
         _report_all(console, store, out, wanted)
+        return
+    if name.endswith(".json") or Path(name).is_dir():
+        require_writable(out)
+        _report_benchmark(console, Path(name), out, wanted, choices)
         return
     found = study_called(name)
     loaded = load_table(name) if found is None else None
@@ -100,21 +99,22 @@ def report(
         raise UserError(f"--row looks inside a row of a table, and {name} is a study; name a table")
     if row is not None and loaded is not None:
         loaded.table.row(row)
-    store = Store.open(place, create=False)
+    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     require_writable(out)
-    if found is not None:
-        from tadaconv.study import confirmed
+    with prepared(wanted):
+        if found is not None:
+            from tadaconv.study import confirmed
 
-        report_study(console, found, regime, resolved, store, out, wanted, choices)
-        loaded, choices = confirmed(found, regime, store), Choices(paper=paper)
-    if loaded is None:
-        return
-    records = current_records(loaded, resolved, study_name(loaded, regime), store)
-    if row is not None:
-        _report_cell(console, loaded, regime, _cell_of(loaded, records, row, seed), out, wanted, choices)
-        return
-    write_report(console, loaded, regime, records, store, out, wanted, choices)
-    print_table(console, loaded, regime, records)
+            report_study(console, found, regime, resolved, store, out, wanted, choices)
+            loaded, choices = confirmed(found, regime, store), Choices(paper=paper)
+        if loaded is None:
+            return
+        records = current_records(loaded, resolved, study_name(loaded, regime), store)
+        if row is not None:
+            _report_cell(console, loaded, regime, _cell_of(loaded, records, row, seed), out, wanted, choices)
+            return
+        write_report(console, loaded, regime, records, store, out, wanted, choices)
+        print_table(console, loaded, regime, records)
 
 
 def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:

@@ -3,7 +3,8 @@
 :func:`report` writes a folder, :func:`terminal_table` draws the same table in a terminal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,3 +75,15 @@ def require_formats(formats: Sequence[str]) -> None:
     for name in formats:
         if name not in FORMATS:
             raise unknown("report format", name, FORMATS)
+
+
+@contextmanager
+def prepared(formats: Sequence[str]) -> Iterator[None]:
+    """Start what executes notebooks while the results are still to be read, if any of ``formats`` needs it."""
+    if not {"html", "ipynb"} & set(formats):
+        yield
+        return
+    from tadaconv.reporting.kernel import kernel_ahead
+
+    with kernel_ahead():
+        yield

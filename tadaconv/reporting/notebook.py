@@ -1,53 +1,22 @@
-"""Executes a report's notebook and turns it into a page; the only part that knows Jupyter."""
+"""Executes a report's notebook and turns it into a page."""
 
-import asyncio
 import logging
-import os
-import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jupytext
 import nbformat
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.exporters import HTMLExporter
 
 from tadaconv.errors import RunError, UserError, unknown
+from tadaconv.reporting.kernel import CELL_SECONDS, a_kernel
 from tadaconv.reporting.words import data_uri
 
 _PAGE = Path(__file__).parent / "page"
-_CELL_SECONDS = 600
 _LOG = logging.getLogger(__name__)
-
-
-class _ThisPython(KernelSpecManager):
-    """Offers one kernel, the Python that is running, whatever kernels this machine's user has installed."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - there is only one
-        # The package may be on the path of this process alone, as in a clone that is not installed.
-        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        return KernelSpec(
-            argv=[
-                sys.executable,
-                "-m",
-                "ipykernel_launcher",
-                "-f",
-                "{connection_file}",
-                "--HistoryManager.enabled=False",
-            ],
-            display_name="Python 3",
-            language="python",
-            # A row's name may be in a script that the figures' font lacks; the page shows it, and needs no warning. Nor
-            # does it need one that progress bars, of which it has none, would be plain.
-            env={"PYTHONPATH": path, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore:Glyph,ignore:IProgress"},
-        )
 
 
 def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None = None) -> nbformat.NotebookNode:
@@ -62,33 +31,18 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
         notebook = _parameterised(notebook, template, parameters)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"  # jupytext draws them at random; the same report has the same bytes
-    with TemporaryDirectory() as connection:
-        # Sockets in a folder of our own, where the system has them: no port is opened that others could reach.
-        transport = "tcp" if os.name == "nt" else "ipc"
-        manager = AsyncKernelManager(
-            kernel_name="python3",
-            kernel_spec_manager=_ThisPython(),
-            transport=transport,
-            connection_file=str(Path(connection) / "kernel.json"),
-        )
-        client = NotebookClient(
-            notebook,
-            km=manager,
-            record_timing=False,
-            timeout=_CELL_SECONDS,
-            resources={"metadata": {"path": str(folder)}},
-        )
-        try:
-            _execute_beside(client, manager)
-        except CellExecutionError as error:
-            what = error.evalue.partition("\n")[0]
-            raise UserError(f"{template}: a cell of the report's notebook fails: {error.ename}: {what}") from error
-        except CellTimeoutError as error:
-            raise UserError(f"{template}: a cell of the report's notebook took more than {_CELL_SECONDS} s") from error
-        except DeadKernelError as error:
-            raise RunError(
-                f"{template}: the process that executes the report's notebook has died, perhaps for want of memory"
-            ) from error
+    try:
+        with a_kernel() as kernel:
+            kernel.execute(notebook, folder)
+    except CellExecutionError as error:
+        what = error.evalue.partition("\n")[0]
+        raise UserError(f"{template}: a cell of the report's notebook fails: {error.ename}: {what}") from error
+    except CellTimeoutError as error:
+        raise UserError(f"{template}: a cell of the report's notebook took more than {CELL_SECONDS} s") from error
+    except DeadKernelError as error:
+        raise RunError(
+            f"{template}: the process that executes the report's notebook has died, perhaps for want of memory"
+        ) from error
     _take_away_warnings(notebook)
     return notebook
 
@@ -120,24 +74,6 @@ def _parameterised(
         if name not in known:
             raise unknown(f"parameter of the template {template.stem!r}:", name, known)
     return parameterize_notebook(notebook, dict(parameters))
-
-
-def _execute_beside(client: NotebookClient, manager: AsyncKernelManager) -> None:
-    """Execute in a thread of its own; Ctrl-C ends the kernel and is the caller's.
-
-    In the main thread nbclient would take Ctrl-C for itself, and fail on what it has torn down.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        # A manager of our own is left running otherwise.
-        running = pool.submit(lambda: asyncio.run(client.async_execute(cleanup_kc=True)))
-        try:
-            running.result()
-        except KeyboardInterrupt:
-            if manager.provisioner is not None and (process := getattr(manager.provisioner, "process", None)):
-                process.kill()
-            with suppress(Exception):  # whatever a client says whose kernel is gone
-                running.result()
-            raise
 
 
 def as_ipynb(notebook: nbformat.NotebookNode) -> str:
