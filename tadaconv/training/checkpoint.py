@@ -42,18 +42,19 @@ def save_weights(path: Path, identity: str, model: nn.Module) -> None:
 def load_weights(path: Path, identity: str) -> dict[str, torch.Tensor]:
     """The state that :func:`save_weights` wrote, on the CPU.
 
-    Raises :class:`UserError` for a file that is not there, that is none of these, or that is another's.
+    Raises :class:`UserError` for a file that is not there, that is none of these, or that is another's. It says what is
+    wrong with the file; what to do about it is the caller's to add.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        found, state = saved["identity"], saved["model"]
+        found, state = saved["identity"], dict(saved["model"])
     except FileNotFoundError as error:
         raise UserError(f"there are no weights at {path}") from error
-    except Exception as error:
+    except Exception as error:  # whatever a damaged file makes torch's reader raise
         raise UserError(f"the weights {path} cannot be read ({type(error).__name__})") from error
     if found != identity:
-        raise UserError(f"the weights {path} belong to another cell, {found}")
-    return dict(state)
+        raise UserError(f"the weights {path} belong to another cell, {found}, and not to {identity}")
+    return state
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

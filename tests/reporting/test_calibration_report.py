@@ -404,16 +404,19 @@ def test_wrong_calls(trained: Trained, tmp_path: Path) -> None:
     other = trained("starts", tmp_path)
     good = path.read_bytes()
     shutil.copy(weights_file(tmp_path, other.cell.key), path)
-    fails(f"holds the weights of the cell {other.cell.key}, not of .*{record.cell.key}.*{again}")
+    who = f"{re.escape(repr(SCRIPT))}, seed 0: "
+    fails(f"{who}.* belong to another cell, {other.cell.key}, and not to {record.cell.key}; .*{again}")
     for damaged in (good[: len(good) // 2], b"", b"no weights"):
         path.write_bytes(damaged)
-        fails(f"{re.escape(str(path))} cannot be read as trained weights .*{again}")
+        fails(f"{who}the weights {re.escape(str(path))} cannot be read .*{again}")
     torch.save([record.cell.key], path)
-    fails("cannot be read as trained weights")
+    fails("cannot be read")
+    torch.save({"identity": record.cell.key, "model": 3}, path)
+    fails("cannot be read")
     torch.save({"identity": record.cell.key, "model": {"weight": torch.zeros(1)}}, path)
     fails(f"do not fit the network.*{again}")
     path.unlink()
-    fails(f"are not at {re.escape(str(path))}; the machine that trains a cell keeps them .*{again}")
+    fails(f"{who}there are no weights at {re.escape(str(path))}; name the run folder .* with --out.*{again}")
     assert not (tmp_path / "reports").exists()
 
 

@@ -23,6 +23,7 @@ from tadaconv.nn.frames import channels_last
 from tadaconv.reporting.calibration.frame import QUANTILES, Array, calibrating_rows, constant_part
 from tadaconv.spec import TAda, Temporal
 from tadaconv.training import autocast
+from tadaconv.training.checkpoint import load_weights
 
 MOST_SHOWN = 3
 """Clips whose alpha is shown, side by side."""
@@ -53,40 +54,25 @@ def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Pa
     """
     again = _command(loaded, regime_name, record)
     _require_calibration(loaded, record, again)
-    weights = read_weights(weights_file(out, record.cell.key), record, again)
+    path = weights_file(out, record.cell.key)
+    weights = _weights(path, record, again)
     device = resolve_device("auto")
     with fixed_threads(device):
         source = open_source(record.cell.experiment.data, device)
-        model = _load(record, weights, len(source.class_names), weights_file(out, record.cell.key), again)
+        model = _load(record, weights, len(source.class_names), path, again)
         margin = _margin(record.cell.experiment.temporal)
         return look_inside(channels_last(model.to(device)).eval(), source, num_clips, margin, device)
 
 
-def read_weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
-    """The trained weights of a cell; raises :class:`UserError` where ``path`` does not hold them.
-
-    ``again`` is the command that trains the cell anew.
-    """
-    cell = record.cell
-    who = f"{cell.label!r}, seed {cell.experiment.seed}"
-    if not path.is_file():
-        raise UserError(
-            f"the trained weights of {who} are not at {path}; the machine that trains a cell keeps them in its own run "
-            f"folder: name that folder with --out, or train the cell anew with: {again}"
-        )
+def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
+    """The trained weights of a cell; raises :class:`UserError` where ``path`` does not hold them."""
     try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        identity, weights = kept["identity"], dict(kept["model"])
-    except Exception as error:  # whatever a damaged file makes torch's reader raise
+        return load_weights(path, record.cell.key)
+    except UserError as error:
         raise UserError(
-            f"{path} cannot be read as trained weights ({type(error).__name__}); train the cell anew with: {again}"
+            f"{record.cell.label!r}, seed {record.cell.experiment.seed}: {error}; name the run folder of the machine that "
+            f"trained it with --out, bring it here with tada merge, or train the cell anew with: {again}"
         ) from error
-    if identity != cell.key:
-        raise UserError(
-            f"{path} holds the weights of the cell {identity}, not of {who}, which is {cell.key}; put the right file "
-            f"there, or train the cell anew with: {again}"
-        )
-    return weights
 
 
 @torch.no_grad()
