@@ -70,8 +70,8 @@ def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
         return load_weights(path, record.cell.key)
     except UserError as error:
         raise UserError(
-            f"{record.cell.label!r}, seed {record.cell.experiment.seed}: {error}; name the run folder of the machine that "
-            f"trained it with --out, bring it here with tada merge, or train the cell anew with: {again}"
+            f"{record.cell.label!r}, seed {record.cell.experiment.seed}: {error}; name the run folder of the machine "
+            f"that trained it with --out, bring it here with tada merge, or train the cell anew with: {again}"
         ) from error
 
 
