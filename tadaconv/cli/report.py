@@ -76,7 +76,7 @@ def report(
     Example: tada report benchmarks/results
     """
     from tadaconv.execution import Store
-    from tadaconv.reporting import prepared, require_formats
+    from tadaconv.reporting import prepared, require_formats, require_results
 
     wanted = [each.strip() for each in formats.split(",")]
     require_formats(wanted)
@@ -113,8 +113,9 @@ def report(
         if row is not None:
             _report_cell(console, loaded, regime, _cell_of(loaded, records, row, seed), out, wanted, choices)
             return
-        write_report(console, loaded, regime, records, store, out, wanted, choices)
+        require_results(loaded, regime, records)
         print_table(console, loaded, regime, records)
+        write_report(console, loaded, regime, records, store, out, wanted, choices)  # last: it takes its time
 
 
 def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:

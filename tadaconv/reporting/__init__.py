@@ -58,16 +58,21 @@ def report(
             whose cells has run.
     """
     require_formats(formats)
-    if not any(record.status in ("finished", "failed") for record in records):
-        raise UserError(
-            f"no results of {loaded.name} in the regime {regime_name} yet; "
-            f"make them with: tada ablate {loaded.name} --regime {regime_name}"
-        )
+    require_results(loaded, regime_name, records)
     from tadaconv.reporting.folder import write_report
 
     return write_report(
         loaded, regime_name, records, Path(out), set(formats), surroundings or Surroundings(), choices or Choices()
     )
+
+
+def require_results(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> None:
+    """Raise :class:`UserError` for a table none of whose cells has run."""
+    if not any(record.status in ("finished", "failed") for record in records):
+        raise UserError(
+            f"no results of {loaded.name} in the regime {regime_name} yet; "
+            f"make them with: tada ablate {loaded.name} --regime {regime_name}"
+        )
 
 
 def require_formats(formats: Sequence[str]) -> None:
