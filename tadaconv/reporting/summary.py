@@ -135,7 +135,9 @@ def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
     zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
 
     The marked rows leave out the one that is truly best at most one time in twenty, as comparisons with the best do
-    (Hsu, Annals of Statistics 12, 1984).
+    (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is taken for the row on
+    top, none is best, and a row is a tie if it is one to any of them: what is left out would be left out whichever of
+    them were chosen, so the bound holds, and neither the order of rows nor that of seeds changes a mark.
     """
     found = dict.fromkeys(map(str, scores.index), "")
     for members in groups:
@@ -147,16 +149,29 @@ def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
 
 def _ranked(scores: pd.DataFrame) -> dict[str, str]:
     """The marks of the rows of one group that have a result, two or more of them."""
-    top = str(scores.mean(axis=1).idxmax())
-    by_row = {str(name): values for name, values in scores.iterrows()}
-    highest = by_row.pop(top)
-    if highest.count() < 2:
+    by_row = {str(name): values for name, values in zip(scores.index, scores.to_numpy(dtype=float), strict=True)}
+    means = {name: float(_known(values).mean()) for name, values in by_row.items()}
+    highest = max(means.values())
+    on_top = [name for name, mean in means.items() if highest - mean <= st.EQUAL]
+    if len(on_top) == 1:
+        return _marks(by_row, on_top[0])
+    differing = {by_row[name].tobytes(): name for name in on_top}  # rows that are equal in every seed give the same
+    return {name: "tie" for top in differing.values() for name in _marks(by_row, top)}
+
+
+def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str]:
+    """The marks of the rows where ``top`` is the one on top."""
+    if len(_known(by_row[top])) < 2:
         return {}
-    ahead = {name: (highest - values).dropna() for name, values in by_row.items()}
+    ahead = {name: _known(by_row[top] - values) for name, values in by_row.items() if name != top}
     p_values = dict(zip(ahead, st.holm([st.paired_t_p(d) for d in ahead.values()]), strict=True))
     below = {name for name, p in p_values.items() if p <= 1 - st.CONFIDENCE and ahead[name].mean() > 0}
-    ties = {name for name, d in ahead.items() if len(d) > 1 and (st.standard_deviation(d) > 0 or not d.any())} - below
-    return {top: "best" if below == set(ahead) else "tie", **dict.fromkeys(ties, "tie")}
+    tested = {name for name, d in ahead.items() if len(d) > 1 and (st.standard_deviation(d) > 0 or _is_zero(d))}
+    return {top: "best" if below == set(ahead) else "tie", **dict.fromkeys(tested - below, "tie")}
+
+
+def _is_zero(differences: NDArray[np.float64]) -> bool:
+    return bool((np.abs(differences) <= st.EQUAL).all())
 
 
 def paper_order(summary: pd.DataFrame) -> st.Agreement:
