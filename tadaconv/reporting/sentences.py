@@ -44,8 +44,10 @@ def claim_sentence(line: dict[Any, Any]) -> str:
     n, effect = int(line["n"]), float(line["effect"])
     if n == 0:
         return f"No seed has a result in both {pair[0]} and {pair[1]}."
-    how = "level with" if round(effect, 1) == 0 else "above" if effect > 0 else "below"
-    by = "" if how == "level with" else f"{abs(effect):.1f} points "
+    # A difference too small to print is none; unless it was found to be one.
+    level = round(effect, 1) == 0 and line["verdict"] == "undecided"
+    how = "level with" if level else "above" if effect > 0 else "below"
+    by = "" if level else f"{points(abs(effect)).removeprefix('+')} points "
     if n == 1:
         return (
             f"{pair[0]} lies {by}{how} {pair[1]} in the one seed that both have, which cannot tell what another would "

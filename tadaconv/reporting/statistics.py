@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from tadaconv.reporting.words import ROUNDING_ERROR
+
 CONFIDENCE = 0.95
 """The share of intervals that cover the truth."""
 
 POWER = 0.8
 """The chance of seeing a difference that is there, for which seeds are counted (Cohen, 1988)."""
-
-EQUAL = 1e-9
-"""Accuracies and differences, in percent and points, that differ by no more than this differ by rounding alone."""
 
 _EXACT_UP_TO = 14
 """Sign-flip tests enumerate all 2^n assignments up to this n; beyond, they draw ``_DRAWS`` of them."""
@@ -63,7 +62,7 @@ def standard_deviation(values: ArrayLike) -> float:
     if len(x) < 2:
         return nan
     # Equal accuracies must give exactly zero, not the rounding error of their mean.
-    return 0.0 if np.ptp(x) <= EQUAL else float(x.std(ddof=1))
+    return 0.0 if np.ptp(x) <= ROUNDING_ERROR else float(x.std(ddof=1))
 
 
 def wilson_interval(percent: float, num_clips: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tadaconv.ablation import Claim
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import OWN_COLUMNS, Export, Manifest
+from tadaconv.reporting.words import ROUNDING_ERROR
 
 TABLE_COLUMNS = [
     "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",
@@ -152,7 +153,7 @@ def _ranked(scores: pd.DataFrame) -> dict[str, str]:
     by_row = {str(name): values for name, values in zip(scores.index, scores.to_numpy(dtype=float), strict=True)}
     means = {name: float(_known(values).mean()) for name, values in by_row.items()}
     highest = max(means.values())
-    on_top = [name for name, mean in means.items() if highest - mean <= st.EQUAL]
+    on_top = [name for name, mean in means.items() if highest - mean <= ROUNDING_ERROR]
     if len(on_top) == 1:
         return _marks(by_row, on_top[0])
     differing = {by_row[name].tobytes(): name for name in on_top}  # rows that are equal in every seed give the same
@@ -171,7 +172,7 @@ def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str
 
 
 def _is_zero(differences: NDArray[np.float64]) -> bool:
-    return bool((np.abs(differences) <= st.EQUAL).all())
+    return bool((np.abs(differences) <= ROUNDING_ERROR).all())
 
 
 def paper_order(summary: pd.DataFrame) -> st.Agreement:

@@ -3,8 +3,12 @@
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from math import floor, log10
 
 MINUS = "\u2212"
+
+ROUNDING_ERROR = 1e-9
+"""Accuracies and differences, in percent and points, that are no further apart differ by rounding alone."""
 
 
 def percent(value: float) -> str:
@@ -18,12 +22,20 @@ def published(value: float) -> str:
 
 
 def points(value: float) -> str:
-    """A difference with its sign and one decimal, or a dash where it is not known."""
+    """A difference with its sign and one decimal, or a dash where it is not known.
+
+    One that would round to zero and is not has as many decimals as show its first digit, -0.04 or +0.003: verdicts rest
+    on which side of zero the end of an interval lies. Rounding errors of equal accuracies are zero.
+    """
     if value != value:
         return "\u2013"
-    rounded = round(value, 1)
-    sign = "+" if rounded > 0 else MINUS if rounded < 0 else ""
-    return f"{sign}{abs(rounded):.1f}"
+    size = abs(value)
+    if size <= ROUNDING_ERROR:
+        return "0.0"
+    shown = f"{size:.1f}"
+    if float(shown) == 0:
+        shown = f"{size:.{-floor(log10(size))}f}".rstrip("0")
+    return f"{MINUS if value < 0 else '+'}{shown}"
 
 
 def coefficient(value: float) -> str:

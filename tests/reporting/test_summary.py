@@ -1,3 +1,4 @@
+import io
 import re
 import time
 from dataclasses import replace
@@ -10,11 +11,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hs
+from rich.console import Console
 from scipy import stats
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting import blocks, words
+from tadaconv.reporting import blocks, terminal_table, words
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Elsewhere, Export, collect
 from tadaconv.reporting.latex import latex_table
@@ -664,6 +666,58 @@ def test_other_regimes_rank_the_rows(context) -> None:
 )
 def test_coefficients(value: float, shown: str) -> None:
     assert words.coefficient(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.0"), (-0.0, "0.0"), (-1e-15, "0.0"), (nan, "\u2013"), (2.0, "+2.0"), (-9.66, "\u22129.7"),
+        (-0.04, "\u22120.04"), (0.04, "+0.04"), (0.0499, "+0.05"), (0.05, "+0.1"), (-0.0996, "\u22120.1"),
+        (0.0996 / 10, "+0.01"), (-0.00031, "\u22120.0003"), (12.34, "+12.3"),
+    ],
+)  # fmt: skip
+def test_points(value: float, shown: str) -> None:
+    assert words.points(value) == shown
+
+
+@given(hs.floats(-100, 100))
+def test_points_tell_the_side_of_zero(value: float) -> None:
+    shown = words.points(value).replace(words.MINUS, "-")
+    assert np.sign(float(shown)) == (np.sign(value) if abs(value) > 1e-9 else 0)
+    assert float(shown) == pytest.approx(value, abs=0.0501)
+    assert shown[0] in "+-" or shown == "0.0"
+    assert "e" not in shown
+
+
+def test_the_end_of_an_interval_shows_on_which_side_of_zero_it_lies(made_up) -> None:
+    # Interval ends of -0.04 and of +0.04: one claim is contradicted, the other undecided, and both ends round to zero.
+    half = st.t_interval([-1.0, 0.0, 1.0]).high
+    below, above = ([60 + d + shift for d in (-1.0, 0.0, 1.0)] for shift in (-half - 0.04, -half + 0.04))
+    claims = [Claim("it helps", name, "base", "s") for name in ("below", "above")]
+    loaded, records = made_up({"below": below, "above": above, "base": [60.0] * 3}, claims=claims)
+    export = collect(loaded, "quick", records)
+    found = verdicts(export).to_dict("records")
+    assert [line["verdict"] for line in found] == ["contradicted", "undecided"]
+    assert "to \u22120.04, 3 seeds" in claim_sentence(found[0])
+    assert "to +0.04, 3 seeds" in claim_sentence(found[1])
+    summary = summarise(export)
+    tex = latex_table(summary, "base", "t")
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(loaded, "quick", records))
+    for text in (blocks.results(export).html, console.export_text(), tex.replace("$-$", words.MINUS)):
+        assert re.search(r"\u22120\.04\]", text)
+        assert re.search(r"\+0\.04\]", text)
+        assert "-0.0]" not in text
+
+
+def test_a_small_difference_that_was_found_is_not_called_level(export_of) -> None:
+    claim = Claim("it helps", "a", "base", "s")
+    small = verdicts(export_of({"a": [60.04, 61.03, 62.05], "base": [60.0, 61.0, 62.0]}, claims=[claim])).iloc[0]
+    assert small["verdict"] == "supported"
+    assert "lies 0.04 points above" in claim_sentence(small.to_dict())
+    open_ = verdicts(export_of({"a": [60.04, 60.0, 62.05], "base": [60.0, 60.01, 62.0]}, claims=[claim])).iloc[0]
+    assert open_["verdict"] == "undecided"
+    assert "lies level with" in claim_sentence(open_.to_dict())
 
 
 def test_p_stands_below_the_difference_once_it_can_be_small(export_of) -> None:
