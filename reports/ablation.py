@@ -37,8 +37,8 @@ blocks.results(export)
 # %%
 blocks.failures(export)
 
-# %% [markdown]
-# ## Figures
+# %%
+figures.heading(export)
 
 # %%
 figures.show(figures.accuracy_by_row(export), folder)

@@ -16,6 +16,7 @@ from matplotlib.transforms import Bbox
 from tadaconv.ablation import LoadedTable, load_table
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting import figures, style
+from tadaconv.reporting.calibration.figures import calibration_over_training
 from tadaconv.reporting.captions import as_markdown
 from tadaconv.reporting.export import collect
 
@@ -106,6 +107,19 @@ def test_nothing_is_drawn_without_a_result(figure, context) -> None:
     failed = [CellRecord(record.cell, "failed", None, "RunError: no", "Traceback") for record in context[1]]
     assert figure(collect(context[0], "quick", failed)) is None
     assert figure(collect(context[0], "quick", [])) is None
+
+
+@pytest.mark.parametrize("finished", [0, 1, 30])
+def test_the_heading_stands_where_a_figure_follows(finished: int, context) -> None:
+    records = [
+        record if i < finished else CellRecord(record.cell, "failed", None, "RunError: no", "Traceback")
+        for i, record in enumerate(context[1])
+    ]
+    export = collect(context[0], "quick", records)
+    follows = any(figure(export) is not None for figure in (*FIGURES, calibration_over_training))
+    heading = figures.heading(export)
+    assert (heading is not None) == follows == (finished > 0)
+    assert heading is None or heading.html == "<h2>Figures</h2>"
 
 
 @pytest.mark.parametrize("figure", [figures.accuracy_by_latency, figures.confusion])

@@ -25,7 +25,7 @@ from tadaconv.reporting.figures.cost import (
     names_at_the_right,
 )
 from tadaconv.reporting.figures.curves import draw_learning_curves, learning_curves, learning_curves_data
-from tadaconv.reporting.figures.drawing import Drawing, show
+from tadaconv.reporting.figures.drawing import Drawing, heading, show
 from tadaconv.reporting.figures.labels import label_of
 from tadaconv.reporting.figures.placement import (
     draw_placement_map,
@@ -70,6 +70,7 @@ __all__ = [
     "draw_placement_map",
     "gain_by_class",
     "gain_by_class_data",
+    "heading",
     "label_of",
     "learning_curves",
     "learning_curves_data",

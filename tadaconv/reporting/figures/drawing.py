@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tadaconv.reporting import captions, style
-from tadaconv.reporting.export import write_atomically
+from tadaconv.reporting.blocks import Block
+from tadaconv.reporting.export import Export, write_atomically
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Drawing:
         # PNG beside SVG: a notebook that its reader has not declared trusted shows no SVG.
         data = {"image/svg+xml": self.svg.decode(), "image/png": self.png, "text/plain": self.alt}
         return data, {"alt": self.alt, "caption": self.caption}
+
+
+def heading(export: Export) -> Block | None:
+    """What stands above the figures; None, which shows nothing, where no cell has a result to draw."""
+    return Block("<h2>Figures</h2>", "Figures") if (export.cells["status"] == "finished").any() else None
 
 
 def show(drawing: Drawing | None, folder: Path | str = ".") -> None:
