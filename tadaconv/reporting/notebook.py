@@ -11,19 +11,21 @@ import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.exporters import HTMLExporter
 
-from tadaconv.errors import RunError, UserError, unknown
+from tadaconv.errors import RunError, StorageError, UserError, unknown
 from tadaconv.reporting.kernel import CELL_SECONDS, a_kernel
 from tadaconv.reporting.words import data_uri
 
 _PAGE = Path(__file__).parent / "page"
 _LOG = logging.getLogger(__name__)
+_NOBODY_CALLED_WRONG = {kind.__name__ for kind in (RunError, StorageError)}
 
 
 def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None = None) -> nbformat.NotebookNode:
     """Execute the notebook of a percent-format script in ``folder``, with values for its parameters.
 
     Parameters are those of papermill: the names that the cell with the tag ``parameters`` assigns. Raises
-    :class:`UserError` for one that the template does not have, and with the error of the first cell that fails.
+    :class:`UserError` for one that the template does not have, and with the error of the first cell that fails; where
+    that cell cannot go on, on a full disk for instance, :class:`RunError` as the cell did.
     """
     notebook = jupytext.read(template)
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -36,13 +38,18 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
             kernel.execute(notebook, folder)
     except CellExecutionError as error:
         what = error.evalue.partition("\n")[0]
+        if error.ename in _NOBODY_CALLED_WRONG:
+            raise RunError(f"{folder}: {what}") from error
         raise UserError(f"{template}: a cell of the report's notebook fails: {error.ename}: {what}") from error
     except CellTimeoutError as error:
         raise UserError(f"{template}: a cell of the report's notebook took more than {CELL_SECONDS} s") from error
     except DeadKernelError as error:
         raise RunError(
-            f"{template}: the process that executes the report's notebook has died, perhaps for want of memory"
+            f"{template}: the process that executes the report's notebook has died, perhaps for want of memory or of room for "
+            "temporary files"
         ) from error
+    except OSError as error:
+        raise RunError(f"{folder}: the report's notebook cannot be executed: {error.strerror or error}") from error
     _take_away_warnings(notebook)
     return notebook
 
