@@ -77,4 +77,4 @@ blocks.conditions(export)
 provenance(export.manifest.cells, export.cells.to_dict("records"), export.manifest.left_out)
 
 # %%
-blocks.methods()
+blocks.methods(export)

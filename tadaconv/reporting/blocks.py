@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tadaconv.reporting import sentences, words
 from tadaconv.reporting import statistics as st
-from tadaconv.reporting.export import Export, Manifest
+from tadaconv.reporting.export import NO_NUMBER, Export, Manifest
 from tadaconv.reporting.summary import compares_apart, differing, summarise, table_columns, validation_clips, verdicts
 
 
@@ -77,7 +77,9 @@ def failures(export: Export) -> Block | None:
     if not failed:
         return None
     text = "\n".join(f"{cell['row']}, seed {cell['seed']}: {cell['error']}" for cell in failed)
-    return Block(render("failures", failed=failed), text)
+    unfinished = [cell for cell in failed if cell["error"] != NO_NUMBER]
+    with_result = len(failed) - len(unfinished)
+    return Block(render("failures", failed=failed, num_unfinished=len(unfinished), num_with_result=with_result), text)
 
 
 def conditions(export: Export) -> Block:
@@ -101,12 +103,20 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def methods() -> Block:
-    """How the numbers are made, with references."""
-    named = (
-        "Student's t, Wilson, Fisher's sign flips, Holm, Hsu's comparisons with the best, Cohen's power, Kendall's tau"
-    )
-    return Block(render("methods"), f"Methods: {named}.")
+def methods(export: Export) -> Block | None:
+    """How the numbers of this page are made, with references; what it has none of is not named.
+
+    None, which shows nothing, where there are no numbers.
+    """
+    used = sentences.methods_used(export, summarise(export))
+    if not used - {"claims"}:
+        return None
+    names = {
+        "t": "Student's t", "wilson": "Wilson's interval", "flips": "Fisher's sign flips", "holm": "Holm",
+        "best": "Hsu's comparisons with the best", "power": "Cohen's power", "tau": "Kendall's tau",
+    }  # fmt: skip
+    named = [name for method, name in names.items() if method in used]
+    return Block(render("methods", used=used), f"Methods: {', '.join(named) or 'none beyond counting'}.")
 
 
 def flat(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -37,6 +37,9 @@ CLASS_COLUMNS = ["row", "seed", "class", "family", "top1"]
 CONFUSION_COLUMNS = ["row", "seed", "class", "predicted", "clips"]
 CALIBRATION_COLUMNS = ["row", "seed", "epoch", "stage", "distance", "over_time", "over_clips"]
 
+NO_NUMBER = "the accuracy is not a number"
+"""Why a cell counts as failed that has a result; for the storage it has finished."""
+
 _WORDS = ["row", "cell", "status", "device", "version", "error", "family", "backbone", "class", "predicted", "stage"]
 _FRAMES = {"families": FAMILY_COLUMNS, "classes": CLASS_COLUMNS, "confusion": CONFUSION_COLUMNS,
            "calibration": CALIBRATION_COLUMNS}  # fmt: skip
@@ -379,7 +382,7 @@ def checked(record: CellRecord) -> CellRecord:
     if record.result is None:
         return record
     if not isfinite(record.result.top1):
-        return replace(record, status="failed", result=None, error="the accuracy is not a number")
+        return replace(record, status="failed", result=None, error=NO_NUMBER)
     return replace(record, result=_printable_classes(record.result))
 
 

@@ -1,5 +1,6 @@
 """What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
 
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 
@@ -16,6 +17,7 @@ from tadaconv.reporting.summary import (
     groups,
     paper_order,
     validation_clips,
+    verdicts,
 )
 from tadaconv.reporting.words import MINUS, coefficient, listed, percent, plural, points
 
@@ -55,8 +57,7 @@ def claim_sentence(line: dict[Any, Any]) -> str:
         )
     if line["sd"] == 0:
         same = f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
-        tells = effect != 0 and n >= st.seeds_for_sign_flip()
-        return f"{same} Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm." if tells else same
+        return f"{same} Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm." if _says_p(line) else same
     interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
     if n < st.seeds_for_sign_flip():
         test = f"Sign-flip p = {line['p']:.3g}, where {n} seeds cannot give less than {2.0 ** (1 - n):.3g}."
@@ -64,6 +65,12 @@ def claim_sentence(line: dict[Any, Any]) -> str:
         test = f"Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm."
     found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}"
     return f"{found} {what_it_takes(float(line['sd']), n)}" if line["verdict"] == "undecided" else found
+
+
+def _says_p(line: Mapping[Any, Any]) -> bool:
+    """Whether the sentence on a claim has a p-value: not where it could only say that seeds are too few."""
+    n, effect, sd = int(line["n"]), float(line["effect"]), float(line["sd"])
+    return n > 1 and (sd > 0 or (effect != 0 and n >= st.seeds_for_sign_flip()))
 
 
 def claims_summary(verdicts: list[str]) -> str:
@@ -122,7 +129,7 @@ def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
 def _power_notes(summary: pd.DataFrame) -> list[str]:
     """What the seeds of this table can show, over its rows, and what the sign-flip test cannot."""
     notes = []
-    told = summary[(summary["num_pairs"] > 1) & (summary["delta_sd"] > 0)]
+    told = summary[summary["delta_sd"] > 0]
     if len(told):
         spreads = list(zip(told["delta_sd"], told["num_pairs"], strict=True))
         effects = sorted(st.detectable_effect(spread, int(n)) for spread, n in spreads)
@@ -289,6 +296,30 @@ def tau_note(export: Export, summary: pd.DataFrame) -> list[str]:
 def _tau(found: st.Agreement) -> str:
     interval = "" if found.low != found.low else f" [{coefficient(found.low)}, {coefficient(found.high)}]"
     return f"Kendall\u2019s tau {coefficient(found.tau)}{interval}"
+
+
+def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
+    """The methods behind what a page of ``export`` says, by the names that ``page/blocks/methods.html.j2`` has."""
+    claims = verdicts(export).to_dict("records")
+    pairs = int(summary["num_pairs"].max())
+    said = [int(line["n"]) for line in claims if _says_p(line)]
+    said += [pairs] if pairs >= st.seeds_for_sign_flip() else []
+    orders = [paper_order(summary), *(agreement(summary, other.top1) for other in export.manifest.elsewhere)]
+    used = {
+        "t": bool((summary["n"] > 1).any()),
+        "wilson": any("binomial" in note for note in _interval_notes(export, summary, apart=False)),
+        "flips": bool(said),
+        "draws": max(said, default=0) > st.EXACT_UP_TO,
+        "holm": max(said, default=0) >= st.seeds_for_sign_flip(),
+        "claims": bool(claims),
+        "best": bool(summary["standing"].any()),
+        "power": bool((summary["delta_sd"] > 0).any())
+        or any(line["verdict"] == "undecided" and line["sd"] > 0 for line in claims),
+        "tau": any(each.tau == each.tau for each in orders),
+        "tau interval": any(each.low == each.low for each in orders),
+        "costs": bool(summary["macs"].notna().any()),
+    }
+    return {name for name, is_used in used.items() if is_used}
 
 
 def _measured_on(results: list[PaperResult]) -> list[str]:

@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """The chance of seeing a difference that is there, for which seeds are counted (Cohen, 1988)."""
 
-_EXACT_UP_TO = 14
+EXACT_UP_TO = 14
 """Sign-flip tests enumerate all 2^n assignments up to this n; beyond, they draw ``_DRAWS`` of them."""
 
 _DRAWS = 100_000
@@ -102,16 +102,16 @@ def sign_flip_p(differences: ArrayLike) -> float:
     x = _finite(differences)
     if len(x) == 0:
         return nan
-    signs, extra = _signs(len(x)), int(len(x) > _EXACT_UP_TO)
+    signs, extra = _signs(len(x)), int(len(x) > EXACT_UP_TO)
     # Assignments as extreme as the observed one must not be lost to rounding.
     threshold = abs(x.sum()) * (1 - 1e-12) - 1e-12
     return float((np.count_nonzero(np.abs(signs @ x) >= threshold) + extra) / (len(signs) + extra))
 
 
-@lru_cache(maxsize=_EXACT_UP_TO + 1)
+@lru_cache(maxsize=EXACT_UP_TO + 1)
 def _signs(n: int) -> NDArray[np.float64]:
     """Assignments of signs to ``n`` differences, shape (assignments, n): every one, or ``_DRAWS`` of very many."""
-    if n > _EXACT_UP_TO:
+    if n > EXACT_UP_TO:
         return np.random.default_rng(0).choice((1.0, -1.0), size=(_DRAWS, n))
     flipped = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     return 1.0 - 2.0 * flipped.astype(np.float64)

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from itertools import product
 from math import isnan, nan
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -15,6 +16,7 @@ from rich.console import Console
 from scipy import stats
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
+from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting import blocks, terminal_table, words
 from tadaconv.reporting import statistics as st
@@ -728,3 +730,107 @@ def test_p_stands_below_the_difference_once_it_can_be_small(export_of) -> None:
     five = blocks.results(export_of({"a": [v + 5 + v % 2 for v in up[:5]], "base": up[:5]})).html
     assert "<i>p</i>" not in five
     assert "p is that of" not in five
+
+
+# The methods that a page names
+
+
+def page_of(export: Export) -> str:
+    """What a page says, its methods apart."""
+    parts = [blocks.claims(export), blocks.results(export)]
+    return re.sub(r"\s+", " ", " ".join(part.html for part in parts if part)).replace("&nbsp;", " ")
+
+
+def several(made_up, kinds, context, hosts) -> dict[str, Export]:
+    """Exports of all kinds, with few seeds and many, with and without claims and orders to compare."""
+    up = [float(v) for v in range(60, 76)]
+    claim = Claim("it helps", "a", "base", "s")
+    made = {
+        "gaps": kinds, "three seeds": context, "hosts": hosts,
+        "one seed": made_up({"a": [50.0], "base": [60.0]}),
+        "no claims": made_up({"a": [50.0, 52.0, 51.0], "base": [60.0, 61.5, 62.0]}),
+        "nothing": made_up({"a": [None], "base": [None]}, claims=[claim]),
+        "equal": made_up({"a": [50.0] * 3, "base": [50.0] * 3}, claims=[claim]),
+        "six seeds": made_up({"a": [v + 5 + v % 2 for v in up[:6]], "base": up[:6]}),
+        "six equal differences": made_up({"a": [v + 2 for v in up[:6]], "base": up[:6]}, claims=[claim]),
+        "many seeds": made_up({"a": [v + 5 + v % 2 for v in up], "base": up}, claims=[claim]),
+    }  # fmt: skip
+    exports = {name: collect(loaded, "quick", records) for name, (loaded, records) in made.items()}
+    rows = exports["three seeds"].manifest.rows
+    for name, number in (("four rows elsewhere", 4), ("all rows elsewhere", len(rows))):
+        other = Elsewhere(regime="tiny", top1={row.name: float(i) for i, row in enumerate(rows[:number])}, num_seeds={})
+        manifest = exports["three seeds"].manifest.model_copy(update={"elsewhere": [other]})
+        exports[name] = replace(exports["three seeds"], manifest=manifest)
+    return exports
+
+
+def test_methods_are_those_that_the_page_uses(made_up, kinds, context, hosts) -> None:
+    named = {}
+    for name, export in several(made_up, kinds, context, hosts).items():
+        page, block = page_of(export), blocks.methods(export)
+        text = "" if block is None else block.html
+        paired = re.search(r"interval \S+ to \S+, \d+ seeds in pairs", page) is not None
+        summary = summarise(export)
+        has_seeds = bool((summary["n"] > 1).any())
+        expected = {
+            "Biometrika 6": has_seeds,
+            "Wilson": "binomial" in page,
+            "every assignment of signs": "Sign-flip p" in page or "<i>p</i> = " in page,
+            "Phipson": (int(summary["num_pairs"].max()) > 14),
+            "adjusted over the rows": "</i> = 0" in page or "after Holm. " in page or "after Holm.</p>" in page,
+            "Hsu": "Bold is" in page or "Underlined are" in page,
+            "non-central": "four times in five" in page,
+            "tau-b": "tau 0." in page or "tau 1." in page or "tau \u2212" in page,
+            "Clopper": re.search(r"tau \S+ \[", page) is not None,
+            "multiply-adds of convolutions": bool(summary["macs"].notna().any()),
+            "A claim is supported": bool(export.manifest.claims) and block is not None,
+        }
+        assert {what: what in text for what in expected} == expected, name
+        assert has_seeds or not paired
+        assert text.count("Scandinavian") <= 1
+        assert ("Scandinavian" in text) == ("Holm" in text)
+        named[name] = {what for what, there in expected.items() if there}
+    assert named["nothing"] == set()
+    assert named["one seed"] == {"Wilson", "multiply-adds of convolutions"}
+    assert "every assignment of signs" in named["three seeds"]
+    assert "every assignment of signs" not in named["no claims"]
+    assert "Clopper" not in named["four rows elsewhere"]
+    assert len(set.union(*named.values())) == 11
+
+
+# What is said of cells that failed
+
+
+def test_what_becomes_of_failed_cells_is_said(made_up) -> None:
+    def said(scores) -> str:
+        loaded, records = made_up(scores)
+        block = blocks.failures(collect(loaded, "quick", records))
+        return "" if block is None else re.sub(r"\s+", " ", block.html)
+
+    again, kept = "tries failed cells anew", "is not run again as it is"
+    assert said({"a": [50.0], "base": [60.0]}) == ""
+    assert again in said({"a": [None], "base": [60.0]})
+    assert kept not in said({"a": [None], "base": [60.0]})
+    assert kept in said({"a": [nan], "base": [60.0]})
+    assert again not in said({"a": [nan], "base": [60.0]})
+    both = said({"a": [nan, None], "base": [60.0, 61.0]})
+    assert again in both
+    assert kept in both
+
+
+def test_a_cell_whose_accuracy_is_no_number_is_not_run_again_and_one_that_failed_is(
+    made_up, make_result, tmp_path: Path
+) -> None:
+    # What the page says of them, asked of the storage.
+    cells = [record.cell for record in made_up({"a": [nan], "base": [None]})[1]]
+    store = Store.open(str(tmp_path / "journal.log"))
+    plan(store, "made_up", cells, [0])
+    for trial_id, _, _ in store.backend.waiting([store.make_study("made_up")], None, limit=9):
+        attempt = store.claim(trial_id)
+        assert attempt is not None
+        if attempt.attrs["label"] == "a":
+            assert store.finish(attempt, make_result(nan))
+        else:
+            assert not store.fail(attempt, "a wrong description", "", "cpu", 0, retry=False)
+    again = plan(store, "made_up", cells, [0])
+    assert [cell.label for cell in again.to_run] == ["base"]
