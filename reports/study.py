@@ -29,6 +29,9 @@ export = read_study(folder)
 blocks.headline(export)
 
 # %%
+blocks.confirmation(export)
+
+# %%
 blocks.ranking(export)
 
 # %% [markdown]

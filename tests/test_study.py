@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell
+from tadaconv.execution.planner import plan
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.experiment import build_model, rehearse
@@ -674,3 +675,28 @@ def test_every_configuration_has_a_row_name_of_its_own() -> None:
     records = [finished(n, 1.0, **each.params) for n, each in enumerate(walk(suggest))]
     names = [row.name for row in confirm(loaded(), records, 100).table.all_rows]
     assert len(set(names)) == len(names) == 24
+
+
+def test_trials_know_what_they_came_to_on_new_seeds(store: Store) -> None:
+    run(loaded(), store, 6)
+    records = trial_records(loaded(), REGIME, NAME, store)
+    assert not any(record.confirmed for record in records)
+    table = confirm(loaded(), records, 2).table
+    plan(store, "toy_confirm-quick", table.cells(REGIME, [0]), confirm_seeds(loaded(), 3))
+    for attempt in waiting(store):
+        finish(store, attempt)
+    found = trial_records(loaded(), REGIME, NAME, store)
+    best = sorted((r for r in found if r.name != "paper: late"), key=lambda r: (-(r.top1 or 0), r.number))[:2]
+    assert {record.number for record in found if record.confirmed} == {0, *(record.number for record in best)}
+    for record in found:
+        assert [each.cell.experiment.seed for each in record.confirmed] in ([], [1, 2, 3])
+        for each in record.confirmed:
+            assert each.cell.experiment.temporal == record.temporal
+            assert each.result is not None
+            assert each.result.top1 == top1_of(each.cell.key)
+        assert record.top1 == top1_of(record.cells[0].cell.key), "new seeds are no part of the search"
+    # A study that is given more seeds has some in common, which are new no longer.
+    more = trial_records(loaded(seeds=3), REGIME, NAME, store)
+    assert {tuple(c.cell.experiment.seed for c in r.confirmed) for r in more} == {(), (3,)}
+    # Of another base nothing was confirmed.
+    assert not any(r.confirmed for r in trial_records(loaded(base="paper: early"), REGIME, NAME, store))

@@ -10,7 +10,7 @@ from tadaconv.execution.store import Store
 from tadaconv.spec import Experiment
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import spec_json
-from tadaconv.study.trials import TrialRecord
+from tadaconv.study.trials import TrialRecord, confirmation_name
 
 
 def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) -> LoadedTable:
@@ -43,13 +43,13 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
         taken = {row.name for row in rows} | {study.base}
         rows.append(Row(f"{label} ({record.name})" if label in taken else label, record.temporal))
     return LoadedTable(
-        f"{loaded.name}_confirm", _question(loaded), Table(base=Row(study.base, base.temporal), rows=rows)
+        confirmation_name(loaded), _question(loaded), Table(base=Row(study.base, base.temporal), rows=rows)
     )
 
 
 def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTable | None:
     """The table that :func:`confirm` last made of a study in a regime, as the storage has it; None if there is none."""
-    name = f"{loaded.name}_confirm"
+    name = confirmation_name(loaded)
     plan = store.read_plan(f"{name}-{discovery.find('regime', regime_name).stem}")
     if not plan:
         return None

@@ -48,6 +48,8 @@ class TrialRecord:
         macs: multiply-adds a clip; None where neither a result nor a budget had them counted.
         why: what ended it, one line, unless it has finished or has not ended.
         curve: the epochs of the first seed that has any.
+        confirmed: its cells on the seeds that ``tada study NAME --confirm`` last ran the best and the base on, as far
+            as they were ever queued; empty for one that was not confirmed.
     """
 
     number: int
@@ -61,6 +63,7 @@ class TrialRecord:
     macs: int | None
     why: str | None
     curve: tuple[CurvePoint, ...]
+    confirmed: tuple[CellRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,28 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
     max_macs = kept_budget(study, store)
     reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)
     trials, _ = reader.read(max_macs)
-    return [_record(trial, store) for trial in trials]
+    seeds = _confirmed_seeds(loaded, study, store)
+    return [_record(trial, store, seeds.get(spec_json(trial.suggestion.temporal), [])) for trial in trials]
+
+
+def _confirmed_seeds(loaded: LoadedStudy, study: str, store: Store) -> dict[str, list[int]]:
+    """By what a configuration plugs in, the seeds it was last confirmed on; empty where none was, or another base."""
+    plan = store.read_plan(confirmation_name(loaded) + study.removeprefix(loaded.name))
+    if loaded.study.base not in plan:
+        return {}
+    found = {}
+    for row in plan.values():
+        try:
+            temporal: Temporal = _TEMPORAL.validate_python(row.experiment["temporal"])
+        except ValidationError:  # as another version of tadaconv wrote it, which no trial that counts is like
+            continue
+        found[spec_json(temporal)] = sorted(row.seeds)
+    return found
+
+
+def confirmation_name(loaded: LoadedStudy) -> str:
+    """The name of the table in which the best of a study are run on new seeds."""
+    return f"{loaded.name}_confirm"
 
 
 def kept_budget(study: str, store: Store) -> int | None:
@@ -296,7 +320,10 @@ def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     return regime
 
 
-def _record(trial: Trial, store: Store) -> TrialRecord:
+def _record(trial: Trial, store: Store, new_seeds: Sequence[int]) -> TrialRecord:
+    used = {cell.experiment.seed for cell in trial.cells}  # a study that is given more seeds by now has them in common
+    anew = [Cell(trial.name, trial.cells[0].experiment.but(seed=seed)) for seed in new_seeds if seed not in used]
+    confirmed = [record for record in store.records_of(anew) if record.status != "missing"] if anew else []
     return TrialRecord(
         number=trial.number,
         name=trial.name,
@@ -309,4 +336,5 @@ def _record(trial: Trial, store: Store) -> TrialRecord:
         macs=trial.macs,
         why=trial.why,
         curve=tuple(CurvePoint.model_validate(point) for point in trial.curve),
+        confirmed=tuple(confirmed),
     )

@@ -62,7 +62,7 @@ def test_all_files_are_there(hostile) -> None:
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     drawn = ("pareto", "best_so_far", "slices", "learning_curves", "placement_map")
     assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png", "pdf")} | {
-        "trials.csv", "curves.csv", "cells.csv", "parameters.json", "report.json",
+        "trials.csv", "curves.csv", "cells.csv", "confirmation.csv", "parameters.json", "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
     assert len(pd.read_csv(folder / "trials.csv")) == 14

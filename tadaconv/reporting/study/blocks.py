@@ -8,6 +8,12 @@ import pandas as pd
 from tadaconv.reporting.blocks import Block, flat, render
 from tadaconv.reporting.provenance import provenance as cells_of
 from tadaconv.reporting.study import sentences
+from tadaconv.reporting.study.confirmation import (
+    confirmation_data,
+    confirmation_notes,
+    confirmation_sentences,
+    late_best,
+)
 from tadaconv.reporting.study.frame import StudyExport, counts
 from tadaconv.reporting.study.importance import Importance, found_in_words
 from tadaconv.reporting.study.words import parameters_in_words, value_in_words
@@ -30,6 +36,23 @@ def headline(export: StudyExport) -> Block:
     advice = f"Run: {command}" if command else f"Their run on new seeds is in {export.manifest.confirmation}."
     text = "\n".join([question, ran, *best, *([f"{warning} {advice}"] if best else [])])
     return Block(html, text)
+
+
+def confirmation(export: StudyExport) -> Block | None:
+    """What the trials that were run on new seeds came to, beside what the search saw; None, where none were."""
+    data = confirmation_data(export)
+    if data.empty:
+        return None
+    said, late = confirmation_sentences(export), late_best(export)
+    command = sentences.confirm_command(export.manifest.study, export.manifest.regime)
+    html = render(
+        "study_confirmation", said=said, late=late, command=command, rows=data.to_dict("records"),
+        against=bool(data["num_pairs"].any()), notes=confirmation_notes(data),
+    )  # fmt: skip
+    columns = ["trial", "name", "searched", "n", "top1_mean", "top1_low", "top1_high", "change", "delta_mean"]
+    return Block(
+        html, "\n".join([*said, *([f"{late} {command}"] if late else []), data[columns].to_string(index=False)])
+    )
 
 
 def ranking(export: StudyExport) -> Block:

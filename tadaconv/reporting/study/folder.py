@@ -9,7 +9,7 @@ from tadaconv.reporting.choices import Choices
 from tadaconv.reporting.export import as_csv
 from tadaconv.reporting.folder import Reported, report_folder, write_files
 from tadaconv.reporting.study import sentences
-from tadaconv.reporting.study.frame import collect, write_data
+from tadaconv.reporting.study.frame import collect, frames, write_data
 from tadaconv.reporting.study.latex import latex_table
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def write_report(
         _FILES,
         sentences.title(export.manifest),
         export.manifest,
-        [export.space.model_dump_json(), *map(as_csv, (export.trials, export.curves, export.cells))],
+        [export.space.model_dump_json(), *map(as_csv, frames(export).values())],
         partial(write_data, export),
         partial(latex_table, export),
         choices.parameters,
-        ["trials.csv", "curves.csv", "cells.csv", "parameters.json"],
+        [*frames(export), "parameters.json"],
     )
     return write_files(reported, report_folder(out, loaded.name, regime_name, choices.template), formats)

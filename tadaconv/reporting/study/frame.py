@@ -89,6 +89,10 @@ class StudyManifest(BaseModel):
     seeds: list[int] = Field(description="Every seed a trial was planned with.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule, as far as all cells share them.")
     cells: list[CellOrigin]
+    confirmed: list[CellOrigin] = Field(
+        default_factory=list,
+        description="The cells from new seeds of the trials that were confirmed, in the order of confirmation.csv.",
+    )
     digests: dict[str, str] = Field(
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
     )
@@ -96,12 +100,16 @@ class StudyManifest(BaseModel):
 
 @dataclass(frozen=True)
 class StudyExport:
-    """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and what they mean."""
+    """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and what they mean.
+
+    ``confirmation`` has a line a cell from a new seed of a trial that was confirmed; no other frame holds these.
+    """
 
     manifest: StudyManifest
     trials: pd.DataFrame
     curves: pd.DataFrame
     cells: pd.DataFrame
+    confirmation: pd.DataFrame
     space: Space
 
 
@@ -114,6 +122,7 @@ def collect(
 ) -> StudyExport:
     """Arrange the records of a study; trials that did not finish stay in, without an accuracy."""
     cells = [checked(cell) for record in records for cell in record.cells]
+    anew = [checked(cell) for record in records for cell in record.confirmed]
     manifest = StudyManifest(
         study=loaded.name,
         question=loaded.question,
@@ -124,10 +133,13 @@ def collect(
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],
+        confirmed=[origin(cell) for cell in anew],
     )
-    frame = cells_frame(cells)
+    frame, confirmation = cells_frame(cells), cells_frame(anew)
     frame.insert(0, "trial", [record.number for record in records for _ in record.cells])
-    return StudyExport(manifest, trials_frame(records, loaded.study), curves_frame(records), frame, space(records))
+    confirmation.insert(0, "trial", [record.number for record in records for _ in record.confirmed])
+    trials, curves = trials_frame(records, loaded.study), curves_frame(records)
+    return StudyExport(manifest, trials, curves, frame, confirmation, space(records))
 
 
 def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFrame:
@@ -218,11 +230,16 @@ def counts(trials: pd.DataFrame) -> dict[str, int]:
     return {status: int(found[status]) for status in STATUSES if status in found}
 
 
+def frames(export: StudyExport) -> dict[str, pd.DataFrame]:
+    """The frames of an export, by the name of their file."""
+    names = ("trials", "curves", "cells", "confirmation")
+    return {f"{name}.csv": getattr(export, name) for name in names}
+
+
 def write_data(export: StudyExport, folder: Path) -> None:
-    """Write ``trials.csv``, ``curves.csv``, ``cells.csv`` and ``parameters.json``, to the last digit."""
-    write_atomically(folder / "trials.csv", as_csv(export.trials))
-    write_atomically(folder / "curves.csv", as_csv(export.curves))
-    write_atomically(folder / "cells.csv", as_csv(export.cells))
+    """Write every frame of :func:`frames` and ``parameters.json``, to the last digit."""
+    for name, frame in frames(export).items():
+        write_atomically(folder / name, as_csv(frame))
     write_atomically(folder / "parameters.json", export.space.model_dump_json(indent=1) + "\n")
 
 
@@ -235,10 +252,12 @@ def read_study(folder: Path | str = ".") -> StudyExport:
         words = [*_WORDS, *(f"params_{parameter.name}" for parameter in parameters.parameters)]
         trials = read_csv(folder / "trials.csv", words, _UNKNOWN).astype({"macs": "Int64", "epochs": "Int64"})
         curves = read_csv(folder / "curves.csv", [], _UNKNOWN)
-        cells = typed(read_csv(folder / "cells.csv", _CELL_WORDS, _CELL_UNKNOWN))
+        cells, confirmation = (
+            typed(read_csv(folder / f"{name}.csv", _CELL_WORDS, _CELL_UNKNOWN)) for name in ("cells", "confirmation")
+        )
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report of a study: {error.filename} is missing") from error
-    return StudyExport(manifest, trials, curves, cells, parameters)
+    return StudyExport(manifest, trials, curves, cells, confirmation, parameters)
 
 
 def _search(study: "Study") -> dict[str, str]:
