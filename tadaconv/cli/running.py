@@ -18,6 +18,7 @@ from tadaconv.ablation import (
 )
 from tadaconv.cli.entry import complain
 from tadaconv.errors import UserError, unknown
+from tadaconv.reporting.words import visible
 
 if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store
@@ -132,7 +133,7 @@ def report_study(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
             confirmed=confirmed(loaded, regime_name, store) is not None, choices=choices,
         )  # fmt: skip
-    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder
 
 
@@ -142,7 +143,7 @@ def logged(show: "Lines") -> Generator[None]:
 
     class _Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            show.line(record.getMessage())
+            show.line(visible(record.getMessage()))
 
     log, handler = logging.getLogger("tadaconv"), _Handler()
     log.addHandler(handler)
@@ -197,7 +198,7 @@ def write_report(
             loaded, regime, records, out, reporting.FORMATS if formats is None else formats,
             surroundings=surroundings(loaded, regime, records, store), choices=choices,
         )  # fmt: skip
-    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder
 
 
@@ -207,5 +208,6 @@ def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
         return 0
     complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each anew", 1)
     for record in failed:
-        print(f"  {record.cell.label}, seed {record.cell.experiment.seed}: {record.error}", file=sys.stderr)
+        said = f"{record.cell.label}, seed {record.cell.experiment.seed}: {record.error}"
+        print(f"  {visible(said)}", file=sys.stderr)
     return 1

@@ -19,10 +19,14 @@ from tadaconv.reporting.summary import compares_apart, differing, summarise, tab
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a report, as HTML and as text."""
+    """A piece of a report, as HTML and as text; what names and errors hide in either is made visible."""
 
     html: str
     text: str
+
+    def __post_init__(self) -> None:
+        for part in ("html", "text"):
+            object.__setattr__(self, part, words.visible(getattr(self, part)))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}

@@ -20,6 +20,7 @@ from tadaconv.reporting.export import Export, as_csv, collect, csv_texts, write_
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
+from tadaconv.reporting.words import visible
 
 TEMPLATE = "ablation"
 """The notebook template of a table's report, found like every other content by its name."""
@@ -142,7 +143,7 @@ def _execute(template: Path, reported: Reported, folder: Path, due: set[str]) ->
     if "ipynb" in due:
         write_atomically(folder / reported.files["ipynb"], as_ipynb(notebook))
     if "html" in due:
-        write_atomically(folder / reported.files["html"], as_page(notebook, reported.title))
+        write_atomically(folder / reported.files["html"], as_page(notebook, visible(reported.title)))
 
 
 def _write_manifest(manifest: BaseModel, folder: Path, digests: dict[str, str]) -> None:

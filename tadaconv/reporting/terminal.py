@@ -12,7 +12,7 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import checked, collect
 from tadaconv.reporting.summary import compares_apart, summarise
-from tadaconv.reporting.words import count_scale, in_unit, percent, points, published, scaled
+from tadaconv.reporting.words import count_scale, in_unit, percent, points, published, scaled, visible
 
 _MOST_REASONS = 5
 
@@ -33,7 +33,7 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
     params = count_scale(summary["params"].dropna())
     macs = count_scale(summary["macs"].dropna())
     table = Table(
-        title=f"{escape(loaded.name)} \u00b7 {escape(regime_name)}",
+        title=f"{escape(visible(loaded.name))} \u00b7 {escape(visible(regime_name))}",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_justify="left",
         caption_justify="left", caption_style="",
     )  # fmt: skip
@@ -76,14 +76,14 @@ def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord]) 
             seeds.append(record.cell.experiment.seed)
     for (row, reason), seeds in list(failed.items())[:_MOST_REASONS]:
         numbers = ", ".join(map(str, sorted(seeds)))
-        lines.append(Text(f"{row} failed with seed {numbers}: {reason}", style="red"))
+        lines.append(Text(visible(f"{row} failed with seed {numbers}: {reason}"), style="red"))
     if len(failed) > _MOST_REASONS:
         lines.append(Text("more cells failed; cells.csv has them all", style="red"))
     return Text("\n").join(lines)
 
 
 def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> Text:
-    name = Text(line["row"])
+    name = Text(visible(line["row"]))
     if line["reference"] and not apart:
         name += Text(" (base)", style="dim")
     if not line["n"]:
@@ -91,7 +91,7 @@ def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> T
         state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
         name += Text(f" {state}", style="italic")
     if apart and line["versus"]:
-        name += Text(f"\n\u0394 to {line['versus']}", style="dim")
+        name += Text(f"\n\u0394 to {visible(line['versus'])}", style="dim")
     return name
 
 

@@ -1,7 +1,9 @@
+import io
 import json
 import logging
 import re
 import shutil
+import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,10 +11,11 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from tadaconv.ablation import Claim
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting import FORMATS, blocks, report
+from tadaconv.reporting import FORMATS, blocks, report, terminal_table
 from tadaconv.reporting.export import collect, read_export
 from tadaconv.reporting.notebook import execute
 
@@ -21,7 +24,9 @@ DRAWN = (
     "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency", "confusion",
     "learning_curves", "calibration_over_training",
 )  # fmt: skip
-CLAIM = Claim(f"{SCRIPT} helps", SPECIAL, SCRIPT, "a source & more")
+HIDDEN = "a\x1b[31mb\u202ec\x00\t\x9bd"
+VISIBLE = r"a\x1b[31mb\u202ec\x00\t\x9bd"
+CLAIM = Claim(f"{SCRIPT} helps {HIDDEN}", SPECIAL, SCRIPT, "a source & more")
 
 
 class Page(HTMLParser):
@@ -44,8 +49,17 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, make_up):
     """A report on rows with hostile names, a failed cell and a missing seed, in a folder with a space and a quote."""
     out = tmp_path_factory.mktemp("it's a folder")
     loaded, records = make_up(
-        {SCRIPT: [50.0, 51.0, None], SPECIAL: [55.0, 57.5, 58.0], "base": [60.0, 61.0, 63.0]}, claims=[CLAIM]
+        {
+            SCRIPT: [50.0, 51.0, None],
+            SPECIAL: [55.0, 57.5, 58.0],
+            HIDDEN: [42.0, 40.0, 41.5],
+            "base": [60.0, 61.0, 63.0],
+        },
+        claims=[CLAIM],
     )
+    failed = next(i for i, record in enumerate(records) if record.status == "failed")
+    told = f"{records[failed].error} {HIDDEN}"
+    records[failed] = replace(records[failed], error=told, traceback=f"Traceback\n{told}")
     folder = report(loaded, "quick", records[:-1], out)
     return loaded, records[:-1], out, folder
 
@@ -67,9 +81,9 @@ def test_all_files_are_there(hostile) -> None:
         "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
-    assert len(pd.read_csv(folder / "table.csv")) == 3
+    assert len(pd.read_csv(folder / "table.csv")) == 4
     cells = pd.read_csv(folder / "cells.csv")
-    assert cells["status"].value_counts().to_dict() == {"finished": 7, "failed": 1}
+    assert cells["status"].value_counts().to_dict() == {"finished": 10, "failed": 1}
 
 
 def test_the_page_asks_for_nothing(page: Page) -> None:
@@ -98,9 +112,41 @@ def test_names_come_out_as_text(hostile, page: Page) -> None:
     assert r"50\%\_a\&b" in (hostile[3] / "table.tex").read_text()
 
 
+def hidden_in(text: str) -> set[str]:
+    return {c for c in text if c != "\n" and (unicodedata.category(c) == "Cc" or 0x2028 <= ord(c) <= 0x202E)}
+
+
+def test_what_steers_a_reader_unseen_is_made_visible(hostile, page: Page) -> None:
+    # In the row's name, a claim, an error and its traceback: on the page, in the notebook, the LaTeX and the terminal.
+    loaded, records, _, folder = hostile
+    html = (folder / "report.html").read_text()
+    assert hidden_in(html) == set()
+    assert page.text.count(VISIBLE) >= 5
+    assert VISIBLE in " ".join(attrs["alt"] or "" for tag, attrs in page.tags if tag == "img")
+    for cell in nbformat.read(folder / "report.ipynb", as_version=4).cells:
+        for output in cell.get("outputs", []):
+            texts = [v for k, v in output["data"].items() if k.startswith("text/")]
+            assert hidden_in("".join([*texts, *map(str, output["metadata"].values())])) == set()
+    assert hidden_in((folder / "table.tex").read_text()) == set()
+    console = Console(width=100, record=True, file=io.StringIO(), force_terminal=False)
+    console.print(terminal_table(loaded, "quick", records))
+    text = console.export_text()
+    assert hidden_in(text) == set()
+    assert text.count(r"\x9bd") == 2
+
+
+def test_names_are_read_back_from_the_data_as_they_are(hostile) -> None:
+    loaded, _, _, folder = hostile
+    names = [row.name for row in loaded.table.all_rows]
+    assert HIDDEN in names
+    cells = pd.read_csv(folder / "cells.csv", dtype={"row": str}, keep_default_na=False)
+    assert set(cells["row"]) == set(names)
+    assert set(read_export(folder).cells["row"]) == set(names)
+
+
 def test_the_page_says_what_it_can_and_no_more(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
-    assert "3 rows, 3 seeds: 7 of 9 cells finished, 1 failed, 1 not run." in text
+    assert "4 rows, 3 seeds: 10 of 12 cells finished, 1 failed, 1 not run." in text
     assert "the loss is not finite at step 40" in text
     assert "Undecided" in text
     assert "never filled in" in text

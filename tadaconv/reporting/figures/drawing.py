@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tadaconv.reporting import captions, style
 from tadaconv.reporting.blocks import Block
 from tadaconv.reporting.export import Export, write_atomically
+from tadaconv.reporting.words import visible
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class Drawing:
     figure: Figure
     caption: str
     alt: str
+
+    def __post_init__(self) -> None:
+        for part in ("caption", "alt"):
+            object.__setattr__(self, part, visible(getattr(self, part)))
 
     @cached_property
     def svg(self) -> bytes:
