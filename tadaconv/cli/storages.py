@@ -48,6 +48,8 @@ def merge_storages(
 ) -> None:
     """Copy the results of other storages into this one, none twice. The others are only read.
 
+    Trained weights in the weights/ beside a journal come along, into the one beside this journal.
+
     Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
     """
     from tadaconv.execution import Store
@@ -55,7 +57,9 @@ def merge_storages(
 
     others = [Store.open(source, create=False) for source in sources]
     into = Store.open(str(out / "journal.log") if storage is None else storage)
-    for found in merge(others, into):
+    with Console().status("merging"):
+        merged = merge(others, into, out)
+    for found in merged:
         for line in (*found.notes, str(found)):
             Console(soft_wrap=True).print(line, markup=False, highlight=False)
 

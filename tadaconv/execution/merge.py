@@ -1,4 +1,4 @@
-"""Merges storages: the results of one are copied into another, none twice."""
+"""Merges storages: the results of one are copied into another, none twice, and their trained weights with them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import StorageError, UserError
 from tadaconv.execution.backend import Backend
+from tadaconv.execution.merged_weights import run_folder, take_weights
 from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
 from tadaconv.execution.store import Store
 
@@ -36,8 +37,10 @@ class Merged:
     """Cells that only wait or run in the source."""
     num_busy: int = 0
     """Results that were not copied, as their cells are being run in the other storage."""
+    num_weights: int = 0
+    """Files of trained weights that were copied."""
     notes: list[str] = field(default_factory=list)
-    """Where the two storages disagree, one line each."""
+    """Where the two storages disagree, and what the source lacks, one line each."""
 
     def __str__(self) -> str:
         """One line, for example ``a.log: 12 results and 1 failed or pruned attempt copied, 3 known already``."""
@@ -45,6 +48,8 @@ class Merged:
             f"{_count(self.num_results, 'result')} and {_count(self.num_ended, 'failed or pruned attempt')} copied, "
             f"{self.num_known} known already"
         ]
+        if self.num_weights:
+            counts.append(f"{_count(self.num_weights, 'file')} of trained weights copied")
         if self.num_open:
             counts.append(f"{_count(self.num_open, 'cell')} without a result left where they wait or run")
         if self.num_busy:
@@ -55,16 +60,21 @@ class Merged:
         return f"{self.source}: {'; '.join(counts)}"
 
 
-def merge(sources: Sequence[Store], into: Store) -> list[Merged]:
+def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> list[Merged]:
     """Copy every study, result, and failed or pruned attempt of ``sources`` into ``into``, unless it is there already.
 
     A cell that has a result in both keeps the one ``into`` has, and a difference in accuracy is noted. What waits or
     runs is not copied: its plan is, so the next run of its table queues it. Configurations of a search get the next
     free numbers. Sources are only read, one after the other. Merging again changes nothing.
 
+    The trained weights of a result go with it, from the folder of the source's journal to that of ``into``, or to the
+    run folder ``out`` where ``into`` is a server's; so do those of a result that ``into`` has from an earlier merge.
+    A file of weights that is there already is never written over.
+
     Raises:
         UserError: a source is ``into`` itself, or a name is a table's in one and a search's in the other.
         StorageError: ``into`` cannot be written; what was copied so far stays.
+        RunError: the results are merged, but a file of weights cannot be copied.
     """
     for source in sources:
         if _same(source, into):
@@ -72,9 +82,14 @@ def merge(sources: Sequence[Store], into: Store) -> list[Merged]:
     into.heal()
     with into.alone():
         try:
-            return [_Merge(source, into).run() for source in sources]
+            merges = [_Merge(source, into) for source in sources]
+            for each in merges:
+                each.run()
         except OSError as error:
             raise StorageError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
+    # Large files: whoever plans meanwhile need not wait for them.
+    folder = run_folder(into) or out
+    return [each.found if folder is None else each.take_weights(folder) for each in merges]
 
 
 def _same(one: Store, other: Store) -> bool:
@@ -98,17 +113,24 @@ class _Ended:
     def key(self) -> str:
         return str(self.attrs["cell"])
 
+    @property
+    def name(self) -> str:
+        return f"{self.attrs['label']}, seed {self.attrs['spec'].get('seed')}"
+
 
 class _Merge:
     """The merging of one source."""
 
     def __init__(self, source: Store, into: Store) -> None:
         self._source, self._into = source, into
-        self._found = Merged(source.shown)
+        self.found = Merged(source.shown)
+        self._held: dict[str, str] = {}  # by cell key, the names of cells whose result both have
+        self._new: set[str] = set()  # the keys of those that had none before
         self._numbers: dict[str, dict[str, int]] = {}
         self._known: dict[str, set[str]] = {}
 
-    def run(self) -> Merged:
+    def run(self) -> None:
+        """Copy what the storage holds."""
         names = self._source.studies()
         ended: list[_Ended] = []
         open_keys: set[str] = set()
@@ -122,7 +144,7 @@ class _Merge:
                 else:
                     open_keys.add(str(trial.user_attrs["cell"]))
         results = [each for each in ended if each.trial.state == TrialState.COMPLETE]
-        self._found.num_open = len(open_keys - {each.key for each in results})
+        self.found.num_open = len(open_keys - {each.key for each in results})
         for each in results:
             if COPIED not in each.attrs:
                 self._merge_result(each)
@@ -132,7 +154,23 @@ class _Merge:
         for each in ended:
             if each.trial.state != TrialState.COMPLETE and not set(_SAYS_NOTHING) & each.attrs.keys():
                 self._merge_ended(each)
-        return self._found
+
+    def take_weights(self, folder: Path) -> Merged:
+        """Copy the weights of every result that both storages have now into the run folder ``folder``."""
+        out = run_folder(self._source)
+        taken = take_weights(self._held, out, folder)
+        self.found.num_weights = len(taken.copied)
+        self.found.notes += [
+            f"{self._held[key]} (cell {key}): other trained weights in {out} than in {folder}, which are kept"
+            for key in taken.differing
+        ]
+        if missing := [self._held[key] for key in taken.missing if key in self._new]:
+            where = "lie on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
+            self.found.notes.append(
+                f"{self._source.shown}: {_count(len(missing), 'result')} without trained weights, which {where}: "
+                f"{'; '.join(missing[:3])}{f'; and {len(missing) - 3} more' if len(missing) > 3 else ''}"
+            )
+        return self.found
 
     def _merge_study(self, name: str, search: str | None, attrs: Mapping[str, Any]) -> None:
         """Write what ``into`` lacks of what is known about a study; of searches, what its trials do not bring along."""
@@ -158,7 +196,7 @@ class _Merge:
             elif ours[label].experiment == row.experiment:
                 merged[label] = type(row)(row.experiment, {**row.seeds, **ours[label].seeds})
             else:
-                self._found.notes.append(
+                self.found.notes.append(
                     f"{name}, row {label!r}: another experiment in {self._source.shown}; the plan of "
                     f"{self._into.shown} is kept"
                 )
@@ -170,25 +208,29 @@ class _Merge:
         attempts = self._into.attempts([each.key]).get(each.key, [])
         ours = [attempt for attempt in attempts if attempt.state == "finished"]
         if ours:
-            self._found.num_known += 1
-            self._compare(each, ours[0].attrs["result"]["top1"])
+            self.found.num_known += 1
+            self._compare(each, ours[0].attrs["result"])
             return
         # Once nothing waits, nobody can begin to run the cell: queueing takes the lock that is held here.
         for attempt in attempts:
             if attempt.state == "waiting":
                 self._into.withdraw(attempt, f"its result is in {self._source.shown}")
         if any(attempt.state == "running" for attempt in self._into.attempts([each.key]).get(each.key, [])):
-            self._found.num_busy += 1
+            self.found.num_busy += 1
             return
         self._copy(each, {})
-        self._found.num_results += 1
+        self._held[each.key] = each.name
+        self._new.add(each.key)
+        self.found.num_results += 1
 
-    def _compare(self, each: _Ended, ours: float) -> None:
-        theirs = each.attrs["result"]["top1"]
-        if theirs != ours:
-            self._found.notes.append(
-                f"{each.attrs['label']}, seed {each.attrs['spec'].get('seed')} (cell {each.key}): top-1 {theirs:.2f} % "
-                f"in {self._source.shown}, {ours:.2f} % in {self._into.shown}, which is kept"
+    def _compare(self, each: _Ended, ours: Mapping[str, Any]) -> None:
+        theirs = each.attrs["result"]
+        if theirs == ours:  # to the second it took: it was copied
+            self._held[each.key] = each.name
+        elif theirs["top1"] != ours["top1"]:
+            self.found.notes.append(
+                f"{each.name} (cell {each.key}): top-1 {theirs['top1']:.2f} % in {self._source.shown}, "
+                f"{ours['top1']:.2f} % in {self._into.shown}, which is kept"
             )
 
     def _merge_search_result(self, each: _Ended) -> None:
@@ -207,11 +249,11 @@ class _Merge:
         if place not in self._known:
             self._known[place] = {_identity(trial) for trial in self._trials_of(place)}
         if _identity(each.trial) in self._known[place]:
-            self._found.num_known += 1
+            self.found.num_known += 1
             return
         self._copy(each, {})
         self._known[place].add(_identity(each.trial))
-        self._found.num_ended += 1
+        self.found.num_ended += 1
 
     def _trials_of(self, place: str) -> list[FrozenTrial]:
         backend = self._into.backend
