@@ -2,6 +2,7 @@ import json
 import logging
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -165,13 +166,33 @@ def test_the_table_for_a_paper_has_the_front_the_best_and_what_was_named(make_st
     records = [replace(r, name=f"{r.name} 50%_&") for r in records]
     export = collect(loaded, "quick", records)
     tex = latex_table(export)
-    body = tex.partition("\\midrule\n")[2].partition("\\bottomrule")[0].splitlines()
+    body = tex.partition("\\midrule\n")[2].partition("\n\\bottomrule")[0].split("\n\\addlinespace\n")
     front = export.trials[export.trials["front"] | export.trials["best"]]["name"]
     assert len(body) == len(front)
-    assert all(line.count(" & ") == 4 and line.endswith(r" \\") for line in body)
+    assert all(line.count(" & ") == 3 and line.endswith(r" \\") for line in body)
     assert sum("\\textbf" in line for line in body) == 1
     assert r"50\%\_\&" in tex
-    assert "biased upwards" in tex
+    assert "biased upwards; confirm it with: tada study placed" in tex
+    assert "in placed_confirm-quick." in latex_table(collect(loaded, "quick", records, confirmed=True))
+
+
+@pytest.mark.parametrize("size", ["10pt", "12pt"])
+def test_the_table_for_a_paper_fits_a_line(size: str, make_study, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    loaded, records = make_study(40)
+    table = latex_table(collect(loaded, "quick", [replace(r, macs=r.macs * 2000) for r in records]))
+    long = [replace(r, name=f"{r.name}, 50 % of the channels and no more than one block in two") for r in records]
+    (tmp_path / "short.tex").write_text(table, encoding="utf-8")
+    (tmp_path / "long.tex").write_text(latex_table(collect(loaded, "quick", long)), encoding="utf-8")
+    inside = r"\noindent\input{short}\clearpage\noindent\input{long}"
+    document = rf"\documentclass[{size}]{{article}}\usepackage{{booktabs}}\begin{{document}}{inside}\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
+    call = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    said = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    assert "Overfull" not in said, said
 
 
 def test_parts_of_a_study_without_an_end(make_study) -> None:

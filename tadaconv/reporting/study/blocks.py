@@ -104,8 +104,9 @@ def conditions(export: StudyExport) -> Block:
 def provenance(export: StudyExport) -> Block:
     """Where the numbers come from: versions and devices, and every cell with its key."""
     names = dict(zip(export.trials["trial"], export.trials["name"], strict=True))
-    cells = [{**cell, "row": names[cell["trial"]]} for cell in export.cells.to_dict("records")]
-    return cells_of(export.manifest.cells, cells)
+    lines = [*export.cells.to_dict("records"), *export.confirmation.to_dict("records")]
+    cells = [{**cell, "row": names[cell["trial"]]} for cell in lines]
+    return cells_of([*export.manifest.cells, *export.manifest.confirmed], cells)
 
 
 def methods() -> Block:

@@ -7,6 +7,9 @@ from tadaconv.reporting.study import sentences
 from tadaconv.reporting.study.frame import StudyExport
 from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
 
+_WIDTH = 0.58
+"""Of the line, for names and differences: the numbers beside them take the rest in an article of one column."""
+
 
 def latex_table(export: StudyExport) -> str:
     """The trials on the front and those tried first by cost as LaTeX; needs the package booktabs and no other."""
@@ -14,26 +17,30 @@ def latex_table(export: StudyExport) -> str:
     rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
     unit = count_scale(rows["macs"].dropna())
     manifest = export.manifest
-    command = sentences.confirm_command(manifest.study, manifest.regime)
     opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {sentences.what_became(export.trials)}"
+    anew = (
+        f"confirm it with: {sentences.confirm_command(manifest.study, manifest.regime)}"
+        if manifest.confirmation is None
+        else f"its run on new seeds has a table of its own, in {manifest.confirmation}."
+    )
     lines = [
         f"% {' '.join(opening.split())}",
-        f"% The best of many trials is biased upwards; confirm it with: {command}",
+        f"% The best of many trials is biased upwards; {anew}",
         "% Needs \\usepackage{booktabs}. Bold: the highest of all trials that finished, which luck has lifted.",
-        "% Shown: the Pareto front and what was tried first, by cost.",
-        "\\begin{tabular}{@{}lp{0.36\\linewidth}rrr@{}}",
+        "% Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
+        f"\\begin{{tabular}}{{@{{}}p{{{_WIDTH}\\linewidth}}rrr@{{}}}}",
         "\\toprule",
-        f" & against the base & $n$ & top-1 (\\%) & {in_unit('MACs', unit[1])} \\\\",
+        f" & $n$ & top-1 (\\%) & {in_unit('MACs', unit[1])} \\\\",
         "\\midrule",
     ]
     for row in rows.to_dict("records"):
         name = escape(row["name"])
+        marked = f"\\textbf{{{name}}}" if row["best"] else name
         fields = [
-            f"\\textbf{{{name}}}" if row["best"] else name,
-            escape(row["what"]),
+            f"\\raggedright {marked} \\newline {{\\footnotesize {escape(row['what'])}}}",
             str(row["num_seeds"]),
             escape(percent(row["top1"])),
             escape(scaled(None if pd.isna(row["macs"]) else int(row["macs"]), unit[0])),
         ]
-        lines.append(" & ".join(fields) + r" \\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+        lines += [" & ".join(fields) + r" \\", "\\addlinespace"]
+    return "\n".join([*lines[:-1], "\\bottomrule", "\\end{tabular}"]) + "\n"
