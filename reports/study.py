@@ -16,7 +16,7 @@ installed, or name the folder below; figures are saved anew in its figures/.
 """
 
 # %%
-from tadaconv.reporting.figures import placed, placement_map_of, show
+from tadaconv.reporting.figures import show
 from tadaconv.reporting.study import blocks, figures
 from tadaconv.reporting.study.frame import read_study
 from tadaconv.reporting.study.importance import importance
@@ -41,7 +41,7 @@ blocks.ranking(export)
 show(figures.pareto(export), folder)
 
 # %%
-show(placement_map_of(placed(export.manifest.cells, export.cells), "trial"), folder)
+show(figures.placement_map(export), folder)
 
 # %%
 found = importance(export)

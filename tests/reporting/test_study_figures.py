@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.study import figures
 from tadaconv.reporting.study.frame import Parameter, collect
 from tadaconv.reporting.study.importance import IMPORTANCE_COLUMNS, Importance
+from tadaconv.spec import Placement, TAda
 
-FIGURES = [figures.pareto, figures.best_so_far, figures.slices, figures.learning_curves]
+FIGURES = [figures.pareto, figures.placement_map, figures.best_so_far, figures.slices, figures.learning_curves]
 MAX_MACS = 10_310_000
 
 
@@ -65,7 +67,7 @@ def test_no_text_lies_on_another_or_leaves_the_figure(figure, long: bool, make_s
 def test_figures_of_a_study_that_has_only_begun(figure, num_trials: int, make_study) -> None:
     loaded, records = make_study(num_trials)
     drawing = figure(collect(loaded, "quick", records))
-    assert (drawing is None) == (figure is figures.slices and num_trials == 1)
+    assert (drawing is None) == (figure in (figures.slices, figures.placement_map) and num_trials == 1)
     if drawing is not None:
         assert_legible(drawing.figure)
 
@@ -98,6 +100,71 @@ def test_the_front_is_drawn_through_its_trials(export) -> None:
     assert set(export.trials.loc[export.trials["front"], "name"]) <= {n.removesuffix(" (best)") for n in names}
     assert "budget" in names
     assert "budget" not in {text.get_text() for text in figures.draw_pareto(data, None).axes[0].texts}
+
+
+def placed_trials(make_study, statuses: list[str], seeds: int = 1):
+    """Trials that differ in their stages alone, with these statuses; every cell has a result."""
+    loaded, records = make_study(len(statuses), seeds=seeds)
+    made = []
+    for number, status in enumerate(statuses):
+        stages = [s for s in (2, 3, 4, 5) if (number + 1) >> (s - 2) & 1]
+        temporal = TAda(placement=Placement(stages=tuple(stages)))
+        cells = tuple(
+            CellRecord(
+                Cell(f"trial {number}", records[0].cells[0].cell.experiment.but(temporal=temporal, seed=s)), "finished",
+                next(c.result for r in records for c in r.cells if c.result).model_copy(update={"top1": 50.0 + number}),
+            )
+            for s in range(seeds)
+        )  # fmt: skip
+        made.append(
+            replace(
+                records[0], number=number, name=f"trial {number}", temporal=temporal, status=status, cells=cells,
+                top1=50.0 + number if status == "finished" else None,
+            )
+        )  # fmt: skip
+    return collect(loaded, "quick", made)
+
+
+def test_the_map_says_what_became_of_trials_without_a_result(make_study) -> None:
+    statuses = ["finished", "finished", "pruned", "pruned", "over budget", "failed", "running", "waiting"]
+    drawing = figures.placement_map(placed_trials(make_study, statuses))
+    assert drawing is not None
+    assert (
+        "No result, by the reason: trial 2 and trial 3 were pruned; trial 4 was over budget; trial 5 failed; "
+        "trial 6 is running; trial 7 is waiting."
+    ) in drawing.caption
+    for number, status in enumerate(statuses):
+        said = f"{50 + number:.1f} %" if status == "finished" else f"{status}, no result"
+        assert said in drawing.alt
+        # What a trial's cells had come to when it was pruned is no result of it.
+        assert (f"{50 + number:.1f} %" in drawing.alt) == (status == "finished")
+    done = figures.placement_map(placed_trials(make_study, ["finished"] * 3))
+    assert done is not None
+    assert "o result" not in done.caption
+    many = figures.placement_map(placed_trials(make_study, ["finished", "finished", *["pruned"] * 12]))
+    assert many is not None
+    assert "12 trials were pruned." in many.caption
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "each from one seed"), (3, "mean over 3 seeds")])
+def test_the_map_says_how_many_seeds_it_stands_on(seeds: int, said: str, make_study) -> None:
+    drawing = figures.placement_map(placed_trials(make_study, ["finished"] * 3, seeds))
+    assert drawing is not None
+    for text in (drawing.caption, drawing.alt):
+        assert said in text
+        assert text.count("mean") == (seeds > 1)
+
+
+def test_trials_that_are_not_on_the_map_are_named_or_counted(make_study) -> None:
+    loaded, records = make_study(30)
+    export = collect(loaded, "quick", records)
+    data = figures.placement_data(export)
+    drawing = figures.placement_map(export)
+    assert drawing is not None
+    assert f"{(~data['on_map']).sum()} trials are not on the map" in drawing.caption
+    few = figures.placement_map(collect(loaded, "quick", records[:4]))
+    assert few is not None
+    assert "Not on the map, since something else differs: trial 2" in few.caption
 
 
 def test_the_best_so_far_never_falls_and_pruned_trials_never_raise_it(export) -> None:

@@ -1,10 +1,12 @@
 """What stands under each figure of a study, and in place of it for those who cannot see it."""
 
+from typing import Any
+
 import pandas as pd
 
 from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
 from tadaconv.reporting.study.words import value_in_words
-from tadaconv.reporting.words import percent, plural
+from tadaconv.reporting.words import listed, percent, plural
 
 
 def pareto(data: pd.DataFrame, budget: float | None) -> str:
@@ -28,6 +30,68 @@ def alt_pareto(data: pd.DataFrame) -> str:
     over = int((data["status"] == "over budget").sum())
     more = f" {plural(over, 'trial')} over budget." if over else ""
     return f"Scatter plot of validation top-1 against multiply-adds a clip. On the Pareto front: {points}.{more}"
+
+
+_BECAME = {
+    "pruned": ("was pruned", "were pruned"),
+    "over budget": ("was over budget", "were over budget"),
+    "failed": ("failed", "failed"),
+    "running": ("is running", "are running"),
+    "waiting": ("is waiting", "are waiting"),
+}
+_MOST_NAMED = 8
+
+
+def placement_map(data: pd.DataFrame) -> str:
+    """Caption of the map: what stands behind its numbers, what became of trials without one, and what is not on it."""
+    shown, apart = data[data["on_map"]], data[~data["on_map"]]
+    text = (
+        f"Validation top-1 in percent, {_behind(shown)}, by the stages that hold the operator and the share of their "
+        "channels that is calibrated. The trials on it are alike in all else; a dash marks what none asks for."
+    )
+    ended = [
+        f"{_named(part['name'].tolist())} {_BECAME[status][len(part) > 1]}"
+        for status in _BECAME
+        if len(part := shown[shown["status"] == status])
+    ]
+    if ended:
+        text += f" No result, by the reason: {'; '.join(ended)}."
+    if len(apart) > _MOST_NAMED:
+        text += f" {len(apart)} trials are not on the map, since something else differs."
+    elif len(apart):
+        text += f" Not on the map, since something else differs: {listed([_in_brackets(r) for r in _lines(apart)])}."
+    return text
+
+
+def alt_placement(shown: pd.DataFrame) -> str:
+    """The map in words."""
+    cells = "; ".join(
+        f"{r['stages']}, {100 * r['share']:.3g} % of the channels: "
+        + (f"{percent(r['top1'])} %" if r["n"] else f"{r['status']}, no result")
+        for r in _lines(shown)
+    )
+    return f"Heat map of validation top-1 by stages and share of channels, {_behind(shown)}. {cells}."
+
+
+def _behind(shown: pd.DataFrame) -> str:
+    """``from one seed``, ``mean over 3 seeds`` or ``mean over 1 to 3 seeds``."""
+    num_seeds = sorted(shown.loc[shown["n"] > 0, "n"].unique().tolist())
+    if num_seeds == [1]:
+        return "each from one seed"
+    several = plural(num_seeds[0], "seed") if len(num_seeds) == 1 else f"{num_seeds[0]} to {num_seeds[-1]} seeds"
+    return f"mean over {several}"
+
+
+def _named(names: list[str]) -> str:
+    return listed(names) if len(names) <= _MOST_NAMED else f"{len(names)} trials"
+
+
+def _in_brackets(trial: dict[Any, Any]) -> str:
+    return f"{trial['name']} ({percent(trial['top1']) + ' %' if trial['n'] else trial['status']})"
+
+
+def _lines(data: pd.DataFrame) -> list[dict[Any, Any]]:
+    return data.to_dict("records")
 
 
 def best_so_far(data: pd.DataFrame) -> str:

@@ -11,7 +11,15 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from tadaconv.reporting import style
-from tadaconv.reporting.figures import Drawing, beside_the_cheapest, label_of, names_at_the_right
+from tadaconv.reporting.figures import (
+    Drawing,
+    beside_the_cheapest,
+    draw_placement_map,
+    label_of,
+    names_at_the_right,
+    placed,
+    placement_map_data,
+)
 from tadaconv.reporting.figures.cost import draw_front
 from tadaconv.reporting.study import captions
 from tadaconv.reporting.study.frame import Parameter, StudyExport, with_operator
@@ -111,6 +119,38 @@ def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> No
     if len(over):
         ax.plot(over, [0.035] * len(over), transform=ax.get_xaxis_transform(), **_LOOKS["over budget"], clip_on=False)
     ax.set_xlim(left, right)
+
+
+# Where the operator pays
+
+
+def placement_data(export: StudyExport) -> pd.DataFrame:
+    """As :func:`tadaconv.reporting.figures.placement_map_data`, a line a trial, with its trial, name and status.
+
+    Only trials that finished have an accuracy: seeds that ended before their trial was pruned or failed are too few,
+    and pruned for what they came to. ``row`` is the number of the trial as text.
+    """
+    numbers = export.cells["trial"]
+    origins = [
+        cell.model_copy(update={"row": str(number)})
+        for number, cell in zip(numbers, export.manifest.cells, strict=True)
+    ]
+    finished = export.trials.loc[export.trials["status"] == "finished", "trial"]
+    cells = export.cells.assign(top1=export.cells["top1"].where(numbers.isin(finished)))
+    data = placement_map_data(placed(origins, cells))
+    about = export.trials[["trial", "name", "status"]]
+    return data.assign(trial=data["row"].astype("int64")).merge(about, on="trial")
+
+
+def placement_map(export: StudyExport) -> Drawing | None:
+    """Top-1 by stages and share of channels; None unless trials that are otherwise alike differ in one of them."""
+    data = placement_data(export)
+    shown = data[data["on_map"]]
+    if len(shown[["stages", "share"]].drop_duplicates()) < 2 or not shown["n"].any():
+        return None
+    return Drawing(
+        "placement_map", draw_placement_map(shown), captions.placement_map(data), captions.alt_placement(shown)
+    )
 
 
 # History
