@@ -75,4 +75,4 @@ blocks.conditions(export)
 blocks.provenance(export)
 
 # %%
-blocks.methods()
+blocks.methods(export, found)

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from tadaconv.errors import UserError
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.study import study_report
-from tadaconv.reporting.study.blocks import headline, importances, unfinished
+from tadaconv.reporting.study.blocks import headline, importances, methods, unfinished
 from tadaconv.reporting.study.frame import collect
 from tadaconv.reporting.study.importance import importance
 from tadaconv.reporting.study.latex import latex_table
@@ -201,6 +202,54 @@ def test_parts_of_a_study_without_an_end(make_study) -> None:
     said = Page(headline(failed).html).said
     assert "No trial has finished yet." in said
     assert "biased" not in said
-    assert "0 trials finished" in importances(importance(failed)).text
+    assert "0 trials with something plugged in finished" in importances(importance(failed)).text
     assert "the loss is not finite" in Page(unfinished(failed).html).said
     assert unfinished(collect(loaded, "quick", records[:1])) is None
+
+
+METHODS = {
+    "fANOVA": "a random forest is fitted",
+    "Pareto": "Pareto front if no other",
+    "luck": "How far luck lifts",
+    "t": "Student",
+    "Wilson": "Wilson",
+    "Holm": "Holm",
+}
+
+
+def used(export, found) -> set[str]:
+    said = Page(methods(export, found).html).said
+    return {name for name, sentence in METHODS.items() if sentence in said}
+
+
+def test_only_the_methods_that_are_used_are_explained(make_study, make_result) -> None:
+    loaded, records = make_study(30)
+    few = [record for record in records if record.status == "finished"][:2]
+    nothing = importance(collect(loaded, "quick", few))
+    assert used(collect(loaded, "quick", few), nothing) == {"Pareto", "luck"}
+    assert used(collect(loaded, "quick", few[:1]), nothing) == {"Pareto"}
+    assert used(collect(loaded, "quick", [replace(few[0], macs=None)]), nothing) == set()
+    shown = replace(nothing, frame=pd.DataFrame({"parameter": ["a"]}), why_not=None)
+    assert used(collect(loaded, "quick", few), shown) == {"Pareto", "luck", "fANOVA"}
+
+    def anew(record, *scores: float):
+        cells = (Cell(record.name, record.cells[0].cell.experiment.but(seed=9 + s)) for s in range(len(scores)))
+        done = (CellRecord(c, "finished", make_result(s)) for c, s in zip(cells, scores, strict=True))
+        return replace(record, confirmed=tuple(done))
+
+    one = [anew(few[0], 60.0), anew(few[1], 61.0)]
+    assert used(collect(loaded, "quick", one), nothing) == {"Pareto", "luck", "Wilson"}
+    two = [anew(few[0], 60.0, 62.0), anew(few[1], 61.0, 65.0)]
+    assert used(collect(loaded, "quick", two), nothing) == {"Pareto", "luck", "t", "Holm"}
+
+
+def test_methods_say_which_trials_do_not_count_only_where_there_are_some(make_study) -> None:
+    loaded, records = make_study(30)
+    whole, found = collect(loaded, "quick", records), importance(collect(loaded, "quick", records[:2]))
+    assert "Trials that were pruned, failed or cost too much have none" in Page(methods(whole, found).html).said
+    alone = collect(loaded, "quick", [record for record in records if record.status == "finished"])
+    assert "have none" not in Page(methods(alone, found).html).said
+    assert "that of its one seed" in Page(methods(alone, found).html).said
+    several = collect(loaded, "quick", make_study(6, seeds=3)[1])
+    assert "mean over its seeds" in Page(methods(several, found).html).said
+    assert "over the root of the seeds a trial" in Page(methods(several, found).html).said

@@ -16,10 +16,12 @@ from tadaconv.reporting.study.confirmation import (
 )
 from tadaconv.reporting.study.frame import StudyExport, counts
 from tadaconv.reporting.study.importance import Importance, found_in_words
+from tadaconv.reporting.study.luck import seed_spread
 from tadaconv.reporting.study.words import parameters_in_words, value_in_words
-from tadaconv.reporting.words import count_scale, plural
+from tadaconv.reporting.words import count_scale, listed, plural
 
 _MOST_RANKED = 10
+_MOST_UNFOLDED = 5
 
 
 def headline(export: StudyExport) -> Block:
@@ -84,11 +86,15 @@ def every_trial(export: StudyExport) -> Block:
 
 def unfinished(export: StudyExport) -> Block | None:
     """The trials that failed or cost too much, with why; None, which shows nothing, where none did."""
-    trials = export.trials[export.trials["status"].isin(["failed", "over budget"])].to_dict("records")
-    if not trials:
+    ended = export.trials[export.trials["status"].isin(["failed", "over budget"])]
+    if ended.empty:
         return None
+    said = {"failed": "failed", "over budget": "would have cost more than the budget, and never ran"}
+    groups = [{"number": n, "said": said[status]} for status, n in counts(ended).items()]
+    trials = ended.to_dict("records")
     text = "\n".join(f"{trial['name']}, {trial['status']}: {trial['why']}" for trial in trials)
-    return Block(render("study_unfinished", trials=trials), text)
+    html = render("study_unfinished", trials=trials, groups=groups, fold=len(trials) > _MOST_UNFOLDED)
+    return Block(html, text)
 
 
 def conditions(export: StudyExport) -> Block:
@@ -109,11 +115,38 @@ def provenance(export: StudyExport) -> Block:
     return cells_of([*export.manifest.cells, *export.manifest.confirmed], cells)
 
 
-def methods() -> Block:
-    """How the numbers are made, with references."""
-    return Block(
-        render("study_methods"), "Methods: fANOVA, Pareto dominance, the expected largest of n normal numbers."
-    )
+def methods(export: StudyExport, found: Importance) -> Block:
+    """How the numbers on this page are made, with references: of the methods that it uses, and of no other."""
+    trials = export.trials
+    finished = trials[trials["status"] == "finished"]
+    new = confirmation_data(export)
+    ended = {"pruned": "were pruned", "failed": "failed", "over budget": "cost too much"}
+    without = [said for status, said in ended.items() if (trials["status"] == status).any()]
+    covers = set(new["covers"])
+    used = {
+        "front": bool(trials["front"].any()),
+        "importance": not found.frame.empty,
+        "luck": len(finished) > 1,
+        "interval": "seeds" in covers or bool(new["delta_low"].notna().any()),
+        "wilson": "clips" in covers,
+        "ranked": bool((new["standing"] != "").any()),
+    }
+    html = render(
+        "study_methods", several=bool((trials["num_seeds"] > 1).any()), spread=pd.notna(seed_spread(export.cells)),
+        without=listed(without, "or") if without else "", **used,
+    )  # fmt: skip
+    said = [_METHODS[name] for name in used if used[name]]
+    return Block(html, f"Methods: {', '.join(said)}." if said else "Methods: none beyond a mean.")
+
+
+_METHODS = {
+    "front": "Pareto dominance",
+    "importance": "fANOVA",
+    "luck": "the expected largest of n normal numbers",
+    "interval": "Student's t",
+    "wilson": "Wilson",
+    "ranked": "Holm and Hsu's comparisons with the best",
+}
 
 
 def _table(template: str, trials: pd.DataFrame, **context: Any) -> str:

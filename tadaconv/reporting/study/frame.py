@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tadaconv.errors import UserError
 from tadaconv.reporting.export import (
     CellOrigin,
+    ReportManifest,
     as_csv,
     cells_frame,
     checked,
@@ -73,10 +74,8 @@ class Space(BaseModel):
     parameters: list[Parameter]
 
 
-class StudyManifest(BaseModel):
+class StudyManifest(ReportManifest):
     """``report.json``: everything the report of a study says that is not in its other files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str = Field(description="Name of the study's file.")
     question: str = Field(description="The study's docstring; its first paragraph is the question.")
@@ -92,9 +91,6 @@ class StudyManifest(BaseModel):
     confirmed: list[CellOrigin] = Field(
         default_factory=list,
         description="The cells from new seeds of the trials that were confirmed, in the order of confirmation.csv.",
-    )
-    digests: dict[str, str] = Field(
-        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
     )
 
 

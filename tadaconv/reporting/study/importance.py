@@ -107,7 +107,10 @@ def _unusable(parameter: Parameter, finished: Sequence[int]) -> str | None:
 def _too_little(num_trials: int, num_parameters: int, top1: "pd.Series[float]") -> str | None:
     fewest = fewest_trials(num_parameters)
     if num_trials < fewest:
-        return f"{plural(num_trials, 'trial')} finished; it takes {fewest} to tell the importance of parameters."
+        return (
+            f"{plural(num_trials, 'trial')} with something plugged in finished; it takes {fewest} to tell the "
+            "importance of parameters."
+        )
     if num_parameters < 2:
         return f"Importance compares two parameters or more; all finished trials share {num_parameters} that varies."
     if top1.nunique() < 2:
@@ -186,8 +189,9 @@ def found_in_words(found: Importance) -> list[str]:
 
 
 def _left_out(found: Importance) -> list[str]:
+    plug = "plugs" if found.num_bare == 1 else "plug"
     bare = (
-        [f"Left out: {plural(found.num_bare, 'trial')} that plug nothing in, where parameters have no meaning."]
+        [f"Left out: {plural(found.num_bare, 'trial')} that {plug} nothing in, where parameters have no meaning."]
         if found.num_bare
         else []
     )
