@@ -38,4 +38,4 @@ blocks.results(manifest)
 blocks.provenance(manifest)
 
 # %%
-blocks.methods()
+blocks.methods(manifest)

@@ -19,10 +19,12 @@ def headline(manifest: BenchmarkManifest) -> Block:
         }
         for named in manifest.runs
     ]
-    question, warnings = words.title(manifest), words.warnings(manifest)
-    html = render("benchmark_headline", benchmark=manifest.benchmark, question=question, runs=runs, warnings=warnings)
+    question, who, warnings = words.title(manifest), words.contestants(manifest), words.warnings(manifest)
+    html = render(
+        "benchmark_headline", benchmark=manifest.benchmark, question=question, runs=runs, who=who, warnings=warnings
+    )
     found = [f"{run['subject']}. {run['setting']}. {' '.join(run['found'])}" for run in runs]
-    return Block(html, "\n".join([question, *found, *warnings]))
+    return Block(html, "\n".join([question, *found, *filter(None, [who]), *warnings]))
 
 
 def results(manifest: BenchmarkManifest) -> Block:
@@ -50,19 +52,26 @@ def provenance(manifest: BenchmarkManifest) -> Block:
     return Block(html, "\n".join(lines))
 
 
-def methods() -> Block:
-    """How the numbers are made, with references."""
-    text = (
-        "Methods: turns in random order, ratios within a round, medians with intervals by order statistics, roofline."
-    )
-    return Block(render("benchmark_methods"), text)
+def methods(manifest: BenchmarkManifest) -> Block:
+    """How the numbers are made, with references; of what is nowhere on the page nothing is said."""
+    races = [race for named in manifest.runs for race in named.run.races]
+    ratios = [entry.ratio["both"] for race in races for entry in race.entries[1:]]
+    has_interval = any(words.interval(ratio) for ratio in ratios)
+    html = render("benchmark_methods", has_ratio=bool(ratios), has_interval=has_interval)
+    named = [
+        "turns in random order",
+        *(["ratios within a round"] if ratios else []),
+        "medians" + (" with intervals by order statistics" if has_interval else ""),
+        *(["quartiles"] if ratios else []),
+        "the roofline model",
+    ]
+    return Block(html, f"Methods: {', '.join(named)}.")
 
 
 def _race(race: Race) -> dict[str, Any]:
     lines = [_line(entry, is_plain=entry is race.plain) for entry in race.entries]
     return {
-        "name": race.name,
-        "mode": race.mode,
+        "title": words.race_title(race),
         "lines": lines,
         "note": words.race_note(race),
         "has_interval": any(line["interval"] for line in lines),

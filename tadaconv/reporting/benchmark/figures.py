@@ -12,6 +12,7 @@ from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.frame import rounds_frame, table_frame
 from tadaconv.reporting.benchmark.record import BenchmarkManifest
 from tadaconv.reporting.figures import Drawing, label_of
+from tadaconv.reporting.words import listed
 
 LOG_FROM = 3.0
 """The largest ratio that is still drawn on a linear axis."""
@@ -77,14 +78,14 @@ def draw_ratios(data: pd.DataFrame) -> Figure:
         ax.set_visible(False)
     for ax in grid.ravel()[max(0, len(panels) - columns) : len(panels)]:
         ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    figure.supxlabel("time over the plain one\u2019s, forward and backward", fontsize=8.5)
+    figure.supxlabel("time relative to plain, forward and backward", fontsize=8.5)
     return figure
 
 
 def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.axvline(1, color=style.SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     for y, line in enumerate(part.to_dict("records")):
-        colour, marker = (style.ROW, "o") if line["contestant"].startswith("TAda") else (style.SOFT, "s")
+        colour, marker = (style.ROW, "o") if words.is_ours(line["contestant"]) else (style.SOFT, "s")
         if line["low"] == line["low"]:
             ax.hlines(y, line["low"], line["high"], color=colour, linewidth=2.0)
         ax.plot(line["ratio"], y, marker=marker, color=colour, markersize=5.5, markeredgecolor="white",
@@ -95,7 +96,7 @@ def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
-    name, _, what = plain["race"].partition(": ")
+    name, _, what = words.capitalised(plain["race"]).partition(": ")
     under = f"{what}; " if what else ""
     milliseconds = words.three_digits(1e3 * plain["seconds"])
     ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if what else 14)
@@ -131,11 +132,16 @@ def _scale(ax: Axes, limits: tuple[float, float], is_log: bool) -> None:
 
 def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
     """What stands under the figure."""
-    what = "the operator alone" if bench == "op" else "a training step"
+    what, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
+    kinds = words.kinds(data.loc[~data["plain"], "contestant"])
+    ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if words.is_ours(names[0])]
+    others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not words.is_ours(names[0])]
+    said = [f"{mark}: {listed(each)}." for mark, each in (("Circles", ours), ("Squares", others)) if each]
+    interval = " and its 95 % interval" if data["low"].notna().any() else ""
     text = (
-        f"Time of {what} over the plain one\u2019s in the same round ({setting}). Filled: median over the rounds"
-        f"{' with its 95 % interval' if data['low'].notna().any() else ''}; circles are ours, squares everybody "
-        "else. Rings: single rounds. Left of the dotted line is faster than plain."
+        f"Time of {what}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(said)} Filled "
+        f"marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster than "
+        f"the plain {plain}."
     )
     return f"{text} The axis is logarithmic." if _limits(data)[1] else text
 
@@ -148,4 +154,4 @@ def alt(data: pd.DataFrame) -> str:
             f"{line['contestant']} {words.three_digits(line['ratio'])}" for line in part.to_dict("records")
         )
         said.append(f"{race}, {mode}: {found}")
-    return f"Dot plot of time over the plain one\u2019s, medians. {'; '.join(said)}."
+    return f"Dot plot of time relative to the plain network, medians. {'; '.join(said)}."

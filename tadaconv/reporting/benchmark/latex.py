@@ -6,29 +6,36 @@ from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
 from tadaconv.reporting.latex import escape
 
-_HEADS = ["", "ms", "over plain", "quartiles", "forward", "backward", "copy (\\%)", "matrix (\\%)"]
+_HEADS = [("", ""), ("time", "(ms)"), ("over plain", ""), ("forward", ""), ("backward", "")]
+_MEMORY = ("memory", "(MiB)")
+
+_LONGEST = 22
+"""Characters of a contestant that still leave a column of text room for the numbers; longer names are wrapped."""
 
 
 def latex_table(manifest: BenchmarkManifest) -> str:
     """Every race as a group of rows of one ``tabular``; needs the package booktabs and no other.
 
-    Where several runs are reported, a line above the groups says on what each ran. Comments say it all.
+    It fits a column of 345 pt, the text of an ``article`` at 10 pt: quartiles and shares of the machine's limits are
+    in ``table.csv``. Where several runs are reported, a line above the groups says on what each ran. Comments say it
+    all.
     """
-    has_memory = any(
-        entry.peak_memory_bytes is not None for n in manifest.runs for race in n.run.races for entry in race.entries
-    )
-    heads = [*_HEADS, *(["MiB"] if has_memory else [])]
+    entries = [entry for named in manifest.runs for race in named.run.races for entry in race.entries]
+    has_memory = any(entry.peak_memory_bytes is not None for entry in entries)
+    heads = [*_HEADS, *([_MEMORY] if has_memory else [])]
+    names = "l" if max(len(entry.name) for entry in entries) <= _LONGEST else r"p{0.28\linewidth}"
     lines = [
         *(
             f"% {_line(f'{named.file}: {words.subject(named.run)}. {words.setting(named.run)}')}"
             for named in manifest.runs
         ),
-        *(f"% {_line(warning)}" for warning in words.warnings(manifest)),
-        "% Needs \\usepackage{booktabs}. Brackets: 95 % intervals of the median. Times are of a pass, forward and",
-        "% backward; copy and matrix: of what a copy and a matrix product reach on the same machine.",
-        f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+        *(f"% {_line(text)}" for text in filter(None, [words.contestants(manifest), *words.warnings(manifest)])),
+        "% Needs \\usepackage{booktabs}. Over plain: the time of a pass over the plain network's in the same round,",
+        "% forward and backward together and each alone: medians, in brackets 95 % intervals. Time: of both together.",
+        f"\\begin{{tabular}}{{@{{}}{names}{'r' * (len(heads) - 1)}@{{}}}}",
         "\\toprule",
-        " & ".join(heads) + r" \\",
+        " & ".join(name for name, _ in heads) + r" \\",
+        " & ".join(unit for _, unit in heads) + r" \\",
     ]
     for named in manifest.runs:
         lines += _run(named.run, len(heads), has_memory, alone=len(manifest.runs) == 1)
@@ -38,25 +45,28 @@ def latex_table(manifest: BenchmarkManifest) -> str:
 def _run(run: Run, width: int, has_memory: bool, *, alone: bool) -> Iterator[str]:
     if not alone:
         yield "\\midrule"
-        yield f"\\multicolumn{{{width}}}{{l}}{{{escape(f'{words.subject(run)}, {words.setting(run)}')}}} \\\\"
+        yield _across(width, escape(f"{words.subject(run)}: {words.setting(run)}"))
     for race in run.races:
         yield "\\midrule"
-        yield f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{escape(f'{race.name}, {race.mode}')}}}}} \\\\"
+        yield _across(width, f"\\textit{{{escape(words.race_title(race))}}}")
         yield from (_entry(race, entry, has_memory) for entry in race.entries)
+
+
+def _across(width: int, text: str) -> str:
+    """A line over all columns; a long one is wrapped before it could widen them."""
+    return f"\\multicolumn{{{width}}}{{@{{}}p{{0.8\\linewidth}}@{{}}}}{{\\raggedright {text}}} \\\\"
 
 
 def _entry(race: Race, entry: Entry, has_memory: bool) -> str:
     ratio, is_plain = entry.ratio["both"], entry is race.plain
     ends = words.interval(ratio)
+    interval = f" {{\\scriptsize [{ends}]}}" if ends else ""
     fields = [
         escape(entry.name),
         words.three_digits(1e3 * entry.time["both"].median),
-        "1" if is_plain else words.three_digits(ratio.median) + (f" [{ends}]" if ends else ""),
-        "" if is_plain else words.quartiles(ratio),
+        "1" if is_plain else words.three_digits(ratio.median) + interval,
         "" if is_plain else words.three_digits(entry.ratio["forward"].median),
         "" if is_plain else words.three_digits(entry.ratio["backward"].median),
-        words.per_cent(entry.copy_share["both"]),
-        words.per_cent(entry.matrix_share["both"]),
         *([escape(words.mebibytes(entry.peak_memory_bytes))] if has_memory else []),
     ]
     return " & ".join(fields) + r" \\"

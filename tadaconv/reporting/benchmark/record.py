@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from tadaconv.errors import UserError
+from tadaconv.reporting.export import ReportManifest
 from tadaconv.spec import describe
 
 Phase = Literal["forward", "backward", "both"]
@@ -128,17 +129,12 @@ class LeftOut(_Read):
     why: str
 
 
-class BenchmarkManifest(BaseModel):
+class BenchmarkManifest(ReportManifest):
     """``report.json``: every run in full, as far as the report tells of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     benchmark: str = Field(description="Name of the report.")
     runs: list[NamedRun] = Field(description="By file.")
     left_out: list[LeftOut] = Field(description="JSON files beside them that are no results of tada bench.")
-    digests: dict[str, str] = Field(
-        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
-    )
 
 
 class _NotOursError(Exception):

@@ -1,12 +1,15 @@
 """What a report of benchmarks says in words and numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, NamedRun, Race, Run, Spread
 from tadaconv.reporting.words import listed, plural
 
 FEWEST_WITH_INTERVAL = 6
 """Rounds below which order statistics give no 95 % interval of a median."""
+
+_OURS = "TAdaConv of this package"
+_NAIVE = "TAdaConv computed naively, with a kernel for every frame"
 
 _SAME = {
     "machine": "the machine", "processor": "the processor", "device": "the device", "threads": "the number of threads",
@@ -61,6 +64,39 @@ def _modes(run: Run) -> list[str]:
     return list(dict.fromkeys(race.mode for race in run.races))
 
 
+def is_ours(name: str) -> bool:
+    """Whether a contestant is TAdaConv as this package computes it, by the names that ``tada bench`` gives."""
+    return name.startswith("TAda")
+
+
+def kinds(names: Iterable[str]) -> dict[str, list[str]]:
+    """What the contestants beside the plain network are: their names by what each is, without what nobody is."""
+    names = list(dict.fromkeys(names))
+    ours = [name for name in names if is_ours(name)]
+    naive = [name for name in names if name.startswith("naive ")]
+    rivals = [name for name in names if name not in {*ours, *naive}]
+    rival = "a published rival" if len(rivals) == 1 else "published rivals"
+    return {what: members for what, members in ((_OURS, ours), (_NAIVE, naive), (rival, rivals)) if members}
+
+
+def contestants(manifest: BenchmarkManifest) -> str:
+    """Who is who over all runs, in one line; empty where plain networks ran alone."""
+    races = [race for named in manifest.runs for race in named.run.races]
+    found = kinds(entry.name for race in races for entry in race.entries[1:])
+    said = "; ".join(f"{listed(names)}: {what}" for what, names in found.items())
+    return f"{said}." if said else ""
+
+
+def capitalised(race: str) -> str:
+    """A race's name as a heading begins: a training step's is a phrase, an operator's begins with a stage's name."""
+    return race[:1].upper() + race[1:] if race.startswith("training step") else race
+
+
+def race_title(race: Race) -> str:
+    """A race with its mode, as a heading."""
+    return f"{capitalised(race.name)}, {race.mode}"
+
+
 def title(manifest: BenchmarkManifest) -> str:
     """What was measured, in one line."""
     kinds = {named.run.bench for named in manifest.runs}
@@ -77,19 +113,20 @@ def findings(run: Run) -> list[str]:
     for mode in modes:
         races = [race for race in run.races if race.mode == mode]
         names = dict.fromkeys(entry.name for race in races for entry in race.entries[1:])
-        where = f"{mode.capitalize()}: " if len(modes) > 1 else ""
-        said += [f"{where}{_finding(name, races)}" for name in names]
+        where = f", {mode}" if len(modes) > 1 else ""
+        what = "layer" if run.bench == "op" else "network"
+        said += [f"{name}{where}: {_finding(name, races, what)}" for name in names]
     return said
 
 
-def _finding(name: str, races: Sequence[Race]) -> str:
+def _finding(name: str, races: Sequence[Race], what: str) -> str:
     ratios = [(race, entry.ratio["both"]) for race in races for entry in race.entries[1:] if entry.name == name]
     plain = listed(list(dict.fromkeys(race.plain.name for race, _ in ratios)), "or")
     if len(ratios) == 1:
         ratio = ratios[0][1]
         ends = interval(ratio)
         known = f"95 % interval {ends.replace(', ', ' to ')}" if ends else "too few rounds for an interval"
-        return f"{name} takes {three_digits(ratio.median)} times as long as {plain} ({known})."
+        return f"{three_digits(ratio.median)} times as long as {plain} ({known})."
     medians = [ratio.median for _, ratio in ratios]
     least, most = three_digits(min(medians)), three_digits(max(medians))
     span = least if least == most else f"{least} to {most}"
@@ -98,7 +135,7 @@ def _finding(name: str, races: Sequence[Race]) -> str:
         known = "too few rounds for intervals"
     else:
         known = f"95 % intervals reach from {three_digits(min(lows))} to {three_digits(max(highs))}"
-    return f"{name} takes {span} times as long as {plain}, over {plural(len(ratios), 'race')} ({known})."
+    return f"{span} times as long as {plain}, over {plural(len(ratios), what)} ({known})."
 
 
 def race_note(race: Race) -> str:
@@ -113,7 +150,7 @@ def race_note(race: Race) -> str:
     for name, spread in race.naive_over_ours.items():
         ends = interval(spread)
         known = f" (95 % interval {ends.replace(', ', ' to ')})" if ends else ""
-        note += f" A kernel for every frame takes {three_digits(spread.median)} times as long as {name}{known}."
+        note += f" With a kernel for every frame it takes {three_digits(spread.median)} times as long as {name}{known}."
     return note
 
 
