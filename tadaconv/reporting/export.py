@@ -99,10 +99,35 @@ class Elsewhere(BaseModel):
     num_seeds: dict[str, int] = Field(description="By row, the seeds behind it.")
 
 
-class Manifest(BaseModel):
-    """``report.json``: everything a report says that is not in its CSV files. ``docs/reports.md`` explains it."""
+class Template(BaseModel):
+    """The notebook template that a page was made by."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Its file's name, without its folder.")
+    digest: str = Field(description="Hash of its text.")
+
+
+class ReportManifest(BaseModel):
+    """What the ``report.json`` of every kind has: from what the files beside it were made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: Template | None = Field(
+        None, description="What the page and the notebook were made by when either was last written; none: never."
+    )
+    parameters: dict[str, str] = Field(
+        default_factory=dict,
+        description="The template's parameters that were given then, by name, as Python literals; for any other, the "
+        "template has its value.",
+    )
+    digests: dict[str, str] = Field(
+        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
+    )
+
+
+class Manifest(ReportManifest):
+    """``report.json``: everything a report says that is not in its CSV files. ``docs/reports.md`` explains it."""
 
     table: str = Field(description="Name of the table's file.")
     question: str = Field(description="The table's docstring; its first paragraph is the question.")
@@ -126,9 +151,6 @@ class Manifest(BaseModel):
         "regime has changed since they ran, *protocol*, where another version of tadaconv ran them.",
     )
     cells: list[CellOrigin]
-    digests: dict[str, str] = Field(
-        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
-    )
 
 
 @dataclass(frozen=True, eq=False)  # by identity: frames have no equality of their own

@@ -9,14 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.choices import Choices, Surroundings
-from tadaconv.reporting.export import Export, as_csv, collect, csv_texts, write_atomically, write_csvs
+from tadaconv.reporting.export import (
+    Export,
+    ReportManifest,
+    Template,
+    as_csv,
+    collect,
+    csv_texts,
+    printable,
+    write_atomically,
+    write_csvs,
+)
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
@@ -37,7 +45,7 @@ class Reported:
         template: name of the notebook's template.
         files: by format, the file that stands for it.
         title: the question in one line.
-        manifest: what becomes ``report.json``; a model with the field ``digests``.
+        manifest: what becomes ``report.json``, but for what the files are made from.
         content: the rest of the results, as far as it decides what the report says.
         write_data: writes, into a folder, what the notebook is executed from beside the manifest, and the file of
             format *csv*.
@@ -49,7 +57,7 @@ class Reported:
     template: str
     files: dict[str, str]
     title: str
-    manifest: BaseModel
+    manifest: ReportManifest
     content: list[str]
     write_data: Callable[[Path], None]
     latex: Callable[[], str]
@@ -99,23 +107,26 @@ def _write_data(export: Export, folder: Path) -> None:
 def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:
     """Write the files of ``formats`` that do not stand in ``folder`` yet, or that other results were written to."""
     template = discovery.find("report", reported.template)
-    digest, known = _digest(reported, template), _digests(folder)
+    digest, earlier = _digest(reported, template), _earlier(folder)
     _require_ours(folder, [*reported.files.values(), *reported.data])
-    due = {name for name in formats if known.get(name) != digest or not (folder / reported.files[name]).is_file()}
+    due = {
+        name for name in formats if earlier.digests.get(name) != digest or not (folder / reported.files[name]).is_file()
+    }
     if not (folder / "figures").is_dir():
         due |= formats & {"html", "ipynb"}
     if not due and all((folder / name).is_file() for name in reported.data):
         _LOG.info("%s is up to date: neither the results nor the template have changed", folder)
         return folder
     # Until a file is written again it counts as out of date, should this be cut short.
-    kept = {name: value for name, value in known.items() if name not in due}
-    _write_manifest(reported.manifest, folder, kept)  # first: what stands beside it is a report's
+    kept = {name: value for name, value in earlier.digests.items() if name not in due}
+    made_by = _made_by(template, reported.parameters) if due & {"html", "ipynb"} else earlier
+    _write_manifest(reported.manifest, folder, earlier, kept)  # first: what stands beside it is a report's
     reported.write_data(folder)
     if "tex" in due:
         write_atomically(folder / reported.files["tex"], reported.latex())
     if due & {"html", "ipynb"}:
         _execute(template, reported, folder, due)
-    _write_manifest(reported.manifest, folder, {**kept, **dict.fromkeys(due, digest)})
+    _write_manifest(reported.manifest, folder, made_by, {**kept, **dict.fromkeys(due, digest)})
     return folder
 
 
@@ -146,18 +157,29 @@ def _execute(template: Path, reported: Reported, folder: Path, due: set[str]) ->
         write_atomically(folder / reported.files["html"], as_page(notebook, visible(reported.title)))
 
 
-def _write_manifest(manifest: BaseModel, folder: Path, digests: dict[str, str]) -> None:
-    stamped = manifest.model_copy(update={"digests": dict(sorted(digests.items()))})
+def _write_manifest(
+    manifest: ReportManifest, folder: Path, made_by: ReportManifest, digests: Mapping[str, str]
+) -> None:
+    """Write ``report.json``, with the template and parameters of ``made_by``."""
+    stamp = {"template": made_by.template, "parameters": made_by.parameters, "digests": dict(sorted(digests.items()))}
+    stamped = manifest.model_copy(update=stamp)
     write_atomically(folder / "report.json", stamped.model_dump_json(indent=1) + "\n")
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """From what each file of an earlier report was made; empty where there is none, or none that can be read."""
+def _made_by(template: Path, parameters: Mapping[str, Any]) -> ReportManifest:
+    """A manifest of this template and these parameters."""
+    digest = hashlib.sha256(template.read_bytes()).hexdigest()[:16]
+    given = {name: repr(value) for name, value in sorted(parameters.items())}
+    return ReportManifest(template=Template(name=printable(template.name), digest=digest), parameters=given)
+
+
+def _earlier(folder: Path) -> ReportManifest:
+    """From what the files of an earlier report were made; empty where there is none, or none that can be read."""
     try:
-        known = json.loads((folder / "report.json").read_text(encoding="utf-8"))["digests"]
-        return {str(name): str(digest) for name, digest in known.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return ReportManifest(**{name: tree[name] for name in ReportManifest.model_fields if name in tree})
+    except (OSError, ValueError, TypeError):
+        return ReportManifest()
 
 
 def _digest(reported: Reported, template: Path) -> str:

@@ -1,9 +1,11 @@
+import hashlib
 import io
 import json
 import logging
 import re
 import shutil
 import unicodedata
+from ast import literal_eval
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +18,7 @@ from rich.console import Console
 from tadaconv.ablation import Claim
 from tadaconv.errors import RunError, UserError
 from tadaconv.reporting import FORMATS, blocks, report, terminal_table
+from tadaconv.reporting.choices import Choices
 from tadaconv.reporting.export import collect, read_export
 from tadaconv.reporting.notebook import execute
 
@@ -319,3 +322,43 @@ def test_a_template_takes_parameters_and_nothing_else_and_hides_warnings(tmp_pat
     assert [o["text"] for cell in notebook.cells for o in cell.get("outputs", [])] == ["42\n"]
     with pytest.raises(UserError, match="unknown parameter of the template 'mine': 'nun'; one of: num"):
         execute(template, tmp_path, {"nun": 41})
+
+
+def test_a_report_says_which_template_and_parameters_made_it(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"base": [60.0]})
+    template = tmp_path / "mine.py"
+    template.write_text(
+        '# %% tags=["parameters"]\nfolder = "."\nlimit = 1.0\nwords = "a"\n\n# %%\nprint(limit, words)\n'
+    )
+
+    def made(formats: list[str], **parameters: object) -> dict[str, object]:
+        choices = Choices(str(template), parameters)
+        folder = report(loaded, "quick", records, tmp_path / "runs", formats, choices=choices)
+        assert read_export(folder).manifest.cells
+        return json.loads((folder / "report.json").read_text())
+
+    tree = made(["csv"])
+    assert (tree["template"], tree["parameters"]) == (None, {})  # nothing has been executed
+    tree = made(["ipynb"], limit=2.5, words="2.5")
+    digest = hashlib.sha256(template.read_bytes()).hexdigest()
+    assert tree["template"] == {"name": "mine.py", "digest": digest[:16]}
+    assert tree["parameters"] == {"limit": "2.5", "words": "'2.5'"}
+    assert {name: literal_eval(text) for name, text in tree["parameters"].items()} == {"limit": 2.5, "words": "2.5"}
+    # A table alone is made by no template: what made the notebook stays.
+    assert made(["csv", "tex"], limit=7.0)["parameters"] == tree["parameters"]
+    assert made(["ipynb"])["parameters"] == {}
+
+
+def test_a_report_from_before_templates_were_named_is_read_and_made_again(made_up, tmp_path: Path) -> None:
+    loaded, records = made_up({"base": [60.0]})
+    folder = report(loaded, "quick", records, tmp_path, ["csv"])
+    tree = json.loads((folder / "report.json").read_text())
+    before = (folder / "report.json").read_bytes()
+    (folder / "report.json").write_text(
+        json.dumps({k: v for k, v in tree.items() if k not in ("template", "parameters")})
+    )
+    assert read_export(folder).manifest.template is None
+    for damaged in ('{"digests": 3}', "[", '{"digests": {}, "template": "x"}'):
+        (folder / "report.json").write_text(damaged)
+        report(loaded, "quick", records, tmp_path, ["csv"])
+        assert (folder / "report.json").read_bytes() == before

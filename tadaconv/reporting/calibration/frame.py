@@ -14,12 +14,20 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tadaconv.ablation import LoadedTable, Table
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting.export import CellOrigin, as_csv, origin, read_csv, shared_conditions, write_atomically
+from tadaconv.reporting.export import (
+    CellOrigin,
+    ReportManifest,
+    as_csv,
+    origin,
+    read_csv,
+    shared_conditions,
+    write_atomically,
+)
 from tadaconv.spec import TAda
 
 if TYPE_CHECKING:
@@ -38,10 +46,8 @@ Array = NDArray[Any]
 _WORDS = ["layer", "factor", "kind", "kernel", "class", "family", "predicted", "frames"]
 
 
-class CalibrationManifest(BaseModel):
+class CalibrationManifest(ReportManifest):
     """``report.json`` of a trained cell's report: all that is not in its other files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: str = Field(description="Name of the table's file.")
     question: str = Field(description="The table's docstring; its first paragraph is the question.")
@@ -56,9 +62,6 @@ class CalibrationManifest(BaseModel):
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule of the cell.")
     cells: list[CellOrigin] = Field(description="The cell alone.")
     opened_with: dict[str, str] = Field(description="Device and versions that opened the weights.")
-    digests: dict[str, str] = Field(
-        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
-    )
 
 
 @dataclass(frozen=True)
