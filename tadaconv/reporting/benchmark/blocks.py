@@ -84,6 +84,7 @@ def _line(entry: Entry, *, is_plain: bool) -> dict[str, Any]:
     return {
         "name": entry.name,
         "plain": is_plain,
+        "tagged": is_plain and not entry.name.startswith("plain"),
         "ratio": words.three_digits(ratio.median),
         "interval": words.interval(ratio),
         "quartiles": words.quartiles(ratio),
