@@ -89,7 +89,7 @@ def unfinished(export: StudyExport) -> Block | None:
     ended = export.trials[export.trials["status"].isin(["failed", "over budget"])]
     if ended.empty:
         return None
-    said = {"failed": "failed", "over budget": "would have cost more than the budget, and never ran"}
+    said = {"failed": "failed", "over budget": "cost more than the budget"}
     groups = [{"number": n, "said": said[status]} for status, n in counts(ended).items()]
     trials = ended.to_dict("records")
     text = "\n".join(f"{trial['name']}, {trial['status']}: {trial['why']}" for trial in trials)
