@@ -153,7 +153,9 @@ def study(
         records = studies.trial_records(loaded, resolved, kept, store)
         table = studies.confirm(loaded, records, confirm)
         chosen = studies.confirm_seeds(loaded, seeds)
-        raise typer.Exit(run_and_report(console, table, regime, resolved, store, crew, chosen, None, out))
+        status = run_and_report(console, table, regime, resolved, store, crew, chosen, None, out)
+        report_study(console, loaded, regime, resolved, store, out)  # its page shows what the best came to
+        raise typer.Exit(status)
     from tadaconv.reporting.study.live import StudyView
 
     with StudyView(console, loaded, regime, trials) as view, logged(view):
