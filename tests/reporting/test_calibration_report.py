@@ -27,6 +27,7 @@ from tadaconv.measure import calibrations
 from tadaconv.regime import Regime
 from tadaconv.reporting.calibration import blocks, calibration_report, figures, frame
 from tadaconv.reporting.calibration.frame import CalibrationExport, by_stage, collect, read_calibration, shares
+from tadaconv.reporting.calibration.latex import latex_table
 from tadaconv.reporting.calibration.opening import open_cell
 from tadaconv.reporting.calibration.words import layer_names, number
 from tadaconv.reporting.export import collect as collect_table
@@ -309,6 +310,28 @@ def test_words_say_what_a_row_can_do_and_no_more(seen) -> None:
     assert "as they lie in the kernel" in outer
     assert "the 5 frames around it, and from the average of the whole clip" in outer
     assert "not whether it helps" in outer
+
+
+def test_a_column_that_no_layer_has_is_left_out(seen) -> None:
+    assert "Away from the ends" in blocks.layers(seen("two rates", 8)).html
+    still = Page(blocks.layers(seen("still")).html)
+    assert "Away from the ends" not in still.said
+    heads, cells = (sum(tag == name for tag, _ in still.tags) for name in ("th", "td"))
+    assert (heads - len(seen("still").layers)) * len(seen("still").layers) == cells + len(seen("still").layers)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_latex_table_fits_the_text_of_an_article(seen, tmp_path: Path) -> None:
+    tables = [latex_table(seen("two rates", 4)), latex_table(seen("outer"))]
+    (tmp_path / "tables.tex").write_text("\n\n\\noindent\n".join(tables), encoding="utf-8")
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\noindent\n\\input{tables}\\end{document}"
+    )
+    call = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    said = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    assert [float(pt) for pt in re.findall(r"Overfull \\hbox \(([\d.]+)pt", said) if float(pt) > 1] == []
 
 
 def test_parts_of_the_distance_are_weighed_by_channels(seen) -> None:

@@ -30,7 +30,7 @@ def clips(export: CalibrationExport) -> Block:
         }
         for clip, image in zip(export.clips.to_dict("records"), strips(export).values(), strict=True)
     ]
-    said = [f"{line['class']}: taken for {line['predicted']}, {line['sure']:.0f} %" for line in lines]
+    said = [f"{line['class']}: predicted as {line['predicted']}, {line['sure']:.0f} %" for line in lines]
     num_frames = len(export.frames[0])
     return Block(render("calibration_clips", clips=lines, num_frames=num_frames), "\n".join(said))
 
@@ -46,7 +46,8 @@ def layers(export: CalibrationExport) -> Block:
         }
         for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True)
     ]
-    return Block(render("calibration_layers", lines=lines), export.layers.to_string(index=False))
+    has_inner = bool(export.layers["over_inner_time"].notna().any())
+    return Block(render("calibration_layers", lines=lines, has_inner=has_inner), export.layers.to_string(index=False))
 
 
 def conditions(export: CalibrationExport) -> Block:

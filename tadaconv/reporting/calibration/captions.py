@@ -13,16 +13,16 @@ def alpha_over_time(data: pd.DataFrame) -> str:
     if set(data["factor"]) != {"k2"}:
         text += (
             "In each map time runs to the right, and channels stand in one order for all clips, by their mean over "
-            "these: above the dotted line it lies above one, below the line below. "
+            "these: it lies above one over the dotted line, and below one under it. "
         )
     if "k2" in set(data["factor"]):
         text += "Taps are drawn as they lie in the kernel, one kernel a frame. "
     if (data["num"] > data.groupby(["layer", "factor"])["order"].transform("max") + 1).any():
         text += "Where a layer has more channels than are drawn, these are spread evenly over that order. "
     return (
-        f"{text}Blue is below one, orange above; every layer has its own scale. On top the clip\u2019s class, whether "
-        "the network tells it right, or what it takes it for, and with which probability; and some of the clip\u2019s "
-        "frames, each above the frames around it."
+        f"{text}Blue is below one, orange above; every layer has its own scale. On top: the clip\u2019s class, what "
+        "the network predicts and with which probability, and some of the clip\u2019s frames, each above the frames "
+        "around it."
     )
 
 
@@ -41,7 +41,7 @@ def alpha_spread(num_clips: int) -> str:
     """Caption of the quantile bars and shares."""
     return (
         f"Left: alpha in each layer from the first to the last, over channels, frames and {plural(num_clips, 'clip')}; "
-        "thick bars hold the middle half, thin ones 95 %, the white mark is the median. Right: what the mean square "
+        "thick bars hold the middle half, thin ones 95 %, the mark within is the median. Right: what the mean square "
         "distance from one consists of. Constant is the same for every clip and frame, as a plain convolution with "
         "other weights could have it; the rest adapts, between clips or between the frames of a clip."
     )

@@ -11,13 +11,13 @@ def latex_table(export: CalibrationExport) -> str:
     about = (
         f"{manifest.row}, seed {manifest.seed}, cell {manifest.cells[0].cell}, {manifest.num_clips} validation clips"
     )
-    heads = ["", "distance from one", "constant", "between clips", "between frames"]
+    heads = [("", ""), ("distance", "from one"), ("constant", ""), ("between", "clips"), ("between", "frames")]
     lines = [
         f"% {' '.join(about.split())}",
         "% Root mean squares of alpha - 1 and of its parts. Needs \\usepackage{booktabs}.",
-        "\\begin{tabular}{lrrrr}",
+        "\\begin{tabular}{@{}lrrrr@{}}",
         "\\toprule",
-        " & ".join(heads) + r" \\",
+        *(" & ".join(line) + r" \\" for line in zip(*heads, strict=True)),
         "\\midrule",
     ]
     for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True):

@@ -30,8 +30,8 @@ def findings(export: CalibrationExport) -> list[str]:
     span = max(abs(low - 1), abs(high - 1))
     scaled = listed([FACTORS[name] for name in export.layers["factor"].unique()])
     return [
-        f"{over} 95 % of alpha, over frames and {scaled}, lies between {number(low, span)} and {number(high, span)}; "
-        "where alpha is one, a kernel is as it was learned.",
+        f"Alpha scales the {scaled} of a layer\u2019s kernel; where it is one, the kernel is as it was learned. "
+        f"{over} 95 % of all alphas lie between {number(low, span)} and {number(high, span)}.",
         _of_what(parts),
         *_by_stage(export),
         *_away_from_the_ends(export),
