@@ -51,6 +51,9 @@ def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:
     records = [replace(r, traceback="<b>Traceback</b>") if r.status == "failed" else r for r in records]
     html = block_of(loaded, records).html
     assert "<pre>&lt;b&gt;Traceback&lt;/b&gt;</pre>" in html
+    # Printed, experiments take three columns; a traceback, whose lines are long, one.
+    assert html.count("<pre>") == 1
+    assert html.count('<pre class="experiment">') == 2
 
 
 @pytest.mark.parametrize(
