@@ -154,7 +154,7 @@ def study(
         table = studies.confirm(loaded, records, confirm)
         chosen = studies.confirm_seeds(loaded, seeds)
         status = run_and_report(console, table, regime, resolved, store, crew, chosen, None, out)
-        report_study(console, loaded, regime, resolved, store, out)  # its page shows what the best came to
+        report_study(console, loaded, regime, resolved, store, out, table=False)  # it shows what the best came to
         raise typer.Exit(status)
     from tadaconv.reporting.study.live import StudyView
 

@@ -118,8 +118,13 @@ def report_study(
     out: Path,
     formats: Sequence[str] | None = None,
     choices: "Choices | None" = None,
+    *,
+    table: bool = True,
 ) -> Path:
-    """Print a study, write its report, say where it is and return its folder; in every format if none is named."""
+    """Print a study, write its report, say where it is and return its folder; in every format if none is named.
+
+    Without ``table`` the trials are not printed.
+    """
     from tadaconv import reporting
     from tadaconv.reporting.study import study_report, study_table
     from tadaconv.study import confirmed, kept_budget, trial_records
@@ -127,13 +132,14 @@ def report_study(
 
     study = name_of_study(loaded, regime_name)
     records = trial_records(loaded, regime, study, store)
-    console.print(study_table(loaded, regime_name, records))
+    if table:
+        console.print(study_table(loaded, regime_name, records))
     with console.status("writing the report"):
         folder = study_report(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
             confirmed=confirmed(loaded, regime_name, store) is not None, choices=choices,
         )  # fmt: skip
-    console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
     return folder
 
 
