@@ -4,6 +4,7 @@ The folder holds everything a colleague needs to execute the notebook again; not
 """
 
 import csv
+import errno
 import json
 import os
 import tempfile
@@ -357,6 +358,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
         raise UserError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
     try:
         with os.fdopen(handle, "wb") as file:

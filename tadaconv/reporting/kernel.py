@@ -23,6 +23,8 @@ from tadaconv.errors import RunError
 CELL_SECONDS = 600
 """How long a cell of a notebook may take."""
 
+_START_SECONDS = 120
+
 _WHAT_TAKES_TIME = "__import__('tadaconv.reporting', fromlist=['blocks', 'figures'])"
 
 
@@ -57,7 +59,12 @@ class Kernel:
 
     def __init__(self) -> None:
         self._work: Future[tuple[nbformat.NotebookNode, Path] | None] = Future()
-        self._connection = TemporaryDirectory()
+        try:
+            self._connection = TemporaryDirectory()
+        except OSError as error:
+            raise RunError(
+                f"the report's notebook needs room for temporary files: {error.strerror}; free some, or set TMPDIR"
+            ) from error
         self._manager = AsyncKernelManager(
             kernel_name="python3",
             kernel_spec_manager=_ThisPython(),
@@ -113,7 +120,7 @@ class Kernel:
 
     async def _ready(self, client: AsyncKernelClient) -> None:
         try:
-            await client.wait_for_ready(timeout=CELL_SECONDS)
+            await client.wait_for_ready(timeout=_START_SECONDS)
         except RuntimeError as error:
             raise DeadKernelError(str(error)) from error
         client.allow_stdin = False
