@@ -139,7 +139,7 @@ def report_study(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
             confirmed=confirmed(loaded, regime_name, store) is not None, choices=choices,
         )  # fmt: skip
-    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder
 
 
