@@ -3,7 +3,7 @@
 The words say what is drawn and what an interval covers; they are computed from what the figure shows.
 """
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -69,32 +69,59 @@ def alt_differences(data: pd.DataFrame) -> str:
     return f"Forest plot of differences in validation top-1, in points. {rows}."
 
 
-def accuracy_by_macs(data: pd.DataFrame, is_named: "pd.Series[bool]") -> str:
-    """Caption of the scatter, with the range of costs, which is often too small to see."""
+def accuracy_by_macs(data: pd.DataFrame, is_named: "pd.Series[bool]", left_out: Sequence[str] = ()) -> str:
+    """Caption of the scatter, with the range of costs, which is often too small to see.
+
+    ``left_out`` are the rows whose multiply-adds are not known.
+    """
     least, most = data["macs"].min(), data["macs"].max()
     return (
         "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
         f"more accurate, further left is cheaper; vertical bars are 95 % intervals. {_STEPS}{_joined(data)}"
-        f"{_named(is_named)} {_costs_apart(least, most)}"
+        f"{_named(is_named)}{_in_order('cheaper')} {_costs_apart(least, most)}"
+        f"{left_out_of_it(left_out, 'row', 'whose multiply-adds are not known')}"
     )
 
 
-def accuracy_by_latency(data: pd.DataFrame, is_named: "pd.Series[bool]", left_out: pd.DataFrame) -> str:
-    """Caption of the scatter of times; ``left_out`` are the cells timed on other devices (row, seed, device)."""
-    ranges = ", horizontal bars reach from its fastest seed to its slowest" if (data["num_timed"] > 1).any() else ""
-    marker = "A marker lies at the median over seeds" if ranges else "A marker is one cell"
+def accuracy_by_latency(
+    data: pd.DataFrame,
+    is_named: "pd.Series[bool]",
+    beyond: pd.DataFrame,
+    elsewhere: pd.DataFrame,
+    not_timed: pd.DataFrame,
+) -> str:
+    """Caption of the scatter of times.
+
+    ``beyond`` are the bars that end beyond the axis (row, ms_low, ms_high), ``elsewhere`` the cells timed on other
+    devices and ``not_timed`` those without a time (row, seed, device).
+    """
+    marker = "A marker is one cell"
+    if (data["num_timed"] > 1).any():
+        marker = (
+            "A marker lies at the median over seeds, horizontal bars reach from the fastest seed to the slowest"
+            f"{_cut(beyond)}"
+        )
     text = (
-        f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}"
-        f"{ranges}; vertical bars are 95 % intervals of the accuracy over all seeds. {_STEPS}{_joined(data)}"
-        f"{_named(is_named)} The time is what validation took while the cells ran, loading of clips included, perhaps "
-        "with other cells beside them on the same machine; for exact timings use tada bench."
+        f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}; "
+        f"vertical bars are 95 % intervals of the accuracy over all seeds. {_STEPS}{_joined(data)}"
+        f"{_named(is_named)}{_in_order('faster')} The time is what validation took while the cells ran, "
+        "loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
+        "tada bench."
     )
-    for device, cells in left_out.groupby("device", sort=False):
-        which = [f"{row}, seed {seed}" for row, seed in zip(cells["row"], cells["seed"], strict=True)]
-        said = f" ({'; '.join(which)})" if len(which) <= 6 else ""
-        verb = "is" if len(which) == 1 else "are"
-        text += f" {plural(len(which), 'cell')} on {_device(str(device))} {verb} left out{said}."
-    return text
+    for device, cells in elsewhere.groupby("device", sort=False):
+        text += left_out_of_it(by_seed(cells), "cell", f"on {_device(str(device))}")
+    return text + left_out_of_it(by_seed(not_timed), "cell", "without a time")
+
+
+def _cut(beyond: pd.DataFrame) -> str:
+    """Where the bars end that the axis does not hold."""
+    ends = [
+        f"{row} " + " and ".join(
+            f"{which} {value:.3g} ms" for which, value in (("from", low), ("to", high)) if value == value
+        )
+        for row, low, high in zip(beyond["row"], beyond["ms_low"], beyond["ms_high"], strict=True)
+    ]  # fmt: skip
+    return f" (an arrow marks a bar that goes on beyond the axis: {_some(ends)})" if ends else ""
 
 
 def alt_by_latency(data: pd.DataFrame) -> str:
@@ -109,8 +136,13 @@ def alt_by_macs(data: pd.DataFrame) -> str:
     return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
 
 
-def learning_curves(data: pd.DataFrame, base: str | None, num_panels: int, num_rows: int) -> str:
-    """Caption of the small multiples; ``base`` is None where each row is compared with one of its own."""
+def learning_curves(
+    data: pd.DataFrame, base: str | None, num_panels: int, num_rows: int, left_out: Sequence[str] = ()
+) -> str:
+    """Caption of the small multiples; ``base`` is None where each row is compared with one of its own.
+
+    ``left_out`` are the cells whose curve cannot be drawn.
+    """
     num_seeds = data["seed"].nunique()
     seeds = plural(num_seeds, "seed")
     band = "; bands reach from the lowest seed to the highest" if num_seeds > 1 else ""
@@ -119,7 +151,7 @@ def learning_curves(data: pd.DataFrame, base: str | None, num_panels: int, num_r
     cut = _of_many(num_panels, num_rows, "those that end most and least accurate")
     return (
         f"Validation top-1 at the end of every epoch, mean over {seeds}{band}. One panel a row{beside}. {cut}".strip()
-    )
+    ) + left_out_of_it(left_out, "cell", "with a value not between 0 and 100 %")
 
 
 def alt_curves(data: pd.DataFrame) -> str:
@@ -129,13 +161,16 @@ def alt_curves(data: pd.DataFrame) -> str:
     return f"Learning curves, validation top-1 over epochs, one panel a row. {ends}."
 
 
-def accuracy_by_family(data: pd.DataFrame, num_rows: int) -> str:
-    """Caption of the heat map; families of the synthetic clips are explained."""
+def accuracy_by_family(data: pd.DataFrame, num_rows: int, left_out: Sequence[str] = ()) -> str:
+    """Caption of the heat map; families of the synthetic clips are explained.
+
+    ``left_out`` are the cells and families whose accuracy is none.
+    """
     cut = _of_many(len(data), num_rows, "the most and the least accurate")
     return (
         "Validation top-1 in percent by family of classes, mean over seeds; the stronger the colour, the more "
         f"accurate. {cut}{_meaning(data.columns)}"
-    ).strip()
+    ).strip() + left_out_of_it(left_out, "value", "not between 0 and 100 %")
 
 
 def alt_by_family(data: pd.DataFrame) -> str:
@@ -147,8 +182,11 @@ def alt_by_family(data: pd.DataFrame) -> str:
     return "Heat map of validation top-1 by row and class family. " + "; ".join(rows) + "."
 
 
-def confusion(num_seeds: dict[str, int], classes: list[tuple[str, str]]) -> str:
-    """Caption of the confusion matrices of the rows ``num_seeds``; ``classes`` are pairs of class and family."""
+def confusion(num_seeds: dict[str, int], classes: list[tuple[str, str]], left_out: Sequence[str] = ()) -> str:
+    """Caption of the confusion matrices of the rows ``num_seeds``; ``classes`` are pairs of class and family.
+
+    ``left_out`` are the cells, each with two classes, whose clips cannot be shown.
+    """
     rows = listed([f"{row} ({plural(seeds, 'seed')})" for row, seeds in num_seeds.items()])
     families = list(dict.fromkeys(family for _, family in classes if family))
     text = (
@@ -157,7 +195,7 @@ def confusion(num_seeds: dict[str, int], classes: list[tuple[str, str]]) -> str:
     )
     if families:
         text += f"Black lines part the families {listed(families)}. " if len(families) > 1 else ""
-    return (text + _meaning(families)).strip()
+    return (text + _meaning(families)).strip() + left_out_of_it(left_out, "count", "of no clips or of an unknown class")
 
 
 def alt_confusion(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
@@ -173,8 +211,11 @@ def alt_confusion(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
     return f"Confusion matrices. {'; '.join(said)}."
 
 
-def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int) -> str:
-    """Caption of the gains by class, and how many of ``num_classes`` it shows."""
+def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int, left_out: Sequence[str] = ()) -> str:
+    """Caption of the gains by class, and how many of ``num_classes`` it shows.
+
+    ``left_out`` are the cells and classes whose accuracy is none.
+    """
     text = (
         f"Gain in top-1 of {base} over {without} by class, in points, paired by seed; in each family from the largest "
         "down. "
@@ -189,7 +230,9 @@ def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int)
             f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
             "shown; the extremes of many owe a part to chance. "
         )
-    return (text + _meaning(data["family"].unique())).strip()
+    return (text + _meaning(data["family"].unique())).strip() + left_out_of_it(
+        left_out, "value", "not between 0 and 100 %"
+    )
 
 
 def alt_gain(data: pd.DataFrame) -> str:
@@ -233,6 +276,28 @@ def as_markdown(text: str) -> str:
 
 
 _STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
+
+
+def by_seed(cells: pd.DataFrame, *columns: str) -> list[str]:
+    """Each cell that has a line in ``cells`` (row, seed) once, in words; with ``columns`` each value of these, too."""
+    lines = dict.fromkeys(cells[["row", "seed", *columns]].itertuples(index=False, name=None))
+    return [", ".join([str(row), f"seed {seed}", *map(str, more)]) for row, seed, *more in lines]
+
+
+def left_out_of_it(names: Sequence[str], noun: str, which: str) -> str:
+    """That what cannot be drawn, so many of a ``noun``, is not, with a space before it; nothing where all is drawn."""
+    if not names:
+        return ""
+    return f" {plural(len(names), noun)} {which} {'is' if len(names) == 1 else 'are'} left out ({_some(names)})."
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few names, or the first of many with how many more there are."""
+    return "; ".join(names) if len(names) <= 8 else f"{'; '.join(names[:6])}; and {len(names) - 6} more"
+
+
+def _in_order(first: str) -> str:
+    return f" Names stand in the order of their markers' heights; of markers at one height the {first} row is first."
 
 
 def _joined(data: pd.DataFrame) -> str:

@@ -27,6 +27,9 @@ WIDTH = 5.4
 INK, SOFT, FAINT = "#1b1f24", "#6a737d", "#d5dae0"
 """Text and lines; secondary text; grid."""
 
+LEADER = "#a3abb4"
+"""Lines from points to their names, between secondary text and the grid."""
+
 ROW, BASE = "#0072b2", "#c44e00"
 """A row and the base row (blue and vermilion of Okabe and Ito, 2008); their greys differ too."""
 

@@ -1,10 +1,14 @@
 from dataclasses import replace
-from math import nan
+from itertools import combinations
+from math import inf, nan
 from statistics import median
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as hs
+from matplotlib.collections import LineCollection
 
 from tadaconv.reporting import captions, figures
 from tadaconv.reporting.export import collect
@@ -59,9 +63,65 @@ def test_latency_is_the_median_over_seeds_with_its_range(made_up) -> None:
         line = data.loc[name]
         assert [line["ms"], line["ms_low"], line["ms_high"]] == pytest.approx([median(took), min(took), max(took)])
     figure = figures.accuracy_by_latency(export).figure
-    points = {tuple(point) for line in figure.axes[0].lines if line.get_marker() in "oD" for point in line.get_xydata()}
-    assert points == {(data.loc[name, "ms"], data.loc[name, "mean"]) for name in data.index}
-    assert figure.axes[0].get_xlim()[1] > 10.0
+    assert set(marked(figure, "oD")) == {(data.loc[name, "ms"], data.loc[name, "mean"]) for name in data.index}
+
+
+def marked(figure, markers: str) -> list[tuple[float, float]]:
+    lines = [line for line in figure.axes[0].lines if line.get_marker() in markers]
+    return [tuple(point) for line in lines for point in line.get_xydata().tolist()]
+
+
+def test_one_slow_cell_does_not_stretch_the_axis(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, 51.0, 52.0], "b": [55.0, 54.0, 56.0], "base": [60.0, 61.0, 62.0]})
+    took = {"a": [1.0, 1.1, 60.0], "b": [1.9, 2.0, 2.1], "base": [2.9, 3.0, 3.3]}
+    speeds = {(row, seed): ("cpu", 1000 / ms) for row, each in took.items() for seed, ms in enumerate(each)}
+    export = collect(loaded, "quick", timed(records, speeds))
+    drawing = figures.accuracy_by_latency(export)
+    (ax,) = drawing.figure.axes
+    left, right = ax.get_xlim()
+    assert left < 1.1 < 3.95 < right < 5
+    assert marked(drawing.figure, ">") == [(3.95, 51.0)]
+    assert marked(drawing.figure, "<") == []
+    bars = [line for line in ax.collections if isinstance(line, LineCollection)][1].get_segments()
+    ends = [(y, low, high) for (low, y), (high, _) in (bar.tolist() for bar in bars)]
+    wanted = [(51.0, 1.0, 3.95), (55.0, 1.9, 2.1), (61.0, 2.9, 3.3)]
+    assert sorted(ends) == [pytest.approx(each) for each in wanted]
+    assert "(an arrow marks a bar that goes on beyond the axis: a to 60 ms)" in drawing.caption
+    speeds["a", 2] = ("cpu", 1000 / 1.2)
+    assert "arrow" not in figures.accuracy_by_latency(collect(loaded, "quick", timed(records, speeds))).caption
+
+
+def test_what_has_no_cost_is_left_out_and_named(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, 50.5], "b": [70.0, 71.0], "base": [60.0, 61.0]})
+    timings = timed(records, {("a", 1): ("cpu", nan), ("b", 0): ("cpu", 0.0), ("b", 1): ("cpu", inf)})
+    by_latency = figures.accuracy_by_latency(collect(loaded, "quick", timings))
+    assert "3 cells without a time are left out (a, seed 1; b, seed 0; b, seed 1)." in by_latency.caption
+    free = [replace(r, result=r.result.model_copy(update={"macs": 0})) if r.cell.label == "b" else r for r in records]
+    by_macs = figures.accuracy_by_macs(collect(loaded, "quick", free))
+    assert "1 row whose multiply-adds are not known is left out (b)." in by_macs.caption
+    assert {y for _, y in marked(by_macs.figure, "oD")} == {50.25, 60.5}
+    unknown = [replace(r, result=r.result.model_copy(update={"macs": 0})) for r in records]
+    assert figures.accuracy_by_macs(collect(loaded, "quick", unknown)) is None
+
+
+POINTS = hs.lists(hs.tuples(hs.floats(1, 2), hs.integers(0, 40)), min_size=2, max_size=MOST_NAMED)
+
+
+@settings(max_examples=15)
+@given(POINTS)
+def test_no_line_to_a_name_crosses_another(points: list[tuple[float, int]]) -> None:
+    data = scattered([1e9 * cost for cost, _ in points]).assign(mean=[50.0 + height / 4 for _, height in points])
+    (ax,) = figures.draw_accuracy_by_macs(data).axes
+    level, turned = (line.get_segments() for line in ax.collections[-2:])
+    paths = [(float(a[0][1]), float(b[0][1]), float(b[1][1])) for a, b in zip(level, turned, strict=True)]
+    whole = ax.get_ylim()[1] - ax.get_ylim()[0]
+    for (point, (_, mean)), (start, turn, _) in zip(enumerate(points), paths, strict=True):
+        assert start == turn == 50 + mean / 4, point
+    for (i, one), (j, other) in combinations(enumerate(paths), 2):
+        if abs(one[0] - other[0]) > whole / 100:
+            assert (one[0] < other[0]) == (one[2] < other[2])
+        elif one[0] == other[0] and points[i][0] != points[j][0]:
+            assert (points[i][0] < points[j][0]) == (one[2] > other[2])  # the cheaper is named first
 
 
 def test_only_cells_of_one_device_are_compared(made_up) -> None:

@@ -20,9 +20,11 @@ from tadaconv.reporting import style
 from tadaconv.reporting.calibration import captions
 from tadaconv.reporting.calibration.frame import Array, CalibrationExport, constant_part
 from tadaconv.reporting.calibration.words import FACTORS, layer_names, number
+from tadaconv.reporting.captions import by_seed, left_out_of_it
 from tadaconv.reporting.export import Export
 from tadaconv.reporting.figures import Drawing, label_of
 from tadaconv.reporting.figures.curves import MOST_PANELS, small_panels
+from tadaconv.reporting.figures.drawable import LARGEST, parted_by_cell
 from tadaconv.reporting.figures.labels import ends
 from tadaconv.reporting.summary import summarise
 
@@ -362,10 +364,11 @@ def calibration_over_training_data(export: Export) -> pd.DataFrame:
     """One line a row, epoch and stage: row, epoch, stage, distance, low, high; in the table's order of rows.
 
     ``distance`` is the mean over the row's seeds, ``low`` and ``high`` their range. A row that starts at one has a
-    first line at epoch 0.
+    first line at epoch 0. A cell with a distance that is not finite, of any epoch and stage, is left out.
     """
+    known, _ = _known_distances(export)
     experiments = {cell.row: cell.experiment for cell in export.manifest.cells}
-    over_seeds = export.calibration.groupby(["row", "epoch", "stage"])["distance"].agg(["mean", "min", "max"])
+    over_seeds = known.groupby(["row", "epoch", "stage"])["distance"].agg(["mean", "min", "max"])
     found = over_seeds.reset_index().rename(columns={"mean": "distance", "min": "low", "max": "high"})
     at_one = {row for row, each in experiments.items() if (each["temporal"] or {}).get("init") == "identity"}
     start = found[found["row"].isin(at_one)].drop_duplicates(["row", "stage"])
@@ -377,6 +380,14 @@ def calibration_over_training_data(export: Export) -> pd.DataFrame:
     return every[["row", "epoch", "stage", "distance", "low", "high"]]
 
 
+def _known_distances(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines of the cells that have a curve, and of those that have none."""
+    every = export.calibration
+    return parted_by_cell(
+        every.assign(distance=every["distance"].where(every["stage"].isin(_STAGES))), "distance", LARGEST
+    )
+
+
 def calibration_over_training(export: Export) -> Drawing | None:
     """How far each row's alpha moved from one, by stage; None where nothing was recorded."""
     data = calibration_over_training_data(export)
@@ -386,12 +397,12 @@ def calibration_over_training(export: Export) -> Drawing | None:
     calibrated = rows[rows["row"].isin(data["row"])]
     kept = ends(calibrated, "top1_mean", MOST_PANELS)[0]["row"].tolist()
     shown = data[data["row"].isin(kept)]
+    known, unknown_ones = _known_distances(export)
+    text = captions.calibration_over_training(shown, known["seed"].nunique(), len(kept), data["row"].nunique())
     return Drawing(
         "calibration_over_training",
         draw_calibration_over_training(shown),
-        captions.calibration_over_training(
-            shown, export.calibration["seed"].nunique(), len(kept), data["row"].nunique()
-        ),
+        text + left_out_of_it(by_seed(unknown_ones), "cell", "with a distance that cannot be drawn"),
         captions.alt_by_row(shown),
     )
 
@@ -414,7 +425,7 @@ def draw_calibration_over_training(data: pd.DataFrame) -> Figure:
     num_lines = -(-len(rows) // num_columns)
     above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
     figure, panels = small_panels(num_lines, num_columns, above, "distance of alpha from one")
-    last = int(data["epoch"].max())
+    last = max(int(data["epoch"].max()), 1)
     # Set beforehand: panels that share their axes would find the limits anew with every curve.
     panels[0].set(xlim=(0, last), ylim=(0, 1.05 * data["high"].max() or 1.0))
     for ax, row, title in zip(panels, rows, titles, strict=False):

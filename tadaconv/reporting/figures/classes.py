@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from tadaconv.reporting import captions, style
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
+from tadaconv.reporting.figures.drawable import parted
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, name_rows, pitch, short_labels
 from tadaconv.reporting.figures.rows import LOOKS, signed, summary_of
@@ -35,7 +36,8 @@ EXTREME_CLASSES = 15
 def accuracy_by_family_data(export: Export) -> pd.DataFrame:
     """Mean top-1 in percent over the seeds, a line a row with a result and a column a class family."""
     names = [row.name for row in export.manifest.rows]
-    table = export.families.pivot_table(index="row", columns="family", values="top1", aggfunc="mean")
+    families, _ = parted(export.families, "top1")
+    table = families.pivot_table(index="row", columns="family", values="top1", aggfunc="mean")
     return table.reindex(index=[n for n in names if n in table.index], columns=export.manifest.families)
 
 
@@ -51,7 +53,8 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     shown = data.loc[rows["row"]]
     return Drawing(
         "accuracy_by_family", draw_accuracy_by_family(shown, set(rows.loc[rows["reference"], "row"])),
-        captions.accuracy_by_family(shown, len(data)), captions.alt_by_family(shown),
+        captions.accuracy_by_family(shown, len(data), captions.by_seed(parted(export.families, "top1")[1], "family")),
+        captions.alt_by_family(shown),
     )  # fmt: skip
 
 
@@ -116,12 +119,17 @@ def confusion_data(export: Export) -> pd.DataFrame:
 
     Columns: row, class, predicted, clips (validation clips, summed over seeds), percent (of the clips of that class).
     """
-    chosen = contrast(export.manifest)
-    rows = [name for name in (chosen.without, chosen.base) if name is not None]
-    clips = export.confusion[export.confusion["row"].isin(rows)]
+    clips, _ = _known_clips(export)
     data = clips.groupby(["row", "class", "predicted"], sort=False)["clips"].sum().reset_index()
     data["percent"] = 100 * data["clips"] / data.groupby(["row", "class"])["clips"].transform("sum")
     return data
+
+
+def _known_clips(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines of the confusion of the two rows of :func:`contrast`, and those that count none of a known class."""
+    every = export.confusion[export.confusion["row"].isin(contrast(export.manifest))]
+    known = every[["class", "predicted"]].isin(list(export.manifest.class_families)).all(axis=1)
+    return every[known & (every["clips"] > 0)], every[~(known & (every["clips"] > 0))]
 
 
 def confusion(export: Export) -> Drawing | None:
@@ -131,10 +139,12 @@ def confusion(export: Export) -> Drawing | None:
         return None
     chosen = contrast(export.manifest)
     rows = [name for name in (chosen.without, chosen.base) if name is not None and name in set(data["row"])]
-    num_seeds = export.confusion.groupby("row")["seed"].nunique().to_dict()
+    clips, left_out = _known_clips(export)
+    num_seeds = clips.groupby("row")["seed"].nunique().to_dict()
     said = {str(name): int(num_seeds[name]) for name in rows}
+    unknown = captions.by_seed(left_out, "class", "predicted")
     return Drawing(
-        "confusion", draw_confusion(data, rows, classes), captions.confusion(said, classes),
+        "confusion", draw_confusion(data, rows, classes), captions.confusion(said, classes, unknown),
         captions.alt_confusion(data, said),
     )  # fmt: skip
 
@@ -240,7 +250,7 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
     largest gain down. Empty where the table has no such two rows.
     """
     chosen, columns = contrast(export.manifest), ["family", "class", "n", "mean", "low", "high"]
-    classes = export.classes
+    classes, _ = parted(export.classes, "top1")
     base, without = (
         classes[classes["row"] == name].pivot_table(index="class", columns="seed", values="top1") for name in chosen
     )
@@ -254,7 +264,8 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
     floats = dict.fromkeys(["mean", "low", "high"], "float64")
     frame = pd.DataFrame(lines, columns=columns).astype({"n": "int64", **floats})
     families = {family: i for i, family in enumerate(dict.fromkeys(frame["family"]))}
-    ordered = frame[frame["n"] > 0].assign(place=frame["family"].map(families), loss=-frame["mean"])
+    known = frame[frame["n"] > 0]
+    ordered = known.assign(place=known["family"].map(families), loss=-known["mean"])
     return ordered.sort_values(["place", "loss"], kind="stable", ignore_index=True)[columns]
 
 
@@ -270,9 +281,11 @@ def gain_by_class(export: Export) -> Drawing | None:
         shown = data[(gains & (data["mean"] > 0)) | (losses & (data["mean"] < 0))].reset_index(drop=True)
     if shown.empty:  # not one of many classes gains or loses
         return None
+    of_both = export.classes[export.classes["row"].isin(chosen)]
+    left_out = captions.by_seed(parted(of_both, "top1")[1], "class")
     return Drawing(
         "gain_by_class", draw_gain_by_class(shown, chosen.base, str(chosen.without)),
-        captions.gain_by_class(shown, chosen.base, str(chosen.without), len(data)), captions.alt_gain(shown),
+        captions.gain_by_class(shown, chosen.base, str(chosen.without), len(data), left_out), captions.alt_gain(shown),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Accuracy against what it costs: multiply-adds, and time in evaluation."""
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
 
 from tadaconv.reporting import captions, style
 from tadaconv.reporting.export import Export
@@ -29,26 +31,31 @@ _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (
 
 
 def accuracy_by_macs_data(export: Export) -> pd.DataFrame:
-    """One line a row with a result.
+    """One line a row with a result and a cost of one multiply-add or more.
 
     Columns: row, macs (multiply-adds a clip), mean, low, high (top-1, %), reference, versus, front (whether no row
     costs as little, is as accurate, and is better in one of the two).
     """
-    summary = named(export)
-    data = summary.loc[summary["n"] > 0, ["row", "macs", *_TOP1]].astype({"macs": "float64"}).reset_index(drop=True)
+    data = _with_results(export)
+    data = data[data["macs"] > 0].reset_index(drop=True)
     return data.assign(front=on_front(data["macs"], data["mean"]))
 
 
+def _with_results(export: Export) -> pd.DataFrame:
+    summary = named(export)
+    return summary.loc[summary["n"] > 0, ["row", "macs", *_TOP1]].astype({"macs": "float64"})
+
+
 def accuracy_by_macs(export: Export) -> Drawing | None:
-    """Top-1 against multiply-adds a clip; None while no row has a result."""
-    data = accuracy_by_macs_data(export)
+    """Top-1 against multiply-adds a clip; None while no row has a result and a cost."""
+    data, every = accuracy_by_macs_data(export), _with_results(export)["row"]
     if data.empty:
         return None
-    shown = with_names(data)
+    shown, left_out = with_names(data), every[~every.isin(data["row"])].tolist()
     return Drawing(
         "accuracy_by_macs",
         draw_accuracy_by_macs(data),
-        captions.accuracy_by_macs(data, shown),
+        captions.accuracy_by_macs(data, shown, left_out),
         captions.alt_by_macs(data[shown]),
     )
 
@@ -65,11 +72,15 @@ def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
 # Time in evaluation
 
 
+_SPEEDS = (1e-9, 1e9)
+"""Clips a second that can be a timing: thirty years a clip is none, nor is a nanosecond."""
+
+
 def latency_cells(export: Export) -> pd.DataFrame:
-    """One line a finished cell that timed its evaluation: row, seed, device, ms (milliseconds a clip)."""
+    """One line a finished cell: row, seed, device, ms (milliseconds a clip; NaN where evaluation was not timed)."""
     cells = export.cells[export.cells["status"] == "finished"].rename(columns={"eval_clips_per_second": "speed"})
-    timed = cells[cells["speed"].between(0, inf, inclusive="neither")]
-    return timed[["row", "seed", "device"]].assign(ms=1000 / timed["speed"]).reset_index(drop=True)
+    timed = cells["speed"].where(cells["speed"].between(*_SPEEDS))
+    return cells[["row", "seed", "device"]].assign(ms=1000 / timed).reset_index(drop=True)
 
 
 def most_used_device(cells: pd.DataFrame) -> str:
@@ -84,7 +95,7 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
     those cells), and of the row over all its seeds mean, low, high (top-1, %), reference, versus; front as in
     :func:`accuracy_by_macs_data`.
     """
-    cells, summary = latency_cells(export), named(export)
+    cells, summary = latency_cells(export).dropna(subset="ms"), named(export)
     columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_TOP1, "front"]
     if cells.empty:
         return pd.DataFrame(columns=columns)
@@ -101,20 +112,34 @@ def accuracy_by_latency(export: Export) -> Drawing | None:
     data, cells = accuracy_by_latency_data(export), latency_cells(export)
     if data.empty:
         return None
-    shown, left_out = with_names(data), cells[cells["device"] != data["device"].iloc[0]]
+    shown, beyond = with_names(data), beyond_the_axis(data)
+    not_timed = cells[cells["ms"].isna()]
+    elsewhere = cells[cells["ms"].notna() & (cells["device"] != data["device"].iloc[0])]
     return Drawing(
         "accuracy_by_latency",
         draw_accuracy_by_latency(data),
-        captions.accuracy_by_latency(data, shown, left_out),
+        captions.accuracy_by_latency(data, shown, beyond, elsewhere, not_timed),
         captions.alt_by_latency(data[shown]),
     )
 
 
 @style.styled
 def draw_accuracy_by_latency(data: pd.DataFrame) -> Figure:
-    """A scatter like that of multiply-adds; horizontal bars are the range over seeds."""
+    """A scatter like that of multiply-adds; horizontal bars are the range over seeds, cut where the axis ends."""
     words = "milliseconds a clip in evaluation"
     return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, "fastest")
+
+
+def beyond_the_axis(data: pd.DataFrame) -> pd.DataFrame:
+    """The lines of :func:`accuracy_by_latency_data` whose bar ends beyond the axis, the longest first.
+
+    Columns: row, ms_low, ms_high (milliseconds; NaN at an end that the axis holds).
+    """
+    low, high = _reach(data["ms"], data["ms_low"], data["ms_high"])
+    cut = data.assign(ms_low=data["ms_low"].where(data["ms_low"] < low),
+                      ms_high=data["ms_high"].where(data["ms_high"] > high))  # fmt: skip
+    cut = cut.dropna(subset=["ms_low", "ms_high"], how="all")
+    return cut.sort_values("ms_high", ascending=False, kind="stable", ignore_index=True)[["row", "ms_low", "ms_high"]]
 
 
 # What both have in common
@@ -142,21 +167,33 @@ def _scatter(
     figure, ax = style.canvas(max(3.6, 1.2 + 0.17 * num_lines * len(labels)))
     bars: dict[str, Any] = {"colors": style.ROW, "linewidth": 1.0, "alpha": 0.6, "zorder": 1}
     ax.vlines(cost, data["low"], data["high"], **bars)
-    ax.hlines(data["mean"], low, high, **bars)
+    least, most = _reach(cost, low, high)
+    ax.hlines(data["mean"], low.clip(least, most), high.clip(least, most), **bars)
+    arrows: dict[str, Any] = {"color": style.ROW, "linestyle": "", "markersize": 4, "zorder": 2}
+    ax.plot([most] * int((high > most).sum()), data.loc[high > most, "mean"], marker=">", **arrows)
+    ax.plot([least] * int((low < least).sum()), data.loc[low < least, "mean"], marker="<", **arrows)
     for is_reference, look in LOOKS.items():
         here = data["reference"] == is_reference
         ax.plot(cost[here], data.loc[here, "mean"], **look, clip_on=False, zorder=3)
     # A cost that differs by a thousandth must not look like a cost that differs by half.
-    least, most = float(low.min()), float(high.max())
     span = max(most - least, 0.005 * least)
     ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel="validation top-1 (%)", xlabel=words)
     beside_the_cheapest(ax, float(cost.min()), float(cost.max()), best=best)
-    ax.grid(axis="y")
     draw_front(ax, cost[data["front"]], data.loc[data["front"], "mean"], ax.get_xlim()[1])
     _join_to_references(ax, cost.tolist(), data)
     names_at_the_right(ax, cost[shown].tolist(), labelled, labels, num_lines)
     _explain(figure, data)
     return figure
+
+
+def _reach(cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]") -> tuple[float, float]:
+    """What the axis of costs holds: all of ``cost``, and of the bars no more than half its range to either side.
+
+    A tenth of the least cost is always held. One slow cell would otherwise press all rows into a corner.
+    """
+    least, most = float(cost.min()), float(cost.max())
+    room = max(0.5 * (most - least), 0.1 * least)
+    return max(float(low.min()), least - room), min(float(high.max()), most + room)
 
 
 def draw_front(ax: Axes, cost: "pd.Series[float]", accuracy: "pd.Series[float]", right: float) -> None:
@@ -203,17 +240,46 @@ def beside_the_cheapest(ax: Axes, least: float, most: float, noun: str = "row", 
     above.spines["top"].set_visible(False)
 
 
-def names_at_the_right(ax: Axes, cost: list[float], data: pd.DataFrame, labels: list[str], num_lines: int) -> None:
-    """Join each point, at ``cost`` and the mean of its line in ``data``, to its label in a column at the right."""
+def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labels: list[str], num_lines: int) -> None:
+    """Join each point, at ``cost`` and the mean of its line in ``data``, to its label in a column at the right.
+
+    A line runs level from its point to the edge, and turns to its name only there. Names stand in the order in which
+    the lines arrive, so that none crosses another; of points at one height, the cheaper is named first.
+    """
     low, high = ax.get_ylim()
-    gap = num_lines * (high - low) / max(18, num_lines * len(data))
-    heights = style.spread(data["mean"].tolist(), gap)
-    ax.set_ylim(min(low, min(heights) - (high - low) / 40), max(high, max(heights) + (high - low) / 40))
+    whole = high - low
+    means = data["mean"].tolist()
+    wanted = _levels(means, cost, whole / 200)
+    heights = style.spread(wanted, num_lines * whole / max(18, num_lines * len(data)))
+    ax.set_ylim(min(low, min(heights) - whole / 40), max(high, max(heights) + whole / 40))
     left, right = ax.get_xlim()
-    column = right + 0.04 * (right - left)
-    for x, height, row, label in zip(cost, heights, data.to_dict("records"), labels, strict=True):
-        ax.plot([x, column], [row["mean"], height], color=style.SOFT, linewidth=0.6, clip_on=False, zorder=1)
-        colour, weight = (style.BASE, "bold") if row["reference"] else (style.INK, "normal")
+    steepest = max(abs(height - mean) for height, mean in zip(heights, means, strict=True)) / whole
+    column = min(0.2 + 1.5 * steepest, 0.45)
+    # Inches right of the axes, and the axes' heights: the layout, which changes their width, leaves the column alone.
+    inches = ax.figure.dpi_scale_trans + ScaledTranslation(1, 0, BboxTransformTo(ax.bbox))
+    beside = blended_transform_factory(inches, ax.transData)
+    level = [[(x, y), (right, y)] for x, y in zip(cost, means, strict=True)]
+    turned = [[(0, y), (column, height)] for y, height in zip(means, heights, strict=True)]
+    for lines, colour, where in ((level, style.LEADER, ax.transData), (turned, style.SOFT, beside)):
+        leaders = LineCollection(lines, colors=colour, linewidths=0.6, clip_on=False, zorder=0.5, transform=where)
+        ax.add_collection(leaders, autolim=False)
+    for height, is_reference, label in zip(heights, data["reference"], labels, strict=True):
+        colour, weight = (style.BASE, "bold") if is_reference else (style.INK, "normal")
         indented = " " + label.replace("\n", "\n ")
-        ax.text(column, height, indented, color=colour, fontweight=weight, fontsize=8, va="center")
+        ax.text(column, height, indented, transform=beside, color=colour, fontweight=weight, fontsize=8, va="center")
     ax.set_xlim(left, right)
+    # A grid would be taken for more of these lines.
+    ax.grid(visible=False)
+    ax.tick_params(axis="y", length=3)
+
+
+def _levels(heights: Sequence[float], cost: Sequence[float], near: float) -> list[float]:
+    """Heights in whose order names stand: points within ``near`` of one another share one, the cheaper a hair above."""
+    levels, first, group = [0.0] * len(heights), -inf, list[int]()
+    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
+        if heights[i] - first > near:
+            first, group = heights[i], []
+        group.append(i)
+        for rank, member in enumerate(sorted(group, key=lambda i: -cost[i])):
+            levels[member] = first + 1e-6 * near * rank
+    return levels

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from tadaconv.reporting import captions, style
 from tadaconv.reporting.export import Export
+from tadaconv.reporting.figures.drawable import parted_by_cell
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, to_versus
 from tadaconv.reporting.figures.rows import common_base
@@ -20,11 +21,13 @@ MOST_PANELS = 10
 def learning_curves_data(export: Export) -> pd.DataFrame:
     """One line a row, seed and epoch: row, seed, epoch, val_top1 (%), versus, in the table's order of rows.
 
-    ``versus`` is the row that a row is compared with, empty for none.
+    ``versus`` is the row that a row is compared with, empty for none. A cell with an accuracy that is none, of any
+    epoch, is left out.
     """
     order = {row.name: i for i, row in enumerate(export.manifest.rows)}
-    frame = export.curves[["row", "seed", "epoch", "val_top1"]].copy()
-    frame["versus"] = frame["row"].map({row: versus or "" for row, versus in comparisons(export.manifest).items()})
+    frame, _ = parted_by_cell(export.curves[["row", "seed", "epoch", "val_top1"]], "val_top1")
+    versus = {row: versus or "" for row, versus in comparisons(export.manifest).items()}
+    frame = frame.assign(versus=frame["row"].map(versus))
     return frame.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
 
 
@@ -36,10 +39,11 @@ def learning_curves(export: Export) -> Drawing | None:
     base = common_base(export)
     rows = rows_with_panels(data)
     shown = _ends_of_curves(data, rows)
+    _, left_out = parted_by_cell(export.curves, "val_top1")
     return Drawing(
         "learning_curves",
         draw_learning_curves(shown, base),
-        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows)),
+        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows), captions.by_seed(left_out)),
         captions.alt_curves(shown),
     )
 
