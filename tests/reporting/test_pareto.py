@@ -1,4 +1,4 @@
-from math import pi, sqrt
+from math import isnan, nan, pi, sqrt
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from tadaconv.reporting.study.luck import expected_maximum, seed_spread
 POINTS = hs.lists(hs.tuples(hs.integers(0, 6), hs.integers(0, 6)), max_size=14)
 
 
-def dominated(point: tuple[int, int], points: list[tuple[int, int]]) -> bool:
+def dominated(point: tuple[float, float], points: list[tuple[float, float]]) -> bool:
     cost, accuracy = point
     return any(c <= cost and a >= accuracy and (c, a) != point for c, a in points)
 
@@ -29,6 +29,13 @@ def test_the_order_of_trials_does_not_matter(points: list[tuple[int, int]], draw
     found = on_front(*np.array(points).reshape(-1, 2).T)
     shuffled = on_front(*np.array([points[i] for i in order]).reshape(-1, 2).T)
     assert shuffled.tolist() == [found[i] for i in order]
+
+
+@given(hs.lists(hs.tuples(hs.integers(0, 6) | hs.just(nan), hs.integers(0, 6) | hs.just(nan)), max_size=14))
+def test_what_is_not_known_is_on_no_front_and_takes_none_off_it(points: list[tuple[float, float]]) -> None:
+    known = [point for point in points if not any(map(isnan, point))]
+    found = on_front([cost for cost, _ in points], [accuracy for _, accuracy in points])
+    assert found.tolist() == [point in known and not dominated(point, known) for point in points]
 
 
 def test_equal_trials_are_on_the_front_together() -> None:
