@@ -15,6 +15,7 @@ from tadaconv.cli.running import print_table, report_study, study_called, write_
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
+from tadaconv.reporting.words import visible
 
 if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Store
@@ -183,11 +184,11 @@ def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[s
         else:
             report_study(console, each.loaded, each.regime, regime, store, out, formats)
     for line in left_out:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
     if not found:
         raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: tada ablate TABLE")
-    console.print(f"index: {write_index(out)}", markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(f"index: {write_index(out)}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_where(console: Console, folder: Path) -> None:
-    console.print(f"report: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(f"report: {folder}"), markup=False, highlight=False, soft_wrap=True)

@@ -140,7 +140,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         name: getattr(words, name)
-        for name in ("anchor", "percent", "points", "plural", "published", "scaled", "seconds")
+        for name in ("anchor", "percent", "points", "p_value", "plural", "published", "scaled", "seconds")
     }
     return environment
 

@@ -21,7 +21,7 @@ from tadaconv.errors import UserError
 from tadaconv.reporting import sentences
 from tadaconv.reporting.export import CellOrigin, read_export, write_atomically
 from tadaconv.reporting.summary import verdicts
-from tadaconv.reporting.words import data_uri, percent, plural
+from tadaconv.reporting.words import data_uri, percent, plural, visible
 
 Kind = Literal["table", "study", "calibration", "benchmark"]
 KINDS: dict[Kind, str] = {
@@ -195,7 +195,7 @@ def _of_benchmark(folder: Path) -> dict[str, Any]:
     from tadaconv.reporting.benchmark.record import read_benchmark
 
     manifest = read_benchmark(folder)
-    found = [f"{words.subject(n.run)}: {said}" for n in manifest.runs for said in words.findings(n.run)]
+    found = [f"{words.subject(n.run)}, {said}" for n in manifest.runs for said in words.findings(n.run)]
     more = len(found) - _MOST_FINDINGS
     devices = dict.fromkeys(each.run.environment.get("device", "an unknown device") for each in manifest.runs)
     return {
@@ -244,9 +244,10 @@ def render(entries: Sequence[IndexEntry]) -> str:
     }
     groups = {heading: [e for e in entries if e.kind == kind] for kind, heading in KINDS.items()}
     known = [at for entry in entries for at in (entry.first, entry.last) if at is not None]
-    return environment.get_template("overview.html.j2").render(
+    page = environment.get_template("overview.html.j2").render(
         groups={heading: of_kind for heading, of_kind in groups.items() if of_kind},
         num_entries=len(entries),
         css=(_PAGE / "page.css").read_text(encoding="utf-8"),
         last=f"{max(known).astimezone(UTC):%Y-%m-%d %H:%M} UTC" if known else "",
     )
+    return visible(page)

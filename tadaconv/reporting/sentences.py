@@ -19,7 +19,7 @@ from tadaconv.reporting.summary import (
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.words import MINUS, coefficient, listed, percent, plural, points
+from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points
 
 
 def title(manifest: Manifest) -> str:
@@ -57,12 +57,12 @@ def claim_sentence(line: dict[Any, Any]) -> str:
         )
     if line["sd"] == 0:
         same = f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
-        return f"{same} Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm." if _says_p(line) else same
+        return f"{same} {_sign_flip(line)}" if _says_p(line) else same
     interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
     if n < st.seeds_for_sign_flip():
         test = f"Sign-flip p = {line['p']:.3g}, where {n} seeds cannot give less than {2.0 ** (1 - n):.3g}."
     else:
-        test = f"Sign-flip p = {line['p']:.3f}, {line['p_holm']:.3f} after Holm."
+        test = _sign_flip(line)
     found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}"
     return f"{found} {what_it_takes(float(line['sd']), n)}" if line["verdict"] == "undecided" else found
 
@@ -71,6 +71,10 @@ def _says_p(line: Mapping[Any, Any]) -> bool:
     """Whether the sentence on a claim has a p-value: not where it could only say that seeds are too few."""
     n, effect, sd = int(line["n"]), float(line["effect"]), float(line["sd"])
     return n > 1 and (sd > 0 or (effect != 0 and n >= st.seeds_for_sign_flip()))
+
+
+def _sign_flip(line: dict[Any, Any]) -> str:
+    return f"Sign-flip {p_value(line['p'])}, {p_value(line['p_holm']).removeprefix('p = ')} after Holm."
 
 
 def claims_summary(verdicts: list[str]) -> str:

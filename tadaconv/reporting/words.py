@@ -31,6 +31,11 @@ def published(value: float) -> str:
     return percent(value) if value != value or value == round(value, 1) else f"{value:g}"
 
 
+def p_value(p: float) -> str:
+    """``p = 0.031`` or, of what three decimals cannot show, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+
+
 def points(value: float) -> str:
     """A difference with its sign and one decimal, or a dash where it is not known.
 

@@ -124,7 +124,7 @@ def test_a_benchmark_says_what_it_found_and_how_much_more_there_is(out: Path) ->
     found = entry(out, "benchmark-results")
     assert found.ran == "4 runs on CPU (2 threads)."
     assert len(found.found) == 5
-    assert found.found[0].startswith("The operator alone: TAda cin takes ")
+    assert found.found[0].startswith("The operator alone, TAda cin: ")
     assert re.fullmatch(r"\d+ more findings on its page\.", found.found[4])
     assert found.when == ""
 

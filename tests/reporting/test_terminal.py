@@ -8,7 +8,7 @@ from tadaconv.reporting import terminal_table
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.summary import summarise
-from tadaconv.reporting.words import MINUS
+from tadaconv.reporting.words import MINUS, p_value
 
 LIGHT = """
 import sys
@@ -121,3 +121,10 @@ def test_a_row_with_a_gap_says_of_how_many_seeds(made_up) -> None:
     text = drawn(loaded, records)
     assert "2/3" in text
     assert "b failed with seed 0: the accuracy is not a number" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.0, "p < 0.001"), (0.00049, "p < 0.001"), (0.0005, "p = 0.001"), (0.031, "p = 0.031")]
+)
+def test_no_p_is_said_to_be_zero(p: float, said: str) -> None:
+    assert p_value(p) == said

@@ -13,7 +13,7 @@ from rich.text import Text
 from tadaconv.reporting.study.frame import trials_frame
 from tadaconv.reporting.study.sentences import confirm_command, what_became
 from tadaconv.reporting.study.words import parameters_in_words
-from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.words import count_scale, in_unit, percent, scaled, visible
 
 if TYPE_CHECKING:
     from tadaconv.study import LoadedStudy, TrialRecord
@@ -74,4 +74,4 @@ class StudyTable:
 def _about(trial: dict[Any, Any]) -> list[Text]:
     """The parameters, and in a line below them why the trial did not finish."""
     drawn = Text(parameters_in_words(trial), style="not bold dim")
-    return [line for line in (drawn, Text(trial["why"], style="not bold italic")) if line.plain]
+    return [line for line in (drawn, Text(visible(trial["why"]), style="not bold italic")) if line.plain]
