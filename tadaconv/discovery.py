@@ -7,8 +7,9 @@ wheel.
 
 import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from pydantic import ValidationError
 
@@ -52,17 +53,29 @@ def find(kind: str, name: str) -> Path:
     return known[name]
 
 
+class _FromSource(SourceFileLoader):
+    """Reads the file itself, never its cached bytecode, and leaves none beside it.
+
+    Python takes a cache for current by the second and the size of its source: a kernel of 3 edited into a 5 within
+    the second would run as the 3 it was, under the key of what it was.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def load(kind: str, name: str) -> ModuleType:
     """Import the file behind ``name``; what the file itself does wrong comes out as one :class:`UserError` line."""
     path = find(kind, name)
     module_name = f"tadaconv_{KINDS[kind]}_{path.stem.replace('-', '_')}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    loader = _FromSource(module_name, str(path))
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}") from error
     except UserError as error:

@@ -1,5 +1,7 @@
 """Content is found by name, the current folder first, or by path; a broken file is one line, never a traceback."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,15 @@ def test_a_file_without_what_it_should_define(text: str) -> None:
     assert message_of("lab.py") == "regime 'lab.py' defines no REGIME = Regime(...)"
     with pytest.raises(UserError, match=r"ablation table 'lab.py' defines no TABLE = Table\(...\)"):
         load_table("lab.py")
+
+
+def test_an_edit_within_the_same_second_is_seen(regimes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's cache of bytecode goes by the second and the size, and a 3 edited into a 5 changes neither."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = write(regimes / "mine.py", REGIME.format(summary="3"))
+    os.utime(file, (1e9, 1e9))
+    assert load_regime("mine").summary == "3"
+    write(file, REGIME.format(summary="5"))
+    os.utime(file, (1e9, 1e9))
+    assert load_regime("mine").summary == "5"
+    assert list(regimes.iterdir()) == [file]

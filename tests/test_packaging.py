@@ -48,7 +48,7 @@ def listed(cwd: Path, *path: Path) -> dict[str, dict[str, str]]:
     """What discovery finds in ``cwd`` where packages are imported from ``path`` before all else."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     run = subprocess.run(
-        [sys.executable, "-c", LIST], cwd=cwd, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-B", "-c", LIST], cwd=cwd, env=environment, check=True, capture_output=True, text=True
     )
     found: dict[str, dict[str, str]] = json.loads(run.stdout)
     return found
