@@ -132,7 +132,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> FakeExperiment:
 def reports(monkeypatch: pytest.MonkeyPatch) -> FakeReporting:
     fake = FakeReporting()
     monkeypatch.setattr(reporting, "report", fake.report)
-    monkeypatch.setattr(reporting, "terminal_table", lambda *_: "THE TABLE")
+    monkeypatch.setattr(reporting, "terminal_table", lambda *_, **__: "THE TABLE")
     return fake
 
 
@@ -254,8 +254,8 @@ WRONG_CALLS = {
     "data for synthetic clips": ([*ABLATE, "--data", "."], "this regime makes its own"),
     "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
     "report of nothing": (["report", "mini", "--regime", "small"], "run 'tada ablate' first"),
-    "report of what": (["report"], "name a table, a study or a benchmark to report, or all of a storage with --all"),
-    "report of all and one": (["report", "mini", "--all"], "with --all; not both"),
+    "report of what": (["report"], "a study or a benchmark to report, or report all of a storage with --all"),
+    "report of all and one": (["report", "mini", "--all"], "leave it out to report mini alone"),
     "report of no row": (["report", "mini", "--seed", "0"], "name the row with --row"),
     "report of an unknown row": (["report", "mini", "--regime", "small", "--row", "(1,2)"], "unknown row '(1,2)'; one"),
     "report of all by a template": (["report", "--all", "--template", "mine"], "go with a name"),
@@ -265,6 +265,8 @@ WRONG_CALLS = {
     "plan of a study by rows": (["plan", "stage_placement", "--rows", "x"], "--rows is for tables"),
     "unknown format": (["report", "mini", "--format", "pdf"], "unknown report format 'pdf'; one of: "),
     "unknown parameter": (["report", "mini", "-p", "clips"], "--parameter 'clips' is not NAME=VALUE"),
+    "a parameter that is not there": (["report", "mini", "--regime", "small", "-p", "n=1"], "has no parameters; tag"),
+    "no such template": (["report", "mini", "--regime", "small", "--template", "m"], "unknown report 'm'; one of: "),
     "no storage to report": (["report", "--all"], "no results at runs/journal.log; run 'tada ablate' first"),
 }
 
@@ -390,7 +392,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     (work_folder / "program.py").write_text(
         "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
         "from tadaconv import cli, reporting\n"
-        "reporting.report = lambda *arguments, **_: arguments[3]\nreporting.terminal_table = lambda *arguments: ''\n"
+        "reporting.report = lambda *_, **__: arguments[3]\nreporting.terminal_table = lambda *arguments, **_: ''\n"
         "cli.main()\n"
     )
     command = [sys.executable, "program.py", *ABLATE]
@@ -418,7 +420,7 @@ def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Cal
     tada(*ABLATE)
     program = (
         "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments, **_: arguments[3]\n"
-        "reporting.terminal_table = lambda *arguments: ''\n"
+        "reporting.terminal_table = lambda *_, **__: ''\n"
         "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -77,7 +77,7 @@ def report(
     Example: tada report benchmarks/results
     """
     from tadaconv.execution import Store
-    from tadaconv.reporting import prepared, require_formats, require_results
+    from tadaconv.reporting import prepared, require_choices, require_formats, require_results
 
     wanted = [each.strip() for each in formats.split(",")]
     require_formats(wanted)
@@ -90,6 +90,7 @@ def report(
         _report_all(console, store, out, wanted)
         return
     if name.endswith(".json") or Path(name).is_dir():
+        require_choices(choices, "benchmark")
         require_writable(out)
         _report_benchmark(console, Path(name), out, wanted, choices)
         return
@@ -100,6 +101,7 @@ def report(
         raise UserError(f"--row looks inside a row of a table, and {name} is a study; name a table")
     if row is not None and loaded is not None:
         loaded.table.row(row)
+    require_choices(choices, "study" if loaded is None else "ablation" if row is None else "calibration")
     store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     require_writable(out)
     with prepared(wanted):
@@ -121,8 +123,10 @@ def report(
 
 def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:
     """Raise :class:`UserError` unless the options ask for one kind of report."""
-    if bool(name) == everything:
-        raise UserError("name a table, a study or a benchmark to report, or all of a storage with --all; not both")
+    if name is None and not everything:
+        raise UserError("name a table, a study or a benchmark to report, or report all of a storage with --all")
+    if name is not None and everything:
+        raise UserError(f"--all reports everything in the storage; leave it out to report {name} alone")
     if seed is not None and row is None:
         raise UserError("--seed says which cell of a row to look inside; name the row with --row")
     if everything and (row is not None or choices.template is not None or choices.parameters):
@@ -182,7 +186,7 @@ def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[s
             records = current_records(each.loaded, regime, study_name(each.loaded, each.regime), store)
             write_report(console, each.loaded, each.regime, records, store, out, formats)
         else:
-            report_study(console, each.loaded, each.regime, regime, store, out, formats)
+            report_study(console, each.loaded, each.regime, regime, store, out, formats, table=False)
     for line in left_out:
         console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
     if not found:

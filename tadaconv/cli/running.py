@@ -182,7 +182,8 @@ def print_table(console: Console, loaded: LoadedTable, regime: str, records: Seq
     """Print a table as it stands."""
     from tadaconv import reporting
 
-    console.print(reporting.terminal_table(loaded, regime, records))
+    styled = console.color_system is not None  # a pipe and a file have none, a terminal without colours has
+    console.print(reporting.terminal_table(loaded, regime, records, styled=styled))
 
 
 def write_report(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import CellRecord
@@ -20,11 +21,16 @@ FORMATS = ("html", "ipynb", "tex", "csv")
 """What a report can be written as."""
 
 
-def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> "Table":
-    """The table for a terminal, cheap enough to be drawn again whenever a cell moves on."""
+def terminal_table(
+    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], *, styled: bool = True
+) -> "Table":
+    """The table for a terminal, cheap enough to be drawn again whenever a cell moves on.
+
+    Without ``styled`` a sign stands where a number would be bold or underlined, for files and pipes.
+    """
     from tadaconv.reporting.terminal import terminal_table as draw
 
-    return draw(loaded, regime_name, records)
+    return draw(loaded, regime_name, records, styled=styled)
 
 
 def report(
@@ -80,6 +86,19 @@ def require_formats(formats: Sequence[str]) -> None:
     for name in formats:
         if name not in FORMATS:
             raise unknown("report format", name, FORMATS)
+
+
+def require_choices(choices: Choices, shipped: str) -> None:
+    """Raise :class:`UserError` for a template there is none of, or a parameter that it does not have.
+
+    ``shipped`` names the template that is used where ``choices`` has none. Reports say the same themselves, once they
+    have come to their notebook; this is for saying it before anything is read or printed.
+    """
+    template = discovery.find("report", choices.template or shipped)
+    if choices.parameters:
+        from tadaconv.reporting.notebook import require_parameters
+
+        require_parameters(template, choices.parameters)
 
 
 @contextmanager

@@ -366,8 +366,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.write(data)
         Path(temporary).chmod(0o644)
         os.replace(temporary, path)  # noqa: PTH105 - one call for both kinds of system
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C as well: no half file stays behind
         Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
 
 

@@ -1,7 +1,8 @@
 """Executes a report's notebook and turns it into a page."""
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,13 +25,15 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
     """Execute the notebook of a percent-format script in ``folder``, with values for its parameters.
 
     Parameters are those of papermill: the names that the cell with the tag ``parameters`` assigns. Raises
-    :class:`UserError` for one that the template does not have, and with the error of the first cell that fails; where
-    that cell cannot go on, on a full disk for instance, :class:`RunError` as the cell did.
+    :class:`UserError` for one that the template does not have, and with the error of the first cell that fails and the
+    line it fails at; where that cell cannot go on, on a full disk for instance, :class:`RunError` as the cell did.
     """
-    notebook = jupytext.read(template)
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    require_parameters(template, parameters or {})
+    notebook = _read(template)
     if parameters:
-        notebook = _parameterised(notebook, template, parameters)
+        from papermill.parameterize import parameterize_notebook
+
+        notebook = parameterize_notebook(_for_papermill(notebook), dict(parameters))
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"  # jupytext draws them at random; the same report has the same bytes
     try:
@@ -40,7 +43,7 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
         what = error.evalue.partition("\n")[0]
         if error.ename in _NOBODY_CALLED_WRONG:
             raise RunError(f"{folder}: {what}") from error
-        raise UserError(f"{template}: a cell of the report's notebook fails: {error.ename}: {what}") from error
+        raise UserError(f"{template}: {_place(notebook, error)} fails: {error.ename}: {what}") from error
     except CellTimeoutError as error:
         raise UserError(f"{template}: a cell of the report's notebook took more than {CELL_SECONDS} s") from error
     except DeadKernelError as error:
@@ -64,23 +67,46 @@ def _take_away_warnings(notebook: nbformat.NotebookNode) -> None:
             cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
 
 
-def _parameterised(
-    notebook: nbformat.NotebookNode, template: Path, parameters: Mapping[str, Any]
-) -> nbformat.NotebookNode:
-    from papermill.inspection import inspect_notebook
-    from papermill.parameterize import parameterize_notebook
+def _place(notebook: nbformat.NotebookNode, error: CellExecutionError) -> str:
+    """The cell of ``notebook`` that raised ``error``, by its number among those of code, and the line in it."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    number = next(n for n, cell in enumerate(cells) if any(o.output_type == "error" for o in cell.outputs))
+    lines = cells[number].source.splitlines()
+    found = re.search(r"Cell In\[\d+\], line (\d+)", re.sub(r"\x1b\[[\d;]*m", "", error.traceback))
+    line = lines[int(found[1]) - 1] if found else lines[0]
+    return f"code cell {number + 1} of the report's notebook, at {line.strip()!r},"
 
+
+def _read(template: Path) -> nbformat.NotebookNode:
+    notebook = jupytext.read(template)
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return notebook
+
+
+def _for_papermill(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """``notebook``, prepared as papermill prepares what it reads itself."""
     notebook.metadata["papermill"] = {}
-    for cell in notebook.cells:  # as papermill itself prepares what it reads
+    for cell in notebook.cells:
         cell.metadata.setdefault("tags", [])
+    return notebook
+
+
+def require_parameters(template: Path, parameters: Iterable[str]) -> None:
+    """Raise :class:`UserError` unless ``template`` has a value for each of ``parameters``, which are names."""
+    wanted = list(parameters)
+    if not wanted:
+        return
+    from papermill.inspection import inspect_notebook
+
     with TemporaryDirectory() as folder:
         file = Path(folder) / "notebook.ipynb"
-        file.write_text(as_ipynb(notebook), encoding="utf-8")
+        file.write_text(as_ipynb(_for_papermill(_read(template))), encoding="utf-8")
         known = [name for name in inspect_notebook(str(file)) if name != "folder"]
-    for name in parameters:
+    if not known:
+        raise UserError(f"{template} has no parameters; tag the cell that assigns them, or leave --parameter out")
+    for name in wanted:
         if name not in known:
             raise unknown(f"parameter of the template {template.stem!r}:", name, known)
-    return parameterize_notebook(notebook, dict(parameters))
 
 
 def as_ipynb(notebook: nbformat.NotebookNode) -> str:

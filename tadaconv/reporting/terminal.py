@@ -15,14 +15,19 @@ from tadaconv.reporting.summary import compares_apart, summarise
 from tadaconv.reporting.words import count_scale, in_unit, percent, points, published, scaled, visible
 
 _MOST_REASONS = 5
+_MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")}
+"""By standing: the style of the number, its name, and the sign where there are no styles."""
 
 
-def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> Table:
+def terminal_table(
+    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], *, styled: bool = True
+) -> Table:
     """The rows with their accuracy, the difference to the row compared with and the costs, readable at 80 columns.
 
     Where rows are compared with different rows, each has the name of its own below it; else the base is named as such.
     An accuracy is bold or underlined as :func:`~tadaconv.reporting.summary.standings` says. Brackets hold 95 %
-    intervals: over seeds, or over the validation clips alone where there is one seed.
+    intervals: over seeds, or over the validation clips alone where there is one seed. Where the output has no styles,
+    in a file or a pipe, ``styled=False`` has characters for them.
     """
     records = [checked(record) for record in records]
     export = collect(loaded, regime_name, records, cells_alone=True)
@@ -48,27 +53,28 @@ def terminal_table(loaded: LoadedTable, regime_name: str, records: Sequence[Cell
         cells = [
             _name(line, apart, records),
             _seeds(line),
-            _marked(line),
+            _marked(line, styled),
             Text(_bracketed(points, line, "delta")),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
             *([Text(published(line["paper_top1"]))] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
-    table.caption = _below(set(summary["covers"]), set(summary["standing"]), records)
+    table.caption = _below(set(summary["covers"]), set(summary["standing"]), records, styled)
     return table
 
 
-def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord]) -> Text:
-    """What the brackets hold, what bold and underlined numbers are, and why cells failed."""
+def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord], styled: bool) -> Text:
+    """What the brackets hold, what marked numbers are, and why cells failed."""
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
     lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
-    if "best" in standing:
-        lines.append(Text("bold", style="bold dim") + Text(": significantly the best", style="not bold dim"))
-    if "tie" in standing:
-        what = Text(": the highest, and what seeds cannot tell from it", style="not underline dim")
-        lines.append(Text("underlined", style="underline dim") + what)
+    meant = {"best": "significantly above every other", "tie": "the highest, and what cannot be told from it"}
+    marked = [name for name in meant if name in standing]
+    for name in marked:
+        style, word, sign = _MARKS[name]
+        what = f": {meant[name]}" + ("; paired t test at 5 % after Holm" if name == marked[-1] else "")
+        lines.append(Text(word if styled else sign, style=f"{style} dim") + Text(what, style=f"not {style} dim"))
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":
@@ -102,12 +108,16 @@ def _seeds(line: dict[Any, Any]) -> Text:
     return Text(str(line["n"]))
 
 
-def _marked(line: dict[Any, Any]) -> Text:
+def _marked(line: dict[Any, Any], styled: bool) -> Text:
     """The accuracy with its interval; bold or underlined as it stands among its group."""
-    text = Text(_bracketed(percent, line, "top1"))
-    style = {"best": "bold", "tie": "underline"}.get(line["standing"])
-    if style:
-        text.stylize(style, 0, len(percent(line["top1_mean"])))
+    number = _bracketed(percent, line, "top1")
+    if line["standing"] not in _MARKS:
+        return Text(number)
+    style, _, sign = _MARKS[line["standing"]]
+    if not styled:
+        return Text(sign + number)
+    text = Text(number)
+    text.stylize(style, 0, len(percent(line["top1_mean"])))
     return text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting.notebook import execute
+from tadaconv.reporting.notebook import execute, require_parameters
 
 # A child of its own: the limit on the size of files is the process's, and its kernel inherits it.
 FULL = """
@@ -50,12 +50,12 @@ def test_a_file_that_cannot_be_written_whole_is_no_wrong_call(template: Path, tm
         (
             "UserError('unknown layer')",
             UserError,
-            "{template}: a cell of the report's notebook fails: UserError: unknown layer",
+            "{template}: code cell 2 of the report's notebook, at {line!r}, fails: UserError: unknown layer",
         ),
         (
             "KeyError('row\\nof two lines')",
             UserError,
-            r"{template}: a cell of the report's notebook fails: KeyError: 'row\nof two lines'",
+            "{template}: code cell 2 of the report's notebook, at {line!r}, fails: KeyError: {key!r}",
         ),
         ("RunError('no room\\nhere')", RunError, "{folder}: no room"),
         ("StorageError('the server is away')", RunError, "{folder}: the server is away"),
@@ -64,8 +64,25 @@ def test_a_file_that_cannot_be_written_whole_is_no_wrong_call(template: Path, tm
 def test_what_a_cell_raises_keeps_its_kind(
     template: Path, tmp_path: Path, raised: str, kind: type[Exception], said: str
 ) -> None:
-    template.write_text(f"# %%\nfrom tadaconv.errors import *\n# %%\nraise {raised}\n")
+    template.write_text(
+        "# %%\nfrom tadaconv.errors import *\n# %% [markdown]\n# Words.\n# %%\ndef fail():\n"
+        f"    raise {raised}\nfor _ in range(2):\n    fail()\n"
+    )
     with pytest.raises(kind) as error:
         execute(template, tmp_path)
     assert type(error.value) is kind
-    assert str(error.value) == said.format(template=template, folder=tmp_path)
+    assert str(error.value) == said.format(template=template, folder=tmp_path, line="fail()", key="row\nof two lines")
+
+
+@pytest.mark.parametrize("line", ["for", "x = undefined", "from nowhere import nothing"])
+def test_what_cannot_be_run_is_named_with_its_line(template: Path, tmp_path: Path, line: str) -> None:
+    template.write_text(f"# %%\n1 + 1\n\n{line}\n")
+    with pytest.raises(UserError, match=f"code cell 1 of the report's notebook, at {line!r}, fails: "):
+        execute(template, tmp_path)
+
+
+def test_a_template_without_parameters_says_so(template: Path) -> None:
+    template.write_text("# %%\n1 + 1\n")
+    with pytest.raises(UserError, match="has no parameters; tag the cell"):
+        require_parameters(template, ["num"])
+    require_parameters(template, [])

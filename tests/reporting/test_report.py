@@ -227,7 +227,7 @@ def test_a_template_of_ones_own_that_fails(made_up, tmp_path: Path, monkeypatch:
     (tmp_path / "reports" / "ablation.py").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
     loaded, records = made_up({"base": [60.0]})
-    with pytest.raises(UserError, match=r"ablation\.py: a cell .* fails: ValueError: \(False, 'made_up-quick'\)"):
+    with pytest.raises(UserError, match=r"ablation\.py: code cell 1 .* fails: ValueError: \(False, 'made_up-quick'\)"):
         report(loaded, "quick", records, tmp_path / "runs")
 
 

@@ -1,9 +1,12 @@
+import io
+import re
 import subprocess
 import sys
 
 import pytest
 from rich.console import Console
 
+from tadaconv.cli.running import print_table
 from tadaconv.reporting import terminal_table
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.latex import latex_table
@@ -22,10 +25,10 @@ assert "scipy.stats" not in sys.modules
 """
 
 
-def drawn(loaded, records, width: int = 80) -> str:
+def drawn(loaded, records, width: int = 80, styled: bool = True) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     with console.file:
-        console.print(terminal_table(loaded, "quick", records))
+        console.print(terminal_table(loaded, "quick", records, styled=styled))
     return console.export_text()
 
 
@@ -109,11 +112,30 @@ def test_the_best_is_bold_and_ties_are_underlined(made_up) -> None:
     best = made_up({"a": [70.0, 71.0, 72.1, 70.4], "base": [60.0, 61.2, 62.0, 60.4]})
     assert styles(*best) == {"a": "bold 0-4", "base (base)": ""}
     text = drawn(*best)
-    assert "bold: significantly the best" in text
+    assert "bold: significantly above every other; paired t test at 5 % after Holm" in text
     assert "underlined" not in text
     tie = made_up({"a": [70.0, 71.0, 69.1, 70.5], "base": [69.0, 72.0, 69.0, 70.4]})
     assert styles(*tie) == {"a": "underline 0-4", "base (base)": "underline 0-4"}
     assert "underlined: the highest" in drawn(*tie)
+
+
+def test_marks_are_signs_where_there_are_no_styles(made_up) -> None:
+    best = made_up({"a": [70.0, 71.0, 72.1, 70.4], "base": [60.0, 61.2, 62.0, 60.4]})
+    text = drawn(*best, styled=False)
+    assert re.search(r" \*70\.9 \[", text)
+    assert "*: significantly above every other" in text
+    assert not re.search("~|bold|underline", text)
+    text = drawn(*made_up({"a": [70.0, 71.0, 69.1], "b": [1.0, 2.1, 3.3], "base": [69.0, 72.0, 69.0]}), styled=False)
+    assert len(re.findall(r" ~7\d\.\d \[", text)) == 2
+    assert "~: the highest" in text
+
+
+@pytest.mark.parametrize(("terminal", "signs"), [({"force_terminal": True, "no_color": True}, 0), ({}, 2)])
+def test_a_console_without_styles_gets_signs(made_up, terminal: dict[str, bool], signs: int) -> None:
+    loaded, records = made_up({"a": [70.0, 71.0, 69.1, 70.5], "base": [69.0, 72.0, 69.0, 70.4]})
+    console = Console(width=80, file=io.StringIO(), _environ={"TERM": "xterm"}, **terminal)
+    print_table(console, loaded, "quick", records)
+    assert console.file.getvalue().count("~7") == signs
 
 
 def test_a_row_with_a_gap_says_of_how_many_seeds(made_up) -> None:
