@@ -392,7 +392,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     (work_folder / "program.py").write_text(
         "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
         "from tadaconv import cli, reporting\n"
-        "reporting.report = lambda *_, **__: arguments[3]\nreporting.terminal_table = lambda *arguments, **_: ''\n"
+        "reporting.report = lambda *arguments, **_: arguments[3]\nreporting.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"
     )
     command = [sys.executable, "program.py", *ABLATE]
