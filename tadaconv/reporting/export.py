@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, overload
@@ -38,7 +38,7 @@ CLASS_COLUMNS = ["row", "seed", "class", "family", "top1"]
 CONFUSION_COLUMNS = ["row", "seed", "class", "predicted", "clips"]
 CALIBRATION_COLUMNS = ["row", "seed", "epoch", "stage", "distance", "over_time", "over_clips"]
 
-NO_NUMBER = "the accuracy is not a number"
+NO_NUMBER = "the accuracy is not a number from 0 to 100"
 """Why a cell counts as failed that has a result; for the storage it has finished."""
 
 _WORDS = ["row", "cell", "status", "device", "version", "error", "family", "backbone", "class", "predicted", "stage"]
@@ -403,12 +403,12 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def checked(record: CellRecord) -> CellRecord:
-    """The record, in text that any file can hold; as failed, where its accuracy is no number."""
+    """The record, in text that any file can hold; as failed, where its accuracy is none."""
     texts = {name: printable(getattr(record, name)) for name in ("error", "traceback", "worker")}
     record = replace(record, **texts)
     if record.result is None:
         return record
-    if not isfinite(record.result.top1):
+    if not 0 <= record.result.top1 <= 100:  # nor is NaN
         return replace(record, status="failed", result=None, error=NO_NUMBER)
     return replace(record, result=_printable_classes(record.result))
 

@@ -3,7 +3,7 @@ import re
 import time
 from dataclasses import replace
 from itertools import product
-from math import isnan, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from statistics import fmean
 
@@ -120,13 +120,14 @@ def test_rows_without_cells_are_missing(made_up) -> None:
     assert summarise(collect(loaded, "quick", []))["status"].tolist() == ["missing", "missing"]
 
 
-def test_an_accuracy_that_is_no_number_counts_as_failed(made_up) -> None:
+@pytest.mark.parametrize("wrong", [nan, inf, -0.1, 100.5])
+def test_an_accuracy_that_is_none_counts_as_failed(made_up, wrong: float) -> None:
     loaded, records = made_up({"other": [50.0, 51.0], "base": [60.0, 61.0]})
     assert records[0].result is not None
-    broken = CellRecord(records[0].cell, "finished", records[0].result.model_copy(update={"top1": nan}))
+    broken = CellRecord(records[0].cell, "finished", records[0].result.model_copy(update={"top1": wrong}))
     export = collect(loaded, "quick", [broken, *records[1:]])
     assert (lines(export)["other"]["n"], lines(export)["other"]["num_failed"]) == (1, 1)
-    assert export.cells["error"].tolist()[0] == "the accuracy is not a number"
+    assert export.cells["error"].tolist()[0] == "the accuracy is not a number from 0 to 100"
 
 
 def test_intervals_stay_within_accuracies(export_of) -> None:

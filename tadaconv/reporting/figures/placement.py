@@ -90,9 +90,15 @@ def placement_map_of(cells: pd.DataFrame, noun: str = "row") -> Drawing | None:
 
 @style.styled
 def draw_placement_map(data: pd.DataFrame) -> Figure:
-    """A heat map with its numbers written in, few stages above many; what the table does not ask for stays empty."""
-    data = data.assign(weighted=data["top1"].fillna(0) * data["n"])
-    sums = data.groupby(["stages", "share"], sort=False)[["weighted", "n", "num_planned"]].sum().reset_index()
+    """A heat map with its numbers written in, few stages above many; a dash where the table asks for nothing.
+
+    What has no result shows what became of it, where ``data`` has a column ``status``.
+    """
+    data = data.assign(weighted=data["top1"].fillna(0) * data["n"], status=data.get("status", "no result"))
+    sums = data.groupby(["stages", "share"], sort=False).agg(
+        weighted=("weighted", "sum"), n=("n", "sum"), num_planned=("num_planned", "sum"),
+        status=("status", lambda each: ",\n".join(dict.fromkeys(each))),
+    ).reset_index()  # fmt: skip
     sums["top1"] = (sums["weighted"] / sums["n"]).where(sums["n"] > 0)
     shares = sorted(sums["share"].unique())
     stages = sorted(sums["stages"].unique(), key=_by_extent)
@@ -120,7 +126,7 @@ def draw_placement_map(data: pd.DataFrame) -> Figure:
 
 def _in_cell(row: dict[Any, Any]) -> str:
     if not row["n"]:
-        return "no result"
+        return str(row["status"])
     return f"{row['top1']:.1f}" + (f"\nn = {row['n']}" if row["n"] < row["num_planned"] else "")
 
 

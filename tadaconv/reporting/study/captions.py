@@ -17,7 +17,7 @@ def pareto(data: pd.DataFrame, budget: float | None) -> str:
         " Diamonds are the configurations that the study names and tries first."
     )
     if budget is not None:
-        text += " Hatched: over the budget of the study."
+        text += " Dashed: the budget of the study, the most that a trial may cost; beyond it, hatched, none is run."
     if (data["status"] == "over budget").any():
         text += " Squares on the axis cost too much and were not run."
     return text + " The front is made of the luckiest trials at each cost, and lies too high for that reason."
@@ -116,7 +116,8 @@ def slices(data: pd.DataFrame) -> str:
     return (
         f"Validation top-1 of the finished trials by the value of each parameter, {data['trial'].nunique()} trials. "
         "The other parameters vary along, and the search draws good values more often: a difference between two "
-        "columns is a hint, not an effect."
+        "columns is a hint, not an effect. Parameters are called as in the study\u2019s file; the space that was "
+        "searched, further down, lists the values of each."
     )
 
 

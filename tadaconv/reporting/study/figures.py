@@ -38,6 +38,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 """How a trial is drawn: a marker for each way to end, and one for those that are tried first."""
 
+_BUDGET: dict[str, Any] = {"color": style.SOFT, "linewidth": 1.0, "linestyle": (0, (4, 2))}
 _SAID = {"first": "finished, tried first", "pruned": "pruned, where it stood"}
 _TOP1 = "validation top-1 (%)"
 
@@ -93,10 +94,14 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     keys = [Line2D([], [], **_LOOKS[kind]) for kind in ("finished", "first")]
     keys.append(Line2D([], [], color=style.ROW, linewidth=1.4))
     said = ["trial", "tried first", "Pareto front"]
+    if budget is not None and budget / unit < ax.get_xlim()[1]:
+        # Not written beside the line: lines to names run there.
+        keys.append(Line2D([], [], **_BUDGET))
+        said.append("budget")
     if len(over):
         keys.append(Line2D([], [], **_LOOKS["over budget"]))
         said.append("over budget, not run")
-    figure.legend(keys, said, loc="outside upper left", ncols=4, frameon=False, handlelength=1.6, fontsize=8,
+    figure.legend(keys, said, loc="outside upper left", ncols=len(keys) if len(keys) < 5 else 3, frameon=False, handlelength=1.6, fontsize=8,
                   borderaxespad=0, columnspacing=1.2)  # fmt: skip
     return figure
 
@@ -111,11 +116,7 @@ def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> No
     left, right = ax.get_xlim()
     if budget is not None and budget < right:
         ax.axvspan(budget, right, facecolor="none", edgecolor=style.FAINT, hatch="////", linewidth=0, zorder=0)
-        ax.axvline(budget, color=style.SOFT, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
-        ax.annotate(
-            "budget", (budget, 0.4), (3, 0), ax.get_xaxis_transform(), "offset points",
-            rotation=90, ha="left", va="center", color=style.SOFT, fontsize=8,
-        )  # fmt: skip
+        ax.axvline(budget, **_BUDGET, zorder=1)
     if len(over):
         ax.plot(over, [0.035] * len(over), transform=ax.get_xaxis_transform(), **_LOOKS["over budget"], clip_on=False)
     ax.set_xlim(left, right)

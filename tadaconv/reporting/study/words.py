@@ -1,8 +1,9 @@
 """Parameters and operators in words."""
 
+from collections.abc import Callable
 from typing import Any
 
-from tadaconv.reporting.words import listed
+from tadaconv.reporting.words import listed, plural
 from tadaconv.spec import Rival, TAda, Temporal
 
 
@@ -22,10 +23,10 @@ def value_in_words(value: Any) -> str:
 
 
 def parameters_in_words(trial: dict[Any, Any]) -> str:
-    """The parameters of a line of ``trials.csv``: ``stage2=yes, reduction=4``."""
+    """The parameters of a line of ``trials.csv``: ``stage2 yes, reduction 4``."""
     prefix = "params_"
     return ", ".join(
-        f"{str(name).removeprefix(prefix)}={value}"
+        f"{str(name).removeprefix(prefix)} {value}"
         for name, value in trial.items()
         if str(name).startswith(prefix) and value != ""
     )
@@ -54,8 +55,36 @@ def _differences(values: dict[str, Any], others: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             found.append(f"{'with' if value else 'without'} {name}")
         else:
-            found.append(f"{name} {value_in_words(value)} instead of {value_in_words(other)}")
+            named, say = _SPOKEN.get(name, (name, value_in_words))
+            found.append(f"{named} {say(value)} instead of {say(other)}".lstrip())
     return found
+
+
+def _stages(stages: Any) -> str:
+    """``res4``, ``res2 and res4``, ``res2 to res5``."""
+    stages = sorted(stages)
+    if len(stages) > 2 and stages == list(range(stages[0], stages[-1] + 1)):
+        return f"res{stages[0]} to res{stages[-1]}"
+    return listed([f"res{stage}" for stage in stages])
+
+
+def _share(share: Any) -> str:
+    return "all channels" if share == 1 else f"{100 * share:.3g} % of the channels"
+
+
+def _kernels(kernels: Any) -> str:
+    return f"{plural(len(kernels), 'convolution')} over time of {listed([str(size) for size in kernels])} frames"
+
+
+_SPOKEN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "placement stages": ("in", _stages),
+    "placement share": ("on", _share),
+    "placement blocks": ("in blocks:", value_in_words),
+    "placement convs": ("in convolutions:", value_in_words),
+    "context kernels": ("context of", _kernels),
+    "context reduction": ("context reduction", value_in_words),
+}
+"""What a difference is called, by its path in the operator's spec, and how its values are said."""
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
