@@ -98,8 +98,17 @@ def test_the_front_is_drawn_through_its_trials(export) -> None:
     assert [len(line.get_xdata()) for line in squares] == [int((data["status"] == "over budget").sum())]
     names = {text.get_text().strip() for text in axes.texts}
     assert set(export.trials.loc[export.trials["front"], "name"]) <= {n.removesuffix(" (best)") for n in names}
-    assert "budget" in names
-    assert "budget" not in {text.get_text() for text in figures.draw_pareto(data, None).axes[0].texts}
+
+
+def test_the_budget_is_named_where_no_line_to_a_name_runs(export) -> None:
+    data = figures.pareto_data(export)
+    figure = figures.draw_pareto(data, MAX_MACS)
+    (dashed,) = [line for line in figure.axes[0].lines if set(line.get_xdata()) == {MAX_MACS / 1e6}]
+    assert dashed.is_dashed()
+    assert "budget" not in {text.get_text().strip() for text in figure.axes[0].texts}
+    assert "budget" in {text.get_text() for text in figure.legends[0].texts}
+    without = figures.draw_pareto(data, None)
+    assert "budget" not in {text.get_text() for text in without.legends[0].texts}
 
 
 def placed_trials(make_study, statuses: list[str], seeds: int = 1):
@@ -138,6 +147,10 @@ def test_the_map_says_what_became_of_trials_without_a_result(make_study) -> None
         assert said in drawing.alt
         # What a trial's cells had come to when it was pruned is no result of it.
         assert (f"{50 + number:.1f} %" in drawing.alt) == (status == "finished")
+    written = [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert "no result" not in written
+    for status in set(statuses) - {"finished"}:
+        assert written.count(status) == statuses.count(status)
     done = figures.placement_map(placed_trials(make_study, ["finished"] * 3))
     assert done is not None
     assert "o result" not in done.caption

@@ -101,7 +101,8 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     if len(over):
         keys.append(Line2D([], [], **_LOOKS["over budget"]))
         said.append("over budget, not run")
-    figure.legend(keys, said, loc="outside upper left", ncols=len(keys) if len(keys) < 5 else 3, frameon=False, handlelength=1.6, fontsize=8,
+    num_columns = len(keys) if len(keys) < 5 else 3
+    figure.legend(keys, said, loc="outside upper left", ncols=num_columns, frameon=False, handlelength=1.6, fontsize=8,
                   borderaxespad=0, columnspacing=1.2)  # fmt: skip
     return figure
 
