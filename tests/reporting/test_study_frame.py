@@ -118,17 +118,18 @@ BASE = TAda()
         (
             BASE.but(calibration="cout", context__kernels=(1, 1), placement__stages=(4, 5)),
             BASE,
-            "calibration cout instead of cin, context kernels (1, 1) instead of (3, 3) and placement stages (4, 5) "
-            "instead of (2, 3, 4, 5)",
+            "calibration cout instead of cin, context kernels (1, 1) instead of (3, 3) and in res4 and res5 "
+            "instead of res2 to res5",
         ),
+        (BASE.but(placement__share=0.25), BASE, "on 25 % of the channels instead of all channels"),
         (BASE.but(aggregation__kind="none"), BASE, "aggregation none instead of average"),
         (Rival(name="tsm"), BASE, "tsm"),
         (
             Rival(name="tsm", placement=Placement(stages=(5,))),
             BASE,
-            "tsm with placement stages (5) instead of (2, 3, 4, 5)",
+            "tsm: in res5 instead of res2 to res5",
         ),
-        (TAda(context=Context(reduction=8)), None, "TAda with context reduction 8 instead of 4"),
+        (TAda(context=Context(reduction=8)), None, "TAda: context reduction 8 instead of 4"),
     ],
 )  # fmt: skip
 def test_operators_in_words(temporal, base, said: str) -> None:
@@ -137,7 +138,7 @@ def test_operators_in_words(temporal, base, said: str) -> None:
 
 def test_parameters_in_words(frame) -> None:
     said = parameters_in_words(frame.to_dict("records")[0])
-    assert said == "stage2=yes, stage3=yes, stage4=yes, stage5=yes, kernels=3,3, reduction=4, global=yes"
+    assert said == "stage2 yes, stage3 yes, stage4 yes, stage5 yes, kernels 3,3, reduction 4, global yes"
     linear = frame[frame["params_kernels"] == "3"].to_dict("records")[0]
     assert "global" not in parameters_in_words(linear)
 
@@ -146,7 +147,7 @@ def test_the_best_against_the_base(study) -> None:
     records = with_top1(study[1], 60.0, 62.5)
     said = " ".join(best_sentences(collect(study[0], "quick", records)))
     assert "\u201cpaper: stage 5\u201d is the best of 2 that finished: 62.5 %" in said
-    assert "placement stages (5) instead of (2, 3, 4, 5)." in said
+    assert "in res5 instead of res2 to res5." in said
     fewer = 100 * (1 - records[1].macs / records[0].macs)
     assert f"2.5 points above \u201cpaper: all stages\u201d (60.0 %, from one seed), at {fewer:.2g} % fewer" in said
 

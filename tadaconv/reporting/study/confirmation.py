@@ -107,7 +107,7 @@ def _fall(data: pd.DataFrame) -> list[str]:
     if base:
         ((one),) = base
         said += (
-            f" The base, which no accuracy picked, went from {percent(one['searched'])} % to "
+            f" The base, which was not picked for its accuracy, went from {percent(one['searched'])} % to "
             f"{percent(one['top1_mean'])} %."
         )
     return [said]

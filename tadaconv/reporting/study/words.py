@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tadaconv.reporting.words import listed, plural
+from tadaconv.reporting.words import listed
 from tadaconv.spec import Rival, TAda, Temporal
 
 
@@ -43,7 +43,7 @@ def in_words(temporal: Temporal, base: Temporal) -> str:
     neutral = TAda() if isinstance(temporal, TAda) else Rival(name=temporal.name)
     name = "TAda" if isinstance(temporal, TAda) else temporal.name
     changes = _differences(_flat(temporal.model_dump()), _flat(neutral.model_dump()))
-    return f"{name} with {listed(changes)}" if changes else name
+    return f"{name}: {listed(changes)}" if changes else name
 
 
 def _differences(values: dict[str, Any], others: dict[str, Any]) -> list[str]:
@@ -72,17 +72,11 @@ def _share(share: Any) -> str:
     return "all channels" if share == 1 else f"{100 * share:.3g} % of the channels"
 
 
-def _kernels(kernels: Any) -> str:
-    return f"{plural(len(kernels), 'convolution')} over time of {listed([str(size) for size in kernels])} frames"
-
-
 _SPOKEN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "placement stages": ("in", _stages),
     "placement share": ("on", _share),
     "placement blocks": ("in blocks:", value_in_words),
     "placement convs": ("in convolutions:", value_in_words),
-    "context kernels": ("context of", _kernels),
-    "context reduction": ("context reduction", value_in_words),
 }
 """What a difference is called, by its path in the operator's spec, and how its values are said."""
 
