@@ -339,7 +339,25 @@ def test_a_finding_is_said_with_its_interval(tmp_path: Path) -> None:
     ends = f"95 % interval {ratio.interval_low:.2f} to {ratio.interval_high:.2f}"
     said = f"{ratio.median:.2f} times as long as plain ({ends})."
     assert words.findings(run) == [f"TAda cin, eager: {said}", f"TAda cin, compiled: {said}"]
-    assert words.subject(run) == "A training step of resnet50"
+    assert words.subject(run) == f"A training step of {run.races[0].plain.name} (backbone resnet50)"
+
+
+def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> None:
+    runs = [benchmark([measured(["TSN-50", "TAda2D-50"])], "step") for _ in range(2)]
+    sizes = [64, 112]
+    paths = [
+        write(tmp_path / f"{px}.json", run.model_copy(update={"settings": {**run.settings, "size_px": px}}))
+        for px, run in zip(sizes, runs, strict=True)
+    ]
+    manifest = collect(paths)
+    headings = re.findall(r"<h3>(.*?)</h3>", blocks.results(manifest).html)
+    assert len(headings) == len(set(headings)) == 2
+    titles = {drawing.figure.get_suptitle() for drawing in figures.ratios(manifest)}
+    for px in sizes:
+        assert any(f"at {px} px" in heading for heading in headings)
+        assert any(f"at {px} px" in title for title in titles)
+    (alone,) = figures.ratios(collect(paths[:1]))
+    assert alone.figure.get_suptitle() == ""
 
 
 def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:

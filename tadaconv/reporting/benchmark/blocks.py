@@ -33,7 +33,10 @@ def results(manifest: BenchmarkManifest) -> Block:
         {
             "subject": words.subject(named.run),
             "setting": words.setting(named.run),
-            "races": [_race(race) for race in named.run.races],
+            "races": [
+                {**_race(race), "title": words.race_heading(named.run, race, alone=len(manifest.runs) == 1)}
+                for race in named.run.races
+            ],
         }
         for named in manifest.runs
     ]
@@ -71,7 +74,6 @@ def methods(manifest: BenchmarkManifest) -> Block:
 def _race(race: Race) -> dict[str, Any]:
     lines = [_line(entry, is_plain=entry is race.plain) for entry in race.entries]
     return {
-        "title": words.race_title(race),
         "lines": lines,
         "note": words.race_note(race),
         "has_interval": any(line["interval"] for line in lines),

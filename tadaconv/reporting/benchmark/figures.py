@@ -47,7 +47,7 @@ def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
             drawings.append(
                 Drawing(
                     "ratios" if len(manifest.runs) == 1 else f"ratios_{number}",
-                    draw_ratios(data),
+                    draw_ratios(data, "" if len(manifest.runs) == 1 else words.clips(named.run)),
                     caption(named.run.bench, words.setting(named.run), data),
                     alt(data),
                 )
@@ -56,8 +56,11 @@ def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
 
 
 @style.styled
-def draw_ratios(data: pd.DataFrame) -> Figure:
-    """A dot plot a race: the median with its interval, and below it a ring a round."""
+def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
+    """A dot plot a race: the median with its interval, and below it a ring a round.
+
+    ``clips`` stands above the panels where other figures are told from this one by them.
+    """
     races = [part for _, part in data.groupby(["race", "mode"], sort=False)]
     panels = [part for part in races if not part["plain"].all()]
     raced = [part[~part["plain"]] for part in panels]
@@ -66,7 +69,9 @@ def draw_ratios(data: pd.DataFrame) -> Figure:
     columns = 2 if pairs else 1
     lines = [max(map(len, raced[i : i + columns])) for i in range(0, len(panels), columns)]
     heights = [0.62 + _PITCH * num for num in lines]
-    figure = Figure(figsize=(style.WIDTH, 0.35 + sum(heights)), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, (0.55 if clips else 0.35) + sum(heights)), layout="constrained")
+    if clips:
+        figure.suptitle(label_of(clips, 60), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
     grid = figure.subplots(
         len(lines), columns, sharex=True, sharey="row" if pairs else False, squeeze=False, height_ratios=heights
     )

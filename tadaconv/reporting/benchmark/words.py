@@ -48,15 +48,30 @@ def per_cent(share: float) -> str:
 
 def subject(run: Run) -> str:
     """What a run timed: the operator, or the step of a network."""
-    return "The operator alone" if run.bench == "op" else f"A training step of {run.settings.backbone or 'a network'}"
+    if run.bench == "op":
+        return "The operator alone"
+    backbone = run.settings.backbone
+    plain = listed(list(dict.fromkeys(race.plain.name for race in run.races)))
+    return f"A training step of {plain}" + (f" (backbone {backbone})" if backbone else "")
+
+
+def clips(run: Run) -> str:
+    """How many clips a run took at a time, and how large they are."""
+    asked = run.settings
+    return f"{plural(asked.num_clips, 'clip')} of {plural(asked.num_frames, 'frame')} at {asked.size_px} px"
 
 
 def setting(run: Run) -> str:
     """Clips, dtype, mode and device in one line."""
     asked, where = run.settings, run.environment
-    clips = f"{plural(asked.num_clips, 'clip')} of {plural(asked.num_frames, 'frame')} at {asked.size_px} px"
     device, processor = where.get("device", "an unknown device"), where.get("processor", "")
-    parts = [clips, asked.dtype, listed(_modes(run)), device, *([processor] if processor not in ("", device) else [])]
+    parts = [
+        clips(run),
+        asked.dtype,
+        listed(_modes(run)),
+        device,
+        *([processor] if processor not in ("", device) else []),
+    ]
     return ", ".join(parts)
 
 
@@ -95,6 +110,11 @@ def capitalised(race: str) -> str:
 def race_title(race: Race) -> str:
     """A race with its mode, as a heading."""
     return f"{capitalised(race.name)}, {race.mode}"
+
+
+def race_heading(run: Run, race: Race, *, alone: bool) -> str:
+    """The heading of a race, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
+    return race_title(race) if alone else f"{race_title(race)}, {clips(run)}"
 
 
 def title(manifest: BenchmarkManifest) -> str:
