@@ -351,7 +351,8 @@ def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> N
     ]
     manifest = collect(paths)
     headings = re.findall(r"<h3>(.*?)</h3>", blocks.results(manifest).html)
-    assert len(headings) == len(set(headings)) == 2
+    headings += re.findall(r"<h3>(.*?)</h3>", blocks.headline(manifest).html)
+    assert len(headings) == len(set(headings)) == 4
     titles = {drawing.figure.get_suptitle() for drawing in figures.ratios(manifest)}
     for px in sizes:
         assert any(f"at {px} px" in heading for heading in headings)

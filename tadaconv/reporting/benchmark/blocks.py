@@ -13,7 +13,7 @@ def headline(manifest: BenchmarkManifest) -> Block:
     runs = [
         {
             "file": named.file,
-            "subject": words.subject(named.run),
+            "subject": words.run_heading(named.run, alone=len(manifest.runs) == 1),
             "setting": words.setting(named.run),
             "found": words.findings(named.run),
         }

@@ -6,7 +6,7 @@ from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
 from tadaconv.reporting.latex import escape
 
-_HEADS = [("", ""), ("time", "(ms)"), ("over plain", ""), ("forward", ""), ("backward", "")]
+_HEADS = [("", ""), ("time", "(ms)"), ("time ratio", ""), ("forward", ""), ("backward", "")]
 _MEMORY = ("memory", "(MiB)")
 
 _LONGEST = 22
@@ -30,7 +30,7 @@ def latex_table(manifest: BenchmarkManifest) -> str:
             for named in manifest.runs
         ),
         *(f"% {_line(text)}" for text in filter(None, [words.contestants(manifest), *words.warnings(manifest)])),
-        "% Needs \\usepackage{booktabs}. Over plain: the time of a pass over the plain network's in the same round,",
+        "% Needs \\usepackage{booktabs}. Time ratio: the time of a pass over the plain network's in the same round,",
         "% forward and backward together and each alone: medians, in brackets 95 % intervals. Time: of both together.",
         f"\\begin{{tabular}}{{@{{}}{names}{'r' * (len(heads) - 1)}@{{}}}}",
         "\\toprule",

@@ -112,6 +112,11 @@ def race_title(race: Race) -> str:
     return f"{capitalised(race.name)}, {race.mode}"
 
 
+def run_heading(run: Run, *, alone: bool) -> str:
+    """What a run timed, as a heading; as :func:`race_heading` with its clips unless it is ``alone`` on the page."""
+    return subject(run) if alone else f"{subject(run)}, {clips(run)}"
+
+
 def race_heading(run: Run, race: Race, *, alone: bool) -> str:
     """The heading of a race, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
     return race_title(race) if alone else f"{race_title(race)}, {clips(run)}"
