@@ -8,6 +8,7 @@ import pytest
 from tadaconv.errors import UserError
 from tadaconv.reporting.study.frame import (
     STATUSES,
+    _with_options,
     collect,
     counts,
     curves_frame,
@@ -173,3 +174,10 @@ def test_the_warning_says_how_far_luck_lifts(make_study) -> None:
 def test_the_command_that_confirms() -> None:
     assert confirm_command("placed", "quick") == "tada study placed --confirm 3 --seeds 3"
     assert confirm_command("placed", "proxy") == "tada study placed --regime proxy --confirm 3 --seeds 3"
+
+
+def test_options_of_the_search_are_said_in_words() -> None:
+    found = _with_options("median", {"n_startup_trials": 4, "n_warmup_steps": 2, "interval_steps": 3})
+    assert found == "median, prunes none before 4 trials have finished, prunes none before epoch 2, interval steps 3"
+    assert _with_options("tpe, seed 0", {"n_startup_trials": 5}) == "tpe, seed 0, the first 5 trials at random"
+    assert _with_options("none", {"n_startup_trials": 5}) == "none, n startup trials 5"

@@ -272,7 +272,22 @@ def _search(study: "Study") -> dict[str, str]:
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
-    return ", ".join([name, *(f"{option} {value_in_words(value)}" for option, value in options.items())])
+    kind = name.partition(",")[0]
+    said = (
+        _OPTIONS[kind, option].format(value_in_words(value))
+        if (kind, option) in _OPTIONS
+        else f"{option.replace('_', ' ')} {value_in_words(value)}"
+        for option, value in options.items()
+    )
+    return ", ".join([name, *said])
+
+
+_OPTIONS = {
+    ("tpe", "n_startup_trials"): "the first {} trials at random",
+    ("median", "n_startup_trials"): "prunes none before {} trials have finished",
+    ("median", "n_warmup_steps"): "prunes none before epoch {}",
+}
+"""What Optuna's options do, by the name of the sampler or the pruner; others are called by their own name."""
 
 
 def _trial_line(record: "TrialRecord", study: "Study") -> tuple[Any, ...]:
