@@ -59,7 +59,7 @@ def _table(race: Race, rounds: int) -> Table:
     table.pad_edge = False
     table.title_justify = table.caption_justify = "left"
     table.add_column("", min_width=12)
-    for heading in ("ms", "over\nplain", "quar-\ntiles", "95 %\ninterval", "for-\nward", "back-\nward", "copy\n%"):
+    for heading in ("ms", "time\nratio", "quar-\ntiles", "95 %\ninterval", "for-\nward", "back-\nward", "copy\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("matr.\n%", justify="right", no_wrap=True)
     table.add_column("MiB", justify="right", no_wrap=True)
@@ -73,7 +73,7 @@ def render(found: Benchmark) -> Group:
     rounds = found.settings["rounds"]
     assert isinstance(rounds, int)
     legend = (
-        "ms: median time, forward and backward. over plain: median of each round's ratio to the first row, with its "
+        "ms: median time, forward and backward. time ratio: median of each round's ratio to the first row, with its "
         "quartiles and the 95 % interval of the median; then of forward and of backward alone. copy, matr.: the plain "
         "network's least bytes and multiply-adds, over what a copy and a matrix product reach in that time. MiB: peak "
         "memory of a process of its own."

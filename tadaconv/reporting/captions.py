@@ -17,6 +17,13 @@ _FAMILIES = {
 }
 """The families of the synthetic clips."""
 
+_CLASSES = (
+    "Clips are of moving digits: \u201cshows a 3\u201d is that digit, \u201cone of 4 to 7\u201d one of these "
+    "throughout and \u201ctwo of 4 to 7\u201d two of them in random turns, \u201c8 becomes 9\u201d a digit that "
+    "changes midway, \u201c8 grows\u201d one that gets larger."
+)
+"""What the names of their classes mean."""
+
 
 def accuracy_by_row(data: pd.DataFrame, num_rows: int) -> str:
     """Caption of the dot plot, with what its intervals cover, and how many of ``num_rows`` it shows."""
@@ -194,8 +201,10 @@ def confusion(num_seeds: dict[str, int], classes: list[tuple[str, str]], left_ou
         "percent of its class, what rounds to zero is left blank, and colour grows with the square root of the share. "
     )
     if families:
-        text += f"Black lines part the families {listed(families)}. " if len(families) > 1 else ""
-    return (text + _meaning(families)).strip() + left_out_of_it(left_out, "count", "of no clips or of an unknown class")
+        text += f"Lines part the families {listed(families)}. " if len(families) > 1 else ""
+    return (text + _meaning(families, classes=True)).strip() + left_out_of_it(
+        left_out, "count", "of no clips or of an unknown class"
+    )
 
 
 def alt_confusion(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
@@ -230,7 +239,7 @@ def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int,
             f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
             "shown; the extremes of many owe a part to chance. "
         )
-    return (text + _meaning(data["family"].unique())).strip() + left_out_of_it(
+    return (text + _meaning(data["family"].unique(), classes=True)).strip() + left_out_of_it(
         left_out, "value", "not between 0 and 100 %"
     )
 
@@ -320,11 +329,12 @@ def _of_many(shown: int, num_rows: int, which: str) -> str:
     return f"Of {num_rows} rows, {shown} are shown, sorted: {which}. "
 
 
-def _meaning(families: Collection[str]) -> str:
+def _meaning(families: Collection[str], *, classes: bool = False) -> str:
+    """What the families of the synthetic clips are, and their ``classes`` as well; empty for families of others."""
     if set(families) != set(_FAMILIES):
         return ""
     meaning = "; ".join(_FAMILIES[name] for name in families)
-    return f"{meaning[0].upper()}{meaning[1:]}."
+    return f"{meaning[0].upper()}{meaning[1:]}." + (f" {_CLASSES}" if classes else "")
 
 
 def _within(row: dict[Hashable, Any]) -> str:

@@ -16,6 +16,14 @@ LEFT_OUT = {
 """Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
 
 
+_CALLED = {
+    "tadaconv": "the code of tadaconv", "commit": "its commit", "dirty": "whether their code was committed",
+    **{name: f"the version of {name}" for name in ("torch", "python")},
+    "cuda": "the version of CUDA", "driver": "the version of its driver",
+}  # fmt: skip
+"""What an entry of an environment is in a sentence, where its name does not say so."""
+
+
 def provenance(
     origins: Sequence[CellOrigin],
     cells: Sequence[Mapping[Any, Any]],
@@ -62,9 +70,10 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
     found = [origin.environment for origin in origins if origin.environment]
     differing = sorted(key for key in {k for e in found for k in e} if len({e.get(key, "") for e in found}) > 1)
     if differing:
+        aspects = listed([_CALLED.get(key, key) for key in differing])
         said.append(
-            f"The cells differ in {listed(differing)}. Their numbers may not be comparable to the last digit; the "
-            "list of cells says which is which."
+            f"The cells differ in {aspects}. Their numbers may not be comparable to the last digit; the list of cells "
+            "says which is which."
         )
     for reason, number in left_out.items():
         are = "is" if number == 1 else "are"

@@ -35,7 +35,7 @@ def test_code_that_no_commit_holds_is_marked_at_its_cells(context) -> None:
     block = block_of(loaded, records)
     assert "1 cell ran on code with changes that had not been committed" in block.text
     assert block.html.count(">uncommitted code<") == 1
-    assert "The cells differ in dirty." in block.text
+    assert "The cells differ in whether their code was committed." in block.text
 
 
 def test_cells_of_different_origins_say_which_is_which(context) -> None:
