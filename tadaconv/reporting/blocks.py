@@ -14,7 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tadaconv.reporting import sentences, words
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import NO_NUMBER, Export, Manifest
-from tadaconv.reporting.summary import compares_apart, differing, summarise, table_columns, validation_clips, verdicts
+from tadaconv.reporting.summary import (
+    compares_apart,
+    differing,
+    is_marked,
+    summarise,
+    table_columns,
+    validation_clips,
+    verdicts,
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,11 @@ def claims(export: Export) -> Block | None:
         return None
     found = [{**line, "sentence": sentences.claim_sentence(line)} for line in lines]
     opening = sentences.claims_summary([line["verdict"] for line in lines])
+    summary = summarise(export)
+    # Marks are adjusted for the rows that were tested; of two rows there is one test, and nothing to adjust.
+    stricter = bool(is_marked(summary).any()) and int((summary["standing"] != "").sum()) > 2
     text = [opening, *(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)]
-    return Block(render("claims", opening=opening, claims=found), "\n".join(text))
+    return Block(render("claims", opening=opening, claims=found, stricter=stricter), "\n".join(text))
 
 
 def results(export: Export) -> Block:
@@ -64,6 +75,7 @@ def results(export: Export) -> Block:
         has_paper=bool(summary["paper_top1"].notna().any()),
         with_cells=set(export.cells["row"]),
         has_sd=bool((summary["n"] > 1).any()),
+        has_versus=bool(summary["versus"].any()),
         has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
         notes=[
             *sentences.table_notes(export, summary),
@@ -113,7 +125,7 @@ def methods(export: Export) -> Block | None:
     None, which shows nothing, where there are no numbers.
     """
     used = sentences.methods_used(export, summarise(export))
-    if not used - {"claims"}:
+    if not used - {"claims", "many claims"}:
         return None
     names = {
         "t": "Student's t", "wilson": "Wilson's interval", "flips": "Fisher's sign flips", "holm": "Holm",

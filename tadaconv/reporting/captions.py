@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting.words import listed, percent, plural, points
+from tadaconv.reporting.words import listed, percent, plural, points, some
 
 _FAMILIES = {
     "frame": "classes of the family frame can be told from a single frame",
@@ -110,7 +110,8 @@ def accuracy_by_latency(
         )
     text = (
         f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}; "
-        f"vertical bars are 95 % intervals of the accuracy over all seeds. {_STEPS}{_joined(data)}"
+        "vertical bars are 95 % intervals of the accuracy over all seeds. "
+        f"{_STEPS if data['front'].any() else _NO_STEPS}{_joined(data)}"
         f"{_named(is_named)}{_in_order('faster')} The time is what validation took while the cells ran, "
         "loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
         "tada bench."
@@ -128,7 +129,7 @@ def _cut(beyond: pd.DataFrame) -> str:
         )
         for row, low, high in zip(beyond["row"], beyond["ms_low"], beyond["ms_high"], strict=True)
     ]  # fmt: skip
-    return f" (an arrow marks a bar that goes on beyond the axis: {_some(ends)})" if ends else ""
+    return f" (an arrow marks a bar that goes on beyond the axis: {some(ends)})" if ends else ""
 
 
 def alt_by_latency(data: pd.DataFrame) -> str:
@@ -150,9 +151,9 @@ def learning_curves(
 
     ``left_out`` are the cells whose curve cannot be drawn.
     """
-    num_seeds = data["seed"].nunique()
-    seeds = plural(num_seeds, "seed")
-    band = "; bands reach from the lowest seed to the highest" if num_seeds > 1 else ""
+    seeds_by_row = data.groupby("row")["seed"].nunique()
+    seeds = of_seeds(seeds_by_row)
+    band = "; bands reach from the lowest seed to the highest" if (seeds_by_row > 1).any() else ""
     beside = ", with the base row dashed in each panel" if (data["row"] == base).any() else ""
     beside = beside if base else ", with the row it is compared with dashed and named below it"
     cut = _of_many(num_panels, num_rows, "those that end most and least accurate")
@@ -168,15 +169,24 @@ def alt_curves(data: pd.DataFrame) -> str:
     return f"Learning curves, validation top-1 over epochs, one panel a row. {ends}."
 
 
-def accuracy_by_family(data: pd.DataFrame, num_rows: int, left_out: Sequence[str] = ()) -> str:
+def of_seeds(num_seeds: "pd.Series[int]") -> str:
+    """``3 seeds``; where rows have different numbers, of how many each row's mean is: ``2 or 3 seeds, by row``."""
+    counts = sorted(set(num_seeds))
+    return plural(counts[0], "seed") if len(counts) == 1 else f"{listed(counts, 'or')} seeds, by row"
+
+
+def accuracy_by_family(
+    data: pd.DataFrame, num_seeds: "pd.Series[int]", num_rows: int, left_out: Sequence[str] = ()
+) -> str:
     """Caption of the heat map; families of the synthetic clips are explained.
 
-    ``left_out`` are the cells and families whose accuracy is none.
+    ``num_seeds`` has the seeds behind each row of ``data``, and ``left_out`` are the cells and families whose accuracy
+    is none.
     """
     cut = _of_many(len(data), num_rows, "the most and the least accurate")
     return (
-        "Validation top-1 in percent by family of classes, mean over seeds; the stronger the colour, the more "
-        f"accurate. {cut}{_meaning(data.columns)}"
+        f"Validation top-1 in percent by family of classes, mean over {of_seeds(num_seeds)}; the stronger the colour, "
+        f"the more accurate. {cut}{_meaning(data.columns)}"
     ).strip() + left_out_of_it(left_out, "value", "not between 0 and 100 %")
 
 
@@ -230,7 +240,8 @@ def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int,
         "down. "
     )
     if (data["low"].notna()).any():
-        text += "Bars are 95 % intervals over seeds, each for its class alone. "
+        cut = ", cut at 100 points" if (data[["low", "high"]].abs() >= 100).any(axis=None) else ""
+        text += f"Bars are 95 % intervals over seeds{cut}, each for its class alone. "
     if data["low"].isna().any():
         text += "A marker without a bar has one seed, or seeds that all gain the same: its error is not known. "
     if len(data) < num_classes:
@@ -284,6 +295,10 @@ def as_markdown(text: str) -> str:
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$&" else c for c in text)
 
 
+_NO_STEPS = (
+    "No Pareto front is drawn: seeds of one row, which all do the same work, lie further apart in time than rows do, so "
+    "these times tell no row from another."
+)
 _STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
 
 
@@ -297,12 +312,7 @@ def left_out_of_it(names: Sequence[str], noun: str, which: str) -> str:
     """That what cannot be drawn, so many of a ``noun``, is not, with a space before it; nothing where all is drawn."""
     if not names:
         return ""
-    return f" {plural(len(names), noun)} {which} {'is' if len(names) == 1 else 'are'} left out ({_some(names)})."
-
-
-def _some(names: Sequence[str]) -> str:
-    """All of a few names, or the first of many with how many more there are."""
-    return "; ".join(names) if len(names) <= 8 else f"{'; '.join(names[:6])}; and {len(names) - 6} more"
+    return f" {plural(len(names), noun)} {which} {'is' if len(names) == 1 else 'are'} left out ({some(names)})."
 
 
 def _in_order(first: str) -> str:

@@ -1,13 +1,14 @@
 r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where it is ``\input``, in every engine."""
 
 import unicodedata
+from functools import reduce
 from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting.summary import compares_apart
-from tadaconv.reporting.words import MINUS, count_scale, percent, points, published, scaled
+from tadaconv.reporting.summary import compares_apart, is_marked, untested
+from tadaconv.reporting.words import MINUS, count_scale, percent, plural, points, published, scaled, some
 
 _SPELT = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -31,6 +32,22 @@ _MATHS = {
     "\u2190": r"\leftarrow", "\u2192": r"\rightarrow", "\u221e": r"\infty", "\u2208": r"\in",
 }  # fmt: skip
 
+_ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
+"""Of modern Greek, by combining character."""
+
+
+def _accented() -> dict[str, str]:
+    """The letters of modern Greek with an accent or two, as mathematics."""
+    found = {}
+    for letter in map(chr, range(0x386, 0x3CF)):
+        base, accents = (parts := unicodedata.normalize("NFD", letter))[0], parts[1:]
+        if accents and base in _MATHS and set(accents) <= set(_ACCENTS):
+            found[letter] = reduce(lambda command, accent: f"{_ACCENTS[accent]}{{{command}}}", accents, _MATHS[base])
+    return found
+
+
+_MATHS |= _accented()
+
 _SECOND_ENCODING = "".join(map(chr, (
     0x00AB, 0x00BB, 0x00D0, 0x00DE, 0x00F0, 0x00FE, 0x0104, 0x0105, 0x0110, 0x0111, 0x0118, 0x0119, 0x012E, 0x012F,
     0x014A, 0x014B, 0x0172, 0x0173,
@@ -44,11 +61,11 @@ _UNKNOWN = "\u0126\u0127\u0138\u0166\u0167"
 def escape(text: str) -> str:
     r"""``text`` as LaTeX that every engine sets, with an article's preamble and no package.
 
-    Special characters are spelt out, and Greek letters and some signs are mathematics. The other letters of Latin-1 and
-    Latin Extended-A stand for themselves. So does any other character in XeLaTeX and LuaLaTeX, whose font must have it;
-    pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``. Control and invisible characters are
-    code points everywhere. What would be taken for an argument of the line break before (``[``, ``*``), or as a dash
-    or a quote with its neighbour, is kept from it.
+    Special characters are spelt out, and letters of modern Greek and some signs are mathematics. The other letters of
+    Latin-1 and Latin Extended-A stand for themselves. So does any other character in XeLaTeX and LuaLaTeX, whose font
+    must have it; pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``. Control and invisible
+    characters are code points everywhere. What would be taken for an argument of the line break before (``[``, ``*``),
+    or as a dash or a quote with its neighbour, is kept from it.
     """
     parts, last = [], ""
     for kind, run in groupby(unicodedata.normalize("NFC", text), _kind):
@@ -104,13 +121,14 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     stands in a comment.
     """
     apart = compares_apart(summary, base)
+    has_versus = bool(summary["versus"].any())
     has_paper = paper and bool(summary["paper_top1"].notna().any())
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
     heads = [
         ("l", "", ""),
         ("r", "seeds", ""),
         ("r", "top-1", r"(\%)"),
-        ("r", "$\\Delta$" if apart else "$\\Delta$ to base", "(points)"),
+        *([("r", "$\\Delta$" if apart else "$\\Delta$ to base", "(points)")] if has_versus else []),
         *([("l", "to", "")] if apart else []),
         ("r", "params", f"({params[1]})" if params[1] else ""),
         ("r", "MACs", f"({macs[1]})" if macs[1] else ""),
@@ -129,7 +147,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
             _name(row, apart),
             str(row["n"]) if row["n"] == row["num_planned"] else f"{row['n']} of {row['num_planned']}",
             _bracketed(_marked(row), percent(row["top1_low"]), percent(row["top1_high"])),
-            _bracketed(escape(points(row["delta_mean"])), points(row["delta_low"]), points(row["delta_high"])),
+            *([_difference(row)] if has_versus else []),
             *([escape(row["versus"] or "\u2013")] if apart else []),
             escape(scaled(row["params"], params[0])),
             escape(scaled(row["macs"], macs[0])),
@@ -143,13 +161,20 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
 def _opening(summary: pd.DataFrame, title: str) -> list[str]:
     """Comments: what the table is, what it needs, and what a caption has to say of its marks."""
     lines = [title, "Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover."]
-    if summary["standing"].any():
+    lines.append("As wide as the text of a single-column article: in two columns, put it into table*.")
+    if is_marked(summary).any():
         lines.append(
             "Bold: significantly the best of the rows on the same backbone and frames (t test in pairs, 5 %, Holm). "
             "Underlined: the highest of them, where it is not, and what is not significantly below it."
         )
+    if untested(summary):
+        lines.append(f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}.")
+    if summary["other_seeds"].any():
+        lines.append(
+            "Pairs: the seeds that both rows have, where one has others as well; the difference is over these alone."
+        )
     if any(_kind(character) == "other" for name in summary["row"] for character in name):
-        lines.append("Names beyond Latin and Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
+        lines.append("Names beyond Latin and modern Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
     return [_comment(line) for line in lines]
 
 
@@ -167,6 +192,13 @@ def _name(row: dict[Any, Any], apart: bool) -> str:
 def _marked(row: dict[Any, Any]) -> str:
     number = escape(percent(row["top1_mean"]))
     return {"best": f"\\textbf{{{number}}}", "tie": f"\\underline{{{number}}}"}.get(row["standing"], number)
+
+
+def _difference(row: dict[Any, Any]) -> str:
+    """The difference with its interval, and with its pairs where these are not all seeds of both rows."""
+    mean, low, high = (points(row[f"delta_{part}"]) for part in ("mean", "low", "high"))
+    pairs = f" {{\\scriptsize ({plural(row['num_pairs'], 'pair')})}}" if row["other_seeds"] else ""
+    return _bracketed(escape(mean), low, high) + pairs
 
 
 def _bracketed(mean: str, low: str, high: str) -> str:

@@ -15,11 +15,13 @@ from tadaconv.reporting.summary import (
     comparisons,
     differing,
     groups,
+    is_marked,
     paper_order,
+    untested,
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points
+from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, some
 
 
 def title(manifest: Manifest) -> str:
@@ -82,23 +84,26 @@ def claims_summary(verdicts: list[str]) -> str:
     kinds = {"supported": "supported here", "contradicted": "contradicted", "undecided": "undecided"}
     found = [(verdicts.count(kind), words) for kind, words in kinds.items() if kind in verdicts]
     if len(verdicts) == 1:
-        return f"The one claim of the paper is {found[0][1]}."
+        return f"The one claim is {found[0][1]}."
     if len(found) == 1:
-        return f"All {len(verdicts)} claims of the paper are {found[0][1]}."
+        return f"All {len(verdicts)} claims are {found[0][1]}."
     parts = [f"{count} {'is' if count == 1 else 'are'} {words}" for count, words in found]
-    return f"Of {len(verdicts)} claims of the paper, {listed(parts)}."
+    return f"Of {len(verdicts)} claims, {listed(parts)}."
 
 
 def what_it_takes(spread: float, n: int) -> str:
     """What ``n`` seeds can show where paired differences vary by ``spread`` points, and what one point would take."""
+    upper = st.upper_spread(spread, n)
     return (
         f"With {n} seeds a true difference of {st.detectable_effect(spread, n):.1f} points would show four times in "
-        f"five; for one of 1 point to show as often it takes about {_seeds(st.seeds_needed(1.0, spread))}."
+        f"five, and one of 1 point with {_seeds(st.seeds_needed(1.0, spread), '')}, if seeds vary as these do. They "
+        f"may vary more: to be safe, count on {st.detectable_effect(upper, n):.1f} points and on "
+        f"{_seeds(st.seeds_needed(1.0, upper))}."
     )
 
 
-def _seeds(number: int | None) -> str:
-    return "more than 1000 seeds" if number is None else plural(number, "seed")
+def _seeds(number: float | None, noun: str = " seeds") -> str:
+    return ("more than 1000" if number is None or number == inf else f"{number:.0f}") + noun
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
@@ -109,25 +114,57 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
         *_gap_notes(summary, apart),
+        *_pair_notes(summary),
         *_power_notes(summary),
+        *_time_notes(summary),
     ]
 
 
 def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """What bold and underlined accuracies mean, where there are any."""
-    if not summary["standing"].any():
+    if not is_marked(summary).any():
         return []
-    among = "of the rows on the same backbone and frames" if len(groups(export.manifest)) > 1 else "of the rows"
+    ranked = groups(export.manifest)
+    among = "of the rows on the same backbone and frames" if len(ranked) > 1 else "of the rows"
+    ties = set(summary.loc[summary["standing"] == "tie", "row"])
     notes = []
     if (summary["standing"] == "best").any():
         notes.append(f"Bold is the best {among}: significantly above every other.")
-    if (summary["standing"] == "tie").any():
+    if any(len(ties & set(group)) > 1 for group in ranked):
         notes.append(
             f"Underlined are the highest accuracy {among} and those it cannot be told apart from: with these seeds any "
             "of them may be the best."
         )
-    notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm; rows of one seed are left out."
+    elif ties:
+        notes.append(f"Underlined is the highest accuracy {among}; it is not shown to lie above every other.")
+    notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm."
+    if untested(summary):
+        alone = ", and a second row on the same backbone and frames" if len(ranked) > 1 else ""
+        notes.append(
+            f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}. The test takes two seeds "
+            f"that a row shares with the highest, differences that are not the same in all of them{alone}."
+        )
     return notes
+
+
+def _time_notes(summary: pd.DataFrame) -> list[str]:
+    """What the column of seconds is not."""
+    if not summary["seconds"].notna().any():
+        return []
+    return [
+        "Seconds a cell are those of training and validation on a machine that may have run other cells at the time: "
+        "they tell what the table took, not what a row costs."
+    ]
+
+
+def _pair_notes(summary: pd.DataFrame) -> list[str]:
+    """That a difference is not always the one between the means beside it."""
+    if not summary["other_seeds"].any():
+        return []
+    return [
+        "Where pairs are counted below a difference, one of the two rows has a result of other seeds as well: it is "
+        "the mean over the seeds that both have, and not the difference of the means that stand in the table."
+    ]
 
 
 def _power_notes(summary: pd.DataFrame) -> list[str]:
@@ -135,28 +172,44 @@ def _power_notes(summary: pd.DataFrame) -> list[str]:
     notes = []
     told = summary[summary["delta_sd"] > 0]
     if len(told):
-        spreads = list(zip(told["delta_sd"], told["num_pairs"], strict=True))
-        effects = sorted(st.detectable_effect(spread, int(n)) for spread, n in spreads)
-        needed = sorted(st.seeds_needed(1.0, spread) or inf for spread, _ in spreads)
-        depending = " depending on the row;" if len(told) > 1 else ""
+        counts = told["num_pairs"].tolist()
+        upper = [st.upper_spread(spread, n) for spread, n in zip(told["delta_sd"], counts, strict=True)]
+        effects, needed = _power_ranges(told["delta_sd"].tolist(), counts)
+        safe_effects, safely_needed = _power_ranges(upper, counts)
+        depending = ", depending on the row" if len(told) > 1 else ""
         notes.append(
-            f"With these seeds a true difference shows four times in five from {_range(effects)} points on,{depending} "
-            f"for 1 point to show as often it takes {_seeds_range(needed[0], needed[-1])}. This rests on spreads that "
-            "are themselves estimated from these seeds."
+            f"With these seeds a true difference shows four times in five from {effects} points on{depending}; for 1 "
+            f"point to show as often it takes {needed}. That is if other seeds vary as these do. They may vary more: "
+            f"to be safe, count on {safe_effects} points and on {safely_needed}."
         )
     pairs = int(summary["num_pairs"].max())
     tests = int(summary["p"].notna().sum())
-    fewest = st.seeds_for_sign_flip(max(tests, 1))
+    fewest, least = st.seeds_for_sign_flip(max(tests, 1)), 2.0 ** (1 - pairs)
     if pairs >= st.seeds_for_sign_flip():
-        notes.append("p is that of the sign-flip test of the differences in pairs, after Holm over the rows.")
-    if 2 <= pairs < fewest:
+        notes.append(
+            "p is that of the sign-flip test of the differences in pairs, after Holm over the rows. It does not take "
+            "differences for normal, as the t behind intervals and marks does, and may disagree with them; claims and "
+            "marks go by t."
+        )
+        if pairs < fewest:
+            notes.append(
+                f"From {plural(pairs, 'pair')} over {plural(tests, 'row')} p after Holm cannot come below "
+                f"{tests * least:.2g}; it takes {fewest} seeds to reach 0.05."
+            )
+    elif pairs >= 2:
         over = f"; over {plural(tests, 'row')} and after Holm it takes {fewest}" if tests > 1 else ""
         notes.append(
-            f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {2.0 ** (1 - pairs):.3g}; it "
+            f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {least:.3g}; it "
             f"takes {st.seeds_for_sign_flip()} seeds to reach 0.05{over}. Here the intervals alone decide, and they "
             "assume that differences between seeds are roughly normal."
         )
     return notes
+
+
+def _power_ranges(spreads: list[float], counts: list[int]) -> tuple[str, str]:
+    """Over rows, the differences in points that so many seeds show, and the seeds that it takes to show one point."""
+    effects = [st.detectable_effect(spread, n) for spread, n in zip(spreads, counts, strict=True)]
+    return _range(sorted(effects)), _seeds_range(sorted(st.seeds_needed(1.0, spread) or inf for spread in spreads))
 
 
 def _range(values: list[float]) -> str:
@@ -164,10 +217,9 @@ def _range(values: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _seeds_range(fewest: float, most: float) -> str:
-    if fewest in (most, inf):
-        return _seeds(None if fewest == inf else int(fewest))
-    return f"{fewest:.0f} to {'more than 1000' if most == inf else f'{most:.0f}'} seeds"
+def _seeds_range(numbers: list[float]) -> str:
+    fewest, most = numbers[0], numbers[-1]
+    return _seeds(fewest) if fewest == most else f"{fewest:.0f} to {_seeds(most)}"
 
 
 _ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip"}
@@ -203,9 +255,10 @@ def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[
     notes = ["Brackets below a number hold its 95 % interval."] if covers & {"seeds", "clips"} else []
     if "seeds" in covers:
         other = "the row named below each" if apart else "the base row"
+        by_seed = f" Differences to {other} are taken seed by seed." if summary["num_pairs"].any() else ""
         notes.append(
             "Intervals of rows with several seeds cover training with other seeds, judged on the same validation "
-            f"clips. Differences to {other} are taken seed by seed."
+            f"clips.{by_seed}"
         )
         best = summary["top1_mean"].max()
         if clips and best == best:
@@ -216,10 +269,10 @@ def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[
             )
     if "clips" in covers:
         other = "another row" if apart else "the base row"
+        difference = f", and from one seed a difference to {other} has no interval" if len(summary) > 1 else ""
         notes.append(
             f"Intervals of rows with one seed are the binomial error of {clips} validation clips. They do not cover "
-            f"seeds, and from one seed a difference to {other} has no interval: two or more seeds are needed, "
-            "three at least to be of use."
+            f"seeds{difference}: two or more seeds are needed, three at least to be of use."
         )
     return notes
 
@@ -235,7 +288,7 @@ def _gap_notes(summary: pd.DataFrame, apart: bool) -> list[str]:
             f"Of {planned} planned cells {listed(gaps)}. n counts the seeds that finished; failed and missing cells "
             "are left out of a mean, never filled in."
         )
-    if summary["n"].any() and summary["delta_mean"].isna().all():
+    if summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all():
         other = "the row it is compared with" if apart else "the base row"
         notes.append(f"No row shares a finished seed with {other}, so there are no differences to it.")
     same = summary[(summary["n"] > 1) & summary["top1_low"].isna()]["row"].tolist()
@@ -256,7 +309,7 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """On what the paper's numbers were measured, what differs here, and whether the orders agree."""
     results = [row.paper for row in export.manifest.rows if row.paper is not None]
     if not results:
-        return ["No number of the paper\u2019s for these rows has been traced to a source."]
+        return ["No published number to set beside these rows has been traced to its source."]
     theirs = " and on ".join(_measured_on(results))
     notes = [
         f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}. "
@@ -316,7 +369,8 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
         "draws": max(said, default=0) > st.EXACT_UP_TO,
         "holm": max(said, default=0) >= st.seeds_for_sign_flip(),
         "claims": bool(claims),
-        "best": bool(summary["standing"].any()),
+        "many claims": len(claims) > 1,
+        "best": bool(is_marked(summary).any()),
         "power": bool((summary["delta_sd"] > 0).any())
         or any(line["verdict"] == "undecided" and line["sd"] > 0 for line in claims),
         "tau": any(each.tau == each.tau for each in orders),

@@ -16,7 +16,7 @@ from tadaconv.reporting.words import ROUNDING_ERROR
 
 TABLE_COLUMNS = [
     "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",
-    "delta_high", "params", "macs", "seconds", "paper_top1", "paper_source",
+    "delta_high", "num_pairs", "params", "macs", "seconds", "paper_top1", "paper_source",
 ]  # fmt: skip
 """The columns of ``table.csv``; see :func:`table_columns`."""
 
@@ -25,15 +25,16 @@ def summarise(export: Export) -> pd.DataFrame:
     """One line a row of the table, in its order: ``TABLE_COLUMNS``, then what the page says beside them.
 
     ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
-    and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed
-    and missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds``
-    is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
-    clips ("clips"). ``top1_sd`` is the standard deviation between seeds, and ``standing`` is *best*, *tie* or empty,
+    and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed and
+    missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds`` is the
+    mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation clips
+    ("clips"). ``top1_sd`` is the standard deviation between seeds, and ``standing`` is *best*, *tie*, *below* or empty,
     see :func:`standings`. ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts
-    the pairs, ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value and ``p_holm``
-    the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and ``reference`` tells
-    rows that are compared with none or that others are compared with. Where rows differ in ``OWN_COLUMNS``, these say
-    what a row ran on; they are empty for one without a cell.
+    the pairs, and ``other_seeds`` tells that one of the two means rests on seeds beside these, so that the difference
+    is not that of the means. ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value
+    and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
+    ``reference`` tells rows that are compared with none or that others are compared with. Where rows differ in
+    ``OWN_COLUMNS``, these say what a row ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
 
@@ -51,6 +52,9 @@ def _summary(export: Export) -> pd.DataFrame:
     paper = [row.paper for row in export.manifest.rows]
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
+    counts = dict(zip(frame["row"], frame["n"], strict=True))
+    both = zip(frame["n"], frame["versus"].map(counts), frame["num_pairs"], strict=True)
+    frame["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
     frame["p_holm"] = st.holm(frame["p"])
     standing = standings(scores, groups(export.manifest))
     frame["standing"] = [standing[name] for name in frame["row"]]
@@ -130,15 +134,16 @@ def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
 
     The row of the highest mean is *best* where it lies significantly above every other row of its group that has a
     result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
-    so is every row that is not significantly below it. Empty is a row that is significantly below, and one of which
-    nothing is known: without two seeds in common with the row on top, in a group where no other row has a result, or
-    where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but not
-    zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
+    so is every row that is not significantly below it; one that is, is *below*. Empty is a row that was not tested, of
+    which nothing is known: without two seeds in common with the row on top, in a group where no other row has a result,
+    or where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but
+    not zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
 
-    The marked rows leave out the one that is truly best at most one time in twenty, as comparisons with the best do
-    (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is taken for the row on
-    top, none is best, and a row is a tie if it is one to any of them: what is left out would be left out whichever of
-    them were chosen, so the bound holds, and neither the order of rows nor that of seeds changes a mark.
+    The rows that are *best* or a *tie* leave out the one that is truly best at most one time in twenty, as comparisons
+    with the best do (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is
+    taken for the row on top, none is best, and a row is a tie if it is one to any of them, and below if it is below all
+    of them: what is left out would be left out whichever of them were chosen, so the bound holds, and neither the order
+    of rows nor that of seeds changes a mark.
     """
     found = dict.fromkeys(map(str, scores.index), "")
     for members in groups:
@@ -157,7 +162,10 @@ def _ranked(scores: pd.DataFrame) -> dict[str, str]:
     if len(on_top) == 1:
         return _marks(by_row, on_top[0])
     differing = {by_row[name].tobytes(): name for name in on_top}  # rows that are equal in every seed give the same
-    return {name: "tie" for top in differing.values() for name in _marks(by_row, top)}
+    each = [_marks(by_row, top) for top in differing.values()]
+    ties = {name for marks in each for name, mark in marks.items() if mark != "below"}
+    below = [name for name in by_row if all(marks.get(name) == "below" for marks in each)]
+    return {**dict.fromkeys(below, "below"), **dict.fromkeys(ties, "tie")}
 
 
 def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str]:
@@ -168,7 +176,20 @@ def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str
     p_values = dict(zip(ahead, st.holm([st.paired_t_p(d) for d in ahead.values()]), strict=True))
     below = {name for name, p in p_values.items() if p <= 1 - st.CONFIDENCE and ahead[name].mean() > 0}
     tested = {name for name, d in ahead.items() if len(d) > 1 and (st.standard_deviation(d) > 0 or _is_zero(d))}
-    return {top: "best" if below == set(ahead) else "tie", **dict.fromkeys(tested - below, "tie")}
+    marks = {name: "below" if name in below else "tie" for name in tested}
+    return {**marks, top: "best" if below == set(ahead) else "tie"}
+
+
+def is_marked(summary: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows have their accuracy in bold or underlined."""
+    return summary["standing"].isin(["best", "tie"])
+
+
+def untested(summary: pd.DataFrame) -> list[str]:
+    """The rows with a result that lack a mark for want of a test, where there are marks at all."""
+    if not is_marked(summary).any():
+        return []
+    return [str(row) for row in summary.loc[(summary["n"] > 0) & (summary["standing"] == ""), "row"]]
 
 
 def _is_zero(differences: NDArray[np.float64]) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -11,8 +12,8 @@ from rich.text import Text
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import checked, collect
-from tadaconv.reporting.summary import compares_apart, summarise
-from tadaconv.reporting.words import count_scale, in_unit, percent, points, published, scaled, visible
+from tadaconv.reporting.summary import compares_apart, summarise, untested
+from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some, visible
 
 _MOST_REASONS = 5
 _MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")}
@@ -34,6 +35,7 @@ def terminal_table(
     summary = summarise(export)
     base = loaded.table.base.name
     apart = compares_apart(summary, base)
+    has_versus = bool(summary["versus"].any())
     has_paper = bool(summary["paper_top1"].notna().any())
     params = count_scale(summary["params"].dropna())
     macs = count_scale(summary["macs"].dropna())
@@ -45,7 +47,7 @@ def terminal_table(
     table.add_column("row", overflow="fold", min_width=14)
     difference = "\u0394" if apart else "\u0394 base"
     costs = (in_unit("params", params[1], "\n"), in_unit("MACs", macs[1], "\n"))
-    for heading in ("n", "top-1 %", difference, *costs):
+    for heading in ("n", "top-1 %", *([difference] if has_versus else []), *costs):
         table.add_column(heading, justify="right", no_wrap=True)
     if has_paper:
         table.add_column("paper", justify="right", no_wrap=True)
@@ -54,18 +56,19 @@ def terminal_table(
             _name(line, apart, records),
             _seeds(line),
             _marked(line, styled),
-            Text(_bracketed(points, line, "delta")),
+            *([Text(_bracketed(points, line, "delta"))] if has_versus else []),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
             *([Text(published(line["paper_top1"]))] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
-    table.caption = _below(set(summary["covers"]), set(summary["standing"]), records, styled)
+    table.caption = _below(summary, records, styled)
     return table
 
 
-def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord], styled: bool) -> Text:
-    """What the brackets hold, what marked numbers are, and why cells failed."""
+def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -> Text:
+    """What the brackets hold, what marked numbers are, which differences lack seeds, and why cells failed."""
+    covers, standing = set(summary["covers"]), set(summary["standing"])
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
     lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
@@ -75,6 +78,14 @@ def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord], 
         style, word, sign = _MARKS[name]
         what = f": {meant[name]}" + ("; paired t test at 5 % after Holm" if name == marked[-1] else "")
         lines.append(Text(word if styled else sign, style=f"{style} dim") + Text(what, style=f"not {style} dim"))
+    for rows, what in (
+        (untested(summary), "not tested, neither marked nor ruled out"),
+        (
+            [f"{row} ({plural(n, 'pair')})" for row, n in _fewer_pairs(summary)],
+            "\u0394 over the seeds that both rows have",
+        ),
+    ):
+        lines += [Text(visible(f"{what}: {some(rows)}"), style="dim")] if rows else []
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":
@@ -86,6 +97,12 @@ def _below(covers: set[str], standing: set[str], records: Sequence[CellRecord], 
     if len(failed) > _MOST_REASONS:
         lines.append(Text("more cells failed; cells.csv has them all", style="red"))
     return Text("\n").join(lines)
+
+
+def _fewer_pairs(summary: pd.DataFrame) -> list[tuple[str, int]]:
+    """Rows whose difference is over fewer seeds than a mean beside it, with the number of pairs."""
+    found = summary[summary["other_seeds"]]
+    return [(str(row), int(n)) for row, n in zip(found["row"], found["num_pairs"], strict=True)]
 
 
 def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> Text:

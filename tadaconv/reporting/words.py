@@ -102,6 +102,13 @@ def listed(names: Sequence[object], last: str = "and") -> str:
     return f"{', '.join(others)} {last} {final}" if others else final
 
 
+def some(names: Sequence[str], most: int = 8) -> str:
+    """All of a few names, parted by semicolons, or the first of more than ``most`` with how many there are beside."""
+    return (
+        "; ".join(names) if len(names) <= most else f"{'; '.join(names[: most - 2])}; and {len(names) - most + 2} more"
+    )
+
+
 def data_uri(content: bytes, kind: str) -> str:
     """``content`` as an address that needs no request."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

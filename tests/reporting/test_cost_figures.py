@@ -138,6 +138,29 @@ def test_only_cells_of_one_device_are_compared(made_up) -> None:
     assert "tada bench" in caption
 
 
+def test_times_that_differ_more_between_seeds_than_rows_have_no_front(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, 51.0], "b": [70.0, 71.0], "base": [60.0, 61.0]})
+
+    def drawn(speeds: dict[str, tuple[float, float]]) -> tuple[list[str], str, set[str]]:
+        by_cell = {(row, seed): ("cpu", speed) for row, pair in speeds.items() for seed, speed in enumerate(pair)}
+        export = collect(loaded, "quick", timed(records, by_cell))
+        data, drawing = figures.accuracy_by_latency_data(export), figures.accuracy_by_latency(export)
+        legend = {text.get_text() for text in drawing.figure.legends[0].get_texts()}
+        return data.loc[data["front"], "row"].tolist(), drawing.caption, legend
+
+    # Medians of 1.5, 1.55 and 1.6 ms, and seeds a whole millisecond apart.
+    front, caption, legend = drawn({"a": (1000, 500), "b": (1000 / 1.05, 1000 / 2.05), "base": (625, 625)})
+    assert front == []
+    assert "No Pareto front is drawn: seeds of one row" in caption
+    assert "Steps are" not in caption
+    assert legend == {"row", "base row"}
+    front, caption, legend = drawn({"a": (1000, 990), "b": (500, 499), "base": (800, 790)})
+    assert front == ["a", "b", "base"]
+    assert "Steps are the Pareto front" in caption
+    assert legend == {"row", "base row", "Pareto front"}
+    assert drawn({"a": (800, 800), "b": (800, 800), "base": (800, 800)})[0] == ["b"]
+
+
 @pytest.mark.parametrize("speed", [0.0, nan, float("inf")])
 def test_cells_that_were_not_timed_are_no_points(speed: float, made_up) -> None:
     loaded, records = made_up({"a": [50.0], "base": [60.0]})

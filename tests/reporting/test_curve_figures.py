@@ -29,6 +29,17 @@ def test_bands_reach_from_the_lowest_seed_to_the_highest(made_up) -> None:
     assert high > 70
 
 
+def test_captions_say_of_how_many_seeds_each_mean_is(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, 54.0, 70.0], "b": [None, 50.0, 51.0], "base": [60.0, 61.0, 62.0]})
+    export, whole = collect(loaded, "quick", records), collect(loaded, "quick", [r for r in records if r.result])
+    for mixed in (export, whole):
+        assert "mean over 2 or 3 seeds, by row; bands" in figures.learning_curves(mixed).caption
+        assert "mean over 2 or 3 seeds, by row; the stronger" in figures.accuracy_by_family(mixed).caption
+    level = collect(loaded, "quick", [r for r in records if r.cell.label != "b"])
+    assert "mean over 3 seeds; bands" in figures.learning_curves(level).caption
+    assert "mean over 3 seeds; the stronger" in figures.accuracy_by_family(level).caption
+
+
 def test_a_single_epoch_is_no_curve(context) -> None:
     loaded, records = context
     short = [replace(r, result=r.result.model_copy(update={"curve": r.result.curve[:1]})) for r in records]

@@ -133,6 +133,14 @@ def test_letters_stand_for_themselves_where_every_engine_has_them() -> None:
     assert escape("--x") == r"-\kern0pt-x"
 
 
+def test_modern_greek_is_mathematics_in_every_engine() -> None:
+    assert escape("\u03ac\u0390") == r"$\acute{\alpha}$$\acute{\ddot{\iota}}$"
+    letters = [chr(code) for code in range(0x386, 0x3CF) if code not in (0x387, 0x38B, 0x38D, 0x3A2)]
+    assert all(letter.isalpha() and escape(letter).startswith("$") for letter in letters)
+    # Older accents need a font that has them; names with such letters are warned of.
+    assert "U+1F00" in escape("\u1f00")
+
+
 HARD = [
     "".join(map(chr, range(0x21, 0x7F))),
     *("".join(map(chr, range(start, start + 32))) for start in range(0xA0, 0x180, 32)),

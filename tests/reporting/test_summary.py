@@ -42,6 +42,7 @@ from tadaconv.reporting.summary import (
     standings,
     summarise,
     table_columns,
+    untested,
     verdicts,
 )
 
@@ -362,12 +363,12 @@ def test_seconds_below_ten_have_a_decimal(seconds: float, shown: str) -> None:
         # Far above every other in each of four seeds.
         (
             {"a": [70.0, 71.0, 72.1, 70.4], "b": [60.0, 61.2, 62.0, 60.4], "base": [50.0, 51.0, 52.2, 50.1]},
-            {"a": "best"},
+            {"a": "best", "b": "below", "base": "below"},
         ),
         # b is level with a, the base is not.
         (
             {"a": [70.0, 71.0, 72.1, 70.4], "b": [70.5, 70.2, 72.0, 70.4], "base": [50.0, 51.0, 52.2, 50.1]},
-            {"a": "tie", "b": "tie"},
+            {"a": "tie", "b": "tie", "base": "below"},
         ),
         # p is 0.022 for each of three rows, which is not enough for three; and enough for one.
         (
@@ -375,7 +376,7 @@ def test_seconds_below_ten_have_a_decimal(seconds: float, shown: str) -> None:
             | {"base": [67.0, 69.5, 71.0, 71.0]},
             dict.fromkeys(["a", "b", "c", "base"], "tie"),
         ),
-        ({"a": [70.0, 71.0, 72.0, 73.0], "base": [69.0, 69.0, 69.0, 71.5]}, {"a": "best"}),
+        ({"a": [70.0, 71.0, 72.0, 73.0], "base": [69.0, 69.0, 69.0, 71.5]}, {"a": "best", "base": "below"}),
         # On top by a seed that the base lacks, and below it in every other: who is best is open.
         ({"a": [70.0, 71.0, 72.1, 99.0], "base": [75.0, 76.2, 77.0, None]}, {"a": "tie", "base": "tie"}),
         # Equal in every seed: a tie without any test.
@@ -383,10 +384,16 @@ def test_seconds_below_ten_have_a_decimal(seconds: float, shown: str) -> None:
         # The same difference in every seed has no spread to test: nothing is said of b, and a is not the best.
         ({"a": [70.0, 71.0, 72.0], "base": [69.0, 70.0, 71.0]}, {"a": "tie"}),
         # One seed of b cannot tell; on top of all, it leaves nobody to compare with.
-        ({"a": [70.0, 71.0, 72.1], "b": [69.0, None, None], "base": [50.0, 51.0, 52.2]}, {"a": "tie"}),
+        (
+            {"a": [70.0, 71.0, 72.1], "b": [69.0, None, None], "base": [50.0, 51.0, 52.2]},
+            {"a": "tie"} | {"base": "below"},
+        ),
         ({"a": [70.0, 71.0, 72.1], "b": [90.0, None, None], "base": [50.0, 51.0, 52.2]}, {}),
         # A row that failed altogether is none to compare with; alone, a row is not the best of anything.
-        ({"a": [70.0, 71.0, 72.1, 70.4], "b": [None] * 4, "base": [60.0, 61.2, 62.0, 60.4]}, {"a": "best"}),
+        (
+            {"a": [70.0, 71.0, 72.1, 70.4], "b": [None] * 4, "base": [60.0, 61.2, 62.0, 60.4]},
+            {"a": "best"} | {"base": "below"},
+        ),
         ({"a": [None, None, None], "base": [50.0, 51.0, 52.0]}, {}),
         ({"a": [None, None], "base": [None, None]}, {}),
         # Without a seed in common there is no pair.
@@ -421,11 +428,13 @@ def test_standings_equal_scipys_tests(data: hs.DataObject) -> None:
     found = standings(scores, [list(scores.index)])
     tops = scores.index[scores.sum(axis=1) == scores.sum(axis=1).max()]  # quarters add up exactly
     marks = [marks_below(scores, top) for top in tops]
-    assert found == {name: max(each[name] for each in marks) for name in found}  # empty, best, tie
+    for name, mark in found.items():
+        each = {marked[name] for marked in marks}
+        assert mark == (each.pop() if len(each) == 1 else "tie" if "tie" in each else "")
 
 
 def marks_below(scores: pd.DataFrame, top: str) -> dict[str, str]:
-    """The marks where ``top`` is the row on top, by scipy and Holm's steps one at a time."""
+    """The standings where ``top`` is the row on top, by scipy and Holm's steps one at a time."""
     ahead = {name: scores.loc[top] - scores.loc[name] for name in scores.index if name != top}
     tested = {name: stats.ttest_rel(d, d * 0).pvalue for name, d in ahead.items() if np.ptp(d) > 0}
     below, level = set(), True
@@ -434,8 +443,8 @@ def marks_below(scores: pd.DataFrame, top: str) -> dict[str, str]:
         below |= {name} if level and ahead[name].mean() > 0 else set()
     marks = {top: "best" if below == set(ahead) else "tie"}
     for name, d in ahead.items():
-        tie = d.eq(0).all() if name not in tested else name not in below
-        marks[name] = "tie" if tie else ""
+        untested = "tie" if d.eq(0).all() else ""
+        marks[name] = untested if name not in tested else "below" if name in below else "tie"
     return marks
 
 
@@ -468,12 +477,12 @@ def test_of_rows_that_tie_on_top_each_is_taken_in_turn(data: hs.DataObject) -> N
         lifted.loc[top] += 1e-7
         alone.append(standings(lifted, [list(scores.index)]))
     if len(tops) > 1:
-        assert {name for name, mark in found.items() if mark} >= set(tops)
+        assert {name for name, mark in found.items() if mark == "tie"} >= set(tops)
         assert "best" not in found.values()
     for name in scores.index:
         same = any(np.ptp(scores.loc[top] - scores.loc[name]) == 0 for top in tops)
         if not same:  # a hair apart in every seed is a difference without a spread
-            assert bool(found[name]) == any(marks[name] for marks in alone)
+            assert (found[name] in {"best", "tie"}) == any(marks[name] in {"best", "tie"} for marks in alone)
 
 
 def test_a_tie_on_top_keeps_what_either_of_them_would_keep(export_of) -> None:
@@ -550,7 +559,8 @@ def test_every_kind_of_gap_is_counted_and_none_is_averaged(kinds) -> None:
         expected = fmean(pairs) if pairs and name != "base" else nan
         assert line["delta_mean"] == pytest.approx(expected, nan_ok=True)
     assert [name for name, line in row.items() if not isnan(line["delta_low"])] == ["missing a seed", "all equal"]
-    assert {name for name, line in row.items() if line["standing"]} == {"base"}
+    standing = {name: line["standing"] for name, line in row.items() if line["standing"]}
+    assert standing == {"base": "tie", "missing a seed": "below", "all equal": "below"}
 
 
 def test_claims_say_what_they_can_and_no_more(kinds) -> None:
@@ -592,17 +602,17 @@ def test_claims_open_with_what_became_of_them(export_of) -> None:
         return claims_summary(list(verdicts))
 
     assert opening("supported", "supported", "supported", "undecided") == (
-        "Of 4 claims of the paper, 3 are supported here and 1 is undecided."
+        "Of 4 claims, 3 are supported here and 1 is undecided."
     )
     assert opening("supported", "contradicted", "undecided", "undecided") == (
-        "Of 4 claims of the paper, 1 is supported here, 1 is contradicted and 2 are undecided."
+        "Of 4 claims, 1 is supported here, 1 is contradicted and 2 are undecided."
     )
-    assert opening("contradicted", "contradicted") == "All 2 claims of the paper are contradicted."
-    assert opening("undecided") == "The one claim of the paper is undecided."
+    assert opening("contradicted", "contradicted") == "All 2 claims are contradicted."
+    assert opening("undecided") == "The one claim is undecided."
     claim = Claim("it helps", "a", "base", "s")
     block = blocks.claims(export_of({"a": [70.0, 71.0, 72.1], "base": [60.0, 61.2, 62.0]}, claims=[claim]))
     assert block is not None
-    assert block.html.index("The one claim of the paper is supported here.") < block.html.index("<ul")
+    assert block.html.index("The one claim is supported here.") < block.html.index("<ul")
     assert blocks.claims(export_of({"a": [1.0], "base": [2.0]})) is None
 
 
@@ -626,8 +636,110 @@ def test_the_table_says_what_its_seeds_can_show(export_of) -> None:
     (note,) = [note for note in table_notes(export, summary) if "four times in five" in note]
     assert f"from {effects[0]:.1f} to {effects[1]:.1f} points on, depending on the row" in note
     assert f"it takes {seeds[0]} to {seeds[1]} seeds" in note
+    # Of two degrees of freedom, the upper bound of a spread is twice the spread.
+    upper = [st.upper_spread(sd, 3) for sd in summary["delta_sd"].dropna()]
+    assert min(upper) > 2 * summary["delta_sd"].min()
+    safe = sorted(st.detectable_effect(sd, 3) for sd in upper)
+    many = sorted(st.seeds_needed(1.0, sd) for sd in upper)
+    assert f"count on {safe[0]:.1f} to {safe[1]:.1f} points and on {many[0]} to {many[1]} seeds." in note
     nothing = export_of({"a": [50.0], "base": [60.0]})
     assert not any("four times" in note for note in table_notes(nothing, summarise(nothing)))
+
+
+def test_a_difference_over_fewer_seeds_than_its_means_says_so(made_up) -> None:
+    # The means differ by 4.25; over the two seeds that both have, a lies 1.25 above the base, and c has the base's.
+    scores = {"a": [70.0, 72.0, 80.0], "b": [None, 61.0, None], "c": [60.0, 61.0, None], "base": [69.0, 70.5, None]}
+    loaded, records = made_up(scores)
+    export = collect(loaded, "quick", records)
+    summary = summarise(export)
+    row = summary.set_index("row")
+    assert row["other_seeds"].to_dict() == {"a": True, "b": True, "c": False, "base": False}
+    assert row["num_pairs"].to_dict() == {"a": 2, "b": 1, "c": 2, "base": 0}
+    assert row["delta_mean"]["a"] == pytest.approx(1.25)
+    html, tex = blocks.results(export).html, latex_table(summary, "base", "t")
+    assert re.findall(r">(\d pairs?)<", html) == ["2 pairs", "1 pair"]
+    assert re.findall(r"\((\d pairs?)\)", tex) == ["2 pairs", "1 pair"]
+    assert "% Pairs: the seeds that both rows have" in tex
+    assert "not the difference of the means that stand in the table" in html
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(loaded, "quick", records))
+    assert "\u0394 over the seeds that both rows have: a (2 pairs); b (1 pair)" in console.export_text()
+    assert "num_pairs" in table_columns(summary, "base")
+
+
+def test_the_same_seeds_in_every_row_count_no_pairs(export_of) -> None:
+    export = export_of({"a": [70.0, None, 80.0], "base": [69.0, None, 70.0]})
+    summary = summarise(export)
+    assert not summary["other_seeds"].any()
+    assert "pairs<" not in blocks.results(export).html
+    assert "pair)" not in latex_table(summary, "base", "t")
+
+
+def test_rows_that_were_not_tested_are_named(made_up) -> None:
+    # The base lies below by the same in every seed, b has one seed: neither has a test.
+    scores = {"a": [70.0, 71.0, 72.0], "b": [69.0, None, None], "c": [50.0, 51.5, 52.0], "base": [69.0, 70.0, 71.0]}
+    loaded, records = made_up(scores)
+    export = collect(loaded, "quick", records)
+    summary = summarise(export)
+    assert untested(summary) == ["b", "base"]
+    html, tex = blocks.results(export).html, latex_table(summary, "base", "t")
+    assert "Not tested, and so neither marked nor ruled out: b; base. The test takes two seeds" in html
+    assert "Underlined is the highest accuracy of the rows; it is not shown to lie above every other." in html
+    assert "any of them may be the best" not in html
+    assert "% Not tested, and so neither marked nor ruled out: b; base." in tex
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(loaded, "quick", records))
+    assert "not tested, neither marked nor ruled out: b; base" in console.export_text()
+    loaded, records = made_up({"a": [1.0], "base": [2.0]})
+    assert untested(summarise(collect(loaded, "quick", records))) == []  # without any test there are no marks
+
+
+def test_p_that_cannot_be_small_says_so_and_decides_nothing(export_of) -> None:
+    draw = np.random.default_rng(0)
+    base = 60 + draw.normal(size=7)
+    scores = {"up": (base + 3 + 0.3 * draw.normal(size=7)).tolist(), "level": (base + draw.normal(size=7)).tolist()}
+    export = export_of({**scores, "third": (base - draw.normal(size=7)).tolist(), "base": base.tolist()})
+    notes = " ".join(table_notes(export, summarise(export)))
+    assert "claims and marks go by t" in notes
+    assert "the intervals alone decide" not in notes
+    assert "From 7 pairs" not in notes  # three tests: p can come down to 3 / 64
+    many = export_of({**{f"row {i}": scores["level"] for i in range(9)}, "base": base.tolist()})
+    assert "From 7 pairs over 9 rows p after Holm cannot come below 0.14; it takes 9 seeds to reach 0.05." in " ".join(
+        table_notes(many, summarise(many))
+    )
+
+
+def test_a_row_alone_is_compared_with_nothing(made_up) -> None:
+    for scores in ([69.0, 70.5, 68.8], [69.0]):
+        loaded, records = made_up({"base": scores})
+        export = collect(loaded, "quick", records)
+        html, summary = blocks.results(export).html, summarise(export)
+        for word in ("Against base", "No row shares", "seed by seed", "a difference to"):
+            assert word not in html
+        assert "Delta" not in latex_table(summary, "base", "t")
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(terminal_table(loaded, "quick", records))
+        assert "\u0394" not in console.export_text()
+
+
+def test_differences_that_do_not_exist_are_not_explained(export_of) -> None:
+    export = export_of({"a": [70.0, 71.0, 72.5], "base": [None, None, None]})
+    notes = table_notes(export, summarise(export))
+    assert any("No row shares a finished seed with the base row" in note for note in notes)
+    assert not any("seed by seed" in note for note in notes)
+
+
+def test_claims_speak_of_adjustment_where_there_is_any(export_of) -> None:
+    claim = [Claim("it helps", "a", "base", "s"), Claim("b helps", "b", "base", "s")]
+    three = {"a": [70.0, 71.0, 72.1], "b": [69.9, 71.2, 72.0], "base": [60.0, 61.2, 62.0]}
+    two = {name: three[name] for name in ("a", "base")}
+    assert "so are stricter" in blocks.claims(export_of(three, claims=claim)).html
+    assert "stricter" not in blocks.claims(export_of(two, claims=claim[:1])).html
+    one_seed = {name: values[:1] for name, values in three.items()}
+    html = blocks.claims(export_of(one_seed, claims=claim)).html
+    assert "not adjusted" in html
+    assert "stricter" not in html
+    assert "paper" not in html  # a claim says itself where it comes from
 
 
 def test_seeds_beyond_reason_are_not_counted(export_of) -> None:
@@ -779,7 +891,7 @@ def test_methods_are_those_that_the_page_uses(made_up, kinds, context, hosts) ->
             "every assignment of signs": "Sign-flip p" in page or "<i>p</i> = " in page,
             "Phipson": (int(summary["num_pairs"].max()) > 14),
             "adjusted over the rows": "</i> = 0" in page or "after Holm. " in page or "after Holm.</p>" in page,
-            "Hsu": "Bold is" in page or "Underlined are" in page,
+            "Hsu": "Bold is" in page or "Underlined" in page,
             "non-central": "four times in five" in page,
             "tau-b": "tau 0." in page or "tau 1." in page or "tau \u2212" in page,
             "Clopper": re.search(r"tau \S+ \[", page) is not None,

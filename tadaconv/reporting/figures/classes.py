@@ -46,16 +46,19 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     data = accuracy_by_family_data(export)
     if data.empty:
         return None
+    known, unknown = parted(export.families, "top1")
     summary = summary_of(export).set_index("row")
     about = pd.DataFrame({"row": data.index, "mean": summary["top1_mean"].reindex(data.index).to_numpy(),
                           "reference": summary["reference"].reindex(data.index).to_numpy()})  # fmt: skip
     rows, _ = ends(about, "mean")
     shown = data.loc[rows["row"]]
+    num_seeds = known.groupby("row")["seed"].nunique()[shown.index]
     return Drawing(
-        "accuracy_by_family", draw_accuracy_by_family(shown, set(rows.loc[rows["reference"], "row"])),
-        captions.accuracy_by_family(shown, len(data), captions.by_seed(parted(export.families, "top1")[1], "family")),
+        "accuracy_by_family",
+        draw_accuracy_by_family(shown, set(rows.loc[rows["reference"], "row"])),
+        captions.accuracy_by_family(shown, num_seeds, len(data), captions.by_seed(unknown, "family")),
         captions.alt_by_family(shown),
-    )  # fmt: skip
+    )
 
 
 @style.styled

@@ -94,6 +94,7 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
     Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds a clip: median, least and most over
     those cells), and of the row over all its seeds mean, low, high (top-1, %), reference, versus; front as in
     :func:`accuracy_by_macs_data`.
+    No row is on the front where the times of one row's seeds lie further apart than rows do, see :func:`times_vary`.
     """
     cells, summary = latency_cells(export).dropna(subset="ms"), named(export)
     columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_TOP1, "front"]
@@ -103,8 +104,19 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
     over_seeds = cells[cells["device"] == device].groupby("row")["ms"]
     timed = over_seeds.agg(num_timed="count", ms="median", ms_low="min", ms_high="max")
     data = summary[["row", *_TOP1]].merge(timed, left_on="row", right_index=True).reset_index(drop=True)
-    data = data.assign(device=device, front=on_front(data["ms"], data["mean"]))
-    return data.reindex(columns=columns)
+    front = on_front(data["ms"], data["mean"]) & (not times_vary(data))
+    return data.assign(device=device, front=front).reindex(columns=columns)
+
+
+def times_vary(data: pd.DataFrame) -> bool:
+    """Whether seeds of one row, by the median over rows, lie further apart in time than the rows do.
+
+    Such times, of a machine that did other things as well, tell no row from another. ``data`` has num_timed, ms, ms_low
+    and ms_high of :func:`accuracy_by_latency_data`; False where no row was timed twice, and
+    for a row alone.
+    """
+    twice = data[data["num_timed"] > 1]
+    return len(data) > 1 and bool((twice["ms_high"] - twice["ms_low"]).median() > data["ms"].max() - data["ms"].min())
 
 
 def accuracy_by_latency(export: Export) -> Drawing | None:
@@ -126,7 +138,7 @@ def accuracy_by_latency(export: Export) -> Drawing | None:
 @style.styled
 def draw_accuracy_by_latency(data: pd.DataFrame) -> Figure:
     """A scatter like that of multiply-adds; horizontal bars are the range over seeds, cut where the axis ends."""
-    words = "milliseconds a clip in evaluation"
+    words = "milliseconds a clip in evaluation, as cells ran"
     return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, "fastest")
 
 
@@ -179,7 +191,8 @@ def _scatter(
     span = max(most - least, 0.005 * least)
     ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel="validation top-1 (%)", xlabel=words)
     beside_the_cheapest(ax, float(cost.min()), float(cost.max()), best=best)
-    draw_front(ax, cost[data["front"]], data.loc[data["front"], "mean"], ax.get_xlim()[1])
+    if data["front"].any():
+        draw_front(ax, cost[data["front"]], data.loc[data["front"], "mean"], ax.get_xlim()[1])
     _join_to_references(ax, cost.tolist(), data)
     names_at_the_right(ax, cost[shown].tolist(), labelled, labels, num_lines)
     _explain(figure, data)
@@ -208,7 +221,9 @@ def _explain(figure: Figure, data: pd.DataFrame) -> None:
     said = {False: "row", True: "row that others are compared with" if apart else "base row"}
     keys = [Line2D([], [], **LOOKS[kind]) for kind in said if (data["reference"] == kind).any()]
     words = [text for kind, text in said.items() if (data["reference"] == kind).any()]
-    figure.legend([*keys, Line2D([], [], **_FRONT)], [*words, "Pareto front"], loc="outside upper left", ncols=3,
+    if data["front"].any():
+        keys, words = [*keys, Line2D([], [], **_FRONT)], [*words, "Pareto front"]
+    figure.legend(keys, words, loc="outside upper left", ncols=3,
                   frameon=False, handlelength=1.6, fontsize=8, borderaxespad=0, columnspacing=1.2)  # fmt: skip
 
 

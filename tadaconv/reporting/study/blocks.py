@@ -129,7 +129,7 @@ def methods(export: StudyExport, found: Importance) -> Block:
         "luck": len(finished) > 1,
         "interval": "seeds" in covers or bool(new["delta_low"].notna().any()),
         "wilson": "clips" in covers,
-        "ranked": bool((new["standing"] != "").any()),
+        "ranked": bool(new["standing"].isin(["best", "tie"]).any()),
     }
     html = render(
         "study_methods", several=bool((trials["num_seeds"] > 1).any()), spread=pd.notna(seed_spread(export.cells)),

@@ -13,7 +13,7 @@ from tadaconv.reporting.words import listed, percent, plural, points
 
 _BESIDE = [
     "n", "num_planned", "num_failed", "top1_mean", "top1_low", "top1_high", "covers", "standing", "delta_mean",
-    "delta_low", "delta_high", "num_pairs",
+    "delta_low", "delta_high", "num_pairs", "other_seeds",
 ]  # fmt: skip
 
 
@@ -23,8 +23,8 @@ def confirmation_data(export: StudyExport) -> pd.DataFrame:
     Columns: trial, name, base, best (in the search, by now), first, what, searched (top-1 in the search, %; NaN for a
     trial that has not finished there), num_seeds (behind it), change (points, new seeds - search), then of
     :func:`tadaconv.reporting.summary.summarise`, from the new seeds alone: n, num_planned, num_failed, top1_mean,
-    top1_low, top1_high, covers, standing, and delta_mean, delta_low, delta_high and num_pairs, which compare with the
-    base in pairs by seed and are not known where the base has not been run on new seeds.
+    top1_low, top1_high, covers, standing, and delta_mean, delta_low, delta_high, num_pairs and other_seeds, which
+    compare with the base in pairs by seed and are not known where the base has not been run on new seeds.
     """
     kept = export.trials["trial"].isin(export.confirmation["trial"].unique())
     trials = export.trials[kept].rename(columns={"top1": "searched"})
@@ -149,7 +149,7 @@ def _with_interval(by: str, found: st.Interval) -> str:
 
 def _highest(data: pd.DataFrame) -> list[str]:
     """Which is highest on new seeds, and what it can be told from."""
-    marked = data[data["standing"] != ""].sort_values(["top1_mean", "trial"], ascending=[False, True])
+    marked = data[data["standing"].isin(["best", "tie"])].sort_values(["top1_mean", "trial"], ascending=[False, True])
     if marked.empty:
         return []
     top, *ties = marked["name"].tolist()
@@ -175,6 +175,8 @@ def confirmation_notes(data: pd.DataFrame) -> list[str]:
             "Against base: mean of the differences in pairs, each from one new seed, with its 95 % interval. Each "
             "interval errs one time in twenty; they are not adjusted for their number."
         )
+    if data["other_seeds"].any():
+        found.append("Where pairs are counted, trial or base has a result of other new seeds as well, left out there.")
     if (data["standing"] == "best").any():
         found.append("Bold: significantly above each of the others (t test in pairs, 5 %, Holm).")
     elif (data["standing"] == "tie").any():
