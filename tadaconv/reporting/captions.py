@@ -296,8 +296,8 @@ def as_markdown(text: str) -> str:
 
 
 _NO_STEPS = (
-    "No Pareto front is drawn: seeds of one row, which all do the same work, lie further apart in time than rows do, so "
-    "these times tell no row from another."
+    "No Pareto front is drawn: seeds of one row, which all do the same work, lie further apart in time than rows do, "
+    "so these times tell no row from another."
 )
 _STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
 

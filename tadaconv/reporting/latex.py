@@ -1,9 +1,10 @@
 r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where it is ``\input``, in every engine."""
 
 import unicodedata
+from collections.abc import Iterable
 from functools import reduce
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -121,21 +122,23 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     stands in a comment.
     """
     apart = compares_apart(summary, base)
+    names, others = name_column(summary["row"]), name_column(summary["versus"], 0.24)
     has_versus = bool(summary["versus"].any())
     has_paper = paper and bool(summary["paper_top1"].notna().any())
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
     heads = [
-        ("l", "", ""),
+        (names.spec, "", ""),
         ("r", "seeds", ""),
         ("r", "top-1", r"(\%)"),
         *([("r", "$\\Delta$" if apart else "$\\Delta$ to base", "(points)")] if has_versus else []),
-        *([("l", "to", "")] if apart else []),
+        *([(others.spec, "to", "")] if apart else []),
         ("r", "params", f"({params[1]})" if params[1] else ""),
         ("r", "MACs", f"({macs[1]})" if macs[1] else ""),
         *([("r", "paper", r"(\%)")] if has_paper else []),
     ]
     lines = [
         *_opening(summary, title),
+        "\\begingroup\\setlength{\\tabcolsep}{2.5pt}",
         f"\\begin{{tabular}}{{@{{}}{''.join(column for column, _, _ in heads)}@{{}}}}",
         "\\toprule",
         " & ".join(name for _, name, _ in heads) + r" \\",
@@ -144,24 +147,42 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     ]
     for row in summary.to_dict("records"):
         fields = [
-            _name(row, apart),
+            names.ragged + _name(row, apart),
             str(row["n"]) if row["n"] == row["num_planned"] else f"{row['n']} of {row['num_planned']}",
             _bracketed(_marked(row), percent(row["top1_low"]), percent(row["top1_high"])),
             *([_difference(row)] if has_versus else []),
-            *([escape(row["versus"] or "\u2013")] if apart else []),
+            *([others.ragged + escape(row["versus"] or "\u2013")] if apart else []),
             escape(scaled(row["params"], params[0])),
             escape(scaled(row["macs"], macs[0])),
             *([escape(published(row["paper_top1"]))] if has_paper else []),
         ]
         lines.append(" & ".join(fields) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}", *(_sources(summary) if has_paper else [])]
+    lines += ["\\bottomrule", "\\end{tabular}", "\\endgroup", *(_sources(summary) if has_paper else [])]
     return "\n".join(lines) + "\n"
+
+
+_LONGEST = 22
+"""Characters of a name that still leave the numbers room on a line of 345 pt, the text of an article at 10 pt."""
+
+
+class NameColumn(NamedTuple):
+    """A column of names in a tabular, and what goes before a name so that a wrapped one is not set to both margins."""
+
+    spec: str
+    ragged: str
+
+
+def name_column(names: Iterable[str], share: float = 0.26) -> NameColumn:
+    """The column of ``names``: as wide as they are, or, where one is long, wrapped at a ``share`` of the line."""
+    if max(map(len, names), default=0) <= _LONGEST:
+        return NameColumn("l", "")
+    return NameColumn(rf"p{{{share}\linewidth}}", r"\raggedright ")
 
 
 def _opening(summary: pd.DataFrame, title: str) -> list[str]:
     """Comments: what the table is, what it needs, and what a caption has to say of its marks."""
     lines = [title, "Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover."]
-    lines.append("As wide as the text of a single-column article: in two columns, put it into table*.")
+    lines.append("As wide as the text of an article in one column: in two columns, put it into table*.")
     if is_marked(summary).any():
         lines.append(
             "Bold: significantly the best of the rows on the same backbone and frames (t test in pairs, 5 %, Holm). "

@@ -151,6 +151,26 @@ HARD = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_the_table_fits_the_text_of_an_article(long: bool, context, make_up, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    loaded, records = context
+    if long:
+        names = ["no res2, no res3, no res4, share 0.25, reduction 1", "all stages and every channel, as in the paper"]
+        loaded, records = make_up({**{name: [50.0, 61.0, 52.5] for name in names}, "base": [60.0, 71.0, 63.0]})
+    summary = summarise(collect(loaded, "quick", records))
+    table = latex_table(summary, loaded.table.base.name, "t", paper=False)
+    measured = f"\\sbox0{{{table}}}\\typeout{{WIDTH \\the\\wd0 OF \\the\\textwidth}}\\box0"
+    document = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{measured}\\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
+    call = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r"WIDTH ([\d.]+)pt ?OF ([\d.]+)pt", done.stdout)
+    assert found is not None, done.stdout[-2000:]
+    assert float(found[1]) <= float(found[2]) == 345.0
+
+
 @pytest.mark.parametrize("engine", ["pdflatex", "xelatex", "lualatex"])
 def test_a_table_with_any_names_compiles(engine: str, context, make_up, tmp_path: Path) -> None:
     if shutil.which(engine) is None:

@@ -4,13 +4,10 @@ from collections.abc import Iterator
 
 from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
-from tadaconv.reporting.latex import escape
+from tadaconv.reporting.latex import escape, name_column
 
 _HEADS = [("", ""), ("time", "(ms)"), ("time ratio", ""), ("forward", ""), ("backward", "")]
 _MEMORY = ("memory", "(MiB)")
-
-_LONGEST = 22
-"""Characters of a contestant that still leave a column of text room for the numbers; longer names are wrapped."""
 
 
 def latex_table(manifest: BenchmarkManifest) -> str:
@@ -23,7 +20,7 @@ def latex_table(manifest: BenchmarkManifest) -> str:
     entries = [entry for named in manifest.runs for race in named.run.races for entry in race.entries]
     has_memory = any(entry.peak_memory_bytes is not None for entry in entries)
     heads = [*_HEADS, *([_MEMORY] if has_memory else [])]
-    names = "l" if max(len(entry.name) for entry in entries) <= _LONGEST else r"p{0.28\linewidth}"
+    names = name_column(entry.name for entry in entries)
     lines = [
         *(
             f"% {_line(f'{named.file}: {words.subject(named.run)}. {words.setting(named.run)}')}"
@@ -32,24 +29,24 @@ def latex_table(manifest: BenchmarkManifest) -> str:
         *(f"% {_line(text)}" for text in filter(None, [words.contestants(manifest), *words.warnings(manifest)])),
         "% Needs \\usepackage{booktabs}. Time ratio: the time of a pass over the plain network's in the same round,",
         "% forward and backward together and each alone: medians, in brackets 95 % intervals. Time: of both together.",
-        f"\\begin{{tabular}}{{@{{}}{names}{'r' * (len(heads) - 1)}@{{}}}}",
+        f"\\begin{{tabular}}{{@{{}}{names.spec}{'r' * (len(heads) - 1)}@{{}}}}",
         "\\toprule",
         " & ".join(name for name, _ in heads) + r" \\",
         " & ".join(unit for _, unit in heads) + r" \\",
     ]
     for named in manifest.runs:
-        lines += _run(named.run, len(heads), has_memory, alone=len(manifest.runs) == 1)
+        lines += _run(named.run, len(heads), has_memory, names.ragged, alone=len(manifest.runs) == 1)
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _run(run: Run, width: int, has_memory: bool, *, alone: bool) -> Iterator[str]:
+def _run(run: Run, width: int, has_memory: bool, ragged: str, *, alone: bool) -> Iterator[str]:
     if not alone:
         yield "\\midrule"
         yield _across(width, escape(f"{words.subject(run)}: {words.setting(run)}"))
     for race in run.races:
         yield "\\midrule"
         yield _across(width, f"\\textit{{{escape(words.race_title(race))}}}")
-        yield from (_entry(race, entry, has_memory) for entry in race.entries)
+        yield from (ragged + _entry(race, entry, has_memory) for entry in race.entries)
 
 
 def _across(width: int, text: str) -> str:
