@@ -25,7 +25,7 @@ def test_the_table_has_one_line_a_row_and_as_many_fields_as_columns(context) -> 
     loaded, records = context
     table = latex_table(summarise(collect(loaded, "quick", records)), loaded.table.base.name, "Why?\n\n100 % sure")
     body = [line for line in table.splitlines() if not line.startswith("%")]
-    columns = re.fullmatch(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}", body[0])
+    columns = re.fullmatch(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}", body[1])
     assert columns is not None
     rows = [line for line in body if line.endswith(r"\\")]
     assert len(rows) == 12  # headings are two lines
