@@ -65,7 +65,7 @@ def _status(arguments: list[str]) -> int:
 
 def complain(message: str, status: int) -> int:
     """Say in one line of stderr what is wrong; returns ``status``."""
-    from tadaconv.reporting.words import visible
+    from tadaconv.text import visible
 
     print("tada:", visible(" ".join(message.splitlines())), file=sys.stderr)
     return status

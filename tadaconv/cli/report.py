@@ -15,7 +15,7 @@ from tadaconv.cli.running import print_table, report_study, study_called, write_
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
-from tadaconv.reporting.words import visible
+from tadaconv.text import visible
 
 if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Store

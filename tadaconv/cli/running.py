@@ -18,7 +18,7 @@ from tadaconv.ablation import (
 )
 from tadaconv.cli.entry import complain
 from tadaconv.errors import UserError, unknown
-from tadaconv.reporting.words import visible
+from tadaconv.text import visible
 
 if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store

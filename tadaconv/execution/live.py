@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tadaconv.execution.call import Event, EventKind
 from tadaconv.execution.cells import CellRecord, Status
+from tadaconv.text import visible
 
 _COLUMNS: dict[str, JustifyMethod] = {
     "row": "left",
@@ -83,7 +84,7 @@ class LineView:
 
     def line(self, line: str) -> None:
         """Print a line."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
         """Print a line if a cell has ended."""
@@ -126,7 +127,7 @@ class LiveView:
 
     def line(self, line: str) -> None:
         """Print a line above the table."""
-        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
         """Take ``event`` into the table, which is drawn a few times a second."""
@@ -154,7 +155,7 @@ class LiveView:
             statuses = [found for (name, _), found in status.items() if name == label]
             top1 = [value for (name, _), value in dict(self._top1).items() if name == label and value is not None]
             table.add_row(
-                Text(label),
+                Text(visible(label)),
                 f"{statuses.count('finished')}/{len(statuses)}",
                 _summary(statuses),
                 f"{fmean(top1):.2f}" if top1 else "",
@@ -166,7 +167,7 @@ class LiveView:
         for event in sorted(running.values(), key=lambda event: event.worker)[:_MAX_WORKERS_SHOWN]:
             name = f"{event.cell.label}, seed {event.cell.experiment.seed}"
             bar = ProgressBar(total=1.0, completed=_fraction(event), width=24)
-            table.add_row(Text(event.worker), Text(event.device), Text(name), bar)
+            table.add_row(Text(event.worker), Text(event.device), Text(visible(name)), bar)
         if len(running) > _MAX_WORKERS_SHOWN:
             table.add_row(f"and {len(running) - _MAX_WORKERS_SHOWN} more", "", "", "")
         return table

@@ -23,6 +23,7 @@ from tadaconv.reporting.summary import (
     validation_clips,
     verdicts,
 )
+from tadaconv.text import visible
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Block:
 
     def __post_init__(self) -> None:
         for part in ("html", "text"):
-            object.__setattr__(self, part, words.visible(getattr(self, part)))
+            object.__setattr__(self, part, visible(getattr(self, part)))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}

@@ -28,7 +28,7 @@ from tadaconv.reporting.export import (
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
-from tadaconv.reporting.words import visible
+from tadaconv.text import visible
 
 TEMPLATE = "ablation"
 """The notebook template of a table's report, found like every other content by its name."""

@@ -21,7 +21,8 @@ from tadaconv.errors import UserError
 from tadaconv.reporting import sentences
 from tadaconv.reporting.export import CellOrigin, read_export, write_atomically
 from tadaconv.reporting.summary import verdicts
-from tadaconv.reporting.words import data_uri, percent, plural, visible
+from tadaconv.reporting.words import data_uri, percent, plural
+from tadaconv.text import visible
 
 Kind = Literal["table", "study", "calibration", "benchmark"]
 KINDS: dict[Kind, str] = {

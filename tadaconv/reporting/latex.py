@@ -128,7 +128,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     params, macs = count_scale(summary["params"].dropna()), count_scale(summary["macs"].dropna())
     heads = [
         (names.spec, "", ""),
-        ("r", "seeds", ""),
+        ("r", "$n$", ""),
         ("r", "top-1", r"(\%)"),
         *([("r", "$\\Delta$" if apart else "$\\Delta$ to base", "(points)")] if has_versus else []),
         *([(others.spec, "to", "")] if apart else []),
@@ -138,7 +138,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     ]
     lines = [
         *_opening(summary, title),
-        "\\begingroup\\setlength{\\tabcolsep}{2.5pt}",
+        "\\begingroup\\setlength{\\tabcolsep}{3.5pt}",
         f"\\begin{{tabular}}{{@{{}}{''.join(column for column, _, _ in heads)}@{{}}}}",
         "\\toprule",
         " & ".join(name for _, name, _ in heads) + r" \\",
@@ -181,8 +181,11 @@ def name_column(names: Iterable[str], share: float = 0.26) -> NameColumn:
 
 def _opening(summary: pd.DataFrame, title: str) -> list[str]:
     """Comments: what the table is, what it needs, and what a caption has to say of its marks."""
-    lines = [title, "Needs \\usepackage{booktabs}. Brackets: 95 % intervals, see the report for what they cover."]
-    lines.append("As wide as the text of an article in one column: in two columns, put it into table*.")
+    lines = [
+        title,
+        "Needs \\usepackage{booktabs}. n: seeds. Brackets: 95 % intervals, see the report for what they cover.",
+        "As wide as the text of an article in one column: in two columns, put it into table*.",
+    ]
     if is_marked(summary).any():
         lines.append(
             "Bold: significantly the best of the rows on the same backbone and frames (t test in pairs, 5 %, Holm). "

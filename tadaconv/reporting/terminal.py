@@ -13,7 +13,8 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import checked, collect
 from tadaconv.reporting.summary import compares_apart, summarise, untested
-from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some, visible
+from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some
+from tadaconv.text import visible
 
 _MOST_REASONS = 5
 _MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")}

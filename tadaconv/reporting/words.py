@@ -1,8 +1,7 @@
-"""Numbers and names as readers see them: rounded and made visible once, here, and the same everywhere."""
+"""Numbers and names as readers see them: rounded once, here, and the same everywhere."""
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from math import floor, log10
 
@@ -10,15 +9,6 @@ MINUS = "\u2212"
 
 ROUNDING_ERROR = 1e-9
 """Accuracies and differences, in percent and points, that are no further apart differ by rounding alone."""
-
-
-_HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What steers a terminal, turns the direction of text or ends a line unseen; line feeds are text."""
-
-
-def visible(text: str) -> str:
-    r"""``text`` with what steers a terminal or a browser unseen, such as the escape character, as ``\x1b``."""
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def percent(value: float) -> str:

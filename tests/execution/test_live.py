@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from fake_cells import ROWS, result
@@ -100,6 +101,16 @@ def test_a_line_is_printed_as_it_is() -> None:
         shown.line(line)
         assert console.file.getvalue() == f"{line}\n"  # type: ignore[attr-defined]
         console.file = io.StringIO()
+
+
+def test_names_that_steer_a_terminal_are_made_visible() -> None:
+    cell = replace(ROWS[0], label="a\x1b[2Jb")
+    console = Console(file=io.StringIO(), width=120)
+    LineView(console, 3).event(Event("failed", cell, error="no\x07"))
+    assert r"a\x1b[2Jb, seed 0: failed: no\x07" in console.file.getvalue()  # type: ignore[attr-defined]
+    live = LiveView(console, [CellRecord(cell, "waiting")], 3)
+    live.event(Event("progress", cell, progress=progress(2)))
+    assert sum(r"a\x1b[2Jb" in line for line in drawn(live)) == 2  # the row, and the worker's cell
 
 
 def test_pipes_and_finished_tables_get_lines() -> None:

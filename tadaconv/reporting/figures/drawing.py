@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tadaconv.reporting import captions, style
 from tadaconv.reporting.blocks import Block
 from tadaconv.reporting.export import Export, write_atomically
-from tadaconv.reporting.words import visible
+from tadaconv.text import visible
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from rich.text import Text
 from tadaconv.reporting.study.frame import trials_frame
 from tadaconv.reporting.study.sentences import confirm_command, what_became
 from tadaconv.reporting.study.words import parameters_in_words
-from tadaconv.reporting.words import count_scale, in_unit, percent, scaled, visible
+from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
+from tadaconv.text import visible
 
 if TYPE_CHECKING:
     from tadaconv.study import LoadedStudy, TrialRecord
