@@ -186,7 +186,7 @@ def accuracy_by_family(
     cut = _of_many(len(data), num_rows, "the most and the least accurate")
     return (
         f"Validation top-1 in percent by family of classes, mean over {of_seeds(num_seeds)}; the stronger the colour, "
-        f"the more accurate. {cut}{_meaning(data.columns)}"
+        f"the more accurate. {cut}{meaning_of_families(data.columns)}"
     ).strip() + left_out_of_it(left_out, "value", "not between 0 and 100 %")
 
 
@@ -212,7 +212,7 @@ def confusion(num_seeds: dict[str, int], classes: list[tuple[str, str]], left_ou
     )
     if families:
         text += f"Lines part the families {listed(families)}. " if len(families) > 1 else ""
-    return (text + _meaning(families, classes=True)).strip() + left_out_of_it(
+    return (text + meaning_of_families(families, classes=True)).strip() + left_out_of_it(
         left_out, "count", "of no clips or of an unknown class"
     )
 
@@ -250,7 +250,7 @@ def gain_by_class(data: pd.DataFrame, base: str, without: str, num_classes: int,
             f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
             "shown; the extremes of many owe a part to chance. "
         )
-    return (text + _meaning(data["family"].unique(), classes=True)).strip() + left_out_of_it(
+    return (text + meaning_of_families(data["family"].unique(), classes=True)).strip() + left_out_of_it(
         left_out, "value", "not between 0 and 100 %"
     )
 
@@ -339,11 +339,11 @@ def _of_many(shown: int, num_rows: int, which: str) -> str:
     return f"Of {num_rows} rows, {shown} are shown, sorted: {which}. "
 
 
-def _meaning(families: Collection[str], *, classes: bool = False) -> str:
+def meaning_of_families(families: Collection[str], *, classes: bool = False) -> str:
     """What the families of the synthetic clips are, and their ``classes`` as well; empty for families of others."""
     if set(families) != set(_FAMILIES):
         return ""
-    meaning = "; ".join(_FAMILIES[name] for name in families)
+    meaning = "; ".join(_FAMILIES.values())
     return f"{meaning[0].upper()}{meaning[1:]}." + (f" {_CLASSES}" if classes else "")
 
 

@@ -86,7 +86,7 @@ def claims_summary(verdicts: list[str]) -> str:
     if len(verdicts) == 1:
         return f"The one claim is {found[0][1]}."
     if len(found) == 1:
-        return f"All {len(verdicts)} claims are {found[0][1]}."
+        return f"{'Both' if len(verdicts) == 2 else f'All {len(verdicts)}'} claims are {found[0][1]}."
     parts = [f"{count} {'is' if count == 1 else 'are'} {words}" for count, words in found]
     return f"Of {len(verdicts)} claims, {listed(parts)}."
 
@@ -139,10 +139,11 @@ def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         notes.append(f"Underlined is the highest accuracy {among}; it is not shown to lie above every other.")
     notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm."
     if untested(summary):
-        alone = ", and a second row on the same backbone and frames" if len(ranked) > 1 else ""
+        takes = ["two seeds that a row shares with the highest", "differences that are not the same in all of them"]
+        takes += ["a second row on the same backbone and frames"] if len(ranked) > 1 else []
         notes.append(
-            f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}. The test takes two seeds "
-            f"that a row shares with the highest, differences that are not the same in all of them{alone}."
+            f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}. "
+            f"The test takes {listed(takes)}."
         )
     return notes
 

@@ -357,6 +357,15 @@ def test_numbers_have_two_digits_of_what_they_vary_by() -> None:
     assert number(0.0) == "0.00"
 
 
+def test_names_of_the_synthetic_classes_are_explained(seen) -> None:
+    export = seen("outer")
+    said = "Classes of the family frame can be told from a single frame"
+    assert set(export.clips["family"]) == {"frame", "set", "order"}
+    assert said in blocks.clips(export).html
+    others = replace(export, clips=export.clips.assign(family="sports"))
+    assert said not in blocks.clips(others).html
+
+
 def test_hostile_class_names_come_out_as_text(seen) -> None:
     export = seen(SCRIPT, 4)
     clips = export.clips.assign(**{"class": SCRIPT, "predicted": "$\\frac{\x01", "family": "<b>"})

@@ -29,6 +29,12 @@ def test_every_cell_stands_below_its_row_with_its_experiment(context) -> None:
     assert "differ in" not in html
 
 
+def test_versions_are_explained_where_there_are_any(made_up) -> None:
+    said = "digits after its version are a hash of its sources"
+    assert said in block_of(*made_up({"a": [50.0], "base": [60.0]})).html
+    assert said not in block_of(*made_up({"a": [None], "base": [None]})).html
+
+
 def test_code_that_no_commit_holds_is_marked_at_its_cells(context) -> None:
     loaded, records = context
     records = [*records[:-1], with_environment(records[-1], dirty="yes")]

@@ -607,7 +607,8 @@ def test_claims_open_with_what_became_of_them(export_of) -> None:
     assert opening("supported", "contradicted", "undecided", "undecided") == (
         "Of 4 claims, 1 is supported here, 1 is contradicted and 2 are undecided."
     )
-    assert opening("contradicted", "contradicted") == "All 2 claims are contradicted."
+    assert opening("contradicted", "contradicted") == "Both claims are contradicted."
+    assert opening(*["contradicted"] * 3) == "All 3 claims are contradicted."
     assert opening("undecided") == "The one claim is undecided."
     claim = Claim("it helps", "a", "base", "s")
     block = blocks.claims(export_of({"a": [70.0, 71.0, 72.1], "base": [60.0, 61.2, 62.0]}, claims=[claim]))

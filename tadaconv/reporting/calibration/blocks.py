@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tadaconv.reporting import blocks
+from tadaconv.reporting import blocks, captions
 from tadaconv.reporting.blocks import Block, render
 from tadaconv.reporting.calibration import sentences
 from tadaconv.reporting.calibration.frame import PARTS, CalibrationExport, strips
@@ -32,7 +32,9 @@ def clips(export: CalibrationExport) -> Block:
     ]
     said = [f"{line['class']}: predicted as {line['predicted']}, {line['sure']:.0f} %" for line in lines]
     num_frames = len(export.frames[0])
-    return Block(render("calibration_clips", clips=lines, num_frames=num_frames), "\n".join(said))
+    meaning = captions.meaning_of_families({line["family"] for line in lines}, classes=True)
+    html = render("calibration_clips", clips=lines, num_frames=num_frames, meaning=meaning)
+    return Block(html, "\n".join([*said, meaning]).rstrip())
 
 
 def layers(export: CalibrationExport) -> Block:
