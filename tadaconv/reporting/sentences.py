@@ -113,7 +113,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         *_mixing_notes(export),
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
-        *_gap_notes(summary, apart),
+        *_gap_notes(export, summary, apart),
         *_pair_notes(summary),
         *_power_notes(summary),
         *_time_notes(summary),
@@ -278,7 +278,7 @@ def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[
     return notes
 
 
-def _gap_notes(summary: pd.DataFrame, apart: bool) -> list[str]:
+def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
     notes = []
     if (summary["status"] != "finished").any():
         failed, planned = int(summary["num_failed"].sum()), int(summary["num_planned"].sum())
@@ -288,6 +288,11 @@ def _gap_notes(summary: pd.DataFrame, apart: bool) -> list[str]:
         notes.append(
             f"Of {planned} planned cells {listed(gaps)}. n counts the seeds that finished; failed and missing cells "
             "are left out of a mean, never filled in."
+        )
+    if (export.cells["status"] == "running").any():
+        notes.append(
+            "A cell counts as running from when a worker began it until it ends. The storage does not show whether that "
+            "worker still lives; the command that runs the table goes on with what a dead one left."
         )
     if summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all():
         other = "the row it is compared with" if apart else "the base row"

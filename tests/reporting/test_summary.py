@@ -676,6 +676,15 @@ def test_the_same_seeds_in_every_row_count_no_pairs(export_of) -> None:
     assert "pair)" not in latex_table(summary, "base", "t")
 
 
+def test_a_cell_that_runs_may_have_lost_its_worker(made_up) -> None:
+    loaded, records = made_up({"a": [50.0, None], "base": [60.0, 61.0]})
+    said = "The storage does not show whether that worker still lives"
+    for status, expected in (("failed", False), ("running", True)):
+        found = [replace(r, status=status) if r.result is None else r for r in records]
+        export = collect(loaded, "quick", found)
+        assert any(said in note for note in table_notes(export, summarise(export))) == expected
+
+
 def test_rows_that_were_not_tested_are_named(made_up) -> None:
     # The base lies below by the same in every seed, b has one seed: neither has a test.
     scores = {"a": [70.0, 71.0, 72.0], "b": [69.0, None, None], "c": [50.0, 51.5, 52.0], "base": [69.0, 70.0, 71.0]}
