@@ -291,8 +291,8 @@ def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
         )
     if (export.cells["status"] == "running").any():
         notes.append(
-            "A cell counts as running from when a worker began it until it ends. The storage does not show whether that "
-            "worker still lives; the command that runs the table goes on with what a dead one left."
+            "A cell counts as running from when a worker began it until it ends. The storage does not show whether "
+            "that worker still lives; the command that runs the table goes on with what a dead one left."
         )
     if summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all():
         other = "the row it is compared with" if apart else "the base row"
