@@ -20,7 +20,7 @@ _FAMILIES = {
 _CLASSES = (
     "Clips are of moving digits: \u201cshows a 3\u201d is that digit, \u201cone of 4 to 7\u201d one of these "
     "throughout and \u201ctwo of 4 to 7\u201d two of them in random turns, \u201c8 becomes 9\u201d a digit that "
-    "changes midway, \u201c8 grows\u201d one that gets larger."
+    "changes midway, \u201c8 grows\u201d and \u201c8 shrinks\u201d one that changes its size."
 )
 """What the names of their classes mean."""
 
