@@ -3,8 +3,9 @@ r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where
 import unicodedata
 from collections.abc import Iterable
 from functools import reduce
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
+from unicodedata import combining
 
 import pandas as pd
 
@@ -147,11 +148,11 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     ]
     for row in summary.to_dict("records"):
         fields = [
-            names.ragged + _name(row, apart),
+            _name(names, row, apart),
             str(row["n"]) if row["n"] == row["num_planned"] else f"{row['n']} of {row['num_planned']}",
             _bracketed(_marked(row), percent(row["top1_low"]), percent(row["top1_high"])),
             *([_difference(row)] if has_versus else []),
-            *([others.ragged + escape(row["versus"] or "\u2013")] if apart else []),
+            *([others.cell(row["versus"] or "\u2013")] if apart else []),
             escape(scaled(row["params"], params[0])),
             escape(scaled(row["macs"], macs[0])),
             *([escape(published(row["paper_top1"]))] if has_paper else []),
@@ -166,17 +167,36 @@ _LONGEST = 22
 
 
 class NameColumn(NamedTuple):
-    """A column of names in a tabular, and what goes before a name so that a wrapped one is not set to both margins."""
+    """A column of names in a tabular, by its specification: as wide as they are, or one that wraps them."""
 
     spec: str
-    ragged: str
+    wraps: bool
+
+    def cell(self, name: str) -> str:
+        """``name`` as LaTeX, which in a column that wraps is not set to both margins and may break within a word."""
+        if not self.wraps:
+            return escape(name)
+        return r"\raggedright " + r"\allowbreak{}".join(map(escape, _pieces(name)))
 
 
 def name_column(names: Iterable[str], share: float = 0.26) -> NameColumn:
     """The column of ``names``: as wide as they are, or, where one is long, wrapped at a ``share`` of the line."""
     if max(map(len, names), default=0) <= _LONGEST:
-        return NameColumn("l", "")
-    return NameColumn(rf"p{{{share}\linewidth}}", r"\raggedright ")
+        return NameColumn("l", wraps=False)
+    return NameColumn(rf"p{{{share}\linewidth}}", wraps=True)
+
+
+def _pieces(name: str) -> list[str]:
+    """``name`` cut where a line may end: within words, after what joins their parts, and at the latest a dozen on."""
+    pieces, start = [], 0
+    since = 0  # the last place where a line may end
+    for i, (last, character) in enumerate(pairwise(name), 1):
+        if " " in (last, character):
+            since = i
+        elif (last in "_/-.,:;=+|" and character.isalnum()) or (i - since >= 12 and not combining(character)):
+            pieces.append(name[start:i])
+            start = since = i
+    return [*pieces, name[start:]]
 
 
 def _opening(summary: pd.DataFrame, title: str) -> list[str]:
@@ -207,10 +227,10 @@ def _comment(text: str) -> str:
     return "% " + " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _name(row: dict[Any, Any], apart: bool) -> str:
+def _name(column: NameColumn, row: dict[Any, Any], apart: bool) -> str:
     states = {"failed": "failed", "missing": "not run"}
     notes = [*(["base"] if row["reference"] and not apart else []), *filter(None, [states.get(row["status"])])]
-    return escape(row["row"]) + (f" ({', '.join(notes)})" if notes else "")
+    return column.cell(row["row"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _marked(row: dict[Any, Any]) -> str:

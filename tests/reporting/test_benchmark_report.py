@@ -233,7 +233,7 @@ def test_the_latex_table_is_one_with_special_characters_spelt_out(hostile: tuple
     body = [line for line in tex.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert len(body) == 2 + 3 + 2
     assert len({len(re.findall(r"(?<!\\)&", line)) for line in body}) == 1
-    assert r"TAda 50\%\_a\&b \$\textbackslash{}alpha\$ {[}x] \#1" in tex
+    assert r"TAda 50\%\_a\&b \$\textbackslash{}alpha\$ {[}x] \#1" in tex.replace(r"\allowbreak{}", "")
     assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 1
 
 

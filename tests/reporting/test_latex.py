@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as hs
 
 from tadaconv.reporting.export import collect
-from tadaconv.reporting.latex import escape, latex_table
+from tadaconv.reporting.latex import NameColumn, _pieces, escape, latex_table
 from tadaconv.reporting.summary import summarise
 
 
@@ -151,13 +151,27 @@ HARD = [
 ]  # fmt: skip
 
 
+@given(hs.text(hs.sampled_from("ab_/-., %[*\u03ac\u0301\u5377"), max_size=60))
+def test_a_name_that_wraps_is_the_same_name(name: str) -> None:
+    pieces = _pieces(name)
+    assert "".join(pieces) == name
+    assert all(pieces) or name == ""
+    assert max((len(word) for piece in pieces for word in piece.split(" ")), default=0) <= 13 or "\u0301" in name
+    wrapped = NameColumn("p{1cm}", wraps=True).cell(name)
+    assert wrapped.count("{") == wrapped.count("}")
+    assert NameColumn("l", wraps=False).cell(name) == escape(name)
+
+
 @pytest.mark.parametrize("long", [False, True])
 def test_the_table_fits_the_text_of_an_article(long: bool, context, make_up, tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
     loaded, records = context
     if long:
-        names = ["no res2, no res3, no res4, share 0.25, reduction 1", "all stages and every channel, as in the paper"]
+        names = [
+            "no res2, no res3, no res4, share 0.25, reduction 1", "resnet50_tada_cin_k2_share_0.25/reduction_1-seed_0",
+            "x" * 90, "50%_of_\u03ac\u03ad_" * 6,
+        ]  # fmt: skip
         loaded, records = make_up({**{name: [50.0, 61.0, 52.5] for name in names}, "base": [60.0, 71.0, 63.0]})
     summary = summarise(collect(loaded, "quick", records))
     table = latex_table(summary, loaded.table.base.name, "t", paper=False)
@@ -169,6 +183,8 @@ def test_the_table_fits_the_text_of_an_article(long: bool, context, make_up, tmp
     found = re.search(r"WIDTH ([\d.]+)pt ?OF ([\d.]+)pt", done.stdout)
     assert found is not None, done.stdout[-2000:]
     assert float(found[1]) <= float(found[2]) == 345.0
+    # A word that is wider than its column would write over the numbers beside it.
+    assert [float(pt) for pt in re.findall(r"Overfull \\hbox \(([\d.]+)pt", done.stdout) if float(pt) > 1] == []
 
 
 @pytest.mark.parametrize("engine", ["pdflatex", "xelatex", "lualatex"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
-from tadaconv.reporting.latex import escape, name_column
+from tadaconv.reporting.latex import NameColumn, escape, name_column
 
 _HEADS = [("", ""), ("time", "(ms)"), ("time ratio", ""), ("forward", ""), ("backward", "")]
 _MEMORY = ("memory", "(MiB)")
@@ -35,18 +35,18 @@ def latex_table(manifest: BenchmarkManifest) -> str:
         " & ".join(unit for _, unit in heads) + r" \\",
     ]
     for named in manifest.runs:
-        lines += _run(named.run, len(heads), has_memory, names.ragged, alone=len(manifest.runs) == 1)
+        lines += _run(named.run, len(heads), has_memory, names, alone=len(manifest.runs) == 1)
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _run(run: Run, width: int, has_memory: bool, ragged: str, *, alone: bool) -> Iterator[str]:
+def _run(run: Run, width: int, has_memory: bool, names: NameColumn, *, alone: bool) -> Iterator[str]:
     if not alone:
         yield "\\midrule"
         yield _across(width, escape(f"{words.subject(run)}: {words.setting(run)}"))
     for race in run.races:
         yield "\\midrule"
         yield _across(width, f"\\textit{{{escape(words.race_title(race))}}}")
-        yield from (ragged + _entry(race, entry, has_memory) for entry in race.entries)
+        yield from (_entry(names, race, entry, has_memory) for entry in race.entries)
 
 
 def _across(width: int, text: str) -> str:
@@ -54,12 +54,12 @@ def _across(width: int, text: str) -> str:
     return f"\\multicolumn{{{width}}}{{@{{}}p{{0.8\\linewidth}}@{{}}}}{{\\raggedright {text}}} \\\\"
 
 
-def _entry(race: Race, entry: Entry, has_memory: bool) -> str:
+def _entry(names: NameColumn, race: Race, entry: Entry, has_memory: bool) -> str:
     ratio, is_plain = entry.ratio["both"], entry is race.plain
     ends = words.interval(ratio)
     interval = f" {{\\scriptsize [{ends}]}}" if ends else ""
     fields = [
-        escape(entry.name),
+        names.cell(entry.name),
         words.three_digits(1e3 * entry.time["both"].median),
         "1" if is_plain else words.three_digits(ratio.median) + interval,
         "" if is_plain else words.three_digits(entry.ratio["forward"].median),
