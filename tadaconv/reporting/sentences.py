@@ -95,9 +95,9 @@ def what_it_takes(spread: float, n: int) -> str:
     """What ``n`` seeds can show where paired differences vary by ``spread`` points, and what one point would take."""
     upper = st.upper_spread(spread, n)
     return (
-        f"With {n} seeds a true difference of {st.detectable_effect(spread, n):.1f} points would show four times in "
+        f"With {n} seeds a true difference of {_effect(st.detectable_effect(spread, n))} points would show four times in "
         f"five, and one of 1 point with {_seeds(st.seeds_needed(1.0, spread), '')}, if seeds vary as these do. They "
-        f"may vary more: to be safe, count on {st.detectable_effect(upper, n):.1f} points and on "
+        f"may vary more: to be safe, count on {_effect(st.detectable_effect(upper, n))} points and on "
         f"{_seeds(st.seeds_needed(1.0, upper))}."
     )
 
@@ -213,8 +213,13 @@ def _power_ranges(spreads: list[float], counts: list[int]) -> tuple[str, str]:
     return _range(sorted(effects)), _seeds_range(sorted(st.seeds_needed(1.0, spread) or inf for spread in spreads))
 
 
+def _effect(points: float) -> str:
+    """A difference of accuracies in points, which cannot be more than a hundred."""
+    return f"{points:.1f}" if points <= 100 else "more than 100"
+
+
 def _range(values: list[float]) -> str:
-    low, high = f"{values[0]:.1f}", f"{values[-1]:.1f}"
+    low, high = _effect(values[0]), _effect(values[-1])
     return low if low == high else f"{low} to {high}"
 
 

@@ -756,6 +756,8 @@ def test_seeds_beyond_reason_are_not_counted(export_of) -> None:
     export = export_of({"a": [0.0, 90.0, 40.0], "base": [60.0, 10.0, 12.0]})
     (note,) = [note for note in table_notes(export, summarise(export)) if "four times in five" in note]
     assert "it takes more than 1000 seeds" in note
+    assert "from more than 100 points on" in note  # accuracies cannot differ by 231
+    assert "count on more than 100 points and on more than 1000 seeds." in note
     assert "depending" not in note
 
 
