@@ -94,11 +94,11 @@ def claims_summary(verdicts: list[str]) -> str:
 def what_it_takes(spread: float, n: int) -> str:
     """What ``n`` seeds can show where paired differences vary by ``spread`` points, and what one point would take."""
     upper = st.upper_spread(spread, n)
+    shown, safely_shown = (_effect(st.detectable_effect(each, n)) for each in (spread, upper))
     return (
-        f"With {n} seeds a true difference of {_effect(st.detectable_effect(spread, n))} points would show four times in "
-        f"five, and one of 1 point with {_seeds(st.seeds_needed(1.0, spread), '')}, if seeds vary as these do. They "
-        f"may vary more: to be safe, count on {_effect(st.detectable_effect(upper, n))} points and on "
-        f"{_seeds(st.seeds_needed(1.0, upper))}."
+        f"With {n} seeds a true difference of {shown} points would show four times in five, and one of 1 point with "
+        f"{_seeds(st.seeds_needed(1.0, spread), '')}, if seeds vary as these do. They may vary more: to be safe, count "
+        f"on {safely_shown} points and on {_seeds(st.seeds_needed(1.0, upper))}."
     )
 
 
