@@ -138,7 +138,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
         *([("r", "paper", r"(\%)")] if has_paper else []),
     ]
     lines = [
-        *_opening(summary, title),
+        *_opening(summary, title, fits=not apart and not has_paper),
         "\\begingroup\\setlength{\\tabcolsep}{3.5pt}",
         f"\\begin{{tabular}}{{@{{}}{''.join(column for column, _, _ in heads)}@{{}}}}",
         "\\toprule",
@@ -199,12 +199,14 @@ def _pieces(name: str) -> list[str]:
     return [*pieces, name[start:]]
 
 
-def _opening(summary: pd.DataFrame, title: str) -> list[str]:
+def _opening(summary: pd.DataFrame, title: str, *, fits: bool) -> list[str]:
     """Comments: what the table is, what it needs, and what a caption has to say of its marks."""
     lines = [
         title,
         "Needs \\usepackage{booktabs}. n: seeds. Brackets: 95 % intervals, see the report for what they cover.",
-        "As wide as the text of an article in one column: in two columns, put it into table*.",
+        "As wide as the text of an article in one column: in two columns, put it into table*."
+        if fits
+        else "Wider than the text of an article in one column, 345 pt: put it into table*, or leave out a column.",
     ]
     if is_marked(summary).any():
         lines.append(

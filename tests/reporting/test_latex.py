@@ -50,6 +50,7 @@ def test_each_row_names_the_row_it_is_compared_with(hosts) -> None:
     loaded, records = hosts
     table = latex_table(summarise(collect(loaded, "quick", records)), loaded.table.base.name, "t")
     lines = [line.removesuffix(r" \\").split(" & ") for line in table.splitlines() if line.endswith(r"\\")]
+    assert "% Wider than the text of an article" in table
     columns = re.search(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}", table)
     assert columns is not None
     assert {len(line) for line in lines} == {len(columns[1])}
