@@ -112,7 +112,7 @@ def test_names_come_out_as_text(hostile, page: Page) -> None:
     assert "<script" not in html
     assert "url(" not in html
     assert "@import" not in html
-    assert r"50\%\_a\&b" in (hostile[3] / "table.tex").read_text()
+    assert r"50\%\_a\&b" in (hostile[3] / "table.tex").read_text().replace(r"\allowbreak{}", "")
 
 
 def hidden_in(text: str) -> set[str]:
