@@ -7,8 +7,10 @@ at hand. A model of another structure becomes a host by a method ``sites()`` of 
 
 import difflib
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import Any, Literal, cast
 
@@ -58,25 +60,83 @@ def create(name: str, num_classes: int, dropout: float) -> nn.Module:
     return cast(nn.Module, models.get_model(model, num_classes=num_classes))
 
 
-class _Batch:
-    """How many clips the frames of the batch belong to that is on its way through the model."""
+class _Frames(Tensor):
+    """The batch of frames on its way through an image model: the class says how many frames make a clip.
 
-    num_clips = 1
+    Every operation on such frames gives such frames, so that a module knows its clips from its input alone: calls in
+    several threads do not meet, and a block that activation checkpointing runs again sees the clips it saw before.
+    """
+
+    num_frames: int
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        # Clips of several lengths may meet outside of the model, in what hooks of the caller have collected.
+        others = [kind for kind in types if not issubclass(kind, _Frames)]
+        return super().__torch_function__(func, (cls, *others), args, kwargs or {})  # type: ignore[no-untyped-call]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """As a plain tensor: a file must not need these classes."""
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A plain tensor; PyTorch's way asks more of a class than a length is worth."""
+        copied: Tensor = self.as_subclass(Tensor).__deepcopy__(memo)
+        return copied
+
+
+@cache
+def _frames_of(num_frames: int) -> type[_Frames]:
+    """The class of frames of which ``num_frames`` make a clip."""
+    return cast(type[_Frames], type(f"FramesOfClipsOf{num_frames}", (_Frames,), {"num_frames": num_frames}))
+
+
+class _Call(threading.local):
+    """What stands in for the class of the frames where there is none: while a graph is traced, which no other call
+    shares, and after an operation that gives plain tensors alone.
+    """
+
+    num_frames: int | None = None
+
+
+_call = _Call()
+
+
+def _with_length(x_BCHW: Tensor, num_frames: int) -> Tensor:
+    """``x_BCHW`` as frames that know the length of their clip; as it is where a tracer knows plain tensors alone."""
+    if torch.compiler.is_compiling() or type(x_BCHW) is not Tensor:
+        return x_BCHW
+    return x_BCHW.as_subclass(_frames_of(num_frames))
+
+
+def _plain(x: Tensor) -> Tensor:
+    """``x`` without what :func:`_with_length` added."""
+    if not isinstance(x, _Frames):
+        return x
+    with torch._C.DisableTorchFunctionSubclass():  # as_subclass(Tensor) cannot be compiled
+        return x.view(x.shape)
 
 
 class _ToClips:
     """Before a site's module: the batch of frames as clips. ``channels_last`` frames are (B, H, W, C)."""
 
-    def __init__(self, batch: _Batch, channels_last: bool) -> None:
-        self.batch, self.channels_last = batch, channels_last
+    def __init__(self, channels_last: bool) -> None:
+        self.channels_last = channels_last
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         del module
-        x_BCHW = inputs[0].permute(0, 3, 1, 2) if self.channels_last else inputs[0]
-        num_frames, num_clips = x_BCHW.shape[0], self.batch.num_clips
-        if num_frames % num_clips:
-            raise UserError(f"{num_frames} frames are not divisible into {num_clips} clips; pass clips to the host")
-        return unfold(x_BCHW, num_clips)
+        num_frames = type(inputs[0]).num_frames if isinstance(inputs[0], _Frames) else _call.num_frames
+        x_BCHW = _plain(inputs[0])
+        if self.channels_last:
+            x_BCHW = x_BCHW.permute(0, 3, 1, 2)
+        if num_frames is None or x_BCHW.shape[0] % num_frames:
+            length = "unknown length" if num_frames is None else f"{num_frames} frames"
+            raise UserError(
+                f"{x_BCHW.shape[0]} frames are not divisible into clips of {length}; pass clips to the host"
+            )
+        return unfold(x_BCHW, x_BCHW.shape[0] // num_frames)
 
 
 class _ToFrames:
@@ -88,7 +148,7 @@ class _ToFrames:
     def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         del module, inputs
         y_BCHW = fold(output)
-        return y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW
+        return _with_length(y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW, output.shape[2])
 
 
 _HOST_HOOKS = (_ToClips, _ToFrames)
@@ -141,7 +201,6 @@ class FrameHost(ForeignHost):
     def __init__(self, model: nn.Module, sites: list[Site], num_frames: int | None = None) -> None:
         super().__init__(model, sites)
         self.num_frames = num_frames
-        self.batch = _Batch()
         self.channels_last: dict[str, bool] = {}
         for site in sites:
             for name in (site.conv, site.norm, site.entry):
@@ -160,7 +219,7 @@ class FrameHost(ForeignHost):
                 del hooks[key]
         self.set_submodule(name, module)
         last = self.channels_last[name]
-        module.register_forward_pre_hook(_ToClips(self.batch, last), prepend=True)
+        module.register_forward_pre_hook(_ToClips(last), prepend=True)
         module.register_forward_hook(_ToFrames(last))
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
@@ -177,9 +236,12 @@ class FrameHost(ForeignHost):
                     "num_frames to plug_in and a multiple of as many frames"
                 )
             x_NCTHW = unfold(x_NCTHW, num_frames // of_clip)
-        self.batch.num_clips = x_NCTHW.shape[0]
         frames_BCHW = fold(x_NCTHW.contiguous(memory_format=torch.channels_last_3d))
-        scores: Tensor = self.model(frames_BCHW)
+        outer, _call.num_frames = _call.num_frames, x_NCTHW.shape[2]
+        try:
+            scores = _plain(self.model(_with_length(frames_BCHW, x_NCTHW.shape[2])))
+        finally:
+            _call.num_frames = outer
         of_frames: Tensor = scores.unflatten(0, (x_NCTHW.shape[0], -1))
         return of_frames.mean(1)
 

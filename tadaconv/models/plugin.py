@@ -14,7 +14,7 @@ from tadaconv.models.host import Host, Site
 from tadaconv.models.rivals import RIVALS
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, AggregatedBatchNorm3d, AggregatedLayerNorm2d
-from tadaconv.nn.frames import FrameBatchNorm2d, FrameConv2d, FrameLayerNorm2d, TemporalConv
+from tadaconv.nn.frames import FoldedBatchNorm2d, FrameBatchNorm2d, FrameConv2d, FrameLayerNorm2d, TemporalConv
 from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibration_factors
 
 Model = TypeVar("Model", bound=Host)
@@ -136,26 +136,34 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Modu
     """
     _refuse_losses(norm, name)
     kind = next(
-        (kind for kind in (FrameLayerNorm2d, nn.BatchNorm3d, FrameBatchNorm2d) if computes_as(norm, kind)), None
+        (
+            kind
+            for kind in (FrameLayerNorm2d, nn.BatchNorm3d, FrameBatchNorm2d, FoldedBatchNorm2d)
+            if computes_as(norm, kind)
+        ),
+        None,
     )
     if kind is None:
         raise UserError(
-            f"{name} is a {type(norm).__name__}, which no aggregation can extend; use Aggregation(kind='none')"
+            f"{name} is a {type(norm).__name__}, which no aggregation can extend; plug in before norms are "
+            "converted or frozen, or use Aggregation(kind='none')"
         )
     if any(value is None for value in [*norm._parameters.values(), *norm._buffers.values()]):
         raise UserError(
             f"{name} lacks weights or running statistics ({norm.extra_repr()}), so that no aggregation can extend it; "
             "use a norm with both, or Aggregation(kind='none')"
         )
-    aggregated: nn.Module
+    aggregated: AggregatedBatchNorm2d | AggregatedBatchNorm3d | AggregatedLayerNorm2d
     if isinstance(norm, FrameLayerNorm2d):
         aggregated = AggregatedLayerNorm2d(norm.normalized_shape[0], aggregation, norm.eps)
     elif isinstance(norm, nn.BatchNorm3d):
         aggregated = AggregatedBatchNorm3d(norm.num_features, aggregation, norm.eps, norm.momentum)
     else:
-        assert isinstance(norm, FrameBatchNorm2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    return _take_state(aggregated.to(norm.weight.device, norm.weight.dtype), norm)
+    aggregated.to(norm.weight.device, norm.weight.dtype)
+    _take_state(aggregated.norm, norm)
+    return aggregated
 
 
 def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
@@ -208,8 +216,8 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
 def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None) -> Host:
     """A copy of ``model`` with ``temporal`` in place of the convolutions its placement picks.
 
-    The copy keeps every weight under its name, frozen where it was. A TAda with ``init="identity"`` computes exactly
-    what ``model`` does. ``temporal=None`` gives a plain copy (TSN).
+    The copy keeps every weight, under its name in state dicts and frozen where it was. A TAda with
+    ``init="identity"`` computes exactly what ``model`` does. ``temporal=None`` gives a plain copy (TSN).
 
     A live model of timm or torchvision comes back within a host, under ``model.``: an image model then takes clips,
     sees their frames as one batch and averages its scores over them; a video model takes clips as it did.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.models.host import Host, Site
-from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
-from tadaconv.nn.frames import TemporalConv, fold, unfold
+from tadaconv.nn import FrameConv2d
+from tadaconv.nn.frames import FoldedBatchNorm2d, TemporalConv, ThenNorm, fold, normalise, unfold
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def _factored_out(width: int, kernels: TemporalKernels) -> nn.Module:
     """
     if not kernels.factorised:
         return nn.Identity()
-    conv, bn = TemporalConv(width, width, kernels.spatial, bias=False), FrameBatchNorm2d(width)
-    return nn.Sequential(OrderedDict(relu=nn.ReLU(), conv=conv, bn=bn))
+    conv, bn = TemporalConv(width, width, kernels.spatial, bias=False), FoldedBatchNorm2d(width)
+    return ThenNorm(OrderedDict(relu=nn.ReLU(), conv=conv, bn=bn))
 
 
 def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and c_in == c_out:
         return None
-    return nn.Sequential(_conv(c_in, c_out, 1, stride), FrameBatchNorm2d(c_out))
+    return ThenNorm(_conv(c_in, c_out, 1, stride), FoldedBatchNorm2d(c_out))
 
 
 class BasicBlock(nn.Module):
@@ -97,16 +97,16 @@ class BasicBlock(nn.Module):
     def __init__(self, c_in: int, width: int, stride: int, kernels: TemporalKernels = FRAME_BY_FRAME) -> None:
         super().__init__()
         self.conv1 = _conv(c_in, width, 3, stride, max(kernels.entry, kernels.joint))
-        self.bn1 = FrameBatchNorm2d(width)
+        self.bn1 = FoldedBatchNorm2d(width)
         self.temporal1 = _factored_out(width, kernels)
-        self.conv2, self.bn2 = _conv(width, width, 3, 1, kernels.joint), FrameBatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3, 1, kernels.joint), FoldedBatchNorm2d(width)
         self.temporal2 = _factored_out(width, kernels)
         self.downsample = _shortcut(c_in, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, H, W) to (N, width, T, H / stride, W / stride)."""
-        y = torch.relu(self.temporal1(self.bn1(self.conv1(x))))
-        y = self.temporal2(self.bn2(self.conv2(y)))
+        y = torch.relu(self.temporal1(normalise(self.bn1, self.conv1(x))))
+        y = self.temporal2(normalise(self.bn2, self.conv2(y)))
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -117,17 +117,17 @@ class Bottleneck(nn.Module):
 
     def __init__(self, c_in: int, width: int, stride: int, kernels: TemporalKernels = FRAME_BY_FRAME) -> None:
         super().__init__()
-        self.conv1, self.bn1 = _conv(c_in, width, 1, 1, kernels.entry), FrameBatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3, stride, kernels.joint), FrameBatchNorm2d(width)
+        self.conv1, self.bn1 = _conv(c_in, width, 1, 1, kernels.entry), FoldedBatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3, stride, kernels.joint), FoldedBatchNorm2d(width)
         self.temporal2 = _factored_out(width, kernels)
-        self.conv3, self.bn3 = _conv(width, 4 * width, 1), FrameBatchNorm2d(4 * width)
+        self.conv3, self.bn3 = _conv(width, 4 * width, 1), FoldedBatchNorm2d(4 * width)
         self.downsample = _shortcut(c_in, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, H, W) to (N, 4 * width, T, H / stride, W / stride)."""
-        y = torch.relu(self.bn1(self.conv1(x)))
-        y = torch.relu(self.temporal2(self.bn2(self.conv2(y))))
-        y = self.bn3(self.conv3(y))
+        y = torch.relu(normalise(self.bn1, self.conv1(x)))
+        y = torch.relu(self.temporal2(normalise(self.bn2, self.conv2(y))))
+        y = normalise(self.bn3, self.conv3(y))
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -159,7 +159,7 @@ class Pathway(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = _conv(3, widths[0], 3 if small_stem else 7, 2, stem_frames)
-        self.bn1 = FrameBatchNorm2d(widths[0])
+        self.bn1 = FoldedBatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(3, 2, 1) if max_pool else None
         c_in, stages = widths[0], []
         for i, (depth, width) in enumerate(zip(depths, widths[1:], strict=True)):
@@ -179,7 +179,7 @@ class Pathway(nn.Module):
     def stem(self, x_NCTHW: Tensor) -> Tensor:
         """(N, 3, T, H, W) to the input of res2, channels last; all that follows keeps that layout."""
         x = x_NCTHW.contiguous(memory_format=torch.channels_last_3d)
-        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(normalise(self.bn1, self.conv1(x)))
         return x if self.maxpool is None else unfold(self.maxpool(fold(x)), x.shape[0])
 
     def sites(self, prefix: str = "", temporal_stride: int = 1) -> Iterator[Site]:

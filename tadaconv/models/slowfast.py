@@ -21,7 +21,7 @@ from tadaconv.models.resnet import (
     Widths,
     init_convolutions,
 )
-from tadaconv.nn import FrameBatchNorm2d
+from tadaconv.nn.frames import FoldedBatchNorm2d, normalise
 
 
 class Lateral(nn.Module):
@@ -35,11 +35,11 @@ class Lateral(nn.Module):
         self.conv = nn.Conv3d(
             channels, 2 * channels, (frames, 1, 1), stride=(alpha, 1, 1), padding=(frames // 2, 0, 0), bias=False
         )
-        self.bn = FrameBatchNorm2d(2 * channels)
+        self.bn = FoldedBatchNorm2d(2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution over time, batch norm, ReLU; output frame t is centred on input frame alpha * t."""
-        return torch.relu(self.bn(self.conv(x)))
+        return torch.relu(normalise(self.bn, self.conv(x)))
 
 
 class SlowFast(Host):

@@ -1,11 +1,12 @@
 """Temporal aggregation after the operator: ``norm1(y) + norm2(pool_t(y))`` (TAda, section 3.4)."""
 
 from functools import reduce
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from tadaconv.nn.frames import FrameBatchNorm2d, FrameLayerNorm2d
+from tadaconv.nn.frames import ClipNorm, FoldedBatchNorm2d, FrameLayerNorm2d, in_place_of, normalise
 from tadaconv.spec import Aggregation
 
 
@@ -59,61 +60,91 @@ class TemporalPool(nn.Module):
         return f"{self.kind}, kernel={self.kernel}"
 
 
-class _Aggregating(nn.Module):
-    """What every aggregating norm shares; stands before the norm that it extends among the base classes."""
+class _Aggregated(ClipNorm):
+    """What every aggregating norm shares: two norms and a pool.
 
-    pool: TemporalPool
+    The first norm is the child ``norm``; state dicts name what it holds as if this module were the norm, and so do
+    attributes. The second, of the neighbours, starts at zero. As children both are reached by what converts or freezes
+    the norms of a network, such as ``SyncBatchNorm.convert_sync_batchnorm``.
+    """
 
-    def _aggregate(
-        self, name: str, second: nn.BatchNorm2d | nn.BatchNorm3d | nn.LayerNorm, aggregation: Aggregation
-    ) -> None:
-        """Add the branch of the neighbours: a pool, and the norm ``second`` under ``name``, which starts at zero.
+    second_name: ClassVar[str]
 
-        Raises ValueError for an aggregation of kind ``none``, which is no aggregation.
-        """
+    def __init__(self, norm: nn.Module, second: nn.Module, num_channels: int, aggregation: Aggregation) -> None:
+        super().__init__()
         if aggregation.kind == "none":
             raise ValueError("an aggregation of kind 'none' needs no layer; keep the plain norm")
-        nn.init.zeros_(second.weight)
-        nn.init.zeros_(second.bias)
-        self.pool = TemporalPool(second.weight.shape[0], aggregation)
-        self.add_module(name, second)
-        self.second_name = name
+        nn.init.zeros_(cast(Tensor, second.weight))
+        nn.init.zeros_(cast(Tensor, second.bias))
+        self.norm = norm
+        self.pool = TemporalPool(num_channels, aggregation)
+        self.add_module(self.second_name, second)
+        in_place_of(self, "norm")
+
+    def _tensors_of_norm(self, name: str) -> dict[str, Any] | None:
+        """The parameters or the buffers of the first norm, whichever hold ``name``."""
+        norm = self.__dict__.get("_modules", {}).get("norm")
+        tables = () if norm is None else (norm._parameters, norm._buffers)
+        return next((table for table in tables if name in table), None)
+
+    def __getattr__(self, name: str) -> Any:
+        """``weight``, ``running_mean`` and so on of the first norm."""
+        tensors = self._tensors_of_norm(name)
+        return super().__getattr__(name) if tensors is None else tensors[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A new value of the first norm's tensor ``name``, which ``torch.func.functional_call`` puts for a time."""
+        tensors = self._tensors_of_norm(name)
+        if tensors is None:
+            super().__setattr__(name, value)
+        else:
+            tensors[name] = value
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise every frame, and add what its neighbours pool to."""
-        pooled: Tensor = getattr(self, self.second_name)(self.pool(input))
-        first: Tensor = super().forward(input)
-        return first + pooled
+        pooled = self._normalise(self.get_submodule(self.second_name), self.pool(input))
+        return self._normalise(self.norm, input) + pooled
+
+    def _normalise(self, norm: nn.Module, x_NCTHW: Tensor) -> Tensor:
+        clips: Tensor = norm(x_NCTHW)
+        return clips
 
 
-class AggregatedBatchNorm2d(_Aggregating, FrameBatchNorm2d):
+class AggregatedBatchNorm2d(_Aggregated):
     """``BN1(y) + BN2(pool_t(y))`` in place of the batch norm after a convolution, (N, C, T, H, W).
 
     BN1 keeps the names and values of the batch norm it replaces; BN2 starts with weight and bias zero, so that the
-    sum starts as exactly BN1.
+    sum starts as exactly BN1. Both see frames, (N * T, C, H, W).
 
     Raises:
         ValueError: an aggregation of kind ``none``, which is no aggregation.
     """
 
-    def __init__(
-        self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
-    ) -> None:
-        super().__init__(num_features, eps, momentum)
-        self._aggregate("bn_pool", FrameBatchNorm2d(num_features, eps, momentum), aggregation)
-
-
-class AggregatedBatchNorm3d(_Aggregating, nn.BatchNorm3d):
-    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``."""
+    second_name = "bn_pool"
 
     def __init__(
         self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
     ) -> None:
-        super().__init__(num_features, eps, momentum)
-        self._aggregate("bn_pool", nn.BatchNorm3d(num_features, eps, momentum), aggregation)
+        first, second = (FoldedBatchNorm2d(num_features, eps, momentum) for _ in range(2))
+        super().__init__(first, second, num_features, aggregation)
+
+    def _normalise(self, norm: nn.Module, x_NCTHW: Tensor) -> Tensor:
+        return normalise(norm, x_NCTHW)
 
 
-class AggregatedLayerNorm2d(_Aggregating, FrameLayerNorm2d):
+class AggregatedBatchNorm3d(_Aggregated):
+    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``; both see clips."""
+
+    second_name = "bn_pool"
+
+    def __init__(
+        self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
+    ) -> None:
+        first, second = (nn.BatchNorm3d(num_features, eps, momentum) for _ in range(2))
+        super().__init__(first, second, num_features, aggregation)
+
+
+class AggregatedLayerNorm2d(_Aggregated):
     """``LN1(y) + LN2(pool_t(y))`` in place of the layer norm after a convolution, (N, C, T, H, W).
 
     LN1 keeps the names and values of the layer norm it replaces; LN2 starts with weight and bias zero, so that the
@@ -123,6 +154,8 @@ class AggregatedLayerNorm2d(_Aggregating, FrameLayerNorm2d):
         ValueError: an aggregation of kind ``none``, which is no aggregation.
     """
 
+    second_name = "ln_pool"
+
     def __init__(self, num_channels: int, aggregation: Aggregation, eps: float = 1e-6) -> None:
-        super().__init__(num_channels, eps)
-        self._aggregate("ln_pool", FrameLayerNorm2d(num_channels, eps), aggregation)
+        first, second = (FrameLayerNorm2d(num_channels, eps) for _ in range(2))
+        super().__init__(first, second, num_channels, aggregation)

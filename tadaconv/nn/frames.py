@@ -1,6 +1,7 @@
 """Clips as batches of frames. Under ``channels_last_3d`` folding and unfolding are views: nothing is copied."""
 
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,54 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise each channel over clips, frames and space."""
         return unfold(super().forward(fold(input)), input.shape[0])
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` in a network on clips that calls it by :func:`normalise`, on frames, (N * T, C, H, W).
+
+    What converts or freezes the batch norms of a network puts one on frames in its place, and that is what it is given.
+    """
+
+
+class ClipNorm(nn.Module):
+    """A norm that takes clips, (N, C, T, H, W), where :func:`normalise` would give frames to another."""
+
+
+def normalise(norm: nn.Module, x_NCTHW: Tensor) -> Tensor:
+    """``norm`` of clips, (N, C, T, H, W) to the same: of their frames, (N * T, C, H, W), or, a ClipNorm, of them."""
+    if isinstance(norm, ClipNorm):
+        of_clips: Tensor = norm(x_NCTHW)
+        return of_clips
+    return unfold(norm(fold(x_NCTHW)), x_NCTHW.shape[0])
+
+
+class ThenNorm(nn.Sequential):
+    """Modules on clips in a row, (N, C, T, H, W), of which the last is a norm, called by :func:`normalise`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The clips after every module."""
+        *layers, norm = self
+        for layer in layers:
+            input = layer(input)
+        return normalise(norm, input)
+
+
+def in_place_of(module: nn.Module, child: str) -> None:
+    """Let state dicts name what ``module.child`` holds as if ``module``, which took its place, held it itself."""
+    module.register_state_dict_post_hook(partial(_without_child, child=child))
+    module.register_load_state_dict_pre_hook(partial(_with_child, child=child))
+
+
+def _without_child(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any, *, child: str) -> None:
+    del module, metadata
+    for name in [name for name in state if name.startswith(prefix)]:  # all of them, so that they keep their order
+        state[prefix + name.removeprefix(prefix).removeprefix(f"{child}.")] = state.pop(name)
+
+
+def _with_child(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any, child: str) -> None:
+    for name in module.get_submodule(child).state_dict():
+        if prefix + name in state:
+            state[f"{prefix}{child}.{name}"] = state.pop(prefix + name)
 
 
 class FrameLayerNorm2d(nn.LayerNorm):

@@ -1,8 +1,13 @@
 """Live models of timm and torchvision: sites found by structure, clips in and out, identical at identity."""
 
+import io
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from standins import (
@@ -15,6 +20,7 @@ from standins import (
     real,
 )
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tadaconv.errors import UserError
 from tadaconv.models import Host, Site, build, foreign, plug_in
@@ -171,18 +177,95 @@ def test_folded_frames_are_clips_where_their_length_is_known(clips: Tensor) -> N
 def test_the_model_within_a_host_refuses_frames_that_are_no_clips(clips: Tensor) -> None:
     plugged = plug_in(make("resnet"), TAda())
     scores(plugged, clips)
-    with pytest.raises(UserError, match="3 frames are not divisible into 2 clips; pass clips to the host"):
+    with pytest.raises(UserError, match="3 frames are not divisible into clips of unknown length; pass clips to the"):
         plugged.model(clips[0, :, :3].transpose(0, 1))
 
 
+class Checkpointed(nn.Module):
+    """A block that keeps its input alone and runs again in the backward pass."""
+
+    def __init__(self, block: nn.Module, reentrant: bool) -> None:
+        super().__init__()
+        self.block, self.reentrant = block, reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = checkpoint(self.block, x, use_reentrant=self.reentrant)
+        return result
+
+
+BATCHES = ((2, 4), (1, 4), (1, 6), (3, 2))
+"""Clips and frames of batches of which none can be taken for another."""
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[Tensor]:
+    return [torch.randn(n, 3, t, 32, 32, generator=torch.Generator().manual_seed(n + t)) for n, t in BATCHES]
+
+
+@pytest.mark.parametrize("name", ["resnet", "timm convnext"])
+def test_threads_share_a_host(name: str, batches: list[Tensor]) -> None:
+    """All of them are in their forward passes at once: each waits at every site until another one got there too."""
+    host = plug_in(make(name), TAda(init="random")).eval()
+    expected = [scores(host, batch) for batch in batches]
+    meet = threading.Barrier(len(batches))
+    for site in host.sites():
+        host.get_submodule(site.conv).register_forward_pre_hook(lambda *_: (meet.wait(20), None)[1], prepend=True)
+    with ThreadPoolExecutor(len(batches)) as pool:
+        for mine, alone in zip(pool.map(lambda batch: scores(host, batch), batches), expected, strict=True):
+            torch.testing.assert_close(mine, alone)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", ["resnet", "timm convnext"])
+def test_checkpointed_blocks_see_the_clips_they_saw_before(name: str, reentrant: bool, batches: list[Tensor]) -> None:
+    """The batches go forward one after the other, then all backward: each block runs again with every batch."""
+    plain = plug_in(make(name), TAda(init="random")).eval()
+    kept = deepcopy(plain)
+    for site in list(kept.sites()):
+        at = site.conv.rpartition(".")[0]
+        kept.set_submodule(at, Checkpointed(kept.get_submodule(at), reentrant))
+    gradients = []
+    for host in (plain, kept):
+        inputs = [batch.clone().requires_grad_() for batch in batches]
+        sum(host(x).square().sum() for x in inputs).backward()
+        gradients.append([*(p.grad for p in host.parameters()), *(x.grad for x in inputs)])
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_what_hooks_collect_are_tensors_like_any_other(batches: list[Tensor]) -> None:
+    plugged = plug_in(make("resnet"), TAda())
+    collected: list[Tensor] = []
+    plugged.model.layer1.register_forward_hook(lambda _module, _inputs, output: collected.append(output))
+    for batch in batches:
+        assert type(scores(plugged, batch)) is Tensor
+    together = torch.cat(collected)  # of clips of several lengths
+    assert together.shape[0] == sum(n * t for n, t in BATCHES)
+    file = io.BytesIO()
+    torch.save(collected[0], file)
+    file.seek(0)
+    for copy in (torch.load(file, weights_only=True), deepcopy(collected[0])):
+        assert type(copy) is Tensor
+        assert np.array_equal(copy.numpy(), collected[0].numpy())
+
+
+def test_a_compiled_stage_computes_the_same(batches: list[Tensor]) -> None:
+    plugged = plug_in(make("resnet"), TAda(init="random")).eval()
+    compiled = deepcopy(plugged)
+    compiled.model.layer2 = torch.compile(compiled.model.layer2, backend="eager", fullgraph=True)
+    for batch in batches[:3]:
+        torch.testing.assert_close(scores(compiled, batch), scores(plugged, batch))
+
+
 @pytest.mark.parametrize("name", ["resnet", "timm convnext", "torchvision convnext"])
-def test_a_copy_has_clips_of_its_own(name: str, clips: Tensor) -> None:
+def test_a_copy_has_weights_of_its_own(name: str, clips: Tensor) -> None:
     first = plug_in(make(name), TAda())
     second = plug_in(first, None)
     assert isinstance(first, FrameHost)
-    scores(first, clips)
-    torch.testing.assert_close(scores(second, clips[:1]), scores(first, clips)[:1], rtol=1e-4, atol=1e-5)
-    assert first.batch.num_clips == 2
+    expected = scores(first, clips)
+    for parameter in second.parameters():
+        nn.init.zeros_(parameter)
+    assert torch.equal(scores(first, clips), expected)
 
 
 def test_a_compiled_host_computes_the_same_in_one_graph(clips: Tensor) -> None:

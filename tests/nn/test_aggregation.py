@@ -79,15 +79,15 @@ def test_starts_as_exactly_the_norm_it_replaces(name, kind, training):
 def test_is_the_sum_of_two_norms_with_its_gradient(name, layout, training):
     _, aggregated_type, second_name = NORMS[name]
     aggregated = aggregated_type(4, Aggregation(kernel=3)).double().train(training)
-    second = getattr(aggregated, second_name)
-    for norm in (aggregated, second):
+    first, second = aggregated.norm, getattr(aggregated, second_name)
+    for norm in (first, second):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
         for statistic in (getattr(norm, "running_mean", None), getattr(norm, "running_var", None)):
             if statistic is not None:
                 nn.init.uniform_(statistic, 0.5, 1.5)
     x = torch.randn(2, 4, 6, 5, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
-    expected = independent(aggregated, x) + independent(second, F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)))
+    expected = independent(first, x) + independent(second, F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)))
     ours = aggregated(x)
     torch.testing.assert_close(ours, expected)
     inputs, upstream = [x, aggregated.weight, second.weight, second.bias], torch.randn_like(expected)
