@@ -407,7 +407,7 @@ def _why_not_here(attempt: Attempt, places: Mapping[str, str]) -> str | None:
     except UserError as error:
         return str(error)
     data, backbone = experiment.data, experiment.backbone
-    if isinstance(data, Folder) and data.fingerprint not in places and not Path(data.root).is_dir():
+    if isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
         return f"its clips, {data.root}, are not on this machine"
     weights = backbone.weights_file
     if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():
