@@ -117,7 +117,7 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
 
     status = path.stat()
     if not S_ISREG(status.st_mode):  # to open a FIFO would wait for a writer
-        raise BrokenVideoError("not a regular file")
+        raise BrokenVideoError("not a regular file but a FIFO, a socket or a device; remove it")
     if status.st_size == 0:
         raise BrokenVideoError("zero-length file")
     try:

@@ -20,6 +20,7 @@ from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import PROTOCOL, Experiment, Folder
+from tadaconv.text import encodable
 from tadaconv.weights import weights_beside
 
 _PAGE = 16
@@ -426,7 +427,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _one_line(error: Exception, device: str) -> str:
-    what = " ".join(str(error).split())
+    what = encodable(" ".join(str(error).split()))  # it may name a file whose name is not UTF-8
     if isinstance(error, RunError | UserError):
         return what
     if _out_of_memory(error):
