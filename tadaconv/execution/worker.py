@@ -317,7 +317,7 @@ class Worker:
             self._crowded = True
             emit("crowded", error=line)
             return None
-        trace = traceback.format_exc()
+        trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
             _log.warning("%s, seed %d: %s; tried again", cell.label, cell.experiment.seed, line)
