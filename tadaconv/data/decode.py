@@ -132,9 +132,9 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         if stream.codec_context.name != "h264":
-            # Errors are raised rather than painted over. The decoder of H.264 marks every frame that it paints over,
-            # and asked to raise, it also refuses what it need not paint over: after a cut at an open group of
-            # pictures, the order to forget a picture from before the cut.
+            # Errors are raised rather than concealed. The decoder of H.264 marks every frame in which it conceals
+            # one, and asked to raise, it also refuses a sound frame: the first ones after a cut at an open group of
+            # pictures may tell it to forget a picture from before the cut.
             stream.codec_context.options = {"err_detect": "explode"}
         try:
             yield container, stream
@@ -158,7 +158,7 @@ def _frames(packets: "Iterable[Packet]", stream: "VideoStream") -> "Iterator[tup
             frames: Any = packet.decode()
         except av.error.FFmpegError as error:
             if num_frames == 0 and not key_reached:
-                continue  # a cut in the middle of a group of pictures: what precedes the first key frame is not shown
+                continue  # cut within a group of pictures: what precedes the first key frame cannot be shown
             raise BrokenVideoError(f"damaged after {num_frames} frames ({_strerror(error)})") from error
         for frame in frames:
             if frame.is_corrupt:

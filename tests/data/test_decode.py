@@ -149,22 +149,17 @@ OPEN_GROUPS = {
 def test_a_clip_cut_out_without_encoding_is_read_as_it_was(tmp_path, write_video, name):
     """From any picture on, that of another group whose leading pictures refer to what was cut off among them."""
     codec, options = OPEN_GROUPS[name]
-    whole = write_video(tmp_path / name, num_frames=47, codec=codec, options=options, size=(96, 128), marked=True)
+    video = {"num_frames": 47, "codec": codec, "options": options, "size": (96, 128), "marked": True}
+    whole = write_video(tmp_path / name, **video)
     expected = decode(whole, 48)
     import av
 
     with av.open(str(whole)) as container:
         keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
     second_key = [number for number, key in enumerate(keys) if key][1]
-    for first in (second_key - 4, second_key):
-        path = tmp_path / f"cut-{name}"
-        with av.open(str(whole)) as source, av.open(str(path), "w") as target:
-            stream = target.add_stream_from_template(source.streams.video[0])
-            packets = [packet for packet in source.demux(video=0) if packet.size][first:]
-            start = packets[0].dts
-            for packet in packets:
-                packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, stream
-                target.mux(packet)
+    grey = name == "hevc.mkv" and av.library_versions["libavcodec"] < (62,)  # FFmpeg 7 shows what refers to nothing
+    for first in (second_key,) if grey else (second_key, second_key - 4):
+        path = write_video(tmp_path / f"cut-{name}", skipped=first, **video)
         frames = decode(path, 48)
         assert 15 < len(frames) == inspect(path).num_frames
         np.testing.assert_array_equal(frames, expected[-len(frames) :])
