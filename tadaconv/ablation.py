@@ -21,6 +21,7 @@ from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
 from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal, describe
+from tadaconv.text import path_to_text, text_to_path
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -246,15 +247,18 @@ def _rehearse(records: Iterable[CellRecord]) -> None:
 
 
 def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
-    """Write down whose results ``study`` holds. Raises :class:`UserError` if they are another table's of the same name.
+    """Write down whose results ``study`` holds.
+
+    Raises :class:`UserError` if they are another table's of the same name, or the name is too long for a folder's.
 
     Two files are two tables if both are there and they differ; one that was edited, moved or is on another machine is
     the same.
     """
+    discovery.require_short(study)
     if loaded.path is None:
         return
     shipped = loaded.path.parent == discovery.shipped_folder("ablation table")
-    here = "" if shipped else str(loaded.path.resolve())
+    here = "" if shipped else path_to_text(loaded.path.resolve())
     if "protocol" in store.study_attrs(study):
         raise UserError(
             f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
@@ -262,7 +266,7 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
         )
     there = store.study_attrs(study).get("table")
     if there is not None and there != here:
-        other = discovery.shipped_folder("ablation table") / loaded.path.name if there == "" else Path(there)
+        other = discovery.shipped_folder("ablation table") / loaded.path.name if there == "" else text_to_path(there)
         if other.is_file() and other.read_bytes() != loaded.path.read_bytes():
             raise UserError(
                 f"{study} in {store.shown} holds the results of another table, {other}; rename {loaded.path}, or name "

@@ -15,9 +15,13 @@ from pydantic import ValidationError
 
 from tadaconv.errors import UserError, unknown
 from tadaconv.spec import describe
+from tadaconv.text import encodable
 
 KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
 """What can be found, and the folder it is found in."""
+
+_LONGEST_NAME = 255
+"""Bytes that a file's name may have on every common file system."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -39,7 +43,13 @@ def available(kind: str) -> dict[str, Path]:
 
 
 def find(kind: str, name: str) -> Path:
-    """The file behind ``name``, which is a name or a path; raises :class:`UserError` that lists the right names."""
+    """The file behind ``name``, which is a name or a path.
+
+    Raises :class:`UserError` that lists the right names, and for a path that is not UTF-8: reports and storages name
+    results after it.
+    """
+    if encodable(name) != name:
+        raise UserError(f"the path of the {kind}, {name!r}, is not UTF-8; rename the file or its folder")
     if name.endswith(".py") or "/" in name:
         path = Path(name)
         if not path.is_file() or path.suffix != ".py":
@@ -51,6 +61,15 @@ def find(kind: str, name: str) -> Path:
     if name not in known:
         raise unknown(kind, name, known)
     return known[name]
+
+
+def require_short(study: str) -> None:
+    """Raise :class:`UserError` where ``study``, ``<table or study>-<regime>``, is too long for a report's folder."""
+    if len(study.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"the report would lie in a folder called {study!r}, longer than {_LONGEST_NAME} bytes; rename the file of "
+            "the regime, or of what is run in it"
+        )
 
 
 class _FromSource(SourceFileLoader):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tadaconv.errors import UserError, unknown
+from tadaconv.text import text_to_path
 
 PROTOCOL: Final = 1
 """Raised when a change makes results incomparable with earlier ones; it is part of every cell key."""
@@ -256,7 +257,11 @@ class Folder(Spec):
     """A folder of labelled clips; see tadaconv.data.folder."""
 
     kind: Literal["folder"] = "folder"
-    root: str = Field("", description="Where the clips lie. Not part of the cell key: the fingerprint is.")
+    root: str = Field(
+        "",
+        description="Where the clips lie: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: "
+        "the fingerprint is.",
+    )
     fingerprint: str = Field("", description="Hash of the clips' names, sizes and contents.")
     num_classes: int = Field(0, ge=0, description="Classes found in the folder.")
     num_frames: int = Field(8, ge=1, description="Frames a clip, one from each of as many segments of the video.")
@@ -270,6 +275,11 @@ class Folder(Spec):
     val_share: float = Field(
         0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/."
     )
+
+    @property
+    def path(self) -> Path:
+        """Where the clips lie."""
+        return text_to_path(self.root)
 
 
 Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]

@@ -135,3 +135,12 @@ def test_an_edit_within_the_same_second_is_seen(regimes: Path, monkeypatch: pyte
     os.utime(file, (1e9, 1e9))
     assert load_regime("mine").summary == "5"
     assert list(regimes.iterdir()) == [file]
+
+
+def test_a_file_whose_path_is_not_utf8_is_refused(regimes: Path) -> None:
+    folder = regimes / "caf\udce9"
+    folder.mkdir()
+    write(folder / "mine.py", REGIME.format(summary="mine"))
+    message = message_of(f"{folder}/mine.py")
+    assert "is not UTF-8; rename the file or its folder" in message
+    message.encode()

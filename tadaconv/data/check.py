@@ -9,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from tadaconv.data.inspection import Inspection, inspect_clips
 from tadaconv.data.layout import Layout, Problem, scan
 from tadaconv.spec import Folder
+from tadaconv.text import encodable
 
 
 class CheckReport(BaseModel):
-    """What a folder holds and what is wrong with it; paths are relative to ``root``."""
+    r"""What a folder holds and what is wrong with it; paths are relative to ``root``.
+
+    A byte of a name that is not UTF-8 appears as ``\udce9``, E9 being the byte.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,13 +50,13 @@ def check(root: Path) -> CheckReport:
         for path, count in _short(found, asked.num_frames).items()
     ]
     return CheckReport(
-        root=str(root),
-        class_names=layout.class_names,
+        root=encodable(str(root)),
+        class_names=tuple(map(encodable, layout.class_names)),
         num_train=len(layout.train),
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
-        problems=_in_order(layout.problems, _broken(found)),
-        warnings=_in_order(layout.warnings, _shared(layout, found), short),
+        problems=_encodable(_in_order(layout.problems, _broken(found))),
+        warnings=_encodable(_in_order(layout.warnings, _shared(layout, found), short)),
     )
 
 
@@ -81,6 +85,10 @@ def render(report: CheckReport) -> str:
     if report.ok:
         lines.append("every clip decodes")
     return "\n".join(lines)
+
+
+def _encodable(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(Problem(encodable(finding.path), encodable(finding.reason)) for finding in findings)
 
 
 def _in_order(*findings: Iterable[Problem]) -> tuple[Problem, ...]:

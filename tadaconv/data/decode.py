@@ -5,10 +5,12 @@ Reading stops at the last frame asked for; it does not seek, because one frame f
 nearly all of it, and a seek that lands elsewhere than the container promised would shift every index.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from tadaconv.errors import UserError
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -50,20 +52,24 @@ def inspect(path: Path) -> VideoInfo:
     """Decode ``path`` whole, as strictly as its codec allows.
 
     Raises :class:`BrokenVideoError` for a file that is empty, unreadable, no video, without frames, damaged or cut
-    off. Damage is what the decoder notices: some codecs (VP8, VP9) decode flipped bits to wrong pixels in silence.
+    off, and for frames shown at an odd angle or with height and width that change places. Damage is what the decoder
+    notices: some codecs (VP8, VP9) decode flipped bits to wrong pixels in silence.
     """
-    with _opened(path) as (container, stream):
-        num_frames, height, width, end = 0, 0, 0, 0.0
-        # Every stream counts for where the file ends: sound may well outlast the pictures.
-        for packet in container.demux():
-            if packet.is_corrupt:
-                raise BrokenVideoError(f"cut off or damaged after {num_frames} frames")
+    end = 0.0
+
+    def timed(packets: "Iterable[Packet]") -> "Iterator[Packet]":
+        nonlocal end
+        for packet in packets:
             if packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index == stream.index:
-                for frame in _decoded(packet, num_frames):
-                    num_frames += 1
-                    height, width = _displayed_size(frame)
+            yield packet
+
+    with _opened(path) as (container, stream):
+        num_frames, height, width = 0, 0, 0
+        # Every stream counts for where the file ends: sound may well outlast the pictures.
+        for frame, orientation in _frames(timed(container.demux()), stream):
+            num_frames += 1
+            height, width = orientation.shown_size(frame.height, frame.width)
         if num_frames == 0:
             raise BrokenVideoError("no frames")
         _require_end(container, end, num_frames)
@@ -84,11 +90,12 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
     kept: dict[int, Frames] = {}
     with _opened(path) as (container, stream):
         size: tuple[int, int] | None = None
-        for index, frame in enumerate(_frames(container, stream)):
+        for index, (frame, orientation) in enumerate(_frames(container.demux(stream), stream)):
             size = size or scaled_size(frame.height, frame.width, short_side)
             if needed is None or index in needed:
                 scaled = reformatter.reformat(frame, size[1], size[0], format="rgb24", interpolation="BILINEAR")
-                kept[index] = np.rot90(scaled.to_ndarray(), k=frame.rotation // 90)
+                picture: Any = scaled.to_ndarray()
+                kept[index] = orientation.shown(picture)
             if index == last:
                 break
     missing = len(kept) == 0 if needed is None else needed - kept.keys()
@@ -108,51 +115,98 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     require_av()
     import av
 
-    if path.stat().st_size == 0:
+    status = path.stat()
+    if not S_ISREG(status.st_mode):  # to open a FIFO would wait for a writer
+        raise BrokenVideoError("not a regular file but a FIFO, a socket or a device; remove it")
+    if status.st_size == 0:
         raise BrokenVideoError("zero-length file")
     try:
-        container: Any = av.open(str(path))
+        container: Any = av.open(f"file:{path}")  # without it, cam:1/a.mp4 names a protocol "cam"
     except (av.error.FFmpegError, OSError, IndexError) as error:  # IndexError: PyAV on a header with no body
         raise BrokenVideoError(f"unreadable as a video ({_strerror(error)})") from error
     with container:
         stream = container.streams.best("video")
         if stream is None:
             raise BrokenVideoError("no video stream")
-        # One thread, and errors raised rather than painted over: what counts as damage must not depend on timing.
-        # Several videos are decoded at once instead.
+        # One thread: what counts as damage must not depend on timing. Several videos are decoded at once instead.
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}
+        if stream.codec_context.name != "h264":
+            # Errors are raised rather than concealed. The decoder of H.264 marks every frame in which it conceals
+            # one, and asked to raise, it also refuses a sound frame: the first ones after a cut at an open group of
+            # pictures may tell it to forget a picture from before the cut.
+            stream.codec_context.options = {"err_detect": "explode"}
         try:
             yield container, stream
         except (av.error.FFmpegError, OSError) as error:
             raise BrokenVideoError(f"cut off or damaged ({_strerror(error)})") from error
 
 
-def _frames(container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
-    num_frames = 0
-    for packet in container.demux(stream):
-        for frame in _decoded(packet, num_frames):
-            num_frames += 1
-            yield frame
-
-
-def _decoded(packet: Any, num_before: int) -> "Iterator[VideoFrame]":
+def _frames(packets: "Iterable[Packet]", stream: "VideoStream") -> "Iterator[tuple[VideoFrame, _Orientation]]":
+    """The frames of ``stream`` in display order; raises :class:`BrokenVideoError` for what is damaged."""
     import av
 
-    try:
-        frames = packet.decode()
-    except av.error.FFmpegError as error:
-        raise BrokenVideoError(f"damaged after {num_before} frames ({_strerror(error)})") from error
-    for place, frame in enumerate(frames):
-        if frame.is_corrupt:
-            raise BrokenVideoError(f"damaged at frame {num_before + place}")
-        yield frame
+    num_frames, key_reached = 0, False
+    transposed: bool | None = None
+    for packet in packets:
+        if packet.is_corrupt:
+            raise BrokenVideoError(f"cut off or damaged after {num_frames} frames")
+        if packet.stream.index != stream.index:
+            continue
+        key_reached = key_reached or packet.is_keyframe
+        try:
+            frames: Any = packet.decode()
+        except av.error.FFmpegError as error:
+            if num_frames == 0 and not key_reached:
+                continue  # cut within a group of pictures: what precedes the first key frame cannot be shown
+            raise BrokenVideoError(f"damaged after {num_frames} frames ({_strerror(error)})") from error
+        for frame in frames:
+            if frame.is_corrupt:
+                raise BrokenVideoError(f"damaged at frame {num_frames}")
+            orientation = _orientation(frame)
+            if transposed not in (None, orientation.transposed):
+                raise BrokenVideoError(f"turned on its side from frame {num_frames} on; all frames must have one size")
+            transposed = orientation.transposed
+            num_frames += 1
+            yield frame, orientation
 
 
-def _displayed_size(frame: "VideoFrame") -> tuple[int, int]:
-    turned = frame.rotation // 90 % 2
-    return (frame.width, frame.height) if turned else (frame.height, frame.width)
+@dataclass(frozen=True)
+class _Orientation:
+    """From the coded picture to the shown one: swap rows and columns, then mirror left-right, then top-bottom."""
+
+    transposed: bool
+    mirrored: bool
+    upside_down: bool
+
+    def shown_size(self, height: int, width: int) -> tuple[int, int]:
+        return (width, height) if self.transposed else (height, width)
+
+    def shown(self, picture: Frames) -> Frames:
+        """``picture`` (H, W, 3) as shown: a view of it, of (W, H, 3) where rows and columns are swapped."""
+        picture = picture.swapaxes(0, 1) if self.transposed else picture
+        return picture[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+
+
+def _orientation(frame: "VideoFrame") -> _Orientation:
+    """How FFmpeg's players show ``frame``, from its display matrix; PyAV's ``frame.rotation`` knows no mirror.
+
+    Raises :class:`BrokenVideoError` for an angle that is, to the nearest degree, no multiple of 90: FFmpeg shows such a
+    frame with its corners cut off.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return _Orientation(False, False, False)
+    # Rows of three; (x, y) is shown at (x a + y c, x b + y d), x to the right and y down.
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+    if (a, c) == (0, 0) or (b, d) == (0, 0):  # no angle: FFmpeg shows the frame as it is coded
+        return _Orientation(False, False, False)
+    angle = round(math.degrees(math.atan2(b / math.hypot(b, d), a / math.hypot(a, c)))) % 360
+    if angle % 90:
+        raise BrokenVideoError(f"shown turned by {angle} degrees clockwise; only multiples of 90 are read")
+    transposed = angle % 180 == 90
+    across, down = (c, b) if transposed else (a, d)
+    return _Orientation(transposed, across < 0, down < 0)
 
 
 def _require_end(container: "InputContainer", end: float, num_frames: int) -> None:

@@ -24,6 +24,7 @@ from tadaconv.data.layout import Clip, Layout, scan
 from tadaconv.data.transforms import Indices, random_box, random_frames, to_clip, view_boxes, view_frames
 from tadaconv.errors import RunError, UserError
 from tadaconv.spec import Folder
+from tadaconv.text import encodable, path_to_text
 
 MEMORY_SHARE = 1 / 8
 """Share of the memory that decoded videos may fill; several workers of one machine each keep their own."""
@@ -47,7 +48,7 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
             f"cannot train on {str(root)!r}: {named}{more} (tada data check {root} lists every broken clip)"
         )
     return data.but(
-        root=str(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)
+        root=path_to_text(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)
     )
 
 
@@ -68,7 +69,7 @@ class FolderClips:
     def __init__(self, data: Folder, device: torch.device, cache: Path | None = None) -> None:
         if not data.fingerprint:
             raise UserError("this regime trains on a folder of clips; say which: --data DIR")
-        root = Path(data.root)
+        root = data.path
         layout = scan(root, data.val_share)
         found = inspect_clips(root, layout.paths, cache)
         if fingerprint(layout, found) != data.fingerprint:
@@ -81,7 +82,7 @@ class FolderClips:
         self._info = {path: seen.info for path, seen in found.items() if seen.info}
         self._read = _reader(data, self._info)
         self._labels = {name: label for label, name in enumerate(layout.class_names)}
-        self.class_names = layout.class_names
+        self.class_names = tuple(map(encodable, layout.class_names))
         self.families: dict[str, tuple[int, ...]] = {}
         self.num_train = len(layout.train)
         self.num_val = len(layout.val)
@@ -136,7 +137,7 @@ _kept: dict[tuple[str, int], dict[str, Frames]] = {}
 
 def _reader(data: Folder, info: Mapping[str, VideoInfo]) -> Callable[[Sequence[Wanted]], list[Frames]]:
     """How the frames of a batch are come by: (T, H, W, 3) for each clip, from memory if all videos fit."""
-    root = Path(data.root)
+    root = data.path
 
     def read(wanted: Wanted) -> Frames:
         path, indices = wanted

@@ -25,7 +25,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a clip: the hash of its content, and what decoding it told or why it failed."""
+    """What is known of a clip: the hash of its content and what decoding it told, or why it failed."""
 
     digest: str
     info: VideoInfo | None
@@ -108,23 +108,25 @@ def _key(path: Path) -> Key:
 
 def _inspect(path: Path) -> Inspection:
     try:
-        digest = content_digest(path)
-        return Inspection(digest, inspect(path))
+        info = inspect(path)  # first: it opens nothing but regular files
+        return Inspection(content_digest(path), info)
     except BrokenVideoError as error:
-        return Inspection(digest, None, str(error))
+        return Inspection("", None, str(error))
     except OSError as error:
         return Inspection("", None, f"unreadable ({error.strerror})")
 
 
 def _cache_file(cache: Path, root: Path) -> Path:
-    return cache / f"{root.name}-{hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]}.json"
+    # Not the folder's name, which may be as long as a name can be.
+    place = str(root.absolute()).encode(errors="surrogateescape")
+    return cache / f"clips-{hashlib.sha256(place).hexdigest()[:16]}.json"
 
 
 def _header() -> dict[str, object]:
     import av
 
     # Another decoder may count other frames.
-    return {"format": 1, "libraries": {name: list(version) for name, version in av.library_versions.items()}}
+    return {"format": 2, "libraries": {name: list(version) for name, version in av.library_versions.items()}}
 
 
 def _read(file: Path) -> dict[Key, Inspection]:

@@ -125,7 +125,7 @@ def held_out(clips: Iterable[Clip], val_share: float) -> set[Clip]:
 
 
 def _position(clip: Clip) -> float:
-    digest = hashlib.sha256(Path(clip.path).stem.encode()).digest()
+    digest = hashlib.sha256(Path(clip.path).stem.encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 

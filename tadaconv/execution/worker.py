@@ -20,6 +20,7 @@ from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import PROTOCOL, Experiment, Folder
+from tadaconv.text import encodable
 from tadaconv.weights import weights_beside
 
 _PAGE = 16
@@ -316,7 +317,7 @@ class Worker:
             self._crowded = True
             emit("crowded", error=line)
             return None
-        trace = traceback.format_exc()
+        trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
             _log.warning("%s, seed %d: %s; tried again", cell.label, cell.experiment.seed, line)
@@ -407,7 +408,7 @@ def _why_not_here(attempt: Attempt, places: Mapping[str, str]) -> str | None:
     except UserError as error:
         return str(error)
     data, backbone = experiment.data, experiment.backbone
-    if isinstance(data, Folder) and data.fingerprint not in places and not Path(data.root).is_dir():
+    if isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
         return f"its clips, {data.root}, are not on this machine"
     weights = backbone.weights_file
     if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():
@@ -426,7 +427,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _one_line(error: Exception, device: str) -> str:
-    what = " ".join(str(error).split())
+    what = encodable(" ".join(str(error).split()))  # it may name a file whose name is not UTF-8
     if isinstance(error, RunError | UserError):
         return what
     if _out_of_memory(error):

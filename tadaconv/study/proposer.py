@@ -16,6 +16,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 from tadaconv.ablation import Row
+from tadaconv.discovery import require_short
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.pruning import (
@@ -78,12 +79,13 @@ class Proposer:
         store: Where its trials are kept.
 
     Raises:
-        UserError: the name belongs to a table in this storage; the regime cannot take the study's base; or the space
-            has changed so that finished trials are not in it.
+        UserError: the name belongs to a table in this storage, or is too long for a folder's; the regime cannot take
+            the study's base; or the space has changed so that finished trials are not in it.
     """
 
     def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
         self._loaded, self._regime, self._study, self._store = loaded, regime, study, store
+        require_short(study)
         if "plan" in store.study_attrs(study):
             raise UserError(
                 f"{store.shown} holds a table called {loaded.name!r}; rename the file of the study, or name another "

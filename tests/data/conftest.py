@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def frame_indices() -> Callable[[NDArray[np.uint8]], list[int]]:
 def write_video() -> WriteVideo:
     """A function that writes a video of ``num_frames`` frames (at most 47) at ``path`` and returns the path.
 
-    ``marked`` paints the top left quarter white; ``times`` are the frames' times in hundredths of a second.
+    ``marked`` paints the top left quarter white; ``times`` are the frames' times in hundredths of a second; the first
+    ``skipped`` packets are left out, as where a clip is cut out without encoding it anew.
     """
     av = pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
@@ -41,6 +43,7 @@ def write_video() -> WriteVideo:
         rotation: int | None = None,
         marked: bool = False,
         container_options: dict[str, str] | None = None,
+        skipped: int = 0,
     ) -> Path:
         if codec not in av.codecs_available:
             pytest.skip(f"this PyAV has no {codec}")
@@ -54,6 +57,7 @@ def write_video() -> WriteVideo:
                 if not hasattr(stream, "set_display_rotation"):
                     pytest.skip("this PyAV cannot write a rotation")
                 stream.set_display_rotation(rotation)
+            packets: list[Any] = []
             for index in range(num_frames):
                 picture = np.full((*size, 3), DARKEST + STEP * index, dtype=np.uint8)
                 if marked:
@@ -61,8 +65,8 @@ def write_video() -> WriteVideo:
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 if times:
                     frame.pts = times[index]
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+                packets += stream.encode(frame)
+            container.mux([*packets, *stream.encode()][skipped:])
         return path
 
     return write

@@ -1,4 +1,7 @@
 import json
+import os
+import socket
+import threading
 
 import pytest
 
@@ -54,3 +57,37 @@ def test_the_report_is_json(clips):
     document = json.loads(check(clips).model_dump_json())
     assert document["problems"] == []
     assert document["class_names"] == ["rise", "wait"]
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(clips, monkeypatch):
+    os.mkfifo(clips / "rise" / "fifo.mp4")
+    (clips / "wait" / "link.mp4").symlink_to(clips / "rise" / "fifo.mp4")
+    (clips / "wait" / "device.mp4").symlink_to("/dev/null")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(clips / "rise")  # an absolute path may be too long for a socket
+        server.bind("socket.mp4")
+    writer = os.open(clips / "rise" / "fifo.mp4", os.O_RDWR)  # ends the wait of whoever reads
+    closing = threading.Timer(5, os.close, [writer])
+    closing.start()
+    report = check(clips)
+    waiting = closing.is_alive()
+    closing.cancel()
+    assert waiting
+    os.close(writer)
+    reasons = {problem.path: problem.reason for problem in report.problems}
+    assert set(reasons) == {"rise/fifo.mp4", "rise/socket.mp4", "wait/link.mp4", "wait/device.mp4"}
+    assert set(reasons.values()) == {"not a regular file but a FIFO, a socket or a device; remove it"}
+
+
+def test_names_that_are_not_utf8_are_checked_shown_and_written_as_json(clips):
+    root = clips.rename(clips.parent / "r\udce9sum\u00e9")
+    (root / "rise").rename(root / "caf\udce9")
+    (root / "caf\udce9" / "r0.mp4").rename(root / "caf\udce9" / "\udcff.mp4")
+    (root / "caf\udce9" / "r1.mp4").write_bytes(b"")
+    report = check(root)
+    assert report.num_train + report.num_val == 8
+    document = json.loads(report.model_dump_json().encode())
+    assert document["root"].endswith("/r\\udce9sum\u00e9")
+    assert document["class_names"] == ["caf\\udce9", "wait"]
+    assert document["problems"] == [{"path": "caf\\udce9/r1.mp4", "reason": "zero-length file"}]
+    assert "  caf\\udce9/r1.mp4: zero-length file" in render(report).encode().decode()

@@ -1,7 +1,10 @@
+import math
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tadaconv.data.decode import BrokenVideoError, VideoInfo, decode, inspect, scaled_size
 
@@ -56,6 +59,119 @@ def test_a_turned_video_is_shown_upright(tmp_path, write_video, rotation, shape,
     bright = first[..., 0] > 128
     assert bright[corner]  # the white quarter, top left in the stream, turned counter-clockwise
     assert abs(bright.mean() - 0.25) < 0.05
+
+
+def write_matrix(path: Path, video: Path, a: float, b: float, c: float, d: float) -> Path:
+    """``video``, an MP4 file, with the display matrix ((a, b, 0), (c, d, 0), (0, 0, 1)), at ``path``."""
+    content = bytearray(video.read_bytes())
+    place = content.index(b"tkhd") + 44
+    content[place : place + 36] = struct.pack(
+        ">9i", *(round(value * 2**16) for value in (a, b, 0, c, d, 0, 0, 0)), 2**30
+    )
+    path.write_bytes(content)
+    return path
+
+
+def moved(picture: NDArray[np.uint8], a: int, b: int, c: int, d: int) -> NDArray[np.uint8]:
+    """``picture`` (H, W, 3) pixel by pixel: (x, y) is shown at (x a + y c, x b + y d), from the least of them on."""
+    places = {(x * a + y * c, x * b + y * d): picture[y, x] for y, x in np.ndindex(*picture.shape[:2])}
+    columns, rows = (sorted({place[axis] for place in places}) for axis in (0, 1))
+    return np.array([[places[x, y] for x in columns] for y in rows])
+
+
+MIRRORS_AND_TURNS = [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
+
+
+@pytest.mark.parametrize("matrix", MIRRORS_AND_TURNS)
+def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(tmp_path, write_video, matrix):
+    coded = write_video(tmp_path / "coded.mp4", num_frames=2, marked=True)
+    expected = [moved(picture, *matrix) for picture in decode(coded, 48)]
+    for scales in ((1, 1), (0.3, 2.5)):  # the size at which to show it is the player's matter
+        a, b, c, d = (value * scales[place % 2] for place, value in enumerate(matrix))
+        path = write_matrix(tmp_path / "shown.mp4", coded, a, b, c, d)
+        np.testing.assert_array_equal(decode(path, 48), expected)
+        assert inspect(path) == VideoInfo(2, *expected[0].shape[:2])
+
+
+def test_a_matrix_that_shows_nothing_is_passed_over(tmp_path, write_video):
+    coded = write_video(tmp_path / "coded.mp4", num_frames=2, marked=True)
+    for matrix in ((0, 0, 0, 0), (-1, 0, -1, 0), (0, -1, 0, -1), (-1, 0, 0, 0)):
+        path = write_matrix(tmp_path / "shown.mp4", coded, *matrix)
+        np.testing.assert_array_equal(decode(path, 48), decode(coded, 48))
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_an_angle_is_taken_to_the_nearest_degree_and_refused_between_quarter_turns(tmp_path, write_video, mirror):
+    coded = write_video(tmp_path / "coded.mp4", num_frames=2, marked=True)
+    for angle in (0.4, 1, 45, 89, 89.6, 91, 179, 180.4, 181, 269.6, 271, 359, 359.6):
+        turn = math.radians(angle)
+        a, b, c, d = math.cos(turn), math.sin(turn), -mirror * math.sin(turn), mirror * math.cos(turn)
+        path = write_matrix(tmp_path / "shown.mp4", coded, a, b, c, d)
+        if round(angle) % 90:
+            assert reason(path) == f"shown turned by {angle} degrees clockwise; only multiples of 90 are read"
+        else:
+            upright = write_matrix(tmp_path / "upright.mp4", coded, *map(round, (a, b, c, d)))
+            np.testing.assert_array_equal(decode(path, 48), decode(upright, 48))
+
+
+def test_a_clip_that_is_turned_on_its_side_midway_is_broken(tmp_path, write_video):
+    write_video(tmp_path / "skip.mp4", codec="libx264", num_frames=1)
+    import av
+
+    path = tmp_path / "turns.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+        packets = [packet for _ in range(6) for packet in stream.encode(picture)] + stream.encode()
+        for number, packet in enumerate(packets):
+            message = b"\0\0\0\1\x06\x2f\x03\x08\0\x14\x80" if number == 4 else b""  # this frame by 90 degrees
+            turned = av.Packet(message + bytes(packet))
+            turned.pts, turned.dts, turned.time_base = packet.pts, packet.dts, packet.time_base
+            turned.stream, turned.is_keyframe = stream, packet.is_keyframe
+            container.mux(turned)
+    assert reason(path) == "turned on its side from frame 4 on; all frames must have one size"
+    with pytest.raises(BrokenVideoError, match="frame 4"):
+        decode(path, 48)
+
+
+X264 = "open-gop=1:keyint=12:bframes=3:scenecut=0:b-adapt=0:log-level=none:b-pyramid="
+OPEN_GROUPS = {
+    "h264.mp4": ("libx264", {"x264-params": X264 + "normal"}),
+    "h264.mkv": ("libx264", {"x264-params": X264 + "strict"}),
+    "intra-refresh.mkv": ("libx264", {"x264-params": "intra-refresh=1:keyint=12:log-level=none"}),
+    "hevc.mkv": ("libx265", {"x265-params": "open-gop=1:keyint=12:bframes=3:scenecut=0:log-level=none"}),
+    "mpeg2.mkv": ("mpeg2video", {"g": "12", "bf": "2", "sc_threshold": "1000000000"}),
+}
+
+
+@pytest.mark.parametrize("name", OPEN_GROUPS)
+def test_a_clip_cut_out_without_encoding_is_read_as_it_was(tmp_path, write_video, name):
+    """From any picture on, that of another group whose leading pictures refer to what was cut off among them."""
+    codec, options = OPEN_GROUPS[name]
+    video = {"num_frames": 47, "codec": codec, "options": options, "size": (96, 128), "marked": True}
+    whole = write_video(tmp_path / name, **video)
+    expected = decode(whole, 48)
+    import av
+
+    with av.open(str(whole)) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    second_key = [number for number, key in enumerate(keys) if key][1]
+    grey = name == "hevc.mkv" and av.library_versions["libavcodec"] < (62,)  # FFmpeg 7 shows what refers to nothing
+    for first in (second_key,) if grey else (second_key, second_key - 4):
+        path = write_video(tmp_path / f"cut-{name}", skipped=first, **video)
+        frames = decode(path, 48)
+        assert 15 < len(frames) == inspect(path).num_frames
+        np.testing.assert_array_equal(frames, expected[-len(frames) :])
+
+
+@pytest.mark.parametrize("folder", ["cam:1", "file:", "http:", "-a", "%02d", "what?#", "caf\udce9"])
+def test_a_path_is_a_path_whatever_it_is_called(tmp_path, write_video, monkeypatch, folder):
+    write_video(tmp_path / "clips" / "a.mp4").parent.rename(tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    path = Path(folder) / "a.mp4"
+    assert inspect(path).num_frames == 12
+    assert len(decode(path, 48)) == 12
 
 
 def reason(path: Path) -> str:

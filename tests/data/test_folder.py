@@ -57,6 +57,29 @@ def test_only_what_changed_is_decoded_again(resolved, clips, tmp_path, monkeypat
     assert seen == ["r1.mp4"]
 
 
+def test_a_folder_may_have_the_longest_of_names(clips, tmp_path, monkeypatch):
+    longest = clips.rename(clips.parent / ("n" * 255))
+    resolved = resolve(SPEC, longest, tmp_path / "cache")
+    monkeypatch.setattr(inspection, "_known", {})
+    forbid_decoding(monkeypatch)
+    assert resolve(SPEC, longest, tmp_path / "cache") == resolved
+
+
+def test_a_folder_and_clips_whose_names_are_not_utf8_are_trained_on(clips, tmp_path, monkeypatch):
+    root = clips.rename(clips.parent / "r\udce9sum\u00e9")
+    (root / "rise").rename(root / "caf\udce9")
+    (root / "wait" / "w0.mkv").rename(root / "wait" / "\udcff.mkv")
+    resolved = resolve(SPEC, root, tmp_path / "cache")
+    assert resolved.path == root
+    stored = Folder.model_validate_json(resolved.model_dump_json().encode())  # as another process has it
+    monkeypatch.setattr(inspection, "_known", {})
+    source = FolderClips(stored, CPU, tmp_path / "cache")
+    assert source.class_names == ("caf\\udce9", "wait")
+    source.train_batch(torch.arange(source.num_train), 0, 0)
+    with pytest.raises(UserError, match=r"cannot train on .*r.udce9sum"):
+        resolve(SPEC.but(num_frames=99), root, tmp_path / "cache")
+
+
 def test_a_spoilt_cache_is_made_anew(resolved, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(inspection, "_known", {})
     (file,) = (tmp_path / "cache").iterdir()

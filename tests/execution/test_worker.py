@@ -104,6 +104,7 @@ def test_a_result_is_kept_where_its_weights_cannot_be(
         (ValueError("two\n  lines"), "ValueError: two lines"),
         (ZeroDivisionError(), "ZeroDivisionError"),
         (UserError("the weights 'a.pth' have changed"), "the weights 'a.pth' have changed"),
+        (RunError("caf\udce9.mp4 is gone"), "caf\\udce9.mp4 is gone"),
     ],
 )
 def test_a_failing_cell_is_recorded_and_the_next_one_runs(
@@ -119,6 +120,7 @@ def test_a_failing_cell_is_recorded_and_the_next_one_runs(
     assert failed.traceback is not None
     assert failed.traceback.startswith("Traceback")
     assert type(error).__name__ in failed.traceback
+    failed.traceback.encode()
     assert [store.attempts()[SECOND][-1].attrs[name] for name in ("device", "step")] == ["cpu", 2]
 
 

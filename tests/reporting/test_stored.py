@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tadaconv.ablation import claim_name, current_records, load_table, study_name
+from tadaconv.errors import UserError
 from tadaconv.execution import Store, plan
 from tadaconv.regime import Regime, load_regime
 from tadaconv.reporting.stored import reportable, surroundings
@@ -52,6 +53,19 @@ def run(store: Store, make_result: Callable[[float], Result]) -> Callable[..., N
             assert store.finish(attempt, make_result(top1))
 
     return plan_and_finish
+
+
+def test_a_table_whose_report_would_have_too_long_a_name_is_refused_before_it_runs(here: Path, store: Store) -> None:
+    for length, fits in ((249, True), (250, False)):
+        path = here / "ablations" / f"{'m' * length}.py"
+        path.write_text(TABLE.format(kernel=3))
+        loaded = load_table(str(path))
+        study = study_name(loaded, "quick")
+        if fits:
+            claim_name(loaded, study, store)
+        else:
+            with pytest.raises(UserError, match="longer than 255 bytes; rename the file"):
+                claim_name(loaded, study, store)
 
 
 def around(store: Store, table: str, regime_name: str) -> Any:
