@@ -69,6 +69,9 @@ blocks.every_trial(export)
 blocks.unfinished(export)
 
 # %%
+blocks.infeasible(export)
+
+# %%
 blocks.conditions(export)
 
 # %%

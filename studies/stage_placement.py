@@ -6,7 +6,8 @@ everything else is ours to ask. No stage at all is the bare backbone.
 
 The budget is 1.02 times the bare backbone's multiply-adds. At the scale of the quick regime that excludes wide contexts
 in many stages; at the paper's, where the context costs next to nothing, it excludes none. On a backbone with one block
-a stage, as in the quick regime, there is no second block: such a trial fails at once, and the sampler learns it.
+a stage, as in the quick regime, there is no second block: such a draw is infeasible there, which is found before it is
+queued. It is no trial; the sampler is told, and draws again.
 
 As in the tables, the operator has no temporal aggregation here, so that the calibration is all that moves.
 The space has 361 configurations. In the quick regime a trial takes about 35 seconds on one core, less where it is

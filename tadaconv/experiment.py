@@ -17,19 +17,28 @@ import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import Source, open_source
+from tadaconv.data import Source, num_training_clips, open_source
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
-from tadaconv.spec import Backbone, Experiment
-from tadaconv.training import Fit, autocast, evaluate
+from tadaconv.spec import Backbone, Experiment, Folder
+from tadaconv.training import Fit, autocast, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights
 from tadaconv.weights import weights_beside
 
-__all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
+__all__ = [
+    "Progress",
+    "Result",
+    "build_model",
+    "environment",
+    "rehearse",
+    "require_batches",
+    "resolve_device",
+    "run",
+]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -97,7 +106,7 @@ def rehearse(experiment: Experiment) -> None:
 
     What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
     experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together.
+    and clips that do not fit together, and for a batch of one clip where :func:`require_batches` does.
     """
     backbone, data = experiment.backbone, experiment.data
     bare = backbone.but(weights="", weights_fingerprint="")
@@ -113,6 +122,36 @@ def rehearse(experiment: Experiment) -> None:
             raise UserError(
                 f"backbone {bare.name!r} cannot take clips of {data.num_frames} frames at {data.size} px: "
                 f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
+            ) from error
+    require_batches(experiment)
+
+
+def require_batches(experiment: Experiment) -> None:
+    """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
+
+    A batch norm behind a pooling over frames and space has one value per channel there, and no variance. All rows of a
+    table see the same batches, so none is given others; a row that takes one clip a batch is left as it is.
+    """
+    backbone, data, batch_size = experiment.backbone, experiment.data, experiment.schedule.batch_size
+    if batch_size > 2 and isinstance(data, Folder):
+        return  # two classes are two clips at least, and no batch of them has one
+    num_train = num_training_clips(data)
+    if batch_size > 1 and (num_train is None or smallest_batch(num_train, batch_size) > 1):
+        return
+    with torch.device("meta"), torch.no_grad():
+        bare = backbone.but(weights="", weights_fingerprint="")
+        network = build(bare, experiment.temporal, 2, data.num_frames).train()
+        try:
+            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
+        except ValueError as error:
+            clips = "" if num_train is None else f" of {num_train} training clip{'s' * (num_train > 1)}"
+            better = [size for size in (2, 3) if num_train is not None and smallest_batch(num_train, size) > 1] or [3]
+            mend = (
+                "give more clips" if num_train == 1 else f"set the regime's schedule.batch_size to {better[0]} or more"
+            )
+            raise UserError(
+                f"an epoch{clips}, cut into batches of at most {batch_size}, has a batch of one clip, on which a batch "
+                f"norm of this network cannot be trained ({str(error).splitlines()[0]}); {mend}"
             ) from error
 
 

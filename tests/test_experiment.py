@@ -20,7 +20,7 @@ from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.regime import Regime
 from tadaconv.result import Progress, Result
-from tadaconv.spec import Backbone, Experiment, Rival, Schedule, Synthetic, TAda
+from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.training import evaluate, fit
 from tadaconv.training.checkpoint import load_weights
 from tadaconv.weights import resolve_weights
@@ -319,6 +319,61 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
     ]:
         with pytest.raises(UserError, match=message):
             rehearse(good.but(**changes))
+
+
+@pytest.mark.parametrize(
+    ("temporal", "takes_one_clip"),
+    [
+        (None, True),
+        (TAda(), True),
+        (TAda(context=Context(variation="time_invariant")), False),
+        (TAda(context=Context(variation="time_invariant", norm="layer")), True),
+        (Rival(name="tam"), True),
+    ],
+)
+def test_a_rehearsal_refuses_the_batches_of_one_clip_that_training_refuses(
+    temporal: Temporal, takes_one_clip: bool
+) -> None:
+    refused = {}
+    for num_train, batch_size in [(3, 2), (4, 2), (2, 1), (1, 4)]:
+        experiment = TINY.but(
+            temporal=temporal, data__num_train=num_train, schedule__batch_size=batch_size, schedule__epochs=1
+        )
+        source = open_source(experiment.data, torch.device("cpu"))
+        training = fit.Fit(build_model(experiment, 10), source, experiment.schedule, 0, torch.device("cpu"))
+        state = torch.random.get_rng_state()
+        try:
+            rehearse(experiment)
+        except UserError as error:
+            refused[num_train, batch_size] = str(error)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        if (num_train, batch_size) in refused:
+            with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+                training.run(lambda: 0.0)
+        else:
+            training.run(lambda: 0.0)
+    assert set(refused) == (set() if takes_one_clip else {(3, 2), (2, 1), (1, 4)})
+    for (num_train, batch_size), message in refused.items():
+        clips = f"{num_train} training clip{'s' if num_train > 1 else ''}"
+        assert message.startswith(
+            f"an epoch of {clips}, cut into batches of at most {batch_size}, has a batch of one clip"
+        )
+        advised = {3: "to 3 or more", 2: "to 2 or more", 1: "give more clips"}
+        assert advised[num_train] in message
+
+
+def test_a_batch_of_one_clip_of_a_folder_is_found_without_opening_a_clip(tmp_path: Path) -> None:
+    for name in ("train/a/0.mp4", "train/a/1.mp4", "train/b/0.mp4", "val/a/2.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    clips = Folder(num_frames=4, size=16, root=str(tmp_path), fingerprint="f", num_classes=2)
+    once = TINY.but(data=clips, temporal=TAda(context=Context(variation="time_invariant")))
+    with pytest.raises(UserError, match="an epoch of 3 training clips, cut into batches of at most 2, has a batch of"):
+        rehearse(once.but(schedule__batch_size=2))
+    rehearse(once.but(schedule__batch_size=3))
+    rehearse(once.but(schedule__batch_size=2, data__root=""))  # not yet named, and so not known
+    with pytest.raises(UserError, match="cut into batches of at most 1, has a batch of one clip"):
+        rehearse(once.but(schedule__batch_size=1, data__root=""))
 
 
 @pytest.fixture

@@ -206,3 +206,15 @@ def test_tables_across_backbones_start_as_they_should(table):
     assert found.ok
     assert len({row.scale for row in found.rows}) > 2
     assert max(map(len, printed(preview.render_check(found)).splitlines())) <= 80
+
+
+def test_a_batch_of_one_clip_is_refused_as_running_refuses_it() -> None:
+    table = LoadedTable(
+        "t", "", Table(base=Row("a", TAda()), rows=[Row("b", TAda().but(context__variation="time_invariant"))])
+    )
+    odd = load_regime("quick").but(data__num_train=3, schedule__batch_size=2)
+    with pytest.raises(
+        UserError, match=r"^row 'b': an epoch of 3 training clips, cut into batches of at most 2, has a"
+    ):
+        preview.check(table, odd)
+    assert preview.check(table, odd.but(data__num_train=4)).ok

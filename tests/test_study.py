@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -9,12 +10,14 @@ from statistics import mean
 from typing import Any
 
 import optuna
+import postgres_server
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.errors import UserError
+from tadaconv.execution import Crew, WorkerCall
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
@@ -35,10 +38,13 @@ from tadaconv.study import (
     TrialRecord,
     confirm,
     confirm_seeds,
+    infeasible_draws,
     load_study,
+    search,
     trial_records,
     walk,
 )
+from tadaconv.study import proposer as proposer_module
 
 BASE = TAda(aggregation=Aggregation(kind="none"))
 NAME = "toy-quick"
@@ -364,13 +370,13 @@ def test_a_space_is_run_to_its_end_and_then_said_to_be_exhausted(store: Store) -
 
 
 def test_several_processes_propose_for_one_study_without_repeating_each_other(tmp_path: Path) -> None:
-    def search(_: int) -> None:
+    def search_all(_: int) -> None:
         own = Store.open(str(tmp_path / "journal.log"))
         run(loaded(), own, 16)
 
     Store.open(str(tmp_path / "journal.log"))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(search, range(4)))
+        list(pool.map(search_all, range(4)))
     records = trial_records(loaded(), REGIME, NAME, Store.open(str(tmp_path / "journal.log")))
     assert [record.number for record in records] == list(range(16))
     assert len({record.cells[0].cell.key for record in records}) == 16
@@ -413,25 +419,310 @@ def test_what_was_put_back_or_withdrawn_stays_to_be_run(store: Store) -> None:
     assert proposer.top_up(1, 4).num_ended == 1
 
 
-def test_what_cannot_be_built_or_failed_is_an_end_that_says_why(store: Store) -> None:
-    def impossible(trial: optuna.Trial) -> Temporal:
-        return suggest(trial).but(placement__blocks=trial.suggest_categorical("blocks", ["all", "alternate"]))  # type: ignore[union-attr]
-
-    start = {
-        "paper: late": {**START["paper: late"], "blocks": "all"},
-        "none": {**START["paper: late"], "blocks": "alternate"},
-    }
-    study = loaded(impossible, start=start)
+def test_what_failed_is_an_end_that_says_why(store: Store) -> None:
+    study = loaded()
     proposer = Proposer(study, REGIME, NAME, store)
-    proposer.top_up(1, 2)
+    proposer.top_up(1, 1)
     claimed = store.claim(waiting(store)[0].trial_id)
     assert claimed is not None
     store.fail(claimed, "the loss is nan at step 3", "Traceback", "cpu", 3, retry=False)
-    assert proposer.top_up(1, 2) == Proposed(1, 2, 2, True, False)
-    failed, unbuildable = trial_records(study, REGIME, NAME, store)
+    assert proposer.top_up(1, 1) == Proposed(0, 1, 1, True, False)
+    (failed,) = trial_records(study, REGIME, NAME, store)
     assert (failed.status, failed.why) == ("failed", "the loss is nan at step 3")
-    assert unbuildable.status == "failed"
-    assert "picks no convolution of this backbone" in str(unbuildable.why)
+    assert infeasible_draws(study, REGIME, NAME, store) == []
+
+
+# --- What is infeasible
+
+
+def every_second(trial: optuna.Trial) -> Temporal:
+    """24 configurations. The quick regime's backbone has one block a stage: every second block is none, in 12."""
+    stage = trial.suggest_categorical("stage", [2, 3, 4])
+    blocks = trial.suggest_categorical("blocks", ["all", "alternate"])
+    share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+    return BASE.but(placement__stages=(stage,), placement__blocks=blocks, placement__share=share)
+
+
+def contradictory(trial: optuna.Trial) -> Temporal:
+    """24 configurations, of which 9 share out the channels of a factor that has none."""
+    stage = trial.suggest_categorical("stage", [2, 3, 4])
+    factor = trial.suggest_categorical("factor", ["cin", "k2"])
+    share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+    return BASE.but(calibration=factor, placement__stages=(stage,), placement__share=share)
+
+
+ALL = {name: {"stage": stage, "blocks": "all", "share": 1.0} for name, stage in zip(START, (4, 2), strict=True)}
+NONE = {"stage": 2, "blocks": "alternate", "share": 1.0}
+CIN = {name: {"stage": stage, "factor": "cin", "share": 1.0} for name, stage in zip(START, (4, 2), strict=True)}
+
+
+def feasible(temporal: Temporal) -> bool:
+    try:
+        rehearse(REGIME.experiment(temporal, 0))
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("space", "start", "why", "sampler"),
+    [
+        (every_second, ALL, "picks no convolution of this backbone", "tpe"),
+        (every_second, ALL, "picks no convolution of this backbone", "gp"),
+        (contradictory, CIN, "the factor k2 has no channels to share out", "tpe"),
+        (contradictory, CIN, "the factor k2 has no channels to share out", "random"),
+    ],
+)
+def test_what_is_infeasible_is_drawn_again_and_is_no_trial(
+    store: Store, space: Callable[[optuna.Trial], Temporal], start: dict[str, Any], why: str, sampler: str
+) -> None:
+    study = loaded(space, start=start, sampler=Sampler(sampler, seed=1))
+    records = run(study, store, 8)
+    assert [record.number for record in records] == list(range(8))
+    assert {record.status for record in records} == {"finished"}
+    draws = infeasible_draws(study, REGIME, NAME, store)
+    assert draws
+    for draw in draws:
+        assert why in draw.why
+        assert draw.name == ""
+        assert 2 <= draw.number < 8
+        assert draw.params.keys() == draw.distributions.keys()
+    assert len({str(draw.params) for draw in draws}) == len(draws), "none is drawn twice"
+    assert not waiting(store)
+    rows = [row for row in store.backend.rows() if "infeasible" in row.attrs]
+    assert len(rows) == len(draws)
+    for row in rows:  # in Optuna's own words
+        assert row.state == TrialState.PRUNED
+        assert store.backend.storage.get_trial(row.trial_id).constraints == {"infeasible": 1.0}
+
+
+@pytest.mark.parametrize(("space", "start"), [(every_second, ALL), (contradictory, CIN)])
+def test_no_choice_is_lost_with_what_is_infeasible(
+    store: Store, space: Callable[[optuna.Trial], Temporal], start: dict[str, Any]
+) -> None:
+    study = loaded(space, start=start, sampler=Sampler("random"))
+    records = run(study, store, 100, num_workers=3)
+    able = [each for each in walk(space) if feasible(each.temporal)]
+    assert sorted(map(str, params_of(records))) == sorted(str(each.params) for each in able)
+    proposed = Proposer(study, REGIME, NAME, store).top_up(1, 100)
+    draws = infeasible_draws(study, REGIME, NAME, store)
+    assert (proposed.num_trials, proposed.done, proposed.exhausted) == (len(able), True, True)
+    assert str(proposed).endswith(
+        f"the space is exhausted after {len(able)} configurations and {len(draws)} infeasible draws"
+    )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_study_stopped_at_any_draw_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"n_startup_trials": 3} if sampler == "tpe" else {}
+    study = loaded(every_second, start=ALL, sampler=Sampler(sampler, seed=3, options=options))
+    whole = run(study, Store.open(str(tmp_path / "a.log")), 9)
+    draws = infeasible_draws(study, REGIME, NAME, Store.open(str(tmp_path / "a.log")))
+    assert len(draws) > 3
+
+    class Stop(BaseException):
+        pass
+
+    real = Store.record
+
+    def stopping(self: Store, *args: Any, **changes: Any) -> int:
+        real(self, *args, **changes)
+        raise Stop
+
+    num_stops = 0
+    while True:  # every draw and every trial is a process of its own
+        again = Store.open(str(tmp_path / "b.log"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "record", stopping)
+            try:
+                if Proposer(study, REGIME, NAME, again).top_up(1, 9).done:
+                    break
+            except Stop:
+                num_stops += 1
+        for attempt in waiting(again):
+            finish(again, attempt)
+    assert num_stops == 9 + len(draws)
+    assert params_of(trial_records(study, REGIME, NAME, again)) == params_of(whole)
+    assert infeasible_draws(study, REGIME, NAME, again) == draws
+
+
+@pytest.mark.parametrize("backend", ["journal", "postgresql"])
+def test_several_processes_find_a_draw_infeasible_once(backend: str, tmp_path: Path) -> None:
+    def search_all(_: int) -> None:
+        run(study, Store.open(location), 6)
+
+    study = loaded(every_second, start=ALL)
+    if backend == "postgresql" and (reason := postgres_server.found()):
+        pytest.skip(reason)
+    with postgres_server.Server() if backend == "postgresql" else nullcontext() as server:
+        location = str(tmp_path / "journal.log") if server is None else server.url()
+        store = Store.open(location)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(search_all, range(3)))
+        records = trial_records(study, REGIME, NAME, store)
+        assert [record.number for record in records] == list(range(6))
+        assert {record.status for record in records} == {"finished"}
+        draws = infeasible_draws(study, REGIME, NAME, store)
+        assert draws
+        assert sum("infeasible" in row.attrs for row in store.backend.rows()) == len(draws)
+
+
+def test_a_sampler_learns_what_is_infeasible(tmp_path: Path) -> None:
+    def rarely(trial: optuna.Trial) -> Temporal:
+        """Of its choices one in 16 is feasible, with any share."""
+        first, second = (trial.suggest_categorical(name, [2, 3, 4, 5]) for name in ("first", "second"))
+        share = trial.suggest_float("share", 0.5, 0.9)
+        return BASE.but(calibration="cin" if first == second == 4 else "k2", placement__share=share)
+
+    start = {"all": {"first": 4, "second": 4, "share": 0.5}}
+    num_infeasible = {}
+    for sampler in ("tpe", "random"):
+        study = loaded(rarely, start=start, base="all", sampler=Sampler(sampler))
+        store = Store.open(str(tmp_path / f"{sampler}.log"))
+        assert len(run(study, store, 8)) == 8
+        num_infeasible[sampler] = len(infeasible_draws(study, REGIME, NAME, store))
+    assert num_infeasible["tpe"] < num_infeasible["random"] / 2, num_infeasible
+
+
+def test_a_start_that_is_infeasible_is_named_and_the_base_is_refused(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = loaded(every_second, start={**ALL, "every second": NONE})
+    records = run(study, store, 4)
+    assert [record.name for record in records] == [*START, "trial 2", "trial 3"]
+    first = infeasible_draws(study, REGIME, NAME, store)[0]
+    assert (first.number, first.name, first.params) == (2, "every second", NONE)
+    assert [message for message in caplog.messages if "every second" in message] == [
+        f"start 'every second' is infeasible in this regime: {first.why}"
+    ]
+    refused = loaded(every_second, start={"late": ALL["paper: late"], "every second": NONE}, base="every second")
+    empty = Store.open(str(Path(store.shown).with_name("other.log")))
+    with pytest.raises(UserError) as raised:
+        Proposer(refused, REGIME, NAME, empty)
+    assert (
+        str(raised.value) == f"start 'every second', the base of study 'toy', is infeasible in this regime: {first.why}"
+    )
+    assert empty.studies() == []
+
+
+def test_a_space_without_an_end_that_is_all_infeasible_but_for_its_base_is_given_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def narrow(trial: optuna.Trial) -> Temporal:
+        share = trial.suggest_float("share", 0.0, 1.0)
+        return BASE.but(calibration="k2" if share < 1 else "cin", placement__share=max(share, 0.01))
+
+    monkeypatch.setattr(proposer_module, "MOST_INFEASIBLE", 20)
+    study = loaded(narrow, start={"all": {"share": 1.0}}, base="all")
+    proposer = Proposer(study, REGIME, NAME, store)
+    for _ in range(2):  # the second time nothing is drawn
+        while not (proposed := proposer.top_up(1, 5)).done:
+            work(store)(proposed)
+        assert (proposed.num_trials, proposed.num_infeasible, proposed.exhausted) == (1, 20, True)
+        assert str(proposed).startswith(
+            "1 trial: 1 ended; the search ends here, since 20 draws in a row are infeasible in this regime (the last: "
+            "TAda: "
+        )
+        proposer = Proposer(study, REGIME, NAME, store)
+
+
+def test_a_search_that_cannot_have_as_many_trials_as_asked_for_says_so(store: Store, tmp_path: Path) -> None:
+    def two(trial: optuna.Trial) -> Temporal:
+        return BASE.but(placement__blocks=trial.suggest_categorical("blocks", ["all", "alternate"]))
+
+    class Lines:
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def trials(self, _: Sequence[TrialRecord]) -> None:
+            pass
+
+        def line(self, line: str) -> None:
+            self.lines.append(line)
+
+    study = loaded(two, start={"all": {"blocks": "all"}}, base="all")
+    run(study, store, 1)
+    crew = Crew(WorkerCall(store.shown, "", "cpu", tmp_path), 1, "local", {})
+    for num_trials, said in [
+        (1, []),
+        (3, ["1 trial: 1 ended; the space is exhausted after 1 configuration and 1 infeasible draw"]),
+    ]:
+        show = Lines()
+        assert len(search(study, REGIME, NAME, store, num_trials=num_trials, crew=crew, show=show)) == 1
+        assert show.lines == said
+
+
+def test_what_cannot_be_had_for_another_reason_is_not_taken_for_infeasible(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(loaded(), store, 1)
+
+    def refuse(_: Experiment) -> None:
+        raise UserError("the weights are gone")
+
+    monkeypatch.setattr("tadaconv.experiment.rehearse", refuse)
+    with pytest.raises(UserError, match="the base of study 'toy', is infeasible in this regime: the weights are gone"):
+        run(loaded(), store, 2)
+    assert infeasible_draws(loaded(), REGIME, NAME, store) == []
+
+
+def test_what_earlier_versions_called_failed_though_it_never_ran_is_infeasible(store: Store) -> None:
+    study = loaded(every_second, start={**ALL, "every second": NONE})
+    run(study, store, 2)
+    found = study.study.started["every second"]
+    store.record(
+        NAME,
+        Cell("every second", REGIME.experiment(found.temporal, 0)),
+        TrialState.FAIL,
+        params=found.params,
+        distributions=found.distributions,
+        attrs={"trial": 2, "error": "placement picks no convolution"},
+    )
+    (draw,) = infeasible_draws(study, REGIME, NAME, store)
+    assert (draw.number, draw.name, draw.params, draw.why) == (
+        2,
+        "every second",
+        NONE,
+        "placement picks no convolution",
+    )
+    records = run(study, store, 4)
+    assert [(record.number, record.name) for record in records] == [
+        (0, "paper: late"), (1, "paper: early"), (3, "trial 3"), (4, "trial 4"),
+    ]  # fmt: skip
+    assert infeasible_draws(study, REGIME, NAME, store)[0] == draw
+
+
+def test_infeasible_draws_of_another_regime_or_space_do_not_count(store: Store) -> None:
+    study = loaded(every_second, start=ALL)
+    run(study, store, 8)
+    assert infeasible_draws(study, REGIME, NAME, store)
+    assert infeasible_draws(study, REGIME.but(schedule__epochs=5), NAME, store) == []
+
+    def every_block(trial: optuna.Trial) -> Temporal:
+        stage = trial.suggest_categorical("stage", [2, 3, 4])
+        blocks = trial.suggest_categorical("blocks", ["all", "alternate"])
+        share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
+        meant = "first" if blocks == "alternate" else "all"
+        return BASE.but(placement__stages=(stage,), placement__blocks=meant, placement__share=share)
+
+    assert infeasible_draws(loaded(every_block, start=ALL), REGIME, NAME, store) == []
+
+
+def test_infeasible_draws_stay_when_a_space_grows(store: Store) -> None:
+    study = loaded(every_second, start=ALL)
+    run(study, store, 6)
+    draws = infeasible_draws(study, REGIME, NAME, store)
+
+    def wider(trial: optuna.Trial) -> Temporal:
+        temporal = every_second(trial)
+        return temporal.but(context__norm=trial.suggest_categorical("norm", ["batch", "none"]))  # type: ignore[union-attr]
+
+    larger = loaded(wider, start={name: {**params, "norm": "batch"} for name, params in ALL.items()})
+    found = infeasible_draws(larger, REGIME, NAME, store)
+    assert [draw.params for draw in found] == [{**draw.params, "norm": "batch"} for draw in draws]
+    assert len(run(larger, store, 10)) == 10
 
 
 # --- The budget

@@ -127,17 +127,18 @@ def report_study(
     """
     from tadaconv import reporting
     from tadaconv.reporting.study import study_report, study_table
-    from tadaconv.study import confirmed, kept_budget, trial_records
+    from tadaconv.study import confirmed, infeasible_draws, kept_budget, trial_records
     from tadaconv.study import study_name as name_of_study
 
     study = name_of_study(loaded, regime_name)
     records = trial_records(loaded, regime, study, store)
+    infeasible = infeasible_draws(loaded, regime, study, store)
     if table:
-        console.print(study_table(loaded, regime_name, records))
+        console.print(study_table(loaded, regime_name, records, infeasible))
     with console.status("writing the report"):
         folder = study_report(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
-            confirmed=confirmed(loaded, regime_name, store) is not None, choices=choices,
+            confirmed=confirmed(loaded, regime_name, store) is not None, infeasible=infeasible, choices=choices,
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder

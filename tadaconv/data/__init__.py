@@ -1,12 +1,14 @@
 """Clips: made or decoded, on the device that trains."""
 
+from pathlib import Path
+
 import torch
 
 from tadaconv.data.source import Source
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.spec import Folder, Synthetic
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "num_training_clips", "open_source"]
 
 
 def open_source(data: Synthetic | Folder, device: torch.device) -> Source:
@@ -16,3 +18,17 @@ def open_source(data: Synthetic | Folder, device: torch.device) -> Source:
     from tadaconv.data.folder import FolderClips  # decoding is wanted only where clips are real
 
     return FolderClips(data, device)
+
+
+def num_training_clips(data: Synthetic | Folder) -> int | None:
+    """How many clips an epoch has, without opening one; None for a folder that no ``--data`` has named yet.
+
+    Raises :class:`tadaconv.errors.UserError` for a folder that is no longer there.
+    """
+    if isinstance(data, Synthetic):
+        return data.num_train
+    if not data.root:
+        return None
+    from tadaconv.data.layout import scan
+
+    return len(scan(Path(data.root), data.val_share).train)

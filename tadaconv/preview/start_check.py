@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import LoadedTable, Row
+from tadaconv.experiment import require_batches
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
 from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
@@ -64,6 +65,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
         for row in loaded.table.all_rows:
             own = scale.of(row, regime)
             with row_named(row):
+                require_batches(row.cell(regime, 0).experiment)
                 if own not in hosts:
                     hosts[own] = _scored(own)
                 rows.append(_check_row(row, own, *hosts[own]))

@@ -34,7 +34,7 @@ CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "
 """Followed by a column for each entry of the environment and each leaf of the experiment, in alphabetical order."""
 CURVE_COLUMNS = ["cell", *CurvePoint.model_fields]
 
-_REASONS = ("interrupted", "withdrawn", "pruned", "over_budget")
+_REASONS = ("interrupted", "withdrawn", "pruned", "over_budget", "infeasible")
 _TAKEN = ("cell", "label", "spec", "error", "traceback", "trial", *_REASONS)
 _INTEGERS = (
     "num_attempts", "num_results", "trial", "step", "configuration", "num_val", "params", "macs", "peak_memory_bytes",

@@ -168,7 +168,7 @@ def _of_study(folder: Path) -> dict[str, Any]:
         "name": manifest.study,
         "regime": manifest.regime,
         "question": of_study.title(manifest),
-        "ran": of_study.what_became(trials),
+        "ran": of_study.what_became(trials, manifest.num_infeasible),
         "found": [f"Best of {num_finished} that finished: {each['name']}, {percent(each['top1'])} %." for each in best],
         **_times(manifest.cells),
     }

@@ -19,12 +19,21 @@ from tadaconv.study.definition import (
 from tadaconv.study.proposer import Proposed, Proposer
 from tadaconv.study.search import search
 from tadaconv.study.space import Suggestion, walk
-from tadaconv.study.trials import ENDS, Status, TrialRecord, kept_budget, trial_records
+from tadaconv.study.trials import (
+    ENDS,
+    InfeasibleDraw,
+    Status,
+    TrialRecord,
+    infeasible_draws,
+    kept_budget,
+    trial_records,
+)
 
 __all__ = [
     "ENDS",
     "SAMPLERS",
     "Budget",
+    "InfeasibleDraw",
     "LoadedStudy",
     "Proposed",
     "Proposer",
@@ -38,6 +47,7 @@ __all__ = [
     "confirm",
     "confirm_seeds",
     "confirmed",
+    "infeasible_draws",
     "kept_budget",
     "load_study",
     "search",

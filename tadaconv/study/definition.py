@@ -13,7 +13,7 @@ from tadaconv import discovery
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
 from tadaconv.spec import Temporal
-from tadaconv.study.space import Suggest, Suggestion, is_number, spec_json, walk
+from tadaconv.study.space import Suggest, Suggestion, is_number, replay, spec_json
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
 """Samplers by name."""
@@ -157,12 +157,14 @@ class Study:
 
     def _started(self, name: str, params: Mapping[str, Any]) -> Suggestion:
         try:
-            found = next(walk(self.suggest, params))
+            found = replay(self.suggest, params)
         except UserError as error:
             raise UserError(f"start {name!r}: {error}") from error
         lacking, needless = found.params.keys() - params.keys(), params.keys() - found.params.keys()
         if lacking:
             raise UserError(f"start {name!r} lacks the parameter {min(lacking)!r}")
+        if found.contradiction is not None:
+            raise UserError(f"start {name!r}: {found.contradiction}")
         if needless:
             lookup(f"parameter of start {name!r}", min(needless), found.params)
         return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,13 +34,26 @@ from tadaconv.execution.pruning import (
 )
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime
+from tadaconv.spec import Temporal
 from tadaconv.study.cost import MACS, Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
-from tadaconv.study.space import Suggestion, call, spec_json, walk
-from tadaconv.study.trials import ENDS, OVER_BUDGET, Reader, Trial
+from tadaconv.study.space import Suggestion, call, params_text, replay, spec_json, walk
+from tadaconv.study.trials import (
+    DRAWN_FOR,
+    ENDS,
+    INFEASIBLE,
+    OVER_BUDGET,
+    Contents,
+    InfeasibleDraw,
+    Reader,
+    Trial,
+)
 
 NUM_RETRIES = 12
 """How often a sampler is asked anew when it suggests what the study has had."""
+
+MOST_INFEASIBLE = 300
+"""How many draws in the place of one trial may be infeasible before the search ends; each takes a moment to find."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,13 @@ class Proposed:
     """What a call of :meth:`Proposer.top_up` did and found.
 
     Attributes:
-        num_new: configurations proposed by the call, those that cost too much or cannot be built among them.
+        num_new: configurations proposed by the call, those that cost too much among them.
         num_trials: configurations the study has.
         num_ended: how many of them have ended.
         done: every one has ended, and there are as many as there should be or can be.
-        exhausted: the space has no configuration that the study has not had.
+        exhausted: the space has no configuration that the study has not had, or none that is found.
+        num_infeasible: draws that the regime cannot take. They are no trials.
+        given_up: why the last of too many infeasible draws in a row is infeasible; None where there are fewer.
     """
 
     num_new: int
@@ -59,18 +75,29 @@ class Proposed:
     num_ended: int
     done: bool
     exhausted: bool
+    num_infeasible: int = 0
+    given_up: str | None = None
 
     def __str__(self) -> str:
         """For example ``20 trials: 12 ended``."""
-        counts = f"{self.num_trials} trials: {self.num_ended} ended"
-        return f"{counts}; the space is exhausted after {self.num_trials} configurations" if self.exhausted else counts
+        counts = f"{_count(self.num_trials, 'trial')}: {self.num_ended} ended"
+        if self.given_up is not None:
+            return (
+                f"{counts}; the search ends here, since {MOST_INFEASIBLE} draws in a row are infeasible in this regime "
+                f"(the last: {self.given_up}); narrow the space, or choose another regime"
+            )
+        if not self.exhausted:
+            return counts
+        more = f" and {_count(self.num_infeasible, 'infeasible draw')}" if self.num_infeasible else ""
+        return f"{counts}; the space is exhausted after {_count(self.num_trials, 'configuration')}{more}"
 
 
 class Proposer:
     """Queues the configurations of a study, as few ahead as its workers need, so that the sampler learns.
 
     Any number of processes may propose for one study at once. What is proposed follows from the study's seed, the
-    number of the configuration and what has ended before it.
+    number of the configuration and what has ended before it. A draw that the regime cannot take is written down as
+    infeasible, for the sampler and the report, and drawn again: it is no trial.
 
     Args:
         loaded: The study.
@@ -79,8 +106,8 @@ class Proposer:
         store: Where its trials are kept.
 
     Raises:
-        UserError: the name belongs to a table in this storage, or is too long for a folder's; the regime cannot take
-            the study's base; or the space has changed so that finished trials are not in it.
+        UserError: the name belongs to a table in this storage, or is too long for a folder's; the study's base is
+            infeasible in the regime; or the space has changed so that finished trials are not in it.
     """
 
     def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
@@ -97,7 +124,11 @@ class Proposer:
         self._checked: dict[str, str | int | None] = {}
         self._reader = Reader(loaded, regime, study, store)
         self._exhausted_at: int | None = None
-        self._reader.read(self._max_macs)
+        self._base_is_feasible = False
+        base = spec_json(loaded.study.base_temporal)
+        trials = self._reader.read(self._max_macs).trials
+        if all(spec_json(trial.suggestion.temporal) != base for trial in trials):
+            self._require_feasible_base()
 
     def top_up(self, num_waiting: int, num_trials: int) -> Proposed:
         """Propose until ``num_waiting`` attempts of the study wait for a worker, or it has ``num_trials`` trials.
@@ -124,34 +155,56 @@ class Proposer:
         """
         num_new = 0
         while True:
-            trials, number = self._reader.read(self._max_macs)
+            contents = self._reader.read(self._max_macs)
+            trials, number = contents.trials, contents.next_number
             if self._give_cells(trials):
                 continue
-            exhausted = self._exhausted_at == len(trials)
+            in_a_row = [draw for draw in contents.infeasible if draw.number == number]
+            given_up = in_a_row[-1].why if len(in_a_row) >= MOST_INFEASIBLE else None
+            exhausted = self._exhausted_at == len(trials) or given_up is not None
             waiting = sum(trial.count("waiting") for trial in trials)
             if waiting >= num_waiting or len(trials) >= num_trials or exhausted:
                 break
-            suggestion = self._suggest(trials, number)
+            suggestion = self._suggest(contents, len(in_a_row))
             if suggestion is None:
                 self._exhausted_at = len(trials)
                 continue
+            if suggestion.contradiction is not None:
+                self._require_readable(suggestion)
+                self._record_infeasible(number, suggestion, suggestion.contradiction)
+                continue
             if spec_json(suggestion.temporal) not in self._checked:
                 return num_new, suggestion
-            self._propose(number, suggestion, self._checked[spec_json(suggestion.temporal)])
+            checked = self._checked[spec_json(suggestion.temporal)]
+            if isinstance(checked, str):
+                self._record_infeasible(number, suggestion, checked)
+                continue
+            self._propose(number, suggestion, checked)
             num_new += 1
         num_ended = sum(trial.status in ENDS for trial in trials)
         done = num_ended == len(trials) and (exhausted or len(trials) >= num_trials)
-        return num_new, Proposed(num_new, len(trials), num_ended, done, exhausted)
+        return num_new, Proposed(num_new, len(trials), num_ended, done, exhausted, len(contents.infeasible), given_up)
+
+    def _require_feasible_base(self) -> None:
+        """Raise :class:`UserError` where even the base cannot be had: what is wrong then is not the space."""
+        if not self._base_is_feasible:
+            base = self._loaded.study.base
+            try:
+                _rehearse(self._regime, self._loaded.study.base_temporal)
+            except UserError as error:
+                raise UserError(
+                    f"start {base!r}, the base of study {self._loaded.name!r}, is infeasible in this regime: {error}"
+                ) from error
+            self._base_is_feasible = True
 
     def _check(self, suggestion: Suggestion) -> None:
-        """Find out whether a configuration can be built and, where there is a budget, what it costs."""
-        from tadaconv.experiment import rehearse
-
+        """Find out whether a configuration is feasible and, where there is a budget, what it costs."""
         temporal = suggestion.temporal
         self._require_readable(suggestion)
         try:
-            rehearse(self._regime.experiment(temporal, 0))
+            _rehearse(self._regime, temporal)
         except UserError as error:
+            self._require_feasible_base()
             self._checked[spec_json(temporal)] = str(error)
             return
         if self._max_macs is not None and self._counter is None:
@@ -162,9 +215,10 @@ class Proposer:
         """Raise :class:`UserError` for what could not be read back from a storage, which holds JSON alone."""
         try:
             params = json.loads(json.dumps(suggestion.params))
-            same = params == suggestion.params and any(
-                spec_json(found.temporal) == spec_json(suggestion.temporal)
-                for found in walk(self._loaded.study.suggest, params)
+            again = replay(self._loaded.study.suggest, params)
+            same = params == suggestion.params == again.params and (
+                (spec_json(again.temporal), again.contradiction)
+                == (spec_json(suggestion.temporal), suggestion.contradiction)
             )
         except (TypeError, UserError):
             same = False
@@ -202,69 +256,83 @@ class Proposer:
             num_given += 1
             why = reason_for_no_more_seeds(protocol, finished, trial.top1_by_seed)
             if why is not None:
-                self._record(idle[0], trial.number, trial.suggestion, TrialState.PRUNED, {PRUNED: why})
+                pruned = {TRIAL: trial.number, PRUNED: why}
+                self._record(idle[0], trial.suggestion, TrialState.PRUNED, pruned)
                 continue
             for cell in idle[:1] if one_by_one else idle:
-                self._queue(cell, trial.number, trial.suggestion, {})
+                self._queue(cell, trial.suggestion, {TRIAL: trial.number})
         return num_given
 
-    def _suggest(self, trials: Sequence[Trial], number: int) -> Suggestion | None:
-        """A configuration the study has not had: of its start, then by its sampler; None if there is none."""
-        study, had = self._loaded.study, {trial.cells[0].key for trial in trials}
+    def _suggest(self, contents: Contents, num_infeasible: int) -> Suggestion | None:
+        """A configuration the study has not had: of its start, then by its sampler; None if there is none.
+
+        ``num_infeasible`` draws in the place of the next trial were infeasible: every draw has random numbers of its
+        own.
+        """
+        study, number = self._loaded.study, contents.next_number
+        had = {trial.cells[0].key for trial in contents.trials}
+        infeasible = {params_text(draw.params) for draw in contents.infeasible}
+        draw_number = [num_infeasible] if num_infeasible else []
 
         def new(found: Suggestion) -> bool:
-            return self._regime.experiment(found.temporal, 0).key not in had
+            if params_text(found.params) in infeasible:
+                return False
+            return found.contradiction is not None or self._regime.experiment(found.temporal, 0).key not in had
 
         for each in study.started.values():
             if new(each):
                 return each
-        memory = _remembered(self._study, trials, self._max_macs)
+        memory = _remembered(self._study, contents, self._max_macs)
         for retry in range(2 * NUM_RETRIES):
-            seed = _seed(study.sampler.seed, number, retry)
+            seed = _seed(study.sampler.seed, number, retry, *draw_number)
             memory.sampler = study.sampler.make(seed, looser=retry > 0) if retry < NUM_RETRIES else RandomSampler(seed)
             found = call(study.suggest, memory.ask())
             if new(found):
                 return found
         left = [each for each in walk(study.suggest) if new(each)]
-        return random.Random(_seed(study.sampler.seed, number, -1)).choice(left) if left else None
+        return random.Random(_seed(study.sampler.seed, number, -1, *draw_number)).choice(left) if left else None
 
-    def _propose(self, number: int, suggestion: Suggestion, checked: str | int | None) -> None:
-        """Queue a configuration; one that cannot be built or costs too much is recorded as such, and never trained.
+    def _record_infeasible(self, number: int, suggestion: Suggestion, why: str) -> None:
+        """Write down a draw in the place of trial ``number`` that the regime cannot take; a start is named at once."""
+        names = [name for name, start in self._loaded.study.started.items() if start.params == suggestion.params]
+        if names:
+            logging.getLogger("tadaconv").warning("start %r is infeasible in this regime: %s", names[0], why)
+        cell = Cell(names[0] if names else f"draw for trial {number}", self._regime.experiment(suggestion.temporal, 0))
+        self._record(cell, suggestion, TrialState.PRUNED, {INFEASIBLE: why, DRAWN_FOR: number})
 
-        ``checked`` is why it cannot be built, or its multiply-adds where there is a budget.
+    def _propose(self, number: int, suggestion: Suggestion, macs: int | None) -> None:
+        """Queue a configuration; one that costs too much is recorded as such, and never trained.
+
+        ``macs`` are its multiply-adds a clip; None where there is no budget.
         """
         cells = self._reader.cells(number, suggestion.temporal)
-        if isinstance(checked, str):
-            self._record(cells[0], number, suggestion, TrialState.FAIL, {"error": checked})
-            return
-        attrs = {} if checked is None else {MACS: checked}
-        why = over(checked, self._max_macs)
+        attrs = {TRIAL: number} if macs is None else {TRIAL: number, MACS: macs}
+        why = over(macs, self._max_macs)
         if why is not None:
-            self._record(cells[0], number, suggestion, TrialState.PRUNED, {**attrs, OVER_BUDGET: why})
+            self._record(cells[0], suggestion, TrialState.PRUNED, {**attrs, OVER_BUDGET: why})
             return
         for cell in cells[:1] if self._loaded.study.pruner.name in SEED_PRUNERS else cells:
-            self._queue(cell, number, suggestion, attrs)
+            self._queue(cell, suggestion, attrs)
 
-    def _queue(self, cell: Cell, number: int, suggestion: Suggestion, attrs: Mapping[str, Any]) -> None:
+    def _queue(self, cell: Cell, suggestion: Suggestion, attrs: Mapping[str, Any]) -> None:
         """Queue a cell, or copy the result that the storage has of it."""
         for attempt in self._store.attempts([cell.key]).get(cell.key, []):
             if attempt.state == "finished":
                 result = attempt.attrs["result"]
                 copied = {**attrs, COPIED: attempt.study, "result": result}
-                self._record(cell, number, suggestion, TrialState.COMPLETE, copied, result["top1"])
+                self._record(cell, suggestion, TrialState.COMPLETE, copied, result["top1"])
                 return
-        self._record(cell, number, suggestion, TrialState.WAITING, attrs)
+        self._record(cell, suggestion, TrialState.WAITING, attrs)
 
     def _record(
         self,
         cell: Cell,
-        number: int,
         suggestion: Suggestion,
         state: TrialState,
         attrs: Mapping[str, Any],
         value: float | None = None,
     ) -> None:
-        constraints = violation(attrs.get(MACS), self._max_macs)
+        constraints = _INFEASIBLE if INFEASIBLE in attrs else violation(attrs.get(MACS), self._max_macs)
         self._store.record(
             self._space(suggestion.distributions),
             cell,
@@ -272,7 +340,7 @@ class Proposer:
             value=value,
             params=suggestion.params,
             distributions=suggestion.distributions,
-            attrs={TRIAL: number, **attrs},
+            attrs=attrs,
             # Optuna's own way to say by how much a trial violates a constraint, which its dashboard shows.
             system_attrs=create_trial(state=TrialState.FAIL, constraints=constraints).system_attrs,
         )
@@ -299,15 +367,35 @@ class Proposer:
         return name
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _seed(*parts: int) -> int:
     """A seed of 32 bits from whole numbers."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
 
 
-def _remembered(name: str, trials: Sequence[Trial], max_macs: int | None) -> optuna.Study:
-    """What the sampler learns from: a trial a configuration, whichever Optuna study of the storage holds it."""
+_INFEASIBLE = {INFEASIBLE: 1.0}
+"""Optuna's constraint of a draw that the regime cannot take: violated, by no more and no less than another."""
+
+
+def _rehearse(regime: Regime, temporal: Temporal) -> None:
+    from tadaconv.experiment import rehearse  # torch, for which reading a study need not wait
+
+    rehearse(regime.experiment(temporal, 0))
+
+
+def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.Study:
+    """What the sampler learns from: a trial a configuration, whichever Optuna study of the storage holds it.
+
+    An infeasible draw comes before the trial in whose place it was drawn.
+    """
     memory = in_memory(name)
-    for trial in trials:
+    draws = sorted(contents.infeasible, key=lambda draw: draw.number)
+    for trial in contents.trials:
+        while draws and draws[0].number <= trial.number:
+            memory.add_trial(_remembered_draw(draws.pop(0)))
         state, value, constraints = TrialState.RUNNING, None, violation(trial.macs, max_macs)
         intermediate = {point["epoch"]: point["val_top1"] for point in trial.curve} or trial.top1_by_seed
         match trial.status:
@@ -327,4 +415,11 @@ def _remembered(name: str, trials: Sequence[Trial], max_macs: int | None) -> opt
                 constraints=constraints,
             )
         )
+    memory.add_trials([_remembered_draw(draw) for draw in draws])
     return memory
+
+
+def _remembered_draw(draw: InfeasibleDraw) -> optuna.trial.FrozenTrial:
+    return create_trial(
+        state=TrialState.PRUNED, params=draw.params, distributions=draw.distributions, constraints=_INFEASIBLE
+    )

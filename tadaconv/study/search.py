@@ -42,6 +42,9 @@ def search(
 ) -> list[TrialRecord]:
     """Search until the study has ``num_trials`` trials and all have ended; return every one of them.
 
+    Draws that are infeasible in the regime are no trials. Where the space has no more that are feasible, or none that
+    is found, the search ends with fewer, and a line says so.
+
     Any number of calls, and any worker, may help with one study. With one worker and no other help a study that was
     stopped and goes on finds what it would have found without the stop; with several, what is proposed depends on
     which trials end first.
@@ -81,5 +84,8 @@ def search(
         # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from.
         if not proposer.top_up(1, num_trials).done:
             supervise(launcher, store, lambda: not proposer.top_up(1, num_trials).done, tick, show.line)
+    proposed = proposer.top_up(0, num_trials)
+    if proposed.exhausted and proposed.num_trials < num_trials:
+        show.line(str(proposed))
     tick(now=True)
     return trial_records(loaded, regime, study, store)

@@ -1,5 +1,6 @@
 """The search space of a study: what its ``suggest`` makes of parameters, sampled, given or enumerated."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,11 +21,19 @@ MAX_LEAVES = 20_000
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What ``suggest`` made of a trial's parameters."""
+    """What ``suggest`` made of a trial's parameters.
+
+    ``contradiction`` says why they describe no configuration at all, in any regime; ``temporal`` is None then.
+    """
 
     temporal: Temporal
     params: dict[str, Any]
     distributions: dict[str, BaseDistribution]
+    contradiction: str | None = None
+
+
+class OutsideSpaceError(UserError):
+    """A parameter has a value that the space does not have."""
 
 
 class _Scripted:
@@ -54,13 +63,17 @@ class _Scripted:
 
 
 def call(suggest: Suggest, trial: Any) -> Suggestion:
-    """What ``suggest`` makes of ``trial``; whatever it does wrong comes out as one :class:`UserError` line."""
+    """What ``suggest`` makes of ``trial``; whatever it does wrong comes out as one :class:`UserError` line.
+
+    That the operator or the rival it describes refuses its arguments is no such mistake, but a contradiction.
+    """
     try:
         temporal = suggest(cast(optuna.Trial, trial))
-    except UserError:
+    except OutsideSpaceError:
         raise
-    except ValidationError as error:
-        raise UserError(f"suggest failed with {trial.params}: {describe(error)}") from error
+    except (UserError, ValidationError) as error:
+        why = describe(error) if isinstance(error, ValidationError) else str(error)
+        return Suggestion(None, dict(trial.params), dict(trial.distributions), contradiction=why)
     except Exception as error:
         what = " ".join(str(error).split())
         raise UserError(f"suggest failed with {trial.params}: {type(error).__name__}: {what}") from error
@@ -75,12 +88,14 @@ def walk(suggest: Suggest, fixed: Mapping[str, Any] | None = None, limit: int = 
     Args:
         suggest: of a study.
         fixed: parameters that keep one value. Raises :class:`UserError` for a value the space does not have.
-        limit: how many to make.
+        limit: how many parameter combinations to go through; those that contradict themselves are left out.
     """
     path: list[int] = []
     for _ in range(limit):
         draw = _Path(path, fixed or {})
-        yield call(suggest, _Scripted(draw))
+        suggestion = call(suggest, _Scripted(draw))
+        if suggestion.contradiction is None:
+            yield suggestion
         path = [*path, *[0] * len(draw.sizes)][: len(draw.sizes)]
         while path and path[-1] + 1 >= draw.sizes[len(path) - 1]:
             path.pop()
@@ -117,8 +132,16 @@ def _choices(distribution: BaseDistribution) -> Sequence[Any]:
     raise AssertionError(distribution)
 
 
+def replay(suggest: Suggest, params: Mapping[str, Any]) -> Suggestion:
+    """What ``suggest`` makes of ``params``, and of the first value of every parameter that they lack.
+
+    Raises :class:`UserError` for a value the space does not have.
+    """
+    return call(suggest, _Scripted(_Path([], params)))
+
+
 def fitting(name: str, value: Any, distribution: BaseDistribution) -> Any:
-    """``value`` if the distribution has it; raises :class:`UserError` otherwise. To Python, True is 1: not here."""
+    """``value`` if the distribution has it, else :class:`OutsideSpaceError`. To Python, True is 1: not here."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             fits = any(type(choice) is type(value) and choice == value for choice in choices)
@@ -132,13 +155,18 @@ def fitting(name: str, value: Any, distribution: BaseDistribution) -> Any:
         case _:
             raise AssertionError(distribution)
     if not fits:
-        raise UserError(f"parameter {name!r} is {wanted}, not {value!r}")
+        raise OutsideSpaceError(f"parameter {name!r} is {wanted}, not {value!r}")
     return value
 
 
 def spec_json(temporal: Temporal) -> str:
     """What is plugged in as text: equal text, equal configuration."""
     return "" if temporal is None else temporal.model_dump_json()
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Parameters as text: equal text, equal parameters. To Python, True is 1: not here."""
+    return json.dumps(params, sort_keys=True, default=repr)
 
 
 def is_number(value: object) -> bool:

@@ -20,8 +20,14 @@ from tadaconv.result import CurvePoint
 from tadaconv.spec import Folder, Temporal
 from tadaconv.study.cost import MACS, over
 from tadaconv.study.definition import LoadedStudy
-from tadaconv.study.space import Suggestion, spec_json, walk
+from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
 from tadaconv.weights import resolve_weights
+
+INFEASIBLE = "infeasible"
+"""The user attribute of a draw that the regime cannot take, with the reason, one line. It is no trial, nor queued."""
+
+DRAWN_FOR = "drawn_for"
+"""The user attribute of an infeasible draw with the number of the trial in whose place it was drawn."""
 
 OVER_BUDGET = "over_budget"
 """The user attribute of a trial that costs too much to be run, with the reason, one line."""
@@ -64,6 +70,25 @@ class TrialRecord:
     why: str | None
     curve: tuple[CurvePoint, ...]
     confirmed: tuple[CellRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class InfeasibleDraw:
+    """A configuration that cannot be built, or cannot train, in the regime; found before it was queued.
+
+    Attributes:
+        number: of the trial in whose place it was drawn.
+        name: its name in the study's ``start``; empty for one that the sampler drew.
+        params: by name, as far as they were drawn.
+        distributions: what the space as it stands now draws them from.
+        why: the reason, one line.
+    """
+
+    number: int
+    name: str
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+    why: str
 
 
 @dataclass(frozen=True)
@@ -169,12 +194,22 @@ class Trial:
         return next((row.attrs[CURVE] for row in self.rows if CURVE in row.attrs), [])
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a storage holds of a study: trials by number, infeasible draws in their order, the next trial's number."""
+
+    trials: list[Trial]
+    infeasible: list[InfeasibleDraw]
+    next_number: int
+
+
 class Reader:
     """Reads the trials of one study in one regime, with the distributions of its space as it stands now."""
 
     def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
         self._loaded, self._regime, self._study, self._store = loaded, regime, study, store
         self._known: dict[int, tuple[Suggestion, tuple[Cell, ...]] | None] = {}
+        self._draws: dict[int, InfeasibleDraw | None] = {}
         self._names = {spec_json(each.temporal): name for name, each in loaded.study.started.items()}
 
     def cells(self, number: int, temporal: Temporal) -> tuple[Cell, ...]:
@@ -182,15 +217,25 @@ class Reader:
         row = Row(self._names.get(spec_json(temporal), f"trial {number}"), temporal)
         return tuple(row.cell(self._regime, seed) for seed in range(self._loaded.study.seeds))
 
-    def read(self, max_macs: int | None) -> tuple[list[Trial], int]:
-        """Every trial that counts, by number, and the number of the next.
+    def read(self, max_macs: int | None) -> Contents:
+        """Every trial that counts, and every infeasible draw.
 
-        A trial counts by the keys of its cells, so one of a regime that has changed since is left out.
+        A trial counts by the keys of its cells, so one of a regime that has changed since is left out. So is a draw.
         """
         by_number: dict[int, list[TrialRow]] = {}
+        infeasible: dict[str, InfeasibleDraw] = {}
+        next_number = 0
         ids = spaces(self._store.backend, self._study)
         for row in self._store.backend.rows(study_ids=ids) if ids else []:
             if TRIAL in row.attrs:
+                next_number = max(next_number, int(row.attrs[TRIAL]) + 1)
+            if _is_infeasible(row):
+                if row.trial_id not in self._draws:
+                    self._draws[row.trial_id] = self._understand_draw(row)
+                draw = self._draws[row.trial_id]
+                if draw is not None:
+                    infeasible.setdefault(params_text(draw.params), draw)  # merged storages may hold one twice
+            elif TRIAL in row.attrs:
                 by_number.setdefault(int(row.attrs[TRIAL]), []).append(row)
         for number in by_number.keys() - self._known.keys():
             self._known[number] = self._understand(number, by_number[number])
@@ -206,7 +251,27 @@ class Reader:
             if why is None and any(OVER_BUDGET in row.attrs for row in rows):
                 continue  # the budget has grown, and it may be proposed anew
             trials.append(replace(trial, over_budget=why))
-        return trials, max(by_number, default=-1) + 1
+        return Contents(trials, list(infeasible.values()), next_number)
+
+    def _understand_draw(self, row: TrialRow) -> InfeasibleDraw | None:
+        """An infeasible draw in the space as it stands now; None for one of another regime, or no longer in it."""
+        label, study = str(row.attrs["label"]), self._loaded.study
+        try:
+            temporal: Temporal = _TEMPORAL.validate_python(row.attrs["spec"]["temporal"])
+            if self._regime.experiment(temporal, 0).key != row.key:
+                return None
+            suggestion = replay(study.suggest, row.params)
+            if suggestion.contradiction is None:
+                suggestion = _placed(self._loaded, label, row.params, temporal)
+        except (ValidationError, UserError):
+            return None
+        return InfeasibleDraw(
+            number=int(row.attrs[DRAWN_FOR] if DRAWN_FOR in row.attrs else row.attrs[TRIAL]),
+            name=label if label in study.start else "",
+            params=suggestion.params,
+            distributions=suggestion.distributions,
+            why=str(row.attrs[INFEASIBLE] if INFEASIBLE in row.attrs else row.attrs["error"]),
+        )
 
     def _understand(self, number: int, rows: Sequence[TrialRow]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
         """A trial in the space as it stands now; None for one of another regime, or one lost without a loss."""
@@ -232,6 +297,15 @@ class Reader:
 _TEMPORAL: TypeAdapter[Temporal] = TypeAdapter(Temporal)
 
 
+def _is_infeasible(row: TrialRow) -> bool:
+    """Whether a row is a draw that was never queued for it could not be run.
+
+    Earlier versions recorded such draws as failed trials: with an error, and without the traceback of one that ran.
+    """
+    never_ran = row.state == TrialState.FAIL and TRIAL in row.attrs and "error" in row.attrs
+    return INFEASIBLE in row.attrs or (never_ran and "traceback" not in row.attrs)
+
+
 def _placed(loaded: LoadedStudy, name: str, params: Mapping[str, Any], temporal: Temporal) -> Suggestion:
     """Where the present space has a trial of a former one.
 
@@ -240,14 +314,14 @@ def _placed(loaded: LoadedStudy, name: str, params: Mapping[str, Any], temporal:
     """
     wanted = spec_json(temporal)
     mend = f"give the parameter another name, or the study {loaded.name!r} another file"
+    found = None
     try:
         for found in walk(loaded.study.suggest, params, limit=256):
             if spec_json(found.temporal) == wanted:
                 return found
     except UserError as error:
         raise UserError(f"{name} no longer fits the space: {error}; {mend}") from error
-    added = found.params.keys() - params.keys()
-    if not added:
+    if found is None or not found.params.keys() - params.keys():
         shown = ", ".join(f"{key}={value!r}" for key, value in params.items())
         raise UserError(f"{name} was run with {shown}, which means something else by now; {mend}")
     kept = {key: value for key, value in found.params.items() if key in params}
@@ -266,17 +340,25 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
     Raises:
         UserError: the storage does not hold it; or its space has changed so that finished trials are not in it.
     """
+    trials = _contents(loaded, regime, study, store).trials
+    seeds = _confirmed_seeds(loaded, study, store)
+    return [_record(trial, store, seeds.get(spec_json(trial.suggestion.temporal), [])) for trial in trials]
+
+
+def infeasible_draws(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> list[InfeasibleDraw]:
+    """The draws that were found to be infeasible, in their order; arguments and raises as :func:`trial_records`."""
+    return _contents(loaded, regime, study, store).infeasible
+
+
+def _contents(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> Contents:
     ids = spaces(store.backend, study)
     if not ids:
         raise UserError(
             f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' in that regime first, "
             "or name another storage with --storage"
         )
-    max_macs = kept_budget(study, store)
     reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)
-    trials, _ = reader.read(max_macs)
-    seeds = _confirmed_seeds(loaded, study, store)
-    return [_record(trial, store, seeds.get(spec_json(trial.suggestion.temporal), [])) for trial in trials]
+    return reader.read(kept_budget(study, store))
 
 
 def _confirmed_seeds(loaded: LoadedStudy, study: str, store: Store) -> dict[str, list[int]]:

@@ -50,6 +50,16 @@ def epoch_order(num_train: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_train, generator=generator)
 
 
+def steps_per_epoch(num_train: int, batch_size: int) -> int:
+    """Into how many batches of at most ``batch_size`` clips an epoch of ``num_train`` clips is cut."""
+    return math.ceil(num_train / batch_size)
+
+
+def smallest_batch(num_train: int, batch_size: int) -> int:
+    """Clips of the smallest batch of an epoch; its batches are even, so the largest has at most one clip more."""
+    return num_train // steps_per_epoch(num_train, batch_size)
+
+
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 where matrix units have it, on CUDA; full precision elsewhere."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
@@ -93,7 +103,7 @@ class Fit:
         self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
         self.identity, self.checkpoint = identity, checkpoint
         self.optimizer = make_optimizer(model, schedule)
-        self.steps_per_epoch = math.ceil(source.num_train / schedule.batch_size)
+        self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
         self.state = State()
 
@@ -139,7 +149,7 @@ class Fit:
         if batch == 0:
             state.loss_sum, state.num_clips = 0.0, 0
         order = epoch_order(self.source.num_train, self.seed, epoch)
-        indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: no last batch of a clip or two
+        indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: see smallest_batch
         clips, labels = self.source.train_batch(indices, epoch, self.seed)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)

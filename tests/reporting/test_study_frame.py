@@ -20,6 +20,7 @@ from tadaconv.reporting.study.sentences import best_sentences, confirm_command, 
 from tadaconv.reporting.study.words import in_words, parameters_in_words
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Context, Placement, Rival, TAda
+from tadaconv.study import InfeasibleDraw
 
 
 @pytest.fixture
@@ -98,6 +99,33 @@ def test_an_export_is_read_back_as_it_was(num_trials: int, make_study, tmp_path:
     for name in ("trials", "curves", "cells"):
         ours, theirs = getattr(export, name), getattr(found, name)
         pd.testing.assert_frame_equal(theirs, ours, check_dtype=False)
+
+
+def test_infeasible_draws_are_read_back_and_an_earlier_report_knows_of_none(make_study, tmp_path: Path) -> None:
+    loaded, records = make_study(3)
+    start = InfeasibleDraw(0, "paper: stage 5", records[1].params, records[1].distributions, 'no "stage" of it,\nfive')
+    partly = InfeasibleDraw(2, "", {"stage2": True}, {}, "NA")
+    export = collect(loaded, "quick", records, infeasible=[start, partly])
+    assert export.manifest.num_infeasible == 2
+    assert export.infeasible["trial"].tolist() == [0, 2]
+    assert export.infeasible["name"].tolist() == ["paper: stage 5", ""]
+    assert export.infeasible["params_stage2"].tolist() == ["no", "yes"]
+    assert export.infeasible["params_kernels"].tolist() == [records[1].params["kernels"], ""]
+    assert what_became(export.trials, 2) == (
+        f"{what_became(export.trials)} 2 draws were infeasible in this regime, and are no trials."
+    )
+    assert what_became(export.trials, 1).endswith(" 1 draw was infeasible in this regime, and is no trial.")
+    write_data(export, tmp_path)
+    (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
+    pd.testing.assert_frame_equal(read_study(tmp_path).infeasible, export.infeasible)
+    (tmp_path / "infeasible.csv").unlink()
+    with pytest.raises(UserError, match=r"infeasible\.csv is missing"):
+        read_study(tmp_path)
+    (tmp_path / "report.json").write_text(export.manifest.model_dump_json(exclude={"num_infeasible"}))
+    earlier = read_study(tmp_path)
+    assert earlier.manifest.num_infeasible is None
+    assert earlier.infeasible.empty
+    assert what_became(earlier.trials, None) == what_became(export.trials)
 
 
 def test_an_empty_folder_is_no_report(tmp_path: Path) -> None:
@@ -179,5 +207,5 @@ def test_the_command_that_confirms() -> None:
 def test_options_of_the_search_are_said_in_words() -> None:
     found = _with_options("median", {"n_startup_trials": 4, "n_warmup_steps": 2, "interval_steps": 3})
     assert found == "median, prunes none before 4 trials have finished, prunes none before epoch 2, interval steps 3"
-    assert _with_options("tpe, seed 0", {"n_startup_trials": 5}) == "tpe, seed 0, the first 5 trials at random"
+    assert _with_options("tpe, seed 0", {"n_startup_trials": 5}) == "tpe, seed 0, the first 5 draws at random"
     assert _with_options("none", {"n_startup_trials": 5}) == "none, n startup trials 5"

@@ -14,12 +14,17 @@ import pytest
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.study import study_report
-from tadaconv.reporting.study.blocks import headline, importances, methods, unfinished
+from tadaconv.reporting.study.blocks import headline, importances, infeasible, methods, unfinished
 from tadaconv.reporting.study.frame import collect
 from tadaconv.reporting.study.importance import importance
 from tadaconv.reporting.study.latex import latex_table
+from tadaconv.study import InfeasibleDraw
 
 SCRIPT = "<script>alert(1)</script>"
+INFEASIBLE = [
+    InfeasibleDraw(3, "", {"stage2": True, "reduction": 4}, {}, f"no stage 2 in {SCRIPT}"),
+    InfeasibleDraw(5, f"first {SCRIPT}", {"stage2": False}, {}, "no stage at all"),
+]
 
 
 class Page(HTMLParser):
@@ -50,7 +55,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, make_study):
     records[2] = replace(records[2], name=SCRIPT)
     failed = next(i for i, record in enumerate(records) if record.status == "failed")
     records[failed] = replace(records[failed], why=f"RunError: {SCRIPT} & more")
-    return loaded, records, out, study_report(loaded, "quick", records, out, max_macs=10_310_000)
+    return loaded, records, out, study_report(loaded, "quick", records, out, max_macs=10_310_000, infeasible=INFEASIBLE)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_all_files_are_there(hostile) -> None:
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     drawn = ("pareto", "best_so_far", "slices", "learning_curves", "placement_map")
     assert names == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "png", "pdf")} | {
-        "trials.csv", "curves.csv", "cells.csv", "confirmation.csv", "parameters.json", "report.json",
+        "trials.csv", "curves.csv", "cells.csv", "confirmation.csv", "infeasible.csv", "parameters.json", "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
     assert len(pd.read_csv(folder / "trials.csv")) == 14
@@ -110,6 +115,26 @@ def test_every_trial_is_on_the_page_with_its_end(hostile, page: Page) -> None:
         assert len(re.findall(rf" {status} (?:\d|\u2013)", every)) >= sum(r.status == status for r in hostile[1])
 
 
+def test_infeasible_draws_are_on_the_page_with_their_reason_and_are_no_trials(hostile, page: Page) -> None:
+    assert page.said.count("2 draws were infeasible in this regime, and are no trials.") == 2
+    said = page.said[page.said.index("Infeasible draws") :]
+    assert f"Of what the study names to be tried first, first {SCRIPT} could not be." in said
+    assert f"stage2 yes, reduction 4 infeasible: no stage 2 in {SCRIPT}" in said
+    assert f"first {SCRIPT} infeasible: no stage at all" in said
+    assert pd.read_csv(hostile[3] / "infeasible.csv")["why"].tolist() == [draw.why for draw in INFEASIBLE]
+    assert "2 draws were infeasible in this regime" in (hostile[3] / "table.tex").read_text()
+
+
+def test_infeasible_draws_of_the_sampler_alone_name_no_start(make_study) -> None:
+    loaded, records = make_study(3)
+    block = infeasible(collect(loaded, "quick", records, infeasible=INFEASIBLE[:1]))
+    assert block is not None
+    assert "1 draw of the space" in " ".join(block.html.split())
+    assert "names to be tried" not in block.html
+    assert block.text == f"stage2 yes, reduction 4, infeasible: no stage 2 in {SCRIPT}"
+    assert infeasible(collect(loaded, "quick", records)) is None
+
+
 def test_the_notebook_holds_its_outputs_and_no_warning(hostile) -> None:
     notebook = nbformat.read(hostile[3] / "report.ipynb", as_version=4)
     nbformat.validate(notebook)
@@ -124,7 +149,7 @@ def test_the_same_results_are_not_reported_twice(hostile, caplog: pytest.LogCapt
     loaded, records, out, folder = hostile
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     with caplog.at_level(logging.INFO, "tadaconv.reporting"):
-        assert study_report(loaded, "quick", records, out, max_macs=10_310_000) == folder
+        assert study_report(loaded, "quick", records, out, max_macs=10_310_000, infeasible=INFEASIBLE) == folder
     assert "up to date" in caplog.text
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
@@ -134,7 +159,7 @@ def test_a_report_made_again_has_the_same_bytes(hostile, tmp_path: Path) -> None
     copy = shutil.copytree(folder, tmp_path / "copy")
     (folder / "report.html").unlink()
     (folder / "report.ipynb").unlink()
-    study_report(loaded, "quick", records, out, max_macs=10_310_000)
+    study_report(loaded, "quick", records, out, max_macs=10_310_000, infeasible=INFEASIBLE)
     for file in (p for p in copy.rglob("*") if p.is_file()):
         assert (folder / file.relative_to(copy)).read_bytes() == file.read_bytes(), file.name
 

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from tadaconv.reporting.study import study_table
+from tadaconv.study import InfeasibleDraw
 
 LIGHT = """
 import sys
@@ -15,10 +16,10 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
 
-def drawn(loaded, records, width: int) -> str:
+def drawn(loaded, records, width: int, infeasible=()) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     with console.file:
-        console.print(study_table(loaded, "quick", records))
+        console.print(study_table(loaded, "quick", records, infeasible))
     return console.export_text()
 
 
@@ -53,6 +54,16 @@ def test_the_counts_and_the_warning_stand_below(make_study) -> None:
     assert said.format(**numbers) in text
     assert "biased upwards; confirm it: tada study placed --confirm 3 --seeds 3" in text
     assert "biased" not in drawn(loaded, records[:1], 80)
+
+
+def test_infeasible_draws_are_counted_and_a_start_among_them_is_named(make_study) -> None:
+    loaded, records = make_study(3)
+    draws = [InfeasibleDraw(1, "paper: stage 5", {}, {}, "no stage 5 \x1b[31m"), InfeasibleDraw(2, "", {}, {}, "none")]
+    text = " ".join(drawn(loaded, records, 80, draws).split())
+    assert "2 draws were infeasible in this regime, and are no trials. paper: stage 5 is infeasible: no stage 5" in text
+    assert "\x1b" not in text
+    assert "is infeasible: none" not in text
+    assert "infeasible" not in drawn(loaded, records, 80)
 
 
 def test_trials_on_their_way_and_names_as_text(make_study) -> None:

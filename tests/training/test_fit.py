@@ -19,8 +19,8 @@ from tadaconv.errors import RunError
 from tadaconv.models import build
 from tadaconv.result import CurvePoint, Progress
 from tadaconv.spec import Backbone, Schedule, TAda
-from tadaconv.training import Fit, State, checkpoint, evaluate, fit, learning_rate
-from tadaconv.training.fit import epoch_order, make_optimizer
+from tadaconv.training import Fit, State, checkpoint, evaluate, fit, learning_rate, smallest_batch
+from tadaconv.training.fit import epoch_order, make_optimizer, steps_per_epoch
 
 CPU = torch.device("cpu")
 SGD = Schedule(epochs=3, batch_size=4, lr=0.1, warmup_epochs=0.5, clip_norm=0.5)
@@ -277,3 +277,12 @@ def test_batches_of_an_epoch_are_even_and_hold_every_clip_once() -> None:
         assert sum(sizes) == 10
         assert max(sizes) <= batch_size
         assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) == smallest_batch(10, batch_size)
+
+
+@given(num_train=st.integers(1, 300), batch_size=st.integers(1, 40))
+def test_the_smallest_batch_is_the_smallest_of_the_cut(num_train: int, batch_size: int) -> None:
+    batches = torch.arange(num_train).tensor_split(steps_per_epoch(num_train, batch_size))
+    assert smallest_batch(num_train, batch_size) == min(map(len, batches))
+    if num_train > 1 and batch_size > 2:
+        assert smallest_batch(num_train, batch_size) > 1

@@ -14,14 +14,22 @@ from tadaconv.reporting.choices import Choices
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tadaconv.study import LoadedStudy, TrialRecord
+    from tadaconv.study import InfeasibleDraw, LoadedStudy, TrialRecord
 
 
-def study_table(loaded: "LoadedStudy", regime_name: str, records: Sequence["TrialRecord"]) -> "RenderableType":
-    """Every trial for a terminal of any width, cheap enough to be drawn again whenever a trial moves on."""
+def study_table(
+    loaded: "LoadedStudy",
+    regime_name: str,
+    records: Sequence["TrialRecord"],
+    infeasible: Sequence["InfeasibleDraw"] = (),
+) -> "RenderableType":
+    """Every trial for a terminal of any width, cheap enough to be drawn again whenever a trial moves on.
+
+    Of the ``infeasible`` draws it says how many there are, and names those of the study's start.
+    """
     from tadaconv.reporting.study.terminal import StudyTable
 
-    return StudyTable(loaded, regime_name, records)
+    return StudyTable(loaded, regime_name, records, infeasible)
 
 
 def study_report(
@@ -33,16 +41,18 @@ def study_report(
     *,
     max_macs: int | None = None,
     confirmed: bool = False,
+    infeasible: Sequence["InfeasibleDraw"] = (),
     choices: Choices | None = None,
 ) -> Path:
     """Write the report of a study to ``<out>/reports/<study>-<regime>/`` and return that folder.
 
     The data are always written, *csv* alone gives nothing else: ``report.json``, ``parameters.json`` and the CSV files
-    of trials, curves and cells. *tex* adds the LaTeX table of the Pareto front, *html* the page, *ipynb* the executed
-    notebook, and either of the two ``figures/``. The same results give the same bytes: files that stand for them
-    already are left alone, and a log message of level INFO says so. ``max_macs`` is the budget in multiply-adds a clip,
-    as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of the costs. ``confirmed``
-    says that the best have been run on new seeds: the page then leads to that table's report.
+    of trials, curves, cells and infeasible draws. *tex* adds the LaTeX table of the Pareto front, *html* the page,
+    *ipynb* the executed notebook, and either of the two ``figures/``. The same results give the same bytes: files that
+    stand for them already are left alone, and a log message of level INFO says so. ``max_macs`` is the budget in
+    multiply-adds a clip, as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of the
+    costs. ``confirmed`` says that the best have been run on new seeds: the page then leads to that table's report.
+    ``infeasible`` are the draws that are no trials, as :func:`tadaconv.study.infeasible_draws` gives them.
 
     Raises:
         UserError: for an unknown format, template or parameter, a folder that cannot be written, or a study none of
@@ -57,5 +67,5 @@ def study_report(
     from tadaconv.reporting.study.folder import write_report
 
     return write_report(
-        loaded, regime_name, records, Path(out), set(formats), max_macs, confirmed, choices or Choices()
+        loaded, regime_name, records, infeasible, Path(out), set(formats), max_macs, confirmed, choices or Choices()
     )

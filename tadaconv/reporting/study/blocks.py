@@ -28,7 +28,7 @@ def headline(export: StudyExport) -> Block:
     """The question, how many trials ended how, the best in words, and how far to believe it."""
     question = sentences.title(export.manifest)
     about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
-    ran, best = sentences.what_became(export.trials), sentences.best_sentences(export)
+    ran, best = _what_became(export), sentences.best_sentences(export)
     warning, manifest = sentences.warning(export), export.manifest
     command = None if manifest.confirmation else sentences.confirm_command(manifest.study, manifest.regime)
     html = render(
@@ -80,7 +80,7 @@ def importances(found: Importance) -> Block:
 
 def every_trial(export: StudyExport) -> Block:
     """All trials in their order, with what became of them and why; folded away, as there are many."""
-    html = _table("study_every", export.trials, ran=sentences.what_became(export.trials), counted=counts(export.trials))
+    html = _table("study_every", export.trials, ran=_what_became(export), counted=counts(export.trials))
     return Block(html, export.trials[["name", "status", "top1", "why"]].to_string(index=False))
 
 
@@ -94,6 +94,18 @@ def unfinished(export: StudyExport) -> Block | None:
     trials = ended.to_dict("records")
     text = "\n".join(f"{trial['name']}, {trial['status']}: {trial['why']}" for trial in trials)
     html = render("study_unfinished", trials=trials, groups=groups, fold=len(trials) > _MOST_UNFOLDED)
+    return Block(html, text)
+
+
+def infeasible(export: StudyExport) -> Block | None:
+    """The draws that the regime cannot take, with why; None, which shows nothing, where there are none."""
+    if export.infeasible.empty:
+        return None
+    draws = [{**draw, "drawn": parameters_in_words(draw)} for draw in export.infeasible.to_dict("records")]
+    text = "\n".join(f"{draw['name'] or draw['drawn']}, infeasible: {draw['why']}" for draw in draws)
+    names = [draw["name"] for draw in draws if draw["name"]]
+    starts = listed(names) if names else ""
+    html = render("study_infeasible", draws=draws, starts=starts, fold=len(draws) > _MOST_UNFOLDED)
     return Block(html, text)
 
 
@@ -147,6 +159,10 @@ _METHODS = {
     "wilson": "Wilson",
     "ranked": "Holm and Hsu's comparisons with the best",
 }
+
+
+def _what_became(export: StudyExport) -> str:
+    return sentences.what_became(export.trials, export.manifest.num_infeasible)
 
 
 def _table(template: str, trials: pd.DataFrame, **context: Any) -> str:

@@ -13,7 +13,7 @@ from tadaconv.reporting.study.frame import collect, frames, write_data
 from tadaconv.reporting.study.latex import latex_table
 
 if TYPE_CHECKING:
-    from tadaconv.study import LoadedStudy, TrialRecord
+    from tadaconv.study import InfeasibleDraw, LoadedStudy, TrialRecord
 
 
 TEMPLATE = "study"
@@ -26,6 +26,7 @@ def write_report(
     loaded: "LoadedStudy",
     regime_name: str,
     records: Sequence["TrialRecord"],
+    infeasible: Sequence["InfeasibleDraw"],
     out: Path,
     formats: set[str],
     max_macs: int | None,
@@ -33,7 +34,7 @@ def write_report(
     choices: Choices,
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.study.study_report`."""
-    export = collect(loaded, regime_name, records, max_macs, confirmed)
+    export = collect(loaded, regime_name, records, max_macs, confirmed, infeasible)
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,
         _FILES,

@@ -32,7 +32,7 @@ from tadaconv.reporting.study.words import in_words, value_in_words
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from tadaconv.study import LoadedStudy, Study, TrialRecord
+    from tadaconv.study import InfeasibleDraw, LoadedStudy, Study, TrialRecord
 
 STATUSES = ("finished", "pruned", "over budget", "failed", "running", "waiting")
 """How a trial can stand, in the order they are counted."""
@@ -43,6 +43,8 @@ TRIAL_COLUMNS = [
 ]  # fmt: skip
 """The columns of ``trials.csv`` before those of the parameters, which are called ``params_<name>``."""
 CURVE_COLUMNS = ["trial", "epoch", "val_top1"]
+INFEASIBLE_COLUMNS = ["trial", "name", "why"]
+"""The columns of ``infeasible.csv`` before those of the parameters, which are called ``params_<name>``."""
 
 _WORDS = ["name", "status", "what", "why"]
 _UNKNOWN = {column: [""] for column in ("top1", "macs", "reached", "epochs", "val_top1")}
@@ -85,6 +87,11 @@ class StudyManifest(ReportManifest):
     confirmation: str | None = Field(
         None, description="The folder, beside this one, of the report on the best trials from new seeds, if they ran."
     )
+    num_infeasible: int | None = Field(
+        None,
+        description="Draws that the regime cannot take: another was drawn for each, and they are no trials. None where "
+        "an earlier version, which did not tell them from trials that failed, wrote this.",
+    )
     seeds: list[int] = Field(description="Every seed a trial was planned with.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule, as far as all cells share them.")
     cells: list[CellOrigin]
@@ -99,6 +106,7 @@ class StudyExport:
     """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and what they mean.
 
     ``confirmation`` has a line a cell from a new seed of a trial that was confirmed; no other frame holds these.
+    ``infeasible`` has a line a draw that the regime cannot take.
     """
 
     manifest: StudyManifest
@@ -106,6 +114,7 @@ class StudyExport:
     curves: pd.DataFrame
     cells: pd.DataFrame
     confirmation: pd.DataFrame
+    infeasible: pd.DataFrame
     space: Space
 
 
@@ -115,6 +124,7 @@ def collect(
     records: Sequence["TrialRecord"],
     max_macs: int | None = None,
     confirmed: bool = False,
+    infeasible: Sequence["InfeasibleDraw"] = (),
 ) -> StudyExport:
     """Arrange the records of a study; trials that did not finish stay in, without an accuracy."""
     cells = [checked(cell) for record in records for cell in record.cells]
@@ -126,6 +136,7 @@ def collect(
         search=_search(loaded.study),
         max_macs=max_macs,
         confirmation=f"{loaded.name}_confirm-{Path(regime_name).stem}" if confirmed else None,
+        num_infeasible=len(infeasible),
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],
@@ -135,7 +146,7 @@ def collect(
     frame.insert(0, "trial", [record.number for record in records for _ in record.cells])
     confirmation.insert(0, "trial", [record.number for record in records for _ in record.confirmed])
     trials, curves = trials_frame(records, loaded.study), curves_frame(records)
-    return StudyExport(manifest, trials, curves, frame, confirmation, space(records))
+    return StudyExport(manifest, trials, curves, frame, confirmation, infeasible_frame(infeasible), space(records))
 
 
 def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFrame:
@@ -158,11 +169,27 @@ def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFra
         frame.loc[best, "best"] = True
         known = finished.dropna(subset=["macs"])
         frame.loc[known.index, "front"] = on_front(known["macs"].astype(float), known["top1"])
-    for name in dict.fromkeys(name for record in ordered for name in record.params):
-        frame[f"params_{name}"] = [
-            value_in_words(record.params[name]) if name in record.params else "" for record in ordered
-        ]
-    return frame
+    return frame.assign(**_parameters(ordered))
+
+
+def infeasible_frame(draws: Sequence["InfeasibleDraw"]) -> pd.DataFrame:
+    """One line an infeasible draw: ``INFEASIBLE_COLUMNS``, then a column ``params_<name>`` a parameter, in words.
+
+    ``trial`` is the number of the trial in whose place it was drawn, ``name`` that of a configuration which the study
+    tries first; the sampler's own draws have none.
+    """
+    lines = [(draw.number, draw.name, draw.why) for draw in draws]
+    frame = pd.DataFrame(lines, columns=INFEASIBLE_COLUMNS).astype({"trial": "int64"})
+    return frame.assign(**_parameters(draws))
+
+
+def _parameters(drawn: Sequence["TrialRecord | InfeasibleDraw"]) -> dict[str, list[str]]:
+    """The column of each parameter, in words; empty where it was not drawn."""
+    names = dict.fromkeys(name for each in drawn for name in each.params)
+    return {
+        f"params_{name}": [value_in_words(each.params[name]) if name in each.params else "" for each in drawn]
+        for name in names
+    }
 
 
 def with_operator(export: StudyExport) -> set[int]:
@@ -228,7 +255,7 @@ def counts(trials: pd.DataFrame) -> dict[str, int]:
 
 def frames(export: StudyExport) -> dict[str, pd.DataFrame]:
     """The frames of an export, by the name of their file."""
-    names = ("trials", "curves", "cells", "confirmation")
+    names = ("trials", "curves", "cells", "confirmation", "infeasible")
     return {f"{name}.csv": getattr(export, name) for name in names}
 
 
@@ -251,9 +278,12 @@ def read_study(folder: Path | str = ".") -> StudyExport:
         cells, confirmation = (
             typed(read_csv(folder / f"{name}.csv", _CELL_WORDS, _CELL_UNKNOWN)) for name in ("cells", "confirmation")
         )
+        infeasible = infeasible_frame([])
+        if manifest.num_infeasible is not None:
+            infeasible = pd.read_csv(folder / "infeasible.csv", dtype=str, keep_default_na=False).astype({"trial": int})
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report of a study: {error.filename} is missing") from error
-    return StudyExport(manifest, trials, curves, cells, confirmation, parameters)
+    return StudyExport(manifest, trials, curves, cells, confirmation, infeasible, parameters)
 
 
 def _search(study: "Study") -> dict[str, str]:
@@ -283,7 +313,7 @@ def _with_options(name: str, options: Mapping[str, Any]) -> str:
 
 
 _OPTIONS = {
-    ("tpe", "n_startup_trials"): "the first {} trials at random",
+    ("tpe", "n_startup_trials"): "the first {} draws at random",
     ("median", "n_startup_trials"): "prunes none before {} trials have finished",
     ("median", "n_warmup_steps"): "prunes none before epoch {}",
 }

@@ -17,7 +17,8 @@ def latex_table(export: StudyExport) -> str:
     rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
     unit = count_scale(rows["macs"].dropna())
     manifest = export.manifest
-    opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {sentences.what_became(export.trials)}"
+    became = sentences.what_became(export.trials, manifest.num_infeasible)
+    opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {became}"
     anew = (
         f"confirm it with: {sentences.confirm_command(manifest.study, manifest.regime)}"
         if manifest.confirmation is None

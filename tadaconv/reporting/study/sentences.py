@@ -15,12 +15,19 @@ def title(manifest: StudyManifest) -> str:
     return " ".join(manifest.question.partition("\n\n")[0].split()) or manifest.study
 
 
-def what_became(trials: pd.DataFrame) -> str:
-    """How many trials there are, and how they ended: ``12 trials: 8 finished, 4 pruned`` and so on."""
+def what_became(trials: pd.DataFrame, num_infeasible: int | None = None) -> str:
+    """How many trials there are, and how they ended: ``12 trials: 8 finished, 4 pruned`` and so on.
+
+    ``num_infeasible`` are the draws that could not be run, which are no trials; None where nobody knows.
+    """
     found = counts(trials)
     if not found:
         return "No trials yet."
-    return f"{plural(len(trials), 'trial')}: {listed([f'{n} {status}' for status, n in found.items()])}."
+    said = f"{plural(len(trials), 'trial')}: {listed([f'{n} {status}' for status, n in found.items()])}."
+    if not num_infeasible:
+        return said
+    were, are = ("was", "is no trial") if num_infeasible == 1 else ("were", "are no trials")
+    return f"{said} {plural(num_infeasible, 'draw')} {were} infeasible in this regime, and {are}."
 
 
 def best_sentences(export: StudyExport) -> list[str]:

@@ -17,7 +17,7 @@ from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
-    from tadaconv.study import LoadedStudy, TrialRecord
+    from tadaconv.study import InfeasibleDraw, LoadedStudy, TrialRecord
 
 _WIDE = 96
 """Characters from which the parameters have a column of their own."""
@@ -31,10 +31,16 @@ class StudyTable:
     In a narrow terminal the parameters and what ended a trial stand below its name.
     """
 
-    def __init__(self, loaded: "LoadedStudy", regime_name: str, records: Sequence["TrialRecord"]) -> None:
+    def __init__(
+        self,
+        loaded: "LoadedStudy",
+        regime_name: str,
+        records: Sequence["TrialRecord"],
+        infeasible: Sequence["InfeasibleDraw"] = (),
+    ) -> None:
         self.title = f"{loaded.name} \u00b7 {regime_name}"
         self.confirm = confirm_command(loaded.name, regime_name)
-        self.trials = trials_frame(records, loaded.study)
+        self.trials, self.infeasible = trials_frame(records, loaded.study), infeasible
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._table(options.max_width >= _WIDE)
@@ -66,7 +72,8 @@ class StudyTable:
         return table
 
     def _below(self) -> list[str]:
-        lines = [what_became(self.trials)]
+        lines = [what_became(self.trials, len(self.infeasible))]
+        lines += [f"{draw.name} is infeasible: {visible(draw.why)}" for draw in self.infeasible if draw.name]
         if (self.trials["status"] == "finished").sum() > 1:
             lines.append(f"The best of many is biased upwards; confirm it: {self.confirm}")
         return lines
