@@ -229,12 +229,12 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
-def _rehearse(records: Iterable[CellRecord]) -> None:
-    """Raise :class:`UserError`, with the row's name, for a cell without a result that could never have one."""
+def rehearse_cells(cells: Iterable[Cell]) -> None:
+    """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
     rehearsed: list[Experiment] = []
-    for record in records:
-        alike = record.cell.experiment.but(seed=0)
-        if record.status == "finished" or alike in rehearsed:
+    for cell in cells:
+        alike = cell.experiment.but(seed=0)
+        if alike in rehearsed:
             continue
         from tadaconv.experiment import rehearse  # torch is waited for only where there is something to run
 
@@ -242,7 +242,7 @@ def _rehearse(records: Iterable[CellRecord]) -> None:
         try:
             rehearse(alike)
         except UserError as error:
-            raise UserError(f"row {record.cell.label!r}: {error}") from error
+            raise UserError(f"row {cell.label!r}: {error}") from error
 
 
 def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
@@ -310,7 +310,8 @@ def run_table(
 
     chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
     claim_name(loaded, study, store)
-    _rehearse(store.records_of(loaded.table.cells(regime, seeds, chosen)))
+    records = store.records_of(loaded.table.cells(regime, seeds, chosen))
+    rehearse_cells(record.cell for record in records if record.status != "finished")
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included

@@ -24,12 +24,12 @@ from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
-from tadaconv.spec import Backbone, Experiment
+from tadaconv.spec import Backbone, Experiment, Temporal
 from tadaconv.training import Fit, autocast, evaluate
 from tadaconv.training.checkpoint import save_weights
 from tadaconv.weights import weights_beside
 
-__all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "resolve_device", "run"]
+__all__ = ["Progress", "Result", "build_model", "environment", "rehearse", "require_fit", "resolve_device", "run"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -100,18 +100,26 @@ def rehearse(experiment: Experiment) -> None:
     and clips that do not fit together.
     """
     backbone, data = experiment.backbone, experiment.data
-    bare = backbone.but(weights="", weights_fingerprint="")
     if backbone.weights:
         shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
         with torch.device("meta"):
-            load_checked(build(bare, None, 2), shapes)
+            load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
+    require_fit(backbone, experiment.temporal, (3, data.num_frames, data.size, data.size))
+
+
+def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, int, int, int]) -> None:
+    """Raise :class:`UserError` unless ``backbone`` with ``temporal`` plugged in can be built and takes such clips.
+
+    Its weights count for nothing, and neither memory nor arithmetic is spent: the shape alone is passed through it.
+    """
+    _, num_frames, height, _ = clip_CTHW
     with torch.device("meta"), torch.no_grad():
-        network = build(bare, experiment.temporal, 2, data.num_frames).eval()
+        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, num_frames).eval()
         try:
-            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
+            network(torch.empty(1, *clip_CTHW))
         except RuntimeError as error:
             raise UserError(
-                f"backbone {bare.name!r} cannot take clips of {data.num_frames} frames at {data.size} px: "
+                f"backbone {backbone.name!r} cannot take clips of {num_frames} frames at {height} px: "
                 f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
             ) from error
 

@@ -83,6 +83,7 @@ class _Counter:
     def cost(self, row: Row, scale: Scale) -> Cost:
         key = "" if row.temporal is None else row.temporal.model_dump_json(), scale
         if key not in self._counted:
+            scale.require(row.temporal)
             if scale.backbone not in self._hosts:
                 self._hosts[scale.backbone] = build_host(scale)
             network = plug_in(self._hosts[scale.backbone], row.temporal, scale.clip[1])
@@ -101,7 +102,8 @@ def costs(name: str, regime: Regime | None = None, num_frames: int | None = None
         num_frames: frames of a clip for the rows that name none; None for the scale's.
 
     Raises:
-        UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built at this scale.
+        UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built, or
+            take clips, at this scale.
         RunError: the counters disagree.
     """
     scale = (PAPER if regime is None else scale_of(regime)).with_frames(num_frames)
