@@ -18,6 +18,7 @@ from torch import Tensor
 
 import tadaconv
 from tadaconv.data import Source, open_source
+from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
@@ -127,10 +128,21 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
 @lru_cache(maxsize=1)
 def source_digest() -> str:
     """12 hex digits over the package's own code: tells two states of one version apart."""
-    package = Path(tadaconv.__file__).parent
+    return digest_of(Path(tadaconv.__file__).parent)
+
+
+def digest_of(package: Path) -> str:
+    """12 hex digits over the code of a package in the folder ``package``, the same for a wheel and a clone of a commit.
+
+    Tables, studies, reports and regimes are content: a wheel holds some of them inside the package and a clone beside
+    it, and what of them a number depends on stands in its cell. Ends of lines are as the checkout has them.
+    """
+    files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py") if file.is_file()}
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(str(file.relative_to(package)).encode() + file.read_bytes())
+    for name, file in sorted(files.items()):
+        if name.partition("/")[0] not in KINDS.values():
+            code = file.read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{name}\0{len(code)}\0".encode() + code)
     return digest.hexdigest()[:12]
 
 
