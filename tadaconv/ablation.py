@@ -5,7 +5,7 @@ runs what of it has not run yet.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -176,7 +176,7 @@ def load_table(name: str) -> LoadedTable:
 
 def study_name(loaded: LoadedTable, regime_name: str) -> str:
     """The Optuna study that holds the results of a table in a regime: ``<table>-<regime>``."""
-    return f"{loaded.name}-{discovery.find('regime', regime_name).stem}"
+    return f"{loaded.name}-{discovery.plain_name(regime_name)}"
 
 
 def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
@@ -245,30 +245,45 @@ def rehearse_cells(cells: Iterable[Cell]) -> None:
             raise UserError(f"row {cell.label!r}: {error}") from error
 
 
-def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
-    """Write down whose results ``study`` holds. Raises :class:`UserError` if they are another table's of the same name.
+ORIGINS = {"table": "ablation table", "study": "study", "regime": "regime"}
+"""The attributes of a study in which a storage keeps the origin of its files, and the kind of each file."""
 
-    Two files are two tables if both are there and they differ; one that was edited, moved or is on another machine is
-    the same.
+
+def require_own(study: str, files: Mapping[str, Path | None], store: "Store") -> None:
+    """Raise :class:`UserError` if ``study`` holds the results of another table, study or regime of the same name.
+
+    Two files are two of them if both are there and they differ; one that was edited, moved or is on another machine is
+    the same. ``files`` are by the names in :data:`ORIGINS`; None is for what was made in memory.
     """
-    if loaded.path is None:
-        return
-    shipped = loaded.path.parent == discovery.shipped_folder("ablation table")
-    here = "" if shipped else str(loaded.path.resolve())
-    if "protocol" in store.study_attrs(study):
+    attrs = store.study_attrs(study)
+    for attr, path in files.items():
+        kind, there = ORIGINS[attr], attrs.get(attr)
+        if path is None or there is None or there == discovery.origin(kind, path):
+            continue
+        other = discovery.original(kind, path.stem, there)
+        if other.is_file() and other.read_bytes() != path.read_bytes():
+            raise UserError(
+                f"{study} in {store.shown} holds the results of another {attr}, {other}; rename {path}, or name "
+                "another --out or --storage"
+            )
+
+
+def claim(study: str, files: Mapping[str, Path | None], store: "Store") -> None:
+    """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does."""
+    require_own(study, files, store)
+    for attr, path in files.items():
+        if path is not None:
+            store.set_study_attr(study, attr, discovery.origin(ORIGINS[attr], path))
+
+
+def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
+    """Write down whose results ``study`` holds; raises :class:`UserError` if they are another's of the same name."""
+    if loaded.path is not None and "protocol" in store.study_attrs(study):
         raise UserError(
             f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
             "or --storage"
         )
-    there = store.study_attrs(study).get("table")
-    if there is not None and there != here:
-        other = discovery.shipped_folder("ablation table") / loaded.path.name if there == "" else Path(there)
-        if other.is_file() and other.read_bytes() != loaded.path.read_bytes():
-            raise UserError(
-                f"{study} in {store.shown} holds the results of another table, {other}; rename {loaded.path}, or name "
-                "another --out or --storage"
-            )
-    store.set_study_attr(study, "table", here)
+    claim(study, {"table": loaded.path, "regime": regime_file}, store)
 
 
 def _places(regime: Regime) -> dict[str, str]:
@@ -291,6 +306,7 @@ def run_table(
     rows: Sequence[str] | None,
     crew: "Crew",
     show: Callable[["Planned"], AbstractContextManager["Show"]],
+    regime_file: Path | None = None,
 ) -> list[CellRecord]:
     """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that ended meanwhile.
 
@@ -305,11 +321,12 @@ def run_table(
         rows: Names of the rows to run; None means all. Raises :class:`UserError` for one the table does not have.
         crew: The workers.
         show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
+        regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
     """
     from tadaconv.execution import plan, run_cells
 
     chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
-    claim_name(loaded, study, store)
+    claim_name(loaded, study, store, regime_file)
     records = store.records_of(loaded.table.cells(regime, seeds, chosen))
     rehearse_cells(record.cell for record in records if record.status != "finished")
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)

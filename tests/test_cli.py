@@ -75,7 +75,7 @@ class FakeExperiment(types.ModuleType):
         self.ran: list[Experiment] = []
         self.fails: Callable[[Experiment], None] = lambda _: None
         # Commands that run nothing import these by name, and do not use them here.
-        self.environment = self.build_model = self.require_fit = self._clip_shape = None
+        self.environment = self.build_model = self._clip_shape = None
 
     def rehearse(self, experiment: Experiment) -> None:
         """Nothing is built here."""

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tadaconv import discovery
 from tadaconv.ablation import (
     load_table,
     require_writable,
@@ -159,5 +160,8 @@ def study(
     from tadaconv.reporting.study.live import StudyView
 
     with StudyView(console, loaded, regime, trials) as view, logged(view):
-        studies.search(loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view)
+        studies.search(
+            loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view,
+            regime_file=discovery.find("regime", regime),
+        )  # fmt: skip
     report_study(console, loaded, regime, resolved, store, out)

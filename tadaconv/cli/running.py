@@ -57,7 +57,7 @@ def study_called(name: str) -> "LoadedStudy | None":
     """The study behind a name or a path; None if it is that of a table, or of nothing."""
     from tadaconv.study import load_study
 
-    is_path = name.endswith(".py") or "/" in name
+    is_path = discovery.is_path(name)
     if is_path and hasattr(discovery.load("ablation table", name), "STUDY"):
         return load_study(name)
     if is_path or name in discovery.available("ablation table"):
@@ -101,6 +101,7 @@ def run_and_report(
         rows=rows,
         crew=crew,
         show=lambda planned: shown(console, store, study, planned),
+        regime_file=discovery.find("regime", regime_name),
     )
     records = current_records(loaded, regime, study, store)
     print_table(console, loaded, regime_name, records)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import Row, load_table
-from tadaconv.discovery import available
+from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in
@@ -116,7 +116,7 @@ def _rows(name: str) -> Sequence[Row]:
     tables = available("ablation table")
     if name not in tables and (name in BACKBONES or name.startswith(("timm:", "torchvision:"))):
         return [Row(name, None, backbone=name)]
-    if name not in tables and not name.endswith(".py") and "/" not in name:
+    if name not in tables and not is_path(name):
         raise unknown("table or backbone", name, [*tables, *BACKBONES])
     return load_table(name).table.all_rows
 

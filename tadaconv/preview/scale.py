@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from tadaconv.ablation import Row
 from tadaconv.errors import UserError
-from tadaconv.experiment import require_fit
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Folder, Temporal
@@ -43,6 +42,8 @@ class Scale(BaseModel):
 
     def require(self, temporal: Temporal) -> None:
         """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
+        from tadaconv.experiment import require_fit  # what reads a study need not load what trains
+
         require_fit(Backbone(name=self.backbone), temporal, self.clip)
 
 

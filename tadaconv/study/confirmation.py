@@ -50,7 +50,7 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
 def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTable | None:
     """The table that :func:`confirm` last made of a study in a regime, as the storage has it; None if there is none."""
     name = confirmation_name(loaded)
-    plan = store.read_plan(f"{name}-{discovery.find('regime', regime_name).stem}")
+    plan = store.read_plan(f"{name}-{discovery.plain_name(regime_name)}")
     if not plan:
         return None
     rows = {label: Row(label, Experiment.model_validate(row.experiment).temporal) for label, row in plan.items()}

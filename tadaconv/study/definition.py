@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -175,11 +176,12 @@ class Study:
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study with the name of its file and the question its docstring asks."""
+    """A study with the name of its file, the question its docstring asks, and the file; None for one made in memory."""
 
     name: str
     question: str
     study: Study
+    path: Path | None = None
 
 
 def load_study(name: str) -> LoadedStudy:
@@ -189,9 +191,10 @@ def load_study(name: str) -> LoadedStudy:
     if not isinstance(study, Study):
         raise UserError(f"study {name!r} defines no STUDY = Study(...)")
     question = cleandoc(module.__doc__ or "").partition("Run: ")[0].rstrip()
-    return LoadedStudy(discovery.find("study", name).stem, question, study)
+    path = discovery.find("study", name)
+    return LoadedStudy(path.stem, question, study, path)
 
 
 def study_name(loaded: LoadedStudy, regime_name: str) -> str:
     """The name under which a storage holds a study in a regime: ``<study>-<regime>``."""
-    return f"{loaded.name}-{discovery.find('regime', regime_name).stem}"
+    return f"{loaded.name}-{discovery.plain_name(regime_name)}"

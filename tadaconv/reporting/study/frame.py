@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.reporting.export import (
     CellOrigin,
@@ -122,10 +123,10 @@ def collect(
     manifest = StudyManifest(
         study=loaded.name,
         question=loaded.question,
-        regime=regime_name,
+        regime=plain_name(regime_name),
         search=_search(loaded.study),
         max_macs=max_macs,
-        confirmation=f"{loaded.name}_confirm-{Path(regime_name).stem}" if confirmed else None,
+        confirmation=f"{loaded.name}_confirm-{plain_name(regime_name)}" if confirmed else None,
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],
