@@ -5,7 +5,7 @@ runs what of it has not run yet.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -245,37 +245,6 @@ def rehearse_cells(cells: Iterable[Cell]) -> None:
             raise UserError(f"row {cell.label!r}: {error}") from error
 
 
-ORIGINS = {"table": "ablation table", "study": "study", "regime": "regime"}
-"""The attributes of a study in which a storage keeps the origin of its files, and the kind of each file."""
-
-
-def require_own(study: str, files: Mapping[str, Path | None], store: "Store") -> None:
-    """Raise :class:`UserError` if ``study`` holds the results of another table, study or regime of the same name.
-
-    Two files are two of them if both are there and they differ; one that was edited, moved or is on another machine is
-    the same. ``files`` are by the names in :data:`ORIGINS`; None is for what was made in memory.
-    """
-    attrs = store.study_attrs(study)
-    for attr, path in files.items():
-        kind, there = ORIGINS[attr], attrs.get(attr)
-        if path is None or there is None or there == discovery.origin(kind, path):
-            continue
-        other = discovery.original(kind, path.stem, there)
-        if other.is_file() and other.read_bytes() != path.read_bytes():
-            raise UserError(
-                f"{study} in {store.shown} holds the results of another {attr}, {other}; rename {path}, or name "
-                "another --out or --storage"
-            )
-
-
-def claim(study: str, files: Mapping[str, Path | None], store: "Store") -> None:
-    """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does."""
-    require_own(study, files, store)
-    for attr, path in files.items():
-        if path is not None:
-            store.set_study_attr(study, attr, discovery.origin(ORIGINS[attr], path))
-
-
 def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
     """Write down whose results ``study`` holds; raises :class:`UserError` if they are another's of the same name."""
     if loaded.path is not None and "protocol" in store.study_attrs(study):
@@ -283,6 +252,8 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Pat
             f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
             "or --storage"
         )
+    from tadaconv.execution.origins import claim  # a storage is waited for only where there is one
+
     claim(study, {"table": loaded.path, "regime": regime_file}, store)
 
 

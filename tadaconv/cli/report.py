@@ -11,7 +11,7 @@ from rich.console import Console
 from tadaconv.ablation import LoadedTable, current_records, load_table, require_writable, study_name
 from tadaconv.cli.app import app
 from tadaconv.cli.options import Out, RegimeName, Storage
-from tadaconv.cli.running import print_table, report_study, study_called, write_report
+from tadaconv.cli.running import print_table, report_study, require_own_results, study_called, write_report
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
@@ -103,6 +103,9 @@ def report(
         loaded.table.row(row)
     require_choices(choices, "study" if loaded is None else "ablation" if row is None else "calibration")
     store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
+    named = found if loaded is None else loaded
+    assert named is not None
+    require_own_results(named, regime, store)
     require_writable(out)
     with prepared(wanted):
         if found is not None:
@@ -189,6 +192,8 @@ def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[s
             report_study(console, each.loaded, each.regime, regime, store, out, formats, table=False)
     for line in left_out:
         console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+    if left_out and not found:
+        raise UserError(f"{store.shown} can be read, but of what it holds nothing can be reported; see the lines above")
     if not found:
         raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: tada ablate TABLE")
     console.print(visible(f"index: {write_index(out)}"), markup=False, highlight=False, soft_wrap=True)

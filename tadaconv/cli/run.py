@@ -31,6 +31,7 @@ from tadaconv.cli.running import (
     logged,
     make_crew,
     report_study,
+    require_own_results,
     run_and_report,
 )
 from tadaconv.regime import load_regime
@@ -149,6 +150,7 @@ def study(
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)
     kept = studies.study_name(loaded, regime)
+    require_own_results(loaded, regime, store)
     console = Console()
     if confirm is not None:
         records = studies.trial_records(loaded, resolved, kept, store)

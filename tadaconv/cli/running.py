@@ -68,6 +68,15 @@ def study_called(name: str) -> "LoadedStudy | None":
     return load_study(name)
 
 
+def require_own_results(loaded: "LoadedTable | LoadedStudy", regime_name: str, store: "Store") -> None:
+    """Raise :class:`UserError` if the storage holds under these names the results of other files."""
+    from tadaconv.execution.origins import require_own
+
+    attr = "table" if isinstance(loaded, LoadedTable) else "study"
+    study = f"{loaded.name}-{discovery.plain_name(regime_name)}"
+    require_own(study, {attr: loaded.path, "regime": discovery.find("regime", regime_name)}, store)
+
+
 def num_ended_trials(study: "LoadedStudy", regime_name: str, regime: "Regime", store: "Store | None") -> int:
     """How many trials of a study have ended."""
     from tadaconv.study import study_name, trial_records

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tadaconv import discovery
-from tadaconv.ablation import ORIGINS, LoadedTable, current_records, load_table, study_name
+from tadaconv.ablation import LoadedTable, current_records, load_table, study_name
 from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.origins import ORIGINS
 from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Surroundings
@@ -66,7 +67,8 @@ def _where_sought(study: str, store: Store) -> str:
     attrs = store.study_attrs(study)
     gone = [str(attrs[attr]) for attr in ORIGINS if attrs.get(attr) and not Path(attrs[attr]).is_file()]
     sought = f"there is no file at {listed(gone)}" if gone else "its table, study or regime is not found by name"
-    return f"{sought}; report it with: {command('report', 'NAME_OR_PATH', regime='NAME_OR_PATH')}"
+    named, regime = _files(study, store)
+    return f"{sought}; report it with: {command('report', named or 'NAME_OR_PATH', regime=regime or 'NAME_OR_PATH')}"
 
 
 def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportable], dict[str, str]]:
@@ -74,16 +76,15 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
     known: dict[str, Reportable] = {}
     broken: dict[str, str] = {}
     for study in sorted(studies):
-        attr = "study" if "protocol" in store.study_attrs(study) else "table"
-        files = _files(study, attr, store)
-        if files is None:
+        named, regime = _files(study, store)
+        if named is None or regime is None:
             continue
-        named, regime = files
+        is_search = "protocol" in store.study_attrs(study)
         try:
-            loaded = load_study(named) if attr == "study" else load_table(named)
+            loaded = load_study(named) if is_search else load_table(named)
         except UserError as error:
             broken[study] = str(error)
-            if attr == "study":  # the table of its best says the same
+            if is_search:  # the table of its best says the same
                 name = discovery.plain_name(named)
                 broken |= dict.fromkeys({f"{name}_confirm{study.removeprefix(name)}"} & studies, str(error))
             continue
@@ -94,17 +95,17 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
     return known, broken
 
 
-def _files(study: str, attr: str, store: Store) -> tuple[str, str] | None:
-    """What finds the table or study, by ``attr``, and the regime whose results ``study`` holds; None if one is gone."""
-    attrs, kind = store.study_attrs(study), ORIGINS[attr]
+def _files(study: str, store: Store) -> tuple[str | None, str | None]:
+    """What finds the table or study, and the regime, whose results ``study`` holds; None for each that is not found."""
+    attrs = store.study_attrs(study)
+    attr = "study" if "protocol" in attrs else "table"
     origin = attrs.get(attr)
-    names = list(discovery.available(kind)) if not origin else [Path(origin).stem]
+    names = [Path(origin).stem] if origin else list(discovery.available(ORIGINS[attr]))
     name = next((name for name in sorted(names, key=len, reverse=True) if study.startswith(f"{name}-")), None)
     if name is None:
-        return None
-    named = _found(kind, name, origin)
+        return None, None
     regime = _found("regime", study.removeprefix(f"{name}-"), attrs.get("regime"))
-    return None if named is None or regime is None else (named, regime)
+    return _found(ORIGINS[attr], name, origin), regime
 
 
 def _found(kind: str, name: str, origin: str | None) -> str | None:

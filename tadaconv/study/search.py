@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tadaconv.ablation import claim, require_own
 from tadaconv.execution.crew import IDLE_SECONDS, Crew
 from tadaconv.execution.launch import supervise
+from tadaconv.execution.origins import claim, require_own
 from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Worker
 from tadaconv.regime import Regime
