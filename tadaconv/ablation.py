@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from tadaconv import discovery
+from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.regime import Regime
+from tadaconv.regime import Regime, run_command
 from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
@@ -155,12 +156,24 @@ class Table:
 
 @dataclass(frozen=True)
 class LoadedTable:
-    """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory."""
+    """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory.
+
+    ``search`` is what finds the study whose best a table compares.
+    """
 
     name: str
     question: str
     table: Table
     path: Path | None = None
+    search: str | None = None
+
+    def command(self, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:
+        """The call of ``tada`` that runs the table in a regime; see :func:`tadaconv.regime.run_command`."""
+        if self.search is not None:
+            num_best = len(self.table.all_rows) - 1
+            return run_command("study", self.search, regime_name, ran, confirm=num_best, **options)
+        what = self.name if self.path is None else discovery.reference("ablation table", self.path)
+        return run_command("ablate", what, regime_name, ran, **options)
 
 
 def load_table(name: str) -> LoadedTable:
@@ -215,6 +228,9 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     that means something else by now. The clips of a folder regime are those the study was last planned on. Raises
     :class:`UserError` if the study was never planned.
     """
+    if study not in store.studies():
+        run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
+        raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
     planned = [cell.experiment for cell in store.planned(study)]
     if isinstance(regime.data, Folder):
         clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]

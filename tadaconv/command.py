@@ -46,6 +46,11 @@ def called_with(options: Mapping[str, str]) -> Generator[None]:
         _given.reset(token)
 
 
+def given(option: str) -> str | None:
+    """The value of an option of :data:`TAKES` in the present call; None where it has none."""
+    return (_given.get() or {}).get(option)
+
+
 def command(name: str, *arguments: object, **options: object) -> str:
     """A call of ``tada`` to be pasted into a shell, for example ``tada ablate 'my table.py' --regime proxy --seeds 3``.
 
@@ -57,11 +62,29 @@ def command(name: str, *arguments: object, **options: object) -> str:
         options: values by the option's name, ``executor_option`` for ``--executor-option``; a list stands for the
             option once for each of its values, and None leaves it out, even if the call was given it.
     """
-    given = {option: value for option, value in (_given.get() or {}).items() if option in TAKES.get(name, ())}
+    shared = {option: value for option, value in (_given.get() or {}).items() if option in TAKES.get(name, ())}
     words = ["tada", *name.split()]
     for argument in map(str, arguments):
         words.append(f"./{argument}" if argument.startswith("-") else argument)
-    for option, value in {**given, **options}.items():
+    for option, value in {**shared, **options}.items():
         for each in value if isinstance(value, list | tuple) else [] if value is None else [value]:
             words += [f"--{option.replace('_', '-')}", str(each)]
     return shlex.join(words)
+
+
+REQUIREMENTS = {
+    "video": "av>=14.1",
+    "postgres": "psycopg[binary]>=3.2",
+    "ray": "ray>=2.40",
+    "slurm": "submitit>=1.5",
+    "dashboard": "optuna-dashboard>=0.21",
+    "parquet": "pyarrow>=18",
+    "timm": "timm",
+    "torchvision": "torchvision",
+}
+"""By extra, what it installs: to be named itself, it is right in a checkout and beside an installed package."""
+
+
+def install(extra: str, *beside: str) -> str:
+    """The command that installs what ``extra`` needs, of versions that go with the requirements ``beside``."""
+    return shlex.join(["pip", "install", REQUIREMENTS[extra], *beside])

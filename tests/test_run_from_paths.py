@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import cli, discovery
 from tadaconv.ablation import load_table, run_table, study_name
 from tadaconv.errors import UserError

@@ -67,7 +67,8 @@ def _run(arguments: list[str], shown: list[str]) -> int:
         status = _INTERRUPTED
     except _WrongCall as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
-        return complain(f"{message.rstrip('.')}; see: tada --help", 2)
+        context = getattr(error, "ctx", None)
+        return complain(f"{message.rstrip('.')}; see: {context.command_path if context else 'tada'} --help", 2)
     except ValidationError as error:
         return complain(describe(error), 2)
     except UserError as error:

@@ -1,6 +1,5 @@
 """The command that reports what has been run."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from tadaconv.ablation import LoadedTable, current_records, load_table, require_
 from tadaconv.cli.app import app
 from tadaconv.cli.options import Out, RegimeName, Storage
 from tadaconv.cli.running import print_table, report_study, require_own_results, study_called, write_report
+from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
@@ -117,7 +117,7 @@ def report(
             return
         records = current_records(loaded, resolved, study_name(loaded, regime), store)
         if row is not None:
-            _report_cell(console, loaded, regime, _cell_of(loaded, records, row, seed), out, wanted, choices)
+            _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
             return
         require_results(loaded, regime, records)
         print_table(console, loaded, regime, records)
@@ -136,7 +136,9 @@ def _require_one_thing(name: str | None, everything: bool, row: str | None, seed
         raise UserError("--all makes the reports that ship; --row, --template and --parameter go with a name")
 
 
-def _cell_of(loaded: LoadedTable, records: Sequence["CellRecord"], row: str, seed: int | None) -> "CellRecord":
+def _cell_of(
+    loaded: LoadedTable, regime: str, records: Sequence["CellRecord"], row: str, seed: int | None
+) -> "CellRecord":
     """The record of a row's cell from ``seed``, or from the first seed that finished."""
     of_row = sorted((r for r in records if r.cell.label == row), key=lambda r: r.cell.experiment.seed)
     finished = [record for record in of_row if record.status == "finished"]
@@ -148,8 +150,8 @@ def _cell_of(loaded: LoadedTable, records: Sequence["CellRecord"], row: str, see
     if seeds:
         raise UserError(f"no cell from seed {seed} of row {row!r} has finished; those from these seeds have: {seeds}")
     raise UserError(
-        f"no cell of row {row!r} has finished; run it with tada ablate {loaded.name} "
-        f"--rows {shlex.quote(row)}, in the regime that it is to be reported in"
+        f"no cell of row {row!r} has finished; run it with: "
+        + loaded.command(regime, [record.cell.experiment for record in of_row], rows=row, seeds=seed and seed + 1)
     )
 
 
@@ -195,7 +197,8 @@ def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[s
     if left_out and not found:
         raise UserError(f"{store.shown} can be read, but of what it holds nothing can be reported; see the lines above")
     if not found:
-        raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: tada ablate TABLE")
+        run = command("ablate", "TABLE")
+        raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: {run}")
     console.print(visible(f"index: {write_index(out)}"), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -43,7 +43,10 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
         taken = {row.name for row in rows} | {study.base}
         rows.append(Row(f"{label} ({record.name})" if label in taken else label, record.temporal))
     return LoadedTable(
-        confirmation_name(loaded), _question(loaded), Table(base=Row(study.base, base.temporal), rows=rows)
+        confirmation_name(loaded),
+        _question(loaded),
+        Table(base=Row(study.base, base.temporal), rows=rows),
+        search=loaded.reference,
     )
 
 
@@ -57,7 +60,8 @@ def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTabl
     base = rows.pop(loaded.study.base, None)
     if base is None:  # the study has another base by now; confirming again makes another table
         return None
-    return LoadedTable(name, _question(loaded), Table(base=base, rows=list(rows.values())))
+    table = Table(base=base, rows=list(rows.values()))
+    return LoadedTable(name, _question(loaded), table, search=loaded.reference)
 
 
 def confirm_seeds(loaded: LoadedStudy, num_seeds: int) -> range:

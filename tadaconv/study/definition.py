@@ -183,6 +183,11 @@ class LoadedStudy:
     study: Study
     path: Path | None = None
 
+    @property
+    def reference(self) -> str:
+        """What finds the study again, its name or the path of its file."""
+        return self.name if self.path is None else discovery.reference("study", self.path)
+
 
 def load_study(name: str) -> LoadedStudy:
     """The study behind a name or a path; raises :class:`UserError`, listing the right names, nearest first."""

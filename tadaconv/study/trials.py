@@ -10,12 +10,13 @@ from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 
 from tadaconv.ablation import Row
+from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
 from tadaconv.execution.store import Attempt, Store, owing
-from tadaconv.regime import Regime
+from tadaconv.regime import Regime, run_command
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Folder, Temporal
 from tadaconv.study.cost import MACS, over
@@ -269,7 +270,8 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
     ids = spaces(store.backend, study)
     if not ids:
         raise UserError(
-            f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' in that regime first, "
+            f"{store.shown} holds no study {study}; run it with: "
+            f"{run_command('study', loaded.reference, given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
             "or name another storage with --storage"
         )
     max_macs = kept_budget(study, store)

@@ -28,7 +28,7 @@ from tadaconv.reporting.export import (
     write_atomically,
 )
 from tadaconv.reporting.pareto import on_front
-from tadaconv.reporting.study.words import in_words, value_in_words
+from tadaconv.reporting.study.words import confirm_command, in_words, value_in_words
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -86,6 +86,7 @@ class StudyManifest(ReportManifest):
     confirmation: str | None = Field(
         None, description="The folder, beside this one, of the report on the best trials from new seeds, if they ran."
     )
+    confirm_with: str = Field("", description="The command that runs the best trials from new seeds.")
     seeds: list[int] = Field(description="Every seed a trial was planned with.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule, as far as all cells share them.")
     cells: list[CellOrigin]
@@ -127,6 +128,7 @@ def collect(
         search=_search(loaded.study),
         max_macs=max_macs,
         confirmation=f"{loaded.name}_confirm-{plain_name(regime_name)}" if confirmed else None,
+        confirm_with=confirm_command(loaded.reference, regime_name, [cell.cell.experiment for cell in cells]),
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],
