@@ -175,12 +175,13 @@ def advised(said: str) -> list[str]:
 @pytest.mark.parametrize(
     ("first", "wrong", "placeholders"),
     [
-        ([], ["report", "my files/a table.py", *CALL, "--format", "csv"], {"TABLE": "my files/a table.py"}),
+        ([], ["report", "my files/a table.py", *CALL, "--format", "csv"], {}),
+        ([], ["report", "my files/toy.py", *CALL, "--format", "csv"], {}),
         ([], ["report", "--all", "--out", "my runs"], {"TABLE": "my files/a table.py"}),
         (["study", "my files/toy.py", "--trials", "1", *CALL], ["report", "my files/a table.py", *CALL], {}),
         (["ablate", "my files/a table.py", *CALL], ["study", "my files/toy.py", "--confirm", "1", *CALL], {}),
     ],
-    ids=["no storage", "no storage, all", "no such table", "no such study"],
+    ids=["no storage", "no storage, a study", "no storage, all", "no such table", "no such study"],
 )
 def test_what_is_missing_is_made_by_the_command_that_is_advised(
     tada: Call, first: list[str], wrong: list[str], placeholders: dict[str, str]

@@ -255,7 +255,7 @@ WRONG_CALLS = {
     "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
     "report of nothing": (
         ["report", "mini", "--regime", "small"],
-        "make some with: tada ablate TABLE --regime small --storage ",
+        "make some with: tada ablate mini --regime small, or name their place with ",
     ),
     "report of what": (["report"], "a study or a benchmark to report, or report all of a storage with --all"),
     "report of all and one": (["report", "mini", "--all"], "leave it out to report mini alone"),

@@ -12,7 +12,7 @@ from tadaconv.cli.app import app
 from tadaconv.cli.options import Out, RegimeName, Storage
 from tadaconv.cli.running import print_table, report_study, require_own_results, study_called, write_report
 from tadaconv.command import command
-from tadaconv.errors import UserError
+from tadaconv.errors import NoResultsError, UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
 from tadaconv.text import visible
@@ -102,9 +102,12 @@ def report(
     if row is not None and loaded is not None:
         loaded.table.row(row)
     require_choices(choices, "study" if loaded is None else "ablation" if row is None else "calibration")
-    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     named = found if loaded is None else loaded
     assert named is not None
+    try:
+        store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
+    except NoResultsError as error:
+        raise NoResultsError(error.place, named.command(regime)) from error
     require_own_results(named, regime, store)
     require_writable(out)
     with prepared(wanted):

@@ -30,7 +30,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from tadaconv.command import command, install
-from tadaconv.errors import StorageError, UserError
+from tadaconv.errors import NoResultsError, StorageError, UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.location import Location
 
@@ -508,8 +508,7 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
     with single.connect() as connection:
         missing = _missing(connection, location)
     if "tables" in missing and not create:
-        run = command("ablate", "TABLE", storage=location.argument)
-        raise UserError(f"no results at {location}; make some with: {run}, or name another storage with --storage")
+        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.argument))
     if not missing or not create:
         return
     # Processes that open an empty database at once make its tables one after the other, all but one of them nothing.

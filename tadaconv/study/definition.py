@@ -1,7 +1,7 @@
 """What a study's file says: the space, where the search starts, and by which protocol it goes on."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import cleandoc
@@ -13,7 +13,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from tadaconv import discovery
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
-from tadaconv.spec import Temporal
+from tadaconv.regime import run_command
+from tadaconv.spec import Experiment, Temporal
 from tadaconv.study.space import Suggest, Suggestion, is_number, spec_json, walk
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
@@ -187,6 +188,10 @@ class LoadedStudy:
     def reference(self) -> str:
         """What finds the study again, its name or the path of its file."""
         return self.name if self.path is None else discovery.reference("study", self.path)
+
+    def command(self, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:
+        """The call of ``tada`` that searches the study in a regime; see :func:`tadaconv.regime.run_command`."""
+        return run_command("study", self.reference, regime_name, ran, **options)
 
 
 def load_study(name: str) -> LoadedStudy:

@@ -16,7 +16,7 @@ from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
 from tadaconv.execution.store import Attempt, Store, owing
-from tadaconv.regime import Regime, run_command
+from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Folder, Temporal
 from tadaconv.study.cost import MACS, over
@@ -271,7 +271,7 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
     if not ids:
         raise UserError(
             f"{store.shown} holds no study {study}; run it with: "
-            f"{run_command('study', loaded.reference, given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
+            f"{loaded.command(given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
             "or name another storage with --storage"
         )
     max_macs = kept_budget(study, store)

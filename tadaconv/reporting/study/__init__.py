@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tadaconv.errors import UserError
-from tadaconv.regime import run_command
 from tadaconv.reporting import FORMATS, require_formats
 from tadaconv.reporting.choices import Choices
 
@@ -54,7 +53,7 @@ def study_report(
         ran = [cell.cell.experiment for record in records for cell in record.cells]
         raise UserError(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
-            f"make them with: {run_command('study', loaded.reference, regime_name, ran)}"
+            f"make them with: {loaded.command(regime_name, ran)}"
         )
     from tadaconv.reporting.study.folder import write_report
 
