@@ -18,6 +18,7 @@ from tadaconv import cli
 from tadaconv.ablation import Row, Table
 from tadaconv.command import REQUIREMENTS, TAKES, called_with, command, install, shared_options
 from tadaconv.execution import Store
+from tadaconv.regime import load_regime, run_command
 from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, Study, confirm, load_study
 from tadaconv.study.space import walk
@@ -256,6 +257,12 @@ def test_a_regime_of_clips_is_advised_with_them(tada: Call) -> None:
     assert tada("ablate", "my files/a table.py", *CALL)[0] == 0
     _, said = tada("report", "context", "--regime", "folder", "--out", "my runs")
     assert advised(said) == ["ablate", "context", "--regime", "folder", "--out", "my runs", "--data", "DIR"]
+
+    ran = [load_regime("folder").experiment(None, seed=0).but(data__root=root) for root in ("/old", "/my clips")]
+    assert run_command("ablate", "x", "folder", ran) == "tada ablate x --regime folder --data '/my clips'"
+    with called_with({"data": "here"}):
+        assert run_command("ablate", "x", "folder", ran) == "tada ablate x --data here --regime folder"
+    assert run_command("ablate", "x", "quick") == "tada ablate x --regime quick"
 
 
 @pytest.mark.parametrize("form", [["--storage", "{}"], ["--storage={}"]])

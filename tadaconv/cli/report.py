@@ -154,7 +154,7 @@ def _cell_of(
         raise UserError(f"no cell from seed {seed} of row {row!r} has finished; those from these seeds have: {seeds}")
     raise UserError(
         f"no cell of row {row!r} has finished; run it with: "
-        + loaded.command(regime, [record.cell.experiment for record in of_row], rows=row, seeds=seed and seed + 1)
+        + loaded.command(regime, [record.cell.experiment for record in records], rows=row, seeds=seed and seed + 1)
     )
 
 
