@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from tadaconv import discovery
+from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.regime import Regime
+from tadaconv.regime import Regime, run_command
 from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal, describe
-from tadaconv.text import path_to_text, text_to_path
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -156,12 +156,24 @@ class Table:
 
 @dataclass(frozen=True)
 class LoadedTable:
-    """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory."""
+    """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory.
+
+    ``search`` is what finds the study whose best a table compares.
+    """
 
     name: str
     question: str
     table: Table
     path: Path | None = None
+    search: str | None = None
+
+    def command(self, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:
+        """The call of ``tada`` that runs the table in a regime; see :func:`tadaconv.regime.run_command`."""
+        if self.search is not None:
+            num_best = len(self.table.all_rows) - 1
+            return run_command("study", self.search, regime_name, ran, confirm=num_best, **options)
+        what = self.name if self.path is None else discovery.reference("ablation table", self.path)
+        return run_command("ablate", what, regime_name, ran, **options)
 
 
 def load_table(name: str) -> LoadedTable:
@@ -177,7 +189,7 @@ def load_table(name: str) -> LoadedTable:
 
 def study_name(loaded: LoadedTable, regime_name: str) -> str:
     """The Optuna study that holds the results of a table in a regime: ``<table>-<regime>``."""
-    return f"{loaded.name}-{discovery.find('regime', regime_name).stem}"
+    return f"{loaded.name}-{discovery.plain_name(regime_name)}"
 
 
 def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
@@ -216,6 +228,9 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     that means something else by now. The clips of a folder regime are those the study was last planned on. Raises
     :class:`UserError` if the study was never planned.
     """
+    if study not in store.studies():
+        run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
+        raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
     planned = [cell.experiment for cell in store.planned(study)]
     if isinstance(regime.data, Folder):
         clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
@@ -230,12 +245,12 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
-def _rehearse(records: Iterable[CellRecord]) -> None:
-    """Raise :class:`UserError`, with the row's name, for a cell without a result that could never have one."""
+def rehearse_cells(cells: Iterable[Cell]) -> None:
+    """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
     rehearsed: list[Experiment] = []
-    for record in records:
-        alike = record.cell.experiment.but(seed=0)
-        if record.status == "finished" or alike in rehearsed:
+    for cell in cells:
+        alike = cell.experiment.but(seed=0)
+        if alike in rehearsed:
             continue
         from tadaconv.experiment import rehearse  # torch is waited for only where there is something to run
 
@@ -243,36 +258,23 @@ def _rehearse(records: Iterable[CellRecord]) -> None:
         try:
             rehearse(alike)
         except UserError as error:
-            raise UserError(f"row {record.cell.label!r}: {error}") from error
+            raise UserError(f"row {cell.label!r}: {error}") from error
 
 
-def claim_name(loaded: LoadedTable, study: str, store: "Store") -> None:
+def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
     """Write down whose results ``study`` holds.
 
-    Raises :class:`UserError` if they are another table's of the same name, or the name is too long for a folder's.
-
-    Two files are two tables if both are there and they differ; one that was edited, moved or is on another machine is
-    the same.
+    Raises :class:`UserError` if they are another's of the same name, or the name is too long for a folder's.
     """
     discovery.require_short(study)
-    if loaded.path is None:
-        return
-    shipped = loaded.path.parent == discovery.shipped_folder("ablation table")
-    here = "" if shipped else path_to_text(loaded.path.resolve())
-    if "protocol" in store.study_attrs(study):
+    if loaded.path is not None and "protocol" in store.study_attrs(study):
         raise UserError(
             f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
             "or --storage"
         )
-    there = store.study_attrs(study).get("table")
-    if there is not None and there != here:
-        other = discovery.shipped_folder("ablation table") / loaded.path.name if there == "" else text_to_path(there)
-        if other.is_file() and other.read_bytes() != loaded.path.read_bytes():
-            raise UserError(
-                f"{study} in {store.shown} holds the results of another table, {other}; rename {loaded.path}, or name "
-                "another --out or --storage"
-            )
-    store.set_study_attr(study, "table", here)
+    from tadaconv.execution.origins import claim  # a storage is waited for only where there is one
+
+    claim(study, {"table": loaded.path, "regime": regime_file}, store)
 
 
 def _places(regime: Regime) -> dict[str, str]:
@@ -295,6 +297,7 @@ def run_table(
     rows: Sequence[str] | None,
     crew: "Crew",
     show: Callable[["Planned"], AbstractContextManager["Show"]],
+    regime_file: Path | None = None,
 ) -> list[CellRecord]:
     """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that ended meanwhile.
 
@@ -309,12 +312,14 @@ def run_table(
         rows: Names of the rows to run; None means all. Raises :class:`UserError` for one the table does not have.
         crew: The workers.
         show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
+        regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
     """
     from tadaconv.execution import plan, run_cells
 
     chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
-    claim_name(loaded, study, store)
-    _rehearse(store.records_of(loaded.table.cells(regime, seeds, chosen)))
+    claim_name(loaded, study, store, regime_file)
+    records = store.records_of(loaded.table.cells(regime, seeds, chosen))
+    rehearse_cells(record.cell for record in records if record.status != "finished")
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included

@@ -7,6 +7,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from tadaconv.command import install
 from tadaconv.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def open_dashboard(store: "Store", port: int) -> WSGIServer:
     try:
         from optuna_dashboard import wsgi
     except ImportError as error:
-        raise UserError("the dashboard needs optuna-dashboard; pip install 'tadaconv[dashboard]'") from error
+        raise UserError(f"the dashboard needs optuna-dashboard; {install('dashboard')}") from error
     application = _read_only(wsgi(store.backend.storage))
     try:
         return make_server(HOST, port, application, server_class=_Server, handler_class=_QuietHandler)

@@ -2,7 +2,7 @@
 
 A name is looked up first in the current folder (``./ablations/NAME.py``), then among the files that ship; a path to
 a file works as well. Shipped content lies beside the package in a clone or an editable install, and inside it in a
-wheel.
+wheel. A storage keeps the origin of what was run, :func:`origin`, so that its file is found again from any folder.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tadaconv.errors import UserError, unknown
 from tadaconv.spec import describe
-from tadaconv.text import encodable
+from tadaconv.text import encodable, path_to_text, text_to_path
 
 KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
 """What can be found, and the folder it is found in."""
@@ -42,6 +42,16 @@ def available(kind: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def is_path(name: str) -> bool:
+    """Whether ``name`` is taken for the path of a file."""
+    return name.endswith(".py") or "/" in name
+
+
+def plain_name(name: str) -> str:
+    """The name of what is behind ``name``, which is a name or a path: that of its file, without folder and suffix."""
+    return Path(name).stem if is_path(name) else name
+
+
 def find(kind: str, name: str) -> Path:
     """The file behind ``name``, which is a name or a path.
 
@@ -50,7 +60,7 @@ def find(kind: str, name: str) -> Path:
     """
     if encodable(name) != name:
         raise UserError(f"the path of the {kind}, {name!r}, is not UTF-8; rename the file or its folder")
-    if name.endswith(".py") or "/" in name:
+    if is_path(name):
         path = Path(name)
         if not path.is_file() or path.suffix != ".py":
             raise UserError(
@@ -70,6 +80,25 @@ def require_short(study: str) -> None:
             f"the report would lie in a folder called {study!r}, longer than {_LONGEST_NAME} bytes; rename the file of "
             "the regime, or of what is run in it"
         )
+
+
+def reference(kind: str, path: Path) -> str:
+    """What :func:`find` takes for the file at ``path``: its name where that leads to it, or else the path."""
+    named = available(kind).get(path.stem)
+    if named is not None and named.resolve() == path.resolve():
+        return path.stem
+    return str(path) if is_path(str(path)) else f"./{path}"
+
+
+def origin(kind: str, path: Path) -> str:
+    """Where the file at ``path`` comes from, as a storage keeps it: its whole path; nothing for one that ships."""
+    whole = path.resolve()
+    return "" if whole.parent == shipped_folder(kind).resolve() else path_to_text(whole)
+
+
+def original(kind: str, name: str, origin: str) -> Path:
+    """The file called ``name`` that has this origin; it may be gone, or be on another machine."""
+    return shipped_folder(kind) / f"{name}.py" if origin == "" else text_to_path(origin)
 
 
 class _FromSource(SourceFileLoader):

@@ -14,6 +14,14 @@ class UserError(ValueError):
     """
 
 
+class NoResultsError(UserError):
+    """There is no storage at the place that was named; ``place`` says which."""
+
+    def __init__(self, place: str, run: str) -> None:
+        super().__init__(f"no results at {place}; make some with: {run}, or name their place with --storage")
+        self.place = place
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """An error for ``name`` that lists every right name, the nearest first."""
     names = list(known)

@@ -18,13 +18,14 @@ from torch import Tensor
 
 import tadaconv
 from tadaconv.data import Source, num_training_clips, open_source
+from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
-from tadaconv.spec import Backbone, Experiment, Folder
+from tadaconv.spec import Backbone, Experiment, Folder, Temporal
 from tadaconv.training import Fit, autocast, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights
 from tadaconv.weights import weights_beside
@@ -36,6 +37,7 @@ __all__ = [
     "environment",
     "rehearse",
     "require_batches",
+    "require_fit",
     "resolve_device",
     "run",
 ]
@@ -109,21 +111,29 @@ def rehearse(experiment: Experiment) -> None:
     and clips that do not fit together, and for a batch of one clip where :func:`require_batches` does.
     """
     backbone, data = experiment.backbone, experiment.data
-    bare = backbone.but(weights="", weights_fingerprint="")
     if backbone.weights:
         shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
         with torch.device("meta"):
-            load_checked(build(bare, None, 2), shapes)
+            load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
+    require_fit(backbone, experiment.temporal, (3, data.num_frames, data.size, data.size))
+    require_batches(experiment)
+
+
+def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, int, int, int]) -> None:
+    """Raise :class:`UserError` unless ``backbone`` with ``temporal`` plugged in can be built and takes such clips.
+
+    Its weights count for nothing, and neither memory nor arithmetic is spent: the shape alone is passed through it.
+    """
+    _, num_frames, height, _ = clip_CTHW
     with torch.device("meta"), torch.no_grad():
-        network = build(bare, experiment.temporal, 2, data.num_frames).eval()
+        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, num_frames).eval()
         try:
-            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
+            network(torch.empty(1, *clip_CTHW))
         except RuntimeError as error:
             raise UserError(
-                f"backbone {bare.name!r} cannot take clips of {data.num_frames} frames at {data.size} px: "
+                f"backbone {backbone.name!r} cannot take clips of {num_frames} frames at {height} px: "
                 f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
             ) from error
-    require_batches(experiment)
 
 
 def require_batches(experiment: Experiment) -> None:
@@ -158,10 +168,21 @@ def require_batches(experiment: Experiment) -> None:
 @lru_cache(maxsize=1)
 def source_digest() -> str:
     """12 hex digits over the package's own code: tells two states of one version apart."""
-    package = Path(tadaconv.__file__).parent
+    return digest_of(Path(tadaconv.__file__).parent)
+
+
+def digest_of(package: Path) -> str:
+    """12 hex digits over the code of a package in the folder ``package``, the same for a wheel and a clone of a commit.
+
+    Tables, studies, reports and regimes are content: a wheel holds some of them inside the package and a clone beside
+    it, and what of them a number depends on stands in its cell. Ends of lines are as the checkout has them.
+    """
+    files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py") if file.is_file()}
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(str(file.relative_to(package)).encode() + file.read_bytes())
+    for name, file in sorted(files.items()):
+        if name.partition("/")[0] not in KINDS.values():
+            code = file.read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{name}\0{len(code)}\0".encode() + code)
     return digest.hexdigest()[:12]
 
 

@@ -1,10 +1,14 @@
 """A regime: the backbone scale, the clips and the recipe a table is run on. Rows vary only what they ablate."""
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from pydantic import Field
 
 from tadaconv import discovery
+from tadaconv.command import command, given
 from tadaconv.errors import UserError
-from tadaconv.spec import Backbone, Data, Experiment, Schedule, Spec, Temporal
+from tadaconv.spec import Backbone, Data, Experiment, Folder, Schedule, Spec, Temporal
 
 
 class Regime(Spec):
@@ -43,3 +47,20 @@ def load_regime(name: str) -> Regime:
     if not isinstance(regime, Regime):
         raise UserError(f"regime {name!r} defines no REGIME = Regime(...)")
     return regime
+
+
+def run_command(name: str, what: str, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:
+    """The command that runs a table or a study in a regime, with the clips it needs.
+
+    Args:
+        name: ``ablate`` or ``study``.
+        what: what finds the table or study, a name or a path.
+        regime_name: what finds the regime.
+        ran: experiments whose clips are taken, where the present call names none.
+        options: as :func:`tadaconv.command.command` takes them.
+    """
+    roots = [experiment.data.root for experiment in ran if isinstance(experiment.data, Folder)]
+    with suppress(UserError):  # a regime whose file is not found, as one of another name once was
+        if roots or isinstance(load_regime(regime_name).data, Folder):
+            options = {"data": given("data") or (roots[-1] if roots and roots[-1] else "DIR"), **options}
+    return command(name, what, **{"regime": regime_name, **options})

@@ -253,7 +253,10 @@ WRONG_CALLS = {
     "storage of another program": ([*ABLATE, "--storage", "ablations/mini.py"], "is not an Optuna journal"),
     "data for synthetic clips": ([*ABLATE, "--data", "."], "this regime makes its own"),
     "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
-    "report of nothing": (["report", "mini", "--regime", "small"], "run 'tada ablate' first"),
+    "report of nothing": (
+        ["report", "mini", "--regime", "small"],
+        "make some with: tada ablate mini --regime small, or name their place with ",
+    ),
     "report of what": (["report"], "a study or a benchmark to report, or report all of a storage with --all"),
     "report of all and one": (["report", "mini", "--all"], "leave it out to report mini alone"),
     "report of no row": (["report", "mini", "--seed", "0"], "name the row with --row"),
@@ -267,7 +270,10 @@ WRONG_CALLS = {
     "unknown parameter": (["report", "mini", "-p", "clips"], "--parameter 'clips' is not NAME=VALUE"),
     "a parameter that is not there": (["report", "mini", "--regime", "small", "-p", "n=1"], "has no parameters; tag"),
     "no such template": (["report", "mini", "--regime", "small", "--template", "m"], "unknown report 'm'; one of: "),
-    "no storage to report": (["report", "--all"], "no results at runs/journal.log; run 'tada ablate' first"),
+    "no storage to report": (
+        ["report", "--all"],
+        "no results at runs/journal.log; make some with: tada ablate TABLE --storage runs/journal.log, ",
+    ),
 }
 
 

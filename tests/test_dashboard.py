@@ -115,7 +115,7 @@ def test_a_port_that_is_taken_or_impossible_is_one_line(store: Store) -> None:
 
 def test_without_the_package_it_names_the_extra(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(UserError, match=r"pip install 'tadaconv\[dashboard\]'"):
+    with pytest.raises(UserError, match=r"pip install 'optuna-dashboard>="):
         open_dashboard(store, 0)
 
 

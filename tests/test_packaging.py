@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from tadaconv import cli, discovery
 from tadaconv.ablation import Table
-from tadaconv.experiment import build_model
+from tadaconv.experiment import build_model, digest_of
 from tadaconv.regime import load_regime
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +91,25 @@ def test_a_clone_and_an_editable_install_find_the_content_beside_the_package(tmp
         for kind in ("ablation table", "study", "report"):
             assert set(found[kind]) == shipped(kind)
             assert all(Path(file).parent == ROOT / discovery.KINDS[kind] for file in found[kind].values())
+
+
+def test_a_wheel_and_a_clone_of_one_commit_have_one_digest_of_their_code(wheel: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone" / "tadaconv"
+    shutil.copytree(ROOT / "tadaconv", clone, ignore=shutil.ignore_patterns("__pycache__"))
+    digest = digest_of(ROOT / "tadaconv")
+    assert digest_of(wheel / "tadaconv") == digest_of(clone) == digest
+
+    for file in clone.rglob("*.py"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert digest_of(clone) == digest, "ends of lines are no code"
+    (clone / "regimes" / "lab.py").write_text("REGIME = None\n")
+    (clone / "nn" / "__pycache__").mkdir()
+    (clone / "nn" / "__pycache__" / "conv.cpython-311.pyc").write_bytes(b"compiled")
+    (clone / ".#conv.py").symlink_to("nobody@nowhere")  # as an editor leaves it
+    assert digest_of(clone) == digest
+    with (clone / "nn" / "conv.py").open("a") as code:
+        code.write("# changed\n")
+    assert digest_of(clone) != digest
 
 
 def test_the_current_folder_hides_what_ships(wheel: Path, tmp_path: Path) -> None:

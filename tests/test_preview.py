@@ -10,7 +10,7 @@ import torch
 from rich.console import Console, RenderableType
 
 from tadaconv import preview
-from tadaconv.ablation import LoadedTable, Row, Table, load_table
+from tadaconv.ablation import LoadedTable, Row, Table, load_table, rehearse_cells
 from tadaconv.errors import UserError
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES
@@ -18,6 +18,7 @@ from tadaconv.nn import context as context_module
 from tadaconv.preview import cost_table
 from tadaconv.regime import load_regime
 from tadaconv.spec import Aggregation, TAda
+from tadaconv.study.cost import Counter
 
 
 def printed(what: RenderableType) -> str:
@@ -166,6 +167,39 @@ def test_what_running_refuses_is_refused_alike(tmp_path: Path) -> None:
             act()
         told.append(str(raised.value))
     assert len(set(told)) == 1
+
+
+SMALL = """from tadaconv.ablation import Row, Table
+TABLE = Table(base=Row("base", None), rows=[Row("big", None, backbone="convnext_small_clip")])
+"""
+
+
+def test_clips_that_are_too_small_for_a_backbone_are_said_alike_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(SMALL)
+    loaded, regime = load_table(str(path)), load_regime("quick")
+    cells = loaded.table.cells(regime, [0])
+    base = loaded.table.row("big")
+    said = []
+    for act in (
+        lambda: rehearse_cells(cells),
+        lambda: preview.check(loaded, regime),
+        lambda: preview.costs(str(path), regime),
+        lambda: preview.plan_table(loaded, "quick", regime, preview.Measure("cpu"), seeds=[0]),
+        lambda: preview.plan_trials(
+            "where", "quick", regime, preview.Measure("cpu"), base, num_trials=2, num_ended=0, seeds=1
+        ),
+    ):
+        with pytest.raises(UserError) as raised:
+            act()
+        said.append(str(raised.value))
+    assert len(set(said)) == 1
+    assert said[0].startswith("row 'big': backbone 'convnext_small_clip' cannot take clips of 8 frames at 24 px: ")
+
+    with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 24 px: "):
+        preview.costs("convnext_tiny", regime)
+    with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 24 px: "):
+        Counter(regime.but(backbone__name="convnext_tiny"))  # of a study with a budget
 
 
 def test_costs_of_a_backbone():

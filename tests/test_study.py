@@ -924,7 +924,7 @@ def test_a_table_of_the_same_name_is_not_mistaken_for_a_study(store: Store) -> N
 
 
 def test_a_storage_without_the_study_says_what_to_run(store: Store) -> None:
-    with pytest.raises(UserError, match=r"holds no study toy-quick; run 'tada study toy' in that regime first"):
+    with pytest.raises(UserError, match=r"holds no study toy-quick; run it with: tada study toy --regime quick, "):
         trial_records(loaded(), REGIME, NAME, store)
 
 

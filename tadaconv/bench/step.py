@@ -15,7 +15,7 @@ from tadaconv.bench.run import Heat, Make, Report, run, silently
 from tadaconv.bench.settings import Settings, contestants
 from tadaconv.bench.turn import Turn, naive
 from tadaconv.bench.work import least_work
-from tadaconv.errors import lookup
+from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import build
 from tadaconv.nn.frames import channels_last
@@ -97,4 +97,6 @@ def bench(settings: Settings, backbone: str = "resnet50", report: Report = silen
         RunError: memory is out.
     """
     settings.check()
+    if settings.num_clips * settings.num_frames == 1 and settings.size == 32:
+        raise UserError("--clips 1 --frames 1 --size 32 leave the last batch norm one value; raise one of the three")
     return run("step", [heat(backbone, settings)], settings, {"backbone": backbone}, report)

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from tadaconv.cli.app import app
+from tadaconv.command import called_with, shared_options
 from tadaconv.errors import RunError, UserError
 from tadaconv.spec import describe
 
@@ -41,6 +42,24 @@ def _hide_password() -> None:
 
 
 def _status(arguments: list[str]) -> int:
+    shown = _without_password(arguments)
+    with called_with(shared_options(shown)):
+        return _run(arguments, shown)
+
+
+def _without_password(arguments: list[str]) -> list[str]:
+    """What can be shown of the arguments of a call."""
+    if not any("://" in argument for argument in arguments):
+        return arguments
+    from tadaconv.execution.location import hide_password
+
+    try:
+        return hide_password(arguments)[0]
+    except UserError:  # two passwords, which the command itself refuses
+        return [argument for argument in arguments if "://" not in argument]
+
+
+def _run(arguments: list[str], shown: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
         status = command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
@@ -48,7 +67,8 @@ def _status(arguments: list[str]) -> int:
         status = _INTERRUPTED
     except _WrongCall as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
-        return complain(f"{message.rstrip('.')}; see: tada --help", 2)
+        context = getattr(error, "ctx", None)
+        return complain(f"{message.rstrip('.')}; see: {context.command_path if context else 'tada'} --help", 2)
     except ValidationError as error:
         return complain(describe(error), 2)
     except UserError as error:
@@ -56,7 +76,7 @@ def _status(arguments: list[str]) -> int:
     except RunError as error:
         return complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
-        again = shlex.join(["tada", *arguments])
+        again = shlex.join(["tada", *shown])
         runs = arguments[:1] in (["ablate"], ["study"], ["worker"])
         kept = "what has finished is kept, go on with" if runs else "start again with"
         return complain(f"stopped; {kept}: {again}", status)

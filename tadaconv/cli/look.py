@@ -26,7 +26,7 @@ from tadaconv.cli.options import (
     TableName,
     refuse,
 )
-from tadaconv.cli.running import num_ended_trials, study_called
+from tadaconv.cli.running import num_ended_trials, require_own_results, study_called
 from tadaconv.regime import load_regime
 
 
@@ -136,6 +136,9 @@ def plan_command(
     place = out / "journal.log"
     known = str(place) if storage is None else storage
     store = Store.open(known, create=False) if storage is not None or place.is_file() else None
+    named = table if study is None else study
+    if store is not None and named is not None:
+        require_own_results(named, regime, store)
     with Console(stderr=True).status("measuring") as status:
         measure = preview.Measure(device, workers, lambda row: status.update(f"measuring {escape(row)}"))
         if table is not None:

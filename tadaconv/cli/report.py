@@ -1,6 +1,5 @@
 """The command that reports what has been run."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,9 @@ from rich.console import Console
 from tadaconv.ablation import LoadedTable, current_records, load_table, require_writable, study_name
 from tadaconv.cli.app import app
 from tadaconv.cli.options import Out, RegimeName, Storage
-from tadaconv.cli.running import print_table, report_study, study_called, write_report
-from tadaconv.errors import UserError
+from tadaconv.cli.running import print_table, report_study, require_own_results, study_called, write_report
+from tadaconv.command import command
+from tadaconv.errors import NoResultsError, UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
 from tadaconv.text import visible
@@ -102,7 +102,13 @@ def report(
     if row is not None and loaded is not None:
         loaded.table.row(row)
     require_choices(choices, "study" if loaded is None else "ablation" if row is None else "calibration")
-    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
+    named = found if loaded is None else loaded
+    assert named is not None
+    try:
+        store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
+    except NoResultsError as error:
+        raise NoResultsError(error.place, named.command(regime)) from error
+    require_own_results(named, regime, store)
     require_writable(out)
     with prepared(wanted):
         if found is not None:
@@ -114,7 +120,7 @@ def report(
             return
         records = current_records(loaded, resolved, study_name(loaded, regime), store)
         if row is not None:
-            _report_cell(console, loaded, regime, _cell_of(loaded, records, row, seed), out, wanted, choices)
+            _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
             return
         require_results(loaded, regime, records)
         print_table(console, loaded, regime, records)
@@ -133,7 +139,9 @@ def _require_one_thing(name: str | None, everything: bool, row: str | None, seed
         raise UserError("--all makes the reports that ship; --row, --template and --parameter go with a name")
 
 
-def _cell_of(loaded: LoadedTable, records: Sequence["CellRecord"], row: str, seed: int | None) -> "CellRecord":
+def _cell_of(
+    loaded: LoadedTable, regime: str, records: Sequence["CellRecord"], row: str, seed: int | None
+) -> "CellRecord":
     """The record of a row's cell from ``seed``, or from the first seed that finished."""
     of_row = sorted((r for r in records if r.cell.label == row), key=lambda r: r.cell.experiment.seed)
     finished = [record for record in of_row if record.status == "finished"]
@@ -145,8 +153,8 @@ def _cell_of(loaded: LoadedTable, records: Sequence["CellRecord"], row: str, see
     if seeds:
         raise UserError(f"no cell from seed {seed} of row {row!r} has finished; those from these seeds have: {seeds}")
     raise UserError(
-        f"no cell of row {row!r} has finished; run it with tada ablate {loaded.name} "
-        f"--rows {shlex.quote(row)}, in the regime that it is to be reported in"
+        f"no cell of row {row!r} has finished; run it with: "
+        + loaded.command(regime, [record.cell.experiment for record in records], rows=row, seeds=seed and seed + 1)
     )
 
 
@@ -189,8 +197,11 @@ def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[s
             report_study(console, each.loaded, each.regime, regime, store, out, formats, table=False)
     for line in left_out:
         console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+    if left_out and not found:
+        raise UserError(f"{store.shown} can be read, but of what it holds nothing can be reported; see the lines above")
     if not found:
-        raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: tada ablate TABLE")
+        run = command("ablate", "TABLE")
+        raise UserError(f"{store.shown} holds no result of a table or study yet; make some with: {run}")
     console.print(visible(f"index: {write_index(out)}"), markup=False, highlight=False, soft_wrap=True)
 
 

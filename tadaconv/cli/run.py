@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tadaconv import discovery
 from tadaconv.ablation import (
     load_table,
     require_writable,
@@ -30,6 +31,7 @@ from tadaconv.cli.running import (
     logged,
     make_crew,
     report_study,
+    require_own_results,
     run_and_report,
 )
 from tadaconv.regime import load_regime
@@ -148,6 +150,7 @@ def study(
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)
     kept = studies.study_name(loaded, regime)
+    require_own_results(loaded, regime, store)
     console = Console()
     if confirm is not None:
         records = studies.trial_records(loaded, resolved, kept, store)
@@ -159,5 +162,8 @@ def study(
     from tadaconv.reporting.study.live import StudyView
 
     with StudyView(console, loaded, regime, trials) as view, logged(view):
-        studies.search(loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view)
+        studies.search(
+            loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view,
+            regime_file=discovery.find("regime", regime),
+        )  # fmt: skip
     report_study(console, loaded, regime, resolved, store, out)

@@ -57,7 +57,7 @@ def study_called(name: str) -> "LoadedStudy | None":
     """The study behind a name or a path; None if it is that of a table, or of nothing."""
     from tadaconv.study import load_study
 
-    is_path = name.endswith(".py") or "/" in name
+    is_path = discovery.is_path(name)
     if is_path and hasattr(discovery.load("ablation table", name), "STUDY"):
         return load_study(name)
     if is_path or name in discovery.available("ablation table"):
@@ -66,6 +66,15 @@ def study_called(name: str) -> "LoadedStudy | None":
     if name not in known:
         raise unknown("table or study", name, [*discovery.available("ablation table"), *known])
     return load_study(name)
+
+
+def require_own_results(loaded: "LoadedTable | LoadedStudy", regime_name: str, store: "Store") -> None:
+    """Raise :class:`UserError` if the storage holds under these names the results of other files."""
+    from tadaconv.execution.origins import require_own
+
+    attr = "table" if isinstance(loaded, LoadedTable) else "study"
+    study = f"{loaded.name}-{discovery.plain_name(regime_name)}"
+    require_own(study, {attr: loaded.path, "regime": discovery.find("regime", regime_name)}, store)
 
 
 def num_ended_trials(study: "LoadedStudy", regime_name: str, regime: "Regime", store: "Store | None") -> int:
@@ -101,6 +110,7 @@ def run_and_report(
         rows=rows,
         crew=crew,
         show=lambda planned: shown(console, store, study, planned),
+        regime_file=discovery.find("regime", regime_name),
     )
     records = current_records(loaded, regime, study, store)
     print_table(console, loaded, regime_name, records)

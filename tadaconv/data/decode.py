@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tadaconv.command import install
 from tadaconv.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def require_av() -> None:
     try:
         import av  # noqa: F401
     except ImportError as error:
-        raise UserError("reading videos needs PyAV; install it with: pip install 'tadaconv[video]'") from error
+        raise UserError(f"reading videos needs PyAV; install it with: {install('video')}") from error
 
 
 def inspect(path: Path) -> VideoInfo:

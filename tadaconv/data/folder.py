@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tadaconv.command import command
 from tadaconv.data.check import problems
 from tadaconv.data.decode import BrokenVideoError, Frames, VideoInfo, decode, scaled_size
 from tadaconv.data.inspection import Inspection, inspect_clips, over_cores
@@ -45,7 +46,7 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
         named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
-            f"cannot train on {str(root)!r}: {named}{more} (tada data check {root} lists every broken clip)"
+            f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {command('data check', root)}"
         )
     return data.but(
         root=path_to_text(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)

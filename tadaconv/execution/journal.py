@@ -14,7 +14,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from tadaconv.errors import UserError
+from tadaconv.command import command
+from tadaconv.errors import NoResultsError, UserError
 from tadaconv.execution.backend import TrialRow
 
 _ENTRY_HEAD = b'{"op_code":'
@@ -246,7 +247,7 @@ def open_journal(path: Path, *, create: bool) -> JournalBackend:
             f"storage {str(path)!r} is a folder; give the path of a journal file, e.g. {path / 'journal.log'}"
         )
     if not create and not path.is_file():
-        raise UserError(f"no results at {path}; run 'tada ablate' first, or name their place with --storage")
+        raise NoResultsError(str(path), command("ablate", "TABLE", storage=path))
     # Optuna tells of every study it creates; warnings, such as a lock that is waited for, still come through.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from tadaconv.command import command
 from tadaconv.errors import RunError
 from tadaconv.execution.lease import LEASE_SECONDS, Reaper
 from tadaconv.execution.store import Store
@@ -72,7 +73,8 @@ def supervise(
                     alone_since = None
                 elif now - (alone_since := alone_since or now) > lease_seconds:
                     raise RunError(
-                        "no worker is left, and cells wait; give the same command again, or help with 'tada worker'"
+                        "no worker is left, and cells wait; give the same command again, or help with: "
+                        + command("worker")
                     )
             time.sleep(POLL_SECONDS / 5)
     finally:

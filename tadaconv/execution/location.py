@@ -32,6 +32,11 @@ class Location:
     def __str__(self) -> str:
         return self.shown
 
+    @property
+    def argument(self) -> str:
+        """What ``--storage`` takes for it in a command that is shown: without a password, which libpq looks for."""
+        return self.shown.replace(":***@", "@", 1)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The storage ``text`` names.

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tadaconv.errors import StorageError, UserError
 from tadaconv.execution.backend import Backend
 from tadaconv.execution.merged_weights import run_folder, take_weights
+from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
 from tadaconv.execution.store import Store
 
@@ -180,6 +181,12 @@ class _Merge:
                 f"{search or name} is a table in one of {self._source.shown} and {self._into.shown} and a study in the "
                 "other; rename the file of one, and run it under its new name"
             )
+        for attr in ORIGINS.keys() & attrs.keys() & known.keys():
+            if differ(attr, attrs[attr], known[attr]):
+                raise UserError(
+                    f"{search or name} in {self._source.shown} holds the results of another {attr} than in "
+                    f"{self._into.shown}; rename the file of one, and run it under its new name"
+                )
         if search is not None:
             return
         for attr, value in attrs.items():
@@ -314,8 +321,10 @@ class _Merge:
                 break
         else:
             name, known = f"{each.search}-space{len(names) + 1}" if names else each.search, {}
-            model = self._into.study_attrs(names[0]) if names else self._source.study_attrs(each.study)
-            self._into.set_study_attr(name, PROTOCOL, model[PROTOCOL])
+            model = self._into.study_attrs(names[0]) if names else self._source.study_attrs(each.search)
+            for attr in (PROTOCOL, *ORIGINS):
+                if attr in model:
+                    self._into.set_study_attr(name, attr, model[attr])
         added = {key: distribution_to_json(each) for key, each in wanted.items() if key not in known}
         self._into.set_study_attr(name, SPACE, {**known, **added})
         return name

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.call import Event, WorkerCall
 from tadaconv.execution.options import anywhere, read_options, share, text
@@ -270,7 +271,7 @@ def _require_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("--executor ray needs Ray: pip install 'tadaconv[ray]'") from error
+        raise UserError(f"--executor ray needs Ray: {install('ray')}") from error
     return ray
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.call import WorkerCall
 from tadaconv.execution.options import anywhere, read_options, share, text, whole
@@ -357,7 +358,7 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("--executor slurm needs submitit: pip install 'tadaconv[slurm]'") from error
+        raise UserError(f"--executor slurm needs submitit: {install('slurm')}") from error
     missing = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
     if missing:
         raise UserError(

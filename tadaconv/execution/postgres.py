@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import random
+import shlex
 import threading
 import time
 import weakref
@@ -28,7 +29,8 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, insert, insp
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from tadaconv.errors import StorageError, UserError
+from tadaconv.command import command, install
+from tadaconv.errors import NoResultsError, StorageError, UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.location import Location
 
@@ -452,7 +454,7 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"the storage {location} needs psycopg, which does not load ({error}); pip install 'tadaconv[postgres]'"
+            f"the storage {location} needs psycopg, which does not load ({error}); {install('postgres')}"
         ) from error
     assert location.url is not None
     # Optuna tells of every study it creates, and warns with a page of SQL where a server goes away.
@@ -475,8 +477,10 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
     except RuntimeError as error:  # the one Optuna has for tables of another version
         if isinstance(error, StorageError):
             raise
-        mend = "run 'optuna storage upgrade' on it" if "storage upgrade" in str(error) else "pip install -U optuna"
-        older = "an older" if "storage upgrade" in str(error) else "a newer"
+        is_older = "storage upgrade" in str(error)
+        upgrade = f"optuna storage upgrade --storage {shlex.quote(location.argument)}"
+        mend = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
+        older = "an older" if is_older else "a newer"
         raise UserError(f"the storage {location} was made by {older} version of Optuna; {mend}") from error
     return PostgresBackend(location.shown, storage, single, outage)
 
@@ -504,7 +508,7 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
     with single.connect() as connection:
         missing = _missing(connection, location)
     if "tables" in missing and not create:
-        raise UserError(f"no results at {location}; run 'tada ablate' first, or name another storage with --storage")
+        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.argument))
     if not missing or not create:
         return
     # Processes that open an empty database at once make its tables one after the other, all but one of them nothing.

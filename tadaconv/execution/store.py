@@ -386,7 +386,7 @@ class Store:
         """
         plan = self.read_plan(study)
         if not plan:
-            raise UserError(f"{self.shown} holds no {study}; run 'tada ablate' first, or name another with --storage")
+            raise UserError(f"{self.shown} holds no plan of {study}; run it first, or name another with --storage")
         cells = []
         for label, row in plan.items():
             experiment = _experiment(row.experiment, study)
@@ -495,7 +495,7 @@ def _experiment(tree: Mapping[str, Any], study: str) -> Experiment:
     except ValidationError as error:
         raise UserError(
             f"{study} was planned by another version of tadaconv (protocol {tree.get('protocol')}, here {PROTOCOL}); "
-            "run 'tada ablate' on it again"
+            "run it again"
         ) from error
 
 

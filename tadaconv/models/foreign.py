@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from tadaconv.command import install
 from tadaconv.errors import UserError
 from tadaconv.models.host import Host, Site
 from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
@@ -29,7 +30,7 @@ PACKAGES = ("timm", "torchvision")
 
 def import_package(name: str) -> Any:
     """The package ``name``; raises :class:`UserError` with the extra to install where it cannot be imported."""
-    mend = f"pip install 'tadaconv[{name}]'"
+    mend = install(name, f"torch=={torch.__version__}")
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import Row, load_table
-from tadaconv.discovery import available
+from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in
@@ -83,6 +83,7 @@ class _Counter:
     def cost(self, row: Row, scale: Scale) -> Cost:
         key = "" if row.temporal is None else row.temporal.model_dump_json(), scale
         if key not in self._counted:
+            scale.require(row.temporal)
             if scale.backbone not in self._hosts:
                 self._hosts[scale.backbone] = build_host(scale)
             network = plug_in(self._hosts[scale.backbone], row.temporal, scale.clip[1])
@@ -101,7 +102,8 @@ def costs(name: str, regime: Regime | None = None, num_frames: int | None = None
         num_frames: frames of a clip for the rows that name none; None for the scale's.
 
     Raises:
-        UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built at this scale.
+        UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built, or
+            take clips, at this scale.
         RunError: the counters disagree.
     """
     scale = (PAPER if regime is None else scale_of(regime)).with_frames(num_frames)
@@ -114,7 +116,7 @@ def _rows(name: str) -> Sequence[Row]:
     tables = available("ablation table")
     if name not in tables and (name in BACKBONES or name.startswith(("timm:", "torchvision:"))):
         return [Row(name, None, backbone=name)]
-    if name not in tables and not name.endswith(".py") and "/" not in name:
+    if name not in tables and not is_path(name):
         raise unknown("table or backbone", name, [*tables, *BACKBONES])
     return load_table(name).table.all_rows
 

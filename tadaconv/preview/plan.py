@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as Rendered
 
-from tadaconv.ablation import LoadedTable, Row
+from tadaconv.ablation import LoadedTable, Row, rehearse_cells
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
 from tadaconv.experiment import environment, resolve_device
@@ -121,13 +121,14 @@ def plan_table(
         rows: names of the rows to run; None means all.
 
     Raises:
-        UserError: for a row or a device that is not there, and a row that cannot be built.
+        UserError: for a row or a device that is not there, and a row that cannot be built or take the regime's clips.
     """
     place = resolve_device(measure.device)
     wanted = loaded.table.cells(regime, seeds, rows)
     cells = _unique(wanted)
     records = store.records_of(cells) if store is not None else []
     finished = {record.cell.key for record in records if record.status == "finished"}
+    rehearse_cells(cell for cell in cells if cell.key not in finished)
     by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
     probes: dict[str, Probe | RunError] = {}
     for label, of_row in by_row.items():
@@ -164,11 +165,14 @@ def plan_trials(
         seeds: cells of a trial.
 
     Raises:
-        UserError: for a device that is not there, and a base that cannot be built.
+        UserError: for a device that is not there, and a base that cannot be built or take the regime's clips.
     """
     place = resolve_device(measure.device)
     left = max(0, num_trials - num_ended)
-    found = _probe_row(base.cell(regime, 0), place, measure, first=True) if left else None
+    found = None
+    if left:
+        rehearse_cells([base.cell(regime, 0)])
+        found = _probe_row(base.cell(regime, 0), place, measure, first=True)
     num_finished = (num_trials - left) * seeds
     return _add_up(name, regime_name, [_row_plan(base.name, num_trials * seeds, num_finished, found)], place, measure)
 

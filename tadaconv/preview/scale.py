@@ -10,7 +10,7 @@ from tadaconv.ablation import Row
 from tadaconv.errors import UserError
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Folder
+from tadaconv.spec import Backbone, Folder, Temporal
 
 ClipShape = tuple[int, int, int, int]
 """(C, T, H, W)"""
@@ -39,6 +39,12 @@ class Scale(BaseModel):
         if regime is not None:
             own = row.cell(regime, seed=0).experiment.backbone.name
         return self.with_frames(row.num_frames).model_copy(update={"backbone": own})
+
+    def require(self, temporal: Temporal) -> None:
+        """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
+        from tadaconv.experiment import require_fit  # what reads a study need not load what trains
+
+        require_fit(Backbone(name=self.backbone), temporal, self.clip)
 
 
 def in_words(scales: Sequence[Scale]) -> str:

@@ -56,7 +56,7 @@ class TableCheck(BaseModel):
 def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     """Plug every row of a table into a regime's backbone and hold its scores against the host's, before training.
 
-    Raises :class:`UserError` for a row that cannot be built.
+    Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
     scale = scale_of(regime)
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}
@@ -66,6 +66,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
             own = scale.of(row, regime)
             with row_named(row):
                 require_batches(row.cell(regime, 0).experiment)
+                own.require(row.temporal)
                 if own not in hosts:
                     hosts[own] = _scored(own)
                 rows.append(_check_row(row, own, *hosts[own]))

@@ -77,7 +77,7 @@ def require_results(loaded: LoadedTable, regime_name: str, records: Sequence[Cel
     if not any(record.status in ("finished", "failed") for record in records):
         raise UserError(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
-            f"make them with: tada ablate {loaded.name} --regime {regime_name}"
+            f"make them with: {loaded.command(regime_name, [record.cell.experiment for record in records])}"
         )
 
 

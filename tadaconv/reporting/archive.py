@@ -13,6 +13,7 @@ import pandas as pd
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from tadaconv.command import install
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution import Store
 from tadaconv.reporting.export import as_csv, write_atomically
@@ -127,7 +128,7 @@ def require_format(form: str) -> None:
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise UserError("Parquet needs pyarrow; pip install 'tadaconv[parquet]', or take --format csv") from error
+            raise UserError(f"Parquet needs pyarrow; {install('parquet')}, or take --format csv") from error
 
 
 def _results(trials: Iterable[tuple[str, FrozenTrial]]) -> dict[str, tuple[str, FrozenTrial]]:

@@ -21,6 +21,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
+from tadaconv.discovery import plain_name
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.result import Result
@@ -194,7 +195,7 @@ def collect(
     manifest = Manifest(
         table=loaded.name,
         question=loaded.question,
-        regime=regime_name,
+        regime=plain_name(regime_name),
         base=table.base.name,
         rows=[_reported(row) for row in table.all_rows],
         claims=list(table.claims),
@@ -301,7 +302,7 @@ def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
         if record.result is not None:
             found.setdefault(record.cell.label, []).append(record.result.top1)
     return Elsewhere(
-        regime=regime,
+        regime=plain_name(regime),
         top1={name: fmean(values) for name, values in found.items()},
         num_seeds={name: len(values) for name, values in found.items()},
     )

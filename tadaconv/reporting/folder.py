@@ -67,8 +67,8 @@ class Reported:
 
 def report_folder(out: Path, name: str, regime_name: str, template: str | None = None) -> Path:
     """Where the report of a table or study in a regime lies; one by a ``template`` of the user's lies beside it."""
-    own = "" if template is None else f"-{Path(template).stem}"
-    return out / "reports" / f"{name}-{Path(regime_name).stem}{own}"
+    own = "" if template is None else f"-{discovery.plain_name(template)}"
+    return out / "reports" / f"{name}-{discovery.plain_name(regime_name)}{own}"
 
 
 def write_report(
@@ -82,7 +82,7 @@ def write_report(
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
     export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out)
-    heading = f"{title(export.manifest)} Regime {regime_name}. {what_was_run(export)}"
+    heading = f"{title(export.manifest)} Regime {export.manifest.regime}. {what_was_run(export)}"
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,
         _FILES,

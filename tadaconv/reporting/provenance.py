@@ -68,7 +68,7 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
             f"not say what {these} made with. Marked \u201cuncommitted code\u201d below."
         )
     found = [origin.environment for origin in origins if origin.environment]
-    differing = sorted(key for key in {k for e in found for k in e} if len({e.get(key, "") for e in found}) > 1)
+    differing = sorted(key for key in {k for e in found for k in e} if _differ(found, key))
     if differing:
         aspects = listed([_CALLED.get(key, key) for key in differing])
         said.append(
@@ -79,6 +79,12 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
         are = "is" if number == 1 else "are"
         said.append(f"{plural(number, 'cell')} that finished {are} left out: {LEFT_OUT[reason]}")
     return said
+
+
+def _differ(environments: Sequence[Mapping[str, str]], key: str) -> bool:
+    """Whether an entry has several values; a commit that nobody knows, as that of a wheel, is no other commit."""
+    known = [each for each in environments if key in each or key != "commit"]
+    return len({each.get(key, "") for each in known}) > 1
 
 
 def _without_seed(experiment: Mapping[str, Any]) -> str:

@@ -43,21 +43,25 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
         taken = {row.name for row in rows} | {study.base}
         rows.append(Row(f"{label} ({record.name})" if label in taken else label, record.temporal))
     return LoadedTable(
-        confirmation_name(loaded), _question(loaded), Table(base=Row(study.base, base.temporal), rows=rows)
+        confirmation_name(loaded),
+        _question(loaded),
+        Table(base=Row(study.base, base.temporal), rows=rows),
+        search=loaded.reference,
     )
 
 
 def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTable | None:
     """The table that :func:`confirm` last made of a study in a regime, as the storage has it; None if there is none."""
     name = confirmation_name(loaded)
-    plan = store.read_plan(f"{name}-{discovery.find('regime', regime_name).stem}")
+    plan = store.read_plan(f"{name}-{discovery.plain_name(regime_name)}")
     if not plan:
         return None
     rows = {label: Row(label, Experiment.model_validate(row.experiment).temporal) for label, row in plan.items()}
     base = rows.pop(loaded.study.base, None)
     if base is None:  # the study has another base by now; confirming again makes another table
         return None
-    return LoadedTable(name, _question(loaded), Table(base=base, rows=list(rows.values())))
+    table = Table(base=base, rows=list(rows.values()))
+    return LoadedTable(name, _question(loaded), table, search=loaded.reference)
 
 
 def confirm_seeds(loaded: LoadedStudy, num_seeds: int) -> range:

@@ -19,12 +19,13 @@ def budget_macs(study: Study, regime: Regime) -> int | None:
 
 
 class Counter:
-    """Counts the multiply-adds of what is plugged into a regime's backbone."""
+    """Counts the multiply-adds of what is plugged into a regime's backbone; that one takes its clips, or UserError."""
 
     def __init__(self, regime: Regime) -> None:
         from tadaconv.preview.scale import build_host, scale_of  # torch, for which reading a study need not wait
 
         self._scale = scale_of(regime)
+        self._scale.require(None)
         self._host = build_host(self._scale)
 
     def macs(self, temporal: Temporal) -> int:

@@ -1,10 +1,11 @@
 """What a study's file says: the space, where the search starts, and by which protocol it goes on."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -12,7 +13,8 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from tadaconv import discovery
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
-from tadaconv.spec import Temporal
+from tadaconv.regime import run_command
+from tadaconv.spec import Experiment, Temporal
 from tadaconv.study.space import Suggest, Suggestion, is_number, replay, spec_json
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
@@ -177,11 +179,21 @@ class Study:
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study with the name of its file and the question its docstring asks."""
+    """A study with the name of its file, the question its docstring asks, and the file; None for one made in memory."""
 
     name: str
     question: str
     study: Study
+    path: Path | None = None
+
+    @property
+    def reference(self) -> str:
+        """What finds the study again, its name or the path of its file."""
+        return self.name if self.path is None else discovery.reference("study", self.path)
+
+    def command(self, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:
+        """The call of ``tada`` that searches the study in a regime; see :func:`tadaconv.regime.run_command`."""
+        return run_command("study", self.reference, regime_name, ran, **options)
 
 
 def load_study(name: str) -> LoadedStudy:
@@ -191,9 +203,10 @@ def load_study(name: str) -> LoadedStudy:
     if not isinstance(study, Study):
         raise UserError(f"study {name!r} defines no STUDY = Study(...)")
     question = cleandoc(module.__doc__ or "").partition("Run: ")[0].rstrip()
-    return LoadedStudy(discovery.find("study", name).stem, question, study)
+    path = discovery.find("study", name)
+    return LoadedStudy(path.stem, question, study, path)
 
 
 def study_name(loaded: LoadedStudy, regime_name: str) -> str:
     """The name under which a storage holds a study in a regime: ``<study>-<regime>``."""
-    return f"{loaded.name}-{discovery.find('regime', regime_name).stem}"
+    return f"{loaded.name}-{discovery.plain_name(regime_name)}"

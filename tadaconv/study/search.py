@@ -4,10 +4,12 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from tadaconv.execution.crew import IDLE_SECONDS, Crew
 from tadaconv.execution.launch import supervise
+from tadaconv.execution.origins import claim, require_own
 from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Worker
 from tadaconv.regime import Regime
@@ -39,6 +41,7 @@ def search(
     num_trials: int,
     crew: Crew,
     show: ShowTrials,
+    regime_file: Path | None = None,
 ) -> list[TrialRecord]:
     """Search until the study has ``num_trials`` trials and all have ended; return every one of them.
 
@@ -57,8 +60,10 @@ def search(
         num_trials: How many trials the study shall have, those of earlier calls among them.
         crew: The workers.
         show: Told of the trials while they run.
+        regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
 
-    Raises :class:`tadaconv.errors.UserError` as :class:`Proposer` does.
+    Raises :class:`tadaconv.errors.UserError` as :class:`Proposer` does, and where the storage holds the trials of
+    another study of this name.
     """
     next_look = 0.0
 
@@ -68,9 +73,12 @@ def search(
             show.trials(trial_records(loaded, regime, study, store))
             next_look = time.monotonic() + _LOOK_SECONDS
 
+    files = {"study": loaded.path, "regime": regime_file}
+    require_own(study, files, store)
+    proposer = Proposer(loaded, regime, study, store)
+    claim(study, files, store)
     if crew.in_process:
         call = crew.call.but(name=f"{os.getpid()}.0", study=study, only_study=True)
-        proposer = Proposer(loaded, regime, study, store)
         # With nobody else at work nothing is proposed before all has ended, so a stopped study can be gone on with.
         worker = Worker(call, store, tick=tick, more=lambda: proposer.top_up(1, num_trials).num_new > 0)
         while not proposer.top_up(1, num_trials).done:
@@ -78,7 +86,6 @@ def search(
             if not worker.work():
                 time.sleep(0.5)  # a cell that a table's worker runs is waited for
     else:
-        proposer = Proposer(loaded, regime, study, store)
         stay = math.inf if crew.executor == "local" else IDLE_SECONDS
         launcher = crew.launcher(lambda _: None, study=study, only_study=True, wait_seconds=stay)
         # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from.

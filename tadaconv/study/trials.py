@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 
 from tadaconv.ablation import Row
+from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
@@ -354,7 +355,8 @@ def _contents(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> 
     ids = spaces(store.backend, study)
     if not ids:
         raise UserError(
-            f"{store.shown} holds no study {study}; run 'tada study {loaded.name}' in that regime first, "
+            f"{store.shown} holds no study {study}; run it with: "
+            f"{loaded.command(given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
             "or name another storage with --storage"
         )
     reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)

@@ -104,6 +104,7 @@ def test_json_is_all_that_is_printed(calls: list[tuple[object, ...]], capsys: py
         ("op --shapes res7", "unknown shape 'res7'; one of: res2"),
         ("op --size 100", "--size 100 does not give each stage whole pixels, and several; use 64, 96, 128, ..."),
         ("op --size 32", "--size 32 does not give each stage whole pixels"),
+        ("step --size 32 --clips 1 --frames 1", "--clips 1 --frames 1 --size 32 leave the last batch norm one value"),
         ("step --size 16", "--size 16 leaves the last stage no pixel; use 32 or more"),
         ("study", "unknown command 'study'; one of:"),
     ],

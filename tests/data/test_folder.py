@@ -139,7 +139,7 @@ def test_a_clip_with_fewer_frames_than_asked_stops_a_run(clips, tmp_path):
 
 def test_without_pyav_one_line_says_how_to_get_it(clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"pip install 'tadaconv\[video\]'"):
+    with pytest.raises(UserError, match=r"pip install 'av>="):
         resolve(SPEC, clips, tmp_path / "cache")
 
 

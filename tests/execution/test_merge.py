@@ -256,6 +256,29 @@ def test_a_table_and_a_search_of_one_name_are_kept_apart(new: Callable[[str], St
             merge([one], other)
 
 
+@pytest.mark.parametrize("name", [STUDY, "s-quick"])
+def test_the_origin_of_files_comes_along_and_two_files_of_one_name_are_kept_apart(
+    new: Callable[[str], Store], tmp_path: Path, name: str
+) -> None:
+    a, into = new("a"), new("into")
+    attr = "table" if name == STUDY else "study"
+    for store, folder in ((a, "here"), (into, "there")):
+        put(store, ROWS[0], FINISH)
+        search(store, 0, ROWS[0], {"kernel": 1, "share": 0.5}, [1, 3], value=50.0, of=result(50.0))
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text("the same")
+        store.set_study_attr(name, attr, str(tmp_path / folder / "mine.py"))
+    merge([a], new("empty"))
+    assert new("empty").study_attrs(name)[attr] == str(tmp_path / "here" / "mine.py")
+
+    merge([a], into)
+    (tmp_path / "there" / "mine.py").write_text("another")
+    before = bytes_of(into)
+    with pytest.raises(UserError, match=f"^{name} in .*a.log holds the results of another {attr} than in .*into.log; "):
+        merge([a], into)
+    assert bytes_of(into) == before
+
+
 @pytest.mark.skipif(postgres_server.found() is not None, reason=str(postgres_server.found()))
 def test_from_a_journal_to_postgresql_and_back(new: Callable[[str], Store]) -> None:
     a, back = new("a"), new("back")

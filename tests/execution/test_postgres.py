@@ -593,7 +593,7 @@ def test_a_database_without_results_is_not_touched_by_who_only_reads(server: Ser
     name = server.new_database()
     message = refused(server.url(name), create=False)
     assert message.startswith("no results at postgresql+psycopg://tada:***@")
-    assert "run 'tada ablate' first" in message
+    assert "make some with: tada ablate TABLE --storage postgresql+psycopg://tada@" in message
     assert server.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'", name) == [
         (0,)
     ]
@@ -606,7 +606,10 @@ def test_tables_of_other_programs_and_versions_are_left_alone(server: Server, te
     assert server.execute("SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'", name) == [
         (1,)
     ]
-    for revision, mend in (("v3.0.0.a", "older version of Optuna; run 'optuna storage upgrade'"), ("v99", "a newer")):
+    for revision, mend in (
+        ("v3.0.0.a", "older version of Optuna; bring it up to date with: optuna storage upgrade --storage post"),
+        ("v99", "a newer"),
+    ):
         name = server.new_database(template)
         server.execute(f"UPDATE alembic_version SET version_num = '{revision}'", name)
         assert mend in refused(server.url(name))
@@ -656,7 +659,7 @@ def test_a_server_that_is_starting_is_waited_for(
 
 def test_psycopg_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    assert "pip install 'tadaconv[postgres]'" in refused("postgresql://u:p@127.0.0.1:1/x")
+    assert "pip install 'psycopg[binary]>=" in refused("postgresql://u:p@127.0.0.1:1/x")
 
 
 def test_an_attribute_too_long_for_a_btree_can_be_written_by_others(backend: PostgresBackend) -> None:

@@ -423,7 +423,8 @@ def test_a_row_that_calibrates_nothing_says_which_do(trained: Trained, tmp_path:
 def test_wrong_calls(trained: Trained, tmp_path: Path) -> None:
     record = trained(SCRIPT, tmp_path)
     path = weights_file(tmp_path, record.cell.key)
-    again = re.escape(f"tada ablate inside --regime quick --rows '{SCRIPT}' --seeds 1 --out OTHER")
+    here = re.escape(f"tada ablate inside --regime quick --rows '{SCRIPT}' --seeds 1")
+    again = rf"{here}\ --out\ OTHER"
 
     def fails(match: str, cell: CellRecord = record, **choices: Any) -> None:
         with pytest.raises(UserError, match=match) as error:
@@ -432,7 +433,7 @@ def test_wrong_calls(trained: Trained, tmp_path: Path) -> None:
 
     fails("unknown report format 'htm'", formats=["htm"])
     fails("num_clips is a number of validation clips from 1 on, not 0", num_clips=0)
-    fails(f"has no result yet .waiting.; train it with: {again}", replace(record, result=None, status="waiting"))
+    fails(f"has no result yet .waiting.; train it with: {here}$", replace(record, result=None, status="waiting"))
     other = trained("starts", tmp_path)
     good = path.read_bytes()
     shutil.copy(weights_file(tmp_path, other.cell.key), path)

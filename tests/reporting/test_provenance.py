@@ -52,6 +52,14 @@ def test_cells_of_different_origins_say_which_is_which(context) -> None:
     assert html.count("w0 on lab (2)") == 20
 
 
+def test_a_wheel_that_knows_no_commit_is_not_of_another_one(context) -> None:
+    loaded, (first, second, *_) = context
+    in_clone, in_wheel = with_environment(first, commit="0123456789ab"), second
+    assert "differ in" not in block_of(loaded, [in_clone, in_wheel]).html
+    elsewhere = with_environment(second, commit="ba9876543210")
+    assert "The cells differ in its commit." in block_of(loaded, [in_clone, elsewhere]).text
+
+
 def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:
     loaded, records = made_up({"a": [50.0, None], "base": [60.0, 61.0]})
     records = [replace(r, traceback="<b>Traceback</b>") if r.status == "failed" else r for r in records]

@@ -16,8 +16,8 @@ from tadaconv.reporting.study.frame import (
     trials_frame,
     write_data,
 )
-from tadaconv.reporting.study.sentences import best_sentences, confirm_command, warning, what_became
-from tadaconv.reporting.study.words import in_words, parameters_in_words
+from tadaconv.reporting.study.sentences import best_sentences, warning, what_became
+from tadaconv.reporting.study.words import confirm_command, in_words, parameters_in_words
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Context, Placement, Rival, TAda
 from tadaconv.study import InfeasibleDraw

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from tadaconv.discovery import plain_name
 from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.frame import write_data
 from tadaconv.reporting.benchmark.latex import latex_table
@@ -30,5 +31,5 @@ def write_report(paths: Sequence[Path], out: Path, formats: set[str], choices: C
         partial(latex_table, manifest),
         choices.parameters,
     )
-    own = "" if choices.template is None else f"-{Path(choices.template).stem}"
+    own = "" if choices.template is None else f"-{plain_name(choices.template)}"
     return write_files(reported, out / "reports" / f"benchmark-{manifest.benchmark}{own}", formats)

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.reporting.export import ReportManifest
 from tadaconv.spec import describe
@@ -187,7 +188,8 @@ def _folder(folder: Path) -> tuple[dict[Path, Run], dict[Path, str]]:
         except _NotOursError as error:
             left_out[path.resolve()] = str(error)
     if not found:
-        raise UserError(f"{str(folder)!r} holds no result of tada bench; make one with: tada bench op")
+        run = command("bench op", out=folder)
+        raise UserError(f"{str(folder)!r} holds no result of tada bench; make one with: {run}")
     return found, left_out
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from tadaconv.ablation import LoadedTable
+from tadaconv.discovery import plain_name
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.calibration import sentences
 from tadaconv.reporting.calibration.frame import collect, contents, write_data
@@ -45,5 +46,5 @@ def write_report(
         choices.parameters,
         [*files],
     )
-    cell = f"{Path(regime_name).stem}-{record.cell.key[:8]}"
+    cell = f"{plain_name(regime_name)}-{record.cell.key[:8]}"
     return write_files(reported, report_folder(out, loaded.name, cell, choices.template), formats)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tadaconv.ablation import LoadedTable, Table
+from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.export import (
@@ -97,7 +98,7 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, opened: "
     manifest = CalibrationManifest(
         table=loaded.name,
         question=loaded.question,
-        regime=Path(regime_name).stem,
+        regime=plain_name(regime_name),
         row=cell.label,
         seed=cell.experiment.seed,
         top1=record.result.top1,

@@ -1,6 +1,5 @@
 """Opens the weights of a trained cell and passes clips through; the only part that needs torch."""
 
-import shlex
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
@@ -52,8 +51,8 @@ def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Pa
     Raises :class:`UserError` where there is no such network, or none that calibrates; see
     :func:`tadaconv.reporting.calibration.calibration_report`.
     """
-    again = _command(loaded, regime_name, record)
-    _require_calibration(loaded, record, again)
+    _require_calibration(loaded, regime_name, record)
+    again = _command(loaded, regime_name, record, out="OTHER", storage=None)  # where it has no result yet
     path = weights_file(out, record.cell.key)
     weights = _weights(path, record, again)
     device = resolve_device("auto")
@@ -183,7 +182,7 @@ def _load(record: CellRecord, weights: dict[str, Tensor], num_classes: int, path
     return model
 
 
-def _require_calibration(loaded: LoadedTable, record: CellRecord, again: str) -> None:
+def _require_calibration(loaded: LoadedTable, regime_name: str, record: CellRecord) -> None:
     cell = record.cell
     if not isinstance(cell.experiment.temporal, TAda):
         others = ", ".join(map(repr, calibrating_rows(loaded.table)))
@@ -193,12 +192,12 @@ def _require_calibration(loaded: LoadedTable, record: CellRecord, again: str) ->
         )
     if record.result is None:
         raise UserError(
-            f"{cell.label!r}, seed {cell.experiment.seed}, has no result yet ({record.status}); train it with: {again}"
+            f"{cell.label!r}, seed {cell.experiment.seed}, has no result yet ({record.status}); train it with: "
+            + _command(loaded, regime_name, record)
         )
 
 
-def _command(loaded: LoadedTable, regime_name: str, record: CellRecord) -> str:
-    """What trains the cell of ``record`` in another run folder."""
-    seeds = record.cell.experiment.seed + 1
-    words = ["tada", "ablate", str(loaded.name), "--regime", regime_name, "--rows", record.cell.label]
-    return shlex.join([*words, "--seeds", str(seeds), "--out", "OTHER"])
+def _command(loaded: LoadedTable, regime_name: str, record: CellRecord, **options: object) -> str:
+    """What trains the cell of ``record``."""
+    cell = record.cell
+    return loaded.command(regime_name, [cell.experiment], rows=cell.label, seeds=cell.experiment.seed + 1, **options)

@@ -60,9 +60,10 @@ def study_report(
     """
     require_formats(formats)
     if all(record.status in ("running", "waiting") for record in records):
+        ran = [cell.cell.experiment for record in records for cell in record.cells]
         raise UserError(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
-            f"make them with: tada study {loaded.name} --regime {regime_name}"
+            f"make them with: {loaded.command(regime_name, ran)}"
         )
     from tadaconv.reporting.study.folder import write_report
 

@@ -30,7 +30,7 @@ def headline(export: StudyExport) -> Block:
     about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
     ran, best = _what_became(export), sentences.best_sentences(export)
     warning, manifest = sentences.warning(export), export.manifest
-    command = None if manifest.confirmation else sentences.confirm_command(manifest.study, manifest.regime)
+    command = None if manifest.confirmation else manifest.confirm_with
     html = render(
         "study_headline", manifest=export.manifest, question=question, about=about, ran=ran, best=best,
         warning=warning, command=command,
@@ -46,7 +46,7 @@ def confirmation(export: StudyExport) -> Block | None:
     if data.empty:
         return None
     said, late = confirmation_sentences(export), late_best(export)
-    command = sentences.confirm_command(export.manifest.study, export.manifest.regime)
+    command = export.manifest.confirm_with
     html = render(
         "study_confirmation", said=said, late=late, command=command, rows=data.to_dict("records"),
         against=bool(data["num_pairs"].any()), notes=confirmation_notes(data),

@@ -40,7 +40,7 @@ def write_report(
         _FILES,
         sentences.title(export.manifest),
         export.manifest,
-        [export.space.model_dump_json(), *map(as_csv, frames(export).values())],
+        [export.space.model_dump_json(), export.manifest.confirm_with, *map(as_csv, frames(export).values())],
         partial(write_data, export),
         partial(latex_table, export),
         choices.parameters,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.reporting.export import (
     CellOrigin,
@@ -27,7 +28,7 @@ from tadaconv.reporting.export import (
     write_atomically,
 )
 from tadaconv.reporting.pareto import on_front
-from tadaconv.reporting.study.words import in_words, value_in_words
+from tadaconv.reporting.study.words import confirm_command, in_words, value_in_words
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -92,6 +93,7 @@ class StudyManifest(ReportManifest):
         description="Draws that the regime cannot take: another was drawn for each, and they are no trials. None where "
         "an earlier version, which did not tell them from trials that failed, wrote this.",
     )
+    confirm_with: str = Field("", description="The command that runs the best trials from new seeds.")
     seeds: list[int] = Field(description="Every seed a trial was planned with.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule, as far as all cells share them.")
     cells: list[CellOrigin]
@@ -132,11 +134,12 @@ def collect(
     manifest = StudyManifest(
         study=loaded.name,
         question=loaded.question,
-        regime=regime_name,
+        regime=plain_name(regime_name),
         search=_search(loaded.study),
         max_macs=max_macs,
-        confirmation=f"{loaded.name}_confirm-{Path(regime_name).stem}" if confirmed else None,
+        confirmation=f"{loaded.name}_confirm-{plain_name(regime_name)}" if confirmed else None,
         num_infeasible=len(infeasible),
+        confirm_with=confirm_command(loaded.reference, regime_name, [cell.cell.experiment for cell in cells]),
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],

@@ -20,7 +20,7 @@ def latex_table(export: StudyExport) -> str:
     became = sentences.what_became(export.trials, manifest.num_infeasible)
     opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {became}"
     anew = (
-        f"confirm it with: {sentences.confirm_command(manifest.study, manifest.regime)}"
+        f"confirm it with: {manifest.confirm_with}"
         if manifest.confirmation is None
         else f"its run on new seeds has a table of its own, in {manifest.confirmation}."
     )

@@ -99,9 +99,3 @@ def warning(export: StudyExport) -> str:
         f"{opening} Trials of one seed cannot tell by how much. Where seeds vary by 1 point (standard deviation), the "
         f"best of {number} equally good trials comes out about {lift:.1f} points too high."
     )
-
-
-def confirm_command(study: str, regime: str) -> str:
-    """The command that runs the best again, over several seeds."""
-    where = "" if regime == "quick" else f" --regime {regime}"
-    return f"tada study {study}{where} --confirm 3 --seeds 3"

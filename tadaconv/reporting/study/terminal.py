@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tadaconv.reporting.study.frame import trials_frame
-from tadaconv.reporting.study.sentences import confirm_command, what_became
-from tadaconv.reporting.study.words import parameters_in_words
+from tadaconv.reporting.study.sentences import what_became
+from tadaconv.reporting.study.words import confirm_command, parameters_in_words
 from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
 from tadaconv.text import visible
 
@@ -39,7 +39,8 @@ class StudyTable:
         infeasible: Sequence["InfeasibleDraw"] = (),
     ) -> None:
         self.title = f"{loaded.name} \u00b7 {regime_name}"
-        self.confirm = confirm_command(loaded.name, regime_name)
+        ran = [cell.cell.experiment for record in records for cell in record.cells]
+        self.confirm = confirm_command(loaded.reference, regime_name, ran)
         self.trials, self.infeasible = trials_frame(records, loaded.study), infeasible
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -1,10 +1,11 @@
 """Parameters and operators in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from tadaconv.regime import run_command
 from tadaconv.reporting.words import listed
-from tadaconv.spec import Rival, TAda, Temporal
+from tadaconv.spec import Experiment, Rival, TAda, Temporal
 
 
 def value_in_words(value: Any) -> str:
@@ -88,3 +89,9 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
         words = f"{above} {name}".strip().replace("_", " ").removesuffix(" kind")
         leaves |= _flat(value, words) if isinstance(value, dict) else {words: value}
     return leaves
+
+
+def confirm_command(study: str, regime: str, ran: Iterable[Experiment] = ()) -> str:
+    """The command that runs the best again, over several seeds; see :func:`tadaconv.regime.run_command`."""
+    options: dict[str, object] = {"regime": None} if regime == "quick" else {}  # the default
+    return run_command("study", study, regime, ran, **options, confirm=3, seeds=3)

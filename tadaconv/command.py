@@ -1,0 +1,90 @@
+"""Command lines that messages advise: whole, quoted for a shell, and with what the present call was given."""
+
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_RUNS = ("regime", "data", "storage", "out")
+TAKES: dict[str, tuple[str, ...]] = {
+    "ablate": _RUNS,
+    "study": _RUNS,
+    "plan": _RUNS,
+    "report": ("regime", "storage", "out"),
+    "worker": ("storage", "out"),
+    "merge": ("storage", "out"),
+    "dashboard": ("storage", "out"),
+    "export": ("storage",),
+    "check": ("regime",),
+    "cost": ("regime",),
+}
+"""By command, the options that say where things are, and mean the same in each; other commands share none."""
+
+_given: ContextVar[Mapping[str, str] | None] = ContextVar("given", default=None)
+
+
+def shared_options(arguments: Sequence[str]) -> dict[str, str]:
+    """The options of :data:`TAKES` in the arguments of a call of ``tada``, by name; the last of each counts."""
+    found: dict[str, str] = {}
+    for name in TAKES.get(arguments[0], ()) if arguments else ():
+        option = f"--{name}"
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            if argument == option and following is not None:
+                found[name] = following
+            elif argument.startswith(f"{option}="):
+                found[name] = argument.removeprefix(f"{option}=")
+    return found
+
+
+@contextmanager
+def called_with(options: Mapping[str, str]) -> Generator[None]:
+    """Add ``options``, such as those of :func:`shared_options`, to the commands that are advised meanwhile."""
+    token = _given.set(dict(options))
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def given(option: str) -> str | None:
+    """The value of an option of :data:`TAKES` in the present call; None where it has none."""
+    return (_given.get() or {}).get(option)
+
+
+def command(name: str, *arguments: object, **options: object) -> str:
+    """A call of ``tada`` to be pasted into a shell, for example ``tada ablate 'my table.py' --regime proxy --seeds 3``.
+
+    What the present call was given of :data:`TAKES` is added as far as the command takes it.
+
+    Args:
+        name: of the command, for example ``ablate`` or ``data check``.
+        arguments: what stands without an option, names and paths.
+        options: values by the option's name, ``executor_option`` for ``--executor-option``; a list stands for the
+            option once for each of its values, and None leaves it out, even if the call was given it.
+    """
+    shared = {option: value for option, value in (_given.get() or {}).items() if option in TAKES.get(name, ())}
+    words = ["tada", *name.split()]
+    for argument in map(str, arguments):
+        words.append(f"./{argument}" if argument.startswith("-") else argument)
+    for option, value in {**shared, **options}.items():
+        for each in value if isinstance(value, list | tuple) else [] if value is None else [value]:
+            words += [f"--{option.replace('_', '-')}", str(each)]
+    return shlex.join(words)
+
+
+REQUIREMENTS = {
+    "video": "av>=14.1",
+    "postgres": "psycopg[binary]>=3.2",
+    "ray": "ray>=2.40",
+    "slurm": "submitit>=1.5",
+    "dashboard": "optuna-dashboard>=0.21",
+    "parquet": "pyarrow>=18",
+    "timm": "timm",
+    "torchvision": "torchvision",
+}
+"""By extra, what it installs: to be named itself, it is right in a checkout and beside an installed package."""
+
+
+def install(extra: str, *beside: str) -> str:
+    """The command that installs what ``extra`` needs, of versions that go with the requirements ``beside``."""
+    return shlex.join(["pip", "install", REQUIREMENTS[extra], *beside])

@@ -1,0 +1,48 @@
+"""Of which files a storage holds the results: where the table, the study and the regime of each study came from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tadaconv import discovery
+from tadaconv.errors import UserError
+from tadaconv.execution.store import Store
+
+ORIGINS = {"table": "ablation table", "study": "study", "regime": "regime"}
+"""The attributes of a study in which a storage keeps the origin of its files, and the kind of each file."""
+
+
+def differ(attr: str, one: str, other: str) -> bool:
+    """Whether two origins are of two files: both are there, and they differ.
+
+    A file that was edited, moved or is on another machine is the same.
+    """
+    if one == other:
+        return False
+    name = Path(one or other).stem
+    first, second = (discovery.original(ORIGINS[attr], name, each) for each in (one, other))
+    return first.is_file() and second.is_file() and first.read_bytes() != second.read_bytes()
+
+
+def require_own(study: str, files: Mapping[str, Path | None], store: Store) -> None:
+    """Raise :class:`UserError` if ``study`` holds the results of another table, study or regime of the same name.
+
+    ``files`` are by the names in :data:`ORIGINS`; None is for what was made in memory.
+    """
+    attrs = store.study_attrs(study)
+    for attr, path in files.items():
+        if path is None or attr not in attrs:
+            continue
+        if differ(attr, attrs[attr], discovery.origin(ORIGINS[attr], path)):
+            other = discovery.original(ORIGINS[attr], path.stem, attrs[attr])
+            raise UserError(
+                f"{study} in {store.shown} holds the results of another {attr}, {other}; rename {path}, or name "
+                "another --out or --storage"
+            )
+
+
+def claim(study: str, files: Mapping[str, Path | None], store: Store) -> None:
+    """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does."""
+    require_own(study, files, store)
+    for attr, path in files.items():
+        if path is not None:
+            store.set_study_attr(study, attr, discovery.origin(ORIGINS[attr], path))
