@@ -73,8 +73,8 @@ class _File(BaseJournalBackend):
         with self._path.open("rb+") as written, self._path.open("ab") as file:
             with _locked(self._path.with_name(self._path.name + ".write")):
                 end = self._offset
-                for _, end in self._unread(written):
-                    pass
+                for _, after in self._unread(written):
+                    end = after
                 if end < os.fstat(written.fileno()).st_size:
                     written.truncate(end)
                 file.write(lines)
