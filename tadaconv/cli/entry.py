@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _hide_password()
         status = _status(list(sys.argv[1:] if arguments is None else arguments))
         if why := output.lost():
-            status = complain(f"not all of the output could be written: {why}; what is in files is whole", status or 1)
+            status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
     sys.exit(status)
 
 
