@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Sequence
@@ -211,6 +212,22 @@ class TestAblate:
         assert done.err == (
             "tada: stopped; what has finished is kept, go on with: tada ablate mini --regime small --rows '(1,1)'\n"
         )
+
+    @pytest.mark.parametrize("damage", [bytes(9) + b"\n{}\n", b'{"op_code":99,"worker_id":"x"}\n'])
+    def test_a_journal_that_is_damaged_meanwhile_is_one_line(
+        self, tada: Callable[..., Done], experiment: FakeExperiment, damage: bytes
+    ) -> None:
+        def spoil(_: Experiment) -> None:
+            with Path("runs/journal.log").open("ab") as file:
+                file.write(damage)
+
+        experiment.fails = spoil
+        done = tada(*ABLATE)
+        assert done.status == 1
+        assert done.err.startswith("tada: the journal runs/journal.log is damaged: line ")
+        assert done.err.count("\n") == 1
+        assert len(experiment.ran) == 1
+        assert damage in Path("runs/journal.log").read_bytes(), "nothing is cut that others follow"
 
     def test_a_terminal_sees_a_live_table(
         self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, experiment: FakeExperiment
@@ -514,6 +531,22 @@ class TestOutput:
 
         experiment.fails = fails
         assert into("a closed pipe", *ABLATE, "--seeds", "2").status == 1
+
+    def test_a_full_pipe_that_does_not_block_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from tadaconv.cli.output import lasting_output
+
+        end, start = os.pipe()
+        os.set_blocking(start, False)
+        with open(end, encoding="utf-8") as reader, open(start, "w", encoding="utf-8") as writer:  # noqa: PTH123
+            monkeypatch.setattr(sys, "stdout", writer)
+            read: list[str] = []
+            thread = threading.Thread(target=lambda: read.append(reader.read(300_000)))
+            thread.start()
+            with lasting_output() as output:
+                print("x" * 300_000, end="")
+                assert output.lost() is None
+            thread.join()
+        assert read == ["x" * 300_000]
 
     def test_standard_output_that_is_closed_ends_no_run(
         self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, reports: FakeReporting

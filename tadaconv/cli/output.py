@@ -8,6 +8,7 @@ import codecs
 import io
 import json
 import re
+import select
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -39,7 +40,9 @@ class _Lasting(io.FileIO):
         """Write, or drop what cannot be written."""
         if self.lost is None:
             try:
-                return super().write(data) or 0
+                while (num_bytes := super().write(data)) is None:  # a pipe that is full and does not block
+                    select.select((), (self,), ())
+                return num_bytes
             except OSError as error:
                 self.lost = error
         return memoryview(data).nbytes
@@ -47,21 +50,19 @@ class _Lasting(io.FileIO):
 
 def _lasting(stream: TextIO | None) -> tuple[TextIO | None, _Lasting | None]:
     """A stream like ``stream`` that takes every text at any time; itself where it is none of the process's."""
+    if not isinstance(stream, io.TextIOWrapper):  # none, or a notebook's
+        return stream, None
     try:
-        number = -1 if stream is None else stream.fileno()
-    except (OSError, ValueError):
-        number = -1
-    if stream is None or number < 0:
+        raw = _Lasting(stream.fileno(), "w", closefd=False)
+    except (OSError, ValueError):  # closed, or of a test that keeps what is printed
         return stream, None
     stream.flush()
-    raw = _Lasting(number, "w", closefd=False)
-    tty = stream.isatty()
     lasting = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="tadaconv.substitute",
-        line_buffering=tty or getattr(stream, "line_buffering", False),
-        write_through=getattr(stream, "write_through", False),
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
     return lasting, raw
 
