@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Sequence
@@ -211,6 +213,22 @@ class TestAblate:
             "tada: stopped; what has finished is kept, go on with: tada ablate mini --regime small --rows '(1,1)'\n"
         )
 
+    @pytest.mark.parametrize("damage", [bytes(9) + b"\n{}\n", b'{"op_code":99,"worker_id":"x"}\n'])
+    def test_a_journal_that_is_damaged_meanwhile_is_one_line(
+        self, tada: Callable[..., Done], experiment: FakeExperiment, damage: bytes
+    ) -> None:
+        def spoil(_: Experiment) -> None:
+            with Path("runs/journal.log").open("ab") as file:
+                file.write(damage)
+
+        experiment.fails = spoil
+        done = tada(*ABLATE)
+        assert done.status == 1
+        assert done.err.startswith("tada: the journal runs/journal.log is damaged: line ")
+        assert done.err.count("\n") == 1
+        assert len(experiment.ran) == 1
+        assert damage in Path("runs/journal.log").read_bytes(), "nothing is cut that others follow"
+
     def test_a_terminal_sees_a_live_table(
         self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, experiment: FakeExperiment
     ) -> None:
@@ -387,10 +405,237 @@ def test_every_help_has_an_example_that_parses(command: str, tada: Callable[...,
     assert f"Example: tada {command}" in done.out
 
 
+@pytest.mark.parametrize("columns", ["50", "80", "200"])
+@pytest.mark.parametrize("command", ["", "data", "data check", "bench op", "list", "ablate", "report"])
+def test_a_flag_shows_no_type_in_the_help(
+    command: str, columns: str, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = tada(*command.split(), "--help").out
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+    if command == "report":  # what takes a value says which
+        assert "<str>" in shown
+
+
 def test_tada_alone_shows_its_commands(tada: Callable[..., Done]) -> None:
     done = tada()
     assert (done.status, done.err) == (0, "")
     assert "ablate" in done.out
+
+
+LETTERS = "\u00e9 \u2717 \u8868 \U0001f600 \udcff"
+
+
+class Printed(Done):
+    """``out`` is None where standard output could not be read afterwards."""
+
+    out: str | None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def into(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Printed]:
+    """Calls ``tada`` with standard output in a file of one encoding, on a full disk, or in a pipe nobody reads."""
+
+    def call(place: str, *arguments: str) -> Printed:
+        number, file = None, tmp_path / "printed"
+        if place == "a closed pipe":
+            end, number = os.pipe()
+            os.close(end)
+        encoding = "utf-8" if place.startswith(("a ", "/")) else place
+        name = number if number is not None else place if place.startswith("/") else file
+        with monkeypatch.context() as patched, open(name, "w", encoding=encoding, newline="") as stream:  # noqa: PTH123
+            patched.setattr(sys, "stdout", stream)
+            with pytest.raises(SystemExit) as exited:
+                cli.main(arguments)
+            assert sys.stdout is stream
+        out = file.read_text(encoding=encoding) if name is file else None
+        return Printed(status=int(exited.value.code or 0), out=out, err=capsys.readouterr().err)
+
+    return call
+
+
+ENCODINGS = ["latin-1", "ascii", "cp1252", "koi8-r", "shift_jis", "utf-8", "utf-16"]
+
+
+@pytest.mark.usefixtures("work_folder")
+class TestOutput:
+    @pytest.mark.parametrize("terminal", [False, True])
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_what_an_encoding_lacks_is_shown_by_substitutes_and_the_report_is_written(
+        self,
+        encoding: str,
+        terminal: bool,
+        into: Callable[..., Printed],
+        monkeypatch: pytest.MonkeyPatch,
+        reports: FakeReporting,
+    ) -> None:
+        if terminal:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+            monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(reporting, "terminal_table", lambda *_, **__: f"{LETTERS} \u22121.0 \u0394 base")
+        done = into(encoding, *ABLATE)
+        assert (done.status, done.err, reports.formats) == (0, "", ["html", "ipynb", "tex", "csv"])
+        assert done.out is not None
+        for letter in LETTERS.split():
+            try:
+                shown = letter.encode(encoding).decode(encoding)
+            except UnicodeEncodeError:
+                shown = letter.encode("ascii", "backslashreplace").decode()
+            assert shown in done.out
+        if encoding in ("ascii", "latin-1", "cp1252"):
+            assert "-1.0 D base" in re.sub(r"\x1b\[[\d;]*m", "", done.out)
+            assert "\\u28" not in done.out
+            assert "\\u25" not in done.out
+        assert f"report: runs{os.sep}reports" in done.out
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "koi8-r"])
+    def test_help_is_shown_in_every_encoding(self, encoding: str, into: Callable[..., Printed]) -> None:
+        done = into(encoding, "ablate", "--help")
+        assert (done.status, done.err) == (0, "")
+        assert "Example: tada ablate" in str(done.out)
+        assert "\\u" not in str(done.out)
+
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_json_is_the_same_document_in_every_encoding(self, encoding: str, into: Callable[..., Printed]) -> None:
+        class Named(BaseModel):
+            name: str = f'{LETTERS[:-2]} \u22121 \\ " \n \x7f'
+
+        from tadaconv.cli.output import print_json
+
+        app = cli.app
+        num_commands = len(app.registered_commands)
+        app.command("named")(lambda: print_json(Named().model_dump_json(indent=2)))
+        try:
+            done = into(encoding, "named")
+        finally:
+            del app.registered_commands[num_commands:]
+        assert (done.status, done.err) == (0, "")
+        assert json.loads(str(done.out)) == Named().model_dump()
+
+    def test_a_full_disk_under_standard_output_costs_no_report(
+        self, into: Callable[..., Printed], reports: FakeReporting, experiment: FakeExperiment
+    ) -> None:
+        done = into("/dev/full", *ABLATE)
+        assert (len(experiment.ran), reports.formats) == (3, ["html", "ipynb", "tex", "csv"])
+        assert done.status == 1
+        assert done.err == (
+            "tada: standard output could not be written: No space left on device; results and reports are kept\n"
+        )
+        assert into("/dev/full", "list", "--json").status == 1
+        assert into("/dev/full", "lst").status == 2
+
+    def test_a_reader_that_has_gone_ends_no_run(
+        self, into: Callable[..., Printed], reports: FakeReporting, experiment: FakeExperiment
+    ) -> None:
+        done = into("a closed pipe", *ABLATE)
+        assert (done.status, done.err) == (0, "")
+        assert (len(experiment.ran), reports.formats) == (3, ["html", "ipynb", "tex", "csv"])
+
+        def fails(_: Experiment) -> None:
+            raise RunError("no")
+
+        experiment.fails = fails
+        assert into("a closed pipe", *ABLATE, "--seeds", "2").status == 1
+
+    def test_a_full_pipe_that_does_not_block_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from tadaconv.cli.output import lasting_output
+
+        end, start = os.pipe()
+        os.set_blocking(start, False)
+        with open(end, encoding="utf-8") as reader, open(start, "w", encoding="utf-8") as writer:  # noqa: PTH123
+            monkeypatch.setattr(sys, "stdout", writer)
+            read: list[str] = []
+            thread = threading.Thread(target=lambda: read.append(reader.read(300_000)))
+            thread.start()
+            with lasting_output() as output:
+                print("x" * 300_000, end="")
+                assert output.lost() is None
+            thread.join()
+        assert read == ["x" * 300_000]
+
+    def test_standard_output_that_is_closed_ends_no_run(
+        self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, reports: FakeReporting
+    ) -> None:
+        monkeypatch.setattr(sys, "stdout", None)  # as Python has it where the process was started without one
+        assert tada(*ABLATE).status == 0
+        assert reports.formats
+
+    @pytest.mark.parametrize("closed", ["pipe", "full"])
+    def test_the_interpreter_says_nothing_as_it_ends(self, closed: str) -> None:
+        with open("/dev/full", "wb") as full:  # noqa: PTH123
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tadaconv", "list", "--json"],
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+                stdout=subprocess.PIPE if closed == "pipe" else full,
+                stderr=subprocess.PIPE,
+            )
+        if process.stdout is not None:
+            process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read().decode()
+        process.stderr.close()
+        assert process.wait() == (0 if closed == "pipe" else 1)
+        assert err.count("\n") == (0 if closed == "pipe" else 1), err
+
+
+def test_a_current_folder_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tada: Callable[..., Done]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in (["list"], list(ABLATE), ["report", "--all"]):
+        done = tada(*command)
+        assert (done.status, done.out) == (2, "")
+        assert done.err == "tada: the current folder cannot be used: No such file or directory; change to another one\n"
+
+
+@pytest.mark.parametrize("module", ["tadaconv.cli", "typer", "pydantic", "tadaconv.cli.output", "tadaconv.execution"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, module: str) -> None:
+    """Before the command begins even where a library makes an error of its own of what interrupts its import."""
+    raised = "error" if module == "tadaconv.execution" else "ImportError('torn')"
+    (tmp_path / "program.py").write_text(
+        "import os, runpy, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            sys.meta_path.remove(self)\n"
+        "            try:\n"
+        "                os.kill(os.getpid(), signal.SIGINT)\n"
+        "            except KeyboardInterrupt as error:\n"
+        f"                raise {raised}\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['tada', 'worker', '--storage', 'none.log']\n"
+        "runpy.run_module('tadaconv', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.startswith("tada: stopped")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_python_m_is_the_command(tmp_path: Path) -> None:
+    ran = [
+        subprocess.run(
+            [sys.executable, *program, "cost", "--frames", "0"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for program in (["-m", "tadaconv"], ["-c", "from tadaconv.cli import main; main()"])
+    ]
+    assert {(done.returncode, done.stdout, done.stderr) for done in ran} == {(2, "", ran[0].stderr)}
+    assert ran[0].stderr.startswith("tada: ")
 
 
 def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_folder: Path) -> None:

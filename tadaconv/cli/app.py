@@ -10,13 +10,28 @@ from tadaconv.errors import unknown
 
 
 class Group(TyperGroup):
-    """Commands of which a mistyped one is answered with the right ones, nearest first."""
+    """Commands of which a mistyped one is answered with the right ones, nearest first; flags show no type."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that ``args`` begin with."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             raise unknown("command", args[0], self.commands)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _hide_types_of_flags(command.get_params(ctx))
+        return name, command, rest
+
+    def get_params(self, ctx: Any) -> Any:
+        """The options of the group itself."""
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
+def _hide_types_of_flags(params: Any) -> Any:
+    """``params``, of which those that take no value name none in the help."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
 
 
 app = typer.Typer(

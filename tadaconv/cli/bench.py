@@ -14,6 +14,7 @@ from tadaconv.cli.app import Group, app
 from tadaconv.cli.options import (
     AsJson,
 )
+from tadaconv.cli.output import print_json
 
 if TYPE_CHECKING:
     from tadaconv.bench.record import Benchmark
@@ -114,7 +115,7 @@ def _bench(run: "Callable[[Report], Benchmark]", out: Path, as_json: bool) -> No
         found = run(lambda doing, part: progress.update(task, description=doing, completed=part))
     paths = files.write(found, out)
     if as_json:
-        print(found.model_dump_json(indent=2))
+        print_json(found.model_dump_json(indent=2))
         return
     console = Console()
     console.print(render.render(found))

@@ -4,11 +4,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 from pydantic import ValidationError
 
 from tadaconv.cli.app import app
+from tadaconv.cli.output import lasting_output
 from tadaconv.command import called_with, shared_options
 from tadaconv.errors import RunError, UserError
 from tadaconv.spec import describe
@@ -21,9 +23,13 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
-    if arguments is None:
-        _hide_password()
-    sys.exit(_status(list(sys.argv[1:] if arguments is None else arguments)))
+    with lasting_output() as output:
+        if arguments is None:
+            _hide_password()
+        status = _status(list(sys.argv[1:] if arguments is None else arguments))
+        if why := output.lost():
+            status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
+    sys.exit(status)
 
 
 def _hide_password() -> None:
@@ -61,6 +67,7 @@ def _without_password(arguments: list[str]) -> list[str]:
 
 def _run(arguments: list[str], shown: list[str]) -> int:
     try:
+        _require_folder()
         command = typer.main.get_command(app)
         status = command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
@@ -81,6 +88,14 @@ def _run(arguments: list[str], shown: list[str]) -> int:
         kept = "what has finished is kept, go on with" if runs else "start again with"
         return complain(f"stopped; {kept}: {again}", status)
     return int(status)
+
+
+def _require_folder() -> None:
+    """Raise :class:`UserError` if the current folder is gone."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the current folder cannot be used: {error.strerror}; change to another one") from error
 
 
 def complain(message: str, status: int) -> int:

@@ -26,6 +26,7 @@ from tadaconv.cli.options import (
     TableName,
     refuse,
 )
+from tadaconv.cli.output import print_json
 from tadaconv.cli.running import num_ended_trials, require_own_results, study_called
 from tadaconv.regime import load_regime
 
@@ -79,7 +80,9 @@ def cost(
     scale = None if regime is None else load_regime(regime)
     with Console(stderr=True).status("tracing the networks"):
         found = preview.costs(name, scale, frames)
-    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_costs(found))
+    print_json(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(
+        preview.render_costs(found)
+    )
 
 
 @app.command()
@@ -91,7 +94,9 @@ def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = Fals
     from tadaconv import preview
 
     found = preview.check(load_table(table), load_regime(regime))
-    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_check(found))
+    print_json(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(
+        preview.render_check(found)
+    )
     raise typer.Exit(0 if found.ok else 1)
 
 
@@ -150,7 +155,9 @@ def plan_command(
                 study.name, regime, resolved, measure, base,
                 num_trials=trials, num_ended=num_ended_trials(study, regime, resolved, store), seeds=study.study.seeds,
             )  # fmt: skip
-    print(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(preview.render_plan(found))
+    print_json(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(
+        preview.render_plan(found)
+    )
     raise typer.Exit(0 if found.ok else 1)
 
 
@@ -174,5 +181,5 @@ def data_check(
     from tadaconv.data.check import check, render
 
     found = check(folder)
-    print(found.model_dump_json(indent=2) if as_json else render(found))
+    print_json(found.model_dump_json(indent=2)) if as_json else print(render(found))
     raise typer.Exit(0 if found.ok else 1)

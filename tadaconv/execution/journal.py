@@ -7,15 +7,16 @@ import os
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.command import command
-from tadaconv.errors import NoResultsError, UserError
+from tadaconv.errors import NoResultsError, StorageError, UserError
 from tadaconv.execution.backend import TrialRow
 
 _ENTRY_HEAD = b'{"op_code":'
@@ -37,46 +38,82 @@ def _locked(path: Path) -> Generator[None]:
         yield
 
 
-class _File(JournalFileBackend):
-    """Optuna's journal file, in which one process writes at a time, and after whole lines only.
+class _File(BaseJournalBackend):
+    """A journal file in Optuna's format, in which one process writes at a time, and after whole entries only.
 
-    A writer killed in the middle of a line leaves a torn one. Optuna's reader skips it, as an operation that never
-    happened, but the next line would be appended to it, and both would be lost with everything after them. Optuna's own
-    locks are files whose removal releases them: after a kill they stand in everybody's way.
+    An entry is a line. A writer killed in the middle of one leaves a torn last line, and a disk or an editor may leave
+    another that holds no entry: an operation that never happened. It is read over, and cut before the next entry is
+    written. Such a line before an entry is damage, which nobody reads over and nobody writes behind. Optuna's own file
+    writes behind either, and then cannot read what follows; and its locks are files whose removal releases them: after
+    a kill they stand in everybody's way.
 
     What ends a trial is on the disk before anybody is told; what tells of a worker, which a power cut ends as well, may
     follow later. The disk is waited for outside the lock, by all who write at once together.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
         self._path = path
+        self._num_read, self._offset = 0, 0
+        self.worker_id: str | None = None
+        """Who wrote the entry that was read last."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any]]:
+        """The entries from a number on, counted from 0. Raises :class:`StorageError` for a damaged line."""
+        if log_number_from < self._num_read:
+            self._num_read, self._offset = 0, 0
+        with self._path.open("rb") as file:
+            for entry, end in self._unread(file):
+                # Kept before the entry is handed out: whoever applies it may not come back for the next.
+                self._num_read, self._offset, self.worker_id = self._num_read + 1, end, entry["worker_id"]
+                if self._num_read > log_number_from:
+                    yield entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write entries. Raises :class:`StorageError`, before anything is changed, for a journal that is damaged."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with self._path.open("ab") as file:
+        with self._path.open("rb+") as written, self._path.open("ab") as file:
             with _locked(self._path.with_name(self._path.name + ".write")):
-                _cut_torn_line(self._path)
+                end = self._offset
+                for _, after in self._unread(written):
+                    end = after
+                if end < os.fstat(written.fileno()).st_size:
+                    written.truncate(end)
                 file.write(lines)
                 file.flush()
             if any(TrialState(log.get("state", TrialState.WAITING)).is_finished() for log in logs):
                 os.fsync(file.fileno())
 
+    def _unread(self, file: BinaryIO) -> Generator[tuple[dict[str, Any], int]]:
+        """The entries that were not read yet, and the offset at which each ends, as far as the file reaches now."""
+        size, end = os.fstat(file.fileno()).st_size, self._offset
+        if size < end:
+            raise _damaged(self._path, f"it ends before line {self._num_read}, which was read")
+        file.seek(end)
+        without: int | None = None
+        for number, line in enumerate(file, self._num_read + 1):
+            end += len(line)
+            if end > size:  # somebody writes it at this moment
+                return
+            entry = _entry(line) if without is None else None
+            if entry is not None:
+                yield entry, end
+            elif without is None:
+                without = number
+            elif line.strip():
+                raise _damaged(self._path, f"line {without} is no entry, and others follow")
 
-def _cut_torn_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        if end == 0 or os.pread(file.fileno(), 1, end - 1) == b"\n":
-            return
-        keep = end
-        while keep > 0:
-            start = max(0, keep - 65536)
-            file.seek(start)
-            newline = file.read(keep - start).rfind(b"\n")
-            keep = start + newline + 1
-            if newline >= 0:
-                break
-        file.truncate(keep)
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """The entry that a line holds; None for a line without a whole one."""
+    try:
+        tree = json.loads(line.decode()) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return tree if isinstance(tree, dict) and {"op_code", "worker_id"} <= tree.keys() else None
+
+
+def _damaged(path: Path, why: str) -> StorageError:
+    return StorageError(f"the journal {path} is damaged: {why}; restore it or name another with --storage")
 
 
 class _Journal(JournalStorage):
@@ -84,7 +121,28 @@ class _Journal(JournalStorage):
 
     The trials of a replayed journal are numbered from 0 in the order of their creation and replaced, never changed,
     when something happens to them; Optuna's public reads walk all of them for every question.
+
+    Every method raises :class:`StorageError` for a journal that cannot be read or is damaged.
     """
+
+    def __init__(self, file: _File, path: Path) -> None:
+        self._file, self._path = file, path
+        super().__init__(file)
+
+    def _sync_with_backend(self) -> None:
+        replayed = self._replay_result
+        try:
+            super()._sync_with_backend()
+        except (OptunaError, StorageError):
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot read the storage {self._path}: {error.strerror}") from error
+        except Exception as error:
+            if self._file.worker_id == replayed.worker_id:  # Optuna's answer to what was just asked of it
+                raise
+            number, replayed.log_number_read = replayed.log_number_read, replayed.log_number_read - 1
+            what = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise _damaged(self._path, f"line {number} cannot be replayed ({what})") from error
 
     def trials(self) -> tuple[dict[int, FrozenTrial], dict[int, int], Collection[int]]:
         """The trials by id, the id of each one's study, and the ids of the studies there are."""
@@ -113,7 +171,7 @@ class JournalBackend:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shown = str(path)
-        self._journal = _Journal(_File(path))
+        self._journal = _Journal(_File(path), path)
         self.storage: optuna.storages.BaseStorage = self._journal
         self._num_indexed = 0
         self._by_key: dict[str, list[int]] = {}
@@ -225,11 +283,7 @@ def _require_journal(path: Path) -> None:
     """Raise :class:`UserError` if the file starts with anything but a journal entry, whole or torn."""
     with path.open("rb") as file:
         line = file.readline(1 << 20)
-    try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
-        ours = entry is None or (isinstance(entry, dict) and {"op_code", "worker_id"} <= entry.keys())
-    except ValueError:
-        ours = False
+    ours = not line.endswith(b"\n") or _entry(line) is not None
     if not ours or line[: len(_ENTRY_HEAD)] != _ENTRY_HEAD[: len(line)]:
         raise UserError(f"{path} is not an Optuna journal; name another file with --storage")
 
@@ -258,5 +312,5 @@ def open_journal(path: Path, *, create: bool) -> JournalBackend:
         return JournalBackend(path)
     except OSError as error:
         raise UserError(f"cannot open the storage {path}: {error.strerror}; name another with --storage") from error
-    except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(f"the journal {path} is damaged: {error}; restore it or name another with --storage") from error
+    except StorageError as error:
+        raise UserError(str(error)) from error

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -125,7 +126,14 @@ class LocalLauncher:
     def _launch(self, call: WorkerCall) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_be_worker, args=(call, theirs), name=f"tada {call.name}", daemon=True)
-        process.start()
+        # The first start also starts the server that forks, which would hear Ctrl-C before it has learned to ignore it,
+        # as would a worker; the parent says when to stop. A signal that comes meanwhile waits.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
         self._children.append(_Child(call, process, ours))
 

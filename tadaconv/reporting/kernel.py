@@ -29,7 +29,16 @@ _WHAT_TAKES_TIME = "__import__('tadaconv.reporting', fromlist=['blocks', 'figure
 
 
 class _ThisPython(KernelSpecManager):
-    """Offers one kernel, the Python that is running, whatever kernels this machine's user has installed."""
+    """Offers one kernel, the Python that is running, whatever kernels this machine's user has installed.
+
+    Args:
+        ipython: The folder where IPython keeps and finds its settings, so that those of the user, or a folder of theirs
+            that cannot be used, change no report.
+    """
+
+    def __init__(self, ipython: Path) -> None:
+        super().__init__()
+        self._ipython = ipython
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - there is only one
         # The package may be on the path of this process alone, as in a clone that is not installed.
@@ -47,7 +56,12 @@ class _ThisPython(KernelSpecManager):
             language="python",
             # A row's name may be in a script that the figures' font lacks; the page shows it, and needs no warning. Nor
             # does it need one that progress bars, of which it has none, would be plain.
-            env={"PYTHONPATH": path, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore:Glyph,ignore:IProgress"},
+            env={
+                "PYTHONPATH": path,
+                "MPLBACKEND": "agg",
+                "PYTHONWARNINGS": "ignore:Glyph,ignore:IProgress",
+                "IPYTHONDIR": str(self._ipython),
+            },
         )
 
 
@@ -67,7 +81,7 @@ class Kernel:
             ) from error
         self._manager = AsyncKernelManager(
             kernel_name="python3",
-            kernel_spec_manager=_ThisPython(),
+            kernel_spec_manager=_ThisPython(Path(self._connection.name) / "ipython"),
             # Sockets in a folder of our own, where the system has them: no port is opened that others could reach.
             transport="tcp" if os.name == "nt" else "ipc",
             connection_file=str(Path(self._connection.name) / "kernel.json"),

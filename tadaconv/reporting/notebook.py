@@ -115,7 +115,10 @@ def as_ipynb(notebook: nbformat.NotebookNode) -> str:
 
 
 class _PageExporter(HTMLExporter):  # type: ignore[misc] # nbconvert has no types
-    """Fills the template, and leaves out what takes longer: parsing the page anew to look for what it lacks."""
+    """Fills the template, and leaves out what takes longer: parsing the page anew to look for what it lacks.
+
+    The template builds on none of nbconvert's, which lie outside its package, where not every installation has them.
+    """
 
     def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any = None, **options: Any) -> tuple[str, Any]:
         found: tuple[str, Any] = super(HTMLExporter, self).from_notebook_node(nb, resources, **options)

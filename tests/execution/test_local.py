@@ -225,3 +225,24 @@ def test_a_message_of_a_result_is_whole(tmp_path: Path, table: Store) -> None:
     launcher.stop()
     assert len([event for event in events if event.kind == "finished"]) == len(CELLS)
     assert all(event.result == result(event.result.top1) for event in events if event.result)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_ctrl_c_waits_while_a_worker_is_started_and_reaches_none_of_what_is_started(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal that comes meanwhile is the parent's alone, and comes when the start is over."""
+    blocked: list[bool] = []
+
+    def start(_: object) -> None:
+        blocked.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        os.kill(os.getpid(), signal.SIGINT)
+        if fails:
+            raise OSError("no more processes")
+
+    launcher = LocalLauncher([call(tmp_path)], lambda _: None)
+    monkeypatch.setattr(launcher._context.Process, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.start()
+    assert blocked == [True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
