@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule, Node
 from torch.nn.utils import parametrize
 
 from tadaconv.command import install
@@ -152,6 +153,8 @@ class _ToFrames:
         return _with_length(y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW, output.shape[2])
 
 
+_TAKE_SCORES = "plug into the whole model, as it is without features_only or a feature extractor, which gives scores"
+
 _HOST_HOOKS = (_ToClips, _ToFrames)
 
 
@@ -226,7 +229,7 @@ class FrameHost(ForeignHost):
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes), from (N, 3, T, H, W) or, folded, (N * num_frames, 3, H, W).
 
-        Raises :class:`UserError` where folded frames are not divisible into clips.
+        Raises :class:`UserError` where folded frames are not divisible into clips, or the model gives no scores.
         """
         if x_NCTHW.dim() == 4:
             num_frames, of_clip = x_NCTHW.shape[0], self.num_frames
@@ -240,9 +243,12 @@ class FrameHost(ForeignHost):
         frames_BCHW = fold(x_NCTHW.contiguous(memory_format=torch.channels_last_3d))
         outer, _call.num_frames = _call.num_frames, x_NCTHW.shape[2]
         try:
-            scores = _plain(self.model(_with_length(frames_BCHW, x_NCTHW.shape[2])))
+            output = self.model(_with_length(frames_BCHW, x_NCTHW.shape[2]))
         finally:
             _call.num_frames = outer
+        if not isinstance(output, Tensor):
+            raise UserError(f"{type(self.model).__name__} gives a {type(output).__name__}, not scores; {_TAKE_SCORES}")
+        scores = _plain(output)
         of_frames: Tensor = scores.unflatten(0, (x_NCTHW.shape[0], -1))
         return of_frames.mean(1)
 
@@ -279,22 +285,41 @@ def _image_residual_sites(model: nn.Module) -> Iterator[Site]:
     """ResNets of both packages: ``layer1`` to ``layer4``, whose blocks have ``conv1``, ``conv2`` and ``bn2``."""
     for stage in (2, 3, 4, 5):
         for b, block in enumerate(_children(model, f"layer{stage - 1}")):
-            if isinstance(getattr(block, "conv2", None), nn.Conv2d) and hasattr(block, "bn2"):
+            if isinstance(getattr(block, "conv2", None), nn.Module) and hasattr(block, "bn2"):
                 at = f"layer{stage - 1}.{b}"
                 yield Site(stage, b, f"{at}.conv2", f"{at}.bn2", f"{at}.conv1")
 
 
 def _video_residual_sites(model: nn.Module) -> Iterator[Site]:
-    """Video ResNets of torchvision: as above, but sequences of 3-d convolutions and batch norms as ``conv2``."""
+    """Video ResNets of torchvision: as above, but sequences of 3-d convolutions and batch norms as ``conv2``.
+
+    Raises :class:`UserError` for a block without a convolution and its batch norm there, as where they are wrapped.
+    """
     stride = math.prod(conv.stride[0] for _, conv in _convolutions(model, "stem"))
     for stage in (2, 3, 4, 5):
         for b, block in enumerate(_children(model, f"layer{stage - 1}")):
             at = f"layer{stage - 1}.{b}"
             entry = next(_convolutions(block, "conv1"), None)
+            if entry is None and next(_convolutions(block, "conv2"), None) is None:
+                continue  # a model of another structure
+            for part in ("conv1", "conv2"):
+                convs = list(_convolutions(block, part))
+                plain = all(
+                    isinstance(module, nn.Conv3d | nn.BatchNorm3d)
+                    for module in block.get_submodule(part).modules()
+                    if next(module.parameters(recurse=False), None) is not None
+                )
+                if not (convs and plain and all(_norm_after(block, part, name) for name, _ in convs)):
+                    raise UserError(
+                        f"{at}.{part} is no sequence of plain 3-d convolutions, each with its batch norm, so that no "
+                        "operator can stand in for it; take a model whose convolutions are not wrapped"
+                    )
+            assert entry is not None
             for part in ("conv1", "conv2", "conv3"):
                 for name, conv in _convolutions(block, part):
                     norm = _norm_after(block, part, name)
-                    if part == "conv2" and entry is not None and norm is not None:
+                    if part == "conv2":
+                        assert norm is not None
                         over_time = conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1)
                         kind: Literal["spatial", "temporal"] = "temporal" if over_time else "spatial"
                         yield Site(stage, b, f"{at}.{name}", f"{at}.{norm}", f"{at}.{entry[0]}", kind, stride)
@@ -305,20 +330,20 @@ def _timm_convnext_sites(model: nn.Module) -> Iterator[Site]:
     """ConvNeXts of timm: ``stages``, whose ``blocks`` have ``conv_dw`` and ``norm``."""
     for i, stage in enumerate(_children(model, "stages")[:4]):
         for b, block in enumerate(_children(stage, "blocks")):
-            if isinstance(getattr(block, "conv_dw", None), nn.Conv2d) and hasattr(block, "norm"):
+            if isinstance(getattr(block, "conv_dw", None), nn.Module) and hasattr(block, "norm"):
                 at = f"stages.{i}.blocks.{b}"
                 yield Site(i + 2, b, f"{at}.conv_dw", f"{at}.norm", f"{at}.conv_dw")
 
 
 def _torchvision_convnext_sites(model: nn.Module) -> Iterator[Site]:
-    """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block`` that begins with a depthwise conv."""
+    """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block``: a convolution, then a layer norm."""
     stage = 1
     for i, blocks in enumerate(_children(model, "features")):
         found = []
         for j, block in enumerate(blocks.children()):
             layers = _children(block, "block")
             norms = [k for k, layer in enumerate(layers) if isinstance(layer, nn.LayerNorm)]
-            if norms and isinstance(layers[0], nn.Conv2d) and layers[0].groups == layers[0].in_channels:
+            if norms:
                 found.append((j, norms[0]))
         stage += bool(found)
         for b, (j, norm) in enumerate(found):
@@ -358,10 +383,11 @@ _FAMILIES = (_image_residual_sites, _video_residual_sites, _timm_convnext_sites,
 def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
     """``model`` as a host, changed in place; a host already, of ours or by a ``sites()`` of its own, as it is.
 
-    Raises :class:`UserError` where no place for an operator is known in it.
+    Raises :class:`UserError` where no place for an operator is known in it, or it gives no scores.
     """
     if isinstance(model, Host) or callable(getattr(model, "sites", None)):
         return cast(Host, model)
+    _require_scores(model)
     for family in _FAMILIES:
         sites = [_within_model(site) for site in family(model)]
         if sites and family is _video_residual_sites:
@@ -372,6 +398,15 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
         f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
         "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"
     )
+
+
+def _require_scores(model: nn.Module) -> None:
+    """Raise :class:`UserError` for a model that is cut off before its scores, to give features of several stages."""
+    cut_by_timm = {"FeatureDictNet", "FeatureListNet", "FeatureHookNet", "FeatureGetterNet"}
+    by_timm = any(kind.__name__ in cut_by_timm for kind in type(model).__mro__)
+    several = isinstance(model, GraphModule) and not isinstance(model.graph.output_node().args[0], Node)
+    if by_timm or several:
+        raise UserError(f"a {type(model).__name__} gives features of several stages; {_TAKE_SCORES}")
 
 
 def _within_model(site: Site) -> Site:

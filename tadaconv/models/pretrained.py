@@ -6,6 +6,7 @@ that a clip of one repeated frame gives what the image gave.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -286,4 +287,6 @@ def _read_safetensors(file: Path) -> Any:
 
 
 def _read_pickle(file: Path) -> Any:
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():  # of sparse tensors, which checked() refuses by name
+        warnings.filterwarnings("ignore", "Validating sparse tensor invariants", UserWarning)
+        return torch.load(file, map_location="cpu", weights_only=True)

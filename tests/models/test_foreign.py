@@ -303,6 +303,83 @@ def test_a_layer_that_computes_something_else_is_refused(at: str, module: nn.Mod
     assert "\n" not in str(error.value)
 
 
+class Adapter(nn.Module):
+    """A convolution with one of low rank beside it, as LoRA has them."""
+
+    def __init__(self, base: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        kind = nn.Conv2d if isinstance(base, nn.Conv2d) else nn.Conv3d
+        self.base_layer = base
+        self.down = kind(base.in_channels, 2, base.kernel_size, base.stride, base.padding, bias=False)  # type: ignore[arg-type]
+        self.up = kind(2, base.out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base_layer(x) + self.up(self.down(x))
+
+
+class Opaque(nn.Module):
+    """A convolution whose parts are no modules, as a deformable one is."""
+
+    def __init__(self, base: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        self.weight, self.convolve = base.weight, (base,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolve[0](x)
+
+
+@pytest.mark.parametrize("wrapper", [Adapter, Opaque])
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("resnet", "layer2.1.conv2"),
+        ("resnet", "layer3.0.conv1"),
+        ("timm convnext", "stages.2.blocks.1.conv_dw"),
+        ("torchvision convnext", "features.3.0.block.0"),
+        ("r3d", "layer2.0.conv2.0"),
+        ("mc3", "layer4.0.conv1.0"),
+        ("r2plus1d", "layer1.0.conv2.0.0"),
+    ],
+)
+def test_a_wrapped_convolution_is_named(name: str, at: str, wrapper: type[nn.Module], clips: Tensor) -> None:
+    model = make(name)
+    model.set_submodule(at, wrapper(model.get_submodule(at)))
+    assert scores(model, clips if name in VIDEO else clips[:, :, 0]).shape == (2, 7)
+    named = ".".join(at.split(".")[:3]) if name in VIDEO else f"{at} is a {wrapper.__name__}"
+    with pytest.raises(UserError, match=rf"^{re.escape(named)}") as error:
+        plug_in(model, TAda(placement=Placement(stages=(2, 3, 4, 5))))
+    assert "\n" not in str(error.value)
+
+
+class FeatureListNet(ImageResNet):
+    """Named and structured as timm's models with ``features_only``."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        x = self.layer1(self.maxpool(torch.relu(self.bn1(self.conv1(x)))))
+        return [x, self.layer2(x)]
+
+
+NoScores = type("NoScores", (ImageResNet,), {"forward": FeatureListNet.forward})
+
+
+def test_a_model_that_gives_features_is_refused(clips: Tensor) -> None:
+    traced = torch.fx.symbolic_trace(ImageResNet())
+    relu = next(node for node in traced.graph.nodes if node.name == "relu")
+    traced.graph.output_node().args = ({"features": relu},)
+    traced.recompile()
+    for model, kind in ((FeatureListNet(), "FeatureListNet"), (traced, "GraphModule")):
+        with pytest.raises(UserError, match=rf"^a {kind} gives features of several stages; plug into"):
+            plug_in(model, TAda())
+    with pytest.raises(UserError, match=r"^NoScores gives a list, not scores; plug into the whole model"):
+        plug_in(NoScores(), TAda())(clips)
+
+
+def test_a_traced_model_is_plugged_into(clips: Tensor) -> None:
+    model = make("resnet")
+    traced = torch.fx.symbolic_trace(model)
+    torch.testing.assert_close(scores(plug_in(traced, TAda()), clips), scores(plug_in(model, None), clips))
+
+
 def test_what_a_layer_would_lose_is_refused_under_the_models_own_names() -> None:
     model = make("resnet")
     nn.utils.parametrizations.weight_norm(model.layer2[0].conv2)
@@ -391,6 +468,18 @@ def test_a_backbone_can_be_a_model_of_a_package(monkeypatch: pytest.MonkeyPatch,
         build(Backbone(name="timm:resnt50d"), None, 5)
     with pytest.raises(UserError, match=r"take no dropout; give 'torchvision:resnet50' dropout 0, not 0.5"):
         build(Backbone(name="torchvision:resnet50", dropout=0.5), None, 5)
+
+
+def test_the_real_packages_features_are_refused() -> None:
+    timm, extraction = real("timm"), real("torchvision.models.feature_extraction")
+    resnet = foreign.create("torchvision:resnet18", 5, 0.0)
+    for model in (
+        timm.create_model("resnet18", features_only=True),
+        timm.create_model("convnext_atto", features_only=True),
+        extraction.create_feature_extractor(resnet, {"layer2": "features"}),
+    ):
+        with pytest.raises(UserError, match="gives features of several stages; plug into the whole model"):
+            plug_in(model, TAda())
 
 
 REAL = [
