@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -19,7 +19,11 @@ class NoResultsError(UserError):
 
     def __init__(self, place: str, run: str) -> None:
         super().__init__(f"no results at {place}; make some with: {run}, or name their place with --storage")
-        self.place = place
+        self.place, self.run = place, run
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """From its arguments, so that it passes from a worker to its parent."""
+        return type(self), (self.place, self.run)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -7,6 +7,7 @@ at hand. A model of another structure becomes a host by a method ``sites()`` of 
 
 import difflib
 import math
+import operator
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -129,16 +130,15 @@ class _ToClips:
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         del module
-        num_frames = type(inputs[0]).num_frames if isinstance(inputs[0], _Frames) else _call.num_frames
-        x_BCHW = _plain(inputs[0])
-        if self.channels_last:
-            x_BCHW = x_BCHW.permute(0, 3, 1, 2)
-        if num_frames is None or x_BCHW.shape[0] % num_frames:
+        x_BCHW, num_frames, size = _plain(inputs[0]), _call.num_frames, inputs[0].shape[0]
+        if isinstance(inputs[0], _Frames):
+            # A compiled part of the model sees the batch alone: it is compiled for each size, as dividing a symbol
+            # into clips costs the tracer half a minute.
+            num_frames, size = type(inputs[0]).num_frames, operator.index(size)
+        if num_frames is None or size % num_frames:
             length = "unknown length" if num_frames is None else f"{num_frames} frames"
-            raise UserError(
-                f"{x_BCHW.shape[0]} frames are not divisible into clips of {length}; pass clips to the host"
-            )
-        return unfold(x_BCHW, x_BCHW.shape[0] // num_frames)
+            raise UserError(f"{size} frames are not divisible into clips of {length}; pass clips to the host")
+        return unfold(x_BCHW.permute(0, 3, 1, 2) if self.channels_last else x_BCHW, size // num_frames)
 
 
 class _ToFrames:

