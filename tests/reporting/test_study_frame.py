@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tadaconv.command import called_with
 from tadaconv.errors import UserError
 from tadaconv.reporting.study.frame import (
     STATUSES,
@@ -202,6 +203,13 @@ def test_the_warning_says_how_far_luck_lifts(make_study) -> None:
 def test_the_command_that_confirms() -> None:
     assert confirm_command("placed", "quick") == "tada study placed --confirm 3 --seeds 3"
     assert confirm_command("placed", "proxy") == "tada study placed --regime proxy --confirm 3 --seeds 3"
+
+
+def test_a_report_is_the_same_wherever_it_is_written(study) -> None:
+    alone = collect(study[0], "quick", study[1]).manifest
+    with called_with({"out": "elsewhere", "storage": "other.log", "data": "my clips"}):
+        assert collect(study[0], "quick", study[1]).manifest == alone
+    assert alone.confirm_with == confirm_command(study[0].reference, "quick")
 
 
 def test_options_of_the_search_are_said_in_words() -> None:

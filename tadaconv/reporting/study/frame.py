@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from tadaconv.command import called_with
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.reporting.export import (
@@ -131,6 +132,8 @@ def collect(
     """Arrange the records of a study; trials that did not finish stay in, without an accuracy."""
     cells = [checked(cell) for record in records for cell in record.cells]
     anew = [checked(cell) for record in records for cell in record.confirmed]
+    with called_with({}):  # a report is the same wherever it is written
+        confirm_with = confirm_command(loaded.reference, regime_name)
     manifest = StudyManifest(
         study=loaded.name,
         question=loaded.question,
@@ -139,7 +142,7 @@ def collect(
         max_macs=max_macs,
         confirmation=f"{loaded.name}_confirm-{plain_name(regime_name)}" if confirmed else None,
         num_infeasible=len(infeasible),
-        confirm_with=confirm_command(loaded.reference, regime_name, [cell.cell.experiment for cell in cells]),
+        confirm_with=confirm_with,
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],
