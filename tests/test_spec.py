@@ -19,6 +19,7 @@ from tadaconv.spec import (
     Folder,
     Placement,
     Rival,
+    Sampling,
     Schedule,
     Spec,
     Synthetic,
@@ -50,8 +51,10 @@ OTHER_VALUES: dict[type[Spec], dict[str, Any]] = {
     Synthetic: {"num_frames": 4, "size": 16, "num_train": 9, "num_val": 5, "noise": 0.2, "seed": 1},
     Folder: {
         "root": "/elsewhere", "fingerprint": "cd34", "num_classes": 3, "num_frames": 4, "size": 64, "short_side": 72,
-        "flip": False, "num_temporal_views": 2, "num_spatial_crops": 3, "val_share": 0.5,
+        "mirror": "no", "num_temporal_views": 2, "num_spatial_crops": 3, "val_share": 0.5,
+        "short_clips": "repeat", "eval_size": 72, "jitter": (1.0, 1.25),
     },
+    Sampling: {"kind": "intervals", "rule": "paper", "interval": 4, "fps": 60.0},
     Schedule: {
         "optimizer": "adamw", "epochs": 2, "batch_size": 4, "lr": 0.2, "warmup_epochs": 0.5, "warmup_lr": 0.0,
         "momentum": 0.8, "weight_decay": 0.0, "clip_norm": 1.0,

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.data.inspection import Inspection, inspect_clips
 from tadaconv.data.layout import Layout, Problem, scan
+from tadaconv.data.mirroring import why_not_mirrored
+from tadaconv.data.sampling import frames_needed
 from tadaconv.spec import Folder
 from tadaconv.text import encodable
 
@@ -45,10 +47,13 @@ def check(root: Path) -> CheckReport:
     found = inspect_clips(root, layout.paths, cache=None)
     short = [
         Problem(
-            path, f"only {count} frame(s); a run that takes more (num_frames, by default {asked.num_frames}) refuses it"
+            path,
+            f"only {count} frame(s); a run that takes more (num_frames, by default {asked.num_frames}) refuses it, "
+            "unless its regime says short_clips='repeat'",
         )
-        for path, count in _short(found, asked.num_frames).items()
+        for path, (count, _) in _short(found, asked).items()
     ]
+    mirrored = why_not_mirrored(asked.mirror, layout.class_names)
     return CheckReport(
         root=encodable(str(root)),
         class_names=tuple(map(encodable, layout.class_names)),
@@ -56,20 +61,36 @@ def check(root: Path) -> CheckReport:
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
         problems=_encodable(_in_order(layout.problems, _broken(found))),
-        warnings=_encodable(_in_order(layout.warnings, _shared(layout, found), short)),
+        warnings=_encodable(
+            _in_order(layout.warnings, _shared(layout, found), short, [Problem(".", mirrored)] if mirrored else [])
+        ),
     )
 
 
-def problems(layout: Layout, found: Mapping[str, Inspection], num_frames: int) -> tuple[Problem, ...]:
-    """What keeps a run that takes ``num_frames`` frames a clip from training on ``layout``.
+def problems(layout: Layout, found: Mapping[str, Inspection], data: Folder) -> tuple[Problem, ...]:
+    """What keeps a run on ``data`` from training on ``layout``.
 
-    Too short a video is refused rather than stretched: repeated frames would pass for a still scene.
+    Unless ``data`` says so, too short a video is refused rather than stretched: repeated frames would pass for a still
+    scene.
     """
-    short = [
-        Problem(path, f"{count} frame(s), fewer than num_frames={num_frames}; remove the clip or lower num_frames")
-        for path, count in _short(found, num_frames).items()
-    ]
-    return _in_order(layout.problems, _broken(found), short)
+    short = [] if data.short_clips == "repeat" else _short(found, data).items()
+    takes = f"num_frames={data.num_frames}"
+    return _in_order(
+        layout.problems,
+        _broken(found),
+        [
+            Problem(path, "no frame rate in its container, by which to tell intervals")
+            for path in _timeless(found, data)
+        ],
+        [
+            Problem(
+                path,
+                f"{count} frame(s), fewer than {takes if needed == data.num_frames else f'the {needed} of a clip'}; "
+                "remove the clip or lower num_frames, or have the regime say short_clips='repeat'",
+            )
+            for path, (count, needed) in short
+        ],
+    )
 
 
 def render(report: CheckReport) -> str:
@@ -105,6 +126,18 @@ def _shared(layout: Layout, found: Mapping[str, Inspection]) -> list[Problem]:
     return [Problem(path, f"validates on a copy of the training clip {copy}") for path, copy in copies if copy]
 
 
-def _short(found: Mapping[str, Inspection], num_frames: int) -> dict[str, int]:
-    counts = {path: seen.info.num_frames for path, seen in found.items() if seen.info}
-    return {path: count for path, count in counts.items() if count < num_frames}
+def _timeless(found: Mapping[str, Inspection], data: Folder) -> list[str]:
+    """The intact videos whose frame rate is needed and not known."""
+    if data.sampling.kind == "segments":
+        return []
+    return [path for path, seen in found.items() if seen.info and not seen.info.fps]
+
+
+def _short(found: Mapping[str, Inspection], data: Folder) -> dict[str, tuple[int, int]]:
+    """By path, the frames of a video and the more that a clip needs."""
+    counts = {
+        path: (seen.info.num_frames, frames_needed(data.sampling, data.num_frames, seen.info.fps))
+        for path, seen in found.items()
+        if seen.info
+    }
+    return {path: (count, needed) for path, (count, needed) in counts.items() if count < needed}
