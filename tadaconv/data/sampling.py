@@ -66,10 +66,7 @@ def evaluation_frames(
 
 
 def frames_needed(sampling: Sampling, clip_frames: int, fps: float) -> int:
-    """The fewest frames of a video at ``fps`` of which a clip never repeats one for want of others.
-
-    A window at a frame rate below that of its frames repeats some all the same.
-    """
+    """The fewest frames of a video at ``fps`` that hold a clip, with no frame standing in for one past the end."""
     if sampling.kind == "segments":
         return clip_frames
     if sampling.rule == "paper":

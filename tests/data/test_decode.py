@@ -259,3 +259,19 @@ def test_a_stream_with_longer_sound_is_whole(tmp_path, write_video):
             container.mux(sound.encode(block))
         container.mux(sound.encode())
     assert inspect(path).num_frames == 5
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.mov"])
+def test_the_frame_rate_is_that_of_the_container(tmp_path, write_video, name):
+    assert inspect(write_video(tmp_path / name, num_frames=10)).fps == pytest.approx(25, rel=1e-3)
+
+
+def test_a_variable_frame_rate_is_told_by_its_mean(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.mp4", num_frames=5, times=[0, 10, 50, 60, 100])
+    assert inspect(path).fps == pytest.approx(5, rel=0.2)
+
+
+def test_frames_keep_their_size_at_a_short_side_of_zero(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.mp4", num_frames=3, marked=True)
+    assert decode(path, 0).shape == (3, 48, 64, 3)
+    np.testing.assert_array_equal(decode(path, 0), decode(path, 48))
