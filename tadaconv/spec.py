@@ -363,13 +363,14 @@ class Folder(Spec):
     @model_serializer(mode="wrap")
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What was written before a field came, wherever the field has its default; ``flip`` for a plain mirror."""
-        tree: dict[str, Any] = write(self)
-        for name in _NEUTRAL:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                tree.pop(name, None)
-        if "mirror" in tree and self.mirror != "swap":
-            del tree["mirror"]
-            tree["flip"] = self.mirror == "yes"
+        fields = type(self).model_fields
+        left_out = {name for name in _NEUTRAL if getattr(self, name) == fields[name].default}
+        tree: dict[str, Any] = {}
+        for name, value in write(self).items():
+            if name == "mirror" and self.mirror != "swap":
+                tree["flip"] = self.mirror == "yes"
+            elif name not in left_out:
+                tree[name] = value
         return tree
 
     def but(self, **changes: Any) -> Self:
