@@ -236,6 +236,7 @@ def test_the_regime_is_for_folders():
 PAPER = SPEC.but(sampling__rule="paper", short_side=0, eval_size=24, mirror="no")
 WINDOWS = SPEC.but(sampling=Sampling(kind="intervals", interval=2, fps=25.0), mirror="no")
 WINDOWS_OF_THE_PAPER = PAPER.but(sampling__kind="intervals", sampling__interval=2, sampling__fps=25.0)
+EVALUATED_LARGER = SPEC.but(eval_size=24)
 MORE_FRAMES = PAPER.but(num_frames=24, short_clips="repeat")
 
 
@@ -245,7 +246,7 @@ def indices_in(clips_CTHW):
     return [round((value - 20) / 5) for value in brightness.tolist()]
 
 
-@pytest.mark.parametrize("spec", [SPEC, PAPER, WINDOWS, WINDOWS_OF_THE_PAPER, MORE_FRAMES])
+@pytest.mark.parametrize("spec", [SPEC, EVALUATED_LARGER, PAPER, WINDOWS, WINDOWS_OF_THE_PAPER, MORE_FRAMES])
 def test_clips_show_the_frames_of_their_sampling_at_their_size(spec, clips, tmp_path):
     data = resolve(spec, clips, tmp_path / "cache")
     source = FolderClips(data, CPU, tmp_path / "cache")
@@ -313,6 +314,8 @@ def test_the_label_goes_with_the_side_that_is_seen(mirror, rule, left_and_right,
         for index, (side, label) in enumerate(zip(seen_sides(x), labels.tolist(), strict=True)):
             assert source.class_names[label].split()[0] == SIX[index].split()[0]
             named.add((source.class_names[label].split()[1], side))
+            # A jitter of (1, 1) shows the whole of a square frame, of which a quarter is white.
+            assert (x[index, 0, 0] > 1).float().mean() == pytest.approx(0.25, abs=0.03)
             mirrored.add((index, side != SIX[index].split()[1]))
     both = {(index, toss) for index in range(6) for toss in (False, True)}
     assert mirrored == ({(index, False) for index in range(6)} if mirror == "no" else both)

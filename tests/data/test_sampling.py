@@ -245,3 +245,12 @@ def test_views_differ_from_one_another() -> None:
 def test_too_few_frames_are_repeated_in_order() -> None:
     assert frames_of(EVEN, 3, 8, 0, 1) == [0, 0, 0, 1, 1, 1, 2, 2]
     assert frames_of(PAPER, 1, 8, 0, 1) == [0] * 8
+
+
+@pytest.mark.parametrize(
+    ("sampling", "needed"),
+    [(EVEN, 4), (PAPER, 4), (Sampling(kind="intervals", interval=2), 6), (PAPER.but(kind="intervals", interval=2), 7)],
+)
+def test_frames_needed_for_four_at_25_a_second(sampling: Sampling, needed: int) -> None:
+    """Windows of 3 x 2 x 25 / 30 = 5 and, as the paper has them, of 4 x 2 x 25 / 30 = 6.67 frames."""
+    assert frames_needed(sampling, 4, 25.0) == needed
