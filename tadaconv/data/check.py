@@ -13,6 +13,8 @@ from tadaconv.data.sampling import frames_needed
 from tadaconv.spec import Folder
 from tadaconv.text import encodable
 
+_NO_RATE = "no frame rate in its container"
+
 
 class CheckReport(BaseModel):
     r"""What a folder holds and what is wrong with it; paths are relative to ``root``.
@@ -53,6 +55,9 @@ def check(root: Path) -> CheckReport:
         )
         for path, (count, _) in _short(found, asked).items()
     ]
+    timeless = [
+        Problem(path, f"{_NO_RATE}; a run on intervals refuses it") for path, seen in found.items() if _timeless(seen)
+    ]
     mirrored = why_not_mirrored(asked.mirror, layout.class_names)
     return CheckReport(
         root=encodable(str(root)),
@@ -62,7 +67,9 @@ def check(root: Path) -> CheckReport:
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
         problems=_encodable(_in_order(layout.problems, _broken(found))),
         warnings=_encodable(
-            _in_order(layout.warnings, _shared(layout, found), short, [Problem(".", mirrored)] if mirrored else [])
+            _in_order(
+                layout.warnings, _shared(layout, found), short, timeless, [Problem(".", mirrored)] if mirrored else []
+            )
         ),
     )
 
@@ -73,23 +80,14 @@ def problems(layout: Layout, found: Mapping[str, Inspection], data: Folder) -> t
     Unless ``data`` says so, too short a video is refused rather than stretched: repeated frames would pass for a still
     scene.
     """
-    short = [] if data.short_clips == "repeat" else _short(found, data).items()
-    takes = f"num_frames={data.num_frames}"
+    needs_rate = data.sampling.kind == "intervals"
+    timeless = [path for path, seen in found.items() if needs_rate and _timeless(seen)]
+    short = {} if data.short_clips == "repeat" else _short(found, data)
     return _in_order(
         layout.problems,
         _broken(found),
-        [
-            Problem(path, "no frame rate in its container, by which to tell intervals")
-            for path in _timeless(found, data)
-        ],
-        [
-            Problem(
-                path,
-                f"{count} frame(s), fewer than {takes if needed == data.num_frames else f'the {needed} of a clip'}; "
-                "remove the clip or lower num_frames, or have the regime say short_clips='repeat'",
-            )
-            for path, (count, needed) in short
-        ],
+        [Problem(path, f"{_NO_RATE}; write it anew with one, or have the regime sample segments") for path in timeless],
+        [Problem(path, _too_short(*counts, data.num_frames)) for path, counts in short.items()],
     )
 
 
@@ -126,11 +124,17 @@ def _shared(layout: Layout, found: Mapping[str, Inspection]) -> list[Problem]:
     return [Problem(path, f"validates on a copy of the training clip {copy}") for path, copy in copies if copy]
 
 
-def _timeless(found: Mapping[str, Inspection], data: Folder) -> list[str]:
-    """The intact videos whose frame rate is needed and not known."""
-    if data.sampling.kind == "segments":
-        return []
-    return [path for path, seen in found.items() if seen.info and not seen.info.fps]
+def _timeless(seen: Inspection) -> bool:
+    """Whether an intact video has no frame rate, by which intervals are told."""
+    return seen.info is not None and seen.info.fps == 0
+
+
+def _too_short(count: int, needed: int, num_frames: int) -> str:
+    takes = f"num_frames={num_frames}" if needed == num_frames else f"a clip takes: {needed}"
+    return (
+        f"{count} frame(s), fewer than {takes}; remove the clip or lower num_frames, or have the regime say "
+        "short_clips='repeat'"
+    )
 
 
 def _short(found: Mapping[str, Inspection], data: Folder) -> dict[str, tuple[int, int]]:

@@ -2,10 +2,12 @@ import json
 import os
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tadaconv.data import inspection
 from tadaconv.data.check import check, problems, render
 from tadaconv.data.decode import VideoInfo
 from tadaconv.data.inspection import Inspection
@@ -136,6 +138,16 @@ def test_short_videos_and_such_without_a_frame_rate_stop_the_runs_that_need_more
             said.append(f"{problem.path} rate")
         else:
             count = problem.reason.split()[0]
-            needed = problem.reason.partition("fewer than the ")[2].split()
-            said.append(f"{problem.path} {count}" + (f" of {needed[0]}" if needed else ""))
+            needed = problem.reason.partition("fewer than a clip takes: ")[2].split(";")
+            said.append(f"{problem.path} {count}" + (f" of {needed[0]}" if needed[0] else ""))
     assert said == reasons
+
+
+def test_a_video_without_a_frame_rate_is_warned_of(clips, monkeypatch):
+    monkeypatch.setattr(inspection, "_known", {})
+    look = inspection.inspect
+    monkeypatch.setattr(inspection, "inspect", lambda path: replace(look(path), fps=0.0 if path.stem == "r2" else 25.0))
+    report = check(clips)
+    assert report.ok
+    assert [warning.path for warning in report.warnings] == ["rise/r2.mp4"]
+    assert report.warnings[0].reason == "no frame rate in its container; a run on intervals refuses it"
