@@ -288,6 +288,14 @@ class Sampling(Spec):
         description="Frames a second that intervals are counted in, whatever a video has.",
     )
 
+    @model_serializer(mode="wrap")
+    def _as_meant(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What segments have no use for is left out of them at its default."""
+        fields = type(self).model_fields
+        unused = ("interval", "fps") if self.kind == "segments" else ()
+        left_out = {name for name in unused if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in write(self).items() if name not in left_out}
+
 
 _NEUTRAL = ("sampling", "eval_size", "jitter", "short_clips")
 """Fields of a folder of clips that came later; at their defaults they are written nowhere, so that old keys stand."""

@@ -341,3 +341,10 @@ def test_a_folder_refuses_in_one_line(change: dict[str, Any], message: str) -> N
         with pytest.raises(ValidationError) as invalid:
             Folder.model_validate(change)
         assert message.removeprefix("Folder: ") in describe(invalid.value)
+
+
+def test_segments_are_written_without_an_interval() -> None:
+    assert Sampling(rule="paper").model_dump() == {"kind": "segments", "rule": "paper"}
+    assert Sampling(kind="intervals").model_dump() == {"kind": "intervals", "rule": "even", "interval": 8, "fps": 30.0}
+    for sampling in (Sampling(rule="paper"), Sampling(kind="intervals"), Sampling(interval=4)):
+        assert Sampling.model_validate_json(sampling.model_dump_json()) == sampling
