@@ -280,7 +280,12 @@ class Sampling(Spec):
         description="even: the middles of what is evenly cut; paper: the frames and crops of the code that the paper's "
         "authors published, whose views lie elsewhere and whose crops are cut from scaled frames.",
     )
-    interval: int = Field(8, ge=1, description="Distance of two frames of a clip in frames at fps; for intervals.")
+    interval: int = Field(
+        8,
+        ge=1,
+        description="Distance of two frames of a clip in frames at fps, for intervals. The rule paper spreads T frames "
+        "over the T x interval frames of its window, from the first to the last: 8 frames at interval 8 are 9 apart.",
+    )
     fps: float = Field(
         30.0,
         gt=0,

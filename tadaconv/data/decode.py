@@ -85,9 +85,9 @@ def inspect(path: Path) -> VideoInfo:
 def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> Frames:
     """Frames of ``path``, scaled so that the short side has ``short_side`` pixels: uint8 (T, H, W, 3), RGB.
 
-    With ``short_side=0`` they keep the size of the first.
-    ``wanted`` are frame indices in any order, repetitions allowed; None is all frames. A frame's pixels do not depend
-    on which others are asked for. Raises :class:`BrokenVideoError`, also when the video ends before a wanted frame.
+    With ``short_side=0`` they keep the size of the first. ``wanted`` are frame indices in any order, repetitions
+    allowed; None is all frames. A frame's pixels do not depend on which others are asked for. Raises
+    :class:`BrokenVideoError`, also when the video ends before a wanted frame.
     """
     from av.video.reformatter import VideoReformatter
 
