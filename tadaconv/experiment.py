@@ -115,7 +115,8 @@ def rehearse(experiment: Experiment) -> None:
         shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
         with torch.device("meta"):
             load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
-    require_fit(backbone, experiment.temporal, (3, data.num_frames, data.size, data.size))
+    for size in sorted({data.size, data.eval_side}):
+        require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
     require_batches(experiment)
 
 

@@ -11,7 +11,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tadaconv.errors import UserError, unknown
 from tadaconv.text import text_to_path
@@ -252,6 +261,50 @@ class Synthetic(Spec):
     noise: float = Field(0.1, ge=0, description="Standard deviation of the pixel noise; pixels lie in 0 to 1.")
     seed: int = Field(0, ge=0, description="Seed of the clips, apart from the seed of weights and order.")
 
+    @property
+    def eval_side(self) -> int:
+        """Height and width of a clip in evaluation, in pixels."""
+        return self.size
+
+
+class Sampling(Spec):
+    """Which frames of a video make a clip, and by whose arithmetic; see tadaconv.data.sampling."""
+
+    kind: Literal["segments", "intervals"] = Field(
+        "segments",
+        description="segments: one frame from each of as many equal segments of the video; intervals: frames at a "
+        "fixed distance, from a part of it.",
+    )
+    rule: Literal["even", "paper"] = Field(
+        "even",
+        description="even: the middles of what is evenly cut; paper: the frames and crops of the code that the paper's "
+        "authors published, whose views lie elsewhere and whose crops are cut from scaled frames.",
+    )
+    interval: int = Field(
+        8,
+        ge=1,
+        description="Distance of two frames of a clip in frames at fps, for intervals. The rule paper spreads T frames "
+        "over the T x interval frames of its window, from the first to the last: 8 frames at interval 8 are 9 apart.",
+    )
+    fps: float = Field(
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Frames a second that intervals are counted in, whatever a video has.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_meant(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What segments have no use for is left out of them at its default."""
+        fields = type(self).model_fields
+        unused = ("interval", "fps") if self.kind == "segments" else ()
+        left_out = {name for name in unused if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in write(self).items() if name not in left_out}
+
+
+_NEUTRAL = ("sampling", "eval_size", "jitter", "short_clips")
+"""Fields of a folder of clips that came later; at their defaults they are written nowhere, so that old keys stand."""
+
 
 class Folder(Spec):
     """A folder of labelled clips; see tadaconv.data.folder."""
@@ -264,10 +317,33 @@ class Folder(Spec):
     )
     fingerprint: str = Field("", description="Hash of the clips' names, sizes and contents.")
     num_classes: int = Field(0, ge=0, description="Classes found in the folder.")
-    num_frames: int = Field(8, ge=1, description="Frames a clip, one from each of as many segments of the video.")
-    size: int = Field(112, ge=16, description="Height and width of the crop in pixels.")
-    short_side: int = Field(128, ge=16, description="Short side to which videos are scaled when decoded, in pixels.")
-    flip: bool = Field(True, description="Mirror training clips at random; off where left and right are classes.")
+    num_frames: int = Field(8, ge=1, description="Frames a clip.")
+    sampling: Sampling = Field(Sampling(), description="Which frames of a video make a clip.")
+    short_clips: Literal["refuse", "repeat"] = Field(
+        "refuse",
+        description="Videos with too few frames for a clip: refuse them before anything trains, or repeat frames.",
+    )
+    size: int = Field(112, ge=16, description="Height and width of a training crop in pixels.")
+    eval_size: int = Field(
+        0,
+        ge=0,
+        description="Height and width of the crops in evaluation, in pixels; 0: as size. Frames are scaled so "
+        "that a crop is as wide as their short side.",
+    )
+    short_side: int = Field(
+        128, ge=0, description="Short side to which videos are scaled when decoded, in pixels; 0: as they are."
+    )
+    jitter: tuple[float, float] = Field(
+        (1.0, 340 / 224),
+        description="Least and largest short side, in crops, to which a training clip is scaled before it is cropped. "
+        "The sampling's rule says how: even cuts the box out and scales it with antialiasing; paper scales the whole "
+        "frame to whole pixels without, and cuts the crop out of that.",
+    )
+    mirror: Literal["no", "yes", "swap"] = Field(
+        "yes",
+        description="Mirror every second training clip, at random: no where left and right are classes; swap to "
+        "exchange such classes along, by their names. The older flip, true or false, is read as yes or no.",
+    )
     num_temporal_views: int = Field(1, ge=1, description="Clips per video in evaluation.")
     num_spatial_crops: Literal[1, 3] = Field(
         1, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side."
@@ -276,10 +352,67 @@ class Folder(Spec):
         0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _flip_of_old(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "flip" not in given:
+            return given
+        return _with_mirror(given)
+
+    @field_validator("eval_size", "short_side")
+    @classmethod
+    def _enough_pixels(cls, side: int) -> int:
+        if 0 < side < 16:
+            raise ValueError("give 16 pixels or more, or 0")
+        return side
+
+    @field_validator("jitter")
+    @classmethod
+    def _crops_that_fit(cls, jitter: tuple[float, float]) -> tuple[float, float]:
+        if not 1 <= jitter[0] <= jitter[1] < float("inf"):
+            raise ValueError("jitter is (least, largest) short side in crops, with 1 <= least <= largest")
+        return jitter
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was written before a field came, wherever the field has its default; ``flip`` for a plain mirror."""
+        fields = type(self).model_fields
+        left_out = {name for name in _NEUTRAL if getattr(self, name) == fields[name].default}
+        tree: dict[str, Any] = {}
+        for name, value in write(self).items():
+            if name == "mirror" and self.mirror != "swap":
+                tree["flip"] = self.mirror == "yes"
+            elif name not in left_out:
+                tree[name] = value
+        return tree
+
+    def but(self, **changes: Any) -> Self:
+        """As :meth:`Spec.but`; ``flip=True`` and ``flip=False`` are read as ``mirror="yes"`` and ``mirror="no"``."""
+        try:
+            named = _with_mirror(changes) if "flip" in changes else changes
+        except ValueError as error:
+            raise UserError(f"{type(self).__name__}: {error}") from error
+        return super().but(**named)
+
+    @property
+    def eval_side(self) -> int:
+        """Height and width of a clip in evaluation, in pixels."""
+        return self.eval_size or self.size
+
     @property
     def path(self) -> Path:
         """Where the clips lie."""
         return text_to_path(self.root)
+
+
+def _with_mirror(given: dict[str, Any]) -> dict[str, Any]:
+    """The values with ``mirror`` in the place of ``flip``; raises ValueError for both, and a flip that is no bool."""
+    rest = {name: value for name, value in given.items() if name != "flip"}
+    if "mirror" in rest:
+        raise ValueError("flip is the older name of mirror; give mirror alone")
+    if not isinstance(given["flip"], bool):
+        raise ValueError(f"flip is true or false, not {given['flip']!r}; or give mirror: no, yes or swap")
+    return {**rest, "mirror": "yes" if given["flip"] else "no"}
 
 
 Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]

@@ -450,3 +450,13 @@ def test_weights_that_do_not_fit_one_row_stop_a_table_before_anything_is_queued(
     assert "\n" not in str(e.value)
     assert not store.attempts()
     assert len(reads) == 1
+
+
+def test_a_network_that_cannot_take_the_crops_of_evaluation_is_refused_before_anything_runs() -> None:
+    data = Folder(root="/clips", fingerprint="ab12", num_classes=2, num_frames=4, size=32, short_side=32)
+    experiment = Experiment(
+        backbone=Backbone(name="convnext_tiny"), data=data, schedule=Schedule(epochs=1, batch_size=4, lr=0.1)
+    )
+    rehearse(experiment)
+    with pytest.raises(UserError, match="cannot take clips of 4 frames at 16 px"):
+        rehearse(experiment.but(data__eval_size=16))

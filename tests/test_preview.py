@@ -16,6 +16,7 @@ from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES
 from tadaconv.nn import context as context_module
 from tadaconv.preview import cost_table
+from tadaconv.preview.scale import scale_of
 from tadaconv.regime import load_regime
 from tadaconv.spec import Aggregation, TAda
 from tadaconv.study.cost import Counter
@@ -252,3 +253,9 @@ def test_a_batch_of_one_clip_is_refused_as_running_refuses_it() -> None:
     ):
         preview.check(table, odd)
     assert preview.check(table, odd.but(data__num_train=4)).ok
+
+
+def test_costs_are_those_of_the_crops_of_evaluation() -> None:
+    regime = load_regime("folder")
+    assert scale_of(regime).clip == (3, 8, 112, 112)
+    assert scale_of(regime.but(data__eval_size=128)).clip == (3, 8, 128, 128)

@@ -19,6 +19,7 @@ from tadaconv.spec import (
     Folder,
     Placement,
     Rival,
+    Sampling,
     Schedule,
     Spec,
     Synthetic,
@@ -50,8 +51,10 @@ OTHER_VALUES: dict[type[Spec], dict[str, Any]] = {
     Synthetic: {"num_frames": 4, "size": 16, "num_train": 9, "num_val": 5, "noise": 0.2, "seed": 1},
     Folder: {
         "root": "/elsewhere", "fingerprint": "cd34", "num_classes": 3, "num_frames": 4, "size": 64, "short_side": 72,
-        "flip": False, "num_temporal_views": 2, "num_spatial_crops": 3, "val_share": 0.5,
+        "mirror": "no", "num_temporal_views": 2, "num_spatial_crops": 3, "val_share": 0.5,
+        "short_clips": "repeat", "eval_size": 72, "jitter": (1.0, 1.25),
     },
+    Sampling: {"kind": "intervals", "rule": "paper", "interval": 4, "fps": 60.0},
     Schedule: {
         "optimizer": "adamw", "epochs": 2, "batch_size": 4, "lr": 0.2, "warmup_epochs": 0.5, "warmup_lr": 0.0,
         "momentum": 0.8, "weight_decay": 0.0, "clip_norm": 1.0,
@@ -262,3 +265,86 @@ def test_lookup_is_strict_and_lists_the_nearest_first() -> None:
     assert str(error.value) == "unknown backbone 'resnt50'; one of: resnet50, resnet18, tiny"
     with pytest.raises(UserError, match=r"unknown backbone 'x'; one of: \(none\)$"):
         lookup("backbone", "x", {})
+
+
+OLD_FOLDER = {
+    "kind": "folder", "root": "/clips", "fingerprint": "ab12", "num_classes": 2, "num_frames": 8, "size": 112,
+    "short_side": 128, "flip": True, "num_temporal_views": 1, "num_spatial_crops": 1, "val_share": 0.25,
+}  # fmt: skip
+"""As it was written when folders had ``flip`` and none of the fields that came later."""
+
+
+@pytest.mark.parametrize(("flip", "mirror"), [(True, "yes"), (False, "no")])
+def test_a_folder_is_read_and_written_as_it_was_when_it_had_flip(flip: bool, mirror: str) -> None:
+    old = {**OLD_FOLDER, "flip": flip}
+    folder = Folder.model_validate(old)
+    assert folder == Folder(root="/clips", fingerprint="ab12", num_classes=2, mirror=mirror)  # type: ignore[arg-type]
+    assert folder.model_dump(mode="json") == folder.model_dump() == old
+    assert folder.model_dump_json() == json.dumps(old, separators=(",", ":"))  # in the order that it had
+    assert Folder().but(flip=flip).mirror == mirror
+    assert ON_VIDEOS.but(data__flip=flip).data == ON_VIDEOS.but(data__mirror=mirror).data
+    canonical = json.loads(ON_VIDEOS.but(data=folder).canonical_json())["data"]
+    assert canonical == {name: value for name, value in old.items() if name != "root"}
+
+
+def test_keys_of_folders_that_were_run_before_fields_came_stay_as_they_were() -> None:
+    assert ON_VIDEOS.key == "01de27979edb88d4"
+    assert ON_VIDEOS.but(data__mirror="no").key == "caeef24654f941e2"
+
+
+def test_a_swap_is_written_without_a_flip() -> None:
+    tree = Folder(mirror="swap").model_dump(mode="json")
+    assert tree["mirror"] == "swap"
+    assert "flip" not in tree
+    assert Folder.model_validate(tree).mirror == "swap"
+
+
+def test_what_came_later_is_written_where_it_is_not_as_before_and_read_again() -> None:
+    later = {
+        "sampling": Sampling(kind="intervals", rule="paper", interval=5), "eval_size": 256, "jitter": (1.0, 1.25),
+        "short_clips": "repeat", "short_side": 0,
+    }  # fmt: skip
+    for name, value in later.items():
+        experiment = ON_VIDEOS.but(**{f"data__{name}": value})
+        assert name in experiment.model_dump(mode="json")["data"]
+        again = Experiment.model_validate_json(experiment.model_dump_json())
+        assert again == experiment
+        assert again.key == experiment.key != ON_VIDEOS.key
+        assert again.but(data__root="/elsewhere").key == experiment.key
+
+
+def test_crops_of_evaluation_are_as_large_as_those_of_training_unless_said() -> None:
+    assert (Folder(size=64).eval_side, Folder(size=64, eval_size=72).eval_side) == (64, 72)
+    assert PLAIN.data.eval_side == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": "swap"}, "Folder: flip is true or false, not 'swap'; or give mirror: no, yes or swap"),
+        ({"flip": True, "mirror": "no"}, "Folder: flip is the older name of mirror; give mirror alone"),
+        ({"mirror": "both"}, "Folder: mirror: Input should be 'no', 'yes' or 'swap'"),
+        ({"eval_size": 8}, "Folder: eval_size: give 16 pixels or more, or 0, got 8"),
+        ({"short_side": 8}, "Folder: short_side: give 16 pixels or more, or 0, got 8"),
+        ({"jitter": (0.5, 1.0)}, "Folder: jitter: jitter is (least, largest) short side in crops"),
+        ({"jitter": (2.0, 1.0)}, "Folder: jitter: jitter is (least, largest) short side in crops"),
+        ({"sampling__fps": float("inf")}, "Sampling: fps: Input should be a finite number"),
+        ({"sampling__interval": 0}, "Sampling: interval: Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_folder_refuses_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Folder().but(**change)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    if not any("__" in name for name in change):
+        with pytest.raises(ValidationError) as invalid:
+            Folder.model_validate(change)
+        assert message.removeprefix("Folder: ") in describe(invalid.value)
+
+
+def test_segments_are_written_without_an_interval() -> None:
+    assert Sampling(rule="paper").model_dump() == {"kind": "segments", "rule": "paper"}
+    assert Sampling(kind="intervals").model_dump() == {"kind": "intervals", "rule": "even", "interval": 8, "fps": 30.0}
+    for sampling in (Sampling(rule="paper"), Sampling(kind="intervals"), Sampling(interval=4)):
+        assert Sampling.model_validate_json(sampling.model_dump_json()) == sampling

@@ -8,8 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.data.inspection import Inspection, inspect_clips
 from tadaconv.data.layout import Layout, Problem, scan
+from tadaconv.data.mirroring import why_not_mirrored
+from tadaconv.data.sampling import frames_needed
 from tadaconv.spec import Folder
 from tadaconv.text import encodable
+
+_NO_RATE = "no frame rate in its container"
 
 
 class CheckReport(BaseModel):
@@ -45,10 +49,16 @@ def check(root: Path) -> CheckReport:
     found = inspect_clips(root, layout.paths, cache=None)
     short = [
         Problem(
-            path, f"only {count} frame(s); a run that takes more (num_frames, by default {asked.num_frames}) refuses it"
+            path,
+            f"only {count} frame(s); a run that takes more (num_frames, by default {asked.num_frames}) refuses it, "
+            "unless its regime says short_clips='repeat'",
         )
-        for path, count in _short(found, asked.num_frames).items()
+        for path, (count, _) in _short(found, asked).items()
     ]
+    timeless = [
+        Problem(path, f"{_NO_RATE}; a run on intervals refuses it") for path, seen in found.items() if _timeless(seen)
+    ]
+    mirrored = why_not_mirrored(asked.mirror, layout.class_names)
     return CheckReport(
         root=encodable(str(root)),
         class_names=tuple(map(encodable, layout.class_names)),
@@ -56,20 +66,29 @@ def check(root: Path) -> CheckReport:
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
         problems=_encodable(_in_order(layout.problems, _broken(found))),
-        warnings=_encodable(_in_order(layout.warnings, _shared(layout, found), short)),
+        warnings=_encodable(
+            _in_order(
+                layout.warnings, _shared(layout, found), short, timeless, [Problem(".", mirrored)] if mirrored else []
+            )
+        ),
     )
 
 
-def problems(layout: Layout, found: Mapping[str, Inspection], num_frames: int) -> tuple[Problem, ...]:
-    """What keeps a run that takes ``num_frames`` frames a clip from training on ``layout``.
+def problems(layout: Layout, found: Mapping[str, Inspection], data: Folder) -> tuple[Problem, ...]:
+    """What keeps a run on ``data`` from training on ``layout``.
 
-    Too short a video is refused rather than stretched: repeated frames would pass for a still scene.
+    Unless ``data`` says so, too short a video is refused rather than stretched: repeated frames would pass for a still
+    scene.
     """
-    short = [
-        Problem(path, f"{count} frame(s), fewer than num_frames={num_frames}; remove the clip or lower num_frames")
-        for path, count in _short(found, num_frames).items()
-    ]
-    return _in_order(layout.problems, _broken(found), short)
+    needs_rate = data.sampling.kind == "intervals"
+    timeless = [path for path, seen in found.items() if needs_rate and _timeless(seen)]
+    short = {} if data.short_clips == "repeat" else _short(found, data)
+    return _in_order(
+        layout.problems,
+        _broken(found),
+        [Problem(path, f"{_NO_RATE}; write it anew with one, or have the regime sample segments") for path in timeless],
+        [Problem(path, _too_short(*counts, data.num_frames)) for path, counts in short.items()],
+    )
 
 
 def render(report: CheckReport) -> str:
@@ -105,6 +124,24 @@ def _shared(layout: Layout, found: Mapping[str, Inspection]) -> list[Problem]:
     return [Problem(path, f"validates on a copy of the training clip {copy}") for path, copy in copies if copy]
 
 
-def _short(found: Mapping[str, Inspection], num_frames: int) -> dict[str, int]:
-    counts = {path: seen.info.num_frames for path, seen in found.items() if seen.info}
-    return {path: count for path, count in counts.items() if count < num_frames}
+def _timeless(seen: Inspection) -> bool:
+    """Whether an intact video has no frame rate, by which intervals are told."""
+    return seen.info is not None and seen.info.fps == 0
+
+
+def _too_short(count: int, needed: int, num_frames: int) -> str:
+    takes = f"num_frames={num_frames}" if needed == num_frames else f"a clip takes: {needed}"
+    return (
+        f"{count} frame(s), fewer than {takes}; remove the clip or lower num_frames, or have the regime say "
+        "short_clips='repeat'"
+    )
+
+
+def _short(found: Mapping[str, Inspection], data: Folder) -> dict[str, tuple[int, int]]:
+    """By path, the frames of a video and the more that a clip needs."""
+    counts = {
+        path: (seen.info.num_frames, frames_needed(data.sampling, data.num_frames, seen.info.fps))
+        for path, seen in found.items()
+        if seen.info
+    }
+    return {path: (count, needed) for path, (count, needed) in counts.items() if count < needed}

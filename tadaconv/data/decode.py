@@ -34,11 +34,15 @@ class BrokenVideoError(Exception):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What decoding a whole video tells: its frames, and their height and width in pixels as displayed."""
+    """What decoding a whole video tells: its frames, and their height and width in pixels as displayed.
+
+    ``fps`` is the mean of frames a second that its container gives; 0 where it gives none.
+    """
 
     num_frames: int
     height: int
     width: int
+    fps: float
 
 
 def require_av() -> None:
@@ -67,6 +71,7 @@ def inspect(path: Path) -> VideoInfo:
 
     with _opened(path) as (container, stream):
         num_frames, height, width = 0, 0, 0
+        fps = float(stream.average_rate or 0)
         # Every stream counts for where the file ends: sound may well outlast the pictures.
         for frame, orientation in _frames(timed(container.demux()), stream):
             num_frames += 1
@@ -74,14 +79,15 @@ def inspect(path: Path) -> VideoInfo:
         if num_frames == 0:
             raise BrokenVideoError("no frames")
         _require_end(container, end, num_frames)
-    return VideoInfo(num_frames, height, width)
+    return VideoInfo(num_frames, height, width, fps)
 
 
 def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> Frames:
     """Frames of ``path``, scaled so that the short side has ``short_side`` pixels: uint8 (T, H, W, 3), RGB.
 
-    ``wanted`` are frame indices in any order, repetitions allowed; None is all frames. A frame's pixels do not depend
-    on which others are asked for. Raises :class:`BrokenVideoError`, also when the video ends before a wanted frame.
+    With ``short_side=0`` they keep the size of the first. ``wanted`` are frame indices in any order, repetitions
+    allowed; None is all frames. A frame's pixels do not depend on which others are asked for. Raises
+    :class:`BrokenVideoError`, also when the video ends before a wanted frame.
     """
     from av.video.reformatter import VideoReformatter
 
@@ -106,8 +112,10 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width in pixels after scaling the shorter of them to ``short_side``, the aspect ratio kept."""
+    """Height and width in pixels after scaling the shorter to ``short_side``, the aspect ratio kept; as is at 0."""
     short = min(height, width)
+    if short_side == 0:
+        return height, width
     return round(height * short_side / short), round(width * short_side / short)
 
 

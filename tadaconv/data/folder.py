@@ -1,8 +1,8 @@
-"""A folder of labelled videos as a source of clips: checked before anything trains, then sampled by segments.
+"""A folder of labelled videos as a source of clips: checked before anything trains, then sampled.
 
-A video is cut into as many equal segments as a clip has frames. Training draws one frame from each, validation takes
-the middle ones. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the
-memory; otherwise the frames of a clip are decoded when it is asked for. Both ways give the same pixels.
+Which frames make a clip says :mod:`tadaconv.data.sampling`, which pixels :mod:`tadaconv.data.transforms`. Videos are
+decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the memory; otherwise the
+frames of a clip are decoded when it is asked for. Both ways give the same pixels.
 """
 
 import hashlib
@@ -21,8 +21,17 @@ from tadaconv.command import command
 from tadaconv.data.check import problems
 from tadaconv.data.decode import BrokenVideoError, Frames, VideoInfo, decode, scaled_size
 from tadaconv.data.inspection import Inspection, inspect_clips, over_cores
-from tadaconv.data.layout import Clip, Layout, scan
-from tadaconv.data.transforms import Indices, random_box, random_frames, to_clip, view_boxes, view_frames
+from tadaconv.data.layout import Layout, scan
+from tadaconv.data.mirroring import mirrored_labels, require_mirror
+from tadaconv.data.sampling import Indices, evaluation_frames, training_frames
+from tadaconv.data.transforms import (
+    random_box,
+    random_scaled_box,
+    scaled_to_clip,
+    to_clip,
+    view_boxes,
+    view_scaled_boxes,
+)
 from tadaconv.errors import RunError, UserError
 from tadaconv.spec import Folder
 from tadaconv.text import encodable, path_to_text
@@ -37,17 +46,19 @@ Wanted = tuple[str, Indices]
 def resolve(data: Folder, root: Path, cache: Path) -> Folder:
     """``data`` completed by what lies under ``root``: where, how many classes, and a fingerprint of the clips.
 
-    Decodes every clip not yet known in the folder ``cache``. Raises :class:`UserError` that names what is broken.
+    Decodes every clip not yet known in the folder ``cache``. A plain mirror of classes that are mirror images of one
+    another is warned of, once. Raises :class:`UserError` that names what is broken.
     """
     layout = scan(root, data.val_share)
     found = inspect_clips(root, layout.paths, cache)
-    wrong = problems(layout, found, data.num_frames)
+    wrong = problems(layout, found, data)
     if wrong:
         named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
             f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {command('data check', root)}"
         )
+    require_mirror(data.mirror, layout.class_names)
     return data.but(
         root=path_to_text(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)
     )
@@ -83,6 +94,7 @@ class FolderClips:
         self._info = {path: seen.info for path, seen in found.items() if seen.info}
         self._read = _reader(data, self._info)
         self._labels = {name: label for label, name in enumerate(layout.class_names)}
+        self._mirrored = mirrored_labels(layout.class_names)
         self.class_names = tuple(map(encodable, layout.class_names))
         self.families: dict[str, tuple[int, ...]] = {}
         self.num_train = len(layout.train)
@@ -90,26 +102,37 @@ class FolderClips:
         self.num_views = data.num_temporal_views * data.num_spatial_crops
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
-        """A random frame of each segment, a random box and, with ``flip``, a mirror image for every second clip.
+        """Random frames, a random box and, unless ``mirror`` is no, a mirror image of every second clip.
 
-        All drawn from (seed, epoch, index) alone. Returns normalised clips (B, 3, T, H, W) and int64 labels (B,).
+        All drawn from (seed, epoch, index) alone. Returns normalised clips (B, 3, T, H, W) and int64 labels (B,), of
+        mirror images the label that the mirror image has.
         """
         data = self._data
         clips = [self._train[index] for index in indices.tolist()]
         rngs = [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
-        wanted = [
-            (clip.path, random_frames(rng, self._info[clip.path].num_frames, data.num_frames))
-            for clip, rng in zip(clips, rngs, strict=True)
-        ]
-        x = []
-        for frames, rng in zip(self._read(wanted), rngs, strict=True):
-            box = random_box(rng, frames.shape[1], frames.shape[2], data.size)
-            mirror = data.flip and rng.random() < 0.5
-            x.append(to_clip(torch.from_numpy(frames).to(self._device), box, data.size, mirror))
-        return torch.stack(x), self._labels_of(clips)
+        wanted: list[Wanted] = []
+        for clip, rng in zip(clips, rngs, strict=True):
+            info = self._info[clip.path]
+            drawn = training_frames(data.sampling, rng, info.num_frames, data.num_frames, info.fps)
+            wanted.append((clip.path, drawn))
+        x: list[Tensor] = []
+        labels: list[int] = []
+        for clip, frames, rng in zip(clips, self._read(wanted), rngs, strict=True):
+            pixels, height, width = self._on_device(frames), frames.shape[1], frames.shape[2]
+            if data.sampling.rule == "paper":
+                scaled = random_scaled_box(rng, height, width, data.size, data.jitter)
+                mirror = self._tosses_mirror(rng)
+                x.append(scaled_to_clip(pixels, scaled, mirror))
+            else:
+                box = random_box(rng, height, width, data.size, data.jitter)
+                mirror = self._tosses_mirror(rng)
+                x.append(to_clip(pixels, box, data.size, mirror))
+            label = self._labels[clip.class_name]
+            labels.append(self._mirrored[label] if mirror and data.mirror == "swap" else label)
+        return torch.stack(x), torch.tensor(labels, dtype=torch.int64, device=self._device)
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The middle of each segment and the centre of each frame, or several of both as ``data`` says.
+        """The middle in time and the centre of each frame, or several of both as ``data`` says.
 
         Returns normalised clips (B, V, 3, T, H, W), temporal views before crops, and int64 labels (B,).
         """
@@ -118,18 +141,33 @@ class FolderClips:
         views = range(data.num_temporal_views)
         wanted = []
         for clip in clips:
-            count = self._info[clip.path].num_frames
-            chosen = [view_frames(count, data.num_frames, view, len(views)) for view in views]
+            info = self._info[clip.path]
+            chosen = [
+                evaluation_frames(data.sampling, info.num_frames, data.num_frames, info.fps, view, len(views))
+                for view in views
+            ]
             wanted.append((clip.path, np.concatenate(chosen)))
         x = []
         for frames in self._read(wanted):
-            boxes = view_boxes(frames.shape[1], frames.shape[2], data.num_spatial_crops)
-            by_view = torch.chunk(torch.from_numpy(frames).to(self._device), len(views))
-            x.append(torch.stack([to_clip(view, box, data.size) for view in by_view for box in boxes]))
-        return torch.stack(x), self._labels_of(clips)
+            by_view = torch.chunk(self._on_device(frames), len(views))
+            x.append(torch.stack([crop for view in by_view for crop in self._crops(view)]))
+        labels = [self._labels[clip.class_name] for clip in clips]
+        return torch.stack(x), torch.tensor(labels, dtype=torch.int64, device=self._device)
 
-    def _labels_of(self, clips: Sequence[Clip]) -> Tensor:
-        return torch.tensor([self._labels[clip.class_name] for clip in clips], dtype=torch.int64, device=self._device)
+    def _crops(self, frames_THWC: Tensor) -> list[Tensor]:
+        """The spatial crops of a view, (3, T, side, side) each."""
+        data, height, width = self._data, frames_THWC.shape[1], frames_THWC.shape[2]
+        if data.sampling.rule == "paper":
+            boxes = view_scaled_boxes(height, width, data.eval_side, data.num_spatial_crops)
+            return [scaled_to_clip(frames_THWC, box) for box in boxes]
+        return [to_clip(frames_THWC, box, data.eval_side) for box in view_boxes(height, width, data.num_spatial_crops)]
+
+    def _tosses_mirror(self, rng: np.random.Generator) -> bool:
+        """Whether a clip is mirrored; draws nothing where none is."""
+        return self._data.mirror != "no" and rng.random() < 0.5
+
+    def _on_device(self, frames: Frames) -> Tensor:
+        return torch.from_numpy(frames).to(self._device)
 
 
 _kept: dict[tuple[str, int], dict[str, Frames]] = {}

@@ -126,7 +126,7 @@ def _header() -> dict[str, object]:
     import av
 
     # Another decoder may count other frames.
-    return {"format": 2, "libraries": {name: list(version) for name, version in av.library_versions.items()}}
+    return {"format": 3, "libraries": {name: list(version) for name, version in av.library_versions.items()}}
 
 
 def _read(file: Path) -> dict[Key, Inspection]:

@@ -1,20 +1,18 @@
-"""Which frames and which box of a video make a clip, and how they become a network's input."""
+"""Which box of a video's frames makes a clip, and how its pixels become a network's input.
+
+Either a box is cut out of the frames and scaled to the clip's size, or the frames are scaled and a crop of the clip's
+size is cut out of them: the latter is what the published code of the paper's authors does.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 MEAN, STD = 0.45, 0.225
 """Normalisation of pixels in 0 to 1, the same for all three channels."""
-
-JITTER = 340 / 224
-"""Largest short side, in crops, to which a training clip is scaled before it is cropped (SSV2 recipe of the paper)."""
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -26,36 +24,46 @@ class Box:
     side: int
 
 
-def segments(num_frames: int, num_segments: int) -> tuple[Indices, Indices]:
-    """Cut ``num_frames`` frames into equal segments: first frames and ends (exclusive), (num_segments,) each.
+@dataclass(frozen=True)
+class ScaledBox:
+    """A square of frames that have been scaled to ``height`` and ``width`` pixels."""
 
-    Lengths differ by one frame at most. Needs a frame for every segment.
-    """
-    assert num_frames >= num_segments >= 1, (num_frames, num_segments)
-    edges = np.arange(num_segments + 1, dtype=np.int64) * num_frames // num_segments
-    return edges[:-1], edges[1:]
-
-
-def random_frames(rng: np.random.Generator, num_frames: int, num_segments: int) -> Indices:
-    """One frame drawn from each segment, in order: (num_segments,)."""
-    starts, ends = segments(num_frames, num_segments)
-    return rng.integers(starts, ends)
+    height: int
+    width: int
+    box: Box
 
 
-def view_frames(num_frames: int, num_segments: int, view: int, num_views: int) -> Indices:
-    """The frames of one temporal view, (num_segments,): with one view, the middle of each segment.
-
-    Several views lie evenly spaced in every segment, as the midpoints of its ``num_views`` parts.
-    """
-    starts, ends = segments(num_frames, num_segments)
-    return starts + (2 * view + 1) * (ends - starts) // (2 * num_views)
+Range = tuple[float, float]
+"""Least and largest short side of scaled frames, in crops."""
 
 
-def random_box(rng: np.random.Generator, height: int, width: int, size: int) -> Box:
-    """The box of a random scale and place: scaling the short side to U(size, JITTER size), then cropping ``size``."""
-    scaled = rng.uniform(size, JITTER * size)
+def random_box(rng: np.random.Generator, height: int, width: int, size: int, jitter: Range) -> Box:
+    """The box of a random scale and place: scaling the short side to U(jitter) crops, then cropping ``size`` pixels."""
+    least, largest = jitter
+    scaled = rng.uniform(least * size, largest * size)
     side = max(1, round(min(height, width) * size / scaled))
     return Box(int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side)
+
+
+def random_scaled_box(rng: np.random.Generator, height: int, width: int, size: int, jitter: Range) -> ScaledBox:
+    """The same of scaled frames, in whole pixels; as published, the last place of a box is never drawn."""
+    least, largest = jitter
+    rows, columns = _scaled(height, width, int(rng.uniform(least * size, largest * size)))
+    left, top = int(rng.uniform(0, columns - size)), int(rng.uniform(0, rows - size))
+    return ScaledBox(rows, columns, Box(top, left, size))
+
+
+def view_scaled_boxes(height: int, width: int, size: int, num_crops: int) -> tuple[ScaledBox, ...]:
+    """Crops of ``size`` pixels of frames whose short side is scaled to it, where :func:`view_boxes` has them."""
+    rows, columns = _scaled(height, width, size)
+    return tuple(ScaledBox(rows, columns, box) for box in view_boxes(rows, columns, num_crops))
+
+
+def _scaled(height: int, width: int, short: int) -> tuple[int, int]:
+    """Height and width after scaling the short side to ``short`` pixels; the other is rounded down."""
+    if height < width:
+        return short, int(width / height * short)
+    return int(height / width * short), short
 
 
 def view_boxes(height: int, width: int, num_crops: int) -> tuple[Box, ...]:
@@ -68,10 +76,23 @@ def view_boxes(height: int, width: int, num_crops: int) -> tuple[Box, ...]:
 
 def to_clip(frames_THWC: Tensor, box: Box, size: int, mirror: bool = False) -> Tensor:
     """Crop uint8 frames (T, H, W, C), scale to ``size`` and normalise: float32 (C, T, size, size), on their device."""
-    crop = frames_THWC[:, box.top : box.top + box.side, box.left : box.left + box.side]
-    x_TCHW = crop.permute(0, 3, 1, 2).to(torch.float32)
+    x_TCHW = _cut(frames_THWC.permute(0, 3, 1, 2), box).to(torch.float32)
     if box.side != size:
         x_TCHW = F.interpolate(x_TCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
     if mirror:
         x_TCHW = x_TCHW.flip(-1)
     return ((x_TCHW / 255 - MEAN) / STD).transpose(0, 1)
+
+
+def scaled_to_clip(frames_THWC: Tensor, scaled: ScaledBox, mirror: bool = False) -> Tensor:
+    """Scale uint8 frames (T, H, W, C) without antialiasing, crop and normalise: float32 (C, T, side, side)."""
+    x_TCHW = frames_THWC.permute(0, 3, 1, 2).to(torch.float32) / 255
+    x_TCHW = F.interpolate(x_TCHW, size=(scaled.height, scaled.width), mode="bilinear", align_corners=False)
+    x_TCHW = _cut(x_TCHW, scaled.box)
+    if mirror:
+        x_TCHW = x_TCHW.flip(-1)
+    return ((x_TCHW - MEAN) / STD).transpose(0, 1)
+
+
+def _cut(x_TCHW: Tensor, box: Box) -> Tensor:
+    return x_TCHW[..., box.top : box.top + box.side, box.left : box.left + box.side]

@@ -72,7 +72,7 @@ def scale_of(regime: Regime) -> Scale:
         from tadaconv.data.synthetic import CLASS_NAMES
 
         num_classes = len(CLASS_NAMES)
-    clip = (3, regime.data.num_frames, regime.data.size, regime.data.size)
+    clip = (3, regime.data.num_frames, regime.data.eval_side, regime.data.eval_side)
     return Scale(backbone=regime.backbone.name, num_classes=num_classes, clip=clip)
 
 

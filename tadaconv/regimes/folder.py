@@ -22,6 +22,6 @@ REGIME = Regime(
         "convnext_tiny_clip": "tiny_convnext_clip",
     },
     # No mirror images: whether left and right are classes is for whoever knows the clips to say.
-    data=Folder(num_frames=8, size=112, short_side=128, flip=False),
+    data=Folder(num_frames=8, size=112, short_side=128, mirror="no"),
     schedule=Schedule(optimizer="adamw", epochs=30, batch_size=8, lr=3e-3, warmup_epochs=2, weight_decay=0.05),
 )

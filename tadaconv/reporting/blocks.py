@@ -138,7 +138,14 @@ def methods(export: Export) -> Block | None:
 
 def flat(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of a part of a description as readers see them; what is not set is left out."""
-    return [(name.replace("_", " "), str(value)) for name, value in values.items() if value not in (None, "")]
+    return [(name.replace("_", " "), _in_words(value)) for name, value in values.items() if value not in (None, "")]
+
+
+def _in_words(value: Any) -> str:
+    """A value of a description, a part of which may be a description itself."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in flat(value))
+    return str(value)
 
 
 @cache

@@ -414,6 +414,6 @@ def our_clips(manifest: Manifest) -> str:
     parts = [
         kinds.get(data.get("kind", ""), "other clips"),
         _frames(frames),
-        f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('size', 0)} px",
+        f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('eval_size') or data.get('size', 0)} px",
     ]
     return ", ".join(parts)

@@ -28,8 +28,9 @@ def frame_indices() -> Callable[[NDArray[np.uint8]], list[int]]:
 def write_video() -> WriteVideo:
     """A function that writes a video of ``num_frames`` frames (at most 47) at ``path`` and returns the path.
 
-    ``marked`` paints the top left quarter white; ``times`` are the frames' times in hundredths of a second; the first
-    ``skipped`` packets are left out, as where a clip is cut out without encoding it anew.
+    ``marked`` paints the top left quarter white, or with ``"right"`` the other; ``times`` are the frames' times in
+    hundredths of a second; the first ``skipped`` packets are left out, as where a clip is cut out without encoding it
+    anew.
     """
     av = pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
@@ -41,7 +42,7 @@ def write_video() -> WriteVideo:
         options: dict[str, str] | None = None,
         times: Sequence[int] | None = None,
         rotation: int | None = None,
-        marked: bool = False,
+        marked: bool | str = False,
         container_options: dict[str, str] | None = None,
         skipped: int = 0,
     ) -> Path:
@@ -61,7 +62,8 @@ def write_video() -> WriteVideo:
             for index in range(num_frames):
                 picture = np.full((*size, 3), DARKEST + STEP * index, dtype=np.uint8)
                 if marked:
-                    picture[: size[0] // 2, : size[1] // 2] = 255
+                    half = slice(size[1] // 2, None) if marked == "right" else slice(size[1] // 2)
+                    picture[: size[0] // 2, half] = 255
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 if times:
                     frame.pts = times[index]

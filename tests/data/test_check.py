@@ -2,10 +2,17 @@ import json
 import os
 import socket
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tadaconv.data.check import check, render
+from tadaconv.data import inspection
+from tadaconv.data.check import check, problems, render
+from tadaconv.data.decode import VideoInfo
+from tadaconv.data.inspection import Inspection
+from tadaconv.data.layout import Layout
+from tadaconv.spec import Folder, Sampling
 
 pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
@@ -91,3 +98,56 @@ def test_names_that_are_not_utf8_are_checked_shown_and_written_as_json(clips):
     assert document["class_names"] == ["caf\\udce9", "wait"]
     assert document["problems"] == [{"path": "caf\\udce9/r1.mp4", "reason": "zero-length file"}]
     assert "  caf\\udce9/r1.mp4: zero-length file" in render(report).encode().decode()
+
+
+def test_classes_that_are_mirror_images_are_warned_of(clips):
+    for name, new in (("rise", "swipe_left"), ("wait", "swipe_right")):
+        (clips / name).rename(clips / new)
+    report = check(clips)
+    assert report.ok
+    (warning,) = report.warnings
+    assert warning.path == "."
+    assert "'swipe_left' and 'swipe_right'" in warning.reason
+    assert "mirror='swap'" in warning.reason
+
+
+@pytest.mark.parametrize(
+    ("data", "reasons"),
+    [
+        (Folder(num_frames=8), ["no.mp4 7"]),
+        (Folder(num_frames=8, short_clips="repeat"), []),
+        (Folder(num_frames=4, sampling=Sampling(kind="intervals", interval=4)), ["late.mp4 rate", "no.mp4 7 of 13"]),
+        (
+            Folder(num_frames=4, sampling=Sampling(kind="intervals", rule="paper", interval=4)),
+            ["late.mp4 rate", "long.mp4 15 of 16", "no.mp4 7 of 16"],
+        ),
+        (
+            Folder(num_frames=4, short_clips="repeat", sampling=Sampling(kind="intervals", interval=4)),
+            ["late.mp4 rate"],
+        ),
+    ],
+)
+def test_short_videos_and_such_without_a_frame_rate_stop_the_runs_that_need_more(data, reasons):
+    counts = {"no.mp4": (7, 30.0), "long.mp4": (15, 30.0), "late.mp4": (90, 0.0)}
+    found = {path: Inspection("", VideoInfo(count, 48, 64, fps)) for path, (count, fps) in counts.items()}
+    layout = Layout(Path(), (), (), (), (), ())
+    said = []
+    for problem in problems(layout, found, data):
+        assert "\n" not in problem.reason
+        if "frame rate" in problem.reason:
+            said.append(f"{problem.path} rate")
+        else:
+            count = problem.reason.split()[0]
+            needed = problem.reason.partition("fewer than a clip takes: ")[2].split(";")
+            said.append(f"{problem.path} {count}" + (f" of {needed[0]}" if needed[0] else ""))
+    assert said == reasons
+
+
+def test_a_video_without_a_frame_rate_is_warned_of(clips, monkeypatch):
+    monkeypatch.setattr(inspection, "_known", {})
+    look = inspection.inspect
+    monkeypatch.setattr(inspection, "inspect", lambda path: replace(look(path), fps=0.0 if path.stem == "r2" else 25.0))
+    report = check(clips)
+    assert report.ok
+    assert [warning.path for warning in report.warnings] == ["rise/r2.mp4"]
+    assert report.warnings[0].reason == "no frame rate in its container; a run on intervals refuses it"

@@ -23,7 +23,7 @@ FORMATS = {
 def test_frames_carry_their_index(tmp_path, write_video, frame_indices, name):
     codec, options = FORMATS[name]
     path = write_video(tmp_path / name, num_frames=40, codec=codec, options=options)
-    assert inspect(path) == VideoInfo(num_frames=40, height=48, width=64)
+    assert inspect(path) == VideoInfo(num_frames=40, height=48, width=64, fps=25.0)
     assert frame_indices(decode(path, 48)) == list(range(40))
     assert frame_indices(decode(path, 48, [31, 0, 7, 7, 39])) == [31, 0, 7, 7, 39]
 
@@ -53,7 +53,7 @@ def test_the_short_side_is_scaled_and_the_shape_kept(size):
 @pytest.mark.parametrize(("rotation", "shape", "corner"), [(90, (64, 48), (-1, 0)), (180, (48, 64), (-1, -1))])
 def test_a_turned_video_is_shown_upright(tmp_path, write_video, rotation, shape, corner):
     path = write_video(tmp_path / "phone.mp4", rotation=rotation, marked=True)
-    assert inspect(path) == VideoInfo(12, *shape)
+    assert inspect(path) == VideoInfo(12, *shape, 25.0)
     first = decode(path, 48, [0])[0]
     assert first.shape == (*shape, 3)
     bright = first[..., 0] > 128
@@ -90,7 +90,7 @@ def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(tmp_path, writ
         a, b, c, d = (value * scales[place % 2] for place, value in enumerate(matrix))
         path = write_matrix(tmp_path / "shown.mp4", coded, a, b, c, d)
         np.testing.assert_array_equal(decode(path, 48), expected)
-        assert inspect(path) == VideoInfo(2, *expected[0].shape[:2])
+        assert inspect(path) == VideoInfo(2, *expected[0].shape[:2], 25.0)
 
 
 def test_a_matrix_that_shows_nothing_is_passed_over(tmp_path, write_video):
@@ -259,3 +259,19 @@ def test_a_stream_with_longer_sound_is_whole(tmp_path, write_video):
             container.mux(sound.encode(block))
         container.mux(sound.encode())
     assert inspect(path).num_frames == 5
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.mov"])
+def test_the_frame_rate_is_that_of_the_container(tmp_path, write_video, name):
+    assert inspect(write_video(tmp_path / name, num_frames=10)).fps == pytest.approx(25, rel=1e-3)
+
+
+def test_a_variable_frame_rate_is_told_by_its_mean(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.mp4", num_frames=5, times=[0, 10, 50, 60, 100])
+    assert inspect(path).fps == pytest.approx(5, rel=0.2)
+
+
+def test_frames_keep_their_size_at_a_short_side_of_zero(tmp_path, write_video):
+    path = write_video(tmp_path / "clip.mp4", num_frames=3, marked=True)
+    assert decode(path, 0).shape == (3, 48, 64, 3)
+    np.testing.assert_array_equal(decode(path, 0), decode(path, 48))

@@ -2,14 +2,17 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from tadaconv.data import folder, inspection
+from tadaconv.data import folder, inspection, mirroring
 from tadaconv.data.folder import FolderClips, resolve
+from tadaconv.data.sampling import evaluation_frames, training_frames
 from tadaconv.errors import RunError, UserError
+from tadaconv.experiment import run
 from tadaconv.regime import load_regime
-from tadaconv.spec import Folder
+from tadaconv.spec import Backbone, Experiment, Folder, Sampling, Schedule, TAda
 
 pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
@@ -21,6 +24,7 @@ SPEC = Folder(num_frames=4, size=16, short_side=24, num_temporal_views=2, num_sp
 def _nothing_remembered(monkeypatch):
     monkeypatch.setattr(inspection, "_known", {})
     monkeypatch.setattr(folder, "_kept", {})
+    monkeypatch.setattr(mirroring, "_said", set())
 
 
 @pytest.fixture
@@ -227,3 +231,121 @@ def test_a_clip_that_breaks_while_training_fails_the_cell(resolved, clips, monke
 
 def test_the_regime_is_for_folders():
     assert isinstance(load_regime("folder").data, Folder)
+
+
+PAPER = SPEC.but(sampling__rule="paper", short_side=0, eval_size=24, mirror="no")
+WINDOWS = SPEC.but(sampling=Sampling(kind="intervals", interval=2, fps=25.0), mirror="no")
+WINDOWS_OF_THE_PAPER = PAPER.but(sampling__kind="intervals", sampling__interval=2, sampling__fps=25.0)
+EVALUATED_LARGER = SPEC.but(eval_size=24)
+MORE_FRAMES = PAPER.but(num_frames=24, short_clips="repeat")
+
+
+def indices_in(clips_CTHW):
+    """Which frames of the flat grey videos a normalised clip shows."""
+    brightness = (clips_CTHW.mean(dim=(0, 2, 3)) * 0.225 + 0.45) * 255
+    return [round((value - 20) / 5) for value in brightness.tolist()]
+
+
+@pytest.mark.parametrize("spec", [SPEC, EVALUATED_LARGER, PAPER, WINDOWS, WINDOWS_OF_THE_PAPER, MORE_FRAMES])
+def test_clips_show_the_frames_of_their_sampling_at_their_size(spec, clips, tmp_path):
+    data = resolve(spec, clips, tmp_path / "cache")
+    source = FolderClips(data, CPU, tmp_path / "cache")
+    x, _ = source.train_batch(torch.arange(source.num_train), 2, 3)
+    assert x.shape[1:] == (3, spec.num_frames, 16, 16)
+    for index, clip in enumerate(source._train):
+        rng = np.random.default_rng((3, 2, index))
+        count = source._info[clip.path].num_frames
+        assert indices_in(x[index]) == training_frames(spec.sampling, rng, count, spec.num_frames, 25.0).tolist()
+    x, _ = source.val_batch(torch.arange(source.num_val))
+    assert x.shape[1:] == (6, 3, spec.num_frames, spec.eval_side, spec.eval_side)
+    for index, clip in enumerate(source._val):
+        count = source._info[clip.path].num_frames
+        for view in range(6):
+            expected = evaluation_frames(spec.sampling, count, spec.num_frames, 25.0, view // 3, 2).tolist()
+            assert indices_in(x[index, view]) == expected
+
+
+def test_pixels_by_the_rule_even_are_what_they_were(resolved):
+    """The arithmetic that stored results were made by, written out."""
+    source = FolderClips(resolved, CPU)
+    x, _ = source.train_batch(torch.arange(source.num_train), 1, 2)
+    for index, clip in enumerate(source._train):
+        rng = np.random.default_rng((2, 1, index))
+        edges = np.arange(5) * source._info[clip.path].num_frames // 4
+        frames = source._read([(clip.path, rng.integers(edges[:-1], edges[1:]))])[0]
+        height, width = frames.shape[1:3]
+        side = max(1, round(min(height, width) * 16 / rng.uniform(16, 340 / 224 * 16)))
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        pixels = torch.from_numpy(frames[:, top : top + side, left : left + side]).permute(0, 3, 1, 2).float()
+        pixels = torch.nn.functional.interpolate(pixels, size=(16, 16), mode="bilinear", antialias=True)
+        pixels = pixels.flip(-1) if rng.random() < 0.5 else pixels
+        assert torch.equal(x[index], ((pixels / 255 - 0.45) / 0.225).transpose(0, 1))
+
+
+SIDES = ("left", "right")
+SIX = [f"{verb} {side}" for verb in ("pull", "push", "turn") for side in SIDES]
+
+
+@pytest.fixture
+def left_and_right(tmp_path, write_video):
+    """Six classes of a video each to train on, in which the side that is white is the one that the class names."""
+    root = tmp_path / "sides"
+    for number, name in enumerate(SIX):
+        for side in ("train", "val"):
+            path = root / side / name / "0.mp4"
+            write_video(path, num_frames=4 + number, size=(48, 48), marked=name.split()[1])
+    return root
+
+
+def seen_sides(clips_BCTHW):
+    top = clips_BCTHW[..., : clips_BCTHW.shape[-2] // 2, :].mean(dim=(1, 2, 3))
+    half = top.shape[-1] // 2
+    return ["left" if left else "right" for left in (top[:, :half].mean(1) > top[:, half:].mean(1)).tolist()]
+
+
+@pytest.mark.parametrize("rule", ["even", "paper"])
+@pytest.mark.parametrize("mirror", ["no", "yes", "swap"])
+def test_the_label_goes_with_the_side_that_is_seen(mirror, rule, left_and_right, tmp_path):
+    spec = Folder(num_frames=2, size=24, short_side=48, jitter=(1.0, 1.0), mirror=mirror, sampling=Sampling(rule=rule))
+    source = FolderClips(resolve(spec, left_and_right, tmp_path / "cache"), CPU)
+    named, mirrored = set(), set()
+    for epoch in range(12):
+        x, labels = source.train_batch(torch.arange(6), epoch, 0)
+        for index, (side, label) in enumerate(zip(seen_sides(x), labels.tolist(), strict=True)):
+            assert source.class_names[label].split()[0] == SIX[index].split()[0]
+            named.add((source.class_names[label].split()[1], side))
+            # A jitter of (1, 1) shows the whole of a square frame, of which a quarter is white.
+            assert (x[index, 0, 0] > 1).float().mean() == pytest.approx(0.25, abs=0.03)
+            mirrored.add((index, side != SIX[index].split()[1]))
+    both = {(index, toss) for index in range(6) for toss in (False, True)}
+    assert mirrored == ({(index, False) for index in range(6)} if mirror == "no" else both)
+    alike = {(side, side) for side in SIDES}
+    assert named == ({(one, other) for one in SIDES for other in SIDES} if mirror == "yes" else alike)
+    x, labels = source.val_batch(torch.arange(6))
+    assert [source.class_names[label] for label in labels.tolist()] == SIX
+    assert seen_sides(x[:, 0]) == [name.split()[1] for name in SIX]
+
+
+def test_a_plain_mirror_of_left_and_right_is_warned_of_and_runs(left_and_right, tmp_path, caplog):
+    assert resolve(SPEC, left_and_right, tmp_path / "cache").num_classes == 6
+    (line,) = [record.message for record in caplog.records if record.name == "tadaconv"]
+    assert "'pull left' and 'pull right'" in line
+    caplog.clear()
+    resolve(SPEC.but(mirror="swap"), left_and_right, tmp_path / "cache")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["segments", "intervals"])
+def test_a_network_is_trained_by_the_sampling_of_the_paper_at_two_sizes(kind, clips, tmp_path):
+    spec = PAPER.but(size=24, eval_size=32, sampling__kind=kind, sampling__interval=2, mirror="swap")
+    experiment = Experiment(
+        backbone=Backbone(name="tiny"),
+        temporal=TAda(),
+        data=resolve(spec, clips, tmp_path / "cache"),
+        schedule=Schedule(epochs=1, batch_size=4, lr=0.01),
+    )
+    result = run(experiment, device="cpu")
+    assert result.num_val == FolderClips(experiment.data, CPU).num_val
+    smaller = run(experiment.but(data__eval_size=24), device="cpu")
+    assert smaller.macs < result.macs
+    assert experiment.but(data__sampling__rule="even").key != experiment.key

@@ -330,6 +330,14 @@ def test_our_clips_have_the_frames_that_rows_have(hosts, context) -> None:
     assert "digits, 8 frames, 1 clip" in our_clips(collect(context[0], "quick", context[1]).manifest)
 
 
+def test_our_clips_have_the_size_that_is_evaluated(context) -> None:
+    manifest = collect(context[0], "quick", context[1]).manifest
+    assert our_clips(manifest).endswith("1 clip x 1 crop of 32 px")
+    data = {**manifest.conditions["data"], "eval_size": 48}
+    evaluated = manifest.model_copy(update={"conditions": {**manifest.conditions, "data": data}})
+    assert our_clips(evaluated).endswith("1 clip x 1 crop of 48 px")
+
+
 def _in_quick(made: tuple[LoadedTable, list[CellRecord]]) -> tuple[LoadedTable, str, list[CellRecord]]:
     return made[0], "quick", made[1]
 
