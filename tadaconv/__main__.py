@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 def main() -> None:
     """Run ``tada`` on the arguments of the process, and exit with its status."""
+    open_streams()
     # A shell's background job ignores Ctrl-C, and goes on doing so.
     listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if listens:  # an exception that is raised while modules are imported could end anywhere
@@ -24,6 +25,16 @@ def main() -> None:
     finally:
         if listens:  # while the interpreter puts things away
             signal.signal(signal.SIGINT, _stop)
+
+
+def open_streams() -> None:
+    """Open ``/dev/null`` as whichever of the standard streams is closed: a process that is started needs all three."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free, which is this one
+            os.set_inheritable(descriptor, True)
 
 
 def _stop(*_: Any) -> NoReturn:

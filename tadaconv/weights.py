@@ -9,6 +9,10 @@ from tadaconv.spec import Backbone
 
 def fingerprint(file: Path) -> str:
     """16 hex digits of the SHA-256 of a file of weights; raises :class:`UserError` where it cannot be read."""
+    if file.exists() and not file.is_file():  # to open a FIFO would wait for a writer
+        raise UserError(
+            f"the weights {str(file)!r} are no regular file; name a file, timm:<name> or torchvision:<name>"
+        )
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()[:16]

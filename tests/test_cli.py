@@ -622,6 +622,20 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, module: s
     assert done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.mark.parametrize("closed", [(1,), (0, 1), (0, 1, 2)])
+def test_processes_that_are_started_find_all_standard_streams_open(closed: tuple[int, ...], tmp_path: Path) -> None:
+    """As the kernel of a report, where a daemon or ``>&-`` has closed some of them."""
+    inner = "import os; [os.fstat(descriptor) for descriptor in (0, 1, 2)]; open('open', 'w').close()"
+    outer = (
+        f"import os, subprocess, sys; [os.close(descriptor) for descriptor in {closed}]\n"
+        "from tadaconv.__main__ import open_streams; open_streams()\n"
+        f"sys.exit(subprocess.run([sys.executable, '-c', {inner!r}], close_fds=True).returncode)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", outer], cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert (tmp_path / "open").exists()
+
+
 def test_python_m_is_the_command(tmp_path: Path) -> None:
     ran = [
         subprocess.run(

@@ -1,6 +1,7 @@
 """Pretrained weights in a description: a file counts by its content, wherever it lies, and never without it."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "weights.pth"
     path.write_bytes(b"one")
     return path
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth' are no regular file; name a file, timm:<name> or torchvision:"):
+        fingerprint(tmp_path / "weights.pth")
 
 
 def test_a_fingerprint_is_the_hash_of_the_content(file: Path) -> None:

@@ -100,7 +100,7 @@ class _File(BaseJournalBackend):
             elif without is None:
                 without = number
             elif line.strip():
-                raise _damaged(self._path, f"line {without} is no entry, and others follow")
+                raise _damaged(self._path, f"line {without} is no entry, and other lines follow")
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

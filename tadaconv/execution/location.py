@@ -11,7 +11,9 @@ from tadaconv.errors import UserError
 
 SCHEME = "postgresql+psycopg"
 _EXAMPLE = f"{SCHEME}://USER@HOST/DATABASE"
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>//?)(?P<rest>.*)", re.DOTALL)
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+(?=://)|postgres[a-z0-9+.-]*):(?P<slashes>//?)(?P<rest>.*)", re.DOTALL
+)  # a path may begin with "a:/"; after the name of the database the second slash was forgotten
 _REST = re.compile(r"(?P<authority>[^/?#]*)(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
 _PLACE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]*)(?::(?P<port>[0-9]*))?")
 # libpq reads no environment variable for these, so they could not be kept out of process titles.

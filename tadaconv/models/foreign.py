@@ -8,9 +8,10 @@ at hand. A model of another structure becomes a host by a method ``sites()`` of 
 import difflib
 import math
 import operator
+import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal, cast
@@ -186,9 +187,8 @@ class ForeignHost(Host):
         yield from self.found
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
-        """The model's own scores, (N, num_classes)."""
-        scores: Tensor = self.model(x_NCTHW)
-        return scores
+        """The model's own scores, (N, num_classes); raises :class:`UserError` where it gives none."""
+        return _scores(self.model, self.model(x_NCTHW))
 
 
 class FrameHost(ForeignHost):
@@ -246,10 +246,7 @@ class FrameHost(ForeignHost):
             output = self.model(_with_length(frames_BCHW, x_NCTHW.shape[2]))
         finally:
             _call.num_frames = outer
-        if not isinstance(output, Tensor):
-            raise UserError(f"{type(self.model).__name__} gives a {type(output).__name__}, not scores; {_TAKE_SCORES}")
-        scores = _plain(output)
-        of_frames: Tensor = scores.unflatten(0, (x_NCTHW.shape[0], -1))
+        of_frames: Tensor = _scores(self.model, output).unflatten(0, (x_NCTHW.shape[0], -1))
         return of_frames.mean(1)
 
 
@@ -285,7 +282,7 @@ def _image_residual_sites(model: nn.Module) -> Iterator[Site]:
     """ResNets of both packages: ``layer1`` to ``layer4``, whose blocks have ``conv1``, ``conv2`` and ``bn2``."""
     for stage in (2, 3, 4, 5):
         for b, block in enumerate(_children(model, f"layer{stage - 1}")):
-            if isinstance(getattr(block, "conv2", None), nn.Module) and hasattr(block, "bn2"):
+            if _is_image_block(block):
                 at = f"layer{stage - 1}.{b}"
                 yield Site(stage, b, f"{at}.conv2", f"{at}.bn2", f"{at}.conv1")
 
@@ -300,8 +297,8 @@ def _video_residual_sites(model: nn.Module) -> Iterator[Site]:
         for b, block in enumerate(_children(model, f"layer{stage - 1}")):
             at = f"layer{stage - 1}.{b}"
             entry = next(_convolutions(block, "conv1"), None)
-            if entry is None and next(_convolutions(block, "conv2"), None) is None:
-                continue  # a model of another structure
+            if not _is_video_block(block):
+                continue
             for part in ("conv1", "conv2"):
                 convs = list(_convolutions(block, part))
                 plain = all(
@@ -330,7 +327,7 @@ def _timm_convnext_sites(model: nn.Module) -> Iterator[Site]:
     """ConvNeXts of timm: ``stages``, whose ``blocks`` have ``conv_dw`` and ``norm``."""
     for i, stage in enumerate(_children(model, "stages")[:4]):
         for b, block in enumerate(_children(stage, "blocks")):
-            if isinstance(getattr(block, "conv_dw", None), nn.Module) and hasattr(block, "norm"):
+            if _is_timm_convnext_block(block):
                 at = f"stages.{i}.blocks.{b}"
                 yield Site(i + 2, b, f"{at}.conv_dw", f"{at}.norm", f"{at}.conv_dw")
 
@@ -377,7 +374,40 @@ def _norm_after(module: nn.Module, part: str, conv: str) -> str | None:
     return names[after][0] if after < len(names) and isinstance(names[after][1], nn.BatchNorm3d) else None
 
 
-_FAMILIES = (_image_residual_sites, _video_residual_sites, _timm_convnext_sites, _torchvision_convnext_sites)
+def _is_image_block(module: nn.Module) -> bool:
+    return {"conv2", "bn2"} <= module._modules.keys()  # not by hasattr: a wrapper passes attributes on
+
+
+def _is_video_block(module: nn.Module) -> bool:
+    over_time = any(isinstance(layer, nn.Conv3d) for layer in module.modules())
+    return over_time and {"conv1", "conv2"} <= module._modules.keys() and "bn2" not in module._modules
+
+
+def _is_timm_convnext_block(module: nn.Module) -> bool:
+    return {"conv_dw", "norm"} <= module._modules.keys()
+
+
+def _is_torchvision_convnext_block(module: nn.Module) -> bool:
+    return "block" in module._modules and "layer_scale" in module._parameters
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Models of one structure: where their sites are, and what is a block of theirs, wherever it is."""
+
+    sites: Callable[[nn.Module], Iterator[Site]]
+    is_block: Callable[[nn.Module], bool]
+    stages: re.Pattern[str]
+    of_images: bool = True
+
+
+_LAYERS = re.compile(r"layer[1-4]\.")
+_FAMILIES = (
+    _Family(_image_residual_sites, _is_image_block, _LAYERS),
+    _Family(_video_residual_sites, _is_video_block, _LAYERS, of_images=False),
+    _Family(_timm_convnext_sites, _is_timm_convnext_block, re.compile(r"stages\.")),
+    _Family(_torchvision_convnext_sites, _is_torchvision_convnext_block, re.compile(r"features\.")),
+)
 
 
 def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
@@ -389,11 +419,17 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
         return cast(Host, model)
     _require_scores(model)
     for family in _FAMILIES:
-        sites = [_within_model(site) for site in family(model)]
-        if sites and family is _video_residual_sites:
-            return ForeignHost(model, sites)
+        sites = list(family.sites(model))
+        for name, module in model.named_modules() if sites else ():
+            known = any(site.conv.startswith(f"{name}.") for site in sites)
+            if family.stages.match(name) and family.is_block(module) and not known:
+                raise UserError(
+                    f"{name} is a block in which an operator's place is not known, since it or its norm is wrapped; "
+                    "plug in first, and wrap the network that comes back"
+                )
         if sites:
-            return FrameHost(model, sites, num_frames)
+            within = [_within_model(site) for site in sites]
+            return FrameHost(model, within, num_frames) if family.of_images else ForeignHost(model, within)
     raise UserError(
         f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
         "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"
@@ -401,12 +437,22 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
 
 
 def _require_scores(model: nn.Module) -> None:
-    """Raise :class:`UserError` for a model that is cut off before its scores, to give features of several stages."""
-    cut_by_timm = {"FeatureDictNet", "FeatureListNet", "FeatureHookNet", "FeatureGetterNet"}
-    by_timm = any(kind.__name__ in cut_by_timm for kind in type(model).__mro__)
-    several = isinstance(model, GraphModule) and not isinstance(model.graph.output_node().args[0], Node)
-    if by_timm or several:
-        raise UserError(f"a {type(model).__name__} gives features of several stages; {_TAKE_SCORES}")
+    """Raise :class:`UserError` for a model that is known to be cut off before its scores, to give features."""
+    extractors = {
+        "FeatureDictNet", "FeatureListNet", "FeatureHookNet", "FeatureGetterNet", "IntermediateLayerGetter",
+    }  # fmt: skip
+    by_name = any(kind.__name__ in extractors for kind in type(model).__mro__)
+    traced = isinstance(model, GraphModule) and not isinstance(model.graph.output_node().args[0], Node)
+    if by_name or traced:
+        raise UserError(f"a {type(model).__name__} gives features instead of scores; {_TAKE_SCORES}")
+
+
+def _scores(model: nn.Module, output: object) -> Tensor:
+    """``output`` of ``model`` where it is scores, (B, num_classes); raises :class:`UserError` for anything else."""
+    if isinstance(output, Tensor) and output.dim() == 2:
+        return _plain(output)
+    form = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise UserError(f"{type(model).__name__} gives {form} instead of scores (B, num_classes); {_TAKE_SCORES}")
 
 
 def _within_model(site: Site) -> Site:

@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import LoadedTable, Row
-from tadaconv.experiment import require_batches
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
 from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
@@ -58,6 +57,8 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
+    from tadaconv.experiment import require_batches  # what reads a table need not load what trains
+
     scale = scale_of(regime)
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}
     rows = []

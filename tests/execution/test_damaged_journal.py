@@ -75,7 +75,9 @@ def test_such_a_line_before_an_entry_is_damage_and_is_named_by_its_number(
     first, *rest = valid.splitlines(keepends=True)
     path.write_bytes(first + NO_ENTRY[kind] + b"".join(rest))
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"journal\.log is damaged: line 2 is no entry, and others follow; restore it"):
+    with pytest.raises(
+        UserError, match=r"journal\.log is damaged: line 2 is no entry, and other lines follow; restore it"
+    ):
         Store.open(str(path))
     assert path.read_bytes() == before
 
@@ -159,7 +161,10 @@ def test_last_lines_that_appear_while_several_write_are_cut_and_no_entry_is_lost
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda whole: whole + b"\0\n" + whole.splitlines(keepends=True)[-1], "line 4 is no entry, and others follow"),
+        (
+            lambda whole: whole + b"\0\n" + whole.splitlines(keepends=True)[-1],
+            "line 4 is no entry, and other lines follow",
+        ),
         (lambda whole: whole + b'{"op_code":99,"worker_id":"x"}\n', "line 4 cannot be replayed"),
         (lambda whole: whole + b'{"op_code":4,"worker_id":"x"}\n', r"line 4 cannot be replayed \(KeyError: 'study_id'"),
         (lambda whole: whole[: len(whole) // 2], "it ends before line 3, which was read"),
@@ -220,7 +225,7 @@ def test_every_command_says_that_a_journal_is_damaged_in_one_line(
     before = Path("j.log").read_bytes()
     with pytest.raises(SystemExit) as ended:
         cli.main([argument.format(journal="j.log", whole="whole.log") for argument in command])
-    said = "the journal j.log is damaged: line 2 is no entry, and others follow"
+    said = "the journal j.log is damaged: line 2 is no entry, and other lines follow"
     assert capsys.readouterr().err == f"tada: {said}; restore it or name another with --storage\n"
     assert (ended.value.code, Path("j.log").read_bytes()) == (2, before)
 

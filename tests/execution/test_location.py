@@ -92,7 +92,10 @@ def test_arguments_without_a_database_stay_as_they_are(arguments: list[str]) -> 
     assert hide_password(arguments) == (arguments, {})
 
 
-@pytest.mark.parametrize("text", ["runs/journal.log", "a:b", "./a:/b", r"C:\runs\journal.log", "p@ss:word", "x y"])
+@pytest.mark.parametrize(
+    "text",
+    ["runs/journal.log", "a:b", "./a:/b", "mm:/k.log", "http:/k.log", r"C:\runs\journal.log", "p@ss:word", "x y"],
+)
 def test_what_is_no_url_is_a_path(text: str) -> None:
     assert Location.parse(text) == Location(shown=text, path=Path(text))
 

@@ -351,6 +351,44 @@ def test_a_wrapped_convolution_is_named(name: str, at: str, wrapper: type[nn.Mod
     assert "\n" not in str(error.value)
 
 
+class Wrapper(nn.Module):
+    """Passes calls on, and attributes too, as PyTorch's wrapper for activation checkpointing does."""
+
+    def __init__(self, wrapped: nn.Module) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.wrapped, name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wrapped(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "named"),
+    [
+        ("resnet", "layer1.0", "layer1.0.wrapped is a block"),
+        ("resnet", "layer3", "layer3.wrapped.0 is a block"),
+        ("resnet", "layer2.0.bn2", "layer2.0.bn2 is a Wrapper"),
+        ("timm convnext", "stages.0.blocks.0", "stages.0.blocks.0.wrapped is a block"),
+        ("timm convnext", "stages.1", "stages.1.wrapped.blocks.0 is a block"),
+        ("torchvision convnext", "features.1.0.block.2", "features.1.0 is a block"),
+        ("torchvision convnext", "features.1", "features.1.wrapped.0 is a block"),
+        ("r3d", "layer1.0", "layer1.0.wrapped is a block"),
+    ],
+)
+def test_a_wrapped_block_is_named(name: str, at: str, named: str, clips: Tensor) -> None:
+    model = make(name)
+    model.set_submodule(at, Wrapper(model.get_submodule(at)))
+    assert scores(model, clips if name in VIDEO else clips[:, :, 0]).shape == (2, 7)
+    with pytest.raises(UserError, match=rf"^{re.escape(named)}"):
+        plug_in(model, TAda())
+
+
 class FeatureListNet(ImageResNet):
     """Named and structured as timm's models with ``features_only``."""
 
@@ -368,9 +406,9 @@ def test_a_model_that_gives_features_is_refused(clips: Tensor) -> None:
     traced.graph.output_node().args = ({"features": relu},)
     traced.recompile()
     for model, kind in ((FeatureListNet(), "FeatureListNet"), (traced, "GraphModule")):
-        with pytest.raises(UserError, match=rf"^a {kind} gives features of several stages; plug into"):
+        with pytest.raises(UserError, match=rf"^a {kind} gives features instead of scores; plug into"):
             plug_in(model, TAda())
-    with pytest.raises(UserError, match=r"^NoScores gives a list, not scores; plug into the whole model"):
+    with pytest.raises(UserError, match=r"^NoScores gives a list instead of scores .*; plug into the whole model"):
         plug_in(NoScores(), TAda())(clips)
 
 
@@ -478,7 +516,7 @@ def test_the_real_packages_features_are_refused() -> None:
         timm.create_model("convnext_atto", features_only=True),
         extraction.create_feature_extractor(resnet, {"layer2": "features"}),
     ):
-        with pytest.raises(UserError, match="gives features of several stages; plug into the whole model"):
+        with pytest.raises(UserError, match="gives features instead of scores; plug into the whole model"):
             plug_in(model, TAda())
 
 
