@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tadaconv.data.layout import Problem
-from tadaconv.data.media import Finder, Form, FrameFiles, Tree, comparable, frame_files
+from tadaconv.data.media import Finder, Form, FrameFiles, Tree, comparable, frame_files, stem
+
+if TYPE_CHECKING:
+    import _csv
 
 SIDES = ("train", "val", "test")
 Side = Literal["train", "val", "test"]
@@ -224,8 +227,8 @@ class Gathering:
 
     def lines(self, path: str) -> list[tuple[int, str]]:
         """Number and text of every line that is not blank."""
-        text = self.text(path) or ""
-        return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        text = io.StringIO(self.text(path) or "", newline=None)  # splitlines() would break names at rarer signs too
+        return [(number, line.strip()) for number, line in enumerate(text, 1) if line.strip()]
 
     def rows(self, path: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
         """Line number and fields of every row of a CSV file with a header, quoted at will.
@@ -233,7 +236,15 @@ class Gathering:
         A header without the columns ``needed``, or a row of another length, is a problem.
         """
         reader = csv.reader(io.StringIO(self.text(path) or "", newline=""))
-        header = [name.strip() for name in next(reader, [])]
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            yield from self._rows(path, reader, header, needed)
+        except csv.Error as error:
+            self.problem(path, f"no CSV from line {reader.line_num} on, perhaps a quote that is not closed: {error}")
+
+    def _rows(
+        self, path: str, reader: "_csv.Reader", header: list[str], needed: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, str]]]:
         if lacking := [name for name in needed if name not in header]:
             self.problem(path, f"has no column {', '.join(lacking)}; its header is {','.join(header)!r}")
             return
@@ -323,6 +334,11 @@ class Gathering:
                              f"{'folders of frames' if form == 'frames' else 'videos'} are taken")  # fmt: skip
         for place in doubtful:
             self.warning(".", "ids with several media: {}; the first in the order of paths is taken", ids[place])
+        for place, medium in enumerate(places):
+            # An exact name that was not met, and more than the bare id in the medium's name: of another stretch.
+            exact = self._exact[place]
+            if medium >= 0 and exact and stem(finder.shelf.names[medium]) not in (exact, self._keys[place]):
+                self.warning(".", "media whose names give other times than the annotations: {}", ids[place])
         media = self._media(finder, places)
         unlisted = self._unlisted(finder, places, ((self._keys if spanning else ids)[place] for place in doubtful))
         if unlisted:

@@ -168,6 +168,25 @@ def test_ssv2_records(tmp_path):
     assert found.missing_ids("test") == ["89"]
 
 
+def test_the_authors_lists_of_ssv2_need_no_table(tmp_path):
+    def entry(clip_id, template, label):
+        return {"id": clip_id, "template": template, "label": "x", "label_idx": label}
+
+    put(tmp_path, {
+        "something-something-v2-train-with-label.json": json.dumps(
+            [entry("7", "Holding [something]", 1), entry("8", "Dropping [something]", 0)]),
+        "something-something-v2-validation-with-label.json": json.dumps([entry("9", "Holding [something]", 1)]),
+    })  # fmt: skip
+    touch(*(tmp_path / f"{clip_id}.mp4" for clip_id in (7, 8, 9)))
+    found = read("ssv2", tmp_path)
+    assert not found.problems
+    assert found.heads[0][1] == ("Dropping something", "Holding something")
+    assert [(clip.id, clip.side, clip.labels[0]) for clip in found] == [
+        ("7", "train", 1), ("8", "train", 0), ("9", "val", 1),
+    ]  # fmt: skip
+    assert guess(tmp_path) == ("ssv2", "something-something-v2-train-with-label.json")
+
+
 KINETICS = (
     "label,youtube_id,time_start,time_end,split,is_cc\r\n"
     "air drumming,-aB3dE_9xQk,4,14,train,0\r\n"
@@ -209,6 +228,14 @@ def test_mini_kinetics_is_kinetics_restricted_to_a_file_of_ids(tmp_path):
     assert not found.unlisted
     put(tmp_path, {"mini.txt": "nowhere1234\n__________a\n"})
     assert "ids that no CSV file lists: 1 (nowhere1234)" in lines(read("kinetics400", tmp_path, "mini.txt").problems)
+
+
+def test_media_cut_at_other_times_are_said(tmp_path):
+    put(tmp_path, {"train.csv": KINETICS})
+    touch(tmp_path / "-aB3dE_9xQk_000010_000020.mp4", tmp_path / "Zz0-_y12345.mp4")
+    found = read("kinetics400", tmp_path)
+    assert found[0].medium == "-aB3dE_9xQk_000010_000020.mp4"
+    assert "media whose names give other times than the annotations: 1 (-aB3dE_9xQk)" in lines(found.warnings)
 
 
 @given(st.text("aZ09-_", min_size=11, max_size=11), st.integers(0, 10**6 - 11))
@@ -411,6 +438,16 @@ def test_lists_of_two_kinds_are_told_apart_by_the_split(tmp_path):
     assert [clip.medium for clip in found] == ["a/x.mp4", "a/y.mp4"]
 
 
+@pytest.mark.parametrize(("test", "num_test"), [("a/y.mp4 0\n", 0), ("a/z.mp4 0\n", 1)])
+def test_a_third_list_that_copies_the_second_is_not_read(tmp_path, test, num_test):
+    put(tmp_path, {"train.csv": "a/x.mp4 0\n", "val.csv": "a/y.mp4 0\n", "test.csv": test})
+    touch(*(tmp_path / "a" / f"{name}.mp4" for name in "xyz"))
+    found = read("list", tmp_path)
+    assert not found.problems
+    assert sum(clip.side == "test" for clip in found) == num_test
+    assert found.listed.get("test", 0) == num_test
+
+
 def test_media_of_a_list_may_lie_outside_the_folder(tmp_path):
     touch(tmp_path / "far" / "a" / "x.mp4")
     put(tmp_path / "lists", {"train.csv": f"{tmp_path}/far/a/x.mp4 0", "val.csv": f"{tmp_path}/far/a/gone.mp4 0"})
@@ -458,6 +495,10 @@ BAD = {
                           "my.csv: of no side: name it train.csv or val.csv"),
     "no column": ("kinetics400", {"train.csv": "label,youtube_id,split\na,b,train\n"},
                   "train.csv: has no column time_start, time_end; its header is 'label,youtube_id,split'"),
+    "a quote that is not closed": (
+        "kinetics400", {"train.csv": KINETICS + '"eating' + "x" * 140_000},
+        "train.csv: no CSV from line 6 on, perhaps a quote that is not closed",
+    ),
     "another edition": (
         "kinetics400",
         {"train.csv": "label,youtube_id,time_start,time_end,split\n"

@@ -10,10 +10,12 @@ from tadaconv.data.sample import (
     HEIGHT,
     WIDTH,
     DigitMedia,
+    SampleClip,
     class_names,
     frames_of,
     picture,
     sample_clips,
+    write_layout,
     write_sample,
 )
 from tadaconv.errors import UserError
@@ -73,6 +75,49 @@ def test_media_show_the_pictures_in_their_order(tmp_path, suffix):
     errors = np.abs(np.stack(shown).astype(float)[:, None] - expected[None]).mean(axis=(2, 3, 4))
     assert list(errors.argmin(axis=1)) == list(range(len(expected)))
     assert errors.diagonal().max() < 12
+
+
+def test_frames_by_number_and_video_by_time_show_the_same_of_epic(tmp_path, monkeypatch):
+    def sawteeth(clips, rate):
+        for number in range(round(len(clips) * 2.0 * rate)):
+            grey = 20 + 5 * ((number / rate * 60) % 40)
+            yield np.full((HEIGHT, WIDTH, 3), round(grey), dtype=np.uint8)
+
+    monkeypatch.setattr("tadaconv.data.sample.SECONDS", 2.0)
+    monkeypatch.setattr("tadaconv.data.sample._pictures", sawteeth)
+    clips = [SampleClip(number, "train", 0, 0) for number in range(1, 15)] + [SampleClip(15, "val", 0, 0)]
+    for form in ("frames", "videos"):
+        write_layout("epic100", form, tmp_path / form, clips, DigitMedia())
+    by_number, by_time = (read("epic100", tmp_path / form) for form in ("frames", "videos"))
+
+    def grey(path, wanted):
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                if wanted(frame):
+                    return frame.to_ndarray(format="rgb24").mean()
+        raise AssertionError
+
+    def apart(one, other):
+        """Between two greys, in sixtieths of a second."""
+        steps = abs(one - other) / 5
+        return min(steps, 40 - steps)
+
+    for place in (10, 13):  # the eleventh segment of a two-digit video, the second of a three-digit one
+        number, time = by_number[place], by_time[place]
+        rate = float(by_number.rates[place])
+        folder = tmp_path / "frames" / number.medium
+        still = grey(folder / by_number.frames.template.format(number=by_number.frames.first + int(number.span[0])),
+                     lambda _: True)  # fmt: skip
+        video = tmp_path / "videos" / time.medium
+        seconds = time.span[0]
+        moving = grey(video, lambda frame, t=seconds, r=rate: frame.time > t - 0.5 / r)
+        assert apart(still, moving) <= 0.5 * 60 / rate + 0.2  # half a frame, and what rounding of greys may add
+    # By its number the frame of the two-digit video is another one.
+    wrong = int(by_number[10].span[0])
+    counted = iter(range(10**6))
+    still = grey(tmp_path / "frames" / by_number[10].medium / f"frame_{wrong + 1:010d}.jpg", lambda _: True)
+    by_count = grey(tmp_path / "videos" / by_time[10].medium, lambda _: next(counted) == wrong)
+    assert apart(still, by_count) > 1
 
 
 def test_classes_are_told_by_order_and_left_from_right():

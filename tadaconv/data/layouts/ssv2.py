@@ -1,6 +1,7 @@
 """Something-Something-V2: 20BN's file names and those of Qualcomm's release.
 
-The key of the table of labels is a template without its square brackets; ids and class numbers are strings.
+The key of the table of labels is a template without its square brackets; ids and class numbers are strings. The lists
+of TAdaConv's authors, ``*-with-label.json``, have a number in each entry, which serves where there is no table.
 """
 
 from typing import Any
@@ -30,8 +31,9 @@ def _file(gathering: Gathering, part: str) -> str | None:
 
 def _evidence(gathering: Gathering) -> str:
     path = _file(gathering, "labels")
-    if path is None or not any(_file(gathering, part) for part in ("train", "val")):
-        return ""
+    train = _file(gathering, "train") or _file(gathering, "val")
+    if path is None or train is None:
+        return train if train and train.endswith("-with-label.json") else ""
     names = gathering.json(path)
     return f"{path} with {len(names)} templates" if isinstance(names, dict) else ""
 
@@ -39,10 +41,11 @@ def _evidence(gathering: Gathering) -> str:
 def _class_names(gathering: Gathering) -> tuple[str, ...]:
     """The templates in the order of their numbers; empty, and a problem, where the numbers are not 0, 1, 2, ..."""
     path = _file(gathering, "labels")
-    if path is None:
+    numbers = _numbers_of_lists(gathering) if path is None else gathering.json(path)
+    path = path or _file(gathering, "train") or "."
+    if numbers == {}:
         gathering.problem(".", "no labels.json or something-something-v2-labels.json; put it beside train.json")
         return ()
-    numbers = gathering.json(path)
     if numbers is None:
         return ()
     try:
@@ -55,6 +58,20 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
     if len(in_order) != _NUM_CLASSES:
         gathering.warning(path, f"{len(in_order)} classes, where Something-Something-V2 has {_NUM_CLASSES}")
     return in_order
+
+
+def _numbers_of_lists(gathering: Gathering) -> dict[str, int]:
+    """The number of each template as the entries give it; empty where they give none."""
+
+    def entry(fields: dict[str, Any]) -> None:
+        if "label_idx" in fields and "template" in fields:
+            numbers[str(fields["template"])] = fields["label_idx"]
+
+    numbers: dict[str, int] = {}
+    for part in ("train", "val"):
+        if path := _file(gathering, part):
+            gathering.json(path, entry)
+    return numbers
 
 
 def _plain(template: str) -> str:
@@ -96,7 +113,9 @@ def _read(gathering: Gathering) -> Annotations:
             elif side == "test" and not label:
                 gathering.clip(path, clip_id, side, (-1,), rate=12.0)
             elif class_names:
-                gathering.problem(path, f"{label!r} is no class of {_file(gathering, 'labels')}; clips: {{}}", clip_id)
+                gathering.problem(
+                    path, f"{label!r} is no class of {_file(gathering, 'labels') or 'the lists'}; clips: {{}}", clip_id
+                )
     return gathering.finish(
         (("label", class_names),),
         mirror_words=LEFT_RIGHT,
