@@ -43,8 +43,20 @@ class Strings(Sequence[str]):
         for one in strings:
             encoded += one.encode(errors="surrogateescape")
             ends.append(len(encoded))
-        self._bytes = bytes(encoded)
-        self._ends: NDArray[np.int64] = np.frombuffer(ends, dtype=np.int64) if ends else np.zeros(0, dtype=np.int64)
+        self._bytes: NDArray[np.uint8] = np.array(encoded, dtype=np.uint8)
+        self._ends: NDArray[np.int64] = np.array(ends, dtype=np.int64)
+
+    @classmethod
+    def of(cls, buffer: NDArray[np.uint8], ends: NDArray[np.int64]) -> "Strings":
+        """The strings of a buffer in UTF-8, perhaps mapped from a file, each ending where ``ends`` says."""
+        strings = cls(())
+        strings._bytes, strings._ends = buffer, ends
+        return strings
+
+    @property
+    def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The buffer and the ends, as :meth:`of` takes them."""
+        return self._bytes, self._ends
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -58,12 +70,12 @@ class Strings(Sequence[str]):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         start = int(self._ends[place - 1]) if place else 0
-        return self._bytes[start : int(self._ends[place])].decode(errors="surrogateescape")
+        return bytes(self._bytes[start : int(self._ends[place])]).decode(errors="surrogateescape")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Strings):
             return NotImplemented
-        return self._bytes == other._bytes and np.array_equal(self._ends, other._ends)
+        return np.array_equal(self._bytes, other._bytes) and np.array_equal(self._ends, other._ends)
 
     __hash__ = None  # type: ignore[assignment]
 
