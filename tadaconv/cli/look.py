@@ -35,7 +35,7 @@ from tadaconv.regime import load_regime
 def list_content(
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: tables, studies, reports, regimes, backbones, rivals and datasets.
+    """List what there is: tables, studies, reports, regimes, backbones, rivals, datasets and their layouts.
 
     Example: tada list --json
     """

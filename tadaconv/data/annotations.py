@@ -481,9 +481,8 @@ class Gathering:
 
 @dataclass(frozen=True)
 class Reader:
-    """How one layout is read and recognised. Called with a root and a split it gives the :class:`Annotations`."""
+    """How one layout is read and recognised."""
 
-    summary: str
     read: Callable[[Gathering], Annotations]
     evidence: Callable[[Gathering], str]
     """What speaks for this layout, such as ``labels.json with 174 templates``; empty where nothing does."""

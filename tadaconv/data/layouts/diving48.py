@@ -73,4 +73,4 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-READER = Reader("Diving48, version 2", _read, _evidence)
+READER = Reader(_read, _evidence)

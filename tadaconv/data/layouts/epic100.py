@@ -127,4 +127,4 @@ def _labels(
     return tuple(labels)
 
 
-READER = Reader("EPIC-KITCHENS-100: verbs and nouns; frames by number, videos by timestamp", _read, _evidence)
+READER = Reader(_read, _evidence)

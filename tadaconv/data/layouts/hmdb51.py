@@ -57,4 +57,4 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-READER = Reader("HMDB51; split 1, 2 or 3", _read, _evidence)
+READER = Reader(_read, _evidence)

@@ -64,4 +64,4 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-READER = Reader("Jester", _read, _evidence)
+READER = Reader(_read, _evidence)

@@ -145,4 +145,4 @@ def _judge_classes(gathering: Gathering, names: tuple[str, ...], tables: list[st
         gathering.warning(tables[0], reason)
 
 
-READER = Reader("Kinetics-400; with a file of ids as split, Mini-Kinetics", _read, _evidence)
+READER = Reader(_read, _evidence)

@@ -191,4 +191,4 @@ def _same(parts: tuple[str, ...]) -> bool:
     return len(set(parts)) == 1
 
 
-READER = Reader("lists of mmaction2, PySlowFast, TSM, VideoMAE and of TAdaConv's authors", _read, _evidence)
+READER = Reader(_read, _evidence)

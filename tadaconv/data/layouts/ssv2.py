@@ -134,4 +134,4 @@ def _answers(gathering: Gathering) -> dict[str, str]:
     return {clip_id.strip(): _plain(label.strip().strip('"')) for clip_id, label in answers.items()}
 
 
-READER = Reader("Something-Something-V2, as 20BN or Qualcomm released it", _read, _evidence)
+READER = Reader(_read, _evidence)

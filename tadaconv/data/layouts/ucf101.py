@@ -77,4 +77,4 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-READER = Reader("UCF101; split 1, 2 or 3", _read, _evidence)
+READER = Reader(_read, _evidence)
