@@ -90,7 +90,8 @@ def survey(root: Path) -> Tree:
     videos, frames = Shelf(), Shelf()
     companions: list[str] = []
     problems: list[Problem] = []
-    seen: set[tuple[int, int]] = set()
+    top = root.stat()
+    seen = {(top.st_dev, top.st_ino)}
     waiting = [""]
     while waiting:
         folder = waiting.pop()

@@ -70,10 +70,8 @@ def test_annotations_among_folders_of_frames_are_seen(tmp_path):
 def test_a_link_that_leads_round_ends(tmp_path):
     touch(tmp_path / "a" / "x.mp4")
     (tmp_path / "a" / "round").symlink_to(tmp_path)
-    (tmp_path / "linked").symlink_to(tmp_path / "a")
     tree = survey(tmp_path)
-    assert "a/x.mp4" in {tree.videos.path(place) for place in range(len(tree.videos))}
-    assert len(tree.videos) < 10
+    assert [tree.videos.path(place) for place in range(len(tree.videos))] == ["a/x.mp4"]
 
 
 def test_of_several_media_the_exact_name_then_the_folder_decides(tmp_path):
