@@ -1,8 +1,8 @@
 """A small data set of moving digits in the files of a real one, to try the whole path on before disks are mounted.
 
-Its six classes are told by the order of frames alone: a handwritten digit goes left or right, up or down, grows or
-shrinks. Any clip played backwards is of another class, and a mirror exchanges left and right. Nothing is downloaded;
-everything follows from a clip's number.
+A handwritten digit goes left or right, up or down, grows or shrinks. Each of the six classes is another one played
+backwards, so that only the order of the frames tells them apart, and a mirror exchanges left and right. Nothing is
+downloaded; everything follows from a clip's number.
 """
 
 import csv
