@@ -1,6 +1,6 @@
 """What there is to name on the command line, each with a line that says what it is.
 
-Studies, report templates, backbones and rivals are read, not run: they import what is slow to import.
+Studies, report templates, backbones, rivals and layouts are read, not run: they import what is slow to import.
 """
 
 import ast
@@ -14,6 +14,7 @@ from tadaconv.regime import load_regime
 from tadaconv.spec import Data
 
 _MODELS = Path(__file__).parent / "models"
+_LAYOUTS = Path(__file__).parent / "data" / "layouts"
 
 Entry = dict[str, Any]
 
@@ -31,6 +32,7 @@ def content() -> dict[str, list[Entry]]:
             {"name": data.model_fields["kind"].default, "summary": _first_line(data.__doc__)}
             for data in get_args(get_args(Data)[0])
         ],
+        "layouts": _registered(_LAYOUTS / "__init__.py", "LAYOUTS"),
     }
 
 

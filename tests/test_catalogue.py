@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tadaconv import catalogue
+from tadaconv.data.layouts import LAYOUTS
 from tadaconv.models import BACKBONES, RIVALS
 
 
@@ -14,6 +15,7 @@ def test_backbones_and_rivals_are_listed_in_order_with_what_they_say_of_themselv
     content = catalogue.content()
     assert [entry["name"] for entry in content["backbones"]] == list(BACKBONES)
     assert [entry["name"] for entry in content["rivals"]] == list(RIVALS)
+    assert [entry["name"] for entry in content["layouts"]] == list(LAYOUTS)
     for entry in content["backbones"]:
         said = BACKBONES[entry["name"]].__doc__
         assert said is not None
@@ -26,7 +28,7 @@ def test_backbones_and_rivals_are_listed_in_order_with_what_they_say_of_themselv
 
 def test_everything_has_a_summary_or_says_nothing_of_itself() -> None:
     content = catalogue.content()
-    kinds = ("tables", "regimes", "backbones", "rivals", "datasets")
+    kinds = ("tables", "regimes", "backbones", "rivals", "datasets", "layouts")
     assert all(entry["summary"] for kind in kinds for entry in content[kind])
 
 

@@ -35,7 +35,7 @@ from tadaconv.regime import load_regime
 def list_content(
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: tables, studies, reports, regimes, backbones, rivals and datasets.
+    """List what there is: tables, studies, reports, regimes, backbones, rivals, datasets and their layouts.
 
     Example: tada list --json
     """
@@ -183,3 +183,22 @@ def data_check(
     found = check(folder)
     print_json(found.model_dump_json(indent=2)) if as_json else print(render(found))
     raise typer.Exit(0 if found.ok else 1)
+
+
+@data_app.command("sample")
+def data_sample(
+    layout: Annotated[
+        str, typer.Argument(metavar="LAYOUT", help="The data set whose files are imitated, such as ssv2.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
+    form: Annotated[
+        str, typer.Option(help="How the media lie there, such as frames or videos.", show_default="the usual one")
+    ] = "",
+) -> None:
+    """Write a small set of moving digits in the files of a real data set, to try things on.
+
+    Example: tada data sample ssv2 my_ssv2
+    """
+    from tadaconv.data.sample import write_sample
+
+    print(write_sample(layout, folder, form))

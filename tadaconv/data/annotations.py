@@ -1,0 +1,488 @@
+"""What the annotations of a data set say of its clips, and which media belong to them: one value for every layout."""
+
+import csv
+import io
+import json
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadaconv.data.layout import Problem
+from tadaconv.data.media import Finder, Form, FrameFiles, Tree, comparable, frame_files, stem
+
+if TYPE_CHECKING:
+    import _csv
+
+SIDES = ("train", "val", "test")
+Side = Literal["train", "val", "test"]
+
+Head = tuple[str, tuple[str, ...]]
+"""What is told of a clip, such as ``verb``, and the names of its classes in the official order."""
+
+WordPair = tuple[str, str]
+
+LEFT_RIGHT: tuple[WordPair, ...] = (("left", "right"),)
+TURNS: tuple[WordPair, ...] = (("clockwise", "counterclockwise"),)
+
+_NO_LABEL = -1
+
+
+class Strings(Sequence[str]):
+    """Many strings in one buffer, so that a column of 250,000 costs its bytes and not an object each."""
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        encoded = bytearray()
+        ends = array("q")
+        for one in strings:
+            encoded += one.encode(errors="surrogateescape")
+            ends.append(len(encoded))
+        self._bytes: NDArray[np.uint8] = np.array(encoded, dtype=np.uint8)
+        self._ends: NDArray[np.int64] = np.array(ends, dtype=np.int64)
+
+    @classmethod
+    def of(cls, buffer: NDArray[np.uint8], ends: NDArray[np.int64]) -> "Strings":
+        """The strings of a buffer in UTF-8, perhaps mapped from a file, each ending where ``ends`` says."""
+        strings = cls(())
+        strings._bytes, strings._ends = buffer, ends
+        return strings
+
+    @property
+    def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The buffer and the ends, as :meth:`of` takes them."""
+        return self._bytes, self._ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        start = int(self._ends[place - 1]) if place else 0
+        return bytes(self._bytes[start : int(self._ends[place])]).decode(errors="surrogateescape")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Strings):
+            return NotImplemented
+        return np.array_equal(self._bytes, other._bytes) and np.array_equal(self._ends, other._ends)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class AnnotatedClip(NamedTuple):
+    """One clip: a label for every head, None where the annotations give none; medium None where it is missing."""
+
+    id: str
+    side: str
+    labels: tuple[int | None, ...]
+    medium: str | None
+    span: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """The clips of a data set as its own files list them, a column a property; no video was opened.
+
+    ``labels`` are (clips, heads), -1 where the annotations give none. ``media`` are paths relative to ``root``, or
+    absolute where a list names what lies elsewhere; empty where there is none. ``spans`` are (clips, 2), start and end
+    (left out), NaN for the whole medium: seconds in a video, and in a folder of frames positions counted from 0, so
+    that position p is the file of number ``frames.first + p``. ``rates`` are the frames a second of folders of
+    frames, NaN where nothing tells.
+    """
+
+    layout: str
+    root: Path
+    split: str
+    heads: tuple[Head, ...]
+    ids: Strings
+    sides: NDArray[np.int8]
+    labels: NDArray[np.int32]
+    media: Strings
+    spans: NDArray[np.float64]
+    rates: NDArray[np.float32]
+    form: Form
+    frames: FrameFiles | None
+    mirror_words: tuple[WordPair, ...]
+    """Words that a mirror exchanges in the names of classes; empty where no class is told by them."""
+    listed: Mapping[str, int]
+    """Entries of the annotations, by side."""
+    published: Mapping[str, tuple[int, str]]
+    """Clips of the whole data set by side, each with its source."""
+    files: tuple[str, ...]
+    """Sentences: which files were taken for what."""
+    unlisted: Strings
+    problems: tuple[Problem, ...]
+    """What must be mended before anything trains."""
+    gaps: tuple[Problem, ...]
+    """A line for every side that lacks media; a run may go on without these clips once they are accepted."""
+    warnings: tuple[Problem, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place: int) -> AnnotatedClip:
+        labels = tuple(None if label == _NO_LABEL else int(label) for label in self.labels[place])
+        start, end = (float(limit) for limit in self.spans[place])
+        span = None if math.isnan(start) else (start, end)
+        return AnnotatedClip(self.ids[place], SIDES[self.sides[place]], labels, self.media[place] or None, span)
+
+    def __iter__(self) -> Iterator[AnnotatedClip]:
+        return (self[place] for place in range(len(self)))
+
+    @cached_property
+    def missing(self) -> NDArray[np.int64]:
+        """The places of clips without a medium."""
+        return np.array([place for place, medium in enumerate(self.media) if not medium], dtype=np.int64)
+
+    def missing_ids(self, side: Side) -> list[str]:
+        """The ids of a side's clips that have no medium."""
+        return [self.ids[int(place)] for place in self.missing if SIDES[self.sides[place]] == side]
+
+
+def some(names: Iterable[str], count: int) -> str:
+    """The first three of ``count`` names, for a line."""
+    shown = [name for name, _ in zip(names, range(3), strict=False)]
+    return ", ".join(shown) + (", ..." if count > len(shown) else "")
+
+
+class _Notes:
+    """Findings, those of one kind counted in one line with its first three examples."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], tuple[list[str], list[int]]] = {}
+
+    def add(self, path: str, reason: str, example: str = "") -> None:
+        """Note ``reason``, in which ``{}`` is where count and examples stand, if anywhere."""
+        examples, count = self._kinds.setdefault((path, reason), ([], [0]))
+        count[0] += 1
+        if example and len(examples) < 3:
+            examples.append(example)
+
+    def lines(self) -> list[Problem]:
+        """A problem for each kind."""
+        return [
+            Problem(path, reason.replace("{}", f"{count[0]:,} ({some(examples, count[0])})"))
+            for (path, reason), (examples, count) in self._kinds.items()
+        ]
+
+
+class Gathering:
+    """Gathers the clips and the findings of one reading, and matches media at its end."""
+
+    def __init__(self, layout: str, split: str, tree: Tree) -> None:
+        self.layout, self.split, self.tree = layout, split, tree
+        self.root = tree.root
+        self.files: list[str] = []
+        self._problems, self._warnings = _Notes(), _Notes()
+        self._places: dict[str, int] = {}
+        self._sides, self._labels = array("b"), array("i")
+        self._keys: list[str] = []
+        self._exact: list[str] = []
+        self._folders: list[str] = []
+        self._seconds, self._positions = array("d"), array("d")
+        self._rates = array("f")
+        self.listed: dict[str, int] = {}
+        self._left_out: list[tuple[str, str]] = []
+
+    def problem(self, path: str, reason: str, example: str = "") -> None:
+        """Note what must be mended; ``{}`` in ``reason`` becomes the count and the first examples."""
+        self._problems.add(path, reason, example)
+
+    def warning(self, path: str, reason: str, example: str = "") -> None:
+        """Note what may be meant; as :meth:`problem`."""
+        self._warnings.add(path, reason, example)
+
+    def took(self, sentence: str) -> None:
+        """Say which file was taken for what."""
+        self.files.append(sentence)
+
+    def companions(self, accept: Callable[[str], bool]) -> list[str]:
+        """The small files whose names, in lower case, ``accept`` takes, those nearest to the root first."""
+        named = [path for path in self.tree.companions if accept(path.rpartition("/")[2].lower())]
+        return sorted(named, key=lambda path: (path.count("/"), path))
+
+    def text(self, path: str) -> str | None:
+        """The text of a file, without a byte-order mark; None, and a problem, where it cannot be read."""
+        try:
+            content = (self.root / path).read_bytes()
+        except OSError as error:
+            self.problem(path, f"cannot be read: {error.strerror}")
+            return None
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            self.problem(path, f"line {line} is not UTF-8; save the file as UTF-8")
+            return None
+
+    def json(self, path: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+        """What a JSON file holds; None, and a problem, where it is none."""
+        text = self.text(path)
+        if text is None:
+            return None
+        try:
+            return json.loads(text, object_hook=object_hook)
+        except json.JSONDecodeError as error:
+            self.problem(path, f"no JSON from line {error.lineno} on, perhaps cut off; unpack or download it again")
+            return None
+
+    def lines(self, path: str) -> list[tuple[int, str]]:
+        """Number and text of every line that is not blank."""
+        text = io.StringIO(self.text(path) or "", newline=None)  # splitlines() would break names at rarer signs too
+        return [(number, line.strip()) for number, line in enumerate(text, 1) if line.strip()]
+
+    def rows(self, path: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+        """Line number and fields of every row of a CSV file with a header, quoted at will.
+
+        A header without the columns ``needed``, or a row of another length, is a problem.
+        """
+        reader = csv.reader(io.StringIO(self.text(path) or "", newline=""))
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            yield from self._rows(path, reader, header, needed)
+        except csv.Error as error:
+            self.problem(path, f"no CSV from line {reader.line_num} on, perhaps a quote that is not closed: {error}")
+
+    def _rows(
+        self, path: str, reader: "_csv.Reader", header: list[str], needed: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, str]]]:
+        if lacking := [name for name in needed if name not in header]:
+            self.problem(path, f"has no column {', '.join(lacking)}; its header is {','.join(header)!r}")
+            return
+        for row in reader:
+            if not row or row == [""]:
+                continue
+            if len(row) != len(header):
+                reason = f"lines with another number of fields than the header's {len(header)}: {{}}"
+                self.problem(path, reason, f"line {reader.line_num}")
+                continue
+            yield reader.line_num, dict(zip(header, row, strict=True))
+
+    def clip(
+        self,
+        path: str,
+        clip_id: str,
+        side: Side,
+        labels: tuple[int, ...],
+        *,
+        key: str = "",
+        exact: str = "",
+        folder: str = "",
+        seconds: tuple[float, float] | None = None,
+        positions: tuple[float, float] | None = None,
+        rate: float = math.nan,
+    ) -> None:
+        """Add a clip that the file ``path`` lists. An id that is there already is a problem, and the first stays.
+
+        ``key`` finds the medium (by default the id), ``exact`` and ``folder`` choose among several.
+        """
+        place = self._places.setdefault(clip_id, len(self._places))
+        if place < len(self._sides):
+            other = SIDES[self._sides[place]]
+            where = "twice" if other == side else f"on both sides, {other} and {side}"
+            self.problem(path, f"ids listed {where}: {{}}; keep one entry of each", clip_id)
+            return
+        self._sides.append(SIDES.index(side))
+        self._labels.extend(labels)
+        self._keys.append(key or clip_id)
+        self._exact.append(exact)
+        self._folders.append(folder)
+        nothing = (math.nan, math.nan)
+        self._seconds.extend(seconds or nothing)
+        self._positions.extend(positions or nothing)
+        self._rates.append(rate)
+
+    def count(self, side: Side, entries: int = 1) -> None:
+        """Count entries of the annotations, good or not."""
+        self.listed[side] = self.listed.get(side, 0) + entries
+
+    def leave_out(self, key: str, folder: str = "") -> None:
+        """A medium that the annotations name and this split does not use: listed, but no clip."""
+        self._left_out.append((key, folder))
+
+    def finish(
+        self,
+        heads: tuple[Head, ...],
+        *,
+        key_of: Callable[[str], str] = str,
+        class_folders: bool = False,
+        forms: Sequence[tuple[Form, bool]] = (("frames", True), ("video", True)),
+        by_path: bool = False,
+        mirror_words: tuple[WordPair, ...] = (),
+        published: Mapping[str, tuple[int, str]] | None = None,
+        hint: str = "",
+        media_places: str = "",
+    ) -> Annotations:
+        """Match the media and close the reading.
+
+        ``forms`` are tried in their order, and the one with most media is taken: a form, and whether a medium is a
+        whole stretch that clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
+        ``class_folders`` says that media lie in folders named by class; ``by_path`` that keys are found by the folders
+        of a list as well. ``hint`` ends the line of missing media, ``media_places`` names where media are looked for.
+        """
+        names = frozenset(comparable(name) for name in heads[0][1]) if class_folders and heads else frozenset()
+        ids = list(self._places)
+        finders: dict[Form, Finder] = {
+            form: Finder(self.tree.shelf(form), key_of, names) for form in ("video", "frames")
+        }
+        trials = [(form, spanning, self._match(finders[form], self._keys if spanning else ids, by_path))
+                  for form, spanning in forms]  # fmt: skip
+        form, spanning, (places, doubtful) = max(trials, key=lambda trial: sum(place != -1 for place in trial[2][0]))
+        finder = finders[form]
+        for other, _, (matched, _) in trials:
+            if other != form and any(place >= 0 for place in matched):
+                self.warning(".", "there are both videos and folders of frames; the "
+                             f"{'folders of frames' if form == 'frames' else 'videos'} are taken")  # fmt: skip
+        for place in doubtful:
+            self.warning(".", "ids with several media: {}; the first in the order of paths is taken", ids[place])
+        for place, medium in enumerate(places):
+            # An exact name that was not met, and more than the bare id in the medium's name: of another stretch.
+            exact = self._exact[place]
+            if medium >= 0 and exact and stem(finder.shelf.names[medium]) not in (exact, self._keys[place]):
+                self.warning(".", "media whose names give other times than the annotations: {}", ids[place])
+        media = self._media(finder, places)
+        unlisted = self._unlisted(finder, places, ((self._keys if spanning else ids)[place] for place in doubtful))
+        if unlisted:
+            reason = f"{len(unlisted):,} media that the annotations do not list ({some(unlisted, len(unlisted))})"
+            self.warning(".", reason)
+        frames = self._frame_files(finder, places) if form == "frames" else None
+        self._say_media(form, finder, places, frames)
+        spans = self._positions if form == "frames" else self._seconds
+        length = len(ids)
+        no_spans = np.full((length, 2), math.nan)
+        missing = np.array([not medium for medium in media], dtype=bool)
+        sides = np.array(self._sides, dtype=np.int8)
+        gaps = self._gaps(ids, sides, missing, hint)
+        wanted = sides != SIDES.index("test")
+        if wanted.any() and missing[wanted].all():
+            where = media_places or "anywhere below it"
+            self.problem(".", f"no video and no folder of frames of any listed clip; looked for {where}")
+        return Annotations(
+            layout=self.layout,
+            root=self.root,
+            split=self.split,
+            heads=heads,
+            ids=Strings(ids),
+            sides=sides,
+            labels=np.array(self._labels, dtype=np.int32).reshape(length, -1 if length else len(heads)),
+            media=media,
+            spans=np.array(spans, dtype=np.float64).reshape(-1, 2) if spanning else no_spans,
+            rates=np.array(self._rates, dtype=np.float32),
+            form=form,
+            frames=frames,
+            mirror_words=mirror_words,
+            listed=dict(self.listed),
+            published=published or {},
+            files=tuple(self.files),
+            unlisted=Strings(unlisted),
+            problems=(*self.tree.problems, *self._problems.lines()),
+            gaps=gaps,
+            warnings=tuple(self._warnings.lines()),
+        )
+
+    def _match(self, finder: Finder, keys: Sequence[str], by_path: bool) -> tuple["array[int]", list[int]]:
+        """For every clip the place of its medium, -1 for none, -2 for one that lies elsewhere; and the doubtful."""
+        places, doubtful = array("i"), []
+        for number, key in enumerate(keys):
+            folder = self._folders[number]
+            place, several = finder.find(key, self._exact[number], folder)
+            if by_path and folder and place >= 0 and not finder.agreement(place, folder):
+                place, several = -1, False
+            if place < 0 and folder.startswith("/") and Path(folder, self._exact[number]).exists():
+                place = -2
+            places.append(place)
+            if several:
+                doubtful.append(number)
+        return places, doubtful
+
+    def _media(self, finder: Finder, places: Sequence[int]) -> Strings:
+        def path(number: int, place: int) -> str:
+            if place == -2:
+                return str(Path(self._folders[number], self._exact[number]))
+            return finder.shelf.path(place) if place >= 0 else ""
+
+        return Strings(path(number, place) for number, place in enumerate(places))
+
+    def _unlisted(self, finder: Finder, places: "array[int]", doubtful: Iterable[str]) -> list[str]:
+        known = np.zeros(len(finder.shelf), dtype=bool)
+        matched = np.array(places, dtype=np.int64)
+        known[matched[matched >= 0]] = True
+        for key in doubtful:
+            known[finder.candidates(key)] = True
+        for key, folder in self._left_out:
+            if (place := finder.find(key, folder=folder)[0]) >= 0:
+                known[place] = True
+        return [finder.shelf.path(int(place)) for place in np.flatnonzero(~known)]
+
+    def _frame_files(self, finder: Finder, places: Sequence[int]) -> FrameFiles | None:
+        """How frames are called, from the first, the middle and the last folder."""
+        there = [place for place in places if place >= 0]
+        if not there:
+            return None
+        kinds: dict[FrameFiles, str] = {}
+        for place in (there[0], there[len(there) // 2], there[-1]):
+            path = finder.shelf.path(place)
+            try:
+                files = frame_files(self.root / path)
+            except OSError as error:
+                self.problem(path, f"cannot be listed: {error.strerror}")
+                continue
+            if files is None:
+                self.problem(path, "holds no numbered pictures, such as img_00001.jpg")
+            else:
+                kinds.setdefault(files, path)
+        if len(kinds) > 1:
+            ways = "; ".join(f"{files.template} from {files.first} in {path}" for files, path in kinds.items())
+            self.problem(".", f"frames are called in several ways ({ways}); name all alike")
+        first = next(iter(kinds), None)
+        if first is not None and first.first != 1:
+            name = first.template.format(id="ID", number=first.first)
+            self.warning(".", f"frames are numbered from {first.first} ({name}), where 1 was expected; read so")
+        return first
+
+    def _say_media(self, form: Form, finder: Finder, places: Sequence[int], frames: FrameFiles | None) -> None:
+        folders = sorted({finder.shelf.folder(place) or "." for place in places if place >= 0})
+        if not folders:
+            return
+        what = (
+            f"folders of frames ({frames.template})"
+            if frames
+            else "folders of frames"
+            if form == "frames"
+            else "videos"
+        )
+        self.took(f"{what} in {some(folders, len(folders))}")
+
+    def _gaps(
+        self, ids: Sequence[str], sides: NDArray[np.int8], missing: NDArray[np.bool_], hint: str
+    ) -> tuple[Problem, ...]:
+        lines = []
+        for number, side in enumerate(SIDES):
+            gone = np.flatnonzero(missing & (sides == number))
+            if not gone.size:
+                continue
+            count, total = gone.size, int((sides == number).sum())
+            names = some((ids[int(place)] for place in gone), count)
+            ending = f"; {hint}" if hint and count >= total / 5 else ""
+            lines.append(Problem(".", f"{count:,} of {total:,} clips of {side} have no medium ({names}){ending}"))
+        return tuple(lines)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one layout is read and recognised."""
+
+    read: Callable[[Gathering], Annotations]
+    evidence: Callable[[Gathering], str]
+    """What speaks for this layout, such as ``labels.json with 174 templates``; empty where nothing does."""

@@ -1,0 +1,287 @@
+"""The index of a data set: its clips, and what a look into each medium told, in columns mapped from files.
+
+Two things lie in an index's folder. A *journal* is written while media are looked into: records of one size, appended,
+so that a look that is stopped goes on where it was, and a medium is known by path, size and time of change. The
+*columns* are written from it at the end; opening them reads nothing but names, and no medium is looked into again.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadaconv.data.annotations import SIDES, AnnotatedClip, Annotations, Head, Strings
+from tadaconv.data.media import FrameFiles
+from tadaconv.errors import UserError
+
+VERSION = 1
+
+RECORD = np.dtype(
+    [
+        ("path", "<u8"),  # a hash
+        ("bytes", "<i8"),
+        ("changed", "<i8"),  # nanoseconds
+        ("frames", "<i4"),  # 0 for a broken medium
+        ("height", "<i4"),
+        ("width", "<i4"),
+        ("fps", "<f4"),  # NaN where nothing tells
+        ("whole", "?"),  # decoded to its end, not taken from headers
+        ("digest", "S16"),  # of the content; copies have the same
+    ]
+)
+"""What is known of one medium."""
+
+Records = NDArray[np.void]
+
+_COLUMNS = ("sides", "labels", "spans", "rates", "measured", "left_out")
+_STRINGS = ("ids", "media")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a look into a medium told: frames, pixels, and frames a second; or, without frames, why it is broken."""
+
+    frames: int
+    height: int
+    width: int
+    fps: float = math.nan
+    whole: bool = True
+    digest: bytes = b""
+    reason: str = ""
+
+
+def _hash(path: str) -> int:
+    return int.from_bytes(hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write the index in {str(folder)!r}: {error.strerror}; name another --out")
+
+
+class Journal:
+    """The records of an index, appended as media are looked into; a context that closes them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written."""
+        self._path, self._reasons_path = folder / "journal.bin", folder / "broken.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            size = self._path.stat().st_size if self._path.exists() else 0
+            if size % RECORD.itemsize:  # stopped in the middle of a record
+                os.truncate(self._path, size - size % RECORD.itemsize)
+            self._file: IO[bytes] = self._path.open("ab")
+            self._reasons: IO[bytes] = self._reasons_path.open("ab")
+            self._reasons.write(b"\n")  # ends a line that was stopped in
+        except OSError as error:
+            raise UserError(
+                f"cannot write the index in {str(folder)!r}: {error.strerror}; name another --out"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._reasons.close()
+
+    def add(self, path: str, size: int, changed: int, measured: Measured) -> None:
+        """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds."""
+        record = np.zeros(1, RECORD)
+        record[0] = (
+            _hash(path), size, changed, measured.frames, measured.height, measured.width, measured.fps, measured.whole,
+            measured.digest[:16],
+        )  # fmt: skip
+        if measured.reason:
+            line = json.dumps([path, size, changed, measured.reason]).encode() + b"\n"
+            self._reasons.write(line)
+            self._reasons.flush()
+        self._file.write(record.tobytes())
+        self._file.flush()
+
+    def known(self, paths: Sequence[str], sizes: NDArray[np.int64], changed: NDArray[np.int64]) -> Records:
+        """The latest record of each path, of zeros where there is none of that size and time of change."""
+        self._file.flush()
+        written = np.fromfile(self._path, dtype=RECORD)
+        found = np.zeros(len(paths), dtype=RECORD)
+        if not len(written) or not len(paths):
+            return found
+        order = np.argsort(written["path"], kind="stable")  # of equals the latest is last
+        hashes = np.array([_hash(path) for path in paths], dtype=np.uint64)
+        last = np.searchsorted(written["path"][order], hashes, side="right") - 1
+        candidates = written[order[np.maximum(last, 0)]]
+        same = (candidates["path"] == hashes) & (candidates["bytes"] == sizes) & (candidates["changed"] == changed)
+        found[same] = candidates[same]
+        return found
+
+    def reasons(self) -> Iterator[tuple[str, str]]:
+        """Path and reason of every medium that was broken when it was looked at, the latest last."""
+        self._reasons.flush()
+        for line in self._reasons_path.read_bytes().splitlines():
+            try:
+                path, _, _, reason = json.loads(line)
+            except ValueError:  # stopped in the middle of a line
+                continue
+            yield path, reason
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The clips of a data set, columns as in :class:`Annotations`, and ``measured``, a record for each clip's medium.
+
+    ``left_out`` marks the clips that are accepted as missing or broken; the others all have frames, or the index is
+    not ``complete``.
+    """
+
+    layout: str
+    root: str
+    split: str
+    heads: tuple[Head, ...]
+    form: str
+    frames: FrameFiles | None
+    mirror_words: tuple[tuple[str, str], ...]
+    listed: dict[str, int]
+    ids: Strings
+    media: Strings
+    sides: NDArray[np.int8]
+    labels: NDArray[np.int32]
+    spans: NDArray[np.float64]
+    rates: NDArray[np.float32]
+    measured: Records
+    left_out: NDArray[np.bool_]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def clip(self, place: int) -> AnnotatedClip:
+        """One clip, as annotated."""
+        labels = tuple(None if label < 0 else int(label) for label in self.labels[place])
+        start, end = (float(limit) for limit in self.spans[place])
+        span = None if math.isnan(start) else (start, end)
+        return AnnotatedClip(self.ids[place], SIDES[self.sides[place]], labels, self.media[place] or None, span)
+
+    def places(self, side: str) -> NDArray[np.int64]:
+        """The places of a side's clips, those left out excepted."""
+        return np.flatnonzero((self.sides == SIDES.index(side)) & ~self.left_out)
+
+    def unusable(self) -> list[str]:
+        """The ids of training and validation clips that are missing or broken and were not accepted."""
+        gone = (self.measured["frames"] == 0) & ~self.left_out & (self.sides != SIDES.index("test"))
+        return [self.ids[int(place)] for place in np.flatnonzero(gone)]
+
+
+def write_index(folder: Path, annotations: Annotations, measured: Records, accepted: Collection[str] = ()) -> Index:
+    """Write the columns of ``annotations`` and ``measured``, a record a clip, into ``folder``, and open them.
+
+    Clips whose ids are ``accepted`` are left out where they have no frames, and their number enters the fingerprint;
+    what is accepted and has frames is used. Raises :class:`UserError` for an accepted id that is not listed, and where
+    ``folder`` cannot be written. An index that lies there is replaced whole.
+    """
+    assert measured.dtype == RECORD
+    assert len(measured) == len(annotations)
+    wanted = set(accepted)
+    named = np.array([clip_id in wanted for clip_id in annotations.ids], dtype=bool)
+    if named.sum() < len(wanted):
+        strangers = sorted(wanted - set(annotations.ids))
+        raise UserError(f"accepted, but not listed by {annotations.layout}: {', '.join(strangers[:3])}")
+    left_out = named & (measured["frames"] == 0)
+    about: dict[str, Any] = {
+        "version": VERSION,
+        "layout": annotations.layout,
+        "root": os.fspath(annotations.root),
+        "split": annotations.split,
+        "heads": annotations.heads,
+        "form": annotations.form,
+        "frames": None if annotations.frames is None else [annotations.frames.template, annotations.frames.first],
+        "mirror_words": annotations.mirror_words,
+        "listed": dict(annotations.listed),
+        "fingerprint": _fingerprint(annotations, measured, left_out),
+    }
+    new = folder / f"columns.{os.getpid()}"
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for name in ("sides", "labels", "spans", "rates"):
+            np.save(new / f"{name}.npy", getattr(annotations, name))
+        np.save(new / "measured.npy", measured)
+        np.save(new / "left_out.npy", left_out)
+        for name in _STRINGS:
+            buffer, ends = getattr(annotations, name).columns
+            np.save(new / f"{name}.npy", buffer)
+            np.save(new / f"{name}_ends.npy", ends)
+        (new / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        old = folder / f"columns.{os.getpid()}.old"
+        if (folder / "columns").exists():
+            (folder / "columns").rename(old)
+        new.rename(folder / "columns")
+        shutil.rmtree(old, ignore_errors=True)  # who has it mapped keeps it
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return open_index(folder)
+
+
+def open_index(folder: Path) -> Index:
+    """The index in ``folder``, mapped; raises :class:`UserError` where there is none, or one of another version."""
+    place = folder / "columns"
+    try:
+        about = json.loads((place / "about.json").read_text(encoding="utf-8"))
+        if about["version"] != VERSION:
+            raise UserError(f"the index in {str(folder)!r} is of another version; make it anew with: tada data check")
+        columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
+        for name in _STRINGS:
+            columns[name] = Strings.of(_mapped(place / f"{name}.npy"), _mapped(place / f"{name}_ends.npy"))
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"no index in {str(folder)!r}; make one with: tada data check") from error
+    frames = about["frames"]
+    return Index(
+        layout=about["layout"],
+        root=about["root"],
+        split=about["split"],
+        heads=tuple((name, tuple(names)) for name, names in about["heads"]),
+        form=about["form"],
+        frames=None if frames is None else FrameFiles(*frames),
+        mirror_words=tuple((one, other) for one, other in about["mirror_words"]),
+        listed=about["listed"],
+        fingerprint=about["fingerprint"],
+        **columns,
+    )
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None)
+    return mapped
+
+
+def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_]) -> str:
+    """A digest of what a network can tell apart: of every clip used id, side, labels, span, frames, height and width.
+
+    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data.
+    """
+    digest = hashlib.sha256()
+    used = ~left_out
+
+    def take(parts: Iterable[bytes]) -> None:
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+
+    take([json.dumps(annotations.heads).encode(), str(int(left_out.sum())).encode()])
+    take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
+    take(np.ascontiguousarray(column[used]).tobytes() for column in (
+        annotations.sides, annotations.labels.astype("<i4"), annotations.spans.astype("<f8"),
+        measured["frames"], measured["height"], measured["width"],
+    ))  # fmt: skip
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""How data sets lie on people's disks, a file a layout.
+
+A layout reads annotations and lists media; it opens no video.
+"""
+
+from pathlib import Path
+
+from tadaconv.data.annotations import Annotations, Gathering, Reader
+from tadaconv.data.layout import Problem
+from tadaconv.data.layouts import diving48, epic100, hmdb51, jester, kinetics400, lists, ssv2, ucf101
+from tadaconv.data.media import Tree, survey
+from tadaconv.errors import UserError, lookup
+
+LAYOUTS: dict[str, Reader] = {
+    "ssv2": ssv2.READER,
+    "kinetics400": kinetics400.READER,
+    "epic100": epic100.READER,
+    "ucf101": ucf101.READER,
+    "hmdb51": hmdb51.READER,
+    "diving48": diving48.READER,
+    "jester": jester.READER,
+    "list": lists.READER,
+}
+
+
+def read(layout: str, root: Path, split: str = "") -> Annotations:
+    """What the annotations under ``root`` say, with every problem of the annotations and of where the media lie.
+
+    ``split`` is the number of the split for UCF101 and HMDB51, a file of ids for Mini-Kinetics, and what the names of
+    lists have in common for ``list``. Raises :class:`UserError` for a layout that is not known, a root that is not a
+    folder, and a split that the layout does not have.
+    """
+    reader = lookup("layout", layout, LAYOUTS)
+    tree = _survey(root)
+    gathering = Gathering(layout, split, tree)
+    if not reader.evidence(gathering) and (other := _guess(tree)):
+        name, evidence = other
+        gathering.problem(".", f"not of layout {layout}: looks like {name} ({evidence}); add --layout {name}")
+    return reader.read(gathering)
+
+
+def guess(root: Path) -> tuple[str, str] | None:
+    """The layout that ``root`` looks like, and what speaks for it; None where nothing does.
+
+    Raises :class:`UserError` if ``root`` is not a folder.
+    """
+    return _guess(_survey(root))
+
+
+def advice(root: Path) -> Problem | None:
+    """The line for a folder that was read in no layout or in a wrong one; None where nothing is recognised."""
+    if (seen := guess(root)) is None:
+        return None
+    return Problem(".", f"looks like {seen[0]} ({seen[1]}); add --layout {seen[0]}")
+
+
+def _guess(tree: Tree) -> tuple[str, str] | None:
+    for name, reader in LAYOUTS.items():
+        if evidence := reader.evidence(Gathering(name, "", tree)):
+            return name, evidence
+    return None
+
+
+def _survey(root: Path) -> Tree:
+    if not root.is_dir():
+        raise UserError(f"no folder at {str(root)!r}; give the one that holds annotations and videos")
+    return survey(root)

@@ -1,0 +1,76 @@
+"""Diving48, version 2: ``Diving48_V2_train.json``, ``Diving48_V2_test.json``, ``Diving48_vocab.json``.
+
+Its test clips validate. Its start and end frames enclose whole clips, which are cut already, and are not used.
+"""
+
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.media import stem
+
+_NUM_CLASSES = 48
+
+
+def _file(gathering: Gathering, name: str) -> str | None:
+    return next(iter(gathering.companions(lambda there: there == name.lower())), None)
+
+
+def _evidence(gathering: Gathering) -> str:
+    return _file(gathering, "Diving48_V2_train.json") or _file(gathering, "Diving48_vocab.json") or ""
+
+
+def _class_names(gathering: Gathering) -> tuple[str, ...]:
+    path = _file(gathering, "Diving48_vocab.json")
+    if path is None:
+        gathering.problem(".", "no Diving48_vocab.json; put it beside Diving48_V2_train.json")
+        return ()
+    vocabulary = gathering.json(path)
+    if not isinstance(vocabulary, list) or not vocabulary:
+        if vocabulary is not None:
+            gathering.problem(path, "must be a list of classes, each a list of words")
+        return ()
+    names = tuple(" ".join(words) if isinstance(words, list) else str(words) for words in vocabulary)
+    gathering.took(f"{path}: {len(names)} classes")
+    if len(names) != _NUM_CLASSES:
+        gathering.warning(path, f"{len(names)} classes, where Diving48 has {_NUM_CLASSES}")
+    return names
+
+
+def _read(gathering: Gathering) -> Annotations:
+    class_names = _class_names(gathering)
+    sides: dict[str, Side] = {"train": "train", "test": "val"}
+    for part, side in sides.items():
+        name = f"Diving48_V2_{part}.json"
+        path = _file(gathering, name)
+        if path is None:
+            old = _file(gathering, f"Diving48_{part}.json")
+            why = (
+                f"{old} is of version 1, whose labels are noisy: take version 2"
+                if old
+                else "put it beside the vocabulary"
+            )
+            gathering.problem(".", f"no {name}; {why}")
+            continue
+        entries = gathering.json(path)
+        if not isinstance(entries, list):
+            if entries is not None:
+                gathering.problem(path, 'must be a list of {"vid_name": ..., "label": ...}')
+            continue
+        gathering.took(f"{path}: {len(entries):,} clips of {side}")
+        for entry in entries:
+            gathering.count(side)
+            if not isinstance(entry, dict) or not entry.get("vid_name"):
+                gathering.problem(path, "an entry has no vid_name")
+                continue
+            clip_id, label = stem(str(entry["vid_name"])), entry.get("label")
+            if type(label) is not int or not 0 <= label < len(class_names):
+                if class_names:
+                    gathering.problem(path, f"{label!r} is no class of Diving48_vocab.json; clips: {{}}", clip_id)
+                continue
+            gathering.clip(path, clip_id, side, (label,))
+    return gathering.finish(
+        (("label", class_names),),
+        hint="ready-made archives of frames are known to be incomplete",
+        media_places="rgb/<vid_name>.mp4 or a folder <vid_name> of frames",
+    )
+
+
+READER = Reader(_read, _evidence)

@@ -1,0 +1,130 @@
+"""EPIC-KITCHENS-100: segments of long videos with a verb and a noun.
+
+Two numberings meet here. ``start_frame`` counts the frames of the folders ``rgb_frames``, which were made at 60 frames
+a second for videos of two-digit numbers and at 50 for three-digit ones; the videos themselves run at 59.94, 50, 47.95,
+29.97 or 90. So folders of frames are read by frame number, and videos by timestamp.
+"""
+
+import re
+from collections.abc import Mapping
+
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+
+_SIDES: dict[Side, str] = {
+    "train": "EPIC_100_train.csv",
+    "val": "EPIC_100_validation.csv",
+    "test": "EPIC_100_test_timestamps.csv",
+}
+_CLASSES = {"verb": ("EPIC_100_verb_classes.csv", 97), "noun": ("EPIC_100_noun_classes.csv", 300)}
+_NEEDED = ("narration_id", "video_id", "start_timestamp", "stop_timestamp", "start_frame", "stop_frame")
+_TIME = re.compile(r"(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(\.\d+)?)")
+
+
+def frame_rate(video_id: str) -> float:
+    """Frames a second of the folder of frames of a video: 60 for ``P01_11``, 50 for ``P01_101``."""
+    return 50.0 if len(video_id.rpartition("_")[2]) == 3 else 60.0
+
+
+def seconds(timestamp: str) -> float:
+    """``00:01:30.5`` in seconds, 90.5; raises ValueError for anything else."""
+    parts = _TIME.fullmatch(timestamp.strip())
+    if parts is None:
+        raise ValueError(f"{timestamp!r} is no time such as 00:00:30.90")
+    return int(parts["hours"]) * 3600 + int(parts["minutes"]) * 60 + float(parts["seconds"])
+
+
+def _file(gathering: Gathering, name: str) -> str | None:
+    return next(iter(gathering.companions(lambda there: there == name.lower())), None)
+
+
+def _evidence(gathering: Gathering) -> str:
+    return next((path for name in _SIDES.values() if (path := _file(gathering, name))), "")
+
+
+def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
+    """The classes of a head in the order of their numbers; empty, and a problem, without their table."""
+    name, usual = _CLASSES[head]
+    path = _file(gathering, name)
+    if path is None:
+        gathering.problem(".", f"no {name}; put it beside EPIC_100_train.csv")
+        return ()
+    names = {row["id"].strip(): row["key"].strip() for _, row in gathering.rows(path, ("id", "key"))}
+    if not names or set(names) != {str(number) for number in range(len(names))}:
+        gathering.problem(path, "must number every class once, from 0 on")
+        return ()
+    gathering.took(f"{path}: {len(names)} classes of {head}")
+    if len(names) != usual:
+        gathering.warning(path, f"{len(names)} classes of {head}, where EPIC-KITCHENS-100 has {usual}")
+    return tuple(names[str(number)] for number in range(len(names)))
+
+
+def _read(gathering: Gathering) -> Annotations:
+    heads = tuple((head, _class_names(gathering, head)) for head in _CLASSES)
+    if _file(gathering, "EPIC_train_action_labels.csv") and not _evidence(gathering):
+        gathering.problem("EPIC_train_action_labels.csv", "of EPIC-KITCHENS-55; take the files EPIC_100_*.csv")
+    widest = 0.0
+    rates: set[float] = set()
+    for side, name in _SIDES.items():
+        path = _file(gathering, name)
+        if path is None:
+            if side != "test":
+                gathering.problem(".", f"no {name}; take it from the annotations of EPIC-KITCHENS-100")
+            continue
+        needed = _NEEDED if side == "test" else (*_NEEDED, "verb_class", "noun_class")
+        before = gathering.listed.get(side, 0)
+        for number, row in gathering.rows(path, needed):
+            gathering.count(side)
+            video = row["video_id"].strip()
+            try:
+                time = (seconds(row["start_timestamp"]), seconds(row["stop_timestamp"]))
+                positions = (float(int(row["start_frame"])), float(int(row["stop_frame"])))
+            except ValueError:
+                gathering.problem(path, "lines whose times or frame numbers are none: {}", f"line {number}")
+                continue
+            if time[0] >= time[1] or positions[0] >= positions[1]:
+                gathering.problem(path, "segments that end before they begin: {}", row["narration_id"])
+                continue
+            labels = (-1, -1) if side == "test" else _labels(gathering, path, row, heads)
+            if labels is None:
+                continue
+            rate = frame_rate(video)
+            rates.add(rate)
+            widest = max(widest, *(abs(p - t * rate) for p, t in zip(positions, time, strict=True)))
+            gathering.clip(
+                path, row["narration_id"].strip(), side, labels,
+                key=video, exact=video, seconds=time, positions=positions, rate=rate,
+            )  # fmt: skip
+        gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} segments of {side}")
+    if rates:
+        spelled = " and ".join(f"time x {rate}" for rate in sorted(rates, reverse=True))
+        gathering.took(
+            f"frame numbers are {spelled} (60.0 for two-digit videos, 50.0 for three-digit), to {widest:.1f} frames"
+        )
+    if widest > 2:
+        reason = f"frame numbers are up to {widest:.1f} frames off time x rate; folders of frames show other moments"
+        gathering.warning(".", reason)
+    return gathering.finish(
+        heads,
+        forms=(("frames", True), ("video", False), ("video", True), ("frames", False)),
+        published={"val": (9668, "the published annotation files"), "test": (13092, "the published annotation files")},
+        media_places="<Pxx>/rgb_frames/<video_id>/, <narration_id>.MP4 and <Pxx>/videos/<video_id>.MP4",
+    )
+
+
+def _labels(
+    gathering: Gathering, path: str, row: Mapping[str, str], heads: tuple[tuple[str, tuple[str, ...]], ...]
+) -> tuple[int, ...] | None:
+    """The number of the verb and of the noun; None, and a problem, where one is no class."""
+    labels: list[int] = []
+    for head, names in heads:
+        number = row[f"{head}_class"].strip()
+        if not number.isdigit() or int(number) >= len(names):
+            if names:
+                reason = f"{head}_class {number!r} is no class of {_CLASSES[head][0]}; segments: {{}}"
+                gathering.problem(path, reason, row["narration_id"])
+            return None
+        labels.append(int(number))
+    return tuple(labels)
+
+
+READER = Reader(_read, _evidence)

@@ -1,0 +1,67 @@
+"""Jester: 20BN's file names and those of Qualcomm's release.
+
+A line is ``id;label``; classes have the order of their file.
+"""
+
+from tadaconv.data.annotations import LEFT_RIGHT, TURNS, Annotations, Gathering, Reader, Side
+
+_NUM_CLASSES = 27
+_NAMES: dict[str, tuple[str, ...]] = {
+    "labels": ("jester-v1-labels.csv", "labels.csv"),
+    "train": ("jester-v1-train.csv", "train.csv"),
+    "val": ("jester-v1-validation.csv", "validation.csv"),
+    "test": ("jester-v1-test-answers.csv", "test-answers.csv", "jester-v1-test.csv", "test.csv"),
+}
+
+
+def _file(gathering: Gathering, part: str) -> str | None:
+    there = gathering.companions(lambda name: name in _NAMES[part])
+    return min(there, key=lambda path: _NAMES[part].index(path.rpartition("/")[2].lower()), default=None)
+
+
+def _evidence(gathering: Gathering) -> str:
+    labels, train = _file(gathering, "labels"), _file(gathering, "train")
+    if labels is None or train is None:
+        return ""
+    first = next(iter(gathering.lines(train)), (0, ""))[1]
+    return f"{train} of lines id;label" if first.partition(";")[0].isdigit() and ";" in first else ""
+
+
+def _read(gathering: Gathering) -> Annotations:
+    path = _file(gathering, "labels")
+    if path is None:
+        gathering.problem(".", "no jester-v1-labels.csv or labels.csv, a class a line; put it beside the others")
+    class_names = tuple(line.strip('"') for _, line in gathering.lines(path)) if path else ()
+    if path:
+        gathering.took(f"{path}: {len(class_names)} classes")
+        if len(class_names) != _NUM_CLASSES:
+            gathering.warning(path, f"{len(class_names)} classes, where Jester has {_NUM_CLASSES}")
+        if len(set(class_names)) != len(class_names):
+            gathering.problem(path, "names a class twice")
+    numbers = {name: number for number, name in enumerate(class_names)}
+    sides: tuple[Side, ...] = ("train", "val", "test")
+    for side in sides:
+        path = _file(gathering, side)
+        if path is None:
+            if side != "test":
+                gathering.problem(".", f"no {_NAMES[side][0]} or {_NAMES[side][1]}; put it beside the table of classes")
+            continue
+        before = gathering.listed.get(side, 0)
+        for number, line in gathering.lines(path):
+            clip_id, _, label = (part.strip().strip('"') for part in line.partition(";"))
+            gathering.count(side)
+            if label in numbers:
+                gathering.clip(path, clip_id, side, (numbers[label],), rate=12.0)
+            elif side == "test" and not label:
+                gathering.clip(path, clip_id, side, (-1,), rate=12.0)
+            elif not label:
+                gathering.problem(path, "lines that are not id;label: {}", f"line {number}")
+            elif class_names:
+                gathering.problem(path, f"{label!r} is no class of {_file(gathering, 'labels')}; clips: {{}}", clip_id)
+        gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} clips of {side}")
+    return gathering.finish(
+        (("label", class_names),), mirror_words=LEFT_RIGHT + TURNS, media_places="20bn-jester-v1/<id>/00001.jpg"
+    )
+
+
+READER = Reader(_read, _evidence)

@@ -1,0 +1,80 @@
+"""UCF101: three splits, ``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt``; its test clips validate."""
+
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.media import comparable, stem
+from tadaconv.errors import UserError
+
+_NUM_CLASSES = 101
+SPLITS = ("1", "2", "3")
+
+
+def split_number(gathering: Gathering) -> str:
+    """The split asked for, by default the first; raises :class:`UserError` for any but 1, 2 and 3."""
+    number = gathering.split or SPLITS[0]
+    if number not in SPLITS:
+        raise UserError(f"split {number!r} of {gathering.layout}; one of: {', '.join(SPLITS)}")
+    return number
+
+
+def _file(gathering: Gathering, name: str) -> str | None:
+    return next(iter(gathering.companions(lambda there: there == name)), None)
+
+
+def _evidence(gathering: Gathering) -> str:
+    path = _file(gathering, "classind.txt")
+    return path if path and _file(gathering, "trainlist01.txt") else ""
+
+
+def _class_names(gathering: Gathering) -> tuple[str, ...]:
+    path = _file(gathering, "classind.txt")
+    if path is None:
+        gathering.problem(".", "no classInd.txt; unpack UCF101TrainTestSplits-RecognitionTask.zip there")
+        return ()
+    names: dict[int, str] = {}
+    for number, line in gathering.lines(path):
+        first, _, name = line.partition(" ")
+        if not first.isdigit() or not name:
+            gathering.problem(path, "lines that are no class such as '1 ApplyEyeMakeup': {}", f"line {number}")
+            continue
+        names[int(first)] = name.strip()
+    if set(names) != set(range(1, len(names) + 1)):
+        gathering.problem(path, "must number every class once, from 1 on")
+        return ()
+    gathering.took(f"{path}: {len(names)} classes")
+    if len(names) != _NUM_CLASSES:
+        gathering.warning(path, f"{len(names)} classes, where UCF101 has {_NUM_CLASSES}")
+    return tuple(names[number] for number in range(1, len(names) + 1))
+
+
+def _read(gathering: Gathering) -> Annotations:
+    split = split_number(gathering)
+    class_names = _class_names(gathering)
+    numbers = {comparable(name): number for number, name in enumerate(class_names)}
+    sides: dict[str, Side] = {"train": "train", "test": "val"}
+    for part, side in sides.items():
+        name = f"{part}list0{split}.txt"
+        path = _file(gathering, name)
+        if path is None:
+            gathering.problem(".", f"no {name}; unpack UCF101TrainTestSplits-RecognitionTask.zip there")
+            continue
+        before = gathering.listed.get(side, 0)
+        for number, line in gathering.lines(path):
+            gathering.count(side)
+            medium, _, label = line.replace("\\", "/").partition(" ")
+            folder, _, video = medium.rpartition("/")
+            of_folder = numbers.get(comparable(folder))
+            if of_folder is None:
+                if class_names:
+                    gathering.problem(path, f"{folder!r} is no class of classInd.txt; lines: {{}}", f"line {number}")
+                continue
+            if label and label.strip() != str(of_folder + 1):
+                gathering.problem(path, "labels that are not the number of their folder's class: {}", f"line {number}")
+                continue
+            gathering.clip(path, stem(video), side, (of_folder,), folder=folder, rate=25.0)
+        gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} clips of {side}")
+    return gathering.finish(
+        (("label", class_names),), class_folders=True, media_places="<Class>/<name>.avi or a folder <name> of frames"
+    )
+
+
+READER = Reader(_read, _evidence)

@@ -1,0 +1,477 @@
+"""A small data set of moving digits in the files of a real one, to try the whole path on before disks are mounted.
+
+A handwritten digit goes left or right, up or down, grows or shrinks. Each of the six classes is another one played
+backwards, so that only the order of the frames tells them apart, and a mirror exchanges left and right. Nothing is
+downloaded; everything follows from a clip's number.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadaconv.data.decode import Frames, require_av
+from tadaconv.data.layouts import LAYOUTS
+from tadaconv.errors import UserError, lookup, unknown
+
+HEIGHT, WIDTH = 64, 80
+SECONDS = 2.0
+"""How long a clip lasts."""
+
+_NUM_TRAIN, _NUM_VAL = 8, 4  # clips of each class
+_MOTIONS = ("left", "right", "up", "down", "larger", "smaller")
+_DIGITS = {"zero": 0, "three": 3, "seven": 7}
+
+_CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "ssv2": (
+        "Pulling [something] from right to left",
+        "Pulling [something] from left to right",
+        "Moving [something] up",
+        "Moving [something] down",
+        "Moving [something] closer to your camera",
+        "Moving [something] away from your camera",
+    ),
+    "kinetics400": tuple(f"digit, moving {motion}" for motion in _MOTIONS),
+    "epic100": tuple(f"move-{motion}" for motion in _MOTIONS),
+    "ucf101": tuple(f"Move{motion.capitalize()}" for motion in _MOTIONS),
+    "hmdb51": tuple(f"move_{motion}" for motion in _MOTIONS),
+    "diving48": tuple(f"Digit {motion} 00No FREE" for motion in _MOTIONS),
+    "jester": (
+        "Swiping Left",
+        "Swiping Right",
+        "Swiping Up",
+        "Swiping Down",
+        "Zooming In With Full Hand",
+        "Zooming Out With Full Hand",
+    ),
+    "list": tuple(f"moving {motion}" for motion in _MOTIONS),
+}
+
+
+@dataclass(frozen=True)
+class SampleClip:
+    """A clip by what it shows: ``motion`` counts the classes of ``class_names``, ``digit`` the nouns of EPIC."""
+
+    number: int
+    side: Literal["train", "val"]
+    motion: int
+    digit: int
+
+
+class Media(Protocol):
+    """What writes media; the clips given are shown one after another, each for ``SECONDS``."""
+
+    def video(self, path: Path, clips: Sequence[SampleClip], rate: float) -> None:
+        """Write a video of ``rate`` frames a second."""
+
+    def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
+        """Write a folder of pictures, ``template.format(number=1)`` the first."""
+
+
+def class_names(layout: str) -> tuple[str, ...]:
+    """The names of the six classes as the annotations of ``layout`` are read; of EPIC, the verbs."""
+    return tuple(name.replace("[", "").replace("]", "") for name in _CLASS_NAMES[layout])
+
+
+def sample_clips(num_train: int = _NUM_TRAIN, num_val: int = _NUM_VAL) -> tuple[SampleClip, ...]:
+    """So many clips of each class on each side."""
+    clips: list[SampleClip] = []
+    sides: tuple[tuple[Literal["train", "val"], int], ...] = (("train", num_train), ("val", num_val))
+    for side, count in sides:
+        for turn in range(count):
+            for motion in range(len(_MOTIONS)):
+                clips.append(SampleClip(len(clips) + 1, side, motion, (turn + motion) % len(_DIGITS)))
+    return tuple(clips)
+
+
+def write_sample(layout: str, root: Path, form: str = "") -> str:
+    """Write the sample of ``layout`` into ``root``, a folder that is empty or not yet there; says what it wrote.
+
+    ``form`` is one of ``FORMS[layout]``, by default its first. Raises :class:`UserError` for a layout or a form that
+    is not known, for a folder that is not empty or cannot be written, and without PyAV.
+    """
+    lookup("layout", layout, LAYOUTS)
+    form = form or next(iter(FORMS[layout]))
+    if form not in FORMS[layout]:
+        raise unknown(f"form of {layout}", form, FORMS[layout])
+    require_av()
+    clips = sample_clips()
+    try:
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise UserError(f"{str(root)!r} is there and not an empty folder; name a new one")
+        write_layout(layout, form, root, clips, DigitMedia())
+    except OSError as error:
+        raise UserError(f"cannot write into {str(root)!r}: {error.strerror}; name another folder") from error
+    num_train = sum(clip.side == "train" for clip in clips)
+    return f"{root}: {layout} as {form}, {num_train} training clips and {len(clips) - num_train} validation clips"
+
+
+def write_layout(layout: str, form: str, root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+    """Write annotations of ``clips`` in one form of ``layout``, and have ``media`` write what they name."""
+    FORMS[layout][form](root, clips, media)
+
+
+# --- what the clips show
+
+
+@lru_cache(maxsize=1)
+def _handwriting() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images / 16, digits.target
+
+
+def picture(clip: SampleClip, phase: float) -> NDArray[np.uint8]:
+    """The clip at a moment, 0 its beginning and 1 its end: (H, W, 3), RGB."""
+    draws = np.random.default_rng(clip.number)
+    images, shown = _handwriting()
+    hand = images[draws.choice(np.flatnonzero(shown == list(_DIGITS.values())[clip.digit]))]
+    across, along = draws.uniform(0.2, 0.8), draws.uniform(0.1, 0.25)
+    ground, ink = draws.uniform(20, 60, 3), draws.uniform(170, 255, 3)
+    motion = _MOTIONS[clip.motion]
+    if motion in ("left", "up", "smaller"):
+        phase = 1 - phase
+    way = along + (1 - 2 * along) * phase
+    side, x, y = 26.0, across, across
+    if motion in ("left", "right"):
+        x = way
+    elif motion in ("up", "down"):
+        y = way
+    else:
+        side = 14 + 40 * phase
+    left, top = x * (WIDTH - side), y * (HEIGHT - side)
+    rows = np.floor((np.arange(HEIGHT) + 0.5 - top) / side * 8).astype(int)
+    columns = np.floor((np.arange(WIDTH) + 0.5 - left) / side * 8).astype(int)
+    inside = np.outer((rows >= 0) & (rows < 8), (columns >= 0) & (columns < 8))
+    cover = (hand[np.ix_(rows.clip(0, 7), columns.clip(0, 7))] * inside)[..., None]
+    painted: NDArray[np.float64] = ground * (1 - cover) + ink * cover
+    return painted.round().astype(np.uint8)
+
+
+class DigitMedia:
+    """Writes moving digits, by PyAV and in one thread, so that the same bytes come out of it each time."""
+
+    def video(self, path: Path, clips: Sequence[SampleClip], rate: float) -> None:
+        """VP8 in ``.webm``, MPEG-4 elsewhere."""
+        from fractions import Fraction
+
+        import av
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        webm = path.suffix.lower() == ".webm"
+        options = {"deadline": "realtime", "cpu-used": "8"} if webm else {}
+        formats = {".avi": "avi", ".webm": "webm"}
+        kept = {"fflags": "+bitexact"}  # no time of writing
+        with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "mp4"), options=kept) as container:
+            # 59.94 stands for 60000/1001
+            exact = Fraction(60000, 1001) if rate == 59.94 else Fraction(rate).limit_denominator(1000)
+            stream: Any = container.add_stream("libvpx" if webm else "mpeg4", rate=exact, options=options)
+            stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH, "yuv420p", 1_000_000
+            stream.codec_context.thread_count = 1
+            for shown in _pictures(clips, float(exact)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+            container.mux(stream.encode())
+
+    def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
+        """JPEG, numbered from 1."""
+        from fractions import Fraction
+
+        import av
+
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder: Any = av.CodecContext.create("mjpeg", "w")
+        encoder.height, encoder.width, encoder.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
+        encoder.time_base, encoder.thread_count = Fraction(1, 60), 1
+        encoder.options = {"qmin": "2", "qmax": "4"}
+        for number, shown in enumerate(_pictures(clips, rate), 1):
+            frame = av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuvj420p")
+            frame.pts = number
+            (packet,) = encoder.encode(frame)
+            (folder / template.format(number=number)).write_bytes(bytes(packet))
+
+
+def _pictures(clips: Sequence[SampleClip], rate: float) -> Iterator[NDArray[np.uint8]]:
+    """The frames of ``clips``, one after another, at ``rate`` a second."""
+    for number in range(round(len(clips) * SECONDS * rate)):
+        seconds = number / rate
+        place = min(int(seconds / SECONDS), len(clips) - 1)
+        yield picture(clips[place], seconds / SECONDS - place)
+
+
+def frames_of(clip: SampleClip, rate: float) -> Frames:
+    """What a medium of this clip alone shows: (T, H, W, 3)."""
+    return np.stack(list(_pictures([clip], rate)))
+
+
+# --- the files of each data set
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    _write(path, text.getvalue())
+
+
+def _side(clips: Sequence[SampleClip], side: str) -> list[SampleClip]:
+    return [clip for clip in clips if clip.side == side]
+
+
+Build = Callable[[Path, Sequence[SampleClip], Media], None]
+
+
+def _ssv2(names: str, folder: str, extension: str = "", template: str = "") -> Build:
+    """Files called ``names`` followed by the part; clips as videos of an extension, or as frames of a template."""
+
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        templates = _CLASS_NAMES["ssv2"]
+        numbers = {name: str(number) for number, name in enumerate(class_names("ssv2"))}
+        _write(root / f"{names}labels.json", json.dumps(numbers, indent=0))
+        for side, part in (("train", "train"), ("val", "validation")):
+            entries = [
+                {
+                    "id": str(1000 + clip.number),
+                    "label": templates[clip.motion].replace("[something]", "a digit").lower(),
+                    "template": templates[clip.motion],
+                    "placeholders": ["a digit"],
+                }
+                for clip in _side(clips, side)
+            ]
+            _write(root / f"{names}{part}.json", json.dumps(entries, indent=0))
+        for clip in clips:
+            clip_id = str(1000 + clip.number)
+            if extension:
+                media.video(root / folder / f"{clip_id}{extension}", [clip], 12)
+            else:
+                media.frames(root / folder / clip_id, template.replace("{id}", clip_id), [clip], 12)
+
+    return build
+
+
+def _kinetics(pattern: str, template: str = "") -> Build:
+    """Media called after ``pattern``, of ``side``, ``label``, ``under`` (the label with underscores), ``id``."""
+
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        for side, part in (("train", "train"), ("val", "validate")):
+            rows: list[list[object]] = [["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]]
+            for clip in _side(clips, side):
+                label, clip_id = class_names("kinetics400")[clip.motion], _youtube_id(clip)
+                rows.append([label, clip_id, clip.number, clip.number + 10, part, 0])
+                path = root / pattern.format(
+                    side=side,
+                    label=label,
+                    under=label.replace(" ", "_"),
+                    id=clip_id,
+                    times=f"{clip.number:06d}_{clip.number + 10:06d}",
+                )
+                if template:
+                    media.frames(path, template, [clip], 12)
+                else:
+                    media.video(path, [clip], 12)
+            _write_csv(root / f"{side}.csv", rows)
+
+    return build
+
+
+def _youtube_id(clip: SampleClip) -> str:
+    return f"{'-_k'[clip.number % 3]}a_b-{clip.number:06d}"
+
+
+_EPIC_COLUMNS = (
+    "narration_id", "participant_id", "video_id", "narration_timestamp", "start_timestamp", "stop_timestamp",
+    "start_frame", "stop_frame", "narration", "verb", "verb_class", "noun", "noun_class", "all_nouns",
+    "all_noun_classes",
+)  # fmt: skip
+
+
+def _epic(form: str) -> Build:
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        annotations = root / "epic-kitchens-100-annotations"
+        verbs, nouns = class_names("epic100"), tuple(_DIGITS)
+        for head, names in (("verb", verbs), ("noun", nouns)):
+            rows = [("id", "key", "instances", "category"), *((n, name, [name], "x") for n, name in enumerate(names))]
+            _write_csv(annotations / f"EPIC_100_{head}_classes.csv", rows)
+        for side, part in (("train", "train"), ("val", "validation")):
+            segments: list[Sequence[object]] = [_EPIC_COLUMNS]
+            for video_id, rate, shown in _kitchens(_side(clips, side), side):
+                for place, clip in enumerate(shown):
+                    start, stop = place * SECONDS, (place + 1) * SECONDS
+                    verb, noun = verbs[clip.motion], nouns[clip.digit]
+                    narration_id = f"{video_id}_{place}"
+                    segments.append(
+                        (narration_id, video_id[:3], video_id, _timestamp(start), _timestamp(start), _timestamp(stop),
+                         round(start * rate), round(stop * rate), f"{verb} {noun}", verb, clip.motion, noun,
+                         clip.digit, [noun], [clip.digit])
+                    )  # fmt: skip
+                    if form == "clips":
+                        media.video(root / "clips" / f"{narration_id}.MP4", [clip], 59.94 if rate == 60 else 50)
+                place_of_media = root / "EPIC-KITCHENS" / video_id[:3]
+                if form == "frames":
+                    media.frames(place_of_media / "rgb_frames" / video_id, "frame_{number:010d}.jpg", shown, rate)
+                elif form == "videos":
+                    media.video(place_of_media / "videos" / f"{video_id}.MP4", shown, 59.94 if rate == 60 else 50)
+            _write_csv(annotations / f"EPIC_100_{part}.csv", segments)
+
+    return build
+
+
+def _kitchens(clips: Sequence[SampleClip], side: str) -> Iterator[tuple[str, float, list[SampleClip]]]:
+    """Videos of twelve clips each, two-digit and three-digit ones by turns: id, rate of the frame numbers, clips."""
+    person = "P01" if side == "train" else "P02"
+    for turn, start in enumerate(range(0, len(clips), 12)):
+        short = turn % 2 == 0
+        yield (
+            f"{person}_{turn + 1:02d}" if short else f"{person}_{turn + 101}",
+            60.0 if short else 50.0,
+            list(clips[start : start + 12]),
+        )
+
+
+def _timestamp(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"00:{int(minutes):02d}:{rest:06.3f}"
+
+
+def _ucf(form: str) -> Build:
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        lists, names = root / "ucfTrainTestlist", class_names("ucf101")
+        _write(lists / "classInd.txt", "".join(f"{n} {name}\n" for n, name in enumerate(names, 1)))
+        lines: dict[str, list[str]] = {"train": [], "val": []}
+        for clip in clips:
+            name = names[clip.motion]
+            video = f"{name}/v_{name}_g{clip.number:02d}_c01"
+            lines[clip.side].append(f"{video}.avi {clip.motion + 1}" if clip.side == "train" else f"{video}.avi")
+            if form == "frames":
+                media.frames(root / "rawframes" / video, "img_{number:05d}.jpg", [clip], 25)
+            else:
+                media.video(root / "UCF-101" / f"{video}.avi", [clip], 25)
+        for split in (1, 2, 3):
+            _write(lists / f"trainlist0{split}.txt", "\n".join(lines["train"]) + "\n")
+            _write(lists / f"testlist0{split}.txt", "\n".join(lines["val"]) + "\n")
+
+    return build
+
+
+def _hmdb(form: str) -> Build:
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        for motion, name in enumerate(class_names("hmdb51")):
+            lines = []
+            for clip in clips:
+                if clip.motion != motion:
+                    continue
+                video = f"#{clip.number};_it's_a_(digit)&!_{name}_np1"
+                lines.append(f"{video}.avi {1 if clip.side == 'train' else 2}\n")
+                if form == "frames":
+                    media.frames(root / "rawframes" / name / video, "img_{number:05d}.jpg", [clip], 30)
+                else:
+                    media.video(root / "videos" / name / f"{video}.avi", [clip], 30)
+            for split in (1, 2, 3):
+                _write(root / "testTrainMulti_7030_splits" / f"{name}_test_split{split}.txt", "".join(lines))
+
+    return build
+
+
+def _diving(form: str) -> Build:
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        _write(root / "Diving48_vocab.json", json.dumps([name.split() for name in class_names("diving48")]))
+        for side, part in (("train", "train"), ("val", "test")):
+            entries = []
+            for clip in _side(clips, side):
+                video = f"_Ab-C{clip.number % 7}_{clip.number:05d}"
+                entries.append({"vid_name": video, "label": clip.motion, "start_frame": 0, "end_frame": 50})
+                if form == "frames":
+                    media.frames(root / "frames" / video, "{number:05d}.jpg", [clip], 25)
+                else:
+                    media.video(root / "rgb" / f"{video}.mp4", [clip], 25)
+            _write(root / f"Diving48_V2_{part}.json", json.dumps(entries))
+
+    return build
+
+
+def _jester(names: str, form: str = "frames") -> Build:
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        classes = class_names("jester")
+        _write(root / f"{names}labels.csv", "".join(f"{name}\n" for name in classes))
+        for side, part in (("train", "train"), ("val", "validation")):
+            lines = (f"{clip.number};{classes[clip.motion]}\n" for clip in _side(clips, side))
+            _write(root / f"{names}{part}.csv", "".join(lines))
+        for clip in clips:
+            if form == "frames":
+                media.frames(root / "20bn-jester-v1" / str(clip.number), "{number:05d}.jpg", [clip], 12)
+            else:
+                media.video(root / "20bn-jester-v1" / f"{clip.number}.mp4", [clip], 12)
+
+    return build
+
+
+def _list(names: str, line: str, folder: str, form: str = "videos") -> Build:
+    """Lists called after ``names``, of ``side``; a ``line`` of ``rel``, ``root``, ``frames`` and ``label``."""
+
+    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
+        classes = class_names("list")
+        for side in ("train", "val"):
+            lines = []
+            for clip in _side(clips, side):
+                video = f"{classes[clip.motion]}/clip, no. #{clip.number};a"
+                rel = video if form == "frames" else f"{video}.mp4"
+                where = os.path.abspath(root / folder)  # noqa: PTH100  # as lists have it: links are not followed
+                frames = round(SECONDS * 12)
+                lines.append(line.format(rel=rel, root=where, frames=frames, label=clip.motion) + "\n")
+                if form == "frames":
+                    media.frames(root / folder / video, "img_{number:05d}.jpg", [clip], 12)
+                else:
+                    media.video(root / folder / f"{video}.mp4", [clip], 12)
+            _write(root / names.format(side=side), "".join(lines))
+
+    return build
+
+
+FORMS: Mapping[str, Mapping[str, Build]] = {
+    "ssv2": {
+        "videos": _ssv2("something-something-v2-", "20bn-something-something-v2", ".webm"),
+        "frames": _ssv2("something-something-v2-", "20bn-something-something-v2-frames", template="{number:06d}.jpg"),
+        "release2": _ssv2("labels/", "20bn-something-something-v2", ".webm"),
+        "mp4": _ssv2("labels/", "videos", ".mp4"),
+        "mmaction2-frames": _ssv2("annotations/something-something-v2-", "rawframes", template="img_{number:05d}.jpg"),
+        "pyslowfast-frames": _ssv2("something-something-v2-", "frames", template="{id}_{number:06d}.jpg"),
+    },
+    "kinetics400": {
+        "videos": _kinetics("{side}/{label}/{id}_{times}.mp4"),
+        "frames": _kinetics("rawframes_{side}/{label}/{id}_{times}", "img_{number:05d}.jpg"),
+        "underscores": _kinetics("videos_{side}/{under}/{id}_{times}.mkv"),
+        "flat": _kinetics("{side}/{id}_{times}.mp4"),
+        "ids": _kinetics("{side}/{under}/{id}.mp4"),
+        "flat-ids": _kinetics("videos/{id}.webm"),
+    },
+    "epic100": {"frames": _epic("frames"), "videos": _epic("videos"), "clips": _epic("clips")},
+    "ucf101": {"videos": _ucf("videos"), "frames": _ucf("frames")},
+    "hmdb51": {"videos": _hmdb("videos"), "frames": _hmdb("frames")},
+    "diving48": {"videos": _diving("videos"), "frames": _diving("frames")},
+    "jester": {
+        "frames": _jester("jester-v1-"),
+        "release2": _jester("labels/"),
+        "videos": _jester("jester-v1-", "videos"),
+    },
+    "list": {
+        "videos": _list("kinetics400_{side}_list_videos.txt", "{rel} {label}", "videos"),
+        "frames": _list("kinetics400_{side}_list_rawframes.txt", "{rel} {frames} {label}", "rawframes", "frames"),
+        "pyslowfast": _list("{side}.csv", "{root}/{rel} {label}", "clips"),
+        "tsm": _list("{side}_videofolder.txt", "{rel} {frames} {label}", "images", "frames"),
+        "videomae": _list("{side}.csv", "{root}/{rel},{label}", "clips"),
+        "authors": _list("kinetics400_{side}_list.txt", "{rel} {label}", "clips"),
+    },
+}
+"""How each layout can be written; the first form is the usual one."""

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tadaconv.data.annotations import Strings
+from tadaconv.data.index import RECORD, Journal, Measured, open_index, write_index
+from tadaconv.data.layouts import read
+from tadaconv.data.sample import sample_clips, write_layout
+from tadaconv.errors import UserError
+
+
+class EmptyMedia:
+    def video(self, path, clips, rate):
+        del clips, rate
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def frames(self, folder, template, clips, rate):
+        self.video(folder / template.format(number=1), clips, rate)
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    write_layout("epic100", "frames", tmp_path / "data", sample_clips(2, 1), EmptyMedia())
+    return read("epic100", tmp_path / "data")
+
+
+def records(count, **fields):
+    measured = np.zeros(count, dtype=RECORD)
+    measured["frames"], measured["height"], measured["width"] = 50, 64, 80
+    for name, values in fields.items():
+        measured[name] = values
+    return measured
+
+
+def test_an_index_holds_what_was_annotated_and_measured(tmp_path, annotations):
+    measured = records(len(annotations), fps=np.arange(len(annotations)))
+    written = write_index(tmp_path / "index", annotations, measured)
+    opened = open_index(tmp_path / "index")
+    assert [opened.clip(place) for place in range(len(opened))] == list(annotations)
+    assert (opened.measured == measured).all()
+    assert (opened.heads, opened.frames, opened.listed) == (annotations.heads, annotations.frames, annotations.listed)
+    assert (opened.rates == annotations.rates).all()
+    assert opened.fingerprint == written.fingerprint
+    assert opened.unusable() == []
+    assert len(opened.places("train")) + len(opened.places("val")) == len(annotations)
+
+
+def test_the_fingerprint_is_of_what_a_network_can_tell(tmp_path, annotations):
+    count = len(annotations)
+
+    def fingerprint(annotations=annotations, accepted=(), **fields):
+        return write_index(tmp_path / "index", annotations, records(count, **fields), accepted).fingerprint
+
+    plain = fingerprint()
+    copied = replace(annotations, media=Strings(f"{path}.mkv" for path in annotations.media))
+    assert fingerprint(copied, bytes=7, changed=9, digest=b"other") == plain
+    others = [
+        fingerprint(frames=51),
+        fingerprint(height=65),
+        fingerprint(width=81),
+        fingerprint(replace(annotations, sides=1 - annotations.sides)),
+        fingerprint(replace(annotations, labels=annotations.labels[::-1])),
+        fingerprint(replace(annotations, spans=annotations.spans + 1)),
+        fingerprint(replace(annotations, ids=Strings(f"{clip_id}x" for clip_id in annotations.ids))),
+        fingerprint(frames=[0] + [50] * (count - 1)),
+        fingerprint(accepted=[annotations.ids[0]], frames=[0] + [50] * (count - 1)),
+    ]
+    assert len({plain, *others}) == len(others) + 1
+    assert fingerprint(accepted=[annotations.ids[0]]) == plain  # it has frames, and is used
+
+
+def test_missing_clips_are_named_until_they_are_accepted(tmp_path, annotations):
+    frames = [50] * len(annotations)
+    frames[3] = frames[-1] = 0
+    gone = [annotations.ids[3], annotations.ids[len(annotations) - 1]]
+    assert write_index(tmp_path / "index", annotations, records(len(frames), frames=frames)).unusable() == gone
+    index = write_index(tmp_path / "index", annotations, records(len(frames), frames=frames), gone[:1])
+    assert index.unusable() == gone[1:]
+    assert 3 not in index.places("train")
+    with pytest.raises(UserError, match="accepted, but not listed by epic100: nobody"):
+        write_index(tmp_path / "index", annotations, records(len(frames)), [*gone, "nobody"])
+
+
+def test_a_journal_goes_on_where_it_was_stopped(tmp_path):
+    paths = [f"videos/{number}.mp4" for number in range(20)]
+    sizes, changed = np.arange(20), np.arange(20) + 100
+    with Journal(tmp_path) as journal:
+        assert not journal.known(paths, sizes, changed)["frames"].any()
+        for number in range(10):
+            journal.add(paths[number], number, number + 100, Measured(number + 1, 64, 80, fps=12.0))
+        journal.add(paths[10], 10, 110, Measured(0, 0, 0, reason="no frames"))
+    with (tmp_path / "journal.bin").open("ab") as file:
+        file.write(b"\1\2\3")  # stopped in the middle
+    with (tmp_path / "broken.jsonl").open("ab") as file:
+        file.write(b'["vid')
+    with Journal(tmp_path) as journal:
+        journal.add(paths[11], 11, 111, Measured(7, 64, 80))
+        journal.add(paths[0], 0, 100, Measured(99, 64, 80))
+        journal.add(paths[12], 12, 112, Measured(0, 0, 0, reason="unreadable"))
+        found = journal.known(paths, sizes, changed)
+        assert list(found["frames"]) == [99, *range(2, 11), 0, 7, *[0] * 8]
+        assert list(found["path"] != 0) == [True] * 13 + [False] * 7
+        assert list(journal.reasons()) == [(paths[10], "no frames"), (paths[12], "unreadable")]
+        # Of another size or time of change, a medium is not known.
+        assert not journal.known(paths, sizes + 1, changed)["frames"].any()
+        assert not journal.known(paths, sizes, changed + 1)["frames"].any()
+
+
+def test_an_index_that_is_not_there_says_how_to_make_one(tmp_path):
+    with pytest.raises(UserError, match=r"no index in .*; make one with: tada data check"):
+        open_index(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write the index in"):
+        Journal(tmp_path / "file" / "x")
