@@ -34,6 +34,7 @@ __all__ = [
     "Progress",
     "Result",
     "build_model",
+    "curve_source",
     "environment",
     "rehearse",
     "require_batches",
@@ -108,9 +109,15 @@ def rehearse(experiment: Experiment) -> None:
 
     What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
     experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together, and for a batch of one clip where :func:`require_batches` does.
+    and clips that do not fit together, for a batch of one clip where :func:`require_batches` does, and for a
+    batch-norm statistic over another number of clips than the batch.
     """
-    backbone, data = experiment.backbone, experiment.data
+    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
+    if schedule.norm_batch not in (0, schedule.batch_size):
+        raise UserError(
+            f"a batch norm's statistics are those of the whole batch, {schedule.batch_size} clips, and the recipe asks "
+            f"for {schedule.norm_batch}; set the regime's schedule.norm_batch to 0 or to schedule.batch_size"
+        )
     if backbone.weights:
         shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
         with torch.device("meta"):
@@ -235,6 +242,13 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
+def curve_source(experiment: Experiment, source: Source, device: torch.device) -> Source:
+    """The clips that evaluations while training see: those of ``source``, or one view of them, in the middle."""
+    if not experiment.curve_has_fewer_views:
+        return source
+    return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device)
+
+
 def _clip_shape(source: Source) -> tuple[int, int, int, int]:
     clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
     channels, frames, height, width = clips.shape[2:]
@@ -310,25 +324,27 @@ def _train(
     cost: dict[str, object],
 ) -> Result:
     schedule = experiment.schedule
+    watched = curve_source(experiment, source, device)
     eval_seconds = 0.0
     last = None
 
-    def validate() -> float:
+    def measure(clips: Source) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(model, source, schedule.batch_size, device)
+        last = evaluate(model, clips, schedule.batch_size, device)
         eval_seconds = time.perf_counter() - started
         return last.top1
 
     def inspect() -> dict[str, StageCalibration]:
-        clips, _ = source.val_batch(inspected_clips(source.num_val))
+        clips, _ = watched.val_batch(inspected_clips(source.num_val))
         with autocast(device):
             return by_stage(calibrations(model, clips[:, 0]))
 
     fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint)
-    state = fit.run(validate, report, inspect)
-    if last is None:  # resumed from a checkpoint written after the last step
-        validate()
+    state = fit.run(lambda: measure(watched), report, inspect)
+    if last is None or watched is not source:  # resumed from a checkpoint written after the last step, or of one view
+        measure(source)
+        state.seconds += eval_seconds
     assert last is not None
     if checkpoint is not None:
         _leave_weights(weights_beside(checkpoint), experiment, model)

@@ -25,14 +25,14 @@ class StageCalibration(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """The state of a training run at the end of an epoch."""
+    """The state of a training run at the end of an epoch that was evaluated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int = Field(description="Epochs finished, from 1.")
     step: int = Field(description="Optimizer steps finished.")
     train_loss: float = Field(description="Mean cross-entropy over the epoch's training clips, in nats.")
-    val_top1: float = Field(description="Validation top-1 in percent.")
+    val_top1: float = Field(description="Validation top-1 in percent, over the schedule's ``curve_views``.")
     calibration: dict[str, StageCalibration] = Field(
         default_factory=dict, description="By stage, res2 to res5; empty where nothing is calibrated."
     )
@@ -43,7 +43,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    top1: float
+    top1: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
     top5: float
     loss: float = Field(description="Validation cross-entropy in nats.")
     per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order.")
@@ -79,4 +79,4 @@ class Progress(BaseModel):
     step: int = Field(description="Optimizer steps finished.")
     num_steps: int
     train_loss: float = Field(description="Cross-entropy of the last step's clips, in nats.")
-    curve: list[CurvePoint] = Field(description="One point an epoch finished so far.")
+    curve: list[CurvePoint] = Field(description="One point an epoch evaluated so far.")

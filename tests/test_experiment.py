@@ -12,6 +12,7 @@ import torch
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.data import open_source
+from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
 from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run, source_commit
@@ -172,6 +173,42 @@ def test_an_interrupted_run_gives_the_result_of_an_undisturbed_one(
     assert computed(run(TINY, "cpu", checkpoint=path)) == computed(first())
 
 
+class ViewedClips(SyntheticClips):
+    """Clips of a folder that is not there: as many views of each as it says, every one but the first all noise."""
+
+    def __init__(self, data: Folder, device: torch.device) -> None:
+        made = Synthetic(num_frames=data.num_frames, size=data.size, num_train=12, num_val=20)
+        super().__init__(made, device)
+        self.num_views = data.num_temporal_views * data.num_spatial_crops
+
+    def val_batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        clips, labels = super().val_batch(indices)
+        noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(int(indices.sum())))
+        return torch.cat([clips, *[noise] * (self.num_views - 1)], 1), labels
+
+
+def test_a_curve_of_one_view_and_a_result_over_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(experiments, "open_source", ViewedClips)
+    folder = Folder(fingerprint="ab", num_frames=4, size=16, num_temporal_views=2, num_spatial_crops=3)
+    sparse = TINY.schedule.but(epochs=12, evaluate_every=2, curve_views="one")
+    several = TINY.but(data=folder, schedule=sparse)
+    single = several.but(data__num_temporal_views=1, data__num_spatial_crops=1)
+    assert several.curve_has_fewer_views
+    assert not single.curve_has_fewer_views
+    checkpoint = tmp_path / "cell.pt"
+    found, of_one = run(several, "cpu", checkpoint=checkpoint), run(single, "cpu")
+    assert [point.epoch for point in found.curve] == [2, *range(3, 13)]
+    assert found.curve == of_one.curve
+    assert of_one.curve[-1].val_top1 == of_one.top1
+    model = build_model(several, len(found.classes))
+    model.load_state_dict(load_weights(checkpoint.with_suffix(".weights"), several.key))
+    by_hand = evaluate(model, ViewedClips(folder, torch.device("cpu")), 5, torch.device("cpu"))
+    assert (found.top1, found.loss) == (by_hand.top1, by_hand.loss)
+    assert found.loss != of_one.loss
+    again = run(several, "cpu", checkpoint=checkpoint)  # from after the last step
+    assert computed(again) == computed(found)
+
+
 def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:
     result = run(TINY, "cpu", checkpoint=tmp_path / "cell.pt")
     source = open_source(TINY.data, torch.device("cpu"))
@@ -316,9 +353,11 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
         ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "6 frames cannot be divided"),
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
+        ({"schedule__norm_batch": 2}, "the whole batch, 5 clips, and the recipe asks for 2; set .*schedule.norm_batch"),
     ]:
         with pytest.raises(UserError, match=message):
             rehearse(good.but(**changes))
+    rehearse(good.but(schedule__norm_batch=5))
 
 
 @pytest.mark.parametrize(
