@@ -109,15 +109,9 @@ def rehearse(experiment: Experiment) -> None:
 
     What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
     experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together, for a batch of one clip where :func:`require_batches` does, and for a
-    batch-norm statistic over another number of clips than the batch.
+    and clips that do not fit together, and for batches that :func:`require_batches` refuses.
     """
-    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
-    if schedule.norm_batch not in (0, schedule.batch_size):
-        raise UserError(
-            f"a batch norm's statistics are those of the whole batch, {schedule.batch_size} clips, and the recipe asks "
-            f"for {schedule.norm_batch}; set the regime's schedule.norm_batch to 0 or to schedule.batch_size"
-        )
+    backbone, data = experiment.backbone, experiment.data
     if backbone.weights:
         shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
         with torch.device("meta"):
@@ -146,10 +140,18 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
 def require_batches(experiment: Experiment) -> None:
     """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
 
+    Also for a schedule whose batch norms are over another number of clips than the batch.
+
     A batch norm behind a pooling over frames and space has one value per channel there, and no variance. All rows of a
     table see the same batches, so none is given others; a row that takes one clip a batch is left as it is.
     """
     backbone, data, batch_size = experiment.backbone, experiment.data, experiment.schedule.batch_size
+    norm_batch = experiment.schedule.norm_batch
+    if norm_batch not in (0, batch_size):
+        raise UserError(
+            f"a batch norm's statistics are those of the whole batch, {batch_size} clips, and the recipe asks for "
+            f"{norm_batch}; set the regime's schedule.norm_batch to 0 or to schedule.batch_size"
+        )
     if batch_size > 2 and isinstance(data, Folder):
         return  # two classes are two clips at least, and no batch of them has one
     num_train = num_training_clips(data)

@@ -91,6 +91,8 @@ def describe(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{error.title}: unknown key {where!r}; remove it or correct its spelling{more}"
+    if not first["loc"] and context is not None:  # of fields that do not go together: what is wrong has their values
+        return f"{error.title}: {what}{more}"
     value = f"{first['input']!r:.80}"
     said = isinstance(first["input"], str) and value in what
     return f"{error.title}: {where}: {what}{'' if said else f', got {value}'}{more}"

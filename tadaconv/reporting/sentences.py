@@ -228,7 +228,7 @@ def _seeds_range(numbers: list[float]) -> str:
     return _seeds(fewest) if fewest == most else f"{fewest:.0f} to {_seeds(most)}"
 
 
-_ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip"}
+_ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "recipe"}
 
 
 def _mixing_notes(export: Export) -> list[str]:
@@ -236,9 +236,9 @@ def _mixing_notes(export: Export) -> list[str]:
     found = differing(export.manifest)
     if not found:
         return []
-    what, share, their = " and ".join(_ASPECTS[name] for name in found), "it", "its"
+    what, share, their = listed([_ASPECTS[name] for name in found]), "it", "its"
     if len(found) > 1:
-        share, their = "both", "their"
+        share, their = "both" if len(found) == 2 else "all three", "their"
     across = [
         f"\u201c{row}\u201d"
         for row, versus in comparisons(export.manifest).items()
