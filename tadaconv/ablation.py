@@ -115,13 +115,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``."""
+    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``.
+
+    ``regime`` is the name of the regime that the published table is of: the command line takes it where none is named
+    and its clips are there. None: the table is of no data set.
+    """
 
     base: Row
     rows: list[Row]
     claims: list[Claim] = field(default_factory=list)
+    regime: str | None = None
 
     def __post_init__(self) -> None:
+        if not (self.regime is None or (isinstance(self.regime, str) and self.regime.strip())):
+            raise UserError(f"a table's regime is the name of one, or None, not {self.regime!r}")
         for row in [self.base, *self.rows]:
             if not isinstance(row, Row):
                 raise UserError(f"a table's base and rows are Row(...), not {row!r}")
