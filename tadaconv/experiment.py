@@ -354,6 +354,7 @@ def _train(
         top1=last.top1,
         top5=last.top5,
         loss=last.loss,
+        per_head=last.per_head,
         per_class=last.per_class,
         per_family=last.per_family,
         classes=last.classes,

@@ -38,6 +38,15 @@ class CurvePoint(BaseModel):
     )
 
 
+class HeadAccuracy(BaseModel):
+    """How often one of several labels of a clip is told, whatever the others; in percent of the validation clips."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top1: float
+    top5: float
+
+
 class Result(BaseModel):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
 
@@ -45,8 +54,13 @@ class Result(BaseModel):
 
     top1: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
     top5: float
-    loss: float = Field(description="Validation cross-entropy in nats.")
-    per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order.")
+    loss: float = Field(description="Validation cross-entropy in nats; of several heads the sum of theirs.")
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict,
+        description="By label, verb and noun say, where clips have several: ``top1`` and ``top5`` are then of all at "
+        "once, an action, for which the products of their probabilities are averaged over views. Else empty.",
+    )
+    per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order; of its head.")
     per_family: dict[str, float] = Field(
         default_factory=dict, description="Top-1 by class family (synthetic clips), in percent."
     )

@@ -12,6 +12,7 @@ import torch
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.data import open_source
+from tadaconv.data.source import Head, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
@@ -207,6 +208,42 @@ def test_a_curve_of_one_view_and_a_result_over_all(monkeypatch: pytest.MonkeyPat
     assert found.loss != of_one.loss
     again = run(several, "cpu", checkpoint=checkpoint)  # from after the last step
     assert computed(again) == computed(found)
+
+
+class TwoLabels(SyntheticClips):
+    """Clips with two labels: which half of the classes theirs is in, and where in it."""
+
+    def __init__(self, data: Synthetic, device: torch.device) -> None:
+        super().__init__(data, device)
+        self.size_of_half = -(-len(self.class_names) // 2)
+        self.heads = (Head("half", ("first", "second")), Head("place", tuple(map(str, range(self.size_of_half)))))
+        self.class_names, self.families = classes_of_heads(self.heads), {}
+
+    def _both(self, labels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([labels // self.size_of_half, labels % self.size_of_half], 1)
+
+    def train_batch(self, indices: torch.Tensor, epoch: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        clips, labels = super().train_batch(indices, epoch, seed)
+        return clips, self._both(labels)
+
+    def val_batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        clips, labels = super().val_batch(indices)
+        return clips, self._both(labels)
+
+
+def test_clips_with_two_labels_give_the_accuracy_of_each_and_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "open_source", TwoLabels)
+    found = run(TINY, "cpu")
+    assert set(found.per_head) == {"half", "place"}
+    assert found.top1 <= min(head.top1 for head in found.per_head.values()) + 1e-9  # of one view, both at once
+    assert found.top5 <= 100
+    assert len(found.classes) == 2 + TwoLabels(TINY.data, torch.device("cpu")).size_of_half
+    assert Result.model_validate_json(found.model_dump_json()) == found
+    assert found.curve[-1].val_top1 == found.top1
+
+
+def test_one_label_has_no_accuracy_of_its_own(first: Callable[[], Result]) -> None:
+    assert first().per_head == {}
 
 
 def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tadaconv.data import Source, open_source
+from tadaconv.data import Source, heads_of, open_source
 from tadaconv.errors import RunError
 from tadaconv.experiment import build_model, curve_source, environment
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
@@ -222,7 +222,7 @@ class _FirstClips:
     """The first validation clips of a source, in place of all."""
 
     def __init__(self, source: Source, num_val: int) -> None:
-        self.class_names, self.families = source.class_names, source.families
+        self.class_names, self.families, self.heads = source.class_names, source.families, heads_of(source)
         self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
         self.train_batch: Callable[[Tensor, int, int], tuple[Tensor, Tensor]] = source.train_batch
         self.val_batch: Callable[[Tensor], tuple[Tensor, Tensor]] = source.val_batch

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source
+from tadaconv.data.source import Source, heads_of
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
@@ -39,6 +39,20 @@ def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
         return cosine(step)
     top = cosine(warmup) if from_start else schedule.lr
     return schedule.warmup_lr + (top - schedule.warmup_lr) * step / warmup
+
+
+def cross_entropy(scores: Tensor, labels: Tensor, num_classes: Sequence[int]) -> Tensor:
+    """The cross-entropy of a batch in nats; of several heads the sum of theirs.
+
+    Args:
+        scores: (B, sum of num_classes), the scores of one head after those of the other.
+        labels: int64, (B,), or (B, heads) of several.
+        num_classes: of each head.
+    """
+    if len(num_classes) == 1:
+        return F.cross_entropy(scores, labels)
+    by_head = scores.split(list(num_classes), 1)
+    return torch.stack([F.cross_entropy(each, labels[:, i]) for i, each in enumerate(by_head)]).sum()
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -112,6 +126,7 @@ class Fit:
     ) -> None:
         self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
         self.identity, self.checkpoint = identity, checkpoint
+        self.num_classes = [len(head.class_names) for head in heads_of(source)]
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
@@ -165,7 +180,7 @@ class Fit:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
         self.model.train()
         with autocast(self.device):
-            loss = F.cross_entropy(self.model(clips), labels)
+            loss = cross_entropy(self.model(clips), labels, self.num_classes)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RunError(
