@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import inf
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from tadaconv.reporting.summary import (
     verdicts,
 )
 from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, some
+from tadaconv.result import HeadAccuracy
 
 
 def title(manifest: Manifest) -> str:
@@ -111,6 +113,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     apart = compares_apart(summary, export.manifest.base)
     return [
         *_mixing_notes(export),
+        *_head_notes(export),
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
         *_gap_notes(export, summary, apart),
@@ -226,6 +229,30 @@ def _range(values: list[float]) -> str:
 def _seeds_range(numbers: list[float]) -> str:
     fewest, most = numbers[0], numbers[-1]
     return _seeds(fewest) if fewest == most else f"{fewest:.0f} to {_seeds(most)}"
+
+
+def _head_notes(export: Export) -> list[str]:
+    """Of what the accuracies are where clips have several labels, and those of each label alone."""
+    by_row: dict[str, list[dict[str, HeadAccuracy]]] = {}
+    for cell in export.manifest.cells:
+        if cell.per_head:
+            by_row.setdefault(cell.row, []).append(cell.per_head)
+    if not by_row:
+        return []
+    heads = list(next(iter(by_row.values()))[0])
+    alone = []
+    for row, cells in by_row.items():
+        means = [
+            f"{head} {percent(fmean(c[head].top1 for c in cells))} % ({percent(fmean(c[head].top5 for c in cells))} %)"
+            for head in heads
+        ]
+        alone.append(f"\u201c{row}\u201d {listed(means)}")
+    return [
+        f"A clip counts where {listed(heads)} are told at once: their probabilities are multiplied in each view, and "
+        "the products averaged over views. Each label alone, as top-1 (top-5), mean over seeds: "
+        + "; ".join(alone)
+        + "."
+    ]
 
 
 _ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "recipe"}

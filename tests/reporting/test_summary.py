@@ -46,6 +46,7 @@ from tadaconv.reporting.summary import (
     untested,
     verdicts,
 )
+from tadaconv.result import HeadAccuracy
 from tadaconv.spec import Backbone, Schedule, Synthetic
 
 
@@ -348,6 +349,21 @@ def test_differences_across_recipes_are_marked_everywhere(hosts) -> None:
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(terminal_table(loaded, "quick", records))
     assert console.export_text().count("\u2020") == len(across) + 1
+
+
+def test_accuracies_of_each_label_stand_beside_those_of_all_at_once(context) -> None:
+    loaded, records = context
+
+    def of_two(record: CellRecord) -> CellRecord:
+        top1 = record.cell.experiment.seed + 50.0
+        heads = {name: HeadAccuracy(top1=top1 + i, top5=top1 + 20) for i, name in enumerate(("verb", "noun"))}
+        return replace(record, result=record.result.model_copy(update={"per_head": heads}))
+
+    export = collect(loaded, "quick", [of_two(r) for r in records if r.cell.label in ("(3,3)", "(1,1)")])
+    (note,) = [note for note in table_notes(export, summarise(export)) if "at once" in note]
+    assert note.startswith("A clip counts where verb and noun are told at once: ")
+    assert "\u201c(3,3)\u201d verb 51.0 % (71.0 %) and noun 52.0 % (71.0 %)" in note
+    assert not any("at once" in note for note in table_notes(collect(loaded, "q", records), summarise(export)))
 
 
 def test_one_recipe_is_not_marked(hosts) -> None:
