@@ -355,6 +355,7 @@ def _train(
         top5=last.top5,
         loss=last.loss,
         per_head=last.per_head,
+        per_subset=last.per_subset,
         per_class=last.per_class,
         per_family=last.per_family,
         classes=last.classes,

@@ -47,6 +47,16 @@ class HeadAccuracy(BaseModel):
     top5: float
 
 
+class SubsetAccuracy(BaseModel):
+    """Top-1 in percent on some of the validation clips; ``per_head`` is empty where clips have one label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_val: int = Field(description="How many clips these are.")
+    top1: float
+    per_head: dict[str, float]
+
+
 class Result(BaseModel):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
 
@@ -59,6 +69,10 @@ class Result(BaseModel):
         default_factory=dict,
         description="By label, verb and noun say, where clips have several: ``top1`` and ``top5`` are then of all at "
         "once, an action, for which the products of their probabilities are averaged over views. Else empty.",
+    )
+    per_subset: dict[str, SubsetAccuracy] = Field(
+        default_factory=dict,
+        description="On clips that the data set judges apart, by their name, such as its tail.",
     )
     per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order; of its head.")
     per_family: dict[str, float] = Field(

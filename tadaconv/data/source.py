@@ -1,5 +1,6 @@
 """What training asks of any set of clips."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -44,6 +45,19 @@ class HasHeads(Protocol):
     """A source whose clips may have several labels, all of them told from one feature."""
 
     heads: tuple[Head, ...]
+
+
+@runtime_checkable
+class HasSubsets(Protocol):
+    """A source some of whose validation clips are judged apart as well, such as those of its tail."""
+
+    subsets: Mapping[str, Tensor]
+    """By name, the indices of validation clips, int64."""
+
+
+def subsets_of(source: Source) -> Mapping[str, Tensor]:
+    """The validation clips that are judged apart, by name; none where the source names none."""
+    return source.subsets if isinstance(source, HasSubsets) else {}
 
 
 def heads_of(source: Source) -> tuple[Head, ...]:

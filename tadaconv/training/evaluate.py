@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, heads_of
+from tadaconv.data.source import Source, heads_of, subsets_of
 from tadaconv.errors import RunError
-from tadaconv.result import HeadAccuracy
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.training.fit import autocast
 
 
@@ -26,6 +26,7 @@ class Evaluation:
     family_classes: dict[str, list[str]]
     confusion: list[tuple[int, int, int]]
     per_head: dict[str, HeadAccuracy] = field(default_factory=dict)
+    per_subset: dict[str, SubsetAccuracy] = field(default_factory=dict)
 
 
 def view_log_probabilities(model: nn.Module, clips: Tensor) -> Tensor:
@@ -133,12 +134,24 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
         name: percent(torch.isin(classes, torch.tensor(each, device=classes.device)))
         for name, each in source.families.items()
     }
+    correct_at_once = correct_of[0] if joint is None else (joint[:, 0] == whole).double()
     product = per_head[heads[0].name] if joint is None else _accuracy(joint == whole.unsqueeze(1))
+    by_head = {} if joint is None else {head.name: hits for head, hits in zip(heads, correct_of, strict=True)}
+    per_subset = {
+        name: SubsetAccuracy(
+            num_val=len(clips),
+            top1=100 * float(correct_at_once[clips].mean()),
+            per_head={head: 100 * float(hits[clips].mean()) for head, hits in by_head.items()},
+        )
+        for name, clips in subsets_of(source).items()
+        if len(clips)
+    }
     return Evaluation(
         top1=product.top1,
         top5=product.top5,
         loss=loss,
         per_head={} if joint is None else per_head,
+        per_subset=per_subset,
         per_class={name: value for name, value in per_class.items() if value is not None},
         per_family={name: value for name, value in per_family.items() if value is not None},
         classes=list(source.class_names),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tadaconv.data.source import Head, classes_of_heads
 from tadaconv.errors import RunError
+from tadaconv.result import SubsetAccuracy
 from tadaconv.training import Evaluation, evaluate
 from tadaconv.training.evaluate import view_log_probabilities
 
@@ -173,6 +174,20 @@ def test_classes_of_two_heads_are_told_apart_by_the_head() -> None:
     assert found.per_class == {"verb: 0": 50, "noun: 1": 100, "noun: 2": 0}
     assert found.confusion == [(0, 0, 1), (0, 1, 1), (3, 3, 1), (4, 3, 1)]
     assert (found.top1, found.per_head["verb"].top1, found.per_head["noun"].top1) == (50, 50, 50)
+
+
+def test_clips_that_are_judged_apart() -> None:
+    scores = torch.tensor([[[3.0, 0.0, 0.0, 9.0]], [[0.0, 3.0, 0.0, 9.0]], [[0.0, 3.0, 9.0, 0.0]]])
+    source = Labelled(scores, torch.tensor([[0, 1], [0, 1], [1, 1]]), 2)
+    source.subsets = {"tail": torch.tensor([1, 2]), "first": torch.tensor([0]), "none": torch.tensor([], dtype=int)}
+    assert evaluate(Says(), source, 2, CPU).per_subset == {
+        "tail": SubsetAccuracy(num_val=2, top1=0, per_head={"verb": 50, "noun": 50}),
+        "first": SubsetAccuracy(num_val=1, top1=100, per_head={"verb": 100, "noun": 100}),
+    }
+    one_head = Fixed(torch.eye(6), [2, 1, 2, 4, 5, 2])
+    one_head.subsets = {"even": torch.tensor([2, 4])}
+    found = evaluate(Says(), one_head, 4, CPU).per_subset
+    assert found == {"even": SubsetAccuracy(num_val=2, top1=50, per_head={})}
 
 
 def test_a_source_of_one_head_is_evaluated_as_one_that_names_none() -> None:
