@@ -24,7 +24,7 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.discovery import plain_name
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
-from tadaconv.result import HeadAccuracy, Result
+from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
 
 CELL_COLUMNS = [
@@ -91,6 +91,9 @@ class CellOrigin(BaseModel):
     worker: str | None = Field(None, description="The worker that ran it, and its host.")
     per_head: dict[str, HeadAccuracy] = Field(
         default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
+    )
+    per_subset: dict[str, SubsetAccuracy] = Field(
+        default_factory=dict, description="Accuracies on the clips that the data set judges apart, by their name."
     )
 
 
@@ -475,4 +478,5 @@ def origin(record: CellRecord) -> CellOrigin:
         ended=record.ended,
         worker=record.worker,
         per_head={} if result is None else result.per_head,
+        per_subset={} if result is None else result.per_subset,
     )

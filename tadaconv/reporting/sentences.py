@@ -23,7 +23,7 @@ from tadaconv.reporting.summary import (
     verdicts,
 )
 from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, some
-from tadaconv.result import HeadAccuracy
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 
 
 def title(manifest: Manifest) -> str:
@@ -114,6 +114,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     return [
         *_mixing_notes(export),
         *_head_notes(export),
+        *_subset_notes(export),
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
         *_gap_notes(export, summary, apart),
@@ -253,6 +254,24 @@ def _head_notes(export: Export) -> list[str]:
         + "; ".join(alone)
         + "."
     ]
+
+
+def _subset_notes(export: Export) -> list[str]:
+    """Top-1 on the clips that the data set judges apart, a sentence a set of them."""
+    by_subset: dict[str, dict[str, list[SubsetAccuracy]]] = {}
+    for cell in export.manifest.cells:
+        for name, found in cell.per_subset.items():
+            by_subset.setdefault(name, {}).setdefault(cell.row, []).append(found)
+    notes = []
+    for name, by_row in by_subset.items():
+        said = []
+        for row, cells in by_row.items():
+            heads = [f"{head} {percent(fmean(c.per_head[head] for c in cells))} %" for head in cells[0].per_head]
+            alone = f" ({', '.join(heads)})" if heads else ""
+            said.append(f"\u201c{row}\u201d {percent(fmean(c.top1 for c in cells))} %{alone}")
+        num_clips = next(iter(by_row.values()))[0].num_val
+        notes.append(f"Top-1 on {name}, {plural(num_clips, 'clip')}, mean over seeds: {'; '.join(said)}.")
+    return notes
 
 
 _ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "recipe"}

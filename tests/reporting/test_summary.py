@@ -46,7 +46,7 @@ from tadaconv.reporting.summary import (
     untested,
     verdicts,
 )
-from tadaconv.result import HeadAccuracy
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Backbone, Schedule, Synthetic
 
 
@@ -357,12 +357,17 @@ def test_accuracies_of_each_label_stand_beside_those_of_all_at_once(context) -> 
     def of_two(record: CellRecord) -> CellRecord:
         top1 = record.cell.experiment.seed + 50.0
         heads = {name: HeadAccuracy(top1=top1 + i, top5=top1 + 20) for i, name in enumerate(("verb", "noun"))}
-        return replace(record, result=record.result.model_copy(update={"per_head": heads}))
+        tail = SubsetAccuracy(num_val=31, top1=top1 - 20, per_head=dict.fromkeys(heads, top1 - 10))
+        found = {"per_head": heads, "per_subset": {"tail verbs": tail}}
+        return replace(record, result=record.result.model_copy(update=found))
 
     export = collect(loaded, "quick", [of_two(r) for r in records if r.cell.label in ("(3,3)", "(1,1)")])
     (note,) = [note for note in table_notes(export, summarise(export)) if "at once" in note]
     assert note.startswith("A clip counts where verb and noun are told at once: ")
     assert "\u201c(3,3)\u201d verb 51.0 % (71.0 %) and noun 52.0 % (71.0 %)" in note
+    (note,) = [note for note in table_notes(export, summarise(export)) if "tail" in note]
+    assert note.startswith("Top-1 on tail verbs, 31 clips, mean over seeds: \u201c")
+    assert "\u201c(3,3)\u201d 31.0 % (verb 41.0 %, noun 41.0 %)" in note
     assert not any("at once" in note for note in table_notes(collect(loaded, "q", records), summarise(export)))
 
 
