@@ -21,7 +21,7 @@ from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime, run_command
-from tadaconv.spec import Experiment, Folder, Rival, TAda, Temporal, describe
+from tadaconv.spec import Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -115,13 +115,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``."""
+    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``.
+
+    ``regime`` is the name of the regime that the published table is of: the command line takes it where none is named
+    and its clips are there. None: the table is of no data set.
+    """
 
     base: Row
     rows: list[Row]
     claims: list[Claim] = field(default_factory=list)
+    regime: str | None = None
 
     def __post_init__(self) -> None:
+        if not (self.regime is None or (isinstance(self.regime, str) and self.regime.strip())):
+            raise UserError(f"a table's regime is the name of one, or None, not {self.regime!r}")
         for row in [self.base, *self.rows]:
             if not isinstance(row, Row):
                 raise UserError(f"a table's base and rows are Row(...), not {row!r}")
@@ -199,7 +206,7 @@ def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
     :class:`UserError` for a folder regime without a root, a root where the regime makes its own clips, and clips or
     weights that cannot be used.
     """
-    regime = regime.but(backbone=resolve_weights(regime.backbone))
+    regime = regime.with_weights(resolve_weights)
     if not isinstance(regime.data, Folder):
         if root is not None:
             raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
@@ -208,7 +215,7 @@ def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
         raise UserError("this regime needs clips: add --data DIR, a folder with train/<class>/* and val/<class>/*")
     from tadaconv.data.folder import resolve
 
-    return regime.but(data=resolve(regime.data, root, cache))
+    return regime.with_clips(resolve(regime.data, root, cache))
 
 
 def require_writable(folder: Path) -> None:
@@ -232,17 +239,28 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
         run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
         raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
     planned = [cell.experiment for cell in store.planned(study)]
-    if isinstance(regime.data, Folder):
+    data = regime.data
+    if isinstance(data, Folder):
         clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
         found = {name: getattr(clips[-1], name) for name in ("root", "fingerprint", "num_classes")} if clips else {}
-        regime = regime.but(data=regime.data.but(**found))
-    if regime.backbone.weights_file is not None:
-        hosts = [e.backbone for e in planned if e.backbone.weights == regime.backbone.weights]
-        host = hosts[-1] if hosts else resolve_weights(regime.backbone)
-        regime = regime.but(backbone__weights_fingerprint=host.weights_fingerprint)
+        data = data.but(**found)
+    hosts = [experiment.backbone for experiment in planned]
+    regime = regime.with_clips(data).with_weights(lambda host: as_planned(host, hosts))
     seeds = sorted({experiment.seed for experiment in planned})
     cells = [row.cell(regime, seed) for row in loaded.table.all_rows for seed in seeds]
     return [record for record in store.records_of(cells) if record.status != "missing"]
+
+
+def as_planned(backbone: Backbone, planned: Iterable[Backbone]) -> Backbone:
+    """The backbone with the fingerprint that its file of weights had when cells were last planned with it.
+
+    Raises :class:`UserError` where none were, and the file cannot be read.
+    """
+    if backbone.weights_file is None:
+        return backbone
+    hosts = [host for host in planned if host.weights == backbone.weights]
+    host = hosts[-1] if hosts else resolve_weights(backbone)
+    return backbone.but(weights_fingerprint=host.weights_fingerprint)
 
 
 def rehearse_cells(cells: Iterable[Cell]) -> None:
@@ -282,8 +300,7 @@ def _places(regime: Regime) -> dict[str, str]:
     places = {}
     if isinstance(regime.data, Folder):
         places[regime.data.fingerprint] = regime.data.root
-    if regime.backbone.weights_file is not None:
-        places[regime.backbone.weights_fingerprint] = regime.backbone.weights
+    places |= {host.weights_fingerprint: host.weights for host in regime.backbones if host.weights_file is not None}
     return places
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "Progress",
     "Result",
     "build_model",
+    "curve_source",
     "environment",
     "rehearse",
     "require_batches",
@@ -108,7 +109,7 @@ def rehearse(experiment: Experiment) -> None:
 
     What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
     experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together, and for a batch of one clip where :func:`require_batches` does.
+    and clips that do not fit together, and for batches that :func:`require_batches` refuses.
     """
     backbone, data = experiment.backbone, experiment.data
     if backbone.weights:
@@ -140,10 +141,18 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
 def require_batches(experiment: Experiment) -> None:
     """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
 
+    Also for a schedule whose batch norms are over another number of clips than the batch.
+
     A batch norm behind a pooling over frames and space has one value per channel there, and no variance. All rows of a
     table see the same batches, so none is given others; a row that takes one clip a batch is left as it is.
     """
     backbone, data, batch_size = experiment.backbone, experiment.data, experiment.schedule.batch_size
+    norm_batch = experiment.schedule.norm_batch
+    if norm_batch not in (0, batch_size):
+        raise UserError(
+            f"a batch norm's statistics are those of the whole batch, {batch_size} clips, and the recipe asks for "
+            f"{norm_batch}; set the regime's schedule.norm_batch to 0 or to schedule.batch_size"
+        )
     if batch_size > 2 and isinstance(data, Folder):
         return  # two classes are two clips at least, and no batch of them has one
     num_train = num_training_clips(data)
@@ -236,6 +245,13 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
+def curve_source(experiment: Experiment, source: Source, device: torch.device) -> Source:
+    """The clips that evaluations while training see: those of ``source``, or one view of them, in the middle."""
+    if not experiment.curve_has_fewer_views:
+        return source
+    return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device)
+
+
 def _clip_shape(source: Source) -> tuple[int, int, int, int]:
     clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
     channels, frames, height, width = clips.shape[2:]
@@ -311,25 +327,27 @@ def _train(
     cost: dict[str, object],
 ) -> Result:
     schedule = experiment.schedule
+    watched = curve_source(experiment, source, device)
     eval_seconds = 0.0
     last = None
 
-    def validate() -> float:
+    def measure(clips: Source) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(model, source, schedule.batch_size, device)
+        last = evaluate(model, clips, schedule.batch_size, device)
         eval_seconds = time.perf_counter() - started
         return last.top1
 
     def inspect() -> dict[str, StageCalibration]:
-        clips, _ = source.val_batch(inspected_clips(source.num_val))
+        clips, _ = watched.val_batch(inspected_clips(source.num_val))
         with autocast(device):
             return by_stage(calibrations(model, clips[:, 0]))
 
     fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint)
-    state = fit.run(validate, report, inspect)
-    if last is None:  # resumed from a checkpoint written after the last step
-        validate()
+    state = fit.run(lambda: measure(watched), report, inspect)
+    if last is None or watched is not source:  # resumed from a checkpoint written after the last step, or of one view
+        measure(source)
+        state.seconds += eval_seconds
     assert last is not None
     if checkpoint is not None:
         _leave_weights(weights_beside(checkpoint), experiment, model)
@@ -337,6 +355,8 @@ def _train(
         top1=last.top1,
         top5=last.top5,
         loss=last.loss,
+        per_head=last.per_head,
+        per_subset=last.per_subset,
         per_class=last.per_class,
         per_family=last.per_family,
         classes=last.classes,

@@ -1,14 +1,67 @@
 """A regime: the backbone scale, the clips and the recipe a table is run on. Rows vary only what they ablate."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from tadaconv import discovery
 from tadaconv.command import command, given
 from tadaconv.errors import UserError
 from tadaconv.spec import Backbone, Data, Experiment, Folder, Schedule, Spec, Temporal
+
+
+class Published(Spec):
+    """What a paper measured on, in its words: those of the rows' published numbers, or no number is compared."""
+
+    data: str = Field(description="The data set, such as Something-Something-V2.")
+    num_frames: int = Field(ge=1, description="Frames a clip.")
+    views: str = Field(description="Clips a video and crops a clip with their size: 2 clips x 3 crops of 256 px.")
+
+
+class Conditions(Spec):
+    """What of an experiment a recipe may change."""
+
+    backbone: Backbone
+    data: Data
+    schedule: Schedule
+
+
+_WHICH_CLIPS = (
+    "kind", "root", "fingerprint", "num_classes", "layout", "split", "val_share", "num_train", "num_val", "seed",
+)  # fmt: skip
+"""Fields of the data that say which clips there are: the rows of a table are trained and judged on the same."""
+
+
+class Recipe(Spec):
+    """What is other than the regime's own in the cells of some backbones, of a number of frames, or of both."""
+
+    backbones: tuple[str, ...] = Field(
+        (),
+        description="Names of backbones, as rows ask for them; the regime's own is that of a row that asks for none. "
+        "Empty: any backbone.",
+    )
+    num_frames: int | None = Field(None, ge=1, description="Frames a clip; None: any number.")
+    origin: Literal["paper", "ours"] = Field(
+        description="Whether the paper trained so. Numbers of a recipe of ours are compared with none of the paper's."
+    )
+    changes: dict[str, Any] = Field(
+        description="By field, as ``but`` takes them: schedule__lr, schedule, data__size, backbone__weights."
+    )
+
+    @field_validator("changes")
+    @classmethod
+    def _same_clips(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        for name in changes:
+            part, _, field = name.partition("__")
+            if part == "data" and (not field or field in _WHICH_CLIPS):
+                raise ValueError(f"the clips are the same for every row, so a recipe does not change {name}")
+        return changes
+
+    def takes(self, backbone: str, num_frames: int) -> bool:
+        """Whether a cell on this backbone and with so many frames a clip is trained by this recipe."""
+        return (not self.backbones or backbone in self.backbones) and self.num_frames in (None, num_frames)
 
 
 class Regime(Spec):
@@ -22,10 +75,74 @@ class Regime(Spec):
         {}, description="By the name of a backbone a row asks for, the one that stands in for it at this scale."
     )
 
+    recipes: tuple[Recipe, ...] = Field(
+        (), description="What differs by backbone or frames; a cell is trained by the first recipe that takes it."
+    )
+    published: tuple[Published, ...] = Field(
+        (), description="What the paper measured on where it trained so; empty where it did not, and after any change."
+    )
+
+    @model_validator(mode="after")
+    def _recipes_can_be_applied(self) -> Self:
+        for recipe in self.recipes:
+            try:
+                self._under(recipe)
+            except UserError as error:
+                raise ValueError(f"a recipe of the regime: {error}") from error
+        return self
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with fields replaced, as of every description; it is no longer what was ``published`` on.
+
+        Clips and weights that are only found where they lie are no change: :meth:`with_clips`, :meth:`with_weights`.
+        """
+        is_other = any(name.partition("__")[0] in ("backbone", "data", "schedule", "recipes") for name in changes)
+        return super().but(**{**({"published": ()} if is_other else {}), **changes})
+
+    def with_clips(self, data: Data) -> Self:
+        """The regime on the same clips with where they lie and what was found there, which is no change of it."""
+        return self.model_copy(update={"data": data})
+
+    def with_weights(self, complete: Callable[[Backbone], Backbone]) -> Self:
+        """The regime with the weights of every backbone, its own and those of recipes, as ``complete`` knows them.
+
+        ``complete`` gives a backbone the fingerprint of its weights, which is no change of the regime.
+        """
+        recipes = []
+        for recipe in self.recipes:
+            changes = recipe.changes
+            if {"backbone", "backbone__weights"} & set(changes):  # else it has the weights of the regime's own
+                own = complete(self._under(recipe).backbone.but(weights_fingerprint=""))
+                changes = {**changes, "backbone__weights_fingerprint": own.weights_fingerprint}
+            recipes.append(recipe.model_copy(update={"changes": changes}))
+        return self.model_copy(update={"backbone": complete(self.backbone), "recipes": tuple(recipes)})
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """The regime's own backbone, then that of each recipe."""
+        return [self.backbone, *(self._under(recipe).backbone for recipe in self.recipes)]
+
+    def recipe(self, backbone: str | None = None, num_frames: int | None = None) -> Recipe | None:
+        """The recipe of a cell on the backbone and frames that its row asks for; None for the regime's own."""
+        host, frames = backbone or self.backbone.name, num_frames or self.data.num_frames
+        return next((recipe for recipe in self.recipes if recipe.takes(host, frames)), None)
+
+    def published_as(self, backbone: str | None = None, num_frames: int | None = None) -> Published | None:
+        """What the paper measured such a cell on; None where it trained otherwise, so that only orders compare."""
+        recipe = self.recipe(backbone, num_frames)
+        if recipe is not None and recipe.origin == "ours":
+            return None
+        frames = num_frames or self.data.num_frames
+        return next((each for each in self.published if each.num_frames == frames), None)
+
+    def _under(self, recipe: Recipe | None) -> Conditions:
+        own = Conditions(backbone=self.backbone, data=self.data, schedule=self.schedule)
+        return own if recipe is None else own.but(**recipe.changes)
+
     def experiment(
         self, temporal: Temporal, seed: int, backbone: str | None = None, num_frames: int | None = None
     ) -> Experiment:
-        """The experiment of one cell: this regime with ``temporal`` plugged in, from ``seed``.
+        """The experiment of one cell: this regime with ``temporal`` plugged in, by its recipe, from ``seed``.
 
         Args:
             temporal: what the row plugs in.
@@ -33,12 +150,13 @@ class Regime(Spec):
             backbone: the backbone the row asks for, or what stands in for it here; None for the regime's own.
             num_frames: frames of a clip that the row asks for; None for the regime's own.
         """
-        host, data = self.backbone, self.data
+        conditions = self._under(self.recipe(backbone, num_frames))
+        host, data = conditions.backbone, conditions.data
         if backbone is not None:
             host = host.but(name=self.stand_ins.get(backbone, backbone))
         if num_frames is not None:
             data = data.but(num_frames=num_frames)
-        return Experiment(backbone=host, temporal=temporal, data=data, schedule=self.schedule, seed=seed)
+        return Experiment(backbone=host, temporal=temporal, data=data, schedule=conditions.schedule, seed=seed)
 
 
 def load_regime(name: str) -> Regime:

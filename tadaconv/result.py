@@ -25,17 +25,36 @@ class StageCalibration(BaseModel):
 
 
 class CurvePoint(BaseModel):
-    """The state of a training run at the end of an epoch."""
+    """The state of a training run at the end of an epoch that was evaluated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int = Field(description="Epochs finished, from 1.")
     step: int = Field(description="Optimizer steps finished.")
     train_loss: float = Field(description="Mean cross-entropy over the epoch's training clips, in nats.")
-    val_top1: float = Field(description="Validation top-1 in percent.")
+    val_top1: float = Field(description="Validation top-1 in percent, over the schedule's ``curve_views``.")
     calibration: dict[str, StageCalibration] = Field(
         default_factory=dict, description="By stage, res2 to res5; empty where nothing is calibrated."
     )
+
+
+class HeadAccuracy(BaseModel):
+    """How often one of several labels of a clip is told, whatever the others; in percent of the validation clips."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top1: float
+    top5: float
+
+
+class SubsetAccuracy(BaseModel):
+    """Top-1 in percent on some of the validation clips; ``per_head`` is empty where clips have one label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_val: int = Field(description="How many clips these are.")
+    top1: float
+    per_head: dict[str, float]
 
 
 class Result(BaseModel):
@@ -43,10 +62,19 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    top1: float
+    top1: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
     top5: float
-    loss: float = Field(description="Validation cross-entropy in nats.")
-    per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order.")
+    loss: float = Field(description="Validation cross-entropy in nats; of several heads the sum of theirs.")
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict,
+        description="By label, verb and noun say, where clips have several: ``top1`` and ``top5`` are then of all at "
+        "once, an action, for which the products of their probabilities are averaged over views. Else empty.",
+    )
+    per_subset: dict[str, SubsetAccuracy] = Field(
+        default_factory=dict,
+        description="On clips that the data set judges apart, by their name, such as its tail.",
+    )
+    per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order; of its head.")
     per_family: dict[str, float] = Field(
         default_factory=dict, description="Top-1 by class family (synthetic clips), in percent."
     )
@@ -79,4 +107,4 @@ class Progress(BaseModel):
     step: int = Field(description="Optimizer steps finished.")
     num_steps: int
     train_loss: float = Field(description="Cross-entropy of the last step's clips, in nats.")
-    curve: list[CurvePoint] = Field(description="One point an epoch finished so far.")
+    curve: list[CurvePoint] = Field(description="One point an epoch evaluated so far.")

@@ -91,6 +91,8 @@ def describe(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{error.title}: unknown key {where!r}; remove it or correct its spelling{more}"
+    if not first["loc"] and context is not None:  # of fields that do not go together: what is wrong has their values
+        return f"{error.title}: {what}{more}"
     value = f"{first['input']!r:.80}"
     said = isinstance(first["input"], str) and value in what
     return f"{error.title}: {where}: {what}{'' if said else f', got {value}'}{more}"
@@ -418,6 +420,14 @@ def _with_mirror(given: dict[str, Any]) -> dict[str, Any]:
 Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
 
 
+NUM_LAST_EVALUATED: Final = 10
+"""Epochs at the end of training each of which is evaluated, however few of those before are."""
+
+_LATER: Final = ("cosine", "evaluate_every", "curve_views", "norm_batch")
+"""Fields of :class:`Schedule` that came after cells were run. Their neutral values are written nowhere: neither in keys
+nor in stored descriptions, so that what was run before them is still known for the same."""
+
+
 class Schedule(Spec):
     """The recipe of training."""
 
@@ -430,6 +440,42 @@ class Schedule(Spec):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(1e-4, ge=0, description="Not applied to norms and biases.")
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; None leaves gradients alone.")
+    # What follows came later, and is not written where it has its neutral value: see _LATER.
+    cosine: Literal["after_warmup", "all_epochs"] = Field(
+        "after_warmup",
+        description="Over which epochs the learning rate falls by half a cosine from lr to 0: those after the warm-up, "
+        "which ends at lr; or all, where the warm-up ends at what the cosine has come to by then, below lr.",
+    )
+    evaluate_every: int = Field(
+        1, ge=1, description="Epochs from one evaluation to the next; each of the last ten epochs has one in any case."
+    )
+    curve_views: Literal["all", "one"] = Field(
+        "all",
+        description="Views of a validation clip in the evaluations while training: all, or the middle one alone. The "
+        "result is over all views.",
+    )
+    norm_batch: int = Field(
+        0, ge=0, description="Clips that a batch-norm statistic is taken over in training; 0: all of the batch."
+    )
+
+    @model_validator(mode="after")
+    def _cosine_outlasts_the_warmup(self) -> Self:
+        if self.cosine == "all_epochs" and self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"a warm-up of {self.warmup_epochs:g} epochs leaves nothing of a cosine over {self.epochs}; set "
+                "warmup_epochs below epochs"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_neutral(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = write(self)
+        neutral = {name: type(self).model_fields[name].default for name in _LATER}
+        return {name: value for name, value in tree.items() if name not in neutral or value != neutral[name]}
+
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether the network is evaluated at the end of ``epoch``, counted from 1; it always is after the last."""
+        return epoch % self.evaluate_every == 0 or epoch > self.epochs - NUM_LAST_EVALUATED
 
 
 class Experiment(Spec):
@@ -441,6 +487,13 @@ class Experiment(Spec):
     data: Data
     schedule: Schedule
     seed: int = Field(0, ge=0, description="Seed of the weights, the data order and the augmentation.")
+
+    @property
+    def curve_has_fewer_views(self) -> bool:
+        """Whether the evaluations while training see one view of a validation clip, and the result several."""
+        data = self.data
+        several = isinstance(data, Folder) and data.num_temporal_views * data.num_spatial_crops > 1
+        return several and self.schedule.curve_views == "one"
 
     def canonical_json(self) -> str:
         """The description as sorted, compact JSON, without what does not change the result.

@@ -77,7 +77,7 @@ class FakeExperiment(types.ModuleType):
         self.ran: list[Experiment] = []
         self.fails: Callable[[Experiment], None] = lambda _: None
         # Commands that run nothing import these by name, and do not use them here.
-        self.environment = self.build_model = self._clip_shape = None
+        self.environment = self.build_model = self.curve_source = self._clip_shape = None
 
     def rehearse(self, experiment: Experiment) -> None:
         """Nothing is built here."""
@@ -373,6 +373,50 @@ def test_report_writes_the_formats_asked_for(tada: Callable[..., Done], reports:
     done = tada("report", "mini", "--regime", "small", "--format", "csv, tex")
     assert (done.status, reports.formats) == (0, ["csv", "tex"])
     assert done.out.splitlines() == ["THE TABLE", "report: runs/reports/mini-small"]
+
+
+@pytest.fixture
+def folder_table(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The table as one that names ``mine``, a regime of a folder of clips, which are there wherever they are named."""
+    table = work_folder / "ablations" / "mini.py"
+    table.write_text(TABLE.replace("rows=[", 'regime="mine", rows=['))
+
+    def resolve(data: Folder, root: Path, cache: Path) -> Folder:
+        return data.but(root=str(root), fingerprint=cache.as_posix(), num_classes=2)
+
+    fake = types.ModuleType("tadaconv.data.folder")
+    fake.resolve = resolve  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tadaconv.data.folder", fake)
+    return table
+
+
+@pytest.mark.usefixtures("folder_table")
+def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(
+    tada: Callable[..., Done], experiment: FakeExperiment
+) -> None:
+    done = tada("ablate", "mini", "--data", "clips")
+    assert done.err.splitlines()[0] == "regime mine, which the table names; another is taken with --regime NAME"
+    assert {each.data.root for each in experiment.ran if isinstance(each.data, Folder)} == {"clips"}
+    assert "mini-mine" in done.out
+    again = tada("report", "mini")
+    assert again.out.splitlines()[-1] == "report: runs/reports/mini-mine"
+    assert again.err.splitlines()[0].startswith("regime mine, which")
+    num_ran = len(experiment.ran)
+    named = tada("ablate", "mini", "--regime", "small")
+    assert "regime" not in named.err
+    assert {each.data.kind for each in experiment.ran[num_ran:]} == {"synthetic"}
+
+
+def test_without_its_clips_a_table_is_run_in_the_quick_regime(
+    folder_table: Path, tada: Callable[..., Done], experiment: FakeExperiment
+) -> None:
+    done = tada("ablate", "mini")
+    said = "regime quick: the table's own is mine, and "
+    assert done.err.splitlines()[0] == f"{said}its clips are not given (--data DIR)"
+    assert {each.schedule for each in experiment.ran} == {load_regime("quick").schedule}
+    assert tada("report", "mini").err.splitlines()[0] == f"{said}nothing has run in it"
+    folder_table.write_text(folder_table.read_text().replace('"mine"', '"small"'))  # makes its own clips
+    assert tada("ablate", "mini").err.splitlines()[0].startswith("regime small, which the table names")
 
 
 class TestList:

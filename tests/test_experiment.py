@@ -12,6 +12,8 @@ import torch
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.data import open_source
+from tadaconv.data.source import Head, classes_of_heads
+from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
 from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run, source_commit
@@ -172,6 +174,78 @@ def test_an_interrupted_run_gives_the_result_of_an_undisturbed_one(
     assert computed(run(TINY, "cpu", checkpoint=path)) == computed(first())
 
 
+class ViewedClips(SyntheticClips):
+    """Clips of a folder that is not there: as many views of each as it says, every one but the first all noise."""
+
+    def __init__(self, data: Folder, device: torch.device) -> None:
+        made = Synthetic(num_frames=data.num_frames, size=data.size, num_train=12, num_val=20)
+        super().__init__(made, device)
+        self.num_views = data.num_temporal_views * data.num_spatial_crops
+
+    def val_batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        clips, labels = super().val_batch(indices)
+        noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(int(indices.sum())))
+        return torch.cat([clips, *[noise] * (self.num_views - 1)], 1), labels
+
+
+def test_a_curve_of_one_view_and_a_result_over_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(experiments, "open_source", ViewedClips)
+    folder = Folder(fingerprint="ab", num_frames=4, size=16, num_temporal_views=2, num_spatial_crops=3)
+    sparse = TINY.schedule.but(epochs=12, evaluate_every=2, curve_views="one")
+    several = TINY.but(data=folder, schedule=sparse)
+    single = several.but(data__num_temporal_views=1, data__num_spatial_crops=1)
+    assert several.curve_has_fewer_views
+    assert not single.curve_has_fewer_views
+    checkpoint = tmp_path / "cell.pt"
+    found, of_one = run(several, "cpu", checkpoint=checkpoint), run(single, "cpu")
+    assert [point.epoch for point in found.curve] == [2, *range(3, 13)]
+    assert found.curve == of_one.curve
+    assert of_one.curve[-1].val_top1 == of_one.top1
+    model = build_model(several, len(found.classes))
+    model.load_state_dict(load_weights(checkpoint.with_suffix(".weights"), several.key))
+    by_hand = evaluate(model, ViewedClips(folder, torch.device("cpu")), 5, torch.device("cpu"))
+    assert (found.top1, found.loss) == (by_hand.top1, by_hand.loss)
+    assert found.loss != of_one.loss
+    again = run(several, "cpu", checkpoint=checkpoint)  # from after the last step
+    assert computed(again) == computed(found)
+
+
+class TwoLabels(SyntheticClips):
+    """Clips with two labels: which half of the classes theirs is in, and where in it."""
+
+    def __init__(self, data: Synthetic, device: torch.device) -> None:
+        super().__init__(data, device)
+        self.size_of_half = -(-len(self.class_names) // 2)
+        self.heads = (Head("half", ("first", "second")), Head("place", tuple(map(str, range(self.size_of_half)))))
+        self.class_names, self.families = classes_of_heads(self.heads), {}
+
+    def _both(self, labels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([labels // self.size_of_half, labels % self.size_of_half], 1)
+
+    def train_batch(self, indices: torch.Tensor, epoch: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        clips, labels = super().train_batch(indices, epoch, seed)
+        return clips, self._both(labels)
+
+    def val_batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        clips, labels = super().val_batch(indices)
+        return clips, self._both(labels)
+
+
+def test_clips_with_two_labels_give_the_accuracy_of_each_and_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "open_source", TwoLabels)
+    found = run(TINY, "cpu")
+    assert set(found.per_head) == {"half", "place"}
+    assert found.top1 <= min(head.top1 for head in found.per_head.values()) + 1e-9  # of one view, both at once
+    assert found.top5 <= 100
+    assert len(found.classes) == 2 + TwoLabels(TINY.data, torch.device("cpu")).size_of_half
+    assert Result.model_validate_json(found.model_dump_json()) == found
+    assert found.curve[-1].val_top1 == found.top1
+
+
+def test_one_label_has_no_accuracy_of_its_own(first: Callable[[], Result]) -> None:
+    assert first().per_head == {}
+
+
 def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:
     result = run(TINY, "cpu", checkpoint=tmp_path / "cell.pt")
     source = open_source(TINY.data, torch.device("cpu"))
@@ -316,9 +390,11 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
         ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "6 frames cannot be divided"),
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
+        ({"schedule__norm_batch": 2}, "the whole batch, 5 clips, and the recipe asks for 2; set .*schedule.norm_batch"),
     ]:
         with pytest.raises(UserError, match=message):
             rehearse(good.but(**changes))
+    rehearse(good.but(schedule__norm_batch=5))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ TABLE = LoadedTable("mini", "", Table(base=Row("(3,3)", TAda()), rows=ROWS))
 EXPERIMENT = ROWS[1].cell(REGIME, 0).experiment
 
 PROBE = Probe(
-    num_steps_timed=8, num_eval_batches_timed=3, num_steps=100, num_epochs=4,
+    num_steps_timed=8, num_eval_batches_timed=3, num_steps=100, num_epochs=4, num_evaluations=4,
     step_seconds=Spread(low=0.1, median=0.2, high=0.4), eval_seconds=Spread(low=1, median=2, high=3),
     setup_seconds=0.5, checkpoint_seconds=0.25, checkpoint_bytes=2**20, weights_bytes=2**19, storage_bytes=2**11,
     memory_bytes=2**29, host_memory_bytes=2**29,
@@ -130,6 +130,9 @@ def test_a_cell_is_setup_steps_evaluations_and_checkpoints() -> None:
     assert PROBE.cell_seconds.low == pytest.approx(0.5 + 100 * 0.1 + 4 * 1 + 4 * 0.25)
     assert PROBE.cell_seconds.median == pytest.approx(0.5 + 100 * 0.2 + 4 * 2 + 4 * 0.25)
     assert PROBE.cell_seconds.high == pytest.approx(0.5 + 100 * 0.4 + 4 * 3 + 5 * 0.25)
+    of_one_view = {"num_evaluations": 2, "curve_eval_seconds": Spread(low=0.1, median=0.2, high=0.3)}
+    several = PROBE.model_copy(update=of_one_view)
+    assert several.cell_seconds.median == pytest.approx(0.5 + 100 * 0.2 + 2 * 0.2 + 2 + 4 * 0.25)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))

@@ -6,6 +6,8 @@ from itertools import combinations, permutations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from tadaconv.errors import UserError, lookup, unknown
@@ -57,7 +59,8 @@ OTHER_VALUES: dict[type[Spec], dict[str, Any]] = {
     Sampling: {"kind": "intervals", "rule": "paper", "interval": 4, "fps": 60.0},
     Schedule: {
         "optimizer": "adamw", "epochs": 2, "batch_size": 4, "lr": 0.2, "warmup_epochs": 0.5, "warmup_lr": 0.0,
-        "momentum": 0.8, "weight_decay": 0.0, "clip_norm": 1.0,
+        "momentum": 0.8, "weight_decay": 0.0, "clip_norm": 1.0, "cosine": "all_epochs", "evaluate_every": 2,
+        "curve_views": "one", "norm_batch": 2,
     },
     Experiment: {"seed": 1},
 }  # fmt: skip
@@ -213,6 +216,25 @@ def test_keys_of_what_was_run_before_a_field_came_stay_as_they_were() -> None:
     assert PLAIN.key == "7d593698c64632cb"
     assert ADAPTIVE.key == "6c61fbe80dd0ea3b"
     assert ADAPTIVE.but(temporal__placement__convs="both").key != ADAPTIVE.key
+    written = PLAIN.schedule.model_dump(mode="json")
+    assert not {"cosine", "evaluate_every", "curve_views", "norm_batch"} & set(written)
+    changed = {"cosine": "all_epochs", "evaluate_every": 5, "curve_views": "one", "norm_batch": 2}
+    assert PLAIN.schedule.but(**changed).model_dump(mode="json") == {**written, **changed}
+
+
+def test_a_cosine_over_all_epochs_outlasts_its_warmup() -> None:
+    recipe = PLAIN.schedule.but(epochs=64, warmup_epochs=4, cosine="all_epochs")
+    with pytest.raises(UserError, match=r"warm-up of 4 epochs leaves nothing of a cosine over 4; set warmup_epochs"):
+        recipe.but(epochs=4)
+    assert recipe.but(epochs=5).warmup_epochs == 4
+    assert recipe.but(epochs=4, cosine="after_warmup").epochs == 4  # as it always was
+
+
+@given(st.integers(1, 100), st.integers(1, 30))
+def test_every_nth_epoch_is_evaluated_and_each_of_the_last_ten(epochs: int, evaluate_every: int) -> None:
+    schedule = PLAIN.schedule.but(epochs=epochs, evaluate_every=evaluate_every)
+    expected = {*range(evaluate_every, epochs + 1, evaluate_every), *range(max(1, epochs - 9), epochs + 1)}
+    assert {epoch for epoch in range(1, epochs + 1) if schedule.evaluates_after(epoch)} == expected
 
 
 def test_another_protocol_is_refused() -> None:

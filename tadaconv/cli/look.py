@@ -21,13 +21,13 @@ from tadaconv.cli.options import (
     Data,
     Device,
     Out,
-    RegimeName,
     Storage,
     TableName,
+    TableRegime,
     refuse,
 )
 from tadaconv.cli.output import print_json
-from tadaconv.cli.running import num_ended_trials, require_own_results, study_called
+from tadaconv.cli.running import num_ended_trials, regime_with_clips, require_own_results, study_called
 from tadaconv.regime import load_regime
 
 
@@ -86,14 +86,15 @@ def cost(
 
 
 @app.command()
-def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = False) -> None:
+def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False) -> None:
     """Build every row, and see that it starts as the backbone it is plugged into. Trains nothing.
 
     Example: tada check initialization
     """
     from tadaconv import preview
 
-    found = preview.check(load_table(table), load_regime(regime))
+    loaded = load_table(table)
+    found = preview.check(loaded, load_regime(regime_with_clips(loaded, None) if regime is None else regime))
     print_json(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(
         preview.render_check(found)
     )
@@ -104,7 +105,7 @@ def check(table: TableName, regime: RegimeName = "quick", as_json: AsJson = Fals
 def plan_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
-    regime: RegimeName = "quick",
+    regime: TableRegime = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table; seeds 0 to N-1 would be run.")] = 1,
     rows: Annotated[
         list[str] | None,
@@ -137,6 +138,7 @@ def plan_command(
     for row in rows or []:
         if table is not None:
             table.table.row(row)
+    regime = regime_with_clips(table, data) if regime is None else regime
     resolved = resolve_data(load_regime(regime), data, cache=out / "cache")
     place = out / "journal.log"
     known = str(place) if storage is None else storage

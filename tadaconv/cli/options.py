@@ -13,6 +13,14 @@ TableName = Annotated[
 RegimeName = Annotated[
     str, typer.Option("--regime", help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.")
 ]
+TableRegime = Annotated[
+    str | None,
+    typer.Option(
+        "--regime",
+        help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.",
+        show_default="the table's own where its clips are there, else quick",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and reports.")]
 Storage = Annotated[
     str | None,

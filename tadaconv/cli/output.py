@@ -14,8 +14,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-_LIKE_IT = str.maketrans("\u2212\u2010\u2011\u2012\u2013\u2014\u00d7\u0394\u00b7\u2022\u2018\u2019\u201c\u201d\u2026",
-                         "-" * 6 + "xD.*''\"\".")  # fmt: skip
+_LIKE_IT = str.maketrans("\u2212\u2010\u2011\u2012\u2013\u2014\u00d7\u0394\u00b7\u2022\u2018\u2019\u201c\u201d\u2026"
+                         "\u2020",
+                         "-" * 6 + "xD.*''\"\".+")  # fmt: skip
 """Of what tables and messages are made of: a letter of ASCII that is as wide, so that columns stay columns."""
 
 

@@ -9,9 +9,18 @@ from rich.console import Console
 
 from tadaconv.ablation import LoadedTable, current_records, load_table, require_writable, study_name
 from tadaconv.cli.app import app
-from tadaconv.cli.options import Out, RegimeName, Storage
-from tadaconv.cli.running import print_table, report_study, require_own_results, study_called, write_report
+from tadaconv.cli.options import Out, Storage, TableRegime
+from tadaconv.cli.running import (
+    DEFAULT_REGIME,
+    own_regime,
+    print_table,
+    report_study,
+    require_own_results,
+    study_called,
+    write_report,
+)
 from tadaconv.command import command
+from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
@@ -41,7 +50,7 @@ def report(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of that cell.", show_default="the first that finished")
     ] = None,
-    regime: RegimeName = "quick",
+    regime: TableRegime = None,
     formats: Annotated[
         str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
     ] = "html,ipynb,tex,csv",
@@ -96,7 +105,7 @@ def report(
         return
     found = study_called(name)
     loaded = load_table(name) if found is None else None
-    resolved = load_regime(regime)
+    resolved = load_regime(regime or DEFAULT_REGIME)
     if row is not None and loaded is None:
         raise UserError(f"--row looks inside a row of a table, and {name} is a study; name a table")
     if row is not None and loaded is not None:
@@ -107,7 +116,11 @@ def report(
     try:
         store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     except NoResultsError as error:
-        raise NoResultsError(error.place, named.command(regime)) from error
+        raise NoResultsError(error.place, named.command(regime or DEFAULT_REGIME)) from error
+    if regime is None:
+        ran = store.studies()
+        regime = own_regime(loaded, lambda own: f"{named.name}-{plain_name(own)}" in ran, "nothing has run in it")
+        resolved = load_regime(regime)
     require_own_results(named, regime, store)
     require_writable(out)
     with prepared(wanted):

@@ -23,6 +23,7 @@ from tadaconv.cli.options import (
     RegimeName,
     Storage,
     TableName,
+    TableRegime,
     Workers,
     refuse,
 )
@@ -30,6 +31,7 @@ from tadaconv.cli.running import (
     as_lines,
     logged,
     make_crew,
+    regime_with_clips,
     report_study,
     require_own_results,
     run_and_report,
@@ -40,7 +42,7 @@ from tadaconv.regime import load_regime
 @app.command()
 def ablate(
     table: TableName,
-    regime: RegimeName = "quick",
+    regime: TableRegime = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; seeds 0 to N-1 are run.")] = 1,
     rows: Annotated[
         list[str] | None,
@@ -68,6 +70,7 @@ def ablate(
     loaded = load_table(table)
     for name in rows or []:
         loaded.table.row(name)
+    regime = regime_with_clips(loaded, data) if regime is None else regime
     bare_regime = load_regime(regime)
     place = str(out / "journal.log") if storage is None else storage
     crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)

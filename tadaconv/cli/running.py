@@ -2,11 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 from tadaconv import discovery
@@ -18,6 +19,8 @@ from tadaconv.ablation import (
 )
 from tadaconv.cli.entry import complain
 from tadaconv.errors import UserError, unknown
+from tadaconv.regime import load_regime
+from tadaconv.spec import Folder
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -75,6 +78,36 @@ def require_own_results(loaded: "LoadedTable | LoadedStudy", regime_name: str, s
     attr = "table" if isinstance(loaded, LoadedTable) else "study"
     study = f"{loaded.name}-{discovery.plain_name(regime_name)}"
     require_own(study, {attr: loaded.path, "regime": discovery.find("regime", regime_name)}, store)
+
+
+DEFAULT_REGIME = "quick"
+
+
+def own_regime(table: LoadedTable | None, is_there: Callable[[str], bool], lacks: str) -> str:
+    """The regime where the call names none: the table's own if it can be taken, else ``quick``; which is said.
+
+    Args:
+        table: None for a study, which has no regime of its own.
+        is_there: whether what is wanted of the table's own regime, by its name, is there.
+        lacks: what is not there otherwise, for readers.
+    """
+    own = None if table is None else table.table.regime
+    if own is None:
+        return DEFAULT_REGIME
+    if is_there(own):
+        typer.echo(f"regime {own}, which the table names; another is taken with --regime NAME", err=True)
+        return own
+    typer.echo(f"regime {DEFAULT_REGIME}: the table's own is {own}, and {lacks}", err=True)
+    return DEFAULT_REGIME
+
+
+def regime_with_clips(table: LoadedTable | None, data: Path | None) -> str:
+    """The regime where the call names none: the table's own if its clips are given, or it makes its own."""
+    return own_regime(
+        table,
+        lambda name: data is not None or not isinstance(load_regime(name).data, Folder),
+        "its clips are not given (--data DIR)",
+    )
 
 
 def num_ended_trials(study: "LoadedStudy", regime_name: str, regime: "Regime", store: "Store | None") -> int:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from tadaconv.data.source import Source
+from tadaconv.data.source import Head, Source, heads_of
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.spec import Folder, Synthetic
 
-__all__ = ["Source", "num_training_clips", "open_source"]
+__all__ = ["Head", "Source", "heads_of", "num_training_clips", "open_source"]
 
 
 def open_source(data: Synthetic | Folder, device: torch.device) -> Source:

@@ -1,8 +1,16 @@
 """What training asks of any set of clips."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+class Head(NamedTuple):
+    """One of several labels that every clip has, such as its verb, and the classes it may be of."""
+
+    name: str
+    class_names: tuple[str, ...]
 
 
 class Source(Protocol):
@@ -12,6 +20,7 @@ class Source(Protocol):
     """
 
     class_names: tuple[str, ...]
+    """What the network tells apart, in the order of its scores; of several heads as :func:`classes_of_heads` has it."""
     families: dict[str, tuple[int, ...]]
     """Families of classes that belong together, as class indices; empty where there are none."""
     num_train: int
@@ -20,9 +29,44 @@ class Source(Protocol):
     """Views of a clip in evaluation: temporal clips times spatial crops."""
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Training clips, augmented by (seed, epoch, index): normalised (B, C, T, H, W) and int64 labels (B,)."""
+        """Training clips, augmented by (seed, epoch, index): normalised (B, C, T, H, W) and int64 labels (B,).
+
+        Where clips have several labels they are (B, heads), each an index into the classes of its head.
+        """
         ...
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Validation clips, all views of each: normalised (B, V, C, T, H, W) and int64 labels (B,)."""
+        """Validation clips, all views of each: normalised (B, V, C, T, H, W) and int64 labels as in training."""
         ...
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """A source whose clips may have several labels, all of them told from one feature."""
+
+    heads: tuple[Head, ...]
+
+
+@runtime_checkable
+class HasSubsets(Protocol):
+    """A source some of whose validation clips are judged apart as well, such as those of its tail."""
+
+    subsets: Mapping[str, Tensor]
+    """By name, the indices of validation clips, int64."""
+
+
+def subsets_of(source: Source) -> Mapping[str, Tensor]:
+    """The validation clips that are judged apart, by name; none where the source names none."""
+    return source.subsets if isinstance(source, HasSubsets) else {}
+
+
+def heads_of(source: Source) -> tuple[Head, ...]:
+    """The labels of every clip; one, called ``class``, where the source names none."""
+    return source.heads if isinstance(source, HasHeads) else (Head("class", source.class_names),)
+
+
+def classes_of_heads(heads: tuple[Head, ...]) -> tuple[str, ...]:
+    """The classes of all heads, one head's after the other: ``verb: take``, ..., ``noun: cup``; of one head its own."""
+    if len(heads) == 1:
+        return heads[0].class_names
+    return tuple(f"{head.name}: {name}" for head in heads for name in head.class_names)

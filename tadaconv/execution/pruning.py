@@ -195,7 +195,10 @@ def _recipe(row: TrialRow) -> dict[str, Any]:
 
 
 def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
-    """The epochs at which Hyperband notes what a trial has reached; asking it at others changes nothing."""
+    """The epochs at which, or at the next one evaluated, Hyperband notes what a trial has reached.
+
+    Asking it at others changes nothing.
+    """
     rung, factor = int(options.get("min_resource", 1)), int(options.get("reduction_factor", 3))
     rungs = set()
     while rung <= num_epochs:
@@ -206,10 +209,12 @@ def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
 
 def _report(trial: optuna.Trial, top1_by_epoch: Mapping[int, float], rungs: Collection[int]) -> None:
     """Let a trial live through its epochs again, so that its pruner knows what it knew by then."""
+    before = 0
     for epoch, top1 in top1_by_epoch.items():
         trial.report(top1, epoch)
-        if epoch in rungs:
+        if any(before < rung <= epoch for rung in rungs):  # not every epoch is evaluated
             trial.should_prune()
+        before = epoch
 
 
 def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: optuna.Study) -> None:

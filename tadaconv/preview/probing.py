@@ -14,9 +14,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tadaconv.data import Source, open_source
+from tadaconv.data import Source, heads_of, open_source
 from tadaconv.errors import RunError
-from tadaconv.experiment import build_model, environment
+from tadaconv.experiment import build_model, curve_source, environment
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
@@ -56,9 +56,15 @@ class Probe(BaseModel):
     num_steps_timed: int
     num_eval_batches_timed: int
     num_steps: int = Field(description="Optimizer steps of the whole cell.")
-    num_epochs: int = Field(description="Epochs of the cell; every one ends with an evaluation and a checkpoint.")
+    num_epochs: int = Field(description="Epochs of the cell; every one ends with a checkpoint.")
+    num_evaluations: int = Field(description="Evaluations while the cell trains, each at the end of an epoch.")
     step_seconds: Spread
     eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
+    curve_eval_seconds: Spread | None = Field(
+        None,
+        description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
+        "there is none at the end beside that of the last epoch.",
+    )
     setup_seconds: float = Field(description="Clips opened, network built and counted, and what the first step adds.")
     checkpoint_seconds: float
     checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file, while the cell runs.")
@@ -69,16 +75,17 @@ class Probe(BaseModel):
 
     @property
     def cell_seconds(self) -> Spread:
-        """Wall time of the whole cell: setup, steps, and an evaluation and a checkpoint after every epoch."""
-        step, evaluation = self.step_seconds, self.eval_seconds
+        """Wall time of the whole cell: setup, steps, evaluations, and a checkpoint after every epoch."""
+        step, while_training = self.step_seconds, self.curve_eval_seconds or self.eval_seconds
+        at_end = self.eval_seconds if self.curve_eval_seconds else Spread(low=0.0, median=0.0, high=0.0)
         return Spread(
-            low=self._cell_seconds(step.low, evaluation.low),
-            median=self._cell_seconds(step.median, evaluation.median),
-            high=self._cell_seconds(step.high, evaluation.high),
+            low=self._cell_seconds(step.low, while_training.low, at_end.low),
+            median=self._cell_seconds(step.median, while_training.median, at_end.median),
+            high=self._cell_seconds(step.high, while_training.high, at_end.high),
         )
 
-    def _cell_seconds(self, step: float, evaluation: float) -> float:
-        run = self.setup_seconds + self.num_steps * step + self.num_epochs * evaluation
+    def _cell_seconds(self, step: float, while_training: float, at_end: float) -> float:
+        run = self.setup_seconds + self.num_steps * step + self.num_evaluations * while_training + at_end
         return run + (self.num_epochs + run // CHECKPOINT_SECONDS) * self.checkpoint_seconds
 
 
@@ -146,7 +153,10 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     setup_seconds = time.perf_counter() - started
     first, *others = _step_seconds(fit, budget_seconds)
     steps = others or [first]
-    evaluations = _eval_seconds(fit)
+    evaluations = _eval_seconds(fit, source)
+    watched = curve_source(experiment, source, device)
+    schedule = experiment.schedule
+    num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
     weights_bytes = sum(each.numel() * each.element_size() for each in fit.model.state_dict().values())
     temporal = experiment.temporal
@@ -164,7 +174,7 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
         # Of a network that has learnt something: most clips are on the diagonal.
         confusion=[(i, j, 1) for i in range(len(source.class_names)) for j in range(min(i + 1, 4))],
         num_val=source.num_val,
-        curve=[point] * experiment.schedule.epochs,
+        curve=[point] * num_evaluations,
         params=cost.params, macs=cost.macs, cost=cost.model_dump(mode="json"),
         train_clips_per_second=100 / 3, eval_clips_per_second=100 / 3, peak_memory_bytes=2**32, seconds=100 / 3,
         environment=environment(device),
@@ -173,9 +183,11 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
         num_steps_timed=len(steps),
         num_eval_batches_timed=len(evaluations),
         num_steps=fit.num_steps,
-        num_epochs=experiment.schedule.epochs,
+        num_epochs=schedule.epochs,
+        num_evaluations=num_evaluations,
         step_seconds=Spread.of(steps),
         eval_seconds=Spread.of(evaluations),
+        curve_eval_seconds=None if watched is source else Spread.of(_eval_seconds(fit, watched)),
         setup_seconds=setup_seconds + max(0.0, first - median(steps)),
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_bytes=checkpoint_bytes,
@@ -210,15 +222,14 @@ class _FirstClips:
     """The first validation clips of a source, in place of all."""
 
     def __init__(self, source: Source, num_val: int) -> None:
-        self.class_names, self.families = source.class_names, source.families
+        self.class_names, self.families, self.heads = source.class_names, source.families, heads_of(source)
         self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
         self.train_batch: Callable[[Tensor, int, int], tuple[Tensor, Tensor]] = source.train_batch
         self.val_batch: Callable[[Tensor], tuple[Tensor, Tensor]] = source.val_batch
 
 
-def _eval_seconds(fit: Fit) -> list[float]:
+def _eval_seconds(fit: Fit, source: Source) -> list[float]:
     """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up."""
-    source = fit.source
     num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
     part = _FirstClips(source, num_clips)
     seconds = []

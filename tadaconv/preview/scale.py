@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +11,7 @@ from tadaconv.ablation import Row
 from tadaconv.errors import UserError
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Folder, Temporal
+from tadaconv.spec import Backbone, Experiment, Folder, Temporal
 
 ClipShape = tuple[int, int, int, int]
 """(C, T, H, W)"""
@@ -33,12 +34,15 @@ class Scale(BaseModel):
     def of(self, row: Row, regime: Regime | None) -> "Scale":
         """The scale of a row: this one, with the frames the row names and its backbone or what stands in for it.
 
+        In a regime, with the size of its recipe's clips.
+
         Raises :class:`UserError` for a row that the regime cannot take, as running its table does.
         """
-        own = row.backbone or self.backbone
-        if regime is not None:
-            own = row.cell(regime, seed=0).experiment.backbone.name
-        return self.with_frames(row.num_frames).model_copy(update={"backbone": own})
+        if regime is None:
+            own = row.backbone or self.backbone
+            return self.with_frames(row.num_frames).model_copy(update={"backbone": own})
+        own_frames = replace(row, num_frames=row.num_frames or self.clip[1])
+        return _scale_of(own_frames.cell(regime, seed=0).experiment, self.num_classes)
 
     def require(self, temporal: Temporal) -> None:
         """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
@@ -72,8 +76,13 @@ def scale_of(regime: Regime) -> Scale:
         from tadaconv.data.synthetic import CLASS_NAMES
 
         num_classes = len(CLASS_NAMES)
-    clip = (3, regime.data.num_frames, regime.data.eval_side, regime.data.eval_side)
-    return Scale(backbone=regime.backbone.name, num_classes=num_classes, clip=clip)
+    return _scale_of(regime.experiment(None, seed=0), num_classes)
+
+
+def _scale_of(experiment: Experiment, num_classes: int) -> Scale:
+    data = experiment.data
+    clip = (3, data.num_frames, data.eval_side, data.eval_side)
+    return Scale(backbone=experiment.backbone.name, num_classes=num_classes, clip=clip)
 
 
 def build_host(scale: Scale) -> Host:

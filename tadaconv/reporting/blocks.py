@@ -109,11 +109,12 @@ def conditions(export: Export) -> Block:
 
 
 def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
-    """Where rows differ in backbone or frames: each that occurs, with its rows, and what a backbone stands in for."""
+    """Where rows differ in backbone, frames or recipe: each with its rows, and what a backbone stands in for."""
     asked = {row.name: row.backbone for row in manifest.rows}
     found: dict[str, dict[str, list[str]]] = {}
     for aspect, values in differing(manifest).items():
-        rows_of = found.setdefault({"backbone": "backbone by row", "num_frames": "frames by row"}[aspect], {})
+        heading = {"backbone": "backbone by row", "num_frames": "frames by row", "recipe": "recipe by row"}[aspect]
+        rows_of = found.setdefault(heading, {})
         for row, value in values.items():
             stands_in = aspect == "backbone" and asked[row] not in (None, value)
             rows_of.setdefault(f"{value} for {asked[row]}" if stands_in else str(value), []).append(row)

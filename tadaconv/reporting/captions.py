@@ -3,7 +3,7 @@
 The words say what is drawn and what an interval covers; they are computed from what the figure shows.
 """
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -144,13 +144,38 @@ def alt_by_macs(data: pd.DataFrame) -> str:
     return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
 
 
+def points_of_curves(conditions: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+    """At the end of which epochs a curve has points; and, where these see fewer views than results do, that they do.
+
+    ``conditions`` have the data and the schedule of cells, each as an experiment is written.
+    """
+    sparse = fewer = False
+    for tree in conditions:
+        data, schedule = tree.get("data", {}), tree.get("schedule", {})
+        sparse |= schedule.get("evaluate_every", 1) > 1
+        several = data.get("num_temporal_views", 1) * data.get("num_spatial_crops", 1) > 1
+        fewer |= several and schedule.get("curve_views") == "one"
+    when = "at the end of each epoch that was evaluated" if sparse else "at the end of every epoch"
+    views = (
+        " Curves are of one view of a clip, the middle one; all accuracies elsewhere are over all its views, so a "
+        "curve does not end at them."
+    )
+    return when, views if fewer else ""
+
+
 def learning_curves(
-    data: pd.DataFrame, base: str | None, num_panels: int, num_rows: int, left_out: Sequence[str] = ()
+    data: pd.DataFrame,
+    base: str | None,
+    num_panels: int,
+    num_rows: int,
+    left_out: Sequence[str] = (),
+    conditions: Iterable[Mapping[str, Any]] = (),
 ) -> str:
     """Caption of the small multiples; ``base`` is None where each row is compared with one of its own.
 
-    ``left_out`` are the cells whose curve cannot be drawn.
+    ``left_out`` are the cells whose curve cannot be drawn, ``conditions`` as :func:`points_of_curves` takes them.
     """
+    when, views = points_of_curves(conditions)
     seeds_by_row = data.groupby("row")["seed"].nunique()
     seeds = of_seeds(seeds_by_row)
     band = "; bands reach from the lowest seed to the highest" if (seeds_by_row > 1).any() else ""
@@ -158,7 +183,7 @@ def learning_curves(
     beside = beside if base else ", with the row it is compared with dashed and named below it"
     cut = _of_many(num_panels, num_rows, "those that end most and least accurate")
     return (
-        f"Validation top-1 at the end of every epoch, mean over {seeds}{band}. One panel a row{beside}. {cut}".strip()
+        f"Validation top-1 {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
     ) + left_out_of_it(left_out, "cell", "with a value not between 0 and 100 %")
 
 

@@ -24,7 +24,7 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.discovery import plain_name
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
-from tadaconv.result import Result
+from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
 
 CELL_COLUMNS = [
@@ -89,6 +89,12 @@ class CellOrigin(BaseModel):
     started: datetime | None = Field(None, description="When the attempt that ended the cell began, in UTC.")
     ended: datetime | None = Field(None, description="When it ended, in UTC.")
     worker: str | None = Field(None, description="The worker that ran it, and its host.")
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
+    )
+    per_subset: dict[str, SubsetAccuracy] = Field(
+        default_factory=dict, description="Accuracies on the clips that the data set judges apart, by their name."
+    )
 
 
 class Elsewhere(BaseModel):
@@ -471,4 +477,6 @@ def origin(record: CellRecord) -> CellOrigin:
         started=record.started,
         ended=record.ended,
         worker=record.worker,
+        per_head={} if result is None else result.per_head,
+        per_subset={} if result is None else result.per_subset,
     )

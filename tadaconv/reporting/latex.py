@@ -219,6 +219,8 @@ def _opening(summary: pd.DataFrame, title: str, *, fits: bool) -> list[str]:
         lines.append(
             "Pairs: the seeds that both rows have, where one has others as well; the difference is over these alone."
         )
+    if (summary["across_recipes"] & (summary["num_pairs"] > 0)).any():
+        lines.append("Dagger: to a row that was trained by another recipe, whose effect is mixed in.")
     if any(_kind(character) == "other" for name in summary["row"] for character in name):
         lines.append("Names beyond Latin and modern Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
     return [_comment(line) for line in lines]
@@ -244,7 +246,8 @@ def _difference(row: dict[Any, Any]) -> str:
     """The difference with its interval, and with its pairs where these are not all seeds of both rows."""
     mean, low, high = (points(row[f"delta_{part}"]) for part in ("mean", "low", "high"))
     pairs = f" {{\\scriptsize ({plural(row['num_pairs'], 'pair')})}}" if row["other_seeds"] else ""
-    return _bracketed(escape(mean), low, high) + pairs
+    other_recipe = r"$^{\dagger}$" if row["across_recipes"] and row["num_pairs"] else ""
+    return _bracketed(escape(mean), low, high) + pairs + other_recipe
 
 
 def _bracketed(mean: str, low: str, high: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import inf
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from tadaconv.reporting.summary import (
     verdicts,
 )
 from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, some
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 
 
 def title(manifest: Manifest) -> str:
@@ -111,6 +113,8 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     apart = compares_apart(summary, export.manifest.base)
     return [
         *_mixing_notes(export),
+        *_head_notes(export),
+        *_subset_notes(export),
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
         *_gap_notes(export, summary, apart),
@@ -228,7 +232,49 @@ def _seeds_range(numbers: list[float]) -> str:
     return _seeds(fewest) if fewest == most else f"{fewest:.0f} to {_seeds(most)}"
 
 
-_ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip"}
+def _head_notes(export: Export) -> list[str]:
+    """Of what the accuracies are where clips have several labels, and those of each label alone."""
+    by_row: dict[str, list[dict[str, HeadAccuracy]]] = {}
+    for cell in export.manifest.cells:
+        if cell.per_head:
+            by_row.setdefault(cell.row, []).append(cell.per_head)
+    if not by_row:
+        return []
+    heads = list(next(iter(by_row.values()))[0])
+    alone = []
+    for row, cells in by_row.items():
+        means = [
+            f"{head} {percent(fmean(c[head].top1 for c in cells))} % ({percent(fmean(c[head].top5 for c in cells))} %)"
+            for head in heads
+        ]
+        alone.append(f"\u201c{row}\u201d {listed(means)}")
+    return [
+        f"A clip counts where {listed(heads)} are told at once: their probabilities are multiplied in each view, and "
+        "the products averaged over views. Each label alone, as top-1 (top-5), mean over seeds: "
+        + "; ".join(alone)
+        + "."
+    ]
+
+
+def _subset_notes(export: Export) -> list[str]:
+    """Top-1 on the clips that the data set judges apart, a sentence a set of them."""
+    by_subset: dict[str, dict[str, list[SubsetAccuracy]]] = {}
+    for cell in export.manifest.cells:
+        for name, found in cell.per_subset.items():
+            by_subset.setdefault(name, {}).setdefault(cell.row, []).append(found)
+    notes = []
+    for name, by_row in by_subset.items():
+        said = []
+        for row, cells in by_row.items():
+            heads = [f"{head} {percent(fmean(c.per_head[head] for c in cells))} %" for head in cells[0].per_head]
+            alone = f" ({', '.join(heads)})" if heads else ""
+            said.append(f"\u201c{row}\u201d {percent(fmean(c.top1 for c in cells))} %{alone}")
+        num_clips = next(iter(by_row.values()))[0].num_val
+        notes.append(f"Top-1 on {name}, {plural(num_clips, 'clip')}, mean over seeds: {'; '.join(said)}.")
+    return notes
+
+
+_ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "recipe"}
 
 
 def _mixing_notes(export: Export) -> list[str]:
@@ -236,9 +282,9 @@ def _mixing_notes(export: Export) -> list[str]:
     found = differing(export.manifest)
     if not found:
         return []
-    what, share, their = " and ".join(_ASPECTS[name] for name in found), "it", "its"
+    what, share, their = listed([_ASPECTS[name] for name in found]), "it", "its"
     if len(found) > 1:
-        share, their = "both", "their"
+        share, their = "both" if len(found) == 2 else "all three", "their"
     across = [
         f"\u201c{row}\u201d"
         for row, versus in comparisons(export.manifest).items()

@@ -33,8 +33,9 @@ def summarise(export: Export) -> pd.DataFrame:
     the pairs, and ``other_seeds`` tells that one of the two means rests on seeds beside these, so that the difference
     is not that of the means. ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value
     and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
-    ``reference`` tells rows that are compared with none or that others are compared with. Where rows differ in
-    ``OWN_COLUMNS``, these say what a row ran on; they are empty for one without a cell.
+    ``reference`` tells rows that are compared with none or that others are compared with, and ``across_recipes`` those
+    whose recipe is not that of the row ``versus``. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a
+    row ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
 
@@ -58,7 +59,12 @@ def _summary(export: Export) -> pd.DataFrame:
     frame["p_holm"] = st.holm(frame["p"])
     standing = standings(scores, groups(export.manifest))
     frame["standing"] = [standing[name] for name in frame["row"]]
-    for aspect, ran_on in differing(export.manifest).items():
+    apart = differing(export.manifest)
+    recipe = apart.get("recipe", {})
+    both_ran = [row in recipe and other in recipe for row, other in zip(frame["row"], frame["versus"], strict=True)]
+    unlike = frame["row"].map(recipe) != frame["versus"].map(recipe)
+    frame["across_recipes"] = unlike & pd.Series(both_ran, index=frame.index)
+    for aspect, ran_on in apart.items():
         ran = pd.Series([ran_on.get(name) for name in frame["row"]], index=frame.index, dtype=object)
         frame[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
     frame = frame.astype({"params": "Int64", "macs": "Int64"})
@@ -78,17 +84,39 @@ def compares_apart(summary: pd.DataFrame, base: str) -> bool:
 
 
 def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
-    """By aspect, *backbone* or *num_frames*, what each row with a cell ran on; only where rows differ."""
-    run_on: dict[str, dict[str, str | int]] = {"backbone": {}, "num_frames": {}}
+    """By aspect, *backbone*, *num_frames* or *recipe*, what each row with a cell ran on; only where rows differ.
+
+    Of a recipe that in which it differs from that of another row, such as ``batch size 64, lr 0.24``.
+    """
+    run_on: dict[str, dict[str, str | int]] = {"backbone": {}, "num_frames": {}, "recipe": {}}
+    recipes: dict[str, dict[str, Any]] = {}
     for cell in manifest.cells:
         run_on["backbone"][cell.row] = cell.experiment["backbone"]["name"]
         run_on["num_frames"][cell.row] = cell.experiment["data"]["num_frames"]
+        recipes[cell.row] = _recipe(cell.experiment)
+    names = dict.fromkeys(name for recipe in recipes.values() for name in recipe)
+    apart = [name for name in names if len({str(recipe.get(name)) for recipe in recipes.values()}) > 1]
+    for row, recipe in recipes.items():
+        parts = [f"{name.replace('_', ' ')} {recipe[name]}" for name in apart if name in recipe]
+        run_on["recipe"][row] = ", ".join(parts) or "none of these"
     return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
+
+
+def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """How a cell is trained and judged, beside its backbone, frames and seed; neutral values may be left out."""
+    data, backbone = experiment["data"], experiment["backbone"]
+    pretrained = bool(backbone.get("weights") or backbone.get("weights_fingerprint"))
+    return {
+        **experiment["schedule"],
+        "dropout": backbone["dropout"],
+        "weights": "pretrained" if pretrained else "none",
+        **{name: value for name, value in data.items() if name not in ("root", "num_frames")},
+    }
 
 
 def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
     """``TABLE_COLUMNS``, ``versus`` where rows are compared with different ones, and what else rows differ in."""
-    own = [column for column in OWN_COLUMNS if column in summary]
+    own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
     return [*TABLE_COLUMNS, *(["versus"] if compares_apart(summary, base) else []), *own]
 
 

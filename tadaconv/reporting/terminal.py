@@ -17,6 +17,7 @@ from tadaconv.reporting.words import count_scale, in_unit, percent, plural, poin
 from tadaconv.text import visible
 
 _MOST_REASONS = 5
+_OTHER_RECIPE = "\u2020"
 _MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")}
 """By standing: the style of the number, its name, and the sign where there are no styles."""
 
@@ -57,7 +58,7 @@ def terminal_table(
             _name(line, apart, records),
             _seeds(line),
             _marked(line, styled),
-            *([Text(_bracketed(points, line, "delta"))] if has_versus else []),
+            *([Text(_difference(line))] if has_versus else []),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
             *([Text(published(line["paper_top1"]))] if has_paper else []),
@@ -87,6 +88,8 @@ def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -
         ),
     ):
         lines += [Text(visible(f"{what}: {some(rows)}"), style="dim")] if rows else []
+    if any(summary["across_recipes"] & summary["delta_mean"].notna()):
+        lines.append(Text(f"{_OTHER_RECIPE} to a row of another recipe, whose effect is mixed in", style="dim"))
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":
@@ -137,6 +140,11 @@ def _marked(line: dict[Any, Any], styled: bool) -> Text:
     text = Text(number)
     text.stylize(style, 0, len(percent(line["top1_mean"])))
     return text
+
+
+def _difference(line: dict[Any, Any]) -> str:
+    number = _bracketed(points, line, "delta")
+    return f"{number}{_OTHER_RECIPE}" if number and line["across_recipes"] else number
 
 
 def _bracketed(form: Any, line: dict[Any, Any], what: str) -> str:

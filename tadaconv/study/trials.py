@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 
-from tadaconv.ablation import Row
+from tadaconv.ablation import Row, as_planned
 from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution.backend import TrialRow
@@ -18,11 +18,10 @@ from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
 from tadaconv.execution.store import Attempt, Store, owing
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
-from tadaconv.spec import Folder, Temporal
+from tadaconv.spec import Backbone, Folder, Temporal
 from tadaconv.study.cost import MACS, over
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
-from tadaconv.weights import resolve_weights
 
 INFEASIBLE = "infeasible"
 """The user attribute of a draw that the regime cannot take, with the reason, one line. It is no trial, nor queued."""
@@ -393,15 +392,14 @@ def kept_budget(study: str, store: Store) -> int | None:
 def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
     specs = [row.attrs["spec"] for row in rows]
-    if isinstance(regime.data, Folder):
+    data = regime.data
+    if isinstance(data, Folder):
         clips = [spec["data"] for spec in specs if spec["data"]["kind"] == "folder"]
         found = {name: clips[-1][name] for name in ("root", "fingerprint", "num_classes")} if clips else {}
-        regime = regime.but(data=regime.data.but(**found))
-    if regime.backbone.weights_file is not None:
-        hosts = [spec["backbone"] for spec in specs if spec["backbone"]["weights"] == regime.backbone.weights]
-        named = hosts[-1]["weights_fingerprint"] if hosts else resolve_weights(regime.backbone).weights_fingerprint
-        regime = regime.but(backbone__weights_fingerprint=named)
-    return regime
+        data = data.but(**found)
+    return regime.with_clips(data).with_weights(
+        lambda host: as_planned(host, (Backbone.model_validate(spec["backbone"]) for spec in specs))
+    )
 
 
 def _record(trial: Trial, store: Store, new_seeds: Sequence[int]) -> TrialRecord:

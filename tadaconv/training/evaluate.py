@@ -1,19 +1,21 @@
 """Evaluation: accuracies over the validation clips, all views of a clip averaged."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source
+from tadaconv.data.source import Source, heads_of, subsets_of
 from tadaconv.errors import RunError
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.training.fit import autocast
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies in percent, the loss in nats; ``confusion`` as in :class:`tadaconv.result.Result`."""
+    """Accuracies in percent, the loss in nats; the fields are those of :class:`tadaconv.result.Result`."""
 
     top1: float
     top5: float
@@ -23,34 +25,69 @@ class Evaluation:
     classes: list[str]
     family_classes: dict[str, list[str]]
     confusion: list[tuple[int, int, int]]
+    per_head: dict[str, HeadAccuracy] = field(default_factory=dict)
+    per_subset: dict[str, SubsetAccuracy] = field(default_factory=dict)
 
 
 def view_log_probabilities(model: nn.Module, clips: Tensor) -> Tensor:
     """Log of the class probabilities averaged over views: (B, V, C, T, H, W) to (B, num_classes), float32."""
-    batch, views = clips.shape[:2]
-    scores = model(clips.flatten(0, 1)).float().log_softmax(1)
-    averaged: Tensor = scores.view(batch, views, -1).logsumexp(1) - math.log(views)
-    return averaged
+    (of_views,) = _by_head(model, clips)
+    return averaged(of_views)
+
+
+def _by_head(model: nn.Module, clips: Tensor, num_classes: Sequence[int] = ()) -> list[Tensor]:
+    """Log-probabilities of every view by head, (B, V, C) each; ``num_classes`` are those of several heads."""
+    scores: Tensor = model(clips.flatten(0, 1)).float()
+    parts = scores.split(list(num_classes), 1) if len(num_classes) > 1 else (scores,)
+    return [part.log_softmax(1).view(*clips.shape[:2], -1) for part in parts]
+
+
+def averaged(log_p_BVC: Tensor) -> Tensor:
+    """Log of the mean over views of probabilities that are given as logs: (B, V, C) to (B, C)."""
+    return log_p_BVC.logsumexp(1) - math.log(log_p_BVC.shape[1])
+
+
+def joint_log_probabilities(by_head: Sequence[Tensor]) -> Tensor:
+    """Log of the mean over views of the products of the heads' probabilities, for every combination of their classes.
+
+    Args:
+        by_head: log-probabilities of each head, (B, V, C1), (B, V, C2), ...
+
+    Returns:
+        (B, C1 * C2 * ...), the classes of the last head running fastest.
+    """
+    joint = by_head[0]
+    for each in by_head[1:]:
+        joint = (joint.unsqueeze(3) + each.unsqueeze(2)).flatten(2)
+    return averaged(joint)
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.device) -> Evaluation:
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
-    Top-5 counts the five likeliest classes, or all where there are fewer. Classes and families without a validation
+    Top-5 counts the five likeliest classes, or all where there are fewer. Of several heads a clip counts where all its
+    labels are told at once; each head's own accuracies stand beside that. Classes and families without a validation
     clip are left out of ``per_class`` and ``per_family``. Raises :class:`RunError` if the loss is not finite.
     """
     was_training = model.training
     model.eval()
-    log_probabilities, labels = [], []
+    num_classes = [len(head.class_names) for head in heads_of(source)]
+    by_batch: list[list[Tensor]] = []
+    labels, joint = [], []
     clips_a_batch = max(1, batch_size // source.num_views)
     for indices in torch.arange(source.num_val).split(clips_a_batch):
         clips, batch_labels = source.val_batch(indices)
         with autocast(device):
-            log_probabilities.append(view_log_probabilities(model, clips))
+            views = _by_head(model, clips, num_classes)
+        by_batch.append([averaged(each) for each in views])
         labels.append(batch_labels)
+        if len(views) > 1:  # all at once would be many: 29,100 pairs a clip of 97 verbs and 300 nouns
+            joint.append(_ranked(joint_log_probabilities(views)))
     model.train(was_training)
-    result = _summarise(torch.cat(log_probabilities), torch.cat(labels), source)
+    log_p = [torch.cat(batches) for batches in zip(*by_batch, strict=True)]
+    all_labels = torch.cat(labels)
+    result = _summarise(log_p, all_labels.view(len(all_labels), -1), torch.cat(joint) if joint else None, source)
     if not math.isfinite(result.loss):
         raise RunError(
             f"the validation loss is {result.loss}; lower the learning rate or clip the gradient norm "
@@ -59,28 +96,67 @@ def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.de
     return result
 
 
-def _summarise(log_p: Tensor, labels: Tensor, source: Source) -> Evaluation:
-    best = log_p.topk(min(5, log_p.shape[1]), 1).indices
-    hits = best == labels.unsqueeze(1)
-    correct = hits[:, 0].double()
+def _ranked(log_p: Tensor) -> Tensor:
+    """The five likeliest classes, or all where there are fewer: (B, C) to (B, 5) indices."""
+    return log_p.topk(min(5, log_p.shape[1]), 1).indices
+
+
+def _accuracy(hits: Tensor) -> HeadAccuracy:
+    """Of (N, 5), which of the likeliest classes is the clip's."""
+    return HeadAccuracy(top1=100 * float(hits[:, 0].double().mean()), top5=100 * float(hits.any(1).double().mean()))
+
+
+def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, source: Source) -> Evaluation:
+    """From (N, C) log-probabilities and a column of labels a head, and the likeliest combinations of several."""
+    heads = heads_of(source)
+    per_head: dict[str, HeadAccuracy] = {}
+    confusion: list[tuple[int, int, int]] = []
+    loss, first = 0.0, 0
+    whole = torch.zeros(len(labels), dtype=torch.int64, device=labels.device)
+    correct_of, class_of = [], []
+    for i, (head, of_head) in enumerate(zip(heads, log_p, strict=True)):
+        label, best = labels[:, i], _ranked(of_head)
+        hits = best == label.unsqueeze(1)
+        per_head[head.name] = _accuracy(hits)
+        loss += float(-of_head.gather(1, label.unsqueeze(1)).double().mean())
+        confusion += [(a + first, b + first, n) for a, b, n in _confusion(label, best[:, 0])]
+        correct_of.append(hits[:, 0].double())
+        class_of.append(label + first)
+        whole = whole * len(head.class_names) + label
+        first += len(head.class_names)
+    correct, classes = torch.cat(correct_of), torch.cat(class_of)
 
     def percent(members: Tensor) -> float | None:
         return 100 * float(correct[members].mean()) if members.any() else None
 
-    by_class = {name: percent(labels == i) for i, name in enumerate(source.class_names)}
-    by_family = {
-        name: percent(torch.isin(labels, torch.tensor(classes, device=labels.device)))
-        for name, classes in source.families.items()
+    per_class = {name: percent(classes == i) for i, name in enumerate(source.class_names)}
+    per_family = {
+        name: percent(torch.isin(classes, torch.tensor(each, device=classes.device)))
+        for name, each in source.families.items()
+    }
+    correct_at_once = correct_of[0] if joint is None else (joint[:, 0] == whole).double()
+    product = per_head[heads[0].name] if joint is None else _accuracy(joint == whole.unsqueeze(1))
+    by_head = {} if joint is None else {head.name: hits for head, hits in zip(heads, correct_of, strict=True)}
+    per_subset = {
+        name: SubsetAccuracy(
+            num_val=len(clips),
+            top1=100 * float(correct_at_once[clips].mean()),
+            per_head={head: 100 * float(hits[clips].mean()) for head, hits in by_head.items()},
+        )
+        for name, clips in subsets_of(source).items()
+        if len(clips)
     }
     return Evaluation(
-        top1=100 * float(correct.mean()),
-        top5=100 * float(hits.any(1).double().mean()),
-        loss=float(-log_p.gather(1, labels.unsqueeze(1)).double().mean()),
-        per_class={name: value for name, value in by_class.items() if value is not None},
-        per_family={name: value for name, value in by_family.items() if value is not None},
+        top1=product.top1,
+        top5=product.top5,
+        loss=loss,
+        per_head={} if joint is None else per_head,
+        per_subset=per_subset,
+        per_class={name: value for name, value in per_class.items() if value is not None},
+        per_family={name: value for name, value in per_family.items() if value is not None},
         classes=list(source.class_names),
         family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
-        confusion=_confusion(labels, best[:, 0]),
+        confusion=confusion,
     )
 
 

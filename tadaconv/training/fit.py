@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source
+from tadaconv.data.source import Source, heads_of
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
@@ -23,12 +23,36 @@ CHECKPOINT_SECONDS = 30.0
 
 
 def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of step ``step``, counted from 0: linear warm-up, then half a cosine down to 0."""
-    warmup = schedule.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return schedule.warmup_lr + (schedule.lr - schedule.warmup_lr) * step / warmup
-    total = schedule.epochs * steps_per_epoch
-    return schedule.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+    """The learning rate of step ``step``, counted from 0: linear warm-up, then half a cosine down to 0.
+
+    The cosine begins at ``schedule.lr`` where the warm-up ends; or, with ``cosine="all_epochs"``, at step 0, and the
+    warm-up leads up to what it has come to.
+    """
+    warmup, total = schedule.warmup_epochs * steps_per_epoch, schedule.epochs * steps_per_epoch
+    from_start = schedule.cosine == "all_epochs"
+    start = 0.0 if from_start else warmup
+
+    def cosine(at: float) -> float:
+        return schedule.lr * 0.5 * (1 + math.cos(math.pi * (at - start) / max(1.0, total - start)))
+
+    if step >= warmup:
+        return cosine(step)
+    top = cosine(warmup) if from_start else schedule.lr
+    return schedule.warmup_lr + (top - schedule.warmup_lr) * step / warmup
+
+
+def cross_entropy(scores: Tensor, labels: Tensor, num_classes: Sequence[int]) -> Tensor:
+    """The cross-entropy of a batch in nats; of several heads the sum of theirs.
+
+    Args:
+        scores: (B, sum of num_classes), the scores of one head after those of the other.
+        labels: int64, (B,), or (B, heads) of several.
+        num_classes: of each head.
+    """
+    if len(num_classes) == 1:
+        return F.cross_entropy(scores, labels)
+    by_head = scores.split(list(num_classes), 1)
+    return torch.stack([F.cross_entropy(each, labels[:, i]) for i, each in enumerate(by_head)]).sum()
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -102,6 +126,7 @@ class Fit:
     ) -> None:
         self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
         self.identity, self.checkpoint = identity, checkpoint
+        self.num_classes = [len(head.class_names) for head in heads_of(source)]
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
@@ -116,9 +141,9 @@ class Fit:
         """Train to the end, from the checkpoint if there is one.
 
         Args:
-            validate: gives the validation top-1 in percent; called at the end of every epoch.
+            validate: gives the validation top-1 in percent; called at the end of each epoch that the schedule names.
             report: called after every step.
-            inspect: tells what the calibrations do; called at the end of every epoch.
+            inspect: tells what the calibrations do; called after ``validate``.
 
         Raises:
             RunError: the loss is not finite, or a checkpoint cannot be read or written.
@@ -131,8 +156,8 @@ class Fit:
             loss = self._step()
             self.state.train_seconds += time.perf_counter() - started
             ends_epoch = self.state.step % self.steps_per_epoch == 0
-            if ends_epoch:
-                self._end_epoch(validate(), inspect() if inspect is not None else {})
+            if ends_epoch and self.schedule.evaluates_after(self.state.step // self.steps_per_epoch):
+                self._add_point(validate(), inspect() if inspect is not None else {})
             self.state.seconds += time.perf_counter() - started
             if self.checkpoint is not None and (ends_epoch or time.perf_counter() - saved > CHECKPOINT_SECONDS):
                 self._save(self.checkpoint)
@@ -155,7 +180,7 @@ class Fit:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
         self.model.train()
         with autocast(self.device):
-            loss = F.cross_entropy(self.model(clips), labels)
+            loss = cross_entropy(self.model(clips), labels, self.num_classes)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RunError(
@@ -172,7 +197,7 @@ class Fit:
         state.num_clips += len(indices)
         return value
 
-    def _end_epoch(self, val_top1: float, calibration: dict[str, StageCalibration]) -> None:
+    def _add_point(self, val_top1: float, calibration: dict[str, StageCalibration]) -> None:
         state = self.state
         point = CurvePoint(
             epoch=state.step // self.steps_per_epoch,

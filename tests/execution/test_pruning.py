@@ -1,6 +1,6 @@
 """Pruning from what a storage holds decides as Optuna does live, and as the definitions say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -41,13 +41,24 @@ def protocol(name: str, **options: Any) -> dict[str, Any]:
     return {"study": "s-quick", "pruner": {"name": name, "options": options}}
 
 
-def points(values: Sequence[float]) -> list[CurvePoint]:
-    return [CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=value) for e, value in enumerate(values, 1)]
+def points(values: Sequence[float], without: Collection[int] = ()) -> list[CurvePoint]:
+    """A point an epoch but for those ``without`` one."""
+    return [
+        CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=value)
+        for e, value in enumerate(values, 1)
+        if e not in without
+    ]
 
 
-def row(number: int, state: TrialState, values: Sequence[float] = (), experiment: Experiment = EXPERIMENT) -> TrialRow:
+def row(
+    number: int,
+    state: TrialState,
+    values: Sequence[float] = (),
+    experiment: Experiment = EXPERIMENT,
+    without: Collection[int] = (),
+) -> TrialRow:
     attrs: dict[str, Any] = {"cell": experiment.key, "trial": number, "spec": experiment.model_dump(mode="json")}
-    curve = [point.model_dump() for point in points(values)]
+    curve = [point.model_dump() for point in points(values, without)]
     attrs |= {TrialState.COMPLETE: {"result": {"curve": curve}}, TrialState.PRUNED: {CURVE: curve}}.get(state, {})
     return TrialRow(number, 0, number, state, attrs)
 
@@ -71,10 +82,16 @@ def test_the_median_rule_is_what_it_says(
         assert why is None or f"{curve[epoch - 1]:.1f} % after epoch {epoch} of 6" in why
 
 
-@given(st.lists(curves, min_size=1, max_size=12), st.sampled_from([1, 2]), st.sampled_from([2, 3]), st.booleans())
+@given(
+    st.lists(curves, min_size=1, max_size=12),
+    st.sampled_from([1, 2]),
+    st.sampled_from([2, 3]),
+    st.booleans(),
+    st.sets(st.integers(1, 5)),
+)
 @settings(max_examples=40)
 def test_hyperband_from_a_storage_decides_as_optuna_does_live(
-    trials: list[list[float]], min_resource: int, factor: int, reverse: bool
+    trials: list[list[float]], min_resource: int, factor: int, reverse: bool, not_evaluated: set[int]
 ) -> None:
     options = {"min_resource": min_resource, "reduction_factor": factor}
     live = optuna.create_study(
@@ -88,11 +105,16 @@ def test_hyperband_from_a_storage_decides_as_optuna_does_live(
         trial = live.ask()
         pruned = False
         for epoch, value in enumerate(values, 1):
+            if epoch in not_evaluated:
+                continue
             trial.report(value, epoch)
             pruned = trial.should_prune()
             shown = history[::-1] if reverse else history  # the order in which attempts were made does not matter
             ours = should_prune(
-                protocol("hyperband", **options), shown, row(number, TrialState.RUNNING), points(values[:epoch])
+                protocol("hyperband", **options),
+                shown,
+                row(number, TrialState.RUNNING, without=not_evaluated),
+                points(values[:epoch], not_evaluated),
             )
             if epoch == 6:
                 assert ours is None  # nothing is left to save
@@ -102,7 +124,9 @@ def test_hyperband_from_a_storage_decides_as_optuna_does_live(
             if pruned:
                 break
         live.tell(trial, state=TrialState.PRUNED) if pruned else live.tell(trial, values[-1])
-        history.append(row(number, TrialState.PRUNED if pruned else TrialState.COMPLETE, values[:epoch]))
+        history.append(
+            row(number, TrialState.PRUNED if pruned else TrialState.COMPLETE, values[:epoch], without=not_evaluated)
+        )
 
 
 def test_a_trial_is_compared_with_its_like_alone() -> None:

@@ -19,6 +19,8 @@ import torch
 
 from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.data import open_source
+from tadaconv.data.source import Head, classes_of_heads
+from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
 from tadaconv.experiment import build_model
@@ -28,7 +30,7 @@ from tadaconv.regime import Regime
 from tadaconv.reporting.calibration import blocks, calibration_report, figures, frame
 from tadaconv.reporting.calibration.frame import CalibrationExport, by_stage, collect, read_calibration, shares
 from tadaconv.reporting.calibration.latex import latex_table
-from tadaconv.reporting.calibration.opening import open_cell
+from tadaconv.reporting.calibration.opening import look_inside, open_cell
 from tadaconv.reporting.calibration.words import layer_names, number
 from tadaconv.reporting.export import collect as collect_table
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda
@@ -211,6 +213,27 @@ def test_what_is_exported_is_what_the_network_does(seen) -> None:
                 kept = export.alphas[f"{layer.site.conv}.{name}"][clip["clip"]]
                 np.testing.assert_allclose(kept, alpha[index], rtol=1e-4, atol=1e-4)
     assert list(export.clips["family"]) == ["frame", "set", "order"]
+
+
+def test_of_clips_with_several_labels_the_first_is_shown() -> None:
+    class TwoLabels(SyntheticClips):
+        heads = (Head("half", ("first", "second")), Head("place", ("0", "1", "2", "3", "4", "5")))
+        class_names, families = classes_of_heads(heads), {}
+
+        def val_batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            clips, labels = super().val_batch(indices)
+            return clips, torch.stack([labels % 2, labels % 6], 1)
+
+    clips = Synthetic(num_frames=4, size=16, num_train=4, num_val=12)
+    source = TwoLabels(clips, torch.device("cpu"))
+    experiment = Row("a", TAda()).cell(
+        Regime(summary="", backbone=Backbone(name="tiny"), data=clips, schedule=Schedule(epochs=1, batch_size=2, lr=1)),
+        seed=0,
+    )
+    found = look_inside(build_model(experiment.experiment, 8).eval(), source, 12, 0, torch.device("cpu"))
+    assert {clip[2] for clip in found.clips} <= {"half: first", "half: second"}
+    assert {clip[4] for clip in found.clips} <= {"half: first", "half: second"}
+    assert all(0.5 <= clip[5] <= 1 for clip in found.clips)  # the likelier of two
 
 
 def test_maps_hold_the_alphas_in_one_order_for_all_clips(seen) -> None:

@@ -5,6 +5,7 @@ import pytest
 from tadaconv.reporting import figures
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.figures.curves import MOST_PANELS
+from tadaconv.spec import Folder
 
 
 def test_each_panel_shows_the_row_it_is_compared_with(hosts) -> None:
@@ -38,6 +39,25 @@ def test_captions_say_of_how_many_seeds_each_mean_is(made_up) -> None:
     level = collect(loaded, "quick", [r for r in records if r.cell.label != "b"])
     assert "mean over 3 seeds; bands" in figures.learning_curves(level).caption
     assert "mean over 3 seeds; the stronger" in figures.accuracy_by_family(level).caption
+
+
+def test_a_caption_says_when_curves_are_of_fewer_views_than_results(context) -> None:
+    loaded, records = context
+    assert "at the end of every epoch, mean" in figures.learning_curves(collect(loaded, "quick", records)).caption
+
+    def caption(views: int, **schedule: object) -> str:
+        clips = Folder(fingerprint="ab", num_classes=12, num_temporal_views=views)
+        changes = {"data": clips, **{f"schedule__{name}": value for name, value in schedule.items()}}
+        changed = [
+            replace(each, cell=replace(each.cell, experiment=each.cell.experiment.but(**changes))) for each in records
+        ]
+        return figures.learning_curves(collect(loaded, "quick", changed)).caption
+
+    said = "Curves are of one view of a clip"
+    assert said in caption(2, curve_views="one")
+    assert said not in caption(2)
+    assert said not in caption(1, curve_views="one")
+    assert "at the end of each epoch that was evaluated, mean" in caption(1, evaluate_every=5)
 
 
 def test_a_single_epoch_is_no_curve(context) -> None:

@@ -18,6 +18,7 @@ from scipy import stats
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
+from tadaconv.regime import Recipe, Regime
 from tadaconv.reporting import blocks, terminal_table, words
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Elsewhere, Export, collect
@@ -45,6 +46,8 @@ from tadaconv.reporting.summary import (
     untested,
     verdicts,
 )
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
+from tadaconv.spec import Backbone, Schedule, Synthetic
 
 
 def lines(export: Export) -> dict[str, pd.Series]:
@@ -312,6 +315,67 @@ def test_differences_within_a_backbone_are_said_to_be(hosts) -> None:
     assert table_notes(export, summarise(export))[0].startswith(
         "Rows differ in backbone and frames a clip: every difference here is taken between rows that share both"
     )
+
+
+def test_differences_across_recipes_are_marked_everywhere(hosts) -> None:
+    loaded, records = hosts
+    recipes = [
+        Recipe(num_frames=32, origin="paper", changes={"schedule__batch_size": 16, "schedule__lr": 0.05}),
+        Recipe(backbones=("r3d",), origin="ours", changes={"schedule__optimizer": "adamw"}),
+    ]
+    regime = Regime(
+        summary="", backbone=Backbone(name="tiny"), data=Synthetic(num_train=8, num_val=4), recipes=recipes,
+        schedule=Schedule(epochs=6, batch_size=32, lr=0.1),
+    )  # fmt: skip
+    of_row = loaded.table.row
+    records = [replace(r, cell=of_row(r.cell.label).cell(regime, r.cell.experiment.seed)) for r in records]
+    export = collect(loaded, "quick", records)
+    summary = summarise(export)
+    across = set(summary.loc[summary["across_recipes"], "row"])
+    assert across == {"slowfast_4x16", "r3d"}  # compared with the base; those plugged into them share their recipe
+    recipe = dict(zip(summary["row"], summary["recipe"], strict=True))
+    assert recipe["slowfast_4x16 + cin"] == "batch size 16, lr 0.05, optimizer sgd"
+    assert recipe["r3d"] == "batch size 32, lr 0.1, optimizer adamw"
+    assert "recipe" in table_columns(summary, export.manifest.base)
+    note, *_ = table_notes(export, summary)
+    assert note.startswith("Rows differ in backbone, frames a clip and recipe: the differences of ")
+    assert "rows that do not share all three" in note
+    html = blocks.results(export).html
+    assert html.count("other recipe") == len(across)
+    assert "recipe by row" in blocks.conditions(export).text
+    tex = latex_table(summary, export.manifest.base, "t")
+    assert tex.count(r"$^{\dagger}$") == len(across)
+    assert "% Dagger: to a row that was trained by another recipe" in tex
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(terminal_table(loaded, "quick", records))
+    assert console.export_text().count("\u2020") == len(across) + 1
+
+
+def test_accuracies_of_each_label_stand_beside_those_of_all_at_once(context) -> None:
+    loaded, records = context
+
+    def of_two(record: CellRecord) -> CellRecord:
+        top1 = record.cell.experiment.seed + 50.0
+        heads = {name: HeadAccuracy(top1=top1 + i, top5=top1 + 20) for i, name in enumerate(("verb", "noun"))}
+        tail = SubsetAccuracy(num_val=31, top1=top1 - 20, per_head=dict.fromkeys(heads, top1 - 10))
+        found = {"per_head": heads, "per_subset": {"tail verbs": tail}}
+        return replace(record, result=record.result.model_copy(update=found))
+
+    export = collect(loaded, "quick", [of_two(r) for r in records if r.cell.label in ("(3,3)", "(1,1)")])
+    (note,) = [note for note in table_notes(export, summarise(export)) if "at once" in note]
+    assert note.startswith("A clip counts where verb and noun are told at once: ")
+    assert "\u201c(3,3)\u201d verb 51.0 % (71.0 %) and noun 52.0 % (71.0 %)" in note
+    (note,) = [note for note in table_notes(export, summarise(export)) if "tail" in note]
+    assert note.startswith("Top-1 on tail verbs, 31 clips, mean over seeds: \u201c")
+    assert "\u201c(3,3)\u201d 31.0 % (verb 41.0 %, noun 41.0 %)" in note
+    assert not any("at once" in note for note in table_notes(collect(loaded, "q", records), summarise(export)))
+
+
+def test_one_recipe_is_not_marked(hosts) -> None:
+    export = collect(*_in_quick(hosts))
+    assert not summarise(export)["across_recipes"].any()
+    assert "recipe" not in differing(export.manifest)
+    assert "dagger" not in latex_table(summarise(export), export.manifest.base, "t").lower()
 
 
 def test_rows_on_one_backbone_are_not_said_to_differ(context) -> None:

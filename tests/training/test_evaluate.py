@@ -8,7 +8,9 @@ import torch
 from tiny_clips import TinyClips, TinyNet
 from torch import Tensor, nn
 
+from tadaconv.data.source import Head, classes_of_heads
 from tadaconv.errors import RunError
+from tadaconv.result import SubsetAccuracy
 from tadaconv.training import Evaluation, evaluate
 from tadaconv.training.evaluate import view_log_probabilities
 
@@ -112,6 +114,90 @@ def test_what_has_no_clip_is_left_out() -> None:
     assert result.per_class == pytest.approx({"class 2": 100 / 3, "class 3": 0, "class 4": 0, "class 5": 0})
     assert result.per_family == pytest.approx({"rest": 100 / 6})
     assert result.top1 == pytest.approx(100 / 6)
+
+
+class Labelled(TinyClips):
+    """Clips of several views that hold the scores of two heads, and two labels each."""
+
+    def __init__(self, scores: Tensor, labels: Tensor, num_verbs: int) -> None:
+        verbs, nouns = (tuple(map(str, range(n))) for n in (num_verbs, scores.shape[2] - num_verbs))
+        self.heads = (Head("verb", verbs), Head("noun", nouns))
+        super().__init__(num_val=len(labels), num_views=scores.shape[1])
+        self.class_names, self.families = classes_of_heads(self.heads), {}
+        self.scores, self.labels = scores, labels
+
+    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores[indices][..., None, None, None], self.labels[indices]
+
+
+@pytest.mark.parametrize("num_views", [1, 3])
+@pytest.mark.parametrize(("num_verbs", "num_nouns"), [(5, 7), (2, 2), (1, 3)])
+def test_actions_against_an_enumeration_of_all_pairs(num_views: int, num_verbs: int, num_nouns: int) -> None:
+    drawn = torch.Generator().manual_seed(num_views)
+    scores = 2 * torch.randn(40, num_views, num_verbs + num_nouns, generator=drawn)
+    labels = torch.stack([torch.randint(n, (40,), generator=drawn) for n in (num_verbs, num_nouns)], 1)
+    expected: dict[str, list[float]] = defaultdict(list)
+    not_the_best_of_each = 0
+    for of_clip, (verb, noun) in zip(scores.double(), labels.tolist(), strict=True):
+        p_verbs, p_nouns = (each.softmax(1).tolist() for each in of_clip.split([num_verbs, num_nouns], 1))
+        pairs = {
+            (v, n): mean([p_verb[v] * p_noun[n] for p_verb, p_noun in zip(p_verbs, p_nouns, strict=True)])
+            for v in range(num_verbs)
+            for n in range(num_nouns)
+        }
+        best = sorted(pairs, key=lambda pair: -pairs[pair])
+        expected["top1"].append(100.0 * (best[0] == (verb, noun)))
+        expected["top5"].append(100.0 * ((verb, noun) in best[:5]))
+        of_each = []
+        for name, by_view, label in (("verb", p_verbs, verb), ("noun", p_nouns, noun)):
+            averages = [mean(list(column)) for column in zip(*by_view, strict=True)]
+            ranked = sorted(range(len(averages)), key=lambda c: -averages[c])
+            expected[f"{name} top1"].append(100.0 * (ranked[0] == label))
+            expected[f"{name} top5"].append(100.0 * (label in ranked[:5]))
+            expected[f"{name} loss"].append(-math.log(averages[label]))
+            of_each.append(ranked[0])
+        not_the_best_of_each += best[0] != tuple(of_each)
+    assert (not_the_best_of_each > 0) == (num_views > 1 and num_verbs > 1)
+    found = evaluate(Says(), Labelled(scores, labels, num_verbs), 7, CPU)
+    assert (found.top1, found.top5) == pytest.approx((mean(expected["top1"]), mean(expected["top5"])))
+    assert list(found.per_head) == ["verb", "noun"]
+    for name, accuracy in found.per_head.items():
+        of_head = mean(expected[f"{name} top1"]), mean(expected[f"{name} top5"])
+        assert (accuracy.top1, accuracy.top5) == pytest.approx(of_head)
+    assert found.loss == pytest.approx(mean(expected["verb loss"]) + mean(expected["noun loss"]), rel=1e-5)
+
+
+def test_classes_of_two_heads_are_told_apart_by_the_head() -> None:
+    scores = torch.tensor([[[3.0, 0.0, 0.0, 9.0, 0.0]], [[0.0, 3.0, 0.0, 9.0, 0.0]]])
+    found = evaluate(Says(), Labelled(scores, torch.tensor([[0, 1], [0, 2]]), 2), 4, CPU)
+    assert found.classes == ["verb: 0", "verb: 1", "noun: 0", "noun: 1", "noun: 2"]
+    assert found.per_class == {"verb: 0": 50, "noun: 1": 100, "noun: 2": 0}
+    assert found.confusion == [(0, 0, 1), (0, 1, 1), (3, 3, 1), (4, 3, 1)]
+    assert (found.top1, found.per_head["verb"].top1, found.per_head["noun"].top1) == (50, 50, 50)
+
+
+def test_clips_that_are_judged_apart() -> None:
+    scores = torch.tensor([[[3.0, 0.0, 0.0, 9.0]], [[0.0, 3.0, 0.0, 9.0]], [[0.0, 3.0, 9.0, 0.0]]])
+    source = Labelled(scores, torch.tensor([[0, 1], [0, 1], [1, 1]]), 2)
+    source.subsets = {"tail": torch.tensor([1, 2]), "first": torch.tensor([0]), "none": torch.tensor([], dtype=int)}
+    assert evaluate(Says(), source, 2, CPU).per_subset == {
+        "tail": SubsetAccuracy(num_val=2, top1=0, per_head={"verb": 50, "noun": 50}),
+        "first": SubsetAccuracy(num_val=1, top1=100, per_head={"verb": 100, "noun": 100}),
+    }
+    one_head = Fixed(torch.eye(6), [2, 1, 2, 4, 5, 2])
+    one_head.subsets = {"even": torch.tensor([2, 4])}
+    found = evaluate(Says(), one_head, 4, CPU).per_subset
+    assert found == {"even": SubsetAccuracy(num_val=2, top1=50, per_head={})}
+
+
+def test_a_source_of_one_head_is_evaluated_as_one_that_names_none() -> None:
+    class OneHead(TinyClips):
+        heads = (Head("class", TinyClips().class_names),)
+
+    assert evaluate(TinyNet(), OneHead(num_views=2), 3, CPU).per_head == {}
+    torch.manual_seed(1)
+    model = TinyNet()
+    assert evaluate(model, OneHead(num_views=2), 3, CPU) == evaluate(model, TinyClips(num_views=2), 3, CPU)
 
 
 def test_every_clip_is_asked_for_once_and_batches_hold_at_most_so_many_views() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tiny_clips import TinyClips, TinyNet
 from torch import Tensor, nn
 
+from tadaconv.data.source import Head, classes_of_heads
 from tadaconv.errors import RunError
 from tadaconv.models import build
 from tadaconv.result import CurvePoint, Progress
@@ -286,3 +287,43 @@ def test_the_smallest_batch_is_the_smallest_of_the_cut(num_train: int, batch_siz
     assert smallest_batch(num_train, batch_size) == min(map(len, batches))
     if num_train > 1 and batch_size > 2:
         assert smallest_batch(num_train, batch_size) > 1
+
+
+def test_the_loss_of_two_heads_is_the_sum_of_theirs_on_one_feature() -> None:
+    """One linear layer for both heads against two of the same weights, and the gradients of both."""
+    torch.manual_seed(0)
+    feature = torch.randn(4, 6, dtype=torch.float64)
+    labels = torch.tensor([[0, 4], [2, 1], [1, 0], [2, 3]])
+    both = nn.Linear(6, 8).double()
+    verb, noun = nn.Linear(6, 3).double(), nn.Linear(6, 5).double()
+    with torch.no_grad():
+        for one, rows in ((verb, slice(0, 3)), (noun, slice(3, 8))):
+            one.weight.copy_(both.weight[rows])
+            one.bias.copy_(both.bias[rows])
+    found = fit.cross_entropy(both(feature), labels, (3, 5))
+    expected = F.cross_entropy(verb(feature), labels[:, 0]) + F.cross_entropy(noun(feature), labels[:, 1])
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    assert both.weight.grad is not None
+    torch.testing.assert_close(both.weight.grad, torch.cat([verb.weight.grad, noun.weight.grad]))
+    one_head = F.cross_entropy(both(feature), labels[:, 0])
+    assert torch.equal(fit.cross_entropy(both(feature), labels[:, 0], (8,)), one_head)
+
+
+def test_two_labels_are_learnt_at_once() -> None:
+    class Labelled(TinyClips):
+        heads = (Head("parity", ("even", "odd")), Head("third", ("0", "1", "2")))
+
+        def _clips(self, indices: Tensor, shape: tuple[int, ...], stream: int) -> tuple[Tensor, Tensor]:
+            clips, labels = super()._clips(indices, shape, stream)
+            return clips, torch.stack([labels % 2, labels % 3], 1)
+
+    source, net = Labelled(num_train=24, num_val=24), TinyNet(5, dropout=0)
+    source.class_names = classes_of_heads(source.heads)
+    source.families = {}
+    before = evaluate(net, source, 8, CPU)
+    train(SGD.but(epochs=12), net, source)
+    after = evaluate(net, source, 8, CPU)
+    assert after.loss < before.loss - 0.1
+    assert set(after.per_head) == {"parity", "third"}

@@ -51,3 +51,46 @@ def test_up_in_a_line_then_down_half_a_cosine(
 
 def test_ends_near_zero() -> None:
     assert rates(Schedule(epochs=10, batch_size=1, lr=1.0, warmup_epochs=1), 20)[-1] < 1e-4
+
+
+ALL_EPOCHS = Schedule(
+    epochs=64, batch_size=128, lr=0.48, warmup_epochs=4, warmup_lr=1e-4, cosine="all_epochs"
+)  # of the authors, for Something-Something-V2
+RATES = {
+    0: 0.0001, 1: 0.118922, 2: 0.237744, 3: 0.356566, 3.5: 0.415977, 4: 0.475388, 8: 0.461731, 16: 0.409706, 32: 0.24,
+    48: 0.070294, 60: 0.004612, 63: 0.000289,
+}  # fmt: skip
+"""By epoch, by hand: 0.48 (1 + cos(pi e / 64)) / 2; below epoch 4 a line from 0.0001 to 0.48 (1 + cos(pi / 16)) / 2."""
+
+
+@pytest.mark.parametrize(("epoch", "rate"), RATES.items())
+def test_a_cosine_over_all_epochs_with_the_warmup_below_it(epoch: float, rate: float) -> None:
+    assert learning_rate(ALL_EPOCHS, int(epoch * 10), 10) == pytest.approx(rate, abs=6e-7)
+
+
+@given(
+    epochs=st.integers(1, 6),
+    warmup=st.floats(0, 0.99),
+    lr=st.floats(1e-3, 1.0),
+    warmup_lr=st.floats(0, 1e-3),
+    steps_per_epoch=st.integers(1, 30),
+)
+def test_in_a_line_to_the_cosine_and_along_it(
+    epochs: int, warmup: float, lr: float, warmup_lr: float, steps_per_epoch: int
+) -> None:
+    schedule = Schedule(
+        epochs=epochs, batch_size=1, lr=lr, warmup_epochs=warmup * epochs, warmup_lr=warmup_lr, cosine="all_epochs"
+    )
+    total = epochs * steps_per_epoch
+    for step, rate in enumerate(rates(schedule, steps_per_epoch)):
+        done = step / total
+        if done < warmup:
+            met = lr * math.cos(math.pi / 2 * warmup) ** 2  # the half-angle formula
+            assert rate == pytest.approx(warmup_lr + (met - warmup_lr) * done / warmup)
+        elif done > warmup:
+            assert rate == pytest.approx(lr * math.cos(math.pi / 2 * done) ** 2)
+
+
+def test_without_a_warmup_both_curves_are_one() -> None:
+    schedule = Schedule(epochs=3, batch_size=1, lr=0.1)
+    assert rates(schedule.but(cosine="all_epochs"), 7) == rates(schedule, 7)

@@ -65,8 +65,8 @@ def alpha_over_training(data: pd.DataFrame) -> str:
     """Caption of the panels by stage."""
     start = " At epoch 0 alpha is one by construction." if (data["epoch"] == 0).any() else ""
     return (
-        f"Distance of alpha from one after every epoch, by stage, as root mean squares over {NUM_INSPECTED} validation "
-        f"clips; the squares of the three parts add up to the square of the distance.{start}"
+        f"Distance of alpha from one after the epochs evaluated, by stage, as root mean squares over {NUM_INSPECTED} "
+        f"validation clips; the squares of the three parts add up to the square of the distance.{start}"
     )
 
 
@@ -90,8 +90,8 @@ def calibration_over_training(data: pd.DataFrame, num_seeds: int, num_shown: int
         )
     start = " Rows that start at one do so at epoch 0." if (data["epoch"] == 0).any() else ""
     return (
-        "Distance of alpha from one after every epoch, by stage: its root mean square over layers, channels, frames "
-        f"and {NUM_INSPECTED} validation clips{band}.{start} {panels}"
+        "Distance of alpha from one after the epochs evaluated, by stage: its root mean square over layers, channels, "
+        f"frames and {NUM_INSPECTED} validation clips{band}.{start} {panels}"
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tadaconv.ablation import LoadedTable
-from tadaconv.data import Source, open_source
+from tadaconv.data import Source, heads_of, open_source
 from tadaconv.data.transforms import MEAN, STD
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
@@ -76,7 +76,7 @@ def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def look_inside(model: Host, source: Source, num_clips: int, margin: int, device: torch.device) -> Opened:
-    """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view.
+    """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view and label.
 
     The context of ``margin`` frames at either end of a clip reaches beyond it.
     """
@@ -85,7 +85,8 @@ def look_inside(model: Host, source: Source, num_clips: int, margin: int, device
     shown = _chosen(source, labels)
     views, _ = source.val_batch(indices[shown])
     with autocast(device):
-        probabilities = model(views[:, 0]).float().softmax(1).cpu()
+        of_first_head = model(views[:, 0]).float()[:, : len(heads_of(source)[0].class_names)]
+        probabilities = of_first_head.softmax(1).cpu()
     family_of = {label: name for name, members in source.families.items() for label in members}
     clips = [
         (number, int(indices[at]), source.class_names[labels[at]], family_of.get(labels[at], ""),
@@ -115,11 +116,11 @@ def look_inside(model: Host, source: Source, num_clips: int, margin: int, device
 def _pass_through(
     model: Host, source: Source, indices: Tensor, device: torch.device
 ) -> tuple[list[LayerCalibration], list[int]]:
-    """The calibrations of every layer for the clips at ``indices``, and the labels of these."""
+    """The calibrations of every layer for the clips at ``indices``, and the labels of these: the first of several."""
     batches, labels = [], []
     for part in indices.split(_CLIPS_AT_ONCE):
         views, found = source.val_batch(part)
-        labels += found.tolist()
+        labels += found.view(len(found), -1)[:, 0].tolist()
         with autocast(device):
             batches.append(calibrations(model, views[:, 0]))
     joined = [replace(same[0], alpha=torch.cat([layer.alpha for layer in same])) for same in zip(*batches, strict=True)]

@@ -40,10 +40,11 @@ def learning_curves(export: Export) -> Drawing | None:
     rows = rows_with_panels(data)
     shown = _ends_of_curves(data, rows)
     _, left_out = parted_by_cell(export.curves, "val_top1")
+    ran = [cell.experiment for cell in export.manifest.cells]
     return Drawing(
         "learning_curves",
         draw_learning_curves(shown, base),
-        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows), captions.by_seed(left_out)),
+        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows), captions.by_seed(left_out), ran),
         captions.alt_curves(shown),
     )
 

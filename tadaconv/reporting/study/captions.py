@@ -1,9 +1,11 @@
 """What stands under each figure of a study, and in place of it for those who cannot see it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from tadaconv.reporting.captions import points_of_curves
 from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
 from tadaconv.reporting.study.words import value_in_words
 from tadaconv.reporting.words import listed, percent, plural
@@ -130,9 +132,10 @@ def alt_slices(data: pd.DataFrame) -> str:
     return "Dot plots of validation top-1 by parameter value, means: " + "; ".join(said) + "."
 
 
-def learning_curves(data: pd.DataFrame) -> str:
-    """Caption of the curves."""
-    text = f"Validation top-1 at the end of every epoch, {plural(data['trial'].nunique(), 'trial')}."
+def learning_curves(data: pd.DataFrame, conditions: Mapping[str, Any] | None = None) -> str:
+    """Caption of the curves; ``conditions`` are what the cells share, as the manifest has them."""
+    when, views = points_of_curves([conditions or {}])
+    text = f"Validation top-1 {when}, {plural(data['trial'].nunique(), 'trial')}.{views}"
     num_pruned = int((data.drop_duplicates("trial")["status"] == "pruned").sum())
     return f"{text} A cross marks where one was pruned ({num_pruned})." if num_pruned else text
 

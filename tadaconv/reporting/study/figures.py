@@ -303,9 +303,8 @@ def learning_curves(export: StudyExport) -> Drawing | None:
     data = learning_curves_data(export)
     if data.empty:
         return None
-    return Drawing(
-        "learning_curves", draw_learning_curves(data), captions.learning_curves(data), captions.alt_curves(data)
-    )
+    caption = captions.learning_curves(data, export.manifest.conditions)
+    return Drawing("learning_curves", draw_learning_curves(data), caption, captions.alt_curves(data))
 
 
 @style.styled
