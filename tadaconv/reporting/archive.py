@@ -29,7 +29,10 @@ ATTEMPT_COLUMNS = [
     "error", "reason", "traceback", "value", "configuration", "parameters", "distributions", "intermediate_values",
     "experiment", "attributes", "system_attributes",
 ]  # fmt: skip
-_TREES = ("per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment")
+_TREES = (
+    "per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment", "per_head",
+    "per_subset",
+)  # fmt: skip
 _SCALARS = [name for name in Result.model_fields if name not in (*_TREES, "curve")]
 CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment"]
 """Followed by a column for each entry of the environment and each leaf of the experiment, in alphabetical order."""

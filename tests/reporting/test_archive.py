@@ -87,8 +87,8 @@ def rebuilt(frames: Frames) -> dict[str, tuple[Experiment, Result]]:
     found = {}
     for cell in frames["cells"]:
         tree = {name: cell[name] for name in Result.model_fields if name != "curve"}
-        texts = ("per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment")
-        tree |= {name: json.loads(tree[name]) for name in texts}
+        numbers = [name for name, field in Result.model_fields.items() if field.annotation in (int, float)]
+        tree |= {name: json.loads(tree[name]) for name in tree.keys() - set(numbers)}
         points = [
             {**p, "calibration": json.loads(p["calibration"])} for p in frames["curves"] if p["cell"] == cell["cell"]
         ]
