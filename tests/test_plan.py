@@ -69,12 +69,10 @@ def test_a_cell_takes_what_its_probe_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert found.eval_seconds.low >= 0.2  # ten clips, though four were timed
     sizes: list[int] = []
     checkpoint = tmp_path / "cell.pt"
-    started = time.perf_counter()
     result = experiment_module.run(
         EXPERIMENT, "cpu", lambda _: sizes.append(checkpoint.stat().st_size if checkpoint.exists() else 0), checkpoint
     )
-    real = time.perf_counter() - started
-    assert 0.7 * real < found.cell_seconds.median < 1.4 * real
+    assert found.cell_seconds.median >= 6 * 0.06 + 2 * 0.2  # the steps and the evaluations that SlowClips slows
     assert sizes[-1] * 0.95 < found.checkpoint_bytes <= sizes[-1]
     stored = len(result.model_dump_json()) + len(EXPERIMENT.model_dump_json())
     assert 0.8 * stored < found.storage_bytes < 1.25 * stored
