@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import Source, num_training_clips, open_source
+from tadaconv.data import Source, num_training_clips, open_source, require_usable_clips
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
@@ -118,6 +118,7 @@ def rehearse(experiment: Experiment) -> None:
             load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
     for size in sorted({data.size, data.eval_side}):
         require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
+    require_usable_clips(data)
     require_batches(experiment)
 
 

@@ -43,9 +43,7 @@ class Recipe(Spec):
         "Empty: any backbone.",
     )
     num_frames: int | None = Field(None, ge=1, description="Frames a clip; None: any number.")
-    origin: Literal["paper", "ours"] = Field(
-        description="Whether the paper trained so. Numbers of a recipe of ours are compared with none of the paper's."
-    )
+    origin: Literal["paper", "ours"] = Field(description="Whether the paper trained so, or the recipe is ours.")
     changes: dict[str, Any] = Field(
         description="By field, as ``but`` takes them: schedule__lr, schedule, data__size, backbone__weights."
     )
@@ -57,6 +55,8 @@ class Recipe(Spec):
             part, _, field = name.partition("__")
             if part == "data" and (not field or field in _WHICH_CLIPS):
                 raise ValueError(f"the clips are the same for every row, so a recipe does not change {name}")
+            if name in ("data__num_frames", "backbone__name"):
+                raise ValueError(f"the row says which backbone and how many frames, so a recipe does not change {name}")
         return changes
 
     def takes(self, backbone: str, num_frames: int) -> bool:

@@ -197,7 +197,9 @@ def data_sample(
         str, typer.Option(help="How the media lie there, such as frames or videos.", show_default="the usual one")
     ] = "",
 ) -> None:
-    """Write a small set of moving digits in the files of a real data set, to try things on.
+    """Write a small set of moving digits in the files of a real data set.
+
+    Layouts are read in Python so far, tadaconv.data.layouts; runs and tada data check take folders of classes alone.
 
     Example: tada data sample ssv2 my_ssv2
     """

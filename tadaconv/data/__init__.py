@@ -1,14 +1,12 @@
 """Clips: made or decoded, on the device that trains."""
 
-from pathlib import Path
-
 import torch
 
 from tadaconv.data.source import Head, Source, heads_of
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.spec import Folder, Synthetic
 
-__all__ = ["Head", "Source", "heads_of", "num_training_clips", "open_source"]
+__all__ = ["Head", "Source", "heads_of", "num_training_clips", "open_source", "require_usable_clips"]
 
 
 def open_source(data: Synthetic | Folder, device: torch.device) -> Source:
@@ -18,6 +16,14 @@ def open_source(data: Synthetic | Folder, device: torch.device) -> Source:
     from tadaconv.data.folder import FolderClips  # decoding is wanted only where clips are real
 
     return FolderClips(data, device)
+
+
+def require_usable_clips(data: Synthetic | Folder) -> None:
+    """Raise :class:`tadaconv.errors.UserError` for clips of a folder that are known not to go with ``data``."""
+    if isinstance(data, Folder) and data.root and data.fingerprint:
+        from tadaconv.data import folder
+
+        folder.require_usable_clips(data)
 
 
 def num_training_clips(data: Synthetic | Folder) -> int | None:
@@ -31,4 +37,4 @@ def num_training_clips(data: Synthetic | Folder) -> int | None:
         return None
     from tadaconv.data.layout import scan
 
-    return len(scan(Path(data.root), data.val_share).train)
+    return len(scan(data.path, data.val_share).train)

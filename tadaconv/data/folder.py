@@ -20,7 +20,7 @@ from torch import Tensor
 from tadaconv.command import command
 from tadaconv.data.check import problems
 from tadaconv.data.decode import BrokenVideoError, Frames, VideoInfo, decode, scaled_size
-from tadaconv.data.inspection import Inspection, inspect_clips, over_cores
+from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
 from tadaconv.data.layout import Layout, scan
 from tadaconv.data.mirroring import mirrored_labels, require_mirror
 from tadaconv.data.sampling import Indices, evaluation_frames, training_frames
@@ -51,6 +51,26 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
     """
     layout = scan(root, data.val_share)
     found = inspect_clips(root, layout.paths, cache)
+    _require_usable(layout, found, data, root)
+    return data.but(
+        root=path_to_text(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)
+    )
+
+
+def require_usable_clips(data: Folder) -> None:
+    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on as it says, too short ones say.
+
+    For what a row or a recipe changes of the folder that was resolved. Opens no clip: where this process has not
+    inspected them, :class:`FolderClips` raises the same.
+    """
+    if not data.path.is_dir():
+        return  # on another machine
+    layout = scan(data.path, data.val_share)
+    if inspected := known_clips(data.path, layout.paths):
+        _require_usable(layout, inspected, data, data.path)
+
+
+def _require_usable(layout: Layout, found: Mapping[str, Inspection], data: Folder, root: Path) -> None:
     wrong = problems(layout, found, data)
     if wrong:
         named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
@@ -59,9 +79,6 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
             f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {command('data check', root)}"
         )
     require_mirror(data.mirror, layout.class_names)
-    return data.but(
-        root=path_to_text(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)
-    )
 
 
 def fingerprint(layout: Layout, found: Mapping[str, Inspection]) -> str:
@@ -88,6 +105,7 @@ class FolderClips:
             raise UserError(
                 f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
             )
+        _require_usable(layout, found, data, root)
         self._data = data
         self._device = device
         self._train, self._val = layout.train, layout.val

@@ -57,6 +57,12 @@ def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[
     return {path: _known[keys[path]] for path in paths}
 
 
+def known_clips(root: Path, paths: Sequence[str]) -> dict[str, Inspection] | None:
+    """What :func:`inspect_clips` would return, where this process knows all of it already; None where it does not."""
+    keys = {path: _key(root / path) for path in paths}
+    return {path: _known[key] for path, key in keys.items()} if all(key in _known for key in keys.values()) else None
+
+
 def over_cores(work: Callable[[Item], Outcome], items: Iterable[Item], label: str) -> list[Outcome]:
     """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long."""
     from rich.console import Console

@@ -308,8 +308,8 @@ def _totals(found: RunPlan) -> list[str]:
         f"Memory: up to {size(memory)}{on_gpu} a worker. Disk: up to {size(checkpoint)} for the checkpoint of each "
         f"running cell; {size(weights)} for all trained weights, which are kept, and {size(stored)} for all results.",
         f"From {_between(steps)} steps and {_count(max(batches), 'evaluation batch', 'evaluation batches')} a row, "
-        f"timed on {found.device} after warming up: lower to upper quartile. An evaluation and a checkpoint after "
-        "every epoch are counted in; what else the machine will be doing is not.",
+        f"timed on {found.device} after warming up: lower to upper quartile. The evaluations of the schedule and a "
+        "checkpoint after every epoch are counted in; what else the machine will be doing is not.",
         *failed,
     ]
 

@@ -10,7 +10,7 @@ from tadaconv.data import folder, inspection, mirroring
 from tadaconv.data.folder import FolderClips, resolve
 from tadaconv.data.sampling import evaluation_frames, training_frames
 from tadaconv.errors import RunError, UserError
-from tadaconv.experiment import run
+from tadaconv.experiment import rehearse, run
 from tadaconv.regime import load_regime
 from tadaconv.spec import Backbone, Experiment, Folder, Sampling, Schedule, TAda
 
@@ -139,6 +139,19 @@ def test_broken_clips_stop_a_run_before_it_starts(clips, tmp_path):
 def test_a_clip_with_fewer_frames_than_asked_stops_a_run(clips, tmp_path):
     with pytest.raises(UserError, match=r"r0\.mp4: 9 frame\(s\), fewer than num_frames=10; remove the clip or lower"):
         resolve(SPEC.but(num_frames=10), clips, tmp_path / "cache")
+
+
+def test_a_row_that_takes_more_frames_than_clips_have_is_refused(clips, tmp_path):
+    """What a row or a recipe changes is held against the clips, too, before the cell is queued and in the cell."""
+    data = resolve(SPEC, clips, tmp_path / "cache")
+    longer = Experiment(
+        backbone=Backbone(name="tiny"), data=data.but(num_frames=500), schedule=Schedule(epochs=1, batch_size=4, lr=0.1)
+    )
+    for refused in (lambda: rehearse(longer), lambda: FolderClips(longer.data, CPU)):
+        with pytest.raises(UserError, match=r"frame\(s\), fewer than num_frames=500; remove the clip or lower"):
+            refused()
+    rehearse(longer.but(data__num_frames=SPEC.num_frames))
+    rehearse(longer.but(data__short_clips="repeat"))
 
 
 def test_without_pyav_one_line_says_how_to_get_it(clips, tmp_path, monkeypatch):
