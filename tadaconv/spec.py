@@ -6,6 +6,7 @@ unknown keys are rejected, values are checked where they enter, and the JSON rou
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -96,6 +97,13 @@ def describe(error: ValidationError) -> str:
     value = f"{first['input']!r:.80}"
     said = isinstance(first["input"], str) and value in what
     return f"{error.title}: {where}: {what}{'' if said else f', got {value}'}{more}"
+
+
+def _without_neutral(spec: Spec, tree: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """``tree``, which ``spec`` was written to, without those of the fields ``names`` that have their default."""
+    fields = type(spec).model_fields
+    left_out = {name for name in names if getattr(spec, name) == fields[name].default}
+    return {name: value for name, value in tree.items() if name not in left_out}
 
 
 def _odd(kernel: int) -> int:
@@ -298,10 +306,7 @@ class Sampling(Spec):
     @model_serializer(mode="wrap")
     def _as_meant(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What segments have no use for is left out of them at its default."""
-        fields = type(self).model_fields
-        unused = ("interval", "fps") if self.kind == "segments" else ()
-        left_out = {name for name in unused if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in write(self).items() if name not in left_out}
+        return _without_neutral(self, write(self), ("interval", "fps") if self.kind == "segments" else ())
 
 
 _NEUTRAL = ("sampling", "eval_size", "jitter", "short_clips")
@@ -378,15 +383,11 @@ class Folder(Spec):
     @model_serializer(mode="wrap")
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What was written before a field came, wherever the field has its default; ``flip`` for a plain mirror."""
-        fields = type(self).model_fields
-        left_out = {name for name in _NEUTRAL if getattr(self, name) == fields[name].default}
-        tree: dict[str, Any] = {}
-        for name, value in write(self).items():
-            if name == "mirror" and self.mirror != "swap":
-                tree["flip"] = self.mirror == "yes"
-            elif name not in left_out:
-                tree[name] = value
-        return tree
+        tree = _without_neutral(self, write(self), _NEUTRAL)
+        if self.mirror == "swap":
+            return tree
+        tree["mirror"] = self.mirror == "yes"  # in its place, so that what is stored keeps its order
+        return {"flip" if name == "mirror" else name: value for name, value in tree.items()}
 
     def but(self, **changes: Any) -> Self:
         """As :meth:`Spec.but`; ``flip=True`` and ``flip=False`` are read as ``mirror="yes"`` and ``mirror="no"``."""
@@ -468,10 +469,9 @@ class Schedule(Spec):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_neutral(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = write(self)
-        neutral = {name: type(self).model_fields[name].default for name in _LATER}
-        return {name: value for name, value in tree.items() if name not in neutral or value != neutral[name]}
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was written before a field came, wherever the field has its default."""
+        return _without_neutral(self, write(self), _LATER)
 
     def evaluates_after(self, epoch: int) -> bool:
         """Whether the network is evaluated at the end of ``epoch``, counted from 1; it always is after the last."""
