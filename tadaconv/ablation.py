@@ -21,7 +21,7 @@ from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime, run_command
-from tadaconv.spec import Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
+from tadaconv.spec import RESOLVED, Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -242,8 +242,7 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     data = regime.data
     if isinstance(data, Folder):
         clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
-        found = {name: getattr(clips[-1], name) for name in ("root", "fingerprint", "num_classes")} if clips else {}
-        data = data.but(**found)
+        data = data.but(**{name: getattr(clips[-1], name) for name in RESOLVED}) if clips else data
     hosts = [experiment.backbone for experiment in planned]
     regime = regime.with_clips(data).with_weights(lambda host: as_planned(host, hosts))
     seeds = sorted({experiment.seed for experiment in planned})

@@ -29,7 +29,8 @@ class Conditions(Spec):
 
 
 _WHICH_CLIPS = (
-    "kind", "root", "fingerprint", "num_classes", "layout", "split", "val_share", "num_train", "num_val", "seed",
+    "kind", "layout", "split", "root", "index", "fingerprint", "num_classes", "num_listed", "num_missing", "val_share",
+    "num_train", "num_val", "seed",
 )  # fmt: skip
 """Fields of the data that say which clips there are: the rows of a table are trained and judged on the same."""
 

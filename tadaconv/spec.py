@@ -6,7 +6,7 @@ unknown keys are rejected, values are checked where they enter, and the JSON rou
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -309,7 +309,19 @@ class Sampling(Spec):
         return _without_neutral(self, write(self), ("interval", "fps") if self.kind == "segments" else ())
 
 
-_NEUTRAL = ("sampling", "eval_size", "jitter", "short_clips")
+_PLACES: Final = ("root", "index", "split")
+RESOLVED: Final = ("root", "index", "fingerprint", "num_classes", "num_listed", "num_missing")
+"""Fields of a folder of clips that are filled in by what lies on a disk."""
+
+
+def without_places(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a stored description without where its clips and their lists lie, which changes no result."""
+    return {name: value for name, value in data.items() if name not in _PLACES}
+
+
+_NEUTRAL = (
+    "layout", "split", "index", "num_listed", "num_missing", "sampling", "eval_size", "jitter", "short_clips",
+)  # fmt: skip
 """Fields of a folder of clips that came later; at their defaults they are written nowhere, so that old keys stand."""
 
 
@@ -322,8 +334,33 @@ class Folder(Spec):
         description="Where the clips lie: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: "
         "the fingerprint is.",
     )
-    fingerprint: str = Field("", description="Hash of the clips' names, sizes and contents.")
-    num_classes: int = Field(0, ge=0, description="Classes found in the folder.")
+    layout: str = Field(
+        "classes",
+        description="How labels are read: classes, from the names of folders; or as a name in tadaconv.data.layouts, "
+        "such as ssv2, from the annotation files of a data set.",
+    )
+    split: str = Field(
+        "",
+        description="Which split of the data set: 1, 2 or 3 of ucf101 and hmdb51, a file of ids of kinetics400, what "
+        "the names of a list have in common. Not part of the cell key: the fingerprint is.",
+    )
+    index: str = Field(
+        "",
+        description="Folder of the clips' index, which tada data check has written; empty for folders of classes. Not "
+        "part of the cell key: the fingerprint is.",
+    )
+    fingerprint: str = Field(
+        "",
+        description="Hash of the clips: of folders of classes their names, sizes and contents; of other layouts their "
+        "ids, labels, numbers of frames and sizes in pixels, and how many are missing.",
+    )
+    num_classes: int = Field(0, ge=0, description="Classes found in the folder, of all heads.")
+    num_listed: tuple[int, int] = Field(
+        (0, 0), description="Clips that the annotations list for training and for validation; 0 without annotations."
+    )
+    num_missing: tuple[int, int] = Field(
+        (0, 0), description="Clips of those that are missing or broken, and left out because that was accepted."
+    )
     num_frames: int = Field(8, ge=1, description="Frames a clip.")
     sampling: Sampling = Field(Sampling(), description="Which frames of a video make a clip.")
     short_clips: Literal["refuse", "repeat"] = Field(
@@ -498,7 +535,8 @@ class Experiment(Spec):
     def canonical_json(self) -> str:
         """The description as sorted, compact JSON, without what does not change the result.
 
-        Where clips and weights lie is left out, and a field that came later where it has its neutral value. Raises
+        Where clips and weights lie is left out, and a field that came later where it has its neutral value: which clips
+        there are says their fingerprint. Raises
         :class:`UserError` for a file of weights without its fingerprint.
         """
         if self.backbone.weights_file is not None and not self.backbone.weights_fingerprint:
@@ -507,7 +545,7 @@ class Experiment(Spec):
                 "tadaconv.weights.resolve_weights"
             )
         tree = self.model_dump(mode="json")
-        tree["data"].pop("root", None)
+        tree["data"] = without_places(tree["data"])
         if self.backbone.weights_file is not None or not self.backbone.weights:
             del tree["backbone"]["weights"]
         if not self.backbone.weights_fingerprint:

@@ -16,6 +16,7 @@ from tadaconv.execution.merged_weights import run_folder, take_weights
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
 from tadaconv.execution.store import Store
+from tadaconv.spec import without_places
 
 _SAYS_NOTHING = ("interrupted", "withdrawn")
 """User attributes of attempts that were put back or taken out of the queue."""
@@ -351,7 +352,7 @@ def _moment(time: datetime | None) -> list[int] | None:
 def _configuration(attrs: Mapping[str, Any]) -> str:
     """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
     spec = {**attrs["spec"], "seed": 0}
-    spec["data"] = {name: value for name, value in spec["data"].items() if name != "root"}
+    spec["data"] = without_places(spec["data"])
     return json.dumps(spec, sort_keys=True)
 
 

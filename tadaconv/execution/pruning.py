@@ -19,6 +19,7 @@ from optuna.trial import TrialState, create_trial
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.result import CurvePoint
+from tadaconv.spec import without_places
 
 PROTOCOL = "protocol"
 """The user attribute of a study that says how it prunes; the Optuna study of a table has none."""
@@ -191,7 +192,7 @@ def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
 
 def _recipe(row: TrialRow) -> dict[str, Any]:
     spec = {name: part for name, part in row.attrs["spec"].items() if name not in ("temporal", "seed")}
-    return {**spec, "data": {name: value for name, value in spec["data"].items() if name != "root"}}
+    return {**spec, "data": without_places(spec["data"])}
 
 
 def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:

@@ -13,6 +13,7 @@ from tadaconv.ablation import Claim
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import OWN_COLUMNS, Export, Manifest
 from tadaconv.reporting.words import ROUNDING_ERROR
+from tadaconv.spec import without_places
 
 TABLE_COLUMNS = [
     "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",
@@ -110,7 +111,7 @@ def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
         **experiment["schedule"],
         "dropout": backbone["dropout"],
         "weights": "pretrained" if pretrained else "none",
-        **{name: value for name, value in data.items() if name not in ("root", "num_frames")},
+        **{name: value for name, value in without_places(data).items() if name != "num_frames"},
     }
 
 

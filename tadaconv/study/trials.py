@@ -18,7 +18,7 @@ from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
 from tadaconv.execution.store import Attempt, Store, owing
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
-from tadaconv.spec import Backbone, Folder, Temporal
+from tadaconv.spec import RESOLVED, Backbone, Folder, Temporal
 from tadaconv.study.cost import MACS, over
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
@@ -395,8 +395,8 @@ def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     data = regime.data
     if isinstance(data, Folder):
         clips = [spec["data"] for spec in specs if spec["data"]["kind"] == "folder"]
-        found = {name: clips[-1][name] for name in ("root", "fingerprint", "num_classes")} if clips else {}
-        data = data.but(**found)
+        latest = clips[-1] if clips else {}
+        data = data.but(**{name: latest[name] for name in RESOLVED if name in latest})
     return regime.with_clips(data).with_weights(
         lambda host: as_planned(host, (Backbone.model_validate(spec["backbone"]) for spec in specs))
     )
