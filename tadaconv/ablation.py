@@ -298,7 +298,7 @@ def _places(regime: Regime) -> dict[str, str]:
     """Where the clips and weights of a regime lie, by fingerprint: another machine may have queued the same cells."""
     places = {}
     if isinstance(regime.data, Folder):
-        places[regime.data.fingerprint] = regime.data.root
+        places[regime.data.fingerprint] = regime.data.index or regime.data.root
     places |= {host.weights_fingerprint: host.weights for host in regime.backbones if host.weights_file is not None}
     return places
 

@@ -16,6 +16,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "dashboard": ("storage", "out"),
     "export": ("storage",),
     "check": ("regime",),
+    "data check": ("out",),
     "cost": ("regime",),
 }
 """By command, the options that say where things are, and mean the same in each; other commands share none."""

@@ -171,20 +171,60 @@ app.add_typer(data_app, name="data")
 
 @data_app.command("check")
 def data_check(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder with train/<class>/* and val/<class>/*, or <class>/*.")
-    ],
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of clips, or of annotations and media.")],
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="How labels are read: classes, from train/<class>/* and val/<class>/* or <class>/*; or the name of a "
+            "data set (tada list), from its annotation files."
+        ),
+    ] = "classes",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="1, 2 or 3 of ucf101 and hmdb51; a file of ids of kinetics400; what the names of the files of list "
+            "have in common.",
+            show_default=False,
+        ),
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Read headers alone: minutes, but no index for runs.")] = False,
+    accept: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file of ids, one a line: clips to leave out where they are missing or broken. An empty file takes "
+            "back what was accepted.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Decode every clip of a folder and list what is broken.
+    """Look into every clip and list what is missing or broken. What was seen is kept in OUT/cache, for runs to open.
+
+    A check that is stopped goes on where it was. The exit status is 1 where a run would refuse the clips.
 
     Example: tada data check my_clips
-    """
-    from tadaconv.data.check import check, render
 
-    found = check(folder)
-    print_json(found.model_dump_json(indent=2)) if as_json else print(render(found))
-    raise typer.Exit(0 if found.ok else 1)
+    Example: tada data check /data/ssv2 --layout ssv2
+    """
+    if layout == "classes":
+        for name in ("split", "quick", "accept"):
+            refuse(context, name, "is for the layouts of data sets; name one with --layout")
+        from tadaconv.data.check import check, render
+
+        found = check(folder, out / "cache")
+        text = "" if as_json else render(found)
+        document, ok = found.model_dump_json(indent=2), found.ok
+    else:
+        from tadaconv.data import layout_check
+
+        report = layout_check.check_layout(folder, layout, split, out / "cache", quick=quick, accept=accept)
+        text = "" if as_json else layout_check.render(report)
+        document, ok = report.model_dump_json(indent=2), report.ok
+    print_json(document) if as_json else print(text)
+    raise typer.Exit(0 if ok else 1)
 
 
 @data_app.command("sample")
@@ -199,9 +239,9 @@ def data_sample(
 ) -> None:
     """Write a small set of moving digits in the files of a real data set.
 
-    Layouts are read in Python so far, tadaconv.data.layouts; runs and tada data check take folders of classes alone.
-
     Example: tada data sample ssv2 my_ssv2
+
+    Then: tada data check my_ssv2 --layout ssv2
     """
     from tadaconv.data.sample import write_sample
 

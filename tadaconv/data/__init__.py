@@ -5,6 +5,7 @@ import torch
 from tadaconv.data.source import Head, Source, heads_of
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.spec import Folder, Synthetic
+from tadaconv.text import text_to_path
 
 __all__ = ["Head", "Source", "heads_of", "num_training_clips", "open_source", "require_usable_clips"]
 
@@ -35,6 +36,10 @@ def num_training_clips(data: Synthetic | Folder) -> int | None:
         return data.num_train
     if not data.root:
         return None
-    from tadaconv.data.layout import scan
+    if data.layout == "classes":
+        from tadaconv.data.layout import scan
 
-    return len(scan(data.path, data.val_share).train)
+        return len(scan(data.path, data.val_share).train)
+    from tadaconv.data.index import open_index
+
+    return len(open_index(text_to_path(data.index)).places("train"))

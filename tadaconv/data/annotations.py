@@ -119,8 +119,12 @@ class Annotations:
     """Entries of the annotations, by side."""
     published: Mapping[str, tuple[int, str]]
     """Clips of the whole data set by side, each with its source."""
+    subsets: Mapping[str, NDArray[np.bool_]]
+    """Clips that the data set judges apart as well, by name, such as those of its tail: (clips,)."""
     files: tuple[str, ...]
     """Sentences: which files were taken for what."""
+    sources: tuple[Path, ...]
+    """The files that were read."""
     unlisted: Strings
     problems: tuple[Problem, ...]
     """What must be mended before anything trains."""
@@ -184,6 +188,7 @@ class Gathering:
         self.layout, self.split, self.tree = layout, split, tree
         self.root = tree.root
         self.files: list[str] = []
+        self._sources: dict[Path, None] = {}
         self._problems, self._warnings = _Notes(), _Notes()
         self._places: dict[str, int] = {}
         self._sides, self._labels = array("b"), array("i")
@@ -192,6 +197,7 @@ class Gathering:
         self._folders: list[str] = []
         self._seconds, self._positions = array("d"), array("d")
         self._rates = array("f")
+        self._subsets: dict[str, list[int]] = {}
         self.listed: dict[str, int] = {}
         self._left_out: list[tuple[str, str]] = []
 
@@ -214,6 +220,7 @@ class Gathering:
 
     def text(self, path: str) -> str | None:
         """The text of a file, without a byte-order mark; None, and a problem, where it cannot be read."""
+        self._sources.setdefault(self.root / path)
         try:
             content = (self.root / path).read_bytes()
         except OSError as error:
@@ -282,10 +289,12 @@ class Gathering:
         seconds: tuple[float, float] | None = None,
         positions: tuple[float, float] | None = None,
         rate: float = math.nan,
+        subsets: Iterable[str] = (),
     ) -> None:
         """Add a clip that the file ``path`` lists. An id that is there already is a problem, and the first stays.
 
-        ``key`` finds the medium (by default the id), ``exact`` and ``folder`` choose among several.
+        ``key`` finds the medium (by default the id), ``exact`` and ``folder`` choose among several; ``subsets`` name
+        what the clip is judged with as well.
         """
         place = self._places.setdefault(clip_id, len(self._places))
         if place < len(self._sides):
@@ -302,6 +311,8 @@ class Gathering:
         self._seconds.extend(seconds or nothing)
         self._positions.extend(positions or nothing)
         self._rates.append(rate)
+        for name in subsets:
+            self._subsets.setdefault(name, []).append(place)
 
     def count(self, side: Side, entries: int = 1) -> None:
         """Count entries of the annotations, good or not."""
@@ -384,7 +395,9 @@ class Gathering:
             mirror_words=mirror_words,
             listed=dict(self.listed),
             published=published or {},
+            subsets={name: np.isin(np.arange(length), members) for name, members in self._subsets.items()},
             files=tuple(self.files),
+            sources=tuple(self._sources),
             unlisted=Strings(unlisted),
             problems=(*self.tree.problems, *self._problems.lines()),
             gaps=gaps,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.data.inspection import Inspection, inspect_clips
 from tadaconv.data.layout import Layout, Problem, scan
+from tadaconv.data.layouts import advice
 from tadaconv.data.mirroring import why_not_mirrored
 from tadaconv.data.sampling import frames_needed
 from tadaconv.spec import Folder
@@ -38,15 +39,16 @@ class CheckReport(BaseModel):
         return not self.problems
 
 
-def check(root: Path) -> CheckReport:
-    """Decode every clip under ``root`` and say which are broken and why.
+def check(root: Path, cache: Path | None = None) -> CheckReport:
+    """Decode every clip under ``root`` that is not known in the folder ``cache``; say which are broken and why.
 
     Clips shorter than the default of ``Folder.num_frames`` are warned of: whether that is too short is a run's matter.
-    Raises :class:`UserError` if ``root`` is not a folder or PyAV is missing.
+    Raises :class:`UserError` if ``root`` is not a folder, PyAV is missing or ``cache`` cannot be written.
     """
     asked = Folder()
     layout = scan(root, asked.val_share)
-    found = inspect_clips(root, layout.paths, cache=None)
+    found = inspect_clips(root, layout.paths, cache)
+    recognised = advice(root)
     short = [
         Problem(
             path,
@@ -65,10 +67,17 @@ def check(root: Path) -> CheckReport:
         num_train=len(layout.train),
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
-        problems=_encodable(_in_order(layout.problems, _broken(found))),
+        problems=_encodable(
+            _in_order(layout.problems, _broken(found), [recognised] if recognised and layout.problems else [])
+        ),
         warnings=_encodable(
             _in_order(
-                layout.warnings, _shared(layout, found), short, timeless, [Problem(".", mirrored)] if mirrored else []
+                layout.warnings,
+                _shared(layout, found),
+                short,
+                timeless,
+                [Problem(".", mirrored)] if mirrored else [],
+                [recognised] if recognised and not layout.problems else [],
             )
         ),
     )

@@ -1,13 +1,13 @@
 """A folder of labelled videos as a source of clips: checked before anything trains, then sampled.
 
-Which frames make a clip says :mod:`tadaconv.data.sampling`, which pixels :mod:`tadaconv.data.transforms`. Videos are
-decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the memory; otherwise the
-frames of a clip are decoded when it is asked for. Both ways give the same pixels.
+Which frames make a clip says :mod:`tadaconv.data.sampling`, which pixels :mod:`tadaconv.data.transforms`. Clips of
+class folders are known by decoding them, once; those of other layouts by an index, which ``tada data check`` has
+written. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the memory;
+otherwise the frames of a clip are decoded when it is asked for. Both ways give the same pixels.
 """
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tadaconv.command import command
+from tadaconv.data.annotations import some
 from tadaconv.data.check import problems
-from tadaconv.data.decode import BrokenVideoError, Frames, VideoInfo, decode, scaled_size
+from tadaconv.data.clips import Clips, of_class_folders, of_index
+from tadaconv.data.decode import BrokenVideoError, Frames
+from tadaconv.data.index import Index, index_folder, is_index, open_index
 from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
 from tadaconv.data.layout import Layout, scan
+from tadaconv.data.layouts import LAYOUTS, guess
 from tadaconv.data.mirroring import mirrored_labels, require_mirror
-from tadaconv.data.sampling import Indices, evaluation_frames, training_frames
+from tadaconv.data.sampling import Indices, evaluation_frames, frames_needed, training_frames
+from tadaconv.data.source import classes_of_heads
 from tadaconv.data.transforms import (
     random_box,
     random_scaled_box,
@@ -32,28 +38,36 @@ from tadaconv.data.transforms import (
     view_boxes,
     view_scaled_boxes,
 )
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import RunError, UserError, lookup
 from tadaconv.spec import Folder
-from tadaconv.text import encodable, path_to_text
+from tadaconv.text import path_to_text, text_to_path
 
 MEMORY_SHARE = 1 / 8
 """Share of the memory that decoded videos may fill; several workers of one machine each keep their own."""
 
-Wanted = tuple[str, Indices]
-"""A clip's path and the indices of its frames."""
+NUM_SPOT_CHECKED = 100
+"""Media of an index that are held against the disk when a run is planned, by size and time of change."""
+
+Wanted = tuple[int, Indices]
+"""A clip's place and the indices of its frames."""
 
 
 def resolve(data: Folder, root: Path, cache: Path) -> Folder:
     """``data`` completed by what lies under ``root``: where, how many classes, and a fingerprint of the clips.
 
-    Decodes every clip not yet known in the folder ``cache``. A plain mirror of classes that are mirror images of one
-    another is warned of, once. Raises :class:`UserError` that names what is broken.
+    Decodes every clip of class folders that is not yet known in the folder ``cache``; of other layouts opens the index
+    that ``tada data check`` has left there. A plain mirror of classes that are mirror images of one another is warned
+    of, once, or refused. Raises :class:`UserError` that names what is broken, and the check that is to be made first.
     """
+    if data.layout != "classes":
+        return _resolve_index(data, root, cache)
     layout = scan(root, data.val_share)
-    found = inspect_clips(root, layout.paths, cache)
-    _require_usable(layout, found, data, root)
+    inspected = inspect_clips(root, layout.paths, cache)
+    _require_usable(layout, inspected, data, root)
     return data.but(
-        root=path_to_text(root.absolute()), fingerprint=fingerprint(layout, found), num_classes=len(layout.class_names)
+        root=path_to_text(root.absolute()),
+        fingerprint=fingerprint(layout, inspected),
+        num_classes=len(layout.class_names),
     )
 
 
@@ -63,6 +77,10 @@ def require_usable_clips(data: Folder) -> None:
     For what a row or a recipe changes of the folder that was resolved. Opens no clip: where this process has not
     inspected them, :class:`FolderClips` raises the same.
     """
+    if data.layout != "classes":
+        if is_index(text_to_path(data.index)):  # else on another machine
+            _require_usable_index(open_index(text_to_path(data.index)), data)
+        return
     if not data.path.is_dir():
         return  # on another machine
     layout = scan(data.path, data.val_share)
@@ -70,8 +88,85 @@ def require_usable_clips(data: Folder) -> None:
         _require_usable(layout, inspected, data, data.path)
 
 
-def _require_usable(layout: Layout, found: Mapping[str, Inspection], data: Folder, root: Path) -> None:
-    wrong = problems(layout, found, data)
+def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
+    lookup("layout", data.layout, LAYOUTS)
+    if not root.is_dir():
+        raise UserError(f"no folder at {str(root)!r}; give the one that holds annotations and media")
+    folder = index_folder(cache, root, data.layout, data.split)
+    check = command("data check", root, layout=data.layout, split=data.split or None)
+    if not is_index(folder):
+        named = guess(root)
+        if named and named[0] != data.layout:
+            raise UserError(
+                f"{str(root)!r} looks like {named[0]} ({named[1]}), and the regime is on {data.layout}; name another "
+                "--data or another --regime"
+            )
+        raise UserError(f"the clips in {str(root)!r} have not been checked yet; check them once with: {check}")
+    index = open_index(folder)
+    if changed := index.changed_sources():
+        raise UserError(f"{changed[0]} has changed since the clips were checked; check them again with: {check}")
+    _require_usable_index(index, data)
+    if medium := _changed_media(index):
+        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {check}")
+    return data.but(
+        root=path_to_text(root.absolute()),
+        index=path_to_text(folder.absolute()),
+        fingerprint=index.fingerprint,
+        num_classes=sum(len(names) for _, names in index.heads),
+        num_listed=(index.listed.get("train", 0), index.listed.get("val", 0)),
+        num_missing=(index.num_left_out("train"), index.num_left_out("val")),
+    )
+
+
+def _changed_media(index: Index) -> Path | None:
+    """One of some media, evenly chosen, that is no longer as it was when it was looked into; None where all are."""
+    used = np.concatenate([index.places("train"), index.places("val")])
+    for place in used[:: max(1, len(used) // NUM_SPOT_CHECKED)]:
+        path = Path(index.root) / index.media[int(place)]
+        try:
+            status = path.stat()
+            same = (status.st_size, status.st_mtime_ns) == tuple(index.measured[["bytes", "changed"]][place])
+        except OSError:
+            same = False
+        if not same:
+            return path
+    return None
+
+
+def _require_usable_index(index: Index, data: Folder) -> None:
+    if unusable := index.unusable():
+        check = command("data check", index.root, layout=index.layout, split=index.split or None)
+        raise UserError(
+            f"{len(unusable):,} clips that the annotations list are missing or broken "
+            f"({some(unusable, len(unusable))}); none is replaced: list them, and see how to accept that they are left "
+            f"out, with: {check}"
+        )
+    used = np.concatenate([index.places("train"), index.places("val")])
+    counts = index.measured["frames"][used]
+    fps = np.nan_to_num(index.measured["fps"][used], nan=0.0)
+    if data.sampling.kind == "intervals" and (timeless := used[fps == 0]).size:
+        raise UserError(
+            f"{_some_ids(index, timeless)} have no frame rate, by which intervals are told; have the regime sample "
+            "segments"
+        )
+    if data.short_clips == "refuse":
+        rates, which = np.unique(fps, return_inverse=True)
+        needed = np.array([frames_needed(data.sampling, data.num_frames, float(rate)) for rate in rates])[which]
+        if (short := used[counts < needed]).size:
+            raise UserError(
+                f"{_some_ids(index, short)} have fewer frames than a clip takes, {int(needed.max())}; have the regime "
+                "say short_clips='repeat', or lower num_frames"
+            )
+    for _, names in index.heads:
+        require_mirror(data.mirror, names, refuse=bool(index.mirror_words))
+
+
+def _some_ids(index: Index, places: NDArray[np.int64]) -> str:
+    return f"{len(places):,} clips ({some((index.ids[int(place)] for place in places), len(places))})"
+
+
+def _require_usable(layout: Layout, inspected: Mapping[str, Inspection], data: Folder, root: Path) -> None:
+    wrong = problems(layout, inspected, data)
     if wrong:
         named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -81,61 +176,76 @@ def _require_usable(layout: Layout, found: Mapping[str, Inspection], data: Folde
     require_mirror(data.mirror, layout.class_names)
 
 
-def fingerprint(layout: Layout, found: Mapping[str, Inspection]) -> str:
+def fingerprint(layout: Layout, inspected: Mapping[str, Inspection]) -> str:
     """16 hex digits over the clips' relative paths, contents (hence sizes) and split; not over places and dates."""
-    sides = [[[clip.path, found[clip.path].digest] for clip in side] for side in (layout.train, layout.val)]
+    sides = [[[clip.path, inspected[clip.path].digest] for clip in side] for side in (layout.train, layout.val)]
     return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16]
+
+
+def _opened(data: Folder, cache: Path | None) -> Clips:
+    if not data.fingerprint:
+        raise UserError("this regime trains on a folder of clips; say which: --data DIR")
+    changed = f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
+    if data.layout == "classes":
+        layout = scan(data.path, data.val_share)
+        inspected = inspect_clips(data.path, layout.paths, cache)
+        if fingerprint(layout, inspected) != data.fingerprint:
+            raise UserError(changed)
+        _require_usable(layout, inspected, data, data.path)
+        return of_class_folders(layout, inspected)
+    folder = text_to_path(data.index)
+    if not is_index(folder):
+        raise UserError(
+            f"the index of the clips is not here, {str(folder)!r}; share that folder between the machines, or make it "
+            "with tada data check in the --out of this one"
+        )
+    index = open_index(folder)
+    if index.fingerprint != data.fingerprint:
+        raise UserError(changed)
+    if not Path(index.root).is_dir():
+        raise UserError(f"the clips, {index.root!r}, are not on this machine; mount them there")
+    _require_usable_index(index, data)
+    return of_index(index)
 
 
 class FolderClips:
     """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device; see :class:`~tadaconv.data.source.Source`.
 
     ``cache`` is the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes
-    every clip once more to count its frames. Raises :class:`UserError` if ``data`` is not resolved, or the clips are no
-    longer those of its fingerprint.
+    every clip of class folders once more to count its frames. Raises :class:`UserError` if ``data`` is not resolved, or
+    the clips are no longer those of its fingerprint.
     """
 
     def __init__(self, data: Folder, device: torch.device, cache: Path | None = None) -> None:
-        if not data.fingerprint:
-            raise UserError("this regime trains on a folder of clips; say which: --data DIR")
-        root = data.path
-        layout = scan(root, data.val_share)
-        found = inspect_clips(root, layout.paths, cache)
-        if fingerprint(layout, found) != data.fingerprint:
-            raise UserError(
-                f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
-            )
-        _require_usable(layout, found, data, root)
         self._data = data
         self._device = device
-        self._train, self._val = layout.train, layout.val
-        self._info = {path: seen.info for path, seen in found.items() if seen.info}
-        self._read = _reader(data, self._info)
-        self._labels = {name: label for label, name in enumerate(layout.class_names)}
-        self._mirrored = mirrored_labels(layout.class_names)
-        self.class_names = tuple(map(encodable, layout.class_names))
+        self._clips = _opened(data, cache)
+        self._read = _reader(data, self._clips)
+        self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
+        self.heads = self._clips.heads
+        self.class_names = classes_of_heads(self.heads)
         self.families: dict[str, tuple[int, ...]] = {}
-        self.num_train = len(layout.train)
-        self.num_val = len(layout.val)
+        self.subsets = {name: torch.from_numpy(places) for name, places in self._clips.subsets.items()}
+        self.num_train = len(self._clips.train)
+        self.num_val = len(self._clips.val)
         self.num_views = data.num_temporal_views * data.num_spatial_crops
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
         """Random frames, a random box and, unless ``mirror`` is no, a mirror image of every second clip.
 
-        All drawn from (seed, epoch, index) alone. Returns normalised clips (B, 3, T, H, W) and int64 labels (B,), of
-        mirror images the label that the mirror image has.
+        All drawn from (seed, epoch, index) alone. Returns normalised clips (B, 3, T, H, W) and int64 labels (B,), or
+        (B, heads); of mirror images the labels that the mirror image has.
         """
-        data = self._data
-        clips = [self._train[index] for index in indices.tolist()]
+        data, known = self._data, self._clips
+        places = [int(known.train[index]) for index in indices.tolist()]
         rngs = [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
         wanted: list[Wanted] = []
-        for clip, rng in zip(clips, rngs, strict=True):
-            info = self._info[clip.path]
-            drawn = training_frames(data.sampling, rng, info.num_frames, data.num_frames, info.fps)
-            wanted.append((clip.path, drawn))
+        for place, rng in zip(places, rngs, strict=True):
+            num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
+            wanted.append((place, training_frames(data.sampling, rng, num_frames, data.num_frames, fps)))
         x: list[Tensor] = []
-        labels: list[int] = []
-        for clip, frames, rng in zip(clips, self._read(wanted), rngs, strict=True):
+        labels: list[list[int]] = []
+        for place, frames, rng in zip(places, self._read(wanted), rngs, strict=True):
             pixels, height, width = self._on_device(frames), frames.shape[1], frames.shape[2]
             if data.sampling.rule == "paper":
                 scaled = random_scaled_box(rng, height, width, data.size, data.jitter)
@@ -145,32 +255,36 @@ class FolderClips:
                 box = random_box(rng, height, width, data.size, data.jitter)
                 mirror = self._tosses_mirror(rng)
                 x.append(to_clip(pixels, box, data.size, mirror))
-            label = self._labels[clip.class_name]
-            labels.append(self._mirrored[label] if mirror and data.mirror == "swap" else label)
-        return torch.stack(x), torch.tensor(labels, dtype=torch.int64, device=self._device)
+            own = known.labels[place].tolist()
+            swapped = mirror and data.mirror == "swap"
+            labels.append([other[label] for label, other in zip(own, self._mirrored, strict=True)] if swapped else own)
+        return torch.stack(x), self._label_tensor(labels)
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The middle in time and the centre of each frame, or several of both as ``data`` says.
 
-        Returns normalised clips (B, V, 3, T, H, W), temporal views before crops, and int64 labels (B,).
+        Returns normalised clips (B, V, 3, T, H, W), temporal views before crops, and int64 labels (B,) or (B, heads).
         """
-        data = self._data
-        clips = [self._val[index] for index in indices.tolist()]
+        data, known = self._data, self._clips
+        places = [int(known.val[index]) for index in indices.tolist()]
         views = range(data.num_temporal_views)
         wanted = []
-        for clip in clips:
-            info = self._info[clip.path]
+        for place in places:
+            num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
             chosen = [
-                evaluation_frames(data.sampling, info.num_frames, data.num_frames, info.fps, view, len(views))
-                for view in views
+                evaluation_frames(data.sampling, num_frames, data.num_frames, fps, view, len(views)) for view in views
             ]
-            wanted.append((clip.path, np.concatenate(chosen)))
+            wanted.append((place, np.concatenate(chosen)))
         x = []
         for frames in self._read(wanted):
             by_view = torch.chunk(self._on_device(frames), len(views))
             x.append(torch.stack([crop for view in by_view for crop in self._crops(view)]))
-        labels = [self._labels[clip.class_name] for clip in clips]
-        return torch.stack(x), torch.tensor(labels, dtype=torch.int64, device=self._device)
+        return torch.stack(x), self._label_tensor([known.labels[place].tolist() for place in places])
+
+    def _label_tensor(self, labels: Sequence[Sequence[int]]) -> Tensor:
+        """(B,) of clips that have one label, (B, heads) of others."""
+        by_head = torch.tensor(labels, dtype=torch.int64, device=self._device)
+        return by_head[:, 0] if by_head.shape[1] == 1 else by_head
 
     def _crops(self, frames_THWC: Tensor) -> list[Tensor]:
         """The spatial crops of a view, (3, T, side, side) each."""
@@ -188,40 +302,44 @@ class FolderClips:
         return torch.from_numpy(frames).to(self._device)
 
 
-_kept: dict[tuple[str, int], dict[str, Frames]] = {}
+_kept: dict[tuple[str, int], dict[int, Frames]] = {}
 """The decoded videos of the last (fingerprint, short side), so that the next cell of a table starts at once."""
 
 
-def _reader(data: Folder, info: Mapping[str, VideoInfo]) -> Callable[[Sequence[Wanted]], list[Frames]]:
+def _reader(data: Folder, clips: Clips) -> Callable[[Sequence[Wanted]], list[Frames]]:
     """How the frames of a batch are come by: (T, H, W, 3) for each clip, from memory if all videos fit."""
-    root = data.path
 
     def read(wanted: Wanted) -> Frames:
-        path, indices = wanted
-        return _decode(root / path, data.short_side, indices.tolist())
+        place, indices = wanted
+        return _decode(clips, place, indices.tolist(), data.short_side)
 
-    if _decoded_bytes(info, data.short_side) > MEMORY_SHARE * _memory_bytes():
+    used = np.concatenate([clips.train, clips.val])
+    if not clips.can_be_kept or _decoded_bytes(clips, used, data.short_side) > MEMORY_SHARE * _memory_bytes():
         pool = ThreadPoolExecutor(os.cpu_count())
         return lambda batch: list(pool.map(read, batch))
 
     key = (data.fingerprint, data.short_side)
     if key not in _kept:
         _kept.clear()  # before decoding: two sets at once may not fit
-        whole = over_cores(lambda path: _decode(root / path, data.short_side, None), info, "decoding clips")
-        _kept[key] = dict(zip(info, whole, strict=True))
+        places = used.tolist()
+        whole = over_cores(lambda place: _decode(clips, place, None, data.short_side), places, "decoding clips")
+        _kept[key] = dict(zip(places, whole, strict=True))
     videos = _kept[key]
-    return lambda batch: [videos[path][indices] for path, indices in batch]
+    return lambda batch: [videos[place][indices] for place, indices in batch]
 
 
-def _decode(path: Path, short_side: int, wanted: Sequence[int] | None) -> Frames:
+def _decode(clips: Clips, place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
     try:
-        return decode(path, short_side, wanted)
+        return clips.read(place, indices, short_side)
     except (BrokenVideoError, OSError) as error:
-        raise RunError(f"{path} was intact when checked and no longer is: {error}") from error
+        raise RunError(f"{clips.path(place)} was intact when checked and no longer is: {error}") from error
 
 
-def _decoded_bytes(info: Mapping[str, VideoInfo], short_side: int) -> int:
-    return sum(3 * v.num_frames * math.prod(scaled_size(v.height, v.width, short_side)) for v in info.values())
+def _decoded_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> float:
+    """What the frames of the clips ``used`` take in memory when decoded."""
+    height, width = clips.heights[used].astype(float), clips.widths[used].astype(float)
+    scale = short_side / np.minimum(height, width) if short_side else np.ones(len(used))
+    return float((3 * clips.num_frames[used] * np.rint(height * scale) * np.rint(width * scale)).sum())
 
 
 def _memory_bytes() -> int:

@@ -1,8 +1,9 @@
 """The index of a data set: its clips, and what a look into each medium told, in columns mapped from files.
 
-Two things lie in an index's folder. A *journal* is written while media are looked into: records of one size, appended,
-so that a look that is stopped goes on where it was, and a medium is known by path, size and time of change. The
-*columns* are written from it at the end; opening them reads nothing but names, and no medium is looked into again.
+A *journal* is written while media are looked into: records of one size, appended, so that a look that is stopped goes
+on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and splits
+of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but names,
+and no medium is looked into again.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from tadaconv.data.annotations import SIDES, AnnotatedClip, Annotations, Head, S
 from tadaconv.data.media import FrameFiles
 from tadaconv.errors import UserError
 
-VERSION = 1
+VERSION = 2
 
 RECORD = np.dtype(
     [
@@ -42,7 +43,8 @@ RECORD = np.dtype(
 
 Records = NDArray[np.void]
 
-_COLUMNS = ("sides", "labels", "spans", "rates", "measured", "left_out")
+_ANNOTATED = ("sides", "labels", "spans")
+_COLUMNS = (*_ANNOTATED, "measured", "left_out", "subsets")
 _STRINGS = ("ids", "media")
 
 
@@ -59,6 +61,20 @@ class Measured:
     reason: str = ""
 
 
+def journal_folder(cache: Path, root: Path) -> Path:
+    """Where in the folder ``cache`` the journal of the media under ``root`` lies."""
+    return cache / f"media-{_digest(os.path.abspath(root))}"  # noqa: PTH100 - links stay as they are given
+
+
+def index_folder(cache: Path, root: Path, layout: str, split: str) -> Path:
+    """Where in the folder ``cache`` the index of what lies under ``root`` is, as ``layout`` and ``split`` read it."""
+    return cache / f"index-{layout}-{_digest(os.path.abspath(root), split)}"  # noqa: PTH100
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
 def _hash(path: str) -> int:
     return int.from_bytes(hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
@@ -72,19 +88,15 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written."""
-        self._path, self._reasons_path = folder / "journal.bin", folder / "broken.jsonl"
+        self._path = folder / "journal.bin"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             size = self._path.stat().st_size if self._path.exists() else 0
             if size % RECORD.itemsize:  # stopped in the middle of a record
                 os.truncate(self._path, size - size % RECORD.itemsize)
             self._file: IO[bytes] = self._path.open("ab")
-            self._reasons: IO[bytes] = self._reasons_path.open("ab")
-            self._reasons.write(b"\n")  # ends a line that was stopped in
         except OSError as error:
-            raise UserError(
-                f"cannot write the index in {str(folder)!r}: {error.strerror}; name another --out"
-            ) from error
+            raise _cannot_write(folder, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +105,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._reasons.close()
 
     def add(self, path: str, size: int, changed: int, measured: Measured) -> None:
         """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds."""
@@ -102,10 +113,6 @@ class Journal:
             _hash(path), size, changed, measured.frames, measured.height, measured.width, measured.fps, measured.whole,
             measured.digest[:16],
         )  # fmt: skip
-        if measured.reason:
-            line = json.dumps([path, size, changed, measured.reason]).encode() + b"\n"
-            self._reasons.write(line)
-            self._reasons.flush()
         self._file.write(record.tobytes())
         self._file.flush()
 
@@ -124,23 +131,14 @@ class Journal:
         found[same] = candidates[same]
         return found
 
-    def reasons(self) -> Iterator[tuple[str, str]]:
-        """Path and reason of every medium that was broken when it was looked at, the latest last."""
-        self._reasons.flush()
-        for line in self._reasons_path.read_bytes().splitlines():
-            try:
-                path, _, _, reason = json.loads(line)
-            except ValueError:  # stopped in the middle of a line
-                continue
-            yield path, reason
-
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """The clips of a data set, columns as in :class:`Annotations`, and ``measured``, a record for each clip's medium.
+    """The clips of a data set, columns as in :class:`Annotations`, and ``measured``, a record for each clip.
 
-    ``left_out`` marks the clips that are accepted as missing or broken; the others all have frames, or the index is
-    not ``complete``.
+    Of a clip that is a span of its medium, the record has the frames of the span and the rate that they are counted at.
+    ``left_out`` marks the clips that are accepted as missing or broken. ``subsets`` is (clips, subsets), in the order
+    of ``subset_names``. ``sources`` are the files of annotations: path, bytes, and time of change in nanoseconds.
     """
 
     layout: str
@@ -151,14 +149,16 @@ class Index:
     frames: FrameFiles | None
     mirror_words: tuple[tuple[str, str], ...]
     listed: dict[str, int]
+    subset_names: tuple[str, ...]
+    sources: tuple[tuple[str, int, int], ...]
     ids: Strings
     media: Strings
     sides: NDArray[np.int8]
     labels: NDArray[np.int32]
     spans: NDArray[np.float64]
-    rates: NDArray[np.float32]
     measured: Records
     left_out: NDArray[np.bool_]
+    subsets: NDArray[np.bool_]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -175,10 +175,18 @@ class Index:
         """The places of a side's clips, those left out excepted."""
         return np.flatnonzero((self.sides == SIDES.index(side)) & ~self.left_out)
 
+    def num_left_out(self, side: str) -> int:
+        """How many clips of a side are left out."""
+        return int(self.left_out[self.sides == SIDES.index(side)].sum())
+
     def unusable(self) -> list[str]:
         """The ids of training and validation clips that are missing or broken and were not accepted."""
         gone = (self.measured["frames"] == 0) & ~self.left_out & (self.sides != SIDES.index("test"))
         return [self.ids[int(place)] for place in np.flatnonzero(gone)]
+
+    def changed_sources(self) -> list[str]:
+        """The files of annotations that are no longer as they were when they were read."""
+        return [path for path, *was in self.sources if list(_changed(Path(path))) != was]
 
 
 def write_index(folder: Path, annotations: Annotations, measured: Records, accepted: Collection[str] = ()) -> Index:
@@ -206,14 +214,17 @@ def write_index(folder: Path, annotations: Annotations, measured: Records, accep
         "frames": None if annotations.frames is None else [annotations.frames.template, annotations.frames.first],
         "mirror_words": annotations.mirror_words,
         "listed": dict(annotations.listed),
+        "subset_names": list(annotations.subsets),
+        "sources": [(os.fspath(path), *_changed(path)) for path in annotations.sources],
         "fingerprint": _fingerprint(annotations, measured, left_out),
     }
     new = folder / f"columns.{os.getpid()}"
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        for name in ("sides", "labels", "spans", "rates"):
+        for name in _ANNOTATED:
             np.save(new / f"{name}.npy", getattr(annotations, name))
+        np.save(new / "subsets.npy", _subsets(annotations))
         np.save(new / "measured.npy", measured)
         np.save(new / "left_out.npy", left_out)
         for name in _STRINGS:
@@ -229,6 +240,11 @@ def write_index(folder: Path, annotations: Annotations, measured: Records, accep
     except OSError as error:
         raise _cannot_write(folder, error) from error
     return open_index(folder)
+
+
+def is_index(folder: Path) -> bool:
+    """Whether an index lies in ``folder``."""
+    return (folder / "columns").is_dir()
 
 
 def open_index(folder: Path) -> Index:
@@ -255,6 +271,8 @@ def open_index(folder: Path) -> Index:
         frames=None if frames is None else FrameFiles(*frames),
         mirror_words=tuple((one, other) for one, other in about["mirror_words"]),
         listed=about["listed"],
+        subset_names=tuple(about["subset_names"]),
+        sources=tuple((path, size, changed) for path, size, changed in about["sources"]),
         fingerprint=about["fingerprint"],
         **columns,
     )
@@ -266,7 +284,8 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_]) -> str:
-    """A digest of what a network can tell apart: of every clip used id, side, labels, span, frames, height and width.
+    """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
+    height and width.
 
     Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data.
     """
@@ -280,8 +299,23 @@ def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[
 
     take([json.dumps(annotations.heads).encode(), str(int(left_out.sum())).encode()])
     take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
+    rates = np.nan_to_num(measured["fps"].astype("f8") * 100, nan=-1).round().astype("<i8")  # 29.97 is 30000/1001
     take(np.ascontiguousarray(column[used]).tobytes() for column in (
-        annotations.sides, annotations.labels.astype("<i4"), annotations.spans.astype("<f8"),
-        measured["frames"], measured["height"], measured["width"],
+        annotations.sides, annotations.labels.astype("<i4"), annotations.spans.astype("<f8"), _subsets(annotations),
+        measured["frames"], measured["height"], measured["width"], rates,
     ))  # fmt: skip
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
+
+
+def _subsets(annotations: Annotations) -> NDArray[np.bool_]:
+    columns = list(annotations.subsets.values())
+    return np.stack(columns, axis=1) if columns else np.zeros((len(annotations), 0), dtype=bool)
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    """Bytes and time of change of a file; zeros for one that is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -63,26 +64,34 @@ def known_clips(root: Path, paths: Sequence[str]) -> dict[str, Inspection] | Non
     return {path: _known[key] for path, key in keys.items()} if all(key in _known for key in keys.values()) else None
 
 
-def over_cores(work: Callable[[Item], Outcome], items: Iterable[Item], label: str) -> list[Outcome]:
-    """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long."""
+def over_cores(work: Callable[[Item], Outcome], items: Collection[Item], label: str) -> Iterator[Outcome]:
+    """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long.
+
+    Outcomes come in the order of ``items`` while the work goes on; few are held at a time.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    items = list(items)
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     task = progress.add_task(label, total=len(items))
     begin = time.monotonic()
-    pool = ThreadPoolExecutor(os.cpu_count())
+    cores = os.cpu_count() or 1
+    pool = ThreadPoolExecutor(cores)
+    in_work: deque[Future[Outcome]] = deque()
     try:
-        outcomes = []
-        for outcome in pool.map(work, items):
-            outcomes.append(outcome)
+        for item in items:
+            in_work.append(pool.submit(work, item))
+            if len(in_work) < 4 * cores:
+                continue
+            yield in_work.popleft().result()
             progress.advance(task)
             if time.monotonic() - begin > PATIENCE_SECONDS:
                 progress.start()
-        return outcomes
+        while in_work:
+            yield in_work.popleft().result()
+            progress.advance(task)
     finally:
         # Ctrl-C waits for the clips in work, not for all those in line.
         pool.shutdown(cancel_futures=True)

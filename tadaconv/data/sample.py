@@ -160,6 +160,13 @@ def picture(clip: SampleClip, phase: float) -> NDArray[np.uint8]:
 class DigitMedia:
     """Writes moving digits, by PyAV and in one thread, so that the same bytes come out of it each time."""
 
+    def shown(self, clips: Sequence[SampleClip], rate: float) -> Iterator[NDArray[np.uint8]]:
+        """The frames of ``clips``, one after another, at ``rate`` a second: (H, W, 3) each."""
+        for number in range(round(len(clips) * SECONDS * rate)):
+            seconds = number / rate
+            place = min(int(seconds / SECONDS), len(clips) - 1)
+            yield picture(clips[place], seconds / SECONDS - place)
+
     def video(self, path: Path, clips: Sequence[SampleClip], rate: float) -> None:
         """VP8 in ``.webm``, MPEG-4 elsewhere."""
         from fractions import Fraction
@@ -177,7 +184,7 @@ class DigitMedia:
             stream: Any = container.add_stream("libvpx" if webm else "mpeg4", rate=exact, options=options)
             stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH, "yuv420p", 1_000_000
             stream.codec_context.thread_count = 1
-            for shown in _pictures(clips, float(exact)):
+            for shown in self.shown(clips, float(exact)):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
             container.mux(stream.encode())
 
@@ -192,24 +199,16 @@ class DigitMedia:
         encoder.height, encoder.width, encoder.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
         encoder.time_base, encoder.thread_count = Fraction(1, 60), 1
         encoder.options = {"qmin": "2", "qmax": "4"}
-        for number, shown in enumerate(_pictures(clips, rate), 1):
+        for number, shown in enumerate(self.shown(clips, rate), 1):
             frame = av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuvj420p")
             frame.pts = number
             (packet,) = encoder.encode(frame)
             (folder / template.format(number=number)).write_bytes(bytes(packet))
 
 
-def _pictures(clips: Sequence[SampleClip], rate: float) -> Iterator[NDArray[np.uint8]]:
-    """The frames of ``clips``, one after another, at ``rate`` a second."""
-    for number in range(round(len(clips) * SECONDS * rate)):
-        seconds = number / rate
-        place = min(int(seconds / SECONDS), len(clips) - 1)
-        yield picture(clips[place], seconds / SECONDS - place)
-
-
 def frames_of(clip: SampleClip, rate: float) -> Frames:
     """What a medium of this clip alone shows: (T, H, W, 3)."""
-    return np.stack(list(_pictures([clip], rate)))
+    return np.stack(list(DigitMedia().shown([clip], rate)))
 
 
 # --- the files of each data set
@@ -304,6 +303,8 @@ def _epic(form: str) -> Build:
         for head, names in (("verb", verbs), ("noun", nouns)):
             rows = [("id", "key", "instances", "category"), *((n, name, [name], "x") for n, name in enumerate(names))]
             _write_csv(annotations / f"EPIC_100_{head}_classes.csv", rows)
+            _write_csv(annotations / f"EPIC_100_tail_{head}s.csv", [(head,), (len(names) - 1,)])
+        _write_csv(annotations / "EPIC_100_unseen_participant_ids_validation.csv", [("participant_id",), ("P02",)])
         for side, part in (("train", "train"), ("val", "validation")):
             segments: list[Sequence[object]] = [_EPIC_COLUMNS]
             for video_id, rate, shown in _kitchens(_side(clips, side), side):
@@ -329,12 +330,15 @@ def _epic(form: str) -> Build:
 
 
 def _kitchens(clips: Sequence[SampleClip], side: str) -> Iterator[tuple[str, float, list[SampleClip]]]:
-    """Videos of twelve clips each, two-digit and three-digit ones by turns: id, rate of the frame numbers, clips."""
-    person = "P01" if side == "train" else "P02"
+    """Videos of twelve clips each, two-digit and three-digit ones by turns: id, rate of the frame numbers, clips.
+
+    Every first video of validation is of a participant whom train never shows.
+    """
     for turn, start in enumerate(range(0, len(clips), 12)):
         short = turn % 2 == 0
+        person, first = ("P01", 0) if side == "train" else ("P02" if short else "P01", 50)
         yield (
-            f"{person}_{turn + 1:02d}" if short else f"{person}_{turn + 101}",
+            f"{person}_{turn + first + 1:02d}" if short else f"{person}_{turn + first + 101}",
             60.0 if short else 50.0,
             list(clips[start : start + 12]),
         )

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import PROTOCOL, Experiment, Folder
-from tadaconv.text import encodable
+from tadaconv.text import encodable, path_to_text, text_to_path
 from tadaconv.weights import weights_beside
 
 _PAGE = 16
@@ -186,7 +186,7 @@ class Worker:
     def _refuses(self, trial_id: int) -> bool:
         """Whether a cell cannot be run here, as a line in the log says; other workers may."""
         attempt = self._store.attempt(trial_id)
-        why = _why_not_here(attempt, self.call.places)
+        why = _why_not_here(attempt, self.call)
         if why is None:
             return False
         if not self._refused:
@@ -218,7 +218,7 @@ class Worker:
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
         """Run one attempt to its end; None if it left this worker without one."""
-        cell = Cell(str(attempt.attrs["label"]), _at_home(attempt.cell.experiment, self.call.places))
+        cell = Cell(str(attempt.attrs["label"]), _at_home(attempt.cell.experiment, self.call))
         started = time.monotonic()
         last = [int(attempt.attrs.get("step", 0))]
 
@@ -389,17 +389,25 @@ def _settle(call: WorkerCall) -> str:
     return device
 
 
-def _at_home(experiment: Experiment, places: Mapping[str, str]) -> Experiment:
+def _at_home(experiment: Experiment, call: WorkerCall) -> Experiment:
     """The experiment with its clips and weights where they lie on this machine, as far as that is known."""
-    data, backbone = experiment.data, experiment.backbone
-    if isinstance(data, Folder) and data.fingerprint in places:
+    data, backbone, places = experiment.data, experiment.backbone, call.places
+    if isinstance(data, Folder) and data.index:
+        experiment = experiment.but(data__index=path_to_text(_index(data, call)))
+    elif isinstance(data, Folder) and data.fingerprint in places:
         experiment = experiment.but(data__root=places[data.fingerprint])
     if backbone.weights_file is not None and backbone.weights_fingerprint in places:
         experiment = experiment.but(backbone__weights=places[backbone.weights_fingerprint])
     return experiment
 
 
-def _why_not_here(attempt: Attempt, places: Mapping[str, str]) -> str | None:
+def _index(data: Folder, call: WorkerCall) -> Path:
+    """The index of the clips: where this machine's call knows it, or where it was made, or of that name in ``out``."""
+    made = text_to_path(call.places.get(data.fingerprint, data.index))
+    return made if made.is_dir() else call.out.absolute() / "cache" / made.name
+
+
+def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
     """Why this machine, or this version of tadaconv, cannot run a cell; None if it can."""
     if attempt.protocol != PROTOCOL:
         return f"it was queued by another version of tadaconv (protocol {attempt.protocol}, here {PROTOCOL})"
@@ -407,8 +415,11 @@ def _why_not_here(attempt: Attempt, places: Mapping[str, str]) -> str | None:
         experiment = attempt.cell.experiment
     except UserError as error:
         return str(error)
-    data, backbone = experiment.data, experiment.backbone
-    if isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
+    data, backbone, places = experiment.data, experiment.backbone, call.places
+    if isinstance(data, Folder) and data.index:
+        if not _index(data, call).is_dir():
+            return f"the index of its clips is not here: share {data.index}, or copy it to {call.out / 'cache'}"
+    elif isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
         return f"its clips, {data.root}, are not on this machine"
     weights = backbone.weights_file
     if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():

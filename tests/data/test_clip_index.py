@@ -41,7 +41,8 @@ def test_an_index_holds_what_was_annotated_and_measured(tmp_path, annotations):
     assert [opened.clip(place) for place in range(len(opened))] == list(annotations)
     assert (opened.measured == measured).all()
     assert (opened.heads, opened.frames, opened.listed) == (annotations.heads, annotations.frames, annotations.listed)
-    assert (opened.rates == annotations.rates).all()
+    assert opened.subset_names == tuple(annotations.subsets)
+    assert (opened.subsets == np.stack(list(annotations.subsets.values()), 1)).all()
     assert opened.fingerprint == written.fingerprint
     assert opened.unusable() == []
     assert len(opened.places("train")) + len(opened.places("val")) == len(annotations)
@@ -60,6 +61,7 @@ def test_the_fingerprint_is_of_what_a_network_can_tell(tmp_path, annotations):
         fingerprint(frames=51),
         fingerprint(height=65),
         fingerprint(width=81),
+        fingerprint(fps=25),
         fingerprint(replace(annotations, sides=1 - annotations.sides)),
         fingerprint(replace(annotations, labels=annotations.labels[::-1])),
         fingerprint(replace(annotations, spans=annotations.spans + 1)),
@@ -93,8 +95,6 @@ def test_a_journal_goes_on_where_it_was_stopped(tmp_path):
         journal.add(paths[10], 10, 110, Measured(0, 0, 0, reason="no frames"))
     with (tmp_path / "journal.bin").open("ab") as file:
         file.write(b"\1\2\3")  # stopped in the middle
-    with (tmp_path / "broken.jsonl").open("ab") as file:
-        file.write(b'["vid')
     with Journal(tmp_path) as journal:
         journal.add(paths[11], 11, 111, Measured(7, 64, 80))
         journal.add(paths[0], 0, 100, Measured(99, 64, 80))
@@ -102,7 +102,6 @@ def test_a_journal_goes_on_where_it_was_stopped(tmp_path):
         found = journal.known(paths, sizes, changed)
         assert list(found["frames"]) == [99, *range(2, 11), 0, 7, *[0] * 8]
         assert list(found["path"] != 0) == [True] * 13 + [False] * 7
-        assert list(journal.reasons()) == [(paths[10], "no frames"), (paths[12], "unreadable")]
         # Of another size or time of change, a medium is not known.
         assert not journal.known(paths, sizes + 1, changed)["frames"].any()
         assert not journal.known(paths, sizes, changed + 1)["frames"].any()

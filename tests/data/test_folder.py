@@ -37,7 +37,7 @@ def forbid_decoding(monkeypatch):
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(inspection, "inspect", refuse)
-    monkeypatch.setattr(folder, "decode", refuse)
+    monkeypatch.setattr("tadaconv.data.clips.decode", refuse)
 
 
 def test_resolving_completes_the_spec(resolved, clips):
@@ -265,14 +265,14 @@ def test_clips_show_the_frames_of_their_sampling_at_their_size(spec, clips, tmp_
     source = FolderClips(data, CPU, tmp_path / "cache")
     x, _ = source.train_batch(torch.arange(source.num_train), 2, 3)
     assert x.shape[1:] == (3, spec.num_frames, 16, 16)
-    for index, clip in enumerate(source._train):
+    for index, place in enumerate(source._clips.train):
         rng = np.random.default_rng((3, 2, index))
-        count = source._info[clip.path].num_frames
+        count = int(source._clips.num_frames[place])
         assert indices_in(x[index]) == training_frames(spec.sampling, rng, count, spec.num_frames, 25.0).tolist()
     x, _ = source.val_batch(torch.arange(source.num_val))
     assert x.shape[1:] == (6, 3, spec.num_frames, spec.eval_side, spec.eval_side)
-    for index, clip in enumerate(source._val):
-        count = source._info[clip.path].num_frames
+    for index, place in enumerate(source._clips.val):
+        count = int(source._clips.num_frames[place])
         for view in range(6):
             expected = evaluation_frames(spec.sampling, count, spec.num_frames, 25.0, view // 3, 2).tolist()
             assert indices_in(x[index, view]) == expected
@@ -282,10 +282,10 @@ def test_pixels_by_the_rule_even_are_what_they_were(resolved):
     """The arithmetic that stored results were made by, written out."""
     source = FolderClips(resolved, CPU)
     x, _ = source.train_batch(torch.arange(source.num_train), 1, 2)
-    for index, clip in enumerate(source._train):
+    for index, place in enumerate(source._clips.train):
         rng = np.random.default_rng((2, 1, index))
-        edges = np.arange(5) * source._info[clip.path].num_frames // 4
-        frames = source._read([(clip.path, rng.integers(edges[:-1], edges[1:]))])[0]
+        edges = np.arange(5) * int(source._clips.num_frames[place]) // 4
+        frames = source._read([(place, rng.integers(edges[:-1], edges[1:]))])[0]
         height, width = frames.shape[1:3]
         side = max(1, round(min(height, width) * 16 / rng.uniform(16, 340 / 224 * 16)))
         top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))

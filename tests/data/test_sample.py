@@ -77,17 +77,18 @@ def test_media_show_the_pictures_in_their_order(tmp_path, suffix):
     assert errors.diagonal().max() < 12
 
 
-def test_frames_by_number_and_video_by_time_show_the_same_of_epic(tmp_path, monkeypatch):
-    def sawteeth(clips, rate):
+class Sawteeth(DigitMedia):
+    def shown(self, clips, rate):
         for number in range(round(len(clips) * 2.0 * rate)):
             grey = 20 + 5 * ((number / rate * 60) % 40)
             yield np.full((HEIGHT, WIDTH, 3), round(grey), dtype=np.uint8)
 
+
+def test_frames_by_number_and_video_by_time_show_the_same_of_epic(tmp_path, monkeypatch):
     monkeypatch.setattr("tadaconv.data.sample.SECONDS", 2.0)
-    monkeypatch.setattr("tadaconv.data.sample._pictures", sawteeth)
     clips = [SampleClip(number, "train", 0, 0) for number in range(1, 15)] + [SampleClip(15, "val", 0, 0)]
     for form in ("frames", "videos"):
-        write_layout("epic100", form, tmp_path / form, clips, DigitMedia())
+        write_layout("epic100", form, tmp_path / form, clips, Sawteeth())
     by_number, by_time = (read("epic100", tmp_path / form) for form in ("frames", "videos"))
 
     def grey(path, wanted):

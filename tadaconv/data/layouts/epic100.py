@@ -3,6 +3,9 @@
 Two numberings meet here. ``start_frame`` counts the frames of the folders ``rgb_frames``, which were made at 60 frames
 a second for videos of two-digit numbers and at 50 for three-digit ones; the videos themselves run at 59.94, 50, 47.95,
 29.97 or 90. So folders of frames are read by frame number, and videos by timestamp.
+
+As the official metrics do, the validation segments of participants that train never shows are judged apart, and so are
+those whose verb is in the tail, whose noun is, and, of actions, where either is.
 """
 
 import re
@@ -16,6 +19,8 @@ _SIDES: dict[Side, str] = {
     "test": "EPIC_100_test_timestamps.csv",
 }
 _CLASSES = {"verb": ("EPIC_100_verb_classes.csv", 97), "noun": ("EPIC_100_noun_classes.csv", 300)}
+_TAILS = {"verb": "EPIC_100_tail_verbs.csv", "noun": "EPIC_100_tail_nouns.csv"}
+_UNSEEN = "EPIC_100_unseen_participant_ids_validation.csv"
 _NEEDED = ("narration_id", "video_id", "start_timestamp", "stop_timestamp", "start_frame", "stop_frame")
 _TIME = re.compile(r"(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(\.\d+)?)")
 
@@ -58,8 +63,21 @@ def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
     return tuple(names[str(number)] for number in range(len(names)))
 
 
+def _column(gathering: Gathering, name: str, column: str, what: str) -> frozenset[str]:
+    """The values of one column of a table that says which clips are judged apart; empty, and a warning, without it."""
+    path = _file(gathering, name)
+    if path is None:
+        gathering.warning(".", f"no {name}: nothing is told of {what} apart; put it beside EPIC_100_validation.csv")
+        return frozenset()
+    values = frozenset(row[column].strip() for _, row in gathering.rows(path, (column,)))
+    gathering.took(f"{path}: {len(values)} {what}")
+    return values
+
+
 def _read(gathering: Gathering) -> Annotations:
     heads = tuple((head, _class_names(gathering, head)) for head in _CLASSES)
+    unseen = _column(gathering, _UNSEEN, "participant_id", "participants that train never shows")
+    tails = {head: _column(gathering, name, head, f"{head}s of the tail") for head, name in _TAILS.items()}
     if _file(gathering, "EPIC_train_action_labels.csv") and not _evidence(gathering):
         gathering.problem("EPIC_train_action_labels.csv", "of EPIC-KITCHENS-55; take the files EPIC_100_*.csv")
     widest = 0.0
@@ -87,12 +105,16 @@ def _read(gathering: Gathering) -> Annotations:
             labels = (-1, -1) if side == "test" else _labels(gathering, path, row, heads)
             if labels is None:
                 continue
+            in_tail = [head for head, tail in tails.items() if side == "val" and row[f"{head}_class"].strip() in tail]
+            subsets = [f"tail {head}s" for head in in_tail] + (["tail actions"] if in_tail else [])
+            if side == "val" and row["video_id"].strip().partition("_")[0] in unseen:
+                subsets.append("unseen participants")
             rate = frame_rate(video)
             rates.add(rate)
             widest = max(widest, *(abs(p - t * rate) for p, t in zip(positions, time, strict=True)))
             gathering.clip(
                 path, row["narration_id"].strip(), side, labels,
-                key=video, exact=video, seconds=time, positions=positions, rate=rate,
+                key=video, exact=video, seconds=time, positions=positions, rate=rate, subsets=subsets,
             )  # fmt: skip
         gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} segments of {side}")
     if rates:

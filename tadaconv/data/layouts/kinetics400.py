@@ -58,7 +58,7 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
     place = next((place for place in places if place.is_file()), None)
     if place is None:
         raise UserError(f"split {gathering.split!r} of kinetics400 is a file of ids, one a line; there is none")
-    text = place.read_text(encoding="utf-8-sig")
+    text = gathering.text(str(place.absolute())) or ""
     names = (stem(line.strip().rpartition("/")[2]) for line in text.splitlines() if line.strip())
     wanted = frozenset(map(youtube_id, names))
     gathering.took(f"{gathering.split}: {len(wanted):,} ids, to which clips and classes are restricted")

@@ -1,0 +1,105 @@
+"""The clips of a folder in columns, and how the frames of one are read: two ways to know them, one to use them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadaconv.data.decode import Frames, decode, decode_at
+from tadaconv.data.index import Index
+from tadaconv.data.inspection import Inspection
+from tadaconv.data.layout import Layout
+from tadaconv.data.pictures import read_pictures
+from tadaconv.data.source import Head
+from tadaconv.text import encodable
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Training and validation clips; a clip's place counts all of them, and ``train`` and ``val`` are places.
+
+    ``labels`` are (clips, heads). ``num_frames``, ``heights``, ``widths`` and ``fps`` are (clips,), fps 0 where nothing
+    tells. ``read`` gives the frames of a clip at some indices, or all with None, at a short side in pixels: (T, H, W,
+    3). It raises :class:`tadaconv.data.decode.BrokenVideoError` and OSError. ``path`` names a clip's medium.
+    ``can_be_kept`` says whether a clip is worth decoding whole: not one that is a part of a long video.
+    """
+
+    heads: tuple[Head, ...]
+    labels: NDArray[np.int32]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    num_frames: NDArray[np.int32]
+    heights: NDArray[np.int32]
+    widths: NDArray[np.int32]
+    fps: NDArray[np.float32]
+    subsets: Mapping[str, NDArray[np.int64]]
+    """Validation clips that are judged apart, by name: indices into ``val``."""
+    read: Callable[[int, Sequence[int] | None, int], Frames]
+    path: Callable[[int], Path]
+    can_be_kept: bool
+
+
+def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Clips:
+    """The clips of a folder of class folders, all of them intact."""
+    names = layout.class_names
+    labels = {name: label for label, name in enumerate(names)}
+    clips = layout.train + layout.val
+    infos = [info for clip in clips if (info := inspected[clip.path].info)]
+    assert len(infos) == len(clips)
+
+    def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
+        return decode(layout.root / clips[place].path, short_side, indices)
+
+    return Clips(
+        heads=(Head("class", tuple(map(encodable, names))),),
+        labels=np.array([[labels[clip.class_name]] for clip in clips], dtype=np.int32),
+        train=np.arange(len(layout.train)),
+        val=np.arange(len(layout.train), len(clips)),
+        num_frames=np.array([info.num_frames for info in infos], dtype=np.int32),
+        heights=np.array([info.height for info in infos], dtype=np.int32),
+        widths=np.array([info.width for info in infos], dtype=np.int32),
+        fps=np.array([info.fps for info in infos], dtype=np.float32),
+        subsets={},
+        read=read,
+        path=lambda place: layout.root / clips[place].path,
+        can_be_kept=True,
+    )
+
+
+def of_index(index: Index) -> Clips:
+    """The clips of an index, those left out excepted; its columns stay mapped."""
+    root, in_frames = Path(index.root), index.form == "frames"
+    measured = index.measured
+    val = index.places("val")
+
+    def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
+        medium = root / index.media[place]
+        start = float(index.spans[place, 0])
+        if in_frames:
+            assert index.frames is not None
+            first = 0 if math.isnan(start) else round(start)
+            wanted = range(int(measured["frames"][place])) if indices is None else indices
+            return read_pictures(medium, index.frames, [first + number for number in wanted], short_side)
+        if math.isnan(start):
+            return decode(medium, short_side, indices)
+        assert indices is not None  # see can_be_kept
+        fps = float(measured["fps"][place])
+        return decode_at(medium, short_side, [start + number / fps for number in indices])
+
+    return Clips(
+        heads=tuple(Head(name, tuple(map(encodable, names))) for name, names in index.heads),
+        labels=index.labels,
+        train=index.places("train"),
+        val=val,
+        num_frames=measured["frames"],
+        heights=measured["height"],
+        widths=measured["width"],
+        fps=np.nan_to_num(measured["fps"], nan=0.0),
+        subsets={name: np.flatnonzero(index.subsets[val, column]) for column, name in enumerate(index.subset_names)},
+        read=read,
+        path=lambda place: root / index.media[place],
+        can_be_kept=in_frames or bool(np.isnan(index.spans[:, 0]).all()),
+    )

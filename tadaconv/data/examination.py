@@ -1,0 +1,153 @@
+"""A look into every medium that a data set's annotations name; what was seen is remembered, and not looked at again."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tadaconv.data.annotations import SIDES, Annotations
+from tadaconv.data.decode import BrokenVideoError, headers, inspect, require_av
+from tadaconv.data.index import RECORD, Journal, Measured, Records
+from tadaconv.data.inspection import content_digest, over_cores
+from tadaconv.data.media import FrameFiles
+from tadaconv.data.pictures import inspect_pictures
+
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a look into the media told.
+
+    ``clips`` are records, one for each annotated clip, of zeros where it has no medium and for test clips, whose media
+    are not looked into. ``broken`` says by place why a clip whose medium is there cannot be used. ``cut`` are the
+    places of clips whose span ends after their medium does, in which it is cut off, and ``cut_by`` is the most that
+    one loses, in seconds of a video or in frames.
+    """
+
+    clips: Records
+    broken: dict[int, str]
+    cut: tuple[int, ...]
+    cut_by: float
+    num_media: int
+
+
+def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examination:
+    """Look into the media of the training and the validation clips that are not known yet as they are now.
+
+    ``whole`` decodes them to their end; else headers tell, and a folder of frames is listed. What is found is written
+    to the journal in ``folder`` at once. A broken medium is looked into anew each time. Raises :class:`UserError` where
+    PyAV is missing or ``folder`` cannot be written.
+    """
+    require_av()
+    paths, medium_of = _media(annotations)
+    sizes, changed = _as_they_are(annotations.root, paths)
+    reasons: dict[str, str] = {}
+    with Journal(folder) as journal:
+        known = journal.known(paths, sizes, changed)
+        unknown = np.flatnonzero((known["frames"] == 0) | (whole & ~known["whole"]))
+        todo = [paths[int(number)] for number in unknown]
+        root, files = annotations.root, annotations.frames
+        looks = over_cores(lambda path: _look(root / path, files, whole), todo, "checking clips")
+        for number, path, measured in zip(unknown, todo, looks, strict=True):
+            journal.add(path, int(sizes[number]), int(changed[number]), measured)
+            if measured.reason:
+                reasons[path] = measured.reason
+        records = journal.known(paths, sizes, changed)
+    return _by_clip(annotations, paths, medium_of, records, reasons)
+
+
+def _media(annotations: Annotations) -> tuple[list[str], NDArray[np.int64]]:
+    """The media of training and validation clips, each once, and the number of each clip's, -1 for none."""
+    numbers: dict[str, int] = {}
+    medium_of = np.full(len(annotations), _NONE, dtype=np.int64)
+    wanted = annotations.sides != SIDES.index("test")
+    for place, medium in enumerate(annotations.media):
+        if medium and wanted[place]:
+            medium_of[place] = numbers.setdefault(medium, len(numbers))
+    return list(numbers), medium_of
+
+
+def _as_they_are(root: Path, paths: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bytes and time of change in nanoseconds of each medium; -1 and 0 for what leads nowhere."""
+    sizes = np.full(len(paths), -1, dtype=np.int64)
+    changed = np.zeros(len(paths), dtype=np.int64)
+    for number, path in enumerate(paths):
+        try:
+            status = (root / path).stat()
+        except OSError:  # looking into it says so
+            continue
+        sizes[number], changed[number] = status.st_size, status.st_mtime_ns
+    return sizes, changed
+
+
+def _look(path: Path, files: FrameFiles | None, whole: bool) -> Measured:
+    try:
+        if path.is_dir():
+            if files is None:
+                raise BrokenVideoError("a folder, but how its frames are called is not known")
+            info = inspect_pictures(path, files, whole)
+            digest = _digest_of_pictures(path, files, info.num_frames) if whole else ""
+        else:
+            info = inspect(path) if whole else headers(path)
+            digest = content_digest(path) if whole else ""
+    except BrokenVideoError as error:
+        return Measured(0, 0, 0, reason=str(error))
+    except OSError as error:
+        return Measured(0, 0, 0, reason=f"unreadable ({error.strerror})")
+    return Measured(info.num_frames, info.height, info.width, info.fps or math.nan, whole, bytes.fromhex(digest)[:16])
+
+
+def _digest_of_pictures(folder: Path, files: FrameFiles, count: int) -> str:
+    """Over the first, the middle and the last picture, and how many there are."""
+    digest = hashlib.sha256(str(count).encode())
+    for position in sorted({0, count // 2, count - 1}):
+        name = files.template.format(id=folder.name, number=files.first + position)
+        digest.update(content_digest(folder / name).encode())
+    return digest.hexdigest()
+
+
+def _by_clip(
+    annotations: Annotations,
+    paths: list[str],
+    medium_of: NDArray[np.int64],
+    records: Records,
+    reasons: dict[str, str],
+) -> Examination:
+    """The records of clips: those of their media, and of spans the frames of the span, at the rate they are counted."""
+    clips = np.zeros(len(annotations), dtype=RECORD)
+    there = medium_of != _NONE
+    clips[there] = records[medium_of[there]]
+    intact = clips["frames"] > 0
+    broken = {int(place): reasons[paths[medium_of[place]]] for place in np.flatnonzero(there & ~intact)}
+    in_frames = annotations.form == "frames"
+    spans = np.flatnonzero(intact & ~np.isnan(annotations.spans[:, 0]))
+    if in_frames:
+        clips["fps"] = annotations.rates
+    else:
+        given = spans[~np.isnan(annotations.rates[spans])]
+        clips["fps"][given] = annotations.rates[given]
+    # Of a video spans are in seconds, of a folder of frames in positions.
+    starts, ends = annotations.spans[spans].T
+    media = records[medium_of[spans]]
+    limits = media["frames"].astype(float) / (1 if in_frames else media["fps"])
+    per_unit = np.ones(len(spans)) if in_frames else clips["fps"][spans].astype(float)
+    counts = np.rint((np.minimum(ends, limits) - starts) * per_unit)
+    beyond = starts >= limits
+    clips["frames"][spans] = np.where(beyond | np.isnan(limits), 0, np.maximum(np.nan_to_num(counts), 1))
+    unit = "frames" if in_frames else "seconds"
+    for place, start, end, limit in zip(spans[beyond], starts[beyond], ends[beyond], limits[beyond], strict=True):
+        broken[int(place)] = (
+            f"{unit} {start:g} to {end:g} of a medium that has {limit:g}; it is of another version than the "
+            "annotations, or cut off"
+        )
+    for place in spans[np.isnan(limits)]:
+        broken[int(place)] = "no frame rate in its container, so that seconds cannot be found in it"
+    lost = np.where(beyond, 0, np.nan_to_num(ends - limits))
+    cut = lost > 1 / per_unit
+    return Examination(
+        clips, broken, tuple(int(place) for place in spans[cut]), float(max(lost[cut], default=0.0)), len(paths)
+    )

@@ -1,0 +1,386 @@
+"""Are the clips of a data set fit to train on? What ``tada data check --layout`` says, and the index that it leaves.
+
+Annotations are read, media are matched with them, each medium is looked into, and what was learnt is written to an
+index, which runs open. Clips that are missing or broken are never replaced: the index is refused by runs until their
+ids have been accepted, and then leaves them out.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tadaconv.command import command
+from tadaconv.data.annotations import SIDES, Annotations, some
+from tadaconv.data.clips import of_index
+from tadaconv.data.decode import BrokenVideoError
+from tadaconv.data.examination import Examination, examine
+from tadaconv.data.index import Index, index_folder, is_index, journal_folder, open_index, write_index
+from tadaconv.data.layout import Problem
+from tadaconv.data.layouts import read
+from tadaconv.data.mirroring import mirror_pairs
+from tadaconv.data.sampling import evaluation_frames
+from tadaconv.errors import UserError
+from tadaconv.spec import Sampling
+from tadaconv.text import encodable
+
+CLIP_FRAMES = (8, 16, 32)
+"""Frames of a clip for which short clips are counted."""
+
+_NUM_TIMED = 32
+"""Clips that the reading speed is measured on."""
+
+_NUM_SHOWN = 10
+"""Broken clips that are named in the text."""
+
+UNUSABLE = "unusable.txt"
+"""The file in an index's folder that lists, an id a line, the clips that are missing or broken and not accepted."""
+
+
+class SideCounts(BaseModel):
+    """Clips of one side, as the annotations list them and as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listed: int = Field(description="Entries of the annotations, those that are no clip included.")
+    there: int = Field(description="Clips with a medium.")
+    missing: int = Field(description="Clips without a medium.")
+    broken: int = Field(description="Clips whose medium cannot be used; 0 of test, whose media are not looked into.")
+    left_out: int = Field(description="Missing and broken clips that were accepted as such.")
+    published: int | None = Field(description="Clips of the whole data set, where a source tells.")
+    source: str = Field(description="The source of ``published``.")
+
+
+class Spread(BaseModel):
+    """Of the lengths of clips in frames."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    least: int
+    median: float
+    most: int
+
+
+class LayoutReport(BaseModel):
+    r"""What a data set holds and what is wrong with it.
+
+    A byte of a name that is not UTF-8 appears as ``\udce9``, E9 being the byte.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str
+    layout: str
+    split: str
+    whole: bool = Field(description="Whether media were decoded to their end; else headers told.")
+    files: tuple[str, ...] = Field(description="Which files were taken for what.")
+    heads: dict[str, int] = Field(description="Classes by head.")
+    sides: dict[str, SideCounts]
+    num_unlisted: int = Field(description="Media that the annotations do not list.")
+    num_media: int = Field(description="Media of training and validation clips; segments may share one.")
+    frames: Spread | None = Field(description="Frames of usable clips; None where there are none.")
+    shorter: dict[int, int] = Field(description="By frames of a clip, how many clips have fewer.")
+    rates: dict[str, int] = Field(description="Usable clips by frames a second.")
+    sizes: dict[str, int] = Field(description="Usable clips by width x height in pixels.")
+    mirror_pairs: tuple[tuple[str, str], ...] = Field(description="Classes that are mirror images of one another.")
+    clips_per_second: float | None = Field(
+        description="Clips of eight frames read a second on one core; None where none could be."
+    )
+    problems: tuple[Problem, ...] = Field(description="What must be mended before anything trains.")
+    gaps: tuple[Problem, ...] = Field(description="Missing media, by side.")
+    broken: tuple[Problem, ...] = Field(description="Clips, by id, whose medium cannot be used.")
+    warnings: tuple[Problem, ...] = Field(description="What may be meant.")
+    num_unusable: int = Field(description="Training and validation clips missing or broken, and not accepted.")
+    unusable_file: str = Field(description="The list of their ids; empty where there are none.")
+    index: str = Field(description="Folder of the index that runs open; empty where none was written.")
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run can train on the data set."""
+        return not self.problems and not self.num_unusable
+
+
+def check_layout(
+    root: Path, layout: str, split: str, cache: Path, *, quick: bool = False, accept: Path | None = None
+) -> LayoutReport:
+    """Read the annotations under ``root``, look into every medium of training and validation clips, write an index.
+
+    Args:
+        root: The folder of the data set.
+        layout: A name in :data:`tadaconv.data.layouts.LAYOUTS`.
+        split: As :func:`tadaconv.data.layouts.read` takes it.
+        cache: The folder that the index and what is known of media are kept in.
+        quick: Look into headers alone, and write no index: what headers claim is not what runs are made on.
+        accept: A file of ids, one a line, of clips that are left out if they are missing or broken. None keeps what was
+            accepted before.
+
+    Raises:
+        UserError: for a root, layout, split or file of ids that is not there, PyAV missing, an accepted id that is not
+            listed, and a cache that cannot be written.
+    """
+    annotations = read(layout, root.absolute(), split)
+    folder = index_folder(cache, root, layout, split)
+    accepted = _accepted_before(folder) if accept is None else _ids(accept)
+    examination = examine(annotations, journal_folder(cache, root), whole=not quick)
+    usable = examination.clips["frames"] > 0
+    wanted = annotations.sides != SIDES.index("test")
+    left_out = wanted & ~usable & np.isin(np.array(list(annotations.ids), dtype=object), list(accepted))
+    unusable = np.flatnonzero(wanted & ~usable & ~left_out)
+    index = None
+    if not quick and not annotations.problems and wanted.any():
+        index = write_index(folder, annotations, examination.clips, accepted)
+    listing = ""
+    if unusable.size:
+        listing = str(_write_ids(folder, [annotations.ids[int(place)] for place in unusable]))
+    else:
+        (folder / UNUSABLE).unlink(missing_ok=True)
+    used = usable & wanted
+    return LayoutReport(
+        root=encodable(str(root)),
+        layout=layout,
+        split=split,
+        whole=not quick,
+        files=tuple(map(encodable, annotations.files)),
+        heads={name: len(names) for name, names in annotations.heads},
+        sides=_by_side(annotations, examination, left_out),
+        num_unlisted=len(annotations.unlisted),
+        num_media=examination.num_media,
+        frames=_spread(examination.clips["frames"][used]),
+        shorter={count: int((examination.clips["frames"][used] < count).sum()) for count in CLIP_FRAMES},
+        rates=_commonest(examination.clips["fps"][used]),
+        sizes=_sizes(examination, used),
+        mirror_pairs=_encodable_pairs(annotations),
+        clips_per_second=None if index is None else _clips_per_second(index),
+        problems=_encodable(annotations.problems),
+        gaps=_encodable(annotations.gaps),
+        broken=_encodable(
+            Problem(annotations.ids[place], f"{annotations.media[place]}: {reason}")
+            for place, reason in sorted(examination.broken.items())
+        ),
+        warnings=_encodable((*annotations.warnings, *_warnings(annotations, examination, used))),
+        num_unusable=len(unusable),
+        unusable_file=encodable(listing),
+        index="" if index is None else encodable(str(folder)),
+    )
+
+
+def _accepted_before(folder: Path) -> Collection[str]:
+    """The ids that an index which lies there leaves out."""
+    if not is_index(folder):
+        return ()
+    index = open_index(folder)
+    return [index.ids[int(place)] for place in np.flatnonzero(index.left_out)]
+
+
+def _ids(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise UserError(
+            f"cannot read the list of ids {str(file)!r}: {error.strerror}; give a file of one id a line"
+        ) from error
+    return [line for line in lines if line.strip()]
+
+
+def _write_ids(folder: Path, ids: Sequence[str]) -> Path:
+    file = folder / UNUSABLE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{one}\n" for one in ids), encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"cannot write {str(file)!r}: {error.strerror}; name another --out") from error
+    return file
+
+
+def _by_side(annotations: Annotations, examination: Examination, left_out: NDArray[np.bool_]) -> dict[str, SideCounts]:
+    has_medium = np.ones(len(annotations), dtype=bool)
+    has_medium[annotations.missing] = False
+    broken = np.zeros(len(annotations), dtype=bool)
+    broken[list(examination.broken)] = True
+    counts = {}
+    for number, side in enumerate(SIDES):
+        members = annotations.sides == number
+        if not members.any() and not annotations.listed.get(side):
+            continue
+        published, source = annotations.published.get(side, (None, ""))
+        counts[side] = SideCounts(
+            listed=annotations.listed.get(side, 0),
+            there=int((members & has_medium).sum()),
+            missing=int((members & ~has_medium).sum()),
+            broken=int((members & broken).sum()),
+            left_out=int((members & left_out).sum()),
+            published=published,
+            source=source,
+        )
+    return counts
+
+
+def _spread(counts: NDArray[np.int32]) -> Spread | None:
+    if not counts.size:
+        return None
+    return Spread(least=int(counts.min()), median=float(np.median(counts)), most=int(counts.max()))
+
+
+def _commonest(fps: NDArray[np.float32]) -> dict[str, int]:
+    told = [("unknown" if np.isnan(rate) else f"{rate:.2f}".rstrip("0").rstrip("."), count)
+            for rate, count in zip(*np.unique(fps, return_counts=True), strict=True)]  # fmt: skip
+    counts: Counter[str] = Counter()
+    for rate, count in told:
+        counts[rate] += int(count)
+    return dict(counts.most_common())
+
+
+def _sizes(examination: Examination, used: NDArray[np.bool_]) -> dict[str, int]:
+    pairs = np.stack([examination.clips["width"][used], examination.clips["height"][used]], axis=1)
+    different, counts = np.unique(pairs, axis=0, return_counts=True)
+    named = {f"{width} x {height}": int(count) for (width, height), count in zip(different, counts, strict=True)}
+    return dict(Counter(named).most_common())
+
+
+def _encodable(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(Problem(encodable(finding.path), encodable(finding.reason)) for finding in findings)
+
+
+def _encodable_pairs(annotations: Annotations) -> tuple[tuple[str, str], ...]:
+    if not annotations.mirror_words:
+        return ()
+    pairs = [pair for _, names in annotations.heads for pair in mirror_pairs(names)]
+    return tuple((encodable(one), encodable(other)) for one, other in pairs)
+
+
+def _warnings(annotations: Annotations, examination: Examination, used: NDArray[np.bool_]) -> list[Problem]:
+    found = [*_copies(annotations, examination, used), *_empty_classes(annotations, used)]
+    if examination.cut:
+        unit = "frames" if annotations.form == "frames" else "seconds"
+        names = some((annotations.ids[place] for place in examination.cut), len(examination.cut))
+        found.append(Problem(
+            ".", f"{len(examination.cut):,} clips end after their medium does, by {examination.cut_by:.2f} {unit} at "
+            f"most ({names}); they end with it"
+        ))  # fmt: skip
+    return found
+
+
+def _copies(annotations: Annotations, examination: Examination, used: NDArray[np.bool_]) -> list[Problem]:
+    """Validation clips whose medium has the content of a training clip's; segments of one medium are no copies."""
+    digests = examination.clips["digest"]
+    told = used & (digests != b"") & np.isnan(annotations.spans[:, 0])
+    train = {bytes(digests[place]): int(place) for place in np.flatnonzero(told & (annotations.sides == 0))}
+    pairs = [
+        (int(place), train[digest])
+        for place in np.flatnonzero(told & (annotations.sides == 1))
+        if (digest := bytes(digests[place])) in train
+    ]
+    if not pairs:
+        return []
+    named = some((f"{annotations.ids[one]} of {annotations.ids[other]}" for one, other in pairs), len(pairs))
+    return [Problem(".", f"{len(pairs):,} validation clips are copies of training clips ({named})")]
+
+
+def _empty_classes(annotations: Annotations, used: NDArray[np.bool_]) -> list[Problem]:
+    lines = []
+    for number, side in enumerate(SIDES[:2]):
+        members = used & (annotations.sides == number)
+        if not members.any():
+            continue
+        for column, (head, names) in enumerate(annotations.heads):
+            seen = set(annotations.labels[members, column].tolist())
+            empty = [name for label, name in enumerate(names) if label not in seen]
+            if empty:
+                what = f"classes of {head}" if len(annotations.heads) > 1 else "classes"
+                reason = f"{len(empty):,} {what} without a usable clip of {side} ({some(empty, len(empty))})"
+                lines.append(Problem(".", reason))
+    return lines
+
+
+def _clips_per_second(index: Index) -> float | None:
+    """How many clips of eight frames one core reads a second, whole frames, from some that are evenly chosen."""
+    clips = of_index(index)
+    usable = clips.train[clips.num_frames[clips.train] > 0]
+    places = usable[:: max(1, len(usable) // _NUM_TIMED)][:_NUM_TIMED]
+    sampling = Sampling()
+    begin = time.perf_counter()
+    for place in places:
+        wanted = evaluation_frames(sampling, int(clips.num_frames[place]), CLIP_FRAMES[0], 0, 0, 1)
+        try:
+            clips.read(int(place), wanted.tolist(), 0)
+        except (BrokenVideoError, OSError):
+            return None
+    return len(places) / (time.perf_counter() - begin) if len(places) else None
+
+
+def render(report: LayoutReport) -> str:
+    """The report as text for a terminal: what was taken for what, counts by side, then problems and warnings."""
+    heads = ", ".join(f"{count} classes" + (f" of {name}" if len(report.heads) > 1 else "")
+                      for name, count in report.heads.items())  # fmt: skip
+    lines = [f"{report.root}: {report.layout}, {heads}", *(f"  {sentence}" for sentence in report.files)]
+    for side, counts in report.sides.items():
+        told = [f"{counts.listed:,} listed", f"{counts.there:,} there", f"{counts.missing:,} missing"]
+        if side != "test":
+            told.append(f"{counts.broken:,} broken")
+        if counts.left_out:
+            told.append(f"{counts.left_out:,} of them accepted and left out")
+        if counts.published is not None:
+            told.append(f"published: {counts.published:,} ({counts.source})")
+        lines.append(f"{side}: {', '.join(told)}")
+    lines += _about_clips(report)
+    for title, findings in (("problem", report.problems), ("missing", report.gaps), ("broken", report.broken),
+                            ("warning", report.warnings)):  # fmt: skip
+        if not findings:
+            continue
+        counted = {"problem": "problems", "warning": "warnings"}.get(title, title) if len(findings) > 1 else title
+        lines.append("missing:" if title == "missing" else f"{len(findings):,} {counted}:")
+        shown = findings if title != "broken" else findings[:_NUM_SHOWN]
+        lines += [f"  {reason if path == '.' else f'{path}: {reason}'}" for path, reason in map(_told, shown)]
+        if len(shown) < len(findings):
+            lines.append(f"  and {len(findings) - len(shown):,} more; --json has all of them")
+    return "\n".join([*lines, _verdict(report)])
+
+
+def _told(finding: Problem) -> tuple[str, str]:
+    return finding.path, finding.reason
+
+
+def _about_clips(report: LayoutReport) -> list[str]:
+    lines = []
+    if report.frames is not None:
+        spread = report.frames
+        lines.append(f"frames of a clip: {spread.least:,} to {spread.most:,}, median {spread.median:,g}")
+        short = [f"{count:,} have fewer than {frames}" for frames, count in report.shorter.items() if count]
+        if short:
+            lines.append(
+                f"  {', '.join(short)}: a regime of that many frames repeats frames of them (short_clips='repeat') or "
+                "refuses them"
+            )
+    for what, counts in (("frames a second", report.rates), ("pixels", report.sizes)):
+        if counts:
+            named = ", ".join(f"{value} ({count:,})" for value, count in list(counts.items())[:3])
+            lines.append(f"{what}: {named}" + (f", and {len(counts) - 3} others" if len(counts) > 3 else ""))
+    if report.mirror_pairs:
+        pairs = "; ".join(f"{one} / {other}" for one, other in report.mirror_pairs)
+        lines.append(f"mirror images of one another, for mirror='swap': {pairs}")
+    if report.clips_per_second is not None:
+        lines.append(
+            f"reading: {report.clips_per_second:,.0f} clips of {CLIP_FRAMES[0]} frames a second on one core; a GPU "
+            f"that trains 300 clips a second needs {max(1, round(300 / report.clips_per_second)):,} such cores"
+        )
+    return lines
+
+
+def _verdict(report: LayoutReport) -> str:
+    how = {"layout": report.layout, "split": report.split or None}
+    if report.problems:
+        return "not fit to train on: mend the problems and check again; what has been looked into is remembered"
+    if report.num_unusable:
+        accept = command("data check", report.root, **how, accept=report.unusable_file)
+        return (
+            f"{report.num_unusable:,} clips are missing or broken, listed in {report.unusable_file}; a run refuses "
+            f"them until they are there, or until it is accepted that they are left out: {accept}"
+        )
+    if not report.whole:
+        again = command("data check", report.root, **how)
+        return f"headers alone were read; runs need the whole look: {again}"
+    return f"every clip can be used; the index is {report.index}"

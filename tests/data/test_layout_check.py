@@ -1,0 +1,334 @@
+"""From the files of a data set to the clips that a run trains on: check, index, acceptance, source."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tadaconv.data import examination, layout_check, num_training_clips, require_usable_clips
+from tadaconv.data.check import check
+from tadaconv.data.folder import FolderClips, resolve
+from tadaconv.data.index import open_index
+from tadaconv.data.layout_check import check_layout, render
+from tadaconv.data.layouts import read
+from tadaconv.data.sample import SECONDS, DigitMedia, class_names, sample_clips, write_layout
+from tadaconv.data.sampling import training_frames
+from tadaconv.data.source import classes_of_heads
+from tadaconv.errors import RunError, UserError
+from tadaconv.spec import Folder, Sampling
+
+pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
+
+CPU = torch.device("cpu")
+SPEC = Folder(layout="ssv2", num_frames=4, size=16, short_side=16, mirror="swap")
+CLIPS = sample_clips(2, 1)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """A function that writes a layout in a form once a session, and copies it where it is wanted."""
+    kept = {}
+
+    def write(layout, form, root):
+        if (layout, form) not in kept:
+            kept[layout, form] = tmp_path_factory.mktemp(f"{layout}-{form}")
+            write_layout(layout, form, kept[layout, form], CLIPS, DigitMedia())
+        return shutil.copytree(kept[layout, form], root, copy_function=shutil.copy2)
+
+    return write
+
+
+@pytest.fixture
+def ssv2(written, tmp_path):
+    return written("ssv2", "videos", tmp_path / "ssv2")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "runs" / "cache"
+
+
+def video(root, clip_id):
+    return root / "20bn-something-something-v2" / f"{clip_id}.webm"
+
+
+def test_a_whole_data_set_is_trained_on_after_its_check(ssv2, cache):
+    report = check_layout(ssv2, "ssv2", "", cache)
+    assert report.ok
+    assert {side: (counts.listed, counts.there, counts.broken) for side, counts in report.sides.items()} == {
+        "train": (12, 12, 0), "val": (6, 6, 0)
+    }  # fmt: skip
+    assert (report.frames.least, report.frames.most, report.shorter[32], report.rates) == (24, 24, 18, {"12": 18})
+    assert report.sizes == {"80 x 64": 18}
+    assert len(report.mirror_pairs) == 1
+    assert report.clips_per_second > 0
+
+    data = resolve(SPEC, ssv2, cache)
+    assert (data.num_classes, data.num_listed, data.num_missing) == (6, (12, 6), (0, 0))
+    assert num_training_clips(data) == 12
+    source = FolderClips(Folder.model_validate_json(data.model_dump_json()), CPU)
+    annotated = [clip for clip in read("ssv2", ssv2) if clip.side == "val"]
+    x, labels = source.val_batch(torch.arange(source.num_val))
+    assert x.shape == (6, 1, 3, 4, 16, 16)
+    assert labels.tolist() == [clip.labels[0] for clip in annotated]
+    assert source.class_names == tuple(class_names("ssv2")[i].replace("[", "").replace("]", "") for i in range(6))
+    train, _ = source.train_batch(torch.arange(12), 0, 0)
+    assert train.shape == (12, 3, 4, 16, 16)
+
+
+def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
+    looks = []
+    look = examination._look
+    broken = video(ssv2, read("ssv2", ssv2)[0].id)
+    broken.write_bytes(b"no video")
+
+    def stop(path, *rest):
+        if len(looks) == 10:
+            raise KeyboardInterrupt
+        looks.append(path)
+        return look(path, *rest)
+
+    monkeypatch.setattr(examination, "_look", stop)
+    with pytest.raises(KeyboardInterrupt):
+        check_layout(ssv2, "ssv2", "", cache)
+    monkeypatch.setattr(examination, "_look", lambda path, *rest: looks.append(path) or look(path, *rest))
+    first = check_layout(ssv2, "ssv2", "", cache)
+    assert len(looks) < 18 + 10  # what was seen before the stop is known, but for the few in work then
+    looks.clear()
+    again = check_layout(ssv2, "ssv2", "", cache)
+    assert [path.name for path in looks] == [broken.name]  # what was broken may have been mended
+    assert again.model_copy(update={"clips_per_second": None}) == first.model_copy(update={"clips_per_second": None})
+
+
+def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, cache, tmp_path):
+    check_layout(ssv2, "ssv2", "", cache)
+    whole = resolve(SPEC, ssv2, cache)
+    annotations = read("ssv2", ssv2)
+    missing, broken = annotations[0], annotations[len(annotations) - 1]
+    assert (missing.side, broken.side) == ("train", "val")
+    video(ssv2, missing.id).unlink()
+    video(ssv2, broken.id).write_bytes(video(ssv2, broken.id).read_bytes()[:300])
+    report = check_layout(ssv2, "ssv2", "", cache)
+    assert not report.ok
+    assert report.sides["train"].missing == report.sides["val"].broken == 1
+    assert [finding.path for finding in report.broken] == [broken.id]
+    listing = cache.glob("index-*/unusable.txt").__next__()
+    assert listing.read_text().splitlines() == [missing.id, broken.id]
+    assert f"--accept {listing}" in render(report)
+    with pytest.raises(UserError, match=r"2 clips that the annotations list are missing or broken \(.*--layout ssv2"):
+        resolve(SPEC, ssv2, cache)
+
+    report = check_layout(ssv2, "ssv2", "", cache, accept=listing)
+    assert report.ok
+    assert (report.sides["train"].left_out, report.sides["val"].left_out, report.num_unusable) == (1, 1, 0)
+    assert not listing.exists()
+    data = resolve(SPEC, ssv2, cache)
+    assert (data.num_listed, data.num_missing) == ((12, 6), (1, 1))
+    assert data.fingerprint != whole.fingerprint
+    source = FolderClips(data, CPU)
+    assert (source.num_train, source.num_val) == (11, 5)
+    # What was accepted stays so, until another list is given.
+    assert check_layout(ssv2, "ssv2", "", cache).ok
+    assert resolve(SPEC, ssv2, cache) == data
+    nobody = tmp_path / "nobody.txt"
+    nobody.touch()
+    assert not check_layout(ssv2, "ssv2", "", cache, accept=nobody).ok
+    nobody.write_text("4711\n")
+    with pytest.raises(UserError, match="accepted, but not listed by ssv2: 4711"):
+        check_layout(ssv2, "ssv2", "", cache, accept=nobody)
+    with pytest.raises(UserError, match="cannot read the list of ids"):
+        check_layout(ssv2, "ssv2", "", cache, accept=tmp_path / "gone.txt")
+
+
+def test_headers_alone_make_no_index(ssv2, cache):
+    empty = read("ssv2", ssv2)[1].id
+    video(ssv2, empty).write_bytes(b"")
+    report = check_layout(ssv2, "ssv2", "", cache, quick=True)
+    assert [finding.path for finding in report.broken] == [empty]
+    assert (report.whole, report.index, report.frames.median) == (False, "", 24)
+    assert "missing or broken" in render(report)
+    with pytest.raises(UserError, match="have not been checked yet; check them once with: tada data check"):
+        resolve(SPEC, ssv2, cache)
+    # What headers told is not taken for a whole look.
+    whole = check_layout(ssv2, "ssv2", "", cache)
+    index = open_index(next(cache.glob("index-*")))
+    assert index.measured["whole"][index.measured["frames"] > 0].all()
+    assert whole.index
+
+
+def test_an_index_that_is_no_longer_true_is_not_used(ssv2, cache):
+    with pytest.raises(UserError, match=r"looks like ssv2 .*, and the regime is on jester"):
+        resolve(SPEC.but(layout="jester"), ssv2, cache)
+    with pytest.raises(UserError, match="unknown layout 'sv2'"):
+        resolve(SPEC.but(layout="sv2"), ssv2, cache)
+    with pytest.raises(UserError, match="no folder at"):
+        resolve(SPEC, ssv2 / "nowhere", cache)
+    check_layout(ssv2, "ssv2", "", cache)
+    data = resolve(SPEC, ssv2, cache)
+    clip = video(ssv2, read("ssv2", ssv2)[0].id)
+    os.utime(clip, ns=(1, 1))
+    with pytest.raises(UserError, match=rf"{clip.name} has changed since the clips were checked"):
+        resolve(SPEC, ssv2, cache)
+    check_layout(ssv2, "ssv2", "", cache)
+    assert resolve(SPEC, ssv2, cache) == data
+    train = ssv2 / "something-something-v2-train.json"
+    train.write_text(json.dumps(json.loads(train.read_text())[1:]))
+    with pytest.raises(UserError, match=r"train\.json has changed since the clips were checked"):
+        resolve(SPEC, ssv2, cache)
+    check_layout(ssv2, "ssv2", "", cache)
+    assert resolve(SPEC, ssv2, cache).num_listed == (11, 6)
+    with pytest.raises(UserError, match="have changed since the run was planned"):
+        FolderClips(data, CPU)
+    shutil.rmtree(cache)
+    with pytest.raises(UserError, match="the index of the clips is not here"):
+        FolderClips(data, CPU)
+
+
+def test_what_a_row_changes_is_held_against_the_index(ssv2, cache):
+    check_layout(ssv2, "ssv2", "", cache)
+    data = resolve(SPEC, ssv2, cache)
+    require_usable_clips(data)
+    with pytest.raises(UserError, match=r"18 clips \(.*, \.\.\.\) have fewer frames than a clip takes, 32"):
+        require_usable_clips(data.but(num_frames=32))
+    require_usable_clips(data.but(num_frames=32, short_clips="repeat"))
+    with pytest.raises(UserError, match="mirror images of one another"):
+        require_usable_clips(data.but(mirror="yes"))
+
+
+def test_a_clip_that_breaks_while_training_is_named(ssv2, cache, monkeypatch):
+    monkeypatch.setattr("tadaconv.data.folder.MEMORY_SHARE", 0)
+    check_layout(ssv2, "ssv2", "", cache)
+    source = FolderClips(resolve(SPEC, ssv2, cache), CPU)
+    first = next(clip for clip in read("ssv2", ssv2) if clip.side == "val")
+    video(ssv2, first.id).write_bytes(b"")
+    with pytest.raises(RunError, match=rf"{first.id}\.webm was intact when checked and no longer is: zero-length"):
+        source.val_batch(torch.tensor([0]))
+
+
+def test_copies_across_the_split_and_classes_without_clips_are_warned_of(ssv2, cache):
+    annotations = list(read("ssv2", ssv2))
+    train, val = annotations[0], annotations[-1]
+    shutil.copy(video(ssv2, train.id), video(ssv2, val.id))
+    text = render(check_layout(ssv2, "ssv2", "", cache))
+    assert f"1 validation clips are copies of training clips ({val.id} of {train.id})" in text
+    path = ssv2 / "something-something-v2-train.json"
+    kept = [entry for entry in json.loads(path.read_text()) if "up" not in entry["template"]]
+    path.write_text(json.dumps(kept))
+    assert "1 classes without a usable clip of train (Moving something up)" in render(
+        check_layout(ssv2, "ssv2", "", cache)
+    )
+
+
+def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
+    (ssv2 / "something-something-v2-validation.json").write_text('[{"id": "1')
+    report = check_layout(ssv2, "ssv2", "", cache)
+    assert not report.ok
+    assert report.index == ""
+    assert "no JSON from line 1 on, perhaps cut off" in render(report)
+    assert "not fit to train on" in render(report)
+
+
+class NumberedMedia(DigitMedia):
+    """Writes frames that show their own number in binary, in blocks of black and white."""
+
+    def shown(self, clips, rate):
+        for number in range(round(len(clips) * SECONDS * rate)):
+            picture = np.zeros((64, 80, 3), dtype=np.uint8)
+            for bit in range(12):
+                row, column = divmod(bit, 4)
+                picture[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 255 * (number >> bit & 1)
+            yield picture
+
+
+def numbers(frames):
+    """The numbers that frames (T, H, W, 3) show."""
+    blocks = frames[:, :48, :64].reshape(-1, 3, 16, 4, 16, 3).mean((2, 4, 5)).reshape(-1, 12) > 128
+    return blocks @ (1 << np.arange(12))
+
+
+def test_segments_by_frame_numbers_and_by_time_are_the_same_clips(tmp_path, cache):
+    spec = SPEC.but(layout="epic100", sampling=Sampling(kind="intervals", rule="paper", interval=2, fps=60))
+    sources = {}
+    clips = sample_clips(3, 1)
+    for form in ("frames", "videos"):
+        write_layout("epic100", form, tmp_path / form, clips, NumberedMedia())
+        assert check_layout(tmp_path / form, "epic100", "", cache).ok
+        data = resolve(spec, tmp_path / form, cache)
+        assert data.num_classes == 9
+        sources[form] = FolderClips(data, CPU)
+    frames, videos = sources["frames"], sources["videos"]
+    assert [head.name for head in frames.heads] == ["verb", "noun"]
+    assert frames.class_names == classes_of_heads(frames.heads)
+    for known in ("num_frames", "fps", "labels", "train", "val"):
+        np.testing.assert_array_equal(getattr(frames._clips, known), getattr(videos._clips, known))
+    _, labels = frames.val_batch(torch.arange(frames.num_val))
+    _, same_labels = videos.val_batch(torch.arange(videos.num_val))
+    assert labels.shape == (6, 2)
+    assert labels.tolist() == same_labels.tolist()
+
+    annotations = read("epic100", tmp_path / "frames")
+    assert {float(rate) for rate in frames._clips.fps} == {50.0, 60.0}
+    for place in (*frames._clips.train, *frames._clips.val):
+        rate = float(annotations.rates[place])
+        of_video = 60000 / 1001 if rate == 60 else 50
+        length = int(frames._clips.num_frames[place])
+        indices = training_frames(spec.sampling, np.random.default_rng(int(place)), length, 8, rate).tolist()
+        by_number = numbers(frames._clips.read(int(place), indices, 0))
+        np.testing.assert_array_equal(by_number, annotations.spans[place, 0] + indices)
+        by_time = numbers(videos._clips.read(int(place), indices, 0))
+        assert np.abs(by_time / of_video - by_number / rate).max() <= 0.5 / of_video + 1e-6
+    annotated = [clip for clip in annotations if clip.side == "val"]
+    expected = {
+        "unseen participants": [clip.id.startswith("P02") for clip in annotated],
+        "tail verbs": [clip.labels[0] == 5 for clip in annotated],
+        "tail nouns": [clip.labels[1] == 2 for clip in annotated],
+        "tail actions": [clip.labels[0] == 5 or clip.labels[1] == 2 for clip in annotated],
+    }
+    found = {name: torch.isin(torch.arange(6), members).tolist() for name, members in frames.subsets.items()}
+    assert found == {name: members for name, members in expected.items() if any(members)}
+
+
+def test_segments_that_their_media_do_not_hold_are_broken_or_end_with_them(written, tmp_path, cache):
+    root = written("epic100", "videos", tmp_path / "data")
+    annotations = read("epic100", root)
+    shown = annotations.media[0]
+    in_it = [place for place in range(len(annotations)) if annotations.media[place] == shown]
+    length = float(annotations.spans[in_it].max())
+    records = examination.examine(annotations, cache, whole=True)
+    assert not records.broken
+    assert not records.cut
+    spans = annotations.spans.copy()
+    spans[in_it[0]] = (length + 1, length + 2)
+    spans[in_it[1]] = (length - 1, length + 0.5)
+    moved = examination.examine(replace(annotations, spans=spans), cache, whole=True)
+    assert moved.broken.keys() == {in_it[0]}
+    assert "of another version than the annotations, or cut off" in moved.broken[in_it[0]]
+    assert moved.cut == (in_it[1],)
+    assert moved.cut_by == pytest.approx(0.5, abs=0.02)
+    assert moved.clips["frames"][in_it[0]] == 0
+    rate = float(records.clips["fps"][in_it[1]])
+    assert moved.clips["frames"][in_it[1]] == pytest.approx(rate, abs=1)
+
+
+def test_classes_named_by_folders_are_told_of_a_layout_that_is_recognised(ssv2, written, tmp_path):
+    assert "add --layout ssv2" in "; ".join(finding.reason for finding in check(ssv2).problems)
+    root = written("ucf101", "videos", tmp_path / "ucf")
+    report = check(root)
+    assert any("add --layout ucf101" in finding.reason for finding in (*report.problems, *report.warnings))
+
+
+def test_the_file_of_ids_is_part_of_where_clips_lie(written, tmp_path, cache):
+    root = written("kinetics400", "videos", tmp_path / "kinetics")
+    ids = [clip.id for clip in read("kinetics400", root)]
+    (root / "mini.txt").write_text("\n".join(ids[:2] + ids[-2:]) + "\n")
+    spec = SPEC.but(layout="kinetics400", split="mini.txt", mirror="yes")
+    report = check_layout(root, "kinetics400", "mini.txt", cache)
+    assert report.ok, render(report)
+    data = resolve(spec, root, cache)
+    assert sum(data.num_listed) == 4
+    assert layout_check.check_layout(root, "kinetics400", "", cache).ok
+    assert resolve(spec.but(split=""), root, cache).fingerprint != data.fingerprint
