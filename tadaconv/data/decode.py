@@ -99,9 +99,18 @@ def headers(path: Path) -> VideoInfo:
     and the rate varies. Raises :class:`BrokenVideoError` as :func:`inspect` does,
     where the headers and the first frame tell.
     """
+    num_packets = 0
+
+    def counted(packets: "Iterable[Packet]") -> "Iterator[Packet]":
+        nonlocal num_packets
+        for packet in packets:
+            num_packets += packet.size > 0
+            yield packet
+
     with _opened(path) as (container, stream):
         fps = float(stream.average_rate or 0)
-        frame, orientation = next(_frames(container.demux(stream), stream), (None, None))
+        packets = counted(container.demux(stream))
+        frame, orientation = next(_frames(packets, stream), (None, None))
         if frame is None or orientation is None:
             raise BrokenVideoError("no frames")
         seconds = 0.0
@@ -114,8 +123,9 @@ def headers(path: Path) -> VideoInfo:
         # A container counts the frames that an edit list leaves out; its duration is without them.
         num_frames = min(stream.frames, shown) if stream.frames and shown else stream.frames or shown
         if num_frames == 0:
-            num_frames = 1 + sum(packet.size > 0 for packet in container.demux(stream))
-        return VideoInfo(num_frames, *orientation.shown_size(frame.height, frame.width), fps)
+            for _ in packets:
+                pass
+        return VideoInfo(num_frames or num_packets, *orientation.shown_size(frame.height, frame.width), fps)
 
 
 def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> Frames:

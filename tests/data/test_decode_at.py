@@ -30,6 +30,8 @@ class Film(NamedTuple):
     """In ticks of 1 / rate, one a frame; 0, 1, 2, ... where there are none."""
     skipped: int = 0
     """Packets that are left out at the beginning."""
+    container: Mapping[str, str] = MappingProxyType({})
+    """Options of the container."""
 
 
 def write_film(path: Path, film: Film) -> Path:
@@ -37,7 +39,7 @@ def write_film(path: Path, film: Film) -> Path:
     if film.codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {film.codec}")
     noise = np.random.default_rng(0).integers(0, 256, (NUM_FRAMES, 6, 8, 3), np.uint8)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=dict(film.container)) as container:
         stream = container.add_stream(film.codec, rate=film.rate, options=dict(film.options))
         stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 48, 64, "yuv420p", 500_000
         packets: list[Any] = []
@@ -80,6 +82,8 @@ FILMS = [
     Film("intra-refresh.mkv", options={"x264-params": "intra-refresh=1:keyint=12:log-level=none"}),
     Film("hevc.mkv", "libx265", {"x265-params": OPEN}),
     Film("mpeg2.mkv", "mpeg2video", {"g": "12", "bf": "2", "sc_threshold": "1000000000"}),
+    Film("fragments.mp4", options=X264, container={"movflags": "frag_keyframe+empty_moov"}),
+    Film("live.mkv", options=X264, container={"live": "1"}),
     Film("b-frames.avi", options=X264),
     Film("b-frames-too.avi", "mpeg4", {"g": "12", "bf": "2"}),
 ]
