@@ -1,17 +1,19 @@
 """Videos to frames, by PyAV. Frames are counted as they are decoded, never taken from the container's metadata.
 
 A frame's index is its place in display order, so it is exact for variable frame rates and for streams with B-frames.
-Reading stops at the last frame asked for; it does not seek, because one frame from every segment of a video spans
-nearly all of it, and a seek that lands elsewhere than the container promised would shift every index.
+Reading by index stops at the last frame asked for; it does not seek, because one frame from every segment of a video
+spans nearly all of it, and a seek that lands elsewhere than the container promised would shift every index. Reading by
+time, in long videos, seeks: a frame carries its time with it, wherever the seek lands.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 Frames = NDArray[np.uint8]
 """Decoded frames, (T, H, W, 3), RGB."""
+
+
+_MIN_STRIDE = 1
+"""Seconds that are decoded rather than sought over, as long as key frames are not known to lie further apart."""
+
+_STEPS_BACK = (0, 10)
+"""Seconds before the wanted time that are sought, until one of these seeks lands at or before it."""
 
 
 class BrokenVideoError(Exception):
@@ -82,6 +91,43 @@ def inspect(path: Path) -> VideoInfo:
     return VideoInfo(num_frames, height, width, fps)
 
 
+def headers(path: Path) -> VideoInfo:
+    """What the container of ``path`` says of its video, of which at most the first frame is decoded.
+
+    The number of frames is what the container counts, or else its duration times its rate, or else the number of
+    packets. It differs from what decoding yields by a few, and by more where the container counts none (Matroska, WebM)
+    and the rate varies. Raises :class:`BrokenVideoError` as :func:`inspect` does,
+    where the headers and the first frame tell.
+    """
+    num_packets = 0
+
+    def counted(packets: "Iterable[Packet]") -> "Iterator[Packet]":
+        nonlocal num_packets
+        for packet in packets:
+            num_packets += packet.size > 0
+            yield packet
+
+    with _opened(path) as (container, stream):
+        fps = float(stream.average_rate or 0)
+        packets = counted(container.demux(stream))
+        frame, orientation = next(_frames(packets, stream), (None, None))
+        if frame is None or orientation is None:
+            raise BrokenVideoError("no frames")
+        seconds = 0.0
+        if stream.duration is not None and stream.time_base is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            start = (stream.start_time or 0) * float(stream.time_base or 0)
+            seconds = container.duration / 1_000_000 - start  # Matroska counts from 0 on, whenever the first frame is
+        shown = round(seconds * fps)
+        # A container counts the frames that an edit list leaves out; its duration is without them.
+        num_frames = min(stream.frames, shown) if stream.frames and shown else stream.frames or shown
+        if num_frames == 0:
+            for _ in packets:
+                pass
+        return VideoInfo(num_frames or num_packets, *orientation.shown_size(frame.height, frame.width), fps)
+
+
 def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> Frames:
     """Frames of ``path``, scaled so that the short side has ``short_side`` pixels: uint8 (T, H, W, 3), RGB.
 
@@ -100,15 +146,37 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
         for index, (frame, orientation) in enumerate(_frames(container.demux(stream), stream)):
             size = size or scaled_size(frame.height, frame.width, short_side)
             if needed is None or index in needed:
-                scaled = reformatter.reformat(frame, size[1], size[0], format="rgb24", interpolation="BILINEAR")
-                picture: Any = scaled.to_ndarray()
-                kept[index] = orientation.shown(picture)
+                kept[index] = orientation.shown(scaled_picture(reformatter, frame, size))
             if index == last:
                 break
     missing = len(kept) == 0 if needed is None else needed - kept.keys()
     if missing:
         raise BrokenVideoError("no frames" if needed is None else f"ends before frame {last}")
     return np.stack([kept[index] for index in (sorted(kept) if wanted is None else wanted)])
+
+
+def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
+    """The frames of ``path`` nearest to ``times``, scaled as :func:`decode` does: uint8 (T, H, W, 3), RGB.
+
+    ``times`` are in seconds from the first frame that is shown, in any order, repetitions allowed. A frame's time is
+    that at which it begins to be shown; of two equally near ones the earlier is taken. Where the container has no such
+    times (AVI), frame i is shown at i over the frame rate. What lies between wanted times that are far apart is sought
+    over; the frames are those that decoding from the start on yields, to the bit.
+
+    Raises :class:`BrokenVideoError`, also when the video ends more than one frame before a wanted time.
+    """
+    try:
+        return _decode_at(path, short_side, times, seeks=True)
+    except (BrokenVideoError, _LateLandingError):  # after a seek, neither need be the video's fault
+        return _decode_at(path, short_side, times, seeks=False)
+
+
+def scaled_picture(reformatter: Any, frame: "VideoFrame", size: tuple[int, int]) -> Frames:
+    """``frame`` as it is coded, at ``size``, height and width in pixels: uint8 (H, W, 3), RGB."""
+    picture: Frames = reformatter.reformat(
+        frame, size[1], size[0], format="rgb24", interpolation="BILINEAR"
+    ).to_ndarray()
+    return picture
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -151,12 +219,124 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
             raise BrokenVideoError(f"cut off or damaged ({_strerror(error)})") from error
 
 
-def _frames(packets: "Iterable[Packet]", stream: "VideoStream") -> "Iterator[tuple[VideoFrame, _Orientation]]":
-    """The frames of ``stream`` in display order; raises :class:`BrokenVideoError` for what is damaged."""
+def _decode_at(path: Path, short_side: int, times: Sequence[float], *, seeks: bool) -> Frames:
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    kept: dict[float, Frames] = {}
+    with _opened(path) as (container, stream):
+        playback = _Playback(container, stream, seeks=seeks)
+        size = scaled_size(playback.last.frame.height, playback.last.frame.width, short_side)
+        for time in sorted(set(times)):
+            shown = playback.nearest(time)
+            kept[time] = shown.orientation.shown(scaled_picture(reformatter, shown.frame, size))
+    return np.stack([kept[time] for time in times])
+
+
+class _LateLandingError(Exception):
+    """No seek landed at or before the time that was wanted."""
+
+
+class _Shown(NamedTuple):
+    """A frame and when it begins to be shown, in ticks of its stream's time base."""
+
+    tick: Fraction
+    frame: "VideoFrame"
+    orientation: "_Orientation"
+
+
+class _Playback:
+    """A video played forward from its first frame, two successive frames at a time, skipping by seeks."""
+
+    def __init__(self, container: "InputContainer", stream: "VideoStream", *, seeks: bool) -> None:
+        self._container, self._stream = container, stream
+        self._second = 1 / Fraction(stream.time_base or 1)  # in ticks, as are all lengths below
+        self._frame_length = self._second / stream.average_rate if stream.average_rate else Fraction(0)
+        self._stride = _MIN_STRIDE * self._second
+        self._end = Fraction(0)
+        self._counted = container.format.name == "avi"  # its packets come without times; PyAV puts their order there
+        self._shown = self._from_start()
+        first = next(self._shown, None)
+        if first is None:
+            raise BrokenVideoError("no frames")
+        self._first, self.last = first, first
+        self._next = next(self._shown, None)
+        self._seeks = seeks and not self._counted
+
+    def nearest(self, time: float) -> _Shown:
+        """The frame nearest to ``time``, in seconds from the first; times must not decrease from call to call."""
+        wanted = self._first.tick + Fraction(time) * self._second
+        if self._seeks and self._next is not None and wanted - self._next.tick > self._stride:
+            self._seek(wanted)
+        while self._next is not None and self._next.tick <= wanted:
+            self.last, self._next = self._next, next(self._shown, None)
+        if self._next is None:
+            end = max(self._end, self.last.tick + self._frame_length)
+            if wanted > end + self._frame_length:
+                seconds = float((end - self._first.tick) / self._second)
+                raise BrokenVideoError(f"ends at {seconds:.2f} s, before {time:.2f} s")
+            return self.last
+        return self.last if wanted - self.last.tick <= self._next.tick - wanted else self._next
+
+    def _seek(self, wanted: Fraction) -> None:
+        import av
+
+        for step in _STEPS_BACK:
+            try:
+                self._container.seek(math.floor(wanted - step * self._second), stream=self._stream)
+            except (av.error.FFmpegError, OSError):
+                break
+            self._shown = self._from_key_frame()
+            landing = next(self._shown, None)
+            if landing is not None and landing.tick <= wanted:
+                self._stride = max(self._stride, wanted - landing.tick)  # key frames may lie as far apart
+                self.last, self._next = landing, next(self._shown, None)
+                return
+        raise _LateLandingError
+
+    def _from_start(self) -> Iterator[_Shown]:
+        for number, (frame, orientation) in enumerate(_frames(self._packets(), self._stream)):
+            self._counted = self._counted or (number == 0 and frame.pts is None)
+            if self._counted and not self._frame_length:
+                raise BrokenVideoError("gives neither the times of its frames nor their rate")
+            if frame.pts is None and not self._counted:
+                raise BrokenVideoError(f"gives no time for frame {number}")
+            yield _Shown(number * self._frame_length if self._counted else Fraction(frame.pts), frame, orientation)
+
+    def _from_key_frame(self) -> Iterator[_Shown]:
+        """From the next key frame on; what is shown before it may refer to what was skipped."""
+        key: int | None = None
+
+        def noted() -> "Iterator[Packet]":
+            nonlocal key
+            for packet in self._packets():
+                if key is None and packet.is_keyframe:
+                    key = packet.pts
+                yield packet
+
+        for frame, orientation in _frames(noted(), self._stream, self._first.orientation.transposed):
+            if frame.pts is None:
+                raise _LateLandingError
+            if key is not None and frame.pts >= key:
+                yield _Shown(Fraction(frame.pts), frame, orientation)
+
+    def _packets(self) -> "Iterator[Packet]":
+        for packet in self._container.demux(self._stream):
+            if packet.pts is not None and not packet.is_discard and not self._counted:
+                self._end = max(self._end, Fraction(packet.pts + (packet.duration or 0)))
+            yield packet
+
+
+def _frames(
+    packets: "Iterable[Packet]", stream: "VideoStream", transposed: bool | None = None
+) -> "Iterator[tuple[VideoFrame, _Orientation]]":
+    """The frames of ``stream`` in display order; raises :class:`BrokenVideoError` for what is damaged.
+
+    ``transposed`` is whether earlier frames lie on their side, None where there are none.
+    """
     import av
 
     num_frames, key_reached = 0, False
-    transposed: bool | None = None
     for packet in packets:
         if packet.is_corrupt:
             raise BrokenVideoError(f"cut off or damaged after {num_frames} frames")

@@ -1,0 +1,146 @@
+"""Folders of numbered pictures to frames, by PyAV: JPEG, PNG and WebP, told by their contents and not by their names.
+
+Every picture is decoded on its own, so that its pixels depend on no other, and in the colour range that it is coded in:
+that of JPEG is the full one.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tadaconv.data.decode import BrokenVideoError, Frames, VideoInfo, require_av, scaled_picture, scaled_size
+from tadaconv.data.media import FrameFiles, frame_files
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+
+def count_pictures(folder: Path, files: FrameFiles) -> int:
+    """How many frames ``folder`` holds, numbered from ``files.first`` on; none is opened.
+
+    Raises :class:`BrokenVideoError` for a folder without frames, with frames of other names or of another first
+    number, and with a gap, and :class:`OSError` if it cannot be listed.
+    """
+    numbered = _name_pattern(folder, files)
+    names = os.listdir(folder)  # noqa: PTH208
+    numbers = {int(name[1]): name[0] for name in map(numbered.fullmatch, names) if name}
+    numbers = {number: name for number, name in numbers.items() if name == _name(folder, files, number)}
+    if not numbers:
+        others = frame_files(folder)
+        raise BrokenVideoError(
+            f"frames called {others.template} where {files.template} was expected" if others else "no frames"
+        )
+    first, last = min(numbers), max(numbers)
+    if first != files.first:
+        raise BrokenVideoError(f"frames numbered from {first} where {files.first} was expected")
+    if len(numbers) <= last - first:
+        missing = next(number for number in range(first, last) if number not in numbers)
+        raise BrokenVideoError(f"{_name(folder, files, missing)} is missing, though {numbers[last]} is there")
+    return len(numbers)
+
+
+def inspect_pictures(folder: Path, files: FrameFiles, whole: bool) -> VideoInfo:
+    """Count the frames of ``folder`` and decode the first, or with ``whole`` all of them; ``fps`` is 0.
+
+    Raises :class:`BrokenVideoError` as :func:`count_pictures` and :func:`read_pictures` do.
+    """
+    num_frames = count_pictures(folder, files)
+    size: tuple[int, int] | None = None
+    for position in range(num_frames if whole else 1):
+        size = _of_one_size(_picture(folder, files, position), size, _name(folder, files, files.first + position))
+    assert size is not None
+    return VideoInfo(num_frames, *size, 0.0)
+
+
+def read_pictures(folder: Path, files: FrameFiles, positions: Sequence[int], short_side: int) -> Frames:
+    """Frames of ``folder``, scaled so that the short side has ``short_side`` pixels: uint8 (T, H, W, 3), RGB.
+
+    With ``short_side=0`` they keep their size. ``positions`` count from 0, in any order, repetitions allowed. A frame's
+    pixels do not depend on which others are asked for. Raises :class:`BrokenVideoError`, which names the file, for a
+    picture that is missing, empty, damaged, cut off, none of JPEG, PNG and WebP, marked to be shown turned, or of
+    another size than the others.
+    """
+    require_av()
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()
+    size: tuple[int, int] | None = None
+    kept: dict[int, Frames] = {}
+    for position in sorted(set(positions)):
+        frame = _picture(folder, files, position)
+        size = _of_one_size(frame, size, _name(folder, files, files.first + position))
+        kept[position] = scaled_picture(reformatter, frame, scaled_size(*size, short_side))
+    return np.stack([kept[position] for position in positions])
+
+
+def _name(folder: Path, files: FrameFiles, number: int) -> str:
+    return files.template.format(id=folder.name, number=number)
+
+
+def _name_pattern(folder: Path, files: FrameFiles) -> re.Pattern[str]:
+    """What the names of frames match, the number being group 1."""
+    parts = ""
+    for text, field, _, _ in Formatter().parse(files.template):
+        parts += re.escape(text)
+        if field is not None:
+            parts += "([0-9]+)" if field == "number" else re.escape(folder.name)
+    return re.compile(parts)
+
+
+def _of_one_size(frame: "VideoFrame", size: tuple[int, int] | None, name: str) -> tuple[int, int]:
+    """Height and width of ``frame``; raises :class:`BrokenVideoError` unless they are ``size``."""
+    if size is not None and size != (frame.height, frame.width):
+        sizes = f"{frame.height} x {frame.width} pixels, an earlier frame {size[0]} x {size[1]}"
+        raise BrokenVideoError(f"{name} has {sizes}; all frames must have one size")
+    return frame.height, frame.width
+
+
+def _picture(folder: Path, files: FrameFiles, position: int) -> "VideoFrame":
+    name = _name(folder, files, files.first + position)
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise BrokenVideoError(f"{name} cannot be read ({error.strerror})") from error
+    try:
+        return _decoded(data)
+    except BrokenVideoError as error:
+        raise BrokenVideoError(f"{name}: {error}") from error
+
+
+def _decoded(data: bytes) -> "VideoFrame":
+    require_av()
+    import av
+
+    if not data:
+        raise BrokenVideoError("zero-length file")
+    codec = _codec(data)
+    if codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise BrokenVideoError("cut off")  # the decoder is content where a scan begins and the image never ends
+    context: Any = av.CodecContext.create(codec, "r")
+    context.thread_count = 1
+    context.options = {"err_detect": "explode"}  # errors are raised rather than concealed
+    try:
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except av.error.FFmpegError as error:
+        raise BrokenVideoError(f"cut off or damaged ({error.strerror or error})") from error
+    if len(frames) != 1 or frames[0].is_corrupt:
+        raise BrokenVideoError("cut off or damaged")
+    frame: VideoFrame = frames[0]
+    if frame.rotation:
+        raise BrokenVideoError(f"marked to be shown turned by {abs(frame.rotation)} degrees; write it upright")
+    return frame
+
+
+def _codec(data: bytes) -> str:
+    if data.startswith(b"\xff\xd8"):
+        return "mjpeg"
+    if data.startswith(b"\x89PNG"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    raise BrokenVideoError("none of JPEG, PNG and WebP")
