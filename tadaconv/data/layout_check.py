@@ -365,7 +365,7 @@ def _about_clips(report: LayoutReport) -> list[str]:
     if report.clips_per_second is not None:
         lines.append(
             f"reading: {report.clips_per_second:,.0f} clips of {CLIP_FRAMES[0]} frames a second on one core; a GPU "
-            f"that trains 300 clips a second needs {max(1, round(300 / report.clips_per_second)):,} such cores"
+            f"that trains 300 clips a second waits with fewer cores than {300 / report.clips_per_second:,.1f}"
         )
     return lines
 

@@ -4,11 +4,14 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tadaconv.cli import main
 from tadaconv.data import examination, layout_check, num_training_clips, require_usable_clips
 from tadaconv.data.check import check
 from tadaconv.data.folder import FolderClips, resolve
@@ -19,7 +22,9 @@ from tadaconv.data.sample import SECONDS, DigitMedia, class_names, sample_clips,
 from tadaconv.data.sampling import training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.errors import RunError, UserError
-from tadaconv.spec import Folder, Sampling
+from tadaconv.execution import Store, worker
+from tadaconv.execution.call import WorkerCall
+from tadaconv.spec import PROTOCOL, Backbone, Experiment, Folder, Sampling, Schedule
 
 pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
@@ -332,3 +337,113 @@ def test_the_file_of_ids_is_part_of_where_clips_lie(written, tmp_path, cache):
     assert sum(data.num_listed) == 4
     assert layout_check.check_layout(root, "kinetics400", "", cache).ok
     assert resolve(spec.but(split=""), root, cache).fingerprint != data.fingerprint
+
+
+MY_SSV2 = """from tadaconv.regime import Regime
+from tadaconv.spec import Backbone, Folder, Schedule
+
+REGIME = Regime(
+    summary="a sample", backbone=Backbone(name="tiny"), stand_ins={"resnet50": "tiny"},
+    data=Folder(layout="ssv2", num_frames=4, size=24, short_side=24, mirror="swap", num_temporal_views=2),
+    schedule=Schedule(optimizer="adamw", epochs=1, batch_size=6, lr=1e-3),
+)
+"""
+
+
+def tada(*words):
+    """The exit status of a call of the command line."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    return stopped.value.code
+
+
+def test_a_table_is_run_on_a_data_set_that_was_checked(ssv2, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_ssv2.py").write_text(MY_SSV2)
+    ablate = ("ablate", "context", "--regime", "my_ssv2.py", "--data", str(ssv2), "--rows", "linear 1", "--seeds", "1")
+    assert tada(*ablate) == 2
+    assert "have not been checked yet; check them once with: tada data check" in capsys.readouterr().err
+    assert tada("data", "check", str(ssv2), "--layout", "ssv2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["sides"]["val"]["there"] == 6
+    assert tada("plan", *ablate[1:]) == 0
+    assert tada(*ablate) == 0
+    capsys.readouterr()
+    assert tada(*ablate) == 0  # nothing is run twice
+    store = Store.open("runs/journal.log")
+    (record,) = [record for record in store.records("context-my_ssv2") if record.status == "finished"]
+    assert record.result.num_val == 6
+    assert record.cell.experiment.data.num_listed == (12, 6)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--quick"], "--quick is for the layouts of data sets; name one with --layout"),
+        (["--layout", "ssv3"], "unknown layout 'ssv3'"),
+        (["--layout", "ucf101", "--split", "4"], "split"),
+        (["--layout", "ssv2", "--accept", "nowhere"], "cannot read the list of ids 'nowhere'"),
+    ],
+)
+def test_a_wrong_call_is_one_line(ssv2, tmp_path, monkeypatch, capsys, words, line):
+    monkeypatch.chdir(tmp_path)
+    assert tada("data", "check", str(ssv2), *words) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_problems_are_all_listed_and_the_status_is_one(ssv2, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = ssv2 / "something-something-v2-train.json"
+    entries = json.loads(path.read_text())
+    entries[0]["template"] = "Unheard of [something]"
+    entries[1]["id"] = entries[2]["id"]
+    path.write_text(json.dumps(entries))
+    video(ssv2, entries[3]["id"]).unlink()
+    video(ssv2, entries[4]["id"]).write_bytes(b"")
+    shutil.copy(video(ssv2, entries[5]["id"]), video(ssv2, "stranger"))
+    assert tada("data", "check", str(ssv2), "--layout", "ssv2") == 1
+    said = capsys.readouterr().out
+    for part in (
+        "'Unheard of something' is no class of",
+        f"ids listed twice: 1 ({entries[2]['id']})",
+        f"1 of 10 clips of train have no medium ({entries[3]['id']})",
+        "zero-length file",
+        "media that the annotations do not list",
+        "not fit to train on",
+    ):
+        assert part in said
+
+
+def test_a_worker_opens_the_index_where_it_was_made_or_in_its_own_cache(ssv2, cache, tmp_path):
+    check_layout(ssv2, "ssv2", "", cache)
+    data = resolve(SPEC, ssv2, cache)
+    experiment = Experiment(backbone=Backbone(name="tiny"), data=data, schedule=Schedule(epochs=1, batch_size=2, lr=1))
+    call = WorkerCall("journal.log", "w0", "cpu", tmp_path / "other")
+    assert worker._at_home(experiment, call) == experiment
+    attempt = SimpleNamespace(protocol=PROTOCOL, cell=SimpleNamespace(experiment=experiment))
+    assert worker._why_not_here(attempt, call) is None
+    moved = tmp_path / "other" / "cache"
+    cache.rename(tmp_path / "elsewhere")
+    assert f"share {data.index}, or copy it to {moved}" in worker._why_not_here(attempt, call)
+    (tmp_path / "elsewhere").rename(moved.parent.mkdir() or moved)
+    assert worker._why_not_here(attempt, call) is None
+    at_home = worker._at_home(experiment, call)
+    assert at_home.data.index == str(moved / Path(data.index).name)
+    assert at_home.key == experiment.key
+    assert FolderClips(at_home.data, CPU).num_val == 6
+
+
+def test_memory_does_not_grow_with_what_is_read(ssv2, cache, monkeypatch):
+    monkeypatch.setattr("tadaconv.data.folder.MEMORY_SHARE", 0)
+    check_layout(ssv2, "ssv2", "", cache)
+    source = FolderClips(resolve(SPEC, ssv2, cache), CPU)
+
+    def held():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    for batch in range(600):
+        source.train_batch(torch.arange(batch % 12, batch % 12 + 1), batch, 0)
+        if batch == 100:
+            before = held()
+    assert held() - before < 20
