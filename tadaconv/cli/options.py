@@ -31,7 +31,8 @@ Storage = Annotated[
     ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder of clips, or of a data set, for the regimes that need one.", show_default=False)
+    Path | None,
+    typer.Option(help="Folder of clips, or of a data set, for the regimes that need one.", show_default=False),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Workers = Annotated[int, typer.Option("--workers", help="Cells run at a time, each by a process of its own.")]
