@@ -7,7 +7,7 @@ ids have been accepted, and then leaves them out.
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tadaconv.data.annotations import SIDES, Annotations, some
 from tadaconv.data.clips import of_index
 from tadaconv.data.decode import BrokenVideoError
 from tadaconv.data.examination import Examination, examine
-from tadaconv.data.index import Index, index_folder, is_index, journal_folder, open_index, write_index
+from tadaconv.data.index import Index, index_folder, journal_folder, open_index, write_index
 from tadaconv.data.layout import Problem
 from tadaconv.data.layouts import read
 from tadaconv.data.mirroring import mirror_pairs
@@ -87,6 +87,7 @@ class LayoutReport(BaseModel):
     rates: dict[str, int] = Field(description="Usable clips by frames a second.")
     sizes: dict[str, int] = Field(description="Usable clips by width x height in pixels.")
     mirror_pairs: tuple[tuple[str, str], ...] = Field(description="Classes that are mirror images of one another.")
+    in_long_videos: bool = Field(description="Whether clips are spans of videos, which are sought by time.")
     clips_per_second: float | None = Field(
         description="Clips of eight frames read a second on one core; None where none could be."
     )
@@ -128,7 +129,7 @@ def check_layout(
     examination = examine(annotations, journal_folder(cache, root), whole=not quick)
     usable = examination.clips["frames"] > 0
     wanted = annotations.sides != SIDES.index("test")
-    left_out = wanted & ~usable & np.isin(np.array(list(annotations.ids), dtype=object), list(accepted))
+    left_out = wanted & ~usable & np.array([one in accepted for one in annotations.ids], dtype=bool)
     unusable = np.flatnonzero(wanted & ~usable & ~left_out)
     index = None
     if not quick and not annotations.problems and wanted.any():
@@ -154,6 +155,7 @@ def check_layout(
         rates=_commonest(examination.clips["fps"][used]),
         sizes=_sizes(examination, used),
         mirror_pairs=_encodable_pairs(annotations),
+        in_long_videos=annotations.form == "video" and not bool(np.isnan(annotations.spans[:, 0]).all()),
         clips_per_second=None if index is None else _clips_per_second(index),
         problems=_encodable(annotations.problems),
         gaps=_encodable(annotations.gaps),
@@ -168,22 +170,23 @@ def check_layout(
     )
 
 
-def _accepted_before(folder: Path) -> Collection[str]:
-    """The ids that an index which lies there leaves out."""
-    if not is_index(folder):
-        return ()
-    index = open_index(folder)
-    return [index.ids[int(place)] for place in np.flatnonzero(index.left_out)]
+def _accepted_before(folder: Path) -> frozenset[str]:
+    """The ids that an index which lies there leaves out; none where it cannot be read, and a run refuses them again."""
+    try:
+        index = open_index(folder)
+    except UserError:
+        return frozenset()
+    return frozenset(index.ids[int(place)] for place in np.flatnonzero(index.left_out))
 
 
-def _ids(file: Path) -> list[str]:
+def _ids(file: Path) -> frozenset[str]:
     try:
         lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise UserError(
             f"cannot read the list of ids {str(file)!r}: {error.strerror}; give a file of one id a line"
         ) from error
-    return [line for line in lines if line.strip()]
+    return frozenset(line for line in lines if line.strip())
 
 
 def _write_ids(folder: Path, ids: Sequence[str]) -> Path:
@@ -366,6 +369,11 @@ def _about_clips(report: LayoutReport) -> list[str]:
         lines.append(
             f"reading: {report.clips_per_second:,.0f} clips of {CLIP_FRAMES[0]} frames a second on one core; a GPU "
             f"that trains 300 clips a second waits with fewer cores than {300 / report.clips_per_second:,.1f}"
+            + (
+                "; cut clips and folders of frames are read faster than spans of videos"
+                if report.in_long_videos
+                else ""
+            )
         )
     return lines
 
