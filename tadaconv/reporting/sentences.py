@@ -19,6 +19,7 @@ from tadaconv.reporting.summary import (
     groups,
     is_marked,
     paper_order,
+    recipes_of,
     summarise,
     untested,
     validation_clips,
@@ -181,7 +182,7 @@ def missing_notes(manifest: Manifest) -> list[str]:
         return []
     missing = [f"{side.missing:,} missing or broken, {100 * side.share:.2f} %" for side in clips]
     there = [f"{side.in_words} ({gone})" for side, gone in zip(clips, missing, strict=True)]
-    return [f"Of the clips that the annotations list there were {listed(there)}; they are left out, none is replaced."]
+    return [f"Of the clips that annotations list, these are there: {listed(there)}. None that is missing is replaced."]
 
 
 def _time_notes(summary: pd.DataFrame) -> list[str]:
@@ -462,10 +463,10 @@ def _compared_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
         notes[0] += " Intervals cover our seeds alone: a published number comes without its spread."
     clips = clips_of(manifest)
     if any(side.missing for side in clips):
-        notes.append(f"To be read beside it: ours are from {listed([side.in_words for side in clips])}.")
+        notes[0] += f" Ours are from {listed([side.in_words for side in clips])}."
     rows = {line["row"] for line in lines}
     if any(cell.environment.get("cuda") for cell in manifest.cells if cell.row in rows):
-        notes.append("On GPUs ours are computed in bfloat16 where the authors used float32.")
+        notes[0] += " On GPUs ours are computed in bfloat16, the authors\u2019 in float32."
     return notes
 
 
@@ -516,7 +517,9 @@ def tau_note(export: Export, summary: pd.DataFrame) -> list[str]:
         if any(each.low == each.low for each in found)
         else " Its interval takes five rows or more."
     )
-    return [f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated ones and {MINUS}1 for the reverse.{interval}"]
+    recipes = " It ranks rows of different recipes together." if recipes_of(export) else ""
+    meaning = f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated ones and {MINUS}1 for the reverse."
+    return [f"{meaning}{interval}{recipes}"]
 
 
 def _tau(found: st.Agreement) -> str:

@@ -20,7 +20,7 @@ from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.reporting import blocks, figures, report, terminal_table
 from tadaconv.reporting.export import Export, Manifest, collect
 from tadaconv.reporting.paper import MOST_MISSING, listed_clips, unlike_paper, views
-from tadaconv.reporting.sentences import latex_notes, missing_notes, order_notes, paper_notes, recipe_notes
+from tadaconv.reporting.sentences import latex_notes, missing_notes, order_notes, paper_notes, recipe_notes, tau_note
 from tadaconv.reporting.summary import differing, groups, summarise, table_columns, verdicts
 from tadaconv.spec import Backbone, Folder, Rival, Schedule, Synthetic, TAda
 
@@ -202,7 +202,7 @@ def test_the_bound_is_what_the_words_say() -> None:
 
 def test_what_is_compared_is_said_with_what_is_to_be_known_of_it(export_in: Any, make_result: Any) -> None:
     export = export_in()
-    measured, compared, clips, why_not, order = paper_notes(export, summarise(export))
+    measured, compared, why_not, order = paper_notes(export, summarise(export))
     assert measured.endswith(f"ours on {SSV2}, 8 or 16 frames, {VIEWS}.")
     half = T_975_2 * 0.5 / sqrt(3)
     assert (
@@ -210,8 +210,11 @@ def test_what_is_compared_is_said_with_what_is_to_be_known_of_it(export_in: Any,
         f"+{half - 0.5:.1f}, 3 seeds)" in compared
     )
     assert "ConvNeXt" not in compared
-    assert compared.endswith("Intervals cover our seeds alone: a published number comes without its spread.")
-    assert "168,000 of 168,913 training clips and 24,700 of 24,777 validation clips" in clips
+    assert compared.endswith(
+        "Intervals cover our seeds alone: a published number comes without its spread. Ours are from 168,000 of "
+        "168,913 training clips and 24,700 of 24,777 validation clips."
+    )
+    assert tau_note(export, summarise(export))[0].endswith("It ranks rows of different recipes together.")
     assert why_not == (
         "Of \u201cTAdaConvNeXt-T, 16 frames\u201d only the order can be compared: the recipe, which is ours, differs."
     )
@@ -221,7 +224,8 @@ def test_what_is_compared_is_said_with_what_is_to_be_known_of_it(export_in: Any,
     )
     note = paper_notes(one, summarise(one))[1]
     assert note == (
-        "Measured as the paper did: \u201cTSM, 8 frames\u201d lies level with 59.1 % (one seed, without an interval)."
+        "Measured as the paper did: \u201cTSM, 8 frames\u201d lies level with 59.1 % (one seed, without an interval). "
+        "Ours are from 168,000 of 168,913 training clips and 24,700 of 24,777 validation clips."
     )
 
 
@@ -232,7 +236,7 @@ def test_other_precision_is_said_where_it_was_another(make_result: Any) -> None:
         export = collect(with_rows(TSM), "mine", [record], regime=REGIME)
         return " ".join(paper_notes(export, summarise(export)))
 
-    assert "ours are computed in bfloat16 where the authors used float32" in notes("12.8")
+    assert "ours are computed in bfloat16, the authors\u2019 in float32." in notes("12.8")
     assert "bfloat16" not in notes("")
 
 
