@@ -1,10 +1,10 @@
 """Where a published number may be compared with ours: only where the same was measured, on nearly all of the clips."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tadaconv.reporting.export import CellOrigin, Manifest, ReportedRow
-from tadaconv.reporting.words import plural
+from tadaconv.reporting.words import listed, plural
 
 MOST_MISSING: Final = 0.005
 """Largest share of the listed validation clips that may be missing where a published number is compared with ours."""
@@ -45,6 +45,14 @@ def listed_clips(data: Mapping[str, Any]) -> list[Clips]:
 def clips_of(manifest: Manifest) -> list[Clips]:
     """The listed clips of a table, as :func:`listed_clips` has them; they are the same for every row."""
     return next((found for cell in manifest.cells if (found := listed_clips(cell.experiment["data"]))), [])
+
+
+def missing_notes(clips: Sequence[Clips]) -> list[str]:
+    """How many of the clips that annotations list are missing, by side; none where all are there."""
+    if not any(side.missing for side in clips):
+        return []
+    there = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.share:.2f} %)" for side in clips]
+    return [f"Of the clips that annotations list, these are there: {listed(there)}. None that is missing is replaced."]
 
 
 def views(data: Mapping[str, Any]) -> str:

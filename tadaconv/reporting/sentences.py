@@ -10,7 +10,7 @@ import pandas as pd
 from tadaconv.ablation import PaperResult
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
-from tadaconv.reporting.paper import ASPECTS, MOST_MISSING, clips_of, unlike_paper, views
+from tadaconv.reporting.paper import ASPECTS, MOST_MISSING, clips_of, missing_notes, unlike_paper, views
 from tadaconv.reporting.summary import (
     agreement,
     compares_apart,
@@ -122,7 +122,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     return [
         *_mixing_notes(export),
         *recipe_notes(export.manifest),
-        *missing_notes(export.manifest),
+        *missing_notes(clips_of(export.manifest)),
         *_head_notes(export),
         *_subset_notes(export),
         *_interval_notes(export, summary, apart),
@@ -173,16 +173,6 @@ def recipe_notes(manifest: Manifest) -> list[str]:
     ran = {cell.row for cell in manifest.cells}
     ours = [f"\u201c{row.name}\u201d" for row in manifest.rows if row.recipe == "ours" and row.name in ran]
     return [f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}."] if ours else []
-
-
-def missing_notes(manifest: Manifest) -> list[str]:
-    """How many of the clips that annotations list are missing, by side; none where all are there."""
-    clips = clips_of(manifest)
-    if not any(side.missing for side in clips):
-        return []
-    missing = [f"{side.missing:,} missing or broken, {100 * side.share:.2f} %" for side in clips]
-    there = [f"{side.in_words} ({gone})" for side, gone in zip(clips, missing, strict=True)]
-    return [f"Of the clips that annotations list, these are there: {listed(there)}. None that is missing is replaced."]
 
 
 def _time_notes(summary: pd.DataFrame) -> list[str]:
@@ -487,7 +477,7 @@ def paper_sentence(line: Mapping[Any, Any]) -> str:
 
 def latex_notes(export: Export, *, paper: bool = True) -> list[str]:
     """What the LaTeX table says of its clips, its recipes and, with ``paper``, of its published numbers."""
-    notes = [*recipe_notes(export.manifest), *missing_notes(export.manifest)]
+    notes = [*recipe_notes(export.manifest), *missing_notes(clips_of(export.manifest))]
     summary = summarise(export)
     return [*notes, *paper_notes(export, summary)] if paper and summary["paper_top1"].notna().any() else notes
 

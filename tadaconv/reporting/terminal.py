@@ -13,7 +13,8 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
 from tadaconv.reporting.export import Manifest, checked, collect
-from tadaconv.reporting.sentences import missing_notes, order_notes, recipe_notes
+from tadaconv.reporting.paper import clips_of, missing_notes
+from tadaconv.reporting.sentences import order_notes, recipe_notes
 from tadaconv.reporting.summary import compares_apart, summarise, untested
 from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some
 from tadaconv.text import visible
@@ -107,7 +108,7 @@ def _below(manifest: Manifest, summary: pd.DataFrame, records: Sequence[CellReco
         lines.append(Text(f"{_OTHER_RECIPE} to a row of another recipe, whose effect is mixed in", style="dim"))
     if summary["paper_delta_mean"].notna().any():
         lines.append(Text("below a number of the paper: ours less it, measured as the paper did", style="dim"))
-    notes = [*recipe_notes(manifest), *missing_notes(manifest)]
+    notes = [*recipe_notes(manifest), *missing_notes(clips_of(manifest))]
     notes += order_notes(manifest) if summary["paper_top1"].notna().any() else []
     lines += [Text(visible(note), style="dim") for note in notes]
     failed: dict[tuple[str, str], list[int]] = {}

@@ -19,8 +19,12 @@ from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.reporting import blocks, figures, report, terminal_table
 from tadaconv.reporting.export import Export, Manifest, collect
-from tadaconv.reporting.paper import MOST_MISSING, listed_clips, unlike_paper, views
-from tadaconv.reporting.sentences import latex_notes, missing_notes, order_notes, paper_notes, recipe_notes, tau_note
+from tadaconv.reporting.paper import MOST_MISSING, clips_of, listed_clips, missing_notes, unlike_paper, views
+from tadaconv.reporting.sentences import latex_notes, order_notes, paper_notes, recipe_notes, tau_note
+from tadaconv.reporting.study import study_table
+from tadaconv.reporting.study.blocks import conditions as study_conditions
+from tadaconv.reporting.study.frame import collect as study_collect
+from tadaconv.reporting.study.latex import latex_table as study_latex
 from tadaconv.reporting.summary import differing, groups, summarise, table_columns, verdicts
 from tadaconv.spec import Backbone, Folder, Rival, Schedule, Synthetic, TAda
 
@@ -248,8 +252,8 @@ def test_missing_clips_are_said_everywhere_with_or_without_a_published_number(
     said = "168,000 of 168,913 training clips (913 missing or broken, 0.54 %)"
     other = "24,700 of 24,777 validation clips (77 missing or broken, 0.31 %)"
     export = collect(loaded, "mine", made, regime=REGIME)
-    assert said in missing_notes(export.manifest)[0]
-    assert other in missing_notes(export.manifest)[0]
+    assert said in missing_notes(clips_of(export.manifest))[0]
+    assert other in missing_notes(clips_of(export.manifest))[0]
     html = blocks.results(export).html
     assert said.replace(" %", "&nbsp;%") in html
     console = Console(width=80, file=io.StringIO(), record=True)
@@ -262,7 +266,24 @@ def test_missing_clips_are_said_everywhere_with_or_without_a_published_number(
     assert other in comment
     assert "913 training and 77 validation clips" in blocks.conditions(export).text
     whole = REGIME.with_clips(CLIPS.but(num_missing=(0, 0)))
-    assert missing_notes(export_in(whole).manifest) == []
+    assert missing_notes(clips_of(export_in(whole).manifest)) == []
+
+
+def test_the_report_of_a_study_says_what_is_missing(make_study: Any) -> None:
+    loaded, trials = make_study(6)
+
+    def on_clips(record: CellRecord) -> CellRecord:
+        experiment = record.cell.experiment.but(data=CLIPS)
+        return replace(record, cell=replace(record.cell, experiment=experiment))
+
+    trials = [replace(trial, cells=tuple(map(on_clips, trial.cells))) for trial in trials]
+    export = study_collect(loaded, "mine", trials)
+    (said,) = missing_notes(listed_clips(CLIPS.model_dump(mode="json")))
+    assert said.replace(" %", "&nbsp;%") in study_conditions(export).html
+    assert f"% {said}" in study_latex(export).splitlines()
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(study_table(loaded, "mine", trials))
+    assert said in " ".join(console.export_text().split())
 
 
 def test_a_page_shows_differences_beside_the_numbers_and_what_has_none(export_in: Any) -> None:
