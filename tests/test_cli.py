@@ -441,6 +441,18 @@ REGIME = REGIME.but(recipes=(
 """
 
 
+def test_reports_are_made_with_the_regime_itself(
+    work_folder: Path, tada: Callable[..., Done], reports: FakeReporting
+) -> None:
+    small = work_folder / "regimes" / "small.py"
+    words = '{"data": "a set", "num_frames": 8, "views": "one"}'
+    small.write_text(f"{small.read_text()}\nREGIME = REGIME.but(published=[{words}])\n")
+    for call in (("ablate", "mini"), ("report", "mini"), ("report", "--all")):
+        reports.around = {}
+        assert tada(*call, *(["--regime", "small"] if "--all" not in call else [])).status == 0
+        assert reports.around["regime"].published[0].data == "a set"
+
+
 @pytest.mark.usefixtures("experiment")
 def test_recipes_that_train_no_row_are_said_once(work_folder: Path, tada: Callable[..., Done]) -> None:
     small = work_folder / "regimes" / "small.py"

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -181,6 +181,9 @@ def test_without_a_regime_only_orders_are_compared(make_result: Any) -> None:
 
 
 @given(listed=st.integers(1, 3000), missing=st.integers(0, 40))
+@example(listed=200, missing=1)
+@example(listed=600, missing=3)
+@example(listed=599, missing=3)
 def test_at_most_a_two_hundredth_of_the_validation_clips_may_be_missing(listed: int, missing: int) -> None:
     missing = min(missing, listed)
     manifest = _manifest(CLIPS.but(num_listed=(10, listed), num_missing=(9, missing)))
