@@ -20,7 +20,7 @@ from tadaconv import discovery
 from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.regime import Regime, run_command
+from tadaconv.regime import Recipe, Regime, run_command
 from tadaconv.spec import RESOLVED, Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
@@ -142,6 +142,11 @@ class Table:
         for claim in self.claims:
             for name in (claim.better, claim.worse):
                 self.row(name)
+
+    def unused(self, regime: Regime) -> list[Recipe]:
+        """The recipes of a regime by which no row is trained: none is such as they take, or an earlier takes it."""
+        by_rows = [regime.recipe(row.backbone, row.num_frames) for row in self.all_rows]
+        return [recipe for recipe in regime.recipes if not any(recipe is each for each in by_rows)]
 
     @property
     def all_rows(self) -> list[Row]:

@@ -60,6 +60,11 @@ class Recipe(Spec):
                 raise ValueError(f"the row says which backbone and how many frames, so a recipe does not change {name}")
         return changes
 
+    def __str__(self) -> str:
+        """What it takes, in a few words: ``convnext_tiny_clip, 16 frames``."""
+        frames = [] if self.num_frames is None else [f"{self.num_frames} frame{'s' * (self.num_frames > 1)}"]
+        return ", ".join([*self.backbones, *frames]) or "every backbone"
+
     def takes(self, backbone: str, num_frames: int) -> bool:
         """Whether a cell on this backbone and with so many frames a clip is trained by this recipe."""
         return (not self.backbones or backbone in self.backbones) and self.num_frames in (None, num_frames)
@@ -131,7 +136,7 @@ class Regime(Spec):
     def published_as(self, backbone: str | None = None, num_frames: int | None = None) -> Published | None:
         """What the paper measured such a cell on; None where it trained otherwise, so that only orders compare."""
         recipe = self.recipe(backbone, num_frames)
-        if recipe is not None and recipe.origin == "ours":
+        if backbone in self.stand_ins or (recipe is not None and recipe.origin == "ours"):
             return None
         frames = num_frames or self.data.num_frames
         return next((each for each in self.published if each.num_frames == frames), None)

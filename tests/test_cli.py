@@ -106,10 +106,10 @@ class FakeReporting:
         self.around: dict[str, Any] = {}
 
     def report(
-        self, loaded: Any, regime: str, records: Sequence[CellRecord], out: Path, formats: Sequence[str], **around: Any
+        self, loaded: Any, name: str, records: Sequence[CellRecord], out: Path, formats: Sequence[str], **around: Any
     ) -> Path:
         self.formats, self.records, self.around = list(formats), list(records), around
-        return out / "reports" / f"{loaded.name}-{regime}"
+        return out / "reports" / f"{loaded.name}-{name}"
 
 
 @pytest.fixture
@@ -417,6 +417,52 @@ def test_without_its_clips_a_table_is_run_in_the_quick_regime(
     assert tada("report", "mini").err.splitlines()[0] == f"{said}nothing has run in it"
     folder_table.write_text(folder_table.read_text().replace('"mine"', '"small"'))  # makes its own clips
     assert tada("ablate", "mini").err.splitlines()[0].startswith("regime small, which the table names")
+
+
+@pytest.mark.usefixtures("experiment")
+def test_a_table_whose_own_regime_there_is_none_of_is_named(work_folder: Path, tada: Callable[..., Done]) -> None:
+    (work_folder / "ablations" / "mini.py").write_text(TABLE.replace("rows=[", 'regime="quik", rows=['))
+    for data in ([], ["--data", "clips"]):
+        done = tada("ablate", "mini", *data)
+        assert done.status == 2
+        assert "table 'mini' names a regime that cannot be taken: unknown regime 'quik'" in done.err
+    assert tada("ablate", "mini", "--regime", "small").status == 0
+
+
+RECIPES = """
+
+from tadaconv.regime import Recipe
+
+REGIME = REGIME.but(recipes=(
+    Recipe(num_frames=8, origin="ours", changes={}),
+    Recipe(origin="ours", changes={"schedule__lr": 0.2}),  # the first has taken every row
+    Recipe(backbones=("resnet-50",), num_frames=1, origin="ours", changes={}),
+))
+"""
+
+
+def test_reports_are_made_with_the_regime_itself(
+    work_folder: Path, tada: Callable[..., Done], reports: FakeReporting
+) -> None:
+    small = work_folder / "regimes" / "small.py"
+    words = '{"data": "a set", "num_frames": 8, "views": "one"}'
+    small.write_text(f"{small.read_text()}\nREGIME = REGIME.but(published=[{words}])\n")
+    for call in (("ablate", "mini"), ("report", "mini"), ("report", "--all")):
+        reports.around = {}
+        assert tada(*call, *(["--regime", "small"] if "--all" not in call else [])).status == 0
+        assert reports.around["regime"].published[0].data == "a set"
+
+
+@pytest.mark.usefixtures("experiment")
+def test_recipes_that_train_no_row_are_said_once(work_folder: Path, tada: Callable[..., Done]) -> None:
+    small = work_folder / "regimes" / "small.py"
+    assert "recipe" not in tada("ablate", "mini", "--regime", "small").err
+    small.write_text(small.read_text() + RECIPES)
+    done = tada("ablate", "mini", "--regime", "small")
+    assert done.status == 0
+    said = "regime small: no row of mini is trained by its recipes for every backbone; resnet-50, 1 frame"
+    assert done.err.splitlines().count(said) == 1
+    assert said in tada("plan", "mini", "--regime", "small", "--data", "clips").err  # before anything is measured
 
 
 class TestList:

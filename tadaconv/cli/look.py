@@ -27,7 +27,13 @@ from tadaconv.cli.options import (
     refuse,
 )
 from tadaconv.cli.output import print_json
-from tadaconv.cli.running import num_ended_trials, regime_with_clips, require_own_results, study_called
+from tadaconv.cli.running import (
+    num_ended_trials,
+    regime_with_clips,
+    require_own_results,
+    say_unused_recipes,
+    study_called,
+)
 from tadaconv.regime import load_regime
 
 
@@ -139,7 +145,10 @@ def plan_command(
         if table is not None:
             table.table.row(row)
     regime = regime_with_clips(table, data) if regime is None else regime
-    resolved = resolve_data(load_regime(regime), data, cache=out / "cache")
+    bare_regime = load_regime(regime)
+    if table is not None:
+        say_unused_recipes(table, regime, bare_regime)
+    resolved = resolve_data(bare_regime, data, cache=out / "cache")
     place = out / "journal.log"
     known = str(place) if storage is None else storage
     store = Store.open(known, create=False) if storage is not None or place.is_file() else None

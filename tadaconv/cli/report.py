@@ -136,8 +136,8 @@ def report(
             _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
             return
         require_results(loaded, regime, records)
-        print_table(console, loaded, regime, records)
-        write_report(console, loaded, regime, records, store, out, wanted, choices)  # last: it takes its time
+        print_table(console, loaded, regime, resolved, records)
+        write_report(console, loaded, regime, resolved, records, store, out, wanted, choices)  # last: it takes its time
 
 
 def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:
@@ -205,7 +205,7 @@ def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[s
         regime = load_regime(each.regime)
         if isinstance(each.loaded, LoadedTable):
             records = current_records(each.loaded, regime, study_name(each.loaded, each.regime), store)
-            write_report(console, each.loaded, each.regime, records, store, out, formats)
+            write_report(console, each.loaded, each.regime, regime, records, store, out, formats)
         else:
             report_study(console, each.loaded, each.regime, regime, store, out, formats, table=False)
     for line in left_out:

@@ -35,6 +35,7 @@ from tadaconv.cli.running import (
     report_study,
     require_own_results,
     run_and_report,
+    say_unused_recipes,
 )
 from tadaconv.regime import load_regime
 
@@ -72,6 +73,7 @@ def ablate(
         loaded.table.row(name)
     regime = regime_with_clips(loaded, data) if regime is None else regime
     bare_regime = load_regime(regime)
+    say_unused_recipes(loaded, regime, bare_regime)
     place = str(out / "journal.log") if storage is None else storage
     crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
     require_writable(out)

@@ -92,9 +92,15 @@ def own_regime(table: LoadedTable | None, is_there: Callable[[str], bool], lacks
         lacks: what is not there otherwise, for readers.
     """
     own = None if table is None else table.table.regime
-    if own is None:
+    if table is None or own is None:
         return DEFAULT_REGIME
-    if is_there(own):
+    try:
+        is_taken = is_there(own)
+        if is_taken:
+            load_regime(own)
+    except UserError as error:
+        raise UserError(f"table {table.name!r} names a regime that cannot be taken: {error}") from error
+    if is_taken:
         typer.echo(f"regime {own}, which the table names; another is taken with --regime NAME", err=True)
         return own
     typer.echo(f"regime {DEFAULT_REGIME}: the table's own is {own}, and {lacks}", err=True)
@@ -108,6 +114,14 @@ def regime_with_clips(table: LoadedTable | None, data: Path | None) -> str:
         lambda name: data is not None or not isinstance(load_regime(name).data, Folder),
         "its clips are not given (--data DIR)",
     )
+
+
+def say_unused_recipes(table: LoadedTable, regime_name: str, regime: "Regime") -> None:
+    """Say which recipes of the regime train no row of the table: that may be meant, or a backbone's name be wrong."""
+    unused = table.table.unused(regime)
+    if unused:
+        recipes = f"recipe{'s' if len(unused) > 1 else ''} for {'; '.join(map(str, unused))}"
+        typer.echo(visible(f"regime {regime_name}: no row of {table.name} is trained by its {recipes}"), err=True)
 
 
 def num_ended_trials(study: "LoadedStudy", regime_name: str, regime: "Regime", store: "Store | None") -> int:
@@ -146,9 +160,9 @@ def run_and_report(
         regime_file=discovery.find("regime", regime_name),
     )
     records = current_records(loaded, regime, study, store)
-    print_table(console, loaded, regime_name, records)
+    print_table(console, loaded, regime_name, regime, records)
     status = _summarise_failures(ran)
-    write_report(console, loaded, regime_name, records, store, out)  # last: its notebook takes its time
+    write_report(console, loaded, regime_name, regime, records, store, out)  # last: its notebook takes its time
     return status
 
 
@@ -222,18 +236,21 @@ def shown(console: Console, store: "Store", study: str, planned: "Planned") -> G
         yield show
 
 
-def print_table(console: Console, loaded: LoadedTable, regime: str, records: Sequence["CellRecord"]) -> None:
+def print_table(
+    console: Console, loaded: LoadedTable, regime_name: str, regime: "Regime", records: Sequence["CellRecord"]
+) -> None:
     """Print a table as it stands."""
     from tadaconv import reporting
 
     styled = console.color_system is not None  # a pipe and a file have none, a terminal without colours has
-    console.print(reporting.terminal_table(loaded, regime, records, styled=styled))
+    console.print(reporting.terminal_table(loaded, regime_name, records, regime=regime, styled=styled))
 
 
 def write_report(
     console: Console,
     loaded: LoadedTable,
-    regime: str,
+    regime_name: str,
+    regime: "Regime",
     records: Sequence["CellRecord"],
     store: "Store",
     out: Path,
@@ -246,8 +263,8 @@ def write_report(
 
     with console.status("writing the report"):
         folder = reporting.report(
-            loaded, regime, records, out, reporting.FORMATS if formats is None else formats,
-            surroundings=surroundings(loaded, regime, records, store), choices=choices,
+            loaded, regime_name, records, out, reporting.FORMATS if formats is None else formats, regime=regime,
+            surroundings=surroundings(loaded, regime_name, records, store), choices=choices,
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder

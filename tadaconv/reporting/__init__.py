@@ -12,6 +12,7 @@ from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import CellRecord
+from tadaconv.regime import Regime
 from tadaconv.reporting.choices import Choices, Surroundings
 
 if TYPE_CHECKING:
@@ -22,15 +23,21 @@ FORMATS = ("html", "ipynb", "tex", "csv")
 
 
 def terminal_table(
-    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], *, styled: bool = True
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    *,
+    regime: Regime | None = None,
+    styled: bool = True,
 ) -> "Table":
     """The table for a terminal, cheap enough to be drawn again whenever a cell moves on.
 
-    Without ``styled`` a sign stands where a number would be bold or underlined, for files and pipes.
+    Published numbers are compared with ours only as far as ``regime`` says that it measures what the paper did. Without
+    ``styled`` a sign stands where a number would be bold or underlined, for files and pipes.
     """
     from tadaconv.reporting.terminal import terminal_table as draw
 
-    return draw(loaded, regime_name, records, styled=styled)
+    return draw(loaded, regime_name, records, regime=regime, styled=styled)
 
 
 def report(
@@ -40,6 +47,7 @@ def report(
     out: Path,
     formats: Sequence[str] = FORMATS,
     *,
+    regime: Regime | None = None,
     surroundings: Surroundings | None = None,
     choices: Choices | None = None,
 ) -> Path:
@@ -56,6 +64,8 @@ def report(
         records: Its cells as they stand.
         out: The run folder.
         formats: Of ``FORMATS``.
+        regime: The regime itself. Published numbers are compared with ours only as far as it says that it measures
+            what the paper did, and it tells whose its recipes are; without it only orders are compared.
         surroundings: What the storage holds beside them.
         choices: A template of one's own, its parameters, and whether the LaTeX table has the paper's numbers.
 
@@ -68,8 +78,9 @@ def report(
     from tadaconv.reporting.folder import write_report
 
     return write_report(
-        loaded, regime_name, records, Path(out), set(formats), surroundings or Surroundings(), choices or Choices()
-    )
+        loaded, regime_name, records, Path(out), set(formats), surroundings or Surroundings(), choices or Choices(),
+        regime,
+    )  # fmt: skip
 
 
 def require_results(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord]) -> None:

@@ -4,6 +4,7 @@ A block shows itself as HTML in a notebook and on the page, and as plain text el
 it is given: names of rows, errors and paths come out as text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,7 @@ def results(export: Export) -> Block:
         params=words.count_scale(summary["params"].dropna()),
         macs=words.count_scale(summary["macs"].dropna()),
         has_paper=bool(summary["paper_top1"].notna().any()),
+        compares_paper=bool(summary["paper_delta_mean"].notna().any()),
         with_cells=set(export.cells["row"]),
         has_sd=bool((summary["n"] > 1).any()),
         has_versus=bool(summary["versus"].any()),
@@ -108,16 +110,23 @@ def conditions(export: Export) -> Block:
     return Block(html, "\n".join(f"{name}: {values}" for name, values in {**groups, **by_row}.items()))
 
 
+_WHOSE = {"paper": " (the paper\u2019s)", "ours": " (ours, not the paper\u2019s)"}
+"""By whose recipe it is, what stands behind it."""
+
+
 def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
     """Where rows differ in backbone, frames or recipe: each with its rows, and what a backbone stands in for."""
     asked = {row.name: row.backbone for row in manifest.rows}
+    recipe_of = {row.name: row.recipe for row in manifest.rows}
     found: dict[str, dict[str, list[str]]] = {}
     for aspect, values in differing(manifest).items():
         heading = {"backbone": "backbone by row", "num_frames": "frames by row", "recipe": "recipe by row"}[aspect]
         rows_of = found.setdefault(heading, {})
         for row, value in values.items():
             stands_in = aspect == "backbone" and asked[row] not in (None, value)
-            rows_of.setdefault(f"{value} for {asked[row]}" if stands_in else str(value), []).append(row)
+            in_words = f"{value} for {asked[row]}" if stands_in else str(value)
+            whose = _WHOSE.get(recipe_of[row] or "", "") if aspect == "recipe" else ""
+            rows_of.setdefault(in_words + whose, []).append(row)
     return found
 
 
@@ -139,7 +148,16 @@ def methods(export: Export) -> Block | None:
 
 def flat(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of a part of a description as readers see them; what is not set is left out."""
-    return [(name.replace("_", " "), _in_words(value)) for name, value in values.items() if value not in (None, "")]
+    return [
+        (name.replace("_", " "), _by_side(value) if name in ("num_listed", "num_missing") else _in_words(value))
+        for name, value in values.items()
+        if value not in (None, "")
+    ]
+
+
+def _by_side(counts: Sequence[int]) -> str:
+    """Numbers of clips for training and for validation."""
+    return f"{counts[0]:,} training and {counts[1]:,} validation clips"
 
 
 def _in_words(value: Any) -> str:

@@ -45,6 +45,19 @@ def accuracy_by_row(data: pd.DataFrame, num_rows: int) -> str:
     return text.strip()
 
 
+def mixed_recipes(recipes: Mapping[str, object], rows: Collection[str]) -> str:
+    """That ``rows`` of a figure were trained by different recipes, with a space before it; nothing where they were not.
+
+    ``recipes`` has, by row, in what its recipe differs from those of others.
+    """
+    if len({recipes[row] for row in rows if row in recipes}) < 2:
+        return ""
+    return (
+        " Rows were trained by different recipes, which the conditions list: how they lie to each other shows the "
+        "effect of these as well."
+    )
+
+
 def alt_by_row(data: pd.DataFrame) -> str:
     """The dot plot in words."""
     return "Dot plot of validation top-1 by row. " + "; ".join(_said(row) for row in data.to_dict("records")) + "."

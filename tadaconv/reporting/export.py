@@ -24,6 +24,7 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.discovery import plain_name
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.regime import Published, Regime
 from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
 
@@ -68,6 +69,14 @@ class ReportedRow(BaseModel):
     num_frames: int | None = Field(None, description="Frames a clip that the row asks for; None for the regime's.")
     versus: str | None = Field(
         None, description="Name of the row its differences are taken to; None for the base. Its own: to no row."
+    )
+    measured_as: Published | None = Field(
+        None,
+        description="What the regime says that the paper measured such a cell on; None where the paper trained "
+        "otherwise, so that only orders are compared.",
+    )
+    recipe: Literal["paper", "ours"] | None = Field(
+        None, description="Whose the recipe is that the regime trains the row by; None for the regime's own."
     )
 
 
@@ -186,12 +195,14 @@ def collect(
     elsewhere: Mapping[str, Sequence[CellRecord]] | None = None,
     left_out: Mapping[str, int] | None = None,
     *,
+    regime: Regime | None = None,
     cells_alone: bool = False,
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
     ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
-    finished cells that are not among the records. With ``cells_alone`` the frames beside ``cells`` stay empty.
+    finished cells that are not among the records. ``regime`` says what of it the paper measured so, and whose its
+    recipes are; without it nothing is known of either. With ``cells_alone`` the frames beside ``cells`` stay empty.
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
@@ -203,7 +214,7 @@ def collect(
         question=loaded.question,
         regime=plain_name(regime_name),
         base=table.base.name,
-        rows=[_reported(row) for row in table.all_rows],
+        rows=[_reported(row, regime) for row in table.all_rows],
         claims=list(table.claims),
         seeds=sorted({record.cell.experiment.seed for record in records}),
         families=[str(name) for name in families["family"].unique()],
@@ -394,9 +405,16 @@ def typed(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.astype({**floats, "seed": "int64", "params": "Int64", "macs": "Int64"})
 
 
-def _reported(row: Row) -> ReportedRow:
+def _reported(row: Row, regime: Regime | None) -> ReportedRow:
+    recipe = None if regime is None else regime.recipe(row.backbone, row.num_frames)
     return ReportedRow(
-        name=row.name, paper=row.paper, backbone=row.backbone, num_frames=row.num_frames, versus=row.versus
+        name=row.name,
+        paper=row.paper,
+        backbone=row.backbone,
+        num_frames=row.num_frames,
+        versus=row.versus,
+        measured_as=None if regime is None else regime.published_as(row.backbone, row.num_frames),
+        recipe=None if recipe is None else recipe.origin,
     )
 
 

@@ -13,6 +13,7 @@ from tadaconv import discovery
 from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.regime import Regime
 from tadaconv.reporting.choices import Choices, Surroundings
 from tadaconv.reporting.export import (
     Export,
@@ -26,7 +27,7 @@ from tadaconv.reporting.export import (
     write_csvs,
 )
 from tadaconv.reporting.latex import latex_table
-from tadaconv.reporting.sentences import title, what_was_run
+from tadaconv.reporting.sentences import latex_notes, title, what_was_run
 from tadaconv.reporting.summary import summarise, table_columns
 from tadaconv.text import visible
 
@@ -79,9 +80,10 @@ def write_report(
     formats: set[str],
     surroundings: Surroundings,
     choices: Choices,
+    regime: Regime | None = None,
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
-    export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out)
+    export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out, regime=regime)
     heading = f"{title(export.manifest)} Regime {export.manifest.regime}. {what_was_run(export)}"
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,
@@ -90,7 +92,13 @@ def write_report(
         export.manifest,
         [*csv_texts(export).values(), f"paper: {choices.paper}"],
         partial(_write_data, export),
-        lambda: latex_table(summarise(export), export.manifest.base, heading, paper=choices.paper),
+        lambda: latex_table(
+            summarise(export),
+            export.manifest.base,
+            heading,
+            latex_notes(export, paper=choices.paper),
+            paper=choices.paper,
+        ),
         choices.parameters,
         [*csv_texts(export), _FILES["csv"]],
     )

@@ -113,14 +113,14 @@ def _code_points(characters: str) -> str:
     return f"{{[}}{' '.join(f'U+{ord(character):04X}' for character in characters)}]"
 
 
-def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = True) -> str:
+def latex_table(summary: pd.DataFrame, base: str, title: str, notes: Iterable[str] = (), *, paper: bool = True) -> str:
     """The rows of :func:`~tadaconv.reporting.summary.summarise` as LaTeX; needs the package booktabs and no other.
 
     An accuracy is bold where it is significantly the best of its group, and underlined where it is the highest or tied
     with it; see :func:`~tadaconv.reporting.summary.standings`. The base row is named as such; where rows are compared
     with different rows, a column names these instead. Rows without a result stay, with dashes, and ``n`` says of how
     many seeds where some have none. Without ``paper`` the paper's numbers and their sources are left out. ``title``
-    stands in a comment.
+    and ``notes``, a line each, stand in comments.
     """
     apart = compares_apart(summary, base)
     names, others = name_column(summary["row"]), name_column(summary["versus"], 0.24)
@@ -139,6 +139,7 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, *, paper: bool = T
     ]
     lines = [
         *_opening(summary, title, fits=not apart and not has_paper),
+        *map(_comment, notes),
         "\\begingroup\\setlength{\\tabcolsep}{3.5pt}",
         f"\\begin{{tabular}}{{@{{}}{''.join(column for column, _, _ in heads)}@{{}}}}",
         "\\toprule",
@@ -209,8 +210,9 @@ def _opening(summary: pd.DataFrame, title: str, *, fits: bool) -> list[str]:
         else "Wider than the text of an article in one column, 345 pt: put it into table*, or leave out a column.",
     ]
     if is_marked(summary).any():
+        alike = "backbone, frames and recipe" if "recipe" in summary else "backbone and frames"
         lines.append(
-            "Bold: significantly the best of the rows on the same backbone and frames (t test in pairs, 5 %, Holm). "
+            f"Bold: significantly the best of the rows on the same {alike} (t test in pairs, 5 %, Holm). "
             "Underlined: the highest of them, where it is not, and what is not significantly below it."
         )
     if untested(summary):

@@ -1,6 +1,6 @@
 """What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from statistics import fmean
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 from tadaconv.ablation import PaperResult
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import Export, Manifest
+from tadaconv.reporting.paper import ASPECTS, MOST_MISSING, clips_of, missing_notes, unlike_paper, views
 from tadaconv.reporting.summary import (
     agreement,
     compares_apart,
@@ -18,11 +19,13 @@ from tadaconv.reporting.summary import (
     groups,
     is_marked,
     paper_order,
+    recipes_of,
+    summarise,
     untested,
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, some
+from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, published, some
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 
 
@@ -46,6 +49,11 @@ def what_was_run(export: Export) -> str:
 
 def claim_sentence(line: dict[Any, Any]) -> str:
     """What a line of :func:`~tadaconv.reporting.summary.verdicts` found, and what it would take to find more."""
+    mixed = " The two were trained by different recipes, whose effect is in the difference."
+    return _claim_found(line) + (mixed if line["across_recipes"] and line["n"] else "")
+
+
+def _claim_found(line: dict[Any, Any]) -> str:
     pair = f"\u201c{line['better']}\u201d", f"\u201c{line['worse']}\u201d"
     n, effect = int(line["n"]), float(line["effect"])
     if n == 0:
@@ -113,6 +121,8 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     apart = compares_apart(summary, export.manifest.base)
     return [
         *_mixing_notes(export),
+        *recipe_notes(export.manifest),
+        *missing_notes(clips_of(export.manifest)),
         *_head_notes(export),
         *_subset_notes(export),
         *_interval_notes(export, summary, apart),
@@ -129,7 +139,8 @@ def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     if not is_marked(summary).any():
         return []
     ranked = groups(export.manifest)
-    among = "of the rows on the same backbone and frames" if len(ranked) > 1 else "of the rows"
+    alike = _alike(export.manifest)
+    among = f"of the rows on the same {alike}" if len(ranked) > 1 else "of the rows"
     ties = set(summary.loc[summary["standing"] == "tie", "row"])
     notes = []
     if (summary["standing"] == "best").any():
@@ -144,12 +155,24 @@ def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm."
     if untested(summary):
         takes = ["two seeds that a row shares with the highest", "differences that are not the same in all of them"]
-        takes += ["a second row on the same backbone and frames"] if len(ranked) > 1 else []
+        takes += [f"a second row on the same {alike}"] if len(ranked) > 1 else []
         notes.append(
             f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}. "
             f"The test takes {listed(takes)}."
         )
     return notes
+
+
+def _alike(manifest: Manifest) -> str:
+    """What rows have in common that are ranked against each other."""
+    return "backbone, frames and recipe" if "recipe" in differing(manifest) else "backbone and frames"
+
+
+def recipe_notes(manifest: Manifest) -> list[str]:
+    """Which rows the regime trains by a recipe that the paper has not; none where there is no such row."""
+    ran = {cell.row for cell in manifest.cells}
+    ours = [f"\u201c{row.name}\u201d" for row in manifest.rows if row.recipe == "ours" and row.name in ran]
+    return [f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}."] if ours else []
 
 
 def _time_notes(summary: pd.DataFrame) -> list[str]:
@@ -363,20 +386,100 @@ def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
 
 
 def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """On what the paper's numbers were measured, what differs here, and whether the orders agree."""
+    """On what the paper's numbers were measured, how ours stand to those measured alike, and whether orders agree."""
     results = [row.paper for row in export.manifest.rows if row.paper is not None]
     if not results:
         return ["No published number to set beside these rows has been traced to its source."]
     theirs = " and on ".join(_measured_on(results))
-    notes = [
-        f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}. "
-        "The numbers cannot be compared, only their order."
-    ]
+    ours = f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}."
+    why_not = order_notes(export.manifest)
+    if not summary["paper_alike"].any():
+        notes = [" ".join([ours, *why_not])]
+    else:
+        notes = [ours, *_compared_notes(export.manifest, summary), *why_not]
     found = paper_order(summary)
     if found.tau == found.tau:
         return [*notes, f"The order of {found.n} rows agrees with the paper\u2019s by {_tau(found)}."]
     why = "too few to compare an order, which takes three" if found.n < 3 else "no order to compare, as all are equal"
     return [*notes, f"{plural(found.n, 'row').capitalize()} with both numbers: {why}."]
+
+
+def order_notes(manifest: Manifest) -> list[str]:
+    """Why published numbers are not compared with ours, only their order: a sentence for all rows, or one a reason."""
+    unlike = unlike_paper(manifest)
+    common = [aspect for aspect in ASPECTS if all(aspect in aspects for aspects in unlike.values())]
+    if not unlike:
+        return ["The numbers cannot be compared, only their order."]
+    if common:
+        return [f"The numbers cannot be compared, only their order: {_why_unlike(common, manifest)}."]
+    rows_of: dict[str, list[str]] = {}
+    for row, aspects in unlike.items():
+        if aspects:
+            rows_of.setdefault(_why_unlike(aspects, manifest), []).append(f"\u201c{row}\u201d")
+    return [f"Of {some(rows)} only the order can be compared: {why}." for why, rows in rows_of.items()]
+
+
+_UNLIKE = {
+    "data": "the data", "backbone": "the backbone", "frames": "the frames a clip", "views": "the views",
+    "recipe": "the recipe, which is ours,",
+}  # fmt: skip
+
+
+def _why_unlike(aspects: Sequence[str], manifest: Manifest) -> str:
+    """In what cells and the paper's are not measured alike, as a clause; ``aspects`` are one or more."""
+    other = [_UNLIKE[aspect] for aspect in aspects if aspect in _UNLIKE]
+    is_one = other in (["the backbone"], [_UNLIKE["recipe"]])
+    clauses = [f"{listed(other)} {'differs' if is_one else 'differ'}"] if other else []
+    if "unsaid" in aspects:
+        clauses.append("the regime does not say that it measures what the paper did")
+    if "missing" in aspects:
+        side = next(side for side in clips_of(manifest) if side.side == "validation")
+        clauses.append(
+            f"of {side.listed:,} listed validation clips {side.missing:,} are missing, which is more than "
+            f"{100 * MOST_MISSING:g} %"
+        )
+    if "unlisted" in aspects:
+        clauses.append("no annotations say how many validation clips there should be")
+    return listed(clauses)
+
+
+def _compared_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """How far our means lie from the published numbers that are measured alike, and what else is to be known of it."""
+    lines = summary[summary["paper_delta_mean"].notna()].to_dict("records")
+    if not lines:
+        return []
+    notes = [f"Measured as the paper did: {'; '.join(map(paper_sentence, lines))}."]
+    if any(line["paper_delta_low"] == line["paper_delta_low"] for line in lines):
+        notes[0] += " Intervals cover our seeds alone: a published number comes without its spread."
+    clips = clips_of(manifest)
+    if any(side.missing for side in clips):
+        notes[0] += f" Ours are from {listed([side.in_words for side in clips])}."
+    rows = {line["row"] for line in lines}
+    if any(cell.environment.get("cuda") for cell in manifest.cells if cell.row in rows):
+        notes[0] += " On GPUs ours are computed in bfloat16, the authors\u2019 in float32."
+    return notes
+
+
+def paper_sentence(line: Mapping[Any, Any]) -> str:
+    """How far our mean of a row lies from the published number: ``"A" lies 0.4 points below 64.0 % (...)``."""
+    effect, n = float(line["paper_delta_mean"]), int(line["n"])
+    if abs(effect) < 0.05:
+        where = "level with"
+    else:
+        where = f"{points(abs(effect)).removeprefix('+')} points {'above' if effect > 0 else 'below'}"
+    if line["paper_delta_low"] == line["paper_delta_low"]:
+        low, high = points(line["paper_delta_low"]), points(line["paper_delta_high"])
+        known = f"95 % interval {low} to {high}, {n} seeds"
+    else:
+        known = "one seed, without an interval" if n == 1 else f"{n} seeds that are all equal, without an interval"
+    return f"\u201c{line['row']}\u201d lies {where} {published(line['paper_top1'])} % ({known})"
+
+
+def latex_notes(export: Export, *, paper: bool = True) -> list[str]:
+    """What the LaTeX table says of its clips, its recipes and, with ``paper``, of its published numbers."""
+    notes = [*recipe_notes(export.manifest), *missing_notes(clips_of(export.manifest))]
+    summary = summarise(export)
+    return [*notes, *paper_notes(export, summary)] if paper and summary["paper_top1"].notna().any() else notes
 
 
 def elsewhere_notes(export: Export, summary: pd.DataFrame) -> list[str]:
@@ -404,7 +507,9 @@ def tau_note(export: Export, summary: pd.DataFrame) -> list[str]:
         if any(each.low == each.low for each in found)
         else " Its interval takes five rows or more."
     )
-    return [f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated ones and {MINUS}1 for the reverse.{interval}"]
+    recipes = " It ranks rows of different recipes together." if recipes_of(export) else ""
+    meaning = f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated ones and {MINUS}1 for the reverse."
+    return [f"{meaning}{interval}{recipes}"]
 
 
 def _tau(found: st.Agreement) -> str:
@@ -456,10 +561,7 @@ def our_clips(manifest: Manifest) -> str:
     data = manifest.conditions.get("data", {})
     frames = {int(n) for n in differing(manifest).get("num_frames", {}).values()} or {data.get("num_frames", 0)}
     kinds = {"synthetic": "synthetic clips of moving digits", "folder": "a folder of clips"}
-    views = data.get("num_temporal_views", 1), data.get("num_spatial_crops", 1)
-    parts = [
-        kinds.get(data.get("kind", ""), "other clips"),
-        _frames(frames),
-        f"{plural(views[0], 'clip')} x {plural(views[1], 'crop')} of {data.get('eval_size') or data.get('size', 0)} px",
-    ]
-    return ", ".join(parts)
+    named = sorted({row.measured_as.data for row in manifest.rows if row.measured_as is not None})
+    clips = listed(named) if named else kinds.get(data.get("kind", ""), "other clips")
+    judged = sorted({views(cell.experiment["data"]) for cell in manifest.cells})
+    return ", ".join([clips, _frames(frames), listed(judged or [views(data)], "or")])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tadaconv.ablation import Claim
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import OWN_COLUMNS, Export, Manifest
+from tadaconv.reporting.paper import unlike_paper
 from tadaconv.reporting.words import ROUNDING_ERROR
 from tadaconv.spec import without_places
 
@@ -35,8 +36,10 @@ def summarise(export: Export) -> pd.DataFrame:
     is not that of the means. ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value
     and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
     ``reference`` tells rows that are compared with none or that others are compared with, and ``across_recipes`` those
-    whose recipe is not that of the row ``versus``. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a
-    row ran on; they are empty for one without a cell.
+    whose recipe is not that of the row ``versus``. ``paper_delta_*`` are our mean minus the published number, where the
+    two are measured alike (see :mod:`tadaconv.reporting.paper`), with the interval over our seeds; ``recipe_of`` tells
+    whose the recipe is, *paper* or *ours*, where the regime has one of its own for the row. Where rows differ in
+    ``OWN_COLUMNS`` or ``recipe``, these say what a row ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
 
@@ -54,6 +57,14 @@ def _summary(export: Export) -> pd.DataFrame:
     paper = [row.paper for row in export.manifest.rows]
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
+    unlike = unlike_paper(export.manifest)
+    alike = pd.Series([unlike.get(name) == () for name in frame["row"]], index=frame.index)
+    frame["paper_alike"] = alike
+    frame["paper_delta_mean"] = (frame["top1_mean"] - frame["paper_top1"]).where(alike)
+    for end in ("low", "high"):
+        over_seeds = alike & (frame["covers"] == "seeds")
+        frame[f"paper_delta_{end}"] = (frame[f"top1_{end}"] - frame["paper_top1"]).where(over_seeds)
+    frame["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
     counts = dict(zip(frame["row"], frame["n"], strict=True))
     both = zip(frame["n"], frame["versus"].map(counts), frame["num_pairs"], strict=True)
     frame["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
@@ -63,8 +74,8 @@ def _summary(export: Export) -> pd.DataFrame:
     apart = differing(export.manifest)
     recipe = apart.get("recipe", {})
     both_ran = [row in recipe and other in recipe for row, other in zip(frame["row"], frame["versus"], strict=True)]
-    unlike = frame["row"].map(recipe) != frame["versus"].map(recipe)
-    frame["across_recipes"] = unlike & pd.Series(both_ran, index=frame.index)
+    other_recipe = frame["row"].map(recipe) != frame["versus"].map(recipe)
+    frame["across_recipes"] = other_recipe & pd.Series(both_ran, index=frame.index)
     for aspect, ran_on in apart.items():
         ran = pd.Series([ran_on.get(name) for name in frame["row"]], index=frame.index, dtype=object)
         frame[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
@@ -103,22 +114,33 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
     return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
 
 
+def recipes_of(export: Export) -> dict[str, str | int]:
+    """By row with a cell, in what its recipe differs from that of another row; empty where all share one."""
+    return differing(export.manifest).get("recipe", {})
+
+
 def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
     """How a cell is trained and judged, beside its backbone, frames and seed; neutral values may be left out."""
     data, backbone = experiment["data"], experiment["backbone"]
-    pretrained = bool(backbone.get("weights") or backbone.get("weights_fingerprint"))
+    file = backbone.get("weights_fingerprint")
     return {
         **experiment["schedule"],
         "dropout": backbone["dropout"],
-        "weights": "pretrained" if pretrained else "none",
+        "weights": backbone.get("weights") or (f"of file {file[:8]}" if file else "none"),
         **{name: value for name, value in without_places(data).items() if name != "num_frames"},
     }
 
 
 def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
-    """``TABLE_COLUMNS``, ``versus`` where rows are compared with different ones, and what else rows differ in."""
+    """``TABLE_COLUMNS``, then what there is of the other columns that are written.
+
+    ``paper_delta_*`` where a published number is measured as ours, ``versus`` where rows are compared with different
+    ones, what else rows differ in, and ``recipe_of`` where a row has a recipe of its own.
+    """
     own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
-    return [*TABLE_COLUMNS, *(["versus"] if compares_apart(summary, base) else []), *own]
+    own += ["recipe_of"] if summary["recipe_of"].any() else []
+    compared = ["paper_delta_mean", "paper_delta_low", "paper_delta_high"] if summary["paper_alike"].any() else []
+    return [*TABLE_COLUMNS, *compared, *(["versus"] if compares_apart(summary, base) else []), *own]
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:
@@ -131,28 +153,34 @@ def scores_by_seed(export: Export) -> pd.DataFrame:
 
 
 def verdicts(export: Export) -> pd.DataFrame:
-    """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm.
+    """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm, across_recipes.
 
     ``effect`` is better - worse in points, the mean of the differences paired by seed, with its t interval. The claim
     is *supported* where the whole interval lies above zero, *contradicted* where it lies below, else *undecided*.
+    ``across_recipes`` tells that the two rows were trained by different recipes.
     """
     scores = scores_by_seed(export)
     columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
     frame = pd.DataFrame([_verdict_line(scores, claim) for claim in export.manifest.claims], columns=columns)
     frame["p_holm"] = st.holm(frame["p"])
+    recipe = recipes_of(export)
+    pairs = zip(frame["better"], frame["worse"], strict=True)
+    frame["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
     return frame
 
 
 def groups(manifest: Manifest) -> list[list[str]]:
-    """The rows that may be ranked against each other: those whose cells ran on the same backbone and frames.
+    """The rows that may be ranked against each other: those trained by one recipe on the same backbone and frames.
 
     In the order of the table; a row without a cell is in none.
     """
     ran_on = {
-        cell.row: (cell.experiment["backbone"]["name"], cell.experiment["data"]["num_frames"])
+        cell.row: (
+            cell.experiment["backbone"]["name"], cell.experiment["data"]["num_frames"], str(_recipe(cell.experiment))
+        )
         for cell in manifest.cells
-    }
-    found: dict[tuple[str, int], list[str]] = {}
+    }  # fmt: skip
+    found: dict[tuple[str, int, str], list[str]] = {}
     for name in (row.name for row in manifest.rows if row.name in ran_on):
         found.setdefault(ran_on[name], []).append(name)
     return list(found.values())

@@ -11,7 +11,10 @@ from rich.text import Text
 
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting.export import checked, collect
+from tadaconv.regime import Regime
+from tadaconv.reporting.export import Manifest, checked, collect
+from tadaconv.reporting.paper import clips_of, missing_notes
+from tadaconv.reporting.sentences import order_notes, recipe_notes
 from tadaconv.reporting.summary import compares_apart, summarise, untested
 from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some
 from tadaconv.text import visible
@@ -23,17 +26,23 @@ _MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")
 
 
 def terminal_table(
-    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], *, styled: bool = True
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    *,
+    regime: Regime | None = None,
+    styled: bool = True,
 ) -> Table:
     """The rows with their accuracy, the difference to the row compared with and the costs, readable at 80 columns.
 
     Where rows are compared with different rows, each has the name of its own below it; else the base is named as such.
     An accuracy is bold or underlined as :func:`~tadaconv.reporting.summary.standings` says. Brackets hold 95 %
-    intervals: over seeds, or over the validation clips alone where there is one seed. Where the output has no styles,
+    intervals: over seeds, or over the validation clips alone where there is one seed. Below a published number that is
+    measured as ours, as ``regime`` says, stands how far ours lies from it. Where the output has no styles,
     in a file or a pipe, ``styled=False`` has characters for them.
     """
     records = [checked(record) for record in records]
-    export = collect(loaded, regime_name, records, cells_alone=True)
+    export = collect(loaded, regime_name, records, regime=regime, cells_alone=True)
     summary = summarise(export)
     base = loaded.table.base.name
     apart = compares_apart(summary, base)
@@ -61,15 +70,22 @@ def terminal_table(
             *([Text(_difference(line))] if has_versus else []),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
-            *([Text(published(line["paper_top1"]))] if has_paper else []),
+            *([_paper(line)] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
-    table.caption = _below(summary, records, styled)
+    table.caption = _below(export.manifest, summary, records, styled)
     return table
 
 
-def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -> Text:
-    """What the brackets hold, what marked numbers are, which differences lack seeds, and why cells failed."""
+def _paper(line: dict[Any, Any]) -> Text:
+    """The published number, and below it by how much ours is above it, where the two are measured alike."""
+    number = published(line["paper_top1"])
+    delta = line["paper_delta_mean"]
+    return Text(number if delta != delta else f"{number}\n{points(delta)}")
+
+
+def _below(manifest: Manifest, summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -> Text:
+    """What the brackets hold, what marks and numbers mean, which differences lack seeds, and why cells failed."""
     covers, standing = set(summary["covers"]), set(summary["standing"])
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
@@ -90,6 +106,11 @@ def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -
         lines += [Text(visible(f"{what}: {some(rows)}"), style="dim")] if rows else []
     if any(summary["across_recipes"] & summary["delta_mean"].notna()):
         lines.append(Text(f"{_OTHER_RECIPE} to a row of another recipe, whose effect is mixed in", style="dim"))
+    if summary["paper_delta_mean"].notna().any():
+        lines.append(Text("below a number of the paper: ours less it, measured as the paper did", style="dim"))
+    notes = [*recipe_notes(manifest), *missing_notes(clips_of(manifest))]
+    notes += order_notes(manifest) if summary["paper_top1"].notna().any() else []
+    lines += [Text(visible(note), style="dim") for note in notes]
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":

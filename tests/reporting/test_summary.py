@@ -398,7 +398,8 @@ def test_our_clips_have_the_size_that_is_evaluated(context) -> None:
     manifest = collect(context[0], "quick", context[1]).manifest
     assert our_clips(manifest).endswith("1 clip x 1 crop of 32 px")
     data = {**manifest.conditions["data"], "eval_size": 48}
-    evaluated = manifest.model_copy(update={"conditions": {**manifest.conditions, "data": data}})
+    cells = [cell.model_copy(update={"experiment": {**cell.experiment, "data": data}}) for cell in manifest.cells]
+    evaluated = manifest.model_copy(update={"cells": cells})
     assert our_clips(evaluated).endswith("1 clip x 1 crop of 48 px")
 
 

@@ -19,6 +19,7 @@ from tadaconv.reporting.figures.drawable import parted
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, name_rows, pitch, short_labels
 from tadaconv.reporting.figures.rows import LOOKS, signed, summary_of
+from tadaconv.reporting.summary import recipes_of
 
 MOST_CLASSES = 40
 """With more classes than this no confusion matrix is drawn, and gains are shown for some classes alone."""
@@ -56,7 +57,8 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     return Drawing(
         "accuracy_by_family",
         draw_accuracy_by_family(shown, set(rows.loc[rows["reference"], "row"])),
-        captions.accuracy_by_family(shown, num_seeds, len(data), captions.by_seed(unknown, "family")),
+        captions.accuracy_by_family(shown, num_seeds, len(data), captions.by_seed(unknown, "family"))
+        + captions.mixed_recipes(recipes_of(export), shown.index),
         captions.alt_by_family(shown),
     )
 
@@ -288,7 +290,8 @@ def gain_by_class(export: Export) -> Drawing | None:
     left_out = captions.by_seed(parted(of_both, "top1")[1], "class")
     return Drawing(
         "gain_by_class", draw_gain_by_class(shown, chosen.base, str(chosen.without)),
-        captions.gain_by_class(shown, chosen.base, str(chosen.without), len(data), left_out), captions.alt_gain(shown),
+        captions.gain_by_class(shown, chosen.base, str(chosen.without), len(data), left_out)
+        + captions.mixed_recipes(recipes_of(export), list(filter(None, chosen))), captions.alt_gain(shown),
     )  # fmt: skip
 
 

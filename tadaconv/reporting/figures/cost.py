@@ -17,6 +17,7 @@ from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import label_of
 from tadaconv.reporting.figures.rows import LOOKS, named
 from tadaconv.reporting.pareto import on_front
+from tadaconv.reporting.summary import recipes_of
 from tadaconv.reporting.words import count_scale
 
 MOST_NAMED = 30
@@ -55,7 +56,7 @@ def accuracy_by_macs(export: Export) -> Drawing | None:
     return Drawing(
         "accuracy_by_macs",
         draw_accuracy_by_macs(data),
-        captions.accuracy_by_macs(data, shown, left_out),
+        captions.accuracy_by_macs(data, shown, left_out) + captions.mixed_recipes(recipes_of(export), data["row"]),
         captions.alt_by_macs(data[shown]),
     )
 
@@ -130,7 +131,8 @@ def accuracy_by_latency(export: Export) -> Drawing | None:
     return Drawing(
         "accuracy_by_latency",
         draw_accuracy_by_latency(data),
-        captions.accuracy_by_latency(data, shown, beyond, elsewhere, not_timed),
+        captions.accuracy_by_latency(data, shown, beyond, elsewhere, not_timed)
+        + captions.mixed_recipes(recipes_of(export), data["row"]),
         captions.alt_by_latency(data[shown]),
     )
 

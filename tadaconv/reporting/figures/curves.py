@@ -13,7 +13,7 @@ from tadaconv.reporting.figures.drawable import parted_by_cell
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, to_versus
 from tadaconv.reporting.figures.rows import common_base
-from tadaconv.reporting.summary import comparisons
+from tadaconv.reporting.summary import comparisons, recipes_of
 
 MOST_PANELS = 10
 
@@ -44,7 +44,8 @@ def learning_curves(export: Export) -> Drawing | None:
     return Drawing(
         "learning_curves",
         draw_learning_curves(shown, base),
-        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows), captions.by_seed(left_out), ran),
+        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows), captions.by_seed(left_out), ran)
+        + captions.mixed_recipes(recipes_of(export), shown["row"]),
         captions.alt_curves(shown),
     )
 

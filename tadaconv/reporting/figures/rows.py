@@ -11,7 +11,7 @@ from tadaconv.reporting import captions, style
 from tadaconv.reporting.export import Export
 from tadaconv.reporting.figures.drawing import Drawing
 from tadaconv.reporting.figures.labels import ends, label_of, mark_breaks, name_rows, pitch, to_versus, with_seeds
-from tadaconv.reporting.summary import compares_apart, scores_by_seed, summarise
+from tadaconv.reporting.summary import compares_apart, recipes_of, scores_by_seed, summarise
 from tadaconv.reporting.words import MINUS
 
 _BY_ROW = ["row", "status", "n", "num_planned", "covers", "mean", "low", "high", "reference", "versus"]
@@ -71,7 +71,7 @@ def accuracy_by_row(export: Export) -> Drawing | None:
     return Drawing(
         "accuracy_by_row",
         draw_accuracy_by_row(shown, breaks),
-        captions.accuracy_by_row(shown, len(data)),
+        captions.accuracy_by_row(shown, len(data)) + captions.mixed_recipes(recipes_of(export), shown["row"]),
         captions.alt_by_row(shown),
     )
 
@@ -181,7 +181,8 @@ def differences(export: Export) -> Drawing | None:
     return Drawing(
         "differences",
         draw_differences(shown, base, breaks),
-        captions.differences(shown, base, len(data)),
+        captions.differences(shown, base, len(data))
+        + captions.mixed_recipes(recipes_of(export), [*shown["row"], *shown["versus"]]),
         captions.alt_differences(shown),
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tadaconv.reporting.blocks import Block, flat, render
+from tadaconv.reporting.paper import listed_clips, missing_notes
 from tadaconv.reporting.provenance import provenance as cells_of
 from tadaconv.reporting.study import sentences
 from tadaconv.reporting.study.confirmation import (
@@ -114,8 +115,9 @@ def conditions(export: StudyExport) -> Block:
     manifest = export.manifest
     groups = {name: flat(values) for name, values in manifest.conditions.items()}
     clips = next((cell.num_val for cell in manifest.cells if cell.num_val), None)
+    missing = missing_notes(listed_clips(manifest.conditions.get("data", {})))
     space = [(parameter.name, _range(parameter.distribution)) for parameter in export.space.parameters]
-    html = render("study_conditions", manifest=manifest, groups=groups, clips=clips, space=space)
+    html = render("study_conditions", manifest=manifest, groups=groups, clips=clips, missing=missing, space=space)
     return Block(html, "\n".join(f"{name}: {values}" for name, values in [*groups.items(), *space]))
 
 

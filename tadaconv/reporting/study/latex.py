@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tadaconv.reporting.latex import escape
+from tadaconv.reporting.paper import listed_clips, missing_notes
 from tadaconv.reporting.study import sentences
 from tadaconv.reporting.study.frame import StudyExport
 from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
@@ -28,6 +29,7 @@ def latex_table(export: StudyExport) -> str:
         f"% {' '.join(opening.split())}",
         f"% The best of many trials is biased upwards; {anew}",
         "% Needs \\usepackage{booktabs}. Bold: the highest of all trials that finished, which luck has lifted.",
+        *(f"% {note}" for note in missing_notes(listed_clips(manifest.conditions.get("data", {})))),
         "% Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
         f"\\begin{{tabular}}{{@{{}}p{{{_WIDTH}\\linewidth}}rrr@{{}}}}",
         "\\toprule",

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tadaconv.reporting.paper import listed_clips, missing_notes
 from tadaconv.reporting.study.frame import trials_frame
 from tadaconv.reporting.study.sentences import what_became
 from tadaconv.reporting.study.words import confirm_command, parameters_in_words
@@ -41,6 +42,7 @@ class StudyTable:
         self.title = f"{loaded.name} \u00b7 {regime_name}"
         ran = [cell.cell.experiment for record in records for cell in record.cells]
         self.confirm = confirm_command(loaded.reference, regime_name, ran)
+        self.missing = missing_notes(listed_clips(ran[0].data.model_dump(mode="json")) if ran else [])
         self.trials, self.infeasible = trials_frame(records, loaded.study), infeasible
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -75,6 +77,7 @@ class StudyTable:
     def _below(self) -> list[str]:
         lines = [what_became(self.trials, len(self.infeasible))]
         lines += [f"{draw.name} is infeasible: {visible(draw.why)}" for draw in self.infeasible if draw.name]
+        lines += self.missing
         if (self.trials["status"] == "finished").sum() > 1:
             lines.append(f"The best of many is biased upwards; confirm it: {self.confirm}")
         return lines

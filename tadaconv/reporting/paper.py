@@ -1,0 +1,92 @@
+"""Where a published number may be compared with ours: only where the same was measured, on nearly all of the clips."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from tadaconv.reporting.export import CellOrigin, Manifest, ReportedRow
+from tadaconv.reporting.words import listed, plural
+
+MOST_MISSING: Final = 0.005
+"""Largest share of the listed validation clips that may be missing where a published number is compared with ours."""
+
+ASPECTS: Final = ("data", "backbone", "frames", "views", "recipe", "unsaid", "missing", "unlisted")
+"""In what a cell may be other than what the paper measured; see :func:`unlike_paper`."""
+
+
+class Clips(NamedTuple):
+    """The clips of one side, training or validation."""
+
+    side: str
+    listed: int
+    missing: int
+
+    @property
+    def share(self) -> float:
+        """The share of the listed clips that is missing, 0 to 1."""
+        return self.missing / self.listed
+
+    @property
+    def in_words(self) -> str:
+        """``234,643 of 246,535 training clips``."""
+        return f"{self.listed - self.missing:,} of {self.listed:,} {self.side} clips"
+
+
+def listed_clips(data: Mapping[str, Any]) -> list[Clips]:
+    """By side, training first, how many clips annotations list and how many of them are missing; empty without any.
+
+    ``data`` is that of a description as it is written.
+    """
+    sides = zip(
+        ("training", "validation"), data.get("num_listed", (0, 0)), data.get("num_missing", (0, 0)), strict=True
+    )
+    return [Clips(*side) for side in sides if side[1]]
+
+
+def clips_of(manifest: Manifest) -> list[Clips]:
+    """The listed clips of a table, as :func:`listed_clips` has them; they are the same for every row."""
+    return next((found for cell in manifest.cells if (found := listed_clips(cell.experiment["data"]))), [])
+
+
+def missing_notes(clips: Sequence[Clips]) -> list[str]:
+    """How many of the clips that annotations list are missing, by side; none where all are there."""
+    if not any(side.missing for side in clips):
+        return []
+    there = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.share:.2f} %)" for side in clips]
+    return [f"Of the clips that annotations list, these are there: {listed(there)}. None that is missing is replaced."]
+
+
+def views(data: Mapping[str, Any]) -> str:
+    """How a cell is judged, in the words of published tables: ``2 clips x 3 crops of 256 px``."""
+    clips, crops = data.get("num_temporal_views", 1), data.get("num_spatial_crops", 1)
+    side = data.get("eval_size") or data.get("size", 0)
+    return f"{plural(clips, 'clip')} x {plural(crops, 'crop')} of {side} px"
+
+
+def unlike_paper(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    """By row with a published number and a cell, in what the two are not measured alike; empty where they are.
+
+    Of ``ASPECTS``, in their order: *data*, *frames* and *views*; *backbone*, where one stands in for that of the row;
+    *recipe*, where it is ours; *unsaid*, where the regime does not say that it measures what the paper did; *missing*,
+    where more than ``MOST_MISSING`` of the listed validation clips are; *unlisted*, where nothing says how many there
+    should be.
+    """
+    cells = {cell.row: cell for cell in reversed(manifest.cells)}
+    return {row.name: _unlike(row, cells[row.name]) for row in manifest.rows if row.paper and row.name in cells}
+
+
+def _unlike(row: ReportedRow, cell: CellOrigin) -> tuple[str, ...]:
+    assert row.paper is not None, "asked of rows with a published number"
+    measured, data = row.measured_as, cell.experiment["data"]
+    is_synthetic = data["kind"] == "synthetic"
+    validation = next((clips for clips in listed_clips(data) if clips.side == "validation"), None)
+    differs = {
+        "data": is_synthetic or (measured is not None and measured.data != row.paper.data),
+        "backbone": row.backbone not in (None, cell.experiment["backbone"]["name"]),
+        "frames": data["num_frames"] != row.paper.num_frames,
+        "views": (views(data) if measured is None else measured.views) != row.paper.views,
+        "recipe": measured is None and row.recipe == "ours",
+        "unsaid": measured is None and row.recipe != "ours" and not is_synthetic,
+        "missing": validation is not None and validation.share > MOST_MISSING,
+        "unlisted": validation is None and not is_synthetic,
+    }
+    return tuple(aspect for aspect in ASPECTS if differs[aspect])
