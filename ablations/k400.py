@@ -47,4 +47,5 @@ TABLE = Table(
         ),
         Claim("TAdaConvNeXt-T beats TAda2D.", "TAdaConvNeXt-T, 32 frames", "TAda2D, 16 frames", SOURCE),
     ],
+    regime="k400_8x8",
 )

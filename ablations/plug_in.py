@@ -73,4 +73,5 @@ TABLE = Table(
         ),
         Claim("It improves R3D.", "R3D + TAdaConv 3d", "R3D", SOURCE),
     ],
+    regime="k400_8x8",
 )

@@ -52,4 +52,5 @@ TABLE = Table(
         ),
         Claim("TAdaConvNeXt-T beats TAda2D.", "TAdaConvNeXt-T, 32 frames", "TAda2D, 16 frames", SOURCE),
     ],
+    regime="ssv2_8f",
 )

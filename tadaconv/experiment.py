@@ -25,7 +25,7 @@ from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
-from tadaconv.spec import Backbone, Experiment, Folder, Temporal
+from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
 from tadaconv.training import Fit, autocast, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights
 from tadaconv.weights import weights_beside
@@ -39,6 +39,7 @@ __all__ = [
     "rehearse",
     "require_batches",
     "require_fit",
+    "require_whole_norms",
     "resolve_device",
     "run",
 ]
@@ -109,7 +110,8 @@ def rehearse(experiment: Experiment) -> None:
 
     What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
     experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together, and for batches that :func:`require_batches` refuses.
+    and clips that do not fit together, and for batches that :func:`require_batches` or :func:`require_whole_norms`
+    refuses.
     """
     backbone, data = experiment.backbone, experiment.data
     if backbone.weights:
@@ -119,6 +121,7 @@ def rehearse(experiment: Experiment) -> None:
     for size in sorted({data.size, data.eval_side}):
         require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
     require_usable_clips(data)
+    require_whole_norms(experiment.schedule)
     require_batches(experiment)
 
 
@@ -139,21 +142,23 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
             ) from error
 
 
+def require_whole_norms(schedule: Schedule) -> None:
+    """Raise :class:`UserError` for a schedule whose batch norms are over a part of the batch, which none can be yet."""
+    if schedule.norm_batch not in (0, schedule.batch_size):
+        raise UserError(
+            f"a batch norm's statistics are those of the whole batch, {schedule.batch_size} clips, and the recipe asks "
+            f"for {schedule.norm_batch}; set norm_batch to 0 in a regime of your own, "
+            "REGIME.but(schedule__norm_batch=0), and in those of its recipes that name one"
+        )
+
+
 def require_batches(experiment: Experiment) -> None:
     """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
-
-    Also for a schedule whose batch norms are over another number of clips than the batch.
 
     A batch norm behind a pooling over frames and space has one value per channel there, and no variance. All rows of a
     table see the same batches, so none is given others; a row that takes one clip a batch is left as it is.
     """
     backbone, data, batch_size = experiment.backbone, experiment.data, experiment.schedule.batch_size
-    norm_batch = experiment.schedule.norm_batch
-    if norm_batch not in (0, batch_size):
-        raise UserError(
-            f"a batch norm's statistics are those of the whole batch, {batch_size} clips, and the recipe asks for "
-            f"{norm_batch}; set the regime's schedule.norm_batch to 0 or to schedule.batch_size"
-        )
     if batch_size > 2 and isinstance(data, Folder):
         return  # two classes are two clips at least, and no batch of them has one
     num_train = num_training_clips(data)

@@ -553,6 +553,11 @@ class Experiment(Spec):
         placement = (tree["temporal"] or {}).get("placement", {})
         if placement.get("convs") == "spatial":
             del placement["convs"]  # came later; keys of what was run before it stay as they were
+        # What is said, but comes to the same as what is said by default:
+        if isinstance(self.data, Folder) and self.data.eval_side == self.data.size:
+            tree["data"].pop("eval_size", None)
+        if not self.curve_has_fewer_views:
+            tree["schedule"].pop("curve_views", None)
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     @cached_property

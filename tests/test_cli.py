@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pydantic import BaseModel
@@ -408,12 +409,17 @@ def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(
 
 
 def test_without_its_clips_a_table_is_run_in_the_quick_regime(
-    folder_table: Path, tada: Callable[..., Done], experiment: FakeExperiment
+    folder_table: Path, tada: Callable[..., Done], experiment: FakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = tada("ablate", "mini")
     said = "regime quick: the table's own is mine, and "
     assert done.err.splitlines()[0] == f"{said}its clips are not given (--data DIR)"
     assert {each.schedule for each in experiment.ran} == {load_regime("quick").schedule}
+    with monkeypatch.context() as patched:
+        patched.setattr("tadaconv.preview.check", checked := Mock(side_effect=UserError("checked")))
+        line = f"{said}a check reads no clips; name it with --regime"
+        assert tada("check", "mini").err.splitlines() == [line, "tada: checked"]
+    assert checked.call_args.args[1] == load_regime("quick")
     assert tada("report", "mini").err.splitlines()[0] == f"{said}nothing has run in it"
     folder_table.write_text(folder_table.read_text().replace('"mine"', '"small"'))  # makes its own clips
     assert tada("ablate", "mini").err.splitlines()[0].startswith("regime small, which the table names")

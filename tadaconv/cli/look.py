@@ -100,7 +100,9 @@ def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False)
     from tadaconv import preview
 
     loaded = load_table(table)
-    found = preview.check(loaded, load_regime(regime_with_clips(loaded, None) if regime is None else regime))
+    if regime is None:
+        regime = regime_with_clips(loaded, None, "a check reads no clips; name it with --regime")
+    found = preview.check(loaded, load_regime(regime))
     print_json(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(
         preview.render_check(found)
     )

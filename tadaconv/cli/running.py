@@ -107,13 +107,11 @@ def own_regime(table: LoadedTable | None, is_there: Callable[[str], bool], lacks
     return DEFAULT_REGIME
 
 
-def regime_with_clips(table: LoadedTable | None, data: Path | None) -> str:
+def regime_with_clips(
+    table: LoadedTable | None, data: Path | None, lacks: str = "its clips are not given (--data DIR)"
+) -> str:
     """The regime where the call names none: the table's own if its clips are given, or it makes its own."""
-    return own_regime(
-        table,
-        lambda name: data is not None or not isinstance(load_regime(name).data, Folder),
-        "its clips are not given (--data DIR)",
-    )
+    return own_regime(table, lambda name: data is not None or not isinstance(load_regime(name).data, Folder), lacks)
 
 
 def say_unused_recipes(table: LoadedTable, regime_name: str, regime: "Regime") -> None:

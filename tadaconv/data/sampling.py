@@ -70,7 +70,7 @@ def frames_needed(sampling: Sampling, clip_frames: int, fps: float) -> int:
     if sampling.kind == "segments":
         return clip_frames
     if sampling.rule == "paper":
-        return math.ceil(_length(sampling, clip_frames, fps))
+        return 1 if clip_frames == 1 else math.ceil(_length(sampling, clip_frames, fps))
     return math.floor(_length(sampling, clip_frames - 1, fps)) + 1
 
 
@@ -115,7 +115,8 @@ def _window(sampling: Sampling, start: float, num_frames: int, clip_frames: int,
     """The frames shown at the times of a window that begins at ``start``; past the end, the last is repeated."""
     times: NDArray[np.floating[Any]]
     if sampling.rule == "paper":
-        times = _linspace(start, start + _length(sampling, clip_frames, fps) - 1, clip_frames)
+        # The code of the authors would run backwards through a window that is shorter than a frame.
+        times = _linspace(start, start + max(_length(sampling, clip_frames, fps) - 1, 0), clip_frames)
     else:
         times = start + np.arange(clip_frames) * _length(sampling, 1, fps)
     return np.clip(times, 0, num_frames - 1).astype(np.int64)

@@ -212,6 +212,27 @@ def _refuse(differ: list[str], surplus: list[str], missing: list[str]) -> None:
         raise UserError(f"these weights are of another architecture: {'; '.join(parts)}; name weights of this backbone")
 
 
+_TORCHVISION_FILES = {
+    "ResNet18_Weights.IMAGENET1K_V1": "resnet18-f37072fd.pth",
+    "ResNet34_Weights.IMAGENET1K_V1": "resnet34-b627a593.pth",
+    "ResNet50_Weights.IMAGENET1K_V1": "resnet50-0676ba61.pth",
+    "ResNet50_Weights.IMAGENET1K_V2": "resnet50-11ad3fa6.pth",
+    "ConvNeXt_Tiny_Weights.IMAGENET1K_V1": "convnext_tiny-983f1562.pth",
+    "ConvNeXt_Small_Weights.IMAGENET1K_V1": "convnext_small-0c510722.pth",
+    "ConvNeXt_Base_Weights.IMAGENET1K_V1": "convnext_base-6075fbad.pth",
+}
+"""The files of torchvision's weights for our backbones, which can be fetched elsewhere without the package."""
+
+
+def _file_behind(package: str, name: str) -> str:
+    """Which file holds the weights that a package has by this name, and where it is had, to end a line with."""
+    if package == "torchvision" and name in _TORCHVISION_FILES:
+        return f": {_TORCHVISION_FILES[name]} from https://download.pytorch.org/models"
+    if package == "timm" and "." in name:  # names with a tag are those of its repositories
+        return f": model.safetensors from https://huggingface.co/timm/{name}"
+    return ""
+
+
 def read_weights(backbone: Backbone) -> State:
     """The state dict that ``backbone.weights`` names, on the CPU.
 
@@ -220,7 +241,12 @@ def read_weights(backbone: Backbone) -> State:
     """
     package, _, name = backbone.weights.partition(":")
     if backbone.weights_file is None:
-        library = import_package(package)
+        cannot = f"cannot get the weights {backbone.weights!r}"
+        mend = f"give the file, backbone__weights=PATH in a regime of your own{_file_behind(package, name)}"
+        try:
+            library = import_package(package)
+        except UserError as error:
+            raise UserError(f"{cannot}: {error}; or {mend}") from error
         try:
             if package == "timm":
                 state = library.create_model(name, pretrained=True).state_dict()
@@ -228,10 +254,7 @@ def read_weights(backbone: Backbone) -> State:
                 state = import_module("torchvision.models").get_weight(name).get_state_dict(progress=False)
             return checked(state)
         except Exception as error:  # each hub has errors of its own
-            raise UserError(
-                f"cannot get the weights {backbone.weights!r}: {_first_line(error)}; correct the name, or give the "
-                "path of a file"
-            ) from error
+            raise UserError(f"{cannot}: {_first_line(error)}; correct the name, or {mend}") from error
     found = fingerprint(backbone.weights_file)
     if backbone.weights_fingerprint not in ("", found):
         raise UserError(

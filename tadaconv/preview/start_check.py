@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import LoadedTable, Row
+from tadaconv.errors import UserError
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
 from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
@@ -45,6 +46,7 @@ class TableCheck(BaseModel):
     table: str
     scale: Scale
     rows: list[RowCheck]
+    not_trained: str = Field("", description="Why a row cannot be trained as the regime stands; empty if all can be.")
 
     @property
     def ok(self) -> bool:
@@ -55,23 +57,32 @@ class TableCheck(BaseModel):
 def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     """Plug every row of a table into a regime's backbone and hold its scores against the host's, before training.
 
+    Weights are random, so that those of a package or a file need not be there.
+
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
-    from tadaconv.experiment import require_batches  # what reads a table need not load what trains
+    from tadaconv.experiment import require_batches, require_whole_norms  # what reads a table need not load what trains
 
     scale = scale_of(regime)
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}
     rows = []
+    not_trained = ""
     with torch.no_grad():
         for row in loaded.table.all_rows:
             own = scale.of(row, regime)
             with row_named(row):
-                require_batches(row.cell(regime, 0).experiment)
+                experiment = row.cell(regime, 0).experiment
+                require_batches(experiment)
                 own.require(row.temporal)
                 if own not in hosts:
                     hosts[own] = _scored(own)
                 rows.append(_check_row(row, own, *hosts[own]))
-    return TableCheck(table=loaded.name, scale=scale, rows=rows)
+            try:
+                with row_named(row):
+                    require_whole_norms(experiment.schedule)
+            except UserError as error:
+                not_trained = not_trained or str(error)
+    return TableCheck(table=loaded.name, scale=scale, rows=rows, not_trained=not_trained)
 
 
 def _scored(scale: Scale) -> tuple[Host, torch.Tensor, torch.Tensor]:
@@ -127,4 +138,5 @@ def render_check(found: TableCheck) -> Group:
     for row in found.rows:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
-    return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table)
+    after = [f"Not to be trained as it stands: {escape(found.not_trained)}"] if found.not_trained else []
+    return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table, *after)

@@ -204,6 +204,19 @@ def test_frames_are_there_and_in_order(sampling, num_frames, clip_frames, fps, n
     assert (drawn == again).all()
 
 
+@given(st.integers(1, 90), rates, st.integers(1, 3), st.integers(0, 2**32))
+def test_one_frame_is_in_every_video(num_frames: int, fps: float, num_views: int, seed: int) -> None:
+    """The paper's window of one frame ends where it begins, so that nothing lies past the end of a video."""
+    assert frames_needed(EIGHT_BY_EIGHT, 1, fps) == frames_needed(EVERY_EIGHTH, 1, fps) == 1
+    length = 8 * fps / 30
+    for view in range(num_views):
+        room = max(num_frames - length, 0)
+        start = room / 2 if num_views == 1 else room * view / num_views
+        assert frames_of(EIGHT_BY_EIGHT, num_frames, 1, view, num_views, fps) == [int(np.float32(start))]
+        assert start <= num_frames - 1
+    assert training_frames(EIGHT_BY_EIGHT, np.random.default_rng(seed), num_frames, 1, fps)[0] in range(num_frames)
+
+
 @given(samplings, st.integers(2, 33), rates, st.integers(0, 2**32))
 def test_a_video_of_the_frames_needed_holds_a_clip_and_a_shorter_one_does_not(sampling, clip_frames, fps, seed) -> None:
     needed = frames_needed(sampling, clip_frames, fps)
@@ -235,6 +248,11 @@ def test_windows_of_training_begin_anywhere_that_holds_them() -> None:
         starts = [training_frames(sampling, np.random.default_rng(s), 100, 8, 30.0)[0] for s in range(600)]
         assert (min(starts), max(starts)) == (0, last)
         assert len(set(starts)) == last + 1
+
+
+def test_a_window_shorter_than_a_frame_is_of_one_frame() -> None:
+    """Two at interval 1 and 10 a second, of 30, take 0.67 frames: the middle of three begins at 1.17."""
+    assert frames_of(PAPER.but(kind="intervals", interval=1), 3, 2, 0, 1, 10.0) == [1, 1]
 
 
 def test_views_differ_from_one_another() -> None:

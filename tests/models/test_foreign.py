@@ -469,12 +469,13 @@ def test_a_missing_package_is_named_with_the_extra_to_install(monkeypatch: pytes
 
     for package in foreign.PACKAGES:
         monkeypatch.setattr(foreign, "import_module", missing)
-        for wrong in (Backbone(name=f"{package}:resnet50"), Backbone(name="tiny", weights=f"{package}:resnet50")):
-            with pytest.raises(
-                UserError,
-                match=rf"^{package} is not installed: pip install {package} torch=={re.escape(torch.__version__)}$",
-            ):
-                build(wrong, None, 5)
+        line = f"{package} is not installed: pip install {package} torch=={torch.__version__}"
+        with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
+            build(Backbone(name=f"{package}:resnet50"), None, 5)
+        with pytest.raises(
+            UserError, match=f"^cannot get the weights '{package}:resnet50': {re.escape(line)}; or give"
+        ):
+            build(Backbone(name="tiny", weights=f"{package}:resnet50"), None, 5)
         monkeypatch.setattr(foreign, "import_module", broken)
         with pytest.raises(UserError, match=rf"{package} cannot be imported beside torch .*pip install") as error:
             build(Backbone(name=f"{package}:resnet50"), None, 5)

@@ -14,7 +14,7 @@ from standins import ImageResNet, TimmConvNeXt, TorchvisionConvNeXt, off_their_s
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models import BACKBONES, Host, build, load_pretrained, plug_in, pretrained
+from tadaconv.models import BACKBONES, Host, build, foreign, load_pretrained, plug_in, pretrained
 from tadaconv.models.convnext import ConvNeXt
 from tadaconv.models.foreign import as_host
 from tadaconv.models.resnet import BasicBlock, ResNet
@@ -361,6 +361,48 @@ def test_weights_are_had_from_the_package_that_is_named(package: str, monkeypatc
     assert torch.equal(model.state_dict()["conv1.weight"], fake.state["conv1.weight"])
     with pytest.raises(UserError, match=rf"^cannot get the weights '{package}:unknown': no unknown; correct the name"):
         build(Backbone(name="tiny", weights=f"{package}:unknown"), None, 7)
+
+
+PYTORCH, HUB = "from https://download.pytorch.org/models", "model.safetensors from https://huggingface.co/timm"
+
+
+@pytest.mark.parametrize(
+    ("weights", "file"),
+    [
+        ("torchvision:ResNet50_Weights.IMAGENET1K_V1", f": resnet50-0676ba61.pth {PYTORCH}"),
+        ("torchvision:ConvNeXt_Tiny_Weights.IMAGENET1K_V1", f": convnext_tiny-983f1562.pth {PYTORCH}"),
+        ("torchvision:Of_Another_Network.V1", ""),
+        ("timm:resnet50.a1_in1k", f": {HUB}/resnet50.a1_in1k"),
+        ("timm:resnet50", ""),
+    ],
+)
+def test_weights_that_cannot_be_had_say_which_file_to_give(
+    weights: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = weights.partition(":")[0]
+
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    give = "give the file, backbone__weights=PATH in a regime of your own"
+    monkeypatch.setattr(foreign, "import_module", missing)
+    with pytest.raises(UserError) as refused:
+        pretrained.read_weights(Backbone(name="", weights=weights))
+    installed = f"pip install {package} torch=={torch.__version__}"
+    line = f"cannot get the weights {weights!r}: {package} is not installed: {installed}; or {give}{file}"
+    assert str(refused.value) == line
+
+    class Offline(FakePackage):
+        def get_weight(self, name: str) -> FakePackage:
+            raise OSError(f"<no network for {name}>")
+
+    monkeypatch.setattr(pretrained, "import_package", lambda _: Offline({}))
+    monkeypatch.setattr(pretrained, "import_module", lambda _: Offline({}))
+    with pytest.raises(UserError) as refused:
+        pretrained.read_weights(Backbone(name="", weights=weights))
+    name = weights.partition(":")[2]
+    line = f"cannot get the weights {weights!r}: <no network for {name}>; correct the name, or {give}{file}"
+    assert str(refused.value) == line
 
 
 OURS = {
