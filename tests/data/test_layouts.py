@@ -43,6 +43,13 @@ class EmptyMedia:
         self.shown[folder.relative_to(self.root).as_posix()] = clips
 
 
+def add_marks_and_returns(root):
+    """A byte-order mark and CRLF in every annotation file, as editors on Windows leave them."""
+    for path in root.rglob("*"):
+        if path.suffix in (".csv", ".txt", ".json"):
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+
+
 def touch(*paths):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +188,20 @@ def media_order(media, found):
         assert annotated.span is not None or len(clips) == 1
         shown.append(clips[round(start / SECONDS)])
     return shown
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_marks_returns_and_a_relative_root_change_nothing(tmp_path, monkeypatch, layout):
+    build(tmp_path / "a b", layout)
+    expected = read(layout, tmp_path / "a b")
+    assert len(expected) == len(CLIPS)
+    add_marks_and_returns(tmp_path / "a b")
+    monkeypatch.chdir(tmp_path)
+    found = read(layout, Path("a b"))
+    assert not found.problems
+    assert list(found) == list(expected)
+    assert found.heads == expected.heads
+    assert found.frames == expected.frames
 
 
 @pytest.mark.parametrize(("layout", "form"), EVERY_FORM)
