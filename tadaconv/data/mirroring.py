@@ -32,10 +32,8 @@ def mirrored_labels(class_names: Sequence[str]) -> tuple[int, ...]:
         indices.setdefault("".join(_parts(name)), []).append(index)
     labels = list(range(len(class_names)))
     for name, same in indices.items():
-        mirrored = mirrored_name(name)
-        other = indices.get(mirrored, [])
-        # Names that differ in the spelling alone have no other of their own, nor has "anti-counterclockwise".
-        if len(same) == len(other) == 1 and mirrored_name(mirrored) == name:
+        other = indices.get(mirrored_name(name), [])
+        if len(same) == len(other) == 1:  # names that differ in the spelling alone have no other of their own
             labels[same[0]] = other[0]
     return tuple(labels)
 

@@ -35,7 +35,7 @@ def read(layout: str, root: Path, split: str = "") -> Annotations:
         raise UserError(f"split {split!r} of {layout}, which has only one; leave the split out")
     tree = _survey(root)
     gathering = Gathering(layout, split, tree)
-    if not reader.evidence(gathering) and (other := _guess(tree)) and other[0] != layout:
+    if not reader.evidence(gathering) and (other := _guess(tree)):
         name, evidence = other
         gathering.problem(".", f"not of layout {layout}: looks like {name} ({evidence}); add --layout {name}")
     return reader.read(gathering)
