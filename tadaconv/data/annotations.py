@@ -239,10 +239,16 @@ class Gathering:
         if text is None:
             return None
         try:
-            return json.loads(text, object_hook=object_hook)
+            content = json.loads(text, object_hook=object_hook)
         except json.JSONDecodeError as error:
             self.problem(path, f"no JSON from line {error.lineno} on, perhaps cut off; unpack or download it again")
             return None
+        except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
+            self.problem(path, "JSON of no annotations, nested too deeply or with too long a number; download it again")
+            return None
+        if content is None:
+            self.problem(path, "holds null and no annotations; download it again")
+        return content
 
     def lines(self, path: str) -> list[tuple[int, str]]:
         """Number and text of every line that is not blank."""
@@ -499,3 +505,4 @@ class Reader:
     read: Callable[[Gathering], Annotations]
     evidence: Callable[[Gathering], str]
     """What speaks for this layout, such as ``labels.json with 174 templates``; empty where nothing does."""
+    has_splits: bool = False

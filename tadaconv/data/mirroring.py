@@ -1,6 +1,7 @@
 """Classes that are mirror images of one another, told from their names.
 
-In a mirror image left is right and clockwise is counterclockwise. A class whose name says one of them, and whose name
+In a mirror image left is right and clockwise is counterclockwise, which is also written anticlockwise, and with a
+hyphen, an underscore or a space after counter or anti. A class whose name says one of them, and whose name
 with the other is a class as well, changes places with it: "pull left" with "pull right", but not "upright" with
 anything, nor "turn left" where there is no "turn right".
 """
@@ -11,7 +12,10 @@ from collections.abc import Iterator, Sequence
 
 from tadaconv.errors import UserError
 
-_OPPOSITES = (("left", "right"), ("clockwise", "counterclockwise"))
+_CLOCKWISE, _COUNTERCLOCKWISE = "clockwise", "counterclockwise"
+_SPELLINGS = (_COUNTERCLOCKWISE, "anticlockwise")
+
+_OPPOSITES = (("left", "right"), (_CLOCKWISE, _COUNTERCLOCKWISE))
 """Words that exchange their places in a mirror."""
 
 _OPPOSITE = {word: other for pair in _OPPOSITES for word, other in (pair, pair[::-1])}
@@ -23,8 +27,15 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 def mirrored_labels(class_names: Sequence[str]) -> tuple[int, ...]:
     """The class of the mirror image of each class, as indices (num_classes,); its own where no other is named so."""
-    indices = {name: index for index, name in enumerate(class_names)}
-    return tuple(indices.get(mirrored_name(name), index) for index, name in enumerate(class_names))
+    indices: dict[str, list[int]] = {}
+    for index, name in enumerate(class_names):
+        indices.setdefault("".join(_parts(name)), []).append(index)
+    labels = list(range(len(class_names)))
+    for name, same in indices.items():
+        other = indices.get(mirrored_name(name), [])
+        if len(same) == len(other) == 1:  # names that differ in the spelling alone have no other of their own
+            labels[same[0]] = other[0]
+    return tuple(labels)
 
 
 def mirror_pairs(class_names: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -36,9 +47,10 @@ def mirror_pairs(class_names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def mirrored_name(name: str) -> str:
     """``name`` with every word exchanged that a mirror exchanges; words end where letters do and where case changes.
 
-    Words are in lower case, capitals, or begin with one; so are those put in their place.
+    Words are in lower case, capitals, or begin with one; so are those put in their place. Whichever way
+    ``counterclockwise`` is written, it comes out in one word.
     """
-    return _LETTERS.sub(lambda letters: "".join(map(_mirrored_word, _words(letters[0]))), name)
+    return "".join(map(_mirrored_word, _parts(name)))
 
 
 def why_not_mirrored(mirror: str, class_names: Sequence[str]) -> str:
@@ -60,14 +72,44 @@ def why_not_mirrored(mirror: str, class_names: Sequence[str]) -> str:
 def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = False) -> None:
     """Say what :func:`why_not_mirrored` says, if anything: as a warning, once in the life of the process.
 
-    Raises :class:`UserError` instead with ``refuse``, for clips of which nothing was run before there was a swap.
+    That there is nothing to swap is said in the same way. Raises :class:`UserError` instead with ``refuse`` where a
+    plain mirror is wrong, for clips of which nothing was run before there was a swap.
     """
     line = why_not_mirrored(mirror, class_names)
     if line and refuse:
         raise UserError(line)
+    if mirror == "swap" and not mirror_pairs(class_names):
+        line = "by their names no two classes are mirror images of one another; mirror='swap' does what 'yes' does"
     if line and line not in _said:
         _said.add(line)
         logging.getLogger("tadaconv").warning("%s", line)
+
+
+def _parts(name: str) -> list[str]:
+    """``name`` in words and what lies between them, every way to write ``counterclockwise`` being that word."""
+    parts: list[str] = []
+    end = 0
+    for letters in _LETTERS.finditer(name):
+        parts += [name[end : letters.start()], *_words(letters[0])]
+        end = letters.end()
+    parts = [part for part in (*parts, name[end:]) if part]
+    joined: list[str] = []
+    while parts:
+        length = _length_of_counterclockwise(parts)
+        joined.append(_cased_like(_COUNTERCLOCKWISE, parts[0]) if length else parts[0])
+        del parts[: length or 1]
+    return joined
+
+
+def _length_of_counterclockwise(parts: Sequence[str]) -> int:
+    """How many of the first ``parts`` are ``counterclockwise`` written in any way; 0 where they are not."""
+    written = [(parts[:1], 1), (parts[:2], 2)]
+    if parts[1:2] in (["-"], ["_"], [" "]):
+        written.append((parts[:3:2], 3))
+    for words, length in written:
+        if "".join(words).lower() in _SPELLINGS and all(map(_is_cased, words)):
+            return length
+    return 0
 
 
 def _words(letters: str) -> Iterator[str]:
@@ -83,9 +125,14 @@ def _words(letters: str) -> Iterator[str]:
 
 def _mirrored_word(word: str) -> str:
     other = _OPPOSITE.get(word.lower())
-    if other is None:
-        return word
-    for cased in (str.lower, str.title, str.upper):
-        if cased(word) == word:
-            return cased(other)
-    return word
+    return word if other is None or not _is_cased(word) else _cased_like(other, word)
+
+
+def _is_cased(word: str) -> bool:
+    """Whether ``word`` is in lower case, in capitals, or begins with one."""
+    return word in (word.lower(), word.title(), word.upper())
+
+
+def _cased_like(word: str, example: str) -> str:
+    cased = next(cased for cased in (str.lower, str.title, str.upper) if cased(example) == example)
+    return cased(word)

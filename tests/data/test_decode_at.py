@@ -71,7 +71,7 @@ UNEVEN = np.cumsum(1 + np.arange(NUM_FRAMES) ** 2 % 7).tolist()
 FILMS = [
     Film("short-groups.mp4", options=X264),
     Film("short-groups.mkv", options=X264, rate=Fraction(30000, 1001)),
-    Film("one-group.mp4", options={"bf": "3", "g": "250"}, rate=Fraction(60000, 1001)),
+    Film("one-group.mp4", options={"bf": "3", "g": "250", "sc_threshold": "0"}, rate=Fraction(60000, 1001)),
     Film("vp9.webm", "libvpx-vp9", {"g": "25", "cpu-used": "8", "deadline": "realtime"}, Fraction(50)),
     Film("later.mkv", options=X264, times=range(75, 75 + NUM_FRAMES)),
     Film("later.mp4", options=X264, times=range(75, 75 + NUM_FRAMES)),
@@ -143,7 +143,10 @@ def test_times_begin_at_the_first_frame_that_an_edit_list_shows(folder):
     struct.pack_into(">2I", content, place, duration - 80 * per_frame[0], start + 40 * per_frame[1])
     path.write_bytes(content)
     assert len(decode(path, 24)) == NUM_FRAMES - 80
+    assert headers(path).num_frames == pytest.approx(NUM_FRAMES - 80, abs=1)
     check(path)
+    with pytest.raises(BrokenVideoError, match=r"ends at 4\.80 s, before 5\.00 s"):
+        decode_at(path, 24, [5.0])
 
 
 def test_a_turned_video_is_shown_upright_after_a_seek(folder):

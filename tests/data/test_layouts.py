@@ -3,17 +3,21 @@
 import json
 import math
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tadaconv.data.annotations import LEFT_RIGHT, Strings
+from tadaconv.data.decode import decode, decode_at
 from tadaconv.data.layouts import LAYOUTS, advice, guess, read
 from tadaconv.data.layouts.epic100 import frame_rate, seconds
 from tadaconv.data.layouts.kinetics400 import youtube_id
+from tadaconv.data.pictures import count_pictures, read_pictures
 from tadaconv.data.sample import FORMS, SECONDS, class_names, sample_clips, write_layout
 from tadaconv.errors import UserError
 
@@ -37,6 +41,13 @@ class EmptyMedia:
         for number in (0, 1):
             touch(folder / template.format(number=self.first + number))
         self.shown[folder.relative_to(self.root).as_posix()] = clips
+
+
+def add_marks_and_returns(root):
+    """A byte-order mark and CRLF in every annotation file, as editors on Windows leave them."""
+    for path in root.rglob("*"):
+        if path.suffix in (".csv", ".txt", ".json"):
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
 
 
 def touch(*paths):
@@ -87,6 +98,85 @@ def test_the_same_clips_come_out_of_every_form(tmp_path, layout, form):
     assert list(found.ids) == list(read(layout, usual).ids)
 
 
+class GreyMedia(EmptyMedia):
+    """Pictures that say of which clip they are (left), and when in it, roughly (top right) and closely (below)."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.rates = {}
+
+    def video(self, path, clips, rate):
+        super().video(path, clips, rate)
+        exact = Fraction(60000, 1001) if rate == 59.94 else Fraction(rate)
+        self.rates[path.relative_to(self.root).as_posix()] = exact
+        webm = path.suffix == ".webm"
+        form = {".avi": "avi", ".webm": "webm", ".mkv": "matroska"}.get(path.suffix, "mp4")
+        av = pytest.importorskip("av", reason="videos are written by PyAV, the extra 'video'")
+        with av.open(str(path), "w", format=form) as container:
+            options = {"deadline": "realtime", "cpu-used": "8"} if webm else {"qmin": "1", "qmax": "2", "g": "12"}
+            stream = container.add_stream("libvpx" if webm else "mpeg4", rate=exact, options=options)
+            stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 32, 32, "yuv420p", 2_000_000
+            for picture in self.pictures(clips, exact):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+
+    def frames(self, folder, template, clips, rate):
+        folder.mkdir(parents=True)
+        self.shown[folder.relative_to(self.root).as_posix()] = clips
+        self.rates[folder.relative_to(self.root).as_posix()] = Fraction(rate)
+        for number, picture in enumerate(self.pictures(clips, rate), 1):
+            Image.fromarray(picture).save(folder / template.format(number=number), quality=95)
+
+    def pictures(self, clips, rate):
+        for number in range(math.ceil(len(clips) * SECONDS * rate)):
+            place, seconds = divmod(float(number / rate), SECONDS)
+            greys = greys_at(clips[min(int(place), len(clips) - 1)], seconds)
+            picture = np.empty((32, 32, 3), np.uint8)
+            picture[:, :16], picture[:16, 16:], picture[16:, 16:] = greys
+            yield picture
+
+
+def greys_at(clip, seconds):
+    """Of the clip; of the time in it; and of the time again, up and down twice a second."""
+    return 20 + 5 * clip.number, round(20 + 100 * seconds), round(20 + 800 * min(seconds % 0.5, 0.5 - seconds % 0.5))
+
+
+NUM_READ = 8
+
+
+def read_frames(found, place):
+    """Frames from the middles of equal parts of a clip, opened as its form has it: (NUM_READ, 32, 32, 3)."""
+    annotated = found[place]
+    medium = found.root / annotated.medium
+    middles = (np.arange(NUM_READ) + 0.5) / NUM_READ
+    if found.form == "frames":
+        start, end = annotated.span or (0, count_pictures(medium, found.frames))
+        return read_pictures(medium, found.frames, [int(start + (end - start) * middle) for middle in middles], 0)
+    if annotated.span is not None:
+        start, end = annotated.span
+        return decode_at(medium, 0, [start + (end - start) * middle for middle in middles])
+    whole = decode(medium, 0)
+    return whole[[int(len(whole) * middle) for middle in middles]]
+
+
+@pytest.mark.parametrize(("layout", "form"), EVERY_FORM)
+def test_the_same_frames_come_out_of_every_form(tmp_path, layout, form):
+    clips, media = sample_clips(num_train=1, num_val=1), GreyMedia(tmp_path)
+    write_layout(layout, form, tmp_path, clips, media)
+    found = read(layout, tmp_path)
+    assert len(found) == len(clips)
+    for place, clip in enumerate(media_order(media, found)):
+        rate = float(media.rates[found[place].medium])
+        # The rates of EPIC differ from form to form, and so its frames, by half of one.
+        tolerance = 3 + np.array([0, 50, 400]) / rate if layout == "epic100" else np.full(3, 3)
+        for number, picture in enumerate(read_frames(found, place)):
+            seconds = (number + 0.5) / NUM_READ * SECONDS
+            if layout != "epic100":
+                seconds = math.floor(seconds * rate) / rate
+            greys = [picture[:, 2:14].mean(), picture[2:14, 18:30].mean(), picture[18:30, 18:30].mean()]
+            assert (np.abs(np.subtract(greys, greys_at(clip, seconds))) <= tolerance).all(), (clip, number)
+
+
 def media_order(media, found):
     """For every annotated clip the one its medium shows, in EPIC by the place of the span in it."""
     shown = []
@@ -98,6 +188,20 @@ def media_order(media, found):
         assert annotated.span is not None or len(clips) == 1
         shown.append(clips[round(start / SECONDS)])
     return shown
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_marks_returns_and_a_relative_root_change_nothing(tmp_path, monkeypatch, layout):
+    build(tmp_path / "a b", layout)
+    expected = read(layout, tmp_path / "a b")
+    assert len(expected) == len(CLIPS)
+    add_marks_and_returns(tmp_path / "a b")
+    monkeypatch.chdir(tmp_path)
+    found = read(layout, Path("a b"))
+    assert not found.problems
+    assert list(found) == list(expected)
+    assert found.heads == expected.heads
+    assert found.frames == expected.frames
 
 
 @pytest.mark.parametrize(("layout", "form"), EVERY_FORM)
@@ -135,6 +239,16 @@ def test_wrong_calls_are_refused(tmp_path):
         read("ucf101", tmp_path, "4")
     with pytest.raises(UserError, match=r"split 'none\.txt' of kinetics400 is a file of ids"):
         read("kinetics400", tmp_path, "none.txt")
+    (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"split 'ids\.txt' of kinetics400 cannot be read as a file of ids"):
+        read("kinetics400", tmp_path, "ids.txt")
+
+
+@pytest.mark.parametrize("layout", ["ssv2", "epic100", "diving48", "jester"])
+def test_a_split_of_what_has_none_is_refused(tmp_path, layout):
+    build(tmp_path, layout)
+    with pytest.raises(UserError, match=f"split '1' of {layout}, which has only one; leave the split out"):
+        read(layout, tmp_path, "1")
 
 
 # --- literal records
@@ -293,6 +407,17 @@ def test_epic_records(tmp_path, form, spans):
     assert any("time x 60.0 and time x 50.0" in sentence for sentence in found.files)
 
 
+@pytest.mark.parametrize("form", ["frames", "videos"])
+def test_frames_that_were_extracted_wrongly_are_said(tmp_path, form):
+    put(tmp_path, {name: text.replace("P90_101", "P27_103").replace("P90", "P27") for name, text in EPIC.items()})
+    touch(tmp_path / "P27/rgb_frames/P27_103/frame_0000000001.jpg") if form == "frames" else None
+    touch(tmp_path / "P27/videos/P27_103.MP4") if form == "videos" else None
+    found = lines(read("epic100", tmp_path).warnings)
+    line = "P27/rgb_frames/P27_103: frames that were downloaded before 26 September 2020 were extracted wrongly"
+    assert (line in found) == ("extracted wrongly" in found) == (form == "frames")
+    assert "P01_109" not in found
+
+
 def test_frame_numbers_of_epic_are_not_those_of_its_videos(tmp_path):
     """Time is 60 times a two-digit frame number and 50 times a three-digit one, and no video's rate is a factor."""
     assert (frame_rate("P01_11"), frame_rate("P01_101")) == (60.0, 50.0)
@@ -436,6 +561,13 @@ def test_lists_of_two_kinds_are_told_apart_by_the_split(tmp_path):
     found = read("list", tmp_path, "videos")
     assert not found.problems
     assert [clip.medium for clip in found] == ["a/x.mp4", "a/y.mp4"]
+    with pytest.raises(UserError) as caught:
+        read("list", tmp_path, "flow")
+    assert str(caught.value) == (
+        "split 'flow' is in the name of no list; there are "
+        "train_rawframes.txt, train_videos.txt, val_rawframes.txt, val_videos.txt"
+    )
+    assert "no list: a .txt or .csv file" in lines(read("list", tmp_path / "a", "flow").problems)
 
 
 @pytest.mark.parametrize(("test", "num_test"), [("a/y.mp4 0\n", 0), ("a/z.mp4 0\n", 1)])
@@ -478,6 +610,19 @@ BAD = {
     ),
     "JSON cut off": ("ssv2", SSV2 | {"labels/train.json": SSV2["labels/train.json"][:40]},
                      "labels/train.json: no JSON from line 1 on, perhaps cut off"),
+    "null for a list": ("ssv2", SSV2 | {"labels/train.json": "null"},
+                        "labels/train.json: holds null and no annotations; download it again"),
+    "null for a table": ("ssv2", SSV2 | {"labels/labels.json": "null"},
+                         "labels/labels.json: holds null and no annotations; download it again"),
+    "nested without end": ("ssv2", SSV2 | {"labels/train.json": "[" * 100_000},
+                           "labels/train.json: JSON of no annotations, nested too deeply"),
+    "a number without end": ("diving48", {"Diving48_vocab.json": "9" * 5_000},
+                             "Diving48_vocab.json: JSON of no annotations"),
+    "entries that are no objects": (
+        "ssv2", SSV2 | {"labels/validation.json": '["7", {"id": "3", "template": "Holding [something] next to '
+                                                   '[something]"}, 8, null, [{}]]'},
+        'labels/validation.json: entries that are not {"id": ..., "template": ...}: 4 (entry 1, entry 3, entry 4, ...)',
+    ),
     "an object for a list": ("ssv2", SSV2 | {"labels/train.json": '{"id": "7"}'},
                              "labels/train.json: must be a list of"),
     "numbers with a hole": ("ssv2", SSV2 | {"labels/labels.json": '{"a": "0", "b": "2"}'},
@@ -491,6 +636,10 @@ BAD = {
     ),
     "no label": ("kinetics400", {"train.csv": KINETICS + ",__________b,0,10,train,0\n"},
                  "train.csv: lines without a label: 1 (line 6)"),
+    **{f"the times {times}": (
+        "kinetics400", {"train.csv": KINETICS + f"crying,__________b,{times},train,0\n"},
+        "train.csv: lines whose times are no seconds from 0 on, the first before the second: 1 (line 6)",
+    ) for times in ("-1,9", "9,3", "4,4", "nan,14", "4,nan", "4,inf", "-inf,4", "0,1e300", "0,1000000", ",", "a,b")},
     "a file of no side": ("kinetics400", {"my.csv": "label,youtube_id,time_start,time_end\na,b,0,1\n"},
                           "my.csv: of no side: name it train.csv or val.csv"),
     "no column": ("kinetics400", {"train.csv": "label,youtube_id,split\na,b,train\n"},

@@ -40,11 +40,43 @@ def test_six_classes_change_places_and_others_stay() -> None:
         ("HTMLLeft2", "HTMLRight2"),
         ("Turning Hand Clockwise", "Turning Hand Counterclockwise"),
         ("from (left) to right", "from (right) to left"),
+        ("HandClockwise", "HandCounterclockwise"),
     ],
 )
 def test_words_end_where_letters_do_and_where_case_changes(one: str, other: str) -> None:
     assert (mirrored_name(one), mirrored_name(other)) == (other, one)
     assert mirror_pairs([one, other]) == ((one, other),)
+
+
+SPELLINGS = (
+    "counterclockwise", "counter-clockwise", "counter_clockwise", "counter clockwise",
+    "anticlockwise", "anti-clockwise", "anti_clockwise", "anti clockwise",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("cased", [str.lower, str.title, str.upper, str.capitalize])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_counterclockwise_is_written_in_many_ways(spelling: str, cased: Callable[[str], str]) -> None:
+    one, other = f"2_{cased(spelling)}.left", f"2_{cased('clockwise')}.right"
+    assert mirrored_name(one) == other
+    assert mirror_pairs(["clockwise", one, "up", other]) == ((one, other),)
+    assert mirrored_labels([one, other, one.replace("left", "right")]) == (1, 0, 2)
+
+
+def test_camel_case_is_one_way_to_write_it() -> None:
+    assert mirror_pairs(["TurnCounterClockwise", "TurnClockwise"]) == (("TurnCounterClockwise", "TurnClockwise"),)
+
+
+@pytest.mark.parametrize(
+    "name", ["anti", "counter", "anti-left", "counter--clockwise", "antique-clockwise", "aNti-clockwise"]
+)
+def test_half_of_counterclockwise_is_no_word(name: str) -> None:
+    assert mirrored_name(name) == name.replace("left", "right").replace("clockwise", "counterclockwise")
+
+
+def test_classes_that_differ_in_spelling_alone_have_no_other() -> None:
+    names = ["clockwise", "counterclockwise", "anti-clockwise", "left", "right"]
+    assert mirrored_labels(names) == (0, 1, 2, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +97,24 @@ parts = st.lists(
 @given(st.lists(parts, unique=True, max_size=8))
 def test_mirroring_twice_is_the_identity_on_names_and_labels(names: list[str]) -> None:
     assert [mirrored_name(mirrored_name(name)) for name in names] == names
+    assert_twice_is_the_identity(names)
+
+
+def assert_twice_is_the_identity(names: list[str]) -> None:
     labels = mirrored_labels(names)
     assert [labels[label] for label in labels] == list(range(len(names)))
+
+
+spelled = st.lists(st.sampled_from(["anti", "Counter", "clockwise", "Counterclockwise", "-"]), max_size=4).map("".join)
+
+
+@given(st.lists(spelled, unique=True, max_size=20))
+def test_mirroring_twice_is_the_identity_on_labels_of_any_spelling(names: list[str]) -> None:
+    assert_twice_is_the_identity(names)
+
+
+def test_counters_of_counters_are_no_mirror_images() -> None:
+    assert_twice_is_the_identity(["antiCounterCounterclockwise", "antiCounterClockwise", "counterclockwise"])
 
 
 Coins = tuple[bool, ...]
@@ -133,3 +181,14 @@ def test_a_plain_mirror_of_mirror_images_is_refused_or_warned_of_once(
     assert [record.message for record in caplog.records] == [str(error.value)]
     four = [f"{side} {n}" for n in range(4) for side in ("left", "right")]
     assert "and 1 more" in why_not_mirrored("yes", four)
+
+
+def test_a_swap_of_nothing_is_warned_of_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirroring, "_said", set())
+    with caplog.at_level(logging.WARNING, "tadaconv"):
+        for _ in range(2):
+            require_mirror("swap", APART, refuse=True)
+    (record,) = caplog.records
+    assert record.message == (
+        "by their names no two classes are mirror images of one another; mirror='swap' does what 'yes' does"
+    )

@@ -127,6 +127,7 @@ def test_a_frame_is_the_same_whichever_others_are_read(tmp_path):
 def test_folders_are_counted_and_inspected(folder):
     (folder / "flow_x_00001.jpg").touch()
     (folder / "Thumbs.db").touch()
+    (folder / "img_010.jpg").touch()
     assert frame_files(folder) == FILES
     assert count_pictures(folder, FILES) == 9
     assert inspect_pictures(folder, FILES, whole=True) == VideoInfo(9, 48, 64, 0.0)
@@ -170,6 +171,13 @@ def test_a_picture_that_is_cut_off_anywhere_is_named(folder, kind):
         assert reason(read_pictures, folder, FILES, [2, 4], 0).startswith("img_00005.jpg: "), end
     (folder / "img_00005.jpg").write_bytes(data)
     read_pictures(folder, FILES, [2, 4], 0)
+
+
+def test_damage_to_a_png_is_always_noticed(folder):
+    data = coded(smooth((48, 64)), "png")
+    for place in range(8, len(data) - 12, 23):
+        (folder / "img_00005.jpg").write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        assert reason(read_pictures, folder, FILES, [4], 0).startswith("img_00005.jpg: "), place
 
 
 def test_broken_pictures_are_named(folder):

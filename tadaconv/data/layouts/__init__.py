@@ -31,6 +31,8 @@ def read(layout: str, root: Path, split: str = "") -> Annotations:
     folder, and a split that the layout does not have.
     """
     reader = lookup("layout", layout, LAYOUTS)
+    if split and not reader.has_splits:
+        raise UserError(f"split {split!r} of {layout}, which has only one; leave the split out")
     tree = _survey(root)
     gathering = Gathering(layout, split, tree)
     if not reader.evidence(gathering) and (other := _guess(tree)):

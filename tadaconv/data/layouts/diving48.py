@@ -1,6 +1,7 @@
 """Diving48, version 2: ``Diving48_V2_train.json``, ``Diving48_V2_test.json``, ``Diving48_vocab.json``.
 
-Its test clips validate. Its start and end frames enclose whole clips, which are cut already, and are not used.
+Its test clips validate. Its start and end frames are not used: a medium is one dive, cut already, whose frames they
+count from 0 on. Lists made of these files name whole media too.
 """
 
 from tadaconv.data.annotations import Annotations, Gathering, Reader, Side

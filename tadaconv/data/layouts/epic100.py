@@ -10,8 +10,10 @@ those whose verb is in the tail, whose noun is, and, of actions, where either is
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.layout import Problem
 
 _SIDES: dict[Side, str] = {
     "train": "EPIC_100_train.csv",
@@ -22,6 +24,8 @@ _CLASSES = {"verb": ("EPIC_100_verb_classes.csv", 97), "noun": ("EPIC_100_noun_c
 _TAILS = {"verb": "EPIC_100_tail_verbs.csv", "noun": "EPIC_100_tail_nouns.csv"}
 _UNSEEN = "EPIC_100_unseen_participant_ids_validation.csv"
 _NEEDED = ("narration_id", "video_id", "start_timestamp", "stop_timestamp", "start_frame", "stop_frame")
+_ERRATA = ("P01_109", "P27_103")
+"""Videos whose frames were extracted wrongly at first; the videos themselves are sound."""
 _TIME = re.compile(r"(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(\.\d+)?)")
 
 
@@ -125,11 +129,27 @@ def _read(gathering: Gathering) -> Annotations:
     if widest > 2:
         reason = f"frame numbers are up to {widest:.1f} frames off time x rate; folders of frames show other moments"
         gathering.warning(".", reason)
-    return gathering.finish(
+    annotations = gathering.finish(
         heads,
         forms=(("frames", True), ("video", False), ("video", True), ("frames", False)),
         published={"val": (9668, "the published annotation files"), "test": (13092, "the published annotation files")},
         media_places="<Pxx>/rgb_frames/<video_id>/, <narration_id>.MP4 and <Pxx>/videos/<video_id>.MP4",
+    )
+    return replace(annotations, warnings=annotations.warnings + _errata(annotations))
+
+
+def _errata(annotations: Annotations) -> tuple[Problem, ...]:
+    if annotations.form != "frames":
+        return ()
+    used = {medium.rpartition("/")[2]: medium for medium in annotations.media}
+    return tuple(
+        Problem(
+            used[video],
+            "frames that were downloaded before 26 September 2020 were extracted wrongly; if these were, get them anew "
+            "with epic_downloader.py --errata",
+        )
+        for video in _ERRATA
+        if video in used
     )
 
 

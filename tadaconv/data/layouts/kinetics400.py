@@ -13,6 +13,8 @@ from tadaconv.data.media import stem
 from tadaconv.errors import UserError
 
 _NUM_CLASSES = 400
+_LATEST = 999_999
+"""Seconds; names of videos have six digits for a time."""
 _TIMES = re.compile(r"(?P<id>.{11})_(?P<start>\d+)_(?P<end>\d+)", re.DOTALL)
 _SIDES: dict[str, Side] = {
     "train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test",
@@ -58,7 +60,11 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
     place = next((place for place in places if place.is_file()), None)
     if place is None:
         raise UserError(f"split {gathering.split!r} of kinetics400 is a file of ids, one a line; there is none")
-    text = gathering.text(str(place.absolute())) or ""
+    text = gathering.text(str(place.absolute()))
+    if text is None:
+        raise UserError(
+            f"split {gathering.split!r} of kinetics400 cannot be read as a file of ids; make it readable, in UTF-8"
+        )
     names = (stem(line.strip().rpartition("/")[2]) for line in text.splitlines() if line.strip())
     wanted = frozenset(map(youtube_id, names))
     gathering.took(f"{gathering.split}: {len(wanted):,} ids, to which clips and classes are restricted")
@@ -67,7 +73,7 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
 
 def _read(gathering: Gathering) -> Annotations:
     wanted = _wanted(gathering)
-    rows: list[tuple[str, str, Side, str, str, str]] = []
+    rows: list[tuple[str, str, Side, str, int, int]] = []
     shared: dict[str, str] = {}  # one object for each class name
     tables = _tables(gathering)
     if not tables:
@@ -85,8 +91,12 @@ def _read(gathering: Gathering) -> Annotations:
             if not label and side != "test":
                 gathering.problem(path, "lines without a label: {}", f"line {number}")
                 continue
-            start, end = row["time_start"].strip(), row["time_end"].strip()
-            rows.append((path, row["youtube_id"].strip(), side, shared.setdefault(label, label), start, end))
+            times = _times(row["time_start"], row["time_end"])
+            if times is None:
+                reason = "lines whose times are no seconds from 0 on, the first before the second: {}"
+                gathering.problem(path, reason, f"line {number}")
+                continue
+            rows.append((path, row["youtube_id"].strip(), side, shared.setdefault(label, label), *times))
         gathering.took(f"{path}: {len(rows) - before:,} clips")
     known = None if wanted is None else {row[1] for row in rows} & wanted
     if wanted is not None and known is not None and len(known) < len(wanted):
@@ -105,7 +115,7 @@ def _read(gathering: Gathering) -> Annotations:
         if label and label not in numbers:
             gathering.problem(path, f"{label!r} is no class of the table of labels; clips: {{}}", clip_id)
             continue
-        exact = f"{clip_id}_{_padded(start)}_{_padded(end)}"
+        exact = f"{clip_id}_{start:06d}_{end:06d}"
         gathering.clip(path, clip_id, side, (numbers.get(label, -1),), exact=exact)
     return gathering.finish(
         (("label", class_names),),
@@ -115,11 +125,13 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-def _padded(seconds: str) -> str:
+def _times(start: str, end: str) -> tuple[int, int] | None:
+    """Two times in whole seconds; None unless they are such that the names of videos have."""
     try:
-        return f"{int(float(seconds)):06d}"
+        first, last = float(start), float(end)
     except ValueError:
-        return seconds
+        return None
+    return (int(first), int(last)) if 0 <= first < last <= _LATEST else None
 
 
 def _all_labels(gathering: Gathering) -> tuple[str, ...]:
@@ -145,4 +157,4 @@ def _judge_classes(gathering: Gathering, names: tuple[str, ...], tables: list[st
         gathering.warning(tables[0], reason)
 
 
-READER = Reader(_read, _evidence)
+READER = Reader(_read, _evidence, has_splits=True)

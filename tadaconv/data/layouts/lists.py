@@ -18,6 +18,7 @@ from typing import NamedTuple
 from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
 from tadaconv.data.layout import VIDEO_EXTENSIONS
 from tadaconv.data.media import stem
+from tadaconv.errors import UserError
 
 _SIDES: dict[str, Side] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt", "category.txt", "categories.txt", "classind.txt")
@@ -39,9 +40,9 @@ def _side(path: str) -> Side | None:
     return next((_SIDES[word] for word in words if word in _SIDES), None)
 
 
-def _files(gathering: Gathering) -> list[str]:
-    """The lists, by their names and by what their first line looks like."""
-    named = gathering.companions(lambda name: name.endswith((".txt", ".csv")) and gathering.split.lower() in name)
+def _files(gathering: Gathering, split: str) -> list[str]:
+    """The lists with ``split`` in their names, by their names and by what their first line looks like."""
+    named = gathering.companions(lambda name: name.endswith((".txt", ".csv")) and split.lower() in name)
     return [path for path in named if _side(path) and _looks_listed(gathering, path)]
 
 
@@ -55,7 +56,7 @@ def _looks_listed(gathering: Gathering, path: str) -> bool:
 
 
 def _evidence(gathering: Gathering) -> str:
-    files = _files(gathering)
+    files = _files(gathering, gathering.split)
     return f"{files[0]} of lines 'path label'" if files else ""
 
 
@@ -124,10 +125,11 @@ def _names_of_folders(lines: Sequence[_Line], num_classes: int) -> tuple[str, ..
 
 
 def _read(gathering: Gathering) -> Annotations:
-    files = _files(gathering)
+    files = _files(gathering, gathering.split)
+    if not files and (others := _files(gathering, "")):
+        raise UserError(f"split {gathering.split!r} is in the name of no list; there are {', '.join(others)}")
     if not files:
-        named = f" with {gathering.split!r} in its name" if gathering.split else ""
-        gathering.problem(".", f"no list{named}: a .txt or .csv file named after train or val, of lines 'path label'")
+        gathering.problem(".", "no list: a .txt or .csv file named after train or val, of lines 'path label'")
     lines: list[_Line] = []
     taken: dict[Side, str] = {}
     for file in sorted(files, key=lambda file: _side(file) == "test"):
@@ -191,4 +193,4 @@ def _same(parts: tuple[str, ...]) -> bool:
     return len(set(parts)) == 1
 
 
-READER = Reader(_read, _evidence)
+READER = Reader(_read, _evidence, has_splits=True)

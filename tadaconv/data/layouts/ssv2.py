@@ -98,13 +98,18 @@ def _read(gathering: Gathering) -> Annotations:
         entries = gathering.json(path, entry)
         if entries is None:
             continue
-        if not isinstance(entries, list) or not all(isinstance(one, tuple) for one in entries):
+        if not isinstance(entries, list):
             gathering.problem(path, 'must be a list of {"id": ..., "template": ...}')
             continue
         answers = _answers(gathering) if side == "test" else {}
         gathering.took(f"{path}: {len(entries):,} clips of {side}")
         gathering.count(side, len(entries))
-        for clip_id, template in entries:
+        for number, one in enumerate(entries, 1):
+            if not isinstance(one, tuple):
+                reason = 'entries that are not {"id": ..., "template": ...}: {}'
+                gathering.problem(path, reason, f"entry {number}")
+                continue
+            clip_id, template = one
             label = answers.get(clip_id, template)
             if not clip_id:
                 gathering.problem(path, "an entry has no id")
