@@ -146,7 +146,7 @@ def run_and_report(
         regime_file=discovery.find("regime", regime_name),
     )
     records = current_records(loaded, regime, study, store)
-    print_table(console, loaded, regime_name, records)
+    print_table(console, loaded, regime_name, records, out)
     status = _summarise_failures(ran)
     write_report(console, loaded, regime_name, records, store, out)  # last: its notebook takes its time
     return status
@@ -222,12 +222,12 @@ def shown(console: Console, store: "Store", study: str, planned: "Planned") -> G
         yield show
 
 
-def print_table(console: Console, loaded: LoadedTable, regime: str, records: Sequence["CellRecord"]) -> None:
-    """Print a table as it stands."""
+def print_table(console: Console, loaded: LoadedTable, regime: str, records: Sequence["CellRecord"], out: Path) -> None:
+    """Print a table as it stands; ``out`` is the run folder."""
     from tadaconv import reporting
 
     styled = console.color_system is not None  # a pipe and a file have none, a terminal without colours has
-    console.print(reporting.terminal_table(loaded, regime, records, styled=styled))
+    console.print(reporting.terminal_table(loaded, regime, records, out, styled=styled))
 
 
 def write_report(

@@ -45,6 +45,9 @@ class TableCheck(BaseModel):
     table: str
     scale: Scale
     rows: list[RowCheck]
+    ensembles: dict[str, tuple[str, ...]] = Field(
+        {}, description="Rows that average others and have no network of their own, with the names of those."
+    )
 
     @property
     def ok(self) -> bool:
@@ -63,7 +66,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}
     rows = []
     with torch.no_grad():
-        for row in loaded.table.all_rows:
+        for row in loaded.table.trained():
             own = scale.of(row, regime)
             with row_named(row):
                 require_batches(row.cell(regime, 0).experiment)
@@ -71,7 +74,8 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
                 if own not in hosts:
                     hosts[own] = _scored(own)
                 rows.append(_check_row(row, own, *hosts[own]))
-    return TableCheck(table=loaded.name, scale=scale, rows=rows)
+    ensembles = {row.name: row.ensemble for row in loaded.table.ensembles}
+    return TableCheck(table=loaded.name, scale=scale, rows=rows, ensembles=ensembles)
 
 
 def _scored(scale: Scale) -> tuple[Host, torch.Tensor, torch.Tensor]:
@@ -127,4 +131,8 @@ def render_check(found: TableCheck) -> Group:
     for row in found.rows:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
-    return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table)
+    return Group(
+        f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}",
+        table,
+        *(escape(f"{name} averages {' and '.join(parts)}") for name, parts in found.ensembles.items()),
+    )

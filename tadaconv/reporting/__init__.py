@@ -22,15 +22,21 @@ FORMATS = ("html", "ipynb", "tex", "csv")
 
 
 def terminal_table(
-    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], *, styled: bool = True
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    out: Path | None = None,
+    *,
+    styled: bool = True,
 ) -> "Table":
     """The table for a terminal, cheap enough to be drawn again whenever a cell moves on.
 
+    ``out`` is the run folder, from which rows that average others have their numbers.
     Without ``styled`` a sign stands where a number would be bold or underlined, for files and pipes.
     """
     from tadaconv.reporting.terminal import terminal_table as draw
 
-    return draw(loaded, regime_name, records, styled=styled)
+    return draw(loaded, regime_name, records, out, styled=styled)
 
 
 def report(

@@ -69,6 +69,9 @@ class ReportedRow(BaseModel):
     versus: str | None = Field(
         None, description="Name of the row its differences are taken to; None for the base. Its own: to no row."
     )
+    ensemble: tuple[str, ...] = Field(
+        (), description="Names of the rows whose class probabilities the row averages; empty where it trains itself."
+    )
 
 
 class CellOrigin(BaseModel):
@@ -95,6 +98,25 @@ class CellOrigin(BaseModel):
     per_subset: dict[str, SubsetAccuracy] = Field(
         default_factory=dict, description="Accuracies on the clips that the data set judges apart, by their name."
     )
+
+
+class EnsembleOrigin(BaseModel):
+    """What a row that averages others comes to for one seed: the accuracy of the mean of their class probabilities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    seed: int
+    cells: dict[str, str] = Field(description="By row, the keys of the cells that are averaged, as far as there are.")
+    top1: float | None = Field(None, description="In percent; none where something is missing, see ``why``.")
+    top5: float | None = None
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
+    )
+    num_val: int | None = Field(None, description="Validation clips behind the accuracies.")
+    params: int | None = Field(None, description="Of all its networks together.")
+    macs: int | None = Field(None, description="Of all its networks together, each on its own frames of a clip.")
+    why: str | None = Field(None, description="Why there is no accuracy.")
 
 
 class Elsewhere(BaseModel):
@@ -158,6 +180,9 @@ class Manifest(ReportManifest):
         description="Finished cells of this study that are not shown, by reason: *changed*, where the row or the "
         "regime has changed since they ran, *protocol*, where another version of tadaconv ran them.",
     )
+    ensembles: list[EnsembleOrigin] = Field(
+        default_factory=list, description="One for each seed of a row that averages others, which has no cells."
+    )
     cells: list[CellOrigin]
 
 
@@ -187,11 +212,13 @@ def collect(
     left_out: Mapping[str, int] | None = None,
     *,
     cells_alone: bool = False,
+    ensembles: Sequence[EnsembleOrigin] = (),
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
     ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
     finished cells that are not among the records. With ``cells_alone`` the frames beside ``cells`` stay empty.
+    ``ensembles`` are what :func:`tadaconv.reporting.ensembles.ensembles_of` found.
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
@@ -211,6 +238,7 @@ def collect(
         class_families=_class_families(records),
         elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
         left_out=dict(left_out or {}),
+        ensembles=list(ensembles),
         cells=[origin(record) for record in records],
     )
     return Export(
@@ -396,7 +424,12 @@ def typed(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _reported(row: Row) -> ReportedRow:
     return ReportedRow(
-        name=row.name, paper=row.paper, backbone=row.backbone, num_frames=row.num_frames, versus=row.versus
+        name=row.name,
+        paper=row.paper,
+        backbone=row.backbone,
+        num_frames=row.num_frames,
+        versus=row.versus,
+        ensemble=row.ensemble,
     )
 
 

@@ -14,6 +14,7 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.choices import Choices, Surroundings
+from tadaconv.reporting.ensembles import ensembles_of
 from tadaconv.reporting.export import (
     Export,
     ReportManifest,
@@ -81,7 +82,8 @@ def write_report(
     choices: Choices,
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
-    export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out)
+    ensembles = ensembles_of(loaded, records, out)
+    export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out, ensembles=ensembles)
     heading = f"{title(export.manifest)} Regime {export.manifest.regime}. {what_was_run(export)}"
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,

@@ -1,6 +1,7 @@
 """The table in a terminal, while cells run and at the end; imports no plotting."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,9 +12,11 @@ from rich.text import Text
 
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting.export import checked, collect
+from tadaconv.reporting.ensembles import ensembles_of
+from tadaconv.reporting.export import Manifest, checked, collect
+from tadaconv.reporting.sentences import ensemble_gaps
 from tadaconv.reporting.summary import compares_apart, summarise, untested
-from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some
+from tadaconv.reporting.words import count_scale, in_unit, listed, percent, plural, points, published, scaled, some
 from tadaconv.text import visible
 
 _MOST_REASONS = 5
@@ -23,17 +26,24 @@ _MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")
 
 
 def terminal_table(
-    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], *, styled: bool = True
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    out: Path | None = None,
+    *,
+    styled: bool = True,
 ) -> Table:
     """The rows with their accuracy, the difference to the row compared with and the costs, readable at 80 columns.
 
     Where rows are compared with different rows, each has the name of its own below it; else the base is named as such.
     An accuracy is bold or underlined as :func:`~tadaconv.reporting.summary.standings` says. Brackets hold 95 %
     intervals: over seeds, or over the validation clips alone where there is one seed. Where the output has no styles,
-    in a file or a pipe, ``styled=False`` has characters for them.
+    in a file or a pipe, ``styled=False`` has characters for them. Rows that average others have their numbers where
+    ``out``, the run folder, is given.
     """
     records = [checked(record) for record in records]
-    export = collect(loaded, regime_name, records, cells_alone=True)
+    ensembles = [] if out is None else ensembles_of(loaded, records, out)
+    export = collect(loaded, regime_name, records, cells_alone=True, ensembles=ensembles)
     summary = summarise(export)
     base = loaded.table.base.name
     apart = compares_apart(summary, base)
@@ -64,11 +74,11 @@ def terminal_table(
             *([Text(published(line["paper_top1"]))] if has_paper else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
-    table.caption = _below(summary, records, styled)
+    table.caption = _below(summary, records, export.manifest, styled)
     return table
 
 
-def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -> Text:
+def _below(summary: pd.DataFrame, records: Sequence[CellRecord], manifest: Manifest, styled: bool) -> Text:
     """What the brackets hold, what marked numbers are, which differences lack seeds, and why cells failed."""
     covers, standing = set(summary["covers"]), set(summary["standing"])
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
@@ -90,6 +100,7 @@ def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -
         lines += [Text(visible(f"{what}: {some(rows)}"), style="dim")] if rows else []
     if any(summary["across_recipes"] & summary["delta_mean"].notna()):
         lines.append(Text(f"{_OTHER_RECIPE} to a row of another recipe, whose effect is mixed in", style="dim"))
+    lines += _averages(manifest)
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":
@@ -101,6 +112,19 @@ def _below(summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -
     if len(failed) > _MOST_REASONS:
         lines.append(Text("more cells failed; cells.csv has them all", style="red"))
     return Text("\n").join(lines)
+
+
+def _averages(manifest: Manifest) -> list[Text]:
+    """What the rows are that average others, and which of their values are missing, and why."""
+    said = [
+        Text(visible(f"{row.name}: mean of the class probabilities of {listed(row.ensemble)}"), style="dim")
+        for row in manifest.rows
+        if row.ensemble
+    ]
+    for name, seeds, why in ensemble_gaps(manifest):
+        numbers = ", ".join(map(str, seeds))
+        said.append(Text(visible(f"{name} has no value with seed {numbers}: {why}"), style="yellow"))
+    return said
 
 
 def _fewer_pairs(summary: pd.DataFrame) -> list[tuple[str, int]]:
@@ -116,6 +140,7 @@ def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> T
     if not line["n"]:
         states = {record.status for record in records if record.cell.label == line["row"]}
         state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
+        state = "no value" if line["ensemble"] else state
         name += Text(f" {state}", style="italic")
     if apart and line["versus"]:
         name += Text(f"\n\u0394 to {visible(line['versus'])}", style="dim")

@@ -13,7 +13,7 @@ from tadaconv.errors import RunError
 from tadaconv.execution import Cell, Store
 from tadaconv.execution.cells import weights_file
 from tadaconv.execution.merge import merge
-from tadaconv.execution.merged_weights import run_folder, take_weights
+from tadaconv.execution.merged_weights import run_folder, take_files
 
 STUDY = "t-quick"
 
@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_results_and_no_half_file(
 @pytest.mark.parametrize("key", ["../../secret", "/etc/passwd", "", "a/b", "a\0b"])
 def test_a_key_that_is_a_path_leads_nowhere(key: str, tmp_path: Path) -> None:
     (tmp_path / "secret.pt").write_text("secret")
-    taken = take_weights({key: "hostile"}, tmp_path / "a", tmp_path / "into")
+    taken = take_files({key: "hostile"}, tmp_path / "a", tmp_path / "into")
     assert (taken.copied, taken.differing, taken.missing) == ([], [], [key])
     assert [path.name for path in tmp_path.iterdir()] == ["secret.pt"]
 
