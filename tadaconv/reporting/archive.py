@@ -193,13 +193,19 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line |= {name: result.get(name) for name in _SCALARS}
         line |= {name: _json(result.get(name)) for name in _TREES}
         line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(attrs["spec"])}
-        # Whoever wrote the storage wrote its keys, and a key becomes a path here.
-        file = scores_file(out, key) if out is not None and key.isalnum() else None
-        line["scores"] = file.relative_to(out).as_posix() if file is not None and file.is_file() else None
+        line["scores"] = _scores(out, key)
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
         lines.append(line)
     own = {name for line in lines for name in line} - set(CELL_COLUMNS)
     return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed=own)
+
+
+def _scores(out: Path | None, key: str) -> str | None:
+    """The path of a cell's class probabilities from the run folder ``out``; None where they are not in it."""
+    if out is None or not key.isalnum():  # whoever wrote the storage wrote its keys, and a key becomes a path here
+        return None
+    file = scores_file(out, key)
+    return file.relative_to(out).as_posix() if file.is_file() else None
 
 
 def _leaves(name: str, value: Any) -> dict[str, Any]:

@@ -34,7 +34,11 @@ def _of_seed(row: Row, seed: int, by_cell: Mapping[tuple[str, int], CellRecord],
         return without.model_copy(update={"why": listed(lacking)})
     files = {name: scores_file(out, key) for name, key in without.cells.items()}
     if absent := [f"“{name}”" for name, file in files.items() if not file.is_file()]:
-        return without.model_copy(update={"why": f"{out / 'weights'} holds no class probabilities of {listed(absent)}"})
+        why = (
+            f"{out / 'weights'} holds no class probabilities of {listed(absent)}; take them along with tada merge, or "
+            "name the run folder that has them with --out (results of before they were kept have none)"
+        )
+        return without.model_copy(update={"why": why})
     try:
         found = ensemble({name: read_scores(file, without.cells[name]) for name, file in files.items()})
     except UserError as error:

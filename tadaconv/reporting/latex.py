@@ -222,7 +222,7 @@ def _opening(summary: pd.DataFrame, title: str, *, fits: bool) -> list[str]:
     if (summary["across_recipes"] & (summary["num_pairs"] > 0)).any():
         lines.append("Dagger: to a row that was trained by another recipe, whose effect is mixed in.")
     for name, parts in summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False):
-        lines.append(f"{name}: the mean of the class probabilities of {parts}, in pairs of one seed.")
+        lines.append(f"{name}: the mean of the class probabilities of {parts}, seed by seed.")
     if any(_kind(character) == "other" for name in summary["row"] for character in name):
         lines.append("Names beyond Latin and modern Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
     return [_comment(line) for line in lines]
