@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -283,6 +284,7 @@ def require_scores(scores: Scores, clips: Source, weights: Path, result: Result)
         parts = model.eval()(batch[:, 0]).split(list(scores.heads.values()), 1)
     exact = torch.cat([part.softmax(1) for part in parts], 1).numpy()
     assert scores.labels.tolist() == labels.view(clips.num_val, -1).tolist()
+    assert scores.probabilities.dtype == np.float16
     assert scores.probabilities == pytest.approx(exact, rel=2**-11 + 1e-4, abs=2**-25)
     found = ensemble({"alone": scores})
     assert (found.top1, found.top5) == pytest.approx((result.top1, result.top5))

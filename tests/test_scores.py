@@ -89,6 +89,15 @@ def test_one_that_is_sure_outvotes_one_that_is_not() -> None:
     assert ensemble({"unsure": unsure, "sure": sure}).top1 == 100
 
 
+def test_a_mean_is_not_rounded_to_half_precision() -> None:
+    both = made(np.random.default_rng(0), 1, [2], 2)
+    first = replace(both, labels=np.array([[1]]), probabilities=np.array([[0.5 - 2**-12, 0.5]], np.float16))
+    other = replace(first, probabilities=np.full((1, 2), 1637 / 4096, np.float16))
+    sums = (first.probabilities + other.probabilities)[0]
+    assert sums[0] == sums[1]  # the two would be equal in it, and the first be taken
+    assert ensemble({"a": first, "b": other}).top1 == 100
+
+
 def test_a_file_holds_everything_and_needs_numpy_alone(tmp_path: Path) -> None:
     scores = made(np.random.default_rng(1), 5, [3, 4], 9, cell="cafe")
     path = tmp_path / "cafe.scores.npz"
@@ -125,6 +134,7 @@ def test_a_file_holds_everything_and_needs_numpy_alone(tmp_path: Path) -> None:
         lambda s: as_npz(replace(s, classes=s.classes[:-1])),
         lambda s: as_npz(replace(s, heads={"head 0": 4})),
         lambda s: as_npz(replace(s, clips=s.clips[:-1])),
+        lambda s: as_npz(replace(s, clips=s.clips.astype(object))),  # a pickle, which may run code
         lambda s: as_npz(replace(s, probabilities=s.probabilities * np.float16("nan"))),
     ],
 )
