@@ -34,6 +34,7 @@ class PaperResult:
     """A published number, with where it stands and what it was measured on.
 
     Costs are compared at the digits they are printed with; a Decimal keeps a zero that the last of them is.
+    ``num_frames`` of an ensemble are those of all its networks together.
     """
 
     top1: float
@@ -57,6 +58,8 @@ class Row:
             names what stands in for it.
         num_frames: frames of a clip in a table that compares them; None for the regime's.
         versus: name of the row that differences are taken to; None for the table's base, its own name for no row.
+        ensemble: names of two rows or more. The row trains nothing then, and plugs nothing in: for each seed it is the
+            accuracy of the mean of their class probabilities, clip by clip; see :mod:`tadaconv.scores`.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Row:
     backbone: str | None = None
     num_frames: int | None = None
     versus: str | None = None
+    ensemble: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
@@ -88,12 +92,28 @@ class Row:
             raise UserError(
                 f"row {self.name!r}: versus is the name of a row, or None for the base, not {self.versus!r}"
             )
+        if self.ensemble != ():
+            self._require_ensemble()
+
+    def _require_ensemble(self) -> None:
+        parts = self.ensemble
+        if not (isinstance(parts, tuple) and all(isinstance(part, str) for part in parts) and len(set(parts)) > 1):
+            raise UserError(f"row {self.name!r}: ensemble is a tuple of the names of two rows or more, not {parts!r}")
+        if len(set(parts)) < len(parts):
+            raise UserError(f"row {self.name!r}: its ensemble names a row twice: {', '.join(parts)}")
+        if not (self.temporal is None and self.backbone is None and self.num_frames is None):
+            raise UserError(
+                f"row {self.name!r}: an ensemble trains nothing; leave operator, backbone and num_frames to its rows"
+            )
 
     def cell(self, regime: Regime, seed: int) -> Cell:
         """The cell of this row in a regime, from ``seed``.
 
-        Raises :class:`UserError`, with the row's name, where the regime cannot take what the row asks for.
+        Raises :class:`UserError`, with the row's name, where the regime cannot take what the row asks for, and for an
+        ensemble, which has no cell.
         """
+        if self.ensemble:
+            raise UserError(f"row {self.name!r} is an ensemble, which trains nothing; run its rows")
         try:
             experiment = regime.experiment(self.temporal, seed, self.backbone, self.num_frames)
         except ValidationError as error:
@@ -139,6 +159,11 @@ class Table:
         for row in self.all_rows:
             if row.versus is not None:
                 self.row(row.versus)
+            for part in row.ensemble:
+                if self.row(part).ensemble:
+                    raise UserError(f"row {row.name!r}: its part {part!r} is an ensemble itself; name the rows of that")
+        if self.base.ensemble:
+            raise UserError(f"row {self.base.name!r} is an ensemble, which cannot be the base; name one of its rows")
         for claim in self.claims:
             for name in (claim.better, claim.worse):
                 self.row(name)
@@ -160,9 +185,27 @@ class Table:
                 return row
         raise unknown("row", name, [row.name for row in self.all_rows])
 
+    @property
+    def ensembles(self) -> list[Row]:
+        """The rows that average others and train nothing, in the order they are shown."""
+        return [row for row in self.all_rows if row.ensemble]
+
+    def trained(self, rows: Iterable[str] | None = None) -> list[Row]:
+        """The rows behind those called ``rows``, all if None, that train: in the place of an ensemble its parts.
+
+        Each once, in the order asked for. Raises :class:`UserError` as :meth:`row` does.
+        """
+        if rows is None:
+            return [row for row in self.all_rows if not row.ensemble]
+        names = dict.fromkeys(part for name in rows for part in self.row(name).ensemble or (name,))
+        return [self.row(name) for name in names]
+
     def cells(self, regime: Regime, seeds: Iterable[int], rows: Iterable[str] | None = None) -> list[Cell]:
-        """One cell a row and seed, seed by seed, so that a first full table stands early."""
-        chosen = self.all_rows if rows is None else [self.row(name) for name in rows]
+        """One cell a row that trains and seed, seed by seed, so that a first full table stands early.
+
+        In the place of an ensemble that ``rows`` names stand its parts.
+        """
+        chosen = self.trained(rows)
         return [row.cell(regime, seed) for seed in seeds for row in chosen]
 
 
@@ -251,7 +294,7 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     hosts = [experiment.backbone for experiment in planned]
     regime = regime.with_clips(data).with_weights(lambda host: as_planned(host, hosts))
     seeds = sorted({experiment.seed for experiment in planned})
-    cells = [row.cell(regime, seed) for row in loaded.table.all_rows for seed in seeds]
+    cells = [row.cell(regime, seed) for row in loaded.table.trained() for seed in seeds]
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
@@ -330,14 +373,15 @@ def run_table(
         study: The name of its study; see :func:`study_name`.
         store: Where results are kept.
         seeds: Seeds of the weights, the data order and the augmentation.
-        rows: Names of the rows to run; None means all. Raises :class:`UserError` for one the table does not have.
+        rows: Names of the rows to run; None means all, and an ensemble its parts. Raises :class:`UserError` for one the
+            table does not have.
         crew: The workers.
         show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
         regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
     """
     from tadaconv.execution import plan, run_cells
 
-    chosen = None if rows is None else [loaded.table.row(name).name for name in rows]
+    chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
     claim_name(loaded, study, store, regime_file)
     records = store.records_of(loaded.table.cells(regime, seeds, chosen))
     rehearse_cells(record.cell for record in records if record.status != "finished")

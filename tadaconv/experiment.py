@@ -13,11 +13,12 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import Source, num_training_clips, open_source, require_usable_clips
+from tadaconv.data import Source, heads_of, num_training_clips, open_source, require_usable_clips
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
@@ -25,10 +26,11 @@ from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
+from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
-from tadaconv.training import Fit, autocast, evaluate, smallest_batch
-from tadaconv.training.checkpoint import save_weights
-from tadaconv.weights import weights_beside
+from tadaconv.training import Evaluation, Fit, autocast, evaluate, smallest_batch
+from tadaconv.training.checkpoint import save_weights, write_whole
+from tadaconv.weights import scores_beside, weights_beside
 
 __all__ = [
     "Progress",
@@ -279,7 +281,8 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         report: called after every training step.
         checkpoint: file that keeps the state; a run that finds one goes on from it to the numbers it would have had.
-            The trained weights are left beside it, with the suffix ``.weights``.
+            The trained weights are left beside it, with the suffix ``.weights``, and the class probabilities of the
+            validation clips, with ``.scores.npz``; see :mod:`tadaconv.scores`.
 
     Raises:
         UserError: the experiment names something that is not there.
@@ -321,6 +324,23 @@ def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:
         logging.getLogger("tadaconv").warning("the result is kept, but its weights are not: %s", error)
 
 
+def _leave_scores(path: Path, experiment: Experiment, source: Source, found: Evaluation) -> None:
+    """Write the class probabilities of the validation clips; a full disk loses nothing else."""
+    scores = Scores(
+        cell=experiment.key,
+        fingerprint=clips_fingerprint(experiment),
+        clips=np.array(source.val_names if isinstance(source, HasClipNames) else [], dtype=np.str_),
+        classes=np.array(source.class_names, dtype=np.str_),
+        heads={head.name: len(head.class_names) for head in heads_of(source)},
+        labels=found.labels.numpy(),
+        probabilities=found.probabilities.numpy(),
+    )
+    try:
+        write_whole(path, as_npz(scores))
+    except RunError as error:
+        logging.getLogger("tadaconv").warning("the result is kept, but its class probabilities are not: %s", error)
+
+
 def _train(
     experiment: Experiment,
     model: Host,
@@ -357,6 +377,7 @@ def _train(
     assert last is not None
     if checkpoint is not None:
         _leave_weights(weights_beside(checkpoint), experiment, model)
+        _leave_scores(scores_beside(checkpoint), experiment, source, last)
     return Result(
         top1=last.top1,
         top5=last.top5,

@@ -35,3 +35,8 @@ def resolve_weights(backbone: Backbone) -> Backbone:
 def weights_beside(checkpoint: Path) -> Path:
     """Where what trains a cell leaves the weights it ended with, until its result is safe."""
     return checkpoint.with_suffix(".weights")
+
+
+def scores_beside(checkpoint: Path) -> Path:
+    """Where what trains a cell leaves the class probabilities of the validation clips, until its result is safe."""
+    return checkpoint.with_suffix(".scores.npz")

@@ -90,7 +90,7 @@ def test_every_row_runs_forward_and_identity_rows_start_as_the_host(name: str, h
     clips = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1)).double()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         expected = host(clips)
-        for row in load_table(name).table.all_rows:
+        for row in load_table(name).table.trained():
             torch.manual_seed(2)
             scores = plug_in(host, row.temporal, num_frames=4).double()(clips)
             assert scores.shape == (2, 5), row.name
@@ -151,6 +151,58 @@ def test_a_table_refuses_rows_of_one_name_and_claims_about_none() -> None:
         Table(base=Row("b", None), rows=[Row("b", TAda())])
     with pytest.raises(UserError, match="unknown row 'c'; one of: "):
         Table(base=Row("b", None), rows=[Row("a", None)], claims=[Claim("", "a", "c", "")])
+
+
+def with_ensemble() -> Table:
+    plain = table()
+    both = Row("both", None, ensemble=("TSN", "(3,3)"))
+    return Table(base=plain.base, rows=[both, *plain.rows], claims=[Claim("two see more", "both", "(3,3)", "nowhere")])
+
+
+def test_an_ensemble_has_no_cell_and_changes_no_other() -> None:
+    found, plain = with_ensemble(), table()
+    assert found.cells(small(), [0, 1]) == plain.cells(small(), [0, 1])
+    assert [row.name for row in found.ensembles] == ["both"]
+    assert [cell.label for cell in found.cells(small(), [0], ["(1,1)", "both", "TSN"])] == ["(1,1)", "TSN", "(3,3)"]
+    with pytest.raises(UserError, match=r"^row 'both' is an ensemble, which trains nothing; run its rows$"):
+        found.row("both").cell(small(), 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"ensemble": ["a", "b"]}, "row 'e': ensemble is a tuple of the names of two rows or more, not ['a', 'b']"),
+        ({"ensemble": ("a",)}, "row 'e': ensemble is a tuple of the names of two rows or more, not ('a',)"),
+        ({"ensemble": ("a", 1)}, "row 'e': ensemble is a tuple of the names of two rows or more, not ('a', 1)"),
+        ({"ensemble": ("a", "b", "a")}, "row 'e': its ensemble names a row twice: a, b, a"),
+        (
+            {"ensemble": ("a", "b"), "num_frames": 8},
+            "row 'e': an ensemble trains nothing; leave operator, backbone and num_frames to its rows",
+        ),
+        ({"ensemble": ("a", "x")}, "unknown row 'x'; one of: b, e, f, a"),
+        ({"ensemble": ("a", "f")}, "row 'e': its part 'f' is an ensemble itself; name the rows of that"),
+    ],
+)
+def test_an_ensemble_that_cannot_be_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        Table(
+            base=Row("a", None),
+            rows=[Row("b", TAda()), Row("e", None, **fields), Row("f", None, ensemble=("a", "b"))],
+        )
+    assert told in str(raised.value)
+
+
+def test_an_ensemble_cannot_be_the_base() -> None:
+    with pytest.raises(UserError, match=r"^row 'e' is an ensemble, which cannot be the base; name one of its rows$"):
+        Table(base=Row("e", None, ensemble=("a", "b")), rows=[Row("a", None), Row("b", TAda())])
+
+
+def test_the_tables_of_the_paper_that_have_an_ensemble_have_it_with_its_published_number() -> None:
+    for name, top1 in (("ssv2", 67.2), ("k400", 78.2)):
+        (row,) = load_table(name).table.ensembles
+        assert row.paper is not None
+        assert (row.paper.top1, row.paper.gmacs, row.paper.num_frames) == (top1, 129, 24)
+        assert row.ensemble == ("TAda2D, 8 frames", "TAda2D, 16 frames")
 
 
 def test_a_study_is_named_after_its_table_and_regime() -> None:

@@ -280,6 +280,10 @@ WRONG_CALLS = {
     "report of all and one": (["report", "mini", "--all"], "leave it out to report mini alone"),
     "report of no row": (["report", "mini", "--seed", "0"], "name the row with --row"),
     "report of an unknown row": (["report", "mini", "--regime", "small", "--row", "(1,2)"], "unknown row '(1,2)'; one"),
+    "report of an ensemble's row": (
+        ["report", "k400", "--regime", "small", "--row", "TAda2D, 8 + 16 frames"],
+        "has no network of its own; look inside one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
+    ),
     "report of all by a template": (["report", "--all", "--template", "mine"], "go with a name"),
     "seeds of a search": (["study", "stage_placement", "--seeds", "3"], "--seeds counts the new seeds of --confirm"),
     "trials of a confirmation": (["study", "stage_placement", "--confirm", "2", "--trials", "9"], "one of the two"),

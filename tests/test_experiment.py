@@ -4,15 +4,18 @@ import math
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.data import open_source
-from tadaconv.data.source import Head, classes_of_heads
+from tadaconv.data.source import Head, Source, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
@@ -22,8 +25,9 @@ from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.regime import Regime
 from tadaconv.result import Progress, Result
+from tadaconv.scores import Scores, clips_fingerprint, ensemble, read_scores
 from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
-from tadaconv.training import evaluate, fit
+from tadaconv.training import Evaluation, evaluate, fit
 from tadaconv.training.checkpoint import load_weights
 from tadaconv.weights import resolve_weights
 
@@ -252,6 +256,9 @@ def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:
     model = build_model(TINY, len(source.class_names))
     model.load_state_dict(load_weights(tmp_path / "cell.weights", TINY.key))
     assert evaluate(model, source, TINY.schedule.batch_size, torch.device("cpu")).loss == pytest.approx(result.loss)
+    scores = read_scores(tmp_path / "cell.scores.npz", TINY.key)
+    require_scores(scores, source, tmp_path / "cell.weights", result)
+    assert scores.clips.tolist() == []
     clips, _ = source.val_batch(inspected_clips(source.num_val))
     seen, recorded = by_stage(calibrations(model, clips[:, 0])), result.curve[-1].calibration
     assert {name: each.model_dump() for name, each in seen.items()} == {
@@ -264,6 +271,51 @@ def test_the_trained_weights_give_the_result_again(tmp_path: Path) -> None:
     (tmp_path / "cell.weights").write_bytes(b"torn")
     with pytest.raises(UserError, match="cannot be read"):
         load_weights(tmp_path / "cell.weights", TINY.key)
+
+
+def require_scores(scores: Scores, clips: Source, weights: Path, result: Result) -> None:
+    """Hold what a run left against its network's probabilities, and against its result."""
+    assert list(scores.classes) == list(clips.class_names)
+    assert scores.fingerprint == clips_fingerprint(TINY)
+    model = build_model(TINY, len(clips.class_names))
+    model.load_state_dict(load_weights(weights, TINY.key))
+    batch, labels = clips.val_batch(torch.arange(clips.num_val))
+    with torch.no_grad():
+        parts = model.eval()(batch[:, 0]).split(list(scores.heads.values()), 1)
+    exact = torch.cat([part.softmax(1) for part in parts], 1).numpy()
+    assert scores.labels.tolist() == labels.view(clips.num_val, -1).tolist()
+    assert scores.probabilities.dtype == np.float16
+    assert scores.probabilities == pytest.approx(exact, rel=2**-11 + 1e-4, abs=2**-25)
+    found = ensemble({"alone": scores})
+    assert (found.top1, found.top5) == pytest.approx((result.top1, result.top5))
+    assert found.per_head == result.per_head
+
+
+def test_the_probabilities_of_two_labels_are_left_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "open_source", TwoLabels)
+    monkeypatch.setattr(TwoLabels, "val_names", [f"id {i}" for i in range(20)], raising=False)
+    result = run(TINY, "cpu", checkpoint=tmp_path / "cell.pt")
+    clips = TwoLabels(TINY.data, torch.device("cpu"))
+    scores = read_scores(tmp_path / "cell.scores.npz", TINY.key)
+    require_scores(scores, clips, tmp_path / "cell.weights", result)
+    assert scores.clips.tolist() == [f"id {i}" for i in range(20)]
+    assert list(scores.heads) == ["half", "place"]
+
+
+def test_a_result_outlives_a_disk_without_room_for_its_class_probabilities(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = open_source(TINY.data, torch.device("cpu"))
+    labels, probabilities = torch.zeros(20, 1, dtype=torch.int64), torch.zeros(20, 10).half()
+    numbers: dict[str, Any] = {field.name: 0 for field in fields(Evaluation)}
+    found = Evaluation(**{**numbers, "labels": labels, "probabilities": probabilities})
+    (tmp_path / "file").write_text("where a folder would be")
+    experiments._leave_scores(tmp_path / "file" / "cell.scores.npz", TINY, clips, found)
+    assert "the result is kept, but its class probabilities are not: " in caplog.text
+    experiments._leave_scores(tmp_path / "cell.scores.npz", TINY, clips, found)
+    assert read_scores(tmp_path / "cell.scores.npz", TINY.key).probabilities.tolist() == probabilities.tolist()
 
 
 def test_looking_at_calibrations_changes_no_number(

@@ -209,6 +209,20 @@ def test_every_row_is_measured_once_and_a_cell_that_two_rows_have_counts_once(pr
     assert found.device == "CPU (1 thread)"
 
 
+def test_an_ensemble_adds_no_cell(probed: list[str]) -> None:
+    both = Row("both", None, ensemble=("TSN", "(3,3)"))
+    table = Table(base=TABLE.table.base, rows=[both, *TABLE.table.rows])
+    measure = preview.Measure("cpu", 1)
+    made = LoadedTable("mini", "?", table)
+    found = preview.plan_table(made, "small", REGIME, measure, seeds=(0, 1))
+    assert found.model_copy(update={"rows": found.rows[:-1]}) == planned()
+    assert (found.rows[-1].row, found.rows[-1].num_to_run, found.rows[-1].ensemble) == ("both", 0, both.ensemble)
+    assert "ensemble" in next(line for line in printed(found).splitlines() if line.startswith(" both "))
+    alone = preview.plan_table(made, "small", REGIME, measure, seeds=(0,), rows=["both"])
+    assert [(row.row, row.num_cells) for row in alone.rows] == [("TSN", 1), ("(3,3)", 1), ("both", 0)]
+    assert len(probed) == 3 + 3 + 2
+
+
 def test_finished_cells_cost_nothing(probed: list[str], tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"))
     for cell in TABLE.table.cells(REGIME, [0, 1], ["TSN"]) + TABLE.table.cells(REGIME, [0], ["(1,1)"]):

@@ -120,6 +120,32 @@ def test_rows_are_counted_on_their_own_backbone_and_frames_and_no_network_twice(
     assert rows["d"].cost == count(BACKBONES["tiny_r3d"](10, 0.0), (3, 8, 24, 24))
 
 
+def test_an_ensemble_costs_its_rows_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from tadaconv.ablation import PaperResult, Row, Table\n"
+        "from tadaconv.spec import TAda\n"
+        "PAPER = PaperResult(1.0, 'here', 'these', 12, 'one', gmacs=129)\n"
+        "TABLE = Table(base=Row('a', TAda(), num_frames=8), rows=[\n"
+        "    Row('both', None, PAPER, ensemble=('a', 'b')), Row('b', None, num_frames=4)])"
+    )
+    mine, quick = str(tmp_path / "mine.py"), load_regime("quick")
+    found = preview.costs(mine, quick)
+    both, b, a = found.rows
+    assert (both.row, both.scale, both.ensemble, both.paper_gmacs) == ("both", None, ("a", "b"), None)
+    assert both.cost.params == a.cost.params + b.cost.params
+    assert both.cost.macs == a.cost.macs + b.cost.macs == sum(both.cost.macs_by_kind[k] for k in KINDS[:2])
+    assert both.cost.macs_by_kind["calibration"] == a.cost.macs_by_kind["calibration"] > 0
+    assert both.cost.activations == a.cost.activations + b.cost.activations
+    assert both.cost.peak_memory_bytes == max(a.cost.peak_memory_bytes, b.cost.peak_memory_bytes)
+    assert "4/8 frames" in printed(preview.render_costs(found))
+    checked = preview.check(load_table(mine), quick)
+    assert [row.row for row in checked.rows] == ["b", "a"]
+    assert "both averages a and b" in printed(preview.render_check(checked))
+    for name, result in (("build_host", None), ("plug_in", None), ("count", NOTHING)):
+        monkeypatch.setattr(cost_table, name, lambda *_, result=result: result)
+    assert preview.costs(mine).rows[0].paper_gmacs == 129  # of 8 and 4 frames, which the paper has together
+
+
 def test_paper_figures_stand_beside_the_frames_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, result in (("build_host", None), ("plug_in", None), ("count", NOTHING)):
         monkeypatch.setattr(cost_table, name, lambda *_, result=result: result)

@@ -108,8 +108,10 @@ def report(
     resolved = load_regime(regime or DEFAULT_REGIME)
     if row is not None and loaded is None:
         raise UserError(f"--row looks inside a row of a table, and {name} is a study; name a table")
-    if row is not None and loaded is not None:
-        loaded.table.row(row)
+    if row is not None and loaded is not None and (parts := loaded.table.row(row).ensemble):
+        raise UserError(
+            f"row {row!r} is an ensemble and has no network of its own; look inside one of its rows: {', '.join(parts)}"
+        )
     require_choices(choices, "study" if loaded is None else "ablation" if row is None else "calibration")
     named = found if loaded is None else loaded
     assert named is not None
@@ -136,7 +138,7 @@ def report(
             _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
             return
         require_results(loaded, regime, records)
-        print_table(console, loaded, regime, resolved, records)
+        print_table(console, loaded, regime, resolved, records, out)
         write_report(console, loaded, regime, resolved, records, store, out, wanted, choices)  # last: it takes its time
 
 

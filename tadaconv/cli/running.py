@@ -158,7 +158,7 @@ def run_and_report(
         regime_file=discovery.find("regime", regime_name),
     )
     records = current_records(loaded, regime, study, store)
-    print_table(console, loaded, regime_name, regime, records)
+    print_table(console, loaded, regime_name, regime, records, out)
     status = _summarise_failures(ran)
     write_report(console, loaded, regime_name, regime, records, store, out)  # last: its notebook takes its time
     return status
@@ -235,13 +235,18 @@ def shown(console: Console, store: "Store", study: str, planned: "Planned") -> G
 
 
 def print_table(
-    console: Console, loaded: LoadedTable, regime_name: str, regime: "Regime", records: Sequence["CellRecord"]
+    console: Console,
+    loaded: LoadedTable,
+    regime_name: str,
+    regime: "Regime",
+    records: Sequence["CellRecord"],
+    out: Path,
 ) -> None:
-    """Print a table as it stands."""
+    """Print a table as it stands; ``out`` is the run folder."""
     from tadaconv import reporting
 
     styled = console.color_system is not None  # a pipe and a file have none, a terminal without colours has
-    console.print(reporting.terminal_table(loaded, regime_name, records, regime=regime, styled=styled))
+    console.print(reporting.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled))
 
 
 def write_report(

@@ -48,7 +48,8 @@ def merge_storages(
 ) -> None:
     """Copy the results of other storages into this one, none twice. The others are only read.
 
-    Trained weights in the weights/ beside a journal come along, into the one beside this journal.
+    Trained weights and class probabilities in the weights/ beside a journal come along, into the one beside this
+    journal.
 
     Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
     """

@@ -23,8 +23,9 @@ class Clips:
 
     ``labels`` are (clips, heads). ``num_frames``, ``heights``, ``widths`` and ``fps`` are (clips,), fps 0 where nothing
     tells. ``read`` gives the frames of a clip at some indices, or all with None, at a short side in pixels: (T, H, W,
-    3). It raises :class:`tadaconv.data.decode.BrokenVideoError` and OSError. ``path`` names a clip's medium.
-    ``can_be_kept`` says whether a clip is worth decoding whole: not one that is a part of a long video.
+    3); it raises :class:`tadaconv.data.decode.BrokenVideoError` and OSError. ``path`` is that of a clip's medium, and
+    ``name`` what the clip is called in the data set. ``can_be_kept`` says whether a clip is worth decoding whole: not
+    one that is a part of a long video.
     """
 
     heads: tuple[Head, ...]
@@ -39,6 +40,7 @@ class Clips:
     """Validation clips that are judged apart, by name: indices into ``val``."""
     read: Callable[[int, Sequence[int] | None, int], Frames]
     path: Callable[[int], Path]
+    name: Callable[[int], str]
     can_be_kept: bool
 
 
@@ -65,6 +67,7 @@ def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Cli
         subsets={},
         read=read,
         path=lambda place: layout.root / clips[place].path,
+        name=lambda place: encodable(clips[place].path),
         can_be_kept=True,
     )
 
@@ -91,15 +94,17 @@ def of_index(index: Index) -> Clips:
 
     return Clips(
         heads=tuple(Head(name, tuple(map(encodable, names))) for name, names in index.heads),
-        labels=index.labels,
+        labels=np.array(index.labels),
         train=index.places("train"),
         val=val,
-        num_frames=measured["frames"],
-        heights=measured["height"],
-        widths=measured["width"],
+        # Copies, so that reading clips here and there does not bring all records of the index into memory.
+        num_frames=np.array(measured["frames"]),
+        heights=np.array(measured["height"]),
+        widths=np.array(measured["width"]),
         fps=np.nan_to_num(measured["fps"], nan=0.0),
         subsets={name: np.flatnonzero(index.subsets[val, column]) for column, name in enumerate(index.subset_names)},
         read=read,
         path=lambda place: root / index.media[place],
+        name=lambda place: encodable(index.ids[place]),
         can_be_kept=in_frames or bool(np.isnan(index.spans[:, 0]).all()),
     )

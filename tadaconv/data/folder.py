@@ -226,6 +226,7 @@ class FolderClips:
         self.class_names = classes_of_heads(self.heads)
         self.families: dict[str, tuple[int, ...]] = {}
         self.subsets = {name: torch.from_numpy(places) for name, places in self._clips.subsets.items()}
+        self.val_names = tuple(self._clips.name(int(place)) for place in self._clips.val)
         self.num_train = len(self._clips.train)
         self.num_val = len(self._clips.val)
         self.num_views = data.num_temporal_views * data.num_spatial_crops

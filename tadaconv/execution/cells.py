@@ -17,6 +17,11 @@ def weights_file(out: Path, key: str) -> Path:
     return out / "weights" / f"{key}.pt"
 
 
+def scores_file(out: Path, key: str) -> Path:
+    """Where the run folder ``out`` keeps the class probabilities that a cell gave the validation clips."""
+    return out / "weights" / f"{key}.scores.npz"
+
+
 @dataclass(frozen=True)
 class Cell:
     """``label`` names the row for readers; the experiment alone decides the result."""

@@ -1,4 +1,4 @@
-"""Merges storages: the results of one are copied into another, none twice, and their trained weights with them."""
+"""Merges storages: the results of one are copied into another, none twice, and weights and scores with them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import StorageError, UserError
 from tadaconv.execution.backend import Backend
-from tadaconv.execution.merged_weights import run_folder, take_weights
+from tadaconv.execution.cells import scores_file
+from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
 from tadaconv.execution.store import Store
@@ -41,6 +42,8 @@ class Merged:
     """Results that were not copied, as their cells are being run in the other storage."""
     num_weights: int = 0
     """Files of trained weights that were copied."""
+    num_scores: int = 0
+    """Files of class probabilities that were copied."""
     notes: list[str] = field(default_factory=list)
     """Where the two storages disagree, and what the source lacks, one line each."""
 
@@ -52,6 +55,8 @@ class Merged:
         ]
         if self.num_weights:
             counts.append(f"{_count(self.num_weights, 'file')} of trained weights copied")
+        if self.num_scores:
+            counts.append(f"{_count(self.num_scores, 'file')} of class probabilities copied")
         if self.num_open:
             counts.append(f"{_count(self.num_open, 'cell')} without a result left where they wait or run")
         if self.num_busy:
@@ -69,14 +74,15 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
     runs is not copied: its plan is, so the next run of its table queues it. Configurations of a search get the next
     free numbers. Sources are only read, one after the other. Merging again changes nothing.
 
-    The trained weights of a result go with it, from the folder of the source's journal to that of ``into``, or to the
-    run folder ``out`` where ``into`` is a server's; so do those of a result that ``into`` has from an earlier merge.
-    A file of weights that is there already is never written over.
+    The trained weights of a result and its class probabilities go with it, from the folder of the source's journal to
+    that of ``into``, or to the run folder ``out`` where ``into`` is a server's; so do those of a result that ``into``
+    has from an earlier merge.
+    A file that is there already is never written over.
 
     Raises:
         UserError: a source is ``into`` itself, or a name is a table's in one and a search's in the other.
         StorageError: ``into`` cannot be written; what was copied so far stays.
-        RunError: the results are merged, but a file of weights cannot be copied.
+        RunError: the results are merged, but a file of weights or class probabilities cannot be copied.
     """
     for source in sources:
         if _same(source, into):
@@ -91,7 +97,7 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
             raise StorageError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
     # Large files: whoever plans meanwhile need not wait for them.
     folder = run_folder(into) or out
-    return [each.found if folder is None else each.take_weights(folder) for each in merges]
+    return [each.found if folder is None else each.take_files(folder) for each in merges]
 
 
 def _same(one: Store, other: Store) -> bool:
@@ -157,14 +163,16 @@ class _Merge:
             if each.trial.state != TrialState.COMPLETE and not set(_SAYS_NOTHING) & each.attrs.keys():
                 self._merge_ended(each)
 
-    def take_weights(self, folder: Path) -> Merged:
-        """Copy the weights of every result that both storages have now into the run folder ``folder``."""
+    def take_files(self, folder: Path) -> Merged:
+        """Copy weights and scores of every result that both storages have now into the run folder ``folder``."""
         out = run_folder(self._source)
-        taken = take_weights(self._held, out, folder)
-        self.found.num_weights = len(taken.copied)
+        taken = take_files(self._held, out, folder)
+        scores = take_files(self._held, out, folder, scores_file, "class probabilities")
+        self.found.num_weights, self.found.num_scores = len(taken.copied), len(scores.copied)
         self.found.notes += [
-            f"{self._held[key]} (cell {key}): other trained weights in {out} than in {folder}, which are kept"
-            for key in taken.differing
+            f"{self._held[key]} (cell {key}): other {called} in {out} than in {folder}, which are kept"
+            for called, files in (("trained weights", taken), ("class probabilities", scores))
+            for key in files.differing
         ]
         if missing := [self._held[key] for key in taken.missing if key in self._new]:
             where = "lie on the machines that trained them" if out is None else f"are not in {out / 'weights'}"

@@ -1,9 +1,9 @@
-"""Takes the trained weights of merged results along, from run folder to run folder, and writes over none."""
+"""Takes the trained weights and the scores of merged results along, from run folder to run folder; writes over none."""
 
 import filecmp
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from tadaconv.execution.store import Store
 
 
 @dataclass
-class TakenWeights:
-    """What became of the weights of some cells, by cell key."""
+class TakenFiles:
+    """What became of the weights, or of the scores, of some cells, by cell key."""
 
     copied: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
@@ -25,23 +25,36 @@ class TakenWeights:
 
 
 def run_folder(store: Store) -> Path | None:
-    """The folder that a journal lies in, which holds the weights of its cells; None for a server's storage."""
+    """The folder that a journal lies in, which holds weights and scores of its cells; None for a server's storage."""
     return Path(store.shown).parent if isinstance(store.backend, JournalBackend) else None
 
 
-def take_weights(cells: Mapping[str, str], out: Path | None, into: Path) -> TakenWeights:
-    """Copy the weights of ``cells`` from the run folder ``out``, if it is known, to the run folder ``into``.
+def take_files(
+    cells: Mapping[str, str],
+    out: Path | None,
+    into: Path,
+    file_of: Callable[[Path, str], Path] = weights_file,
+    called: str = "weights",
+) -> TakenFiles:
+    """Copy a file of each of ``cells`` from the run folder ``out``, if it is known, to the run folder ``into``.
 
-    A file is in place whole or not at all, and one that is there already stays. ``cells`` are names by cell key.
+    A file is in place whole or not at all, and one that is there already stays.
+
+    Args:
+        cells: names by cell key.
+        out: the run folder to copy from.
+        into: the run folder to copy to.
+        file_of: where a run folder has the file of a cell, by its key.
+        called: what the files hold, for readers.
 
     Raises:
         RunError: a file cannot be read or written; what was copied so far stays.
     """
-    taken = TakenWeights()
+    taken = TakenFiles()
     for key, name in cells.items():
         # Whoever wrote the other storage wrote its keys as well, and a key becomes a path here.
-        theirs = weights_file(out, key) if out is not None and key.isalnum() else None
-        ours = weights_file(into, key)
+        theirs = file_of(out, key) if out is not None and key.isalnum() else None
+        ours = file_of(into, key)
         try:
             if theirs is None or not theirs.is_file():
                 if not (key.isalnum() and ours.is_file()):
@@ -53,7 +66,7 @@ def take_weights(cells: Mapping[str, str], out: Path | None, into: Path) -> Take
                 taken.differing.append(key)
         except OSError as error:
             raise RunError(
-                f"the results are merged, but the weights of {name} cannot be copied from {theirs} to {ours}: "
+                f"the results are merged, but the {called} of {name} cannot be copied from {theirs} to {ours}: "
                 f"{error.strerror}; mend that, and merge again"
             ) from error
     return taken

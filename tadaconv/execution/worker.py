@@ -13,7 +13,7 @@ from typing import Any
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
-from tadaconv.execution.cells import Cell, CellRecord, weights_file
+from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
@@ -21,7 +21,7 @@ from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import PROTOCOL, Experiment, Folder
 from tadaconv.text import encodable, path_to_text, text_to_path
-from tadaconv.weights import weights_beside
+from tadaconv.weights import scores_beside, weights_beside
 
 _PAGE = 16
 """Waiting attempts looked at together: the first is tried, then, when others are faster, the rest at random."""
@@ -283,16 +283,20 @@ class Worker:
         return CellRecord(cell, "finished", result=result)
 
     def _keep_weights(self, cell: Cell, checkpoint: Path) -> None:
-        """Put the trained weights where reports look for them; a result without them is a result all the same."""
-        trained, kept = weights_beside(checkpoint), weights_file(self.call.out, cell.key)
-        if not trained.exists():  # what trained keeps none
-            return
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            trained.replace(kept)
-        except OSError as error:
-            name = f"{cell.label}, seed {cell.experiment.seed}"
-            _log.warning("%s: the result is kept, but its weights are not: %s: %s", name, kept, error.strerror)
+        """Put weights and class probabilities where reports look for them; a result without either is a result."""
+        out = self.call.out
+        for left, kept, called in (
+            (weights_beside(checkpoint), weights_file(out, cell.key), "weights"),
+            (scores_beside(checkpoint), scores_file(out, cell.key), "class probabilities"),
+        ):
+            if not left.exists():  # what trained keeps none
+                continue
+            try:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                left.replace(kept)
+            except OSError as error:
+                name = f"{cell.label}, seed {cell.experiment.seed}"
+                _log.warning("%s: the result is kept, but its %s are not: %s: %s", name, called, kept, error.strerror)
 
     def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
         if isinstance(reason, _Lost):

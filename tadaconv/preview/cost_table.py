@@ -1,10 +1,10 @@
 """What rows cost, beside what the paper prints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -32,8 +32,12 @@ class RowCost(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: str
-    scale: Scale
-    cost: Cost
+    scale: Scale | None = Field(description="None for an ensemble, each of whose rows has its own.")
+    cost: Cost = Field(
+        description="Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees "
+        "its own frames of the clip, one after the other. It has no input_shape."
+    )
+    ensemble: tuple[str, ...] = Field((), description="Of an ensemble, the names of its rows.")
     paper_gmacs: Printed | None = None
     paper_params_m: Printed | None = None
     paper_source: str | None = None
@@ -108,7 +112,13 @@ def costs(name: str, regime: Regime | None = None, num_frames: int | None = None
     """
     scale = (PAPER if regime is None else scale_of(regime)).with_frames(num_frames)
     counter = _Counter()
-    return Costs(name=name, scale=scale, rows=[_row_cost(row, scale, counter, regime) for row in _rows(name)])
+    rows = _rows(name)
+    counted = {row.name: _row_cost(row, scale, counter, regime) for row in rows if not row.ensemble}
+    return Costs(
+        name=name,
+        scale=scale,
+        rows=[counted.get(row.name) or _ensemble_cost(row, counted, regime) for row in rows],
+    )
 
 
 def _rows(name: str) -> Sequence[Row]:
@@ -125,11 +135,31 @@ def _row_cost(row: Row, scale: Scale, counter: _Counter, regime: Regime | None) 
     own = scale.of(row, regime)
     with row_named(row):
         cost = counter.cost(row, own)
-    paper = row.paper if regime is None and row.paper and row.paper.num_frames == own.clip[1] else None
+    return _beside_its_paper(row, own, cost, own.clip[1], regime)
+
+
+def _ensemble_cost(row: Row, counted: Mapping[str, RowCost], regime: Regime | None) -> RowCost:
+    parts = [counted[name] for name in row.ensemble]
+    costs = [part.cost for part in parts]
+    cost = Cost(
+        params=sum(cost.params for cost in costs),
+        macs=sum(cost.macs for cost in costs),
+        macs_by_kind={kind: sum(cost.macs_by_kind[kind] for cost in costs) for kind in KINDS},
+        activations=sum(cost.activations for cost in costs),
+        peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
+        input_shape=(),
+    )
+    num_frames = sum(part.scale.clip[1] for part in parts if part.scale)
+    return _beside_its_paper(row, None, cost, num_frames, regime)
+
+
+def _beside_its_paper(row: Row, own: Scale | None, cost: Cost, num_frames: int, regime: Regime | None) -> RowCost:
+    paper = row.paper if regime is None and row.paper and row.paper.num_frames == num_frames else None
     return RowCost(
         row=row.name,
         scale=own,
         cost=cost,
+        ensemble=row.ensemble,
         paper_gmacs=paper.gmacs if paper else None,
         paper_params_m=paper.params_m if paper else None,
         paper_source=paper.source if paper else None,
@@ -140,7 +170,7 @@ def render_costs(found: Costs) -> Group:
     """The costs as two tables for a terminal of 80 columns: beside the paper's, and multiply-adds by kind."""
     unit, divisor = ("G", 1e9) if max(row.cost.macs for row in found.rows) >= 1e8 else ("M", 1e6)
     return Group(
-        f"{escape(found.name)}: {in_words([row.scale for row in found.rows])}",
+        f"{escape(found.name)}: {in_words([row.scale for row in found.rows if row.scale])}",
         _beside_the_paper(found, unit, divisor),
         _explained(found),
         "",
@@ -198,6 +228,8 @@ def _explained(found: Costs) -> str:
     ]
     if any(row.paper_gmacs is not None for row in found.rows):
         sentences.append("The paper rounds some figures and cuts other decimals; * is ours neither rounded nor cut.")
+    if any(row.ensemble for row in found.rows):
+        sentences.append("An ensemble costs what its rows do together; they run in turn, so memory is the largest.")
     return " ".join(sentences)
 
 

@@ -33,6 +33,7 @@ class RowPlan(BaseModel):
     num_finished: int = Field(description="Cells that have a result in the storage.")
     probe: Probe | None = Field(description="Measured on this row; None where nothing is left to run, or it failed.")
     error: str | None = Field(None, description="Why the row cannot be run on this device.")
+    ensemble: tuple[str, ...] = Field((), description="Of a row that averages others, which has no cells, their names.")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -118,7 +119,7 @@ def plan_table(
         measure: on which device, and for how many workers.
         store: where finished cells are; None if there is no storage yet.
         seeds: seeds to run.
-        rows: names of the rows to run; None means all.
+        rows: names of the rows to run; None means all, and an ensemble its parts.
 
     Raises:
         UserError: for a row or a device that is not there, and a row that cannot be built or take the regime's clips.
@@ -137,6 +138,11 @@ def plan_table(
     planned = [
         _row_plan(label, len(of_row), sum(cell.key in finished for cell in of_row), probes.get(label))
         for label, of_row in by_row.items()
+    ]
+    planned += [
+        RowPlan(row=row.name, num_cells=0, num_finished=0, probe=None, ensemble=row.ensemble)
+        for row in loaded.table.ensembles
+        if rows is None or row.name in rows
     ]
     return _add_up(loaded.name, regime_name, planned, place, measure)
 
@@ -275,7 +281,8 @@ def render_plan(found: RunPlan) -> Group:
 
 def _measured(row: RowPlan) -> list[str]:
     if row.probe is None:
-        return ["cannot be run" if row.error else "done", "", "", "", "", ""]
+        said = "ensemble" if row.ensemble else "cannot be run" if row.error else "done"
+        return [said, "", "", "", "", ""]
     return [
         f"{row.probe.num_steps:,}",
         duration(row.probe.step_seconds),
@@ -306,7 +313,8 @@ def _totals(found: RunPlan) -> list[str]:
     return [
         f"{time}.",
         f"Memory: up to {size(memory)}{on_gpu} a worker. Disk: up to {size(checkpoint)} for the checkpoint of each "
-        f"running cell; {size(weights)} for all trained weights, which are kept, and {size(stored)} for all results.",
+        f"running cell; {size(weights)} for all trained weights and class probabilities, which are kept, and "
+        f"{size(stored)} for all results.",
         f"From {_between(steps)} steps and {_count(max(batches), 'evaluation batch', 'evaluation batches')} a row, "
         f"timed on {found.device} after warming up: lower to upper quartile. The evaluations of the schedule and a "
         "checkpoint after every epoch are counted in; what else the machine will be doing is not.",

@@ -68,7 +68,9 @@ class Probe(BaseModel):
     setup_seconds: float = Field(description="Clips opened, network built and counted, and what the first step adds.")
     checkpoint_seconds: float
     checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file, while the cell runs.")
-    weights_bytes: int = Field(description="The trained weights, as a file, which are kept.")
+    weights_bytes: int = Field(
+        description="The trained weights, and the class probabilities of the validation clips, which are kept as files."
+    )
     storage_bytes: int = Field(description="The experiment and its result, as they are stored.")
     memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
     host_memory_bytes: int = Field(description="Peak resident size of the process, decoded clips included.")
@@ -159,6 +161,7 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
     weights_bytes = sum(each.numel() * each.element_size() for each in fit.model.state_dict().values())
+    weights_bytes += 2 * source.num_val * len(source.class_names)  # in half precision
     temporal = experiment.temporal
     stages = temporal.placement.stages if isinstance(temporal, TAda) else ()
     spread = StageCalibration(distance=1 / 3, over_time=1 / 3, over_clips=1 / 3)

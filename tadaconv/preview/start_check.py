@@ -47,6 +47,9 @@ class TableCheck(BaseModel):
     scale: Scale
     rows: list[RowCheck]
     not_trained: str = Field("", description="Why a row cannot be trained as the regime stands; empty if all can be.")
+    ensembles: dict[str, tuple[str, ...]] = Field(
+        {}, description="Rows that average others and have no network of their own, with the names of those."
+    )
 
     @property
     def ok(self) -> bool:
@@ -68,7 +71,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     rows = []
     not_trained = ""
     with torch.no_grad():
-        for row in loaded.table.all_rows:
+        for row in loaded.table.trained():
             own = scale.of(row, regime)
             with row_named(row):
                 experiment = row.cell(regime, 0).experiment
@@ -82,7 +85,8 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
                     require_whole_norms(experiment.schedule)
             except UserError as error:
                 not_trained = not_trained or str(error)
-    return TableCheck(table=loaded.name, scale=scale, rows=rows, not_trained=not_trained)
+    ensembles = {row.name: row.ensemble for row in loaded.table.ensembles}
+    return TableCheck(table=loaded.name, scale=scale, rows=rows, not_trained=not_trained, ensembles=ensembles)
 
 
 def _scored(scale: Scale) -> tuple[Host, torch.Tensor, torch.Tensor]:
@@ -138,5 +142,6 @@ def render_check(found: TableCheck) -> Group:
     for row in found.rows:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
-    after = [f"Not to be trained as it stands: {escape(found.not_trained)}"] if found.not_trained else []
+    after = [escape(f"{name} averages {' and '.join(parts)}") for name, parts in found.ensembles.items()]
+    after += [f"Not to be trained as it stands: {escape(found.not_trained)}"] if found.not_trained else []
     return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table, *after)

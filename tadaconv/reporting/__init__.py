@@ -26,18 +26,20 @@ def terminal_table(
     loaded: LoadedTable,
     regime_name: str,
     records: Sequence[CellRecord],
+    out: Path | None = None,
     *,
     regime: Regime | None = None,
     styled: bool = True,
 ) -> "Table":
     """The table for a terminal, cheap enough to be drawn again whenever a cell moves on.
 
-    Published numbers are compared with ours only as far as ``regime`` says that it measures what the paper did. Without
-    ``styled`` a sign stands where a number would be bold or underlined, for files and pipes.
+    ``out`` is the run folder, from which rows that average others have their numbers. Published numbers are compared
+    with ours only as far as ``regime`` says that it measures what the paper did. Without ``styled`` a sign stands where
+    a number would be bold or underlined, for files and pipes.
     """
     from tadaconv.reporting.terminal import terminal_table as draw
 
-    return draw(loaded, regime_name, records, regime=regime, styled=styled)
+    return draw(loaded, regime_name, records, out, regime=regime, styled=styled)
 
 
 def report(

@@ -16,6 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from tadaconv.command import install
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution import Store
+from tadaconv.execution.cells import scores_file
+from tadaconv.execution.merged_weights import run_folder
 from tadaconv.reporting.export import as_csv, write_atomically
 from tadaconv.result import CurvePoint, Result
 
@@ -34,7 +36,7 @@ _TREES = (
     "per_subset",
 )  # fmt: skip
 _SCALARS = [name for name in Result.model_fields if name not in (*_TREES, "curve")]
-CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment"]
+CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment", "scores"]
 """Followed by a column for each entry of the environment and each leaf of the experiment, in alphabetical order."""
 CURVE_COLUMNS = ["cell", *CurvePoint.model_fields]
 
@@ -55,7 +57,8 @@ class Archive:
         studies: one line a study; what is written about it, its plan above all, as JSON.
         attempts: one line a trial, in whatever state. ``trial`` is its number, ``configuration`` that of a search's
             configuration; attributes that have no column of their own are in ``attributes``, as JSON.
-        cells: one line a cell that has a result.
+        cells: one line a cell that has a result. ``scores`` is the path of its class probabilities, see
+            :mod:`tadaconv.scores`, from the folder of the journal; empty where it is not there, or on a server.
         curves: one line a cell and epoch.
     """
 
@@ -88,7 +91,7 @@ def read_storage(store: Store) -> Archive:
             STUDY_COLUMNS,
         ),
         attempts=_frame([_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS),
-        cells=_cells_frame(results),
+        cells=_cells_frame(results, run_folder(store)),
         curves=_frame(
             [
                 {"cell": key, **point, "calibration": _json(point.get("calibration"))}
@@ -182,7 +185,7 @@ def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[st
     }
 
 
-def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFrame:
+def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | None) -> pd.DataFrame:
     lines = []
     for key, (study, trial) in results.items():
         attrs, result = trial.user_attrs, trial.user_attrs["result"]
@@ -190,10 +193,19 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFrame
         line |= {name: result.get(name) for name in _SCALARS}
         line |= {name: _json(result.get(name)) for name in _TREES}
         line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(attrs["spec"])}
+        line["scores"] = _scores(out, key)
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
         lines.append(line)
     own = {name for line in lines for name in line} - set(CELL_COLUMNS)
     return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed=own)
+
+
+def _scores(out: Path | None, key: str) -> str | None:
+    """The path of a cell's class probabilities from the run folder ``out``; None where they are not in it."""
+    if out is None or not key.isalnum():  # whoever wrote the storage wrote its keys, and a key becomes a path here
+        return None
+    file = scores_file(out, key)
+    return file.relative_to(out).as_posix() if file.is_file() else None
 
 
 def _leaves(name: str, value: Any) -> dict[str, Any]:

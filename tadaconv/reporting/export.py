@@ -78,6 +78,9 @@ class ReportedRow(BaseModel):
     recipe: Literal["paper", "ours"] | None = Field(
         None, description="Whose the recipe is that the regime trains the row by; None for the regime's own."
     )
+    ensemble: tuple[str, ...] = Field(
+        (), description="Names of the rows whose class probabilities the row averages; empty where it trains itself."
+    )
 
 
 class CellOrigin(BaseModel):
@@ -104,6 +107,25 @@ class CellOrigin(BaseModel):
     per_subset: dict[str, SubsetAccuracy] = Field(
         default_factory=dict, description="Accuracies on the clips that the data set judges apart, by their name."
     )
+
+
+class EnsembleOrigin(BaseModel):
+    """What a row that averages others comes to for one seed: the accuracy of the mean of their class probabilities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    seed: int
+    cells: dict[str, str] = Field(description="By row, the keys of the cells that are averaged, as far as there are.")
+    top1: float | None = Field(None, description="In percent; none where something is missing, see ``why``.")
+    top5: float | None = None
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
+    )
+    num_val: int | None = Field(None, description="Validation clips behind the accuracies.")
+    params: int | None = Field(None, description="Of all its networks together.")
+    macs: int | None = Field(None, description="Of all its networks together, each on its own frames of a clip.")
+    why: str | None = Field(None, description="Why there is no accuracy.")
 
 
 class Elsewhere(BaseModel):
@@ -167,6 +189,9 @@ class Manifest(ReportManifest):
         description="Finished cells of this study that are not shown, by reason: *changed*, where the row or the "
         "regime has changed since they ran, *protocol*, where another version of tadaconv ran them.",
     )
+    ensembles: list[EnsembleOrigin] = Field(
+        default_factory=list, description="One for each seed of a row that averages others, which has no cells."
+    )
     cells: list[CellOrigin]
 
 
@@ -197,12 +222,14 @@ def collect(
     *,
     regime: Regime | None = None,
     cells_alone: bool = False,
+    ensembles: Sequence[EnsembleOrigin] = (),
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
     ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
     finished cells that are not among the records. ``regime`` says what of it the paper measured so, and whose its
     recipes are; without it nothing is known of either. With ``cells_alone`` the frames beside ``cells`` stay empty.
+    ``ensembles`` are what :func:`tadaconv.reporting.ensembles.ensembles_of` found.
     A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
@@ -222,6 +249,7 @@ def collect(
         class_families=_class_families(records),
         elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
         left_out=dict(left_out or {}),
+        ensembles=list(ensembles),
         cells=[origin(record) for record in records],
     )
     return Export(
@@ -415,6 +443,7 @@ def _reported(row: Row, regime: Regime | None) -> ReportedRow:
         versus=row.versus,
         measured_as=None if regime is None else regime.published_as(row.backbone, row.num_frames),
         recipe=None if recipe is None else recipe.origin,
+        ensemble=row.ensemble,
     )
 
 

@@ -15,6 +15,7 @@ from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
 from tadaconv.reporting.choices import Choices, Surroundings
+from tadaconv.reporting.ensembles import ensembles_of
 from tadaconv.reporting.export import (
     Export,
     ReportManifest,
@@ -83,7 +84,9 @@ def write_report(
     regime: Regime | None = None,
 ) -> Path:
     """Write the files of ``formats`` that do not stand yet; see :func:`tadaconv.reporting.report`."""
-    export = collect(loaded, regime_name, records, surroundings.elsewhere, surroundings.left_out, regime=regime)
+    ensembles = ensembles_of(loaded, records, out)
+    elsewhere, left_out = surroundings.elsewhere, surroundings.left_out
+    export = collect(loaded, regime_name, records, elsewhere, left_out, regime=regime, ensembles=ensembles)
     heading = f"{title(export.manifest)} Regime {export.manifest.regime}. {what_was_run(export)}"
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,

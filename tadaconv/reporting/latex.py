@@ -223,6 +223,8 @@ def _opening(summary: pd.DataFrame, title: str, *, fits: bool) -> list[str]:
         )
     if (summary["across_recipes"] & (summary["num_pairs"] > 0)).any():
         lines.append("Dagger: to a row that was trained by another recipe, whose effect is mixed in.")
+    for name, parts in summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False):
+        lines.append(f"{name}: the mean of the class probabilities of {parts}, seed by seed.")
     if any(_kind(character) == "other" for name in summary["row"] for character in name):
         lines.append("Names beyond Latin and modern Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
     return [_comment(line) for line in lines]
@@ -234,7 +236,7 @@ def _comment(text: str) -> str:
 
 
 def _name(column: NameColumn, row: dict[Any, Any], apart: bool) -> str:
-    states = {"failed": "failed", "missing": "not run"}
+    states = {"failed": "failed", "missing": "no value" if row["ensemble"] else "not run"}
     notes = [*(["base"] if row["reference"] and not apart else []), *filter(None, [states.get(row["status"])])]
     return column.cell(row["row"]) + (f" ({', '.join(notes)})" if notes else "")
 

@@ -1,6 +1,7 @@
 """Where a published number may be compared with ours: only where the same was measured, on nearly all of the clips."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from tadaconv.reporting.export import CellOrigin, Manifest, ReportedRow
@@ -71,7 +72,26 @@ def unlike_paper(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     should be.
     """
     cells = {cell.row: cell for cell in reversed(manifest.cells)}
-    return {row.name: _unlike(row, cells[row.name]) for row in manifest.rows if row.paper and row.name in cells}
+    rows = {row.name: row for row in manifest.rows}
+    return {
+        row.name: _unlike_parts(row, [(rows[name], cells[name]) for name in row.ensemble])
+        if row.ensemble
+        else _unlike(row, cells[row.name])
+        for row in manifest.rows
+        if row.paper and all(name in cells for name in row.ensemble or (row.name,))
+    }
+
+
+def _unlike_parts(row: ReportedRow, parts: Sequence[tuple[ReportedRow, CellOrigin]]) -> tuple[str, ...]:
+    """Of a row that averages others: in what any of them is not measured as its number; frames are theirs together."""
+    assert row.paper is not None, "asked of rows with a published number"
+    differs: set[str] = set()
+    for part, cell in parts:
+        own = replace(row.paper, num_frames=cell.experiment["data"]["num_frames"])
+        differs |= set(_unlike(part.model_copy(update={"paper": own}), cell))
+    if sum(cell.experiment["data"]["num_frames"] for _, cell in parts) != row.paper.num_frames:
+        differs.add("frames")
+    return tuple(aspect for aspect in ASPECTS if aspect in differs)
 
 
 def _unlike(row: ReportedRow, cell: CellOrigin) -> tuple[str, ...]:

@@ -38,12 +38,14 @@ def what_was_run(export: Export) -> str:
     """How many cells there are, and what became of them."""
     manifest, status = export.manifest, export.cells["status"]
     counts = {name: int((status == name).sum()) for name in ("finished", "failed", "running", "waiting")}
-    planned = len(manifest.rows) * len(manifest.seeds)
+    averages = [row for row in manifest.rows if row.ensemble]
+    planned = (len(manifest.rows) - len(averages)) * len(manifest.seeds)
     missing = planned - sum(counts.values())
     parts = [f"{counts['finished']} of {plural(planned, 'cell')} finished"]
     parts += [f"{counts[name]} {name}" for name in ("failed", "running", "waiting") if counts[name]]
     parts += [f"{missing} not run"] if missing > 0 else []
-    size = f"{plural(len(manifest.rows), 'row')}, {plural(len(manifest.seeds), 'seed')}"
+    of_these = f" ({len(averages)} of them {'an ensemble' if len(averages) == 1 else 'ensembles'})" if averages else ""
+    size = f"{plural(len(manifest.rows), 'row')}{of_these}, {plural(len(manifest.seeds), 'seed')}"
     return f"{size}: {', '.join(parts)}."
 
 
@@ -128,6 +130,8 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
         *_gap_notes(export, summary, apart),
+        *ensemble_notes(export.manifest),
+        *_ensemble_gaps(export.manifest),
         *_pair_notes(summary),
         *_power_notes(summary),
         *_time_notes(summary),
@@ -354,9 +358,10 @@ def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[
 
 def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
     notes = []
-    if (summary["status"] != "finished").any():
-        failed, planned = int(summary["num_failed"].sum()), int(summary["num_planned"].sum())
-        missing = planned - failed - int(summary["n"].sum())
+    trained = summary[summary["ensemble"] == ""]
+    if (trained["status"] != "finished").any():
+        failed, planned = int(trained["num_failed"].sum()), int(trained["num_planned"].sum())
+        missing = planned - failed - int(trained["n"].sum())
         gaps = [f"{failed} failed"] if failed else []
         gaps += [f"{missing} {'has' if missing == 1 else 'have'} no result"] if missing else []
         notes.append(
@@ -383,6 +388,37 @@ def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
             f"The difference is the same in every seed for {', '.join(alike)}. Without a spread it has no interval."
         )
     return notes
+
+
+def ensemble_notes(manifest: Manifest) -> list[str]:
+    """What the numbers of each row that averages others are."""
+    notes = []
+    for row in manifest.rows:
+        if row.ensemble:
+            parts = listed([f"\u201c{name}\u201d" for name in row.ensemble])
+            notes.append(
+                f"\u201c{row.name}\u201d trains nothing: it is the mean of the class probabilities of {parts}, clip by "
+                "clip, of networks of the same seed. Its parameters and multiply-adds are theirs together."
+            )
+            if any(each.per_head for each in manifest.ensembles if each.row == row.name):
+                notes[-1] += " Probabilities of labels are averaged over views before they are multiplied."
+    return notes
+
+
+def ensemble_gaps(manifest: Manifest) -> list[tuple[str, list[int], str]]:
+    """The rows that average others and have no value for some seeds: row, seeds, and why."""
+    gaps: dict[tuple[str, str], list[int]] = {}
+    for each in manifest.ensembles:
+        if each.why is not None:
+            gaps.setdefault((each.row, each.why), []).append(each.seed)
+    return [(row, seeds, why) for (row, why), seeds in gaps.items()]
+
+
+def _ensemble_gaps(manifest: Manifest) -> list[str]:
+    return [
+        f"\u201c{row}\u201d has no value for {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}: {why}."
+        for row, seeds, why in ensemble_gaps(manifest)
+    ]
 
 
 def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:

@@ -36,10 +36,11 @@ def summarise(export: Export) -> pd.DataFrame:
     is not that of the means. ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value
     and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
     ``reference`` tells rows that are compared with none or that others are compared with, and ``across_recipes`` those
-    whose recipe is not that of the row ``versus``. ``paper_delta_*`` are our mean minus the published number, where the
-    two are measured alike (see :mod:`tadaconv.reporting.paper`), with the interval over our seeds; ``recipe_of`` tells
-    whose the recipe is, *paper* or *ours*, where the regime has one of its own for the row. Where rows differ in
-    ``OWN_COLUMNS`` or ``recipe``, these say what a row ran on; they are empty for one without a cell.
+    whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that a row averages. ``paper_delta_*``
+    are our mean minus the published number, where the two are measured alike (see :mod:`tadaconv.reporting.paper`),
+    with the interval over our seeds; ``recipe_of`` tells whose the recipe is, *paper* or *ours*, where the regime has
+    one of its own for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a row ran on; they
+    are empty for one without a cell.
     """
     return _summary(export).copy()
 
@@ -52,8 +53,13 @@ def _summary(export: Export) -> pd.DataFrame:
     lines: dict[str, list[dict[Any, Any]]] = {name: [] for name in versus}
     for cell in export.cells[["row", "status", "params", "macs", "seconds"]].to_dict("records"):
         lines[cell["row"]].append(cell)
+    for each in export.manifest.ensembles:
+        if each.top1 is not None:
+            costs = {"params": each.params, "macs": each.macs, "seconds": nan}
+            lines[each.row].append({"status": "finished", **costs})
     clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
     frame = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned) for name in versus])
+    frame["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
     paper = [row.paper for row in export.manifest.rows]
     frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
     frame["paper_source"] = ["" if p is None else p.source for p in paper]
@@ -135,10 +141,11 @@ def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
     """``TABLE_COLUMNS``, then what there is of the other columns that are written.
 
     ``paper_delta_*`` where a published number is measured as ours, ``versus`` where rows are compared with different
-    ones, what else rows differ in, and ``recipe_of`` where a row has a recipe of its own.
+    ones, what else rows differ in, ``recipe_of`` where a row has a recipe of its own, and ``ensemble`` where a row
+    averages others.
     """
     own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
-    own += ["recipe_of"] if summary["recipe_of"].any() else []
+    own += [column for column in ("recipe_of", "ensemble") if summary[column].any()]
     compared = ["paper_delta_mean", "paper_delta_low", "paper_delta_high"] if summary["paper_alike"].any() else []
     return [*TABLE_COLUMNS, *compared, *(["versus"] if compares_apart(summary, base) else []), *own]
 
@@ -149,7 +156,11 @@ def scores_by_seed(export: Export) -> pd.DataFrame:
     assert not cells.duplicated(["row", "seed"]).any(), "a row has one cell a seed"
     finished = cells[cells["status"] == "finished"]
     table = finished.set_index(["row", "seed"])["top1"].unstack("seed")  # noqa: PD010 - nothing is aggregated here
-    return table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
+    table = table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
+    for each in export.manifest.ensembles:
+        if each.top1 is not None:
+            table.loc[each.row, each.seed] = each.top1
+    return table
 
 
 def verdicts(export: Export) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The table in a terminal, while cells run and at the end; imports no plotting."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,11 +13,12 @@ from rich.text import Text
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
+from tadaconv.reporting.ensembles import ensembles_of
 from tadaconv.reporting.export import Manifest, checked, collect
 from tadaconv.reporting.paper import clips_of, missing_notes
-from tadaconv.reporting.sentences import order_notes, recipe_notes
+from tadaconv.reporting.sentences import ensemble_gaps, order_notes, recipe_notes
 from tadaconv.reporting.summary import compares_apart, summarise, untested
-from tadaconv.reporting.words import count_scale, in_unit, percent, plural, points, published, scaled, some
+from tadaconv.reporting.words import count_scale, in_unit, listed, percent, plural, points, published, scaled, some
 from tadaconv.text import visible
 
 _MOST_REASONS = 5
@@ -29,6 +31,7 @@ def terminal_table(
     loaded: LoadedTable,
     regime_name: str,
     records: Sequence[CellRecord],
+    out: Path | None = None,
     *,
     regime: Regime | None = None,
     styled: bool = True,
@@ -39,10 +42,12 @@ def terminal_table(
     An accuracy is bold or underlined as :func:`~tadaconv.reporting.summary.standings` says. Brackets hold 95 %
     intervals: over seeds, or over the validation clips alone where there is one seed. Below a published number that is
     measured as ours, as ``regime`` says, stands how far ours lies from it. Where the output has no styles,
-    in a file or a pipe, ``styled=False`` has characters for them.
+    in a file or a pipe, ``styled=False`` has characters for them. Rows that average others have their numbers where
+    ``out``, the run folder, is given.
     """
     records = [checked(record) for record in records]
-    export = collect(loaded, regime_name, records, regime=regime, cells_alone=True)
+    ensembles = [] if out is None else ensembles_of(loaded, records, out)
+    export = collect(loaded, regime_name, records, regime=regime, cells_alone=True, ensembles=ensembles)
     summary = summarise(export)
     base = loaded.table.base.name
     apart = compares_apart(summary, base)
@@ -111,6 +116,7 @@ def _below(manifest: Manifest, summary: pd.DataFrame, records: Sequence[CellReco
     notes = [*recipe_notes(manifest), *missing_notes(clips_of(manifest))]
     notes += order_notes(manifest) if summary["paper_top1"].notna().any() else []
     lines += [Text(visible(note), style="dim") for note in notes]
+    lines += _averages(manifest)
     failed: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.status == "failed":
@@ -122,6 +128,19 @@ def _below(manifest: Manifest, summary: pd.DataFrame, records: Sequence[CellReco
     if len(failed) > _MOST_REASONS:
         lines.append(Text("more cells failed; cells.csv has them all", style="red"))
     return Text("\n").join(lines)
+
+
+def _averages(manifest: Manifest) -> list[Text]:
+    """What the rows are that average others, and which of their values are missing, and why."""
+    said = [
+        Text(visible(f"{row.name}: mean of the class probabilities of {listed(row.ensemble)}"), style="dim")
+        for row in manifest.rows
+        if row.ensemble
+    ]
+    for name, seeds, why in ensemble_gaps(manifest):
+        numbers = ", ".join(map(str, seeds))
+        said.append(Text(visible(f"{name} has no value with seed {numbers}: {why}"), style="yellow"))
+    return said
 
 
 def _fewer_pairs(summary: pd.DataFrame) -> list[tuple[str, int]]:
@@ -137,6 +156,7 @@ def _name(line: dict[Any, Any], apart: bool, records: Sequence[CellRecord]) -> T
     if not line["n"]:
         states = {record.status for record in records if record.cell.label == line["row"]}
         state = next((s for s in ("running", "failed", "waiting") if s in states), "not run")
+        state = "no value" if line["ensemble"] else state
         name += Text(f" {state}", style="italic")
     if apart and line["versus"]:
         name += Text(f"\n\u0394 to {visible(line['versus'])}", style="dim")

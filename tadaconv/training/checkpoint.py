@@ -20,10 +20,16 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    with buffer.getbuffer() as content:
+        write_whole(path, content)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file at once or not at all, as :func:`save` does; raises as it does."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with buffer.getbuffer() as content, partial.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

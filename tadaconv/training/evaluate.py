@@ -27,6 +27,13 @@ class Evaluation:
     confusion: list[tuple[int, int, int]]
     per_head: dict[str, HeadAccuracy] = field(default_factory=dict)
     per_subset: dict[str, SubsetAccuracy] = field(default_factory=dict)
+    labels: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.int64), compare=False, repr=False)
+    """(N, heads) int64 of the N validation clips, on the CPU."""
+    probabilities: Tensor = field(
+        default_factory=lambda: torch.empty(0, 0, dtype=torch.float16), compare=False, repr=False
+    )
+    """(N, C) float16 on the CPU: each clip's class probabilities, averaged over its views, of one head after the other.
+    """
 
 
 def view_log_probabilities(model: nn.Module, clips: Tensor) -> Tensor:
@@ -157,6 +164,8 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
         classes=list(source.class_names),
         family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
         confusion=confusion,
+        labels=labels.cpu(),
+        probabilities=torch.cat([of_head.exp() for of_head in log_p], 1).half().cpu(),
     )
 
 

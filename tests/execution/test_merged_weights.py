@@ -11,9 +11,9 @@ from fake_cells import ROWS, result
 from tadaconv import cli
 from tadaconv.errors import RunError
 from tadaconv.execution import Cell, Store
-from tadaconv.execution.cells import weights_file
+from tadaconv.execution.cells import scores_file, weights_file
 from tadaconv.execution.merge import merge
-from tadaconv.execution.merged_weights import run_folder, take_weights
+from tadaconv.execution.merged_weights import run_folder, take_files
 
 STUDY = "t-quick"
 
@@ -65,6 +65,27 @@ def test_weights_follow_the_results_that_are_kept(new: Callable[[str], Store]) -
     assert [each.num_weights for each in merge([b, a], into)] == [0, 0]
     assert {path: path.stat().st_mtime_ns for path in (folder(into) / "weights").iterdir()} == before
     assert held(b)[ROWS[1].key] == "other two"
+
+
+def test_class_probabilities_follow_as_weights_do_and_none_is_written_over(new: Callable[[str], Store]) -> None:
+    a, into = new("a"), new("into")
+    for cell, scores in zip(ROWS[:3], ("one", "two", None), strict=True):
+        train(a, cell, "weights")
+        if scores is not None:
+            scores_file(folder(a), cell.key).write_text(scores)
+    (folder(into) / "weights").mkdir()
+    scores_file(folder(into), ROWS[1].key).write_text("own")
+    (found,) = merge([a], into)
+    assert (found.num_weights, found.num_scores) == (3, 1)
+    assert str(found).endswith("; 3 files of trained weights copied; 1 file of class probabilities copied")
+    assert found.notes == [
+        f"linear 1, seed 0 (cell {ROWS[1].key}): other class probabilities in {folder(a)} than in {folder(into)}, "
+        "which are kept"
+    ]
+    assert [scores_file(folder(into), cell.key).read_text() for cell in ROWS[:2]] == ["one", "own"]
+    assert not scores_file(folder(into), ROWS[2].key).exists()  # results of before they were kept have none
+    (again,) = merge([a], into)
+    assert (again.num_weights, again.num_scores) == (0, 0)
 
 
 def test_another_training_with_the_same_accuracy_keeps_its_own(new: Callable[[str], Store]) -> None:
@@ -148,7 +169,7 @@ def test_a_full_disk_leaves_results_and_no_half_file(
 @pytest.mark.parametrize("key", ["../../secret", "/etc/passwd", "", "a/b", "a\0b"])
 def test_a_key_that_is_a_path_leads_nowhere(key: str, tmp_path: Path) -> None:
     (tmp_path / "secret.pt").write_text("secret")
-    taken = take_weights({key: "hostile"}, tmp_path / "a", tmp_path / "into")
+    taken = take_files({key: "hostile"}, tmp_path / "a", tmp_path / "into")
     assert (taken.copied, taken.differing, taken.missing) == ([], [], [key])
     assert [path.name for path in tmp_path.iterdir()] == ["secret.pt"]
 

@@ -15,11 +15,11 @@ from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import Event, Store, plan
-from tadaconv.execution.cells import weights_file
+from tadaconv.execution.cells import scores_file, weights_file
 from tadaconv.execution.store import MAX_TRIES
 from tadaconv.result import Result
 from tadaconv.spec import Experiment
-from tadaconv.weights import weights_beside
+from tadaconv.weights import scores_beside, weights_beside
 
 SECOND = ROWS[1].key
 
@@ -81,6 +81,20 @@ def test_the_weights_that_a_run_left_are_kept_under_the_cells_key(store: Store, 
     assert list((folder / "checkpoints").iterdir()) == []
 
 
+def test_the_class_probabilities_that_a_run_left_are_kept_beside_the_weights(store: Store, fake_run: FakeRun) -> None:
+    folder = Path(store.shown).parent
+
+    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
+        weights_beside(checkpoint).write_text("weights")
+        scores_beside(checkpoint).write_text(experiment.key)
+        return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
+
+    ablate(store, "t-quick", train)
+    assert [scores_file(folder, cell.key).read_text() for cell in ROWS] == [cell.key for cell in ROWS]
+    assert len(list((folder / "weights").iterdir())) == 2 * len(ROWS)
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
 def test_a_result_is_kept_where_its_weights_cannot_be(
     store: Store, fake_run: FakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -88,11 +102,13 @@ def test_a_result_is_kept_where_its_weights_cannot_be(
 
     def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
         weights_beside(checkpoint).write_text("weights")
+        scores_beside(checkpoint).write_text("scores")
         return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
 
     _, records = ablate(store, "t-quick", train)
     assert [record.status for record in records] == ["finished"] * 3
     assert caplog.text.count("the result is kept, but its weights are not") == 3
+    assert caplog.text.count("the result is kept, but its class probabilities are not") == 3
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,12 @@ def make_result() -> Callable[[float], Result]:
 
 
 @pytest.fixture
+def make_record() -> Callable[..., CellRecord]:
+    """``make_record(row, seed, 70.0)``: a finished cell of a row, in the made-up regime."""
+    return record
+
+
+@pytest.fixture
 def context() -> tuple[LoadedTable, list[CellRecord]]:
     return context_table(), context_records()
 

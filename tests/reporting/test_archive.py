@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from tadaconv import cli
 from tadaconv.errors import UserError
 from tadaconv.execution import Cell, Store
+from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merge import merge
 from tadaconv.reporting import archive
 from tadaconv.reporting.archive import read_storage, write_archive
@@ -138,6 +139,17 @@ def test_every_attempt_is_there_with_all_its_attributes(store: Store, form: str,
         times = pd.to_datetime([line["started"], line["ended"]], utc=True)
         for time, was in zip(times, (row.started, row.ended), strict=True):
             assert (None if pd.isna(time) else time.to_pydatetime()) == (was and was.astimezone(UTC))
+
+
+def test_cells_name_their_class_probabilities_where_they_are(store: Store, form: str, tmp_path: Path) -> None:
+    kept = EXPERIMENTS[1].key
+    file = scores_file(Path(store.shown).parent, kept)
+    file.parent.mkdir()
+    file.write_bytes(b"scores")
+    write_archive(read_storage(store), tmp_path / "out", form)
+    named = {cell["cell"]: cell["scores"] for cell in READERS[form](tmp_path / "out")["cells"]}
+    assert named == {key: f"weights/{kept}.scores.npz" if key == kept else "" for key in named}
+    assert kept in named
 
 
 def test_studies_hold_their_plans(store: Store) -> None:

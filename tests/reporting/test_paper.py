@@ -172,6 +172,27 @@ def test_it_is_the_regime_that_says_what_it_measures(export_in: Any, regime: Reg
     assert unlike(collect(LOADED, "mine", [], regime=regime)) == {}
 
 
+@pytest.mark.parametrize(
+    ("change", "parts", "reasons"),
+    [
+        ({}, ("TAda2D, 8 frames", "TAda2D, 16 frames"), ()),
+        ({"num_frames": 16}, ("TAda2D, 8 frames", "TAda2D, 16 frames"), ("frames",)),
+        ({"data": "Kinetics-400"}, ("TAda2D, 8 frames", "TAda2D, 16 frames"), ("data",)),
+        ({}, ("TAda2D, 8 frames", "TAdaConvNeXt-T, 16 frames"), ("recipe",)),
+    ],
+)
+def test_an_average_of_rows_is_compared_where_all_of_them_are(
+    export_in: Any, change: dict[str, Any], parts: tuple[str, ...], reasons: Any
+) -> None:
+    average = Row("both", None, published(67.2, **{"num_frames": 24, **change}), ensemble=parts)
+    rows = [row for row in LOADED.table.all_rows if row is not LOADED.table.base]
+    table = Table(base=LOADED.table.base, rows=[*rows, average])
+    export = export_in(loaded=replace(LOADED, table=table))
+    assert unlike(export)["both"] == reasons
+    without = export_in(loaded=replace(LOADED, table=table), scores={parts[0]: SCORES[parts[0]]})
+    assert "both" not in unlike(without)
+
+
 def test_without_a_regime_only_orders_are_compared(make_result: Any) -> None:
     export = collect(LOADED, "mine", records(make_result))
     assert set(unlike(export).values()) == {("unsaid",)}

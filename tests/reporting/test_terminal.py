@@ -2,6 +2,7 @@ import io
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -135,7 +136,7 @@ def test_marks_are_signs_where_there_are_no_styles(made_up) -> None:
 def test_a_console_without_styles_gets_signs(made_up, terminal: dict[str, bool], signs: int) -> None:
     loaded, records = made_up({"a": [70.0, 71.0, 69.1, 70.5], "base": [69.0, 72.0, 69.0, 70.4]})
     console = Console(width=80, file=io.StringIO(), _environ={"TERM": "xterm"}, **terminal)
-    print_table(console, loaded, "quick", load_regime("quick"), records)
+    print_table(console, loaded, "quick", load_regime("quick"), records, Path("runs"))
     assert console.file.getvalue().count("~7") == signs
 
 
