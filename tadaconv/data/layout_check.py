@@ -391,4 +391,6 @@ def _verdict(report: LayoutReport) -> str:
     if not report.whole:
         again = command("data check", report.root, **how)
         return f"headers alone were read; runs need the whole look: {again}"
-    return f"every clip can be used; the index is {report.index}"
+    left_out = sum(counts.left_out for counts in report.sides.values())
+    but = f" but the {left_out:,} left out" if left_out else ""
+    return f"every clip{but} can be used; the index is {report.index}"

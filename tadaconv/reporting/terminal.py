@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,9 @@ from tadaconv.reporting.words import count_scale, in_unit, listed, percent, plur
 from tadaconv.text import visible
 
 _MOST_REASONS = 5
+_WIDTH = 80
+"""Columns of a terminal that a table is readable in."""
+_NAME_WIDTH = 14
 _OTHER_RECIPE = "\u2020"
 _MARKS = {"best": ("bold", "bold", "*"), "tie": ("underline", "underlined", "~")}
 """By standing: the style of the number, its name, and the sign where there are no styles."""
@@ -60,7 +65,7 @@ def terminal_table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_justify="left",
         caption_justify="left", caption_style="",
     )  # fmt: skip
-    table.add_column("row", overflow="fold", min_width=14)
+    table.add_column("row", overflow="fold", min_width=_NAME_WIDTH)
     difference = "\u0394" if apart else "\u0394 base"
     costs = (in_unit("params", params[1], "\n"), in_unit("MACs", macs[1], "\n"))
     for heading in ("n", "top-1 %", *([difference] if has_versus else []), *costs):
@@ -79,7 +84,22 @@ def terminal_table(
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
     table.caption = _below(export.manifest, summary, records, styled)
+    if _unwrapped_width(table) > _WIDTH:
+        for column in table.columns:  # an interval below its number, so that no digit is cut off elsewhere
+            column.no_wrap = column.header not in ("row", "top-1 %", difference)
     return table
+
+
+def _unwrapped_width(table: Table) -> int:
+    """The columns of a terminal that the table takes with its names wrapped and its numbers not."""
+    console = Console()
+    options = console.options.update(max_width=10_000)
+
+    def widest(what: RenderableType) -> int:
+        return Measurement.get(console, options, what).maximum
+
+    names = max(widest(cell) for cell in table.columns[0].cells)
+    return widest(table) - names + min(names, _NAME_WIDTH)
 
 
 def _paper(line: dict[Any, Any]) -> Text:

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tadaconv.ablation import LoadedTable, PaperResult, Row, Table
 from tadaconv.cli.running import print_table
+from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import load_regime
+from tadaconv.regimes import quick
 from tadaconv.reporting import terminal_table
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.summary import summarise
 from tadaconv.reporting.words import MINUS, p_value
+from tadaconv.spec import TAda
 
 LIGHT = """
 import sys
@@ -36,6 +40,21 @@ def drawn(loaded, records, width: int = 80, styled: bool = True) -> str:
 
 def test_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", LIGHT], check=True)
+
+
+def test_wide_intervals_cut_no_digit_off_elsewhere(make_result) -> None:
+    paper = PaperResult(61.6, "paper", "Kinetics-400", 8, "10 clips x 3 crops of 256 px")
+    base, other = Row("base, which has words", TAda(), paper), Row("another, which has more words", None, paper)
+    scores = ((base, [1.0, 99.0]), (other, [99.0, 1.0]))
+    loaded = LoadedTable("made_up", "Is it wide?", Table(base=base, rows=[other]))
+    cells = [
+        CellRecord(row.cell(quick.REGIME, seed), "finished", make_result(top1))
+        for row, values in scores
+        for seed, top1 in enumerate(values)
+    ]
+    text = drawn(loaded, cells)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("61.6") == 2
 
 
 @pytest.mark.parametrize("width", [80, 120])
