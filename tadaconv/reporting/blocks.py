@@ -7,6 +7,7 @@ it is given: names of rows, errors and paths come out as text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tadaconv.reporting import sentences, words
 from tadaconv.reporting import statistics as st
 from tadaconv.reporting.export import NO_NUMBER, Export, Manifest
 from tadaconv.reporting.summary import (
+    by_label,
     compares_apart,
     differing,
     is_marked,
@@ -79,6 +81,7 @@ def results(export: Export) -> Block:
         with_cells=set(export.cells["row"]),
         has_sd=bool((summary["n"] > 1).any()),
         has_versus=bool(summary["versus"].any()),
+        labels=_labels(export),
         has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
         notes=[
             *sentences.table_notes(export, summary),
@@ -87,7 +90,38 @@ def results(export: Export) -> Block:
             *sentences.tau_note(export, summary),
         ],
     )
-    return Block(html, summary[table_columns(summary, base)].to_string(index=False))
+    text = [frame.to_string(index=False) for frame in (summary[table_columns(summary, base)], by_label(export))
+            if len(frame)]  # fmt: skip
+    return Block(html, "\n\n".join(text))
+
+
+def _labels(export: Export) -> dict[str, Any]:
+    """Headings and cells of the table of each label alone and of clips that are judged apart; empty without either.
+
+    A cell is a number and the lines that stand below it.
+    """
+    found = by_label(export)
+    heads = [name for name in found["label"].unique() if name]
+    subsets = sorted(name for name in found["clips"].unique() if name != "all")
+    top1 = found.set_index(["row", "clips", "label"])["top1_mean"].to_dict()
+    top5 = found.set_index(["row", "clips", "label"])["top5_mean"].to_dict()
+    clips = found.set_index("clips")["num_val"].to_dict()
+    rows = {}
+    for row in found["row"].unique():
+        cells = [
+            (top1[row, "all", head], [f"top-5 {words.percent(top5[row, 'all', head])}"])
+            for head in [*heads, ""]
+            if heads
+        ]
+        for name in subsets:
+            alone = [f"{head} {words.percent(top1[row, name, head])}" for head in heads if (row, name, head) in top1]
+            cells.append((top1.get((row, name, ""), nan), alone))
+        rows[row] = cells
+    headings = [(head, "") for head in heads] + ([(words.at_once(heads), "")] if heads else [])
+    return {
+        "rows": rows,
+        "headings": [*headings, *((name, words.plural(int(clips[name]), "clip")) for name in subsets)],
+    }
 
 
 def failures(export: Export) -> Block | None:

@@ -29,13 +29,14 @@ from tadaconv.reporting.export import (
 )
 from tadaconv.reporting.latex import latex_table
 from tadaconv.reporting.sentences import latex_notes, title, what_was_run
-from tadaconv.reporting.summary import summarise, table_columns
+from tadaconv.reporting.summary import by_label, summarise, table_columns
 from tadaconv.text import visible
 
 TEMPLATE = "ablation"
 """The notebook template of a table's report, found like every other content by its name."""
 
 _FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}
+_LABELS = "labels.csv"
 _LOG = logging.getLogger(__name__)
 
 
@@ -103,7 +104,7 @@ def write_report(
             paper=choices.paper,
         ),
         choices.parameters,
-        [*csv_texts(export), _FILES["csv"]],
+        [*csv_texts(export), _FILES["csv"], _LABELS],
     )
     return write_files(reported, report_folder(out, loaded.name, regime_name, choices.template), formats)
 
@@ -113,6 +114,7 @@ def _write_data(export: Export, folder: Path) -> None:
     summary = summarise(export)
     columns = table_columns(summary, export.manifest.base)
     write_atomically(folder / _FILES["csv"], as_csv(summary[columns], digits=6))
+    write_atomically(folder / _LABELS, as_csv(by_label(export), digits=6))
 
 
 def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from math import inf
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -25,8 +24,18 @@ from tadaconv.reporting.summary import (
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.words import MINUS, coefficient, listed, p_value, percent, plural, points, published, some
-from tadaconv.result import HeadAccuracy, SubsetAccuracy
+from tadaconv.reporting.words import (
+    MINUS,
+    at_once,
+    coefficient,
+    listed,
+    p_value,
+    percent,
+    plural,
+    points,
+    published,
+    some,
+)
 
 
 def title(manifest: Manifest) -> str:
@@ -126,7 +135,6 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         *recipe_notes(export.manifest),
         *missing_notes(clips_of(export.manifest)),
         *_head_notes(export),
-        *_subset_notes(export),
         *_interval_notes(export, summary, apart),
         *_standing_notes(export, summary),
         *_gap_notes(export, summary, apart),
@@ -260,45 +268,15 @@ def _seeds_range(numbers: list[float]) -> str:
 
 
 def _head_notes(export: Export) -> list[str]:
-    """Of what the accuracies are where clips have several labels, and those of each label alone."""
-    by_row: dict[str, list[dict[str, HeadAccuracy]]] = {}
-    for cell in export.manifest.cells:
-        if cell.per_head:
-            by_row.setdefault(cell.row, []).append(cell.per_head)
-    if not by_row:
+    """Of what the accuracies are where clips have several labels."""
+    heads = next((list(cell.per_head) for cell in export.manifest.cells if cell.per_head), [])
+    if not heads:
         return []
-    heads = list(next(iter(by_row.values()))[0])
-    alone = []
-    for row, cells in by_row.items():
-        means = [
-            f"{head} {percent(fmean(c[head].top1 for c in cells))} % ({percent(fmean(c[head].top5 for c in cells))} %)"
-            for head in heads
-        ]
-        alone.append(f"\u201c{row}\u201d {listed(means)}")
+    as_one = ", as an action" if at_once(heads) == "action" else ""
     return [
-        f"A clip counts where {listed(heads)} are told at once: their probabilities are multiplied in each view, and "
-        "the products averaged over views. Each label alone, as top-1 (top-5), mean over seeds: "
-        + "; ".join(alone)
-        + "."
+        f"A clip counts where {listed(heads)} are told at once{as_one}: "
+        "their probabilities are multiplied in each view, and the products averaged over views."
     ]
-
-
-def _subset_notes(export: Export) -> list[str]:
-    """Top-1 on the clips that the data set judges apart, a sentence a set of them."""
-    by_subset: dict[str, dict[str, list[SubsetAccuracy]]] = {}
-    for cell in export.manifest.cells:
-        for name, found in cell.per_subset.items():
-            by_subset.setdefault(name, {}).setdefault(cell.row, []).append(found)
-    notes = []
-    for name, by_row in by_subset.items():
-        said = []
-        for row, cells in by_row.items():
-            heads = [f"{head} {percent(fmean(c.per_head[head] for c in cells))} %" for head in cells[0].per_head]
-            alone = f" ({', '.join(heads)})" if heads else ""
-            said.append(f"\u201c{row}\u201d {percent(fmean(c.top1 for c in cells))} %{alone}")
-        num_clips = next(iter(by_row.values()))[0].num_val
-        notes.append(f"Top-1 on {name}, {plural(num_clips, 'clip')}, mean over seeds: {'; '.join(said)}.")
-    return notes
 
 
 _ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "recipe"}

@@ -1,8 +1,10 @@
 """Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import nan
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from tadaconv.ablation import Claim
 from tadaconv.reporting import statistics as st
-from tadaconv.reporting.export import OWN_COLUMNS, Export, Manifest
+from tadaconv.reporting.export import OWN_COLUMNS, CellOrigin, EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.paper import unlike_paper
 from tadaconv.reporting.words import ROUNDING_ERROR
 from tadaconv.spec import without_places
@@ -148,6 +150,44 @@ def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
     own += [column for column in ("recipe_of", "ensemble") if summary[column].any()]
     compared = ["paper_delta_mean", "paper_delta_low", "paper_delta_high"] if summary["paper_alike"].any() else []
     return [*TABLE_COLUMNS, *compared, *(["versus"] if compares_apart(summary, base) else []), *own]
+
+
+def by_label(export: Export) -> pd.DataFrame:
+    """Accuracies in percent of each label, of all at once, and on the clips that the data set judges apart.
+
+    A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
+    ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
+    NaN for subsets. Without lines where clips have one label and no subsets.
+    """
+    found: dict[tuple[str, str, str], list[tuple[int, float, float]]] = defaultdict(list)
+    at_once = {(line["row"], line["seed"]): (line["top1"], line["top5"]) for line in export.cells.to_dict("records")}
+    cells: list[CellOrigin | EnsembleOrigin] = [*export.manifest.cells, *export.manifest.ensembles]
+    for cell in cells:
+        subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
+        if cell.num_val is None or not (cell.per_head or subsets):
+            continue
+        top1, top5 = at_once[cell.row, cell.seed] if isinstance(cell, CellOrigin) else (cell.top1, cell.top5)
+        assert top1 is not None  # what has labels has a result
+        assert top5 is not None
+        found[cell.row, "all", ""].append((cell.num_val, top1, top5))
+        for head, accuracy in cell.per_head.items():
+            found[cell.row, "all", head].append((cell.num_val, accuracy.top1, accuracy.top5))
+        for name, subset in subsets.items():
+            found[cell.row, name, ""].append((subset.num_val, subset.top1, nan))
+            for head, top1 in subset.per_head.items():
+                found[cell.row, name, head].append((subset.num_val, top1, nan))
+    order = {row.name: place for place, row in enumerate(export.manifest.rows)}
+    lines = [
+        {
+            "row": row, "clips": clips, "num_val": values[0][0], "label": label, "n": len(values),
+            "top1_mean": fmean(top1 for _, top1, _ in values),
+            "top1_sd": stdev(top1 for _, top1, _ in values) if len(values) > 1 else nan,
+            "top5_mean": fmean(top5 for *_, top5 in values),
+        }
+        for (row, clips, label), values in sorted(found.items(), key=lambda item: order[item[0][0]])
+    ]  # fmt: skip
+    columns = ["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:

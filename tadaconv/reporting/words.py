@@ -107,3 +107,8 @@ def data_uri(content: bytes, kind: str) -> str:
 def anchor(row: str) -> str:
     """Where a page lists the cells of ``row``: a name for links within it."""
     return f"cells-{hashlib.sha256(row.encode()).hexdigest()[:8]}"
+
+
+def at_once(labels: Sequence[str]) -> str:
+    """What all labels of a clip are together: of a verb and a noun, an action."""
+    return "action" if tuple(labels) == ("verb", "noun") else f"{listed(labels)} at once"

@@ -35,6 +35,7 @@ from tadaconv.reporting.sentences import (
 )
 from tadaconv.reporting.summary import (
     TABLE_COLUMNS,
+    by_label,
     compares_apart,
     differing,
     groups,
@@ -363,12 +364,23 @@ def test_accuracies_of_each_label_stand_beside_those_of_all_at_once(context) -> 
 
     export = collect(loaded, "quick", [of_two(r) for r in records if r.cell.label in ("(3,3)", "(1,1)")])
     (note,) = [note for note in table_notes(export, summarise(export)) if "at once" in note]
-    assert note.startswith("A clip counts where verb and noun are told at once: ")
-    assert "\u201c(3,3)\u201d verb 51.0 % (71.0 %) and noun 52.0 % (71.0 %)" in note
-    (note,) = [note for note in table_notes(export, summarise(export)) if "tail" in note]
-    assert note.startswith("Top-1 on tail verbs, 31 clips, mean over seeds: \u201c")
-    assert "\u201c(3,3)\u201d 31.0 % (verb 41.0 %, noun 41.0 %)" in note
-    assert not any("at once" in note for note in table_notes(collect(loaded, "q", records), summarise(export)))
+    assert note.startswith("A clip counts where verb and noun are told at once, as an action: ")
+    found = by_label(export).set_index(["row", "clips", "label"])
+    seeds = sorted({cell.seed for cell in export.manifest.cells})
+    mean = sum(seeds) / len(seeds) + 50
+    assert found.loc[("(3,3)", "all", "verb"), ["top1_mean", "top5_mean"]].tolist() == [mean, mean + 20]
+    assert found.loc[("(3,3)", "all", "noun"), "top1_mean"] == mean + 1
+    assert found.loc[("(3,3)", "tail verbs", ""), ["num_val", "n", "top1_mean"]].tolist() == [31, len(seeds), mean - 20]
+    own = export.cells[export.cells["row"] == "(3,3)"]
+    assert found.loc[("(3,3)", "all", ""), "top1_mean"] == pytest.approx(own["top1"].mean())
+    assert found.loc[("(3,3)", "all", ""), "top5_mean"] == pytest.approx(own["top5"].mean())
+    html = blocks.results(export).html
+    for shown in ("Each label, and clips judged apart", "tail verbs<br>31 clips", f"top-5 {mean + 20:.1f}"):
+        assert shown in html
+    plain = collect(loaded, "q", records)
+    assert by_label(plain).empty
+    assert "judged apart" not in blocks.results(plain).html
+    assert not any("at once" in note for note in table_notes(plain, summarise(plain)))
 
 
 def test_one_recipe_is_not_marked(hosts) -> None:
