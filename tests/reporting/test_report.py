@@ -80,8 +80,8 @@ def test_all_files_are_there(hostile) -> None:
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     figures = {f"figures/{n}.{k}" for k in ("svg", "png", "pdf") for n in DRAWN}
     assert names == figures | {
-        "table.csv", "cells.csv", "curves.csv", "families.csv", "classes.csv", "labels.csv", "confusion.csv", "calibration.csv",
-        "report.json",
+        "table.csv", "cells.csv", "curves.csv", "families.csv", "classes.csv", "confusion.csv", "calibration.csv",
+        "labels.csv", "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
     assert len(pd.read_csv(folder / "table.csv")) == 4
