@@ -53,6 +53,10 @@ class Strings(Sequence[str]):
         strings._bytes, strings._ends = buffer, ends
         return strings
 
+    def copy(self) -> "Strings":
+        """The same in memory, where this is mapped from a file."""
+        return Strings.of(self._bytes.copy(), self._ends.copy())
+
     @property
     def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The buffer and the ends, as :meth:`of` takes them."""

@@ -73,14 +73,16 @@ def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Cli
 
 
 def of_index(index: Index) -> Clips:
-    """The clips of an index, those left out excepted; its columns stay mapped."""
+    """The clips of an index, those left out excepted.
+
+    Columns that are read clip by clip are copied, so that memory does not grow by mapped pages while clips are read.
+    """
     root, in_frames = Path(index.root), index.form == "frames"
-    measured = index.measured
+    measured, media, starts = index.measured, index.media.copy(), np.array(index.spans[:, 0])
     val = index.places("val")
 
     def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
-        medium = root / index.media[place]
-        start = float(index.spans[place, 0])
+        medium, start = root / media[place], float(starts[place])
         if in_frames:
             assert index.frames is not None
             first = 0 if math.isnan(start) else round(start)
@@ -97,14 +99,13 @@ def of_index(index: Index) -> Clips:
         labels=np.array(index.labels),
         train=index.places("train"),
         val=val,
-        # Copies, so that reading clips here and there does not bring all records of the index into memory.
         num_frames=np.array(measured["frames"]),
         heights=np.array(measured["height"]),
         widths=np.array(measured["width"]),
         fps=np.nan_to_num(measured["fps"], nan=0.0),
         subsets={name: np.flatnonzero(index.subsets[val, column]) for column, name in enumerate(index.subset_names)},
         read=read,
-        path=lambda place: root / index.media[place],
+        path=lambda place: root / media[place],
         name=lambda place: encodable(index.ids[place]),
-        can_be_kept=in_frames or bool(np.isnan(index.spans[:, 0]).all()),
+        can_be_kept=in_frames or bool(np.isnan(starts).all()),
     )

@@ -352,7 +352,9 @@ def _frames(
         for frame in frames:
             if frame.is_corrupt:
                 raise BrokenVideoError(f"damaged at frame {num_frames}")
-            orientation = _orientation(frame)
+            # PyAV holds on to memory for every frame whose side data are looked at, so that of one turned alike is not.
+            if num_frames == 0 or frame.rotation != rotation:
+                rotation, orientation = frame.rotation, _orientation(frame)
             if transposed not in (None, orientation.transposed):
                 raise BrokenVideoError(f"turned on its side from frame {num_frames} on; all frames must have one size")
             transposed = orientation.transposed
