@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -189,21 +189,17 @@ class Index:
         return [path for path, *was in self.sources if list(_changed(Path(path))) != was]
 
 
-def write_index(folder: Path, annotations: Annotations, measured: Records, accepted: Collection[str] = ()) -> Index:
+def write_index(
+    folder: Path, annotations: Annotations, measured: Records, left_out: NDArray[np.bool_] | None = None
+) -> Index:
     """Write the columns of ``annotations`` and ``measured``, a record a clip, into ``folder``, and open them.
 
-    Clips whose ids are ``accepted`` are left out where they have no frames, and their number enters the fingerprint;
-    what is accepted and has frames is used. Raises :class:`UserError` for an accepted id that is not listed, and where
-    ``folder`` cannot be written. An index that lies there is replaced whole.
+    ``left_out``, (clips,), marks the clips that are accepted as missing or broken, by default none. Raises
+    :class:`UserError` where ``folder`` cannot be written. An index that lies there is replaced whole.
     """
     assert measured.dtype == RECORD
     assert len(measured) == len(annotations)
-    wanted = set(accepted)
-    named = np.array([clip_id in wanted for clip_id in annotations.ids], dtype=bool)
-    if named.sum() < len(wanted):
-        strangers = sorted(wanted - set(annotations.ids))
-        raise UserError(f"accepted, but not listed by {annotations.layout}: {', '.join(strangers[:3])}")
-    left_out = named & (measured["frames"] == 0)
+    left_out = np.zeros(len(annotations), dtype=bool) if left_out is None else left_out
     about: dict[str, Any] = {
         "version": VERSION,
         "layout": annotations.layout,
@@ -285,19 +281,20 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_]) -> str:
     """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
-    height and width.
+    height and width; and over what is judged apart, and how many clips are left out.
 
-    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data.
+    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data; nor
+    have test clips, which no run reads.
     """
     digest = hashlib.sha256()
-    used = ~left_out
+    used = ~left_out & (annotations.sides != SIDES.index("test"))
 
     def take(parts: Iterable[bytes]) -> None:
         for part in parts:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
 
-    take([json.dumps(annotations.heads).encode(), str(int(left_out.sum())).encode()])
+    take(json.dumps(part).encode() for part in (annotations.heads, list(annotations.subsets), int(left_out.sum())))
     take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
     rates = np.nan_to_num(measured["fps"].astype("f8") * 100, nan=-1).round().astype("<i8")  # 29.97 is 30000/1001
     take(np.ascontiguousarray(column[used]).tobytes() for column in (

@@ -126,14 +126,20 @@ def check_layout(
     annotations = read(layout, root.absolute(), split)
     folder = index_folder(cache, root, layout, split)
     accepted = _accepted_before(folder) if accept is None else _ids(accept)
+    is_accepted = np.array([one in accepted for one in annotations.ids], dtype=bool)
+    if accept is not None and is_accepted.sum() < len(accepted):
+        strangers = sorted(accepted.difference(annotations.ids))
+        raise UserError(
+            f"accepted, but not listed by {layout}: {', '.join(strangers[:3])}; leave them out of {str(accept)!r}"
+        )
     examination = examine(annotations, journal_folder(cache, root), whole=not quick)
     usable = examination.clips["frames"] > 0
     wanted = annotations.sides != SIDES.index("test")
-    left_out = wanted & ~usable & np.array([one in accepted for one in annotations.ids], dtype=bool)
+    left_out = wanted & ~usable & is_accepted
     unusable = np.flatnonzero(wanted & ~usable & ~left_out)
     index = None
     if not quick and not annotations.problems and wanted.any():
-        index = write_index(folder, annotations, examination.clips, accepted)
+        index = write_index(folder, annotations, examination.clips, left_out)
     listing = ""
     if unusable.size:
         listing = str(_write_ids(folder, [annotations.ids[int(place)] for place in unusable]))
