@@ -450,6 +450,8 @@ def test_a_worker_opens_the_index_where_it_was_made_or_in_its_own_cache(ssv2, ca
     assert at_home.data.index == str(moved / Path(data.index).name)
     assert at_home.key == experiment.key
     assert FolderClips(at_home.data, CPU).num_val == 6
+    ssv2.rename(tmp_path / "unmounted")
+    assert worker._why_not_here(attempt, call) == f"its clips, {ssv2}, are not on this machine"
 
 
 def test_memory_does_not_grow_with_what_is_read(ssv2, cache, monkeypatch):
