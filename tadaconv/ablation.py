@@ -250,9 +250,9 @@ def study_name(loaded: LoadedTable, regime_name: str) -> str:
 def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
     """The regime on the clips it will train on: for a regime of folder data, those under ``root``.
 
-    Every clip is decoded once, into ``cache``, and a file of pretrained weights gets its fingerprint. Raises
-    :class:`UserError` for a folder regime without a root, a root where the regime makes its own clips, and clips or
-    weights that cannot be used.
+    What is known of the clips lies in ``cache``; those of class folders are decoded once, of other layouts their check
+    has done so. A file of pretrained weights gets its fingerprint. Raises :class:`UserError` for a folder regime without
+    a root, a root where the regime makes its own clips, and clips or weights that cannot be used.
     """
     regime = regime.with_weights(resolve_weights)
     if not isinstance(regime.data, Folder):
@@ -260,7 +260,9 @@ def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
             raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
         return regime
     if root is None:
-        raise UserError("this regime needs clips: add --data DIR, a folder with train/<class>/* and val/<class>/*")
+        is_classes = regime.data.layout == "classes"
+        holds = "with train/<class>/* and val/<class>/*" if is_classes else f"of layout {regime.data.layout}"
+        raise UserError(f"this regime needs clips: add --data DIR, a folder {holds}")
     from tadaconv.data.folder import resolve
 
     return regime.with_clips(resolve(regime.data, root, cache))
