@@ -20,7 +20,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.annotations import SIDES, AnnotatedClip, Annotations, Head, Strings
+from tadaconv.data.annotations import SIDES, Annotations, Head, Strings
 from tadaconv.data.media import FrameFiles
 from tadaconv.errors import UserError
 
@@ -163,13 +163,6 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def clip(self, place: int) -> AnnotatedClip:
-        """One clip, as annotated."""
-        labels = tuple(None if label < 0 else int(label) for label in self.labels[place])
-        start, end = (float(limit) for limit in self.spans[place])
-        span = None if math.isnan(start) else (start, end)
-        return AnnotatedClip(self.ids[place], SIDES[self.sides[place]], labels, self.media[place] or None, span)
 
     def places(self, side: str) -> NDArray[np.int64]:
         """The places of a side's clips, those left out excepted."""
