@@ -138,8 +138,9 @@ def check_layout(
     wanted = annotations.sides != SIDES.index("test")
     left_out = wanted & ~usable & is_accepted
     unusable = np.flatnonzero(wanted & ~usable & ~left_out)
+    problems = annotations.problems or _empty_sides(annotations, left_out)
     index = None
-    if not quick and not annotations.problems and wanted.any():
+    if not quick and not problems:
         index = write_index(folder, annotations, examination.clips, left_out)
     listing = ""
     if unusable.size:
@@ -164,7 +165,7 @@ def check_layout(
         mirror_pairs=_encodable_pairs(annotations),
         in_long_videos=annotations.form == "video" and not bool(np.isnan(annotations.spans[:, 0]).all()),
         clips_per_second=None if index is None else _clips_per_second(index),
-        problems=encodable_problems(annotations.problems),
+        problems=encodable_problems(problems),
         gaps=encodable_problems(annotations.gaps),
         broken=encodable_problems(
             Problem(annotations.ids[place], f"{annotations.media[place]}: {reason}")
@@ -175,6 +176,18 @@ def check_layout(
         unusable_file=encodable(listing),
         index="" if index is None else encodable(str(folder)),
     )
+
+
+def _empty_sides(annotations: Annotations, left_out: NDArray[np.bool_]) -> tuple[Problem, ...]:
+    """Of training and validation, what has no clip, there or missing."""
+    empty = []
+    for number, side in enumerate(SIDES[:2]):
+        members = annotations.sides == number
+        if not members.any():
+            empty.append(Problem(".", f"the annotations list no clip of {side}; put the list of {side} beside them"))
+        elif left_out[members].all():
+            empty.append(Problem(".", f"every clip of {side} is left out; get some, or accept fewer"))
+    return tuple(empty)
 
 
 def _accepted_before(folder: Path) -> frozenset[str]:

@@ -255,6 +255,26 @@ def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
     assert "not fit to train on" in render(report)
 
 
+def test_nothing_is_trained_without_a_clip_to_validate_on(written, ssv2, cache, tmp_path):
+    kinetics = written("kinetics400", "videos", tmp_path / "kinetics")
+    (kinetics / "val.csv").unlink()
+    report = check_layout(kinetics, "kinetics400", "", cache)
+    assert [finding.reason for finding in report.problems] == [
+        "the annotations list no clip of val; put the list of val beside them"
+    ]
+    ids = [clip.id for clip in read("ssv2", ssv2) if clip.side == "val"]
+    for clip_id in ids:
+        video(ssv2, clip_id).unlink()
+    accepted = tmp_path / "accepted.txt"
+    accepted.write_text("\n".join(ids))
+    report = check_layout(ssv2, "ssv2", "", cache, accept=accepted)
+    assert not report.ok
+    assert "every clip of val is left out" in render(report)
+    for layout, root in (("kinetics400", kinetics), ("ssv2", ssv2)):
+        with pytest.raises(UserError, match="have not been checked yet"):
+            resolve(SPEC.but(layout=layout), root, cache)
+
+
 class NumberedMedia(DigitMedia):
     """Writes frames that show their own number in binary, in blocks of black and white."""
 
