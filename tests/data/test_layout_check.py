@@ -377,6 +377,22 @@ def test_the_file_of_ids_is_part_of_where_clips_lie(written, tmp_path, cache):
     assert resolve(spec.but(split=""), root, cache).fingerprint != data.fingerprint
 
 
+def test_a_list_of_test_clips_moves_no_clip(written, tmp_path, cache):
+    root = written("kinetics400", "videos", tmp_path / "kinetics")
+    spec = SPEC.but(layout="kinetics400", mirror="no")
+    seen = []
+    for test_list in ("", "youtube_id,time_start,time_end,split\nabcdefghijk,0,10,test\n"):
+        if test_list:
+            (root / "test.csv").write_text(test_list)  # read before train.csv
+        check_layout(root, "kinetics400", "", cache)
+        data = resolve(spec, root, cache)
+        source = FolderClips(data, CPU)
+        seen.append((data.fingerprint, source.val_names, source.val_batch(torch.arange(6))))
+    (one, names, batch), (other, same_names, same_batch) = seen
+    assert (one, names) == (other, same_names)
+    assert all(torch.equal(*pair) for pair in zip(batch, same_batch, strict=True))
+
+
 MY_SSV2 = """from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Folder, Schedule
 
