@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class Journal:
             size = self._path.stat().st_size if self._path.exists() else 0
             if size % RECORD.itemsize:  # stopped in the middle of a record
                 os.truncate(self._path, size - size % RECORD.itemsize)
-            self._file: IO[bytes] = self._path.open("ab")
+            self._file = self._path.open("ab", buffering=0)  # a record is known to others as soon as it is added
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -107,18 +107,22 @@ class Journal:
         self._file.close()
 
     def add(self, path: str, size: int, changed: int, measured: Measured) -> None:
-        """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds."""
+        """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds.
+
+        Raises :class:`UserError` where the disk is full.
+        """
         record = np.zeros(1, RECORD)
         record[0] = (
             _hash(path), size, changed, measured.frames, measured.height, measured.width, measured.fps, measured.whole,
             measured.digest[:16],
         )  # fmt: skip
-        self._file.write(record.tobytes())
-        self._file.flush()
+        try:
+            self._file.write(record.tobytes())
+        except OSError as error:
+            raise _cannot_write(self._path.parent, error) from error
 
     def known(self, paths: Sequence[str], sizes: NDArray[np.int64], changed: NDArray[np.int64]) -> Records:
         """The latest record of each path, of zeros where there is none of that size and time of change."""
-        self._file.flush()
         written = np.fromfile(self._path, dtype=RECORD)
         found = np.zeros(len(paths), dtype=RECORD)
         if not len(written) or not len(paths):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,3 +134,10 @@ def test_an_index_that_is_not_there_says_how_to_make_one(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the index in"):
         Journal(tmp_path / "file" / "x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "journal.bin").symlink_to("/dev/full")
+    with Journal(tmp_path) as journal, pytest.raises(UserError, match=r"cannot write the index in .*: No space left"):
+        journal.add("a.mp4", 1, 2, Measured(8, 64, 80))
