@@ -246,6 +246,29 @@ def test_copies_across_the_split_and_classes_without_clips_are_warned_of(ssv2, c
     )
 
 
+def test_folders_are_copies_only_where_last_pictures_are_too(written, tmp_path, cache):
+    root = written("jester", "frames", tmp_path / "jester")
+    annotations = list(read("jester", root))
+    train, val = (root / clip.medium for clip in (annotations[0], annotations[-1]))
+    shutil.rmtree(val)
+    shutil.copytree(train, val)
+    copies = "1 validation clips are copies of training clips"
+    assert copies in render(check_layout(root, "jester", "", cache))
+    first, *_, last = sorted(val.iterdir())
+    last.unlink()
+    shutil.copy(first, last)
+    assert copies not in render(check_layout(root, "jester", "", cache))
+
+
+def test_intervals_need_frame_rates(written, tmp_path, cache):
+    root = written("kinetics400", "frames", tmp_path / "kinetics")  # nothing tells at which rate they were made
+    assert check_layout(root, "kinetics400", "", cache).rates == {"unknown": 18}
+    spec = SPEC.but(layout="kinetics400")
+    assert resolve(spec, root, cache).num_classes == 6
+    with pytest.raises(UserError, match=r"18 clips \(.*\) have no frame rate, by which intervals are told"):
+        resolve(spec.but(sampling__kind="intervals"), root, cache)
+
+
 def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
     (ssv2 / "something-something-v2-validation.json").write_text('[{"id": "1')
     report = check_layout(ssv2, "ssv2", "", cache)
