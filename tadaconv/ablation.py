@@ -21,7 +21,7 @@ from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Recipe, Regime, run_command
-from tadaconv.spec import RESOLVED, Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
+from tadaconv.spec import Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
 from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -250,9 +250,9 @@ def study_name(loaded: LoadedTable, regime_name: str) -> str:
 def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
     """The regime on the clips it will train on: for a regime of folder data, those under ``root``.
 
-    Every clip is decoded once, into ``cache``, and a file of pretrained weights gets its fingerprint. Raises
-    :class:`UserError` for a folder regime without a root, a root where the regime makes its own clips, and clips or
-    weights that cannot be used.
+    What is known of the clips lies in ``cache``; those of class folders are decoded once, of other layouts their check
+    has done so. A file of pretrained weights gets its fingerprint. Raises :class:`UserError` for a folder regime
+    without a root, a root where the regime makes its own clips, and clips or weights that cannot be used.
     """
     regime = regime.with_weights(resolve_weights)
     if not isinstance(regime.data, Folder):
@@ -260,7 +260,9 @@ def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
             raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
         return regime
     if root is None:
-        raise UserError("this regime needs clips: add --data DIR, a folder with train/<class>/* and val/<class>/*")
+        is_classes = regime.data.layout == "classes"
+        holds = "with train/<class>/* and val/<class>/*" if is_classes else f"of layout {regime.data.layout}"
+        raise UserError(f"this regime needs clips: add --data DIR, a folder {holds}")
     from tadaconv.data.folder import resolve
 
     return regime.with_clips(resolve(regime.data, root, cache))
@@ -280,8 +282,8 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     """The cells of a table as its file and its regime stand now, for every seed its study was planned with.
 
     A cell counts by its key: one of a row or a regime that has changed since it ran is left out, not shown under a name
-    that means something else by now. The clips of a folder regime are those the study was last planned on. Raises
-    :class:`UserError` if the study was never planned.
+    that means something else by now. The clips of a folder regime are those of its layout and split that the study was
+    last planned on. Raises :class:`UserError` if the study was never planned.
     """
     if study not in store.studies():
         run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
@@ -289,8 +291,7 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     planned = [cell.experiment for cell in store.planned(study)]
     data = regime.data
     if isinstance(data, Folder):
-        clips = [experiment.data for experiment in planned if isinstance(experiment.data, Folder)]
-        data = data.but(**{name: getattr(clips[-1], name) for name in RESOLVED}) if clips else data
+        data = data.as_found(e.data for e in reversed(planned) if isinstance(e.data, Folder))
     hosts = [experiment.backbone for experiment in planned]
     regime = regime.with_clips(data).with_weights(lambda host: as_planned(host, hosts))
     seeds = sorted({experiment.seed for experiment in planned})

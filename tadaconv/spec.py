@@ -310,7 +310,7 @@ class Sampling(Spec):
 
 
 _PLACES: Final = ("root", "index", "split")
-RESOLVED: Final = ("root", "index", "fingerprint", "num_classes", "num_listed", "num_missing")
+_RESOLVED: Final = ("root", "index", "fingerprint", "num_classes", "num_listed", "num_missing")
 """Fields of a folder of clips that are filled in by what lies on a disk."""
 
 
@@ -433,6 +433,12 @@ class Folder(Spec):
         except ValueError as error:
             raise UserError(f"{type(self).__name__}: {error}") from error
         return super().but(**named)
+
+    def as_found(self, resolved: Iterable["Folder"]) -> Self:
+        """With what a disk told the first of ``resolved`` that is of the same layout and split; as is without one."""
+        same = (one for one in resolved if (one.layout, one.split) == (self.layout, self.split))
+        first = next(same, self)
+        return self.but(**{name: getattr(first, name) for name in _RESOLVED})
 
     @property
     def eval_side(self) -> int:

@@ -149,6 +149,17 @@ def test_every_recipe_gets_the_fingerprint_of_its_own_weights(tmp_path: Path) ->
     assert len(current_records(table, regime, "t-r", store)) == 5
 
 
+def test_a_regime_of_another_split_does_not_show_what_was_run_on_the_old(tmp_path: Path) -> None:
+    regime = REGIME.but(data__layout="ucf101", data__split="1", data__num_classes=0, data__fingerprint="", recipes=())
+    found = regime.data.but(fingerprint="one", num_classes=5, num_listed=(9, 3), index=str(tmp_path / "index"))
+    table = LoadedTable("t", "", Table(base=Row("a", TAda()), rows=[]))
+    store = Store.open(str(tmp_path / "journal.log"))
+    plan(store, "t-r", table.table.cells(regime.with_clips(found), [0]), [0], None)
+    (record,) = current_records(table, regime, "t-r", store)
+    assert record.cell.experiment.data == found
+    assert current_records(table, regime.but(data__split="2"), "t-r", store) == []
+
+
 def test_counts_and_checks_are_of_the_clips_that_a_recipe_gives(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two.py").write_text(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table
+from tadaconv.ablation import load_table, resolve_data
 from tadaconv.errors import UserError
 from tadaconv.experiment import rehearse, require_whole_norms
 from tadaconv.models import BACKBONES, build
@@ -354,3 +354,9 @@ def test_the_hours_that_a_file_gives_follow_from_its_schedule(name: str) -> None
 def test_backbones_of_recipes_are_there() -> None:
     asked = {host for name in RECIPES for recipe in load_regime(name).recipes for host in recipe.backbones}
     assert asked <= set(BACKBONES)
+
+
+@pytest.mark.parametrize(("name", "holds"), [("ssv2_8f", "of layout ssv2"), ("folder", "with train/<class>/*")])
+def test_a_regime_without_clips_says_which_folder_it_needs(tmp_path: Path, name: str, holds: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"add --data DIR, a folder {holds}")):
+        resolve_data(load_regime(name), None, tmp_path)

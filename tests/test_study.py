@@ -912,6 +912,7 @@ def test_the_clips_of_a_folder_are_those_it_ran_on(store: Store, tmp_path: Path)
     found = trial_records(loaded(), bare, NAME, store)
     assert [record.status for record in found] == ["finished", "finished"]
     assert {record.cells[0].cell.experiment.data for record in found} == {clips.data}
+    assert trial_records(loaded(), bare.but(data__split="2"), NAME, store) == []
 
 
 # --- Storages

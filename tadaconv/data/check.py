@@ -67,10 +67,10 @@ def check(root: Path, cache: Path | None = None) -> CheckReport:
         num_train=len(layout.train),
         num_val=len(layout.val),
         num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
-        problems=_encodable(
+        problems=encodable_problems(
             _in_order(layout.problems, _broken(found), [recognised] if recognised and layout.problems else [])
         ),
-        warnings=_encodable(
+        warnings=encodable_problems(
             _in_order(
                 layout.warnings,
                 _shared(layout, found),
@@ -115,7 +115,8 @@ def render(report: CheckReport) -> str:
     return "\n".join(lines)
 
 
-def _encodable(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+def encodable_problems(findings: Iterable[Problem]) -> tuple[Problem, ...]:
+    """``findings`` with paths and reasons that can be printed and written as JSON."""
     return tuple(Problem(encodable(finding.path), encodable(finding.reason)) for finding in findings)
 
 

@@ -198,7 +198,8 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     if status.st_size == 0:
         raise BrokenVideoError("zero-length file")
     try:
-        container: Any = av.open(f"file:{path}")  # without it, cam:1/a.mp4 names a protocol "cam"
+        # Without "file:", cam:1/a.mp4 names a protocol "cam"; a title need not be UTF-8.
+        container: Any = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError, IndexError) as error:  # IndexError: PyAV on a header with no body
         raise BrokenVideoError(f"unreadable as a video ({_strerror(error)})") from error
     with container:

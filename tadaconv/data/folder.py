@@ -303,8 +303,9 @@ class FolderClips:
         return torch.from_numpy(frames).to(self._device)
 
 
-_kept: dict[tuple[str, int], dict[int, Frames]] = {}
-"""The decoded videos of the last (fingerprint, short side), so that the next cell of a table starts at once."""
+_kept: dict[tuple[str, int], list[Frames]] = {}
+"""The decoded videos of the last (fingerprint, short side), training before validation, so that the next cell of a
+table starts at once."""
 
 
 def _reader(data: Folder, clips: Clips) -> Callable[[Sequence[Wanted]], list[Frames]]:
@@ -322,10 +323,9 @@ def _reader(data: Folder, clips: Clips) -> Callable[[Sequence[Wanted]], list[Fra
     key = (data.fingerprint, data.short_side)
     if key not in _kept:
         _kept.clear()  # before decoding: two sets at once may not fit
-        places = used.tolist()
-        whole = over_cores(lambda place: _decode(clips, place, None, data.short_side), places, "decoding clips")
-        _kept[key] = dict(zip(places, whole, strict=True))
-    videos = _kept[key]
+        whole = over_cores(lambda place: _decode(clips, place, None, data.short_side), used.tolist(), "decoding clips")
+        _kept[key] = list(whole)
+    videos = dict(zip(used.tolist(), _kept[key], strict=True))
     return lambda batch: [videos[place][indices] for place, indices in batch]
 
 

@@ -11,16 +11,16 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.annotations import SIDES, AnnotatedClip, Annotations, Head, Strings
+from tadaconv.data.annotations import SIDES, Annotations, Head, Strings
 from tadaconv.data.media import FrameFiles
 from tadaconv.errors import UserError
 
@@ -94,7 +94,7 @@ class Journal:
             size = self._path.stat().st_size if self._path.exists() else 0
             if size % RECORD.itemsize:  # stopped in the middle of a record
                 os.truncate(self._path, size - size % RECORD.itemsize)
-            self._file: IO[bytes] = self._path.open("ab")
+            self._file = self._path.open("ab", buffering=0)  # a record is known to others as soon as it is added
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -107,18 +107,22 @@ class Journal:
         self._file.close()
 
     def add(self, path: str, size: int, changed: int, measured: Measured) -> None:
-        """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds."""
+        """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds.
+
+        Raises :class:`UserError` where the disk is full.
+        """
         record = np.zeros(1, RECORD)
         record[0] = (
             _hash(path), size, changed, measured.frames, measured.height, measured.width, measured.fps, measured.whole,
             measured.digest[:16],
         )  # fmt: skip
-        self._file.write(record.tobytes())
-        self._file.flush()
+        try:
+            self._file.write(record.tobytes())
+        except OSError as error:
+            raise _cannot_write(self._path.parent, error) from error
 
     def known(self, paths: Sequence[str], sizes: NDArray[np.int64], changed: NDArray[np.int64]) -> Records:
         """The latest record of each path, of zeros where there is none of that size and time of change."""
-        self._file.flush()
         written = np.fromfile(self._path, dtype=RECORD)
         found = np.zeros(len(paths), dtype=RECORD)
         if not len(written) or not len(paths):
@@ -164,13 +168,6 @@ class Index:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def clip(self, place: int) -> AnnotatedClip:
-        """One clip, as annotated."""
-        labels = tuple(None if label < 0 else int(label) for label in self.labels[place])
-        start, end = (float(limit) for limit in self.spans[place])
-        span = None if math.isnan(start) else (start, end)
-        return AnnotatedClip(self.ids[place], SIDES[self.sides[place]], labels, self.media[place] or None, span)
-
     def places(self, side: str) -> NDArray[np.int64]:
         """The places of a side's clips, those left out excepted."""
         return np.flatnonzero((self.sides == SIDES.index(side)) & ~self.left_out)
@@ -189,21 +186,17 @@ class Index:
         return [path for path, *was in self.sources if list(_changed(Path(path))) != was]
 
 
-def write_index(folder: Path, annotations: Annotations, measured: Records, accepted: Collection[str] = ()) -> Index:
+def write_index(
+    folder: Path, annotations: Annotations, measured: Records, left_out: NDArray[np.bool_] | None = None
+) -> Index:
     """Write the columns of ``annotations`` and ``measured``, a record a clip, into ``folder``, and open them.
 
-    Clips whose ids are ``accepted`` are left out where they have no frames, and their number enters the fingerprint;
-    what is accepted and has frames is used. Raises :class:`UserError` for an accepted id that is not listed, and where
-    ``folder`` cannot be written. An index that lies there is replaced whole.
+    ``left_out``, (clips,), marks the clips that are accepted as missing or broken, by default none. Raises
+    :class:`UserError` where ``folder`` cannot be written. An index that lies there is replaced whole.
     """
     assert measured.dtype == RECORD
     assert len(measured) == len(annotations)
-    wanted = set(accepted)
-    named = np.array([clip_id in wanted for clip_id in annotations.ids], dtype=bool)
-    if named.sum() < len(wanted):
-        strangers = sorted(wanted - set(annotations.ids))
-        raise UserError(f"accepted, but not listed by {annotations.layout}: {', '.join(strangers[:3])}")
-    left_out = named & (measured["frames"] == 0)
+    left_out = np.zeros(len(annotations), dtype=bool) if left_out is None else left_out
     about: dict[str, Any] = {
         "version": VERSION,
         "layout": annotations.layout,
@@ -285,19 +278,20 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_]) -> str:
     """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
-    height and width.
+    height and width; and over what is judged apart, and how many clips are left out.
 
-    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data.
+    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data; nor
+    have test clips, which no run reads.
     """
     digest = hashlib.sha256()
-    used = ~left_out
+    used = ~left_out & (annotations.sides != SIDES.index("test"))
 
     def take(parts: Iterable[bytes]) -> None:
         for part in parts:
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
 
-    take([json.dumps(annotations.heads).encode(), str(int(left_out.sum())).encode()])
+    take(json.dumps(part).encode() for part in (annotations.heads, list(annotations.subsets), int(left_out.sum())))
     take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
     rates = np.nan_to_num(measured["fps"].astype("f8") * 100, nan=-1).round().astype("<i8")  # 29.97 is 30000/1001
     take(np.ascontiguousarray(column[used]).tobytes() for column in (

@@ -7,7 +7,7 @@ ids have been accepted, and then leaves them out.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.command import command
 from tadaconv.data.annotations import SIDES, Annotations, some
+from tadaconv.data.check import encodable_problems
 from tadaconv.data.clips import of_index
 from tadaconv.data.decode import BrokenVideoError
 from tadaconv.data.examination import Examination, examine
@@ -126,14 +127,21 @@ def check_layout(
     annotations = read(layout, root.absolute(), split)
     folder = index_folder(cache, root, layout, split)
     accepted = _accepted_before(folder) if accept is None else _ids(accept)
+    is_accepted = np.array([one in accepted for one in annotations.ids], dtype=bool)
+    if accept is not None and is_accepted.sum() < len(accepted):
+        strangers = sorted(accepted.difference(annotations.ids))
+        raise UserError(
+            f"accepted, but not listed by {layout}: {', '.join(strangers[:3])}; leave them out of {str(accept)!r}"
+        )
     examination = examine(annotations, journal_folder(cache, root), whole=not quick)
     usable = examination.clips["frames"] > 0
     wanted = annotations.sides != SIDES.index("test")
-    left_out = wanted & ~usable & np.array([one in accepted for one in annotations.ids], dtype=bool)
+    left_out = wanted & ~usable & is_accepted
     unusable = np.flatnonzero(wanted & ~usable & ~left_out)
+    problems = annotations.problems or _empty_sides(annotations, left_out)
     index = None
-    if not quick and not annotations.problems and wanted.any():
-        index = write_index(folder, annotations, examination.clips, accepted)
+    if not quick and not problems:
+        index = write_index(folder, annotations, examination.clips, left_out)
     listing = ""
     if unusable.size:
         listing = str(_write_ids(folder, [annotations.ids[int(place)] for place in unusable]))
@@ -152,22 +160,34 @@ def check_layout(
         num_media=examination.num_media,
         frames=_spread(examination.clips["frames"][used]),
         shorter={count: int((examination.clips["frames"][used] < count).sum()) for count in CLIP_FRAMES},
-        rates=_commonest(examination.clips["fps"][used]),
+        rates=_rates(examination.clips["fps"][used]),
         sizes=_sizes(examination, used),
         mirror_pairs=_encodable_pairs(annotations),
         in_long_videos=annotations.form == "video" and not bool(np.isnan(annotations.spans[:, 0]).all()),
         clips_per_second=None if index is None else _clips_per_second(index),
-        problems=_encodable(annotations.problems),
-        gaps=_encodable(annotations.gaps),
-        broken=_encodable(
+        problems=encodable_problems(problems),
+        gaps=encodable_problems(annotations.gaps),
+        broken=encodable_problems(
             Problem(annotations.ids[place], f"{annotations.media[place]}: {reason}")
             for place, reason in sorted(examination.broken.items())
         ),
-        warnings=_encodable((*annotations.warnings, *_warnings(annotations, examination, used))),
+        warnings=encodable_problems((*annotations.warnings, *_warnings(annotations, examination, used))),
         num_unusable=len(unusable),
         unusable_file=encodable(listing),
         index="" if index is None else encodable(str(folder)),
     )
+
+
+def _empty_sides(annotations: Annotations, left_out: NDArray[np.bool_]) -> tuple[Problem, ...]:
+    """Of training and validation, what has no clip, there or missing."""
+    empty = []
+    for number, side in enumerate(SIDES[:2]):
+        members = annotations.sides == number
+        if not members.any():
+            empty.append(Problem(".", f"the annotations list no clip of {side}; put the list of {side} beside them"))
+        elif left_out[members].all():
+            empty.append(Problem(".", f"every clip of {side} is left out; get some, or accept fewer"))
+    return tuple(empty)
 
 
 def _accepted_before(folder: Path) -> frozenset[str]:
@@ -228,12 +248,10 @@ def _spread(counts: NDArray[np.int32]) -> Spread | None:
     return Spread(least=int(counts.min()), median=float(np.median(counts)), most=int(counts.max()))
 
 
-def _commonest(fps: NDArray[np.float32]) -> dict[str, int]:
-    told = [("unknown" if np.isnan(rate) else f"{rate:.2f}".rstrip("0").rstrip("."), count)
-            for rate, count in zip(*np.unique(fps, return_counts=True), strict=True)]  # fmt: skip
+def _rates(fps: NDArray[np.float32]) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for rate, count in told:
-        counts[rate] += int(count)
+    for rate, count in zip(*np.unique(fps, return_counts=True), strict=True):
+        counts["unknown" if np.isnan(rate) else f"{rate:.2f}".rstrip("0").rstrip(".")] += int(count)
     return dict(counts.most_common())
 
 
@@ -244,10 +262,6 @@ def _sizes(examination: Examination, used: NDArray[np.bool_]) -> dict[str, int]:
     return dict(Counter(named).most_common())
 
 
-def _encodable(findings: Iterable[Problem]) -> tuple[Problem, ...]:
-    return tuple(Problem(encodable(finding.path), encodable(finding.reason)) for finding in findings)
-
-
 def _encodable_pairs(annotations: Annotations) -> tuple[tuple[str, str], ...]:
     if not annotations.mirror_words:
         return ()
@@ -256,25 +270,25 @@ def _encodable_pairs(annotations: Annotations) -> tuple[tuple[str, str], ...]:
 
 
 def _warnings(annotations: Annotations, examination: Examination, used: NDArray[np.bool_]) -> list[Problem]:
-    found = [*_copies(annotations, examination, used), *_empty_classes(annotations, used)]
+    warnings = [*_copies(annotations, examination, used), *_empty_classes(annotations, used)]
     if examination.cut:
         unit = "frames" if annotations.form == "frames" else "seconds"
         names = some((annotations.ids[place] for place in examination.cut), len(examination.cut))
-        found.append(Problem(
+        warnings.append(Problem(
             ".", f"{len(examination.cut):,} clips end after their medium does, by {examination.cut_by:.2f} {unit} at "
             f"most ({names}); they end with it"
         ))  # fmt: skip
-    return found
+    return warnings
 
 
 def _copies(annotations: Annotations, examination: Examination, used: NDArray[np.bool_]) -> list[Problem]:
     """Validation clips whose medium has the content of a training clip's; segments of one medium are no copies."""
     digests = examination.clips["digest"]
-    told = used & (digests != b"") & np.isnan(annotations.spans[:, 0])
-    train = {bytes(digests[place]): int(place) for place in np.flatnonzero(told & (annotations.sides == 0))}
+    hashed = used & (digests != b"") & np.isnan(annotations.spans[:, 0])
+    train = {bytes(digests[place]): int(place) for place in np.flatnonzero(hashed & (annotations.sides == 0))}
     pairs = [
         (int(place), train[digest])
-        for place in np.flatnonzero(told & (annotations.sides == 1))
+        for place in np.flatnonzero(hashed & (annotations.sides == 1))
         if (digest := bytes(digests[place])) in train
     ]
     if not pairs:
@@ -293,8 +307,8 @@ def _empty_classes(annotations: Annotations, used: NDArray[np.bool_]) -> list[Pr
             seen = set(annotations.labels[members, column].tolist())
             empty = [name for label, name in enumerate(names) if label not in seen]
             if empty:
-                what = f"classes of {head}" if len(annotations.heads) > 1 else "classes"
-                reason = f"{len(empty):,} {what} without a usable clip of {side} ({some(empty, len(empty))})"
+                classes = f"classes of {head}" if len(annotations.heads) > 1 else "classes"
+                reason = f"{len(empty):,} {classes} without a usable clip of {side} ({some(empty, len(empty))})"
                 lines.append(Problem(".", reason))
     return lines
 
@@ -321,14 +335,14 @@ def render(report: LayoutReport) -> str:
                       for name, count in report.heads.items())  # fmt: skip
     lines = [f"{report.root}: {report.layout}, {heads}", *(f"  {sentence}" for sentence in report.files)]
     for side, counts in report.sides.items():
-        told = [f"{counts.listed:,} listed", f"{counts.there:,} there", f"{counts.missing:,} missing"]
+        parts = [f"{counts.listed:,} listed", f"{counts.there:,} there", f"{counts.missing:,} missing"]
         if side != "test":
-            told.append(f"{counts.broken:,} broken")
+            parts.append(f"{counts.broken:,} broken")
         if counts.left_out:
-            told.append(f"{counts.left_out:,} of them accepted and left out")
+            parts.append(f"{counts.left_out:,} of them accepted and left out")
         if counts.published is not None:
-            told.append(f"published: {counts.published:,} ({counts.source})")
-        lines.append(f"{side}: {', '.join(told)}")
+            parts.append(f"published: {counts.published:,} ({counts.source})")
+        lines.append(f"{side}: {', '.join(parts)}")
     lines += _about_clips(report)
     for title, findings in (("problem", report.problems), ("missing", report.gaps), ("broken", report.broken),
                             ("warning", report.warnings)):  # fmt: skip
@@ -337,14 +351,10 @@ def render(report: LayoutReport) -> str:
         counted = {"problem": "problems", "warning": "warnings"}.get(title, title) if len(findings) > 1 else title
         lines.append("missing:" if title == "missing" else f"{len(findings):,} {counted}:")
         shown = findings if title != "broken" else findings[:_NUM_SHOWN]
-        lines += [f"  {reason if path == '.' else f'{path}: {reason}'}" for path, reason in map(_told, shown)]
+        lines += [f"  {each.reason if each.path == '.' else f'{each.path}: {each.reason}'}" for each in shown]
         if len(shown) < len(findings):
             lines.append(f"  and {len(findings) - len(shown):,} more; --json has all of them")
     return "\n".join([*lines, _verdict(report)])
-
-
-def _told(finding: Problem) -> tuple[str, str]:
-    return finding.path, finding.reason
 
 
 def _about_clips(report: LayoutReport) -> list[str]:
@@ -358,10 +368,10 @@ def _about_clips(report: LayoutReport) -> list[str]:
                 f"  {', '.join(short)}: a regime of that many frames repeats frames of them (short_clips='repeat') or "
                 "refuses them"
             )
-    for what, counts in (("frames a second", report.rates), ("pixels", report.sizes)):
+    for unit, counts in (("frames a second", report.rates), ("pixels", report.sizes)):
         if counts:
             named = ", ".join(f"{value} ({count:,})" for value, count in list(counts.items())[:3])
-            lines.append(f"{what}: {named}" + (f", and {len(counts) - 3} others" if len(counts) > 3 else ""))
+            lines.append(f"{unit}: {named}" + (f", and {len(counts) - 3} others" if len(counts) > 3 else ""))
     if report.mirror_pairs:
         pairs = "; ".join(f"{one} / {other}" for one, other in report.mirror_pairs)
         lines.append(f"mirror images of one another, for mirror='swap': {pairs}")

@@ -420,10 +420,9 @@ def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
     except UserError as error:
         return str(error)
     data, backbone, places = experiment.data, experiment.backbone, call.places
-    if isinstance(data, Folder) and data.index:
-        if not _index(data, call).is_dir():
-            return f"the index of its clips is not here: share {data.index}, or copy it to {call.out / 'cache'}"
-    elif isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
+    if isinstance(data, Folder) and data.index and not _index(data, call).is_dir():
+        return f"the index of its clips is not here: share {data.index}, or copy it to {call.out / 'cache'}"
+    if isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
         return f"its clips, {data.root}, are not on this machine"
     weights = backbone.weights_file
     if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():

@@ -103,7 +103,7 @@ def _unlike(row: ReportedRow, cell: CellOrigin) -> tuple[str, ...]:
         "data": is_synthetic or (measured is not None and measured.data != row.paper.data),
         "backbone": row.backbone not in (None, cell.experiment["backbone"]["name"]),
         "frames": data["num_frames"] != row.paper.num_frames,
-        "views": (views(data) if measured is None else measured.views) != row.paper.views,
+        "views": {views(data), views(data) if measured is None else measured.views} != {row.paper.views},
         "recipe": measured is None and row.recipe == "ours",
         "unsaid": measured is None and row.recipe != "ours" and not is_synthetic,
         "missing": validation is not None and validation.share > MOST_MISSING,

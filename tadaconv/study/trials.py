@@ -18,7 +18,7 @@ from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
 from tadaconv.execution.store import Attempt, Store, owing
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
-from tadaconv.spec import RESOLVED, Backbone, Folder, Temporal
+from tadaconv.spec import Backbone, Folder, Temporal
 from tadaconv.study.cost import MACS, over
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
@@ -394,9 +394,8 @@ def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     specs = [row.attrs["spec"] for row in rows]
     data = regime.data
     if isinstance(data, Folder):
-        clips = [spec["data"] for spec in specs if spec["data"]["kind"] == "folder"]
-        latest = clips[-1] if clips else {}
-        data = data.but(**{name: latest[name] for name in RESOLVED if name in latest})
+        latest_first = (spec["data"] for spec in reversed(specs) if spec["data"]["kind"] == "folder")
+        data = data.as_found(map(Folder.model_validate, latest_first))
     return regime.with_clips(data).with_weights(
         lambda host: as_planned(host, (Backbone.model_validate(spec["backbone"]) for spec in specs))
     )

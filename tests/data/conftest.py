@@ -45,11 +45,14 @@ def write_video() -> WriteVideo:
         marked: bool | str = False,
         container_options: dict[str, str] | None = None,
         skipped: int = 0,
+        title: str = "",
     ) -> Path:
         if codec not in av.codecs_available:
             pytest.skip(f"this PyAV has no {codec}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w", options=container_options or {}) as container:
+            if title:
+                container.metadata["title"] = title
             stream = container.add_stream(codec, rate=100 if times else 25, options=options or {})
             stream.height, stream.width = size
             stream.pix_fmt = "yuv420p"

@@ -1,9 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tadaconv.data.annotations import Strings
+from tadaconv.data.annotations import SIDES, Strings
 from tadaconv.data.index import RECORD, Journal, Measured, open_index, write_index
 from tadaconv.data.layouts import read
 from tadaconv.data.sample import sample_clips, write_layout
@@ -38,7 +39,10 @@ def test_an_index_holds_what_was_annotated_and_measured(tmp_path, annotations):
     measured = records(len(annotations), fps=np.arange(len(annotations)))
     written = write_index(tmp_path / "index", annotations, measured)
     opened = open_index(tmp_path / "index")
-    assert [opened.clip(place) for place in range(len(opened))] == list(annotations)
+    for name in ("ids", "media"):
+        assert list(getattr(opened, name)) == list(getattr(annotations, name))
+    for name in ("sides", "labels", "spans"):
+        np.testing.assert_array_equal(getattr(opened, name), getattr(annotations, name))
     assert (opened.measured == measured).all()
     assert (opened.heads, opened.frames, opened.listed) == (annotations.heads, annotations.frames, annotations.listed)
     assert opened.subset_names == tuple(annotations.subsets)
@@ -51,8 +55,8 @@ def test_an_index_holds_what_was_annotated_and_measured(tmp_path, annotations):
 def test_the_fingerprint_is_of_what_a_network_can_tell(tmp_path, annotations):
     count = len(annotations)
 
-    def fingerprint(annotations=annotations, accepted=(), **fields):
-        return write_index(tmp_path / "index", annotations, records(count, **fields), accepted).fingerprint
+    def fingerprint(annotations=annotations, left_out=None, **fields):
+        return write_index(tmp_path / "index", annotations, records(count, **fields), left_out).fingerprint
 
     plain = fingerprint()
     copied = replace(annotations, media=Strings(f"{path}.mkv" for path in annotations.media))
@@ -67,10 +71,27 @@ def test_the_fingerprint_is_of_what_a_network_can_tell(tmp_path, annotations):
         fingerprint(replace(annotations, spans=annotations.spans + 1)),
         fingerprint(replace(annotations, ids=Strings(f"{clip_id}x" for clip_id in annotations.ids))),
         fingerprint(frames=[0] + [50] * (count - 1)),
-        fingerprint(accepted=[annotations.ids[0]], frames=[0] + [50] * (count - 1)),
+        fingerprint(left_out=np.arange(count) == 0, frames=[0] + [50] * (count - 1)),
+        fingerprint(replace(annotations, heads=annotations.heads[::-1])),
+        fingerprint(replace(annotations, subsets={name[::-1]: one for name, one in annotations.subsets.items()})),
     ]
     assert len({plain, *others}) == len(others) + 1
-    assert fingerprint(accepted=[annotations.ids[0]]) == plain  # it has frames, and is used
+
+
+def test_a_list_of_test_clips_makes_no_other_data(tmp_path, annotations):
+    def fingerprint(number_of_test):
+        sides = np.append(annotations.sides, np.int8(SIDES.index("test")))
+        with_test = replace(
+            annotations, ids=Strings([*annotations.ids, f"P99_{number_of_test}"]), sides=sides,
+            media=Strings([*annotations.media, ""]), labels=np.append(annotations.labels, [[-1, -1]], 0),
+            spans=np.append(annotations.spans, [[np.nan, np.nan]], 0),
+            subsets={name: np.append(members, False) for name, members in annotations.subsets.items()},
+        )  # fmt: skip
+        measured = np.append(records(len(annotations)), np.zeros(1, RECORD))
+        return write_index(tmp_path / "index", with_test, measured).fingerprint
+
+    plain = write_index(tmp_path / "index", annotations, records(len(annotations))).fingerprint
+    assert fingerprint(1) == fingerprint(2) == plain
 
 
 def test_missing_clips_are_named_until_they_are_accepted(tmp_path, annotations):
@@ -78,11 +99,11 @@ def test_missing_clips_are_named_until_they_are_accepted(tmp_path, annotations):
     frames[3] = frames[-1] = 0
     gone = [annotations.ids[3], annotations.ids[len(annotations) - 1]]
     assert write_index(tmp_path / "index", annotations, records(len(frames), frames=frames)).unusable() == gone
-    index = write_index(tmp_path / "index", annotations, records(len(frames), frames=frames), gone[:1])
+    index = write_index(
+        tmp_path / "index", annotations, records(len(frames), frames=frames), np.arange(len(frames)) == 3
+    )
     assert index.unusable() == gone[1:]
     assert 3 not in index.places("train")
-    with pytest.raises(UserError, match="accepted, but not listed by epic100: nobody"):
-        write_index(tmp_path / "index", annotations, records(len(frames)), [*gone, "nobody"])
 
 
 def test_a_journal_goes_on_where_it_was_stopped(tmp_path):
@@ -113,3 +134,10 @@ def test_an_index_that_is_not_there_says_how_to_make_one(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the index in"):
         Journal(tmp_path / "file" / "x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "journal.bin").symlink_to("/dev/full")
+    with Journal(tmp_path) as journal, pytest.raises(UserError, match=r"cannot write the index in .*: No space left"):
+        journal.add("a.mp4", 1, 2, Measured(8, 64, 80))

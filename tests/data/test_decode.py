@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tadaconv.data.decode import BrokenVideoError, VideoInfo, decode, inspect, scaled_size
+from tadaconv.data.decode import BrokenVideoError, VideoInfo, decode, headers, inspect, scaled_size
 
 FORMATS = {
     "mpeg4.mp4": ("mpeg4", {}),
@@ -172,6 +172,12 @@ def test_a_path_is_a_path_whatever_it_is_called(tmp_path, write_video, monkeypat
     path = Path(folder) / "a.mp4"
     assert inspect(path).num_frames == 12
     assert len(decode(path, 48)) == 12
+
+
+def test_a_title_that_is_not_utf8_breaks_no_clip(tmp_path, write_video):
+    path = write_video(tmp_path / "a.avi", title="Rivi_re")
+    path.write_bytes(path.read_bytes().replace(b"Rivi_re", "Rivi\xe8re".encode("latin-1")))
+    assert inspect(path).num_frames == headers(path).num_frames == len(decode(path, 48)) == 12
 
 
 def reason(path: Path) -> str:

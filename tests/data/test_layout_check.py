@@ -109,7 +109,7 @@ def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
     assert again.model_copy(update={"clips_per_second": None}) == first.model_copy(update={"clips_per_second": None})
 
 
-def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, cache, tmp_path):
+def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, cache, tmp_path, monkeypatch):
     check_layout(ssv2, "ssv2", "", cache)
     whole = resolve(SPEC, ssv2, cache)
     annotations = read("ssv2", ssv2)
@@ -143,10 +143,28 @@ def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, ca
     nobody.touch()
     assert not check_layout(ssv2, "ssv2", "", cache, accept=nobody).ok
     nobody.write_text("4711\n")
-    with pytest.raises(UserError, match="accepted, but not listed by ssv2: 4711"):
-        check_layout(ssv2, "ssv2", "", cache, accept=nobody)
+    with monkeypatch.context() as patched:  # said before hours are spent on looking
+        patched.setattr(layout_check, "examine", None)
+        with pytest.raises(UserError, match="accepted, but not listed by ssv2: 4711; leave them out of"):
+            check_layout(ssv2, "ssv2", "", cache, accept=nobody)
     with pytest.raises(UserError, match="cannot read the list of ids"):
         check_layout(ssv2, "ssv2", "", cache, accept=tmp_path / "gone.txt")
+
+
+def test_what_was_accepted_and_is_used_or_no_longer_listed_is_forgotten(ssv2, cache, tmp_path):
+    mended, unlisted = (clip.id for clip in list(read("ssv2", ssv2))[:2])
+    for clip_id in (mended, unlisted):
+        video(ssv2, clip_id).rename(tmp_path / clip_id)
+    accepted = tmp_path / "accepted.txt"
+    accepted.write_text(f"{mended}\n{unlisted}\n")
+    assert check_layout(ssv2, "ssv2", "", cache, accept=accepted).sides["train"].left_out == 2
+    (tmp_path / mended).rename(video(ssv2, mended))
+    train = ssv2 / "something-something-v2-train.json"
+    train.write_text(json.dumps([entry for entry in json.loads(train.read_text()) if entry["id"] != unlisted]))
+    report = check_layout(ssv2, "ssv2", "", cache)
+    assert report.ok
+    assert report.sides["train"].left_out == 0
+    assert len(FolderClips(resolve(SPEC, ssv2, cache), CPU)._clips.train) == 11
 
 
 def test_headers_alone_make_no_index(ssv2, cache):
@@ -228,6 +246,29 @@ def test_copies_across_the_split_and_classes_without_clips_are_warned_of(ssv2, c
     )
 
 
+def test_folders_are_copies_only_where_last_pictures_are_too(written, tmp_path, cache):
+    root = written("jester", "frames", tmp_path / "jester")
+    annotations = list(read("jester", root))
+    train, val = (root / clip.medium for clip in (annotations[0], annotations[-1]))
+    shutil.rmtree(val)
+    shutil.copytree(train, val)
+    copies = "1 validation clips are copies of training clips"
+    assert copies in render(check_layout(root, "jester", "", cache))
+    first, *_, last = sorted(val.iterdir())
+    last.unlink()
+    shutil.copy(first, last)
+    assert copies not in render(check_layout(root, "jester", "", cache))
+
+
+def test_intervals_need_frame_rates(written, tmp_path, cache):
+    root = written("kinetics400", "frames", tmp_path / "kinetics")  # nothing tells at which rate they were made
+    assert check_layout(root, "kinetics400", "", cache).rates == {"unknown": 18}
+    spec = SPEC.but(layout="kinetics400")
+    assert resolve(spec, root, cache).num_classes == 6
+    with pytest.raises(UserError, match=r"18 clips \(.*\) have no frame rate, by which intervals are told"):
+        resolve(spec.but(sampling__kind="intervals"), root, cache)
+
+
 def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
     (ssv2 / "something-something-v2-validation.json").write_text('[{"id": "1')
     report = check_layout(ssv2, "ssv2", "", cache)
@@ -235,6 +276,26 @@ def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
     assert report.index == ""
     assert "no JSON from line 1 on, perhaps cut off" in render(report)
     assert "not fit to train on" in render(report)
+
+
+def test_nothing_is_trained_without_a_clip_to_validate_on(written, ssv2, cache, tmp_path):
+    kinetics = written("kinetics400", "videos", tmp_path / "kinetics")
+    (kinetics / "val.csv").unlink()
+    report = check_layout(kinetics, "kinetics400", "", cache)
+    assert [finding.reason for finding in report.problems] == [
+        "the annotations list no clip of val; put the list of val beside them"
+    ]
+    ids = [clip.id for clip in read("ssv2", ssv2) if clip.side == "val"]
+    for clip_id in ids:
+        video(ssv2, clip_id).unlink()
+    accepted = tmp_path / "accepted.txt"
+    accepted.write_text("\n".join(ids))
+    report = check_layout(ssv2, "ssv2", "", cache, accept=accepted)
+    assert not report.ok
+    assert "every clip of val is left out" in render(report)
+    for layout, root in (("kinetics400", kinetics), ("ssv2", ssv2)):
+        with pytest.raises(UserError, match="have not been checked yet"):
+            resolve(SPEC.but(layout=layout), root, cache)
 
 
 class NumberedMedia(DigitMedia):
@@ -339,6 +400,22 @@ def test_the_file_of_ids_is_part_of_where_clips_lie(written, tmp_path, cache):
     assert resolve(spec.but(split=""), root, cache).fingerprint != data.fingerprint
 
 
+def test_a_list_of_test_clips_moves_no_clip(written, tmp_path, cache):
+    root = written("kinetics400", "videos", tmp_path / "kinetics")
+    spec = SPEC.but(layout="kinetics400", mirror="no")
+    seen = []
+    for test_list in ("", "youtube_id,time_start,time_end,split\nabcdefghijk,0,10,test\n"):
+        if test_list:
+            (root / "test.csv").write_text(test_list)  # read before train.csv
+        check_layout(root, "kinetics400", "", cache)
+        data = resolve(spec, root, cache)
+        source = FolderClips(data, CPU)
+        seen.append((data.fingerprint, source.val_names, source.val_batch(torch.arange(6))))
+    (one, names, batch), (other, same_names, same_batch) = seen
+    assert (one, names) == (other, same_names)
+    assert all(torch.equal(*pair) for pair in zip(batch, same_batch, strict=True))
+
+
 MY_SSV2 = """from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Folder, Schedule
 
@@ -432,6 +509,8 @@ def test_a_worker_opens_the_index_where_it_was_made_or_in_its_own_cache(ssv2, ca
     assert at_home.data.index == str(moved / Path(data.index).name)
     assert at_home.key == experiment.key
     assert FolderClips(at_home.data, CPU).num_val == 6
+    ssv2.rename(tmp_path / "unmounted")
+    assert worker._why_not_here(attempt, call) == f"its clips, {ssv2}, are not on this machine"
 
 
 def test_memory_does_not_grow_with_what_is_read(ssv2, cache, monkeypatch):

@@ -553,6 +553,22 @@ def test_a_stretch_of_a_folder_of_frames(tmp_path):
     assert not found.problems
 
 
+def test_a_stretch_is_of_no_video(tmp_path):
+    put(tmp_path, {"train.txt": "a/long 0 16 0\na/long 16 20 1\n", "val.txt": "a/long 40 10 1\n"})
+    touch(tmp_path / "a" / "long.mp4")
+    found = read("list", tmp_path)
+    assert [clip.medium for clip in found] == [None] * 3
+    assert "looked for folders of frames at the listed paths" in lines(found.problems)
+
+
+def test_names_without_a_folder_are_their_own_ids(tmp_path):
+    put(tmp_path, {"train.txt": "a1.mp4 0\nb1.mp4 1\n", "val.txt": "c1.mp4 1\n"})
+    touch(*(tmp_path / f"{name}1.mp4" for name in "abc"))
+    found = read("list", tmp_path)
+    assert [clip.id for clip in found] == ["a1", "b1", "c1"]
+    assert found.problems == ()
+
+
 def test_lists_of_two_kinds_are_told_apart_by_the_split(tmp_path):
     for kind, line in (("videos", "a/x.mp4 0"), ("rawframes", "a/x 3 0")):
         put(tmp_path, {f"train_{kind}.txt": line, f"val_{kind}.txt": line.replace("x", "y")})

@@ -153,6 +153,7 @@ def test_each_condition_of_a_published_number_counts(export_in: Any, change: dic
         (REGIME.but(published=REGIME.published[1:]), ("unsaid",)),  # that of other frames says nothing of these
         (REGIME.but(schedule__epochs=5), ("unsaid",)),
         (REGIME.but(data__num_temporal_views=1), ("views", "unsaid")),
+        (REGIME.but(data__num_temporal_views=1, published=REGIME.published), ("views",)),  # said, but not so
         (
             REGIME.but(recipes=[Recipe(num_frames=8, origin="ours", changes={})], published=REGIME.published),
             ("recipe",),
@@ -160,7 +161,7 @@ def test_each_condition_of_a_published_number_counts(export_in: Any, change: dic
         (REGIME.but(recipes=[Recipe(num_frames=8, origin="paper", changes={})], published=REGIME.published), ()),
         (REGIME.but(recipes=[Recipe(num_frames=8, origin="paper", changes={})]), ("unsaid",)),
         (REGIME.but(stand_ins={"resnet50": "tiny"}), ("backbone", "unsaid")),
-        (REGIME.but(data=Synthetic(num_train=8, num_val=8), published=REGIME.published), ("data",)),
+        (REGIME.but(data=Synthetic(num_train=8, num_val=8), published=REGIME.published), ("data", "views")),
         (REGIME.but(data=Synthetic(num_train=8, num_val=8)), ("data", "views")),
         (REGIME.with_clips(CLIPS.but(num_listed=(0, 0), num_missing=(0, 0))), ("unlisted",)),
     ],

@@ -173,8 +173,15 @@ def _read(gathering: Gathering) -> Annotations:
             line.file, clip_id, line.side, (label,),
             key=stem(name), exact=name if folder.startswith("/") else stem(name), folder=folder, positions=positions,
         )  # fmt: skip
+    in_stretches = any(len(line.numbers) == 3 for line in lines)  # which are counted in frames, so of no video
     return gathering.finish(
-        (("label", names),), by_path=True, mirror_words=LEFT_RIGHT, media_places="the listed paths, with any extension"
+        (("label", names),),
+        forms=(("frames", True),) if in_stretches else (("frames", True), ("video", True)),
+        by_path=True,
+        mirror_words=LEFT_RIGHT,
+        media_places="folders of frames at the listed paths"
+        if in_stretches
+        else "the listed paths, with any extension",
     )
 
 
@@ -186,7 +193,7 @@ def _common_folder(lines: Sequence[_Line]) -> str:
     """The folders that all paths begin with, and a slash; empty where there are none."""
     folders = {line.path.rstrip("/").rpartition("/")[0] for line in lines}
     shared = [parts[0] for parts in takewhile(_same, zip(*(folder.split("/") for folder in folders), strict=False))]
-    return "/".join([*shared, ""])
+    return "/".join([*shared, ""]) if folders != {""} else ""
 
 
 def _same(parts: tuple[str, ...]) -> bool:
