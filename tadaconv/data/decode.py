@@ -7,8 +7,8 @@ time, in long videos, seeks: a frame carries its time with it, wherever the seek
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -107,9 +107,9 @@ def headers(path: Path) -> VideoInfo:
             num_packets += packet.size > 0
             yield packet
 
-    with _opened(path) as (container, stream):
+    with _opened(path) as (container, stream), closing(_demux(container, stream)) as demuxed:
         fps = float(stream.average_rate or 0)
-        packets = counted(container.demux(stream))
+        packets = counted(demuxed)
         frame, orientation = next(_frames(packets, stream), (None, None))
         if frame is None or orientation is None:
             raise BrokenVideoError("no frames")
@@ -141,9 +141,10 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
     last = None if wanted is None else max(wanted)
     needed = None if wanted is None else set(wanted)
     kept: dict[int, Frames] = {}
-    with _opened(path) as (container, stream):
+    # Whoever stops early closes what reads the packets, before the container: else PyAV keeps some of its memory.
+    with _opened(path) as (container, stream), closing(_demux(container, stream)) as packets:
         size: tuple[int, int] | None = None
-        for index, (frame, orientation) in enumerate(_frames(container.demux(stream), stream)):
+        for index, (frame, orientation) in enumerate(_frames(packets, stream)):
             size = size or scaled_size(frame.height, frame.width, short_side)
             if needed is None or index in needed:
                 kept[index] = orientation.shown(scaled_picture(reformatter, frame, size))
@@ -225,8 +226,7 @@ def _decode_at(path: Path, short_side: int, times: Sequence[float], *, seeks: bo
 
     reformatter = VideoReformatter()
     kept: dict[float, Frames] = {}
-    with _opened(path) as (container, stream):
-        playback = _Playback(container, stream, seeks=seeks)
+    with _opened(path) as (container, stream), closing(_Playback(container, stream, seeks=seeks)) as playback:
         size = scaled_size(playback.last.frame.height, playback.last.frame.width, short_side)
         for time in sorted(set(times)):
             shown = playback.nearest(time)
@@ -264,6 +264,10 @@ class _Playback:
         self._next = next(self._shown, None)
         self._seeks = seeks and not self._counted
 
+    def close(self) -> None:
+        """Stop; before the container is closed."""
+        self._shown.close()
+
     def nearest(self, time: float) -> _Shown:
         """The frame nearest to ``time``, in seconds from the first; times must not decrease from call to call."""
         wanted = self._first.tick + Fraction(time) * self._second
@@ -295,7 +299,7 @@ class _Playback:
                 return
         raise _LateLandingError
 
-    def _from_start(self) -> Iterator[_Shown]:
+    def _from_start(self) -> Generator[_Shown]:
         for number, (frame, orientation) in enumerate(_frames(self._packets(), self._stream)):
             self._counted = self._counted or (number == 0 and frame.pts is None)
             if self._counted and not self._frame_length:
@@ -304,7 +308,7 @@ class _Playback:
                 raise BrokenVideoError(f"gives no time for frame {number}")
             yield _Shown(number * self._frame_length if self._counted else Fraction(frame.pts), frame, orientation)
 
-    def _from_key_frame(self) -> Iterator[_Shown]:
+    def _from_key_frame(self) -> Generator[_Shown]:
         """From the next key frame on; what is shown before it may refer to what was skipped."""
         key: int | None = None
 
@@ -322,10 +326,17 @@ class _Playback:
                 yield _Shown(Fraction(frame.pts), frame, orientation)
 
     def _packets(self) -> "Iterator[Packet]":
-        for packet in self._container.demux(self._stream):
-            if packet.pts is not None and not packet.is_discard and not self._counted:
-                self._end = max(self._end, Fraction(packet.pts + (packet.duration or 0)))
-            yield packet
+        with closing(_demux(self._container, self._stream)) as packets:
+            for packet in packets:
+                if packet.pts is not None and not packet.is_discard and not self._counted:
+                    self._end = max(self._end, Fraction(packet.pts + (packet.duration or 0)))
+                yield packet
+
+
+def _demux(container: "InputContainer", stream: "VideoStream") -> "Generator[Packet]":
+    packets: Any = container.demux(stream)  # which can be closed, as PyAV's types do not say
+    generator: Generator[Packet] = packets
+    return generator
 
 
 def _frames(
@@ -338,6 +349,7 @@ def _frames(
     import av
 
     num_frames, key_reached = 0, False
+    rotation, orientation = 0, _Orientation(False, False, False)
     for packet in packets:
         if packet.is_corrupt:
             raise BrokenVideoError(f"cut off or damaged after {num_frames} frames")

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,9 @@ Records = NDArray[np.void]
 _ANNOTATED = ("sides", "labels", "spans")
 _COLUMNS = (*_ANNOTATED, "measured", "left_out", "subsets")
 _STRINGS = ("ids", "media")
+_ABOUT = "about.json"
+"""What is no column, and which folder has the columns: replaced at one go, and with it the index."""
+_NUM_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -211,10 +215,10 @@ def write_index(
         "sources": [(os.fspath(path), *_changed(path)) for path in annotations.sources],
         "fingerprint": _fingerprint(annotations, measured, left_out),
     }
-    new = folder / f"columns.{os.getpid()}"
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix="columns-", dir=folder))
+        new.chmod(0o755)  # for workers of other users
         for name in _ANNOTATED:
             np.save(new / f"{name}.npy", getattr(annotations, name))
         np.save(new / "subsets.npy", _subsets(annotations))
@@ -224,12 +228,12 @@ def write_index(
             buffer, ends = getattr(annotations, name).columns
             np.save(new / f"{name}.npy", buffer)
             np.save(new / f"{name}_ends.npy", ends)
-        (new / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        old = folder / f"columns.{os.getpid()}.old"
-        if (folder / "columns").exists():
-            (folder / "columns").rename(old)
-        new.rename(folder / "columns")
-        shutil.rmtree(old, ignore_errors=True)  # who has it mapped keeps it
+        old = _columns_of(folder)
+        draft = new / _ABOUT
+        draft.write_text(json.dumps({**about, "columns": new.name}), encoding="utf-8")
+        draft.replace(folder / _ABOUT)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)  # who has it mapped keeps it
     except OSError as error:
         raise _cannot_write(folder, error) from error
     return open_index(folder)
@@ -237,23 +241,37 @@ def write_index(
 
 def is_index(folder: Path) -> bool:
     """Whether an index lies in ``folder``."""
-    return (folder / "columns").is_dir()
+    return (folder / _ABOUT).is_file()
 
 
 def open_index(folder: Path) -> Index:
     """The index in ``folder``, mapped; raises :class:`UserError` where there is none, or one of another version."""
-    place = folder / "columns"
+    for _ in range(_NUM_TRIES):
+        columns = _columns_of(folder)
+        try:
+            return _opened(folder)
+        except (OSError, ValueError, KeyError) as error:
+            if columns == _columns_of(folder):  # else another has taken its place meanwhile
+                raise UserError(f"no index in {str(folder)!r}; make one with: tada data check") from error
+    raise UserError(f"the index in {str(folder)!r} is written again and again; wait for tada data check to end")
+
+
+def _columns_of(folder: Path) -> Path | None:
+    """The folder of the columns that the index in ``folder`` has now; None where there is no index."""
     try:
-        about = json.loads((place / "about.json").read_text(encoding="utf-8"))
-        if about["version"] != VERSION:
-            raise UserError(f"the index in {str(folder)!r} is of another version; make it anew with: tada data check")
-        columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
-        for name in _STRINGS:
-            columns[name] = Strings.of(_mapped(place / f"{name}.npy"), _mapped(place / f"{name}_ends.npy"))
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"no index in {str(folder)!r}; make one with: tada data check") from error
+        return folder / str(json.loads((folder / _ABOUT).read_text(encoding="utf-8"))["columns"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _opened(folder: Path) -> Index:
+    about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    if about["version"] != VERSION:
+        raise UserError(f"the index in {str(folder)!r} is of another version; make it anew with: tada data check")
+    place = folder / about["columns"]
+    columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
+    for name in _STRINGS:
+        columns[name] = Strings.of(_mapped(place / f"{name}.npy"), _mapped(place / f"{name}_ends.npy"))
     frames = about["frames"]
     return Index(
         layout=about["layout"],
