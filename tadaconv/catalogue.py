@@ -36,6 +36,11 @@ def content() -> dict[str, list[Entry]]:
     }
 
 
+def backbones() -> frozenset[str]:
+    """The names of the backbones of this package."""
+    return frozenset(str(entry["name"]) for entry in _registered(_MODELS / "__init__.py", "BACKBONES"))
+
+
 def _first_line(text: str | None) -> str:
     return (text or "").strip().partition("\n")[0].replace("``", "")
 

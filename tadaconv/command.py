@@ -27,7 +27,8 @@ _given: ContextVar[Mapping[str, str] | None] = ContextVar("given", default=None)
 def shared_options(arguments: Sequence[str]) -> dict[str, str]:
     """The options of :data:`TAKES` in the arguments of a call of ``tada``, by name; the last of each counts."""
     found: dict[str, str] = {}
-    for name in TAKES.get(arguments[0], ()) if arguments else ():
+    named = " ".join(arguments[:2])  # of two words, as data check
+    for name in TAKES.get(named) or TAKES.get(arguments[0], ()) if arguments else ():
         option = f"--{name}"
         for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
             if argument == option and following is not None:

@@ -84,7 +84,7 @@ def _run(arguments: list[str], shown: list[str]) -> int:
         return complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *shown])
-        runs = arguments[:1] in (["ablate"], ["study"], ["worker"]) or "--layout" in arguments
+        runs = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] == ["data", "check"]
         kept = "what has finished is kept, go on with" if runs else "start again with"
         return complain(f"stopped; {kept}: {again}", status)
     return int(status)

@@ -214,7 +214,7 @@ def data_check(
 ) -> None:
     """Look into every clip and list what is missing or broken. What was seen is kept in OUT/cache, for runs to open.
 
-    A check that is stopped goes on where it was. The exit status is 1 where a run would refuse the clips.
+    A check that is stopped goes on where it was. The exit status is 1 where something must be mended or accepted.
 
     Example: tada data check my_clips
 

@@ -32,6 +32,8 @@ LEFT_RIGHT: tuple[WordPair, ...] = (("left", "right"),)
 TURNS: tuple[WordPair, ...] = (("clockwise", "counterclockwise"),)
 
 _NO_LABEL = -1
+_NUM_LOOKED_AT = 9
+"""Folders of frames that tell how frames are called."""
 
 
 class Strings(Sequence[str]):
@@ -370,7 +372,7 @@ class Gathering:
         for place, medium in enumerate(places):
             # An exact name that was not met, and more than the bare id in the medium's name: of another stretch.
             exact = self._exact[place]
-            if medium >= 0 and exact and stem(finder.shelf.names[medium]) not in (exact, self._keys[place]):
+            if medium >= 0 and exact and stem(finder.shelf.names[medium]) not in (exact, self._keys[place], ids[place]):
                 self.warning(".", "media whose names give other times than the annotations: {}", ids[place])
         media = self._media(finder, places)
         unlisted = self._unlisted(finder, places, ((self._keys if spanning else ids)[place] for place in doubtful))
@@ -449,12 +451,14 @@ class Gathering:
         return [finder.shelf.path(int(place)) for place in np.flatnonzero(~known)]
 
     def _frame_files(self, finder: Finder, places: Sequence[int]) -> FrameFiles | None:
-        """How frames are called, from the first, the middle and the last folder."""
+        """How frames are called, from a few folders, evenly chosen; most are right."""
         there = [place for place in places if place >= 0]
         if not there:
             return None
-        kinds: dict[FrameFiles, str] = {}
-        for place in (there[0], there[len(there) // 2], there[-1]):
+        kinds: dict[FrameFiles, list[str]] = {}
+        for place in sorted(
+            {there[number * (len(there) - 1) // (_NUM_LOOKED_AT - 1)] for number in range(_NUM_LOOKED_AT)}
+        ):
             path = finder.shelf.path(place)
             try:
                 files = frame_files(self.root / path)
@@ -464,11 +468,12 @@ class Gathering:
             if files is None:
                 self.problem(path, "holds no numbered pictures, such as img_00001.jpg")
             else:
-                kinds.setdefault(files, path)
-        if len(kinds) > 1:
-            ways = "; ".join(f"{files.template} from {files.first} in {path}" for files, path in kinds.items())
-            self.problem(".", f"frames are called in several ways ({ways}); name all alike")
-        first = next(iter(kinds), None)
+                kinds.setdefault(files, []).append(path)
+        ways = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+        if len(ways) > 1:
+            spelled = "; ".join(f"{files.template} from {files.first} in {paths[0]}" for files, paths in ways)
+            self.problem(".", f"frames are called in several ways ({spelled}); name all alike")
+        first = ways[0][0] if ways else None
         if first is not None and first.first != 1:
             name = first.template.format(id="ID", number=first.first)
             self.warning(".", f"frames are numbered from {first.first} ({name}), where 1 was expected; read so")
@@ -510,3 +515,5 @@ class Reader:
     evidence: Callable[[Gathering], str]
     """What speaks for this layout, such as ``labels.json with 174 templates``; empty where nothing does."""
     has_splits: bool = False
+    default_split: str = ""
+    """The split that is meant where none is named."""

@@ -26,8 +26,8 @@ from tadaconv.data.decode import BrokenVideoError, Frames
 from tadaconv.data.index import Index, index_folder, is_index, open_index
 from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
 from tadaconv.data.layout import Layout, scan
-from tadaconv.data.layouts import LAYOUTS, guess
-from tadaconv.data.mirroring import mirrored_labels, require_mirror
+from tadaconv.data.layouts import guess, split_of
+from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.sampling import Indices, evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.data.transforms import (
@@ -38,7 +38,7 @@ from tadaconv.data.transforms import (
     view_boxes,
     view_scaled_boxes,
 )
-from tadaconv.errors import RunError, UserError, lookup
+from tadaconv.errors import RunError, UserError
 from tadaconv.spec import Folder
 from tadaconv.text import path_to_text, text_to_path
 
@@ -89,10 +89,10 @@ def require_usable_clips(data: Folder) -> None:
 
 
 def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
-    lookup("layout", data.layout, LAYOUTS)
+    split = split_of(data.layout, data.split)
     if not root.is_dir():
         raise UserError(f"no folder at {str(root)!r}; give the one that holds annotations and media")
-    folder = index_folder(cache, root, data.layout, data.split)
+    folder = index_folder(cache, root, data.layout, split)
     check = command("data check", root, layout=data.layout, split=data.split or None)
     if not is_index(folder):
         named = guess(root)
@@ -157,7 +157,8 @@ def _require_usable_index(index: Index, data: Folder) -> None:
                 f"{_some_ids(index, short)} have fewer frames than a clip takes, {int(needed.max())}; have the regime "
                 "say short_clips='repeat', or lower num_frames"
             )
-    for _, names in index.heads:
+    with_pairs = [names for _, names in index.heads if mirror_pairs(names)]
+    for names in with_pairs or [index.heads[0][1]]:
         require_mirror(data.mirror, names, refuse=bool(index.mirror_words))
 
 
@@ -333,7 +334,10 @@ def _decode(clips: Clips, place: int, indices: Sequence[int] | None, short_side:
     try:
         return clips.read(place, indices, short_side)
     except (BrokenVideoError, OSError) as error:
-        raise RunError(f"{clips.path(place)} was intact when checked and no longer is: {error}") from error
+        raise RunError(
+            f"{clips.path(place)} was intact when checked and no longer is: {error}; put an intact file in its place "
+            "and check the clips again"
+        ) from error
 
 
 def _decoded_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> float:

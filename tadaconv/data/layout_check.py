@@ -22,7 +22,7 @@ from tadaconv.data.decode import BrokenVideoError
 from tadaconv.data.examination import Examination, examine
 from tadaconv.data.index import Index, index_folder, journal_folder, open_index, write_index
 from tadaconv.data.layout import Problem
-from tadaconv.data.layouts import read
+from tadaconv.data.layouts import read, split_of
 from tadaconv.data.mirroring import mirror_pairs
 from tadaconv.data.sampling import evaluation_frames
 from tadaconv.errors import UserError
@@ -36,7 +36,7 @@ _NUM_TIMED = 32
 """Clips that the reading speed is measured on."""
 
 _NUM_SHOWN = 10
-"""Broken clips that are named in the text."""
+"""Broken media that are named in the text."""
 
 UNUSABLE = "unusable.txt"
 """The file in an index's folder that lists, an id a line, the clips that are missing or broken and not accepted."""
@@ -87,7 +87,9 @@ class LayoutReport(BaseModel):
     shorter: dict[int, int] = Field(description="By frames of a clip, how many clips have fewer.")
     rates: dict[str, int] = Field(description="Usable clips by frames a second.")
     sizes: dict[str, int] = Field(description="Usable clips by width x height in pixels.")
-    mirror_pairs: tuple[tuple[str, str], ...] = Field(description="Classes that are mirror images of one another.")
+    mirror_pairs: tuple[tuple[str, str], ...] = Field(
+        description="Classes that are mirror images of one another by their names."
+    )
     in_long_videos: bool = Field(description="Whether clips are spans of videos, which are sought by time.")
     clips_per_second: float | None = Field(
         description="Clips of eight frames read a second on one core; None where none could be."
@@ -124,6 +126,7 @@ def check_layout(
         UserError: for a root, layout, split or file of ids that is not there, PyAV missing, an accepted id that is not
             listed, and a cache that cannot be written.
     """
+    split = split_of(layout, split)
     annotations = read(layout, root.absolute(), split)
     folder = index_folder(cache, root, layout, split)
     accepted = _accepted_before(folder) if accept is None else _ids(accept)
@@ -145,7 +148,7 @@ def check_layout(
     listing = ""
     if unusable.size:
         listing = str(_write_ids(folder, [annotations.ids[int(place)] for place in unusable]))
-    else:
+    elif not quick:
         (folder / UNUSABLE).unlink(missing_ok=True)
     used = usable & wanted
     return LayoutReport(
@@ -263,8 +266,6 @@ def _sizes(examination: Examination, used: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def _encodable_pairs(annotations: Annotations) -> tuple[tuple[str, str], ...]:
-    if not annotations.mirror_words:
-        return ()
     pairs = [pair for _, names in annotations.heads for pair in mirror_pairs(names)]
     return tuple((encodable(one), encodable(other)) for one, other in pairs)
 
@@ -294,7 +295,12 @@ def _copies(annotations: Annotations, examination: Examination, used: NDArray[np
     if not pairs:
         return []
     named = some((f"{annotations.ids[one]} of {annotations.ids[other]}" for one, other in pairs), len(pairs))
-    return [Problem(".", f"{len(pairs):,} validation clips are copies of training clips ({named})")]
+    copies = (
+        "validation clip is a copy of a training clip"
+        if len(pairs) == 1
+        else "validation clips are copies of training clips"
+    )
+    return [Problem(".", f"{len(pairs):,} {copies} ({named})")]
 
 
 def _empty_classes(annotations: Annotations, used: NDArray[np.bool_]) -> list[Problem]:
@@ -307,8 +313,10 @@ def _empty_classes(annotations: Annotations, used: NDArray[np.bool_]) -> list[Pr
             seen = set(annotations.labels[members, column].tolist())
             empty = [name for label, name in enumerate(names) if label not in seen]
             if empty:
-                classes = f"classes of {head}" if len(annotations.heads) > 1 else "classes"
-                reason = f"{len(empty):,} {classes} without a usable clip of {side} ({some(empty, len(empty))})"
+                classes = f"{len(empty):,} class{'' if len(empty) == 1 else 'es'}"
+                of_head = f" of {head}" if len(annotations.heads) > 1 else ""
+                names_of_some = some(empty, len(empty))
+                reason = f"{classes}{of_head} without a usable clip of {side} ({names_of_some})"
                 lines.append(Problem(".", reason))
     return lines
 
@@ -331,7 +339,7 @@ def _clips_per_second(index: Index) -> float | None:
 
 def render(report: LayoutReport) -> str:
     """The report as text for a terminal: what was taken for what, counts by side, then problems and warnings."""
-    heads = ", ".join(f"{count} classes" + (f" of {name}" if len(report.heads) > 1 else "")
+    heads = ", ".join(f"{count} class{'' if count == 1 else 'es'}" + (f" of {name}" if len(report.heads) > 1 else "")
                       for name, count in report.heads.items())  # fmt: skip
     lines = [f"{report.root}: {report.layout}, {heads}", *(f"  {sentence}" for sentence in report.files)]
     for side, counts in report.sides.items():
@@ -344,17 +352,30 @@ def render(report: LayoutReport) -> str:
             parts.append(f"published: {counts.published:,} ({counts.source})")
         lines.append(f"{side}: {', '.join(parts)}")
     lines += _about_clips(report)
-    for title, findings in (("problem", report.problems), ("missing", report.gaps), ("broken", report.broken),
-                            ("warning", report.warnings)):  # fmt: skip
-        if not findings:
-            continue
-        counted = {"problem": "problems", "warning": "warnings"}.get(title, title) if len(findings) > 1 else title
-        lines.append("missing:" if title == "missing" else f"{len(findings):,} {counted}:")
-        shown = findings if title != "broken" else findings[:_NUM_SHOWN]
-        lines += [f"  {each.reason if each.path == '.' else f'{each.path}: {each.reason}'}" for each in shown]
-        if len(shown) < len(findings):
-            lines.append(f"  and {len(findings) - len(shown):,} more; --json has all of them")
+    for title, findings in (
+        (_count(len(report.problems), "problem"), report.problems),
+        ("missing", report.gaps),
+        (_count(len(report.broken), "broken clip"), _by_medium(report.broken)),
+        (_count(len(report.warnings), "warning"), report.warnings),
+    ):
+        if findings:
+            lines.append(f"{title}:")
+            lines += [f"  {each.reason if each.path == '.' else f'{each.path}: {each.reason}'}" for each in findings]
     return "\n".join([*lines, _verdict(report)])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _by_medium(broken: Sequence[Problem]) -> list[Problem]:
+    """A line for each reason, which names the medium, with the ids of its clips; the first few."""
+    ids: dict[str, list[str]] = {}
+    for finding in broken:
+        ids.setdefault(finding.reason, []).append(finding.path)
+    lines = [Problem(some(names, len(names)), reason) for reason, names in ids.items()]
+    rest = len(lines) - _NUM_SHOWN
+    return lines[:_NUM_SHOWN] + ([Problem(".", f"and {rest:,} more; --json has all of them")] if rest > 0 else [])
 
 
 def _about_clips(report: LayoutReport) -> list[str]:
@@ -378,7 +399,7 @@ def _about_clips(report: LayoutReport) -> list[str]:
     if report.clips_per_second is not None:
         lines.append(
             f"reading: {report.clips_per_second:,.0f} clips of {CLIP_FRAMES[0]} frames a second on one core; a GPU "
-            f"that trains 300 clips a second waits with fewer cores than {300 / report.clips_per_second:,.1f}"
+            f"that trains 300 clips a second needs {300 / report.clips_per_second:,.1f} cores to read them"
             + (
                 "; cut clips and folders of frames are read faster than spans of videos"
                 if report.in_long_videos

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tadaconv.cli import main
+from tadaconv.command import called_with, shared_options
 from tadaconv.data import examination, layout_check, num_training_clips, require_usable_clips
 from tadaconv.data.check import check
 from tadaconv.data.folder import FolderClips, resolve
@@ -123,7 +124,8 @@ def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, ca
     assert [finding.path for finding in report.broken] == [broken.id]
     listing = cache.glob("index-*/unusable.txt").__next__()
     assert listing.read_text().splitlines() == [missing.id, broken.id]
-    assert f"--accept {listing}" in render(report)
+    with called_with(shared_options(["data", "check", "ssv2", "--out", "my runs"])):
+        assert f"--out 'my runs' --layout ssv2 --accept {listing}" in render(report)
     with pytest.raises(UserError, match=r"2 clips that the annotations list are missing or broken \(.*--layout ssv2"):
         resolve(SPEC, ssv2, cache)
 
@@ -237,11 +239,11 @@ def test_copies_across_the_split_and_classes_without_clips_are_warned_of(ssv2, c
     train, val = annotations[0], annotations[-1]
     shutil.copy(video(ssv2, train.id), video(ssv2, val.id))
     text = render(check_layout(ssv2, "ssv2", "", cache))
-    assert f"1 validation clips are copies of training clips ({val.id} of {train.id})" in text
+    assert f"1 validation clip is a copy of a training clip ({val.id} of {train.id})" in text
     path = ssv2 / "something-something-v2-train.json"
     kept = [entry for entry in json.loads(path.read_text()) if "up" not in entry["template"]]
     path.write_text(json.dumps(kept))
-    assert "1 classes without a usable clip of train (Moving something up)" in render(
+    assert "1 class without a usable clip of train (Moving something up)" in render(
         check_layout(ssv2, "ssv2", "", cache)
     )
 
@@ -252,7 +254,7 @@ def test_folders_are_copies_only_where_last_pictures_are_too(written, tmp_path, 
     train, val = (root / clip.medium for clip in (annotations[0], annotations[-1]))
     shutil.rmtree(val)
     shutil.copytree(train, val)
-    copies = "1 validation clips are copies of training clips"
+    copies = "1 validation clip is a copy of a training clip"
     assert copies in render(check_layout(root, "jester", "", cache))
     first, *_, last = sorted(val.iterdir())
     last.unlink()
@@ -385,6 +387,50 @@ def test_classes_named_by_folders_are_told_of_a_layout_that_is_recognised(ssv2, 
     root = written("ucf101", "videos", tmp_path / "ucf")
     report = check(root)
     assert any("add --layout ucf101" in finding.reason for finding in (*report.problems, *report.warnings))
+
+
+def test_frames_are_called_as_most_folders_call_them(written, tmp_path, cache):
+    root = written("jester", "frames", tmp_path / "jester")
+    odd = root / read("jester", root)[0].medium
+    for picture in sorted(odd.iterdir()):
+        picture.rename(picture.with_name(f"{int(picture.stem) - 1:05d}.jpg"))
+    report = check_layout(root, "jester", "", cache)
+    assert [finding.reason.partition(": ")[2] for finding in report.broken] == [
+        "frames numbered from 0 where 1 was expected"
+    ]
+    assert "frames are called in several ways" in report.problems[0].reason
+
+
+def test_broken_clips_of_one_medium_are_one_line(written, tmp_path, cache):
+    root = written("epic100", "frames", tmp_path / "data")
+    folder = root / read("epic100", root)[0].medium
+    (folder / "frame_0000000200.jpg").unlink()
+    report = check_layout(root, "epic100", "", cache)
+    assert len(report.broken) > 3
+    (line,) = [line for line in render(report).splitlines() if "frame_0000000200.jpg is missing" in line]
+    assert line.strip().startswith(", ".join(finding.path for finding in report.broken[:3]) + ", ...: ")
+
+
+def test_cut_clips_of_epic_are_called_by_their_segments(written, tmp_path, cache):
+    root = written("epic100", "clips", tmp_path / "data")
+    report = check_layout(root, "epic100", "", cache)
+    assert report.ok
+    assert not any("other times" in finding.reason for finding in report.warnings)
+    assert report.mirror_pairs == (("move-left", "move-right"),)
+
+
+def test_a_swap_is_of_the_head_that_has_pairs(written, tmp_path, cache, caplog):
+    root = written("epic100", "clips", tmp_path / "data")
+    check_layout(root, "epic100", "", cache)
+    resolve(SPEC.but(layout="epic100", mirror="swap"), root, cache)
+    assert not [record for record in caplog.records if "mirror" in record.message]
+
+
+def test_the_first_split_is_meant_where_none_is_named(written, tmp_path, cache):
+    root = written("ucf101", "videos", tmp_path / "ucf")
+    assert check_layout(root, "ucf101", "", cache).split == "1"
+    spec = SPEC.but(layout="ucf101", mirror="no")
+    assert resolve(spec, root, cache) == resolve(spec.but(split="1"), root, cache).but(split="")
 
 
 def test_the_file_of_ids_is_part_of_where_clips_lie(written, tmp_path, cache):

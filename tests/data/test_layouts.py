@@ -237,7 +237,7 @@ def test_wrong_calls_are_refused(tmp_path):
         read("ssv2", tmp_path / "none")
     with pytest.raises(UserError, match="split '4' of ucf101; one of: 1, 2, 3"):
         read("ucf101", tmp_path, "4")
-    with pytest.raises(UserError, match=r"split 'none\.txt' of kinetics400 is a file of ids"):
+    with pytest.raises(UserError, match=r"no file 'none\.txt', .*; a split of kinetics400 is a file of ids"):
         read("kinetics400", tmp_path, "none.txt")
     (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"split 'ids\.txt' of kinetics400 cannot be read as a file of ids"):
@@ -680,7 +680,7 @@ BAD = {
     ),
     "an end before the beginning": (
         "epic100", EPIC | {"EPIC_100_train.csv": EPIC["EPIC_100_train.csv"].replace("1620", "1500")},
-        "EPIC_100_train.csv: segments that end before they begin: 1 (P90_101_7)",
+        "EPIC_100_train.csv: segments that end before they begin, or begin before 0: 1 (P90_101_7)",
     ),
     "EPIC-55": ("epic100", {"EPIC_train_action_labels.csv": "x\n"},
                 "EPIC_train_action_labels.csv: of EPIC-KITCHENS-55; take"),

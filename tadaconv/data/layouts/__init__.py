@@ -41,6 +41,11 @@ def read(layout: str, root: Path, split: str = "") -> Annotations:
     return reader.read(gathering)
 
 
+def split_of(layout: str, split: str) -> str:
+    """``split``, or the split of ``layout`` that is meant where none is named; raises as :func:`read` does."""
+    return split or lookup("layout", layout, LAYOUTS).default_split
+
+
 def guess(root: Path) -> tuple[str, str] | None:
     """The layout that ``root`` looks like, and what speaks for it; None where nothing does.
 

@@ -103,8 +103,10 @@ def _read(gathering: Gathering) -> Annotations:
             except ValueError:
                 gathering.problem(path, "lines whose times or frame numbers are none: {}", f"line {number}")
                 continue
-            if time[0] >= time[1] or positions[0] >= positions[1]:
-                gathering.problem(path, "segments that end before they begin: {}", row["narration_id"])
+            if not 0 <= time[0] < time[1] or not 0 <= positions[0] < positions[1]:
+                gathering.problem(
+                    path, "segments that end before they begin, or begin before 0: {}", row["narration_id"]
+                )
                 continue
             labels = (-1, -1) if side == "test" else _labels(gathering, path, row, heads)
             if labels is None:

@@ -3,7 +3,7 @@
 import re
 
 from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
-from tadaconv.data.layouts.ucf101 import split_number
+from tadaconv.data.layouts.ucf101 import SPLITS, split_number
 from tadaconv.data.media import stem
 
 _NUM_CLASSES = 51
@@ -57,4 +57,4 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-READER = Reader(_read, _evidence, has_splits=True)
+READER = Reader(_read, _evidence, has_splits=True, default_split=SPLITS[0])

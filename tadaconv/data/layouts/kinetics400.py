@@ -59,7 +59,9 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
     places = [Path(gathering.split), gathering.root / gathering.split]
     place = next((place for place in places if place.is_file()), None)
     if place is None:
-        raise UserError(f"split {gathering.split!r} of kinetics400 is a file of ids, one a line; there is none")
+        raise UserError(
+            f"no file {gathering.split!r}, here or in the data set; a split of kinetics400 is a file of ids, one a line"
+        )
     text = gathering.text(str(place.absolute()))
     if text is None:
         raise UserError(

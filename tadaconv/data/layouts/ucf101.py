@@ -77,4 +77,4 @@ def _read(gathering: Gathering) -> Annotations:
     )
 
 
-READER = Reader(_read, _evidence, has_splits=True)
+READER = Reader(_read, _evidence, has_splits=True, default_split=SPLITS[0])
