@@ -327,7 +327,7 @@ def test_it_fits_80_columns_says_what_it_rests_on_and_round_trips() -> None:
     probes = [PROBE.model_copy(update={"num_micro_batches": number}) for number in (1, 8)]
     rows = [row.model_copy(update={"probe": probe}) for row, probe in zip(found.rows[:2], probes, strict=True)]
     cut = " ".join(printed(found.model_copy(update={"rows": rows})).split())
-    assert "From 8 steps, 2 micro-batches each of 1 to 8, and 3 evaluation batches a row" in cut
+    assert "From 8 steps (at most 2 of the 1 to 8 micro-batches of each) and 3 evaluation batches a row" in cut
     assert "Time: 1.6-5.4 min with one worker; 0.8-2.7 min with 2." in words
     tree = json.loads(found.model_dump_json())
     assert (tree["num_cells"], tree["num_steps"], tree["rows"][0]["num_to_run"]) == (6, 600, 2)

@@ -312,7 +312,9 @@ def _totals(found: RunPlan) -> list[str]:
     steps, batches = ([getattr(p, f"num_{what}_timed") for p in probes] for what in ("steps", "eval_batches"))
     parts = [probe.num_micro_batches for probe in probes]
     in_parts = (
-        f", {MICRO_BATCHES_TIMED} micro-batches each of {_between(parts)}," if max(parts) > MICRO_BATCHES_TIMED else ""
+        f" (at most {MICRO_BATCHES_TIMED} of the {_between(parts)} micro-batches of each)"
+        if max(parts) > MICRO_BATCHES_TIMED
+        else ""
     )
     evaluated = _count(max(batches), "evaluation batch", "evaluation batches")
     return [
