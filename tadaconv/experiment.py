@@ -38,10 +38,10 @@ __all__ = [
     "build_model",
     "curve_source",
     "environment",
+    "out_of_memory",
     "rehearse",
     "require_batches",
     "require_fit",
-    "require_whole_norms",
     "resolve_device",
     "run",
 ]
@@ -112,8 +112,7 @@ def rehearse(experiment: Experiment) -> None:
 
     What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
     experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together, and for batches that :func:`require_batches` or :func:`require_whole_norms`
-    refuses.
+    and clips that do not fit together, and for batches that :func:`require_batches` refuses.
     """
     backbone, data = experiment.backbone, experiment.data
     if backbone.weights:
@@ -123,7 +122,6 @@ def rehearse(experiment: Experiment) -> None:
     for size in sorted({data.size, data.eval_side}):
         require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
     require_usable_clips(data)
-    require_whole_norms(experiment.schedule)
     require_batches(experiment)
 
 
@@ -144,27 +142,19 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
             ) from error
 
 
-def require_whole_norms(schedule: Schedule) -> None:
-    """Raise :class:`UserError` for a schedule whose batch norms are over a part of the batch, which none can be yet."""
-    if schedule.norm_batch not in (0, schedule.batch_size):
-        raise UserError(
-            f"a batch norm's statistics are those of the whole batch, {schedule.batch_size} clips, and the recipe asks "
-            f"for {schedule.norm_batch}; set norm_batch to 0 in a regime of your own, "
-            "REGIME.but(schedule__norm_batch=0), and in those of its recipes that name one"
-        )
-
-
 def require_batches(experiment: Experiment) -> None:
     """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
 
-    A batch norm behind a pooling over frames and space has one value per channel there, and no variance. All rows of a
-    table see the same batches, so none is given others; a row that takes one clip a batch is left as it is.
+    Or a micro-batch, where ``norm_batch`` cuts batches. A batch norm behind a pooling over frames and space has one
+    value per channel there, and no variance. All rows of a table see the same batches, so none is given others; a row
+    that takes one clip a batch is left as it is.
     """
-    backbone, data, batch_size = experiment.backbone, experiment.data, experiment.schedule.batch_size
-    if batch_size > 2 and isinstance(data, Folder):
+    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
+    at_once = schedule.norm_batch or schedule.batch_size
+    if at_once > 2 and isinstance(data, Folder):
         return  # two classes are two clips at least, and no batch of them has one
     num_train = num_training_clips(data)
-    if batch_size > 1 and (num_train is None or smallest_batch(num_train, batch_size) > 1):
+    if at_once > 1 and (num_train is None or smallest_batch(num_train, schedule.batch_size, schedule.norm_batch) > 1):
         return
     with torch.device("meta"), torch.no_grad():
         bare = backbone.but(weights="", weights_fingerprint="")
@@ -173,14 +163,37 @@ def require_batches(experiment: Experiment) -> None:
             network(torch.empty(1, 3, data.num_frames, data.size, data.size))
         except ValueError as error:
             clips = "" if num_train is None else f" of {num_train} training clip{'s' * (num_train > 1)}"
-            better = [size for size in (2, 3) if num_train is not None and smallest_batch(num_train, size) > 1] or [3]
-            mend = (
-                "give more clips" if num_train == 1 else f"set the regime's schedule.batch_size to {better[0]} or more"
-            )
+            part, mend = _one_clip(schedule, num_train)
             raise UserError(
-                f"an epoch{clips}, cut into batches of at most {batch_size}, has a batch of one clip, on which a batch "
-                f"norm of this network cannot be trained ({str(error).splitlines()[0]}); {mend}"
+                f"an epoch{clips}, cut into batches of at most {schedule.batch_size}{part} of one clip, on which a "
+                f"batch norm of this network cannot be trained ({str(error).splitlines()[0]}); {mend}"
             ) from error
+
+
+def _one_clip(schedule: Schedule, num_train: int | None) -> tuple[str, str]:
+    """What of an epoch's batches has one clip, to go on from ``cut into batches of at most``, and how it is mended."""
+    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
+    if norm_batch and batch_size > 1 and (num_train is None or smallest_batch(num_train, batch_size) > 1):
+        sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, batch_size, size) > 1] or [3]
+        return (
+            f" and these into micro-batches of at most {norm_batch}, has a micro-batch",
+            f"set the regime's schedule.norm_batch to {min(sizes[0], batch_size)} or more, or to 0",
+        )
+    sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, size) > 1] or [3]
+    return (
+        ", has a batch",
+        "give more clips" if num_train == 1 else f"set the regime's schedule.batch_size to {sizes[0]} or more",
+    )
+
+
+def out_of_memory(experiment: Experiment, place: torch.device) -> RunError:
+    """The error of an experiment that takes more memory than ``place`` has: what takes it, and what would take less."""
+    batch_size, norm_batch = experiment.schedule.batch_size, experiment.schedule.norm_batch
+    in_parts = f" in micro-batches of {norm_batch}" if 0 < norm_batch < batch_size else ""
+    return RunError(
+        f"out of memory on {place} with batches of {batch_size} clips{in_parts}; lower schedule.batch_size or the clip "
+        f"size, or {'lower' if norm_batch else 'set'} schedule.norm_batch, which trains on fewer clips at a time"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -310,10 +323,7 @@ def _run(
             counted = cost.model_dump(mode="json")
             return _train(experiment, model, source, place, report, checkpoint, cost.params, cost.macs, counted)
     except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"out of memory on {place} with batches of {experiment.schedule.batch_size} clips; "
-            "lower schedule.batch_size or the clip size"
-        ) from error
+        raise out_of_memory(experiment, place) from error
 
 
 def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:

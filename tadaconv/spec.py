@@ -499,7 +499,10 @@ class Schedule(Spec):
         "result is over all views.",
     )
     norm_batch: int = Field(
-        0, ge=0, description="Clips that a batch-norm statistic is taken over in training; 0: all of the batch."
+        0,
+        ge=0,
+        description="Most clips that a batch-norm statistic is taken over in training; 0: all of the batch. A batch is "
+        "cut into as few even micro-batches as this allows, which go through the network one after the other.",
     )
 
     @model_validator(mode="after")
@@ -508,6 +511,15 @@ class Schedule(Spec):
             raise ValueError(
                 f"a warm-up of {self.warmup_epochs:g} epochs leaves nothing of a cosine over {self.epochs}; set "
                 "warmup_epochs below epochs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _norms_are_within_the_batch(self) -> Self:
+        if self.norm_batch > self.batch_size:
+            raise ValueError(
+                f"batch norms over {self.norm_batch} clips want batches of as many, and batch_size is "
+                f"{self.batch_size}; lower norm_batch, or set it to 0 for all clips of the batch"
             )
         return self
 

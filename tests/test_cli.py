@@ -78,7 +78,7 @@ class FakeExperiment(types.ModuleType):
         self.ran: list[Experiment] = []
         self.fails: Callable[[Experiment], None] = lambda _: None
         # Commands that run nothing import these by name, and do not use them here.
-        self.environment = self.build_model = self.curve_source = self._clip_shape = None
+        self.environment = self.build_model = self.curve_source = self._clip_shape = self.out_of_memory = None
 
     def rehearse(self, experiment: Experiment) -> None:
         """Nothing is built here."""

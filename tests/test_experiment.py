@@ -1,6 +1,7 @@
 """Running one experiment: the same one gives the same numbers, whatever runs before, beside or in between."""
 
 import math
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -383,15 +384,21 @@ def test_weights_lost_in_the_last_step_are_no_result() -> None:
     assert all(math.isfinite(loss) for loss in steps)
 
 
-def test_out_of_memory_is_a_failure_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("norm_batch", "parts", "mend"), [(0, "", "set"), (5, "", "lower"), (2, " in micro-batches of 2", "lower")]
+)
+def test_out_of_memory_is_a_failure_with_advice(
+    norm_batch: int, parts: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nDetails")
 
     monkeypatch.setattr(experiments, "_train", no_memory)
     with pytest.raises(RunError) as error:
-        run(TINY, "cpu")
-    assert (
-        str(error.value) == "out of memory on cpu with batches of 5 clips; lower schedule.batch_size or the clip size"
+        run(TINY.but(schedule__norm_batch=norm_batch), "cpu")
+    assert str(error.value) == (
+        f"out of memory on cpu with batches of 5 clips{parts}; lower schedule.batch_size or the clip size, or {mend} "
+        "schedule.norm_batch, which trains on fewer clips at a time"
     )
 
 
@@ -442,14 +449,11 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
         ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "6 frames cannot be divided"),
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
-        (
-            {"schedule__norm_batch": 2},
-            "the whole batch, 5 clips, and the recipe asks for 2; set norm_batch to 0 in a regime",
-        ),
     ]:
         with pytest.raises(UserError, match=message):
             rehearse(good.but(**changes))
-    rehearse(good.but(schedule__norm_batch=5))
+    for norm_batch in (1, 2, 5):
+        rehearse(good.but(schedule__norm_batch=norm_batch))
 
 
 @pytest.mark.parametrize(
@@ -493,6 +497,44 @@ def test_a_rehearsal_refuses_the_batches_of_one_clip_that_training_refuses(
         assert advised[num_train] in message
 
 
+def test_a_rehearsal_refuses_the_micro_batches_of_one_clip_that_training_refuses() -> None:
+    refused = {}
+    cuts = [
+        (6, 3, 2),
+        (8, 4, 2),
+        (8, 4, 1),
+        (9, 5, 4),
+        (9, 5, 3),
+        (7, 4, 3),
+        (8, 2, 1),
+        (3, 2, 2),
+        (1, 4, 2),
+        (4, 3, 3),
+    ]
+    for num_train, batch_size, norm_batch in cuts:
+        experiment = TINY.but(
+            temporal=TAda(context=Context(variation="time_invariant")), data__num_train=num_train,
+            schedule__batch_size=batch_size, schedule__norm_batch=norm_batch, schedule__epochs=1,
+        )  # fmt: skip
+        source = open_source(experiment.data, torch.device("cpu"))
+        training = fit.Fit(build_model(experiment, 10), source, experiment.schedule, 0, torch.device("cpu"))
+        try:
+            rehearse(experiment)
+        except UserError as error:
+            refused[num_train, batch_size, norm_batch] = str(error)
+            with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+                training.run(lambda: 0.0)
+        else:
+            training.run(lambda: 0.0)
+    part = r"an epoch of {} training clips, cut into batches of at most {} and these into micro-batches of at most {}, "
+    part += r"has a micro-batch of one clip, .*; set the regime's schedule.norm_batch to {} or more, or to 0$"
+    for cut, better in {(6, 3, 2): 3, (8, 4, 1): 2, (8, 2, 1): 2}.items():
+        assert re.match(part.format(*cut, better), refused.pop(cut))
+    assert "at most 2, has a batch of one clip" in refused.pop((3, 2, 2))
+    assert refused.pop((1, 4, 2)).endswith("; give more clips")
+    assert refused == {}
+
+
 def test_a_batch_of_one_clip_of_a_folder_is_found_without_opening_a_clip(tmp_path: Path) -> None:
     for name in ("train/a/0.mp4", "train/a/1.mp4", "train/b/0.mp4", "val/a/2.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -505,6 +547,13 @@ def test_a_batch_of_one_clip_of_a_folder_is_found_without_opening_a_clip(tmp_pat
     rehearse(once.but(schedule__batch_size=2, data__root=""))  # not yet named, and so not known
     with pytest.raises(UserError, match="cut into batches of at most 1, has a batch of one clip"):
         rehearse(once.but(schedule__batch_size=1, data__root=""))
+    three = once.but(schedule__batch_size=3)
+    with pytest.raises(UserError, match=r"of at most 2, has a micro-batch of one clip.*norm_batch to 3 or more, or to"):
+        rehearse(three.but(schedule__norm_batch=2))
+    rehearse(three.but(schedule__norm_batch=3))
+    rehearse(three.but(schedule__norm_batch=2, data__root=""))
+    with pytest.raises(UserError, match=r"an epoch, cut into .* of at most 1, has a micro-batch of one clip"):
+        rehearse(three.but(schedule__norm_batch=1, data__root=""))
 
 
 @pytest.fixture

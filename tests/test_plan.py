@@ -114,12 +114,34 @@ def test_an_experiment_of_one_step_is_timed_by_it() -> None:
     assert (found.num_steps, found.num_steps_timed) == (1, 1)
 
 
+def test_micro_batches_are_timed_two_at_most_and_a_step_by_its_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A micro-batch takes 0.03 s to read, and two are read of six, which a step would read."""
+    asked: list[int] = []
+
+    class Watching(SyntheticClips):
+        def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+            asked.append(len(indices))
+            time.sleep(0.03)
+            return super().train_batch(indices, epoch, seed)
+
+    monkeypatch.setattr(probing, "open_source", Watching)
+    in_six = EXPERIMENT.but(schedule__batch_size=6, schedule__norm_batch=1)
+    found = preview.probe(in_six, CPU, budget_seconds=0.0)
+    assert (found.num_steps, found.num_steps_timed, found.num_micro_batches) == (4, 3, 6)
+    assert asked == [1] * 2 * 4
+    assert found.step_seconds.low >= 6 * 0.03
+    asked.clear()
+    found = preview.probe(in_six.but(schedule__norm_batch=3), CPU, budget_seconds=0.0)
+    assert (found.num_micro_batches, asked) == (2, [3] * 2 * 4)
+    assert found.step_seconds.low >= 2 * 0.03
+
+
 def test_out_of_memory_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
 
     monkeypatch.setattr(probing, "build_model", full)
-    with pytest.raises(RunError, match="out of memory on cpu with batches of 4 clips"):
+    with pytest.raises(RunError, match=r"out of memory on cpu with batches of 4 clips; .*set schedule.norm_batch"):
         preview.probe(EXPERIMENT, CPU)
 
 
@@ -302,6 +324,10 @@ def test_it_fits_80_columns_says_what_it_rests_on_and_round_trips() -> None:
     assert "…" not in text
     words = " ".join(text.split())
     assert "From 8 steps and 3 evaluation batches a row, timed on CPU (1 thread)" in words
+    probes = [PROBE.model_copy(update={"num_micro_batches": number}) for number in (1, 8)]
+    rows = [row.model_copy(update={"probe": probe}) for row, probe in zip(found.rows[:2], probes, strict=True)]
+    cut = " ".join(printed(found.model_copy(update={"rows": rows})).split())
+    assert "From 8 steps (at most 2 of the 1 to 8 micro-batches of each) and 3 evaluation batches a row" in cut
     assert "Time: 1.6-5.4 min with one worker; 0.8-2.7 min with 2." in words
     tree = json.loads(found.model_dump_json())
     assert (tree["num_cells"], tree["num_steps"], tree["rows"][0]["num_to_run"]) == (6, 600, 2)

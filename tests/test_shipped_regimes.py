@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tadaconv import discovery
 from tadaconv.ablation import load_table, resolve_data
+from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import UserError
-from tadaconv.experiment import rehearse, require_whole_norms
+from tadaconv.experiment import build_model, rehearse
 from tadaconv.models import BACKBONES, build
 from tadaconv.models.pretrained import _TORCHVISION_FILES, load_checked
 from tadaconv.regime import Published, Regime, load_regime
 from tadaconv.regimes.ssv2_8f import REGIME as PAPER
-from tadaconv.spec import Backbone, Experiment, Folder
-from tadaconv.training import learning_rate
+from tadaconv.spec import Backbone, Experiment, Folder, Synthetic, TAda
+from tadaconv.training import Fit, learning_rate
 
 RESNET = "torchvision:ResNet50_Weights.IMAGENET1K_V1"
 CONVNEXT = "torchvision:ConvNeXt_Tiny_Weights.IMAGENET1K_V1"
@@ -265,28 +267,38 @@ def test_weights_that_are_named_are_those_of_torchvision_and_their_files_are_kno
         assert models.get_weight(name).url == f"https://download.pytorch.org/models/{file}"
 
 
-def whole_norms(name: str) -> Regime:
-    """The regime that the example in a regime's file makes of it."""
-    _, _, example = documented(name).partition("in a file of your own::\n\n")
-    lines = [line.removeprefix("    ") for line in example.splitlines() if line.startswith("    ")]
-    made: dict[str, Any] = {}
-    exec("\n".join(lines), made)
-    regime = made["REGIME"]
-    assert isinstance(regime, Regime)
-    return regime
+class Counted(SyntheticClips):
+    """Clips of which it is noted how many are asked for at a time."""
+
+    asked: list[int]
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+        self.asked.append(len(indices))
+        return super().train_batch(indices, epoch, seed)
 
 
-@pytest.mark.parametrize("name", ["ssv2_8f", "k400_8x8"])
-def test_a_regime_of_part_batches_is_refused_and_its_file_says_how_it_is_run(name: str) -> None:
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_a_regime_of_the_paper_is_trained_as_it_stands_in_micro_batches(name: str) -> None:
+    """Its own schedule, and those of its recipes, for one step each of a small network on small clips."""
     regime = load_regime(name)
-    own = regime.experiment(None, 0)
-    with pytest.raises(UserError, match=r"128 clips, and the recipe asks for 16; set norm_batch to 0 in a regime"):
-        require_whole_norms(own.schedule)
-    mended = whole_norms(name)
-    for before, after in zip(experiments(regime), experiments(mended), strict=True):
-        require_whole_norms(after.schedule)
-        assert after == before.but(schedule__norm_batch=0)
-    assert mended.published == ()
+    rehearse(regime.experiment(TAda(), 0).but(backbone__weights=""))
+    by_schedule = {cell.schedule: cell for cell in experiments(regime)}
+    assert len(by_schedule) >= 4  # its own, that of other frames, of ConvNeXts, of the hosts of plug_in
+    for schedule, experiment in by_schedule.items():
+        batch, norm_batch = schedule.batch_size, schedule.norm_batch
+        small = experiment.but(
+            backbone=Backbone(name="tiny", dropout=0.5),
+            temporal=None,
+            data=Synthetic(num_frames=4, size=16, num_train=2 * batch - 1, num_val=10),
+        )
+        source = Counted(small.data, torch.device("cpu"))
+        source.asked = []
+        fit = Fit(build_model(small, 10), source, schedule, 0, torch.device("cpu"))
+        assert fit.steps_per_epoch == 2
+        fit.state.step = 1  # the second batch of the epoch, which has a clip less
+        assert math.isfinite(fit._step())
+        last = [norm_batch] * (batch // norm_batch - 1) + [norm_batch - 1] if norm_batch else [batch - 1]
+        assert source.asked == last
 
 
 DERIVED = """

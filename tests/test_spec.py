@@ -255,6 +255,13 @@ def test_a_cosine_over_all_epochs_outlasts_its_warmup() -> None:
     assert recipe.but(epochs=4, cosine="after_warmup").epochs == 4  # as it always was
 
 
+def test_batch_norms_are_over_no_more_than_the_batch() -> None:
+    recipe = PLAIN.schedule.but(batch_size=8)
+    assert recipe.but(norm_batch=8).norm_batch == 8
+    with pytest.raises(UserError, match=r"over 9 clips want batches of as many, and batch_size is 8; lower norm_batch"):
+        recipe.but(norm_batch=9)
+
+
 @given(st.integers(1, 100), st.integers(1, 30))
 def test_every_nth_epoch_is_evaluated_and_each_of_the_last_ten(epochs: int, evaluate_every: int) -> None:
     schedule = PLAIN.schedule.but(epochs=epochs, evaluate_every=evaluate_every)

@@ -16,7 +16,7 @@ from tadaconv.ablation import LoadedTable, Row, rehearse_cells
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
 from tadaconv.experiment import environment, resolve_device
-from tadaconv.preview.probing import BUDGET_SECONDS, Probe, Spread, probe, set_up
+from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, Probe, Spread, probe, set_up
 from tadaconv.regime import Regime
 
 if TYPE_CHECKING:
@@ -310,12 +310,19 @@ def _totals(found: RunPlan) -> list[str]:
     )
     on_gpu = "" if memory == host else f" on the GPU, {size(host)} beside it"
     steps, batches = ([getattr(p, f"num_{what}_timed") for p in probes] for what in ("steps", "eval_batches"))
+    parts = [probe.num_micro_batches for probe in probes]
+    in_parts = (
+        f" (at most {MICRO_BATCHES_TIMED} of the {_between(parts)} micro-batches of each)"
+        if max(parts) > MICRO_BATCHES_TIMED
+        else ""
+    )
+    evaluated = _count(max(batches), "evaluation batch", "evaluation batches")
     return [
         f"{time}.",
         f"Memory: up to {size(memory)}{on_gpu} a worker. Disk: up to {size(checkpoint)} for the checkpoint of each "
         f"running cell; {size(weights)} for all trained weights and class probabilities, which are kept, and "
         f"{size(stored)} for all results.",
-        f"From {_between(steps)} steps and {_count(max(batches), 'evaluation batch', 'evaluation batches')} a row, "
+        f"From {_between(steps)} steps{in_parts} and {evaluated} a row, "
         f"timed on {found.device} after warming up: lower to upper quartile. The evaluations of the schedule and a "
         "checkpoint after every epoch are counted in; what else the machine will be doing is not.",
         *failed,

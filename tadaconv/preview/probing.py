@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from tadaconv.data import Source, heads_of, open_source
-from tadaconv.errors import RunError
-from tadaconv.experiment import build_model, curve_source, environment
+from tadaconv.experiment import build_model, curve_source, environment, out_of_memory
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
@@ -24,11 +23,16 @@ from tadaconv.spec import Experiment, TAda
 from tadaconv.training import Fit, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS
+from tadaconv.training.micro_batches import MicroBatch
 
 BUDGET_SECONDS = 2.0
 """How long the steps of one experiment are timed, after the first."""
 
 MIN_STEPS = 3
+MICRO_BATCHES_TIMED = 2
+"""Micro-batches of a step that are timed, if it has as many; the second takes as much memory as any after it, since the
+gradients of the first are there."""
+
 NUM_EVAL_BATCHES = 3
 
 
@@ -54,6 +58,11 @@ class Probe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_steps_timed: int
+    num_micro_batches: int = Field(
+        1,
+        description="Parts of a step's batch that go through the network one after the other, at most; of more than "
+        "two, two are timed, and the step takes as much longer as it has more clips.",
+    )
     num_eval_batches_timed: int
     num_steps: int = Field(description="Optimizer steps of the whole cell.")
     num_epochs: int = Field(description="Epochs of the cell; every one ends with a checkpoint.")
@@ -107,9 +116,7 @@ def probe(experiment: Experiment, device: torch.device, budget_seconds: float = 
         try:
             return _measure(experiment, device, budget_seconds)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise RunError(
-                f"out of memory on {device} with batches of {experiment.schedule.batch_size} clips"
-            ) from error
+            raise out_of_memory(experiment, device) from error
 
 
 @contextmanager
@@ -145,7 +152,15 @@ def set_up(experiment: Experiment, device: torch.device) -> tuple[Fit, Cost]:
     clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
     channels, frames, height, width = clips.shape[2:]
     cost = count(model, (channels, frames, height, width))
-    return Fit(channels_last(model.to(device)), source, experiment.schedule, experiment.seed, device), cost
+    return PartOfFit(channels_last(model.to(device)), source, experiment.schedule, experiment.seed, device), cost
+
+
+class PartOfFit(Fit):
+    """Training of which a step ends after :data:`MICRO_BATCHES_TIMED` micro-batches."""
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The first of the step's micro-batches."""
+        return super().micro_batches(step)[:MICRO_BATCHES_TIMED]
 
 
 def _measure(experiment: Experiment, device: torch.device, budget_seconds: float) -> Probe:
@@ -153,8 +168,8 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     fit, cost = set_up(experiment, device)
     source = fit.source
     setup_seconds = time.perf_counter() - started
-    first, *others = _step_seconds(fit, budget_seconds)
-    steps = others or [first]
+    first, *others = timed = _step_seconds(fit, budget_seconds)
+    steps = [seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :]
     evaluations = _eval_seconds(fit, source)
     watched = curve_source(experiment, source, device)
     schedule = experiment.schedule
@@ -184,6 +199,7 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     )  # fmt: skip
     return Probe(
         num_steps_timed=len(steps),
+        num_micro_batches=fit.micro_batches(0)[0].of,
         num_eval_batches_timed=len(evaluations),
         num_steps=fit.num_steps,
         num_epochs=schedule.epochs,
@@ -191,7 +207,7 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
         step_seconds=Spread.of(steps),
         eval_seconds=Spread.of(evaluations),
         curve_eval_seconds=None if watched is source else Spread.of(_eval_seconds(fit, watched)),
-        setup_seconds=setup_seconds + max(0.0, first - median(steps)),
+        setup_seconds=setup_seconds + max(0.0, first - median(others or [first])),
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_bytes=checkpoint_bytes,
         weights_bytes=weights_bytes,
@@ -219,6 +235,11 @@ def _step_seconds(fit: Fit, budget_seconds: float) -> list[float]:
     with suppress(_EnoughError):
         fit.run(lambda: 0.0, report)
     return [after - before for before, after in pairwise(passed)]
+
+
+def _share(fit: Fit, step: int) -> float:
+    """Which part of a step's clips it is trained on."""
+    return min(1.0, sum(part.share for part in fit.micro_batches(step)))
 
 
 class _FirstClips:

@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import LoadedTable, Row
-from tadaconv.errors import UserError
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
 from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
@@ -46,7 +45,6 @@ class TableCheck(BaseModel):
     table: str
     scale: Scale
     rows: list[RowCheck]
-    not_trained: str = Field("", description="Why a row cannot be trained as the regime stands; empty if all can be.")
     ensembles: dict[str, tuple[str, ...]] = Field(
         {}, description="Rows that average others and have no network of their own, with the names of those."
     )
@@ -64,29 +62,22 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
-    from tadaconv.experiment import require_batches, require_whole_norms  # what reads a table need not load what trains
+    from tadaconv.experiment import require_batches  # what reads a table need not load what trains
 
     scale = scale_of(regime)
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}
     rows = []
-    not_trained = ""
     with torch.no_grad():
         for row in loaded.table.trained():
             own = scale.of(row, regime)
             with row_named(row):
-                experiment = row.cell(regime, 0).experiment
-                require_batches(experiment)
+                require_batches(row.cell(regime, 0).experiment)
                 own.require(row.temporal)
                 if own not in hosts:
                     hosts[own] = _scored(own)
                 rows.append(_check_row(row, own, *hosts[own]))
-            try:
-                with row_named(row):
-                    require_whole_norms(experiment.schedule)
-            except UserError as error:
-                not_trained = not_trained or str(error)
     ensembles = {row.name: row.ensemble for row in loaded.table.ensembles}
-    return TableCheck(table=loaded.name, scale=scale, rows=rows, not_trained=not_trained, ensembles=ensembles)
+    return TableCheck(table=loaded.name, scale=scale, rows=rows, ensembles=ensembles)
 
 
 def _scored(scale: Scale) -> tuple[Host, torch.Tensor, torch.Tensor]:
@@ -143,5 +134,4 @@ def render_check(found: TableCheck) -> Group:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
     after = [escape(f"{name} averages {' and '.join(parts)}") for name, parts in found.ensembles.items()]
-    after += [f"Not to be trained as it stands: {escape(found.not_trained)}"] if found.not_trained else []
     return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table, *after)

@@ -6,13 +6,7 @@ The paper's: configs/projects/tada/k400/tada2d_8x8.yaml and tada2d_16x5.yaml of
 github.com/alibaba-mmai-research/TAdaConv at 75b7839, with the frames, crops and views of its code. There the one view
 of an evaluation while training is drawn at random; here it is the middle one.
 
-A batch norm's statistics are over 16 clips: the 128 were spread over 8 GPUs, and not synchronised. Statistics over part
-of a batch cannot be had yet, so a run asks for ``norm_batch=0``, those of the whole batch, in a file of your own::
-
-    from tadaconv.regimes.k400_8x8 import CONVNEXT, HOSTS, REGIME, SIXTEEN
-
-    WHOLE = {"schedule__norm_batch": 0}
-    REGIME = REGIME.but(recipes=(*CONVNEXT, *HOSTS, SIXTEEN.but(changes=SIXTEEN.changes | WHOLE)), **WHOLE)
+A batch norm's statistics are over 16 clips, ``norm_batch=16``: the 128 were spread over 8 GPUs, and not synchronised.
 
 The learning rate may belong to 256 clips. The configurations of October 2021 say 16 clips and 16 GPUs, those of
 February 2022 say 128 in all, and the rate stayed 0.24, and 0.12 at 16 frames. It stands here as configured; half of it,

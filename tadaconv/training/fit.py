@@ -17,6 +17,7 @@ from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
 from tadaconv.training import checkpoint as checkpoints
+from tadaconv.training.micro_batches import MicroBatch, RunningStatistics, cut, num_micro_batches, random_numbers_of
 
 CHECKPOINT_SECONDS = 30.0
 """A checkpoint is written at the end of every epoch, and whenever the last one is this old."""
@@ -79,9 +80,14 @@ def steps_per_epoch(num_train: int, batch_size: int) -> int:
     return math.ceil(num_train / batch_size)
 
 
-def smallest_batch(num_train: int, batch_size: int) -> int:
-    """Clips of the smallest batch of an epoch; its batches are even, so the largest has at most one clip more."""
-    return num_train // steps_per_epoch(num_train, batch_size)
+def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
+    """Clips of the smallest batch of an epoch, or, with ``norm_batch``, of its smallest micro-batch.
+
+    Both are even, so the largest batch has at most one clip more, and so has the largest micro-batch of a batch.
+    """
+    num_steps = steps_per_epoch(num_train, batch_size)
+    sizes = num_train // num_steps, math.ceil(num_train / num_steps)
+    return min(size // num_micro_batches(size, norm_batch) for size in sizes)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
@@ -167,35 +173,61 @@ class Fit:
                 report(Progress(step=state.step, num_steps=self.num_steps, train_loss=loss, curve=state.curve))
         return self.state
 
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """What step ``step``, counted from 0, reads and trains on, in order."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        order = epoch_order(self.source.num_train, self.seed, epoch)
+        indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: see smallest_batch
+        return cut(indices, epoch, self.schedule.norm_batch)
+
     def _step(self) -> float:
         """One optimizer step; returns its loss."""
         state, schedule = self.state, self.schedule
         epoch, batch = divmod(state.step, self.steps_per_epoch)
         if batch == 0:
             state.loss_sum, state.num_clips = 0.0, 0
-        order = epoch_order(self.source.num_train, self.seed, epoch)
-        indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: see smallest_batch
-        clips, labels = self.source.train_batch(indices, epoch, self.seed)
+        micro_batches = self.micro_batches(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
         self.model.train()
-        with autocast(self.device):
-            loss = cross_entropy(self.model(clips), labels, self.num_classes)
-        value = float(loss.detach())
+        self.optimizer.zero_grad(set_to_none=True)
+        value = float(self._accumulate(micro_batches))
         if not math.isfinite(value):
             raise RunError(
                 f"the loss is {value} at step {state.step + 1} of {self.num_steps} (epoch {epoch + 1}); "
                 "lower the learning rate or clip the gradient norm (schedule.clip_norm)"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         if schedule.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
         self.optimizer.step()
+        num_clips = sum(len(part.indices) for part in micro_batches)
         state.step += 1
-        state.loss_sum += value * len(indices)
-        state.num_clips += len(indices)
+        state.loss_sum += value * num_clips
+        state.num_clips += num_clips
         return value
+
+    def _accumulate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
+        """Add up the gradients of the mean loss over the clips of a batch, and move the running statistics by all.
+
+        Returns that loss, as far as these micro-batches make it.
+        """
+        if micro_batches[0].of == 1:
+            return self._add_gradients(micro_batches[0])
+        statistics, losses = RunningStatistics(self.model), []
+        for part in micro_batches:
+            losses.append(self._add_gradients(part))
+            statistics.add(part.share)
+        statistics.finish()
+        return torch.stack(losses).sum()
+
+    def _add_gradients(self, part: MicroBatch) -> Tensor:
+        """Add the gradients of a micro-batch's part in the loss; returns that part. Clips and graph are let go."""
+        clips, labels = self.source.train_batch(part.indices, part.epoch, self.seed)
+        with random_numbers_of(part, self.seed, self.state.step, self.device):
+            with autocast(self.device):
+                loss = cross_entropy(self.model(clips), labels, self.num_classes)
+            loss.backward(torch.full_like(loss, part.share))
+        return loss.detach() * part.share
 
     def _add_point(self, val_top1: float, calibration: dict[str, StageCalibration]) -> None:
         state = self.state
