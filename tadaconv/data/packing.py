@@ -249,14 +249,13 @@ class _Writer:
     def finish(self) -> None:
         """End the last shard."""
         self._end_shard()
-        for file in (self._frames_file, self._clips_file):
-            os.fsync(file.fileno())
 
     def _end_shard(self) -> None:
         if self._shard_file is None:  # all clips were there
             self._shard_file = (self._folder / shard_name(self._shard)).open("ab", buffering=0)
         _write(self._shard_file, bytes(END_BYTES))
-        os.fsync(self._shard_file.fileno())  # shards that are not the last are not looked into again
+        for file in (self._shard_file, self._frames_file, self._clips_file):
+            os.fsync(file.fileno())  # shards that are not the last are not looked into again
         self._shard_file.close()
         self._shard_file = None
 
@@ -285,6 +284,8 @@ class _Writer:
         clips, frames = self._written()
         num_clips = int(np.searchsorted(self._firsts[1:], len(frames), side="right"))
         clips = clips[: min(len(clips), num_clips)]
+        own = (clips["place"] == self._places[: len(clips)]) & (clips["first"] == self._firsts[: len(clips)])
+        clips = clips[: len(clips) if own.all() else int(np.argmin(own))]  # a power cut leaves zeros
         while len(clips):
             self._shard = int(clips["shard"][-1])
             (rows,) = np.nonzero(clips["shard"] == self._shard)
@@ -337,6 +338,9 @@ class _Writer:
                         file.seek(offset)
                         if zlib.crc32(file.read(size)) != crc:
                             return number
+                        end = offset + size + -size % tarfile.BLOCKSIZE
+                    if end != clips["end"][number]:
+                        return number
         except FileNotFoundError:
             return 0
         return len(clips)

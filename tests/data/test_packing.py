@@ -223,6 +223,23 @@ def test_a_stop_keeps_the_clips_that_were_packed(index, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("short_shards")
+def test_zeros_that_a_power_cut_leaves_are_no_clips(index, tmp_path):
+    folder = tmp_path / "pack"
+    pack_clips(index, folder)
+    whole, clips = contents(folder), Pack(folder).clips
+    for name, count in (("clips.npy", 3 * clips.itemsize), ("frames.npy", 1000), ("shard-00003.tar", 50_000)):
+        (folder / "about.json").unlink()
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[:-count] + bytes(count))
+        assert 0 < pack_clips(index, folder) < len(index)
+        assert contents(folder) == whole
+    (folder / "about.json").unlink()
+    (folder / "clips.npy").write_bytes(whole["clips.npy"][: -clips.nbytes] + bytes(clips.nbytes))
+    assert pack_clips(index, folder) == 0
+    assert contents(folder) == whole
+
+
+@pytest.mark.usefixtures("short_shards")
 def test_a_last_shard_that_is_cut_off_is_cut_back_to_whole_clips(index, tmp_path):
     folder = tmp_path / "pack"
     pack_clips(index, folder)
