@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import Source, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data import HasForm, Source, heads_of, num_training_clips, open_source, require_usable_clips
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
@@ -408,5 +408,5 @@ def _train(
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=state.seconds,
-        environment=environment(device),
+        environment={**environment(device), **({"clips": source.form} if isinstance(source, HasForm) else {})},
     )

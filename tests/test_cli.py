@@ -508,7 +508,7 @@ def test_every_help_has_an_example_that_parses(command: str, tada: Callable[...,
 
 
 @pytest.mark.parametrize("columns", ["50", "80", "200"])
-@pytest.mark.parametrize("command", ["", "data", "data check", "bench op", "list", "ablate", "report"])
+@pytest.mark.parametrize("command", ["", "data", "data check", "data pack", "bench op", "list", "ablate", "report"])
 def test_a_flag_shows_no_type_in_the_help(
     command: str, columns: str, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,12 @@
 
 import torch
 
-from tadaconv.data.source import Head, Source, heads_of
+from tadaconv.data.source import HasForm, Head, Source, heads_of
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.spec import Folder, Synthetic
 from tadaconv.text import text_to_path
 
-__all__ = ["Head", "Source", "heads_of", "num_training_clips", "open_source", "require_usable_clips"]
+__all__ = ["HasForm", "Head", "Source", "heads_of", "num_training_clips", "open_source", "require_usable_clips"]
 
 
 def open_source(data: Synthetic | Folder, device: torch.device) -> Source:

@@ -117,7 +117,7 @@ class Annotations:
     media: Strings
     spans: NDArray[np.float64]
     rates: NDArray[np.float32]
-    form: Form
+    form: Form | Literal["pack"]
     frames: FrameFiles | None
     mirror_words: tuple[WordPair, ...]
     """Words that a mirror exchanges in the names of classes; empty where no class is told by them."""

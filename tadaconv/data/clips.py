@@ -12,6 +12,7 @@ from tadaconv.data.decode import Frames, decode, decode_at
 from tadaconv.data.index import Index
 from tadaconv.data.inspection import Inspection
 from tadaconv.data.layout import Layout
+from tadaconv.data.pack import Pack
 from tadaconv.data.pictures import read_pictures
 from tadaconv.data.source import Head
 from tadaconv.text import encodable
@@ -42,6 +43,8 @@ class Clips:
     path: Callable[[int], Path]
     name: Callable[[int], str]
     can_be_kept: bool
+    form: str
+    """What clips are read from: video, frames or pack."""
 
 
 def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Clips:
@@ -69,6 +72,7 @@ def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Cli
         path=lambda place: layout.root / clips[place].path,
         name=lambda place: encodable(clips[place].path),
         can_be_kept=True,
+        form="video",
     )
 
 
@@ -80,8 +84,11 @@ def of_index(index: Index) -> Clips:
     root, in_frames = Path(index.root), index.form == "frames"
     measured, media, starts = index.measured, index.media.copy(), np.array(index.spans[:, 0])
     val = index.places("val")
+    pack = Pack(root) if index.form == "pack" else None
 
     def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
+        if pack is not None:
+            return pack.read(place, indices, short_side)
         medium, start = root / media[place], float(starts[place])
         if in_frames:
             assert index.frames is not None
@@ -107,5 +114,6 @@ def of_index(index: Index) -> Clips:
         read=read,
         path=lambda place: root / media[place],
         name=lambda place: encodable(index.ids[place]),
-        can_be_kept=in_frames or bool(np.isnan(starts).all()),
+        can_be_kept=in_frames or pack is not None or bool(np.isnan(starts).all()),
+        form=index.form,
     )

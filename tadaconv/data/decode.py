@@ -135,25 +135,21 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
     allowed; None is all frames. A frame's pixels do not depend on which others are asked for. Raises
     :class:`BrokenVideoError`, also when the video ends before a wanted frame.
     """
-    from av.video.reformatter import VideoReformatter
-
-    reformatter = VideoReformatter()  # one for all frames: each holds a scaling context that is slow to make
     last = None if wanted is None else max(wanted)
     needed = None if wanted is None else set(wanted)
-    kept: dict[int, Frames] = {}
-    # Whoever stops early closes what reads the packets, before the container: else PyAV keeps some of its memory.
-    with _opened(path) as (container, stream), closing(_demux(container, stream)) as packets:
-        size: tuple[int, int] | None = None
-        for index, (frame, orientation) in enumerate(_frames(packets, stream)):
-            size = size or scaled_size(frame.height, frame.width, short_side)
-            if needed is None or index in needed:
-                kept[index] = orientation.shown(scaled_picture(reformatter, frame, size))
-            if index == last:
-                break
+    kept: dict[int, Frames] = dict(_pictures(path, short_side, needed, last))
     missing = len(kept) == 0 if needed is None else needed - kept.keys()
     if missing:
         raise BrokenVideoError("no frames" if needed is None else f"ends before frame {last}")
     return np.stack([kept[index] for index in (sorted(kept) if wanted is None else wanted)])
+
+
+def decode_each(path: Path, short_side: int) -> Iterator[Frames]:
+    """Every frame of ``path`` in turn, (H, W, 3), as :func:`decode` gives them; few are in memory at a time.
+
+    Raises :class:`BrokenVideoError` as :func:`decode` does, where it comes to what is broken.
+    """
+    return (picture for _, picture in _pictures(path, short_side, None, None))
 
 
 def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
@@ -219,6 +215,22 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
             yield container, stream
         except (av.error.FFmpegError, OSError) as error:
             raise BrokenVideoError(f"cut off or damaged ({_strerror(error)})") from error
+
+
+def _pictures(path: Path, short_side: int, needed: set[int] | None, last: int | None) -> Iterator[tuple[int, Frames]]:
+    """Index and pixels of the frames ``needed``, None for all, up to frame ``last``."""
+    from av.video.reformatter import VideoReformatter
+
+    reformatter = VideoReformatter()  # one for all frames: each holds a scaling context that is slow to make
+    # Whoever stops early closes what reads the packets, before the container: else PyAV keeps some of its memory.
+    with _opened(path) as (container, stream), closing(_demux(container, stream)) as packets:
+        size: tuple[int, int] | None = None
+        for index, (frame, orientation) in enumerate(_frames(packets, stream)):
+            size = size or scaled_size(frame.height, frame.width, short_side)
+            if needed is None or index in needed:
+                yield index, orientation.shown(scaled_picture(reformatter, frame, size))
+            if index == last:
+                break
 
 
 def _decode_at(path: Path, short_side: int, times: Sequence[float], *, seeks: bool) -> Frames:

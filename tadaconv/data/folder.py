@@ -28,6 +28,7 @@ from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, ove
 from tadaconv.data.layout import Layout, scan
 from tadaconv.data.layouts import guess, split_of
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
+from tadaconv.data.pack import is_pack, open_pack
 from tadaconv.data.sampling import Indices, evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.data.transforms import (
@@ -61,6 +62,9 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
     """
     if data.layout != "classes":
         return _resolve_index(data, root, cache)
+    if is_pack(root):
+        packed = open_pack(root).layout
+        raise UserError(f"{str(root)!r} is a pack of {packed}; name a --regime on {packed}")
     layout = scan(root, data.val_share)
     inspected = inspect_clips(root, layout.paths, cache)
     _require_usable(layout, inspected, data, root)
@@ -88,26 +92,55 @@ def require_usable_clips(data: Folder) -> None:
         _require_usable(layout, inspected, data, data.path)
 
 
-def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
-    split = split_of(data.layout, data.split)
+def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
+    """The index that ``tada data check`` left in ``cache`` of what is under ``root``, which is as it was; or a pack's.
+
+    Raises :class:`UserError` where there is none, for annotations and media that have changed since, and for clips that
+    are missing or broken and were not accepted.
+    """
+    index = _index(layout, split_of(layout, split), root, cache)
+    _require_usable_clips(index)
+    _require_same_media(index)
+    return index
+
+
+def _index(layout: str, split: str, root: Path, cache: Path) -> Index:
     if not root.is_dir():
         raise UserError(f"no folder at {str(root)!r}; give the one that holds annotations and media")
-    folder = index_folder(cache, root, data.layout, split)
-    check = command("data check", root, layout=data.layout, split=data.split or None)
+    if is_pack(root):
+        index = open_pack(root.absolute())
+        if (index.layout, index.split) != (layout, split):
+            raise UserError(
+                f"{str(root)!r} is a pack of {_called(index.layout, index.split)}, where {_called(layout, split)} is "
+                "asked for; name another folder, or what it is a pack of"
+            )
+        return index
+    folder = index_folder(cache, root, layout, split)
+    check = command("data check", root, layout=layout, split=split or None)
     if not is_index(folder):
         named = guess(root)
-        if named and named[0] != data.layout:
+        if named and named[0] != layout:
             raise UserError(
-                f"{str(root)!r} looks like {named[0]} ({named[1]}), and the regime is on {data.layout}; name another "
+                f"{str(root)!r} looks like {named[0]} ({named[1]}), and the regime is on {layout}; name another "
                 "--data or another --regime"
             )
         raise UserError(f"the clips in {str(root)!r} have not been checked yet; check them once with: {check}")
     index = open_index(folder)
     if changed := index.changed_sources():
         raise UserError(f"{changed[0]} has changed since the clips were checked; check them again with: {check}")
+    return index
+
+
+def _called(layout: str, split: str) -> str:
+    return f"{layout}, split {split!r}" if split else layout
+
+
+def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
+    split = split_of(data.layout, data.split)
+    index = _index(data.layout, split, root, cache)
     _require_usable_index(index, data)
-    if medium := _changed_media(index):
-        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {check}")
+    _require_same_media(index)
+    folder = root if index.form == "pack" else index_folder(cache, root, data.layout, split)
     return data.but(
         root=path_to_text(root.absolute()),
         index=path_to_text(folder.absolute()),
@@ -116,6 +149,12 @@ def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
         num_listed=(index.listed.get("train", 0), index.listed.get("val", 0)),
         num_missing=(index.num_left_out("train"), index.num_left_out("val")),
     )
+
+
+def _require_same_media(index: Index) -> None:
+    if index.form != "pack" and (medium := _changed_media(index)):
+        check = command("data check", index.root, layout=index.layout, split=index.split or None)
+        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {check}")
 
 
 def _changed_media(index: Index) -> Path | None:
@@ -133,7 +172,7 @@ def _changed_media(index: Index) -> Path | None:
     return None
 
 
-def _require_usable_index(index: Index, data: Folder) -> None:
+def _require_usable_clips(index: Index) -> None:
     if unusable := index.unusable():
         check = command("data check", index.root, layout=index.layout, split=index.split or None)
         raise UserError(
@@ -141,6 +180,10 @@ def _require_usable_index(index: Index, data: Folder) -> None:
             f"({some(unusable, len(unusable))}); none is replaced: list them, and see how to accept that they are left "
             f"out, with: {check}"
         )
+
+
+def _require_usable_index(index: Index, data: Folder) -> None:
+    _require_usable_clips(index)
     used = np.concatenate([index.places("train"), index.places("val")])
     counts = index.measured["frames"][used]
     fps = np.nan_to_num(index.measured["fps"][used], nan=0.0)
@@ -197,10 +240,10 @@ def _opened(data: Folder, cache: Path | None) -> Clips:
     folder = text_to_path(data.index)
     if not is_index(folder):
         raise UserError(
-            f"the index of the clips is not here, {str(folder)!r}; share that folder between the machines, or make it "
-            "with tada data check in the --out of this one"
+            f"the index of the clips is not here, {str(folder)!r}; share that folder, or the pack that it is, between "
+            "the machines, or make the index with tada data check in the --out of this one"
         )
-    index = open_index(folder)
+    index = open_pack(folder) if is_pack(folder) else open_index(folder)
     if index.fingerprint != data.fingerprint:
         raise UserError(changed)
     if not Path(index.root).is_dir():
@@ -224,6 +267,7 @@ class FolderClips:
         self._read = _reader(data, self._clips)
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
+        self.form = self._clips.form
         self.class_names = classes_of_heads(self.heads)
         self.families: dict[str, tuple[int, ...]] = {}
         self.subsets = {name: torch.from_numpy(places) for name, places in self._clips.subsets.items()}

@@ -239,6 +239,13 @@ def write_index(
     return open_index(folder)
 
 
+def remove_index(folder: Path) -> None:
+    """Remove the index in ``folder``, or what there is of one; raises OSError where that cannot be."""
+    (folder / _ABOUT).unlink(missing_ok=True)
+    for columns in folder.glob("columns-*"):
+        shutil.rmtree(columns)
+
+
 def is_index(folder: Path) -> bool:
     """Whether an index lies in ``folder``."""
     return (folder / _ABOUT).is_file()
@@ -275,7 +282,7 @@ def _opened(folder: Path) -> Index:
     frames = about["frames"]
     return Index(
         layout=about["layout"],
-        root=about["root"],
+        root=os.fspath(folder) if about["form"] == "pack" else about["root"],  # a pack may be moved
         split=about["split"],
         heads=tuple((name, tuple(names)) for name, names in about["heads"]),
         form=about["form"],
@@ -299,10 +306,12 @@ def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[
     height and width; and over what is judged apart, and how many clips are left out.
 
     Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data; nor
-    have test clips, which no run reads.
+    have test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
     """
     digest = hashlib.sha256()
     used = ~left_out & (annotations.sides != SIDES.index("test"))
+    if annotations.form == "pack":
+        digest.update(b"pack")
 
     def take(parts: Iterable[bytes]) -> None:
         for part in parts:

@@ -401,7 +401,7 @@ def _about_clips(report: LayoutReport) -> list[str]:
             f"reading: {report.clips_per_second:,.0f} clips of {CLIP_FRAMES[0]} frames a second on one core; a GPU "
             f"that trains 300 clips a second needs {300 / report.clips_per_second:,.1f} cores to read them"
             + (
-                "; cut clips and folders of frames are read faster than spans of videos"
+                "; cut clips, folders of frames and packs (tada data pack) are read faster than spans of videos"
                 if report.in_long_videos
                 else ""
             )

@@ -7,7 +7,7 @@ decode to wrong pixels in silence.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,8 @@ def inspect_pictures(folder: Path, files: FrameFiles, whole: bool) -> VideoInfo:
     num_frames = count_pictures(folder, files)
     size: tuple[int, int] | None = None
     for position in range(num_frames if whole else 1):
-        size = _of_one_size(_picture(folder, files, position), size, _name(folder, files, files.first + position))
+        name, data = _file(folder, files, position)
+        size = _of_one_size(_picture(name, data), size, name)
     assert size is not None
     return VideoInfo(num_frames, *size, 0.0)
 
@@ -66,6 +67,11 @@ def read_pictures(folder: Path, files: FrameFiles, positions: Sequence[int], sho
     picture that is missing, empty, damaged, cut off, none of JPEG, PNG and WebP, marked to be shown turned, or of
     another size than the others.
     """
+    return decode_pictures(lambda position: _file(folder, files, position), positions, short_side)
+
+
+def decode_pictures(load: Callable[[int], tuple[str, bytes]], positions: Sequence[int], short_side: int) -> Frames:
+    """As :func:`read_pictures`, of pictures of which ``load`` gives name and contents by position."""
     require_av()
     from av.video.reformatter import VideoReformatter
 
@@ -73,8 +79,9 @@ def read_pictures(folder: Path, files: FrameFiles, positions: Sequence[int], sho
     size: tuple[int, int] | None = None
     kept: dict[int, Frames] = {}
     for position in sorted(set(positions)):
-        frame = _picture(folder, files, position)
-        size = _of_one_size(frame, size, _name(folder, files, files.first + position))
+        name, data = load(position)
+        frame = _picture(name, data)
+        size = _of_one_size(frame, size, name)
         kept[position] = scaled_picture(reformatter, frame, scaled_size(*size, short_side))
     return np.stack([kept[position] for position in positions])
 
@@ -101,12 +108,16 @@ def _of_one_size(frame: "VideoFrame", size: tuple[int, int] | None, name: str) -
     return frame.height, frame.width
 
 
-def _picture(folder: Path, files: FrameFiles, position: int) -> "VideoFrame":
+def _file(folder: Path, files: FrameFiles, position: int) -> tuple[str, bytes]:
+    """Name and contents of a picture."""
     name = _name(folder, files, files.first + position)
     try:
-        data = (folder / name).read_bytes()
+        return name, (folder / name).read_bytes()
     except OSError as error:
         raise BrokenVideoError(f"{name} cannot be read ({error.strerror})") from error
+
+
+def _picture(name: str, data: bytes) -> "VideoFrame":
     try:
         return _decoded(data)
     except BrokenVideoError as error:

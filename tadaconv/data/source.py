@@ -55,6 +55,14 @@ class HasSubsets(Protocol):
     """By name, the indices of validation clips, int64."""
 
 
+@runtime_checkable
+class HasForm(Protocol):
+    """A source of clips that lie on a disk."""
+
+    form: str
+    """As what they lie there: video, frames or pack."""
+
+
 def subsets_of(source: Source) -> Mapping[str, Tensor]:
     """The validation clips that are judged apart, by name; none where the source names none."""
     return source.subsets if isinstance(source, HasSubsets) else {}

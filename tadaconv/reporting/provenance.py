@@ -19,6 +19,7 @@ LEFT_OUT = {
 _CALLED = {
     "tadaconv": "the code of tadaconv", "commit": "its commit", "dirty": "whether their code was committed",
     **{name: f"the version of {name}" for name in ("torch", "python")},
+    "clips": "what clips were read from",
     "cuda": "the version of CUDA", "driver": "the version of its driver",
 }  # fmt: skip
 """What an entry of an environment is in a sentence, where its name does not say so."""
@@ -82,8 +83,8 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
 
 
 def _differ(environments: Sequence[Mapping[str, str]], key: str) -> bool:
-    """Whether an entry has several values; a commit that nobody knows, as that of a wheel, is no other commit."""
-    known = [each for each in environments if key in each or key != "commit"]
+    """Whether an entry has several values; what is not known, as the commit of a wheel, is no other value."""
+    known = [each for each in environments if key in each or key not in ("commit", "clips")]
     return len({each.get(key, "") for each in known}) > 1
 
 

@@ -60,6 +60,13 @@ def test_a_wheel_that_knows_no_commit_is_not_of_another_one(context) -> None:
     assert "The cells differ in its commit." in block_of(loaded, [in_clone, elsewhere]).text
 
 
+def test_cells_on_videos_and_on_a_pack_are_told_apart(context) -> None:
+    loaded, (first, second, *_) = context
+    on_videos, on_pack = with_environment(first, clips="video"), with_environment(second, clips="pack")
+    assert "The cells differ in what clips were read from." in block_of(loaded, [on_videos, on_pack]).text
+    assert "differ in" not in block_of(loaded, [on_videos, second]).text  # which did not say it yet
+
+
 def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:
     loaded, records = made_up({"a": [50.0, None], "base": [60.0, 61.0]})
     records = [replace(r, traceback="<b>Traceback</b>") if r.status == "failed" else r for r in records]
