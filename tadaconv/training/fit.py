@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, heads_of
+from tadaconv.data.source import Source, expect_train, heads_of
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
@@ -150,6 +150,7 @@ class Fit:
         """
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load(self.checkpoint)
+        expect_train(self.source, self._batches_to_come())
         saved = time.perf_counter()
         while self.state.step < self.num_steps:
             started = time.perf_counter()
@@ -166,6 +167,14 @@ class Fit:
                 state = self.state
                 report(Progress(step=state.step, num_steps=self.num_steps, train_loss=loss, curve=state.curve))
         return self.state
+
+    def _batches_to_come(self) -> Iterator[tuple[Tensor, int, int]]:
+        """The arguments of all further calls of the source's ``train_batch``."""
+        first, batch = divmod(self.state.step, self.steps_per_epoch)
+        for epoch in range(first, self.schedule.epochs):
+            order = epoch_order(self.source.num_train, self.seed, epoch).tensor_split(self.steps_per_epoch)
+            for indices in order[batch if epoch == first else 0 :]:
+                yield indices, epoch, self.seed
 
     def _step(self) -> float:
         """One optimizer step; returns its loss."""
