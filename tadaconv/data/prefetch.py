@@ -347,7 +347,8 @@ class Readers:
         try:
             answer = Answer(*reader.connection.recv())
         except (EOFError, OSError):
-            self._fail(f"a process that reads clips {_ending(reader.process)} while it read {self._clips_of(reader)}")
+            at_work = f" while it read {self._clips_of(reader)}" if reader.jobs else ""
+            self._fail(f"a process that reads clips {_ending(reader.process)}{at_work}")
             return
         with self._changed:
             lane, clip = reader.jobs.pop(answer.number)
@@ -416,8 +417,7 @@ class Readers:
         return self._path(clip.wanted[0])
 
     def _clips_of(self, reader: _Reader) -> str:
-        paths = [str(self._path(clip.wanted[0])) for _, clip in reader.jobs.values()]
-        return " and ".join(paths) or "nothing"
+        return " and ".join(str(self._path(clip.wanted[0])) for _, clip in reader.jobs.values())
 
 
 def no_longer_intact(path: Path, reason: object) -> RunError:

@@ -1,18 +1,23 @@
 """Reading ahead: the same bytes by any number of readers, and no reader outlives what it reads for."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import hanging_reads
 import numpy as np
 import pytest
 import torch
 
 from tadaconv.data import folder, inspection, prefetch
 from tadaconv.data.folder import TRAIN, FolderClips, resolve
+from tadaconv.data.layout_check import check_layout
+from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
 from tadaconv.data.source import ReadsAhead, close, expect_train, expect_val
 from tadaconv.errors import RunError, UserError
 from tadaconv.experiment import run
@@ -163,6 +168,39 @@ def test_two_sources_of_the_same_clips_share_their_readers(resolved, opened):
     assert len(pids_of(full)) == 1
 
 
+@pytest.mark.parametrize(("layout", "form"), [("epic100", "videos"), ("ssv2", "frames"), ("ucf101", "videos")])
+def test_readers_open_the_index_of_a_data_set_by_themselves(layout, form, opened, tmp_path):
+    root = tmp_path / "set"
+    write_layout(layout, form, root, sample_clips(1, 1), DigitMedia())
+    check_layout(root, layout, "1" if layout == "ucf101" else "", tmp_path / "cache", quick=False)
+    spec = SPEC.but(layout=layout, mirror="no", short_clips="repeat", split="1" if layout == "ucf101" else "")
+    data = resolve(spec, root, tmp_path / "cache")
+    plain, ahead = opened(data), opened(data)
+    train, val = batches_of(plain.num_train, 2), torch.arange(plain.num_val).split(2)
+    expect_train(ahead, train)
+    expect_val(ahead, val)
+    for batch in train:
+        assert equal(ahead.train_batch(*batch), plain.train_batch(*batch))
+    for indices in val:
+        assert equal(ahead.val_batch(indices), plain.val_batch(indices))
+    assert ahead._threads is None
+
+
+def test_an_index_that_was_replaced_meanwhile_is_not_read(opened, tmp_path):
+    root = tmp_path / "set"
+    write_layout("ssv2", "frames", root, sample_clips(1, 1), DigitMedia())
+    check_layout(root, "ssv2", "", tmp_path / "cache", quick=False)
+    data = resolve(SPEC.but(layout="ssv2", mirror="no", short_clips="repeat"), root, tmp_path / "cache")
+    source = opened(data)
+    entries = root / "something-something-v2-train.json"
+    entries.write_text(json.dumps(json.loads(entries.read_text())[1:]))
+    check_layout(root, "ssv2", "", tmp_path / "cache", quick=False)
+    train = batches_of(source.num_train, 2)
+    expect_train(source, train)
+    with pytest.raises(RunError, match=r"the index in .* has changed since it was opened"):
+        source.train_batch(*train[0])
+
+
 def test_clips_kept_in_memory_need_no_readers(resolved, opened, monkeypatch):
     monkeypatch.setattr(folder, "MEMORY_SHARE", 1)
     source = opened(resolved)
@@ -229,29 +267,10 @@ def first_path(source, batch):
     return source._clips.path(int(source._clips.train[batch[0][0]]))
 
 
-class _Hanging:
-    """What reads clips in a reader, and never comes back from one of them."""
-
-    def __init__(self, paths, hangs):
-        self.paths, self.hangs = paths, hangs
-
-    def __call__(self):
-        from tadaconv.data.clips import read_of_files
-
-        read = read_of_files(self.paths)
-
-        def reading(place, indices, short_side):
-            while self.paths[place] == self.hangs:
-                time.sleep(0.1)
-            return read(place, indices, short_side)
-
-        return reading
-
-
 def hanging_source(resolved, opened, batch):
     source = opened(resolved)
     path = first_path(source, batch)
-    source._readers._opening = _Hanging([source._clips.path(place) for place in range(18)], path)
+    source._readers._opening = partial(hanging_reads.opening, [source._clips.path(place) for place in range(18)], path)
     return source, path
 
 
@@ -319,16 +338,11 @@ def test_a_clip_of_another_size_than_when_checked_is_refused(resolved, opened, m
 def test_what_else_fails_in_a_reader_is_told_with_where(resolved, opened):
     train = batches_of(14, 4)
     source = opened(resolved)
-    source._readers._opening = _Failing()
+    source._readers._opening = partial(eval, "1 / 0")
     expect_train(source, train)
     with pytest.raises(RunError, match=r"cannot be read: ZeroDivisionError: division by zero") as caught:
         source.train_batch(*train[0])
     assert "Traceback" in caught.value.__notes__[0]
-
-
-class _Failing:
-    def __call__(self):
-        return 1 / 0
 
 
 def test_too_little_memory_is_said_before_anything_is_read(resolved, opened, monkeypatch):
