@@ -238,9 +238,11 @@ def parts(dry: bool) -> list[Part]:
             "step, ConvNeXt-T, eager",
             bench("step", dry, "eager", "--backbone", "convnext_tiny_clip", "--contestants", "tada"),
         ),
-        Part("operator, tap calibration", bench("op", dry, "eager", "--calibration", "k2,cin_k2", "--shapes", "res2,res5",
-                                                "--contestants", "tada")),
-    ]  # fmt: skip
+        Part(
+            "operator, tap calibration",
+            bench("op", dry, "eager", "--calibration", "k2,cin_k2", "--shapes", "res2,res5", "--contestants", "tada"),
+        ),
+    ]
 
 
 def measure(todo: Sequence[Part], kept: dict[str, Any], budget_seconds: float, save: Callable[[], None]) -> None:

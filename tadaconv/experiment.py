@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import HasForm, Source, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
@@ -270,7 +270,7 @@ def curve_source(experiment: Experiment, source: Source, device: torch.device) -
     """The clips that evaluations while training see: those of ``source``, or one view of them, in the middle."""
     if not experiment.curve_has_fewer_views:
         return source
-    return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device)
+    return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, beside=source)
 
 
 def _clip_shape(source: Source) -> tuple[int, int, int, int]:
@@ -324,6 +324,8 @@ def _run(
             return _train(experiment, model, source, place, report, checkpoint, cost.params, cost.macs, counted)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(experiment, place) from error
+    finally:
+        close(source)
 
 
 def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:

@@ -21,6 +21,7 @@ from tadaconv.cli.options import (
     Data,
     Device,
     Out,
+    Readers,
     Storage,
     TableName,
     TableRegime,
@@ -125,6 +126,7 @@ def plan_command(
     data: Data = None,
     device: Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    readers: Readers = None,
     storage: Storage = None,
     out: Out = Path("runs"),
     as_json: AsJson = False,
@@ -136,6 +138,7 @@ def plan_command(
     Example: tada plan stage_placement --trials 40
     """
     from tadaconv import preview
+    from tadaconv.data.prefetch import num_cores, set_num_readers
     from tadaconv.execution import Store
 
     study = study_called(name)
@@ -160,6 +163,7 @@ def plan_command(
     if store is not None and named is not None:
         require_own_results(named, regime, store)
     with Console(stderr=True).status("measuring") as status:
+        set_num_readers(max(1, num_cores() // workers) if readers is None else readers)
         measure = preview.Measure(device, workers, lambda row: status.update(f"measuring {escape(row)}"))
         if table is not None:
             found = preview.plan_table(table, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None)

@@ -49,7 +49,15 @@ ExecutorOptions = Annotated[
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="The same numbers bit for bit on CUDA too, as on the CPU; slower.")
 ]
-
+Readers = Annotated[
+    int | None,
+    typer.Option(
+        "--readers",
+        min=0,
+        help="Processes a worker that read clips ahead, where these do not fit into memory; 0 reads in threads.",
+        show_default="the cores of a worker",
+    ),
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

@@ -20,6 +20,7 @@ from tadaconv.cli.options import (
     Executor,
     ExecutorOptions,
     Out,
+    Readers,
     RegimeName,
     Storage,
     TableName,
@@ -55,6 +56,7 @@ def ablate(
     executor: Executor = "local",
     executor_option: ExecutorOptions = None,
     deterministic: Deterministic = False,
+    readers: Readers = None,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -75,7 +77,7 @@ def ablate(
     bare_regime = load_regime(regime)
     say_unused_recipes(loaded, regime, bare_regime)
     place = str(out / "journal.log") if storage is None else storage
-    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
+    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, readers)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)
@@ -89,6 +91,7 @@ def worker(
     executor: Executor = "local",
     executor_option: ExecutorOptions = None,
     deterministic: Deterministic = False,
+    readers: Readers = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to stay without work before leaving.")] = 0.0,
     storage: Storage = None,
     out: Out = Path("runs"),
@@ -103,7 +106,7 @@ def worker(
     from tadaconv.execution import Store, join
 
     place = str(out / "journal.log") if storage is None else storage
-    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, wait)
+    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, readers, wait)
     store = Store.open(place, create=False)
     require_writable(out)
     console = Console()
@@ -131,6 +134,7 @@ def study(
     executor: Executor = "local",
     executor_option: ExecutorOptions = None,
     deterministic: Deterministic = False,
+    readers: Readers = None,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -150,7 +154,7 @@ def study(
     loaded = studies.load_study(name)
     bare_regime = load_regime(regime)
     place = str(out / "journal.log") if storage is None else storage
-    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic)
+    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, readers)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)

@@ -39,6 +39,7 @@ def make_crew(
     executor: str,
     executor_options: Sequence[str] | None,
     deterministic: bool,
+    readers: int | None = None,
     wait: float = 0.0,
 ) -> "Crew":
     """The workers that the options ask for; a wrong device is said before anything is queued."""
@@ -48,7 +49,9 @@ def make_crew(
         from tadaconv.experiment import resolve_device
 
         resolve_device(device)
-    call = WorkerCall(storage, "", device, out.resolve(), wait_seconds=wait, deterministic=deterministic)
+    call = WorkerCall(
+        storage, "", device, out.resolve(), readers=readers, wait_seconds=wait, deterministic=deterministic
+    )
     pairs = [option.partition("=") for option in executor_options or []]
     for name, equals, _ in pairs:
         if not (name and equals):

@@ -1,37 +1,65 @@
 """Clips: made or decoded, on the device that trains."""
 
-import torch
+from typing import TYPE_CHECKING
 
-from tadaconv.data.source import HasForm, Head, Source, heads_of
-from tadaconv.data.synthetic import SyntheticClips
-from tadaconv.spec import Folder, Synthetic
+from tadaconv.data.source import HasForm, Head, Source, close, expect_train, expect_val, heads_of
 from tadaconv.text import text_to_path
 
-__all__ = ["HasForm", "Head", "Source", "heads_of", "num_training_clips", "open_source", "require_usable_clips"]
+if TYPE_CHECKING:
+    import torch
+
+    from tadaconv.spec import Folder, Synthetic
+
+__all__ = [
+    "HasForm",
+    "Head",
+    "Source",
+    "close",
+    "expect_train",
+    "expect_val",
+    "heads_of",
+    "num_training_clips",
+    "open_source",
+    "require_usable_clips",
+]
+
+# A process that reads clips imports this package as well, and is to start at once: without torch and pydantic.
 
 
-def open_source(data: Synthetic | Folder, device: torch.device) -> Source:
-    """The clips a spec describes; raises :class:`tadaconv.errors.UserError` for what cannot be read."""
+def open_source(data: "Synthetic | Folder", device: "torch.device", beside: Source | None = None) -> Source:
+    """The clips a spec describes; raises :class:`tadaconv.errors.UserError` for what cannot be read.
+
+    ``beside`` is a source of the same clips, asked for by turns with this one; both have them read by the same
+    processes, which end with :func:`close` of either.
+    """
+    from tadaconv.spec import Synthetic
+
     if isinstance(data, Synthetic):
+        from tadaconv.data.synthetic import SyntheticClips
+
         return SyntheticClips(data, device)
     from tadaconv.data.folder import FolderClips  # decoding is wanted only where clips are real
 
-    return FolderClips(data, device)
+    return FolderClips(data, device, beside=beside if isinstance(beside, FolderClips) else None)
 
 
-def require_usable_clips(data: Synthetic | Folder) -> None:
+def require_usable_clips(data: "Synthetic | Folder") -> None:
     """Raise :class:`tadaconv.errors.UserError` for clips of a folder that are known not to go with ``data``."""
+    from tadaconv.spec import Folder
+
     if isinstance(data, Folder) and data.root and data.fingerprint:
         from tadaconv.data import folder
 
         folder.require_usable_clips(data)
 
 
-def num_training_clips(data: Synthetic | Folder) -> int | None:
+def num_training_clips(data: "Synthetic | Folder") -> int | None:
     """How many clips an epoch has, without opening one; None for a folder that no ``--data`` has named yet.
 
     Raises :class:`tadaconv.errors.UserError` for a folder that is no longer there.
     """
+    from tadaconv.spec import Synthetic
+
     if isinstance(data, Synthetic):
         return data.num_train
     if not data.root:

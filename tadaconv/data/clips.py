@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tadaconv.data.decode import Frames, decode, decode_at
-from tadaconv.data.index import Index
+from tadaconv.data.index import Index, open_index
 from tadaconv.data.inspection import Inspection
 from tadaconv.data.layout import Layout
 from tadaconv.data.pack import Pack
 from tadaconv.data.pictures import read_pictures
 from tadaconv.data.source import Head
+from tadaconv.errors import UserError
 from tadaconv.text import encodable
 
 
@@ -47,6 +48,19 @@ class Clips:
     """What clips are read from: video, frames or pack."""
 
 
+def read_of_index(folder: Path, fingerprint: str) -> Callable[[int, Sequence[int] | None, int], Frames]:
+    """:attr:`Clips.read` of the index in ``folder``, opened anew; raises :class:`UserError` if it is another now."""
+    index = open_index(folder)
+    if index.fingerprint != fingerprint:
+        raise UserError(f"the index in {str(folder)!r} has changed since it was opened; give the same command again")
+    return of_index(index).read
+
+
+def read_of_files(paths: Sequence[Path]) -> Callable[[int, Sequence[int] | None, int], Frames]:
+    """:attr:`Clips.read` of clips that are a video each."""
+    return lambda place, indices, short_side: decode(paths[place], short_side, indices)
+
+
 def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Clips:
     """The clips of a folder of class folders, all of them intact."""
     names = layout.class_names
@@ -54,10 +68,7 @@ def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Cli
     clips = layout.train + layout.val
     infos = [info for clip in clips if (info := inspected[clip.path].info)]
     assert len(infos) == len(clips)
-
-    def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
-        return decode(layout.root / clips[place].path, short_side, indices)
-
+    paths = [layout.root / clip.path for clip in clips]
     return Clips(
         heads=(Head("class", tuple(map(encodable, names))),),
         labels=np.array([[labels[clip.class_name]] for clip in clips], dtype=np.int32),
@@ -68,8 +79,8 @@ def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Cli
         widths=np.array([info.width for info in infos], dtype=np.int32),
         fps=np.array([info.fps for info in infos], dtype=np.float32),
         subsets={},
-        read=read,
-        path=lambda place: layout.root / clips[place].path,
+        read=read_of_files(paths),
+        path=lambda place: paths[place],
         name=lambda place: encodable(clips[place].path),
         can_be_kept=True,
         form="video",

@@ -2,15 +2,17 @@
 
 Which frames make a clip says :mod:`tadaconv.data.sampling`, which pixels :mod:`tadaconv.data.transforms`. Clips of
 class folders are known by decoding them, once; those of other layouts by an index, which ``tada data check`` has
-written. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the memory;
-otherwise the frames of a clip are decoded when it is asked for. Both ways give the same pixels.
+written. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the memory.
+Otherwise the frames of a clip are read ahead by processes (:mod:`tadaconv.data.prefetch`) where it is known which clips
+come next, and else when they are asked for. All ways give the same pixels.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +23,16 @@ from torch import Tensor
 from tadaconv.command import command
 from tadaconv.data.annotations import some
 from tadaconv.data.check import problems
-from tadaconv.data.clips import Clips, of_class_folders, of_index
-from tadaconv.data.decode import BrokenVideoError, Frames
+from tadaconv.data.clips import Clips, of_class_folders, of_index, read_of_files, read_of_index
+from tadaconv.data.decode import BrokenVideoError, Frames, scaled_size
 from tadaconv.data.index import Index, index_folder, is_index, open_index
 from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
 from tadaconv.data.layout import Layout, scan
 from tadaconv.data.layouts import guess, split_of
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.pack import is_pack, open_pack
-from tadaconv.data.sampling import Indices, evaluation_frames, frames_needed, training_frames
+from tadaconv.data.prefetch import Readers, Wanted, no_longer_intact, num_readers, require_memory
+from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.data.transforms import (
     random_box,
@@ -39,7 +42,7 @@ from tadaconv.data.transforms import (
     view_boxes,
     view_scaled_boxes,
 )
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import UserError
 from tadaconv.spec import Folder
 from tadaconv.text import path_to_text, text_to_path
 
@@ -49,8 +52,8 @@ MEMORY_SHARE = 1 / 8
 NUM_SPOT_CHECKED = 100
 """Media of an index that are held against the disk when a run is planned, by size and time of change."""
 
-Wanted = tuple[int, Indices]
-"""A clip's place and the indices of its frames."""
+TRAIN, VAL = range(2)
+"""Lanes of what is read ahead."""
 
 
 def resolve(data: Folder, root: Path, cache: Path) -> Folder:
@@ -256,15 +259,24 @@ class FolderClips:
     """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device; see :class:`~tadaconv.data.source.Source`.
 
     ``cache`` is the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes
-    every clip of class folders once more to count its frames. Raises :class:`UserError` if ``data`` is not resolved, or
-    the clips are no longer those of its fingerprint.
+    every clip of class folders once more to count its frames. ``beside`` is a source of the same clips, whose readers
+    are shared. Raises :class:`UserError` if ``data`` is not resolved, or the clips are no longer those of its
+    fingerprint.
     """
 
-    def __init__(self, data: Folder, device: torch.device, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        data: Folder,
+        device: torch.device,
+        cache: Path | None = None,
+        beside: "FolderClips | None" = None,
+    ) -> None:
         self._data = data
         self._device = device
         self._clips = _opened(data, cache)
-        self._read = _reader(data, self._clips)
+        self._videos = _kept_videos(data, self._clips)
+        self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
+        self._threads: ThreadPoolExecutor | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
         self.form = self._clips.form
@@ -283,15 +295,11 @@ class FolderClips:
         (B, heads); of mirror images the labels that the mirror image has.
         """
         data, known = self._data, self._clips
-        places = [int(known.train[index]) for index in indices.tolist()]
         rngs = [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
-        wanted: list[Wanted] = []
-        for place, rng in zip(places, rngs, strict=True):
-            num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
-            wanted.append((place, training_frames(data.sampling, rng, num_frames, data.num_frames, fps)))
+        wanted = self._train_wanted(indices, rngs)
         x: list[Tensor] = []
         labels: list[list[int]] = []
-        for place, frames, rng in zip(places, self._read(wanted), rngs, strict=True):
+        for (place, _), frames, rng in zip(wanted, self._read(wanted, TRAIN), rngs, strict=True):
             pixels, height, width = self._on_device(frames), frames.shape[1], frames.shape[2]
             if data.sampling.rule == "paper":
                 scaled = random_scaled_box(rng, height, width, data.size, data.jitter)
@@ -311,21 +319,111 @@ class FolderClips:
 
         Returns normalised clips (B, V, 3, T, H, W), temporal views before crops, and int64 labels (B,) or (B, heads).
         """
+        wanted = self._val_wanted(indices)
+        x = []
+        for frames in self._read(wanted, VAL):
+            by_view = torch.chunk(self._on_device(frames), self._data.num_temporal_views)
+            x.append(torch.stack([crop for view in by_view for crop in self._crops(view)]))
+        return torch.stack(x), self._label_tensor([self._clips.labels[place].tolist() for place, _ in wanted])
+
+    def expect_train(self, batches: Iterable[tuple[Tensor, int, int]]) -> None:
+        """Read ahead for the calls of :meth:`train_batch` that have these arguments, if they come in this order.
+
+        Raises :class:`UserError` where the memory that this and an evaluation take is not there.
+        """
+        if self._readers is None or num_readers() == 0:
+            return
+
+        def wanted() -> Iterator[Sequence[Wanted]]:
+            for indices, epoch, seed in batches:
+                rngs = (np.random.default_rng((seed, epoch, index)) for index in indices.tolist())
+                yield self._train_wanted(indices, rngs)
+
+        def capacity(num_clips: int) -> int:
+            num_bytes = self._ahead_bytes(TRAIN, num_clips)
+            require_memory(num_bytes + self._ahead_bytes(VAL, max(1, num_clips // self.num_views)))
+            return num_bytes
+
+        self._readers.expect(TRAIN, wanted(), capacity)
+
+    def expect_val(self, batches: Iterable[Tensor]) -> None:
+        """Read ahead for the calls of :meth:`val_batch` that have these arguments, if they come in this order."""
+        if self._readers is not None and num_readers() > 0:
+            self._readers.expect(VAL, map(self._val_wanted, batches), partial(self._ahead_bytes, VAL))
+
+    def close(self) -> None:
+        """End what reads ahead, of a source beside this one too; clips are read when asked for from now on."""
+        if self._readers is not None:
+            self._readers.close()
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+
+    def _train_wanted(self, indices: Tensor, rngs: Iterable[np.random.Generator]) -> list[Wanted]:
+        """What is read of training clips; the first draw of each generator says which frames."""
         data, known = self._data, self._clips
-        places = [int(known.val[index]) for index in indices.tolist()]
+        wanted: list[Wanted] = []
+        for index, rng in zip(indices.tolist(), rngs, strict=True):
+            place = int(known.train[index])
+            num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
+            wanted.append((place, training_frames(data.sampling, rng, num_frames, data.num_frames, fps)))
+        return wanted
+
+    def _val_wanted(self, indices: Tensor) -> list[Wanted]:
+        """What is read of validation clips: the frames of all views at once."""
+        data, known = self._data, self._clips
         views = range(data.num_temporal_views)
-        wanted = []
-        for place in places:
+        wanted: list[Wanted] = []
+        for index in indices.tolist():
+            place = int(known.val[index])
             num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
             chosen = [
                 evaluation_frames(data.sampling, num_frames, data.num_frames, fps, view, len(views)) for view in views
             ]
             wanted.append((place, np.concatenate(chosen)))
-        x = []
-        for frames in self._read(wanted):
-            by_view = torch.chunk(self._on_device(frames), len(views))
-            x.append(torch.stack([crop for view in by_view for crop in self._crops(view)]))
-        return torch.stack(x), self._label_tensor([known.labels[place].tolist() for place in places])
+        return wanted
+
+    def _read(self, wanted: Sequence[Wanted], lane: int | None = None) -> Iterable[Frames]:
+        """(T, H, W, 3) for each clip, from memory, from what was read ahead in ``lane``, or read now.
+
+        What was read ahead is gone when the next clip is asked for.
+        """
+        if self._videos is not None:
+            return [self._videos[place][indices] for place, indices in wanted]
+        ahead = None if self._readers is None or lane is None else self._readers.take(lane, wanted)
+        if ahead is not None:
+            return ahead
+        self._threads = self._threads or ThreadPoolExecutor(os.cpu_count())
+        return list(self._threads.map(self._read_now, wanted))
+
+    def _read_now(self, wanted: Wanted) -> Frames:
+        place, indices = wanted
+        return _decode(self._clips, place, indices.tolist(), self._data.short_side)
+
+    def _make_readers(self) -> Readers | None:
+        """What reads clips ahead; None where they are kept in memory."""
+        if self._videos is not None:
+            return None
+        data, clips = self._data, self._clips
+        if data.layout == "classes":
+            opening = partial(read_of_files, [clips.path(place) for place in range(len(clips.labels))])
+        else:
+            opening = partial(read_of_index, text_to_path(data.index), data.fingerprint)
+
+        def num_bytes(wanted: Wanted) -> int:
+            place, indices = wanted
+            height, width = scaled_size(int(clips.heights[place]), int(clips.widths[place]), data.short_side)
+            return 3 * len(indices) * height * width
+
+        return Readers(opening, data.short_side, num_bytes, clips.path)
+
+    def _ahead_bytes(self, lane: int, num_clips: int) -> int:
+        """Memory for ``num_clips`` clips that are read ahead: of usual size, and for one of the largest."""
+        clips, data = self._clips, self._data
+        used = (clips.train, clips.val)[lane]
+        num_frames = data.num_frames * (data.num_temporal_views if lane == VAL else 1)
+        frame_bytes = _frame_bytes(clips, used, data.short_side)
+        return int(num_frames * (num_clips * frame_bytes.mean() + frame_bytes.max())) + 64 * (num_clips + 1)
 
     def _label_tensor(self, labels: Sequence[Sequence[int]]) -> Tensor:
         """(B,) of clips that have one label, (B, heads) of others."""
@@ -353,42 +451,37 @@ _kept: dict[tuple[str, int], list[Frames]] = {}
 table starts at once."""
 
 
-def _reader(data: Folder, clips: Clips) -> Callable[[Sequence[Wanted]], list[Frames]]:
-    """How the frames of a batch are come by: (T, H, W, 3) for each clip, from memory if all videos fit."""
-
-    def read(wanted: Wanted) -> Frames:
-        place, indices = wanted
-        return _decode(clips, place, indices.tolist(), data.short_side)
-
+def _kept_videos(data: Folder, clips: Clips) -> dict[int, Frames] | None:
+    """All videos decoded, by the places of their clips; None where they do not fit into memory."""
     used = np.concatenate([clips.train, clips.val])
     if not clips.can_be_kept or _decoded_bytes(clips, used, data.short_side) > MEMORY_SHARE * _memory_bytes():
-        pool = ThreadPoolExecutor(os.cpu_count())
-        return lambda batch: list(pool.map(read, batch))
-
+        return None
     key = (data.fingerprint, data.short_side)
     if key not in _kept:
         _kept.clear()  # before decoding: two sets at once may not fit
         whole = over_cores(lambda place: _decode(clips, place, None, data.short_side), used.tolist(), "decoding clips")
         _kept[key] = list(whole)
-    videos = dict(zip(used.tolist(), _kept[key], strict=True))
-    return lambda batch: [videos[place][indices] for place, indices in batch]
+    return dict(zip(used.tolist(), _kept[key], strict=True))
 
 
 def _decode(clips: Clips, place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
     try:
         return clips.read(place, indices, short_side)
     except (BrokenVideoError, OSError) as error:
-        raise RunError(
-            f"{clips.path(place)} was intact when checked and no longer is: {error}; put an intact file in its place "
-            "and check the clips again"
-        ) from error
+        raise no_longer_intact(clips.path(place), error) from error
 
 
 def _decoded_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> float:
     """What the frames of the clips ``used`` take in memory when decoded."""
+    return float((clips.num_frames[used] * _frame_bytes(clips, used, short_side)).sum())
+
+
+def _frame_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> NDArray[np.float64]:
+    """What a frame of each of the clips ``used`` takes in memory when decoded."""
     height, width = clips.heights[used].astype(float), clips.widths[used].astype(float)
     scale = short_side / np.minimum(height, width) if short_side else np.ones(len(used))
-    return float((3 * clips.num_frames[used] * np.rint(height * scale) * np.rint(width * scale)).sum())
+    bytes_of: NDArray[np.float64] = 3 * np.rint(height * scale) * np.rint(width * scale)
+    return bytes_of
 
 
 def _memory_bytes() -> int:

@@ -1,9 +1,10 @@
 """What training asks of any set of clips."""
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
+if TYPE_CHECKING:  # a process that reads clips needs no torch
+    from torch import Tensor
 
 
 class Head(NamedTuple):
@@ -28,14 +29,14 @@ class Source(Protocol):
     num_views: int
     """Views of a clip in evaluation: temporal clips times spatial crops."""
 
-    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+    def train_batch(self, indices: "Tensor", epoch: int, seed: int) -> "tuple[Tensor, Tensor]":
         """Training clips, augmented by (seed, epoch, index): normalised (B, C, T, H, W) and int64 labels (B,).
 
         Where clips have several labels they are (B, heads), each an index into the classes of its head.
         """
         ...
 
-    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def val_batch(self, indices: "Tensor") -> "tuple[Tensor, Tensor]":
         """Validation clips, all views of each: normalised (B, V, C, T, H, W) and int64 labels as in training."""
         ...
 
@@ -51,7 +52,7 @@ class HasHeads(Protocol):
 class HasSubsets(Protocol):
     """A source some of whose validation clips are judged apart as well, such as those of its tail."""
 
-    subsets: Mapping[str, Tensor]
+    subsets: "Mapping[str, Tensor]"
     """By name, the indices of validation clips, int64."""
 
 
@@ -63,7 +64,42 @@ class HasForm(Protocol):
     """As what they lie there: video, frames or pack."""
 
 
-def subsets_of(source: Source) -> Mapping[str, Tensor]:
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A source that reads batches before they are asked for, if it is told which these are. It reads them no less."""
+
+    def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]") -> None:
+        """Take the arguments of the calls of ``train_batch`` to come, in their order, in place of those told before."""
+        ...
+
+    def expect_val(self, batches: "Iterable[Tensor]") -> None:
+        """Take the arguments of the calls of ``val_batch`` to come, in their order, in place of those told before."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading ahead, and leave nothing behind of it; the source goes on without."""
+        ...
+
+
+def expect_train(source: Source, batches: "Iterable[tuple[Tensor, int, int]]") -> None:
+    """Tell a source that reads ahead which training batches come next: indices, epoch and seed of each."""
+    if isinstance(source, ReadsAhead):
+        source.expect_train(batches)
+
+
+def expect_val(source: Source, batches: "Iterable[Tensor]") -> None:
+    """Tell a source that reads ahead which validation batches come next: the indices of each."""
+    if isinstance(source, ReadsAhead):
+        source.expect_val(batches)
+
+
+def close(source: Source) -> None:
+    """Stop the reading ahead of a source that does."""
+    if isinstance(source, ReadsAhead):
+        source.close()
+
+
+def subsets_of(source: Source) -> "Mapping[str, Tensor]":
     """The validation clips that are judged apart, by name; none where the source names none."""
     return source.subsets if isinstance(source, HasSubsets) else {}
 

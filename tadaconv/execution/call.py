@@ -52,6 +52,7 @@ class WorkerCall:
         keys: the cells to take; None for any cell of the storage.
         places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
         threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
+        readers: processes that read clips which are not kept in memory; None for as many as the worker has cores.
         wait_seconds: how long to stay without work; infinite until told to stop.
         deterministic: bit for bit on CUDA too, which is slower.
         shares_gpu: whether other workers use the same GPU.
@@ -68,6 +69,7 @@ class WorkerCall:
     keys: frozenset[str] | None = field(default=None, repr=False)
     places: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
+    readers: int | None = None
     wait_seconds: float = 0.0
     deterministic: bool = False
     shares_gpu: bool = False
@@ -77,6 +79,10 @@ class WorkerCall:
     def but(self, **changes: Any) -> Self:
         """A copy with other values."""
         return replace(self, **changes)
+
+    def with_cores(self, cores: int) -> Self:
+        """The call of a worker whose share of its machine are ``cores``."""
+        return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
 
     def load_run(self) -> Run:
         """The function that trains a cell."""

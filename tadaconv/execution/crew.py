@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tadaconv.data.prefetch import num_cores
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.call import Event, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord
@@ -59,9 +60,9 @@ def _local(crew: Crew, call: WorkerCall, on_event: Callable[[Event], None]) -> L
     from tadaconv.execution.local import LocalLauncher
 
     devices = _devices(call.device)
-    threads = max(1, _num_cpus() // crew.num_workers)
+    cores = max(1, num_cores() // crew.num_workers)
     calls = [
-        call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)], threads=threads)
+        call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]).with_cores(cores)
         for i in range(crew.num_workers)
     ]
     return LocalLauncher(calls, on_event)
@@ -86,10 +87,6 @@ EXECUTORS: dict[str, Callable[[Crew, WorkerCall, Callable[[Event], None]], Launc
     "slurm": _slurm,
 }
 """What brings up workers, by the name ``--executor`` takes."""
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices(device: str) -> list[str]:

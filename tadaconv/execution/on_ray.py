@@ -150,7 +150,7 @@ class RayLauncher:
             if gpus is None:
                 gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
             for call in self._calls:
-                self._members.append(self._launch(call.but(threads=max(1, int(self._cpus))), gpus))
+                self._members.append(self._launch(call.with_cores(max(1, int(self._cpus))), gpus))
         except BaseException:
             self.stop()
             raise

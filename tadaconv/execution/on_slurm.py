@@ -178,8 +178,8 @@ class SlurmLauncher:
             )
         if device == "auto":
             device = "cuda" if wants_gpu else "cpu"
-        threads = given.get("cpus_per_task", 1)
-        self._calls = [anywhere(call).but(device=device, threads=threads) for call in calls]
+        cores = given.get("cpus_per_task", 1)
+        self._calls = [anywhere(call).but(device=device).with_cores(cores) for call in calls]
         self._put_back_seconds = max(delay / 2, delay - 30.0)
         self._parameters = _parameters(given)
         self._folder = folder.absolute()

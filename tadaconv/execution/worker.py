@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tadaconv.data.prefetch import set_num_readers
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
@@ -180,6 +181,7 @@ class Worker:
         except OSError as error:
             raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
         self._run_cell = self._run_cell or self.call.load_run()
+        set_num_readers(self.call.readers)
         self._device = self.call.device if self.call.device == "cpu" else _settle(self.call)
         keeper.device = self._device
 

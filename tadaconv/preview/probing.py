@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tadaconv.data import Source, heads_of, open_source
+from tadaconv.data import Source, close, heads_of, open_source
 from tadaconv.experiment import build_model, curve_source, environment, out_of_memory
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
@@ -168,7 +168,10 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     fit, cost = set_up(experiment, device)
     source = fit.source
     setup_seconds = time.perf_counter() - started
-    first, *others = timed = _step_seconds(fit, budget_seconds)
+    try:
+        first, *others = timed = _step_seconds(fit, budget_seconds)
+    finally:
+        close(source)
     steps = [seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :]
     evaluations = _eval_seconds(fit, source)
     watched = curve_source(experiment, source, device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, heads_of, subsets_of
+from tadaconv.data.source import Source, expect_val, heads_of, subsets_of
 from tadaconv.errors import RunError
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.training.fit import autocast
@@ -83,7 +83,9 @@ def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.de
     by_batch: list[list[Tensor]] = []
     labels, joint = [], []
     clips_a_batch = max(1, batch_size // source.num_views)
-    for indices in torch.arange(source.num_val).split(clips_a_batch):
+    batches = torch.arange(source.num_val).split(clips_a_batch)
+    expect_val(source, batches)
+    for indices in batches:
         clips, batch_labels = source.val_batch(indices)
         with autocast(device):
             views = _by_head(model, clips, num_classes)

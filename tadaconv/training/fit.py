@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, heads_of
+from tadaconv.data.source import Source, expect_train, heads_of
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
@@ -156,6 +156,7 @@ class Fit:
         """
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load(self.checkpoint)
+        expect_train(self.source, self._batches_to_come())
         saved = time.perf_counter()
         while self.state.step < self.num_steps:
             started = time.perf_counter()
@@ -179,6 +180,12 @@ class Fit:
         order = epoch_order(self.source.num_train, self.seed, epoch)
         indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: see smallest_batch
         return cut(indices, epoch, self.schedule.norm_batch)
+
+    def _batches_to_come(self) -> Iterator[tuple[Tensor, int, int]]:
+        """The arguments of all further calls of the source's ``train_batch``."""
+        for step in range(self.state.step, self.num_steps):
+            for part in self.micro_batches(step):
+                yield part.indices, part.epoch, self.seed
 
     def _step(self) -> float:
         """One optimizer step; returns its loss."""

@@ -13,8 +13,9 @@ import pytest
 import torch
 from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate
 
+from tadaconv.data.prefetch import num_readers
 from tadaconv.errors import RunError, StorageError, UserError
-from tadaconv.execution import Event, Store, plan
+from tadaconv.execution import Event, Store, WorkerCall, plan
 from tadaconv.execution.cells import scores_file, weights_file
 from tadaconv.execution.store import MAX_TRIES
 from tadaconv.result import Result
@@ -50,6 +51,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 def test_results_come_back_as_they_were_stored(store: Store, fake_run: FakeRun) -> None:
     _, records = ablate(store, "t-quick", fake_run)
     assert by_label(Store.open(store.shown)) == {r.cell.label: r.result for r in records}
+
+
+@pytest.mark.parametrize("readers", [0, 3, None])
+def test_a_worker_reads_by_as_many_readers_as_it_is_told(readers: int | None, store: Store) -> None:
+    seen = []
+
+    def run(_: Experiment, **options: object) -> Result:  # noqa: ARG001
+        seen.append(num_readers())
+        raise RunError("enough")
+
+    plan(store, "t-quick", ROWS, (0,), ["TSN"])
+    fake_cells.worker(store, run, readers=readers).work()  # type: ignore[arg-type]
+    assert set(seen) == {len(os.sched_getaffinity(0)) if readers is None else readers}
+    assert WorkerCall("", "", "cpu", Path(), readers=readers).with_cores(5).readers == (
+        5 if readers is None else readers
+    )
 
 
 def test_events_tell_the_story_of_a_cell(store: Store, fake_run: FakeRun) -> None:

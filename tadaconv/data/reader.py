@@ -1,0 +1,99 @@
+"""The process that reads clips ahead: it takes jobs from its parent and leaves frames in memory that both map.
+
+It is started as a Python of its own, so it has nothing of the parent's: no CUDA, no locks, no open videos. It imports
+no torch. It ends when its parent does, whatever the parent ends by.
+"""
+
+import mmap
+import os
+import pickle
+import select
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import numpy as np
+
+from tadaconv.data.decode import BrokenVideoError, Frames
+
+Read = Callable[[int, Sequence[int] | None, int], Frames]
+"""Gives the frames of a clip by its place, the indices of frames and the short side; see :class:`.clips.Clips`."""
+
+_LOOK_SECONDS = 1.0
+
+
+class Job(NamedTuple):
+    """A clip to be read, and where its frames go: ``num_bytes`` at ``offset`` of a memory of ``capacity`` bytes."""
+
+    number: int
+    memory: int
+    capacity: int
+    offset: int
+    num_bytes: int
+    place: int
+    frames: list[int]
+
+
+class Answer(NamedTuple):
+    """How a job ended: the height and width of its frames, or why there are none."""
+
+    number: int
+    size: tuple[int, int]
+    broken: str = ""
+    """Why the medium cannot be read."""
+    failure: str = ""
+    """Anything else that was raised, and from where."""
+
+
+def main(connection_number: int, memory_numbers: Sequence[int], parent: int) -> None:
+    """Read what the parent asks for until it is gone. All numbers are those of open files, but for the parent's own."""
+    threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
+    connection = Connection(connection_number)
+    memories = [_Memory(number) for number in memory_numbers]
+    read: Read | None = None
+    try:
+        opening, short_side = pickle.loads(connection.recv_bytes())
+        while True:
+            job = Job(*connection.recv())
+            try:
+                read = read or opening()
+                answer = _carry_out(job, read, short_side, memories[job.memory])
+            except (BrokenVideoError, OSError) as error:
+                answer = Answer(job.number, (0, 0), broken=str(error))
+            except Exception as error:
+                message = f"{type(error).__name__}: {error}".splitlines()[0]
+                answer = Answer(job.number, (0, 0), failure=f"{message}\n{traceback.format_exc()}")
+            connection.send(tuple(answer))
+    except (EOFError, OSError):
+        return  # the parent has gone
+
+
+def _carry_out(job: Job, read: Read, short_side: int, memory: "_Memory") -> Answer:
+    frames = read(job.place, job.frames, short_side)
+    height, width = frames.shape[1:3]
+    if frames.nbytes != job.num_bytes:
+        raise BrokenVideoError(f"its frames are {height} x {width} pixels now")
+    memory.view(job.capacity, job.offset, job.num_bytes)[:] = frames.reshape(-1)
+    return Answer(job.number, (height, width))
+
+
+class _Memory:
+    """An open file that is memory, mapped as large as its owner says that it is."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._mapped: mmap.mmap | None = None
+
+    def view(self, capacity: int, offset: int, num_bytes: int) -> Frames:
+        if self._mapped is None or len(self._mapped) != capacity:
+            self._mapped = mmap.mmap(self._number, capacity)
+        return np.frombuffer(self._mapped, np.uint8, num_bytes, offset)
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this process as soon as the parent has: it holds the other end of the standard input, and never writes."""
+    while os.getppid() == parent and not select.select([0], [], [], _LOOK_SECONDS)[0]:
+        pass
+    os._exit(0)
