@@ -235,12 +235,12 @@ def data_check(
     if is_pack(folder):
         for name in ("split", "quick", "accept"):
             refuse(context, name, f"is not for a pack, which {str(folder)!r} is; leave it out")
-        from tadaconv.data import pack
+        from tadaconv.data import pack_check
 
-        seen = pack.check_pack(folder)
+        seen = pack_check.check_pack(folder)
         if layout not in ("classes", seen.layout):
             raise UserError(f"{str(folder)!r} is a pack of {seen.layout}, not of {layout}; leave --layout out")
-        text = "" if as_json else pack.render(seen)
+        text = "" if as_json else pack_check.render(seen)
         document, ok = seen.model_dump_json(indent=2), seen.ok
     elif layout == "classes":
         for name in ("split", "quick", "accept"):
@@ -284,7 +284,8 @@ def data_pack(
     if layout == "classes":
         raise UserError("folders of classes are not packed: give a list of their clips, and --layout list")
     from tadaconv.data.folder import checked_index
-    from tadaconv.data.pack import is_pack, summary
+    from tadaconv.data.pack import is_pack
+    from tadaconv.data.pack_check import summary
     from tadaconv.data.packing import pack_clips
 
     if is_pack(folder):

@@ -423,8 +423,8 @@ class Readers:
 def no_longer_intact(path: Path, reason: object) -> RunError:
     """What is raised when the medium of a clip cannot be read, though it could when it was checked."""
     return RunError(
-        f"{path} was intact when checked and no longer is: {reason}; put an intact file in its place and check the clips "
-        "again"
+        f"{path} was intact when checked and no longer is: {reason}; put an intact file in its place and check the "
+        "clips again"
     )
 
 

@@ -21,7 +21,8 @@ from tadaconv.data.decode import BrokenVideoError, decode
 from tadaconv.data.folder import FolderClips, checked_index, resolve
 from tadaconv.data.index import index_folder, open_index
 from tadaconv.data.layout_check import check_layout
-from tadaconv.data.pack import Pack, check_pack, open_pack, render
+from tadaconv.data.pack import Pack, open_pack
+from tadaconv.data.pack_check import check_pack, render
 from tadaconv.data.packing import JpegEncoder, member_folder, pack_clips
 from tadaconv.data.pictures import decode_pictures
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
