@@ -292,7 +292,7 @@ def run(
     Args:
         experiment: what to run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        report: called after every training step.
+        report: called at the ends of epochs, and once a second at most in between.
         checkpoint: file that keeps the state; a run that finds one goes on from it to the numbers it would have had.
             The trained weights are left beside it, with the suffix ``.weights``, and the class probabilities of the
             validation clips, with ``.scores.npz``; see :mod:`tadaconv.scores`.

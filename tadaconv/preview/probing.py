@@ -22,7 +22,7 @@ from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.spec import Experiment, TAda
 from tadaconv.training import Fit, evaluate
 from tadaconv.training import checkpoint as checkpoints
-from tadaconv.training.fit import CHECKPOINT_SECONDS
+from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
 from tadaconv.training.micro_batches import MicroBatch
 
 BUDGET_SECONDS = 2.0
@@ -97,7 +97,8 @@ class Probe(BaseModel):
 
     def _cell_seconds(self, step: float, while_training: float, at_end: float) -> float:
         run = self.setup_seconds + self.num_steps * step + self.num_evaluations * while_training + at_end
-        return run + (self.num_epochs + run // CHECKPOINT_SECONDS) * self.checkpoint_seconds
+        checkpoints = (self.num_epochs + run // CHECKPOINT_SECONDS) * self.checkpoint_seconds
+        return run + min(checkpoints, run / TIMES_A_SAVE + self.checkpoint_seconds)
 
 
 def probe(experiment: Experiment, device: torch.device, budget_seconds: float = BUDGET_SECONDS) -> Probe:
@@ -236,7 +237,7 @@ def _step_seconds(fit: Fit, budget_seconds: float) -> list[float]:
             raise _EnoughError
 
     with suppress(_EnoughError):
-        fit.run(lambda: 0.0, report)
+        fit.run(lambda: 0.0, report, report_seconds=0.0)
     return [after - before for before, after in pairwise(passed)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,13 @@ from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.micro_batches import MicroBatch, RunningStatistics, cut, num_micro_batches, random_numbers_of
 
 CHECKPOINT_SECONDS = 30.0
-"""A checkpoint is written at the end of every epoch, and whenever the last one is this old."""
+"""A checkpoint is written at the end of an epoch, and whenever the last one is this old; but see ``TIMES_A_SAVE``."""
+
+TIMES_A_SAVE = 100.0
+"""From one checkpoint to the next pass as many times the seconds that writing one takes: writing takes a hundredth."""
+
+REPORT_SECONDS = 1.0
+"""What is reported within an epoch waits for the device: no more often than this."""
 
 
 def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
@@ -107,6 +113,45 @@ class State:
     curve: list[CurvePoint] = field(default_factory=list)
 
 
+class Found(NamedTuple):
+    """What :class:`Losses` hold: of the epoch so far, of the last step, and the first step with a bad one, if any."""
+
+    total: float
+    last: float
+    first_bad: tuple[int, float] | None
+
+
+class Losses:
+    """The losses of steps, kept on the device until they are read: a read waits for the device, a step does not."""
+
+    def __init__(self, device: torch.device, total: float) -> None:
+        """``total`` is what the epoch's clips have lost before."""
+        self._total = torch.tensor(total, dtype=torch.float64, device=device)
+        self._last = torch.zeros((), dtype=torch.float64, device=device)
+        self._bad_step = torch.zeros((), dtype=torch.int64, device=device)  # from 1
+        self._bad_loss = torch.zeros((), dtype=torch.float64, device=device)
+
+    def begin_epoch(self) -> None:
+        """Forget what was added up."""
+        self._total.zero_()
+
+    def add(self, loss: Tensor, num_clips: int, step: int) -> None:
+        """Add the mean loss () of ``num_clips`` clips in the step counted ``step`` from 1."""
+        value = loss.double()
+        is_first = (self._bad_step == 0) & ~value.isfinite()
+        self._bad_step.masked_fill_(is_first, step)
+        self._bad_loss.copy_(torch.where(is_first, value, self._bad_loss))
+        self._total += value * num_clips
+        self._last = value
+
+    def read(self) -> Found:
+        """All of it, from the device."""
+        total, last, step, value = torch.stack(
+            [self._total, self._last, self._bad_step.double(), self._bad_loss]
+        ).tolist()
+        return Found(total, last, (int(step), value) if step else None)
+
+
 class Fit:
     """One training run of ``model`` on ``source``.
 
@@ -137,19 +182,23 @@ class Fit:
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
         self.state = State()
+        self._losses = Losses(device, 0.0)
 
     def run(
         self,
         validate: Callable[[], float],
         report: Callable[[Progress], None] | None = None,
         inspect: Callable[[], dict[str, StageCalibration]] | None = None,
+        report_seconds: float | None = None,
     ) -> State:
         """Train to the end, from the checkpoint if there is one.
 
         Args:
             validate: gives the validation top-1 in percent; called at the end of each epoch that the schedule names.
-            report: called after every step.
+            report: called at the ends of epochs, and in between at most once in ``report_seconds``, by default
+                ``REPORT_SECONDS``.
             inspect: tells what the calibrations do; called after ``validate``.
+            report_seconds: 0 is after every step, for which each has to wait for the device.
 
         Raises:
             RunError: the loss is not finite, or a checkpoint cannot be read or written.
@@ -157,22 +206,43 @@ class Fit:
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load(self.checkpoint)
         expect_train(self.source, self._batches_to_come())
-        saved = time.perf_counter()
+        saved = reported = time.perf_counter()
+        save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
+        self._losses = Losses(self.device, self.state.loss_sum)
         while self.state.step < self.num_steps:
             started = time.perf_counter()
-            loss = self._step()
-            self.state.train_seconds += time.perf_counter() - started
+            self._step()
             ends_epoch = self.state.step % self.steps_per_epoch == 0
+            reports = report is not None and (ends_epoch or started - reported >= wait_to_report)
+            wait = TIMES_A_SAVE * save_seconds
+            least = wait if ends_epoch else max(wait, CHECKPOINT_SECONDS)
+            saves = self.checkpoint is not None and started - saved >= least
+            loss = self._look_at_losses() if ends_epoch or reports or saves else None
+            self.state.train_seconds += time.perf_counter() - started
             if ends_epoch and self.schedule.evaluates_after(self.state.step // self.steps_per_epoch):
                 self._add_point(validate(), inspect() if inspect is not None else {})
             self.state.seconds += time.perf_counter() - started
-            if self.checkpoint is not None and (ends_epoch or time.perf_counter() - saved > CHECKPOINT_SECONDS):
-                self._save(self.checkpoint)
+            if self.checkpoint is not None and saves:
                 saved = time.perf_counter()
-            if report is not None:
-                state = self.state
+                self._save(self.checkpoint)
+                save_seconds = time.perf_counter() - saved
+            if report is not None and loss is not None and reports:
+                state, reported = self.state, started
                 report(Progress(step=state.step, num_steps=self.num_steps, train_loss=loss, curve=state.curve))
         return self.state
+
+    def _look_at_losses(self) -> float:
+        """Wait for the device, and bring the losses of the epoch so far from it; returns that of the last step."""
+        found = self._losses.read()
+        if found.first_bad is not None:
+            step, value = found.first_bad
+            epoch = (step - 1) // self.steps_per_epoch + 1
+            raise RunError(
+                f"the loss is {value} at step {step} of {self.num_steps} (epoch {epoch}); lower the learning rate or "
+                "clip the gradient norm (schedule.clip_norm)"
+            )
+        self.state.loss_sum = found.total
+        return found.last
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """What step ``step``, counted from 0, reads and trains on, in order."""
@@ -187,31 +257,25 @@ class Fit:
             for part in self.micro_batches(step):
                 yield part.indices, part.epoch, self.seed
 
-    def _step(self) -> float:
-        """One optimizer step; returns its loss."""
+    def _step(self) -> None:
+        """One optimizer step. Its loss stays on the device, so that nobody waits for it."""
         state, schedule = self.state, self.schedule
-        epoch, batch = divmod(state.step, self.steps_per_epoch)
-        if batch == 0:
-            state.loss_sum, state.num_clips = 0.0, 0
+        if state.step % self.steps_per_epoch == 0:
+            self._losses.begin_epoch()
+            state.num_clips = 0
         micro_batches = self.micro_batches(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        value = float(self._accumulate(micro_batches))
-        if not math.isfinite(value):
-            raise RunError(
-                f"the loss is {value} at step {state.step + 1} of {self.num_steps} (epoch {epoch + 1}); "
-                "lower the learning rate or clip the gradient norm (schedule.clip_norm)"
-            )
+        loss = self._accumulate(micro_batches)
         if schedule.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
         self.optimizer.step()
         num_clips = sum(len(part.indices) for part in micro_batches)
         state.step += 1
-        state.loss_sum += value * num_clips
         state.num_clips += num_clips
-        return value
+        self._losses.add(loss, num_clips, state.step)
 
     def _accumulate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """Add up the gradients of the mean loss over the clips of a batch, and move the running statistics by all.

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import count as count_up
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -242,7 +243,12 @@ class Spoilt(TinyClips):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize(("step", "epoch"), [(1, 1), (5, 2)])
-def test_a_loss_that_is_not_finite_fails_at_once(value: float, step: int, epoch: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("report_seconds", [0.0, math.inf])
+def test_a_loss_that_is_not_finite_fails_by_its_step_and_leaves_no_trace(
+    value: float, step: int, epoch: int, report_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen at once, or only at the end of the epoch, when further steps have made everything else not finite too."""
+    monkeypatch.setattr(fit, "REPORT_SECONDS", report_seconds)
     model, steps, path = make_net(), list[int](), tmp_path / "cell.pt"
     with pytest.raises(RunError) as error:
         train(SGD, model, Spoilt(step, value), path=path, report=lambda progress: steps.append(progress.step))
@@ -250,9 +256,55 @@ def test_a_loss_that_is_not_finite_fails_at_once(value: float, step: int, epoch:
         f"the loss is nan at step {step} of 9 (epoch {epoch}); "
         "lower the learning rate or clip the gradient norm (schedule.clip_norm)"
     )
-    assert steps == list(range(1, step))
-    assert all(p.isfinite().all() for p in model.parameters())
+    assert steps == [one for one in range(1, step) if report_seconds == 0 or one % 3 == 0]
     assert path.exists() == (step > 3)  # what was finished before is kept
+    if path.exists():
+        assert all(value.isfinite().all() for value in torch.load(path, weights_only=True)["model"].values())
+
+
+def test_what_is_reported_and_saved_waits_for_the_device_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    class Slow(TinyClips):
+        def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+            now[0] += 0.4  # a step takes as long
+            return super().train_batch(indices, epoch, seed)
+
+    saved: list[int] = []
+    loop = Fit(make_net(), Slow(), SGD.but(epochs=40), 0, torch.device("cpu"), "", tmp_path / "cell.pt")
+
+    def save(_: Path) -> None:
+        saved.append(loop.state.step)
+        now[0] += 0.06
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(fit, "TIMES_A_SAVE", 100.0)
+    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 30.0)
+    reads: list[int] = []
+    read = loop._look_at_losses
+    monkeypatch.setattr(loop, "_look_at_losses", lambda: reads.append(loop.state.step) or read())
+    reported: list[int] = []
+    loop.run(lambda: 0.0, lambda progress: reported.append(progress.step), report_seconds=1.0)
+    assert {3 * epoch for epoch in range(1, 41)} <= set(reported)
+    assert all(after - before <= 3 for before, after in pairwise([0, *reported]))
+    assert reads == sorted({*reported, *saved})
+    assert saved[0] == 3
+    assert 0.005 < 0.06 * len(saved) / now[0] < 0.0125  # a hundredth, and the first
+
+
+@given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=9), st.integers(1, 64))
+def test_losses_add_up_as_numbers_of_python_do(values: list[float], num_clips: int) -> None:
+    losses, total = fit.Losses(torch.device("cpu"), 0.5), 0.5
+    for step, value in enumerate(values, 1):
+        losses.add(torch.tensor(value), num_clips, step)
+        total += value * num_clips
+    assert losses.read() == (total, values[-1], None)
+    losses.add(torch.tensor(math.inf), 1, 11)
+    losses.add(torch.tensor(math.nan), 1, 12)
+    assert losses.read().first_bad == (11, math.inf)
 
 
 def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
