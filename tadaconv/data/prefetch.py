@@ -169,6 +169,10 @@ class _Reader:
     is_reported: bool = False
 
 
+class GivenUpError(Exception):
+    """Frames that are waited for are no longer wanted."""
+
+
 class Readers:
     """Processes that read clips ahead; none is started before there is something to read.
 
@@ -226,15 +230,23 @@ class Readers:
         lane.coming = chain(first, chain.from_iterable(upcoming))
         self._fill(lane)
 
-    def take(self, lane_number: int, wanted: Sequence[Wanted]) -> Generator[Frames] | None:
+    def take(
+        self, lane_number: int, wanted: Sequence[Wanted], is_given_up: Callable[[], bool] = lambda: False
+    ) -> Generator[Frames] | None:
         """The frames of clips, (T, H, W, 3) each, as they come; None if they are not those that lane has next.
 
-        The frames of a clip are gone as soon as the next is asked for.
+        The frames of a clip are gone as soon as the next is asked for. Raises :class:`GivenUpError` where
+        ``is_given_up`` comes to be true while they are waited for.
         """
         lane = self._lanes[lane_number] if self._lanes else None
-        if lane is None or not lane.ahead or not all(map(_alike, (clip.wanted for clip in lane.ahead), wanted)):
+        if lane is None or not lane.ahead or not all(map(alike, (clip.wanted for clip in lane.ahead), wanted)):
             return None
-        return self._frames(lane, wanted)
+        return self._frames(lane, wanted, is_given_up)
+
+    def give_up(self) -> None:
+        """Have whoever waits for frames look whether they are still wanted."""
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the processes, whatever they are doing, and give the memory back."""
@@ -289,12 +301,14 @@ class Readers:
         self._thread = threading.Thread(target=self._serve, name="readers", daemon=True)
         self._thread.start()
 
-    def _frames(self, lane: _Lane, wanted: Sequence[Wanted]) -> Generator[Frames]:
+    def _frames(self, lane: _Lane, wanted: Sequence[Wanted], is_given_up: Callable[[], bool]) -> Generator[Frames]:
         for one in wanted:
             clip = lane.ahead[0]
-            assert _alike(clip.wanted, one), "clips are asked for in the order that was told"
+            assert alike(clip.wanted, one), "clips are asked for in the order that was told"
             with self._changed:
-                self._wait_until(partial(getattr, clip, "is_read"))
+                self._wait_until(partial(_is_read_or, is_given_up, clip))
+            if not clip.is_read:
+                raise GivenUpError
             yield lane.frames(clip)
             lane.ahead.popleft()
             lane.give_back(clip)
@@ -443,7 +457,12 @@ def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.1f} GiB"
 
 
-def _alike(one: Wanted, other: Wanted) -> bool:
+def _is_read_or(is_given_up: Callable[[], bool], clip: _Ahead) -> bool:
+    return clip.is_read or is_given_up()
+
+
+def alike(one: Wanted, other: Wanted) -> bool:
+    """Whether two are the same clip and the same frames."""
     return one[0] == other[0] and np.array_equal(one[1], other[1])
 
 

@@ -410,17 +410,15 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
         (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("RssAnon")]
         return int(line.split()[1]) / 1024
 
-    source = opened(resolved)
-    clips = torch.arange(1)
-    source.expect_train((clips, epoch, 0) for epoch in range(2000))
-    (pid,) = pids_of(source)
-    for epoch in range(2000):
-        wanted = source._train_wanted(clips, [np.random.default_rng((0, epoch, 0))])
-        for _ in source._read(wanted, TRAIN):
-            pass
-        if epoch == 200:
+    readers = opened(resolved)._readers
+    wanted = [[(place % 14, np.arange(4))] for place in range(2000)]
+    readers.expect(TRAIN, wanted, lambda num_clips: (num_clips + 1) * 4 * 24 * 32 * 3)
+    (pid,) = readers.process_ids
+    for number, batch in enumerate(wanted):
+        for frames in readers.take(TRAIN, batch):
+            assert frames.shape[0] == 4
+        if number == 200:
             before = mib(pid)
-    assert source._threads is None
     assert mib(pid) - before < 20
 
 
