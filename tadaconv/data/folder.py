@@ -31,7 +31,15 @@ from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, ove
 from tadaconv.data.layout import Layout, scan
 from tadaconv.data.layouts import LAYOUTS, guess
 from tadaconv.data.mirroring import mirrored_labels, require_mirror
-from tadaconv.data.prefetch import Readers, Wanted, no_longer_intact, num_readers, require_memory
+from tadaconv.data.prefetch import (
+    DEPTH,
+    Readers,
+    Wanted,
+    clips_ahead,
+    no_longer_intact,
+    num_readers,
+    require_memory,
+)
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.data.transforms import (
@@ -294,7 +302,8 @@ class FolderClips:
 
         def capacity(num_clips: int) -> int:
             num_bytes = self._ahead_bytes(TRAIN, num_clips)
-            require_memory(num_bytes + self._ahead_bytes(VAL, max(1, num_clips // self.num_views)))
+            in_val = clips_ahead(max(1, num_clips // DEPTH // self.num_views))
+            require_memory(num_bytes + self._ahead_bytes(VAL, in_val))
             return num_bytes
 
         self._train_ahead.begin(self, clips(), capacity)

@@ -36,7 +36,7 @@ from tadaconv.data.sampling import Indices
 from tadaconv.errors import RunError, UserError
 
 DEPTH = 3
-"""Batches of a lane that are read or being read, the one in use among them."""
+"""Batches of a lane that are read or being read, the one in use among them; more clips where readers are many."""
 
 SILENT_SECONDS = 10.0
 """After which a line says that a clip takes long."""
@@ -70,6 +70,11 @@ def num_readers() -> int:
 def num_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def clips_ahead(batch_size: int) -> int:
+    """Clips of a lane that are read or being read: a few batches of such a size, and enough for all readers."""
+    return max(DEPTH * batch_size, _JOBS_EACH * num_readers())
 
 
 def free_bytes() -> int:
@@ -204,22 +209,22 @@ class Readers:
     def expect(self, lane_number: int, batches: Iterable[Sequence[Wanted]], capacity: Callable[[int], int]) -> None:
         """Read ahead for lane 0 or 1 from now on what ``batches`` want, in their order, and nothing else.
 
-        ``capacity`` tells for how many clips ahead how many bytes the lane is given; the first batch shows how many
-        these are. Raises :class:`RunError` where there is no memory for it, or the readers have failed.
+        ``capacity`` tells how many bytes the lane is given for so many clips ahead, which follow from the first batch.
+        Raises :class:`RunError` where there is no memory for it, or the readers have failed.
         """
         upcoming = iter(batches)
         first = next(upcoming, None)
         if not first:
             return
         if not self._readers:
-            self._start(min(num_readers(), DEPTH * len(first)))
+            self._start(num_readers())
         lane = self._lanes[lane_number]
         with self._changed:
             lane.coming, lane.next = iter(()), None
             lane.waiting.clear()
             self._wait_until(lambda: not lane.num_in_work)
             lane.ahead.clear()
-        lane.max_ahead = DEPTH * len(first)
+        lane.max_ahead = clips_ahead(len(first))
         try:
             lane.resize(-(-capacity(lane.max_ahead) // mmap.PAGESIZE) * mmap.PAGESIZE)
         except (OSError, ValueError) as error:
@@ -446,11 +451,6 @@ def require_memory(num_bytes: int) -> None:
             f"clips read ahead take {_gib(num_bytes)} of memory, and {_gib(free)} are free; give --readers 0, the "
             "regime smaller batches or a short_side, or the container or job more memory"
         )
-
-
-def aligned(num_bytes: float) -> int:
-    """What frames of ``num_bytes`` take of a lane's memory."""
-    return -(-int(num_bytes) // _ALIGNMENT) * _ALIGNMENT
 
 
 def _gib(num_bytes: int) -> str:
