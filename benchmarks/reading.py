@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,11 @@ def batches(source: FolderClips, epoch: int, size: int = BATCH) -> list[tuple[to
     return [(indices, epoch, 0) for indices in epoch_order(source.num_train, 0, epoch).split(size)]
 
 
+def generators(indices: torch.Tensor, epoch: int, seed: int) -> list[np.random.Generator]:
+    """What is random about the clips of a batch."""
+    return [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
+
+
 def processor_seconds(pids: Sequence[int]) -> float:
     """What processes have used so far."""
     ticks = 0
@@ -161,19 +167,18 @@ def rates(one: Callable[[int], int], num_batches: int, pids: Callable[[], Sequen
 def by_ours(source: FolderClips, epoch: int) -> tuple[float, float]:
     """One reader that reads ahead; neither crops nor steps."""
     prefetch.set_num_readers(1)
-    told = batches(source, epoch)
-    source.expect_train(told)
-    assert source._readers is not None
-
-    def one(number: int) -> int:
-        indices, epoch, seed = told[number]
-        rngs = (np.random.default_rng((seed, epoch, index)) for index in indices.tolist())
-        return sum(1 for _ in source._read(source._train_wanted(indices, rngs), TRAIN))
-
+    readers = source._readers
+    assert readers is not None
+    told = [source._train_wanted(batch[0], generators(*batch)) for batch in batches(source, epoch)]
+    readers.expect(TRAIN, told, partial(source._ahead_bytes, TRAIN))
     try:
-        return rates(one, len(told), lambda: source._readers.process_ids)
+        return rates(
+            lambda number: sum(1 for _ in readers.take(TRAIN, told[number]) or ()),
+            len(told),
+            lambda: readers.process_ids,
+        )
     finally:
-        source.close()
+        readers.close()
 
 
 class Read(Dataset[Any]):
@@ -200,9 +205,8 @@ class Read(Dataset[Any]):
 def by_loader(source: FolderClips, epoch: int, library: str) -> tuple[float, float]:
     """A DataLoader of one process, which reads as many batches ahead."""
     wanted: list[tuple[str, list[int]]] = []
-    for indices, of_epoch, seed in batches(source, epoch):
-        rngs = (np.random.default_rng((seed, of_epoch, index)) for index in indices.tolist())
-        for place, frames in source._train_wanted(indices, rngs):
+    for batch in batches(source, epoch):
+        for place, frames in source._train_wanted(batch[0], generators(*batch)):
             wanted.append((str(source._clips.path(place)), frames.tolist()))
     loader = DataLoader(
         Read(wanted, library), batch_size=BATCH, num_workers=1, prefetch_factor=prefetch.DEPTH, collate_fn=list,

@@ -25,13 +25,22 @@ from tadaconv.data.annotations import some
 from tadaconv.data.check import problems
 from tadaconv.data.clips import Clips, of_class_folders, of_index, read_of_files, read_of_index
 from tadaconv.data.decode import BrokenVideoError, Frames, scaled_size
+from tadaconv.data.finishing import Finisher
 from tadaconv.data.index import Index, index_folder, is_index, open_index
 from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
 from tadaconv.data.layout import Layout, scan
 from tadaconv.data.layouts import guess, split_of
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.pack import is_pack, open_pack
-from tadaconv.data.prefetch import Readers, Wanted, no_longer_intact, num_readers, require_memory
+from tadaconv.data.prefetch import (
+    DEPTH,
+    Readers,
+    Wanted,
+    clips_ahead,
+    no_longer_intact,
+    num_readers,
+    require_memory,
+)
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.data.transforms import (
@@ -276,6 +285,11 @@ class FolderClips:
         self._clips = _opened(data, cache)
         self._videos = _kept_videos(data, self._clips)
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
+        self._train_ahead: Finisher[tuple[Tensor, bool]] | None = None
+        self._val_ahead: Finisher[Tensor] | None = None
+        if self._readers is not None:
+            self._train_ahead = Finisher(self._readers, TRAIN) if beside is None else beside._train_ahead
+            self._val_ahead = Finisher(self._readers, VAL) if beside is None else beside._val_ahead
         self._threads: ThreadPoolExecutor | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
@@ -294,25 +308,17 @@ class FolderClips:
         All drawn from (seed, epoch, index) alone. Returns normalised clips (B, 3, T, H, W) and int64 labels (B,), or
         (B, heads); of mirror images the labels that the mirror image has.
         """
-        data, known = self._data, self._clips
-        rngs = [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
+        known, rngs = self._clips, _generators(indices, epoch, seed)
         wanted = self._train_wanted(indices, rngs)
-        x: list[Tensor] = []
+        made = None if self._train_ahead is None else self._train_ahead.take(self, wanted)
+        if made is None:
+            made = [self._train_clip(frames, rng) for frames, rng in zip(self._read(wanted), rngs, strict=True)]
         labels: list[list[int]] = []
-        for (place, _), frames, rng in zip(wanted, self._read(wanted, TRAIN), rngs, strict=True):
-            pixels, height, width = self._on_device(frames), frames.shape[1], frames.shape[2]
-            if data.sampling.rule == "paper":
-                scaled = random_scaled_box(rng, height, width, data.size, data.jitter)
-                mirror = self._tosses_mirror(rng)
-                x.append(scaled_to_clip(pixels, scaled, mirror))
-            else:
-                box = random_box(rng, height, width, data.size, data.jitter)
-                mirror = self._tosses_mirror(rng)
-                x.append(to_clip(pixels, box, data.size, mirror))
+        for (place, _), (_, mirror) in zip(wanted, made, strict=True):
             own = known.labels[place].tolist()
-            swapped = mirror and data.mirror == "swap"
+            swapped = mirror and self._data.mirror == "swap"
             labels.append([other[label] for label, other in zip(own, self._mirrored, strict=True)] if swapped else own)
-        return torch.stack(x), self._label_tensor(labels)
+        return torch.stack([clip for clip, _ in made]), self._label_tensor(labels)
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The middle in time and the centre of each frame, or several of both as ``data`` says.
@@ -320,39 +326,44 @@ class FolderClips:
         Returns normalised clips (B, V, 3, T, H, W), temporal views before crops, and int64 labels (B,) or (B, heads).
         """
         wanted = self._val_wanted(indices)
-        x = []
-        for frames in self._read(wanted, VAL):
-            by_view = torch.chunk(self._on_device(frames), self._data.num_temporal_views)
-            x.append(torch.stack([crop for view in by_view for crop in self._crops(view)]))
-        return torch.stack(x), self._label_tensor([self._clips.labels[place].tolist() for place, _ in wanted])
+        made = None if self._val_ahead is None else self._val_ahead.take(self, wanted)
+        if made is None:
+            made = [self._val_views(frames) for frames in self._read(wanted)]
+        return torch.stack(made), self._label_tensor([self._clips.labels[place].tolist() for place, _ in wanted])
 
     def expect_train(self, batches: Iterable[tuple[Tensor, int, int]]) -> None:
         """Read ahead for the calls of :meth:`train_batch` that have these arguments, if they come in this order.
 
         Raises :class:`UserError` where the memory that this and an evaluation take is not there.
         """
-        if self._readers is None or num_readers() == 0:
+        if self._train_ahead is None or num_readers() == 0:
             return
 
-        def wanted() -> Iterator[Sequence[Wanted]]:
+        def clips() -> Iterator[list[tuple[Wanted, partial[tuple[Tensor, bool]]]]]:
             for indices, epoch, seed in batches:
-                rngs = (np.random.default_rng((seed, epoch, index)) for index in indices.tolist())
-                yield self._train_wanted(indices, rngs)
+                rngs = _generators(indices, epoch, seed)
+                wanted = self._train_wanted(indices, rngs)
+                yield [(one, partial(self._train_clip, rng=rng)) for one, rng in zip(wanted, rngs, strict=True)]
 
         def capacity(num_clips: int) -> int:
             num_bytes = self._ahead_bytes(TRAIN, num_clips)
-            require_memory(num_bytes + self._ahead_bytes(VAL, max(1, num_clips // self.num_views)))
+            in_val = clips_ahead(max(1, num_clips // DEPTH // self.num_views))
+            require_memory(num_bytes + self._ahead_bytes(VAL, in_val))
             return num_bytes
 
-        self._readers.expect(TRAIN, wanted(), capacity)
+        self._train_ahead.begin(self, clips(), capacity)
 
     def expect_val(self, batches: Iterable[Tensor]) -> None:
         """Read ahead for the calls of :meth:`val_batch` that have these arguments, if they come in this order."""
-        if self._readers is not None and num_readers() > 0:
-            self._readers.expect(VAL, map(self._val_wanted, batches), partial(self._ahead_bytes, VAL))
+        if self._val_ahead is not None and num_readers() > 0:
+            clips = ([(one, self._val_views) for one in self._val_wanted(indices)] for indices in batches)
+            self._val_ahead.begin(self, clips, partial(self._ahead_bytes, VAL))
 
     def close(self) -> None:
         """End what reads ahead, of a source beside this one too; clips are read when asked for from now on."""
+        for ahead in (self._train_ahead, self._val_ahead):
+            if ahead is not None:
+                ahead.stop()
         if self._readers is not None:
             self._readers.close()
         if self._threads is not None:
@@ -383,16 +394,27 @@ class FolderClips:
             wanted.append((place, np.concatenate(chosen)))
         return wanted
 
-    def _read(self, wanted: Sequence[Wanted], lane: int | None = None) -> Iterable[Frames]:
-        """(T, H, W, 3) for each clip, from memory, from what was read ahead in ``lane``, or read now.
+    def _train_clip(self, frames: Frames, rng: np.random.Generator) -> tuple[Tensor, bool]:
+        """A random box of frames (T, H, W, 3) as a clip (3, T, side, side), and whether it is mirrored."""
+        data, height, width = self._data, frames.shape[1], frames.shape[2]
+        pixels = self._on_device(frames)
+        if data.sampling.rule == "paper":
+            scaled = random_scaled_box(rng, height, width, data.size, data.jitter)
+            mirror = self._tosses_mirror(rng)
+            return scaled_to_clip(pixels, scaled, mirror), mirror
+        box = random_box(rng, height, width, data.size, data.jitter)
+        mirror = self._tosses_mirror(rng)
+        return to_clip(pixels, box, data.size, mirror), mirror
 
-        What was read ahead is gone when the next clip is asked for.
-        """
+    def _val_views(self, frames: Frames) -> Tensor:
+        """All views of a clip, (V, 3, T, side, side), of the frames of all of them."""
+        by_view = torch.chunk(self._on_device(frames), self._data.num_temporal_views)
+        return torch.stack([crop for view in by_view for crop in self._crops(view)])
+
+    def _read(self, wanted: Sequence[Wanted]) -> list[Frames]:
+        """(T, H, W, 3) for each clip, from memory or read now."""
         if self._videos is not None:
             return [self._videos[place][indices] for place, indices in wanted]
-        ahead = None if self._readers is None or lane is None else self._readers.take(lane, wanted)
-        if ahead is not None:
-            return ahead
         self._threads = self._threads or ThreadPoolExecutor(os.cpu_count())
         return list(self._threads.map(self._read_now, wanted))
 
@@ -444,6 +466,11 @@ class FolderClips:
 
     def _on_device(self, frames: Frames) -> Tensor:
         return torch.from_numpy(frames).to(self._device)
+
+
+def _generators(indices: Tensor, epoch: int, seed: int) -> list[np.random.Generator]:
+    """What is random about each of the training clips ``indices``."""
+    return [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
 
 
 _kept: dict[tuple[str, int], list[Frames]] = {}

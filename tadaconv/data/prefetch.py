@@ -36,7 +36,7 @@ from tadaconv.data.sampling import Indices
 from tadaconv.errors import RunError, UserError
 
 DEPTH = 3
-"""Batches of a lane that are read or being read, the one in use among them."""
+"""Batches of a lane that are read or being read, the one in use among them; more clips where readers are many."""
 
 SILENT_SECONDS = 10.0
 """After which a line says that a clip takes long."""
@@ -70,6 +70,11 @@ def num_readers() -> int:
 def num_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def clips_ahead(batch_size: int) -> int:
+    """Clips of a lane that are read or being read: a few batches of such a size, and enough for all readers."""
+    return max(DEPTH * batch_size, _JOBS_EACH * num_readers())
 
 
 def free_bytes() -> int:
@@ -169,6 +174,10 @@ class _Reader:
     is_reported: bool = False
 
 
+class GivenUpError(Exception):
+    """Frames that are waited for are no longer wanted."""
+
+
 class Readers:
     """Processes that read clips ahead; none is started before there is something to read.
 
@@ -200,22 +209,22 @@ class Readers:
     def expect(self, lane_number: int, batches: Iterable[Sequence[Wanted]], capacity: Callable[[int], int]) -> None:
         """Read ahead for lane 0 or 1 from now on what ``batches`` want, in their order, and nothing else.
 
-        ``capacity`` tells for how many clips ahead how many bytes the lane is given; the first batch shows how many
-        these are. Raises :class:`RunError` where there is no memory for it, or the readers have failed.
+        ``capacity`` tells how many bytes the lane is given for so many clips ahead, which follow from the first batch.
+        Raises :class:`RunError` where there is no memory for it, or the readers have failed.
         """
         upcoming = iter(batches)
         first = next(upcoming, None)
         if not first:
             return
         if not self._readers:
-            self._start(min(num_readers(), DEPTH * len(first)))
+            self._start(num_readers())
         lane = self._lanes[lane_number]
         with self._changed:
             lane.coming, lane.next = iter(()), None
             lane.waiting.clear()
             self._wait_until(lambda: not lane.num_in_work)
             lane.ahead.clear()
-        lane.max_ahead = DEPTH * len(first)
+        lane.max_ahead = clips_ahead(len(first))
         try:
             lane.resize(-(-capacity(lane.max_ahead) // mmap.PAGESIZE) * mmap.PAGESIZE)
         except (OSError, ValueError) as error:
@@ -226,15 +235,23 @@ class Readers:
         lane.coming = chain(first, chain.from_iterable(upcoming))
         self._fill(lane)
 
-    def take(self, lane_number: int, wanted: Sequence[Wanted]) -> Generator[Frames] | None:
+    def take(
+        self, lane_number: int, wanted: Sequence[Wanted], is_given_up: Callable[[], bool] = lambda: False
+    ) -> Generator[Frames] | None:
         """The frames of clips, (T, H, W, 3) each, as they come; None if they are not those that lane has next.
 
-        The frames of a clip are gone as soon as the next is asked for.
+        The frames of a clip are gone as soon as the next is asked for. Raises :class:`GivenUpError` where
+        ``is_given_up`` comes to be true while they are waited for.
         """
         lane = self._lanes[lane_number] if self._lanes else None
-        if lane is None or not lane.ahead or not all(map(_alike, (clip.wanted for clip in lane.ahead), wanted)):
+        if lane is None or not lane.ahead or not all(map(alike, (clip.wanted for clip in lane.ahead), wanted)):
             return None
-        return self._frames(lane, wanted)
+        return self._frames(lane, wanted, is_given_up)
+
+    def give_up(self) -> None:
+        """Have whoever waits for frames look whether they are still wanted."""
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the processes, whatever they are doing, and give the memory back."""
@@ -289,12 +306,14 @@ class Readers:
         self._thread = threading.Thread(target=self._serve, name="readers", daemon=True)
         self._thread.start()
 
-    def _frames(self, lane: _Lane, wanted: Sequence[Wanted]) -> Generator[Frames]:
+    def _frames(self, lane: _Lane, wanted: Sequence[Wanted], is_given_up: Callable[[], bool]) -> Generator[Frames]:
         for one in wanted:
             clip = lane.ahead[0]
-            assert _alike(clip.wanted, one), "clips are asked for in the order that was told"
+            assert alike(clip.wanted, one), "clips are asked for in the order that was told"
             with self._changed:
-                self._wait_until(partial(getattr, clip, "is_read"))
+                self._wait_until(partial(_is_read_or, is_given_up, clip))
+            if not clip.is_read:
+                raise GivenUpError
             yield lane.frames(clip)
             lane.ahead.popleft()
             lane.give_back(clip)
@@ -437,16 +456,16 @@ def require_memory(num_bytes: int) -> None:
         )
 
 
-def aligned(num_bytes: float) -> int:
-    """What frames of ``num_bytes`` take of a lane's memory."""
-    return -(-int(num_bytes) // _ALIGNMENT) * _ALIGNMENT
-
-
 def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.1f} GiB"
 
 
-def _alike(one: Wanted, other: Wanted) -> bool:
+def _is_read_or(is_given_up: Callable[[], bool], clip: _Ahead) -> bool:
+    return clip.is_read or is_given_up()
+
+
+def alike(one: Wanted, other: Wanted) -> bool:
+    """Whether two are the same clip and the same frames."""
     return one[0] == other[0] and np.array_equal(one[1], other[1])
 
 

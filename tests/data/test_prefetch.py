@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tadaconv.data import folder, inspection, prefetch
+from tadaconv.data.clips import read_of_files
 from tadaconv.data.folder import TRAIN, FolderClips, resolve
 from tadaconv.data.layout_check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
@@ -310,6 +311,31 @@ def test_a_silent_reader_is_reported_waited_for_and_given_up(resolved, opened, m
     assert lines[0].startswith(f"{path} is not read after")
 
 
+def test_closing_and_telling_anew_wait_for_no_clip_that_hangs(resolved, opened, monkeypatch):
+    monkeypatch.setattr(prefetch, "_num_readers", 2)
+    train = batches_of(14, 4)
+    source, _ = hanging_source(resolved, opened, train[0])
+    expect_train(source, train)
+    begin = time.monotonic()
+    source.close()
+    assert time.monotonic() - begin < 3
+    source._readers._opening = partial(read_of_files, [source._clips.path(place) for place in range(18)])
+    expect_train(source, train)
+    assert equal(source.train_batch(*train[0]), opened(resolved).train_batch(*train[0]))
+
+
+def test_what_goes_wrong_with_frames_that_were_read_is_raised_where_they_are_asked_for(resolved, opened, monkeypatch):
+    def refuse(*_):
+        raise torch.OutOfMemoryError("none left")
+
+    train = batches_of(14, 4)
+    source = opened(resolved)
+    monkeypatch.setattr(folder, "to_clip", refuse)
+    expect_train(source, train)
+    with pytest.raises(torch.OutOfMemoryError, match="none left"):
+        source.train_batch(*train[0])
+
+
 def take_all(source, train):
     for batch in train:
         source.train_batch(*batch)
@@ -364,27 +390,28 @@ def test_memory_that_cannot_be_had_is_an_error_with_the_number(resolved, opened,
 
 
 PARENT = """
-import sys, time
+import sys
 from functools import partial
 from pathlib import Path
 import numpy as np
+sys.path.append(sys.argv[2])
+import hanging_reads
 from tadaconv.data import prefetch
-from tadaconv.data.clips import read_of_files
 prefetch.set_num_readers(2)
 path = Path(sys.argv[1])
-readers = prefetch.Readers(partial(read_of_files, [path]), 24, lambda wanted: 3 * 24 * 32, lambda place: path)
-readers.expect(0, ([(0, np.array([1]))] for _ in range(10**6)), lambda num_clips: 64 * num_clips * 36)
+opening = partial(hanging_reads.opening, [path], path)
+readers = prefetch.Readers(opening, 24, lambda wanted: 3 * 24 * 32, lambda place: path)
+readers.expect(0, ([(0, np.array([1]))] for _ in range(10)), lambda num_clips: 64 * num_clips * 36)
 print(*readers.process_ids, flush=True)
-while True:
-    for frames in readers.take(0, [(0, np.array([1]))]):
-        pass
+for frames in readers.take(0, [(0, np.array([1]))]):
+    pass
 """
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_no_reader_outlives_its_parent(ending, tmp_path, write_video):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(write_video(tmp_path / "a.mp4"))],
+        [sys.executable, "-c", PARENT, str(write_video(tmp_path / "a.mp4")), str(Path(__file__).parent)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, process_group=0,
     )  # fmt: skip
     with parent:
@@ -392,7 +419,7 @@ def test_no_reader_outlives_its_parent(ending, tmp_path, write_video):
         pids = [int(word) for word in parent.stdout.readline().split()]
         assert len(pids) == 2
         assert all(map(is_alive, pids))
-        time.sleep(0.3)  # in the midst of reading
+        time.sleep(0.3)  # a clip that never ends is being read
         assert parent.poll() is None
         os.killpg(parent.pid, ending)
         parent.wait()
@@ -410,17 +437,15 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
         (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("RssAnon")]
         return int(line.split()[1]) / 1024
 
-    source = opened(resolved)
-    clips = torch.arange(1)
-    source.expect_train((clips, epoch, 0) for epoch in range(2000))
-    (pid,) = pids_of(source)
-    for epoch in range(2000):
-        wanted = source._train_wanted(clips, [np.random.default_rng((0, epoch, 0))])
-        for _ in source._read(wanted, TRAIN):
-            pass
-        if epoch == 200:
+    readers = opened(resolved)._readers
+    wanted = [[(place % 14, np.arange(4))] for place in range(2000)]
+    readers.expect(TRAIN, wanted, lambda num_clips: (num_clips + 1) * 4 * 24 * 32 * 3)
+    (pid,) = readers.process_ids
+    for number, batch in enumerate(wanted):
+        for frames in readers.take(TRAIN, batch):
+            assert frames.shape[0] == 4
+        if number == 200:
             before = mib(pid)
-    assert source._threads is None
     assert mib(pid) - before < 20
 
 
