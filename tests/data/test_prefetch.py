@@ -225,7 +225,8 @@ class _StopError(Exception):
 
 
 def test_a_run_taken_up_at_any_step_of_an_epoch_ends_as_one_never_stopped(resolved, opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("tadaconv.training.fit.CHECKPOINT_SECONDS", 0.0)
+    for name in ("CHECKPOINT_SECONDS", "TIMES_A_SAVE", "REPORT_SECONDS"):
+        monkeypatch.setattr(f"tadaconv.training.fit.{name}", 0.0)
     experiment = experiment_on(resolved)
     source = opened(resolved)
     monkeypatch.setattr(prefetch, "_num_readers", 0)
