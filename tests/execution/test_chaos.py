@@ -108,7 +108,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("location", BACKENDS, indirect=True)
 def test_kills_at_random_moments_cost_no_cell(tmp_path: Path, location: str) -> None:
-    (tmp_path / "seconds").write_text("0.1")
+    (tmp_path / "seconds").write_text("0.15")
     done = threading.Event()
     killed: set[int] = set()
 
