@@ -66,7 +66,9 @@ class Finisher(Generic[T]):
         """
         with self._changed:
             expected = list(islice(self._expected, len(wanted)))
-        if owner is not self._owner or not expected or not all(map(alike, expected, wanted)):
+        if owner is not self._owner or not expected or len(expected) < len(wanted):
+            return None
+        if not all(map(alike, expected, wanted)):
             return None
         return [self._next() for _ in wanted]
 
