@@ -41,9 +41,6 @@ class Finisher(Generic[T]):
         Raises as :meth:`Readers.expect` does, which ``capacity`` is for.
         """
         self.stop()
-        self._expected.clear()
-        self._to_make.clear()
-        self._ready.clear()
         self._error, self._stopping, self._max_ready = None, False, 0
 
         def wanted() -> Iterator[list[Wanted]]:
@@ -81,6 +78,8 @@ class Finisher(Generic[T]):
             self._readers.give_up()
             self._thread.join()
         self._thread, self._owner = None, None
+        self._expected.clear()
+        self._to_make.clear()
         self._ready.clear()
 
     def _next(self) -> T:

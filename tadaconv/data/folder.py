@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -284,8 +285,8 @@ class FolderClips:
         self._clips = _opened(data, cache)
         self._videos = _kept_videos(data, self._clips)
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
-        self._sharing: list[FolderClips] = [] if beside is None else beside._sharing
-        self._sharing.append(self)
+        self._sharing: WeakSet[FolderClips] = WeakSet() if beside is None else beside._sharing
+        self._sharing.add(self)
         self._train_ahead: Finisher[tuple[Tensor, bool]] | None = None
         self._val_ahead: Finisher[Tensor] | None = None
         if self._readers is not None:

@@ -1,5 +1,6 @@
 """Reading ahead: the same bytes by any number of readers, and no reader outlives what it reads for."""
 
+import gc
 import json
 import mmap
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -514,6 +516,21 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
         if number == 200:
             before = mib(pid)
     assert mib(pid) - before < 20
+
+
+def test_a_source_that_was_closed_is_let_go_at_once(resolved):
+    source = FolderClips(resolved, CPU)
+    beside = FolderClips(resolved.but(num_temporal_views=1), CPU, beside=source)
+    expect_train(source, batches_of(14, 4))
+    expect_val(beside, [torch.arange(2)])
+    source.close()
+    both = [weakref.ref(source), weakref.ref(beside)]
+    gc.disable()
+    try:
+        del source, beside
+        assert [one() for one in both] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_closing_leaves_nothing_open_and_the_source_goes_on(resolved, opened):
