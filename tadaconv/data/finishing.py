@@ -41,9 +41,6 @@ class Finisher(Generic[T]):
         Raises as :meth:`Readers.expect` does, which ``capacity`` is for.
         """
         self.stop()
-        self._expected.clear()
-        self._to_make.clear()
-        self._ready.clear()
         self._error, self._stopping, self._max_ready = None, False, 0
 
         def wanted() -> Iterator[list[Wanted]]:
@@ -66,7 +63,9 @@ class Finisher(Generic[T]):
         """
         with self._changed:
             expected = list(islice(self._expected, len(wanted)))
-        if owner is not self._owner or not expected or not all(map(alike, expected, wanted)):
+        if owner is not self._owner or not expected or len(expected) < len(wanted):
+            return None
+        if not all(map(alike, expected, wanted)):
             return None
         return [self._next() for _ in wanted]
 
@@ -79,6 +78,8 @@ class Finisher(Generic[T]):
             self._readers.give_up()
             self._thread.join()
         self._thread, self._owner = None, None
+        self._expected.clear()
+        self._to_make.clear()
         self._ready.clear()
 
     def _next(self) -> T:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -33,7 +34,6 @@ from tadaconv.data.layouts import guess, split_of
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.pack import is_pack, open_pack
 from tadaconv.data.prefetch import (
-    DEPTH,
     Readers,
     Wanted,
     clips_ahead,
@@ -285,6 +285,8 @@ class FolderClips:
         self._clips = _opened(data, cache)
         self._videos = _kept_videos(data, self._clips)
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
+        self._sharing: WeakSet[FolderClips] = WeakSet() if beside is None else beside._sharing
+        self._sharing.add(self)
         self._train_ahead: Finisher[tuple[Tensor, bool]] | None = None
         self._val_ahead: Finisher[Tensor] | None = None
         if self._readers is not None:
@@ -331,10 +333,11 @@ class FolderClips:
             made = [self._val_views(frames) for frames in self._read(wanted)]
         return torch.stack(made), self._label_tensor([self._clips.labels[place].tolist() for place, _ in wanted])
 
-    def expect_train(self, batches: Iterable[tuple[Tensor, int, int]]) -> None:
+    def expect_train(self, batches: Iterable[tuple[Tensor, int, int]], views: int = 1) -> None:
         """Read ahead for the calls of :meth:`train_batch` that have these arguments, if they come in this order.
 
-        Raises :class:`UserError` where the memory that this and an evaluation take is not there.
+        Raises :class:`UserError` where the memory is not there that this takes, and an evaluation of so many ``views``
+        at once, by this source or one beside it.
         """
         if self._train_ahead is None or num_readers() == 0:
             return
@@ -347,8 +350,8 @@ class FolderClips:
 
         def capacity(num_clips: int) -> int:
             num_bytes = self._ahead_bytes(TRAIN, num_clips)
-            in_val = clips_ahead(max(1, num_clips // DEPTH // self.num_views))
-            require_memory(num_bytes + self._ahead_bytes(VAL, in_val))
+            in_val = [one._ahead_bytes(VAL, clips_ahead(one._val_clips(views))) for one in self._sharing]
+            require_memory(num_bytes + max(in_val))
             return num_bytes
 
         self._train_ahead.begin(self, clips(), capacity)
@@ -446,6 +449,10 @@ class FolderClips:
         num_frames = data.num_frames * (data.num_temporal_views if lane == VAL else 1)
         frame_bytes = _frame_bytes(clips, used, data.short_side)
         return int(num_frames * (num_clips * frame_bytes.mean() + frame_bytes.max())) + 64 * (num_clips + 1)
+
+    def _val_clips(self, views: int) -> int:
+        """Clips of an evaluation of so many ``views`` at once."""
+        return min(self.num_val, max(1, views // self.num_views))
 
     def _label_tensor(self, labels: Sequence[Sequence[int]]) -> Tensor:
         """(B,) of clips that have one label, (B, heads) of others."""

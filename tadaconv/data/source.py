@@ -68,8 +68,11 @@ class HasForm(Protocol):
 class ReadsAhead(Protocol):
     """A source that reads batches before they are asked for, if it is told which these are. It reads them no less."""
 
-    def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]") -> None:
-        """Take the arguments of the calls of ``train_batch`` to come, in their order, in place of those told before."""
+    def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]", views: int = 1) -> None:
+        """Take the arguments of the calls of ``train_batch`` to come, in their order, in place of those told before.
+
+        An evaluation in between takes at most so many ``views`` at once.
+        """
         ...
 
     def expect_val(self, batches: "Iterable[Tensor]") -> None:
@@ -81,10 +84,13 @@ class ReadsAhead(Protocol):
         ...
 
 
-def expect_train(source: Source, batches: "Iterable[tuple[Tensor, int, int]]") -> None:
-    """Tell a source that reads ahead which training batches come next: indices, epoch and seed of each."""
+def expect_train(source: Source, batches: "Iterable[tuple[Tensor, int, int]]", views: int = 1) -> None:
+    """Tell a source that reads ahead which training batches come next: indices, epoch and seed of each.
+
+    And how many ``views`` an evaluation takes at once, for which there has to be memory as well.
+    """
     if isinstance(source, ReadsAhead):
-        source.expect_train(batches)
+        source.expect_train(batches, views)
 
 
 def expect_val(source: Source, batches: "Iterable[Tensor]") -> None:

@@ -169,13 +169,13 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
     fit, cost = set_up(experiment, device)
     source = fit.source
     setup_seconds = time.perf_counter() - started
+    watched = curve_source(experiment, source, device)
     try:
         first, *others = timed = _step_seconds(fit, budget_seconds)
     finally:
         close(source)
     steps = [seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :]
     evaluations = _eval_seconds(fit, source)
-    watched = curve_source(experiment, source, device)
     schedule = experiment.schedule
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tadaconv.cli import main
-from tadaconv.data import num_training_clips, packing
+from tadaconv.data import num_training_clips, packing, prefetch
 from tadaconv.data.clips import of_index
 from tadaconv.data.decode import BrokenVideoError, decode
 from tadaconv.data.folder import FolderClips, checked_index, resolve
@@ -322,6 +322,27 @@ def test_a_run_takes_a_pack_where_it_takes_a_folder(checked, tmp_path):
     ):
         assert one[1].tolist() == other[1].tolist()
         assert 0 < (one[0] - other[0]).abs().mean() < MOST_LEVELS / 255 / 0.224
+
+
+def test_readers_open_a_pack_by_themselves_and_refuse_one_that_was_replaced(index, checked, tmp_path, monkeypatch):
+    monkeypatch.setattr("tadaconv.data.folder.MEMORY_SHARE", 0)
+    monkeypatch.setattr(prefetch, "_num_readers", 2)
+    pack_clips(index, tmp_path / "pack")
+    data = resolve(SPEC, tmp_path / "pack", tmp_path / "no cache")
+    plain, ahead = FolderClips(data, CPU), FolderClips(data, CPU)
+    batches = [(indices, 1, 2) for indices in torch.arange(6).split(2)]
+    ahead.expect_train(batches)
+    for batch in batches:
+        for one, other in zip(ahead.train_batch(*batch), plain.train_batch(*batch), strict=True):
+            assert torch.equal(one, other)
+    assert ahead._threads is None
+    ahead.close()
+    (tmp_path / "pack").rename(tmp_path / "before")
+    pack_clips(checked("epic100", "frames")[0], tmp_path / "pack")
+    ahead.expect_train(batches)
+    with pytest.raises(RunError, match=r"the index in '.*pack' has changed since it was opened"):
+        ahead.train_batch(*batches[0])
+    ahead.close()
 
 
 def test_the_result_says_what_clips_were_read_from(checked, tmp_path):

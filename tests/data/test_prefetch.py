@@ -1,11 +1,15 @@
 """Reading ahead: the same bytes by any number of readers, and no reader outlives what it reads for."""
 
+import gc
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -147,6 +151,19 @@ def test_batches_may_be_asked_for_in_parts(resolved, opened):
     assert ahead._threads is None
 
 
+def test_a_batch_that_goes_beyond_what_was_told_is_read_when_asked_for(resolved, opened):
+    plain, ahead = opened(resolved), opened(resolved)
+    (first, epoch, seed), (second, _, _), *_ = batches_of(14, 4)
+    expect_train(ahead, [(first, epoch, seed)])
+    both = torch.cat([first, second]), epoch, seed
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(ahead.train_batch(*both)), daemon=True)
+    thread.start()
+    thread.join(10.0)
+    assert taken, "waits for clips that nobody reads"
+    assert equal(taken[0], plain.train_batch(*both))
+
+
 def test_telling_anew_takes_the_place_of_what_was_told(resolved, opened):
     plain, ahead = opened(resolved), opened(resolved)
     for start in (0, 2, 1):
@@ -265,6 +282,36 @@ def test_a_cell_has_the_same_numbers_by_readers_and_leaves_none(resolved, monkey
     assert [point.train_loss for point in ahead.curve] == [point.train_loss for point in plain.curve]
 
 
+def test_micro_batches_read_ahead_and_taken_up_at_any_step_end_as_one_run(resolved, opened, tmp_path, monkeypatch):
+    for name in ("CHECKPOINT_SECONDS", "TIMES_A_SAVE", "REPORT_SECONDS"):
+        monkeypatch.setattr(f"tadaconv.training.fit.{name}", 0.0)
+    experiment = experiment_on(resolved).but(
+        schedule__batch_size=5, schedule__norm_batch=2, backbone__dropout=0.5, schedule__clip_norm=1.0
+    )
+    monkeypatch.setattr(prefetch, "_num_readers", 0)
+    undisturbed = fit(opened(resolved), experiment)
+    assert [len(part.indices) for part in undisturbed.micro_batches(1)] == [2, 2, 1]
+    undisturbed.run(lambda: 0.0)
+    monkeypatch.setattr(prefetch, "_num_readers", 2)
+    ahead = opened(resolved)
+    for stop in range(1, 6):
+        path = tmp_path / f"{stop}.pt"
+
+        def report(progress, stop=stop):
+            if progress.step == stop:
+                raise _StopError
+
+        with pytest.raises(_StopError):
+            fit(ahead, experiment, path).run(lambda: 0.0, report)
+        torch.rand(stop)  # whatever is drawn in between
+        again = fit(ahead, experiment, path)
+        again.run(lambda: 0.0)
+        for name, value in again.model.state_dict().items():
+            assert torch.equal(value, undisturbed.model.state_dict()[name]), (stop, name)
+        assert again.state.loss_sum == undisturbed.state.loss_sum
+    assert ahead._threads is None  # all of it was read ahead
+
+
 def first_path(source, batch):
     return source._clips.path(int(source._clips.train[batch[0][0]]))
 
@@ -381,6 +428,27 @@ def test_too_little_memory_is_said_before_anything_is_read(resolved, opened, mon
         expect_train(source, batches_of(14, 4))
 
 
+@pytest.mark.parametrize(("readers", "norm_batch"), [(1, 0), (1, 2), (9, 2)])
+def test_all_memory_that_a_run_comes_to_take_is_asked_for_before_it_trains(readers, norm_batch, resolved, monkeypatch):
+    """That of evaluations too, of one view a clip while training and of all at the end, however batches are cut."""
+    experiment = experiment_on(resolved).but(
+        schedule__curve_views="one", schedule__batch_size=6, schedule__norm_batch=norm_batch, schedule__epochs=1
+    )
+    monkeypatch.setattr(prefetch, "_num_readers", readers)
+    asked, taken = [], {}
+    monkeypatch.setattr(folder, "require_memory", asked.append)
+    resize = prefetch._Lane.resize
+
+    def resized(lane, capacity):
+        taken[lane.number] = max(capacity, taken.get(lane.number, 0))
+        resize(lane, capacity)
+
+    monkeypatch.setattr(prefetch._Lane, "resize", resized)
+    run(experiment, device="cpu")
+    (num_bytes,) = asked
+    assert sum(taken.values()) - 2 * mmap.PAGESIZE <= num_bytes <= sum(taken.values())
+
+
 def test_memory_that_cannot_be_had_is_an_error_with_the_number(resolved, opened, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
@@ -448,6 +516,21 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
         if number == 200:
             before = mib(pid)
     assert mib(pid) - before < 20
+
+
+def test_a_source_that_was_closed_is_let_go_at_once(resolved):
+    source = FolderClips(resolved, CPU)
+    beside = FolderClips(resolved.but(num_temporal_views=1), CPU, beside=source)
+    expect_train(source, batches_of(14, 4))
+    expect_val(beside, [torch.arange(2)])
+    source.close()
+    both = [weakref.ref(source), weakref.ref(beside)]
+    gc.disable()
+    try:
+        del source, beside
+        assert [one() for one in both] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_closing_leaves_nothing_open_and_the_source_goes_on(resolved, opened):
