@@ -116,7 +116,7 @@ def bench(kind: str, dry: bool, mode: str, *words: object) -> Callable[[Path, fl
     """``tada bench`` in bf16; its own files are its result, and the medians of its ratios stand in the summary."""
 
     def call(folder: Path, seconds: float) -> dict[str, Any]:
-        tiny = ("--device", "cpu", "--clips", 1, "--frames", 4, "--size", 64, "--rounds", 2)
+        tiny = ("--device", "cpu", "--clips", 1, "--frames", 4, "--size", 64, "--rounds", 3)
         shape = tiny if dry else ("--device", "cuda", "--dtype", "bf16", "--clips", 16, "--size", 224)
         out = folder / "bench" if dry else RESULTS
         found = json.loads(
