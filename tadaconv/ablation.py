@@ -5,7 +5,7 @@ runs what of it has not run yet.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -168,10 +168,25 @@ class Table:
             for name in (claim.better, claim.worse):
                 self.row(name)
 
-    def unused(self, regime: Regime) -> list[Recipe]:
-        """The recipes of a regime by which no row is trained: none is such as they take, or an earlier takes it."""
-        by_rows = [regime.recipe(row.backbone, row.num_frames) for row in self.all_rows]
-        return [recipe for recipe in regime.recipes if not any(recipe is each for each in by_rows)]
+    def mistaken_recipes(self, regime: Regime, backbones: Collection[str]) -> list[Recipe]:
+        """The recipes of a regime that train no row of the table by what looks like a slip.
+
+        They name a backbone that is none of ``backbones`` nor of a package, or a recipe before them takes their rows. A
+        regime serves several tables: that a recipe is for backbones and frames of other tables is no slip.
+        """
+        asked = [
+            (row.backbone or regime.backbone.name, row.num_frames or regime.data.num_frames) for row in self.all_rows
+        ]
+        used = [regime.recipe(*row) for row in asked]
+        return [
+            recipe
+            for recipe in regime.recipes
+            if not any(recipe is one for one in used)
+            and (
+                any(name not in backbones and ":" not in name for name in recipe.backbones)
+                or any(recipe.takes(*row) for row in asked)
+            )
+        ]
 
     @property
     def all_rows(self) -> list[Row]:

@@ -118,23 +118,10 @@ def regime_with_clips(
 
 
 def say_unused_recipes(table: LoadedTable, regime_name: str, regime: "Regime") -> None:
-    """Say which recipes of the regime train no row of the table by what looks like a slip.
-
-    The name of a backbone that there is none of, or a recipe before it that takes its rows. A regime serves several
-    tables: that a recipe is for backbones and frames of other tables is no slip.
-    """
+    """Say which recipes of the regime train no row of the table by what looks like a slip."""
     from tadaconv.catalogue import backbones
 
-    known = backbones()
-    rows = [
-        (row.backbone or regime.backbone.name, row.num_frames or regime.data.num_frames) for row in table.table.all_rows
-    ]
-    unused = [
-        recipe
-        for recipe in table.table.unused(regime)
-        if any(name not in known and ":" not in name for name in recipe.backbones)
-        or any(recipe.takes(*row) for row in rows)
-    ]
+    unused = table.table.mistaken_recipes(regime, backbones())
     if unused:
         recipes = f"recipe{'s' if len(unused) > 1 else ''} for {'; '.join(map(str, unused))}"
         typer.echo(visible(f"regime {regime_name}: no row of {table.name} is trained by its {recipes}"), err=True)

@@ -155,10 +155,6 @@ class Annotations:
         """The places of clips without a medium."""
         return np.array([place for place, medium in enumerate(self.media) if not medium], dtype=np.int64)
 
-    def missing_ids(self, side: Side) -> list[str]:
-        """The ids of a side's clips that have no medium."""
-        return [self.ids[int(place)] for place in self.missing if SIDES[self.sides[place]] == side]
-
 
 def some(names: Iterable[str], count: int) -> str:
     """The first three of ``count`` names, for a line."""

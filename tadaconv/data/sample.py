@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.decode import Frames, require_av
+from tadaconv.data.decode import require_av
 from tadaconv.data.layouts import LAYOUTS
 from tadaconv.errors import UserError, lookup, unknown
 
@@ -204,11 +204,6 @@ class DigitMedia:
             frame.pts = number
             (packet,) = encoder.encode(frame)
             (folder / template.format(number=number)).write_bytes(bytes(packet))
-
-
-def frames_of(clip: SampleClip, rate: float) -> Frames:
-    """What a medium of this clip alone shows: (T, H, W, 3)."""
-    return np.stack(list(DigitMedia().shown([clip], rate)))
 
 
 # --- the files of each data set

@@ -113,7 +113,7 @@ class State:
     curve: list[CurvePoint] = field(default_factory=list)
 
 
-class Found(NamedTuple):
+class LossValues(NamedTuple):
     """What :class:`Losses` hold: of the epoch so far, of the last step, and the first step with a bad one, if any."""
 
     total: float
@@ -144,12 +144,12 @@ class Losses:
         self._total += value * num_clips
         self._last = value
 
-    def read(self) -> Found:
+    def read(self) -> LossValues:
         """All of it, from the device."""
         total, last, step, value = torch.stack(
             [self._total, self._last, self._bad_step.double(), self._bad_loss]
         ).tolist()
-        return Found(total, last, (int(step), value) if step else None)
+        return LossValues(total, last, (int(step), value) if step else None)
 
 
 class Fit:
@@ -233,16 +233,16 @@ class Fit:
 
     def _look_at_losses(self) -> float:
         """Wait for the device, and bring the losses of the epoch so far from it; returns that of the last step."""
-        found = self._losses.read()
-        if found.first_bad is not None:
-            step, value = found.first_bad
+        losses = self._losses.read()
+        if losses.first_bad is not None:
+            step, value = losses.first_bad
             epoch = (step - 1) // self.steps_per_epoch + 1
             raise RunError(
                 f"the loss is {value} at step {step} of {self.num_steps} (epoch {epoch}); lower the learning rate or "
                 "clip the gradient norm (schedule.clip_norm)"
             )
-        self.state.loss_sum = found.total
-        return found.last
+        self.state.loss_sum = losses.total
+        return losses.last
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """What step ``step``, counted from 0, reads and trains on, in order."""

@@ -12,7 +12,6 @@ from tadaconv.data.sample import (
     DigitMedia,
     SampleClip,
     class_names,
-    frames_of,
     picture,
     sample_clips,
     write_layout,
@@ -70,7 +69,7 @@ def test_media_show_the_pictures_in_their_order(tmp_path, suffix):
         for path in sorted((tmp_path / "f").iterdir()):
             with av.open(str(path)) as container:
                 shown += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    expected = frames_of(clip, 12)
+    expected = np.stack(list(DigitMedia().shown([clip], 12)))
     assert len(shown) == len(expected)
     errors = np.abs(np.stack(shown).astype(float)[:, None] - expected[None]).mean(axis=(2, 3, 4))
     assert list(errors.argmin(axis=1)) == list(range(len(expected)))
