@@ -44,7 +44,9 @@ MEASURED = {"train_clips_per_second", "eval_clips_per_second", "peak_memory_byte
 """What of a result is measured and differs from run to run."""
 
 
-def run(experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path) -> Result:
+def run(
+    experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path, **_: object
+) -> Result:
     """Train a cell, or pretend to, and die where that is due."""
     out = checkpoint.parent.parent
 

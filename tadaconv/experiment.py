@@ -19,6 +19,7 @@ from torch import Tensor
 
 import tadaconv
 from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data.prefetch import set_num_readers
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
@@ -26,6 +27,7 @@ from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
+from tadaconv.run_options import RunOptions
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
 from tadaconv.training import Evaluation, Fit, autocast, evaluate, smallest_batch
@@ -75,14 +77,16 @@ def make_deterministic() -> None:
 
 
 @contextmanager
-def fixed_threads(device: torch.device) -> Generator[None]:
+def fixed_threads(device: torch.device, beside_gpu: int | None = None) -> Generator[None]:
     """One thread for what trains on the CPU: the order of a sum, and so its rounding, depends on their number.
 
     A cell gives the same numbers alone and beside others, whatever the number of cores; more cells at a time use them.
+    ``beside_gpu`` is the number of threads where the device is none; None leaves it.
     """
     before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    threads = 1 if device.type == "cpu" else beside_gpu
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         yield
     finally:
@@ -284,6 +288,7 @@ def run(
     device: str = "auto",
     report: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
+    options: RunOptions | None = None,
 ) -> Result:
     """Train and evaluate ``experiment``; on the CPU the same experiment gives the same numbers, bit for bit.
 
@@ -296,14 +301,19 @@ def run(
         checkpoint: file that keeps the state; a run that finds one goes on from it to the numbers it would have had.
             The trained weights are left beside it, with the suffix ``.weights``, and the class probabilities of the
             validation clips, with ``.scores.npz``; see :mod:`tadaconv.scores`.
+        options: how to run it. None is eager, on one GPU, with this process's threads and readers.
 
     Raises:
         UserError: the experiment names something that is not there.
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
-    with fixed_threads(place):
-        return _run(experiment, place, report, checkpoint)
+    if options is not None:
+        set_num_readers(options.readers)
+        if options.deterministic and place.type == "cuda":
+            make_deterministic()
+    with fixed_threads(place, None if options is None else options.threads):
+        return _run(experiment, place, report, checkpoint, options or RunOptions())
 
 
 def _run(
@@ -311,6 +321,7 @@ def _run(
     place: torch.device,
     report: Callable[[Progress], None] | None,
     checkpoint: Path | None,
+    options: RunOptions,
 ) -> Result:
     source = open_source(experiment.data, place)
     reset_peak_memory(place)

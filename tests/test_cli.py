@@ -89,7 +89,7 @@ class FakeExperiment(types.ModuleType):
         return "cpu"
 
     def run(
-        self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path
+        self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path, **_: object
     ) -> Result:
         assert (device, checkpoint.suffix) == ("cpu", ".pt")
         self.ran.append(experiment)

@@ -16,6 +16,7 @@ import torch
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.data import open_source
+from tadaconv.data.prefetch import num_readers, set_num_readers
 from tadaconv.data.source import Head, Source, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
@@ -26,6 +27,7 @@ from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.regime import Regime
 from tadaconv.result import Progress, Result
+from tadaconv.run_options import RunOptions
 from tadaconv.scores import Scores, clips_fingerprint, ensemble, read_scores
 from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.training import Evaluation, evaluate, fit
@@ -55,6 +57,18 @@ def _smallest(monkeypatch: pytest.MonkeyPatch) -> None:
             BasicBlock, (1, 1, 1, 1), num_classes, widths=(16, 16, 16, 16, 16), small_stem=True, dropout=dropout
         ),
     )
+
+
+@pytest.fixture
+def _readers_as_before() -> Iterator[None]:
+    yield
+    set_num_readers(None)
+
+
+@pytest.mark.usefixtures("_readers_as_before")
+def test_a_run_reads_by_as_many_readers_as_it_is_told() -> None:
+    run(TINY.but(schedule__epochs=1), device="cpu", options=RunOptions(readers=3))
+    assert num_readers() == 3
 
 
 def computed(result: Result) -> dict[str, object]:

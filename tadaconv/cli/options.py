@@ -1,11 +1,19 @@
 """Arguments and options that several commands take."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tadaconv.errors import UserError
+from tadaconv.run_options import RunOptions
+
+if TYPE_CHECKING:
+    from tadaconv.execution import Crew
 
 TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")
@@ -59,6 +67,19 @@ Readers = Annotated[
     ),
 ]
 
+GpusPerCell = Annotated[
+    int,
+    typer.Option(
+        "--gpus-per-cell",
+        metavar="N",
+        min=1,
+        help="GPUs that train a cell together, each a part of a step's micro-batches; on the CPU, processes.",
+    ),
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write curves of running cells for TensorBoard to OUT/tensorboard.")
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -67,3 +88,60 @@ def refuse(context: typer.Context, name: str, why: str) -> None:
     source = context.get_parameter_source(name)
     if source is not None and source.name == "COMMANDLINE":
         raise UserError(f"--{name} {why}")
+
+
+@dataclass(frozen=True)
+class CrewOptions:
+    """What commands that run cells are told of the workers; :func:`takes_workers` makes its fields options."""
+
+    device: Device = "auto"
+    workers: Workers = 1
+    gpus_per_cell: GpusPerCell = 1
+    executor: Executor = "local"
+    executor_option: ExecutorOptions = None
+    deterministic: Deterministic = False
+    readers: Readers = None
+
+    def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
+        """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
+
+        Args:
+            storage: where the results are.
+            out: the run folder.
+            wait_seconds: how long a worker stays without work.
+        """
+        from tadaconv.execution import Crew, WorkerCall
+
+        if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
+            from tadaconv.experiment import resolve_device
+
+            resolve_device(self.device)
+        pairs = [option.partition("=") for option in self.executor_option or []]
+        for name, equals, _ in pairs:
+            if not (name and equals):
+                raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
+        options = RunOptions(gpus_per_cell=self.gpus_per_cell, deterministic=self.deterministic, readers=self.readers)
+        call = WorkerCall(storage, "", self.device, out.resolve(), options=options, wait_seconds=wait_seconds)
+        return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
+
+
+def takes_workers(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the fields of :class:`CrewOptions` as options, in the place of its parameter ``crew``."""
+    signature = inspect.signature(command)
+    own = list(signature.parameters.values())
+    at = list(signature.parameters).index("crew")
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(CrewOptions)
+    ]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters[at : at + 1] = options
+
+    @wraps(command)
+    def wrapper(**given: Any) -> None:
+        crew = CrewOptions(**{option.name: given.pop(option.name) for option in options})
+        command(**given, crew=crew)
+
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper

@@ -14,24 +14,19 @@ from tadaconv.ablation import (
 )
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
+    CrewOptions,
     Data,
-    Deterministic,
-    Device,
-    Executor,
-    ExecutorOptions,
     Out,
-    Readers,
     RegimeName,
     Storage,
     TableName,
     TableRegime,
-    Workers,
     refuse,
+    takes_workers,
 )
 from tadaconv.cli.running import (
     as_lines,
     logged,
-    make_crew,
     regime_with_clips,
     report_study,
     require_own_results,
@@ -42,6 +37,7 @@ from tadaconv.regime import load_regime
 
 
 @app.command()
+@takes_workers
 def ablate(
     table: TableName,
     regime: TableRegime = None,
@@ -51,12 +47,8 @@ def ablate(
         typer.Option("--rows", metavar="ROW", help="Run this row alone; repeat for more.", show_default="all"),
     ] = None,
     data: Data = None,
-    device: Device = "auto",
-    workers: Workers = 1,
-    executor: Executor = "local",
-    executor_option: ExecutorOptions = None,
-    deterministic: Deterministic = False,
-    readers: Readers = None,
+    *,
+    crew: CrewOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -77,21 +69,18 @@ def ablate(
     bare_regime = load_regime(regime)
     say_unused_recipes(loaded, regime, bare_regime)
     place = str(out / "journal.log") if storage is None else storage
-    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, readers)
+    own = crew.crew(place, out)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)
-    raise typer.Exit(run_and_report(Console(), loaded, regime, resolved, store, crew, range(seeds), rows or None, out))
+    raise typer.Exit(run_and_report(Console(), loaded, regime, resolved, store, own, range(seeds), rows or None, out))
 
 
 @app.command()
+@takes_workers
 def worker(
-    device: Device = "auto",
-    workers: Workers = 1,
-    executor: Executor = "local",
-    executor_option: ExecutorOptions = None,
-    deterministic: Deterministic = False,
-    readers: Readers = None,
+    *,
+    crew: CrewOptions,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to stay without work before leaving.")] = 0.0,
     storage: Storage = None,
     out: Out = Path("runs"),
@@ -106,16 +95,17 @@ def worker(
     from tadaconv.execution import Store, join
 
     place = str(out / "journal.log") if storage is None else storage
-    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, readers, wait)
+    own = crew.crew(place, out, wait)
     store = Store.open(place, create=False)
     require_writable(out)
     console = Console()
     with as_lines(console) as show:
-        num_ended = join(store, crew, show.event, show.line)
+        num_ended = join(store, own, show.event, show.line)
     console.print(f"{num_ended} cells ended here", highlight=False)
 
 
 @app.command()
+@takes_workers
 def study(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
@@ -129,12 +119,8 @@ def study(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds, with --confirm.")] = 3,
     data: Data = None,
-    device: Device = "auto",
-    workers: Workers = 1,
-    executor: Executor = "local",
-    executor_option: ExecutorOptions = None,
-    deterministic: Deterministic = False,
-    readers: Readers = None,
+    *,
+    crew: CrewOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -154,7 +140,7 @@ def study(
     loaded = studies.load_study(name)
     bare_regime = load_regime(regime)
     place = str(out / "journal.log") if storage is None else storage
-    crew = make_crew(place, device, out, workers, executor, executor_option, deterministic, readers)
+    own = crew.crew(place, out)
     require_writable(out)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
     store = Store.open(place)
@@ -165,14 +151,14 @@ def study(
         records = studies.trial_records(loaded, resolved, kept, store)
         table = studies.confirm(loaded, records, confirm)
         chosen = studies.confirm_seeds(loaded, seeds)
-        status = run_and_report(console, table, regime, resolved, store, crew, chosen, None, out)
+        status = run_and_report(console, table, regime, resolved, store, own, chosen, None, out)
         report_study(console, loaded, regime, resolved, store, out, table=False)  # it shows what the best came to
         raise typer.Exit(status)
     from tadaconv.reporting.study.live import StudyView
 
     with StudyView(console, loaded, regime, trials) as view, logged(view):
         studies.search(
-            loaded, resolved, kept, store, num_trials=trials, crew=crew, show=view,
+            loaded, resolved, kept, store, num_trials=trials, crew=own, show=view,
             regime_file=discovery.find("regime", regime),
         )  # fmt: skip
     report_study(console, loaded, regime, resolved, store, out)

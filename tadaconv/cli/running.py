@@ -31,34 +31,6 @@ if TYPE_CHECKING:
     from tadaconv.study import LoadedStudy
 
 
-def make_crew(
-    storage: str,
-    device: str,
-    out: Path,
-    workers: int,
-    executor: str,
-    executor_options: Sequence[str] | None,
-    deterministic: bool,
-    readers: int | None = None,
-    wait: float = 0.0,
-) -> "Crew":
-    """The workers that the options ask for; a wrong device is said before anything is queued."""
-    from tadaconv.execution import Crew, WorkerCall
-
-    if executor == "local" and device not in ("auto", "cpu"):  # those are always right, and the check waits for torch
-        from tadaconv.experiment import resolve_device
-
-        resolve_device(device)
-    call = WorkerCall(
-        storage, "", device, out.resolve(), readers=readers, wait_seconds=wait, deterministic=deterministic
-    )
-    pairs = [option.partition("=") for option in executor_options or []]
-    for name, equals, _ in pairs:
-        if not (name and equals):
-            raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
-    return Crew(call, workers, executor, {name: value for name, _, value in pairs})
-
-
 def study_called(name: str) -> "LoadedStudy | None":
     """The study behind a name or a path; None if it is that of a table, or of nothing."""
     from tadaconv.study import load_study

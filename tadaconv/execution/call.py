@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, Self
 
 from tadaconv.execution.cells import Cell
 from tadaconv.result import Progress, Result
+from tadaconv.run_options import RunOptions
 
 EventKind = Literal["started", "progress", "finished", "failed", "put back", "crowded", "memory"]
 """``put back``: the cell left this worker without an end. ``crowded``: it ran out of memory beside other workers, and
@@ -33,8 +34,8 @@ class Event:
 class Run(Protocol):
     """What trains one cell; :func:`tadaconv.experiment.run` is the real one."""
 
-    def __call__(self, experiment: Any, *, device: str, report: Any, checkpoint: Path) -> Result:
-        """Run ``experiment``, going on from ``checkpoint`` if the file exists."""
+    def __call__(self, experiment: Any, *, device: str, report: Any, checkpoint: Path, options: RunOptions) -> Result:
+        """Run ``experiment`` as ``options`` say, going on from ``checkpoint`` if the file exists."""
         ...
 
 
@@ -51,10 +52,8 @@ class WorkerCall:
         only_study: take the cells of that study, and of its further search spaces, alone.
         keys: the cells to take; None for any cell of the storage.
         places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
-        threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
-        readers: processes that read clips which are not kept in memory; None for as many as the worker has cores.
+        options: how cells are run.
         wait_seconds: how long to stay without work; infinite until told to stop.
-        deterministic: bit for bit on CUDA too, which is slower.
         shares_gpu: whether other workers use the same GPU.
         run: what trains a cell, as ``module:function``.
         lease_seconds: how long the worker may give no sign before it counts as dead.
@@ -68,10 +67,8 @@ class WorkerCall:
     only_study: bool = False
     keys: frozenset[str] | None = field(default=None, repr=False)
     places: Mapping[str, str] = field(default_factory=dict)
-    threads: int = 1
-    readers: int | None = None
+    options: RunOptions = field(default_factory=RunOptions)
     wait_seconds: float = 0.0
-    deterministic: bool = False
     shares_gpu: bool = False
     run: str = "tadaconv.experiment:run"
     lease_seconds: float = 60.0
@@ -82,7 +79,7 @@ class WorkerCall:
 
     def with_cores(self, cores: int) -> Self:
         """The call of a worker whose share of its machine are ``cores``."""
-        return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
+        return self.but(options=self.options.with_cores(cores))
 
     def load_run(self) -> Run:
         """The function that trains a cell."""

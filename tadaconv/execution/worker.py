@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tadaconv.data.prefetch import set_num_readers
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
@@ -181,8 +180,7 @@ class Worker:
         except OSError as error:
             raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
         self._run_cell = self._run_cell or self.call.load_run()
-        set_num_readers(self.call.readers)
-        self._device = self.call.device if self.call.device == "cpu" else _settle(self.call)
+        self._device = self.call.device if self.call.device == "cpu" else _resolved(self.call.device)
         keeper.device = self._device
 
     def _refuses(self, trial_id: int) -> bool:
@@ -252,7 +250,13 @@ class Worker:
             checkpoint = self._checkpoints / f"{cell.key}.pt"
             assert self._run_cell is not None
             try:
-                result = self._run_cell(cell.experiment, device=self._device, report=report, checkpoint=checkpoint)
+                result = self._run_cell(
+                    cell.experiment,
+                    device=self._device,
+                    report=report,
+                    checkpoint=checkpoint,
+                    options=self.call.options,
+                )
             except KeyboardInterrupt:
                 self._store.put_back(attempt, "stopped by Ctrl-C")
                 raise
@@ -379,20 +383,10 @@ def _open(call: WorkerCall) -> Store:
             time.sleep(call.lease_seconds / 20)
 
 
-def _settle(call: WorkerCall) -> str:
-    """The device behind ``call.device``, and torch set up for it."""
+def _resolved(device: str) -> str:
     from tadaconv.experiment import resolve_device
 
-    device = str(resolve_device(call.device))
-    if device.startswith("cuda"):
-        import torch
-
-        from tadaconv.experiment import make_deterministic
-
-        torch.set_num_threads(call.threads)
-        if call.deterministic:
-            make_deterministic()
-    return device
+    return str(resolve_device(device))
 
 
 def _at_home(experiment: Experiment, call: WorkerCall) -> Experiment:

@@ -52,7 +52,7 @@ class FakeRun:
     stop: Callable[[Experiment, int], None] = field(default=lambda *_: None)
 
     def __call__(
-        self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path
+        self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path, **_: object
     ) -> Result:
         assert device == "cpu"
         values: list[float] = json.loads(checkpoint.read_text()) if checkpoint.exists() else []

@@ -14,7 +14,9 @@ from tadaconv.spec import Experiment
 CELLS = [Cell(row.label, row.experiment.but(seed=seed)) for seed in range(4) for row in ROWS]
 
 
-def run(experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path) -> Result:
+def run(
+    experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path, **_: object
+) -> Result:
     """Four steps, the third of which lasts for as long as the file ``out/hold`` exists.
 
     ``out/log`` gets every step, ``out/pids`` the processes.

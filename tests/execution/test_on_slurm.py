@@ -199,7 +199,7 @@ def test_a_worker_uses_what_was_asked_of_slurm(
     launcher = SlurmLauncher([call(tmp_path, device=device)], options, tmp_path / "slurm")
     launcher.start()
     (task,) = launcher._tasks
-    assert (task.call.device, task.call.threads) == (settled, threads)
+    assert (task.call.device, task.call.options.threads) == (settled, threads)
     script = task.job.paths.submission_file.read_text()
     for name, value in options.items():
         assert f"#SBATCH --{name.replace('_', '-')}={value}\n" in script

@@ -13,12 +13,12 @@ import pytest
 import torch
 from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate
 
-from tadaconv.data.prefetch import num_readers
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import Event, Store, WorkerCall, plan
 from tadaconv.execution.cells import scores_file, weights_file
 from tadaconv.execution.store import MAX_TRIES
 from tadaconv.result import Result
+from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment
 from tadaconv.weights import scores_beside, weights_beside
 
@@ -53,20 +53,23 @@ def test_results_come_back_as_they_were_stored(store: Store, fake_run: FakeRun) 
     assert by_label(Store.open(store.shown)) == {r.cell.label: r.result for r in records}
 
 
-@pytest.mark.parametrize("readers", [0, 3, None])
-def test_a_worker_reads_by_as_many_readers_as_it_is_told(readers: int | None, store: Store) -> None:
+def test_a_run_is_told_the_options_of_its_worker(store: Store) -> None:
     seen = []
 
-    def run(_: Experiment, **options: object) -> Result:  # noqa: ARG001
-        seen.append(num_readers())
+    def run(_: Experiment, *, options: RunOptions, **__: object) -> Result:
+        seen.append(options)
         raise RunError("enough")
 
     plan(store, "t-quick", ROWS, (0,), ["TSN"])
-    fake_cells.worker(store, run, readers=readers).work()  # type: ignore[arg-type]
-    assert set(seen) == {len(os.sched_getaffinity(0)) if readers is None else readers}
-    assert WorkerCall("", "", "cpu", Path(), readers=readers).with_cores(5).readers == (
-        5 if readers is None else readers
-    )
+    options = RunOptions(readers=3, threads=2, deterministic=True)
+    fake_cells.worker(store, run, options=options).work()  # type: ignore[arg-type]
+    assert set(seen) == {options}
+
+
+@pytest.mark.parametrize(("readers", "of_a_worker"), [(0, 0), (3, 3), (None, 5)])
+def test_readers_are_as_many_as_cores_if_not_told(readers: int | None, of_a_worker: int) -> None:
+    call = WorkerCall("", "", "cpu", Path(), options=RunOptions(readers=readers)).with_cores(5)
+    assert (call.options.readers, call.options.threads) == (of_a_worker, 5)
 
 
 def test_events_tell_the_story_of_a_cell(store: Store, fake_run: FakeRun) -> None:
@@ -85,7 +88,7 @@ def test_finished_cells_leave_no_checkpoint(store: Store, fake_run: FakeRun) -> 
 def test_the_weights_that_a_run_left_are_kept_under_the_cells_key(store: Store, fake_run: FakeRun) -> None:
     folder = Path(store.shown).parent
 
-    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
+    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path, **_: object) -> Result:
         weights_beside(checkpoint).write_text(experiment.key)
         return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
 
@@ -101,7 +104,7 @@ def test_the_weights_that_a_run_left_are_kept_under_the_cells_key(store: Store, 
 def test_the_class_probabilities_that_a_run_left_are_kept_beside_the_weights(store: Store, fake_run: FakeRun) -> None:
     folder = Path(store.shown).parent
 
-    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
+    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path, **_: object) -> Result:
         weights_beside(checkpoint).write_text("weights")
         scores_beside(checkpoint).write_text(experiment.key)
         return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
@@ -117,7 +120,7 @@ def test_a_result_is_kept_where_its_weights_cannot_be(
 ) -> None:
     (Path(store.shown).parent / "weights").write_text("a file where the folder would be")
 
-    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path) -> Result:
+    def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path, **_: object) -> Result:
         weights_beside(checkpoint).write_text("weights")
         scores_beside(checkpoint).write_text("scores")
         return fake_run(experiment, device=device, report=report, checkpoint=checkpoint)
