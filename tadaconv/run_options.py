@@ -1,0 +1,38 @@
+"""How a cell is run: what changes its speed and how its numbers are rounded, but not which cell it is."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+Precision = Literal["auto", "float32"]
+"""What a network computes in: ``auto`` is bfloat16 where the device is a GPU, under autocast, and float32 elsewhere."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a worker runs its cells.
+
+    Attributes:
+        gpus_per_cell: GPUs that train a cell together; on the CPU as many processes of one thread.
+        precision: of convolutions and matrix products.
+        compile: by ``torch.compile``.
+        fused_kernels: where there are any, in the place of PyTorch's own operations; see :mod:`tadaconv.nn.fused`.
+        deterministic: bit for bit on CUDA too, which is slower.
+        threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
+        readers: processes that read clips which are not kept in memory; None for as many as the worker has cores.
+    """
+
+    gpus_per_cell: int = 1
+    precision: Precision = "auto"
+    compile: bool = False
+    fused_kernels: bool = False
+    deterministic: bool = False
+    threads: int = 1
+    readers: int | None = None
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    def with_cores(self, cores: int) -> Self:
+        """The options of a worker whose share of its machine are ``cores``."""
+        return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
