@@ -51,7 +51,7 @@ def rehearse(experiment):
 def resolve_device(name):
     return "cpu"
 
-def run(experiment, *, device, report, checkpoint):
+def run(experiment, *, device, report, checkpoint, options):
     with open("log", "a") as log:
         log.write(experiment.key + "\\n")
     if experiment.temporal and not checkpoint.exists():
