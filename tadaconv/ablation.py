@@ -400,7 +400,10 @@ def run_table(
     chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
     claim_name(loaded, study, store, regime_file)
     records = store.records_of(loaded.table.cells(regime, seeds, chosen))
-    rehearse_cells(record.cell for record in records if record.status != "finished")
+    to_run = [record.cell for record in records if record.status != "finished"]
+    for cell in to_run:
+        crew.require(cell)
+    rehearse_cells(to_run)
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included

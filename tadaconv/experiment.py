@@ -19,7 +19,7 @@ from torch import Tensor
 
 import tadaconv
 from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
-from tadaconv.data.prefetch import set_num_readers
+from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
@@ -27,11 +27,13 @@ from tadaconv.models import Host, build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
-from tadaconv.run_options import RunOptions
+from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
 from tadaconv.training import Evaluation, Fit, autocast, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights, write_whole
+from tadaconv.training.rank_processes import run_on_ranks
+from tadaconv.training.ranks import ALONE, Ranks
 from tadaconv.weights import scores_beside, weights_beside
 
 __all__ = [
@@ -308,12 +310,49 @@ def run(
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
-    if options is not None:
-        set_num_readers(options.readers)
-        if options.deterministic and place.type == "cuda":
-            make_deterministic()
-    with fixed_threads(place, None if options is None else options.threads):
-        return _run(experiment, place, report, checkpoint, options or RunOptions())
+    if options is None:
+        with fixed_threads(place):
+            return _run(experiment, place, report, checkpoint, RunOptions(), ALONE)
+    if options.gpus_per_cell == 1:
+        return run_part((experiment, checkpoint, options), device=place, ranks=ALONE, report=report)
+    require_division(experiment.schedule, options.gpus_per_cell)
+    devices = devices_of_cell(device, options.gpus_per_cell)
+    result: Result = run_on_ranks(f"{__name__}:run_part", (experiment, checkpoint, options), devices, report)
+    return result
+
+
+def devices_of_cell(device: str, gpus_per_cell: int) -> list[str]:
+    """The devices of the ranks of a cell: GPUs from ``device`` on, or the CPU as often as there are ranks.
+
+    Raises :class:`UserError` if there are too few.
+    """
+    place = resolve_device(device)
+    if place.type == "cpu":
+        return ["cpu"] * gpus_per_cell
+    first, number = place.index or 0, torch.cuda.device_count()
+    if first + gpus_per_cell > number:
+        beside = f" from cuda:{first} on" if first else ""
+        raise UserError(
+            f"--gpus-per-cell {gpus_per_cell} wants more GPUs than there are: this machine has {number - first}{beside}"
+        )
+    return [f"cuda:{index}" for index in range(first, first + gpus_per_cell)]
+
+
+def run_part(
+    cell: tuple[Experiment, Path | None, RunOptions],
+    *,
+    device: torch.device,
+    ranks: Ranks,
+    report: Callable[[Progress], None] | None,
+) -> Result:
+    """Carry out the part of one rank in the run of a cell: an experiment, its checkpoint and how it is run."""
+    experiment, checkpoint, options = cell
+    readers = num_cores() if options.readers is None else options.readers
+    set_num_readers(-(-readers // ranks.size))
+    if options.deterministic and device.type == "cuda":
+        make_deterministic()
+    with fixed_threads(device, max(1, options.threads // ranks.size)):
+        return _run(experiment, device, report if ranks.is_first else None, checkpoint, options, ranks)
 
 
 def _run(
@@ -321,7 +360,8 @@ def _run(
     place: torch.device,
     report: Callable[[Progress], None] | None,
     checkpoint: Path | None,
-    options: RunOptions,
+    options: RunOptions,  # noqa: ARG001
+    ranks: Ranks,
 ) -> Result:
     source = open_source(experiment.data, place)
     reset_peak_memory(place)
@@ -332,7 +372,7 @@ def _run(
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.seed)
             counted = cost.model_dump(mode="json")
-            return _train(experiment, model, source, place, report, checkpoint, cost.params, cost.macs, counted)
+            return _train(experiment, model, source, place, report, checkpoint, ranks, cost.params, cost.macs, counted)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(experiment, place) from error
     finally:
@@ -371,6 +411,7 @@ def _train(
     device: torch.device,
     report: Callable[[Progress], None] | None,
     checkpoint: Path | None,
+    ranks: Ranks,
     params: int,
     macs: int,
     cost: dict[str, object],
@@ -383,7 +424,7 @@ def _train(
     def measure(clips: Source) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(model, clips, schedule.batch_size, device)
+        last = evaluate(model, clips, schedule.batch_size, device, ranks)
         eval_seconds = time.perf_counter() - started
         return last.top1
 
@@ -392,13 +433,13 @@ def _train(
         with autocast(device):
             return by_stage(calibrations(model, clips[:, 0]))
 
-    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint)
-    state = fit.run(lambda: measure(watched), report, inspect)
+    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, ranks)
+    state = fit.run(lambda: measure(watched), report, inspect if ranks.is_first else None)
     if last is None or watched is not source:  # resumed from a checkpoint written after the last step, or of one view
         measure(source)
         state.seconds += eval_seconds
     assert last is not None
-    if checkpoint is not None:
+    if checkpoint is not None and ranks.is_first:
         _leave_weights(weights_beside(checkpoint), experiment, model)
         _leave_scores(scores_beside(checkpoint), experiment, source, last)
     return Result(
@@ -421,5 +462,9 @@ def _train(
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=state.seconds,
-        environment={**environment(device), **({"clips": source.form} if isinstance(source, HasForm) else {})},
+        environment={
+            **environment(device),
+            **({"gpus_per_cell": str(ranks.size)} if ranks.size > 1 else {}),
+            **({"clips": source.form} if isinstance(source, HasForm) else {}),
+        },
     )

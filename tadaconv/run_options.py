@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from tadaconv.errors import UserError
+from tadaconv.spec import Schedule
+
 Precision = Literal["auto", "float32"]
 """What a network computes in: ``auto`` is bfloat16 where the device is a GPU, under autocast, and float32 elsewhere."""
 
@@ -36,3 +39,23 @@ class RunOptions:
     def with_cores(self, cores: int) -> Self:
         """The options of a worker whose share of its machine are ``cores``."""
         return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
+
+
+def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
+    """Raise :class:`UserError` unless GPUs that train a cell together take as many micro-batches of a batch each."""
+    number = schedule.num_micro_batches
+    if number % gpus_per_cell == 0:
+        return
+    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
+    if norm_batch == 0:
+        raise UserError(
+            f"--gpus-per-cell {gpus_per_cell}: a batch of {batch_size} clips is not divided, as the regime's "
+            "schedule.norm_batch is 0, so one GPU would train it all; give --gpus-per-cell 1, or set norm_batch, the "
+            "clips that a batch norm sees at once, which changes the recipe"
+        )
+    fitting = [str(divisor) for divisor in range(1, number + 1) if number % divisor == 0]
+    raise UserError(
+        f"--gpus-per-cell {gpus_per_cell}: a batch of {batch_size} clips is {number} micro-batch"
+        f"{'es' * (number > 1)} of at most {norm_batch} (schedule.norm_batch), which {gpus_per_cell} GPUs cannot share "
+        f"alike; give --gpus-per-cell {' or '.join(fitting)}"
+    )

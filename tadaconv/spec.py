@@ -6,6 +6,7 @@ unknown keys are rejected, values are checked where they enter, and the JSON rou
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
@@ -527,6 +528,11 @@ class Schedule(Spec):
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What was written before a field came, wherever the field has its default."""
         return _without_neutral(self, write(self), _LATER)
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Into how many micro-batches a batch of ``batch_size`` clips is cut."""
+        return math.ceil(self.batch_size / self.norm_batch) if self.norm_batch else 1
 
     def evaluates_after(self, epoch: int) -> bool:
         """Whether the network is evaluated at the end of ``epoch``, counted from 1; it always is after the last."""

@@ -51,6 +51,9 @@ def rehearse(experiment):
 def resolve_device(name):
     return "cpu"
 
+def devices_of_cell(name, gpus_per_cell):
+    return ["cpu"] * gpus_per_cell
+
 def run(experiment, *, device, report, checkpoint, options):
     with open("log", "a") as log:
         log.write(experiment.key + "\\n")
@@ -87,6 +90,9 @@ class FakeExperiment(types.ModuleType):
         if name.startswith("cuda"):
             raise UserError("no CUDA device; use --device cpu")
         return "cpu"
+
+    def devices_of_cell(self, name: str, gpus_per_cell: int) -> list[str]:
+        return [self.resolve_device(name)] * gpus_per_cell
 
     def run(
         self, experiment: Experiment, *, device: str, report: Callable[[Progress], None], checkpoint: Path, **_: object

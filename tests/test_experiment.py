@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from tadaconv import child
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.data import open_source
@@ -21,7 +23,7 @@ from tadaconv.data.source import Head, Source, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
-from tadaconv.experiment import build_model, environment, rehearse, resolve_device, run, source_commit
+from tadaconv.experiment import build_model, devices_of_cell, environment, rehearse, resolve_device, run, source_commit
 from tadaconv.measure import by_stage, calibrations, inspected_clips
 from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
@@ -69,6 +71,82 @@ def _readers_as_before() -> Iterator[None]:
 def test_a_run_reads_by_as_many_readers_as_it_is_told() -> None:
     run(TINY.but(schedule__epochs=1), device="cpu", options=RunOptions(readers=3))
     assert num_readers() == 3
+
+
+IN_PARTS = TINY.but(backbone__name="tiny", data__num_train=16, data__num_val=7, schedule__batch_size=8).but(
+    schedule__norm_batch=2
+)
+
+
+def test_a_cell_on_several_ranks_comes_to_what_it_does_on_one(tmp_path: Path) -> None:
+    """Sums of gradients are rounded in another order, and nothing else differs."""
+    alone = run(IN_PARTS, device="cpu", checkpoint=tmp_path / "alone.pt")
+    reports: list[Progress] = []
+    options = RunOptions(gpus_per_cell=2)
+    together = run(IN_PARTS, "cpu", reports.append, tmp_path / "together.pt", options)
+    assert (together.num_val, together.params, together.macs) == (7, alone.params, alone.macs)
+    assert together.loss == pytest.approx(alone.loss, rel=1e-4)
+    for ours, other in zip(together.curve, alone.curve, strict=True):
+        assert (ours.epoch, ours.step) == (other.epoch, other.step)
+        assert ours.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+        assert ours.calibration.keys() == other.calibration.keys()
+    assert reports[-1].step == 4
+    assert together.environment == {**alone.environment, "gpus_per_cell": "2"}
+    assert sorted(path.name for path in tmp_path.glob("together*")) == [
+        f"together.{suffix}" for suffix in ("pt", "scores.npz", "weights")
+    ]
+
+
+def test_a_cell_whose_rank_was_killed_goes_on_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = RunOptions(gpus_per_cell=2)
+    longer = IN_PARTS.but(schedule__epochs=4)
+    undisturbed = run(longer, "cpu", options=options)
+    started: list[subprocess.Popen[bytes]] = []
+    start = child.start
+    monkeypatch.setattr(child, "start", lambda *given: started.append(start(*given)) or started[-1])
+    checkpoint = tmp_path / "cell.pt"
+
+    def kill(_: Progress) -> None:
+        if checkpoint.exists():
+            started[1].kill()
+
+    killed = time.monotonic()
+    with pytest.raises(RunError, match=r"rank 1 of 2, on cpu, died \(killed by signal 9"):
+        run(longer, "cpu", kill, checkpoint, options)
+    assert time.monotonic() - killed < 60
+    assert all(process.poll() is not None for process in started)
+    assert 2 <= torch.load(checkpoint)["state"]["step"] < 8
+    assert computed(run(longer, "cpu", None, checkpoint, options)) == computed(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "norm_batch", "gpus", "message"),
+    [
+        (8, 0, 2, "a batch of 8 clips is not divided.*give --gpus-per-cell 1, or set norm_batch"),
+        (8, 3, 2, "is 3 micro-batches of at most 3 .*give --gpus-per-cell 1 or 3$"),
+        (8, 2, 8, "is 4 micro-batches of at most 2 .*give --gpus-per-cell 1 or 2 or 4$"),
+        (8, 8, 3, "is 1 micro-batch of at most 8 .*give --gpus-per-cell 1$"),
+    ],
+)
+def test_gpus_that_cannot_share_a_batch_are_refused(batch_size: int, norm_batch: int, gpus: int, message: str) -> None:
+    schedule = TINY.schedule.but(batch_size=batch_size, norm_batch=norm_batch)
+    with pytest.raises(UserError, match=message) as caught:
+        run(TINY.but(schedule=schedule), "cpu", options=RunOptions(gpus_per_cell=gpus))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_gpus_of_a_cell_follow_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert devices_of_cell("auto", 2) == ["cuda:0", "cuda:1"]
+    assert devices_of_cell("cuda:1", 3) == ["cuda:1", "cuda:2", "cuda:3"]
+    assert devices_of_cell("cpu", 2) == ["cpu", "cpu"]
+    with pytest.raises(UserError, match=r"wants more GPUs than there are: this machine has 4$"):
+        devices_of_cell("cuda", 5)
+    with pytest.raises(UserError, match="this machine has 1 from cuda:3 on"):
+        devices_of_cell("cuda:3", 2)
 
 
 def computed(result: Result) -> dict[str, object]:

@@ -125,9 +125,9 @@ class CrewOptions:
         return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
 
 
-def takes_workers(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` the fields of :class:`CrewOptions` as options, in the place of its parameter ``crew``."""
-    signature = inspect.signature(command)
+def takes_workers(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the fields of :class:`CrewOptions` as options, in the place of its parameter ``crew``."""
+    signature = inspect.signature(function)
     own = list(signature.parameters.values())
     at = list(signature.parameters).index("crew")
     options = [
@@ -137,10 +137,10 @@ def takes_workers(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     parameters[at : at + 1] = options
 
-    @wraps(command)
+    @wraps(function)
     def wrapper(**given: Any) -> None:
         crew = CrewOptions(**{option.name: given.pop(option.name) for option in options})
-        command(**given, crew=crew)
+        function(**given, crew=crew)
 
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -15,7 +15,6 @@ import mmap
 import os
 import pickle
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tadaconv import child
 from tadaconv.data.decode import Frames
 from tadaconv.data.reader import Answer, Job, Read
 from tadaconv.data.sampling import Indices
@@ -287,16 +287,11 @@ class Readers:
         for _ in range(number):
             ours, theirs = Pipe()
             memories = tuple(lane.file for lane in self._lanes)
-            code = (
-                f"import sys; sys.path[:] = {sys.path!a}; from tadaconv.data.reader import main; "
-                f"main({theirs.fileno()}, {memories}, {os.getpid()})"
-            )
-            process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                stdin=subprocess.PIPE,
-                pass_fds=(theirs.fileno(), *memories),
-                process_group=0,  # Ctrl-C is for the parent
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            process = child.start(
+                "tadaconv.data.reader:main",
+                (theirs.fileno(), memories),
+                (theirs.fileno(), *memories),
+                {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
             theirs.close()
             self._readers.append(_Reader(process, ours))

@@ -5,10 +5,7 @@ no torch. It ends when its parent does, whatever the parent ends by.
 """
 
 import mmap
-import os
 import pickle
-import select
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -16,12 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tadaconv.child import end_with_parent
 from tadaconv.data.decode import BrokenVideoError, Frames
 
 Read = Callable[[int, Sequence[int] | None, int], Frames]
 """Gives the frames of a clip by its place, the indices of frames and the short side; see :class:`.clips.Clips`."""
-
-_LOOK_SECONDS = 1.0
 
 
 class Job(NamedTuple):
@@ -49,7 +45,7 @@ class Answer(NamedTuple):
 
 def main(connection_number: int, memory_numbers: Sequence[int], parent: int) -> None:
     """Read what the parent asks for until it is gone. All numbers are those of open files, but for the parent's own."""
-    threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
+    end_with_parent(parent)
     connection = Connection(connection_number)
     memories = [_Memory(number) for number in memory_numbers]
     read: Read | None = None
@@ -90,10 +86,3 @@ class _Memory:
         if self._mapped is None or len(self._mapped) != capacity:
             self._mapped = mmap.mmap(self._number, capacity)
         return np.frombuffer(self._mapped, np.uint8, num_bytes, offset)
-
-
-def _leave_with_parent(parent: int) -> None:
-    """End this process as soon as the parent has: it holds the other end of the standard input, and never writes."""
-    while os.getppid() == parent and not select.select([0], [], [], _LOOK_SECONDS)[0]:
-        pass
-    os._exit(0)

@@ -14,6 +14,7 @@ from tadaconv.execution.launch import Launcher, supervise
 from tadaconv.execution.store import Store
 from tadaconv.execution.watch import Watch
 from tadaconv.execution.worker import Worker
+from tadaconv.run_options import require_division
 
 IDLE_SECONDS = 60.0
 """How long workers that Ray or Slurm runs stay without work."""
@@ -43,8 +44,15 @@ class Crew:
             raise UserError(
                 f"--executor-option {next(iter(self.options))} is for ray and slurm; name one by --executor"
             )
-        if self.executor != "local":
+        if self.executor != "local" or self.call.options.gpus_per_cell > 1:
             self.launcher(lambda _: None)  # not started: what its options cannot be is said before anything is queued
+
+    def require(self, cell: Cell) -> None:
+        """Raise :class:`UserError`, with the row's name, if these workers cannot train a cell."""
+        try:
+            require_division(cell.experiment.schedule, self.call.options.gpus_per_cell)
+        except UserError as error:
+            raise UserError(f"row {cell.label!r}: {error}") from error
 
     @property
     def in_process(self) -> bool:
@@ -59,7 +67,7 @@ class Crew:
 def _local(crew: Crew, call: WorkerCall, on_event: Callable[[Event], None]) -> Launcher:
     from tadaconv.execution.local import LocalLauncher
 
-    devices = _devices(call.device)
+    devices = _devices(call.device, call.options.gpus_per_cell, crew.num_workers)
     cores = max(1, num_cores() // crew.num_workers)
     calls = [
         call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]).with_cores(cores)
@@ -89,14 +97,28 @@ EXECUTORS: dict[str, Callable[[Crew, WorkerCall, Callable[[Event], None]], Launc
 """What brings up workers, by the name ``--executor`` takes."""
 
 
-def _devices(device: str) -> list[str]:
-    """The devices that workers are spread over: every GPU for ``auto`` and ``cuda``, else the one named."""
-    if device not in ("auto", "cuda"):
+def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
+    """The devices that workers are spread over: every GPU for ``auto`` and ``cuda``, else the one named.
+
+    Where several GPUs train a cell, the first ones of disjoint groups; :class:`UserError` if these are too few.
+    """
+    if device not in ("auto", "cuda") and gpus_per_cell == 1:
         return [device]
+    from tadaconv.experiment import resolve_device
+
+    place = resolve_device(device)
+    if place.type == "cpu":
+        return ["cpu"]
     import torch
 
-    num_gpus = torch.cuda.device_count()
-    return [f"cuda:{i}" for i in range(num_gpus)] if num_gpus else ["cpu" if device == "auto" else device]
+    first, num_gpus = place.index or 0, torch.cuda.device_count()
+    if num_workers * gpus_per_cell > num_gpus - first and gpus_per_cell > 1:
+        from_first = f" from cuda:{first} on" if first else ""
+        raise UserError(
+            f"--workers {num_workers} with --gpus-per-cell {gpus_per_cell} wants {num_workers * gpus_per_cell} GPUs, "
+            f"and this machine has {num_gpus - first}{from_first}; give fewer of either"
+        )
+    return [f"cuda:{i}" for i in range(first, num_gpus, gpus_per_cell)]
 
 
 def run_cells(

@@ -98,8 +98,8 @@ class RayLauncher:
         calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker gets a GPU where the
             cluster has any.
         options: ``address`` of the cluster (default: the variable RAY_ADDRESS, else a cluster that runs on this
-            machine, else one that is started for the run), ``cpus`` of a worker (default 1), ``gpus``, its share of a
-            GPU, at most 1.
+            machine, else one that is started for the run), ``cpus`` of a worker (default 1, or one for each GPU of a
+            cell), ``gpus``, its share of a GPU, at most 1.
 
     Raises:
         UserError: an option that is not there, or does not fit the device.
@@ -121,6 +121,17 @@ class RayLauncher:
             raise UserError("--executor-option gpus=0 leaves --device cuda without a GPU; give a share, e.g. gpus=0.5")
         if device != "auto" and self._gpus is None:
             self._gpus = 1.0 if device == "cuda" else 0.0
+        self._gpus_per_cell = calls[0].options.gpus_per_cell
+        if self._gpus_per_cell > 1:
+            if self._gpus and "gpus" in given:
+                raise UserError(
+                    f"--executor-option gpus={self._gpus:g} is a share of one GPU; with --gpus-per-cell "
+                    f"{self._gpus_per_cell} a worker gets as many as that, so leave it out"
+                )
+            if device == "cuda":
+                self._gpus = float(self._gpus_per_cell)
+            if "cpus" not in given:
+                self._cpus = float(self._gpus_per_cell)
         self._calls = [anywhere(call) for call in calls]
         self._ray: Any = None
         self._members: list[_Member] = []
@@ -148,7 +159,9 @@ class RayLauncher:
         try:
             gpus = self._gpus
             if gpus is None:
-                gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+                gpus = float(self._gpus_per_cell) if ray.cluster_resources().get("GPU", 0) else 0.0
+            if gpus > 1:
+                self._require_node(gpus)
             for call in self._calls:
                 self._members.append(self._launch(call.with_cores(max(1, int(self._cpus))), gpus))
         except BaseException:
@@ -192,6 +205,15 @@ class RayLauncher:
             if self._connected:
                 self._connected = False
                 self._ray.shutdown()
+
+    def _require_node(self, gpus: float) -> None:
+        """Raise :class:`UserError` if a worker wants more GPUs than the largest node has."""
+        most = max((node["Resources"].get("GPU", 0) for node in self._ray.nodes() if node["Alive"]), default=0)
+        if gpus > most:
+            raise UserError(
+                f"--gpus-per-cell {self._gpus_per_cell} wants as many GPUs on one node, and no node of this Ray "
+                f"cluster has more than {most:g}"
+            )
 
     def _launch(self, call: WorkerCall, gpus: float) -> _Member:
         # Ray would start a lost actor again by itself, but neither its method nor a word about it. Eight calls at once:

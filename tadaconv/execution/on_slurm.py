@@ -35,19 +35,13 @@ _MAX_DEATHS = 5
 _QUERY_SECONDS = 60.0
 
 
-def _one_gpu(value: str) -> int:
-    if value != "1":
-        raise ValueError("1: a worker trains on one GPU; for more, ask for more workers")
-    return 1
-
-
 _READERS = {
     "partition": text,
     "account": text,
     "qos": text,
     "time": whole(1),
     "cpus_per_task": whole(1),
-    "gpus_per_node": _one_gpu,
+    "gpus_per_node": whole(1),
     "gres": text,
     "mem_gb": share(float("inf")),
     "constraint": text,
@@ -162,8 +156,15 @@ class SlurmLauncher:
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str], folder: Path) -> None:
         given = read_options("slurm", options, _READERS)
+        device, gpus_per_cell = calls[0].device, calls[0].options.gpus_per_cell
+        if device != "cpu" and gpus_per_cell > 1 and "gres" not in given:
+            given.setdefault("gpus_per_node", gpus_per_cell)
+        if given.get("gpus_per_node", gpus_per_cell) != gpus_per_cell:
+            raise UserError(
+                f"--executor-option gpus_per_node={given['gpus_per_node']}: a worker trains a cell on {gpus_per_cell}; "
+                f"for more workers give --workers, for more to a cell --gpus-per-cell {given['gpus_per_node']}"
+            )
         wants_gpu = "gpus_per_node" in given or "gpu" in given.get("gres", "")
-        device = calls[0].device
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(f"--device {device}: Slurm gives each worker its GPU; write --device cuda")
         if device == "cpu" and wants_gpu:
@@ -178,6 +179,8 @@ class SlurmLauncher:
             )
         if device == "auto":
             device = "cuda" if wants_gpu else "cpu"
+        if gpus_per_cell > 1:
+            given.setdefault("cpus_per_task", gpus_per_cell)
         cores = given.get("cpus_per_task", 1)
         self._calls = [anywhere(call).but(device=device).with_cores(cores) for call in calls]
         self._put_back_seconds = max(delay / 2, delay - 30.0)

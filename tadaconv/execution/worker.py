@@ -19,6 +19,7 @@ from tadaconv.execution.location import Location
 from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import CurvePoint, Progress, Result
+from tadaconv.run_options import require_division
 from tadaconv.spec import PROTOCOL, Experiment, Folder
 from tadaconv.text import encodable, path_to_text, text_to_path
 from tadaconv.weights import scores_beside, weights_beside
@@ -180,7 +181,7 @@ class Worker:
         except OSError as error:
             raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
         self._run_cell = self._run_cell or self.call.load_run()
-        self._device = self.call.device if self.call.device == "cpu" else _resolved(self.call.device)
+        self._device = self.call.device if self.call.device == "cpu" else _resolved(self.call)
         keeper.device = self._device
 
     def _refuses(self, trial_id: int) -> bool:
@@ -383,10 +384,12 @@ def _open(call: WorkerCall) -> Store:
             time.sleep(call.lease_seconds / 20)
 
 
-def _resolved(device: str) -> str:
-    from tadaconv.experiment import resolve_device
+def _resolved(call: WorkerCall) -> str:
+    """The device behind that of a call; :class:`UserError` if it, or another GPU of a cell, is not there."""
+    from tadaconv.experiment import devices_of_cell, resolve_device
 
-    return str(resolve_device(device))
+    devices_of_cell(call.device, call.options.gpus_per_cell)
+    return str(resolve_device(call.device))
 
 
 def _at_home(experiment: Experiment, call: WorkerCall) -> Experiment:
@@ -413,6 +416,7 @@ def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
         return f"it was queued by another version of tadaconv (protocol {attempt.protocol}, here {PROTOCOL})"
     try:
         experiment = attempt.cell.experiment
+        require_division(experiment.schedule, call.options.gpus_per_cell)
     except UserError as error:
         return str(error)
     data, backbone, places = experiment.data, experiment.backbone, call.places

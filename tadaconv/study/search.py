@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tadaconv.ablation import Row
 from tadaconv.execution.crew import IDLE_SECONDS, Crew
 from tadaconv.execution.launch import supervise
 from tadaconv.execution.origins import claim, require_own
@@ -75,6 +76,7 @@ def search(
 
     files = {"study": loaded.path, "regime": regime_file}
     require_own(study, files, store)
+    crew.require(Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0))
     proposer = Proposer(loaded, regime, study, store)
     claim(study, files, store)
     if crew.in_process:

@@ -11,6 +11,7 @@ from tadaconv.data.source import Source, expect_val, heads_of, subsets_of
 from tadaconv.errors import RunError
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.training.fit import autocast
+from tadaconv.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -70,33 +71,40 @@ def joint_log_probabilities(by_head: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.device) -> Evaluation:
+def evaluate(
+    model: nn.Module, source: Source, batch_size: int, device: torch.device, ranks: Ranks = ALONE
+) -> Evaluation:
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. Of several heads a clip counts where all its
     labels are told at once; each head's own accuracies stand beside that. Classes and families without a validation
-    clip are left out of ``per_class`` and ``per_family``. Raises :class:`RunError` if the loss is not finite.
+    clip are left out of ``per_class`` and ``per_family``. Of several ranks each takes some of the batches, the same
+    as one process has, and all return the same. Raises :class:`RunError` if the loss is not finite.
     """
     was_training = model.training
     model.eval()
     num_classes = [len(head.class_names) for head in heads_of(source)]
-    by_batch: list[list[Tensor]] = []
-    labels, joint = [], []
-    clips_a_batch = max(1, batch_size // source.num_views)
-    batches = torch.arange(source.num_val).split(clips_a_batch)
+    num_clips = source.num_val
+    log_p = [torch.zeros(num_clips, number, device=device) for number in num_classes]
+    labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
+    # Of the combinations of several heads' classes the likeliest alone: all would be 29,100 a clip of 97 verbs and 300
+    # nouns.
+    joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
+    batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
     expect_val(source, batches)
     for indices in batches:
         clips, batch_labels = source.val_batch(indices)
         with autocast(device):
             views = _by_head(model, clips, num_classes)
-        by_batch.append([averaged(each) for each in views])
-        labels.append(batch_labels)
-        if len(views) > 1:  # all at once would be many: 29,100 pairs a clip of 97 verbs and 300 nouns
-            joint.append(_ranked(joint_log_probabilities(views)))
+        own = slice(int(indices[0]), int(indices[-1]) + 1)
+        for of_head, of_views in zip(log_p, views, strict=True):
+            of_head[own] = averaged(of_views)
+        labels[own] = batch_labels.view(len(indices), -1)
+        if len(views) > 1:
+            joint[own] = _ranked(joint_log_probabilities(views))
     model.train(was_training)
-    log_p = [torch.cat(batches) for batches in zip(*by_batch, strict=True)]
-    all_labels = torch.cat(labels)
-    result = _summarise(log_p, all_labels.view(len(all_labels), -1), torch.cat(joint) if joint else None, source)
+    ranks.add_up([*log_p, labels, joint])  # each clip is another's zeros
+    result = _summarise(log_p, labels, joint if len(num_classes) > 1 else None, source)
     if not math.isfinite(result.loss):
         raise RunError(
             f"the validation loss is {result.loss}; lower the learning rate or clip the gradient norm "

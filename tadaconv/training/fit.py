@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.spec import Schedule
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.micro_batches import MicroBatch, RunningStatistics, cut, num_micro_batches, random_numbers_of
+from tadaconv.training.ranks import ALONE, Ranks
 
 CHECKPOINT_SECONDS = 30.0
 """A checkpoint is written at the end of an epoch, and whenever the last one is this old; but see ``TIMES_A_SAVE``."""
@@ -79,6 +81,12 @@ def epoch_order(num_train: int, seed: int, epoch: int) -> Tensor:
     """The order of an epoch's clips, (num_train,), from (seed, epoch) alone."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(num_train, generator=generator)
+
+
+@lru_cache(maxsize=2)  # of the epoch that is trained on and of that from which clips are read ahead
+def _batches(num_train: int, seed: int, epoch: int, num_batches: int) -> tuple[Tensor, ...]:
+    """The indices of an epoch's clips, batch by batch; even, see :func:`smallest_batch`."""
+    return epoch_order(num_train, seed, epoch).tensor_split(num_batches)
 
 
 def steps_per_epoch(num_train: int, batch_size: int) -> int:
@@ -162,7 +170,8 @@ class Fit:
         seed: of the data order and augmentation.
         device: where the model is.
         identity: what a checkpoint must be of to be resumed from (the cell key).
-        checkpoint: file to keep the state in; None keeps none.
+        checkpoint: file to keep the state in; None keeps none. Rank 0 writes it, and all ranks go on from it.
+        ranks: which of the processes that train the model together this is.
     """
 
     def __init__(
@@ -174,15 +183,17 @@ class Fit:
         device: torch.device,
         identity: str = "",
         checkpoint: Path | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
-        self.identity, self.checkpoint = identity, checkpoint
+        self.identity, self.checkpoint, self.ranks = identity, checkpoint, ranks
         self.num_classes = [len(head.class_names) for head in heads_of(source)]
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
         self.state = State()
         self._losses = Losses(device, 0.0)
+        self._trained: list[nn.Parameter] | None = None
 
     def run(
         self,
@@ -216,7 +227,7 @@ class Fit:
             reports = report is not None and (ends_epoch or started - reported >= wait_to_report)
             wait = TIMES_A_SAVE * save_seconds
             least = wait if ends_epoch else max(wait, CHECKPOINT_SECONDS)
-            saves = self.checkpoint is not None and started - saved >= least
+            saves = self.checkpoint is not None and self.ranks.is_first and started - saved >= least
             loss = self._look_at_losses() if ends_epoch or reports or saves else None
             self.state.train_seconds += time.perf_counter() - started
             if ends_epoch and self.schedule.evaluates_after(self.state.step // self.steps_per_epoch):
@@ -245,16 +256,15 @@ class Fit:
         return losses.last
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
-        """What step ``step``, counted from 0, reads and trains on, in order."""
+        """What step ``step``, counted from 0, reads and trains on, in order; by all ranks."""
         epoch, batch = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.source.num_train, self.seed, epoch)
-        indices = order.tensor_split(self.steps_per_epoch)[batch]  # even: see smallest_batch
+        indices = _batches(self.source.num_train, self.seed, epoch, self.steps_per_epoch)[batch]
         return cut(indices, epoch, self.schedule.norm_batch)
 
     def _batches_to_come(self) -> Iterator[tuple[Tensor, int, int]]:
         """The arguments of all further calls of the source's ``train_batch``."""
         for step in range(self.state.step, self.num_steps):
-            for part in self.micro_batches(step):
+            for part in self.ranks.own(self.micro_batches(step)):
                 yield part.indices, part.epoch, self.seed
 
     def _step(self) -> None:
@@ -280,16 +290,40 @@ class Fit:
     def _accumulate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
         """Add up the gradients of the mean loss over the clips of a batch, and move the running statistics by all.
 
-        Returns that loss, as far as these micro-batches make it.
+        Returns that loss.
         """
-        if micro_batches[0].of == 1:
+        if micro_batches[0].of == 1 and self.ranks.size == 1:
             return self._add_gradients(micro_batches[0])
-        statistics, losses = RunningStatistics(self.model), []
-        for part in micro_batches:
+        statistics, losses = RunningStatistics(self.model, counts_steps=self.ranks.is_first), []
+        for part in self.ranks.own(micro_batches):
             losses.append(self._add_gradients(part))
             statistics.add(part.share)
+        loss = (
+            torch.stack(losses).sum().double() if losses else torch.zeros((), dtype=torch.float64, device=self.device)
+        )
+        self.ranks.add_up([*self._gradients(), *statistics.changes, loss])
         statistics.finish()
-        return torch.stack(losses).sum()
+        return loss
+
+    def _gradients(self) -> list[Tensor]:
+        """The gradients of the parameters that any rank has trained, zeros where this one had no micro-batch."""
+        if self.ranks.size == 1:
+            return []
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if self._trained is None:  # with weight decay, no gradient is not the same as a zero
+            has_gradient = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
+            self.ranks.add_up([has_gradient])
+            self._trained = [p for p, number in zip(parameters, has_gradient.tolist(), strict=True) if number]
+        for parameter in self._trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if len(gradients) != len(self._trained):
+            raise RunError(
+                "from step to step other parameters of the network are used, and its ranks cannot know of which to add "
+                "up gradients; train it on one GPU"
+            )
+        return gradients
 
     def _add_gradients(self, part: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch's part in the loss; returns that part. Clips and graph are let go."""

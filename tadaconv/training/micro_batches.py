@@ -79,31 +79,41 @@ class RunningStatistics:
 
     Reached are buffers by their names, those of torch: ``running_mean``, ``running_var`` and others of ``running_``,
     and ``num_batches_tracked``.
+
+    Where ranks take a part of the micro-batches each, :attr:`changes` are added up before the end.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, counts_steps: bool = True) -> None:
+        """``counts_steps`` is for one of several ranks to do."""
         by_name = [(name.rpartition(".")[2], buffer) for name, buffer in model.named_buffers()]
         self._means = [buffer for name, buffer in by_name if name.startswith("running_")]
         self._counts = [buffer for name, buffer in by_name if name == "num_batches_tracked"]
         self._means_before, self._counts_before = _copies(self._means), _copies(self._counts)
-        self._changes = [torch.zeros_like(mean) for mean in self._means]
-        self._counts_after = self._counts_before
+        self._mean_changes = [torch.zeros_like(mean) for mean in self._means]
+        self._count_changes = [torch.zeros_like(count) for count in self._counts]
+        self._counts_steps = counts_steps
+
+    @property
+    def changes(self) -> list[Tensor]:
+        """By how much what is kept is going to move, as far as these micro-batches make it."""
+        return [*self._mean_changes, *self._count_changes]
 
     @torch.no_grad()
     def add(self, share: float) -> None:
         """After a micro-batch that is ``share`` of the batch: take its change down, and take it back for the next."""
         if self._means:
-            torch._foreach_add_(self._changes, torch._foreach_sub(self._means, self._means_before), alpha=share)
-        self._counts_after = _copies(self._counts)
+            torch._foreach_add_(self._mean_changes, torch._foreach_sub(self._means, self._means_before), alpha=share)
+        if self._counts and self._counts_steps:
+            self._count_changes = list(torch._foreach_sub(self._counts, self._counts_before))
         _set(self._means, self._means_before)
         _set(self._counts, self._counts_before)
 
     @torch.no_grad()
     def finish(self) -> None:
         """After the last micro-batch: move the statistics."""
-        if self._means:
-            torch._foreach_add_(self._means, self._changes)
-        _set(self._counts, self._counts_after)
+        for kept, changes in ((self._means, self._mean_changes), (self._counts, self._count_changes)):
+            if kept:
+                torch._foreach_add_(kept, changes)
 
 
 def _copies(tensors: list[Tensor]) -> list[Tensor]:

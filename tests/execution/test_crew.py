@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import remote_cells
+import torch
 from fake_cells import NUM_STEPS, ROWS, FakeRun, result, worker
 from remote_cells import CELLS
 
 from tadaconv.errors import UserError
 from tadaconv.execution import Cell, Crew, Event, Store, WorkerCall, join, plan, run_cells
 from tadaconv.execution import worker as worker_module
+from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.worker import Worker
+from tadaconv.run_options import RunOptions
 
 
 def call(store: Store, **changes: Any) -> WorkerCall:
@@ -36,6 +39,48 @@ def test_executors_are_known_by_name_and_options_are_for_those_who_have_any(stor
         Crew(call(store), executor="slrum")
     with pytest.raises(UserError, match=r"partition.*ray and slurm"):
         Crew(call(store), 2, options={"partition": "gpu"})
+
+
+@pytest.mark.parametrize(
+    ("device", "num_workers", "gpus_per_cell", "expected"),
+    [
+        ("auto", 2, 1, ["cuda:0", "cuda:1"]),
+        ("auto", 2, 2, ["cuda:0", "cuda:2"]),
+        ("cuda", 1, 4, ["cuda:0"]),
+        ("cuda:2", 1, 2, ["cuda:2"]),
+        ("cuda:1", 2, 1, ["cuda:1", "cuda:1"]),
+        ("cpu", 2, 3, ["cpu", "cpu"]),
+        ("auto", 3, 2, "--workers 3 with --gpus-per-cell 2 wants 6 GPUs, and this machine has 4; give fewer"),
+        ("cuda:2", 2, 2, "wants 4 GPUs, and this machine has 2 from cuda:2 on"),
+        ("auto", 1, 5, "wants 5 GPUs, and this machine has 4"),
+    ],
+)
+def test_workers_share_no_gpu_where_several_train_a_cell(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    num_workers: int,
+    gpus_per_cell: int,
+    expected: list[str] | str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    told = call(store, device=device, options=RunOptions(gpus_per_cell=gpus_per_cell))
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            Crew(told, num_workers)
+        return
+    launcher = Crew(told, num_workers).launcher(lambda _: None)
+    assert isinstance(launcher, LocalLauncher)
+    calls = [*launcher._first, *(waiting for gpu in launcher._gpus.values() for waiting in gpu.wanted)]
+    assert sorted(one.device for one in calls) == expected
+
+
+def test_a_worker_leaves_cells_to_others_that_its_gpus_cannot_share(store: Store) -> None:
+    planned(store)
+    worker = Worker(call(store, options=RunOptions(gpus_per_cell=2)), store)
+    assert worker.work() == []
+    assert {record.status for record in store.records("t-quick")} == {"waiting"}
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])

@@ -17,6 +17,7 @@ from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store, WorkerCall, on_ray, plan
 from tadaconv.execution.launch import supervise
 from tadaconv.execution.on_ray import RayLauncher
+from tadaconv.run_options import RunOptions
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes
 
@@ -77,7 +78,10 @@ class FakeRay:
         return True
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 4.0, "GPU": 1.0}
+        return {"CPU": 4.0, "GPU": 5.0}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": gpus < 9, "Resources": {"CPU": 2.0, "GPU": float(gpus)}} for gpus in (1, 4, 9)]
 
     def remote(self, *arguments: Any) -> Any:
         if isinstance(arguments[0], WorkerCall):
@@ -162,8 +166,32 @@ def test_a_worker_asks_for_what_its_device_needs(
     fake = FakeRay([None])
     drive(monkeypatch, fake, RayLauncher([call(Path("runs"), device=device)], options), 1)
     ((asked_gpus, asked),) = fake.asked
-    assert (asked_gpus, asked.threads) == (gpus, threads)
+    assert (asked_gpus, asked.options.threads) == (gpus, threads)
     assert (asked.storage, asked.out) == (str(tmp_path / "runs" / "journal.log"), tmp_path / "runs")
+
+
+def of_several_gpus(number: int, device: str) -> WorkerCall:
+    return call(Path("runs"), device=device, options=RunOptions(gpus_per_cell=number))
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "gpus", "threads"),
+    [("auto", {}, 4.0, 4), ("cuda", {"cpus": "9"}, 4.0, 9), ("cpu", {}, 0.0, 4)],
+)
+def test_a_worker_that_trains_on_several_gpus_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch, device: str, options: dict[str, str], gpus: float, threads: int
+) -> None:
+    fake = FakeRay([None])
+    drive(monkeypatch, fake, RayLauncher([of_several_gpus(4, device)], options), 1)
+    ((asked_gpus, asked),) = fake.asked
+    assert (asked_gpus, asked.options.threads, asked.shares_gpu) == (gpus, threads, False)
+
+
+def test_more_gpus_than_a_node_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"--gpus-per-cell 5 .* no node of this Ray cluster has more than 4"):
+        drive(monkeypatch, FakeRay([]), RayLauncher([of_several_gpus(5, "auto")], {}), 1)
+    with pytest.raises(UserError, match=r"gpus=0\.5 is a share of one GPU; with --gpus-per-cell 2"):
+        RayLauncher([of_several_gpus(2, "auto")], {"gpus": "0.5"})
 
 
 @pytest.fixture(scope="module")

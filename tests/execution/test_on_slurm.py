@@ -20,6 +20,7 @@ from slurm_cluster import cluster, found
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store, WorkerCall, on_slurm, plan
 from tadaconv.execution.on_slurm import SlurmLauncher
+from tadaconv.run_options import RunOptions
 
 
 def call(out: Path, **changes: Any) -> WorkerCall:
@@ -36,7 +37,7 @@ def call(out: Path, **changes: Any) -> WorkerCall:
         ({"cpus-per-task": "-1"}, "cpu", "cpus-per-task='-1'"),
         ({"cpus-per-task": "1", "cpus_per_task": "1"}, "cpu", "given twice"),
         ({"mem_gb": "4G"}, "cpu", r"mem_gb='4G'.*a number above 0"),
-        ({"gpus_per_node": "2"}, "cuda", "one GPU"),
+        ({"gpus_per_node": "2"}, "cuda", "gpus_per_node=2: a worker trains a cell on 1; .*--gpus-per-cell 2"),
         ({"partition": "a\nb"}, "cpu", "partition="),
         ({"gpus_per_node": "1"}, "cpu", "--device cpu leaves idle"),
         ({"gres": "gpu:a100:1"}, "cpu", "--device cpu leaves idle"),
@@ -206,6 +207,34 @@ def test_a_worker_uses_what_was_asked_of_slurm(
     assert "#SBATCH --requeue\n" in script
     assert "#SBATCH --time=60\n" in script
     assert fake_slurm.folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "gpus", "cores"),
+    [
+        ("auto", {}, 4, 4),
+        ("cuda", {"gpus_per_node": "4", "cpus_per_task": "24"}, 4, 24),
+        ("cuda", {"gres": "gpu:a100:4"}, None, 4),
+        ("cpu", {}, None, 4),
+    ],
+)
+def test_a_worker_that_trains_on_several_gpus_asks_for_them(
+    fake_slurm: FakeSlurm,  # noqa: ARG001
+    tmp_path: Path,
+    device: str,
+    options: dict[str, str],
+    gpus: int | None,
+    cores: int,
+) -> None:
+    several = call(tmp_path, device=device, options=RunOptions(gpus_per_cell=4))
+    launcher = SlurmLauncher([several], options, tmp_path / "slurm")
+    launcher.start()
+    (task,) = launcher._tasks
+    script = task.job.paths.submission_file.read_text()
+    assert (task.call.device, task.call.options.threads) == ("cpu" if device == "cpu" else "cuda", cores)
+    assert f"#SBATCH --cpus-per-task={cores}\n" in script
+    assert ("#SBATCH --gpus-per-node" in script) == (gpus is not None)
+    assert gpus is None or f"#SBATCH --gpus-per-node={gpus}\n" in script
 
 
 def test_a_minute_of_time_leaves_most_of_it_to_work(fake_slurm: FakeSlurm, tmp_path: Path) -> None:  # noqa: ARG001

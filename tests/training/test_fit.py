@@ -47,9 +47,9 @@ def train(
     return loop.run(lambda: evaluate(model, source, 4, CPU).top1, report)
 
 
-def make_net(seed: int = 0, dropout: float = 0.5) -> TinyNet:
+def make_net(seed: int = 0, dropout: float = 0.5, num_classes: int = 6) -> TinyNet:
     torch.manual_seed(seed)
-    return TinyNet(dropout=dropout)
+    return TinyNet(num_classes, dropout)
 
 
 @pytest.mark.parametrize("schedule", [SGD, ADAMW], ids=["sgd", "adamw"])
@@ -97,7 +97,7 @@ def test_against_a_plain_loop(schedule: Schedule) -> None:
 
 def test_training_learns() -> None:
     source = TinyClips(num_train=60, num_classes=2)
-    state = train(ADAMW.but(epochs=10, weight_decay=0.0, lr=0.03), make_net(dropout=0), source)
+    state = train(ADAMW.but(epochs=10, weight_decay=0.0, lr=0.03), make_net(num_classes=2, dropout=0), source)
     assert state.curve[-1].train_loss < 0.75 * state.curve[0].train_loss
 
 
