@@ -84,8 +84,10 @@ def _run(arguments: list[str], shown: list[str]) -> int:
         return complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *shown])
-        runs = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] == ["data", "check"]
-        kept = "what has finished is kept, go on with" if runs else "start again with"
+        goes_on = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (
+            ["data", "check"], ["data", "pack"],
+        )  # fmt: skip
+        kept = "what has finished is kept, go on with" if goes_on else "start again with"
         return complain(f"stopped; {kept}: {again}", status)
     return int(status)
 
