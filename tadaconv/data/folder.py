@@ -9,9 +9,7 @@ come next, and else when they are asked for. All ways give the same pixels.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
@@ -43,6 +41,7 @@ from tadaconv.data.prefetch import (
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
+from tadaconv.data.threads import ReadingThreads
 from tadaconv.data.transforms import (
     random_box,
     random_scaled_box,
@@ -292,7 +291,7 @@ class FolderClips:
         if self._readers is not None:
             self._train_ahead = Finisher(self._readers, TRAIN) if beside is None else beside._train_ahead
             self._val_ahead = Finisher(self._readers, VAL) if beside is None else beside._val_ahead
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: ReadingThreads[Wanted, Frames] | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
         self.form = self._clips.form
@@ -365,7 +364,7 @@ class FolderClips:
         if self._readers is not None:
             self._readers.close()
         if self._threads is not None:
-            self._threads.shutdown()
+            self._threads.close()
             self._threads = None
 
     def _train_wanted(self, indices: Tensor, rngs: Iterable[np.random.Generator]) -> list[Wanted]:
@@ -413,12 +412,12 @@ class FolderClips:
         """(T, H, W, 3) for each clip, from memory or read now."""
         if self._videos is not None:
             return [self._videos[place][indices] for place, indices in wanted]
-        self._threads = self._threads or ThreadPoolExecutor(os.cpu_count())
-        return list(self._threads.map(self._read_now, wanted))
-
-    def _read_now(self, wanted: Wanted) -> Frames:
-        place, indices = wanted
-        return _decode(self._clips, place, indices.tolist(), self._data.short_side)
+        if self._threads is None:
+            clips, short_side = self._clips, self._data.short_side
+            self._threads = ReadingThreads(
+                lambda one: _decode(clips, one[0], one[1].tolist(), short_side), lambda one: clips.path(one[0])
+            )
+        return self._threads(wanted)
 
     def _make_readers(self) -> Readers | None:
         """What reads clips ahead; None where they are kept in memory."""

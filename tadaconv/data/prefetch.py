@@ -443,13 +443,10 @@ class Readers:
             if not reader.jobs:
                 continue
             if seconds >= PATIENCE_SECONDS:
-                self._fail(RunError(f"{self._first_of(reader)} is not read after {seconds:.0f} s; is its disk there?"))
+                self._fail(given_up(self._first_of(reader), seconds))
             elif seconds >= SILENT_SECONDS and not reader.is_reported:
                 reader.is_reported = True
-                _log.warning(
-                    "%s is not read after %.0f s; waiting for up to %.0f s", self._first_of(reader), seconds,
-                    PATIENCE_SECONDS,
-                )  # fmt: skip
+                warn_of_silence(self._first_of(reader), seconds)
 
     def _first_of(self, reader: _Reader) -> Path:
         _, clip = next(iter(reader.jobs.values()))
@@ -457,6 +454,16 @@ class Readers:
 
     def _clips_of(self, reader: _Reader) -> str:
         return " and ".join(str(self._path(clip.wanted[0])) for _, clip in reader.jobs.values())
+
+
+def warn_of_silence(path: Path, seconds: float) -> None:
+    """Say that a clip has not been read for so long."""
+    _log.warning("%s is not read after %.0f s; waiting for up to %.0f s", path, seconds, PATIENCE_SECONDS)
+
+
+def given_up(path: Path, seconds: float) -> RunError:
+    """What is raised when a clip is still not read."""
+    return RunError(f"{path} is not read after {seconds:.0f} s; is its disk there?")
 
 
 def no_longer_intact(path: Path, reason: object) -> RunError:
