@@ -469,8 +469,8 @@ def given_up(path: Path, seconds: float) -> RunError:
 def no_longer_intact(path: Path, reason: object) -> RunError:
     """What is raised when the medium of a clip cannot be read, though it could when it was checked."""
     return RunError(
-        f"{path} was intact when checked and no longer is: {reason}; put an intact file in its place and check the "
-        "clips again"
+        f"{path} was intact when checked and no longer is: {reason}; put an intact copy in its place and check it, with "
+        "tada data check"
     )
 
 
