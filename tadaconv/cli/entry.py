@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if arguments is None:
             _hide_password()
         status = _status(list(sys.argv[1:] if arguments is None else arguments))
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: one more Ctrl-C ends what is left of the end
         if why := output.lost():
             status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
     sys.exit(status)

@@ -41,7 +41,7 @@ from tadaconv.data.prefetch import (
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
-from tadaconv.data.threads import ReadingThreads
+from tadaconv.data.threads import Threads, read_all
 from tadaconv.data.transforms import (
     random_box,
     random_scaled_box,
@@ -291,7 +291,7 @@ class FolderClips:
         if self._readers is not None:
             self._train_ahead = Finisher(self._readers, TRAIN) if beside is None else beside._train_ahead
             self._val_ahead = Finisher(self._readers, VAL) if beside is None else beside._val_ahead
-        self._threads: ReadingThreads[Wanted, Frames] | None = None
+        self._threads: Threads[Wanted, Frames] | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
         self.form = self._clips.form
@@ -412,12 +412,10 @@ class FolderClips:
         """(T, H, W, 3) for each clip, from memory or read now."""
         if self._videos is not None:
             return [self._videos[place][indices] for place, indices in wanted]
+        clips, short_side = self._clips, self._data.short_side
         if self._threads is None:
-            clips, short_side = self._clips, self._data.short_side
-            self._threads = ReadingThreads(
-                lambda one: _decode(clips, one[0], one[1].tolist(), short_side), lambda one: clips.path(one[0])
-            )
-        return self._threads(wanted)
+            self._threads = Threads(lambda one: _decode(clips, one[0], one[1].tolist(), short_side))
+        return read_all(self._threads, wanted, lambda one: clips.path(one[0]))
 
     def _make_readers(self) -> Readers | None:
         """What reads clips ahead; None where they are kept in memory."""

@@ -93,7 +93,10 @@ def open_pack(folder: Path) -> Index:
     try:
         index = open_index(folder)
     except UserError as error:
-        raise UserError(f"the index in the pack {str(folder)!r} cannot be read or is cut off; copy it anew") from error
+        raise UserError(
+            f"the index in the pack {str(folder)!r} is cut off, or of another version of tadaconv; copy the pack "
+            "anew, or delete it and pack the clips again"
+        ) from error
     pack_of(index)
     return index
 

@@ -10,7 +10,6 @@ when its processes are gone, by whatever they end. The processes are started as 
 a worker may be a process that must not have children of that kind, and a script need not guard its main module.
 """
 
-import logging
 import mmap
 import os
 import pickle
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tadaconv.data import threads
 from tadaconv.data.decode import Frames
 from tadaconv.data.memory import alone, free_bytes
 from tadaconv.data.reader import Answer, Job, Read
@@ -47,12 +47,6 @@ MEMORY_SHARE = 1 / 4
 """Of the free memory, which frames that are read ahead take at most, unless they are fewer than ``DEPTH`` times what is
 asked for at once."""
 
-SILENT_SECONDS = 10.0
-"""After which a line says that a clip takes long."""
-
-PATIENCE_SECONDS = 300.0
-"""After which a clip that is still not read ends the attempt."""
-
 _JOBS_EACH = 2
 """A reader has its next clip before it has done with one, so that it need not wait for this process."""
 
@@ -64,7 +58,6 @@ Wanted = tuple[int, Indices]
 Capacity = Callable[[int], tuple[int, int]]
 """How many bytes each of the two lanes is to have for so many clips ahead; 0 leaves one as it is."""
 
-_log = logging.getLogger("tadaconv")
 _num_readers: int | None = None
 
 
@@ -434,7 +427,10 @@ class Readers:
         busy = [reader for reader in self._readers if reader.jobs]
         if not busy:
             return None
-        deadlines = [reader.since + (PATIENCE_SECONDS if reader.is_reported else SILENT_SECONDS) for reader in busy]
+        deadlines = [
+            reader.since + (threads.PATIENCE_SECONDS if reader.is_reported else threads.SILENT_SECONDS)
+            for reader in busy
+        ]
         return max(0.0, min(deadlines) - time.monotonic())
 
     def _look_at_silent(self) -> None:
@@ -442,11 +438,11 @@ class Readers:
             seconds = time.monotonic() - reader.since
             if not reader.jobs:
                 continue
-            if seconds >= PATIENCE_SECONDS:
-                self._fail(given_up(self._first_of(reader), seconds))
-            elif seconds >= SILENT_SECONDS and not reader.is_reported:
+            if seconds >= threads.PATIENCE_SECONDS:
+                self._fail(threads.given_up(self._first_of(reader), seconds))
+            elif seconds >= threads.SILENT_SECONDS and not reader.is_reported:
                 reader.is_reported = True
-                warn_of_silence(self._first_of(reader), seconds)
+                threads.warn_of_silence(self._first_of(reader), seconds)
 
     def _first_of(self, reader: _Reader) -> Path:
         _, clip = next(iter(reader.jobs.values()))
@@ -456,21 +452,11 @@ class Readers:
         return " and ".join(str(self._path(clip.wanted[0])) for _, clip in reader.jobs.values())
 
 
-def warn_of_silence(path: Path, seconds: float) -> None:
-    """Say that a clip has not been read for so long."""
-    _log.warning("%s is not read after %.0f s; waiting for up to %.0f s", path, seconds, PATIENCE_SECONDS)
-
-
-def given_up(path: Path, seconds: float) -> RunError:
-    """What is raised when a clip is still not read."""
-    return RunError(f"{path} is not read after {seconds:.0f} s; is its disk there?")
-
-
 def no_longer_intact(path: Path, reason: object) -> RunError:
     """What is raised when the medium of a clip cannot be read, though it could when it was checked."""
     return RunError(
-        f"{path} was intact when checked and no longer is: {reason}; put an intact copy in its place and check it, with "
-        "tada data check"
+        f"{path} was intact when checked and no longer is: {reason}; put an intact copy in its place, and see whether "
+        "more is broken with: tada data check"
     )
 
 

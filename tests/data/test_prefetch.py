@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from tadaconv.data import folder, inspection, prefetch
+from tadaconv.data import folder, inspection, prefetch, threads
 from tadaconv.data.clips import read_of_files
 from tadaconv.data.folder import TRAIN, FolderClips, resolve
 from tadaconv.data.layout_check import check_layout
@@ -344,8 +344,8 @@ def test_a_reader_killed_while_it_reads_ends_the_attempt_with_its_clips(resolved
 
 
 def test_a_silent_reader_is_reported_waited_for_and_given_up(resolved, opened, monkeypatch, caplog):
-    monkeypatch.setattr(prefetch, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(prefetch, "PATIENCE_SECONDS", 1.5)
+    monkeypatch.setattr(threads, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(threads, "PATIENCE_SECONDS", 1.5)
     train = batches_of(14, 4)
     source, path = hanging_source(resolved, opened, train[0])
     begin = time.monotonic()
@@ -496,10 +496,10 @@ def test_workers_that_start_at_once_do_not_take_the_same_memory(monkeypatch):
         except UserError as error:
             told.append(str(error))
 
-    threads = [threading.Thread(target=begin, args=(readers,)) for readers in workers]
-    for thread in threads:
+    starting = [threading.Thread(target=begin, args=(readers,)) for readers in workers]
+    for thread in starting:
         thread.start()
-    for thread in threads:
+    for thread in starting:
         thread.join()
     for readers in workers:
         readers.close()
