@@ -310,6 +310,17 @@ def test_files_of_two_packs_are_refused(mixed, checked, tmp_path):
         open_pack(whole)
 
 
+def test_ctrl_c_while_packing_says_how_to_go_on(checked, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    _, root, cache = checked("ssv2", "videos")
+    monkeypatch.setattr(packing, "_packed", stop)
+    call = ("data", "pack", str(root), "--layout", "ssv2", "--out", str(tmp_path / "pack"), "--runs", str(cache.parent))
+    assert main_status(*call) == 130
+    assert capsys.readouterr().err.startswith("tada: stopped; what has finished is kept, go on with: tada data pack")
+
+
 def test_an_index_of_a_pack_that_is_cut_off_is_named(index, tmp_path):
     pack_clips(index, tmp_path / "pack")
     (labels,) = (tmp_path / "pack").glob("columns-*/labels.npy")
