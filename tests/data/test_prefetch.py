@@ -309,6 +309,7 @@ def test_micro_batches_read_ahead_and_taken_up_at_any_step_end_as_one_run(resolv
             assert torch.equal(value, undisturbed.model.state_dict()[name]), (stop, name)
         assert again.state.loss_sum == undisturbed.state.loss_sum
     assert ahead._threads is None  # all of it was read ahead
+    assert ahead._readers._lanes[TRAIN].max_ahead == prefetch.DEPTH * 5
 
 
 def first_path(source, batch):
