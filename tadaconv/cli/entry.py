@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if arguments is None:
             _hide_password()
         status = _status(list(sys.argv[1:] if arguments is None else arguments))
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: one more Ctrl-C ends what is left of the end
         if why := output.lost():
             status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
     sys.exit(status)
@@ -84,8 +87,10 @@ def _run(arguments: list[str], shown: list[str]) -> int:
         return complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *shown])
-        runs = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] == ["data", "check"]
-        kept = "what has finished is kept, go on with" if runs else "start again with"
+        goes_on = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (
+            ["data", "check"], ["data", "pack"],
+        )  # fmt: skip
+        kept = "what has finished is kept, go on with" if goes_on else "start again with"
         return complain(f"stopped; {kept}: {again}", status)
     return int(status)
 

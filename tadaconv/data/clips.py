@@ -12,7 +12,7 @@ from tadaconv.data.decode import Frames, decode, decode_at
 from tadaconv.data.index import Index, open_index
 from tadaconv.data.inspection import Inspection
 from tadaconv.data.layout import Layout
-from tadaconv.data.pack import Pack
+from tadaconv.data.pack import pack_of
 from tadaconv.data.pictures import read_pictures
 from tadaconv.data.source import Head
 from tadaconv.errors import UserError
@@ -95,7 +95,7 @@ def of_index(index: Index) -> Clips:
     root, in_frames = Path(index.root), index.form == "frames"
     measured, media, starts = index.measured, index.media.copy(), np.array(index.spans[:, 0])
     val = index.places("val")
-    pack = Pack(root) if index.form == "pack" else None
+    pack = pack_of(index) if index.form == "pack" else None
 
     def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
         if pack is not None:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from tadaconv.data.decode import Frames
-from tadaconv.data.prefetch import GivenUpError, Readers, Wanted, alike
+from tadaconv.data.prefetch import Capacity, GivenUpError, Readers, Wanted, alike
 
 T = TypeVar("T")
 
@@ -34,11 +34,15 @@ class Finisher(Generic[T]):
         self._thread: threading.Thread | None = None
 
     def begin(
-        self, owner: object, batches: Iterable[Sequence[tuple[Wanted, Make[T]]]], capacity: Callable[[int], int]
+        self,
+        owner: object,
+        batches: Iterable[Sequence[tuple[Wanted, Make[T]]]],
+        capacity: Capacity,
+        batch_size: int = 0,
     ) -> None:
         """Make from now on what ``owner`` is to ask for next, a clip after the other, in place of what was told before.
 
-        Raises as :meth:`Readers.expect` does, which ``capacity`` is for.
+        Raises as :meth:`Readers.expect` does, which ``capacity`` and ``batch_size`` are for.
         """
         self.stop()
         self._error, self._stopping, self._max_ready = None, False, 0
@@ -51,7 +55,7 @@ class Finisher(Generic[T]):
                     self._expected.extend(one for one, _ in batch)
                 yield [one for one, _ in batch]
 
-        self._readers.expect(self._lane, wanted(), capacity)
+        self._readers.expect(self._lane, wanted(), capacity, batch_size)
         self._owner = owner
         self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
         self._thread.start()

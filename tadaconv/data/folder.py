@@ -9,9 +9,7 @@ come next, and else when they are asked for. All ways give the same pixels.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
@@ -31,6 +29,7 @@ from tadaconv.data.index import Index, index_folder, is_index, open_index
 from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
 from tadaconv.data.layout import Layout, scan
 from tadaconv.data.layouts import guess, split_of
+from tadaconv.data.memory import total_bytes
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.pack import is_pack, open_pack
 from tadaconv.data.prefetch import (
@@ -39,10 +38,10 @@ from tadaconv.data.prefetch import (
     clips_ahead,
     no_longer_intact,
     num_readers,
-    require_memory,
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import classes_of_heads
+from tadaconv.data.threads import Threads, read_all
 from tadaconv.data.transforms import (
     random_box,
     random_scaled_box,
@@ -292,7 +291,7 @@ class FolderClips:
         if self._readers is not None:
             self._train_ahead = Finisher(self._readers, TRAIN) if beside is None else beside._train_ahead
             self._val_ahead = Finisher(self._readers, VAL) if beside is None else beside._val_ahead
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Threads[Wanted, Frames] | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
         self.form = self._clips.form
@@ -333,11 +332,11 @@ class FolderClips:
             made = [self._val_views(frames) for frames in self._read(wanted)]
         return torch.stack(made), self._label_tensor([self._clips.labels[place].tolist() for place, _ in wanted])
 
-    def expect_train(self, batches: Iterable[tuple[Tensor, int, int]], views: int = 1) -> None:
+    def expect_train(self, batches: Iterable[tuple[Tensor, int, int]], batch_size: int = 1) -> None:
         """Read ahead for the calls of :meth:`train_batch` that have these arguments, if they come in this order.
 
-        Raises :class:`UserError` where the memory is not there that this takes, and an evaluation of so many ``views``
-        at once, by this source or one beside it.
+        Takes the memory for this, and for an evaluation by this source or one beside it. Raises :class:`UserError`
+        where it is not free, and :class:`RunError` where it cannot be had all the same.
         """
         if self._train_ahead is None or num_readers() == 0:
             return
@@ -348,19 +347,14 @@ class FolderClips:
                 wanted = self._train_wanted(indices, rngs)
                 yield [(one, partial(self._train_clip, rng=rng)) for one, rng in zip(wanted, rngs, strict=True)]
 
-        def capacity(num_clips: int) -> int:
-            num_bytes = self._ahead_bytes(TRAIN, num_clips)
-            in_val = [one._ahead_bytes(VAL, clips_ahead(one._val_clips(views))) for one in self._sharing]
-            require_memory(num_bytes + max(in_val))
-            return num_bytes
-
-        self._train_ahead.begin(self, clips(), capacity)
+        in_val = max(one._ahead_bytes(VAL, clips_ahead(one._val_clips(batch_size))) for one in self._sharing)
+        self._train_ahead.begin(self, clips(), lambda ahead: (self._ahead_bytes(TRAIN, ahead), in_val), batch_size)
 
     def expect_val(self, batches: Iterable[Tensor]) -> None:
         """Read ahead for the calls of :meth:`val_batch` that have these arguments, if they come in this order."""
         if self._val_ahead is not None and num_readers() > 0:
             clips = ([(one, self._val_views) for one in self._val_wanted(indices)] for indices in batches)
-            self._val_ahead.begin(self, clips, partial(self._ahead_bytes, VAL))
+            self._val_ahead.begin(self, clips, lambda ahead: (0, self._ahead_bytes(VAL, ahead)))
 
     def close(self) -> None:
         """End what reads ahead, of a source beside this one too; clips are read when asked for from now on."""
@@ -370,7 +364,7 @@ class FolderClips:
         if self._readers is not None:
             self._readers.close()
         if self._threads is not None:
-            self._threads.shutdown()
+            self._threads.close()
             self._threads = None
 
     def _train_wanted(self, indices: Tensor, rngs: Iterable[np.random.Generator]) -> list[Wanted]:
@@ -418,12 +412,10 @@ class FolderClips:
         """(T, H, W, 3) for each clip, from memory or read now."""
         if self._videos is not None:
             return [self._videos[place][indices] for place, indices in wanted]
-        self._threads = self._threads or ThreadPoolExecutor(os.cpu_count())
-        return list(self._threads.map(self._read_now, wanted))
-
-    def _read_now(self, wanted: Wanted) -> Frames:
-        place, indices = wanted
-        return _decode(self._clips, place, indices.tolist(), self._data.short_side)
+        clips, short_side = self._clips, self._data.short_side
+        if self._threads is None:
+            self._threads = Threads(lambda one: _decode(clips, one[0], one[1].tolist(), short_side))
+        return read_all(self._threads, wanted, lambda one: clips.path(one[0]))
 
     def _make_readers(self) -> Readers | None:
         """What reads clips ahead; None where they are kept in memory."""
@@ -488,7 +480,7 @@ table starts at once."""
 def _kept_videos(data: Folder, clips: Clips) -> dict[int, Frames] | None:
     """All videos decoded, by the places of their clips; None where they do not fit into memory."""
     used = np.concatenate([clips.train, clips.val])
-    if not clips.can_be_kept or _decoded_bytes(clips, used, data.short_side) > MEMORY_SHARE * _memory_bytes():
+    if not clips.can_be_kept or _decoded_bytes(clips, used, data.short_side) > MEMORY_SHARE * total_bytes():
         return None
     key = (data.fingerprint, data.short_side)
     if key not in _kept:
@@ -516,11 +508,3 @@ def _frame_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> NDAr
     scale = short_side / np.minimum(height, width) if short_side else np.ones(len(used))
     bytes_of: NDArray[np.float64] = 3 * np.rint(height * scale) * np.rint(width * scale)
     return bytes_of
-
-
-def _memory_bytes() -> int:
-    """Memory of the machine, or of the container it is."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    granted = limit.read_text().strip() if limit.is_file() else "max"
-    return memory if granted == "max" else min(memory, int(granted))

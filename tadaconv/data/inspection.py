@@ -6,12 +6,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from tadaconv.data.decode import BrokenVideoError, VideoInfo, inspect, require_av
+from tadaconv.data.threads import Threads
 from tadaconv.errors import UserError
 
 WHOLE_BYTES = 64 * 2**20
@@ -78,11 +79,11 @@ def over_cores(work: Callable[[Item], Outcome], items: Collection[Item], label: 
     task = progress.add_task(label, total=len(items))
     begin = time.monotonic()
     cores = os.cpu_count() or 1
-    pool = ThreadPoolExecutor(cores)
+    threads = Threads(work)
     in_work: deque[Future[Outcome]] = deque()
     try:
         for item in items:
-            in_work.append(pool.submit(work, item))
+            in_work.append(threads.submit(item))
             if len(in_work) < 4 * cores:
                 continue
             yield in_work.popleft().result()
@@ -93,8 +94,9 @@ def over_cores(work: Callable[[Item], Outcome], items: Collection[Item], label: 
             yield in_work.popleft().result()
             progress.advance(task)
     finally:
-        # Ctrl-C waits for the clips in work, not for all those in line.
-        pool.shutdown(cancel_futures=True)
+        for future in in_work:
+            future.cancel()
+        threads.close()
         progress.stop()
 
 

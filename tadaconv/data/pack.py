@@ -84,14 +84,43 @@ class About:
 def open_pack(folder: Path) -> Index:
     """The index of the pack in ``folder``, mapped.
 
-    Raises :class:`UserError` for a pack that is not whole, and for a shard that is not as long as it was written.
+    Raises :class:`UserError` for a pack that is not whole, for a shard that is not as long as it was written, and for
+    files of two packs.
     """
     About.read(folder)
     if not is_index(folder):
         raise UserError(f"the pack {str(folder)!r} is not finished; give tada data pack again, which goes on with it")
-    index = open_index(folder)
-    Pack(folder)
+    try:
+        index = open_index(folder)
+    except UserError as error:
+        raise UserError(
+            f"the index in the pack {str(folder)!r} is cut off, or of another version of tadaconv; copy the pack "
+            "anew, or delete it and pack the clips again"
+        ) from error
+    pack_of(index)
     return index
+
+
+def pack_of(index: Index) -> "Pack":
+    """The frames of the pack whose index it is; raises :class:`UserError` unless all of its files are whole and its."""
+    folder = Path(index.root)
+    pack = Pack(folder)
+    places = np.sort(np.concatenate([index.places("train"), index.places("val")]))
+    measured = index.measured[places] if np.array_equal(places, pack.clips["place"]) else index.measured[:0]
+    ends = np.append(pack.clips["first"][1:], pack.num_frames)
+    if len(measured) != len(places) or any(
+        not np.array_equal(of_index, of_clips)
+        for of_index, of_clips in (
+            (np.cumsum(measured["frames"], dtype=np.int64), ends),
+            (measured["height"], pack.clips["height"]),
+            (measured["width"], pack.clips["width"]),
+        )
+    ):
+        raise UserError(
+            f"the index in the pack {str(folder)!r} is of other clips than {CLIPS} and {FRAMES} beside it; copy the "
+            "pack anew, or delete it and pack the clips again"
+        )
+    return pack
 
 
 class Pack:

@@ -10,7 +10,6 @@ when its processes are gone, by whatever they end. The processes are started as 
 a worker may be a process that must not have children of that kind, and a script need not guard its main module.
 """
 
-import logging
 import mmap
 import os
 import pickle
@@ -30,19 +29,23 @@ from pathlib import Path
 import numpy as np
 
 from tadaconv import child
+from tadaconv.data import threads
 from tadaconv.data.decode import Frames
+from tadaconv.data.memory import alone, free_bytes
 from tadaconv.data.reader import Answer, Job, Read
 from tadaconv.data.sampling import Indices
 from tadaconv.errors import RunError, UserError
 
 DEPTH = 3
-"""Batches of a lane that are read or being read, the one in use among them; more clips where readers are many."""
+"""Batches of a lane that are read or being read, the one in use among them; more clips where readers are many.
 
-SILENT_SECONDS = 10.0
-"""After which a line says that a clip takes long."""
+A batch is that of a step, however it is cut: a clip that takes long is waited for by nobody until all before it are
+used up.
+"""
 
-PATIENCE_SECONDS = 300.0
-"""After which a clip that is still not read ends the attempt."""
+MEMORY_SHARE = 1 / 4
+"""Of the free memory, which frames that are read ahead take at most, unless they are fewer than ``DEPTH`` times what is
+asked for at once."""
 
 _JOBS_EACH = 2
 """A reader has its next clip before it has done with one, so that it need not wait for this process."""
@@ -52,7 +55,9 @@ _ALIGNMENT = 64
 Wanted = tuple[int, Indices]
 """A clip's place and the indices of its frames."""
 
-_log = logging.getLogger("tadaconv")
+Capacity = Callable[[int], tuple[int, int]]
+"""How many bytes each of the two lanes is to have for so many clips ahead; 0 leaves one as it is."""
+
 _num_readers: int | None = None
 
 
@@ -75,22 +80,6 @@ def num_cores() -> int:
 def clips_ahead(batch_size: int) -> int:
     """Clips of a lane that are read or being read: a few batches of such a size, and enough for all readers."""
     return max(DEPTH * batch_size, _JOBS_EACH * num_readers())
-
-
-def free_bytes() -> int:
-    """Memory that is free on this machine, or in the container it is; where nothing tells, what is there in all."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    free = page * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    with suppress(OSError, StopIteration, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        lines = (group / "memory.stat").read_text().splitlines()
-        used -= next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))  # given back on need
-        free = min(free, limit - used)
-    return max(0, free)
 
 
 @dataclass
@@ -125,14 +114,8 @@ class _Lane:
         self._head = self._tail = 0
         self._mapped: mmap.mmap | None = None
 
-    def resize(self, capacity: int) -> None:
+    def grow(self, capacity: int) -> None:
         """Give the lane so much memory, all of it there from now on. It must have nothing ahead or in work."""
-        self._head = self._tail = 0
-        if capacity == self.capacity:
-            return
-        self._mapped = None
-        self.capacity = 0
-        os.ftruncate(self.file, 0)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self.file, 0, capacity)  # else a full disk, or memory, would be met as a signal
         else:
@@ -201,16 +184,24 @@ class Readers:
         self._lanes: tuple[_Lane, ...] = ()
         self._readers: list[_Reader] = []
         self._changed = threading.Condition()
-        self._error: RunError | None = None
+        self._error: RunError | UserError | None = None
         self._number = 0
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def expect(self, lane_number: int, batches: Iterable[Sequence[Wanted]], capacity: Callable[[int], int]) -> None:
+    def expect(
+        self, lane_number: int, batches: Iterable[Sequence[Wanted]], capacity: Capacity, batch_size: int = 0
+    ) -> None:
         """Read ahead for lane 0 or 1 from now on what ``batches`` want, in their order, and nothing else.
 
-        ``capacity`` tells how many bytes the lane is given for so many clips ahead, which follow from the first batch.
-        Raises :class:`RunError` where there is no memory for it, or the readers have failed.
+        Args:
+            lane_number: which lane.
+            batches: what is asked for at once.
+            capacity: tells how many bytes each lane is to have for so many clips of this one ahead.
+            batch_size: clips of a batch that ``batches`` are parts of; 0 where they are whole.
+
+        Raises :class:`UserError` where the memory is not free, for both lanes, and :class:`RunError` where it cannot be
+        had all the same, or the readers have failed.
         """
         upcoming = iter(batches)
         first = next(upcoming, None)
@@ -224,16 +215,36 @@ class Readers:
             lane.waiting.clear()
             self._wait_until(lambda: not lane.num_in_work)
             lane.ahead.clear()
-        lane.max_ahead = clips_ahead(len(first))
-        try:
-            lane.resize(-(-capacity(lane.max_ahead) // mmap.PAGESIZE) * mmap.PAGESIZE)
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"no memory for the {_gib(capacity(lane.max_ahead))} of frames that are read ahead ({error}); give "
-                "--readers 0, smaller batches or frames"
-            ) from error
+        lane.max_ahead = self._take_memory(capacity, clips_ahead(len(first)), clips_ahead(max(batch_size, len(first))))
         lane.coming = chain(first, chain.from_iterable(upcoming))
         self._fill(lane)
+
+    def _take_memory(self, capacity: Capacity, least: int, most: int) -> int:
+        """Give the lanes the memory for as many clips ahead as there is room for; returns how many these are."""
+        idle = [number for number, lane in enumerate(self._lanes) if not lane.ahead]
+
+        def growth(num_clips: int) -> dict[int, int]:
+            """Bytes that lanes lack, by their number."""
+            wanted = capacity(num_clips)
+            lacking = {number: _whole_pages(wanted[number]) - self._lanes[number].capacity for number in idle}
+            return {number: num_bytes for number, num_bytes in lacking.items() if num_bytes > 0}
+
+        with alone():  # else several workers would each find the same memory free
+            free, num_clips = free_bytes(), most
+            while num_clips > least and sum(growth(num_clips).values()) > MEMORY_SHARE * free:
+                num_clips = max(least, num_clips - max(1, num_clips // 16))
+            lacking = growth(num_clips)
+            require_memory(sum(lacking.values()), free)
+            for number, num_bytes in lacking.items():
+                lane = self._lanes[number]
+                try:
+                    lane.grow(lane.capacity + num_bytes)
+                except (OSError, ValueError) as error:
+                    raise RunError(
+                        f"no memory for the {_gib(lane.capacity + num_bytes)} of frames that are read ahead ({error}); "
+                        "give --readers 0, smaller batches or frames"
+                    ) from error
+        return num_clips
 
     def take(
         self, lane_number: int, wanted: Sequence[Wanted], is_given_up: Callable[[], bool] = lambda: False
@@ -362,26 +373,28 @@ class Readers:
             answer = Answer(*reader.connection.recv())
         except (EOFError, OSError):
             at_work = f" while it read {self._clips_of(reader)}" if reader.jobs else ""
-            self._fail(f"a process that reads clips {_ending(reader.process)}{at_work}")
+            self._fail(RunError(f"a process that reads clips {_ending(reader.process)}{at_work}"))
             return
         with self._changed:
             lane, clip = reader.jobs.pop(answer.number)
             reader.since, reader.is_reported = time.monotonic(), False
             lane.num_in_work -= 1
-            clip.size, clip.is_read = answer.size, not (answer.broken or answer.failure)
+            clip.size, clip.is_read = answer.size, not (answer.broken or answer.refused or answer.failure)
         path = self._path(clip.wanted[0])
-        if answer.broken:
-            self._fail(str(no_longer_intact(path, answer.broken)))
+        if answer.refused:
+            self._fail(UserError(answer.refused))
+        elif answer.broken:
+            self._fail(no_longer_intact(path, answer.broken))
         elif answer.failure:
             first, _, trace = answer.failure.partition("\n")
-            self._fail(f"{path} cannot be read: {first}", trace)
+            error = RunError(f"{path} cannot be read: {first}")
+            error.add_note(trace)
+            self._fail(error)
 
-    def _fail(self, message: str, trace: str = "") -> None:
+    def _fail(self, error: RunError | UserError) -> None:
         with self._changed:
             if self._error is None and not self._closing:
-                self._error = RunError(message)
-                if trace:
-                    self._error.add_note(trace)
+                self._error = error
 
     def _hand_out(self) -> None:
         for free in range(_JOBS_EACH):
@@ -409,7 +422,10 @@ class Readers:
         busy = [reader for reader in self._readers if reader.jobs]
         if not busy:
             return None
-        deadlines = [reader.since + (PATIENCE_SECONDS if reader.is_reported else SILENT_SECONDS) for reader in busy]
+        deadlines = [
+            reader.since + (threads.PATIENCE_SECONDS if reader.is_reported else threads.SILENT_SECONDS)
+            for reader in busy
+        ]
         return max(0.0, min(deadlines) - time.monotonic())
 
     def _look_at_silent(self) -> None:
@@ -417,14 +433,11 @@ class Readers:
             seconds = time.monotonic() - reader.since
             if not reader.jobs:
                 continue
-            if seconds >= PATIENCE_SECONDS:
-                self._fail(f"{self._first_of(reader)} is not read after {seconds:.0f} s; is its disk there?")
-            elif seconds >= SILENT_SECONDS and not reader.is_reported:
+            if seconds >= threads.PATIENCE_SECONDS:
+                self._fail(threads.given_up(self._first_of(reader), seconds))
+            elif seconds >= threads.SILENT_SECONDS and not reader.is_reported:
                 reader.is_reported = True
-                _log.warning(
-                    "%s is not read after %.0f s; waiting for up to %.0f s", self._first_of(reader), seconds,
-                    PATIENCE_SECONDS,
-                )  # fmt: skip
+                threads.warn_of_silence(self._first_of(reader), seconds)
 
     def _first_of(self, reader: _Reader) -> Path:
         _, clip = next(iter(reader.jobs.values()))
@@ -437,18 +450,22 @@ class Readers:
 def no_longer_intact(path: Path, reason: object) -> RunError:
     """What is raised when the medium of a clip cannot be read, though it could when it was checked."""
     return RunError(
-        f"{path} was intact when checked and no longer is: {reason}; put an intact file in its place and check the "
-        "clips again"
+        f"{path} was intact when checked and no longer is: {reason}; put an intact copy in its place, and see whether "
+        "more is broken with: tada data check"
     )
 
 
-def require_memory(num_bytes: int) -> None:
-    """Raise :class:`UserError` unless ``num_bytes`` of memory are free for clips that are read ahead."""
-    if num_bytes > (free := free_bytes()):
+def require_memory(num_bytes: int, free: int) -> None:
+    """Raise :class:`UserError` unless ``num_bytes`` of memory are ``free`` for clips that are read ahead."""
+    if num_bytes > free:
         raise UserError(
-            f"clips read ahead take {_gib(num_bytes)} of memory, and {_gib(free)} are free; give --readers 0, the "
-            "regime smaller batches or a short_side, or the container or job more memory"
+            f"clips read ahead take {_gib(num_bytes)} of memory, and {_gib(free)} are free; give --readers 0 or fewer "
+            "--workers, the regime smaller batches or a short_side, or the container or job more memory"
         )
+
+
+def _whole_pages(num_bytes: int) -> int:
+    return -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _gib(num_bytes: int) -> str:

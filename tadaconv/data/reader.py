@@ -15,6 +15,7 @@ import numpy as np
 
 from tadaconv.child import end_with_parent
 from tadaconv.data.decode import BrokenVideoError, Frames
+from tadaconv.errors import UserError
 
 Read = Callable[[int, Sequence[int] | None, int], Frames]
 """Gives the frames of a clip by its place, the indices of frames and the short side; see :class:`.clips.Clips`."""
@@ -39,6 +40,8 @@ class Answer(NamedTuple):
     size: tuple[int, int]
     broken: str = ""
     """Why the medium cannot be read."""
+    refused: str = ""
+    """Why nothing can be read: the index or the pack is not what it was."""
     failure: str = ""
     """Anything else that was raised, and from where."""
 
@@ -58,6 +61,8 @@ def main(connection_number: int, memory_numbers: Sequence[int], parent: int) -> 
                 answer = _carry_out(job, read, short_side, memories[job.memory])
             except (BrokenVideoError, OSError) as error:
                 answer = Answer(job.number, (0, 0), broken=str(error))
+            except UserError as error:
+                answer = Answer(job.number, (0, 0), refused=str(error))
             except Exception as error:
                 message = f"{type(error).__name__}: {error}".splitlines()[0]
                 answer = Answer(job.number, (0, 0), failure=f"{message}\n{traceback.format_exc()}")

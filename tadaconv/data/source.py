@@ -68,10 +68,11 @@ class HasForm(Protocol):
 class ReadsAhead(Protocol):
     """A source that reads batches before they are asked for, if it is told which these are. It reads them no less."""
 
-    def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]", views: int = 1) -> None:
+    def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1) -> None:
         """Take the arguments of the calls of ``train_batch`` to come, in their order, in place of those told before.
 
-        An evaluation in between takes at most so many ``views`` at once.
+        A step trains on ``batch_size`` clips, in one such call or in several; an evaluation in between takes at most as
+        many views at once.
         """
         ...
 
@@ -84,13 +85,13 @@ class ReadsAhead(Protocol):
         ...
 
 
-def expect_train(source: Source, batches: "Iterable[tuple[Tensor, int, int]]", views: int = 1) -> None:
+def expect_train(source: Source, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1) -> None:
     """Tell a source that reads ahead which training batches come next: indices, epoch and seed of each.
 
-    And how many ``views`` an evaluation takes at once, for which there has to be memory as well.
+    They may be parts of the ``batch_size`` clips of a step; an evaluation takes as many views at once.
     """
     if isinstance(source, ReadsAhead):
-        source.expect_train(batches, views)
+        source.expect_train(batches, batch_size)
 
 
 def expect_val(source: Source, batches: "Iterable[Tensor]") -> None:

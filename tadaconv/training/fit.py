@@ -216,7 +216,7 @@ class Fit:
         """
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load(self.checkpoint)
-        expect_train(self.source, self._batches_to_come(), self.schedule.batch_size)
+        expect_train(self.source, self._batches_to_come(), -(-self.schedule.batch_size // self.ranks.size))
         saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that it can be stopped at
         save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
         self._losses = Losses(self.device, self.state.loss_sum)

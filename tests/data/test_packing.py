@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import random
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -288,6 +289,46 @@ def test_an_altered_frame_is_named(checked, tmp_path, monkeypatch):
     assert main_status("data", "check", str(folder)) == 1
 
 
+@pytest.mark.parametrize("mixed", ["columns-*", "clips.npy", "frames.npy", "*.npy"])
+def test_files_of_two_packs_are_refused(mixed, checked, tmp_path):
+    """As after a copy that was stopped. Frames of other clips would be under the labels of these."""
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    pack_clips(checked("ssv2", "videos")[0], whole)
+    pack_clips(checked("epic100", "frames")[0], other)
+    shard = "shard-00000.tar"
+    for path in other.glob(mixed):
+        if path.is_dir():
+            (old,) = whole.glob(mixed)
+            shutil.rmtree(old)
+            path.rename(old)
+        else:
+            path.replace(whole / path.name)
+    longer = max((folder / shard for folder in (whole, other)), key=lambda path: path.stat().st_size)
+    expected = int(np.load(whole / "clips.npy")["end"][-1]) + 1024
+    (whole / shard).write_bytes(longer.read_bytes()[:expected].ljust(expected, b"\0"))
+    with pytest.raises(UserError, match=r"is of other clips than clips\.npy and frames\.npy beside it; copy"):
+        open_pack(whole)
+
+
+def test_ctrl_c_while_packing_says_how_to_go_on(checked, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    _, root, cache = checked("ssv2", "videos")
+    monkeypatch.setattr(packing, "_packed", stop)
+    call = ("data", "pack", str(root), "--layout", "ssv2", "--out", str(tmp_path / "pack"), "--runs", str(cache.parent))
+    assert main_status(*call) == 130
+    assert capsys.readouterr().err.startswith("tada: stopped; what has finished is kept, go on with: tada data pack")
+
+
+def test_an_index_of_a_pack_that_is_cut_off_is_named(index, tmp_path):
+    pack_clips(index, tmp_path / "pack")
+    (labels,) = (tmp_path / "pack").glob("columns-*/labels.npy")
+    os.truncate(labels, 20)
+    with pytest.raises(UserError, match=r"^the index in the pack '.*' is cut off, or of another version"):
+        open_pack(tmp_path / "pack")
+
+
 def main_status(*arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -340,7 +381,7 @@ def test_readers_open_a_pack_by_themselves_and_refuse_one_that_was_replaced(inde
     (tmp_path / "pack").rename(tmp_path / "before")
     pack_clips(checked("epic100", "frames")[0], tmp_path / "pack")
     ahead.expect_train(batches)
-    with pytest.raises(RunError, match=r"the index in '.*pack' has changed since it was opened"):
+    with pytest.raises(UserError, match=r"the index in '.*pack' has changed since it was opened"):
         ahead.train_batch(*batches[0])
     ahead.close()
 

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import mmap
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from tadaconv.data import folder, inspection, prefetch
+from tadaconv.data import folder, inspection, prefetch, threads
 from tadaconv.data.clips import read_of_files
 from tadaconv.data.folder import TRAIN, FolderClips, resolve
 from tadaconv.data.layout_check import check_layout
@@ -215,7 +214,7 @@ def test_an_index_that_was_replaced_meanwhile_is_not_read(opened, tmp_path):
     check_layout(root, "ssv2", "", tmp_path / "cache", quick=False)
     train = batches_of(source.num_train, 2)
     expect_train(source, train)
-    with pytest.raises(RunError, match=r"the index in .* has changed since it was opened"):
+    with pytest.raises(UserError, match=r"the index in .* has changed since it was opened; give the same"):
         source.train_batch(*train[0])
 
 
@@ -310,6 +309,7 @@ def test_micro_batches_read_ahead_and_taken_up_at_any_step_end_as_one_run(resolv
             assert torch.equal(value, undisturbed.model.state_dict()[name]), (stop, name)
         assert again.state.loss_sum == undisturbed.state.loss_sum
     assert ahead._threads is None  # all of it was read ahead
+    assert ahead._readers._lanes[TRAIN].max_ahead == prefetch.DEPTH * 5
 
 
 def first_path(source, batch):
@@ -345,8 +345,8 @@ def test_a_reader_killed_while_it_reads_ends_the_attempt_with_its_clips(resolved
 
 
 def test_a_silent_reader_is_reported_waited_for_and_given_up(resolved, opened, monkeypatch, caplog):
-    monkeypatch.setattr(prefetch, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(prefetch, "PATIENCE_SECONDS", 1.5)
+    monkeypatch.setattr(threads, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(threads, "PATIENCE_SECONDS", 1.5)
     train = batches_of(14, 4)
     source, path = hanging_source(resolved, opened, train[0])
     begin = time.monotonic()
@@ -436,17 +436,76 @@ def test_all_memory_that_a_run_comes_to_take_is_asked_for_before_it_trains(reade
     )
     monkeypatch.setattr(prefetch, "_num_readers", readers)
     asked, taken = [], {}
-    monkeypatch.setattr(folder, "require_memory", asked.append)
-    resize = prefetch._Lane.resize
+    monkeypatch.setattr(prefetch, "require_memory", lambda num_bytes, _: asked.append(num_bytes))
+    grow = prefetch._Lane.grow
 
-    def resized(lane, capacity):
-        taken[lane.number] = max(capacity, taken.get(lane.number, 0))
-        resize(lane, capacity)
+    def grown(lane, capacity):
+        taken[lane.number] = capacity
+        grow(lane, capacity)
 
-    monkeypatch.setattr(prefetch._Lane, "resize", resized)
+    monkeypatch.setattr(prefetch._Lane, "grow", grown)
     run(experiment, device="cpu")
-    (num_bytes,) = asked
-    assert sum(taken.values()) - 2 * mmap.PAGESIZE <= num_bytes <= sum(taken.values())
+    assert len(asked) > 1
+    assert asked == [sum(taken.values())] + [0] * (len(asked) - 1)
+    assert sorted(taken) == [0, 1]
+
+
+def clips_told_ahead(resolved, opened, monkeypatch, free):
+    """How many clips are read ahead of micro-batches of 2 of batches of 5, and the bytes taken for each lane."""
+    monkeypatch.setattr(prefetch, "free_bytes", lambda: free)
+    source = opened(resolved)
+    parts = [(part, epoch, seed) for batch, epoch, seed in batches_of(14, 3, range(9)) for part in batch.split(2)]
+    expect_train(source, iter(parts), 5)
+    train, val = source._readers._lanes
+    assert len(train.ahead) == train.max_ahead
+    source.close()
+    return train.max_ahead, train.capacity + val.capacity
+
+
+def test_as_many_clips_are_ahead_of_parts_of_a_batch_as_of_a_batch_where_there_is_memory(resolved, opened, monkeypatch):
+    monkeypatch.setattr(prefetch.mmap, "PAGESIZE", 64)
+    most, taken = clips_told_ahead(resolved, opened, monkeypatch, 2**40)
+    assert most == prefetch.DEPTH * 5
+    least, little = clips_told_ahead(resolved, opened, monkeypatch, taken)
+    assert least == prefetch.DEPTH * 2
+    bound = (taken + little) / 2 / prefetch.MEMORY_SHARE
+    between, some = clips_told_ahead(resolved, opened, monkeypatch, bound)
+    assert least < between < most
+    assert bound - 3 * (taken - little) / (most - least) < some / prefetch.MEMORY_SHARE <= bound
+    with pytest.raises(UserError, match="are free"):
+        clips_told_ahead(resolved, opened, monkeypatch, little - 1)
+
+
+def test_workers_that_start_at_once_do_not_take_the_same_memory(monkeypatch):
+    """Each wants 4 MiB of 10: two have it, and the others are told that there are 2."""
+    mib, held, told = 2**20, [], []
+    grow = prefetch._Lane.grow
+
+    def slowly(lane, capacity):
+        time.sleep(0.05)
+        grow(lane, capacity)
+        held.append(capacity)
+
+    monkeypatch.setattr(prefetch._Lane, "grow", slowly)
+    monkeypatch.setattr(prefetch, "free_bytes", lambda: 10 * mib - sum(held))
+    monkeypatch.setattr(prefetch, "_num_readers", 0)
+    workers = [prefetch.Readers(len, 24, lambda _: mib, Path) for _ in range(4)]
+
+    def begin(readers):
+        try:
+            readers.expect(0, [[(0, np.array([1]))]], lambda _: (3 * mib, mib))
+        except UserError as error:
+            told.append(str(error))
+
+    starting = [threading.Thread(target=begin, args=(readers,)) for readers in workers]
+    for thread in starting:
+        thread.start()
+    for thread in starting:
+        thread.join()
+    for readers in workers:
+        readers.close()
+    assert sum(held) == 8 * mib
+    assert len(told) == 2
 
 
 def test_memory_that_cannot_be_had_is_an_error_with_the_number(resolved, opened, monkeypatch):
@@ -470,7 +529,7 @@ prefetch.set_num_readers(2)
 path = Path(sys.argv[1])
 opening = partial(hanging_reads.opening, [path], path)
 readers = prefetch.Readers(opening, 24, lambda wanted: 3 * 24 * 32, lambda place: path)
-readers.expect(0, ([(0, np.array([1]))] for _ in range(10)), lambda num_clips: 64 * num_clips * 36)
+readers.expect(0, ([(0, np.array([1]))] for _ in range(10)), lambda num_clips: (64 * num_clips * 36, 0))
 print(*readers.process_ids, flush=True)
 for frames in readers.take(0, [(0, np.array([1]))]):
     pass
@@ -508,7 +567,7 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
 
     readers = opened(resolved)._readers
     wanted = [[(place % 14, np.arange(4))] for place in range(2000)]
-    readers.expect(TRAIN, wanted, lambda num_clips: (num_clips + 1) * 4 * 24 * 32 * 3)
+    readers.expect(TRAIN, wanted, lambda num_clips: ((num_clips + 1) * 4 * 24 * 32 * 3, 0))
     (pid,) = readers.process_ids
     for number, batch in enumerate(wanted):
         for frames in readers.take(TRAIN, batch):

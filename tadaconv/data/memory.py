@@ -1,0 +1,80 @@
+"""How much memory there is and is free: of the machine, and of the groups (cgroups) that this process is in."""
+
+import fcntl
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+MACHINE = Path("/proc/meminfo")
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+
+_FILES = {
+    "": ("memory.max", "memory.current", ("active_file", "inactive_file")),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
+}
+"""Of a group of version 2 and 1, in whose folder they lie: the limit, the bytes in use, and of these the ones that hold
+files, which are given back on need."""
+
+
+def total_bytes() -> int:
+    """Memory of the machine, or of the container or job it is."""
+    return min([_machine_bytes(), *(limit for limit, _ in _groups())])
+
+
+def free_bytes() -> int:
+    """Memory that is free on this machine, or in the container or job; where nothing tells, what is there in all."""
+    free = _machine_bytes()
+    with suppress(OSError, StopIteration, ValueError):
+        lines = MACHINE.read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    return max(0, min([free, *(limit - used for limit, used in _groups())]))
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Within, no other process of this machine is within: what is free stays so while it is taken.
+
+    The lock lies on the file that tells what is free. It is gone with its process, whatever that ends by; where there
+    is no such file, there is no lock.
+    """
+    try:
+        file = os.open(MACHINE, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _groups() -> Iterator[tuple[int, int]]:
+    """Limit and bytes in use of every group that limits the memory of this process."""
+    for mount, kind, path in _own_groups():
+        limit_name, used_name, of_files = _FILES[kind]
+        for folder in (path, *path.parents):
+            group = mount / folder
+            with suppress(OSError, ValueError):  # no group here, as in a container, or no limit
+                limit, used = (int((group / name).read_text()) for name in (limit_name, used_name))
+                pairs = map(str.split, (group / "memory.stat").read_text().splitlines())
+                yield limit, used - sum(int(value) for name, value in pairs if name in of_files)
+
+
+def _own_groups() -> Iterator[tuple[Path, str, PurePosixPath]]:
+    """Where groups of memory lie, of which version, and which of them this process is in."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = OWN_GROUPS.read_text().splitlines()
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        for kind in set(kinds.split(",")) & set(_FILES):
+            own = PurePosixPath(path.lstrip("/"))
+            yield GROUPS / kind, kind, PurePosixPath() if ".." in own.parts else own  # outside of what is seen here
