@@ -62,7 +62,7 @@ class Medium:
     options: dict[str, str]
 
 
-# Videos have the bytes of those in the copies that most people use, since these too are what decoding costs: 88 KB in
+# Videos have the bytes of those in copies that many people use, since these too are what decoding costs: 88 KB in
 # Something-Something-V2, 19.4 GB of 220,847 (dmlc/gluon-cv, docs/tutorials/datasets/somethingsomethingv2.py), and
 # 519 KB in Kinetics-400 at a height of 256, 132 GB of 254,404 (facebookresearch/video-nonlocal-net, DATASET.md).
 WEBM = {"deadline": "realtime", "cpu-used": "5", "b": "147k"}
