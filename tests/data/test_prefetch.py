@@ -2,7 +2,9 @@
 
 import gc
 import json
+import mmap
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import weakref
 from functools import partial
 from pathlib import Path
 
+import allocating_reads
 import hanging_reads
 import numpy as np
 import pytest
@@ -534,6 +537,26 @@ print(*readers.process_ids, flush=True)
 for frames in readers.take(0, [(0, np.array([1]))]):
     pass
 """
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
+def test_a_reader_keeps_the_memory_of_a_clip_for_the_next(monkeypatch):
+    monkeypatch.setattr(prefetch, "_num_readers", 1)
+    num_bytes = int(np.prod(allocating_reads.SHAPE))
+    wanted = [[(place, np.arange(8))] for place in range(40)]
+    readers = prefetch.Readers(allocating_reads.opening, 0, lambda _: num_bytes, lambda _: Path("clip"))
+    readers.expect(TRAIN, wanted, lambda num_clips: (num_clips * num_bytes, 0))
+    faults = []
+    try:
+        for clip in wanted:
+            ((frames),) = readers.take(TRAIN, clip)
+            assert (frames == clip[0][0]).all()
+            (pid,) = readers.process_ids
+            faults.append(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7]))
+    finally:
+        readers.close()
+    pages_of_a_clip = num_bytes / mmap.PAGESIZE
+    assert (faults[-1] - faults[19]) / 20 < pages_of_a_clip / 10
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
