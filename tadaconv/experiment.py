@@ -30,8 +30,9 @@ from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
-from tadaconv.training import Evaluation, Fit, autocast, evaluate, smallest_batch
+from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights, write_whole
+from tadaconv.training.computing import require
 from tadaconv.weights import scores_beside, weights_beside
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "rehearse",
     "require_batches",
     "require_fit",
+    "require_options",
     "resolve_device",
     "run",
 ]
@@ -64,6 +66,11 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"there is no device {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
+
+
+def require_options(options: RunOptions, device: str) -> None:
+    """Raise :class:`UserError` if cells cannot be run so on ``device`` of this machine."""
+    require(options, resolve_device(device))
 
 
 def make_deterministic() -> None:
@@ -254,8 +261,8 @@ def _driver() -> str:
     return ""
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """What the numbers of a run depend on beside the experiment."""
+def environment(device: torch.device, options: RunOptions | None = None) -> dict[str, str]:
+    """What the numbers of a run depend on beside the experiment; without options nothing of how it computes."""
     cuda, threads = device.type == "cuda", torch.get_num_threads()
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({threads} thread{'s' * (threads > 1)})",
@@ -265,6 +272,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "cuda": str(torch.version.cuda) if cuda else "",
         **({"driver": _driver()} if cuda else {}),
         **({"deterministic": "yes"} if cuda and torch.are_deterministic_algorithms_enabled() else {}),
+        **({} if options is None else options.entries(cuda)),
         "tadaconv": f"{tadaconv.__version__}+{source_digest()}",
         **source_commit(),
     }
@@ -304,7 +312,7 @@ def run(
         options: how to run it. None is eager, on one GPU, with this process's threads and readers.
 
     Raises:
-        UserError: the experiment names something that is not there.
+        UserError: the experiment names something that is not there, or the options ask for it.
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
@@ -312,7 +320,10 @@ def run(
         set_num_readers(options.readers)
         if options.deterministic and place.type == "cuda":
             make_deterministic()
-    with fixed_threads(place, None if options is None else options.threads):
+    with (
+        fixed_threads(place, None if options is None else options.threads),
+        computing_as(options or RunOptions(), place),
+    ):
         return _run(experiment, place, report, checkpoint, options or RunOptions())
 
 
@@ -332,7 +343,9 @@ def _run(
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.seed)
             counted = cost.model_dump(mode="json")
-            return _train(experiment, model, source, place, report, checkpoint, cost.params, cost.macs, counted)
+            return _train(
+                experiment, model, source, place, report, checkpoint, options, cost.params, cost.macs, counted
+            )  # fmt: skip
     except torch.OutOfMemoryError as error:
         raise out_of_memory(experiment, place) from error
     finally:
@@ -371,6 +384,7 @@ def _train(
     device: torch.device,
     report: Callable[[Progress], None] | None,
     checkpoint: Path | None,
+    options: RunOptions,
     params: int,
     macs: int,
     cost: dict[str, object],
@@ -383,16 +397,16 @@ def _train(
     def measure(clips: Source) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(model, clips, schedule.batch_size, device)
+        last = evaluate(fit.network, clips, schedule.batch_size, device, options.precision)
         eval_seconds = time.perf_counter() - started
         return last.top1
 
     def inspect() -> dict[str, StageCalibration]:
         clips, _ = watched.val_batch(inspected_clips(source.num_val))
-        with autocast(device):
+        with autocast(device, options.precision):
             return by_stage(calibrations(model, clips[:, 0]))
 
-    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint)
+    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, options)
     state = fit.run(lambda: measure(watched), report, inspect)
     if last is None or watched is not source:  # resumed from a checkpoint written after the last step, or of one view
         measure(source)
@@ -421,5 +435,5 @@ def _train(
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=state.seconds,
-        environment={**environment(device), **({"clips": source.form} if isinstance(source, HasForm) else {})},
+        environment={**environment(device, options), **({"clips": source.form} if isinstance(source, HasForm) else {})},
     )

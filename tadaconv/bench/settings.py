@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tadaconv.bench.device import DTYPES, require_compiler
+from tadaconv.bench.device import DTYPES
 from tadaconv.errors import UserError, lookup, unknown
 from tadaconv.experiment import resolve_device
 from tadaconv.models import RIVALS
+from tadaconv.training.computing import require_compiler
 
 Mode = Literal["eager", "compiled"]
 
@@ -59,7 +60,7 @@ class Settings:
             if name not in contestants():
                 raise unknown("contestant", name, contestants())
         if "compiled" in self.modes:
-            require_compiler(device)
+            require_compiler(device, "use --mode eager")
 
     def asked(self, name: str) -> bool:
         """Whether a contestant takes part."""

@@ -98,16 +98,6 @@ class Turn:
 
 
 @contextmanager
-def many_compiled() -> Iterator[None]:
-    """Within it, ``torch.compile`` keeps a version for each contestant instead of giving up after a few."""
-    config = torch._dynamo.config
-    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    with config.patch({limit: 1024}):
-        yield
-    torch._dynamo.reset()
-
-
-@contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Processes started within never see Ctrl-C: it is for the one that starts them, which ends them."""
     resource_tracker.ensure_running()  # starting it would let Ctrl-C through again

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tadaconv.data.source import Source, expect_val, heads_of, subsets_of
 from tadaconv.errors import RunError
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
-from tadaconv.training.fit import autocast
+from tadaconv.run_options import Precision
+from tadaconv.training.computing import autocast
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def joint_log_probabilities(by_head: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.device) -> Evaluation:
+def evaluate(
+    model: nn.Module, source: Source, batch_size: int, device: torch.device, precision: Precision = "auto"
+) -> Evaluation:
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. Of several heads a clip counts where all its
@@ -87,7 +90,7 @@ def evaluate(model: nn.Module, source: Source, batch_size: int, device: torch.de
     expect_val(source, batches)
     for indices in batches:
         clips, batch_labels = source.val_batch(indices)
-        with autocast(device):
+        with autocast(device, precision):
             views = _by_head(model, clips, num_classes)
         by_batch.append([averaged(each) for each in views])
         labels.append(batch_labels)
