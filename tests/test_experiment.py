@@ -4,7 +4,9 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
@@ -69,6 +72,49 @@ def _readers_as_before() -> Iterator[None]:
 def test_a_run_reads_by_as_many_readers_as_it_is_told() -> None:
     run(TINY.but(schedule__epochs=1), device="cpu", options=RunOptions(readers=3))
     assert num_readers() == 3
+
+
+def test_clips_go_through_the_compiled_network_in_the_precision_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them but those whose calibrations are looked at, which a compiler would not see."""
+    through: list[tuple[int, bool]] = []
+    precisions: list[str] = []
+
+    class Compiled(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, clips: Tensor) -> Tensor:
+            through.append((len(clips), self.model.training))
+            scores: Tensor = self.model(clips)
+            return scores
+
+    def autocast(_: torch.device, precision: str = "auto") -> AbstractContextManager[None]:
+        precisions.append(precision)
+        return nullcontext()
+
+    monkeypatch.setattr("tadaconv.training.fit.compiled", Compiled)
+    for name in ("tadaconv.training.fit", "tadaconv.training.evaluate", "tadaconv.experiment"):
+        monkeypatch.setattr(sys.modules[name], "autocast", autocast)
+    experiment = TINY.but(schedule__epochs=1)
+    expected = run(experiment, "cpu")
+    assert through == []
+    assert set(precisions) == {"auto"}
+    num_passes = len(precisions)
+    precisions.clear()
+    found = run(experiment, "cpu", options=RunOptions(compile=True, precision="float32"))
+    assert precisions == ["float32"] * num_passes
+    assert through == [(4, True)] * 3 + [(5, False)] * 4
+    assert len(precisions) == len(through) + 1
+    assert found.environment == {**expected.environment, "compiled": "yes"}
+    assert found.model_dump(exclude={*MEASURED, "environment"}) == expected.model_dump(
+        exclude={*MEASURED, "environment"}
+    )
+
+
+def test_what_a_device_cannot_do_is_said_before_anything_runs() -> None:
+    with pytest.raises(UserError, match=r"--fused-kernels are for NVIDIA GPUs .* there are none for cpu"):
+        run(TINY, "cpu", options=RunOptions(fused_kernels=True))
 
 
 def computed(result: Result) -> dict[str, object]:

@@ -47,7 +47,7 @@ def without_tf32() -> Generator[None]:
 
 
 @contextmanager
-def many_compiled(most: int = MOST_SHAPES, threads: int | None = None) -> Generator[None]:
+def many_compiled(most: int, threads: int | None = None) -> Generator[None]:
     """Within it, ``torch.compile`` keeps a version for up to ``most`` shapes and networks instead of for a few.
 
     Above that it raises, where it would go on without compiling; and what was compiled is forgotten at the end.
@@ -125,5 +125,5 @@ def computing_as(options: RunOptions, device: torch.device) -> Generator[None]:
         if options.fused_kernels:
             stack.enter_context(fused_kernels())
         if options.compile:
-            stack.enter_context(many_compiled(threads=options.threads))
+            stack.enter_context(many_compiled(MOST_SHAPES, options.threads))
         yield
