@@ -252,11 +252,6 @@ def parts(dry: bool) -> list[Part]:
             bench("step", dry, "eager", "--calibration", "cin_k2", "--contestants", ours),
             fused,
         ),
-        Part(
-            "step, tap calibration, compiled",
-            bench("step", dry, "compiled", "--calibration", "cin_k2", "--contestants", ours),
-            fused,
-        ),
     ]
 
 
