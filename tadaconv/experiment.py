@@ -32,7 +32,6 @@ from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
 from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights, write_whole
-from tadaconv.training.computing import require
 from tadaconv.weights import scores_beside, weights_beside
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "rehearse",
     "require_batches",
     "require_fit",
-    "require_options",
     "resolve_device",
     "run",
 ]
@@ -66,11 +64,6 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"there is no device {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
-
-
-def require_options(options: RunOptions, device: str) -> None:
-    """Raise :class:`UserError` if cells cannot be run so on ``device`` of this machine."""
-    require(options, resolve_device(device))
 
 
 def make_deterministic() -> None:

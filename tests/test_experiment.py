@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
+from tadaconv.cli.options import CrewOptions
 from tadaconv.data import open_source
 from tadaconv.data.prefetch import num_readers, set_num_readers
 from tadaconv.data.source import Head, Source, classes_of_heads
@@ -112,7 +113,9 @@ def test_clips_go_through_the_compiled_network_in_the_precision_asked_for(monkey
     )
 
 
-def test_what_a_device_cannot_do_is_said_before_anything_runs() -> None:
+def test_what_a_device_cannot_do_is_said_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--fused-kernels are for NVIDIA GPUs"):
+        CrewOptions(device="cpu", fused_kernels=True).crew("j.log", tmp_path)
     with pytest.raises(UserError, match=r"--fused-kernels are for NVIDIA GPUs .* there are none for cpu"):
         run(TINY, "cpu", options=RunOptions(fused_kernels=True))
 

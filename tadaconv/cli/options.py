@@ -142,9 +142,10 @@ class CrewOptions:
 
             resolve_device(self.device)
         if self.executor == "local" and (self.compile or self.fused_kernels):
-            from tadaconv.experiment import require_options
+            from tadaconv.experiment import resolve_device
+            from tadaconv.training.computing import require
 
-            require_options(self.options, self.device)
+            require(self.options, resolve_device(self.device))
         pairs = [option.partition("=") for option in self.executor_option or []]
         for name, equals, _ in pairs:
             if not (name and equals):

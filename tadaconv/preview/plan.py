@@ -15,10 +15,11 @@ from rich.table import Table as Rendered
 from tadaconv.ablation import LoadedTable, Row, rehearse_cells
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
-from tadaconv.experiment import environment, require_options, resolve_device
+from tadaconv.experiment import environment, resolve_device
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, Probe, Spread, probe, set_up
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions
+from tadaconv.training.computing import require
 
 if TYPE_CHECKING:
     from tadaconv.execution import Store
@@ -128,7 +129,7 @@ def plan_table(
         UserError: for a row or a device that is not there, and a row that cannot be built or take the regime's clips.
     """
     place = resolve_device(measure.device)
-    require_options(measure.options, measure.device)
+    require(measure.options, place)
     wanted = loaded.table.cells(regime, seeds, rows)
     cells = _unique(wanted)
     records = store.records_of(cells) if store is not None else []
@@ -178,7 +179,7 @@ def plan_trials(
         UserError: for a device that is not there, and a base that cannot be built or take the regime's clips.
     """
     place = resolve_device(measure.device)
-    require_options(measure.options, measure.device)
+    require(measure.options, place)
     left = max(0, num_trials - num_ended)
     found = None
     if left:
