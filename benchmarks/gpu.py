@@ -223,7 +223,12 @@ def reading(dry: bool) -> Callable[[Path, float], dict[str, Any]]:
 
 
 def parts(dry: bool) -> list[Part]:
-    """What is measured, what is worth most first."""
+    """What is measured, what is worth most first.
+
+    The fused kernels for calibrated taps are off in runs. The GPU tests tell whether they give the eager form's
+    numbers, and the parts of tap calibration whether they pay: the contestant "fused" against ours without them.
+    """
+    ours, fused = ("tada", ()) if dry else ("tada,fused", ("triton",))
     return [
         Part("GPU tests", gpu_tests, ("pytest", "hypothesis")),
         Part("step, ResNet-50, eager", bench("step", dry, "eager", "--contestants", "tada" if dry else "tada,naive")),
@@ -239,7 +244,13 @@ def parts(dry: bool) -> list[Part]:
         ),
         Part(
             "operator, tap calibration",
-            bench("op", dry, "eager", "--calibration", "k2,cin_k2", "--shapes", "res2,res5", "--contestants", "tada"),
+            bench("op", dry, "eager", "--calibration", "k2,cin_k2", "--shapes", "res2,res5", "--contestants", ours),
+            fused,
+        ),
+        Part(
+            "step, tap calibration",
+            bench("step", dry, "eager", "--calibration", "cin_k2", "--contestants", ours),
+            fused,
         ),
     ]
 

@@ -30,7 +30,7 @@ from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
-from tadaconv.training import Evaluation, Fit, autocast, evaluate, smallest_batch
+from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights, write_whole
 from tadaconv.training.rank_processes import run_on_ranks
 from tadaconv.training.ranks import ALONE, Ranks
@@ -256,8 +256,8 @@ def _driver() -> str:
     return ""
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """What the numbers of a run depend on beside the experiment."""
+def environment(device: torch.device, options: RunOptions | None = None) -> dict[str, str]:
+    """What the numbers of a run depend on beside the experiment; without options nothing of how it computes."""
     cuda, threads = device.type == "cuda", torch.get_num_threads()
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({threads} thread{'s' * (threads > 1)})",
@@ -267,6 +267,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "cuda": str(torch.version.cuda) if cuda else "",
         **({"driver": _driver()} if cuda else {}),
         **({"deterministic": "yes"} if cuda and torch.are_deterministic_algorithms_enabled() else {}),
+        **({} if options is None else options.entries(cuda)),
         "tadaconv": f"{tadaconv.__version__}+{source_digest()}",
         **source_commit(),
     }
@@ -306,12 +307,12 @@ def run(
         options: how to run it. None is eager, on one GPU, with this process's threads and readers.
 
     Raises:
-        UserError: the experiment names something that is not there.
+        UserError: the experiment names something that is not there, or the options ask for it.
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
     if options is None:
-        with fixed_threads(place):
+        with fixed_threads(place), computing_as(RunOptions(), place):
             return _run(experiment, place, report, checkpoint, RunOptions(), ALONE)
     if options.gpus_per_cell == 1:
         return run_part((experiment, checkpoint, options), device=place, ranks=ALONE, report=report)
@@ -351,7 +352,7 @@ def run_part(
     set_num_readers(-(-readers // ranks.size))
     if options.deterministic and device.type == "cuda":
         make_deterministic()
-    with fixed_threads(device, max(1, options.threads // ranks.size)):
+    with fixed_threads(device, max(1, options.threads // ranks.size)), computing_as(options, device):
         return _run(experiment, device, report if ranks.is_first else None, checkpoint, options, ranks)
 
 
@@ -360,7 +361,7 @@ def _run(
     place: torch.device,
     report: Callable[[Progress], None] | None,
     checkpoint: Path | None,
-    options: RunOptions,  # noqa: ARG001
+    options: RunOptions,
     ranks: Ranks,
 ) -> Result:
     source = open_source(experiment.data, place)
@@ -372,7 +373,9 @@ def _run(
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(experiment.seed)
             counted = cost.model_dump(mode="json")
-            return _train(experiment, model, source, place, report, checkpoint, ranks, cost.params, cost.macs, counted)
+            return _train(
+                experiment, model, source, place, report, checkpoint, options, ranks, cost.params, cost.macs, counted
+            )  # fmt: skip
     except torch.OutOfMemoryError as error:
         raise out_of_memory(experiment, place) from error
     finally:
@@ -411,6 +414,7 @@ def _train(
     device: torch.device,
     report: Callable[[Progress], None] | None,
     checkpoint: Path | None,
+    options: RunOptions,
     ranks: Ranks,
     params: int,
     macs: int,
@@ -424,16 +428,16 @@ def _train(
     def measure(clips: Source) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(model, clips, schedule.batch_size, device, ranks)
+        last = evaluate(fit.network, clips, schedule.batch_size, device, options.precision, ranks)
         eval_seconds = time.perf_counter() - started
         return last.top1
 
     def inspect() -> dict[str, StageCalibration]:
         clips, _ = watched.val_batch(inspected_clips(source.num_val))
-        with autocast(device):
+        with autocast(device, options.precision):
             return by_stage(calibrations(model, clips[:, 0]))
 
-    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, ranks)
+    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, options, ranks)
     state = fit.run(lambda: measure(watched), report, inspect if ranks.is_first else None)
     if last is None or watched is not source:  # resumed from a checkpoint written after the last step, or of one view
         measure(source)
@@ -462,9 +466,5 @@ def _train(
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=state.seconds,
-        environment={
-            **environment(device),
-            **({"gpus_per_cell": str(ranks.size)} if ranks.size > 1 else {}),
-            **({"clips": source.form} if isinstance(source, HasForm) else {}),
-        },
+        environment={**environment(device, options), **({"clips": source.form} if isinstance(source, HasForm) else {})},
     )

@@ -1,5 +1,6 @@
 """How a cell is run: what changes its speed and how its numbers are rounded, but not which cell it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -7,7 +8,13 @@ from tadaconv.errors import UserError
 from tadaconv.spec import Schedule
 
 Precision = Literal["auto", "float32"]
-"""What a network computes in: ``auto`` is bfloat16 where the device is a GPU, under autocast, and float32 elsewhere."""
+"""What a network computes in: ``auto`` is bfloat16 where the device is a GPU, under autocast, and float32 elsewhere.
+
+``float32`` is that of IEEE 754 everywhere, without the TensorFloat-32 of GPUs.
+"""
+
+BFLOAT16, FLOAT32 = "bfloat16", "float32 (IEEE, no TF32)"
+"""How environments say what was computed in."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class RunOptions:
         """A copy with other values."""
         return replace(self, **changes)
 
+    def entries(self, on_gpu: bool) -> dict[str, str]:
+        """What an environment says of the options; on the CPU there is one precision, and so no entry."""
+        precision = FLOAT32 if self.precision == "float32" else BFLOAT16
+        return {
+            **({"gpus_per_cell": str(self.gpus_per_cell)} if self.gpus_per_cell > 1 else {}),
+            **({"precision": precision} if on_gpu else {}),
+            **({"compiled": "yes"} if self.compile else {}),
+            **({"fused_kernels": "yes"} if self.fused_kernels else {}),
+        }
+
     def with_cores(self, cores: int) -> Self:
         """The options of a worker whose share of its machine are ``cores``."""
         return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
@@ -59,3 +76,8 @@ def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
         f"{'es' * (number > 1)} of at most {norm_batch} (schedule.norm_batch), which {gpus_per_cell} GPUs cannot share "
         f"alike; give --gpus-per-cell {' or '.join(fitting)}"
     )
+
+
+def precision_of(environment: Mapping[str, str]) -> str:
+    """What the result with this environment was computed in; those that do not say it were not asked."""
+    return environment.get("precision") or (BFLOAT16 if environment.get("cuda") else FLOAT32)

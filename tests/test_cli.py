@@ -19,10 +19,12 @@ from pydantic import BaseModel
 
 from tadaconv import cli, reporting
 from tadaconv.ablation import load_table
+from tadaconv.cli.options import CrewOptions
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import CellRecord, Store, plan
 from tadaconv.regime import load_regime
 from tadaconv.result import Progress, Result
+from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, Folder
 
 TABLE = '''"""Does the mini table run?
@@ -345,6 +347,15 @@ class TestWorker:
         done = tada("worker", "--storage", "nowhere.log")
         assert (done.status, done.err.count("\n")) == (2, 1)
         assert "nowhere.log" in done.err
+
+
+def test_workers_are_told_how_to_compute(tmp_path: Path) -> None:
+    plain = CrewOptions(device="cpu").crew("j.log", tmp_path).call.options
+    assert plain == RunOptions()
+    asked = CrewOptions(precision="float32", compile=True, fused_kernels=True, executor="slurm")
+    assert asked.crew("j.log", tmp_path).call.options == RunOptions(
+        precision="float32", compile=True, fused_kernels=True
+    )
 
 
 @pytest.mark.parametrize("command", [("worker",), ("ablate", "mini", "--regime", "small")])

@@ -4,8 +4,10 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tadaconv import child
 from tadaconv import experiment as experiments
 from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
+from tadaconv.cli.options import CrewOptions
 from tadaconv.data import open_source
 from tadaconv.data.prefetch import num_readers, set_num_readers
 from tadaconv.data.source import Head, Source, classes_of_heads
@@ -147,6 +151,51 @@ def test_the_gpus_of_a_cell_follow_the_one_that_is_named(monkeypatch: pytest.Mon
         devices_of_cell("cuda", 5)
     with pytest.raises(UserError, match="this machine has 1 from cuda:3 on"):
         devices_of_cell("cuda:3", 2)
+
+
+def test_clips_go_through_the_compiled_network_in_the_precision_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them but those whose calibrations are looked at, which a compiler would not see."""
+    through: list[tuple[int, bool]] = []
+    precisions: list[str] = []
+
+    class Compiled(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, clips: Tensor) -> Tensor:
+            through.append((len(clips), self.model.training))
+            scores: Tensor = self.model(clips)
+            return scores
+
+    def autocast(_: torch.device, precision: str = "auto") -> AbstractContextManager[None]:
+        precisions.append(precision)
+        return nullcontext()
+
+    monkeypatch.setattr("tadaconv.training.fit.compiled", Compiled)
+    for name in ("tadaconv.training.fit", "tadaconv.training.evaluate", "tadaconv.experiment"):
+        monkeypatch.setattr(sys.modules[name], "autocast", autocast)
+    experiment = TINY.but(schedule__epochs=1)
+    expected = run(experiment, "cpu")
+    assert through == []
+    assert set(precisions) == {"auto"}
+    num_passes = len(precisions)
+    precisions.clear()
+    found = run(experiment, "cpu", options=RunOptions(compile=True, precision="float32"))
+    assert precisions == ["float32"] * num_passes
+    assert through == [(4, True)] * 3 + [(5, False)] * 4
+    assert len(precisions) == len(through) + 1
+    assert found.environment == {**expected.environment, "compiled": "yes"}
+    assert found.model_dump(exclude={*MEASURED, "environment"}) == expected.model_dump(
+        exclude={*MEASURED, "environment"}
+    )
+
+
+def test_what_a_device_cannot_do_is_said_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--fused-kernels are for NVIDIA GPUs"):
+        CrewOptions(device="cpu", fused_kernels=True).crew("j.log", tmp_path)
+    with pytest.raises(UserError, match=r"--fused-kernels are for NVIDIA GPUs .* there are none for cpu"):
+        run(TINY, "cpu", options=RunOptions(fused_kernels=True))
 
 
 def computed(result: Result) -> dict[str, object]:

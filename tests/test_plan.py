@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from tadaconv import experiment as experiment_module
 from tadaconv import preview
@@ -25,6 +25,7 @@ from tadaconv.preview import plan as plan_module
 from tadaconv.preview.plan import duration, makespan, size
 from tadaconv.regime import Regime
 from tadaconv.result import Result
+from tadaconv.run_options import RunOptions
 from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
 
 CPU = torch.device("cpu")
@@ -134,6 +135,34 @@ def test_micro_batches_are_timed_two_at_most_and_a_step_by_its_clips(monkeypatch
     found = preview.probe(in_six.but(schedule__norm_batch=3), CPU, budget_seconds=0.0)
     assert (found.num_micro_batches, asked) == (2, [3] * 2 * 4)
     assert found.step_seconds.low >= 2 * 0.03
+
+
+def test_compiling_counts_as_setup_for_every_shape_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that takes 0.05 s a shape: batches of 7 and 6 in parts of 4, 3 and 2, evaluations of 6 and 4."""
+    compiled: list[tuple[int, bool]] = []
+
+    class Compiled(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, clips: Tensor) -> Tensor:
+            shape = len(clips), self.model.training
+            if shape not in compiled:
+                compiled.append(shape)
+                time.sleep(0.3)
+            scores: Tensor = self.model(clips)
+            return scores
+
+    monkeypatch.setattr("tadaconv.training.fit.compiled", Compiled)
+    uneven = EXPERIMENT.but(data__num_train=13, schedule__batch_size=7, schedule__norm_batch=4)
+    options = RunOptions(compile=True)
+    found = preview.probe(uneven, CPU, 0.0, options)
+    of_training = {(4, True), (3, True)}
+    of_evaluation = {(7, False), (3, False)}
+    assert set(compiled) == of_training | of_evaluation
+    assert found.setup_seconds > 0.3 * len(compiled)
+    assert max(found.step_seconds.high, found.eval_seconds.high) < 0.3
 
 
 def test_out_of_memory_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,5 @@
 """The device: its clock, what it can do at best, and what it is."""
 
-import os
-import shutil
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -11,7 +8,6 @@ from platform import processor
 
 import torch
 
-from tadaconv.errors import UserError
 from tadaconv.experiment import environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -112,20 +108,6 @@ def _seconds(clock: Clock, work: Callable[[], object]) -> float:
     end = clock.mark()
     clock.wait()
     return clock.seconds(start, end) / repeats
-
-
-def require_compiler(device: torch.device) -> None:
-    """Raises :class:`UserError` where ``torch.compile`` would find no compiler for ``device``."""
-    if device.type == "cuda":
-        variable, usual = "CC", ["gcc", "clang"]
-    else:
-        variable, usual = "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
-    compilers = [os.environ[variable]] if variable in os.environ else usual
-    if not any(shutil.which(compiler) for compiler in compilers):
-        raise UserError(
-            f"compiled mode on {device.type} needs a compiler, and there is no {' or '.join(compilers)!r}; "
-            f"install one, name yours in {variable}, or use --mode eager"
-        )
 
 
 def facts(device: torch.device) -> dict[str, str]:

@@ -10,9 +10,11 @@ def stem(found: Benchmark) -> str:
     """The name of the files: ``step-resnet50-cpu-2-threads-fp32-eager-2x8x112`` (clips x frames x pixels)."""
     asked = found.settings
     what = [str(asked[name]) for name in ("backbone",) if name in asked]
-    modes = asked["modes"]
+    calibrations, modes = asked.get("calibrations", ["cin"]), asked["modes"]
+    assert isinstance(calibrations, list)
     assert isinstance(modes, list)
     clips = f"{asked['num_clips']}x{asked['num_frames']}x{asked['size_px']}"
+    what += [] if calibrations == ["cin"] else calibrations
     words = [found.bench, *what, found.environment["device"], str(asked["dtype"]), "-".join(modes), clips]
     return re.sub(r"[^a-z0-9_]+", "-", "-".join(words).lower())
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tadaconv.bench.device import DTYPES
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.run import Heat, Make, Report, run, silently
-from tadaconv.bench.settings import Settings, contestants
-from tadaconv.bench.turn import Turn, naive
+from tadaconv.bench.settings import Settings, contestants, require_taps
+from tadaconv.bench.turn import Form, Turn, naive
 from tadaconv.bench.work import least_work
 from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
@@ -96,7 +96,7 @@ def clips_for(shape: Shape, settings: Settings) -> Tensor:
     return on_device.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
 
 
-def make(shape: Shape, settings: Settings, temporal: Temporal, as_naive: bool, compiled: bool) -> Turn:
+def make(shape: Shape, settings: Settings, temporal: Temporal, form: Form, compiled: bool) -> Turn:
     """The turn of ``temporal`` in place of the plain convolution; None is the plain convolution itself.
 
     Weights are in the dtype of the clips. The gradient of the output is the same for all.
@@ -105,28 +105,30 @@ def make(shape: Shape, settings: Settings, temporal: Temporal, as_naive: bool, c
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: nn.Module = plug_in(plain(shape), temporal, settings.num_frames)
-    network = channels_last((naive(network) if as_naive else network).to(clips.device, clips.dtype).train())
+    network = channels_last((naive(network) if form == "naive" else network).to(clips.device, clips.dtype).train())
     gradient = torch.randn(clips.shape, generator=torch.Generator().manual_seed(2)).to(clips)
     gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-    return Turn(network, clips, gradient=gradient, compiled=compiled)
+    return Turn(network, clips, gradient=gradient, compiled=compiled, fused=form == "fused")
 
 
 def heat(name: str, shape: Shape, settings: Settings, calibrations: Sequence[str]) -> Heat:
     """Everyone asked for, at one shape."""
     side = settings.size // shape.stride
     kernel = f"{'depthwise ' if shape.depthwise else ''}{shape.kernel}x{shape.kernel}"
-    entrants: dict[str, tuple[Temporal, bool]] = {PLAIN: (None, False)}
+    entrants: dict[str, tuple[Temporal, Form]] = {PLAIN: (None, "eager")}
     pairs: dict[str, str] = {}
     for calibration in calibrations:
         tada = TAda(calibration=calibration, aggregation=Aggregation(kind="none"))
         ours, theirs = f"TAda {tada.calibration}", f"naive {tada.calibration}"
-        entrants |= {ours: (tada, False)} if settings.asked("tada") else {}
-        entrants |= {theirs: (tada, True)} if settings.asked("naive") else {}
+        entrants |= {ours: (tada, "eager")} if settings.asked("tada") else {}
+        entrants |= {theirs: (tada, "naive")} if settings.asked("naive") else {}
+        is_fused = settings.asked_fused(calibration) and not shape.depthwise
+        entrants |= {f"{ours}, fused": (tada, "fused")} if is_fused else {}
         pairs |= {ours: theirs} if ours in entrants and theirs in entrants else {}
-    for rival in contestants()[2:]:
-        entrants |= {rival: (Rival(name=rival), False)} if settings.asked(rival) else {}
+    for rival in contestants()[3:]:
+        entrants |= {rival: (Rival(name=rival), "eager")} if settings.asked(rival) else {}
     makes: dict[str, Make] = {
-        who: partial(make, shape, settings, temporal, as_naive) for who, (temporal, as_naive) in entrants.items()
+        who: partial(make, shape, settings, temporal, form) for who, (temporal, form) in entrants.items()
     }
     work = least_work(plain(shape), clips_for(shape, settings))
     return Heat(f"{name}: {kernel}, {shape.channels} x {side} x {side}", makes, work, pairs)
@@ -159,5 +161,6 @@ def bench(
         raise UserError(f"no calibration is named; use --calibration cin, or another of: {', '.join(CALIBRATIONS)}")
     for calibration in calibrations:
         calibration_factors(calibration)
+    require_taps(settings, calibrations)
     heats = [heat(name, lookup("shape", name, SHAPES), settings, calibrations) for name in shapes]
     return run("op", heats, settings, {"calibrations": list(calibrations)}, report)

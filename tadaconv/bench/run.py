@@ -13,15 +13,19 @@ from tadaconv.bench import contest
 from tadaconv.bench.device import DTYPES, facts, limits, settle
 from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
 from tadaconv.bench.settings import Mode, Settings
-from tadaconv.bench.turn import Turn, many_compiled, peaks
+from tadaconv.bench.turn import Turn, peaks
 from tadaconv.bench.work import Phase, Work
 from tadaconv.errors import RunError
 from tadaconv.experiment import resolve_device
+from tadaconv.training.computing import many_compiled
 
 TURN_SECONDS = 0.05
 """A turn repeats its pass until the plain network takes about this long: shorter times are mostly the clock's."""
 
 MOST_REPEATS = 100
+
+MOST_COMPILED = 1024
+"""Contestants, and parts of them, whose compiled form is kept."""
 
 Report = Callable[[str, float], None]
 """Told what is being done, and what part of the whole is over, 0 to 1."""
@@ -101,7 +105,7 @@ def _race(heat: Heat, mode: Mode, settings: Settings, device: torch.device, repo
         for name, peak in zip(heat.makes, peaks([partial(m, compiled) for m in heat.makes.values()]), strict=True):
             memory[name] = peak
             report(f"{where}: memory", 0.0)
-    with many_compiled() if compiled else nullcontext():
+    with many_compiled(MOST_COMPILED) if compiled else nullcontext():
         seconds, copy, matrix, repeats = _timed(heat, compiled, settings, device, partial(report, where))
     base = next(iter(seconds.values()))
     return Race(

@@ -1,12 +1,16 @@
 """What a benchmark is asked for, and the checks of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tadaconv.bench.device import DTYPES, require_compiler
+from tadaconv.bench.device import DTYPES
 from tadaconv.errors import UserError, lookup, unknown
 from tadaconv.experiment import resolve_device
 from tadaconv.models import RIVALS
+from tadaconv.nn.taps import has_fused_kernels
+from tadaconv.spec import calibration_factors
+from tadaconv.training.computing import require_compiler
 
 Mode = Literal["eager", "compiled"]
 
@@ -15,7 +19,7 @@ FEWEST_ROUNDS = 3
 
 def contestants() -> tuple[str, ...]:
     """Who can race against the plain network."""
-    return ("tada", "naive", *(name for name in RIVALS if name != "none"))
+    return ("tada", "naive", "fused", *(name for name in RIVALS if name != "none"))
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Settings:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: a name in ``DTYPES``.
         modes: ``eager``, ``compiled``, or both.
-        contestants: beside the plain network: ``tada``, ``naive`` or names in ``RIVALS``; none named is everyone.
+        contestants: beside the plain network: ``tada``, ``naive``, ``fused`` or names in ``RIVALS``; none named is
+            everyone that the device can run.
         num_clips: clips a pass.
         num_frames: frames a clip.
         size: height and width of a network's frames in pixels.
@@ -58,13 +63,28 @@ class Settings:
         for name in self.contestants:
             if name not in contestants():
                 raise unknown("contestant", name, contestants())
+        if "fused" in self.contestants and not has_fused_kernels(device):
+            raise UserError(
+                f"contestant 'fused' is for NVIDIA GPUs since Ampere, by Triton, and there is no kernel for {device}"
+            )
         if "compiled" in self.modes:
-            require_compiler(device)
+            require_compiler(device, "use --mode eager")
 
     def asked(self, name: str) -> bool:
         """Whether a contestant takes part."""
         return not self.contestants or name in self.contestants
 
+    def asked_fused(self, calibration: str) -> bool:
+        """Whether the fused kernels take part with a calibration of ours: of taps, on a device that has them."""
+        has_taps = any("k2" in factor for factor in calibration_factors(calibration))
+        return self.asked("fused") and has_taps and has_fused_kernels(resolve_device(self.device))
+
     def ordered_modes(self) -> list[Mode]:
         """The modes in the order they are run."""
         return [mode for mode in get_args(Mode) if mode in self.modes]
+
+
+def require_taps(settings: Settings, calibrations: Sequence[str]) -> None:
+    """Raise :class:`UserError` if the fused kernels are named, and no calibration has factors of taps."""
+    if "fused" in settings.contestants and not any(map(settings.asked_fused, calibrations)):
+        raise UserError("contestant 'fused' is for calibrations of taps; use --calibration k2 or cin_k2")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tadaconv.bench.device import DTYPES
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.run import Heat, Make, Report, run, silently
-from tadaconv.bench.settings import Settings, contestants
-from tadaconv.bench.turn import Turn, naive
+from tadaconv.bench.settings import Settings, contestants, require_taps
+from tadaconv.bench.turn import Form, Turn, naive
 from tadaconv.bench.work import least_work
 from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
@@ -54,43 +54,48 @@ def network(backbone: str, temporal: Temporal, num_frames: int) -> nn.Module:
         return build(Backbone(name=backbone), temporal, NUM_CLASSES, num_frames)
 
 
-def make(backbone: str, settings: Settings, temporal: Temporal, as_naive: bool, compiled: bool) -> Turn:
+def make(backbone: str, settings: Settings, temporal: Temporal, form: Form, compiled: bool) -> Turn:
     """The turn of a network: float32 weights, and in bfloat16 the autocast that training uses."""
     clips, dtype = clips_for(settings), DTYPES[settings.dtype]
     model = network(backbone, temporal, settings.num_frames)
-    model = channels_last((naive(model) if as_naive else model).to(clips.device).train())
+    model = channels_last((naive(model) if form == "naive" else model).to(clips.device).train())
     labels = torch.randint(NUM_CLASSES, (len(clips),), generator=torch.Generator().manual_seed(2)).to(clips.device)
     autocast: AbstractContextManager[Any] = nullcontext()
     if dtype != torch.float32:
         autocast = torch.autocast(clips.device.type, dtype)
     loss = partial(F.cross_entropy, target=labels)
-    return Turn(model, clips, loss=loss, autocast=autocast, compiled=compiled)
+    return Turn(model, clips, loss=loss, autocast=autocast, compiled=compiled, fused=form == "fused")
 
 
-def heat(backbone: str, settings: Settings) -> Heat:
+def heat(backbone: str, settings: Settings, calibration: str = "cin") -> Heat:
     """Everyone asked for, on one backbone."""
-    names = lookup("backbone", backbone, BACKBONES)
-    slow = f"naive {names.tada}"
-    entrants: dict[str, tuple[Temporal, bool]] = {names.plain: (None, False)}
-    entrants |= {names.tada: (TAda(), False)} if settings.asked("tada") else {}
-    entrants |= {slow: (TAda(), True)} if settings.asked("naive") else {}
-    for rival in contestants()[2:]:
-        entrants |= {rival: (Rival(name=rival), False)} if settings.asked(rival) else {}
+    names, tada = lookup("backbone", backbone, BACKBONES), TAda(calibration=calibration)
+    ours = names.tada if tada.calibration == TAda().calibration else f"{names.tada} {tada.calibration}"
+    slow = f"naive {ours}"
+    entrants: dict[str, tuple[Temporal, Form]] = {names.plain: (None, "eager")}
+    entrants |= {ours: (tada, "eager")} if settings.asked("tada") else {}
+    entrants |= {slow: (tada, "naive")} if settings.asked("naive") else {}
+    entrants |= {f"{ours}, fused": (tada, "fused")} if settings.asked_fused(calibration) else {}
+    for rival in contestants()[3:]:
+        entrants |= {rival: (Rival(name=rival), "eager")} if settings.asked(rival) else {}
     makes: dict[str, Make] = {
-        who: partial(make, backbone, settings, temporal, as_naive) for who, (temporal, as_naive) in entrants.items()
+        who: partial(make, backbone, settings, temporal, form) for who, (temporal, form) in entrants.items()
     }
     work = least_work(network(backbone, None, settings.num_frames), clips_for(settings).to(DTYPES[settings.dtype]))
-    pairs = {names.tada: slow} if {names.tada, slow} <= entrants.keys() else {}
+    pairs = {ours: slow} if {ours, slow} <= entrants.keys() else {}
     return Heat(f"training step of {names.plain}", makes, work, pairs)
 
 
-def bench(settings: Settings, backbone: str = "resnet50", report: Report = silently) -> Benchmark:
+def bench(
+    settings: Settings, backbone: str = "resnet50", report: Report = silently, calibration: str = "cin"
+) -> Benchmark:
     """Time a training step with our operator and its rivals against the plain backbone's.
 
     Args:
         settings: device, dtype, clips, rounds and contestants.
         backbone: a name in ``BACKBONES``.
         report: told how far it has come.
+        calibration: of ours, and of the form with a kernel for every frame.
 
     Raises:
         UserError: a name that is not known, or a setting that cannot be run.
@@ -99,4 +104,8 @@ def bench(settings: Settings, backbone: str = "resnet50", report: Report = silen
     settings.check()
     if settings.num_clips * settings.num_frames == 1 and settings.size == 32:
         raise UserError("--clips 1 --frames 1 --size 32 leave the last batch norm one value; raise one of the three")
-    return run("step", [heat(backbone, settings)], settings, {"backbone": backbone}, report)
+    require_taps(settings, (calibration,))
+    asked: dict[str, str | list[str]] = {"backbone": backbone}
+    if calibration != "cin":
+        asked["calibrations"] = [calibration]
+    return run("step", [heat(backbone, settings, calibration)], settings, asked, report)

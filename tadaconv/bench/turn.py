@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from tadaconv.bench.device import Clock, settle
 from tadaconv.errors import RunError
 from tadaconv.measure import peak_memory_bytes, reset_peak_memory
-from tadaconv.nn import TAdaConv2d
+from tadaconv.nn import TAdaConv2d, fused_kernels
 from tadaconv.nn.naive import naive_tada_conv2d
+
+Form = Literal["eager", "naive", "fused"]
+"""Of an adaptive convolution: ours, one with a kernel for every frame, or ours with the fused kernels for taps."""
 
 Timed = dict[str, float]
 """Seconds of one pass, ``forward`` and ``backward``."""
@@ -55,6 +58,7 @@ class Turn:
         gradient: of the output.
         autocast: within which the forward pass runs.
         compiled: by ``torch.compile``, in the first turn.
+        fused: with the fused kernels, where there are any.
     """
 
     def __init__(
@@ -66,14 +70,16 @@ class Turn:
         gradient: Tensor | None = None,
         autocast: AbstractContextManager[Any] | None = None,
         compiled: bool = False,
+        fused: bool = False,
     ) -> None:
+        self.fused = fused
         self.network, self.clips = network, clips
         self.loss, self.gradient, self.autocast = loss, gradient, autocast or nullcontext()
         self.run = torch.compile(network, dynamic=False) if compiled else network
 
     def forward(self) -> Tensor:
         """The network's output, or its loss."""
-        with self.autocast:
+        with self.autocast, fused_kernels(self.fused):
             output: Tensor = self.run(self.clips)
             return output if self.loss is None else self.loss(output)
 
@@ -95,16 +101,6 @@ class Turn:
             "forward": sum(clock.seconds(start, middle) for start, middle, _ in marks) / repeats,
             "backward": sum(clock.seconds(middle, end) for _, middle, end in marks) / repeats,
         }
-
-
-@contextmanager
-def many_compiled() -> Iterator[None]:
-    """Within it, ``torch.compile`` keeps a version for each contestant instead of giving up after a few."""
-    config = torch._dynamo.config
-    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
-    with config.patch({limit: 1024}):
-        yield
-    torch._dynamo.reset()
 
 
 @contextmanager

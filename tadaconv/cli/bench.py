@@ -35,7 +35,9 @@ BenchMode = Annotated[str, typer.Option("--mode", help="eager, compiled, or both
 BenchContestants = Annotated[
     str | None,
     typer.Option(
-        "--contestants", help="Beside the plain one: tada, naive and rivals, separated by commas.", show_default="all"
+        "--contestants",
+        help="Beside the plain one: tada, naive, fused (tada with fused kernels) and rivals, separated by commas.",
+        show_default="all",
     ),
 ]
 BenchClips = Annotated[int, typer.Option("--clips", min=1, help="Clips a pass.")]
@@ -78,6 +80,7 @@ def bench_op(
 @bench_app.command("step")
 def bench_step(
     backbone: Annotated[str, typer.Option(help="resnet50 or convnext_tiny_clip.")] = "resnet50",
+    calibration: Annotated[str, typer.Option(help="Calibration of ours.")] = "cin",
     contestants: BenchContestants = None,
     device: BenchDevice = "auto",
     dtype: BenchDtype = "fp32",
@@ -97,7 +100,7 @@ def bench_step(
     from tadaconv.bench.settings import Settings
 
     chosen = Settings(device, dtype, _names(mode), _names(contestants), clips, frames, size, rounds)
-    _bench(lambda report: step.bench(chosen, backbone, report), out, as_json)
+    _bench(lambda report: step.bench(chosen, backbone, report, calibration), out, as_json)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -18,9 +18,12 @@ from tadaconv.ablation import (
 from tadaconv.cli.app import Group, app
 from tadaconv.cli.options import (
     AsJson,
+    Compile,
     Data,
     Device,
+    FusedKernels,
     Out,
+    PrecisionName,
     Readers,
     Storage,
     TableName,
@@ -38,6 +41,7 @@ from tadaconv.cli.running import (
 from tadaconv.command import called_with
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
+from tadaconv.run_options import RunOptions
 
 
 @app.command("list")
@@ -126,6 +130,9 @@ def plan_command(
     data: Data = None,
     device: Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    precision: PrecisionName = "auto",
+    compile: Compile = False,
+    fused_kernels: FusedKernels = False,
     readers: Readers = None,
     storage: Storage = None,
     out: Out = Path("runs"),
@@ -164,7 +171,12 @@ def plan_command(
         require_own_results(named, regime, store)
     with Console(stderr=True).status("measuring") as status:
         set_num_readers(max(1, num_cores() // workers) if readers is None else readers)
-        measure = preview.Measure(device, workers, lambda row: status.update(f"measuring {escape(row)}"))
+        measure = preview.Measure(
+            device,
+            workers,
+            lambda row: status.update(f"measuring {escape(row)}"),
+            options=RunOptions(precision=precision, compile=compile, fused_kernels=fused_kernels),
+        )
         if table is not None:
             found = preview.plan_table(table, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None)
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tadaconv.errors import UserError
-from tadaconv.run_options import RunOptions
+from tadaconv.run_options import Precision, RunOptions
 
 if TYPE_CHECKING:
     from tadaconv.execution import Crew
@@ -76,6 +76,16 @@ GpusPerCell = Annotated[
         help="GPUs that train a cell together, each a part of a step's micro-batches; on the CPU, processes.",
     ),
 ]
+PrecisionName = Annotated[
+    Precision, typer.Option("--precision", help="auto is bfloat16 on CUDA, elsewhere float32; float32 is without TF32.")
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile networks by torch.compile: minutes at first, then faster steps.")
+]
+FusedKernels = Annotated[
+    bool,
+    typer.Option("--fused-kernels", help="Triton kernels for calibrated taps (k2, cin_k2), on NVIDIA GPUs."),
+]
 TensorBoard = Annotated[
     bool, typer.Option("--tensorboard", help="Write curves of running cells for TensorBoard to OUT/tensorboard.")
 ]
@@ -99,8 +109,23 @@ class CrewOptions:
     gpus_per_cell: GpusPerCell = 1
     executor: Executor = "local"
     executor_option: ExecutorOptions = None
+    precision: PrecisionName = "auto"
+    compile: Compile = False
+    fused_kernels: FusedKernels = False
     deterministic: Deterministic = False
     readers: Readers = None
+
+    @property
+    def options(self) -> RunOptions:
+        """How cells are run."""
+        return RunOptions(
+            gpus_per_cell=self.gpus_per_cell,
+            precision=self.precision,
+            compile=self.compile,
+            fused_kernels=self.fused_kernels,
+            deterministic=self.deterministic,
+            readers=self.readers,
+        )
 
     def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
         """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
@@ -116,12 +141,16 @@ class CrewOptions:
             from tadaconv.experiment import resolve_device
 
             resolve_device(self.device)
+        if self.executor == "local" and (self.compile or self.fused_kernels):
+            from tadaconv.experiment import resolve_device
+            from tadaconv.training.computing import require
+
+            require(self.options, resolve_device(self.device))
         pairs = [option.partition("=") for option in self.executor_option or []]
         for name, equals, _ in pairs:
             if not (name and equals):
                 raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
-        options = RunOptions(gpus_per_cell=self.gpus_per_cell, deterministic=self.deterministic, readers=self.readers)
-        call = WorkerCall(storage, "", self.device, out.resolve(), options=options, wait_seconds=wait_seconds)
+        call = WorkerCall(storage, "", self.device, out.resolve(), options=self.options, wait_seconds=wait_seconds)
         return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
 
 

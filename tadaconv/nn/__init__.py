@@ -5,6 +5,7 @@ from tadaconv.nn.aggregation import AggregatedBatchNorm2d, TemporalPool
 from tadaconv.nn.context import ContextFunction
 from tadaconv.nn.conv import TAdaConv1d, TAdaConv2d, TAdaConv3d
 from tadaconv.nn.frames import FrameBatchNorm2d, FrameConv2d, TemporalConv
+from tadaconv.nn.taps import fused_kernels
 
 __all__ = [
     "AggregatedBatchNorm2d",
@@ -17,4 +18,5 @@ __all__ = [
     "TemporalConv",
     "TemporalPool",
     "functional",
+    "fused_kernels",
 ]

@@ -6,7 +6,8 @@ taps: it is made in pieces of some frames, once for the output and once more for
 """
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernels of :mod:`tadaconv.nn.fused` compute in."""
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+_fused_is_on = False
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,29 @@ def _compiles_for(device_index: int) -> bool:
     return HAS_TRITON and torch.version.hip is None and torch.cuda.get_device_capability(device_index) >= (8, 0)
 
 
-def _is_fused(x_BCHW: Tensor, weight_OIKK: Tensor, groups: int) -> bool:
-    """Whether :mod:`tadaconv.nn.fused` takes this convolution."""
+def has_fused_kernels(device: torch.device) -> bool:
+    """Whether there are kernels of :mod:`tadaconv.nn.fused` for ``device``."""
+    return device.type == "cuda" and _compiles_for(
+        torch.cuda.current_device() if device.index is None else device.index
+    )
+
+
+@contextmanager
+def fused_kernels(on: bool = True) -> Generator[None]:
+    """Within it, the kernels of :mod:`tadaconv.nn.fused` convolve with tap factors wherever they can, or nowhere.
+
+    They are off by default. It counts for all threads of the process; a backward pass is made as its forward pass was.
+    """
+    global _fused_is_on
+    before, _fused_is_on = _fused_is_on, on
+    try:
+        yield
+    finally:
+        _fused_is_on = before
+
+
+def _can_be_fused(x_BCHW: Tensor, weight_OIKK: Tensor, groups: int) -> bool:
+    """Whether :mod:`tadaconv.nn.fused` can take this convolution."""
     fits = groups == 1 and x_BCHW.dtype in FUSED_DTYPES and weight_OIKK.dtype == x_BCHW.dtype
     return fits and x_BCHW.is_cuda and _compiles_for(x_BCHW.device.index)
 
@@ -218,7 +242,8 @@ def conv_on_scaled_taps(
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
     with without_autocast(device):
         # The fused form is one operation to a compiler, but nothing to a tracer.
-        if _is_fused(x_BCHW, weight_OIKK, groups) and (torch.compiler.is_compiling() or not is_traced()):
+        fused = _fused_is_on and _can_be_fused(x_BCHW, weight_OIKK, groups)
+        if fused and (torch.compiler.is_compiling() or not is_traced()):
             from tadaconv.nn.fused import fused_conv_on_scaled_taps
 
             return fused_conv_on_scaled_taps(x_BCHW, weight_OIKK, taps_BCK, window)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,8 @@ from tadaconv.execution import Cell
 from tadaconv.experiment import environment, resolve_device
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, Probe, Spread, probe, set_up
 from tadaconv.regime import Regime
+from tadaconv.run_options import RunOptions
+from tadaconv.training.computing import require
 
 if TYPE_CHECKING:
     from tadaconv.execution import Store
@@ -92,12 +94,14 @@ class Measure:
         workers: processes on this machine.
         on_row: told the name of every row before it is measured.
         budget_seconds: how long the steps of a row are timed.
+        options: how cells are run.
     """
 
     device: str = "auto"
     workers: int = 1
     on_row: Callable[[str], None] = lambda _: None
     budget_seconds: float = BUDGET_SECONDS
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 def plan_table(
@@ -125,6 +129,7 @@ def plan_table(
         UserError: for a row or a device that is not there, and a row that cannot be built or take the regime's clips.
     """
     place = resolve_device(measure.device)
+    require(measure.options, place)
     wanted = loaded.table.cells(regime, seeds, rows)
     cells = _unique(wanted)
     records = store.records_of(cells) if store is not None else []
@@ -174,6 +179,7 @@ def plan_trials(
         UserError: for a device that is not there, and a base that cannot be built or take the regime's clips.
     """
     place = resolve_device(measure.device)
+    require(measure.options, place)
     left = max(0, num_trials - num_ended)
     found = None
     if left:
@@ -191,8 +197,8 @@ def _probe_row(cell: Cell, place: torch.device, measure: Measure, first: bool) -
     measure.on_row(cell.label)
     try:
         if first:  # imports, the decoding of clips: once a worker, not once a cell
-            set_up(cell.experiment, place)
-        return probe(cell.experiment, place, measure.budget_seconds)
+            set_up(cell.experiment, place, measure.options)
+        return probe(cell.experiment, place, measure.budget_seconds, measure.options)
     except UserError as error:
         raise UserError(f"row {cell.label!r}: {error}") from error
     except RunError as error:
@@ -222,7 +228,7 @@ def _add_up(name: str, regime_name: str, rows: list[RowPlan], place: torch.devic
     return RunPlan(
         name=name,
         regime=regime_name,
-        device=_device_words(place),
+        device=_device_words(place, measure.options),
         workers=measure.workers,
         at_once=at_once,
         rows=rows,
@@ -231,8 +237,15 @@ def _add_up(name: str, regime_name: str, rows: list[RowPlan], place: torch.devic
     )
 
 
-def _device_words(place: torch.device) -> str:
-    return "CPU (1 thread)" if place.type == "cpu" else environment(place)["device"]
+def _device_words(place: torch.device, options: RunOptions) -> str:
+    """The device, and what is not as it would be without options: ``CPU (1 thread), compiled``."""
+    device = "CPU (1 thread)" if place.type == "cpu" else environment(place)["device"]
+    chosen = {
+        "float32": place.type == "cuda" and options.precision == "float32",
+        "compiled": options.compile,
+        "fused kernels": options.fused_kernels,
+    }
+    return ", ".join([device, *(words for words, is_so in chosen.items() if is_so)])
 
 
 def _at_once(place: torch.device, measure: Measure) -> tuple[int, int]:

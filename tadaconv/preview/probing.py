@@ -19,8 +19,9 @@ from tadaconv.experiment import build_model, curve_source, environment, out_of_m
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
+from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, TAda
-from tadaconv.training import Fit, evaluate
+from tadaconv.training import Fit, computing_as, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
 from tadaconv.training.micro_batches import MicroBatch
@@ -74,7 +75,9 @@ class Probe(BaseModel):
         description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
         "there is none at the end beside that of the last epoch.",
     )
-    setup_seconds: float = Field(description="Clips opened, network built and counted, and what the first step adds.")
+    setup_seconds: float = Field(
+        description="Clips opened, network built, counted and, if asked for, compiled; and what the first step adds."
+    )
     checkpoint_seconds: float
     checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file, while the cell runs.")
     weights_bytes: int = Field(
@@ -101,21 +104,28 @@ class Probe(BaseModel):
         return run + min(checkpoints, run / TIMES_A_SAVE + self.checkpoint_seconds)
 
 
-def probe(experiment: Experiment, device: torch.device, budget_seconds: float = BUDGET_SECONDS) -> Probe:
+def probe(
+    experiment: Experiment,
+    device: torch.device,
+    budget_seconds: float = BUDGET_SECONDS,
+    options: RunOptions | None = None,
+) -> Probe:
     """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; nothing is kept of it.
 
     Args:
         experiment: with its clips resolved.
         device: where it is to run.
         budget_seconds: how long steps are timed after the first; at least three are, if the experiment has as many.
+        options: precision, compilation and fused kernels; the rest is the caller's to see to. None for the defaults.
 
     Raises:
-        UserError: the experiment names what is not there, or what does not fit together.
+        UserError: the experiment names what is not there, or what does not fit together, or the options ask for it.
         RunError: it runs out of memory, or its loss is not finite from the start.
     """
-    with _as_cells_run(experiment, device):
+    options = options or RunOptions()
+    with _as_cells_run(experiment, device), computing_as(options, device):
         try:
-            return _measure(experiment, device, budget_seconds)
+            return _measure(experiment, device, budget_seconds, options)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(experiment, device) from error
 
@@ -143,7 +153,23 @@ def _reset_peaks(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def set_up(experiment: Experiment, device: torch.device) -> tuple[Fit, Cost]:
+class PartOfFit(Fit):
+    """Training of which a step ends after :data:`MICRO_BATCHES_TIMED` micro-batches."""
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """The first of the step's micro-batches."""
+        return super().micro_batches(step)[:MICRO_BATCHES_TIMED]
+
+    def train_on_every_shape(self) -> None:
+        """Pass a micro-batch of every size forward and backward, and change no weight."""
+        self.model.train()
+        largest, smallest = (super(PartOfFit, self).micro_batches(step) for step in (0, self.steps_per_epoch - 1))
+        for part in {len(part.indices): part for part in [*largest, *smallest]}.values():
+            self._add_gradients(part)
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def set_up(experiment: Experiment, device: torch.device, options: RunOptions | None = None) -> tuple[PartOfFit, Cost]:
     """What a cell does before its first step. The first time in a process it also imports and decodes for the others.
 
     Raises :class:`UserError` as :func:`probe` does.
@@ -153,23 +179,18 @@ def set_up(experiment: Experiment, device: torch.device) -> tuple[Fit, Cost]:
     clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
     channels, frames, height, width = clips.shape[2:]
     cost = count(model, (channels, frames, height, width))
-    return PartOfFit(channels_last(model.to(device)), source, experiment.schedule, experiment.seed, device), cost
+    model = channels_last(model.to(device))
+    return PartOfFit(model, source, experiment.schedule, experiment.seed, device, options=options), cost
 
 
-class PartOfFit(Fit):
-    """Training of which a step ends after :data:`MICRO_BATCHES_TIMED` micro-batches."""
-
-    def micro_batches(self, step: int) -> list[MicroBatch]:
-        """The first of the step's micro-batches."""
-        return super().micro_batches(step)[:MICRO_BATCHES_TIMED]
-
-
-def _measure(experiment: Experiment, device: torch.device, budget_seconds: float) -> Probe:
+def _measure(experiment: Experiment, device: torch.device, budget_seconds: float, options: RunOptions) -> Probe:
     started = time.perf_counter()
-    fit, cost = set_up(experiment, device)
+    fit, cost = set_up(experiment, device, options)
     source = fit.source
     setup_seconds = time.perf_counter() - started
     watched = curve_source(experiment, source, device)
+    if options.compile:
+        setup_seconds += _compile_seconds(fit, [source, *([] if watched is source else [watched])])
     try:
         first, *others = timed = _step_seconds(fit, budget_seconds)
     finally:
@@ -199,7 +220,7 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
         curve=[point] * num_evaluations,
         params=cost.params, macs=cost.macs, cost=cost.model_dump(mode="json"),
         train_clips_per_second=100 / 3, eval_clips_per_second=100 / 3, peak_memory_bytes=2**32, seconds=100 / 3,
-        environment=environment(device),
+        environment=environment(device, options),
     )  # fmt: skip
     return Probe(
         num_steps_timed=len(steps),
@@ -263,9 +284,24 @@ def _eval_seconds(fit: Fit, source: Source) -> list[float]:
     seconds = []
     for _ in range(1 + NUM_EVAL_BATCHES):
         started = time.perf_counter()
-        evaluate(fit.model, part, fit.schedule.batch_size, fit.device)
+        _evaluate(fit, part)
         seconds.append((time.perf_counter() - started) * source.num_val / num_clips)
     return seconds[1:]
+
+
+def _evaluate(fit: Fit, source: Source) -> None:
+    evaluate(fit.network, source, fit.schedule.batch_size, fit.device, fit.options.precision)
+
+
+def _compile_seconds(fit: PartOfFit, sources: Sequence[Source]) -> float:
+    """Seconds until the network is compiled for every shape that the cell has, in training and in evaluations."""
+    started = time.perf_counter()
+    fit.train_on_every_shape()
+    for source in sources:
+        at_once = max(1, fit.schedule.batch_size // source.num_views)
+        for num_clips in {min(at_once, source.num_val), source.num_val % at_once} - {0}:
+            _evaluate(fit, _FirstClips(source, num_clips))
+    return time.perf_counter() - started
 
 
 def _checkpoint(fit: Fit) -> tuple[float, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from tadaconv.reporting.blocks import Block, render
 from tadaconv.reporting.export import CellOrigin
 from tadaconv.reporting.words import listed, plural
+from tadaconv.run_options import precision_of
 from tadaconv.spec import PROTOCOL
 
 LEFT_OUT = {
@@ -15,11 +16,16 @@ LEFT_OUT = {
 }
 """Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
 
+NAMES = {"fused_kernels": "fused kernels", "gpus_per_cell": "processes a cell"}
+"""What an entry of an environment is called in the list of them, where its own name is no words."""
 
 _CALLED = {
     "tadaconv": "the code of tadaconv", "commit": "its commit", "dirty": "whether their code was committed",
     **{name: f"the version of {name}" for name in ("torch", "python")},
     "clips": "what clips were read from",
+    "compiled": "whether networks were compiled", "fused_kernels": "whether calibrated taps ran in fused kernels",
+    "deterministic": "whether CUDA was held to deterministic operations",
+    "gpus_per_cell": "the number of processes that trained a cell together",
     "cuda": "the version of CUDA", "driver": "the version of its driver",
 }  # fmt: skip
 """What an entry of an environment is in a sentence, where its name does not say so."""
@@ -39,17 +45,19 @@ def provenance(
         left_out: finished cells that are not shown, by reason.
         num_cells: above this many, the page holds the experiments alone and report.json the cells.
     """
-    environments = list(dict.fromkeys(tuple(origin.environment.items()) for origin in origins if origin.environment))
+    of_cells = [tuple(environment.items()) for environment in _environments(origins)]
+    environments = list(dict.fromkeys(environment for environment in of_cells if environment))
     numbers = {environment: number for number, environment in enumerate(environments, 1)}
-    counts = [sum(tuple(o.environment.items()) == each for o in origins) for each in environments]
+    counts = [of_cells.count(each) for each in environments]
     rows: dict[str, dict[str, Any]] = {}
-    for origin, cell in zip(origins, cells, strict=True):
+    for origin, cell, environment in zip(origins, cells, of_cells, strict=True):
         row = rows.setdefault(str(cell["row"]), {"experiment": _without_seed(origin.experiment), "cells": []})
-        number = numbers.get(tuple(origin.environment.items()))
+        number = numbers.get(environment)
         row["cells"].append({**cell, "origin": origin, "times": _times(origin), "environment": number})
     html = render(
         "provenance",
         environments=[(dict(each), count) for each, count in zip(environments, counts, strict=True)],
+        names=NAMES,
         warnings=warnings(origins, left_out or {}),
         rows=rows,
         with_cells=len(origins) <= num_cells,
@@ -68,7 +76,7 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
             f"{plural(len(dirty), 'cell')} ran on code with changes that had not been committed; the commit alone does "
             f"not say what {these} made with. Marked \u201cuncommitted code\u201d below."
         )
-    found = [origin.environment for origin in origins if origin.environment]
+    found = [environment for environment in _environments(origins) if environment]
     differing = sorted(key for key in {k for e in found for k in e} if _differ(found, key))
     if differing:
         aspects = listed([_CALLED.get(key, key) for key in differing])
@@ -80,6 +88,17 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
         are = "is" if number == 1 else "are"
         said.append(f"{plural(number, 'cell')} that finished {are} left out: {LEFT_OUT[reason]}")
     return said
+
+
+def _environments(origins: Sequence[CellOrigin]) -> list[dict[str, str]]:
+    """The cells' environments; where some ran on a GPU, with the precision of those too that do not say it."""
+    found = [origin.environment for origin in origins]
+    if not any(environment.get("cuda") for environment in found):
+        return found
+    return [
+        dict(sorted({**environment, "precision": precision_of(environment)}.items())) if environment else environment
+        for environment in found
+    ]
 
 
 def _differ(environments: Sequence[Mapping[str, str]], key: str) -> bool:

@@ -36,6 +36,7 @@ from tadaconv.reporting.words import (
     published,
     some,
 )
+from tadaconv.run_options import BFLOAT16, precision_of
 
 
 def title(manifest: Manifest) -> str:
@@ -469,8 +470,11 @@ def _compared_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     if any(side.missing for side in clips):
         notes[0] += f" Ours are from {listed([side.in_words for side in clips])}."
     rows = {line["row"] for line in lines}
-    if any(cell.environment.get("cuda") for cell in manifest.cells if cell.row in rows):
-        notes[0] += " On GPUs ours are computed in bfloat16, the authors\u2019 in float32."
+    of_gpus = [cell.environment for cell in manifest.cells if cell.row in rows and cell.environment.get("cuda")]
+    computed_in = {precision_of(environment) for environment in of_gpus}
+    if BFLOAT16 in computed_in:
+        which = "On GPUs ours" if len(computed_in) == 1 else "Some of ours"
+        notes[0] += f" {which} are computed in bfloat16, the authors\u2019 in float32."
     return notes
 
 

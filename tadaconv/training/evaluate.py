@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tadaconv.data.source import Source, expect_val, heads_of, subsets_of
 from tadaconv.errors import RunError
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
-from tadaconv.training.fit import autocast
+from tadaconv.run_options import Precision
+from tadaconv.training.computing import autocast
 from tadaconv.training.ranks import ALONE, Ranks
 
 
@@ -72,7 +73,12 @@ def joint_log_probabilities(by_head: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, source: Source, batch_size: int, device: torch.device, ranks: Ranks = ALONE
+    model: nn.Module,
+    source: Source,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision = "auto",
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
@@ -94,7 +100,7 @@ def evaluate(
     expect_val(source, batches)
     for indices in batches:
         clips, batch_labels = source.val_batch(indices)
-        with autocast(device):
+        with autocast(device, precision):
             views = _by_head(model, clips, num_classes)
         own = slice(int(indices[0]), int(indices[-1]) + 1)
         for of_head, of_views in zip(log_p, views, strict=True):

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,10 @@ from torch import Tensor, nn
 from tadaconv.data.source import Source, expect_train, heads_of
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
+from tadaconv.run_options import RunOptions
 from tadaconv.spec import Schedule
 from tadaconv.training import checkpoint as checkpoints
+from tadaconv.training.computing import autocast, compiled
 from tadaconv.training.micro_batches import MicroBatch, RunningStatistics, cut, num_micro_batches, random_numbers_of
 from tadaconv.training.ranks import ALONE, Ranks
 
@@ -104,11 +105,6 @@ def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
     return min(size // num_micro_batches(size, norm_batch) for size in sizes)
 
 
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 where matrix units have it, on CUDA; full precision elsewhere."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
 @dataclass
 class State:
     """How far a run has come: what a checkpoint holds beside weights and optimizer."""
@@ -171,7 +167,11 @@ class Fit:
         device: where the model is.
         identity: what a checkpoint must be of to be resumed from (the cell key).
         checkpoint: file to keep the state in; None keeps none. Rank 0 writes it, and all ranks go on from it.
+        options: its precision, and whether to compile; see :func:`tadaconv.training.computing.computing_as`.
         ranks: which of the processes that train the model together this is.
+
+    Attributes:
+        network: what clips go through: the model, or its compiled form.
     """
 
     def __init__(
@@ -183,10 +183,13 @@ class Fit:
         device: torch.device,
         identity: str = "",
         checkpoint: Path | None = None,
+        options: RunOptions | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
         self.identity, self.checkpoint, self.ranks = identity, checkpoint, ranks
+        self.options = options or RunOptions()
+        self.network = compiled(model) if self.options.compile else model
         self.num_classes = [len(head.class_names) for head in heads_of(source)]
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
@@ -329,8 +332,8 @@ class Fit:
         """Add the gradients of a micro-batch's part in the loss; returns that part. Clips and graph are let go."""
         clips, labels = self.source.train_batch(part.indices, part.epoch, self.seed)
         with random_numbers_of(part, self.seed, self.state.step, self.device):
-            with autocast(self.device):
-                loss = cross_entropy(self.model(clips), labels, self.num_classes)
+            with autocast(self.device, self.options.precision):
+                loss = cross_entropy(self.network(clips), labels, self.num_classes)
             loss.backward(torch.full_like(loss, part.share))
         return loss.detach() * part.share
 

@@ -41,9 +41,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
         asked.append((settings, calibrations, shapes))
         return Benchmark(bench="op", settings=dict(found), environment=facts, races=[race])
 
-    def steps(settings: Settings, backbone: str, report: Report = silently) -> Benchmark:
+    def steps(settings: Settings, backbone: str, report: Report = silently, calibration: str = "") -> Benchmark:
         report("half", 0.5)
-        asked.append((settings, backbone))
+        asked.append((settings, backbone, calibration))
         return Benchmark(bench="step", settings={"backbone": backbone, **found}, environment=facts, races=[race])
 
     monkeypatch.setattr(op, "bench", ops)
@@ -70,10 +70,15 @@ def test_what_is_typed_is_what_is_run(calls: list[tuple[object, ...]], capsys: p
         "5",
     ]
     assert typed("op", "--calibration", "cin, k2", "--contestants", "tada,tsm", "--shapes", "res2", *options) == 0
-    assert typed("step", "--backbone", "convnext_tiny_clip", "--contestants", "tada,tsm", *options) == 0
+    assert (
+        typed(
+            "step", "--backbone", "convnext_tiny_clip", "--calibration", "cin_k2", *options, "--contestants", "tada,tsm"
+        )
+        == 0
+    )
 
     settings = Settings("cpu", "bf16", ("eager", "compiled"), ("tada", "tsm"), 3, 4, 64, 5)
-    assert calls == [(settings, ("cin", "k2"), ("res2",)), (settings, "convnext_tiny_clip")]
+    assert calls == [(settings, ("cin", "k2"), ("res2",)), (settings, "convnext_tiny_clip", "cin_k2")]
     written = Path("benchmarks/results")
     stems = ("op-cpu-fp32-eager-1x8x64", "step-convnext_tiny_clip-cpu-fp32-eager-1x8x64")
     assert {path.name for path in written.iterdir()} == {f"{stem}.{end}" for stem in stems for end in ("json", "png")}

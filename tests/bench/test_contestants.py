@@ -1,5 +1,6 @@
 """Contestants: what they compute, on what, and that a benchmark of them holds together."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from tadaconv.bench.render import render
 from tadaconv.bench.run import Heat
 from tadaconv.bench.settings import Settings, contestants
 from tadaconv.bench.turn import Turn, naive
-from tadaconv.errors import RunError
+from tadaconv.errors import RunError, UserError
 from tadaconv.models import BACKBONES, RIVALS, build
-from tadaconv.nn import TAdaConv2d
+from tadaconv.nn import TAdaConv2d, taps
 from tadaconv.nn.frames import channels_last
 from tadaconv.spec import Aggregation, Backbone, TAda
 
@@ -167,7 +168,7 @@ def test_what_is_recorded_follows_from_the_raw_seconds(benchmark: Benchmark, par
 def test_files_tables_and_charts_of_a_benchmark(benchmark: Benchmark, tmp_path: Path) -> None:
     data, chart = write(benchmark, tmp_path / "results")
 
-    assert data.stem == chart.stem == "op-cpu-1-thread-fp32-eager-1x4x64"
+    assert data.stem == chart.stem == "op-cin-k2-cpu-1-thread-fp32-eager-1x4x64"
     assert Benchmark.model_validate_json(data.read_text()) == benchmark
     assert chart.read_bytes().startswith(b"\x89PNG")
     labels = [tick.get_text() for tick in draw(benchmark).axes[0].get_yticklabels()]
@@ -191,7 +192,7 @@ def test_a_step_is_drawn_with_its_memory_beside_it(benchmark: Benchmark) -> None
     assert [axes.get_title(loc="left").partition("\n")[0] for axes in figure.axes] == [
         "dense, eager", "peak memory in MiB", "dense, compiled", "peak memory in MiB",
     ]  # fmt: skip
-    assert stem(one).startswith("step-resnet50-cpu-1-thread")
+    assert stem(one).startswith("step-resnet50-cin-k2-cpu-1-thread")
 
 
 def make_tiny(size: int, compiled: bool) -> Turn:
@@ -218,9 +219,39 @@ def test_every_backbone_of_a_step_is_one_of_the_models() -> None:
 
 
 def test_everyone_can_be_named() -> None:
-    assert contestants()[:2] == ("tada", "naive")
-    for name in contestants():
+    assert contestants()[:3] == ("tada", "naive", "fused")
+    for name in {*contestants()} - {"fused"}:
         assert (
             len(op.heat("res", SMALL["dense"], Settings(device="cpu", size=32, contestants=(name,)), ("cin",)).makes)
             == 2
         )
+
+
+def test_fused_kernels_race_beside_the_form_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the device has them, and where taps of a dense convolution are calibrated; each has its switch."""
+    monkeypatch.setattr("tadaconv.bench.settings.has_fused_kernels", lambda _: True)
+    asked = replace(TINY, contestants=("tada", "fused"))
+    dense, depthwise = (op.heat("res", shape, asked, ("cin", "k2")) for shape in SMALL.values())
+    assert list(dense.makes) == [op.PLAIN, "TAda cin", "TAda k2", "TAda k2, fused"]
+    assert list(depthwise.makes) == [op.PLAIN, "TAda cin", "TAda k2"]
+    monkeypatch.setitem(step.BACKBONES, "tiny", step.Names("TSN", "TAda2D"))
+    assert list(step.heat("tiny", asked, "cin_k2").makes) == ["TSN", "TAda2D cin_k2", "TAda2D cin_k2, fused"]
+    assert list(step.heat("tiny", asked).makes) == ["TSN", "TAda2D"]
+
+    switched: list[bool] = []
+    monkeypatch.setattr(taps, "_can_be_fused", lambda *_: switched.append(taps._fused_is_on))
+    monkeypatch.setattr(taps, "_fused_is_on", True)  # what is around a turn does not count in it
+    for name, is_fused in (("TAda k2", False), ("TAda k2, fused", True)):
+        switched.clear()
+        dense.makes[name](False)()
+        assert switched == ([True] if is_fused else [])
+
+
+def test_fused_kernels_that_cannot_race_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replace(TINY, contestants=("fused",))
+    with pytest.raises(UserError, match="contestant 'fused' is for NVIDIA GPUs since Ampere"):
+        asked.check()
+    monkeypatch.setattr("tadaconv.bench.settings.has_fused_kernels", lambda _: True)
+    for bench in (op.bench, step.bench):
+        with pytest.raises(UserError, match="contestant 'fused' is for calibrations of taps; use --calibration k2"):
+            bench(replace(asked, size=64))

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tadaconv.bench.device import Clock, Copy, MatrixProduct, facts, limits, require_compiler
-from tadaconv.errors import UserError
+from tadaconv.bench.device import Clock, Copy, MatrixProduct, facts, limits
 
 CPU = torch.device("cpu")
 
@@ -56,19 +55,6 @@ def test_a_mark_on_cuda_waits_for_the_work_before_it() -> None:
     product()
 
     assert 2 * product.multiply_adds / product() < 2e15  # no device is faster than two petaflops in float32
-
-
-def test_a_missing_compiler_is_one_line_that_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match=r"no 'no-such-compiler'; install one, name yours in CXX, or use --mode eager"):
-        require_compiler(CPU)
-
-    monkeypatch.delenv("CXX")
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match=r"there is no '(clang|g)\+\+'"):
-        require_compiler(CPU)
-    with pytest.raises(UserError, match="there is no 'gcc or clang'"):
-        require_compiler(torch.device("cuda"))
 
 
 def test_facts_name_the_versions_the_threads_and_the_day() -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tadaconv.nn import taps
+from tadaconv.nn import fused_kernels, taps
 from tadaconv.nn.functional import alpha_sizes, tada_conv2d
 from tadaconv.nn.naive import naive_tada_conv2d
 from tadaconv.nn.taps import HAS_TRITON, Window
@@ -56,7 +56,7 @@ def _as_on_a_gpu(monkeypatch):
     """The CPU is sent where a GPU would be."""
     if INTERPRETED:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-        monkeypatch.setattr(taps, "_is_fused", lambda *a: a[2] == 1 and taps._compiles_for(0))
+        monkeypatch.setattr(taps, "_can_be_fused", lambda *a: a[2] == 1 and taps._compiles_for(0))
 
 
 def assert_equal_to_rounding(ours: Tensor, expected: Tensor, steps: float) -> None:
@@ -161,7 +161,10 @@ def test_the_operator_equals_a_kernel_for_every_frame(calibration, monkeypatch):
     weight, bias = torch.randn(5, 3, 2, 2, device=DEVICE), torch.randn(5, device=DEVICE)
     alpha = torch.randn(1, sum(alpha_sizes(weight, 1, calibration).values()), 2, device=DEVICE)
     leaves = [t.requires_grad_() for t in (x, weight, alpha, bias)]
-    ours = tada_conv2d(*leaves, stride=2, padding=1, calibration=calibration)
+    tada_conv2d(*leaves, stride=2, padding=1, calibration=calibration)
+    assert not calls, "they are off by default"
+    with fused_kernels():
+        ours = tada_conv2d(*leaves, stride=2, padding=1, calibration=calibration)
     assert len(calls) == 1
     exact = [t.detach().double().requires_grad_() for t in leaves]
     naive = naive_tada_conv2d(*exact, stride=2, padding=1, calibration=calibration)
@@ -212,7 +215,8 @@ def test_compiled_it_is_one_operation_without_a_graph_break():
     results = []
     for form in (compiled, loss):
         leaves = [t.clone().requires_grad_() for t in (x, weight, alpha)]
-        value = form(*leaves)
+        with fused_kernels():
+            value = form(*leaves)
         results.append((value.detach(), *torch.autograd.grad(value, leaves)))
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected)
@@ -273,7 +277,7 @@ def test_what_is_fused(monkeypatch, where, capability, dtype, weight_dtype, grou
     monkeypatch.setattr(taps, "HAS_TRITON", True)
     monkeypatch.setattr(torch.version, "hip", None)
     x = SimpleNamespace(is_cuda=where == "cuda", dtype=dtype, device=SimpleNamespace(index=0))
-    assert taps._is_fused(x, SimpleNamespace(dtype=weight_dtype), groups) is is_fused
+    assert taps._can_be_fused(x, SimpleNamespace(dtype=weight_dtype), groups) is is_fused
 
 
 @pytest.mark.gpu

@@ -26,6 +26,7 @@ from tadaconv.reporting.study.blocks import conditions as study_conditions
 from tadaconv.reporting.study.frame import collect as study_collect
 from tadaconv.reporting.study.latex import latex_table as study_latex
 from tadaconv.reporting.summary import differing, groups, summarise, table_columns, verdicts
+from tadaconv.run_options import RunOptions
 from tadaconv.spec import Backbone, Folder, Rival, Schedule, Synthetic, TAda
 
 SSV2, VIEWS = "Something-Something-V2", "2 clips x 3 crops of 256 px"
@@ -259,14 +260,25 @@ def test_what_is_compared_is_said_with_what_is_to_be_known_of_it(export_in: Any,
 
 
 def test_other_precision_is_said_where_it_was_another(make_result: Any) -> None:
-    def notes(cuda: str) -> str:
-        made = make_result(59.0).model_copy(update={"environment": {"device": "x", "cuda": cuda}})
-        record = CellRecord(TSM.cell(REGIME, 0), "finished", made)
-        export = collect(with_rows(TSM), "mine", [record], regime=REGIME)
+    def notes(*environments: dict[str, str]) -> str:
+        records = [
+            CellRecord(
+                TSM.cell(REGIME, seed),
+                "finished",
+                make_result(59.0 + seed).model_copy(update={"environment": {"device": "x", **environment}}),
+            )
+            for seed, environment in enumerate(environments)
+        ]
+        export = collect(with_rows(TSM), "mine", records, regime=REGIME)
         return " ".join(paper_notes(export, summarise(export)))
 
-    assert "ours are computed in bfloat16, the authors\u2019 in float32." in notes("12.8")
-    assert "bfloat16" not in notes("")
+    unsaid, in_float32 = {"cuda": "12.8"}, {"cuda": "12.8", **RunOptions(precision="float32").entries(on_gpu=True)}
+    said = "On GPUs ours are computed in bfloat16, the authors\u2019 in float32."
+    assert said in notes(unsaid)
+    assert said in notes({"cuda": "12.8", **RunOptions().entries(on_gpu=True)})
+    assert "Some of ours are computed in bfloat16, the authors\u2019 in float32." in notes(unsaid, in_float32)
+    assert "bfloat16" not in notes(in_float32)
+    assert "bfloat16" not in notes({"cuda": ""})
 
 
 def test_missing_clips_are_said_everywhere_with_or_without_a_published_number(

@@ -5,6 +5,7 @@ import pytest
 
 from tadaconv.reporting.export import collect
 from tadaconv.reporting.provenance import provenance, warnings
+from tadaconv.run_options import RunOptions
 
 
 def block_of(loaded, records, left_out=None, **options):
@@ -65,6 +66,36 @@ def test_cells_on_videos_and_on_a_pack_are_told_apart(context) -> None:
     on_videos, on_pack = with_environment(first, clips="video"), with_environment(second, clips="pack")
     assert "The cells differ in what clips were read from." in block_of(loaded, [on_videos, on_pack]).text
     assert "differ in" not in block_of(loaded, [on_videos, second]).text  # which did not say it yet
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said", "shown"),
+    [
+        ("compiled", "yes", "whether networks were compiled", "compiled&nbsp;<b>yes</b>"),
+        ("fused_kernels", "yes", "whether calibrated taps ran in fused kernels", "fused kernels&nbsp;<b>yes</b>"),
+        ("gpus_per_cell", "2", "the number of processes that trained a cell together", "processes a cell&nbsp;<b>2"),
+        ("deterministic", "yes", "whether CUDA was held to deterministic operations", "deterministic&nbsp;<b>yes</b>"),
+    ],
+)
+def test_cells_that_were_run_in_other_ways_are_told_apart(context, name: str, value: str, said: str, shown: str):
+    loaded, (first, second, *_) = context
+    block = block_of(loaded, [with_environment(first, **{name: value}), second])
+    assert f"The cells differ in {said}." in block.text
+    assert block.html.count(shown) == 1
+
+
+def test_cells_of_a_gpu_that_do_not_say_their_precision_were_computed_in_bfloat16(context) -> None:
+    loaded, (first, second, third, *_) = context
+    unsaid = with_environment(first, cuda="12.8")
+    said = with_environment(second, cuda="12.8", **RunOptions().entries(on_gpu=True))
+    in_float32 = with_environment(third, cuda="12.8", **RunOptions(precision="float32").entries(on_gpu=True))
+    assert "differ in" not in block_of(loaded, [unsaid, said]).text
+    block = block_of(loaded, [unsaid, said, in_float32])
+    assert "The cells differ in precision." in block.text
+    assert "2 cells</dt>" in block.html
+    assert block.html.count("precision&nbsp;<b>bfloat16</b>") == 1
+    assert block.html.count("precision&nbsp;<b>float32 (IEEE, no TF32)</b>") == 1
+    assert "precision" not in block_of(loaded, [first, second]).html  # the CPU has one alone
 
 
 def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:

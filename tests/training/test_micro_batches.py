@@ -451,7 +451,7 @@ def test_one_graph_at_a_time_is_in_memory() -> None:
 
 
 def test_under_autocast_weights_and_gradients_stay_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "autocast", lambda _: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr(fit, "autocast", lambda *_: torch.autocast("cpu", torch.bfloat16))
     schedule = SCHEDULE.but(batch_size=10, norm_batch=5, clip_norm=None)
     torch.manual_seed(0)
     found, expected = TinyNet(dropout=0), TinyNet(dropout=0)

@@ -20,8 +20,9 @@ from tadaconv.measure.calibration import LayerCalibration, calibrations, inspect
 from tadaconv.models import Host
 from tadaconv.nn.frames import channels_last
 from tadaconv.reporting.calibration.frame import QUANTILES, Array, calibrating_rows, constant_part
+from tadaconv.run_options import FLOAT32, Precision, RunOptions, precision_of
 from tadaconv.spec import TAda, Temporal
-from tadaconv.training import autocast
+from tadaconv.training import autocast, computing_as
 from tadaconv.training.checkpoint import load_weights
 
 MOST_SHOWN = 3
@@ -60,7 +61,10 @@ def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Pa
         source = open_source(record.cell.experiment.data, device)
         model = _load(record, weights, len(source.class_names), path, again)
         margin = _margin(record.cell.experiment.temporal)
-        return look_inside(channels_last(model.to(device)).eval(), source, num_clips, margin, device)
+        assert record.result is not None
+        precision: Precision = "float32" if precision_of(record.result.environment) == FLOAT32 else "auto"
+        with computing_as(RunOptions(precision=precision), device):
+            return look_inside(channels_last(model.to(device)).eval(), source, num_clips, margin, device, precision)
 
 
 def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
@@ -75,16 +79,18 @@ def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def look_inside(model: Host, source: Source, num_clips: int, margin: int, device: torch.device) -> Opened:
+def look_inside(
+    model: Host, source: Source, num_clips: int, margin: int, device: torch.device, precision: Precision = "auto"
+) -> Opened:
     """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view and label.
 
     The context of ``margin`` frames at either end of a clip reaches beyond it.
     """
     indices = inspected_clips(source.num_val, num_clips)
-    layers, labels = _pass_through(model, source, indices, device)
+    layers, labels = _pass_through(model, source, indices, device, precision)
     shown = _chosen(source, labels)
     views, _ = source.val_batch(indices[shown])
-    with autocast(device):
+    with autocast(device, precision):
         of_first_head = model(views[:, 0]).float()[:, : len(heads_of(source)[0].class_names)]
         probabilities = of_first_head.softmax(1).cpu()
     family_of = {label: name for name, members in source.families.items() for label in members}
@@ -114,14 +120,14 @@ def look_inside(model: Host, source: Source, num_clips: int, margin: int, device
 
 
 def _pass_through(
-    model: Host, source: Source, indices: Tensor, device: torch.device
+    model: Host, source: Source, indices: Tensor, device: torch.device, precision: Precision
 ) -> tuple[list[LayerCalibration], list[int]]:
     """The calibrations of every layer for the clips at ``indices``, and the labels of these: the first of several."""
     batches, labels = [], []
     for part in indices.split(_CLIPS_AT_ONCE):
         views, found = source.val_batch(part)
         labels += found.view(len(found), -1)[:, 0].tolist()
-        with autocast(device):
+        with autocast(device, precision):
             batches.append(calibrations(model, views[:, 0]))
     joined = [replace(same[0], alpha=torch.cat([layer.alpha for layer in same])) for same in zip(*batches, strict=True)]
     return joined, labels
