@@ -101,6 +101,7 @@ class CrewOptions:
     executor_option: ExecutorOptions = None
     deterministic: Deterministic = False
     readers: Readers = None
+    tensorboard: TensorBoard = False
 
     def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
         """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
@@ -111,6 +112,7 @@ class CrewOptions:
             wait_seconds: how long a worker stays without work.
         """
         from tadaconv.execution import Crew, WorkerCall
+        from tadaconv.execution.tensorboard import require_tensorboard
 
         if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
             from tadaconv.experiment import resolve_device
@@ -121,7 +123,12 @@ class CrewOptions:
             if not (name and equals):
                 raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
         options = RunOptions(gpus_per_cell=self.gpus_per_cell, deterministic=self.deterministic, readers=self.readers)
-        call = WorkerCall(storage, "", self.device, out.resolve(), options=options, wait_seconds=wait_seconds)
+        if self.tensorboard:
+            require_tensorboard()
+        call = WorkerCall(
+            storage, "", self.device, out.resolve(), options=options, tensorboard=self.tensorboard,
+            wait_seconds=wait_seconds,
+        )  # fmt: skip
         return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
 
 
