@@ -204,7 +204,7 @@ def reading(form: str, compute: float, seconds: float) -> Reading:
             "Clips are read from videos, by 2 readers on 2 cores of a worker: 12 a second in training and 6.5 in "
             "evaluation, while nothing computes. Computing would wait for them up to 85 % of the time. What would "
             "keep it busy, by arithmetic from (3,3): 7 cores a worker in training and 7 in evaluation, or a pack of "
-            "JPEGs: see tada data pack, and measure it by tada plan --data PACK.",
+            "JPEGs (tada data pack); tada plan --data PACK measures one.",
         ),
         ("pack", 1.3, "by arithmetic from (3,3): 7 cores a worker in training and 7 in evaluation."),
         ("frames", 0.1, "while nothing computes. Computing hardly waits for them."),

@@ -329,11 +329,7 @@ def _reading(found: RunPlan) -> list[Rendered | str]:
         return [table, f"{how} Computing hardly waits for them."]
     name, worst = max(rows, key=lambda row: row[1].step.num_cores_wanted)
     wanted = worst.step.num_cores_wanted, worst.evaluation.num_cores_wanted
-    pack = (
-        ""
-        if one.form == "pack"
-        else ", or a pack of JPEGs: see tada data pack, and measure it by tada plan --data PACK"
-    )
+    pack = "" if one.form == "pack" else ", or a pack of JPEGs (tada data pack); tada plan --data PACK measures one"
     return [
         table,
         f"{how} Computing would wait for them up to {100 * most:.0f} % of the time. What would keep it busy, by "

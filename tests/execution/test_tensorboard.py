@@ -11,6 +11,7 @@ from fake_cells import NUM_STEPS, ROWS, FakeRun
 from typer.testing import CliRunner
 
 from tadaconv.cli.app import app
+from tadaconv.cli.options import CrewOptions
 from tadaconv.execution import Store, plan
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.experiment import run
@@ -168,6 +169,12 @@ def test_no_worker_writes_curves_unless_it_is_told(fake_run: FakeRun, store: Sto
     fake_cells.ablate(store, "t-quick", fake_run, chosen=["TSN"])
     assert len(fake_run.steps()) == NUM_STEPS
     assert not (Path(store.shown).parent / "tensorboard").exists()
+
+
+def test_the_option_reaches_the_workers(tmp_path: Path) -> None:
+    needs_tensorboard()
+    assert CrewOptions(tensorboard=True).crew("journal.log", tmp_path).call.tensorboard
+    assert not CrewOptions().crew("journal.log", tmp_path).call.tensorboard
 
 
 @pytest.mark.parametrize("command", ["ablate context", "study stage_placement", "worker"])
