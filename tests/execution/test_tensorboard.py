@@ -95,6 +95,18 @@ def test_files_of_a_machine_whose_clock_is_behind_come_last_all_the_same(
     assert read(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0)]
 
 
+def test_a_worker_adds_the_last_point_that_no_report_had(tmp_path: Path) -> None:
+    needs_tensorboard()
+    store = Store.open(str(tmp_path / "journal.log"))
+    plan(store, "t-quick", ROWS, (0,), ["TSN"])
+    (record,) = fake_cells.worker(store, FakeRun(tmp_path / "log"), tensorboard=True).work()
+    assert record.result is not None
+    (last,) = record.result.curve
+    found = read(curves_folder(tmp_path, "t-quick", CELL))
+    assert [step for step, _ in found["train/loss"]] == list(range(1, NUM_STEPS + 1))
+    assert found["validation/top1"] == [(NUM_STEPS, pytest.approx(last.val_top1))]
+
+
 def test_it_says_which_cell_it_is(tmp_path: Path) -> None:
     needs_tensorboard()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
