@@ -81,6 +81,7 @@ REQUIREMENTS = {
     "slurm": "submitit>=1.5",
     "dashboard": "optuna-dashboard>=0.21",
     "parquet": "pyarrow>=18",
+    "tensorboard": "tensorboard>=2.19",
     "timm": "timm",
     "torchvision": "torchvision",
 }

@@ -108,3 +108,7 @@ class Progress(BaseModel):
     num_steps: int
     train_loss: float = Field(description="Cross-entropy of the last step's clips, in nats.")
     curve: list[CurvePoint] = Field(description="One point an epoch evaluated so far.")
+    learning_rate: float | None = Field(None, description="Of the last step.")
+    clips_per_second: float | None = Field(
+        None, description="Training clips, without evaluations, since the report before; None in the first."
+    )

@@ -36,7 +36,7 @@ BenchContestants = Annotated[
     str | None,
     typer.Option(
         "--contestants",
-        help="Beside the plain one: tada, naive, fused (tada with fused kernels) and rivals, separated by commas.",
+        help="Beside the plain one: tada, naive, fused (fused kernels of tada) and rivals, separated by commas.",
         show_default="all",
     ),
 ]

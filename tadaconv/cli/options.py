@@ -114,6 +114,7 @@ class CrewOptions:
     fused_kernels: FusedKernels = False
     deterministic: Deterministic = False
     readers: Readers = None
+    tensorboard: TensorBoard = False
 
     @property
     def options(self) -> RunOptions:
@@ -136,6 +137,7 @@ class CrewOptions:
             wait_seconds: how long a worker stays without work.
         """
         from tadaconv.execution import Crew, WorkerCall
+        from tadaconv.execution.tensorboard import require_tensorboard
 
         if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
             from tadaconv.experiment import resolve_device
@@ -150,7 +152,12 @@ class CrewOptions:
         for name, equals, _ in pairs:
             if not (name and equals):
                 raise UserError(f"--executor-option {name!r} has no value; write NAME=VALUE")
-        call = WorkerCall(storage, "", self.device, out.resolve(), options=self.options, wait_seconds=wait_seconds)
+        if self.tensorboard:
+            require_tensorboard()
+        call = WorkerCall(
+            storage, "", self.device, out.resolve(), options=self.options, tensorboard=self.tensorboard,
+            wait_seconds=wait_seconds,
+        )  # fmt: skip
         return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tadaconv.data.source import HasForm, Head, Source, close, expect_train, expect_val, heads_of
+from tadaconv.data.source import HasForm, Head, Source, close, expect_train, expect_val, heads_of, is_read
 from tadaconv.text import text_to_path
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = [
     "expect_train",
     "expect_val",
     "heads_of",
+    "is_read",
     "num_training_clips",
     "open_source",
     "require_usable_clips",

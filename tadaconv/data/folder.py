@@ -283,6 +283,7 @@ class FolderClips:
         self._device = device
         self._clips = _opened(data, cache)
         self._videos = _kept_videos(data, self._clips)
+        self.is_in_memory = self._videos is not None
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
         self._sharing: WeakSet[FolderClips] = WeakSet() if beside is None else beside._sharing
         self._sharing.add(self)

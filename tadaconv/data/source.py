@@ -68,6 +68,9 @@ class HasForm(Protocol):
 class ReadsAhead(Protocol):
     """A source that reads batches before they are asked for, if it is told which these are. It reads them no less."""
 
+    is_in_memory: bool
+    """Whether all clips are kept in memory, so that nothing is read."""
+
     def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1) -> None:
         """Take the arguments of the calls of ``train_batch`` to come, in their order, in place of those told before.
 
@@ -98,6 +101,11 @@ def expect_val(source: Source, batches: "Iterable[Tensor]") -> None:
     """Tell a source that reads ahead which validation batches come next: the indices of each."""
     if isinstance(source, ReadsAhead):
         source.expect_val(batches)
+
+
+def is_read(source: Source) -> bool:
+    """Whether batches are read from a disk, rather than made, or taken from memory."""
+    return isinstance(source, ReadsAhead) and not source.is_in_memory
 
 
 def close(source: Source) -> None:

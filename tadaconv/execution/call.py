@@ -53,6 +53,7 @@ class WorkerCall:
         keys: the cells to take; None for any cell of the storage.
         places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
         options: how cells are run.
+        tensorboard: whether curves of running cells are written to ``out``; see :mod:`tadaconv.execution.tensorboard`.
         wait_seconds: how long to stay without work; infinite until told to stop.
         shares_gpu: whether other workers use the same GPU.
         run: what trains a cell, as ``module:function``.
@@ -68,6 +69,7 @@ class WorkerCall:
     keys: frozenset[str] | None = field(default=None, repr=False)
     places: Mapping[str, str] = field(default_factory=dict)
     options: RunOptions = field(default_factory=RunOptions)
+    tensorboard: bool = False
     wait_seconds: float = 0.0
     shares_gpu: bool = False
     run: str = "tadaconv.experiment:run"

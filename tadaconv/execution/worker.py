@@ -1,13 +1,15 @@
 """One worker: takes cells off the queue, runs them, and writes down what became of them."""
 
+import json
 import logging
 import random
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
+from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import require_division
 from tadaconv.spec import PROTOCOL, Experiment, Folder
@@ -234,6 +237,8 @@ class Worker:
             keeper.progress(progress)
             if keeper.lost.is_set():
                 raise _Lost
+            if curves is not None:
+                curves.add(progress)
             if self._stop.is_set():
                 raise _Stopped
             try:
@@ -246,7 +251,7 @@ class Worker:
             except Exception as error:
                 raise _Broken(error) from error
 
-        with keeper.held(attempt):
+        with keeper.held(attempt), self._curves(attempt, cell) as curves:
             emit("started")
             checkpoint = self._checkpoints / f"{cell.key}.pt"
             assert self._run_cell is not None
@@ -270,11 +275,22 @@ class Worker:
                 return None
             except Exception as error:
                 return self._fail(attempt, cell, error, last[0], emit)
+            if curves is not None:
+                curves.finish(result.curve)
             try:
                 return self._finish(attempt, cell, result, checkpoint, emit)
             except KeyboardInterrupt:
                 self._store.put_back(attempt, "stopped by Ctrl-C")
                 raise
+
+    def _curves(self, attempt: Attempt, cell: Cell) -> AbstractContextManager[Curves | None]:
+        """What shows the attempt in TensorBoard, if it is to be shown."""
+        if not self.call.tensorboard:
+            return nullcontext()
+        experiment = json.dumps(cell.experiment.model_dump(mode="json"), indent=2)
+        by = f"worker {self.call.name} on {socket.gethostname()}, {self._device}"
+        about = f"{cell.label}, seed {cell.experiment.seed}, of {attempt.study}; {by}\n\n```json\n{experiment}\n```"
+        return Curves(curves_folder(self.call.out, attempt.study, cell), about)
 
     def _finish(
         self, attempt: Attempt, cell: Cell, result: Result, checkpoint: Path, emit: Callable[..., None]

@@ -2,15 +2,18 @@
 
 from tadaconv.preview.cost_table import Costs, RowCost, costs, render_costs
 from tadaconv.preview.plan import Measure, RowPlan, RunPlan, plan_table, plan_trials, render_plan
-from tadaconv.preview.probing import Probe, Spread, probe
+from tadaconv.preview.probing import Probe, probe
+from tadaconv.preview.reading import Load, Reading, Spread
 from tadaconv.preview.scale import PAPER, Scale, scale_of
 from tadaconv.preview.start_check import RowCheck, TableCheck, check, render_check
 
 __all__ = [
     "PAPER",
     "Costs",
+    "Load",
     "Measure",
     "Probe",
+    "Reading",
     "RowCheck",
     "RowCost",
     "RowPlan",

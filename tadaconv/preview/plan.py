@@ -1,6 +1,5 @@
 """What running a table will take, before it is paid for: cells, hours, memory and disk, from a measured probe."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.ablation import LoadedTable, Row, rehearse_cells
+from tadaconv.data.prefetch import num_cores
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
 from tadaconv.experiment import environment, resolve_device
-from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, Probe, Spread, probe, set_up
+from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
+from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions
 from tadaconv.training.computing import require
@@ -137,9 +138,10 @@ def plan_table(
     rehearse_cells(cell for cell in cells if cell.key not in finished)
     by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
     probes: dict[str, Probe | RunError] = {}
+    rates: MeasuredRates = {}
     for label, of_row in by_row.items():
         if any(cell.key not in finished for cell in of_row):
-            probes[label] = _probe_row(of_row[0], place, measure, first=not probes)
+            probes[label] = _probe_row(of_row[0], place, measure, rates, first=not probes)
     planned = [
         _row_plan(label, len(of_row), sum(cell.key in finished for cell in of_row), probes.get(label))
         for label, of_row in by_row.items()
@@ -184,7 +186,7 @@ def plan_trials(
     found = None
     if left:
         rehearse_cells([base.cell(regime, 0)])
-        found = _probe_row(base.cell(regime, 0), place, measure, first=True)
+        found = _probe_row(base.cell(regime, 0), place, measure, {}, first=True)
     num_finished = (num_trials - left) * seeds
     return _add_up(name, regime_name, [_row_plan(base.name, num_trials * seeds, num_finished, found)], place, measure)
 
@@ -193,12 +195,15 @@ def _unique(cells: Iterable[Cell]) -> list[Cell]:
     return list({cell.key: cell for cell in reversed(list(cells))}.values())[::-1]
 
 
-def _probe_row(cell: Cell, place: torch.device, measure: Measure, first: bool) -> Probe | RunError:
+def _probe_row(
+    cell: Cell, place: torch.device, measure: Measure, rates: MeasuredRates, first: bool
+) -> Probe | RunError:
     measure.on_row(cell.label)
     try:
         if first:  # imports, the decoding of clips: once a worker, not once a cell
             set_up(cell.experiment, place, measure.options)
-        return probe(cell.experiment, place, measure.budget_seconds, measure.options)
+        cores = max(1, num_cores() // measure.workers)
+        return probe(cell.experiment, place, measure.budget_seconds, measure.options, cores, rates)
     except UserError as error:
         raise UserError(f"row {cell.label!r}: {error}") from error
     except RunError as error:
@@ -251,8 +256,7 @@ def _device_words(place: torch.device, options: RunOptions) -> str:
 def _at_once(place: torch.device, measure: Measure) -> tuple[int, int]:
     """Cells that run at full speed at once, at worst and at best."""
     if place.type == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(measure.workers, cores), min(measure.workers, cores)
+        return min(measure.workers, num_cores()), min(measure.workers, num_cores())
     gpus = torch.cuda.device_count() if measure.device in ("auto", "cuda") else 1
     return min(measure.workers, gpus), measure.workers
 
@@ -288,6 +292,7 @@ def render_plan(found: RunPlan) -> Group:
         f"{_count(found.num_cells, 'cell')}, {found.num_finished} finished before, "
         f"{num_to_run} to run in {found.num_steps:,} training steps",
         table,
+        *_reading(found),
         *_totals(found),
     )
 
@@ -304,6 +309,60 @@ def _measured(row: RowPlan) -> list[str]:
         size(row.probe.memory_bytes),
         size(row.probe.checkpoint_bytes),
     ]
+
+
+MIN_WAITING = 0.05
+"""Part of the time that is waited for clips from which on it is said what would help."""
+
+
+def _reading(found: RunPlan) -> list[Rendered | str]:
+    """How long clips are read and computed on, and what would help where that waits; nothing of clips in memory."""
+    rows = [(row.row, row.probe.reading) for row in found.rows if row.probe and row.probe.reading]
+    if not rows:
+        return []
+    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("row", overflow="fold", min_width=10)
+    for what in ("a step", "an evaluation"):
+        for heading in (f"{what}\ncomputes", "its clips\nare read", "it\nwaits"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for name, reading in rows:
+        table.add_row(escape(name), *_load(reading.step), *_load(reading.evaluation))
+    readings = [reading for _, reading in rows]
+    one = readings[0]
+    by = f"{_count(one.num_readers, 'reader')} on " if one.num_readers else ""
+    training, evaluation = (
+        _rates([getattr(reading, f"{what}_clips_per_second") for reading in readings]) for what in ("train", "val")
+    )
+    how = (
+        f"Clips are read from {_CLIPS.get(one.form, 'a disk')}, by {by}{_count(one.num_cores, 'core')} of a worker: "
+        f"{training} a second in training and {evaluation} in evaluation, while nothing computes."
+    )
+    most = max(max(reading.step.waiting, reading.evaluation.waiting) for reading in readings)
+    if most < MIN_WAITING:
+        return [table, f"{how} Computing hardly waits for them."]
+    name, worst = max(rows, key=lambda row: row[1].step.num_cores_wanted)
+    wanted = worst.step.num_cores_wanted, worst.evaluation.num_cores_wanted
+    pack = "" if one.form == "pack" else ", or a pack of JPEGs (tada data pack); tada plan --data PACK measures one"
+    return [
+        table,
+        f"{how} Computing would wait for them up to {100 * most:.0f} % of the time. What would keep it busy, by "
+        f"arithmetic from {escape(name)}: {_count(wanted[0], 'core')} a worker in training and {wanted[1]} in "
+        f"evaluation{pack}.",
+    ]
+
+
+_CLIPS = {"video": "videos", "frames": "frames", "pack": "a pack"}
+"""What clips are read from, for readers, by the form of a source."""
+
+
+def _rates(clips_per_second: Sequence[float]) -> str:
+    low, high = _two_digits(min(clips_per_second)), _two_digits(max(clips_per_second))
+    return low if low == high else f"{low} to {high}"
+
+
+def _load(load: Load) -> list[str]:
+    reading = Spread(low=load.reading_seconds, median=load.reading_seconds, high=load.reading_seconds)
+    return [duration(load.compute_seconds), duration(reading), f"{100 * load.waiting:.0f} %"]
 
 
 def _totals(found: RunPlan) -> list[str]:

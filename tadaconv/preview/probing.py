@@ -4,23 +4,24 @@ import gc
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tadaconv.data import Source, close, heads_of, open_source
+from tadaconv.data import Source, close, expect_train, expect_val, heads_of, is_read, open_source
+from tadaconv.data.prefetch import num_cores
 from tadaconv.experiment import build_model, curve_source, environment, out_of_memory
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
+from tadaconv.preview.reading import BatchesThere, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
-from tadaconv.spec import Experiment, TAda
+from tadaconv.spec import Experiment, Folder, Synthetic, TAda
 from tadaconv.training import Fit, computing_as, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
@@ -35,22 +36,6 @@ MICRO_BATCHES_TIMED = 2
 gradients of the first are there."""
 
 NUM_EVAL_BATCHES = 3
-
-
-class Spread(BaseModel):
-    """The quartiles of measured seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    low: float = Field(description="The lower quartile.")
-    median: float
-    high: float = Field(description="The upper quartile.")
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Self:
-        """The quartiles of at least one measurement."""
-        low, middle, high = quantiles(seconds, method="inclusive") if len(seconds) > 1 else 3 * [seconds[0]]
-        return cls(low=low, median=middle, high=high)
 
 
 class Probe(BaseModel):
@@ -68,12 +53,15 @@ class Probe(BaseModel):
     num_steps: int = Field(description="Optimizer steps of the whole cell.")
     num_epochs: int = Field(description="Epochs of the cell; every one ends with a checkpoint.")
     num_evaluations: int = Field(description="Evaluations while the cell trains, each at the end of an epoch.")
-    step_seconds: Spread
+    step_seconds: Spread = Field(description="Of a step with its clips; see ``reading``.")
     eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
     curve_eval_seconds: Spread | None = Field(
         None,
         description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
         "there is none at the end beside that of the last epoch.",
+    )
+    reading: Reading | None = Field(
+        None, description="What steps and evaluations wait for; None where clips are made, or are kept in memory."
     )
     setup_seconds: float = Field(
         description="Clips opened, network built, counted and, if asked for, compiled; and what the first step adds."
@@ -104,11 +92,17 @@ class Probe(BaseModel):
         return run + min(checkpoints, run / TIMES_A_SAVE + self.checkpoint_seconds)
 
 
+MeasuredRates = dict[tuple[Synthetic | Folder, bool], Rates]
+"""How fast clips were read, by what a cell wants of them, and whether it sees fewer views while it trains."""
+
+
 def probe(
     experiment: Experiment,
     device: torch.device,
     budget_seconds: float = BUDGET_SECONDS,
     options: RunOptions | None = None,
+    cores: int | None = None,
+    rates: MeasuredRates | None = None,
 ) -> Probe:
     """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; nothing is kept of it.
 
@@ -116,7 +110,10 @@ def probe(
         experiment: with its clips resolved.
         device: where it is to run.
         budget_seconds: how long steps are timed after the first; at least three are, if the experiment has as many.
+            And how long clips are read by themselves, where they are read.
         options: precision, compilation and fused kernels; the rest is the caller's to see to. None for the defaults.
+        cores: of the worker that is to run it; all that this process may use if None.
+        rates: what was measured of others, to which this one adds; their clips are not read again.
 
     Raises:
         UserError: the experiment names what is not there, or what does not fit together, or the options ask for it.
@@ -125,7 +122,8 @@ def probe(
     options = options or RunOptions()
     with _as_cells_run(experiment, device), computing_as(options, device):
         try:
-            return _measure(experiment, device, budget_seconds, options)
+            known = {} if rates is None else rates
+            return _measure(experiment, device, budget_seconds, options, cores or num_cores(), known)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(experiment, device) from error
 
@@ -160,6 +158,13 @@ class PartOfFit(Fit):
         """The first of the step's micro-batches."""
         return super().micro_batches(step)[:MICRO_BATCHES_TIMED]
 
+    def read_beforehand(self) -> None:
+        """Read the first clips as a cell does, and train on these from then on: a batch, and the one ready after it."""
+        expect_train(self.source, self._batches_to_come(), self.schedule.batch_size)
+        first = [self.source.train_batch(*batch) for batch in islice(self._batches_to_come(), 2)]
+        close(self.source)  # what it reads on would take cores from the steps
+        self.source = BatchesThere(self.source, first)
+
     def train_on_every_shape(self) -> None:
         """Pass a micro-batch of every size forward and backward, and change no weight."""
         self.model.train()
@@ -183,21 +188,43 @@ def set_up(experiment: Experiment, device: torch.device, options: RunOptions | N
     return PartOfFit(model, source, experiment.schedule, experiment.seed, device, options=options), cost
 
 
-def _measure(experiment: Experiment, device: torch.device, budget_seconds: float, options: RunOptions) -> Probe:
+def _measure(
+    experiment: Experiment,
+    device: torch.device,
+    budget_seconds: float,
+    options: RunOptions,
+    cores: int,
+    rates: MeasuredRates,
+) -> Probe:
     started = time.perf_counter()
     fit, cost = set_up(experiment, device, options)
-    source = fit.source
-    setup_seconds = time.perf_counter() - started
+    source, schedule = fit.source, experiment.schedule
     watched = curve_source(experiment, source, device)
-    if options.compile:
-        setup_seconds += _compile_seconds(fit, [source, *([] if watched is source else [watched])])
     try:
+        if is_read(source):
+            fit.read_beforehand()
+        if options.compile:
+            _compile(fit, [source, *([] if watched is source else [watched])])
+        setup_seconds = time.perf_counter() - started
         first, *others = timed = _step_seconds(fit, budget_seconds)
+        evaluations = _eval_seconds(fit, source)
+        step, evaluation = (
+            Spread.of([seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :]),
+            Spread.of(evaluations),
+        )
+        curve = None if watched is source else Spread.of(_eval_seconds(fit, watched))
+        read = None
+        if is_read(source):
+            wanted = experiment.data, experiment.curve_has_fewer_views
+            if wanted not in rates:
+                rates[wanted] = measure_rates(source, watched, schedule.batch_size, budget_seconds)
+            machine = Machine(cores, on_cpu=device.type == "cpu")
+            clips_a_step = source.num_train / fit.steps_per_epoch
+            read = reading(source, rates[wanted], machine, (step, clips_a_step), evaluation, curve)
+            step, evaluation = read.step.seconds, read.evaluation.seconds
+            curve = None if read.curve_evaluation is None else read.curve_evaluation.seconds
     finally:
         close(source)
-    steps = [seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :]
-    evaluations = _eval_seconds(fit, source)
-    schedule = experiment.schedule
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
     weights_bytes = sum(each.numel() * each.element_size() for each in fit.model.state_dict().values())
@@ -223,15 +250,16 @@ def _measure(experiment: Experiment, device: torch.device, budget_seconds: float
         environment=environment(device, options),
     )  # fmt: skip
     return Probe(
-        num_steps_timed=len(steps),
+        num_steps_timed=max(1, len(others)),
         num_micro_batches=fit.micro_batches(0)[0].of,
         num_eval_batches_timed=len(evaluations),
         num_steps=fit.num_steps,
         num_epochs=schedule.epochs,
         num_evaluations=num_evaluations,
-        step_seconds=Spread.of(steps),
-        eval_seconds=Spread.of(evaluations),
-        curve_eval_seconds=None if watched is source else Spread.of(_eval_seconds(fit, watched)),
+        step_seconds=step,
+        eval_seconds=evaluation,
+        curve_eval_seconds=curve,
+        reading=read,
         setup_seconds=setup_seconds + max(0.0, first - median(others or [first])),
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_bytes=checkpoint_bytes,
@@ -278,9 +306,16 @@ class _FirstClips:
 
 
 def _eval_seconds(fit: Fit, source: Source) -> list[float]:
-    """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up."""
+    """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up.
+
+    Where clips are read, of computing alone.
+    """
     num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
-    part = _FirstClips(source, num_clips)
+    part: Source = _FirstClips(source, num_clips)
+    if is_read(source):
+        first = torch.arange(num_clips)
+        expect_val(source, [first])
+        part = BatchesThere(source, val=source.val_batch(first))
     seconds = []
     for _ in range(1 + NUM_EVAL_BATCHES):
         started = time.perf_counter()
@@ -293,15 +328,13 @@ def _evaluate(fit: Fit, source: Source) -> None:
     evaluate(fit.network, source, fit.schedule.batch_size, fit.device, fit.options.precision)
 
 
-def _compile_seconds(fit: PartOfFit, sources: Sequence[Source]) -> float:
-    """Seconds until the network is compiled for every shape that the cell has, in training and in evaluations."""
-    started = time.perf_counter()
+def _compile(fit: PartOfFit, sources: Sequence[Source]) -> None:
+    """Compile the network for every shape that the cell has, in training and in evaluations."""
     fit.train_on_every_shape()
     for source in sources:
         at_once = max(1, fit.schedule.batch_size // source.num_views)
         for num_clips in {min(at_once, source.num_val), source.num_val % at_once} - {0}:
             _evaluate(fit, _FirstClips(source, num_clips))
-    return time.perf_counter() - started
 
 
 def _checkpoint(fit: Fit) -> tuple[float, int]:

@@ -223,6 +223,7 @@ class Fit:
         saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that it can be stopped at
         save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
         self._losses = Losses(self.device, self.state.loss_sum)
+        before: tuple[int, float] | None = None
         while self.state.step < self.num_steps:
             started = time.perf_counter()
             self._step()
@@ -242,8 +243,23 @@ class Fit:
                 save_seconds = time.perf_counter() - saved
             if report is not None and loss is not None and reports:
                 state, reported = self.state, started
-                report(Progress(step=state.step, num_steps=self.num_steps, train_loss=loss, curve=state.curve))
+                now = self._num_clips_trained(), state.train_seconds
+                report(
+                    Progress(
+                        step=state.step,
+                        num_steps=self.num_steps,
+                        train_loss=loss,
+                        curve=state.curve,
+                        learning_rate=learning_rate(self.schedule, state.step - 1, self.steps_per_epoch),
+                        clips_per_second=None if before is None else (now[0] - before[0]) / (now[1] - before[1]),
+                    )
+                )
+                before = now
         return self.state
+
+    def _num_clips_trained(self) -> int:
+        """Clips of all steps so far, those of every epoch."""
+        return (self.state.step - 1) // self.steps_per_epoch * self.source.num_train + self.state.num_clips
 
     def _look_at_losses(self) -> float:
         """Wait for the device, and bring the losses of the epoch so far from it; returns that of the last step."""

@@ -25,10 +25,11 @@ from tadaconv.data.clips import read_of_files
 from tadaconv.data.folder import TRAIN, FolderClips, resolve
 from tadaconv.data.layout_check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
-from tadaconv.data.source import ReadsAhead, close, expect_train, expect_val
+from tadaconv.data.source import ReadsAhead, close, expect_train, expect_val, is_read
 from tadaconv.errors import RunError, UserError
 from tadaconv.experiment import run
 from tadaconv.models import build
+from tadaconv.preview import probe
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule
 from tadaconv.training import Fit
 from tadaconv.training.fit import epoch_order
@@ -123,8 +124,26 @@ def test_batches_are_the_same_by_any_number_of_readers_and_any_depth(readers, de
     assert readers == 0 or ahead._threads is None  # nothing was read but ahead
 
 
-def test_a_source_reads_ahead_and_says_so(resolved, opened):
+def test_a_source_reads_ahead_and_says_so(resolved, opened, monkeypatch):
     assert isinstance(opened(resolved), ReadsAhead)
+    assert is_read(opened(resolved))
+    monkeypatch.setattr(folder, "MEMORY_SHARE", 1 / 8)
+    assert not is_read(opened(resolved))
+
+
+def test_a_plan_times_the_readers_that_a_cell_has_and_leaves_none(resolved, monkeypatch):
+    started = []
+    start = prefetch.Readers._start
+    monkeypatch.setattr(prefetch.Readers, "_start", lambda self, number: (started.append(self), start(self, number)))
+    schedule = Schedule(epochs=1, batch_size=4, lr=0.01, curve_views="one")
+    experiment = Experiment(backbone=Backbone(name="tiny"), temporal=None, data=resolved, schedule=schedule)
+    reading = probe(experiment, CPU, budget_seconds=0.05).reading
+    assert (reading.form, reading.num_readers) == ("video", 1)
+    assert reading.step.reading_seconds == pytest.approx(14 / 4 / reading.train_clips_per_second)
+    assert reading.evaluation.reading_seconds == pytest.approx(4 / reading.val_clips_per_second)
+    assert reading.curve_evaluation.reading_seconds > 0
+    assert started
+    assert not any(readers.process_ids for readers in started)
 
 
 def test_what_was_not_told_is_read_when_asked_for_and_what_was_told_stays(resolved, opened):

@@ -1,0 +1,165 @@
+"""Curves of running cells for TensorBoard: a folder a cell, written by the worker that runs it.
+
+Events are written in the worker's thread and reach the file before a report returns: at most once a second, a few
+hundred bytes. PyTorch's own ``SummaryWriter`` keeps them for two minutes in a thread, and a killed worker would lose
+these, though its cell goes on after them.
+"""
+
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tadaconv.command import install
+from tadaconv.errors import UserError
+from tadaconv.execution.cells import Cell
+from tadaconv.result import CurvePoint, Progress
+
+_log = logging.getLogger("tadaconv")
+
+
+def require_tensorboard() -> None:
+    """Raise :class:`UserError` unless the extra ``tensorboard`` is installed."""
+    try:
+        import tensorboard.compat.proto.event_pb2
+        import tensorboard.plugins.text.plugin_data_pb2
+        import tensorboard.summary.writer.record_writer  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"--tensorboard needs tensorboard; {install('tensorboard')}") from error
+
+
+def curves_folder(out: Path, study: str, cell: Cell) -> Path:
+    """Where the run folder ``out`` has the curves of a cell.
+
+    By the study that first ran it, its row, seed and key; a cell that several tables share, and one whose row has
+    another name now, stays where it was begun.
+    """
+    root, key = out / "tensorboard", cell.key
+    begun = sorted(root.glob(f"*/*{key}"))
+    return begun[0] if begun else root / _plain(study) / f"{_plain(cell.label)} seed {cell.experiment.seed} {key}"
+
+
+def _plain(name: str) -> str:
+    """A name as part of a path: what a file system may not take as ``_``, and 50 characters at most."""
+    return re.sub(r"[^\w .,+()=-]", "_", name)[:50].strip(" .") or "_"
+
+
+class Curves:
+    """What one attempt at a cell adds to its curves; whoever makes one closes it.
+
+    An attempt that goes on from a checkpoint takes the place of what earlier ones wrote for later steps, and one that
+    begins anew of all of it. Nothing that fails here costs the cell anything: a line says so, and it goes on without.
+
+    Args:
+        folder: of the cell's curves; made with the first report.
+        about: Markdown that says which cell it is.
+    """
+
+    def __init__(self, folder: Path, about: str) -> None:
+        self._folder, self._about = folder, about
+        self._events: _EventFile | None = None
+        self._has_failed = False
+        self._next_point = 0
+        """The first step whose evaluation has not been written."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._events is not None:
+            self._events.close()
+
+    def add(self, progress: Progress) -> None:
+        """Add a report of training."""
+        values = {
+            "train/loss": progress.train_loss,
+            "train/learning_rate": progress.learning_rate,
+            "train/clips_per_second": progress.clips_per_second,
+        }
+        self._write(progress.step, {tag: value for tag, value in values.items() if value is not None}, progress.curve)
+
+    def finish(self, curve: Sequence[CurvePoint]) -> None:
+        """Add the end of a cell's ``curve``, of which a worker that died may have reported all but the last point."""
+        if curve and curve[-1].step >= self._next_point:
+            self._write(curve[-1].step + 1, {}, curve)
+
+    def _write(self, step: int, values: dict[str, float], curve: Sequence[CurvePoint]) -> None:
+        if self._has_failed:
+            return
+        try:
+            if self._events is None:
+                # An evaluation right before the first step is in the checkpoint, but perhaps not in the curves yet.
+                self._next_point = step - 1 if any(point.step == step - 1 for point in curve) else step
+                self._events = _EventFile(self._folder, self._next_point)
+                self._events.add_text("cell", self._about, step)
+            for tag, value in values.items():
+                self._events.add_scalar(tag, value, step)
+            for point in curve:
+                if point.step >= self._next_point:
+                    self._events.add_scalar("train/loss_of_epoch", point.train_loss, point.step)
+                    self._events.add_scalar("validation/top1", point.val_top1, point.step)
+                    self._next_point = point.step + 1
+            self._events.flush()
+        except (OSError, ImportError) as error:
+            self._has_failed = True
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            _log.warning("%s: no more curves are written, the cell goes on without: %s", self._folder, why)
+
+
+class _EventFile:
+    """A file of TensorBoard's events in a folder, after those that are there, in the place of all from a step on."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads them in the order of their names, and clocks of machines differ.
+        begun = [int(name[3]) for file in folder.glob("events.*") if (name := file.name.split("."))[3:]]
+        seconds = max([int(time.time()), *(other + 1 for other in begun)])
+        path = folder / f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}"
+        self._event: Any = Event
+        self._file = path.open("xb")
+        self._records = RecordWriter(self._file)
+        self._add(step=first_step, file_version="brain.Event:2")
+        self._add(step=first_step, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """Add a number."""
+        self._add_value(step, tag=tag, simple_value=value)
+
+    def add_text(self, tag: str, markdown: str, step: int) -> None:
+        """Add a text."""
+        from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+        from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
+
+        of_text = SummaryMetadata.PluginData(plugin_name="text", content=TextPluginData(version=0).SerializeToString())
+        tensor = TensorProto(dtype=DT_STRING, string_val=[markdown.encode()])
+        self._add_value(step, tag=tag, metadata=SummaryMetadata(plugin_data=of_text), tensor=tensor)
+
+    def flush(self) -> None:
+        """Hand all of it to the system."""
+        self._records.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):  # what a full disk has not taken
+            self._file.close()
+
+    def _add_value(self, step: int, **value: Any) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(step=step, summary=Summary(value=[Summary.Value(**value)]))
+
+    def _add(self, **what: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **what).SerializeToString())

@@ -1,0 +1,211 @@
+"""How fast clips are read by themselves, against how fast a device computes on clips that are there."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from statistics import quantiles
+from typing import NamedTuple, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from tadaconv.data import HasForm, Source, expect_train, expect_val, heads_of
+from tadaconv.data.prefetch import num_cores, num_readers
+
+
+class Spread(BaseModel):
+    """The quartiles of measured seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float = Field(description="The lower quartile.")
+    median: float
+    high: float = Field(description="The upper quartile.")
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """The quartiles of at least one measurement."""
+        low, middle, high = quantiles(seconds, method="inclusive") if len(seconds) > 1 else 3 * [seconds[0]]
+        return cls(low=low, median=middle, high=high)
+
+    def each(self, change: Callable[[float], float]) -> Self:
+        """The quartiles of what ``change``, which keeps the order, makes of the seconds."""
+        return type(self)(low=change(self.low), median=change(self.median), high=change(self.high))
+
+
+class Load(BaseModel):
+    """What a step or an evaluation has to do; times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compute_seconds: Spread = Field(description="On clips that are there already.")
+    reading_seconds: float = Field(
+        description="Until its clips are read, cropped and normalised, while nothing computes."
+    )
+    seconds: Spread = Field(
+        description="Of both, of which the faster waits for the other; on the CPU they also share the cores, and "
+        "without reading ahead they take turns."
+    )
+    waiting: float = Field(description="Part of the time in which computing waits for clips, from 0 to 1.")
+    num_cores_wanted: int = Field(
+        description="Cores with which it would not: those that read, times reading over computing; on the CPU one more."
+    )
+
+
+class Reading(BaseModel):
+    """How the clips of a cell are read, which do not stay in memory, and what computing waits for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: str = Field(description="What clips are read from: video, frames or pack.")
+    num_readers: int = Field(description="Processes that read ahead; 0 reads when a batch is asked for.")
+    num_cores: int = Field(description="Cores of a worker, which these share.")
+    train_clips_per_second: float = Field(description="Read by all of them, while nothing computes.")
+    val_clips_per_second: float = Field(description="All views of a clip.")
+    step: Load
+    evaluation: Load = Field(description="On all validation clips, all views of each.")
+    curve_evaluation: Load | None = Field(
+        None, description="While the cell trains, where it sees fewer views than the one at the end; else None."
+    )
+
+
+class Rates(NamedTuple):
+    """Clips a second that are read while nothing computes; ``curve`` is of evaluations while a cell trains."""
+
+    train: float
+    val: float
+    curve: float
+
+
+def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> Rates:
+    """How fast clips are read, cropped and normalised by themselves.
+
+    Args:
+        source: the clips, which do not stay in memory.
+        curve: what evaluations while training see: ``source``, or fewer views of it.
+        views: that a training batch or an evaluation takes at once.
+        seconds: for how long training clips are read, after the first few, and others half as long.
+    """
+    # Other clips every time: those that were read a moment ago would come from the system's memory.
+    seed = time.time_ns() % 2**31
+
+    def train() -> Iterator[tuple[Tensor, int, int]]:
+        for epoch in count():
+            for indices in _in_random_order(source.num_train, seed + epoch, _clips_at_once(views)):
+                yield indices, epoch, seed
+
+    expect_train(source, train(), views)
+    batches = train()
+    train_rate = _rate(lambda: len(source.train_batch(*next(batches))[0]), seconds)
+    val_rate = _val_rate(source, seed, views, seconds / 2)
+    return Rates(train_rate, val_rate, val_rate if curve is source else _val_rate(curve, seed, views, seconds / 2))
+
+
+def _val_rate(source: Source, seed: int, views: int, seconds: float) -> float:
+    def val() -> Iterator[Tensor]:
+        for epoch in count():
+            yield from _in_random_order(source.num_val, seed + epoch, _clips_at_once(views // source.num_views))
+
+    expect_val(source, val())
+    batches = val()
+    return _rate(lambda: len(source.val_batch(next(batches))[0]), seconds)
+
+
+def _clips_at_once(most: int) -> int:
+    """Clips of a batch that is timed: all who read have work, and the time is not much overrun."""
+    return max(1, min(most, 2 * (num_readers() or num_cores())))
+
+
+def _in_random_order(num_clips: int, seed: int, at_once: int) -> Sequence[Tensor]:
+    parts: Sequence[Tensor] = torch.randperm(num_clips, generator=torch.Generator().manual_seed(seed)).split(at_once)
+    return parts
+
+
+def _rate(read: Callable[[], int], seconds: float) -> float:
+    """Clips a second of ``read``, which gives their number; of at least one time after the first."""
+    read()  # readers start, and from here on nothing is ahead of who waits for it
+    started, num_clips = time.perf_counter(), 0
+    while True:
+        num_clips += read()
+        passed = time.perf_counter() - started
+        if passed >= seconds:
+            return num_clips / passed
+
+
+class BatchesThere:
+    """A source whose batches have been read: whatever clips are asked for, it gives as many of these.
+
+    Args:
+        source: whose clips they are.
+        train: training batches, clips and labels, the first as large as any that is asked for.
+        val: validation clips and labels, which stand for all of them.
+    """
+
+    def __init__(
+        self, source: Source, train: Sequence[tuple[Tensor, Tensor]] = (), val: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        self.class_names, self.families, self.heads = source.class_names, source.families, heads_of(source)
+        self.num_train, self.num_views = source.num_train, source.num_views
+        self.num_val = source.num_val if val is None else len(val[0])
+        self._train, self._val = deque(train), val
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """As many training clips as ``indices``."""
+        self._train.rotate(-1)
+        clips, labels = next(batch for batch in self._train if len(batch[0]) >= len(indices))
+        return clips[: len(indices)], labels[: len(indices)]
+
+    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Validation clips."""
+        assert self._val is not None
+        clips, labels = self._val
+        return clips[indices], labels[indices]
+
+
+class Machine(NamedTuple):
+    """What computing and reading have."""
+
+    num_cores: int
+    on_cpu: bool
+    """Whether computing takes one of the cores."""
+
+
+def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
+    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together."""
+    readers = num_readers()
+    reading_cores = min(readers or machine.num_cores, machine.num_cores)
+
+    def together(compute_seconds: float) -> float:
+        if readers == 0:
+            return compute_seconds + reading_seconds
+        work = compute_seconds + reading_seconds * reading_cores
+        shared = work / machine.num_cores if machine.on_cpu else 0.0
+        return max(compute_seconds, reading_seconds, shared)
+
+    seconds = compute.each(together)
+    return Load(
+        compute_seconds=compute,
+        reading_seconds=reading_seconds,
+        seconds=seconds,
+        waiting=1 - compute.median / seconds.median,
+        num_cores_wanted=math.ceil(reading_cores * reading_seconds / compute.median) + machine.on_cpu,
+    )
+
+
+def reading(
+    source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread, curve: Spread | None
+) -> Reading:
+    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone."""
+    return Reading(
+        form=source.form if isinstance(source, HasForm) else "",
+        num_readers=num_readers(),
+        num_cores=machine.num_cores,
+        train_clips_per_second=rates.train,
+        val_clips_per_second=rates.val,
+        step=load(step[0], step[1] / rates.train, machine),
+        evaluation=load(evaluation, source.num_val / rates.val, machine),
+        curve_evaluation=None if curve is None else load(curve, source.num_val / rates.curve, machine),
+    )
