@@ -79,6 +79,16 @@ def test_a_cell_takes_what_its_probe_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert 0.8 * stored < found.storage_bytes < 1.25 * stored
 
 
+def test_processes_of_a_cell_are_taken_to_share_its_steps_and_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "open_source", lambda data, device: SlowClips(data, device))
+    in_parts = EXPERIMENT.but(schedule__norm_batch=2)
+    for cores, num_at_once in ((4, 2), (1, 1)):  # two processes of one core are no faster
+        found = preview.probe(in_parts, CPU, 0.0, RunOptions(gpus_per_cell=2), cores=cores)
+        assert found.step_seconds.low >= 2 * 0.06 / num_at_once
+        assert found.eval_seconds.low >= 10 * 0.02 / num_at_once
+        assert (found.step_seconds.low < 2 * 0.06) == (num_at_once == 2)
+
+
 def test_a_probe_leaves_no_trace() -> None:
     torch.set_num_threads(2)
     try:
@@ -238,9 +248,12 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def planned(workers: int = 1, seeds: Sequence[int] = (0, 1), store: Store | None = None) -> RunPlan:
-    measure = preview.Measure("cpu", workers)
-    return preview.plan_table(TABLE, "small", REGIME, measure, store, seeds=seeds)
+def planned(
+    workers: int = 1, seeds: Sequence[int] = (0, 1), store: Store | None = None, gpus: int = 1, norm_batch: int = 0
+) -> RunPlan:
+    measure = preview.Measure("cpu", workers, options=RunOptions(gpus_per_cell=gpus))
+    regime = REGIME.but(schedule__norm_batch=norm_batch)
+    return preview.plan_table(TABLE, "small", regime, measure, store, seeds=seeds)
 
 
 def printed(found: RunPlan) -> str:
@@ -306,6 +319,24 @@ def test_workers_beyond_the_cores_bring_nothing() -> None:
     assert eight.seconds == two.seconds
     assert "(2 cores here, so no more at once)" in " ".join(printed(eight).split())
     assert "cores" not in printed(two)
+
+
+@pytest.mark.usefixtures("probed")
+def test_a_plan_says_of_several_processes_a_cell_what_it_takes_for_granted() -> None:
+    said = " ".join(printed(planned(workers=2, gpus=2, norm_batch=2)).split())
+    assert "(here no more than 1 cell at once, of 2 processes each)" in said
+    assert f"{size(2**29)} for each of the 2 processes of a cell" in said
+    assert "What adding up their gradients takes is not counted." in said
+    assert "processes" not in printed(planned(workers=2))
+    with pytest.raises(UserError, match=r"row '.*': --gpus-per-cell 2: a batch of 4 clips is not divided"):
+        planned(gpus=2)
+
+
+def test_gpus_of_a_cell_are_no_other_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    for workers, gpus, expected in ((2, 4, 2), (4, 4, 2), (3, 2, 3), (1, 16, 1)):
+        measure = preview.Measure("auto", workers, options=RunOptions(gpus_per_cell=gpus))
+        assert plan_module._at_once(torch.device("cuda:0"), measure) == (expected, expected)
 
 
 def test_several_workers_on_a_gpu_may_bring_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def seconds_of_steps(compute: float, reading: float, num_steps: int) -> float:
 def test_the_slower_of_reading_and_computing_decides_beside_a_gpu(compute: float, reading: float, readers: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefetch, "_num_readers", readers)
-        seen = load(certain(compute), reading, Machine(64, on_cpu=False))
+        seen = load(certain(compute), reading, Machine(64, num_computing=0))
     simulated = (seconds_of_steps(compute, reading, 600) - seconds_of_steps(compute, reading, 200)) / 400
     assert seen.seconds.median == pytest.approx(simulated)
     assert seen.waiting == pytest.approx(1 - compute / simulated)
@@ -100,7 +100,7 @@ def test_on_the_cpu_no_core_does_more_than_there_is_time_for(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefetch, "_num_readers", readers)
-        seconds = load(certain(compute), reading, Machine(cores, on_cpu=True)).seconds.median
+        seconds = load(certain(compute), reading, Machine(cores, num_computing=1)).seconds.median
     work = compute + reading * min(readers, cores)
     bounds = [compute, reading, work / cores]
     assert seconds == pytest.approx(max(bounds))
@@ -108,7 +108,7 @@ def test_on_the_cpu_no_core_does_more_than_there_is_time_for(
 
 def test_without_reading_ahead_computing_and_reading_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "_num_readers", 0)
-    seen = load(certain(1.0), 3.0, Machine(2, on_cpu=False))
+    seen = load(certain(1.0), 3.0, Machine(2, num_computing=0))
     assert (seen.seconds.median, seen.waiting, seen.num_cores_wanted) == (4.0, 0.75, 6)
 
 
@@ -171,7 +171,7 @@ PROBE = Probe(
 def planned(probe: Probe) -> RunPlan:
     row = RowPlan(row="(3,3)", num_cells=1, num_finished=0, probe=probe)
     return RunPlan(
-        name="mini", regime="small", device="CPU (1 thread)", workers=1, at_once=(1, 1), rows=[row],
+        name="mini", regime="small", device="CPU (1 thread)", workers=1, gpus_per_cell=1, at_once=(1, 1), rows=[row],
         one_worker_seconds=certain(60.0), seconds=certain(60.0),
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from tadaconv.cli.options import (
     Data,
     Device,
     FusedKernels,
+    GpusPerCell,
     Out,
     PrecisionName,
     Readers,
@@ -130,6 +131,7 @@ def plan_command(
     data: Data = None,
     device: Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    gpus_per_cell: GpusPerCell = 1,
     precision: PrecisionName = "auto",
     compile: Compile = False,
     fused_kernels: FusedKernels = False,
@@ -175,7 +177,9 @@ def plan_command(
             device,
             workers,
             lambda row: status.update(f"measuring {escape(row)}"),
-            options=RunOptions(precision=precision, compile=compile, fused_kernels=fused_kernels),
+            options=RunOptions(
+                gpus_per_cell=gpus_per_cell, precision=precision, compile=compile, fused_kernels=fused_kernels
+            ),
         )
         if table is not None:
             found = preview.plan_table(table, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None)

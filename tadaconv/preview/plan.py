@@ -19,7 +19,7 @@ from tadaconv.experiment import environment, resolve_device
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
-from tadaconv.run_options import RunOptions
+from tadaconv.run_options import RunOptions, require_division
 from tadaconv.training.computing import require
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class RunPlan(BaseModel):
     regime: str
     device: str = Field(description="What was measured on.")
     workers: int
+    gpus_per_cell: int = Field(
+        description="GPUs, on the CPU processes, that train a cell together. One was measured, and what they take to "
+        "add up gradients is not in the times."
+    )
     at_once: tuple[int, int] = Field(
         description="Cells that will run at full speed at once: at worst and at best. More workers than cores wait for "
         "each other; what several to a GPU bring is not known before."
@@ -135,7 +139,10 @@ def plan_table(
     cells = _unique(wanted)
     records = store.records_of(cells) if store is not None else []
     finished = {record.cell.key for record in records if record.status == "finished"}
-    rehearse_cells(cell for cell in cells if cell.key not in finished)
+    left = [cell for cell in cells if cell.key not in finished]
+    rehearse_cells(left)
+    for cell in left:
+        _require_division(cell, measure)
     by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
     probes: dict[str, Probe | RunError] = {}
     rates: MeasuredRates = {}
@@ -186,6 +193,7 @@ def plan_trials(
     found = None
     if left:
         rehearse_cells([base.cell(regime, 0)])
+        _require_division(base.cell(regime, 0), measure)
         found = _probe_row(base.cell(regime, 0), place, measure, {}, first=True)
     num_finished = (num_trials - left) * seeds
     return _add_up(name, regime_name, [_row_plan(base.name, num_trials * seeds, num_finished, found)], place, measure)
@@ -193,6 +201,13 @@ def plan_trials(
 
 def _unique(cells: Iterable[Cell]) -> list[Cell]:
     return list({cell.key: cell for cell in reversed(list(cells))}.values())[::-1]
+
+
+def _require_division(cell: Cell, measure: Measure) -> None:
+    try:
+        require_division(cell.experiment.schedule, measure.options.gpus_per_cell)
+    except UserError as error:
+        raise UserError(f"row {cell.label!r}: {error}") from error
 
 
 def _probe_row(
@@ -235,6 +250,7 @@ def _add_up(name: str, regime_name: str, rows: list[RowPlan], place: torch.devic
         regime=regime_name,
         device=_device_words(place, measure.options),
         workers=measure.workers,
+        gpus_per_cell=measure.options.gpus_per_cell,
         at_once=at_once,
         rows=rows,
         one_worker_seconds=one,
@@ -255,10 +271,11 @@ def _device_words(place: torch.device, options: RunOptions) -> str:
 
 def _at_once(place: torch.device, measure: Measure) -> tuple[int, int]:
     """Cells that run at full speed at once, at worst and at best."""
-    if place.type == "cpu":
-        return min(measure.workers, num_cores()), min(measure.workers, num_cores())
-    gpus = torch.cuda.device_count() if measure.device in ("auto", "cuda") else 1
-    return min(measure.workers, gpus), measure.workers
+    per_cell = measure.options.gpus_per_cell
+    on_gpus = place.type == "cuda"
+    units = num_cores() if not on_gpus else torch.cuda.device_count() if measure.device in ("auto", "cuda") else 1
+    most = min(measure.workers, max(1, units // per_cell))
+    return most, measure.workers if on_gpus and per_cell == 1 else most
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
@@ -381,6 +398,15 @@ def _totals(found: RunPlan) -> list[str]:
         for what in ("storage_bytes", "weights_bytes")
     )
     on_gpu = "" if memory == host else f" on the GPU, {size(host)} beside it"
+    holder = "a worker" if found.gpus_per_cell == 1 else f"for each of the {found.gpus_per_cell} processes of a cell"
+    together = (
+        []
+        if found.gpus_per_cell == 1
+        else [
+            f"One process was measured: the {found.gpus_per_cell} of a cell are taken to be as much faster in steps "
+            "and evaluations, by arithmetic. What adding up their gradients takes is not counted."
+        ]
+    )
     steps, batches = ([getattr(p, f"num_{what}_timed") for p in probes] for what in ("steps", "eval_batches"))
     parts = [probe.num_micro_batches for probe in probes]
     in_parts = (
@@ -391,12 +417,13 @@ def _totals(found: RunPlan) -> list[str]:
     evaluated = _count(max(batches), "evaluation batch", "evaluation batches")
     return [
         f"{time}.",
-        f"Memory: up to {size(memory)}{on_gpu} a worker. Disk: up to {size(checkpoint)} for the checkpoint of each "
+        f"Memory: up to {size(memory)}{on_gpu} {holder}. Disk: up to {size(checkpoint)} for the checkpoint of each "
         f"running cell; {size(weights)} for all trained weights and class probabilities, which are kept, and "
         f"{size(stored)} for all results.",
         f"From {_between(steps)} steps{in_parts} and {evaluated} a row, "
         f"timed on {found.device} after warming up: lower to upper quartile. The evaluations of the schedule and a "
         "checkpoint after every epoch are counted in; what else the machine will be doing is not.",
+        *together,
         *failed,
     ]
 
@@ -405,7 +432,11 @@ def _limits(found: RunPlan) -> str:
     worst, best = found.at_once
     if worst != best:
         return f" (no faster than {_count(worst, 'worker')} to as fast as {best}: they share {_count(worst, 'GPU')})"
-    return f" ({_count(best, 'core')} here, so no more at once)" if best < found.workers else ""
+    if best == found.workers:
+        return ""
+    if found.gpus_per_cell > 1:
+        return f" (here no more than {_count(best, 'cell')} at once, of {found.gpus_per_cell} processes each)"
+    return f" ({_count(best, 'core')} here, so no more at once)"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

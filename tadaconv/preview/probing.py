@@ -111,7 +111,8 @@ def probe(
         device: where it is to run.
         budget_seconds: how long steps are timed after the first; at least three are, if the experiment has as many.
             And how long clips are read by themselves, where they are read.
-        options: precision, compilation and fused kernels; the rest is the caller's to see to. None for the defaults.
+        options: precision, compilation and fused kernels; and the GPUs of a cell, of which one is measured, and taken
+            to have its part of the steps and evaluations. The rest is the caller's to see to. None for the defaults.
         cores: of the worker that is to run it; all that this process may use if None.
         rates: what was measured of others, to which this one adds; their clips are not read again.
 
@@ -208,17 +209,21 @@ def _measure(
         setup_seconds = time.perf_counter() - started
         first, *others = timed = _step_seconds(fit, budget_seconds)
         evaluations = _eval_seconds(fit, source)
-        step, evaluation = (
-            Spread.of([seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :]),
-            Spread.of(evaluations),
-        )
-        curve = None if watched is source else Spread.of(_eval_seconds(fit, watched))
+        on_cpu = device.type == "cpu"
+        at_once = min(options.gpus_per_cell, cores) if on_cpu else options.gpus_per_cell
+
+        def shared(seconds: list[float]) -> Spread:
+            return Spread.of([of_one / at_once for of_one in seconds])
+
+        step = shared([seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :])
+        evaluation = shared(evaluations)
+        curve = None if watched is source else shared(_eval_seconds(fit, watched))
         read = None
         if is_read(source):
             wanted = experiment.data, experiment.curve_has_fewer_views
             if wanted not in rates:
                 rates[wanted] = measure_rates(source, watched, schedule.batch_size, budget_seconds)
-            machine = Machine(cores, on_cpu=device.type == "cpu")
+            machine = Machine(cores, at_once if on_cpu else 0)
             clips_a_step = source.num_train / fit.steps_per_epoch
             read = reading(source, rates[wanted], machine, (step, clips_a_step), evaluation, curve)
             step, evaluation = read.step.seconds, read.evaluation.seconds

@@ -51,7 +51,8 @@ class Load(BaseModel):
     )
     waiting: float = Field(description="Part of the time in which computing waits for clips, from 0 to 1.")
     num_cores_wanted: int = Field(
-        description="Cores with which it would not: those that read, times reading over computing; on the CPU one more."
+        description="Cores with which it would not: those that read, times reading over computing; and on the CPU "
+        "those that compute."
     )
 
 
@@ -169,8 +170,8 @@ class Machine(NamedTuple):
     """What computing and reading have."""
 
     num_cores: int
-    on_cpu: bool
-    """Whether computing takes one of the cores."""
+    num_computing: int = 0
+    """How many of the cores computing takes: on the CPU one for each process that trains the cell."""
 
 
 def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
@@ -181,8 +182,8 @@ def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
     def together(compute_seconds: float) -> float:
         if readers == 0:
             return compute_seconds + reading_seconds
-        work = compute_seconds + reading_seconds * reading_cores
-        shared = work / machine.num_cores if machine.on_cpu else 0.0
+        work = compute_seconds * machine.num_computing + reading_seconds * reading_cores
+        shared = work / machine.num_cores if machine.num_computing else 0.0
         return max(compute_seconds, reading_seconds, shared)
 
     seconds = compute.each(together)
@@ -191,7 +192,7 @@ def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
         reading_seconds=reading_seconds,
         seconds=seconds,
         waiting=1 - compute.median / seconds.median,
-        num_cores_wanted=math.ceil(reading_cores * reading_seconds / compute.median) + machine.on_cpu,
+        num_cores_wanted=math.ceil(reading_cores * reading_seconds / compute.median) + machine.num_computing,
     )
 
 
