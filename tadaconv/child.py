@@ -6,6 +6,7 @@ script need not guard its main module, and nothing of the parent, no CUDA, no lo
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -43,8 +44,18 @@ def start(
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process, from now on, as soon as the parent has ended; see :func:`start`."""
+    """End this process, from now on, as soon as the parent has ended; see :func:`start`.
+
+    Nothing else is to end it: what tells a whole job to stop is for the parent to hear, which ends it in good order.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _let_pass)  # ignored ones would be ignored by whatever this process starts as well
+        signal.siginterrupt(number, False)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _let_pass(*_: object) -> None:
+    pass
 
 
 def _end_with(parent: int) -> None:

@@ -314,9 +314,9 @@ def run(
     if options is None:
         with fixed_threads(place), computing_as(RunOptions(), place):
             return _run(experiment, place, report, checkpoint, RunOptions(), ALONE)
+    require_division(experiment.schedule, options.gpus_per_cell)
     if options.gpus_per_cell == 1:
         return run_part((experiment, checkpoint, options), device=place, ranks=ALONE, report=report)
-    require_division(experiment.schedule, options.gpus_per_cell)
     devices = devices_of_cell(device, options.gpus_per_cell)
     result: Result = run_on_ranks(f"{__name__}:run_part", (experiment, checkpoint, options), devices, report)
     return result
@@ -352,7 +352,8 @@ def run_part(
     set_num_readers(-(-readers // ranks.size))
     if options.deterministic and device.type == "cuda":
         make_deterministic()
-    with fixed_threads(device, max(1, options.threads // ranks.size)), computing_as(options, device):
+    options = options.but(threads=max(1, options.threads // ranks.size))
+    with fixed_threads(device, options.threads), computing_as(options, device):
         return _run(experiment, device, report if ranks.is_first else None, checkpoint, options, ranks)
 
 

@@ -94,7 +94,9 @@ class Result(BaseModel):
     cost: dict[str, Any] = Field(description="Multiply-adds by kind, the unit and the input shape.")
     train_clips_per_second: float
     eval_clips_per_second: float
-    peak_memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
+    peak_memory_bytes: int = Field(
+        description="CUDA: peak allocated. CPU: peak resident size of the process. Of several: of rank 0."
+    )
     seconds: float = Field(description="Wall time of training and evaluation, over all resumptions.")
     environment: dict[str, str] = Field(description="Device and versions the numbers come from.")
 

@@ -61,6 +61,8 @@ class RunOptions:
 def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
     """Raise :class:`UserError` unless GPUs that train a cell together take as many micro-batches of a batch each."""
     number = schedule.num_micro_batches
+    if gpus_per_cell < 1:
+        raise UserError(f"gpus_per_cell is {gpus_per_cell}; give 1 or more")
     if number % gpus_per_cell == 0:
         return
     batch_size, norm_batch = schedule.batch_size, schedule.norm_batch

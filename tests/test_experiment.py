@@ -128,6 +128,7 @@ def test_a_cell_whose_rank_was_killed_goes_on_to_the_same_numbers(
 @pytest.mark.parametrize(
     ("batch_size", "norm_batch", "gpus", "message"),
     [
+        (8, 2, 0, "gpus_per_cell is 0; give 1 or more"),
         (8, 0, 2, "a batch of 8 clips is not divided.*give --gpus-per-cell 1, or set norm_batch"),
         (8, 3, 2, "is 3 micro-batches of at most 3 .*give --gpus-per-cell 1 or 3$"),
         (8, 2, 8, "is 4 micro-batches of at most 2 .*give --gpus-per-cell 1 or 2 or 4$"),

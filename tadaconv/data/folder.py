@@ -333,7 +333,9 @@ class FolderClips:
             made = [self._val_views(frames) for frames in self._read(wanted)]
         return torch.stack(made), self._label_tensor([self._clips.labels[place].tolist() for place, _ in wanted])
 
-    def expect_train(self, batches: Iterable[tuple[Tensor, int, int]], batch_size: int = 1) -> None:
+    def expect_train(
+        self, batches: Iterable[tuple[Tensor, int, int]], batch_size: int = 1, views: int | None = None
+    ) -> None:
         """Read ahead for the calls of :meth:`train_batch` that have these arguments, if they come in this order.
 
         Takes the memory for this, and for an evaluation by this source or one beside it. Raises :class:`UserError`
@@ -348,7 +350,8 @@ class FolderClips:
                 wanted = self._train_wanted(indices, rngs)
                 yield [(one, partial(self._train_clip, rng=rng)) for one, rng in zip(wanted, rngs, strict=True)]
 
-        in_val = max(one._ahead_bytes(VAL, clips_ahead(one._val_clips(batch_size))) for one in self._sharing)
+        at_once = batch_size if views is None else views
+        in_val = max(one._ahead_bytes(VAL, clips_ahead(one._val_clips(at_once))) for one in self._sharing)
         self._train_ahead.begin(self, clips(), lambda ahead: (self._ahead_bytes(TRAIN, ahead), in_val), batch_size)
 
     def expect_val(self, batches: Iterable[Tensor]) -> None:

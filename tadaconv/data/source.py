@@ -71,11 +71,13 @@ class ReadsAhead(Protocol):
     is_in_memory: bool
     """Whether all clips are kept in memory, so that nothing is read."""
 
-    def expect_train(self, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1) -> None:
+    def expect_train(
+        self, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1, views: int | None = None
+    ) -> None:
         """Take the arguments of the calls of ``train_batch`` to come, in their order, in place of those told before.
 
-        A step trains on ``batch_size`` clips, in one such call or in several; an evaluation in between takes at most as
-        many views at once.
+        A step trains on ``batch_size`` clips, in one such call or in several; an evaluation in between takes at most so
+        many ``views`` at once, by default as many.
         """
         ...
 
@@ -88,13 +90,16 @@ class ReadsAhead(Protocol):
         ...
 
 
-def expect_train(source: Source, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1) -> None:
+def expect_train(
+    source: Source, batches: "Iterable[tuple[Tensor, int, int]]", batch_size: int = 1, views: int | None = None
+) -> None:
     """Tell a source that reads ahead which training batches come next: indices, epoch and seed of each.
 
-    They may be parts of the ``batch_size`` clips of a step; an evaluation takes as many views at once.
+    They may be parts of the ``batch_size`` clips of a step; an evaluation takes at most so many ``views`` at once, by
+    default as many.
     """
     if isinstance(source, ReadsAhead):
-        source.expect_train(batches, batch_size)
+        source.expect_train(batches, batch_size, views)
 
 
 def expect_val(source: Source, batches: "Iterable[Tensor]") -> None:

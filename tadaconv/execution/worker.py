@@ -274,6 +274,9 @@ class Worker:
                 self._leave(attempt, reason, emit)
                 return None
             except Exception as error:
+                if self._stop.is_set() and not isinstance(error, UserError):  # the signal may have ended what it needs
+                    self._leave(attempt, _Stopped(), emit)
+                    return None
                 return self._fail(attempt, cell, error, last[0], emit)
             if curves is not None:
                 curves.finish(result.curve)
@@ -301,6 +304,8 @@ class Worker:
             return None
         with suppress(OSError):  # the result is safe; a checkpoint that cannot be removed is only in the way
             checkpoint.unlink(missing_ok=True)
+            for unfinished in checkpoint.parent.glob(f"{cell.key}.*.partial"):  # of a process killed as it wrote
+                unfinished.unlink(missing_ok=True)
         self._tell_memory(emit)
         emit("finished", result=result)
         return CellRecord(cell, "finished", result=result)

@@ -1,6 +1,7 @@
 """What a cell costs on a device: a few steps and an evaluation batch of its own network, timed on its own clips."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -212,12 +213,18 @@ def _measure(
         on_cpu = device.type == "cpu"
         at_once = min(options.gpus_per_cell, cores) if on_cpu else options.gpus_per_cell
 
-        def shared(seconds: list[float]) -> Spread:
-            return Spread.of([of_one / at_once for of_one in seconds])
+        def shared(seconds: list[float], num_parts: int) -> Spread:
+            """Of work in parts, of which each process takes as many as another, or one fewer."""
+            return Spread.of([of_one * math.ceil(num_parts / at_once) / num_parts for of_one in seconds])
 
-        step = shared([seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :])
-        evaluation = shared(evaluations)
-        curve = None if watched is source else shared(_eval_seconds(fit, watched))
+        num_batches = math.ceil(source.num_val / max(1, schedule.batch_size // source.num_views))
+
+        step = shared(
+            [seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :],
+            schedule.num_micro_batches,
+        )
+        evaluation = shared(evaluations, num_batches)
+        curve = None if watched is source else shared(_eval_seconds(fit, watched), num_batches)
         read = None
         if is_read(source):
             wanted = experiment.data, experiment.curve_has_fewer_views

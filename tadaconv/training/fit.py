@@ -219,7 +219,9 @@ class Fit:
         """
         if self.checkpoint is not None and self.checkpoint.exists():
             self._load(self.checkpoint)
-        expect_train(self.source, self._batches_to_come(), -(-self.schedule.batch_size // self.ranks.size))
+        self._require_same_step()
+        batch_size = self.schedule.batch_size
+        expect_train(self.source, self._batches_to_come(), -(-batch_size // self.ranks.size), views=batch_size)
         saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that it can be stopped at
         save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
         self._losses = Losses(self.device, self.state.loss_sum)
@@ -260,6 +262,14 @@ class Fit:
     def _num_clips_trained(self) -> int:
         """Clips of all steps so far, those of every epoch."""
         return (self.state.step - 1) // self.steps_per_epoch * self.source.num_train + self.state.num_clips
+
+    def _require_same_step(self) -> None:
+        """Raise :class:`RunError`, on all ranks, unless all go on from the same step: a checkpoint may be replaced."""
+        steps = torch.zeros(self.ranks.size, dtype=torch.int64, device=self.device)
+        steps[self.ranks.rank] = self.state.step
+        self.ranks.add_up([steps])
+        if steps.ne(self.state.step).any():
+            raise RunError(f"checkpoint {self.checkpoint} changed while it was read; somebody else writes it")
 
     def _look_at_losses(self) -> float:
         """Wait for the device, and bring the losses of the epoch so far from it; returns that of the last step."""

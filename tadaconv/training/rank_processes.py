@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -103,8 +104,12 @@ def run_on_ranks(
         UserError: raised by a rank.
         RunError: a rank failed, or died.
     """
-    # The port is the system's choice, so that any number of cells find one.
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    # The port is the system's choice, so that any number of cells find one, and nobody beyond this machine reaches it.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port, number = listening.getsockname()[1], listening.detach()
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=number
+    )
     about = pickle.dumps((program, arguments))
     ranks: list[_Rank] = []
     try:

@@ -22,7 +22,7 @@ import torch
 
 from tadaconv.data import folder, inspection, prefetch, threads
 from tadaconv.data.clips import read_of_files
-from tadaconv.data.folder import TRAIN, FolderClips, resolve
+from tadaconv.data.folder import TRAIN, VAL, FolderClips, resolve
 from tadaconv.data.layout_check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
 from tadaconv.data.source import ReadsAhead, close, expect_train, expect_val, is_read
@@ -245,6 +245,17 @@ def test_clips_kept_in_memory_need_no_readers(resolved, opened, monkeypatch):
     source = opened(resolved)
     expect_train(source, batches_of(14, 4))
     assert source._readers is None
+
+
+def test_who_trains_on_a_part_takes_the_memory_of_whole_evaluations_before(resolved, opened, monkeypatch):
+    monkeypatch.setattr(prefetch, "_num_readers", 1)
+    source = opened(resolved)
+    expect_train(source, batches_of(source.num_train, 1), 1, views=24)
+    taken = source._readers._lanes[VAL].capacity
+    evaluated = torch.arange(source.num_val).split(24 // source.num_views)
+    assert len(evaluated[0]) > 1
+    expect_val(source, evaluated)
+    assert source._readers._lanes[VAL].capacity == taken
 
 
 def experiment_on(data):

@@ -121,6 +121,19 @@ def test_a_rank_that_fails_ends_all(
         assert "rank_programs.py" in str(caught.value.__cause__)
 
 
+def test_a_rank_leaves_a_signal_to_stop_to_whoever_started_it() -> None:
+    assert run_on_ranks("rank_programs:fail", "told to stop", ["cpu"] * 2) == "done"
+
+
+def test_ranks_that_find_different_checkpoints_train_nothing(tmp_path: Path) -> None:
+    first, third = tmp_path / "1.pt", tmp_path / "3.pt"
+    for step, checkpoint in ((1, first), (3, third)):
+        with pytest.raises(_StoppedError):
+            rank_programs.train(rank_programs.SGD, checkpoint=checkpoint, report=stop_at(step + 1))
+    with pytest.raises(RunError, match="changed while it was read; somebody else writes it"):
+        run_on_ranks("rank_programs:train_on_from_own", [first, third], ["cpu"] * 2)
+
+
 def test_ranks_end_with_whoever_started_them(tmp_path: Path) -> None:
     program = (
         "import sys, time\nfrom tadaconv import child\nfrom tadaconv.training.rank_processes import run_on_ranks\n"
