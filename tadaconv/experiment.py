@@ -30,7 +30,7 @@ from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
-from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, smallest_batch
+from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, keep_freed_memory, smallest_batch
 from tadaconv.training.checkpoint import save_weights, write_whole
 from tadaconv.training.rank_processes import run_on_ranks
 from tadaconv.training.ranks import ALONE, Ranks
@@ -352,6 +352,7 @@ def run_part(
     set_num_readers(-(-readers // ranks.size))
     if options.deterministic and device.type == "cuda":
         make_deterministic()
+    keep_freed_memory(device)
     options = options.but(threads=max(1, options.threads // ranks.size))
     with fixed_threads(device, options.threads), computing_as(options, device):
         return _run(experiment, device, report if ranks.is_first else None, checkpoint, options, ranks)

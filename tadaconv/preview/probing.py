@@ -23,7 +23,7 @@ from tadaconv.preview.reading import BatchesThere, Machine, Rates, Reading, Spre
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, Folder, Synthetic, TAda
-from tadaconv.training import Fit, computing_as, evaluate
+from tadaconv.training import Fit, computing_as, evaluate, keep_freed_memory
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
 from tadaconv.training.micro_batches import MicroBatch
@@ -135,6 +135,7 @@ def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[Non
     """One thread on the CPU, a peak of memory of its own, and the random state left as it was."""
     threads = torch.get_num_threads()
     gc.collect()
+    keep_freed_memory(device)
     _reset_peaks(device)
     try:
         if device.type == "cpu":
