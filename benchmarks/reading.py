@@ -175,7 +175,7 @@ def by_ours(source: FolderClips, epoch: int) -> tuple[float, float]:
     readers = source._readers
     assert readers is not None
     told = [source._train_wanted(batch[0], generators(*batch)) for batch in batches(source, epoch)]
-    readers.expect(TRAIN, told, partial(source._ahead_bytes, TRAIN))
+    readers.expect(TRAIN, told, lambda num_clips: (source._ahead_bytes(TRAIN, num_clips), 0))
     try:
         return rates(
             lambda number: sum(1 for _ in readers.take(TRAIN, told[number]) or ()),
