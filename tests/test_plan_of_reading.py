@@ -49,7 +49,7 @@ class SlowDisk(SyntheticClips):
         time.sleep(SECONDS_A_CLIP * len(indices))
         return super().val_batch(indices)
 
-    def expect_train(self, batches: Any, views: int = 1) -> None:
+    def expect_train(self, batches: Any, batch_size: int = 1, views: int | None = None) -> None:
         pass
 
     def expect_val(self, batches: Any) -> None:
