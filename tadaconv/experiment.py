@@ -19,6 +19,7 @@ from torch import Tensor
 
 import tadaconv
 from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
@@ -30,7 +31,7 @@ from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
-from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, keep_freed_memory, smallest_batch
+from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, smallest_batch
 from tadaconv.training.checkpoint import save_weights, write_whole
 from tadaconv.training.rank_processes import run_on_ranks
 from tadaconv.training.ranks import ALONE, Ranks
@@ -352,7 +353,8 @@ def run_part(
     set_num_readers(-(-readers // ranks.size))
     if options.deterministic and device.type == "cuda":
         make_deterministic()
-    keep_freed_memory(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     options = options.but(threads=max(1, options.threads // ranks.size))
     with fixed_threads(device, options.threads), computing_as(options, device):
         return _run(experiment, device, report if ranks.is_first else None, checkpoint, options, ranks)

@@ -52,10 +52,6 @@ _JOBS_EACH = 2
 
 _ALIGNMENT = 64
 
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**25)}
-"""Has glibc keep up to 32 MB that a clip has left for the next one. Else it may give them back after every clip, and
-the kernel clears them anew, which can take as long as reading from a pack."""
-
 Wanted = tuple[int, Indices]
 """A clip's place and the indices of its frames."""
 
@@ -306,7 +302,7 @@ class Readers:
                 "tadaconv.data.reader:main",
                 (theirs.fileno(), memories),
                 (theirs.fileno(), *memories),
-                {**_KEEP_MEMORY, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
             theirs.close()
             self._readers.append(_Reader(process, ours))

@@ -15,6 +15,7 @@ import numpy as np
 
 from tadaconv.child import end_with_parent
 from tadaconv.data.decode import BrokenVideoError, Frames
+from tadaconv.data.memory import keep_freed_memory
 from tadaconv.errors import UserError
 
 Read = Callable[[int, Sequence[int] | None, int], Frames]
@@ -49,6 +50,7 @@ class Answer(NamedTuple):
 def main(connection_number: int, memory_numbers: Sequence[int], parent: int) -> None:
     """Read what the parent asks for until it is gone. All numbers are those of open files, but for the parent's own."""
     end_with_parent(parent)
+    keep_freed_memory()
     connection = Connection(connection_number)
     memories = [_Memory(number) for number in memory_numbers]
     read: Read | None = None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from tadaconv.data import Source, close, expect_train, expect_val, heads_of, is_read, open_source
+from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores
 from tadaconv.experiment import build_model, curve_source, environment, out_of_memory
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
@@ -23,7 +24,7 @@ from tadaconv.preview.reading import BatchesThere, Machine, Rates, Reading, Spre
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, Folder, Synthetic, TAda
-from tadaconv.training import Fit, computing_as, evaluate, keep_freed_memory
+from tadaconv.training import Fit, computing_as, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
 from tadaconv.training.micro_batches import MicroBatch
@@ -135,7 +136,8 @@ def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[Non
     """One thread on the CPU, a peak of memory of its own, and the random state left as it was."""
     threads = torch.get_num_threads()
     gc.collect()
-    keep_freed_memory(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     _reset_peaks(device)
     try:
         if device.type == "cpu":

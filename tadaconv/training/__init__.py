@@ -1,6 +1,6 @@
 """Training, evaluation and checkpoints."""
 
-from tadaconv.training.computing import autocast, computing_as, keep_freed_memory
+from tadaconv.training.computing import autocast, computing_as
 from tadaconv.training.evaluate import Evaluation, evaluate
 from tadaconv.training.fit import Fit, State, learning_rate, smallest_batch
 
@@ -11,7 +11,6 @@ __all__ = [
     "autocast",
     "computing_as",
     "evaluate",
-    "keep_freed_memory",
     "learning_rate",
     "smallest_batch",
 ]

@@ -1,8 +1,6 @@
 """What a network computes in, and by which code: precision, ``torch.compile`` and fused kernels, as run options say."""
 
-import ctypes
 import os
-import platform
 import shutil
 import sys
 import sysconfig
@@ -23,25 +21,6 @@ BACKEND = "inductor"
 
 MOST_SHAPES = 64
 """Shapes of batches for which a network is compiled before that is an error; a cell has some eight at most."""
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's malloc.h."""
-
-_KEPT_BYTES = 2**25
-"""As much as glibc allows for the one of the two that it limits."""
-
-
-def keep_freed_memory(device: torch.device) -> None:
-    """Have glibc keep, from here on in this process, the memory that tensors of the CPU leave, for the next step's.
-
-    Else it may give it back after every step, as chance has laid out the heap, and the kernel clears it anew: a fifth
-    of the time of a small network's step. The most memory that the process has at once stays the same.
-    """
-    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            libc.mallopt(parameter, _KEPT_BYTES)
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[Any]:

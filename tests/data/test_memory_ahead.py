@@ -1,5 +1,7 @@
 """What is free, by the files in which the kernel tells it; and taken by one process at a time."""
 
+import ctypes
+import platform
 import threading
 import time
 from pathlib import Path
@@ -84,3 +86,17 @@ def test_alone_is_one_at_a_time():
     for thread in threads:
         thread.join()
     assert most == [1] * 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
+def test_glibc_takes_what_it_is_told_of_freed_memory(monkeypatch):
+    taken = []
+
+    class Libc:
+        def mallopt(self, parameter, value):
+            taken.append((parameter, value, libc.mallopt(parameter, value)))
+
+    libc = ctypes.CDLL(None)
+    monkeypatch.setattr("ctypes.CDLL", lambda _: Libc())
+    memory.keep_freed_memory()
+    assert taken == [(-3, 2**25, 1), (-1, 2**25, 1)]

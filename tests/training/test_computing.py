@@ -1,7 +1,5 @@
 """Precision, ``torch.compile`` and fused kernels: what they change, and what stays as it is."""
 
-import ctypes
-import platform
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from tadaconv.nn import taps
 from tadaconv.result import Progress
 from tadaconv.run_options import BFLOAT16, FLOAT32, RunOptions, precision_of
 from tadaconv.spec import Schedule
-from tadaconv.training import Fit, autocast, computing, computing_as, evaluate, keep_freed_memory
+from tadaconv.training import Fit, autocast, computing, computing_as, evaluate
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SCHEDULE = Schedule(epochs=2, batch_size=4, lr=0.1, warmup_epochs=0)
@@ -216,19 +214,3 @@ def test_fused_kernels_where_there_are_none_are_refused(
         with pytest.raises(UserError, match=says):
             computing.require(options, device)
     computing.require(EAGER, device)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
-def test_glibc_takes_what_it_is_told_of_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-
-    class Libc:
-        def mallopt(self, parameter: int, value: int) -> None:
-            taken.append((parameter, value, libc.mallopt(parameter, value)))
-
-    libc = ctypes.CDLL(None)
-    monkeypatch.setattr("ctypes.CDLL", lambda _: Libc())
-    keep_freed_memory(CUDA)
-    assert taken == []
-    keep_freed_memory(CPU)
-    assert taken == [(-3, 2**25, 1), (-1, 2**25, 1)]
