@@ -70,7 +70,7 @@ def many_compiled(most: int, threads: int | None = None) -> Generator[None]:
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """``network``, whose parameters, buffers and modes it shares, compiled anew for every shape of a batch.
+    """``network``, whose parameters, buffers and modes it shares, compiled again for every shape of a batch.
 
     Within :func:`many_compiled`. State dicts are to be taken from ``network`` itself, whose names are plain.
     """

@@ -104,7 +104,7 @@ def run_on_ranks(
         UserError: raised by a rank.
         RunError: a rank failed, or died.
     """
-    # The port is the system's choice, so that any number of cells find one, and nobody beyond this machine reaches it.
+    # The port is the system's choice, so that any number of cells find one, and no other machine reaches it.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port, number = listening.getsockname()[1], listening.detach()
     store = dist.TCPStore(  # type: ignore[attr-defined]
