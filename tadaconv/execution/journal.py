@@ -4,7 +4,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,6 +53,7 @@ class _File(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = path.with_name(path.name + ".write")
         self._num_read, self._offset = 0, 0
         self.worker_id: str | None = None
         """Who wrote the entry that was read last."""
@@ -61,18 +62,30 @@ class _File(BaseJournalBackend):
         """The entries from a number on, counted from 0. Raises :class:`StorageError` for a damaged line."""
         if log_number_from < self._num_read:
             self._num_read, self._offset = 0, 0
-        with self._path.open("rb") as file:
-            for entry, end in self._unread(file):
-                # Kept before the entry is handed out: whoever applies it may not come back for the next.
-                self._num_read, self._offset, self.worker_id = self._num_read + 1, end, entry["worker_id"]
-                if self._num_read > log_number_from:
-                    yield entry
+        try:
+            with self._path.open("rb") as file:
+                yield from self._handed_out(self._unread(file), log_number_from)
+        except StorageError:
+            # A dead writer's line that is cut while it is read looks like damage. What still does when nobody writes
+            # is. The lock is not held while entries are handed out: whoever raises for one would keep it.
+            with _locked(self._lock), self._path.open("rb") as file:
+                entries = list(self._unread(file))
+            yield from self._handed_out(entries, log_number_from)
+
+    def _handed_out(
+        self, entries: Iterable[tuple[dict[str, Any], int]], log_number_from: int
+    ) -> Generator[dict[str, Any]]:
+        for entry, end in entries:
+            # Kept before the entry is handed out: whoever applies it may not come back for the next.
+            self._num_read, self._offset, self.worker_id = self._num_read + 1, end, entry["worker_id"]
+            if self._num_read > log_number_from:
+                yield entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write entries. Raises :class:`StorageError`, before anything is changed, for a journal that is damaged."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         with self._path.open("rb+") as written, self._path.open("ab") as file:
-            with _locked(self._path.with_name(self._path.name + ".write")):
+            with _locked(self._lock):
                 end = self._offset
                 for _, after in self._unread(written):
                     end = after

@@ -15,7 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from tadaconv import cli
 from tadaconv.errors import StorageError, UserError
-from tadaconv.execution import Store
+from tadaconv.execution import Store, journal
+from tadaconv.execution.journal import _entry
 from tadaconv.execution.lease import Reaper
 
 
@@ -156,6 +157,32 @@ def test_last_lines_that_appear_while_several_write_are_cut_and_no_entry_is_lost
     for name in ("one", "two"):
         expected = {"format": 2, **{str(number): number for number in range(40)}}
         assert reader.study_attrs(name) == Store.open(str(path)).study_attrs(name) == attrs(path, name) == expected
+
+
+def test_a_dead_line_that_is_cut_while_it_is_read_is_no_damage(
+    tmp_path: Path, valid: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader has the beginning of the line in its buffer; what follows comes from the entries in its place."""
+    path = tmp_path / "journal.log"
+    path.write_bytes(valid)
+    reader, writer = Store.open(str(path)), Store.open(str(path))
+    writer.set_study_attr("first", "unread", True)
+    with path.open("ab") as file:
+        file.write(NO_ENTRY["deep"])
+    is_cut = False
+
+    def parse_and_cut(line: bytes) -> object:
+        nonlocal is_cut
+        if not is_cut:  # the reader's first line: nothing but the head of the file is in its buffer
+            is_cut = True
+            for number in range(200):
+                writer.set_study_attr("first", "long", [number] * 1000)
+        return _entry(line)
+
+    monkeypatch.setattr(journal, "_entry", parse_and_cut)
+    assert reader.study_attrs("first") == attrs(path, "first")
+    assert is_cut
+    assert b"[[" not in path.read_bytes()
 
 
 @pytest.mark.parametrize(
