@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from tadaconv import cli
 from tadaconv.errors import StorageError, UserError
 from tadaconv.execution import Store, journal
-from tadaconv.execution.journal import _entry
+from tadaconv.execution.journal import _entry, _locked
 from tadaconv.execution.lease import Reaper
 
 
@@ -134,8 +134,6 @@ for number in range(40):
 
 def test_last_lines_that_appear_while_several_write_are_cut_and_no_entry_is_lost(tmp_path: Path, valid: bytes) -> None:
     """A writer that dies leaves its line while others write: here a thread adds half lines under the writers' lock."""
-    from tadaconv.execution.journal import _locked
-
     path = tmp_path / "journal.log"
     path.write_bytes(valid)
     command = [sys.executable, "-c", WRITER, str(path)]
@@ -149,7 +147,8 @@ def test_last_lines_that_appear_while_several_write_are_cut_and_no_entry_is_lost
     number = 0
     while any(writer.poll() is None for writer in writers):
         with _locked(path.with_name("journal.log.write")), path.open("ab") as file:
-            file.write(lines[number % len(lines)] if path.read_bytes().endswith(b"}\n") else b"")
+            *_, last = path.read_bytes().splitlines(keepends=True)
+            file.write(lines[number % len(lines)] if _entry(last) is not None else b"")
         reader.studies()
         number += 1
     assert [writer.returncode for writer in writers] == [0, 0]
