@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tadaconv.bench.device import DTYPES
 from tadaconv.bench.record import Benchmark
+from tadaconv.bench.roofline import least_work
 from tadaconv.bench.run import Heat, Make, Report, run, silently
 from tadaconv.bench.settings import Settings, contestants, require_taps
-from tadaconv.bench.turn import Form, Turn, naive
-from tadaconv.bench.work import least_work
+from tadaconv.bench.trial import Form, Turn, naive
 from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import Host, Site, plug_in

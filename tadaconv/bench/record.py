@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from tadaconv.bench.contest import Spread, spread
-from tadaconv.bench.work import PHASES, Phase, Work
+from tadaconv.bench.interleaved import Spread, spread
+from tadaconv.bench.roofline import PHASES, Phase, Work
 from tadaconv.spec import Spec
 
 

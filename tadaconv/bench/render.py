@@ -5,7 +5,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from tadaconv.bench.contest import Spread
+from tadaconv.bench.interleaved import Spread
 from tadaconv.bench.record import Benchmark, Entry, Race
 
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 
-from tadaconv.bench import contest
+from tadaconv.bench import interleaved
 from tadaconv.bench.device import DTYPES, facts, limits, settle
 from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
+from tadaconv.bench.roofline import Phase, Work
 from tadaconv.bench.settings import Mode, Settings
-from tadaconv.bench.turn import Turn, peaks
-from tadaconv.bench.work import Phase, Work
+from tadaconv.bench.trial import Turn, peaks
 from tadaconv.errors import RunError
 from tadaconv.experiment import resolve_device
 from tadaconv.training.computing import many_compiled
@@ -143,7 +143,7 @@ def _timed(
 
     everyone: dict[str, Callable[[], dict[str, float]]] = {n: partial(turn, repeats) for n, turn in turns.items()}
     everyone |= {_COPY: lambda: {"both": copy()}, _MATRIX: lambda: {"both": product()}}
-    rounds = contest.hold(everyone, settings.rounds, after_round=after_round)
+    rounds = interleaved.hold(everyone, settings.rounds, after_round=after_round)
     seconds: Seconds = {}
     for name in turns:
         forward, backward = ([played[name][phase] for played in rounds] for phase in ("forward", "backward"))

@@ -7,11 +7,11 @@ import pytest
 
 from tadaconv import cli
 from tadaconv.bench import op, step
-from tadaconv.bench.contest import Spread, spread
+from tadaconv.bench.interleaved import Spread, spread
 from tadaconv.bench.record import Benchmark, Race, entry, limit
+from tadaconv.bench.roofline import Phase, Work
 from tadaconv.bench.run import Report, silently
 from tadaconv.bench.settings import Settings
-from tadaconv.bench.work import Phase, Work
 
 
 def typed(*arguments: str) -> int:

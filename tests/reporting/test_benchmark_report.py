@@ -17,12 +17,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tadaconv.bench.contest import Spread as SpreadOfBench
+from tadaconv.bench.interleaved import Spread as SpreadOfBench
 from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
-from tadaconv.bench.work import Phase, Work
+from tadaconv.bench.roofline import Phase, Work
 from tadaconv.errors import UserError
-from tadaconv.reporting.benchmark import benchmark_report, blocks, figures, words
-from tadaconv.reporting.benchmark.frame import ROUND_COLUMNS, TABLE_COLUMNS, rounds_frame, table_frame
+from tadaconv.reporting.benchmark import benchmark_report, figures, page, text
+from tadaconv.reporting.benchmark.data import ROUND_COLUMNS, TABLE_COLUMNS, rounds_frame, table_frame
 from tadaconv.reporting.benchmark.latex import latex_table
 from tadaconv.reporting.benchmark.record import PHASES, BenchmarkManifest, collect, read_benchmark
 from tadaconv.reporting.choices import Choices
@@ -94,7 +94,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def text_of(block: blocks.Block) -> str:
+def text_of(block: page.Block) -> str:
     return re.sub(r"\s+", " ", Page(block.html).text.replace("\xa0", " "))
 
 
@@ -185,7 +185,7 @@ def test_panels_of_other_contestants_stand_below_each_other(tmp_path: Path) -> N
 def test_a_run_of_the_plain_network_alone_has_no_figure(tmp_path: Path) -> None:
     manifest = collect([write(tmp_path / "one.json", benchmark([measured(["plain"])]))])
     assert figures.ratios(manifest) == []
-    assert "ran alone" in text_of(blocks.headline(manifest))
+    assert "ran alone" in text_of(page.headline(manifest))
     assert re.search(r"^plain & [\d.]+ & 1 & ", latex_table(manifest), re.MULTILINE)
 
 
@@ -198,16 +198,16 @@ def test_a_report_is_whole_and_asks_for_nothing(hostile: tuple[Path, Path, Path]
     assert {"figures/ratios.svg", "figures/ratios.png"} <= drawn
     assert {Path(name).stem for name in drawn} == {"ratios"}
     html = (folder / "report.html").read_text()
-    page = Page(html)
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
+    parsed = Page(html)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
+    addresses = [v for _, attrs in parsed.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
     assert addresses
     assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
     assert "<script" not in html
     assert "url(" not in html
     for name in (SCRIPT, SPECIAL, path.name):
-        assert name in page.text
-    said = re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
+        assert name in parsed.text
+    said = re.sub(r"\s+", " ", parsed.text.replace("\xa0", " "))
     for fact in (
         "CPU (2 threads)",
         "fp32",
@@ -267,8 +267,8 @@ def test_who_is_who_is_said_once_and_by_kind(tmp_path: Path) -> None:
         "TAda cin and TAda2D-50: TAdaConv of this package; naive cin: TAdaConv computed naively, with a kernel for "
         "every frame; tsm and tam: published rivals."
     )
-    assert words.contestants(manifest) == who
-    assert text_of(blocks.headline(manifest)).count(who) == 1
+    assert text.contestants(manifest) == who
+    assert text_of(page.headline(manifest)).count(who) == 1
     assert f"% {who}" in latex_table(manifest)
     first, second = (drawing.caption for drawing in figures.ratios(manifest))
     assert "Circles: TAda cin (TAdaConv of this package). Squares: naive cin (TAdaConv computed naively" in first
@@ -283,7 +283,7 @@ def test_who_is_who_is_said_once_and_by_kind(tmp_path: Path) -> None:
 def test_methods_that_no_number_needs_are_not_named(tmp_path: Path) -> None:
     def named(names: list[str], rounds: int = 7) -> str:
         path = write(tmp_path / "one.json", benchmark([measured(names, rounds=rounds)]))
-        return text_of(blocks.methods(collect([path])))
+        return text_of(page.methods(collect([path])))
 
     assert "Order Statistics" in named(["plain", "TAda"])
     assert "Order Statistics" not in named(["plain", "TAda"], rounds=5)
@@ -321,8 +321,8 @@ def test_csv_alone_writes_data_alone(tmp_path: Path) -> None:
 def test_fewer_than_six_rounds_have_no_interval(tmp_path: Path) -> None:
     manifest = collect([write(tmp_path / "one.json", benchmark([measured(["plain", "TAda"], rounds=5, memory=None)]))])
     assert table_frame(manifest)["ratio_low"].isna().all()
-    assert "Fewer than 6 rounds give no 95 % interval: one.json." in words.warnings(manifest)
-    said = text_of(blocks.headline(manifest)) + text_of(blocks.results(manifest))
+    assert "Fewer than 6 rounds give no 95 % interval: one.json." in text.warnings(manifest)
+    said = text_of(page.headline(manifest)) + text_of(page.results(manifest))
     assert "too few rounds for an interval" in said
     assert "Memory (MiB)" not in said
     assert "[" not in latex_table(manifest).partition(r"\midrule")[2]
@@ -338,8 +338,8 @@ def test_a_finding_is_said_with_its_interval(tmp_path: Path) -> None:
     assert ratio.interval_high is not None
     ends = f"95 % interval {ratio.interval_low:.2f} to {ratio.interval_high:.2f}"
     said = f"{ratio.median:.2f} times as long as plain ({ends})."
-    assert words.findings(run) == [f"TAda cin, eager: {said}", f"TAda cin, compiled: {said}"]
-    assert words.subject(run) == f"A training step of {run.races[0].plain.name} (backbone resnet50)"
+    assert text.findings(run) == [f"TAda cin, eager: {said}", f"TAda cin, compiled: {said}"]
+    assert text.subject(run) == f"A training step of {run.races[0].plain.name} (backbone resnet50)"
 
 
 def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> None:
@@ -350,8 +350,8 @@ def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> N
         for px, run in zip(sizes, runs, strict=True)
     ]
     manifest = collect(paths)
-    headings = re.findall(r"<h3>(.*?)</h3>", blocks.results(manifest).html)
-    headings += re.findall(r"<h3>(.*?)</h3>", blocks.headline(manifest).html)
+    headings = re.findall(r"<h3>(.*?)</h3>", page.results(manifest).html)
+    headings += re.findall(r"<h3>(.*?)</h3>", page.headline(manifest).html)
     assert len(headings) == len(set(headings)) == 4
     titles = {drawing.figure.get_suptitle() for drawing in figures.ratios(manifest)}
     for px in sizes:
@@ -370,13 +370,13 @@ def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
     ]
     manifest = collect(paths)
     assert [named.file for named in manifest.runs] == ["a/one.json", "b/one.json", "b/two.json"]
-    said = " ".join(words.warnings(manifest))
+    said = " ".join(text.warnings(manifest))
     assert "The runs differ in the processor and the version of tadaconv. Compare within a run alone" in said
     assert "had not been committed: b/two.json." in said
-    assert words.warnings(collect(paths[:1])) == []
-    assert "differ" not in " ".join(words.warnings(collect([paths[0], paths[0].parent])))
+    assert text.warnings(collect(paths[:1])) == []
+    assert "differ" not in " ".join(text.warnings(collect([paths[0], paths[0].parent])))
     assert len(collect([paths[0], paths[0].parent]).runs) == 1
-    assert words.title(manifest) == "How fast is the operator, against the plain convolution?"
+    assert text.title(manifest) == "How fast is the operator, against the plain convolution?"
 
 
 def test_a_folder_lists_what_it_leaves_out() -> None:
@@ -385,7 +385,7 @@ def test_a_folder_lists_what_it_leaves_out() -> None:
     others = sorted(path.name for path in RESULTS.glob("*.json") if path not in SHIPPED)
     assert [each.file for each in manifest.left_out] == others
     assert manifest.benchmark == "results"
-    said = text_of(blocks.provenance(manifest))
+    said = text_of(page.provenance(manifest))
     for name in others:
         assert re.search(rf"{re.escape(name)} ?No result of tada bench: it has no races\.", said)
 
@@ -459,9 +459,9 @@ def test_several_paths_name_the_report() -> None:
 
 
 def test_words_of_numbers() -> None:
-    assert [words.per_cent(x) for x in (0.004, 0.0994, 0.0996, 1.234)] == ["0.4", "9.9", "10", "123"]
-    assert [words.three_digits(x) for x in (1.084, 9.994, 9.996, 99.96)] == ["1.08", "9.99", "10.0", "100"]
-    assert [words.mebibytes(x) for x in (None, 2**20)] == ["\u2013", "1"]
+    assert [text.per_cent(x) for x in (0.004, 0.0994, 0.0996, 1.234)] == ["0.4", "9.9", "10", "123"]
+    assert [text.three_digits(x) for x in (1.084, 9.994, 9.996, 99.96)] == ["1.08", "9.99", "10.0", "100"]
+    assert [text.mebibytes(x) for x in (None, 2**20)] == ["\u2013", "1"]
 
 
 def test_a_manifest_of_a_later_version_is_not_taken_for_ours() -> None:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from tadaconv.reporting import style
-from tadaconv.reporting.benchmark import words
-from tadaconv.reporting.benchmark.frame import rounds_frame, table_frame
+from tadaconv.reporting.benchmark import text
+from tadaconv.reporting.benchmark.data import rounds_frame, table_frame
 from tadaconv.reporting.benchmark.record import BenchmarkManifest
 from tadaconv.reporting.figures import Drawing, label_of
 from tadaconv.reporting.words import listed
@@ -47,8 +47,8 @@ def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
             drawings.append(
                 Drawing(
                     "ratios" if len(manifest.runs) == 1 else f"ratios_{number}",
-                    draw_ratios(data, "" if len(manifest.runs) == 1 else words.clips(named.run)),
-                    caption(named.run.bench, words.setting(named.run), data),
+                    draw_ratios(data, "" if len(manifest.runs) == 1 else text.clips(named.run)),
+                    caption(named.run.bench, text.setting(named.run), data),
                     alt(data),
                 )
             )
@@ -90,7 +90,7 @@ def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
 def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.axvline(1, color=style.SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     for y, line in enumerate(part.to_dict("records")):
-        colour, marker = (style.ROW, "o") if words.is_ours(line["contestant"]) else (style.SOFT, "s")
+        colour, marker = (style.ROW, "o") if text.is_ours(line["contestant"]) else (style.SOFT, "s")
         if line["low"] == line["low"]:
             ax.hlines(y, line["low"], line["high"], color=colour, linewidth=2.0)
         ax.plot(line["ratio"], y, marker=marker, color=colour, markersize=5.5, markeredgecolor="white",
@@ -101,9 +101,9 @@ def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
-    name, _, what = words.capitalised(plain["race"]).partition(": ")
+    name, _, what = text.capitalised(plain["race"]).partition(": ")
     under = f"{what}; " if what else ""
-    milliseconds = words.three_digits(1e3 * plain["seconds"])
+    milliseconds = text.three_digits(1e3 * plain["seconds"])
     ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if what else 14)
     below = label_of(f"{under}plain {milliseconds} ms", 60)
     ax.annotate(below, (0, 1), (0, 3), "axes fraction", "offset points", color=style.SOFT, fontsize=7.5, va="bottom")
@@ -138,17 +138,17 @@ def _scale(ax: Axes, limits: tuple[float, float], is_log: bool) -> None:
 def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
     """What stands under the figure."""
     what, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
-    kinds = words.kinds(data.loc[~data["plain"], "contestant"])
-    ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if words.is_ours(names[0])]
-    others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not words.is_ours(names[0])]
+    kinds = text.kinds(data.loc[~data["plain"], "contestant"])
+    ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if text.is_ours(names[0])]
+    others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not text.is_ours(names[0])]
     said = [f"{mark}: {listed(each)}." for mark, each in (("Circles", ours), ("Squares", others)) if each]
     interval = " and its 95 % interval" if data["low"].notna().any() else ""
-    text = (
+    words = (
         f"Time of {what}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(said)} Filled "
         f"marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster than "
         f"the plain {plain}."
     )
-    return f"{text} The axis is logarithmic." if _limits(data)[1] else text
+    return f"{words} The axis is logarithmic." if _limits(data)[1] else words
 
 
 def alt(data: pd.DataFrame) -> str:
@@ -156,7 +156,7 @@ def alt(data: pd.DataFrame) -> str:
     said = []
     for (race, mode), part in data[~data["plain"]].groupby(["race", "mode"], sort=False):
         found = ", ".join(
-            f"{line['contestant']} {words.three_digits(line['ratio'])}" for line in part.to_dict("records")
+            f"{line['contestant']} {text.three_digits(line['ratio'])}" for line in part.to_dict("records")
         )
         said.append(f"{race}, {mode}: {found}")
     return f"Dot plot of time relative to the plain network, medians. {'; '.join(said)}."

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from tadaconv.discovery import plain_name
-from tadaconv.reporting.benchmark import words
-from tadaconv.reporting.benchmark.frame import write_data
+from tadaconv.reporting.benchmark import text
+from tadaconv.reporting.benchmark.data import write_data
 from tadaconv.reporting.benchmark.latex import latex_table
 from tadaconv.reporting.benchmark.record import collect
 from tadaconv.reporting.choices import Choices
@@ -24,7 +24,7 @@ def write_report(paths: Sequence[Path], out: Path, formats: set[str], choices: C
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,
         _FILES,
-        words.title(manifest),
+        text.title(manifest),
         manifest,
         [],
         partial(write_data, manifest),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tadaconv.reporting.benchmark import words
+from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
 from tadaconv.reporting.latex import NameColumn, escape, name_column
 
@@ -23,10 +23,10 @@ def latex_table(manifest: BenchmarkManifest) -> str:
     names = name_column(entry.name for entry in entries)
     lines = [
         *(
-            f"% {_line(f'{named.file}: {words.subject(named.run)}. {words.setting(named.run)}')}"
+            f"% {_line(f'{named.file}: {text.subject(named.run)}. {text.setting(named.run)}')}"
             for named in manifest.runs
         ),
-        *(f"% {_line(text)}" for text in filter(None, [words.contestants(manifest), *words.warnings(manifest)])),
+        *(f"% {_line(note)}" for note in filter(None, [text.contestants(manifest), *text.warnings(manifest)])),
         "% Needs \\usepackage{booktabs}. Time ratio: the time of a pass over the plain network's in the same round,",
         "% forward and backward together and each alone: medians, in brackets 95 % intervals. Time: of both together.",
         f"\\begin{{tabular}}{{@{{}}{names.spec}{'r' * (len(heads) - 1)}@{{}}}}",
@@ -42,32 +42,32 @@ def latex_table(manifest: BenchmarkManifest) -> str:
 def _run(run: Run, width: int, has_memory: bool, names: NameColumn, *, alone: bool) -> Iterator[str]:
     if not alone:
         yield "\\midrule"
-        yield _across(width, escape(f"{words.subject(run)}: {words.setting(run)}"))
+        yield _across(width, escape(f"{text.subject(run)}: {text.setting(run)}"))
     for race in run.races:
         yield "\\midrule"
-        yield _across(width, f"\\textit{{{escape(words.race_title(race))}}}")
+        yield _across(width, f"\\textit{{{escape(text.race_title(race))}}}")
         yield from (_entry(names, race, entry, has_memory) for entry in race.entries)
 
 
-def _across(width: int, text: str) -> str:
+def _across(width: int, line: str) -> str:
     """A line over all columns; a long one is wrapped before it could widen them."""
-    return f"\\multicolumn{{{width}}}{{@{{}}p{{0.8\\linewidth}}@{{}}}}{{\\raggedright {text}}} \\\\"
+    return f"\\multicolumn{{{width}}}{{@{{}}p{{0.8\\linewidth}}@{{}}}}{{\\raggedright {line}}} \\\\"
 
 
 def _entry(names: NameColumn, race: Race, entry: Entry, has_memory: bool) -> str:
     ratio, is_plain = entry.ratio["both"], entry is race.plain
-    ends = words.interval(ratio)
+    ends = text.interval(ratio)
     interval = f" {{\\scriptsize [{ends}]}}" if ends else ""
     fields = [
         names.cell(entry.name),
-        words.three_digits(1e3 * entry.time["both"].median),
-        "1" if is_plain else words.three_digits(ratio.median) + interval,
-        "" if is_plain else words.three_digits(entry.ratio["forward"].median),
-        "" if is_plain else words.three_digits(entry.ratio["backward"].median),
-        *([escape(words.mebibytes(entry.peak_memory_bytes))] if has_memory else []),
+        text.three_digits(1e3 * entry.time["both"].median),
+        "1" if is_plain else text.three_digits(ratio.median) + interval,
+        "" if is_plain else text.three_digits(entry.ratio["forward"].median),
+        "" if is_plain else text.three_digits(entry.ratio["backward"].median),
+        *([escape(text.mebibytes(entry.peak_memory_bytes))] if has_memory else []),
     ]
     return " & ".join(fields) + r" \\"
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _line(note: str) -> str:
+    return " ".join(note.split())

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tadaconv.bench import op, run, step, turn
+from tadaconv.bench import op, run, step, trial
 from tadaconv.bench.chart import draw
 from tadaconv.bench.device import Copy, MatrixProduct
 from tadaconv.bench.files import stem, write
@@ -17,7 +17,7 @@ from tadaconv.bench.record import Benchmark
 from tadaconv.bench.render import render
 from tadaconv.bench.run import Heat
 from tadaconv.bench.settings import Settings, contestants
-from tadaconv.bench.turn import Turn, naive
+from tadaconv.bench.trial import Turn, naive
 from tadaconv.errors import RunError, UserError
 from tadaconv.models import BACKBONES, RIVALS, build
 from tadaconv.nn import TAdaConv2d, taps
@@ -84,7 +84,7 @@ def test_a_network_made_naive_has_no_adaptive_convolution_of_ours_left_to_run() 
     theirs = naive(ours)
 
     kinds = [type(theirs.get_submodule(site.conv)) for site in ours.sites()]
-    assert kinds == [turn.NaiveTAdaConv2d] * 4
+    assert kinds == [trial.NaiveTAdaConv2d] * 4
     torch.testing.assert_close(theirs(clips), expected)
 
 
@@ -200,7 +200,7 @@ def make_tiny(size: int, compiled: bool) -> Turn:
 
 
 def test_memory_is_measured_apart_and_grows_with_the_clips() -> None:
-    small, large = turn.peaks([partial(make_tiny, size, False) for size in (32, 256)])
+    small, large = trial.peaks([partial(make_tiny, size, False) for size in (32, 256)])
 
     assert large - small > 2 * 16 * 4 * 256**2 * 4  # at least clips and their gradient
 
