@@ -5,18 +5,10 @@ after the same neighbour.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import numpy as np
-from pydantic import Field
-
-from tadaconv.spec import Spec
-
 T = TypeVar("T")
-
-CONFIDENCE = 0.95
-"""Of the interval of a median."""
 
 
 def hold(
@@ -47,33 +39,3 @@ def hold(
         outcome.append({name: turns[name]() for name in order})
         after_round()
     return outcome
-
-
-class Spread(Spec):
-    """The middle of some numbers, how far they scatter, and how sure the middle is."""
-
-    median: float
-    quartile_low: float
-    quartile_high: float
-    interval_low: float | None = Field(
-        description="95 % interval of the median by order statistics, which holds whatever the distribution; "
-        "None below 6 numbers, which cannot give one."
-    )
-    interval_high: float | None
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median, quartiles (linear between order statistics) and the 95 % interval of the median."""
-    from scipy.stats import binom
-
-    low, median, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
-    # How many numbers lie below the true median is binomial; the rank from either end that seldom lies beyond it.
-    rank = int(binom.ppf((1 - CONFIDENCE) / 2, len(values), 0.5))
-    ordered = sorted(values)
-    return Spread(
-        median=median,
-        quartile_low=low,
-        quartile_high=high,
-        interval_low=ordered[rank - 1] if rank else None,
-        interval_high=ordered[-rank] if rank else None,
-    )

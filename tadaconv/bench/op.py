@@ -163,4 +163,4 @@ def bench(
         calibration_factors(calibration)
     require_taps(settings, calibrations)
     heats = [heat(name, lookup("shape", name, SHAPES), settings, calibrations) for name in shapes]
-    return run("op", heats, settings, {"calibrations": list(calibrations)}, report)
+    return run("op", heats, settings, report, calibrations=calibrations)

@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 
-from tadaconv.bench import interleaved
+from tadaconv.bench import interleaved, record
 from tadaconv.bench.device import DTYPES, facts, limits, settle
-from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
-from tadaconv.bench.roofline import Phase, Work
+from tadaconv.bench.record import Benchmark, Limit, Phase, Race, Work
 from tadaconv.bench.settings import Mode, Settings
+from tadaconv.bench.statistics import entry, limit, ratios
 from tadaconv.bench.trial import Turn, peaks
 from tadaconv.errors import RunError
 from tadaconv.experiment import resolve_device
@@ -66,10 +66,20 @@ def run(
     bench: Literal["op", "step"],
     heats: Sequence[Heat],
     settings: Settings,
-    more_settings: dict[str, str | list[str]],
     report: Report = silently,
+    *,
+    calibrations: Sequence[str] = ("cin",),
+    backbone: str | None = None,
 ) -> Benchmark:
     """Run every heat in every mode.
+
+    Args:
+        bench: which of the two benchmarks it is.
+        heats: what is run.
+        settings: how.
+        report: told how far it has come.
+        calibrations: of ours, for the record.
+        backbone: of a training step, for the record.
 
     Raises:
         RunError: memory is out.
@@ -87,15 +97,17 @@ def run(
             races.append(_race(heat, mode, settings, device, within))
     except torch.OutOfMemoryError as error:
         raise RunError(f"out of memory on {device}; lower --clips or --size, or name fewer --contestants") from error
-    asked = {
-        "dtype": settings.dtype,
-        "modes": list[str](settings.ordered_modes()),
-        "num_clips": settings.num_clips,
-        "num_frames": settings.num_frames,
-        "size_px": settings.size,
-        "rounds": settings.rounds,
-    }
-    return Benchmark(bench=bench, settings={**more_settings, **asked}, environment=facts(device), races=races)
+    asked = record.Settings(
+        dtype=settings.dtype,
+        num_clips=settings.num_clips,
+        num_frames=settings.num_frames,
+        size_px=settings.size,
+        rounds=settings.rounds,
+        backbone=backbone,
+        modes=list(settings.ordered_modes()),
+        calibrations=list(calibrations),
+    )
+    return Benchmark(bench=bench, settings=asked, environment=facts(device), races=races)
 
 
 def _race(heat: Heat, mode: Mode, settings: Settings, device: torch.device, report: Report) -> Race:

@@ -105,7 +105,5 @@ def bench(
     if settings.num_clips * settings.num_frames == 1 and settings.size == 32:
         raise UserError("--clips 1 --frames 1 --size 32 leave the last batch norm one value; raise one of the three")
     require_taps(settings, (calibration,))
-    asked: dict[str, str | list[str]] = {"backbone": backbone}
-    if calibration != "cin":
-        asked["calibrations"] = [calibration]
-    return run("step", [heat(backbone, settings, calibration)], settings, asked, report)
+    heats = [heat(backbone, settings, calibration)]
+    return run("step", heats, settings, report, calibrations=(calibration,), backbone=backbone)

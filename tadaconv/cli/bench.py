@@ -110,17 +110,23 @@ def _names(text: str | None) -> tuple[str, ...]:
 def _bench(run: "Callable[[Report], Benchmark]", out: Path, as_json: bool) -> None:
     from rich.progress import Progress
 
-    from tadaconv.bench import files, render
+    from tadaconv.reporting.benchmark.figures import picture
+    from tadaconv.reporting.benchmark.terminal import terminal_tables
 
     require_writable(out)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("preparing", total=1.0)
-        found = run(lambda doing, part: progress.update(task, description=doing, completed=part))
-    paths = files.write(found, out)
+        benchmark = run(lambda doing, part: progress.update(task, description=doing, completed=part))
+    written = {out / f"{benchmark.file_stem}.json": f"{benchmark.model_dump_json(indent=1)}\n".encode()}
+    if (chart := picture(benchmark)) is not None:
+        written[out / f"{benchmark.file_stem}.png"] = chart
+    out.mkdir(parents=True, exist_ok=True)
+    for path, content in written.items():
+        path.write_bytes(content)
     if as_json:
-        print_json(found.model_dump_json(indent=2))
+        print_json(benchmark.model_dump_json(indent=2))
         return
     console = Console()
-    console.print(render.render(found))
-    for path in paths:
+    console.print(terminal_tables(benchmark))
+    for path in written:
         console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -193,7 +193,7 @@ _MOST_FINDINGS = 4
 
 def _of_benchmark(folder: Path) -> dict[str, Any]:
     from tadaconv.reporting.benchmark import text
-    from tadaconv.reporting.benchmark.record import read_benchmark
+    from tadaconv.reporting.benchmark.data import read_benchmark
 
     manifest = read_benchmark(folder)
     found = [f"{text.subject(n.run)}, {said}" for n in manifest.runs for said in text.findings(n.run)]

@@ -11,7 +11,7 @@ from tadaconv.reporting.export import Manifest, write_atomically
 
 def schemas() -> dict[str, str]:
     """By kind of report, the JSON schema of its ``report.json``, as text."""
-    from tadaconv.reporting.benchmark.record import BenchmarkManifest
+    from tadaconv.reporting.benchmark.data import BenchmarkManifest
     from tadaconv.reporting.calibration.frame import CalibrationManifest
     from tadaconv.reporting.study.frame import StudyManifest
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from tadaconv import cli
-from tadaconv.bench import op, step
-from tadaconv.bench.interleaved import Spread, spread
-from tadaconv.bench.record import Benchmark, Race, entry, limit
-from tadaconv.bench.roofline import Phase, Work
+from tadaconv.bench import op, record, step
+from tadaconv.bench.record import Benchmark, Phase, Race, Work
 from tadaconv.bench.run import Report, silently
 from tadaconv.bench.settings import Settings
+from tadaconv.bench.statistics import entry, limit
 
 
 def typed(*arguments: str) -> int:
@@ -28,23 +27,22 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
     work: dict[Phase, Work] = {"forward": once, "backward": once, "both": once}
     seconds: dict[Phase, list[float]] = {phase: [1.0, 2.0, 3.0] for phase in work}
     copy, matrix = (limit(w, [1.0] * 3) for w in (once, Work(bytes=0, multiply_adds=8)))
-    ratio: dict[str, Spread] = {"plain": spread([1.0, 1.0, 1.0])}
     race = Race(
-        name="race", mode="eager", repeats=1, work=work, copy_limit=copy, matrix_limit=matrix, naive_over_ours=ratio,
-        entries=[entry("plain", seconds, seconds, work, copy, matrix, None)],
+        name="race", mode="eager", repeats=1, work=work, copy_limit=copy, matrix_limit=matrix, naive_over_ours={},
+        entries=[entry(name, seconds, seconds, work, copy, matrix, None) for name in ("plain", "TAda")],
     )  # fmt: skip
     facts = {"device": "CPU", "processor": "p"}
-    found = {"dtype": "fp32", "modes": ["eager"], "num_clips": 1, "num_frames": 8, "size_px": 64, "rounds": 3}
+    found = record.Settings(dtype="fp32", modes=["eager"], num_clips=1, num_frames=8, size_px=64, rounds=3)
 
     def ops(settings: Settings, calibrations: object, shapes: object, report: Report = silently) -> Benchmark:
         report("half", 0.5)
         asked.append((settings, calibrations, shapes))
-        return Benchmark(bench="op", settings=dict(found), environment=facts, races=[race])
+        return Benchmark(bench="op", settings=found, environment=facts, races=[race])
 
     def steps(settings: Settings, backbone: str, report: Report = silently, calibration: str = "") -> Benchmark:
         report("half", 0.5)
         asked.append((settings, backbone, calibration))
-        return Benchmark(bench="step", settings={"backbone": backbone, **found}, environment=facts, races=[race])
+        return Benchmark(bench="step", settings=found.but(backbone=backbone), environment=facts, races=[race])
 
     monkeypatch.setattr(op, "bench", ops)
     monkeypatch.setattr(step, "bench", steps)

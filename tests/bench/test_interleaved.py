@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import quantile_test
 
-from tadaconv.bench.interleaved import hold, spread
+from tadaconv.bench.interleaved import hold
+from tadaconv.bench.statistics import spread
 
 NUMBERS = st.floats(0.1, 100, allow_nan=False)
 

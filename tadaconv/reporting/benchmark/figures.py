@@ -1,5 +1,7 @@
 """The figure of a benchmark: time over the plain network's, a panel a race."""
 
+from math import isnan, nan
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -7,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from tadaconv.bench.record import Benchmark, Entry, Race
 from tadaconv.reporting import style
 from tadaconv.reporting.benchmark import text
-from tadaconv.reporting.benchmark.data import rounds_frame, table_frame
-from tadaconv.reporting.benchmark.record import BenchmarkManifest
+from tadaconv.reporting.benchmark.data import BenchmarkManifest
 from tadaconv.reporting.figures import Drawing, label_of
 from tadaconv.reporting.words import listed
 
@@ -21,28 +23,39 @@ _PITCH = 0.3
 """Inches from contestant to contestant."""
 
 
-def ratios_data(manifest: BenchmarkManifest, file: str) -> pd.DataFrame:
-    """One line a race and contestant of the run in ``file``, forward and backward together.
+def ratios_data(run: Benchmark) -> pd.DataFrame:
+    """One line a race and contestant of a run, forward and backward together.
 
     Columns: race, mode, contestant, plain (whether it is the plain network), seconds (median of a pass), ratio, low,
-    high (95 % interval, NaN where there is none), rounds (list of the ratios by round).
+    high (95 % interval, NaN where there is none), rounds (list of the ratios by round), memory (peak in bytes, NaN
+    where it is not known; of a training step alone, as an operator's is mostly the libraries').
     """
-    table, rounds = (frame(manifest) for frame in (table_frame, rounds_frame))
-    chosen = table[(table["file"] == file) & (table["phase"] == "both")].reset_index(drop=True)
-    data = chosen[["race", "mode", "contestant", "seconds", "ratio"]].copy()
-    data["low"], data["high"] = chosen["ratio_low"], chosen["ratio_high"]
-    data["plain"] = ~data.duplicated(["race", "mode"])
-    of_run = rounds[(rounds["file"] == file) & (rounds["phase"] == "both")]
-    by_round = of_run.groupby(["race", "mode", "contestant"])["ratio"].apply(list)
-    data["rounds"] = [by_round[key] for key in zip(data["race"], data["mode"], data["contestant"], strict=True)]
-    return data
+    lines = [_line(race, entry, run.bench == "step") for race in run.races for entry in race.entries]
+    return pd.DataFrame(lines)
+
+
+def _line(race: Race, entry: Entry, with_memory: bool) -> dict[str, Any]:
+    ratio, memory = entry.ratio["both"], entry.peak_memory_bytes
+    rounds = zip(entry.seconds["both"], race.plain.seconds["both"], strict=True)
+    return {
+        "race": race.name,
+        "mode": race.mode,
+        "contestant": entry.name,
+        "plain": entry is race.plain,
+        "seconds": entry.time["both"].median,
+        "ratio": ratio.median,
+        "low": nan if ratio.interval_low is None else ratio.interval_low,
+        "high": nan if ratio.interval_high is None else ratio.interval_high,
+        "rounds": [seconds / plain for seconds, plain in rounds],
+        "memory": memory if with_memory and memory is not None else nan,
+    }
 
 
 def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
     """A figure a run, in the order of the runs; none of a run without a contestant beside the plain network."""
     drawings = []
     for number, named in enumerate(manifest.runs, start=1):
-        data = ratios_data(manifest, named.file)
+        data = ratios_data(named.run)
         if not data["plain"].all():
             drawings.append(
                 Drawing(
@@ -55,11 +68,19 @@ def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
     return drawings
 
 
+def picture(run: Benchmark) -> bytes | None:
+    """The figure of one run as PNG, under what it ran on; None where a plain network ran alone."""
+    data = ratios_data(run)
+    if data["plain"].all():
+        return None
+    return style.as_png(draw_ratios(data, f"{text.subject(run)}: {text.setting(run)}"))
+
+
 @style.styled
-def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
+def draw_ratios(data: pd.DataFrame, title: str = "") -> Figure:
     """A dot plot a race: the median with its interval, and below it a ring a round.
 
-    ``clips`` stands above the panels where other figures are told from this one by them.
+    ``title`` stands above the panels.
     """
     races = [part for _, part in data.groupby(["race", "mode"], sort=False)]
     panels = [part for part in races if not part["plain"].all()]
@@ -67,11 +88,13 @@ def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
     # Side by side only where a line means the same contestant in both.
     pairs = len(panels) > 1 and len({tuple(part["contestant"]) for part in raced}) == 1
     columns = 2 if pairs else 1
+    title_lines = [label_of(line, 60) for line in wrap(title, 60)]
     lines = [max(map(len, raced[i : i + columns])) for i in range(0, len(panels), columns)]
     heights = [0.62 + _PITCH * num for num in lines]
-    figure = Figure(figsize=(style.WIDTH, (0.55 if clips else 0.35) + sum(heights)), layout="constrained")
-    if clips:
-        figure.suptitle(label_of(clips, 60), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
+    figure = Figure(figsize=(style.WIDTH, 0.35 + 0.2 * len(title_lines) + sum(heights)))
+    figure.set_layout_engine("constrained", w_pad=0.08)
+    if title:
+        figure.suptitle("\n".join(title_lines), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
     grid = figure.subplots(
         len(lines), columns, sharex=True, sharey="row" if pairs else False, squeeze=False, height_ratios=heights
     )
@@ -90,6 +113,8 @@ def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
 def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.axvline(1, color=style.SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     for y, line in enumerate(part.to_dict("records")):
+        numbers = text.three_digits(line["ratio"]) + _memory(line["memory"])
+        ax.annotate(numbers, (1, y), (4, 0), ax.get_yaxis_transform(), "offset points", fontsize=7.5, va="center")
         colour, marker = (style.ROW, "o") if text.is_ours(line["contestant"]) else (style.SOFT, "s")
         if line["low"] == line["low"]:
             ax.hlines(y, line["low"], line["high"], color=colour, linewidth=2.0)
@@ -103,10 +128,14 @@ def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.grid(axis="x")
     name, _, what = text.capitalised(plain["race"]).partition(": ")
     under = f"{what}; " if what else ""
-    milliseconds = text.three_digits(1e3 * plain["seconds"])
+    of_plain = f"plain {text.three_digits(1e3 * plain['seconds'])} ms{_memory(plain['memory'])}"
     ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if what else 14)
-    below = label_of(f"{under}plain {milliseconds} ms", 60)
+    below = label_of(f"{under}{of_plain}", 60)
     ax.annotate(below, (0, 1), (0, 3), "axes fraction", "offset points", color=style.SOFT, fontsize=7.5, va="bottom")
+
+
+def _memory(memory: float) -> str:
+    return "" if isnan(memory) else f", {text.mebibytes(int(memory))} MiB"
 
 
 def _limits(data: pd.DataFrame) -> tuple[tuple[float, float], bool]:
@@ -143,10 +172,11 @@ def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
     others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not text.is_ours(names[0])]
     said = [f"{mark}: {listed(each)}." for mark, each in (("Circles", ours), ("Squares", others)) if each]
     interval = " and its 95 % interval" if data["low"].notna().any() else ""
+    memory = " and the peak memory of a process of its own" if data["memory"].notna().any() else ""
     words = (
         f"Time of {what}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(said)} Filled "
         f"marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster than "
-        f"the plain {plain}."
+        f"the plain {plain}. To the right: the median{memory}."
     )
     return f"{words} The axis is logarithmic." if _limits(data)[1] else words
 

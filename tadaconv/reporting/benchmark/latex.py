@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from tadaconv.bench.record import Benchmark, Entry, Race
 from tadaconv.reporting.benchmark import text
-from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
+from tadaconv.reporting.benchmark.data import BenchmarkManifest
 from tadaconv.reporting.latex import NameColumn, escape, name_column
 
 _HEADS = [("", ""), ("time", "(ms)"), ("time ratio", ""), ("forward", ""), ("backward", "")]
@@ -39,7 +40,7 @@ def latex_table(manifest: BenchmarkManifest) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _run(run: Run, width: int, has_memory: bool, names: NameColumn, *, alone: bool) -> Iterator[str]:
+def _run(run: Benchmark, width: int, has_memory: bool, names: NameColumn, *, alone: bool) -> Iterator[str]:
     if not alone:
         yield "\\midrule"
         yield _across(width, escape(f"{text.subject(run)}: {text.setting(run)}"))

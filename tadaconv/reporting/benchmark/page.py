@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from tadaconv.bench.record import Entry, Race, Settings
 from tadaconv.reporting.benchmark import text
-from tadaconv.reporting.benchmark.data import table_frame
-from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race
+from tadaconv.reporting.benchmark.data import BenchmarkManifest, table_frame
 from tadaconv.reporting.blocks import Block, render
 
 
@@ -48,7 +48,7 @@ def results(manifest: BenchmarkManifest) -> Block:
 
 def provenance(manifest: BenchmarkManifest) -> Block:
     """Where and when each run was measured, what was asked for, and the files that were left out."""
-    runs = [(named.file, _asked(named.run.settings.model_dump()), named.run.environment) for named in manifest.runs]
+    runs = [(named.file, _asked(named.run.settings), named.run.environment) for named in manifest.runs]
     html = render("benchmark_provenance", runs=runs, left_out=manifest.left_out)
     lines = [f"{file}: {asked} {environment}" for file, asked, environment in runs]
     lines += [f"left out: {each.file}: {each.why}" for each in manifest.left_out]
@@ -99,5 +99,6 @@ def _line(entry: Entry, *, is_plain: bool) -> dict[str, Any]:
     }
 
 
-def _asked(settings: dict[str, Any]) -> dict[str, str]:
-    return {name.replace("_", " "): str(value) for name, value in settings.items() if value is not None}
+def _asked(settings: Settings) -> dict[str, str]:
+    shown = settings.model_dump(exclude={"modes", "calibrations"}, exclude_none=True)
+    return {name.replace("_", " "): str(value) for name, value in shown.items()}

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from tadaconv.reporting.benchmark.record import BenchmarkManifest, NamedRun, Race, Run, Spread
+from tadaconv.bench.record import Benchmark, Race, Spread
+from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
 from tadaconv.reporting.words import listed, plural
 
 FEWEST_WITH_INTERVAL = 6
@@ -24,16 +25,16 @@ def three_digits(value: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def interval(spread: Spread) -> str:
+def interval(spread: Spread, between: str = ", ") -> str:
     """The ends of the 95 % interval; empty where there is none."""
     if spread.interval_low is None or spread.interval_high is None:
         return ""
-    return f"{three_digits(spread.interval_low)}, {three_digits(spread.interval_high)}"
+    return f"{three_digits(spread.interval_low)}{between}{three_digits(spread.interval_high)}"
 
 
-def quartiles(spread: Spread) -> str:
+def quartiles(spread: Spread, between: str = " to ") -> str:
     """The quartiles, from the lower to the upper."""
-    return f"{three_digits(spread.quartile_low)} to {three_digits(spread.quartile_high)}"
+    return f"{three_digits(spread.quartile_low)}{between}{three_digits(spread.quartile_high)}"
 
 
 def mebibytes(memory: int | None) -> str:
@@ -46,7 +47,7 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.{1 if share < 0.0995 else 0}f}"
 
 
-def subject(run: Run) -> str:
+def subject(run: Benchmark) -> str:
     """What a run timed: the operator, or the step of a network."""
     if run.bench == "op":
         return "The operator alone"
@@ -55,13 +56,13 @@ def subject(run: Run) -> str:
     return f"A training step of {plain}" + (f" (backbone {backbone})" if backbone else "")
 
 
-def clips(run: Run) -> str:
+def clips(run: Benchmark) -> str:
     """How many clips a run took at a time, and how large they are."""
     asked = run.settings
     return f"{plural(asked.num_clips, 'clip')} of {plural(asked.num_frames, 'frame')} at {asked.size_px} px"
 
 
-def setting(run: Run) -> str:
+def setting(run: Benchmark) -> str:
     """Clips, dtype, mode and device in one line."""
     asked, where = run.settings, run.environment
     device, processor = where.get("device", "an unknown device"), where.get("processor", "")
@@ -75,7 +76,7 @@ def setting(run: Run) -> str:
     return ", ".join(parts)
 
 
-def _modes(run: Run) -> list[str]:
+def _modes(run: Benchmark) -> list[str]:
     return list(dict.fromkeys(race.mode for race in run.races))
 
 
@@ -112,12 +113,12 @@ def race_title(race: Race) -> str:
     return f"{capitalised(race.name)}, {race.mode}"
 
 
-def run_heading(run: Run, *, alone: bool) -> str:
+def run_heading(run: Benchmark, *, alone: bool) -> str:
     """What a run timed, as a heading; as :func:`race_heading` with its clips unless it is ``alone`` on the page."""
     return subject(run) if alone else f"{subject(run)}, {clips(run)}"
 
 
-def race_heading(run: Run, race: Race, *, alone: bool) -> str:
+def race_heading(run: Benchmark, race: Race, *, alone: bool) -> str:
     """The heading of a race, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
     return race_title(race) if alone else f"{race_title(race)}, {clips(run)}"
 
@@ -132,7 +133,7 @@ def title(manifest: BenchmarkManifest) -> str:
     return "How fast are the operator and a training step, against the plain network\u2019s?"
 
 
-def findings(run: Run) -> list[str]:
+def findings(run: Benchmark) -> list[str]:
     """A sentence a mode and contestant: its ratio to the plain network, or from where to where over the races."""
     said, modes = [], _modes(run)
     for mode in modes:
