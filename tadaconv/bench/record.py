@@ -18,7 +18,8 @@ PHASES: tuple[Phase, ...] = ("both", "forward", "backward")
 class Stored(Spec):
     """A part of the file."""
 
-    model_config = ConfigDict(extra="ignore")
+    # Some fields have other names in the files than here: those that they were stored under first.
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
 
 class Work(Stored):
@@ -45,23 +46,23 @@ class Spread(Stored):
 
 
 class Limit(Stored):
-    """What the device reached in the rounds of a race: a copy of a large tensor, or a product of large matrices."""
+    """What the device reached in the rounds of a case: a copy of a large tensor, or a product of large matrices."""
 
     # Reports that were exported before have neither work nor seconds.
     work: Work = Field(
-        Work(bytes=0, multiply_adds=0), description="Of one turn: bytes read and written, or multiply-adds."
+        Work(bytes=0, multiply_adds=0), description="Of one trial: bytes read and written, or multiply-adds."
     )
     seconds: list[FiniteFloat] = Field([], description="By round.")
     per_second: Spread = Field(description="Bytes or multiply-adds a second.")
 
 
-class Entry(Stored):
-    """One contestant in one race."""
+class Timing(Stored):
+    """One method in one case."""
 
     name: str
     seconds: dict[Phase, list[FiniteFloat]] = Field(description="Of one pass, by round.")
     time: dict[Phase, Spread] = Field(description="Seconds of one pass.")
-    ratio: dict[Phase, Spread] = Field(description="Time over the first contestant's in the same round.")
+    ratio: dict[Phase, Spread] = Field(description="Time over the first method's in the same round.")
     copy_share: dict[Phase, FiniteFloat] = Field(
         description="Bytes a second over those of a copy in the same round, median; the bytes are the plain network's."
     )
@@ -70,47 +71,47 @@ class Entry(Stored):
         "multiply-adds are the plain network's."
     )
     peak_memory_bytes: int | None = Field(
-        description="Of a process that runs this contestant alone: CUDA, the most allocated; CPU, all that the process "
+        description="Of a process that runs this method alone: CUDA, the most allocated; CPU, all that the process "
         "ever held, None where that includes a compiler."
     )
 
 
-class Race(Stored):
-    """Contestants that took turns on the same clips; the first is the plain network."""
+class Case(Stored):
+    """Methods that were timed in turn on the same clips, in one mode; the first is the plain network."""
 
     name: str
     mode: str = Field(description="eager or compiled.")
-    repeats: int = Field(description="Passes in a turn.")
+    repeats: int = Field(description="Passes in a trial.")
     work: dict[Phase, Work] = Field(
         {}, description="The least that the plain network must do in a pass; reports exported before have none."
     )
     copy_limit: Limit
     matrix_limit: Limit
-    entries: list[Entry] = Field(min_length=1)
+    timings: list[Timing] = Field(alias="entries", min_length=1)
     naive_over_ours: dict[str, Spread] = Field(
         description="Time of the form with a kernel for every frame over ours in the same round, forward and backward, "
         "by the name of ours."
     )
 
     @property
-    def plain(self) -> Entry:
-        """The contestant that the others are held against."""
-        return self.entries[0]
+    def plain(self) -> Timing:
+        """The method that the others are held against."""
+        return self.timings[0]
 
     @model_validator(mode="after")
     def _rounds_agree(self) -> Self:
-        rounds = {len(entry.seconds.get(phase, [])) for entry in self.entries for phase in PHASES}
+        rounds = {len(timing.seconds.get(phase, [])) for timing in self.timings for phase in PHASES}
         if len(rounds) != 1 or not rounds.pop():
-            raise ValueError(f"the contestants of {self.name!r} have not all the same rounds")
-        if min(second for entry in self.entries for each in entry.seconds.values() for second in each) <= 0:
+            raise ValueError(f"the methods of {self.name!r} have not all the same rounds")
+        if min(second for timing in self.timings for each in timing.seconds.values() for second in each) <= 0:
             raise ValueError(f"a time of {self.name!r} is not above zero")
-        names = [entry.name for entry in self.entries]
+        names = [timing.name for timing in self.timings]
         if len(set(names)) != len(names):
-            raise ValueError(f"two contestants of {self.name!r} have one name")
-        for entry in self.entries:
-            for part in (entry.time, entry.ratio, entry.copy_share, entry.matrix_share):
+            raise ValueError(f"two methods of {self.name!r} have one name")
+        for timing in self.timings:
+            for part in (timing.time, timing.ratio, timing.copy_share, timing.matrix_share):
                 if set(part) != set(PHASES):
-                    raise ValueError(f"{entry.name!r} lacks a phase; each has {', '.join(PHASES)}")
+                    raise ValueError(f"{timing.name!r} lacks a phase; each has {', '.join(PHASES)}")
         return self
 
 
@@ -133,13 +134,13 @@ class Benchmark(Stored):
     bench: Literal["op", "step"]
     settings: Settings
     environment: dict[str, str]
-    races: list[Race] = Field(min_length=1)
+    cases: list[Case] = Field(alias="races", min_length=1)
 
     @model_validator(mode="after")
-    def _races_differ(self) -> Self:
-        names = [(race.name, race.mode) for race in self.races]
+    def _cases_differ(self) -> Self:
+        names = [(case.name, case.mode) for case in self.cases]
         if len(set(names)) != len(names):
-            raise ValueError("two races have one name and mode")
+            raise ValueError("two cases have one name and mode")
         return self
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tadaconv.bench.record import PHASES, Entry, Limit, Phase, Spread, Work
+from tadaconv.bench.record import PHASES, Limit, Phase, Spread, Timing, Work
 
 CONFIDENCE = 0.95
 """Of the interval of a median."""
@@ -28,17 +28,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(times: Sequence[float], bases: Sequence[float]) -> Spread:
-    """The spread of one contestant's times over another's, paired by round."""
+    """The spread of one method's times over another's, paired by round."""
     return spread([time / base for time, base in zip(times, bases, strict=True)])
 
 
 def limit(work: Work, seconds: list[float]) -> Limit:
-    """What the device reached, from the seconds of a turn by round."""
+    """What the device reached, from the seconds of a trial by round."""
     amount = work.bytes or work.multiply_adds
     return Limit(work=work, seconds=seconds, per_second=spread([amount / s for s in seconds]))
 
 
-def entry(
+def timing(
     name: str,
     seconds: dict[Phase, list[float]],
     base: dict[Phase, list[float]],
@@ -46,14 +46,14 @@ def entry(
     copy: Limit,
     matrix: Limit,
     peak_memory_bytes: int | None,
-) -> Entry:
-    """A contestant's times held against the plain network's and the device's, round by round."""
+) -> Timing:
+    """A method's times held against the plain network's and the device's, round by round."""
 
     def share(phase: Phase, amount: int, best: Limit, best_amount: int) -> float:
         rates = zip(seconds[phase], best.seconds, strict=True)
         return spread([(amount / own) / (best_amount / other) for own, other in rates]).median
 
-    return Entry(
+    return Timing(
         name=name,
         seconds=seconds,
         time={phase: spread(seconds[phase]) for phase in PHASES},

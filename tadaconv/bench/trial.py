@@ -1,4 +1,4 @@
-"""What a contestant does in its turn, timed forward and backward, and the memory it takes to do it."""
+"""What a method does in its trial, timed forward and backward, and the memory it takes to do it."""
 
 import multiprocessing
 import signal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tadaconv.bench.device import Clock, settle
+from tadaconv.bench.device import Clock, tune_cudnn
 from tadaconv.errors import RunError
 from tadaconv.measure import peak_memory_bytes, reset_peak_memory
 from tadaconv.nn import TAdaConv2d, fused_kernels
@@ -47,7 +47,7 @@ def naive(network: nn.Module) -> nn.Module:
     return network
 
 
-class Turn:
+class Trial:
     """Forward and backward of one network on clips of its own.
 
     Args:
@@ -57,7 +57,7 @@ class Turn:
             ``gradient`` back from the output itself.
         gradient: of the output.
         autocast: within which the forward pass runs.
-        compiled: by ``torch.compile``, in the first turn.
+        compiled: by ``torch.compile``, in the first trial.
         fused: with the fused kernels, where there are any.
     """
 
@@ -114,7 +114,7 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _send_peak(make: Callable[[], Turn], num_threads: int, sender: Connection) -> None:
+def _send_peak(make: Callable[[], Trial], num_threads: int, sender: Connection) -> None:
     found: int | Exception
     try:
         found = _peak(make, num_threads)
@@ -124,18 +124,18 @@ def _send_peak(make: Callable[[], Turn], num_threads: int, sender: Connection) -
         sender.send(found)
 
 
-def _peak(make: Callable[[], Turn], num_threads: int) -> int:
+def _peak(make: Callable[[], Trial], num_threads: int) -> int:
     torch.set_num_threads(num_threads)
-    turn = make()
-    settle(turn.clips.device)
-    turn()
-    reset_peak_memory(turn.clips.device)
-    turn()
-    return peak_memory_bytes(turn.clips.device)
+    trial = make()
+    tune_cudnn(trial.clips.device)
+    trial()
+    reset_peak_memory(trial.clips.device)
+    trial()
+    return peak_memory_bytes(trial.clips.device)
 
 
-def peaks(makes: list[Callable[[], Turn]]) -> Iterator[int]:
-    """Bytes at the peak of a second turn, each in a process of its own; on the CPU all that the process holds counts.
+def peaks(makes: list[Callable[[], Trial]]) -> Iterator[int]:
+    """Bytes at the peak of a second trial, each in a process of its own; on the CPU all that the process holds counts.
 
     Every process is forked from one that has imported this module and done nothing else: one started afresh would
     inherit the peak of the process that starts it.
@@ -149,7 +149,7 @@ def peaks(makes: list[Callable[[], Turn]]) -> Iterator[int]:
         yield _peak_apart(make, context)
 
 
-def _peak_apart(make: Callable[[], Turn], context: ForkServerContext) -> int:
+def _peak_apart(make: Callable[[], Trial], context: ForkServerContext) -> int:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_peak, args=(make, torch.get_num_threads(), sender), daemon=True)
     with receiver:

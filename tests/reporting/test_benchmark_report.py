@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from tadaconv.bench.record import PHASES, Benchmark, Limit, Phase, Race, Settings, Work
-from tadaconv.bench.statistics import entry, limit, ratios
+from tadaconv.bench.record import PHASES, Benchmark, Case, Limit, Phase, Settings, Work
+from tadaconv.bench.statistics import limit, ratios, timing
 from tadaconv.errors import UserError
 from tadaconv.reporting.benchmark import benchmark_report, figures, page, text
 from tadaconv.reporting.benchmark.data import (
@@ -44,9 +44,9 @@ ENVIRONMENT = {"device": "CPU (2 threads)", "processor": "a processor", "machine
 
 
 def measured(
-    names: list[str], rounds: int = 7, memory: int | None = 2**28, mode: str = "eager", race: str = "res2: 3x3"
-) -> Race:
-    """A race as the benchmarks make it; contestant i takes about i + 1 times as long."""
+    names: list[str], rounds: int = 7, memory: int | None = 2**28, mode: str = "eager", case: str = "res2: 3x3"
+) -> Case:
+    """A case as the benchmarks make it; method i takes about i + 1 times as long."""
     work: dict[Phase, Work] = {phase: Work(bytes=800, multiply_adds=600) for phase in PHASES}
     seconds: list[dict[Phase, list[float]]] = []
     for i, _ in enumerate(names):
@@ -56,9 +56,9 @@ def measured(
         }  # type: ignore[misc]
         seconds.append({**parts, "both": [a + b for a, b in zip(parts["forward"], parts["backward"], strict=True)]})
     copy, matrix = _limit(Work(bytes=1600, multiply_adds=0), rounds), _limit(Work(bytes=0, multiply_adds=900), rounds)
-    entries = [entry(n, s, seconds[0], work, copy, matrix, memory) for n, s in zip(names, seconds, strict=True)]
+    timings = [timing(n, s, seconds[0], work, copy, matrix, memory) for n, s in zip(names, seconds, strict=True)]
     naive = {names[1]: ratios(seconds[-1]["both"], seconds[1]["both"])} if len(names) > 2 else {}
-    return Race(name=race, mode=mode, repeats=2, work=work, copy_limit=copy, matrix_limit=matrix, entries=entries,
+    return Case(name=case, mode=mode, repeats=2, work=work, copy_limit=copy, matrix_limit=matrix, timings=timings,
                 naive_over_ours=naive)  # type: ignore[arg-type] # fmt: skip
 
 
@@ -66,12 +66,12 @@ def _limit(work: Work, rounds: int) -> Limit:
     return limit(work, [0.02 + 0.001 * r for r in range(rounds)])
 
 
-def benchmark(races: list[Race], bench: str = "op", **environment: str) -> Benchmark:
+def benchmark(cases: list[Case], bench: str = "op", **environment: str) -> Benchmark:
     settings = Settings(
         dtype="fp32", modes=["eager"], num_clips=2, num_frames=8, size_px=56, rounds=7,
         backbone="resnet50" if bench == "step" else None,
     )  # fmt: skip
-    return Benchmark(bench=bench, settings=settings, environment={**ENVIRONMENT, **environment}, races=races)  # type: ignore[arg-type]
+    return Benchmark(bench=bench, settings=settings, environment={**ENVIRONMENT, **environment}, cases=cases)  # type: ignore[arg-type]
 
 
 def write(path: Path, found: Benchmark) -> Path:
@@ -84,8 +84,8 @@ def write(path: Path, found: Benchmark) -> Path:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A report on a file with hostile names, in a folder with a space and a quote: the file, out, the folder."""
     out = tmp_path_factory.mktemp("it's a folder")
-    race = measured([SCRIPT, SPECIAL, "naive"], race=f"{SCRIPT}: a & b")
-    path = write(out / "files" / "it's a <b>file.json", benchmark([race, measured(["plain", SCRIPT], race="$x$")]))
+    case = measured([SCRIPT, SPECIAL, "naive"], case=f"{SCRIPT}: a & b")
+    path = write(out / "files" / "it's a <b>file.json", benchmark([case, measured(["plain", SCRIPT], case="$x$")]))
     return path, out, benchmark_report([path], out)
 
 
@@ -139,9 +139,9 @@ def test_a_report_that_was_exported_before_is_read(tmp_path: Path) -> None:
     tree = json.loads(manifest.model_dump_json())
     for run in (named["run"] for named in tree["runs"]):
         del run["settings"]["modes"], run["settings"]["calibrations"]
-        for race in run["races"]:
-            del race["work"]
-            for reached in (race["copy_limit"], race["matrix_limit"]):
+        for case in run["races"]:
+            del case["work"]
+            for reached in (case["copy_limit"], case["matrix_limit"]):
                 del reached["work"], reached["seconds"]
     (tmp_path / "report.json").write_text(json.dumps(tree))
     earlier = read_benchmark(tmp_path)
@@ -162,7 +162,7 @@ def test_notebooks_that_were_written_before_find_their_functions() -> None:
 
 def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
     path = write(
-        tmp_path / "one.json", benchmark([measured(["plain", "TAda cin", "naive cin"]), measured(["p", "q"], race="b")])
+        tmp_path / "one.json", benchmark([measured(["plain", "TAda cin", "naive cin"]), measured(["p", "q"], case="b")])
     )
     tree, manifest = json.loads(path.read_text()), collect([path])
     table, rounds = table_frame(manifest), rounds_frame(manifest)
@@ -170,10 +170,10 @@ def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
     assert list(rounds) == ROUND_COLUMNS
     assert len(table) == 5 * 3
     assert len(rounds) == 5 * 3 * 7
-    for race in tree["races"]:
-        for one, phase in product(race["entries"], PHASES):
-            own, plain = one["seconds"][phase], race["entries"][0]["seconds"][phase]
-            key = {"race": race["name"], "contestant": one["name"], "phase": phase}
+    for case in tree["races"]:
+        for one, phase in product(case["entries"], PHASES):
+            own, plain = one["seconds"][phase], case["entries"][0]["seconds"][phase]
+            key = {"race": case["name"], "contestant": one["name"], "phase": phase}
             (line,) = table[(table[list(key)] == pd.Series(key)).all(axis=1)].to_dict("records")
             within = sorted(a / b for a, b in zip(own, plain, strict=True))
             assert line["ratio"] == pytest.approx(median(within), rel=1e-12)
@@ -190,7 +190,7 @@ def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
 def test_the_figure_draws_the_rounds_and_the_medians(tmp_path: Path) -> None:
     path = write(
         tmp_path / "one.json",
-        benchmark([measured(["plain", "TAda cin", "naive"]), measured(["plain", "TAda cin", "naive"], race="b")]),
+        benchmark([measured(["plain", "TAda cin", "naive"]), measured(["plain", "TAda cin", "naive"], case="b")]),
     )
     manifest = collect([path])
     data = figures.ratios_data(manifest.runs[0].run)
@@ -209,23 +209,23 @@ def test_the_figure_draws_the_rounds_and_the_medians(tmp_path: Path) -> None:
     for value in (*drawn["low"], *drawn["high"], 1.0):
         assert panels[0].get_xlim()[0] < value < panels[0].get_xlim()[1]
     for line in drawn.to_dict("records"):
-        assert f"{line['contestant']} {line['ratio']:.2f}" in drawing.alt
+        assert f"{line['method']} {line['ratio']:.2f}" in drawing.alt
     assert data["ratio"].max() > figures.LOG_FROM
     assert panels[0].get_xscale() == "log"
     assert "logarithmic" in drawing.caption
 
 
 def test_a_training_step_is_drawn_with_its_memory(tmp_path: Path) -> None:
-    races = [measured(["TSN", "TAda2D"], memory=3 * 2**20), measured(["TSN", "TAda2D"], memory=None, mode="compiled")]
-    run = benchmark(races, "step")
+    cases = [measured(["TSN", "TAda2D"], memory=3 * 2**20), measured(["TSN", "TAda2D"], memory=None, mode="compiled")]
+    run = benchmark(cases, "step")
     (drawing,) = figures.ratios(collect([write(tmp_path / "one.json", run)]))
     eager, compiled = ([note.get_text() for note in ax.texts] for ax in drawing.figure.axes)
-    ratio = f"{run.races[0].entries[1].ratio['both'].median:.2f}"
+    ratio = f"{run.cases[0].timings[1].ratio['both'].median:.2f}"
     assert eager[0] == f"{ratio}, 3 MiB"
     assert eager[1].endswith("ms, 3 MiB")
     assert compiled[0] == ratio
     assert "peak memory" in drawing.caption
-    assert figures.ratios_data(benchmark(races))["memory"].isna().all()
+    assert figures.ratios_data(benchmark(cases))["memory"].isna().all()
 
 
 def test_the_picture_of_a_run_says_what_it_ran_on() -> None:
@@ -238,7 +238,7 @@ def test_the_picture_of_a_run_says_what_it_ran_on() -> None:
 @pytest.mark.parametrize("rounds", [5, 7])
 def test_a_terminal_of_80_columns_shows_every_number(rounds: int) -> None:
     names = ["plain convolution", "TAda cin", "naive k2", "tsm", "tam", "squeeze_excitation"]
-    run = benchmark([measured(names, rounds=rounds), measured(["plain", "TAda"], race="[b]", rounds=rounds)])
+    run = benchmark([measured(names, rounds=rounds), measured(["plain", "TAda"], case="[b]", rounds=rounds)])
     run = run.but(settings__rounds=rounds)
     console = Console(width=80)
     with console.capture() as printed:
@@ -249,7 +249,7 @@ def test_a_terminal_of_80_columns_shows_every_number(rounds: int) -> None:
     assert "[b], eager" in shown
     assert ("Fewer than 6 rounds" in shown) == (rounds < 6)
     lines = {line[1:19].strip(): line[19:].split() for line in shown.splitlines()}
-    for one in run.races[0].entries:
+    for one in run.cases[0].timings:
         ratio = one.ratio["both"]
         ends = [ratio.quartile_low, ratio.quartile_high, ratio.interval_low, ratio.interval_high]
         numbers = [1e3 * one.time["both"].median, ratio.median, *(end for end in ends if end is not None)]
@@ -257,13 +257,13 @@ def test_a_terminal_of_80_columns_shows_every_number(rounds: int) -> None:
         assert lines[one.name][-1] == "256"
 
 
-def test_panels_of_other_contestants_stand_below_each_other(tmp_path: Path) -> None:
-    races = [
+def test_panels_of_other_methods_stand_below_each_other(tmp_path: Path) -> None:
+    cases = [
         measured(["plain", "TAda cin"]),
-        measured(["plain", "TAda k2", "naive"], race="b"),
-        measured(["alone"], race="c"),
+        measured(["plain", "TAda k2", "naive"], case="b"),
+        measured(["alone"], case="c"),
     ]
-    (drawing,) = figures.ratios(collect([write(tmp_path / "one.json", benchmark(races))]))
+    (drawing,) = figures.ratios(collect([write(tmp_path / "one.json", benchmark(cases))]))
     labels = [[label.get_text() for label in ax.get_yticklabels()] for ax in drawing.figure.axes]
     assert labels == [["TAda cin"], ["TAda k2", "naive"]]
 
@@ -329,7 +329,7 @@ LONG = "naive TAda of many a word and kernel"
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("which", ["shipped", "long"])
 def test_the_latex_table_fits_the_text_of_an_article(which: str, tmp_path: Path) -> None:
-    long = measured(["ConvNeXt-T of ever more blocks", LONG], race=f"training step of {LONG * 4}", memory=2**40)
+    long = measured(["ConvNeXt-T of ever more blocks", LONG], case=f"training step of {LONG * 4}", memory=2**40)
     paths = SHIPPED if which == "shipped" else [write(tmp_path / "one.json", benchmark([long]))]
     # With one run, and with several: the line on what each ran is long.
     tables = [latex_table(collect(chosen)) for chosen in ([paths[0]], paths)]
@@ -353,7 +353,7 @@ def test_who_is_who_is_said_once_and_by_kind(tmp_path: Path) -> None:
         "TAda cin and TAda2D-50: TAdaConv of this package; naive cin: TAdaConv computed naively, with a kernel for "
         "every frame; tsm and tam: published rivals."
     )
-    assert text.contestants(manifest) == who
+    assert text.methods(manifest) == who
     assert text_of(page.headline(manifest)).count(who) == 1
     assert f"% {who}" in latex_table(manifest)
     first, second = (drawing.caption for drawing in figures.ratios(manifest))
@@ -417,15 +417,15 @@ def test_fewer_than_six_rounds_have_no_interval(tmp_path: Path) -> None:
 
 
 def test_a_finding_is_said_with_its_interval(tmp_path: Path) -> None:
-    races = [measured(["plain", "TAda cin"]), measured(["plain", "TAda cin"], race="b", mode="compiled")]
-    run = collect([write(tmp_path / "one.json", benchmark(races, "step"))]).runs[0].run
-    ratio = run.races[0].entries[1].ratio["both"]
+    cases = [measured(["plain", "TAda cin"]), measured(["plain", "TAda cin"], case="b", mode="compiled")]
+    run = collect([write(tmp_path / "one.json", benchmark(cases, "step"))]).runs[0].run
+    ratio = run.cases[0].timings[1].ratio["both"]
     assert ratio.interval_low is not None
     assert ratio.interval_high is not None
     ends = f"95 % interval {ratio.interval_low:.2f} to {ratio.interval_high:.2f}"
     said = f"{ratio.median:.2f} times as long as plain ({ends})."
     assert text.findings(run) == [f"TAda cin, eager: {said}", f"TAda cin, compiled: {said}"]
-    assert text.subject(run) == f"A training step of {run.races[0].plain.name} (backbone resnet50)"
+    assert text.subject(run) == f"A training step of {run.cases[0].plain.name} (backbone resnet50)"
 
 
 def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> None:
@@ -445,11 +445,11 @@ def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> N
 
 
 def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
-    race = measured(["plain", "TAda"])
+    case = measured(["plain", "TAda"])
     paths = [
-        write(tmp_path / "a" / "one.json", benchmark([race])),
-        write(tmp_path / "b" / "one.json", benchmark([race], processor="another", tadaconv="0.1.0+bb")),
-        write(tmp_path / "b" / "two.json", benchmark([race], dirty="yes")),
+        write(tmp_path / "a" / "one.json", benchmark([case])),
+        write(tmp_path / "b" / "one.json", benchmark([case], processor="another", tadaconv="0.1.0+bb")),
+        write(tmp_path / "b" / "two.json", benchmark([case], dirty="yes")),
     ]
     manifest = collect(paths)
     assert [named.file for named in manifest.runs] == ["a/one.json", "b/one.json", "b/two.json"]
@@ -470,11 +470,13 @@ def test_a_folder_lists_what_it_leaves_out() -> None:
     assert manifest.benchmark == "results"
     said = text_of(page.provenance(manifest))
     for name in others:
-        assert re.search(rf"{re.escape(name)} ?No result of tada bench: it has no races\.", said)
+        assert re.search(rf"{re.escape(name)} ?No result of tada bench: it has no 'bench' and 'races'\.", said)
 
 
 def test_a_file_that_is_no_result() -> None:
-    with pytest.raises(UserError, match=r"chaos-journal\.json' is no result of tada bench: it has no races$"):
+    with pytest.raises(
+        UserError, match=r"chaos-journal\.json' is no result of tada bench: it has no 'bench' and 'races'$"
+    ):
         collect([RESULTS / "chaos-journal.json"])
 
 
@@ -482,8 +484,8 @@ Damage = Callable[[dict[str, Any]], None]
 
 
 def first(tree: dict[str, Any]) -> dict[str, Any]:
-    entry: dict[str, Any] = tree["races"][0]["entries"][1]
-    return entry
+    timing: dict[str, Any] = tree["races"][0]["entries"][1]
+    return timing
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -492,9 +494,9 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a phase is missing": (lambda t: first(t)["ratio"].pop("forward"), "lacks a phase"),
     "not a number": (lambda t: first(t)["ratio"]["both"].update(median=float("nan")), "finite number"),
     "time runs backwards": (lambda t: first(t)["seconds"]["both"].__setitem__(0, -1.0), "not above zero"),
-    "no race": (lambda t: t["races"].clear(), "races"),
-    "two of one name": (lambda t: first(t).update(name="plain"), "two contestants"),
-    "two races of one name": (lambda t: t["races"].append(t["races"][0]), "two races"),
+    "no case": (lambda t: t["races"].clear(), "races"),
+    "two of one name": (lambda t: first(t).update(name="plain"), "two methods"),
+    "two cases of one name": (lambda t: t["races"].append(t["races"][0]), "two cases"),
     "another kind": (lambda t: t.update(bench="a\nb"), "bench"),
 }
 

@@ -27,7 +27,7 @@ def benchmark_report(
     out. The name is that of the only path, or that of the first and how many more there are.
 
     The data are always written, *csv* alone gives nothing else: ``report.json``, ``table.csv`` (a line for every
-    contestant and phase) and ``rounds.csv`` (for every round of them). *tex* adds the LaTeX table, *html* the page,
+    method and phase) and ``rounds.csv`` (for every round of them). *tex* adds the LaTeX table, *html* the page,
     *ipynb* the executed notebook, and either of the two ``figures/``. The same files give the same bytes: a report that
     stands already is left alone, and a log message of level INFO says so.
 

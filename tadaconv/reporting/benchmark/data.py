@@ -1,6 +1,7 @@
 """What a report of benchmarks is made of: the files of ``tada bench``, read, and frames of them.
 
-A line of a frame is a contestant and phase, or a round of one.
+A line of a frame is a method and phase, or a round of one. Columns have the names of stored files, in which a case is a
+``race`` and a method a ``contestant``.
 """
 
 import json
@@ -115,8 +116,8 @@ def _read(path: Path) -> Benchmark:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise _NotOursError("it is not JSON") from error
-    if not isinstance(tree, dict) or "bench" not in tree or "races" not in tree:
-        raise _NotOursError("it has no races")
+    if not isinstance(tree, dict) or not {"bench", "races"} <= tree.keys():
+        raise _NotOursError("it has no 'bench' and 'races'")
     try:
         return Benchmark.model_validate(tree)
     except ValidationError as error:
@@ -139,16 +140,16 @@ def _name(paths: Sequence[Path]) -> str:
 
 
 def table_frame(manifest: BenchmarkManifest) -> pd.DataFrame:
-    """A line a run, race, contestant and phase: ``TABLE_COLUMNS``. Shares are parts of one, times in seconds."""
+    """A line a run, case, method and phase: ``TABLE_COLUMNS``. Times are in seconds, shares fractions of one."""
     lines = [
         (
-            named.file, named.run.bench, race.name, race.mode, entry.name, phase, len(entry.seconds[phase]),
-            race.repeats, *_spread(entry.ratio[phase]), *_spread(entry.time[phase]), entry.copy_share[phase],
-            entry.matrix_share[phase], entry.peak_memory_bytes,
+            named.file, named.run.bench, case.name, case.mode, timing.name, phase, len(timing.seconds[phase]),
+            case.repeats, *_spread(timing.ratio[phase]), *_spread(timing.time[phase]), timing.copy_share[phase],
+            timing.matrix_share[phase], timing.peak_memory_bytes,
         )
         for named in manifest.runs
-        for race in named.run.races
-        for entry in race.entries
+        for case in named.run.cases
+        for timing in case.timings
         for phase in PHASES
     ]  # fmt: skip
     floats = dict.fromkeys(TABLE_COLUMNS[8:-1], "float64")
@@ -156,15 +157,15 @@ def table_frame(manifest: BenchmarkManifest) -> pd.DataFrame:
 
 
 def rounds_frame(manifest: BenchmarkManifest) -> pd.DataFrame:
-    """A line a run, race, contestant, phase and round, from 1: ``ROUND_COLUMNS``; ``ratio`` is within the round."""
+    """A line a run, case, method, phase and round, from 1: ``ROUND_COLUMNS``; ``ratio`` is within the round."""
     lines = [
-        (named.file, race.name, race.mode, entry.name, phase, number, seconds, seconds / plain)
+        (named.file, case.name, case.mode, timing.name, phase, number, seconds, seconds / plain)
         for named in manifest.runs
-        for race in named.run.races
-        for entry in race.entries
+        for case in named.run.cases
+        for timing in case.timings
         for phase in PHASES
         for number, (seconds, plain) in enumerate(
-            zip(entry.seconds[phase], race.plain.seconds[phase], strict=True), start=1
+            zip(timing.seconds[phase], case.plain.seconds[phase], strict=True), start=1
         )
     ]
     return pd.DataFrame(lines, columns=ROUND_COLUMNS)

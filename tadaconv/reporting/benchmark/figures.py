@@ -1,4 +1,4 @@
-"""The figure of a benchmark: time over the plain network's, a panel a race."""
+"""The figure of a benchmark: time over the plain network's, a panel a case."""
 
 from math import isnan, nan
 from textwrap import wrap
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from tadaconv.bench.record import Benchmark, Entry, Race
+from tadaconv.bench.record import Benchmark, Case, Timing
 from tadaconv.reporting import style
 from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest
@@ -20,29 +20,29 @@ LOG_FROM = 3.0
 """The largest ratio that is still drawn on a linear axis."""
 
 _PITCH = 0.3
-"""Inches from contestant to contestant."""
+"""Inches from method to method."""
 
 
 def ratios_data(run: Benchmark) -> pd.DataFrame:
-    """One line a race and contestant of a run, forward and backward together.
+    """One line a case and method of a run, forward and backward together.
 
-    Columns: race, mode, contestant, plain (whether it is the plain network), seconds (median of a pass), ratio, low,
+    Columns: case, mode, method, plain (whether it is the plain network), seconds (median of a pass), ratio, low,
     high (95 % interval, NaN where there is none), rounds (list of the ratios by round), memory (peak in bytes, NaN
     where it is not known; of a training step alone, as an operator's is mostly the libraries').
     """
-    lines = [_line(race, entry, run.bench == "step") for race in run.races for entry in race.entries]
+    lines = [_line(case, timing, run.bench == "step") for case in run.cases for timing in case.timings]
     return pd.DataFrame(lines)
 
 
-def _line(race: Race, entry: Entry, with_memory: bool) -> dict[str, Any]:
-    ratio, memory = entry.ratio["both"], entry.peak_memory_bytes
-    rounds = zip(entry.seconds["both"], race.plain.seconds["both"], strict=True)
+def _line(case: Case, timing: Timing, with_memory: bool) -> dict[str, Any]:
+    ratio, memory = timing.ratio["both"], timing.peak_memory_bytes
+    rounds = zip(timing.seconds["both"], case.plain.seconds["both"], strict=True)
     return {
-        "race": race.name,
-        "mode": race.mode,
-        "contestant": entry.name,
-        "plain": entry is race.plain,
-        "seconds": entry.time["both"].median,
+        "case": case.name,
+        "mode": case.mode,
+        "method": timing.name,
+        "plain": timing is case.plain,
+        "seconds": timing.time["both"].median,
         "ratio": ratio.median,
         "low": nan if ratio.interval_low is None else ratio.interval_low,
         "high": nan if ratio.interval_high is None else ratio.interval_high,
@@ -52,7 +52,7 @@ def _line(race: Race, entry: Entry, with_memory: bool) -> dict[str, Any]:
 
 
 def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
-    """A figure a run, in the order of the runs; none of a run without a contestant beside the plain network."""
+    """A figure a run, in the order of the runs; none of a run without a method beside the plain network."""
     drawings = []
     for number, named in enumerate(manifest.runs, start=1):
         data = ratios_data(named.run)
@@ -78,18 +78,18 @@ def picture(run: Benchmark) -> bytes | None:
 
 @style.styled
 def draw_ratios(data: pd.DataFrame, title: str = "") -> Figure:
-    """A dot plot a race: the median with its interval, and below it a ring a round.
+    """A dot plot a case: the median with its interval, and below it a ring a round.
 
     ``title`` stands above the panels.
     """
-    races = [part for _, part in data.groupby(["race", "mode"], sort=False)]
-    panels = [part for part in races if not part["plain"].all()]
-    raced = [part[~part["plain"]] for part in panels]
-    # Side by side only where a line means the same contestant in both.
-    pairs = len(panels) > 1 and len({tuple(part["contestant"]) for part in raced}) == 1
+    cases = [part for _, part in data.groupby(["case", "mode"], sort=False)]
+    panels = [part for part in cases if not part["plain"].all()]
+    compared = [part[~part["plain"]] for part in panels]
+    # Side by side only where a line means the same method in both.
+    pairs = len(panels) > 1 and len({tuple(part["method"]) for part in compared}) == 1
     columns = 2 if pairs else 1
     title_lines = [label_of(line, 60) for line in wrap(title, 60)]
-    lines = [max(map(len, raced[i : i + columns])) for i in range(0, len(panels), columns)]
+    lines = [max(map(len, compared[i : i + columns])) for i in range(0, len(panels), columns)]
     heights = [0.62 + _PITCH * num for num in lines]
     figure = Figure(figsize=(style.WIDTH, 0.35 + 0.2 * len(title_lines) + sum(heights)))
     figure.set_layout_engine("constrained", w_pad=0.08)
@@ -99,8 +99,8 @@ def draw_ratios(data: pd.DataFrame, title: str = "") -> Figure:
         len(lines), columns, sharex=True, sharey="row" if pairs else False, squeeze=False, height_ratios=heights
     )
     limits, is_log = _limits(data)
-    for ax, part, plain in zip(grid.ravel(), raced, (part[part["plain"]] for part in panels), strict=False):
-        _draw_race(ax, part, plain.iloc[0])
+    for ax, part, plain in zip(grid.ravel(), compared, (part[part["plain"]] for part in panels), strict=False):
+        _draw_case(ax, part, plain.iloc[0])
         _scale(ax, limits, is_log)
     for ax in grid.ravel()[len(panels) :]:
         ax.set_visible(False)
@@ -110,23 +110,23 @@ def draw_ratios(data: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
+def _draw_case(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.axvline(1, color=style.SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     for y, line in enumerate(part.to_dict("records")):
         numbers = text.three_digits(line["ratio"]) + _memory(line["memory"])
         ax.annotate(numbers, (1, y), (4, 0), ax.get_yaxis_transform(), "offset points", fontsize=7.5, va="center")
-        colour, marker = (style.ROW, "o") if text.is_ours(line["contestant"]) else (style.SOFT, "s")
+        colour, marker = (style.ROW, "o") if text.is_ours(line["method"]) else (style.SOFT, "s")
         if line["low"] == line["low"]:
             ax.hlines(y, line["low"], line["high"], color=colour, linewidth=2.0)
         ax.plot(line["ratio"], y, marker=marker, color=colour, markersize=5.5, markeredgecolor="white",
                 markeredgewidth=0.6)  # fmt: skip
         ax.scatter(line["rounds"], [y + 0.26] * len(line["rounds"]), s=9, facecolors="none", edgecolors=style.SOFT,
                    linewidths=0.8)  # fmt: skip
-    ax.set_yticks(range(len(part)), [label_of(name, 20) for name in part["contestant"]])
+    ax.set_yticks(range(len(part)), [label_of(name, 20) for name in part["method"]])
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
-    name, _, what = text.capitalised(plain["race"]).partition(": ")
+    name, _, what = text.capitalised(plain["case"]).partition(": ")
     under = f"{what}; " if what else ""
     of_plain = f"plain {text.three_digits(1e3 * plain['seconds'])} ms{_memory(plain['memory'])}"
     ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if what else 14)
@@ -167,7 +167,7 @@ def _scale(ax: Axes, limits: tuple[float, float], is_log: bool) -> None:
 def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
     """What stands under the figure."""
     what, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
-    kinds = text.kinds(data.loc[~data["plain"], "contestant"])
+    kinds = text.kinds(data.loc[~data["plain"], "method"])
     ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if text.is_ours(names[0])]
     others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not text.is_ours(names[0])]
     said = [f"{mark}: {listed(each)}." for mark, each in (("Circles", ours), ("Squares", others)) if each]
@@ -184,9 +184,7 @@ def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
 def alt(data: pd.DataFrame) -> str:
     """The figure in words."""
     said = []
-    for (race, mode), part in data[~data["plain"]].groupby(["race", "mode"], sort=False):
-        found = ", ".join(
-            f"{line['contestant']} {text.three_digits(line['ratio'])}" for line in part.to_dict("records")
-        )
-        said.append(f"{race}, {mode}: {found}")
+    for (case, mode), part in data[~data["plain"]].groupby(["case", "mode"], sort=False):
+        found = ", ".join(f"{line['method']} {text.three_digits(line['ratio'])}" for line in part.to_dict("records"))
+        said.append(f"{case}, {mode}: {found}")
     return f"Dot plot of time relative to the plain network, medians. {'; '.join(said)}."

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tadaconv.bench.record import Benchmark, Entry, Race
+from tadaconv.bench.record import Benchmark, Case, Timing
 from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest
 from tadaconv.reporting.latex import NameColumn, escape, name_column
@@ -12,22 +12,22 @@ _MEMORY = ("memory", "(MiB)")
 
 
 def latex_table(manifest: BenchmarkManifest) -> str:
-    """Every race as a group of rows of one ``tabular``; needs the package booktabs and no other.
+    """Every case as a group of rows of one ``tabular``; needs the package booktabs and no other.
 
     It fits a column of 345 pt, the text of an ``article`` at 10 pt: quartiles and shares of the machine's limits are
     in ``table.csv``. Where several runs are reported, a line above the groups says on what each ran. Comments say it
     all.
     """
-    entries = [entry for named in manifest.runs for race in named.run.races for entry in race.entries]
-    has_memory = any(entry.peak_memory_bytes is not None for entry in entries)
+    timings = [timing for named in manifest.runs for case in named.run.cases for timing in case.timings]
+    has_memory = any(timing.peak_memory_bytes is not None for timing in timings)
     heads = [*_HEADS, *([_MEMORY] if has_memory else [])]
-    names = name_column(entry.name for entry in entries)
+    names = name_column(timing.name for timing in timings)
     lines = [
         *(
             f"% {_line(f'{named.file}: {text.subject(named.run)}. {text.setting(named.run)}')}"
             for named in manifest.runs
         ),
-        *(f"% {_line(note)}" for note in filter(None, [text.contestants(manifest), *text.warnings(manifest)])),
+        *(f"% {_line(note)}" for note in filter(None, [text.methods(manifest), *text.warnings(manifest)])),
         "% Needs \\usepackage{booktabs}. Time ratio: the time of a pass over the plain network's in the same round,",
         "% forward and backward together and each alone: medians, in brackets 95 % intervals. Time: of both together.",
         f"\\begin{{tabular}}{{@{{}}{names.spec}{'r' * (len(heads) - 1)}@{{}}}}",
@@ -44,10 +44,10 @@ def _run(run: Benchmark, width: int, has_memory: bool, names: NameColumn, *, alo
     if not alone:
         yield "\\midrule"
         yield _across(width, escape(f"{text.subject(run)}: {text.setting(run)}"))
-    for race in run.races:
+    for case in run.cases:
         yield "\\midrule"
-        yield _across(width, f"\\textit{{{escape(text.race_title(race))}}}")
-        yield from (_entry(names, race, entry, has_memory) for entry in race.entries)
+        yield _across(width, f"\\textit{{{escape(text.case_title(case))}}}")
+        yield from (_timing(names, case, timing, has_memory) for timing in case.timings)
 
 
 def _across(width: int, line: str) -> str:
@@ -55,17 +55,17 @@ def _across(width: int, line: str) -> str:
     return f"\\multicolumn{{{width}}}{{@{{}}p{{0.8\\linewidth}}@{{}}}}{{\\raggedright {line}}} \\\\"
 
 
-def _entry(names: NameColumn, race: Race, entry: Entry, has_memory: bool) -> str:
-    ratio, is_plain = entry.ratio["both"], entry is race.plain
+def _timing(names: NameColumn, case: Case, timing: Timing, has_memory: bool) -> str:
+    ratio, is_plain = timing.ratio["both"], timing is case.plain
     ends = text.interval(ratio)
     interval = f" {{\\scriptsize [{ends}]}}" if ends else ""
     fields = [
-        names.cell(entry.name),
-        text.three_digits(1e3 * entry.time["both"].median),
+        names.cell(timing.name),
+        text.three_digits(1e3 * timing.time["both"].median),
         "1" if is_plain else text.three_digits(ratio.median) + interval,
-        "" if is_plain else text.three_digits(entry.ratio["forward"].median),
-        "" if is_plain else text.three_digits(entry.ratio["backward"].median),
-        *([escape(text.mebibytes(entry.peak_memory_bytes))] if has_memory else []),
+        "" if is_plain else text.three_digits(timing.ratio["forward"].median),
+        "" if is_plain else text.three_digits(timing.ratio["backward"].median),
+        *([escape(text.mebibytes(timing.peak_memory_bytes))] if has_memory else []),
     ]
     return " & ".join(fields) + r" \\"
 

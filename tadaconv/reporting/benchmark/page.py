@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from tadaconv.bench.record import Entry, Race, Settings
+from tadaconv.bench.record import Case, Settings, Timing
 from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest, table_frame
 from tadaconv.reporting.blocks import Block, render
 
 
 def headline(manifest: BenchmarkManifest) -> Block:
-    """What was measured, what came out in a sentence a contestant, and what to be careful with."""
+    """What was measured, what came out in a sentence a method, and what to be careful with."""
     runs = [
         {
             "file": named.file,
@@ -19,7 +19,7 @@ def headline(manifest: BenchmarkManifest) -> Block:
         }
         for named in manifest.runs
     ]
-    question, who, warnings = text.title(manifest), text.contestants(manifest), text.warnings(manifest)
+    question, who, warnings = text.title(manifest), text.methods(manifest), text.warnings(manifest)
     html = render(
         "benchmark_headline", benchmark=manifest.benchmark, question=question, runs=runs, who=who, warnings=warnings
     )
@@ -28,14 +28,14 @@ def headline(manifest: BenchmarkManifest) -> Block:
 
 
 def results(manifest: BenchmarkManifest) -> Block:
-    """A table a race: ratios with intervals and quartiles, times, and what of the machine's limits was reached."""
+    """A table a case: ratios with intervals and quartiles, times, and what of the machine's limits was reached."""
     runs = [
         {
             "subject": text.subject(named.run),
             "setting": text.setting(named.run),
-            "races": [
-                {**_race(race), "title": text.race_heading(named.run, race, alone=len(manifest.runs) == 1)}
-                for race in named.run.races
+            "cases": [
+                {**_case(case), "title": text.case_heading(named.run, case, alone=len(manifest.runs) == 1)}
+                for case in named.run.cases
             ],
         }
         for named in manifest.runs
@@ -57,12 +57,12 @@ def provenance(manifest: BenchmarkManifest) -> Block:
 
 def methods(manifest: BenchmarkManifest) -> Block:
     """How the numbers are made, with references; of what is nowhere on the page nothing is said."""
-    races = [race for named in manifest.runs for race in named.run.races]
-    ratios = [entry.ratio["both"] for race in races for entry in race.entries[1:]]
+    cases = [case for named in manifest.runs for case in named.run.cases]
+    ratios = [timing.ratio["both"] for case in cases for timing in case.timings[1:]]
     has_interval = any(text.interval(ratio) for ratio in ratios)
     html = render("benchmark_methods", has_ratio=bool(ratios), has_interval=has_interval)
     named = [
-        "turns in random order",
+        "interleaved trials in random order",
         *(["ratios within a round"] if ratios else []),
         "medians" + (" with intervals by order statistics" if has_interval else ""),
         *(["quartiles"] if ratios else []),
@@ -71,31 +71,31 @@ def methods(manifest: BenchmarkManifest) -> Block:
     return Block(html, f"Methods: {', '.join(named)}.")
 
 
-def _race(race: Race) -> dict[str, Any]:
-    lines = [_line(entry, is_plain=entry is race.plain) for entry in race.entries]
+def _case(case: Case) -> dict[str, Any]:
+    lines = [_line(timing, is_plain=timing is case.plain) for timing in case.timings]
     return {
         "lines": lines,
-        "note": text.race_note(race),
+        "note": text.case_note(case),
         "has_interval": any(line["interval"] for line in lines),
-        "has_memory": any(entry.peak_memory_bytes is not None for entry in race.entries),
+        "has_memory": any(timing.peak_memory_bytes is not None for timing in case.timings),
     }
 
 
-def _line(entry: Entry, *, is_plain: bool) -> dict[str, Any]:
-    ratio = entry.ratio["both"]
+def _line(timing: Timing, *, is_plain: bool) -> dict[str, Any]:
+    ratio = timing.ratio["both"]
     return {
-        "name": entry.name,
+        "name": timing.name,
         "plain": is_plain,
-        "tagged": is_plain and not entry.name.startswith("plain"),
+        "tagged": is_plain and not timing.name.startswith("plain"),
         "ratio": text.three_digits(ratio.median),
         "interval": text.interval(ratio),
         "quartiles": text.quartiles(ratio),
-        "forward": text.three_digits(entry.ratio["forward"].median),
-        "backward": text.three_digits(entry.ratio["backward"].median),
-        "milliseconds": text.three_digits(1e3 * entry.time["both"].median),
-        "of_copy": text.per_cent(entry.copy_share["both"]),
-        "of_matrix": text.per_cent(entry.matrix_share["both"]),
-        "memory": text.mebibytes(entry.peak_memory_bytes),
+        "forward": text.three_digits(timing.ratio["forward"].median),
+        "backward": text.three_digits(timing.ratio["backward"].median),
+        "milliseconds": text.three_digits(1e3 * timing.time["both"].median),
+        "of_copy": text.per_cent(timing.copy_share["both"]),
+        "of_matrix": text.per_cent(timing.matrix_share["both"]),
+        "memory": text.mebibytes(timing.peak_memory_bytes),
     }
 
 

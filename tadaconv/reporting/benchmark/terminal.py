@@ -1,11 +1,11 @@
-"""A benchmark as text: a table a race, for a terminal of 80 columns."""
+"""A benchmark as text: a table a case, for a terminal of 80 columns."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from tadaconv.bench.record import Benchmark, Entry, Race
+from tadaconv.bench.record import Benchmark, Case, Timing
 from tadaconv.reporting.benchmark import text
 
 _LEGEND = (
@@ -17,16 +17,16 @@ _LEGEND = (
 
 
 def terminal_tables(run: Benchmark) -> Group:
-    """Every race as a table, and below what the columns mean."""
+    """Every case as a table, and below what the columns mean."""
     few = run.settings.rounds < text.FEWEST_WITH_INTERVAL
     legend = f"{_LEGEND} Fewer than {text.FEWEST_WITH_INTERVAL} rounds have no 95 % interval." if few else _LEGEND
-    tables = [part for race in run.races for part in (_table(race), "")]
+    tables = [part for case in run.cases for part in (_table(case), "")]
     return Group(escape(text.setting(run)), "", *tables, legend)
 
 
-def _table(race: Race) -> Table:
+def _table(case: Case) -> Table:
     table = Table(
-        title=escape(text.race_title(race)), caption=escape(text.race_note(race)), box=SIMPLE_HEAD, padding=0,
+        title=escape(text.case_title(case)), caption=escape(text.case_note(case)), box=SIMPLE_HEAD, padding=0,
         pad_edge=False, title_justify="left", caption_justify="left",
     )  # fmt: skip
     table.add_column("", min_width=12)
@@ -34,22 +34,22 @@ def _table(race: Race) -> Table:
         "ms", "time\nratio", "quar-\ntiles", "95 %\ninterval", "for-\nward", "back-\nward", "copy\n%", "matr.\n%", "MiB"
     ):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
-    for entry in race.entries:
-        table.add_row(*_row(entry))
+    for timing in case.timings:
+        table.add_row(*_row(timing))
     return table
 
 
-def _row(entry: Entry) -> list[str]:
-    ratio = entry.ratio["both"]
+def _row(timing: Timing) -> list[str]:
+    ratio = timing.ratio["both"]
     return [
-        escape(entry.name),
-        text.three_digits(1e3 * entry.time["both"].median),
+        escape(timing.name),
+        text.three_digits(1e3 * timing.time["both"].median),
         text.three_digits(ratio.median),
         text.quartiles(ratio, " "),
         text.interval(ratio, " "),
-        text.three_digits(entry.ratio["forward"].median),
-        text.three_digits(entry.ratio["backward"].median),
-        text.per_cent(entry.copy_share["both"]),
-        text.per_cent(entry.matrix_share["both"]),
-        text.mebibytes(entry.peak_memory_bytes),
+        text.three_digits(timing.ratio["forward"].median),
+        text.three_digits(timing.ratio["backward"].median),
+        text.per_cent(timing.copy_share["both"]),
+        text.per_cent(timing.matrix_share["both"]),
+        text.mebibytes(timing.peak_memory_bytes),
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tadaconv.bench.record import Benchmark, Race, Spread
+from tadaconv.bench.record import Benchmark, Case, Spread
 from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
 from tadaconv.reporting.words import listed, plural
 
@@ -52,7 +52,7 @@ def subject(run: Benchmark) -> str:
     if run.bench == "op":
         return "The operator alone"
     backbone = run.settings.backbone
-    plain = listed(list(dict.fromkeys(race.plain.name for race in run.races)))
+    plain = listed(list(dict.fromkeys(case.plain.name for case in run.cases)))
     return f"A training step of {plain}" + (f" (backbone {backbone})" if backbone else "")
 
 
@@ -77,16 +77,16 @@ def setting(run: Benchmark) -> str:
 
 
 def _modes(run: Benchmark) -> list[str]:
-    return list(dict.fromkeys(race.mode for race in run.races))
+    return list(dict.fromkeys(case.mode for case in run.cases))
 
 
 def is_ours(name: str) -> bool:
-    """Whether a contestant is TAdaConv as this package computes it, by the names that ``tada bench`` gives."""
+    """Whether a method is TAdaConv as this package computes it, by the names that ``tada bench`` gives."""
     return name.startswith("TAda")
 
 
 def kinds(names: Iterable[str]) -> dict[str, list[str]]:
-    """What the contestants beside the plain network are: their names by what each is, without what nobody is."""
+    """What the methods beside the plain network are: their names by what each is, without what nobody is."""
     names = list(dict.fromkeys(names))
     ours = [name for name in names if is_ours(name)]
     naive = [name for name in names if name.startswith("naive ")]
@@ -95,32 +95,32 @@ def kinds(names: Iterable[str]) -> dict[str, list[str]]:
     return {what: members for what, members in ((_OURS, ours), (_NAIVE, naive), (rival, rivals)) if members}
 
 
-def contestants(manifest: BenchmarkManifest) -> str:
+def methods(manifest: BenchmarkManifest) -> str:
     """Who is who over all runs, in one line; empty where plain networks ran alone."""
-    races = [race for named in manifest.runs for race in named.run.races]
-    found = kinds(entry.name for race in races for entry in race.entries[1:])
-    said = "; ".join(f"{listed(names)}: {what}" for what, names in found.items())
-    return f"{said}." if said else ""
+    cases = [case for named in manifest.runs for case in named.run.cases]
+    found = kinds(timing.name for case in cases for timing in case.timings[1:])
+    lines = "; ".join(f"{listed(names)}: {what}" for what, names in found.items())
+    return f"{lines}." if lines else ""
 
 
-def capitalised(race: str) -> str:
-    """A race's name as a heading begins: a training step's is a phrase, an operator's begins with a stage's name."""
-    return race[:1].upper() + race[1:] if race.startswith("training step") else race
+def capitalised(case: str) -> str:
+    """A case's name as a heading begins: a training step's is a phrase, an operator's begins with a stage's name."""
+    return case[:1].upper() + case[1:] if case.startswith("training step") else case
 
 
-def race_title(race: Race) -> str:
-    """A race with its mode, as a heading."""
-    return f"{capitalised(race.name)}, {race.mode}"
+def case_title(case: Case) -> str:
+    """A case with its mode, as a heading."""
+    return f"{capitalised(case.name)}, {case.mode}"
 
 
 def run_heading(run: Benchmark, *, alone: bool) -> str:
-    """What a run timed, as a heading; as :func:`race_heading` with its clips unless it is ``alone`` on the page."""
+    """What a run timed, as a heading; as :func:`case_heading` with its clips unless it is ``alone`` on the page."""
     return subject(run) if alone else f"{subject(run)}, {clips(run)}"
 
 
-def race_heading(run: Benchmark, race: Race, *, alone: bool) -> str:
-    """The heading of a race, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
-    return race_title(race) if alone else f"{race_title(race)}, {clips(run)}"
+def case_heading(run: Benchmark, case: Case, *, alone: bool) -> str:
+    """The heading of a case, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
+    return case_title(case) if alone else f"{case_title(case)}, {clips(run)}"
 
 
 def title(manifest: BenchmarkManifest) -> str:
@@ -134,20 +134,20 @@ def title(manifest: BenchmarkManifest) -> str:
 
 
 def findings(run: Benchmark) -> list[str]:
-    """A sentence a mode and contestant: its ratio to the plain network, or from where to where over the races."""
+    """A sentence a mode and method: its ratio to the plain network, or from where to where over the cases."""
     said, modes = [], _modes(run)
     for mode in modes:
-        races = [race for race in run.races if race.mode == mode]
-        names = dict.fromkeys(entry.name for race in races for entry in race.entries[1:])
+        cases = [case for case in run.cases if case.mode == mode]
+        names = dict.fromkeys(timing.name for case in cases for timing in case.timings[1:])
         where = f", {mode}" if len(modes) > 1 else ""
         what = "layer" if run.bench == "op" else "network"
-        said += [f"{name}{where}: {_finding(name, races, what)}" for name in names]
+        said += [f"{name}{where}: {_finding(name, cases, what)}" for name in names]
     return said
 
 
-def _finding(name: str, races: Sequence[Race], what: str) -> str:
-    ratios = [(race, entry.ratio["both"]) for race in races for entry in race.entries[1:] if entry.name == name]
-    plain = listed(list(dict.fromkeys(race.plain.name for race, _ in ratios)), "or")
+def _finding(name: str, cases: Sequence[Case], what: str) -> str:
+    ratios = [(case, timing.ratio["both"]) for case in cases for timing in case.timings[1:] if timing.name == name]
+    plain = listed(list(dict.fromkeys(case.plain.name for case, _ in ratios)), "or")
     if len(ratios) == 1:
         ratio = ratios[0][1]
         ends = interval(ratio)
@@ -164,16 +164,16 @@ def _finding(name: str, races: Sequence[Race], what: str) -> str:
     return f"{span} times as long as {plain}, over {plural(len(ratios), what)} ({known})."
 
 
-def race_note(race: Race) -> str:
-    """What stands below a race's table: rounds, what the device reached, and naive over ours."""
-    gigabytes, gigamacs = (each.per_second.median / 1e9 for each in (race.copy_limit, race.matrix_limit))
-    rounds = len(race.plain.seconds["both"])
+def case_note(case: Case) -> str:
+    """What stands below a case's table: rounds, what the device reached, and naive over ours."""
+    gigabytes, gigamacs = (each.per_second.median / 1e9 for each in (case.copy_limit, case.matrix_limit))
+    rounds = len(case.plain.seconds["both"])
     note = (
-        f"{plural(rounds, 'round')} of {race.repeats} {'pass' if race.repeats == 1 else 'passes'} a contestant. A copy "
+        f"{plural(rounds, 'round')} of {case.repeats} {'pass' if case.repeats == 1 else 'passes'} a method. A copy "
         f"reached {three_digits(gigabytes)} GB/s, a matrix product {three_digits(gigamacs)} billion multiply-adds a "
         "second."
     )
-    for name, spread in race.naive_over_ours.items():
+    for name, spread in case.naive_over_ours.items():
         ends = interval(spread)
         known = f" (95 % interval {ends.replace(', ', ' to ')})" if ends else ""
         note += f" With a kernel for every frame it takes {three_digits(spread.median)} times as long as {name}{known}."
@@ -192,7 +192,7 @@ def warnings(manifest: BenchmarkManifest) -> list[str]:
         )
     elif len(runs) > 1:
         said.append(
-            "Compare within a run alone: what else the machine had to do is shared by the contestants of a round, "
+            "Compare within a run alone: what else the machine had to do is shared by the methods of a round, "
             "and by no two runs."
         )
     dirty = [named.file for named in runs if named.run.environment.get("dirty")]
@@ -205,4 +205,4 @@ def warnings(manifest: BenchmarkManifest) -> list[str]:
 
 
 def _rounds(named: NamedRun) -> int:
-    return min(len(race.plain.seconds["both"]) for race in named.run.races)
+    return min(len(case.plain.seconds["both"]) for case in named.run.cases)
