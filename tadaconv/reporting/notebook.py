@@ -1,21 +1,32 @@
 """Executes a report's notebook and turns it into a page."""
 
+import asyncio
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jupytext
 import nbformat
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbconvert.exporters import HTMLExporter
 
+import tadaconv
 from tadaconv.errors import RunError, StorageError, UserError, unknown
-from tadaconv.reporting.kernel import CELL_SECONDS, a_kernel
 from tadaconv.reporting.words import data_uri
 
+CELL_SECONDS = 600
+"""How long a cell of a notebook may take."""
+
+_START_SECONDS = 120
 _PAGE = Path(__file__).parent / "page"
 _LOG = logging.getLogger(__name__)
 _NOBODY_CALLED_WRONG = {kind.__name__ for kind in (RunError, StorageError)}
@@ -37,8 +48,7 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02d}"  # jupytext draws them at random; the same report has the same bytes
     try:
-        with a_kernel() as kernel:
-            kernel.execute(notebook, folder)
+        execute_cells(notebook, folder)
     except CellExecutionError as error:
         what = error.evalue.partition("\n")[0]
         if error.ename in _NOBODY_CALLED_WRONG:
@@ -46,7 +56,7 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
         raise UserError(f"{template}: {_place(notebook, error)} fails: {error.ename}: {what}") from error
     except CellTimeoutError as error:
         raise UserError(f"{template}: a cell of the report's notebook took more than {CELL_SECONDS} s") from error
-    except DeadKernelError as error:
+    except RuntimeError as error:
         raise RunError(
             f"{template}: the process that executes the report's notebook has died, perhaps for want of memory or of "
             "room for temporary files"
@@ -55,6 +65,63 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
         raise RunError(f"{folder}: the report's notebook cannot be executed: {error.strerror or error}") from error
     _take_away_warnings(notebook)
     return notebook
+
+
+def execute_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Execute ``notebook`` in ``folder``, outputs into it, by the Python that is running.
+
+    Neither kernels that this machine's user has installed nor their settings of IPython change anything. Ctrl-C ends
+    the kernel and is the caller's. Raises what nbclient raises: RuntimeError among it, for a kernel that dies.
+    """
+    with TemporaryDirectory() as temporary:
+        kernel = AsyncKernelManager(
+            kernel_name="python3",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # so it has this Python's alone
+            # Sockets in a folder of our own, where the system has them: no port is opened that others could reach.
+            transport="tcp" if os.name == "nt" else "ipc",
+            connection_file=str(Path(temporary) / "kernel.json"),
+        )
+
+        async def run() -> None:
+            executing = NotebookClient(notebook, km=kernel, timeout=CELL_SECONDS, record_timing=False)
+            try:
+                options = ["--HistoryManager.enabled=False"]
+                await kernel.start_kernel(extra_arguments=options, cwd=str(folder), env=_environment(Path(temporary)))
+                executing.kc = kernel.client()
+                executing.kc.start_channels()
+                await executing.kc.wait_for_ready(timeout=_START_SECONDS)
+                executing.kc.allow_stdin = False
+                await executing.async_execute()
+            finally:
+                for left in asyncio.all_tasks() - {asyncio.current_task()}:  # nbclient's own, after Ctrl-C
+                    left.cancel()
+                if executing.kc is not None:
+                    executing.kc.stop_channels()
+                if kernel.has_kernel:
+                    await kernel.shutdown_kernel(now=True)  # it has nothing to finish, and waits a second otherwise
+
+        # Not in the main thread: there nbclient takes Ctrl-C for itself, and fails on what it has torn down.
+        with closing(asyncio.new_event_loop()) as loop, ThreadPoolExecutor(1) as pool:
+            task = loop.create_task(run())
+            try:
+                pool.submit(loop.run_until_complete, task).result()
+            except KeyboardInterrupt:
+                loop.call_soon_threadsafe(task.cancel)
+                raise
+
+
+def _environment(temporary: Path) -> dict[str, str]:
+    # The package may be on the path of this process alone, as in a clone that is not installed. A row's name may be in
+    # a script that the figures' font lacks; the page shows it, and needs no warning. Nor does it need one that progress
+    # bars, of which it has none, would be plain.
+    path = [str(Path(tadaconv.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "MPLBACKEND": "agg",
+        "PYTHONWARNINGS": "ignore:Glyph,ignore:IProgress",
+        "IPYTHONDIR": str(temporary / "ipython"),
+    }
 
 
 def _take_away_warnings(notebook: nbformat.NotebookNode) -> None:
