@@ -42,11 +42,14 @@ CURVE_COLUMNS = ["cell", *CurvePoint.model_fields]
 
 _REASONS = ("interrupted", "withdrawn", "pruned", "over_budget", "infeasible")
 _TAKEN = ("cell", "label", "spec", "error", "traceback", "trial", *_REASONS)
-_INTEGERS = (
-    "num_attempts", "num_results", "trial", "step", "configuration", "num_val", "params", "macs", "peak_memory_bytes",
-    "epoch",
-)  # fmt: skip
 _TIMES = ("started", "ended")
+_DTYPES = {
+    **dict.fromkeys([*_SCALARS, "value", "train_loss", "val_top1"], "float64"),
+    **dict.fromkeys(["num_attempts", "num_results", "trial", "configuration", "step", "epoch"], "Int64"),
+    **dict.fromkeys(["num_val", "params", "macs", "peak_memory_bytes"], "Int64"),
+    **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
+}
+"""Of the columns that are not text."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def read_storage(store: Store) -> Archive:
             ],
             STUDY_COLUMNS,
         ),
-        attempts=_frame([_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS),
+        attempts=_frame(
+            [_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS, guessed=["seed"]
+        ),
         cells=_cells_frame(results, run_folder(store)),
         curves=_frame(
             [
@@ -165,8 +170,8 @@ def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[st
         "label": attrs.get("label"),
         "seed": attrs.get("spec", {}).get("seed"),
         "state": trial.state.name.lower(),
-        "started": trial.datetime_start,
-        "ended": trial.datetime_complete,
+        "started": _utc(trial.datetime_start),
+        "ended": _utc(trial.datetime_complete),
         "worker": lease.get("worker"),
         "host": lease.get("host"),
         "device": attrs.get("device", lease.get("device")),
@@ -197,7 +202,7 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
         lines.append(line)
     own = {name for line in lines for name in line} - set(CELL_COLUMNS)
-    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed=own)
+    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed={*own, "seed"})
 
 
 def _scores(out: Path | None, key: str) -> str | None:
@@ -216,40 +221,34 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
 
 
 def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], guessed: Collection[str] = ()) -> pd.DataFrame:
-    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have."""
-    numbers = {*_SCALARS, "value", "train_loss", "val_top1"}
+    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have.
+
+    Where these are of several kinds, each is written as JSON.
+    """
     series = {}
     for column in columns:
         values = [line.get(column) for line in lines]
-        if column in _TIMES:
-            series[column] = pd.Series([_utc(value) for value in values], dtype="datetime64[us, UTC]")
-        elif column in guessed or column == "seed":
-            series[column] = _guessed(values)
-        elif column in _INTEGERS:
-            series[column] = pd.Series(values, dtype="Int64")
-        elif column in numbers:
-            series[column] = pd.Series(values, dtype="float64")
-        else:
-            series[column] = _texts(values)
+        dtype = _guess(values) if column in guessed else _DTYPES.get(column, "string")
+        if dtype == "string":
+            is_mixed = column in guessed and not all(isinstance(value, str | None) for value in values)
+            values = [_text(_json(value) if is_mixed else value) for value in values]
+        series[column] = pd.Series(values, dtype=dtype)
     return pd.DataFrame(series, columns=list(columns))
 
 
-def _guessed(values: Sequence[Any]) -> "pd.Series[Any]":
-    """Values of one kind in its type; where kinds are mixed, each as JSON."""
+def _guess(values: Sequence[Any]) -> str:
+    """The type of a column that holds ``values``: text where they are of several kinds, or too large."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
-        return pd.Series(values, dtype="boolean")
+        return "boolean"
     if kinds <= {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
-        return pd.Series(values, dtype="Int64")
-    if kinds == {float}:
-        return pd.Series(values, dtype="float64")
-    return _texts(values if kinds <= {str} else [None if value is None else _json(value) for value in values])
+        return "Int64"
+    return "float64" if kinds == {float} else "string"
 
 
-def _texts(values: Sequence[Any]) -> "pd.Series[Any]":
+def _text(value: Any) -> str | None:
     """As text that any file can hold: half a surrogate pair, from a file name say, is written as its escape."""
-    texts = [None if v is None else str(v).encode("utf-8", "backslashreplace").decode("utf-8") for v in values]
-    return pd.Series(texts, dtype="string")
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _utc(local: datetime | None) -> datetime | None:
