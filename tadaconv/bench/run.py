@@ -12,9 +12,9 @@ from tadaconv.bench import record
 from tadaconv.bench.device import DTYPES, facts, limits, tune_cudnn
 from tadaconv.bench.interleaved import run_interleaved
 from tadaconv.bench.options import Mode, Options
+from tadaconv.bench.peak_memory import peaks
 from tadaconv.bench.record import Benchmark, Case, Limit, Phase, Work
 from tadaconv.bench.statistics import limit, ratios, timing
-from tadaconv.bench.trial import peaks
 from tadaconv.bench.workload import Workload
 from tadaconv.errors import RunError
 from tadaconv.experiment import resolve_device

@@ -1,5 +1,8 @@
 """Methods: what they compute, on what, and that a benchmark of them holds together."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +13,7 @@ from torch import Tensor
 from tadaconv.bench import op, run, step, trial
 from tadaconv.bench.device import Copy, MatrixProduct
 from tadaconv.bench.options import Options, method_names
+from tadaconv.bench.peak_memory import peaks
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.trial import Trial, naive
 from tadaconv.bench.workload import Workload
@@ -172,9 +176,26 @@ def make_tiny(size: int, compiled: bool) -> Trial:
 
 
 def test_memory_is_measured_apart_and_grows_with_the_clips() -> None:
-    small, large = trial.peaks([partial(make_tiny, size, False) for size in (32, 256)])
+    small, large = peaks([partial(make_tiny, size, False) for size in (32, 256)])
 
     assert large - small > 2 * 16 * 4 * 256**2 * 4  # at least clips and their gradient
+
+
+def die(*_: object) -> Trial:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def refuse(*_: object) -> Trial:
+    raise ValueError("no such kernel")
+
+
+def test_a_process_that_measures_memory_and_fails_says_why() -> None:
+    with pytest.raises(RunError, match="a process that measured memory was ended, most likely for the lack of it"):
+        list(peaks([die]))
+    with pytest.raises(ValueError, match="no such kernel"):
+        list(peaks([refuse]))
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.usefixtures("one_process")
