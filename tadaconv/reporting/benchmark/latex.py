@@ -56,16 +56,15 @@ def _across(width: int, line: str) -> str:
 
 
 def _timing(names: NameColumn, case: Case, timing: Timing, has_memory: bool) -> str:
-    ratio, is_plain = timing.ratio["both"], timing is case.plain
-    ends = text.interval(ratio)
-    interval = f" {{\\scriptsize [{ends}]}}" if ends else ""
+    numbers, is_plain = text.numbers(timing), timing is case.plain
+    interval = f" {{\\scriptsize [{numbers['interval']}]}}" if numbers["interval"] else ""
     fields = [
         names.cell(timing.name),
-        text.three_digits(1e3 * timing.time["both"].median),
-        "1" if is_plain else text.three_digits(ratio.median) + interval,
-        "" if is_plain else text.three_digits(timing.ratio["forward"].median),
-        "" if is_plain else text.three_digits(timing.ratio["backward"].median),
-        *([escape(text.mebibytes(timing.peak_memory_bytes))] if has_memory else []),
+        numbers["milliseconds"],
+        "1" if is_plain else numbers["ratio"] + interval,
+        "" if is_plain else numbers["forward"],
+        "" if is_plain else numbers["backward"],
+        *([escape(numbers["memory"])] if has_memory else []),
     ]
     return " & ".join(fields) + r" \\"
 

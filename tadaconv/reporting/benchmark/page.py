@@ -82,21 +82,8 @@ def _case(case: Case) -> dict[str, Any]:
 
 
 def _line(timing: Timing, *, is_plain: bool) -> dict[str, Any]:
-    ratio = timing.ratio["both"]
-    return {
-        "name": timing.name,
-        "plain": is_plain,
-        "tagged": is_plain and not timing.name.startswith("plain"),
-        "ratio": text.three_digits(ratio.median),
-        "interval": text.interval(ratio),
-        "quartiles": text.quartiles(ratio),
-        "forward": text.three_digits(timing.ratio["forward"].median),
-        "backward": text.three_digits(timing.ratio["backward"].median),
-        "milliseconds": text.three_digits(1e3 * timing.time["both"].median),
-        "of_copy": text.per_cent(timing.copy_share["both"]),
-        "of_matrix": text.per_cent(timing.matrix_share["both"]),
-        "memory": text.mebibytes(timing.peak_memory_bytes),
-    }
+    tagged = is_plain and not timing.name.startswith("plain")
+    return {"name": timing.name, "plain": is_plain, "tagged": tagged, **text.numbers(timing)}
 
 
 def _asked(settings: Settings) -> dict[str, str]:

@@ -5,7 +5,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from tadaconv.bench.record import Benchmark, Case, Timing
+from tadaconv.bench.record import Benchmark, Case
 from tadaconv.reporting.benchmark import text
 
 _LEGEND = (
@@ -14,6 +14,11 @@ _LEGEND = (
     "network's least bytes and multiply-adds, over what a copy and a matrix product reach in that time. MiB: peak "
     "memory of a process of its own."
 )
+
+_HEADINGS = [
+    "ms", "time\nratio", "quar-\ntiles", "95 %\ninterval", "for-\nward", "back-\nward", "copy\n%", "matr.\n%", "MiB",
+]  # fmt: skip
+"""Of the columns of :func:`~tadaconv.reporting.benchmark.text.numbers`, narrow enough for 80 characters."""
 
 
 def terminal_tables(run: Benchmark) -> Group:
@@ -30,26 +35,9 @@ def _table(case: Case) -> Table:
         pad_edge=False, title_justify="left", caption_justify="left",
     )  # fmt: skip
     table.add_column("", min_width=12)
-    for heading in (
-        "ms", "time\nratio", "quar-\ntiles", "95 %\ninterval", "for-\nward", "back-\nward", "copy\n%", "matr.\n%", "MiB"
-    ):  # fmt: skip
+    for heading in _HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for timing in case.timings:
-        table.add_row(*_row(timing))
+        numbers = text.numbers(timing).values()
+        table.add_row(escape(timing.name), *(number.replace(" to ", " ").replace(", ", " ") for number in numbers))
     return table
-
-
-def _row(timing: Timing) -> list[str]:
-    ratio = timing.ratio["both"]
-    return [
-        escape(timing.name),
-        text.three_digits(1e3 * timing.time["both"].median),
-        text.three_digits(ratio.median),
-        text.quartiles(ratio, " "),
-        text.interval(ratio, " "),
-        text.three_digits(timing.ratio["forward"].median),
-        text.three_digits(timing.ratio["backward"].median),
-        text.per_cent(timing.copy_share["both"]),
-        text.per_cent(timing.matrix_share["both"]),
-        text.mebibytes(timing.peak_memory_bytes),
-    ]

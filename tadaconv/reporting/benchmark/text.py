@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tadaconv.bench.record import Benchmark, Case, Spread
+from tadaconv.bench.record import Benchmark, Case, Spread, Timing
 from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
 from tadaconv.reporting.words import listed, plural
 
@@ -25,16 +25,16 @@ def three_digits(value: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def interval(spread: Spread, between: str = ", ") -> str:
+def interval(spread: Spread) -> str:
     """The ends of the 95 % interval; empty where there is none."""
     if spread.interval_low is None or spread.interval_high is None:
         return ""
-    return f"{three_digits(spread.interval_low)}{between}{three_digits(spread.interval_high)}"
+    return f"{three_digits(spread.interval_low)}, {three_digits(spread.interval_high)}"
 
 
-def quartiles(spread: Spread, between: str = " to ") -> str:
+def quartiles(spread: Spread) -> str:
     """The quartiles, from the lower to the upper."""
-    return f"{three_digits(spread.quartile_low)}{between}{three_digits(spread.quartile_high)}"
+    return f"{three_digits(spread.quartile_low)} to {three_digits(spread.quartile_high)}"
 
 
 def mebibytes(memory: int | None) -> str:
@@ -45,6 +45,22 @@ def mebibytes(memory: int | None) -> str:
 def per_cent(share: float) -> str:
     """A part of one in percent, with a decimal below ten."""
     return f"{100 * share:.{1 if share < 0.0995 else 0}f}"
+
+
+def numbers(timing: Timing) -> dict[str, str]:
+    """What tables say of a method, by column: times in milliseconds, memory in MiB, parts of the limits in percent."""
+    ratio = timing.ratio["both"]
+    return {
+        "milliseconds": three_digits(1e3 * timing.time["both"].median),
+        "ratio": three_digits(ratio.median),
+        "quartiles": quartiles(ratio),
+        "interval": interval(ratio),
+        "forward": three_digits(timing.ratio["forward"].median),
+        "backward": three_digits(timing.ratio["backward"].median),
+        "of_copy": per_cent(timing.copy_share["both"]),
+        "of_matrix": per_cent(timing.matrix_share["both"]),
+        "memory": mebibytes(timing.peak_memory_bytes),
+    }
 
 
 def subject(run: Benchmark) -> str:
