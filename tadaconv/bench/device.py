@@ -111,7 +111,7 @@ def _seconds(clock: Clock, work: Callable[[], object]) -> float:
 
 
 def facts(device: torch.device) -> dict[str, str]:
-    """What the times of a run depend on beside its settings."""
+    """What the times of a run depend on besides its settings."""
     return {
         **environment(device),
         "processor": _processor(),

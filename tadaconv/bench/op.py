@@ -101,6 +101,13 @@ def make(shape: Shape, options: Options, temporal: Temporal, form: Form, compile
     """The trial of ``temporal`` in place of the plain convolution; None is the plain convolution itself.
 
     Weights are in the dtype of the clips. The gradient of the output is the same for all.
+
+    Args:
+        shape: of the plain convolution.
+        options: device, dtype, and the clips' number, frames and size.
+        temporal: what is plugged in.
+        form: in which form an adaptive convolution is computed.
+        compiled: whether ``torch.compile`` compiles it in the first trial.
     """
     clips = clips_for(shape, options)
     with torch.random.fork_rng(devices=[]):
@@ -113,7 +120,14 @@ def make(shape: Shape, options: Options, temporal: Temporal, form: Form, compile
 
 
 def workload(name: str, shape: Shape, options: Options, calibrations: Sequence[str]) -> Workload:
-    """The methods that are asked for, at one shape."""
+    """The methods that are asked for, at one shape.
+
+    Args:
+        name: of the shape.
+        shape: of the plain convolution.
+        options: name the methods, and say on which clips they run.
+        calibrations: of ours, and of the form with a kernel for every frame.
+    """
     side = options.size // shape.stride
     kernel = f"{'depthwise ' if shape.depthwise else ''}{shape.kernel}x{shape.kernel}"
     tadas = [TAda(calibration=calibration, aggregation=Aggregation(kind="none")) for calibration in calibrations]

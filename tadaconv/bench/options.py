@@ -30,7 +30,7 @@ class Options:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: a name in ``DTYPES``.
         modes: ``eager``, ``compiled``, or both.
-        methods: beside the plain network: ``tada``, ``naive``, ``fused`` or names in ``RIVALS``; none named is
+        methods: compared with the plain network: ``tada``, ``naive``, ``fused`` or names in ``RIVALS``; none named is
             everyone that the device can run.
         num_clips: clips a pass.
         num_frames: frames a clip.

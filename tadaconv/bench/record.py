@@ -103,7 +103,7 @@ class Case(Stored):
         rounds = {len(timing.seconds.get(phase, [])) for timing in self.timings for phase in PHASES}
         if len(rounds) != 1 or not rounds.pop():
             raise ValueError(f"the methods of {self.name!r} have not all the same rounds")
-        if min(second for timing in self.timings for each in timing.seconds.values() for second in each) <= 0:
+        if min(second for timing in self.timings for of_phase in timing.seconds.values() for second in of_phase) <= 0:
             raise ValueError(f"a time of {self.name!r} is not above zero")
         names = [timing.name for timing in self.timings]
         if len(set(names)) != len(names):

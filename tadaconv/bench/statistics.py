@@ -47,7 +47,17 @@ def timing(
     matrix: Limit,
     peak_memory_bytes: int | None,
 ) -> Timing:
-    """A method's times held against the plain network's and the device's, round by round."""
+    """A method's times next to the plain network's and the device's limits, round by round.
+
+    Args:
+        name: of the method.
+        seconds: of one pass, by phase and round.
+        base: those of the plain network in the same rounds.
+        work: the least that the plain network must do in a pass, by phase.
+        copy: what the device reached in the same rounds in bytes a second.
+        matrix: what it reached in multiply-adds a second.
+        peak_memory_bytes: of a process that runs this method alone; None where it is not known.
+    """
 
     def share(phase: Phase, amount: int, best: Limit, best_amount: int) -> float:
         rates = zip(seconds[phase], best.seconds, strict=True)

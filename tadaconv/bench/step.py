@@ -56,7 +56,15 @@ def network(backbone: str, temporal: Temporal, num_frames: int) -> nn.Module:
 
 
 def make(backbone: str, options: Options, temporal: Temporal, form: Form, compiled: bool) -> Trial:
-    """The trial of a network: float32 weights, and in bfloat16 the autocast that training uses."""
+    """The trial of a network: float32 weights, and in bfloat16 the autocast that training uses.
+
+    Args:
+        backbone: a name in ``tadaconv.models``.
+        options: device, dtype, and the clips' number, frames and size.
+        temporal: what is plugged in.
+        form: in which form adaptive convolutions are computed.
+        compiled: whether ``torch.compile`` compiles it in the first trial.
+    """
     clips, dtype = clips_for(options), DTYPES[options.dtype]
     model = network(backbone, temporal, options.num_frames)
     model = channels_last((naive(model) if form == "naive" else model).to(clips.device).train())
@@ -69,7 +77,13 @@ def make(backbone: str, options: Options, temporal: Temporal, form: Form, compil
 
 
 def workload(backbone: str, options: Options, calibration: str = "cin") -> Workload:
-    """The methods that are asked for, on one backbone."""
+    """The methods that are asked for, on one backbone.
+
+    Args:
+        backbone: a name in ``BACKBONES``; raises :class:`UserError` for any other.
+        options: name the methods, and say on which clips they run.
+        calibration: of ours, and of the form with a kernel for every frame.
+    """
     names, tada = lookup("backbone", backbone, BACKBONES), TAda(calibration=calibration)
     ours = names.tada if tada.calibration == TAda().calibration else f"{names.tada} {tada.calibration}"
     methods, naive = choose_methods(

@@ -23,7 +23,7 @@ from tadaconv.result import CurvePoint, Result
 
 FORMATS = ("csv", "parquet")
 MANIFEST = "tada-export.json"
-"""Beside the files, what was written, by its hash: only that is ever written over."""
+"""Next to the files, what was written, by its hash: only that is ever written over."""
 
 STUDY_COLUMNS = ["study", "direction", "num_attempts", "num_results", "attributes", "system_attributes"]
 ATTEMPT_COLUMNS = [
@@ -83,9 +83,9 @@ def read_storage(store: Store) -> Archive:
             [
                 {
                     "study": study.study_name,
-                    "direction": ", ".join(_direction(each) for each in study.directions),
+                    "direction": ", ".join(_direction(objective) for objective in study.directions),
                     "num_attempts": len(trials[study.study_name]),
-                    "num_results": sum(each.state == TrialState.COMPLETE for each in trials[study.study_name]),
+                    "num_results": sum(trial.state == TrialState.COMPLETE for trial in trials[study.study_name]),
                     "attributes": _json(study.user_attrs),
                     "system_attributes": _json(study.system_attrs),
                 }
@@ -111,12 +111,19 @@ def read_storage(store: Store) -> Archive:
 def write_archive(archive: Archive, folder: Path, form: str) -> list[Path]:
     """Write ``studies``, ``attempts``, ``cells`` and ``curves`` into ``folder``, and return their paths.
 
-    The same storage gives the same bytes. Raises :class:`UserError` for an unknown format, where a file of that name
-    is there that :func:`write_archive` has not written or somebody has changed, and where Parquet cannot be written
-    for want of pyarrow.
+    The same storage gives the same bytes.
+
+    Args:
+        archive: what is written.
+        folder: where to.
+        form: of ``FORMATS``.
+
+    Raises:
+        UserError: for an unknown format, where a file of that name is there that :func:`write_archive` has not written
+            or somebody has changed, and where Parquet cannot be written for want of pyarrow.
     """
     require_format(form)
-    frames = {f"{each.name}.{form}": getattr(archive, each.name) for each in fields(archive)}
+    frames = {f"{field.name}.{form}": getattr(archive, field.name) for field in fields(archive)}
     contents = {name: _content(frame, form) for name, frame in frames.items()}
     known = _read_manifest(folder / MANIFEST)
     for name, content in contents.items():
@@ -144,12 +151,12 @@ def require_format(form: str) -> None:
 
 def _results(trials: Iterable[tuple[str, FrozenTrial]]) -> dict[str, tuple[str, FrozenTrial]]:
     """By cell key, in order, the attempt that gave the result."""
-    found: dict[str, tuple[str, FrozenTrial]] = {}
+    results: dict[str, tuple[str, FrozenTrial]] = {}
     for name, trial in sorted(trials, key=lambda pair: pair[1]._trial_id):
         attrs = trial.user_attrs
         if trial.state == TrialState.COMPLETE and {"cell", "result"} <= attrs.keys() and "copied" not in attrs:
-            found.setdefault(str(attrs["cell"]), (name, trial))
-    return dict(sorted(found.items()))
+            results.setdefault(str(attrs["cell"]), (name, trial))
+    return dict(sorted(results.items()))
 
 
 def _direction(direction: StudyDirection) -> str:
@@ -182,7 +189,7 @@ def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[st
         "value": (trial.values or [None])[0],  # noqa: PD011 - a trial is no frame
         "configuration": attrs.get("trial"),
         "parameters": _json(trial.params),
-        "distributions": _json({name: each._asdict() for name, each in trial.distributions.items()}),
+        "distributions": _json({name: space._asdict() for name, space in trial.distributions.items()}),
         "intermediate_values": _json(trial.intermediate_values),
         "experiment": _json(attrs.get("spec")),
         "attributes": _json({name: value for name, value in attrs.items() if name not in taken}),
@@ -223,7 +230,7 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
 def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], guessed: Collection[str] = ()) -> pd.DataFrame:
     """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have.
 
-    Where these are of several kinds, each is written as JSON.
+    Where these are of several kinds, they are written as JSON.
     """
     series = {}
     for column in columns:

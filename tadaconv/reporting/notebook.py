@@ -29,15 +29,22 @@ CELL_SECONDS = 600
 _START_SECONDS = 120
 _PAGE = Path(__file__).parent / "page"
 _LOG = logging.getLogger(__name__)
-_NOBODY_CALLED_WRONG = {kind.__name__ for kind in (RunError, StorageError)}
+_NOT_BY_A_WRONG_CALL = {kind.__name__ for kind in (RunError, StorageError)}
 
 
 def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None = None) -> nbformat.NotebookNode:
     """Execute the notebook of a percent-format script in ``folder``, with values for its parameters.
 
-    Parameters are those of papermill: the names that the cell with the tag ``parameters`` assigns. Raises
-    :class:`UserError` for one that the template does not have, and with the error of the first cell that fails and the
-    line it fails at; where that cell cannot go on, on a full disk for instance, :class:`RunError` as the cell did.
+    Args:
+        template: the script.
+        folder: of the report, in which its cells run.
+        parameters: values for what the cell with the tag ``parameters`` assigns, as papermill has it, by name.
+
+    Raises:
+        UserError: for a parameter that the template does not have; for the first cell that fails, with the line it
+            fails at.
+        RunError: where that cell cannot go on, on a full disk for instance, and said so itself; where the process that
+            executes it dies.
     """
     require_parameters(template, parameters or {})
     notebook = _read(template)
@@ -50,10 +57,10 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
     try:
         execute_cells(notebook, folder)
     except CellExecutionError as error:
-        what = error.evalue.partition("\n")[0]
-        if error.ename in _NOBODY_CALLED_WRONG:
-            raise RunError(f"{folder}: {what}") from error
-        raise UserError(f"{template}: {_place(notebook, error)} fails: {error.ename}: {what}") from error
+        message = error.evalue.partition("\n")[0]
+        if error.ename in _NOT_BY_A_WRONG_CALL:
+            raise RunError(f"{folder}: {message}") from error
+        raise UserError(f"{template}: {_place(notebook, error)} fails: {error.ename}: {message}") from error
     except CellTimeoutError as error:
         raise UserError(f"{template}: a cell of the report's notebook took more than {CELL_SECONDS} s") from error
     except RuntimeError as error:
@@ -139,8 +146,8 @@ def _place(notebook: nbformat.NotebookNode, error: CellExecutionError) -> str:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     number = next(n for n, cell in enumerate(cells) if any(o.output_type == "error" for o in cell.outputs))
     lines = cells[number].source.splitlines()
-    found = re.search(r"Cell In\[\d+\], line (\d+)", re.sub(r"\x1b\[[\d;]*m", "", error.traceback))
-    line = lines[int(found[1]) - 1] if found else lines[0]
+    numbered = re.search(r"Cell In\[\d+\], line (\d+)", re.sub(r"\x1b\[[\d;]*m", "", error.traceback))
+    line = lines[int(numbered[1]) - 1] if numbered else lines[0]
     return f"code cell {number + 1} of the report's notebook, at {line.strip()!r},"
 
 
@@ -182,14 +189,14 @@ def as_ipynb(notebook: nbformat.NotebookNode) -> str:
 
 
 class _PageExporter(HTMLExporter):  # type: ignore[misc] # nbconvert has no types
-    """Fills the template, and leaves out what takes longer: parsing the page anew to look for what it lacks.
+    """Fills the template, and leaves out what takes longer: parsing the page again to look for what it lacks.
 
     The template builds on none of nbconvert's, which lie outside its package, where not every installation has them.
     """
 
     def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any = None, **options: Any) -> tuple[str, Any]:
-        found: tuple[str, Any] = super(HTMLExporter, self).from_notebook_node(nb, resources, **options)
-        return found
+        page: tuple[str, Any] = super(HTMLExporter, self).from_notebook_node(nb, resources, **options)
+        return page
 
 
 def as_page(notebook: nbformat.NotebookNode, title: str) -> str:

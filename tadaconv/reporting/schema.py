@@ -1,4 +1,4 @@
-"""The schemas of ``report.json``: ``python -m tadaconv.reporting.schema docs/schemas`` writes them anew."""
+"""The schemas of ``report.json``: ``python -m tadaconv.reporting.schema docs/schemas`` writes them again."""
 
 import json
 import sys

@@ -23,20 +23,20 @@ def benchmark_report(
 ) -> Path:
     """Write the report of JSON files of ``tada bench`` to ``<out>/reports/benchmark-<name>/`` and return that folder.
 
-    A folder among ``paths`` stands for the benchmark results that lie in it; its other JSON files are listed as left
-    out. The name is that of the only path, or that of the first and how many more there are.
+    A folder among ``paths`` means the benchmark results in it; its other JSON files are listed as left out.
+    The name is that of the only path, or that of the first and how many more there are.
 
     The data are always written, *csv* alone gives nothing else: ``report.json``, ``table.csv`` (a line for every
     method and phase) and ``rounds.csv`` (for every round of them). *tex* adds the LaTeX table, *html* the page,
     *ipynb* the executed notebook, and either of the two ``figures/``. The same files give the same bytes: a report that
-    stands already is left alone, and a log message of level INFO says so.
+    is there already is left alone, and a log message of level INFO says so.
 
     Args:
         paths: files that ``tada bench`` has written, or folders of them.
         out: the folder of runs.
         formats: of ``FORMATS``.
-        choices: may name a template of one's own, whose report lies in a folder beside this one, and give values for
-            its parameters.
+        choices: may name a template of the user's, whose report is written to a folder next to this one, and give
+            values for its parameters.
 
     Raises:
         UserError: for an unknown format, a path that is not there or cannot be read, a file that is no result of

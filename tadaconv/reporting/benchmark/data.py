@@ -49,7 +49,7 @@ class BenchmarkManifest(ReportManifest):
 
     benchmark: str = Field(description="Name of the report.")
     runs: list[NamedRun] = Field(description="By file.")
-    left_out: list[LeftOut] = Field(description="JSON files beside them that are no results of tada bench.")
+    left_out: list[LeftOut] = Field(description="JSON files next to them that are no results of tada bench.")
 
 
 class _NotOursError(Exception):
@@ -64,22 +64,22 @@ def collect(paths: Sequence[Path]) -> BenchmarkManifest:
     """
     if not paths:
         raise UserError("no benchmark is named; give files that tada bench has written, or their folder")
-    found: dict[Path, Benchmark] = {}
+    results: dict[Path, Benchmark] = {}
     left_out: dict[Path, str] = {}
     for path in paths:
         if path.is_dir():
             inside, others = _folder(path)
-            found |= inside
+            results |= inside
             left_out |= others
         else:
             try:
-                found[path.resolve()] = _read(path)
+                results[path.resolve()] = _read(path)
             except _NotOursError as error:
                 raise UserError(f"{str(path)!r} is no result of tada bench: {error}") from error
-    names = _told_apart([*found, *left_out])
+    names = _distinct_names([*results, *left_out])
     return BenchmarkManifest(
         benchmark=_name(paths),
-        runs=[NamedRun(file=names[path], run=found[path]) for path in sorted(found, key=names.__getitem__)],
+        runs=[NamedRun(file=names[path], run=results[path]) for path in sorted(results, key=names.__getitem__)],
         left_out=[LeftOut(file=names[path], why=left_out[path]) for path in sorted(left_out, key=names.__getitem__)],
     )
 
@@ -94,17 +94,17 @@ def read_benchmark(folder: Path | str = ".") -> BenchmarkManifest:
 
 
 def _folder(folder: Path) -> tuple[dict[Path, Benchmark], dict[Path, str]]:
-    found: dict[Path, Benchmark] = {}
+    results: dict[Path, Benchmark] = {}
     left_out: dict[Path, str] = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            found[path.resolve()] = _read(path)
+            results[path.resolve()] = _read(path)
         except _NotOursError as error:
             left_out[path.resolve()] = str(error)
-    if not found:
+    if not results:
         run = command("bench op", out=folder)
         raise UserError(f"{str(folder)!r} holds no result of tada bench; make one with: {run}")
-    return found, left_out
+    return results, left_out
 
 
 def _read(path: Path) -> Benchmark:
@@ -124,7 +124,7 @@ def _read(path: Path) -> Benchmark:
         raise _NotOursError(" ".join(describe(error).split())) from error  # a name in the file may break the line
 
 
-def _told_apart(paths: Iterable[Path]) -> dict[Path, str]:
+def _distinct_names(paths: Iterable[Path]) -> dict[Path, str]:
     """Each path by its last parts, as many as no two of them share."""
     paths = list(paths)
     depth = 1

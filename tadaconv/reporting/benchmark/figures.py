@@ -52,7 +52,7 @@ def _line(case: Case, timing: Timing, with_memory: bool) -> dict[str, Any]:
 
 
 def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
-    """A figure a run, in the order of the runs; none of a run without a method beside the plain network."""
+    """A figure a run, in the order of the runs; none of a run of the plain network alone."""
     drawings = []
     for number, named in enumerate(manifest.runs, start=1):
         data = ratios_data(named.run)
@@ -126,10 +126,10 @@ def _draw_case(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
-    name, _, what = text.capitalised(plain["case"]).partition(": ")
-    under = f"{what}; " if what else ""
+    name, _, layer = text.capitalised(plain["case"]).partition(": ")
+    under = f"{layer}; " if layer else ""
     of_plain = f"plain {text.three_digits(1e3 * plain['seconds'])} ms{_memory(plain['memory'])}"
-    ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if what else 14)
+    ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if layer else 14)
     below = label_of(f"{under}{of_plain}", 60)
     ax.annotate(below, (0, 1), (0, 3), "axes fraction", "offset points", color=style.SOFT, fontsize=7.5, va="bottom")
 
@@ -144,7 +144,7 @@ def _limits(data: pd.DataFrame) -> tuple[tuple[float, float], bool]:
         *data["ratio"],
         *data["low"].dropna(),
         *data["high"].dropna(),
-        *(r for each in data["rounds"] for r in each),
+        *(ratio for of_method in data["rounds"] for ratio in of_method),
     ]
     low, high = min(1.0, *drawn), max(1.0, *drawn)
     if high > LOG_FROM:
@@ -165,26 +165,32 @@ def _scale(ax: Axes, limits: tuple[float, float], is_log: bool) -> None:
 
 
 def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
-    """What stands under the figure."""
-    what, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
+    """The caption of the figure.
+
+    Args:
+        bench: *op* or *step*.
+        setting: clips, dtype, mode and device in one line.
+        data: as :func:`ratios_data` gives them.
+    """
+    subject, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
     kinds = text.kinds(data.loc[~data["plain"], "method"])
     ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if text.is_ours(names[0])]
     others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not text.is_ours(names[0])]
-    said = [f"{mark}: {listed(each)}." for mark, each in (("Circles", ours), ("Squares", others)) if each]
+    marks = [f"{mark}: {listed(names)}." for mark, names in (("Circles", ours), ("Squares", others)) if names]
     interval = " and its 95 % interval" if data["low"].notna().any() else ""
     memory = " and the peak memory of a process of its own" if data["memory"].notna().any() else ""
     words = (
-        f"Time of {what}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(said)} Filled "
-        f"marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster than "
-        f"the plain {plain}. To the right: the median{memory}."
+        f"Time of {subject}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(marks)} "
+        f"Filled marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster "
+        f"than the plain {plain}. To the right: the median{memory}."
     )
     return f"{words} The axis is logarithmic." if _limits(data)[1] else words
 
 
 def alt(data: pd.DataFrame) -> str:
     """The figure in words."""
-    said = []
+    panels = []
     for (case, mode), part in data[~data["plain"]].groupby(["case", "mode"], sort=False):
-        found = ", ".join(f"{line['method']} {text.three_digits(line['ratio'])}" for line in part.to_dict("records"))
-        said.append(f"{case}, {mode}: {found}")
-    return f"Dot plot of time relative to the plain network, medians. {'; '.join(said)}."
+        medians = ", ".join(f"{line['method']} {text.three_digits(line['ratio'])}" for line in part.to_dict("records"))
+        panels.append(f"{case}, {mode}: {medians}")
+    return f"Dot plot of time relative to the plain network, medians. {'; '.join(panels)}."

@@ -15,7 +15,7 @@ def headline(manifest: BenchmarkManifest) -> Block:
             "file": named.file,
             "subject": text.run_heading(named.run, alone=len(manifest.runs) == 1),
             "setting": text.setting(named.run),
-            "found": text.findings(named.run),
+            "findings": text.findings(named.run),
         }
         for named in manifest.runs
     ]
@@ -23,8 +23,8 @@ def headline(manifest: BenchmarkManifest) -> Block:
     html = render(
         "benchmark_headline", benchmark=manifest.benchmark, question=question, runs=runs, who=who, warnings=warnings
     )
-    found = [f"{run['subject']}. {run['setting']}. {' '.join(run['found'])}" for run in runs]
-    return Block(html, "\n".join([question, *found, *filter(None, [who]), *warnings]))
+    lines = [f"{run['subject']}. {run['setting']}. {' '.join(run['findings'])}" for run in runs]
+    return Block(html, "\n".join([question, *lines, *filter(None, [who]), *warnings]))
 
 
 def results(manifest: BenchmarkManifest) -> Block:
@@ -51,7 +51,7 @@ def provenance(manifest: BenchmarkManifest) -> Block:
     runs = [(named.file, _asked(named.run.settings), named.run.environment) for named in manifest.runs]
     html = render("benchmark_provenance", runs=runs, left_out=manifest.left_out)
     lines = [f"{file}: {asked} {environment}" for file, asked, environment in runs]
-    lines += [f"left out: {each.file}: {each.why}" for each in manifest.left_out]
+    lines += [f"left out: {file.file}: {file.why}" for file in manifest.left_out]
     return Block(html, "\n".join(lines))
 
 

@@ -102,20 +102,20 @@ def is_ours(name: str) -> bool:
 
 
 def kinds(names: Iterable[str]) -> dict[str, list[str]]:
-    """What the methods beside the plain network are: their names by what each is, without what nobody is."""
+    """The methods that are compared with the plain network: their names by what they are."""
     names = list(dict.fromkeys(names))
     ours = [name for name in names if is_ours(name)]
     naive = [name for name in names if name.startswith("naive ")]
     rivals = [name for name in names if name not in {*ours, *naive}]
     rival = "a published rival" if len(rivals) == 1 else "published rivals"
-    return {what: members for what, members in ((_OURS, ours), (_NAIVE, naive), (rival, rivals)) if members}
+    return {kind: members for kind, members in ((_OURS, ours), (_NAIVE, naive), (rival, rivals)) if members}
 
 
 def methods(manifest: BenchmarkManifest) -> str:
     """Who is who over all runs, in one line; empty where plain networks ran alone."""
     cases = [case for named in manifest.runs for case in named.run.cases]
-    found = kinds(timing.name for case in cases for timing in case.timings[1:])
-    lines = "; ".join(f"{listed(names)}: {what}" for what, names in found.items())
+    named = kinds(timing.name for case in cases for timing in case.timings[1:])
+    lines = "; ".join(f"{listed(names)}: {kind}" for kind, names in named.items())
     return f"{lines}." if lines else ""
 
 
@@ -135,7 +135,13 @@ def run_heading(run: Benchmark, *, alone: bool) -> str:
 
 
 def case_heading(run: Benchmark, case: Case, *, alone: bool) -> str:
-    """The heading of a case, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
+    """The heading of a case.
+
+    Args:
+        run: that the case is of.
+        case: that is headed.
+        alone: whether the page has no other run; if it has, clips are named, by which runs may differ.
+    """
     return case_title(case) if alone else f"{case_title(case)}, {clips(run)}"
 
 
@@ -151,17 +157,17 @@ def title(manifest: BenchmarkManifest) -> str:
 
 def findings(run: Benchmark) -> list[str]:
     """A sentence a mode and method: its ratio to the plain network, or from where to where over the cases."""
-    said, modes = [], _modes(run)
+    sentences, modes = [], _modes(run)
     for mode in modes:
         cases = [case for case in run.cases if case.mode == mode]
         names = dict.fromkeys(timing.name for case in cases for timing in case.timings[1:])
         where = f", {mode}" if len(modes) > 1 else ""
-        what = "layer" if run.bench == "op" else "network"
-        said += [f"{name}{where}: {_finding(name, cases, what)}" for name in names]
-    return said
+        noun = "layer" if run.bench == "op" else "network"
+        sentences += [f"{name}{where}: {_finding(name, cases, noun)}" for name in names]
+    return sentences
 
 
-def _finding(name: str, cases: Sequence[Case], what: str) -> str:
+def _finding(name: str, cases: Sequence[Case], noun: str) -> str:
     ratios = [(case, timing.ratio["both"]) for case in cases for timing in case.timings[1:] if timing.name == name]
     plain = listed(list(dict.fromkeys(case.plain.name for case, _ in ratios)), "or")
     if len(ratios) == 1:
@@ -177,12 +183,12 @@ def _finding(name: str, cases: Sequence[Case], what: str) -> str:
         known = "too few rounds for intervals"
     else:
         known = f"95 % intervals reach from {three_digits(min(lows))} to {three_digits(max(highs))}"
-    return f"{span} times as long as {plain}, over {plural(len(ratios), what)} ({known})."
+    return f"{span} times as long as {plain}, over {plural(len(ratios), noun)} ({known})."
 
 
 def case_note(case: Case) -> str:
-    """What stands below a case's table: rounds, what the device reached, and naive over ours."""
-    gigabytes, gigamacs = (each.per_second.median / 1e9 for each in (case.copy_limit, case.matrix_limit))
+    """What is said below a case's table: rounds, what the device reached, and naive over ours."""
+    gigabytes, gigamacs = (limit.per_second.median / 1e9 for limit in (case.copy_limit, case.matrix_limit))
     rounds = len(case.plain.seconds["both"])
     note = (
         f"{plural(rounds, 'round')} of {case.repeats} {'pass' if case.repeats == 1 else 'passes'} a method. A copy "
@@ -198,26 +204,26 @@ def case_note(case: Case) -> str:
 
 def warnings(manifest: BenchmarkManifest) -> list[str]:
     """What must not be compared, and what to be careful with; empty where there is nothing."""
-    said = []
+    lines = []
     runs = manifest.runs
-    apart = [what for key, what in _SAME.items() if len({named.run.environment.get(key, "") for named in runs}) > 1]
+    apart = [phrase for key, phrase in _SAME.items() if len({named.run.environment.get(key, "") for named in runs}) > 1]
     if apart:
-        said.append(
+        lines.append(
             f"The runs differ in {listed(apart)}. Compare within a run alone: each ratio is to the plain network of "
             "its own run."
         )
     elif len(runs) > 1:
-        said.append(
+        lines.append(
             "Compare within a run alone: what else the machine had to do is shared by the methods of a round, "
             "and by no two runs."
         )
     dirty = [named.file for named in runs if named.run.environment.get("dirty")]
     if dirty:
-        said.append(f"Code with changes that had not been committed: {listed(dirty)}.")
+        lines.append(f"Code with changes that had not been committed: {listed(dirty)}.")
     few = [named.file for named in runs if _rounds(named) < FEWEST_WITH_INTERVAL]
     if few:
-        said.append(f"Fewer than {FEWEST_WITH_INTERVAL} rounds give no 95 % interval: {listed(few)}.")
-    return said
+        lines.append(f"Fewer than {FEWEST_WITH_INTERVAL} rounds give no 95 % interval: {listed(few)}.")
+    return lines
 
 
 def _rounds(named: NamedRun) -> int:
