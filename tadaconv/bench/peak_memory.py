@@ -2,7 +2,7 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -47,7 +47,7 @@ def _peak(make: Callable[[], Trial], num_threads: int) -> int:
     return peak_memory_bytes(trial.clips.device)
 
 
-def peaks(makes: list[Callable[[], Trial]]) -> Iterator[int]:
+def peaks(makes: Sequence[Callable[[], Trial]]) -> Iterator[int]:
     """Bytes at the peak of a second trial, each in a process of its own; on the CPU all that the process holds counts.
 
     Every process is forked from one that has imported this module and done nothing else: one started afresh would
