@@ -117,7 +117,7 @@ def _read(path: Path) -> Benchmark:
     except (ValueError, RecursionError) as error:
         raise _NotOursError("it is not JSON") from error
     if not isinstance(tree, dict) or not {"bench", "races"} <= tree.keys():
-        raise _NotOursError("it has no 'bench' and 'races'")
+        raise _NotOursError("it holds no benchmark")
     try:
         return Benchmark.model_validate(tree)
     except ValidationError as error:
