@@ -156,7 +156,8 @@ def test_a_report_that_was_exported_before_is_read(tmp_path: Path) -> None:
 def test_notebooks_that_were_written_before_find_their_functions() -> None:
     from tadaconv.reporting.benchmark import blocks, record
 
-    assert all(getattr(blocks, name) is getattr(page, name) for name in blocks.__all__)
+    for name in ("headline", "methods", "provenance", "results"):
+        assert getattr(blocks, name) is getattr(page, name)
     assert record.read_benchmark is read_benchmark
 
 
