@@ -123,9 +123,9 @@ def bench(kind: str, dry: bool, mode: str, *words: object) -> Callable[[Path, fl
             run(tada("bench", kind, "--mode", mode, *words, *shape, "--out", out, "--json"), seconds, ROOT)
         )
         return {
-            f"{race['name']}: {entry['name']}": {phase: spread["median"] for phase, spread in entry["ratio"].items()}
-            for race in found["races"]
-            for entry in race["entries"][1:]
+            f"{case['name']}: {timing['name']}": {phase: spread["median"] for phase, spread in timing["ratio"].items()}
+            for case in found["races"]
+            for timing in case["entries"][1:]
         }
 
     return call
@@ -226,30 +226,30 @@ def parts(dry: bool) -> list[Part]:
     """What is measured, what is worth most first.
 
     The fused kernels for calibrated taps are off in runs. The GPU tests tell whether they give the eager form's
-    numbers, and the parts of tap calibration whether they pay: the contestant "fused" against ours without them.
+    numbers, and the parts of tap calibration whether they pay: the method "fused" against ours without them.
     """
     ours, fused = ("tada", ()) if dry else ("tada,fused", ("triton",))
     return [
         Part("GPU tests", gpu_tests, ("pytest", "hypothesis")),
-        Part("step, ResNet-50, eager", bench("step", dry, "eager", "--contestants", "tada" if dry else "tada,naive")),
-        Part("operator, eager", bench("op", dry, "eager", "--contestants", "tada,naive", "--shapes", "res2,res5")),
+        Part("step, ResNet-50, eager", bench("step", dry, "eager", "--methods", "tada" if dry else "tada,naive")),
+        Part("operator, eager", bench("op", dry, "eager", "--methods", "tada,naive", "--shapes", "res2,res5")),
         Part("cells, 1 worker", cells(dry, 1)),
         Part("cells, 4 workers", cells(dry, 4)),
-        Part("step, ResNet-50, compiled", bench("step", dry, "compiled", "--contestants", "tada")),
+        Part("step, ResNet-50, compiled", bench("step", dry, "compiled", "--methods", "tada")),
         Part("reading against training", reading(dry), ("av",)),
-        Part("operator, compiled", bench("op", dry, "compiled", "--contestants", "tada", "--shapes", "res2,res5")),
+        Part("operator, compiled", bench("op", dry, "compiled", "--methods", "tada", "--shapes", "res2,res5")),
         Part(
             "step, ConvNeXt-T, eager",
-            bench("step", dry, "eager", "--backbone", "convnext_tiny_clip", "--contestants", "tada"),
+            bench("step", dry, "eager", "--backbone", "convnext_tiny_clip", "--methods", "tada"),
         ),
         Part(
             "operator, tap calibration",
-            bench("op", dry, "eager", "--calibration", "k2,cin_k2", "--shapes", "res2,res5", "--contestants", ours),
+            bench("op", dry, "eager", "--calibration", "k2,cin_k2", "--shapes", "res2,res5", "--methods", ours),
             fused,
         ),
         Part(
             "step, tap calibration",
-            bench("step", dry, "eager", "--calibration", "cin_k2", "--contestants", ours),
+            bench("step", dry, "eager", "--calibration", "cin_k2", "--methods", ours),
             fused,
         ),
     ]

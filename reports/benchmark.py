@@ -16,8 +16,8 @@ installed, or name the folder below; figures are saved anew in its figures/.
 """
 
 # %%
-from tadaconv.reporting.benchmark import blocks, figures
-from tadaconv.reporting.benchmark.record import read_benchmark
+from tadaconv.reporting.benchmark import figures, page
+from tadaconv.reporting.benchmark.data import read_benchmark
 from tadaconv.reporting.figures import show
 
 # %% tags=["parameters"]
@@ -25,17 +25,17 @@ folder = "."
 
 # %%
 manifest = read_benchmark(folder)
-blocks.headline(manifest)
+page.headline(manifest)
 
 # %%
 for drawing in figures.ratios(manifest):
     show(drawing, folder)
 
 # %%
-blocks.results(manifest)
+page.results(manifest)
 
 # %%
-blocks.provenance(manifest)
+page.provenance(manifest)
 
 # %%
-blocks.methods(manifest)
+page.methods(manifest)

@@ -43,8 +43,8 @@ class Clock:
         return float(start.elapsed_time(end)) / 1e3
 
 
-def settle(device: torch.device) -> None:
-    """Let cuDNN try its algorithms: shapes do not change here, and every contestant gets its fastest."""
+def tune_cudnn(device: torch.device) -> None:
+    """Let cuDNN try its algorithms: shapes do not change here, and every method gets its fastest."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
 
@@ -111,7 +111,7 @@ def _seconds(clock: Clock, work: Callable[[], object]) -> float:
 
 
 def facts(device: torch.device) -> dict[str, str]:
-    """What the times of a run depend on beside its settings."""
+    """What the times of a run depend on besides its settings."""
     return {
         **environment(device),
         "processor": _processor(),

@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.bench.device import DTYPES
+from tadaconv.bench.options import Options, require_taps
 from tadaconv.bench.record import Benchmark
-from tadaconv.bench.run import Heat, Make, Report, run, silently
-from tadaconv.bench.settings import Settings, contestants, require_taps
-from tadaconv.bench.turn import Form, Turn, naive
-from tadaconv.bench.work import least_work
+from tadaconv.bench.roofline import least_work
+from tadaconv.bench.run import OnProgress, no_progress, run
+from tadaconv.bench.trial import Form, Trial, naive
+from tadaconv.bench.workload import Workload, choose_methods
 from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import Host, Site, plug_in
 from tadaconv.nn import FrameConv2d
 from tadaconv.nn.frames import channels_last
-from tadaconv.spec import CALIBRATIONS, Aggregation, Rival, TAda, Temporal, calibration_factors
+from tadaconv.spec import CALIBRATIONS, Aggregation, TAda, Temporal, calibration_factors
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Lone(Host):
 
 
 def plain(shape: Shape) -> Lone:
-    """The convolution that every contestant starts from, drawn from a fixed seed."""
+    """The convolution that every method starts from, drawn from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         groups = shape.channels if shape.depthwise else 1
@@ -87,80 +88,84 @@ def plain(shape: Shape) -> Lone:
         )
 
 
-def clips_for(shape: Shape, settings: Settings) -> Tensor:
-    """The clips that every contestant gets, (N, C, T, H, W), channels-last, and as it wants a gradient of them."""
-    side = settings.size // shape.stride
-    size = (settings.num_clips, shape.channels, settings.num_frames, side, side)
+def clips_for(shape: Shape, options: Options) -> Tensor:
+    """The clips that every method gets, (N, C, T, H, W), channels-last, and as it wants a gradient of them."""
+    side = options.size // shape.stride
+    size = (options.num_clips, shape.channels, options.num_frames, side, side)
     clips = torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
-    on_device = clips.to(resolve_device(settings.device), DTYPES[settings.dtype])
+    on_device = clips.to(resolve_device(options.device), DTYPES[options.dtype])
     return on_device.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
 
 
-def make(shape: Shape, settings: Settings, temporal: Temporal, form: Form, compiled: bool) -> Turn:
-    """The turn of ``temporal`` in place of the plain convolution; None is the plain convolution itself.
+def make(shape: Shape, options: Options, temporal: Temporal, form: Form, compiled: bool) -> Trial:
+    """The trial of ``temporal`` in place of the plain convolution; None is the plain convolution itself.
 
     Weights are in the dtype of the clips. The gradient of the output is the same for all.
+
+    Args:
+        shape: of the plain convolution.
+        options: device, dtype, and the clips' number, frames and size.
+        temporal: what is plugged in.
+        form: in which form an adaptive convolution is computed.
+        compiled: whether ``torch.compile`` compiles it in the first trial.
     """
-    clips = clips_for(shape, settings)
+    clips = clips_for(shape, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network: nn.Module = plug_in(plain(shape), temporal, settings.num_frames)
+        network: nn.Module = plug_in(plain(shape), temporal, options.num_frames)
     network = channels_last((naive(network) if form == "naive" else network).to(clips.device, clips.dtype).train())
     gradient = torch.randn(clips.shape, generator=torch.Generator().manual_seed(2)).to(clips)
     gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-    return Turn(network, clips, gradient=gradient, compiled=compiled, fused=form == "fused")
+    return Trial(network, clips, gradient=gradient, compiled=compiled, fused=form == "fused")
 
 
-def heat(name: str, shape: Shape, settings: Settings, calibrations: Sequence[str]) -> Heat:
-    """Everyone asked for, at one shape."""
-    side = settings.size // shape.stride
+def workload(name: str, shape: Shape, options: Options, calibrations: Sequence[str]) -> Workload:
+    """The methods that are asked for, at one shape.
+
+    Args:
+        name: of the shape.
+        shape: of the plain convolution.
+        options: name the methods, and say on which clips they run.
+        calibrations: of ours, and of the form with a kernel for every frame.
+    """
+    side = options.size // shape.stride
     kernel = f"{'depthwise ' if shape.depthwise else ''}{shape.kernel}x{shape.kernel}"
-    entrants: dict[str, tuple[Temporal, Form]] = {PLAIN: (None, "eager")}
-    pairs: dict[str, str] = {}
-    for calibration in calibrations:
-        tada = TAda(calibration=calibration, aggregation=Aggregation(kind="none"))
-        ours, theirs = f"TAda {tada.calibration}", f"naive {tada.calibration}"
-        entrants |= {ours: (tada, "eager")} if settings.asked("tada") else {}
-        entrants |= {theirs: (tada, "naive")} if settings.asked("naive") else {}
-        is_fused = settings.asked_fused(calibration) and not shape.depthwise
-        entrants |= {f"{ours}, fused": (tada, "fused")} if is_fused else {}
-        pairs |= {ours: theirs} if ours in entrants and theirs in entrants else {}
-    for rival in contestants()[3:]:
-        entrants |= {rival: (Rival(name=rival), "eager")} if settings.asked(rival) else {}
-    makes: dict[str, Make] = {
-        who: partial(make, shape, settings, temporal, form) for who, (temporal, form) in entrants.items()
-    }
-    work = least_work(plain(shape), clips_for(shape, settings))
-    return Heat(f"{name}: {kernel}, {shape.channels} x {side} x {side}", makes, work, pairs)
+    tadas = [TAda(calibration=calibration, aggregation=Aggregation(kind="none")) for calibration in calibrations]
+    ours = [(f"TAda {tada.calibration}", f"naive {tada.calibration}", tada) for tada in tadas]
+    methods, naive = choose_methods(
+        options, partial(make, shape, options), PLAIN, ours, can_be_fused=not shape.depthwise
+    )
+    work = least_work(plain(shape), clips_for(shape, options))
+    return Workload(f"{name}: {kernel}, {shape.channels} x {side} x {side}", methods, work, naive)
 
 
 def bench(
-    settings: Settings,
+    options: Options,
     calibrations: Sequence[str] = ("cin",),
     shapes: Sequence[str] = tuple(SHAPES),
-    report: Report = silently,
+    progress: OnProgress = no_progress,
 ) -> Benchmark:
     """Time the operator and its rivals against the plain convolution.
 
     Args:
-        settings: device, dtype, clips, rounds and contestants.
+        options: device, dtype, clips, rounds and methods.
         calibrations: of ours, and of the form with a kernel for every frame.
         shapes: names in ``SHAPES``.
-        report: told how far it has come.
+        progress: called with what is being done, and the fraction that is done.
 
     Raises:
         UserError: a name that is not known, or a setting that cannot be run.
         RunError: memory is out.
     """
-    settings.check()
-    if settings.size % 32 or settings.size < 64:
+    options.check()
+    if options.size % 32 or options.size < 64:
         raise UserError(
-            f"--size {settings.size} does not give each stage whole pixels, and several; use 64, 96, 128, ..."
+            f"--size {options.size} does not give each stage whole pixels, and several; use 64, 96, 128, ..."
         )
     if not calibrations:
         raise UserError(f"no calibration is named; use --calibration cin, or another of: {', '.join(CALIBRATIONS)}")
     for calibration in calibrations:
         calibration_factors(calibration)
-    require_taps(settings, calibrations)
-    heats = [heat(name, lookup("shape", name, SHAPES), settings, calibrations) for name in shapes]
-    return run("op", heats, settings, {"calibrations": list(calibrations)}, report)
+    require_taps(options, calibrations)
+    workloads = [workload(name, lookup("shape", name, SHAPES), options, calibrations) for name in shapes]
+    return run("op", workloads, options, progress, calibrations=calibrations)

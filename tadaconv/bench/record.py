@@ -1,102 +1,154 @@
-"""What a benchmark leaves: every time as it was measured, and what follows from them."""
+"""What a benchmark leaves: every time as it was measured, and what follows from them.
 
-from collections.abc import Sequence
-from typing import Literal
+Imports no torch, so that a report reads it at once. What later versions add to a file is ignored.
+"""
 
-from pydantic import Field
+import re
+from typing import Literal, Self
 
-from tadaconv.bench.contest import Spread, spread
-from tadaconv.bench.work import PHASES, Phase, Work
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+
 from tadaconv.spec import Spec
 
+Phase = Literal["both", "forward", "backward"]
+PHASES: tuple[Phase, ...] = ("both", "forward", "backward")
+"""Parts of a training step, their sum first: it is what is compared."""
 
-class Limit(Spec):
-    """What the device reached in the rounds of a race: a copy of a large tensor, or a product of large matrices."""
 
-    work: Work = Field(description="Of one turn: bytes read and written, or multiply-adds.")
-    seconds: list[float] = Field(description="By round.")
+class Stored(Spec):
+    """A part of the file."""
+
+    # Some fields have other names in the files than here: those that they were stored under first.
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
+
+
+class Work(Stored):
+    """What must be done at least."""
+
+    bytes: int
+    multiply_adds: int
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(bytes=self.bytes + other.bytes, multiply_adds=self.multiply_adds + other.multiply_adds)
+
+
+class Spread(Stored):
+    """The middle of some numbers, how far they scatter, and how sure the middle is."""
+
+    median: FiniteFloat
+    quartile_low: FiniteFloat
+    quartile_high: FiniteFloat
+    interval_low: FiniteFloat | None = Field(
+        description="95 % interval of the median by order statistics, which holds whatever the distribution; "
+        "None below 6 numbers, which cannot give one."
+    )
+    interval_high: FiniteFloat | None
+
+
+class Limit(Stored):
+    """What the device reached in the rounds of a case: a copy of a large tensor, or a product of large matrices."""
+
+    # Reports that were exported before have neither work nor seconds.
+    work: Work = Field(
+        Work(bytes=0, multiply_adds=0), description="Of one trial: bytes read and written, or multiply-adds."
+    )
+    seconds: list[FiniteFloat] = Field([], description="By round.")
     per_second: Spread = Field(description="Bytes or multiply-adds a second.")
 
 
-class Entry(Spec):
-    """One contestant in one race."""
+class Timing(Stored):
+    """One method in one case."""
 
     name: str
-    seconds: dict[Phase, list[float]] = Field(description="Of one pass, by round.")
+    seconds: dict[Phase, list[FiniteFloat]] = Field(description="Of one pass, by round.")
     time: dict[Phase, Spread] = Field(description="Seconds of one pass.")
-    ratio: dict[Phase, Spread] = Field(description="Time over the first contestant's in the same round.")
-    copy_share: dict[Phase, float] = Field(
+    ratio: dict[Phase, Spread] = Field(description="Time over the first method's in the same round.")
+    copy_share: dict[Phase, FiniteFloat] = Field(
         description="Bytes a second over those of a copy in the same round, median; the bytes are the plain network's."
     )
-    matrix_share: dict[Phase, float] = Field(
+    matrix_share: dict[Phase, FiniteFloat] = Field(
         description="Multiply-adds a second over those of a matrix product in the same round, median; the "
         "multiply-adds are the plain network's."
     )
     peak_memory_bytes: int | None = Field(
-        description="Of a process that runs this contestant alone: CUDA, the most allocated; CPU, all that the process "
+        description="Of a process that runs this method alone: CUDA, the most allocated; CPU, all that the process "
         "ever held, None where that includes a compiler."
     )
 
 
-class Race(Spec):
-    """Contestants that took turns on the same clips; the first is the plain network."""
+class Case(Stored):
+    """Methods that were timed in turn on the same clips, in one mode; the first is the plain network."""
 
     name: str
-    mode: Literal["eager", "compiled"]
-    repeats: int = Field(description="Passes in a turn.")
-    work: dict[Phase, Work] = Field(description="The least that the plain network must do in a pass.")
+    mode: str = Field(description="eager or compiled.")
+    repeats: int = Field(description="Passes in a trial.")
+    work: dict[Phase, Work] = Field(
+        {}, description="The least that the plain network must do in a pass; reports exported before have none."
+    )
     copy_limit: Limit
     matrix_limit: Limit
-    entries: list[Entry]
+    timings: list[Timing] = Field(alias="entries", min_length=1)
     naive_over_ours: dict[str, Spread] = Field(
         description="Time of the form with a kernel for every frame over ours in the same round, forward and backward, "
         "by the name of ours."
     )
 
+    @property
+    def plain(self) -> Timing:
+        """The method that the others are held against."""
+        return self.timings[0]
 
-class Benchmark(Spec):
+    @model_validator(mode="after")
+    def _rounds_agree(self) -> Self:
+        rounds = {len(timing.seconds.get(phase, [])) for timing in self.timings for phase in PHASES}
+        if len(rounds) != 1 or not rounds.pop():
+            raise ValueError(f"the methods of {self.name!r} have not all the same rounds")
+        if min(second for timing in self.timings for of_phase in timing.seconds.values() for second in of_phase) <= 0:
+            raise ValueError(f"a time of {self.name!r} is not above zero")
+        names = [timing.name for timing in self.timings]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two methods of {self.name!r} have one name")
+        for timing in self.timings:
+            for part in (timing.time, timing.ratio, timing.copy_share, timing.matrix_share):
+                if set(part) != set(PHASES):
+                    raise ValueError(f"{timing.name!r} lacks a phase; each has {', '.join(PHASES)}")
+        return self
+
+
+class Settings(Stored):
+    """What was asked for."""
+
+    dtype: str
+    num_clips: int
+    num_frames: int
+    size_px: int
+    rounds: int
+    backbone: str | None = Field(None, description="Of a training step.")
+    modes: list[str] = Field([], description="In the order they ran; reports exported before have none.")
+    calibrations: list[str] = Field(["cin"], description="Of ours.")
+
+
+class Benchmark(Stored):
     """One run of ``tada bench``."""
 
     bench: Literal["op", "step"]
-    settings: dict[str, int | str | list[str]]
+    settings: Settings
     environment: dict[str, str]
-    races: list[Race]
+    cases: list[Case] = Field(alias="races", min_length=1)
 
+    @model_validator(mode="after")
+    def _cases_differ(self) -> Self:
+        names = [(case.name, case.mode) for case in self.cases]
+        if len(set(names)) != len(names):
+            raise ValueError("two cases have one name and mode")
+        return self
 
-def ratios(times: Sequence[float], bases: Sequence[float]) -> Spread:
-    """The spread of one contestant's times over another's, paired by round."""
-    return spread([time / base for time, base in zip(times, bases, strict=True)])
-
-
-def limit(work: Work, seconds: list[float]) -> Limit:
-    """What the device reached, from the seconds of a turn by round."""
-    amount = work.bytes or work.multiply_adds
-    return Limit(work=work, seconds=seconds, per_second=spread([amount / s for s in seconds]))
-
-
-def entry(
-    name: str,
-    seconds: dict[Phase, list[float]],
-    base: dict[Phase, list[float]],
-    work: dict[Phase, Work],
-    copy: Limit,
-    matrix: Limit,
-    peak_memory_bytes: int | None,
-) -> Entry:
-    """A contestant's times held against the plain network's and the device's, round by round."""
-
-    def share(phase: Phase, amount: int, best: Limit, best_amount: int) -> float:
-        rates = zip(seconds[phase], best.seconds, strict=True)
-        return spread([(amount / own) / (best_amount / other) for own, other in rates]).median
-
-    return Entry(
-        name=name,
-        seconds=seconds,
-        time={phase: spread(seconds[phase]) for phase in PHASES},
-        ratio={phase: ratios(seconds[phase], base[phase]) for phase in PHASES},
-        copy_share={phase: share(phase, work[phase].bytes, copy, copy.work.bytes) for phase in PHASES},
-        matrix_share={
-            phase: share(phase, work[phase].multiply_adds, matrix, matrix.work.multiply_adds) for phase in PHASES
-        },
-        peak_memory_bytes=peak_memory_bytes,
-    )
+    @property
+    def file_stem(self) -> str:
+        """The name of its files: ``step-resnet50-cpu-2-threads-fp32-eager-2x8x112`` (clips x frames x pixels)."""
+        asked = self.settings
+        named = [asked.backbone] if asked.backbone else []
+        named += [] if asked.calibrations == ["cin"] else asked.calibrations
+        clips = f"{asked.num_clips}x{asked.num_frames}x{asked.size_px}"
+        parts = [self.bench, *named, self.environment["device"], asked.dtype, *asked.modes, clips]
+        return re.sub(r"[^a-z0-9_]+", "-", "-".join(parts).lower())

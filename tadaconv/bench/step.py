@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.bench.device import DTYPES
+from tadaconv.bench.options import Options, require_taps
 from tadaconv.bench.record import Benchmark
-from tadaconv.bench.run import Heat, Make, Report, run, silently
-from tadaconv.bench.settings import Settings, contestants, require_taps
-from tadaconv.bench.turn import Form, Turn, naive
-from tadaconv.bench.work import least_work
+from tadaconv.bench.roofline import least_work
+from tadaconv.bench.run import OnProgress, no_progress, run
+from tadaconv.bench.trial import Form, Trial, naive
+from tadaconv.bench.workload import Workload, choose_methods
 from tadaconv.errors import UserError, lookup
 from tadaconv.experiment import resolve_device
 from tadaconv.models import build
 from tadaconv.nn.frames import channels_last
-from tadaconv.spec import Backbone, Rival, TAda, Temporal
+from tadaconv.spec import Backbone, TAda, Temporal
 
 NUM_CLASSES = 400
 """As in Kinetics-400."""
@@ -40,10 +41,10 @@ BACKBONES = {
 """The backbones that the paper makes temporally adaptive, by their names in ``tadaconv.models``."""
 
 
-def clips_for(settings: Settings) -> Tensor:
-    """The clips that every contestant gets, (N, 3, T, H, W), float32."""
-    size = (settings.num_clips, 3, settings.num_frames, settings.size, settings.size)
-    clips = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(resolve_device(settings.device))
+def clips_for(options: Options) -> Tensor:
+    """The clips that every method gets, (N, 3, T, H, W), float32."""
+    size = (options.num_clips, 3, options.num_frames, options.size, options.size)
+    clips = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(resolve_device(options.device))
     return clips.contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -54,58 +55,62 @@ def network(backbone: str, temporal: Temporal, num_frames: int) -> nn.Module:
         return build(Backbone(name=backbone), temporal, NUM_CLASSES, num_frames)
 
 
-def make(backbone: str, settings: Settings, temporal: Temporal, form: Form, compiled: bool) -> Turn:
-    """The turn of a network: float32 weights, and in bfloat16 the autocast that training uses."""
-    clips, dtype = clips_for(settings), DTYPES[settings.dtype]
-    model = network(backbone, temporal, settings.num_frames)
+def make(backbone: str, options: Options, temporal: Temporal, form: Form, compiled: bool) -> Trial:
+    """The trial of a network: float32 weights, and in bfloat16 the autocast that training uses.
+
+    Args:
+        backbone: a name in ``tadaconv.models``.
+        options: device, dtype, and the clips' number, frames and size.
+        temporal: what is plugged in.
+        form: in which form adaptive convolutions are computed.
+        compiled: whether ``torch.compile`` compiles it in the first trial.
+    """
+    clips, dtype = clips_for(options), DTYPES[options.dtype]
+    model = network(backbone, temporal, options.num_frames)
     model = channels_last((naive(model) if form == "naive" else model).to(clips.device).train())
     labels = torch.randint(NUM_CLASSES, (len(clips),), generator=torch.Generator().manual_seed(2)).to(clips.device)
     autocast: AbstractContextManager[Any] = nullcontext()
     if dtype != torch.float32:
         autocast = torch.autocast(clips.device.type, dtype)
     loss = partial(F.cross_entropy, target=labels)
-    return Turn(model, clips, loss=loss, autocast=autocast, compiled=compiled, fused=form == "fused")
+    return Trial(model, clips, loss=loss, autocast=autocast, compiled=compiled, fused=form == "fused")
 
 
-def heat(backbone: str, settings: Settings, calibration: str = "cin") -> Heat:
-    """Everyone asked for, on one backbone."""
+def workload(backbone: str, options: Options, calibration: str = "cin") -> Workload:
+    """The methods that are asked for, on one backbone.
+
+    Args:
+        backbone: a name in ``BACKBONES``; raises :class:`UserError` for any other.
+        options: name the methods, and say on which clips they run.
+        calibration: of ours, and of the form with a kernel for every frame.
+    """
     names, tada = lookup("backbone", backbone, BACKBONES), TAda(calibration=calibration)
     ours = names.tada if tada.calibration == TAda().calibration else f"{names.tada} {tada.calibration}"
-    slow = f"naive {ours}"
-    entrants: dict[str, tuple[Temporal, Form]] = {names.plain: (None, "eager")}
-    entrants |= {ours: (tada, "eager")} if settings.asked("tada") else {}
-    entrants |= {slow: (tada, "naive")} if settings.asked("naive") else {}
-    entrants |= {f"{ours}, fused": (tada, "fused")} if settings.asked_fused(calibration) else {}
-    for rival in contestants()[3:]:
-        entrants |= {rival: (Rival(name=rival), "eager")} if settings.asked(rival) else {}
-    makes: dict[str, Make] = {
-        who: partial(make, backbone, settings, temporal, form) for who, (temporal, form) in entrants.items()
-    }
-    work = least_work(network(backbone, None, settings.num_frames), clips_for(settings).to(DTYPES[settings.dtype]))
-    pairs = {ours: slow} if {ours, slow} <= entrants.keys() else {}
-    return Heat(f"training step of {names.plain}", makes, work, pairs)
+    methods, naive = choose_methods(
+        options, partial(make, backbone, options), names.plain, [(ours, f"naive {ours}", tada)]
+    )
+    work = least_work(network(backbone, None, options.num_frames), clips_for(options).to(DTYPES[options.dtype]))
+    return Workload(f"training step of {names.plain}", methods, work, naive)
 
 
 def bench(
-    settings: Settings, backbone: str = "resnet50", report: Report = silently, calibration: str = "cin"
+    options: Options, backbone: str = "resnet50", progress: OnProgress = no_progress, calibration: str = "cin"
 ) -> Benchmark:
     """Time a training step with our operator and its rivals against the plain backbone's.
 
     Args:
-        settings: device, dtype, clips, rounds and contestants.
+        options: device, dtype, clips, rounds and methods.
         backbone: a name in ``BACKBONES``.
-        report: told how far it has come.
+        progress: called with what is being done, and the fraction that is done.
         calibration: of ours, and of the form with a kernel for every frame.
 
     Raises:
         UserError: a name that is not known, or a setting that cannot be run.
         RunError: memory is out.
     """
-    settings.check()
-    if settings.num_clips * settings.num_frames == 1 and settings.size == 32:
+    options.check()
+    if options.num_clips * options.num_frames == 1 and options.size == 32:
         raise UserError("--clips 1 --frames 1 --size 32 leave the last batch norm one value; raise one of the three")
-    require_taps(settings, (calibration,))
-    asked: dict[str, str | list[str]] = {"backbone": backbone}
-    if calibration != "cin":
-        asked["calibrations"] = [calibration]
-    return run("step", [heat(backbone, settings, calibration)], settings, asked, report)
+    require_taps(options, (calibration,))
+    workloads = [workload(backbone, options, calibration)]
+    return run("step", workloads, options, progress, calibrations=(calibration,), backbone=backbone)

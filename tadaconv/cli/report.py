@@ -86,7 +86,7 @@ def report(
     Example: tada report benchmarks/results
     """
     from tadaconv.execution import Store
-    from tadaconv.reporting import prepared, require_choices, require_formats, require_results
+    from tadaconv.reporting import require_choices, require_formats, require_results
 
     wanted = [each.strip() for each in formats.split(",")]
     require_formats(wanted)
@@ -125,21 +125,20 @@ def report(
         resolved = load_regime(regime)
     require_own_results(named, regime, store)
     require_writable(out)
-    with prepared(wanted):
-        if found is not None:
-            from tadaconv.study import confirmed
+    if found is not None:
+        from tadaconv.study import confirmed
 
-            report_study(console, found, regime, resolved, store, out, wanted, choices)
-            loaded, choices = confirmed(found, regime, store), Choices(paper=paper)
-        if loaded is None:
-            return
-        records = current_records(loaded, resolved, study_name(loaded, regime), store)
-        if row is not None:
-            _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
-            return
-        require_results(loaded, regime, records)
-        print_table(console, loaded, regime, resolved, records, out)
-        write_report(console, loaded, regime, resolved, records, store, out, wanted, choices)  # last: it takes its time
+        report_study(console, found, regime, resolved, store, out, wanted, choices)
+        loaded, choices = confirmed(found, regime, store), Choices(paper=paper)
+    if loaded is None:
+        return
+    records = current_records(loaded, resolved, study_name(loaded, regime), store)
+    if row is not None:
+        _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
+        return
+    require_results(loaded, regime, records)
+    print_table(console, loaded, regime, resolved, records, out)
+    write_report(console, loaded, regime, resolved, records, store, out, wanted, choices)  # last: it takes its time
 
 
 def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:

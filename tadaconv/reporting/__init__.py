@@ -3,8 +3,7 @@
 :func:`report` writes a folder, :func:`terminal_table` draws the same table in a terminal.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,15 +111,3 @@ def require_choices(choices: Choices, shipped: str) -> None:
         from tadaconv.reporting.notebook import require_parameters
 
         require_parameters(template, choices.parameters)
-
-
-@contextmanager
-def prepared(formats: Sequence[str]) -> Iterator[None]:
-    """Start what executes notebooks while the results are still to be read, if any of ``formats`` needs it."""
-    if not {"html", "ipynb"} & set(formats):
-        yield
-        return
-    from tadaconv.reporting.kernel import kernel_ahead
-
-    with kernel_ahead():
-        yield

@@ -23,7 +23,7 @@ from tadaconv.result import CurvePoint, Result
 
 FORMATS = ("csv", "parquet")
 MANIFEST = "tada-export.json"
-"""Beside the files, what was written, by its hash: only that is ever written over."""
+"""Next to the files, what was written, by its hash: only that is ever written over."""
 
 STUDY_COLUMNS = ["study", "direction", "num_attempts", "num_results", "attributes", "system_attributes"]
 ATTEMPT_COLUMNS = [
@@ -42,11 +42,14 @@ CURVE_COLUMNS = ["cell", *CurvePoint.model_fields]
 
 _REASONS = ("interrupted", "withdrawn", "pruned", "over_budget", "infeasible")
 _TAKEN = ("cell", "label", "spec", "error", "traceback", "trial", *_REASONS)
-_INTEGERS = (
-    "num_attempts", "num_results", "trial", "step", "configuration", "num_val", "params", "macs", "peak_memory_bytes",
-    "epoch",
-)  # fmt: skip
 _TIMES = ("started", "ended")
+_DTYPES = {
+    **dict.fromkeys([*_SCALARS, "value", "train_loss", "val_top1"], "float64"),
+    **dict.fromkeys(["num_attempts", "num_results", "trial", "configuration", "step", "epoch"], "Int64"),
+    **dict.fromkeys(["num_val", "params", "macs", "peak_memory_bytes"], "Int64"),
+    **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
+}
+"""Of the columns that are not text."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ def read_storage(store: Store) -> Archive:
             [
                 {
                     "study": study.study_name,
-                    "direction": ", ".join(_direction(each) for each in study.directions),
+                    "direction": ", ".join(_direction(objective) for objective in study.directions),
                     "num_attempts": len(trials[study.study_name]),
-                    "num_results": sum(each.state == TrialState.COMPLETE for each in trials[study.study_name]),
+                    "num_results": sum(trial.state == TrialState.COMPLETE for trial in trials[study.study_name]),
                     "attributes": _json(study.user_attrs),
                     "system_attributes": _json(study.system_attrs),
                 }
@@ -90,7 +93,9 @@ def read_storage(store: Store) -> Archive:
             ],
             STUDY_COLUMNS,
         ),
-        attempts=_frame([_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS),
+        attempts=_frame(
+            [_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS, guessed=["seed"]
+        ),
         cells=_cells_frame(results, run_folder(store)),
         curves=_frame(
             [
@@ -106,12 +111,19 @@ def read_storage(store: Store) -> Archive:
 def write_archive(archive: Archive, folder: Path, form: str) -> list[Path]:
     """Write ``studies``, ``attempts``, ``cells`` and ``curves`` into ``folder``, and return their paths.
 
-    The same storage gives the same bytes. Raises :class:`UserError` for an unknown format, where a file of that name
-    is there that :func:`write_archive` has not written or somebody has changed, and where Parquet cannot be written
-    for want of pyarrow.
+    The same storage gives the same bytes.
+
+    Args:
+        archive: what is written.
+        folder: where to.
+        form: of ``FORMATS``.
+
+    Raises:
+        UserError: for an unknown format, where a file of that name is there that :func:`write_archive` has not written
+            or somebody has changed, and where Parquet cannot be written for want of pyarrow.
     """
     require_format(form)
-    frames = {f"{each.name}.{form}": getattr(archive, each.name) for each in fields(archive)}
+    frames = {f"{field.name}.{form}": getattr(archive, field.name) for field in fields(archive)}
     contents = {name: _content(frame, form) for name, frame in frames.items()}
     known = _read_manifest(folder / MANIFEST)
     for name, content in contents.items():
@@ -139,12 +151,12 @@ def require_format(form: str) -> None:
 
 def _results(trials: Iterable[tuple[str, FrozenTrial]]) -> dict[str, tuple[str, FrozenTrial]]:
     """By cell key, in order, the attempt that gave the result."""
-    found: dict[str, tuple[str, FrozenTrial]] = {}
+    results: dict[str, tuple[str, FrozenTrial]] = {}
     for name, trial in sorted(trials, key=lambda pair: pair[1]._trial_id):
         attrs = trial.user_attrs
         if trial.state == TrialState.COMPLETE and {"cell", "result"} <= attrs.keys() and "copied" not in attrs:
-            found.setdefault(str(attrs["cell"]), (name, trial))
-    return dict(sorted(found.items()))
+            results.setdefault(str(attrs["cell"]), (name, trial))
+    return dict(sorted(results.items()))
 
 
 def _direction(direction: StudyDirection) -> str:
@@ -165,8 +177,8 @@ def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[st
         "label": attrs.get("label"),
         "seed": attrs.get("spec", {}).get("seed"),
         "state": trial.state.name.lower(),
-        "started": trial.datetime_start,
-        "ended": trial.datetime_complete,
+        "started": _utc(trial.datetime_start),
+        "ended": _utc(trial.datetime_complete),
         "worker": lease.get("worker"),
         "host": lease.get("host"),
         "device": attrs.get("device", lease.get("device")),
@@ -177,7 +189,7 @@ def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[st
         "value": (trial.values or [None])[0],  # noqa: PD011 - a trial is no frame
         "configuration": attrs.get("trial"),
         "parameters": _json(trial.params),
-        "distributions": _json({name: each._asdict() for name, each in trial.distributions.items()}),
+        "distributions": _json({name: space._asdict() for name, space in trial.distributions.items()}),
         "intermediate_values": _json(trial.intermediate_values),
         "experiment": _json(attrs.get("spec")),
         "attributes": _json({name: value for name, value in attrs.items() if name not in taken}),
@@ -197,7 +209,7 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
         lines.append(line)
     own = {name for line in lines for name in line} - set(CELL_COLUMNS)
-    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed=own)
+    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed={*own, "seed"})
 
 
 def _scores(out: Path | None, key: str) -> str | None:
@@ -216,40 +228,34 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
 
 
 def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], guessed: Collection[str] = ()) -> pd.DataFrame:
-    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have."""
-    numbers = {*_SCALARS, "value", "train_loss", "val_top1"}
+    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have.
+
+    Where these are of several kinds, they are written as JSON.
+    """
     series = {}
     for column in columns:
         values = [line.get(column) for line in lines]
-        if column in _TIMES:
-            series[column] = pd.Series([_utc(value) for value in values], dtype="datetime64[us, UTC]")
-        elif column in guessed or column == "seed":
-            series[column] = _guessed(values)
-        elif column in _INTEGERS:
-            series[column] = pd.Series(values, dtype="Int64")
-        elif column in numbers:
-            series[column] = pd.Series(values, dtype="float64")
-        else:
-            series[column] = _texts(values)
+        dtype = _guess(values) if column in guessed else _DTYPES.get(column, "string")
+        if dtype == "string":
+            is_mixed = column in guessed and not all(isinstance(value, str | None) for value in values)
+            values = [_text(_json(value) if is_mixed else value) for value in values]
+        series[column] = pd.Series(values, dtype=dtype)
     return pd.DataFrame(series, columns=list(columns))
 
 
-def _guessed(values: Sequence[Any]) -> "pd.Series[Any]":
-    """Values of one kind in its type; where kinds are mixed, each as JSON."""
+def _guess(values: Sequence[Any]) -> str:
+    """The type of a column that holds ``values``: text where they are of several kinds, or too large."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
-        return pd.Series(values, dtype="boolean")
+        return "boolean"
     if kinds <= {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
-        return pd.Series(values, dtype="Int64")
-    if kinds == {float}:
-        return pd.Series(values, dtype="float64")
-    return _texts(values if kinds <= {str} else [None if value is None else _json(value) for value in values])
+        return "Int64"
+    return "float64" if kinds == {float} else "string"
 
 
-def _texts(values: Sequence[Any]) -> "pd.Series[Any]":
+def _text(value: Any) -> str | None:
     """As text that any file can hold: half a surrogate pair, from a file name say, is written as its escape."""
-    texts = [None if v is None else str(v).encode("utf-8", "backslashreplace").decode("utf-8") for v in values]
-    return pd.Series(texts, dtype="string")
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _utc(local: datetime | None) -> datetime | None:

@@ -192,16 +192,16 @@ _MOST_FINDINGS = 4
 
 
 def _of_benchmark(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.benchmark import words
-    from tadaconv.reporting.benchmark.record import read_benchmark
+    from tadaconv.reporting.benchmark import text
+    from tadaconv.reporting.benchmark.data import read_benchmark
 
     manifest = read_benchmark(folder)
-    found = [f"{words.subject(n.run)}, {said}" for n in manifest.runs for said in words.findings(n.run)]
+    found = [f"{text.subject(n.run)}, {said}" for n in manifest.runs for said in text.findings(n.run)]
     more = len(found) - _MOST_FINDINGS
     devices = dict.fromkeys(each.run.environment.get("device", "an unknown device") for each in manifest.runs)
     return {
         "name": manifest.benchmark,
-        "question": words.title(manifest),
+        "question": text.title(manifest),
         "ran": f"{plural(len(manifest.runs), 'run')} on {', '.join(devices)}.",
         "found": [*found[:_MOST_FINDINGS], *([f"{plural(more, 'more finding')} on its page."] if more > 0 else [])],
     }

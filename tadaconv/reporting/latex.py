@@ -2,7 +2,6 @@ r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where
 
 import unicodedata
 from collections.abc import Iterable
-from functools import reduce
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 from unicodedata import combining
@@ -34,40 +33,18 @@ _MATHS = {
     "\u2190": r"\leftarrow", "\u2192": r"\rightarrow", "\u221e": r"\infty", "\u2208": r"\in",
 }  # fmt: skip
 
-_ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
-"""Of modern Greek, by combining character."""
-
-
-def _accented() -> dict[str, str]:
-    """The letters of modern Greek with an accent or two, as mathematics."""
-    found = {}
-    for letter in map(chr, range(0x386, 0x3CF)):
-        base, accents = (parts := unicodedata.normalize("NFD", letter))[0], parts[1:]
-        if accents and base in _MATHS and set(accents) <= set(_ACCENTS):
-            found[letter] = reduce(lambda command, accent: f"{_ACCENTS[accent]}{{{command}}}", accents, _MATHS[base])
-    return found
-
-
-_MATHS |= _accented()
-
-_SECOND_ENCODING = "".join(map(chr, (
-    0x00AB, 0x00BB, 0x00D0, 0x00DE, 0x00F0, 0x00FE, 0x0104, 0x0105, 0x0110, 0x0111, 0x0118, 0x0119, 0x012E, 0x012F,
-    0x014A, 0x014B, 0x0172, 0x0173,
-)))  # fmt: skip
-"""Latin letters and quotes, such as those with an ogonek, that pdfLaTeX has in the encoding T1 and not in its first."""
-
-_UNKNOWN = "\u0126\u0127\u0138\u0166\u0167"
-"""Letters of Latin Extended-A that pdfLaTeX has in neither."""
+_NOT_IN_PDFLATEX = "«»ÐÞðþĄąĐđĘęĦħĮįĸŊŋŦŧŲų"
+"""Of Latin-1 and Latin Extended-A, what an article's first encoding lacks in pdfLaTeX."""
 
 
 def escape(text: str) -> str:
     r"""``text`` as LaTeX that every engine sets, with an article's preamble and no package.
 
-    Special characters are spelt out, and letters of modern Greek and some signs are mathematics. The other letters of
-    Latin-1 and Latin Extended-A stand for themselves. So does any other character in XeLaTeX and LuaLaTeX, whose font
-    must have it; pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``. Control and invisible
-    characters are code points everywhere. What would be taken for an argument of the line break before (``[``, ``*``),
-    or as a dash or a quote with its neighbour, is kept from it.
+    Special characters are spelt out, and Greek letters without accents and some signs are mathematics. The letters of
+    Latin-1 and Latin Extended-A that pdfLaTeX has stand for themselves. So does any other character in XeLaTeX and
+    LuaLaTeX, whose font must have it; pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``.
+    Control and invisible characters are code points everywhere. What would be taken for an argument of the line break
+    before (``[``, ``*``), or as a dash or a quote with its neighbour, is kept from it.
     """
     parts, last = [], ""
     for kind, run in groupby(unicodedata.normalize("NFC", text), _kind):
@@ -82,31 +59,22 @@ def escape(text: str) -> str:
         last = ""
         if kind == "maths":
             parts += [f"${_MATHS[character]}$" for character in characters]
-        elif kind == "T1":
-            parts.append(_by_engine(characters, rf"{{\fontencoding{{T1}}\selectfont {characters}}}"))
         elif kind == "hidden":
             parts.append(_code_points(characters))
-        else:
-            parts.append(_by_engine(characters, _code_points(characters)))
+        else:  # this primitive is known where Unicode is read, and alone there
+            parts.append(rf"\ifdefined\Umathchar {characters}\else {_code_points(characters)}\fi{{}}")
     return "".join(parts)
 
 
 def _kind(character: str) -> str:
-    """How a character is set: *plain*, *maths*, *T1* (in another encoding), *hidden* (as code point) or *other*."""
+    """How a character is set: *plain*, *maths*, *hidden* (as code point) or *other* (by engine)."""
     if character in _SPELT:
         return "plain"
     if character in _MATHS:
         return "maths"
-    if character in _SECOND_ENCODING:
-        return "T1"
     if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}:
         return "hidden"
-    return "plain" if ord(character) <= 0x17F and character not in _UNKNOWN else "other"
-
-
-def _by_engine(characters: str, instead: str) -> str:
-    """``characters`` in engines that read Unicode, which alone know this primitive; ``instead`` in pdfLaTeX."""
-    return rf"\ifdefined\Umathchar {characters}\else {instead}\fi{{}}"
+    return "plain" if ord(character) <= 0x17F and character not in _NOT_IN_PDFLATEX else "other"
 
 
 def _code_points(characters: str) -> str:
@@ -226,7 +194,9 @@ def _opening(summary: pd.DataFrame, title: str, *, fits: bool) -> list[str]:
     for name, parts in summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False):
         lines.append(f"{name}: the mean of the class probabilities of {parts}, seed by seed.")
     if any(_kind(character) == "other" for name in summary["row"] for character in name):
-        lines.append("Names beyond Latin and modern Greek: use XeLaTeX or LuaLaTeX with a font that has them.")
+        lines.append(
+            "Some names have characters that pdfLaTeX lacks: use XeLaTeX or LuaLaTeX with a font that has them."
+        )
     return [_comment(line) for line in lines]
 
 

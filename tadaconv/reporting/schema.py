@@ -1,4 +1,4 @@
-"""The schemas of ``report.json``: ``python -m tadaconv.reporting.schema docs/schemas`` writes them anew."""
+"""The schemas of ``report.json``: ``python -m tadaconv.reporting.schema docs/schemas`` writes them again."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from tadaconv.reporting.export import Manifest, write_atomically
 
 def schemas() -> dict[str, str]:
     """By kind of report, the JSON schema of its ``report.json``, as text."""
-    from tadaconv.reporting.benchmark.record import BenchmarkManifest
+    from tadaconv.reporting.benchmark.data import BenchmarkManifest
     from tadaconv.reporting.calibration.frame import CalibrationManifest
     from tadaconv.reporting.study.frame import StudyManifest
 

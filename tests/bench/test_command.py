@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from tadaconv import cli
-from tadaconv.bench import op, step
-from tadaconv.bench.contest import Spread, spread
-from tadaconv.bench.record import Benchmark, Race, entry, limit
-from tadaconv.bench.run import Report, silently
-from tadaconv.bench.settings import Settings
-from tadaconv.bench.work import Phase, Work
+from tadaconv.bench import op, record, step
+from tadaconv.bench.options import Options
+from tadaconv.bench.record import Benchmark, Case, Phase, Work
+from tadaconv.bench.run import OnProgress, no_progress
+from tadaconv.bench.statistics import limit, timing
 
 
 def typed(*arguments: str) -> int:
@@ -28,23 +27,22 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
     work: dict[Phase, Work] = {"forward": once, "backward": once, "both": once}
     seconds: dict[Phase, list[float]] = {phase: [1.0, 2.0, 3.0] for phase in work}
     copy, matrix = (limit(w, [1.0] * 3) for w in (once, Work(bytes=0, multiply_adds=8)))
-    ratio: dict[str, Spread] = {"plain": spread([1.0, 1.0, 1.0])}
-    race = Race(
-        name="race", mode="eager", repeats=1, work=work, copy_limit=copy, matrix_limit=matrix, naive_over_ours=ratio,
-        entries=[entry("plain", seconds, seconds, work, copy, matrix, None)],
+    case = Case(
+        name="case", mode="eager", repeats=1, work=work, copy_limit=copy, matrix_limit=matrix, naive_over_ours={},
+        timings=[timing(name, seconds, seconds, work, copy, matrix, None) for name in ("plain", "TAda")],
     )  # fmt: skip
     facts = {"device": "CPU", "processor": "p"}
-    found = {"dtype": "fp32", "modes": ["eager"], "num_clips": 1, "num_frames": 8, "size_px": 64, "rounds": 3}
+    found = record.Settings(dtype="fp32", modes=["eager"], num_clips=1, num_frames=8, size_px=64, rounds=3)
 
-    def ops(settings: Settings, calibrations: object, shapes: object, report: Report = silently) -> Benchmark:
-        report("half", 0.5)
-        asked.append((settings, calibrations, shapes))
-        return Benchmark(bench="op", settings=dict(found), environment=facts, races=[race])
+    def ops(options: Options, calibrations: object, shapes: object, progress: OnProgress = no_progress) -> Benchmark:
+        progress("half", 0.5)
+        asked.append((options, calibrations, shapes))
+        return Benchmark(bench="op", settings=found, environment=facts, cases=[case])
 
-    def steps(settings: Settings, backbone: str, report: Report = silently, calibration: str = "") -> Benchmark:
-        report("half", 0.5)
-        asked.append((settings, backbone, calibration))
-        return Benchmark(bench="step", settings={"backbone": backbone, **found}, environment=facts, races=[race])
+    def steps(options: Options, backbone: str, progress: OnProgress = no_progress, calibration: str = "") -> Benchmark:
+        progress("half", 0.5)
+        asked.append((options, backbone, calibration))
+        return Benchmark(bench="step", settings=found.but(backbone=backbone), environment=facts, cases=[case])
 
     monkeypatch.setattr(op, "bench", ops)
     monkeypatch.setattr(step, "bench", steps)
@@ -69,7 +67,7 @@ def test_what_is_typed_is_what_is_run(calls: list[tuple[object, ...]], capsys: p
         "--rounds",
         "5",
     ]
-    assert typed("op", "--calibration", "cin, k2", "--contestants", "tada,tsm", "--shapes", "res2", *options) == 0
+    assert typed("op", "--calibration", "cin, k2", "--methods", "tada,tsm", "--shapes", "res2", *options) == 0
     assert (
         typed(
             "step", "--backbone", "convnext_tiny_clip", "--calibration", "cin_k2", *options, "--contestants", "tada,tsm"
@@ -77,8 +75,8 @@ def test_what_is_typed_is_what_is_run(calls: list[tuple[object, ...]], capsys: p
         == 0
     )
 
-    settings = Settings("cpu", "bf16", ("eager", "compiled"), ("tada", "tsm"), 3, 4, 64, 5)
-    assert calls == [(settings, ("cin", "k2"), ("res2",)), (settings, "convnext_tiny_clip", "cin_k2")]
+    expected = Options("cpu", "bf16", ("eager", "compiled"), ("tada", "tsm"), 3, 4, 64, 5)
+    assert calls == [(expected, ("cin", "k2"), ("res2",)), (expected, "convnext_tiny_clip", "cin_k2")]
     written = Path("benchmarks/results")
     stems = ("op-cpu-fp32-eager-1x8x64", "step-convnext_tiny_clip-cpu-fp32-eager-1x8x64")
     assert {path.name for path in written.iterdir()} == {f"{stem}.{end}" for stem in stems for end in ("json", "png")}
@@ -97,8 +95,8 @@ def test_json_is_all_that_is_printed(calls: list[tuple[object, ...]], capsys: py
     ("command", "message"),
     [
         ("op --rounds 2", "--rounds 2 shows no spread; take at least 3"),
-        ("op --contestants tada,tsn", "unknown contestant 'tsn'; one of: tsm"),
-        ("step --contestants none", "unknown contestant 'none'; one of:"),
+        ("op --methods tada,tsn", "unknown method 'tsn'; one of: tsm"),
+        ("step --methods none", "unknown method 'none'; one of:"),
         ("step --backbone resnt50", "unknown backbone 'resnt50'; one of: resnet50"),
         ("op --device mps", "unknown device 'mps'; one of: auto, cpu, cuda, cuda:N"),
         ("op --dtype fp16", "unknown dtype 'fp16'; one of: bf16, fp32"),

@@ -22,6 +22,7 @@ from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merge import merge
 from tadaconv.reporting import archive
 from tadaconv.reporting.archive import read_storage, write_archive
+from tadaconv.reporting.export import as_csv
 from tadaconv.result import CurvePoint, Result
 from tadaconv.spec import Backbone, Experiment, Rival, Schedule, Synthetic, TAda
 
@@ -172,8 +173,23 @@ def test_leaves_are_columns_of_one_type(store: Store) -> None:
     assert pd.isna(tada["experiment.temporal.options.share"])
     assert (tada["experiment.schedule.lr"], tada["environment.device"]) == (0.1, "NA")
     assert str(cells["experiment.data.num_frames"].dtype) == "Int64"
-    assert archive._guessed([1, "a", None]).tolist()[:2] == ["1", '"a"']
-    assert archive._guessed([2**70, None]).tolist()[0] == str(2**70)
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([1, "a", None, True], ["1", '"a"', "", "true"]),
+        ([2**70, None], [str(2**70), ""]),
+        ([1, None], ["1", ""]),
+        ([1.0, None], ["1.0", ""]),
+        ([True, None], ["True", ""]),
+        (["1", None, "b\udc80"], ["1", "", "b\\udc80"]),
+        ([None], [""]),
+    ],
+)
+def test_a_column_whose_type_is_not_known_has_that_of_its_values(values: list[Any], written: list[str]) -> None:
+    frame = archive._frame([{"c": value, "d": ""} for value in values], ["c", "d"], guessed=["c"])
+    assert [line["c"] for line in csv.DictReader(as_csv(frame).splitlines())] == written
 
 
 def test_the_same_storage_gives_the_same_bytes(store: Store, form: str, tmp_path: Path) -> None:

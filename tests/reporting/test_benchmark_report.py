@@ -16,15 +16,23 @@ from typing import Any
 import nbformat
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from tadaconv.bench.contest import Spread as SpreadOfBench
-from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
-from tadaconv.bench.work import Phase, Work
+from tadaconv.bench.record import PHASES, Benchmark, Case, Limit, Phase, Settings, Work
+from tadaconv.bench.statistics import limit, ratios, timing
 from tadaconv.errors import UserError
-from tadaconv.reporting.benchmark import benchmark_report, blocks, figures, words
-from tadaconv.reporting.benchmark.frame import ROUND_COLUMNS, TABLE_COLUMNS, rounds_frame, table_frame
+from tadaconv.reporting.benchmark import benchmark_report, figures, page, text
+from tadaconv.reporting.benchmark.data import (
+    ROUND_COLUMNS,
+    TABLE_COLUMNS,
+    BenchmarkManifest,
+    collect,
+    read_benchmark,
+    rounds_frame,
+    table_frame,
+)
 from tadaconv.reporting.benchmark.latex import latex_table
-from tadaconv.reporting.benchmark.record import PHASES, BenchmarkManifest, collect, read_benchmark
+from tadaconv.reporting.benchmark.terminal import terminal_tables
 from tadaconv.reporting.choices import Choices
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
@@ -36,9 +44,9 @@ ENVIRONMENT = {"device": "CPU (2 threads)", "processor": "a processor", "machine
 
 
 def measured(
-    names: list[str], rounds: int = 7, memory: int | None = 2**28, mode: str = "eager", race: str = "res2: 3x3"
-) -> Race:
-    """A race as the benchmarks make it; contestant i takes about i + 1 times as long."""
+    names: list[str], rounds: int = 7, memory: int | None = 2**28, mode: str = "eager", case: str = "res2: 3x3"
+) -> Case:
+    """A case as the benchmarks make it; method i takes about i + 1 times as long."""
     work: dict[Phase, Work] = {phase: Work(bytes=800, multiply_adds=600) for phase in PHASES}
     seconds: list[dict[Phase, list[float]]] = []
     for i, _ in enumerate(names):
@@ -48,9 +56,9 @@ def measured(
         }  # type: ignore[misc]
         seconds.append({**parts, "both": [a + b for a, b in zip(parts["forward"], parts["backward"], strict=True)]})
     copy, matrix = _limit(Work(bytes=1600, multiply_adds=0), rounds), _limit(Work(bytes=0, multiply_adds=900), rounds)
-    entries = [entry(n, s, seconds[0], work, copy, matrix, memory) for n, s in zip(names, seconds, strict=True)]
+    timings = [timing(n, s, seconds[0], work, copy, matrix, memory) for n, s in zip(names, seconds, strict=True)]
     naive = {names[1]: ratios(seconds[-1]["both"], seconds[1]["both"])} if len(names) > 2 else {}
-    return Race(name=race, mode=mode, repeats=2, work=work, copy_limit=copy, matrix_limit=matrix, entries=entries,
+    return Case(name=case, mode=mode, repeats=2, work=work, copy_limit=copy, matrix_limit=matrix, timings=timings,
                 naive_over_ours=naive)  # type: ignore[arg-type] # fmt: skip
 
 
@@ -58,11 +66,12 @@ def _limit(work: Work, rounds: int) -> Limit:
     return limit(work, [0.02 + 0.001 * r for r in range(rounds)])
 
 
-def benchmark(races: list[Race], bench: str = "op", **environment: str) -> Benchmark:
-    settings = {"dtype": "fp32", "modes": ["eager"], "num_clips": 2, "num_frames": 8, "size_px": 56, "rounds": 7}
-    if bench == "step":
-        settings["backbone"] = "resnet50"
-    return Benchmark(bench=bench, settings=settings, environment={**ENVIRONMENT, **environment}, races=races)  # type: ignore[arg-type]
+def benchmark(cases: list[Case], bench: str = "op", **environment: str) -> Benchmark:
+    settings = Settings(
+        dtype="fp32", modes=["eager"], num_clips=2, num_frames=8, size_px=56, rounds=7,
+        backbone="resnet50" if bench == "step" else None,
+    )  # fmt: skip
+    return Benchmark(bench=bench, settings=settings, environment={**ENVIRONMENT, **environment}, cases=cases)  # type: ignore[arg-type]
 
 
 def write(path: Path, found: Benchmark) -> Path:
@@ -75,8 +84,8 @@ def write(path: Path, found: Benchmark) -> Path:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A report on a file with hostile names, in a folder with a space and a quote: the file, out, the folder."""
     out = tmp_path_factory.mktemp("it's a folder")
-    race = measured([SCRIPT, SPECIAL, "naive"], race=f"{SCRIPT}: a & b")
-    path = write(out / "files" / "it's a <b>file.json", benchmark([race, measured(["plain", SCRIPT], race="$x$")]))
+    case = measured([SCRIPT, SPECIAL, "naive"], case=f"{SCRIPT}: a & b")
+    path = write(out / "files" / "it's a <b>file.json", benchmark([case, measured(["plain", SCRIPT], case="$x$")]))
     return path, out, benchmark_report([path], out)
 
 
@@ -94,7 +103,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def text_of(block: blocks.Block) -> str:
+def text_of(block: page.Block) -> str:
     return re.sub(r"\s+", " ", Page(block.html).text.replace("\xa0", " "))
 
 
@@ -102,23 +111,59 @@ SHIPPED = sorted(path for path in RESULTS.glob("*.json") if path.name.startswith
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_what_the_benchmarks_write_is_read(path: Path) -> None:
-    found = Benchmark.model_validate_json(path.read_text())
+def test_what_is_stored_is_read_to_the_last_digit(path: Path) -> None:
+    tree = json.loads(path.read_text())
     (named,) = collect([path]).runs
-    written, read = found.model_dump(mode="json"), named.run.model_dump(mode="json")
+    read = named.run.model_dump(mode="json")
     assert named.file == path.name
-    for race, again in zip(written["races"], read["races"], strict=True):
-        assert {name: race[name] for name in ("name", "mode", "repeats", "entries", "naive_over_ours")} == {
-            name: again[name] for name in ("name", "mode", "repeats", "entries", "naive_over_ours")
-        }
-        assert race["copy_limit"]["per_second"] == again["copy_limit"]["per_second"]
-    assert written["environment"] == read["environment"]
-    assert {**written["settings"], **read["settings"]} == {"backbone": None, **written["settings"]}
+    assert named.run.file_stem == path.stem
+    assert {**read["settings"], **tree["settings"]} == read["settings"]
+    assert {name: read[name] for name in tree if name != "settings"} == {
+        name: value for name, value in tree.items() if name != "settings"
+    }
+
+
+def test_what_a_later_version_adds_is_no_reason_to_turn_a_file_away(tmp_path: Path) -> None:
+    tree = json.loads(SHIPPED[0].read_text())
+    expected = Benchmark.model_validate(tree)
+    for part in (tree, tree["settings"], tree["races"][0], tree["races"][0]["entries"][0]["ratio"]["both"]):
+        part["added later"] = 1
+    path = tmp_path / "later.json"
+    path.write_text(json.dumps(tree))
+    assert collect([path]).runs[0].run == expected
+
+
+def test_a_report_that_was_exported_before_is_read(tmp_path: Path) -> None:
+    """It holds less of the device's limits and of the settings, which nothing on a page tells of."""
+    manifest = collect([SHIPPED[0]])
+    tree = json.loads(manifest.model_dump_json())
+    for run in (named["run"] for named in tree["runs"]):
+        del run["settings"]["modes"], run["settings"]["calibrations"]
+        for case in run["races"]:
+            del case["work"]
+            for reached in (case["copy_limit"], case["matrix_limit"]):
+                del reached["work"], reached["seconds"]
+    (tmp_path / "report.json").write_text(json.dumps(tree))
+    earlier = read_benchmark(tmp_path)
+    pd.testing.assert_frame_equal(table_frame(earlier), table_frame(manifest))
+    for block in (page.headline, page.results, page.provenance, page.methods):
+        assert block(earlier) == block(manifest)
+    assert latex_table(earlier) == latex_table(manifest)
+    (before,), (now,) = figures.ratios(earlier), figures.ratios(manifest)
+    assert (before.caption, before.alt) == (now.caption, now.alt)
+
+
+def test_notebooks_that_were_written_before_find_their_functions() -> None:
+    from tadaconv.reporting.benchmark import blocks, record
+
+    for name in ("headline", "methods", "provenance", "results"):
+        assert getattr(blocks, name) is getattr(page, name)
+    assert record.read_benchmark is read_benchmark
 
 
 def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
     path = write(
-        tmp_path / "one.json", benchmark([measured(["plain", "TAda cin", "naive cin"]), measured(["p", "q"], race="b")])
+        tmp_path / "one.json", benchmark([measured(["plain", "TAda cin", "naive cin"]), measured(["p", "q"], case="b")])
     )
     tree, manifest = json.loads(path.read_text()), collect([path])
     table, rounds = table_frame(manifest), rounds_frame(manifest)
@@ -126,10 +171,10 @@ def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
     assert list(rounds) == ROUND_COLUMNS
     assert len(table) == 5 * 3
     assert len(rounds) == 5 * 3 * 7
-    for race in tree["races"]:
-        for one, phase in product(race["entries"], PHASES):
-            own, plain = one["seconds"][phase], race["entries"][0]["seconds"][phase]
-            key = {"race": race["name"], "contestant": one["name"], "phase": phase}
+    for case in tree["races"]:
+        for one, phase in product(case["entries"], PHASES):
+            own, plain = one["seconds"][phase], case["entries"][0]["seconds"][phase]
+            key = {"race": case["name"], "contestant": one["name"], "phase": phase}
             (line,) = table[(table[list(key)] == pd.Series(key)).all(axis=1)].to_dict("records")
             within = sorted(a / b for a, b in zip(own, plain, strict=True))
             assert line["ratio"] == pytest.approx(median(within), rel=1e-12)
@@ -146,10 +191,10 @@ def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
 def test_the_figure_draws_the_rounds_and_the_medians(tmp_path: Path) -> None:
     path = write(
         tmp_path / "one.json",
-        benchmark([measured(["plain", "TAda cin", "naive"]), measured(["plain", "TAda cin", "naive"], race="b")]),
+        benchmark([measured(["plain", "TAda cin", "naive"]), measured(["plain", "TAda cin", "naive"], case="b")]),
     )
     manifest = collect([path])
-    data = figures.ratios_data(manifest, "one.json")
+    data = figures.ratios_data(manifest.runs[0].run)
     assert data["plain"].tolist() == [True, False, False] * 2
     (drawing,) = figures.ratios(manifest)
     panels = drawing.figure.axes
@@ -165,19 +210,61 @@ def test_the_figure_draws_the_rounds_and_the_medians(tmp_path: Path) -> None:
     for value in (*drawn["low"], *drawn["high"], 1.0):
         assert panels[0].get_xlim()[0] < value < panels[0].get_xlim()[1]
     for line in drawn.to_dict("records"):
-        assert f"{line['contestant']} {line['ratio']:.2f}" in drawing.alt
+        assert f"{line['method']} {line['ratio']:.2f}" in drawing.alt
     assert data["ratio"].max() > figures.LOG_FROM
     assert panels[0].get_xscale() == "log"
     assert "logarithmic" in drawing.caption
 
 
-def test_panels_of_other_contestants_stand_below_each_other(tmp_path: Path) -> None:
-    races = [
+def test_a_training_step_is_drawn_with_its_memory(tmp_path: Path) -> None:
+    cases = [measured(["TSN", "TAda2D"], memory=3 * 2**20), measured(["TSN", "TAda2D"], memory=None, mode="compiled")]
+    run = benchmark(cases, "step")
+    (drawing,) = figures.ratios(collect([write(tmp_path / "one.json", run)]))
+    eager, compiled = ([note.get_text() for note in ax.texts] for ax in drawing.figure.axes)
+    ratio = f"{run.cases[0].timings[1].ratio['both'].median:.2f}"
+    assert eager[0] == f"{ratio}, 3 MiB"
+    assert eager[1].endswith("ms, 3 MiB")
+    assert compiled[0] == ratio
+    assert "peak memory" in drawing.caption
+    assert figures.ratios_data(benchmark(cases))["memory"].isna().all()
+
+
+def test_the_picture_of_a_run_says_what_it_ran_on() -> None:
+    picture = figures.picture(benchmark([measured(["plain", "TAda"])]))
+    assert picture is not None
+    assert picture.startswith(b"\x89PNG")
+    assert figures.picture(benchmark([measured(["plain"])])) is None
+
+
+@pytest.mark.parametrize("rounds", [5, 7])
+def test_a_terminal_of_80_columns_shows_every_number(rounds: int) -> None:
+    names = ["plain convolution", "TAda cin", "naive k2", "tsm", "tam", "squeeze_excitation"]
+    run = benchmark([measured(names, rounds=rounds), measured(["plain", "TAda"], case="[b]", rounds=rounds)])
+    run = run.but(settings__rounds=rounds)
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(terminal_tables(run))
+    shown = printed.get()
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
+    assert "…" not in shown
+    assert "[b], eager" in shown
+    assert ("Fewer than 6 rounds" in shown) == (rounds < 6)
+    lines = {line[1:19].strip(): line[19:].split() for line in shown.splitlines()}
+    for one in run.cases[0].timings:
+        ratio = one.ratio["both"]
+        ends = [ratio.quartile_low, ratio.quartile_high, ratio.interval_low, ratio.interval_high]
+        numbers = [1e3 * one.time["both"].median, ratio.median, *(end for end in ends if end is not None)]
+        assert lines[one.name][: len(numbers)] == [text.three_digits(number) for number in numbers]
+        assert lines[one.name][-1] == "256"
+
+
+def test_panels_of_other_methods_stand_below_each_other(tmp_path: Path) -> None:
+    cases = [
         measured(["plain", "TAda cin"]),
-        measured(["plain", "TAda k2", "naive"], race="b"),
-        measured(["alone"], race="c"),
+        measured(["plain", "TAda k2", "naive"], case="b"),
+        measured(["alone"], case="c"),
     ]
-    (drawing,) = figures.ratios(collect([write(tmp_path / "one.json", benchmark(races))]))
+    (drawing,) = figures.ratios(collect([write(tmp_path / "one.json", benchmark(cases))]))
     labels = [[label.get_text() for label in ax.get_yticklabels()] for ax in drawing.figure.axes]
     assert labels == [["TAda cin"], ["TAda k2", "naive"]]
 
@@ -185,7 +272,7 @@ def test_panels_of_other_contestants_stand_below_each_other(tmp_path: Path) -> N
 def test_a_run_of_the_plain_network_alone_has_no_figure(tmp_path: Path) -> None:
     manifest = collect([write(tmp_path / "one.json", benchmark([measured(["plain"])]))])
     assert figures.ratios(manifest) == []
-    assert "ran alone" in text_of(blocks.headline(manifest))
+    assert "ran alone" in text_of(page.headline(manifest))
     assert re.search(r"^plain & [\d.]+ & 1 & ", latex_table(manifest), re.MULTILINE)
 
 
@@ -198,16 +285,16 @@ def test_a_report_is_whole_and_asks_for_nothing(hostile: tuple[Path, Path, Path]
     assert {"figures/ratios.svg", "figures/ratios.png"} <= drawn
     assert {Path(name).stem for name in drawn} == {"ratios"}
     html = (folder / "report.html").read_text()
-    page = Page(html)
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    addresses = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
+    parsed = Page(html)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
+    addresses = [v for _, attrs in parsed.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "action")]
     assert addresses
     assert all(address and address.startswith("data:image/svg+xml;base64,") for address in addresses)
     assert "<script" not in html
     assert "url(" not in html
     for name in (SCRIPT, SPECIAL, path.name):
-        assert name in page.text
-    said = re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
+        assert name in parsed.text
+    said = re.sub(r"\s+", " ", parsed.text.replace("\xa0", " "))
     for fact in (
         "CPU (2 threads)",
         "fp32",
@@ -243,7 +330,7 @@ LONG = "naive TAda of many a word and kernel"
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("which", ["shipped", "long"])
 def test_the_latex_table_fits_the_text_of_an_article(which: str, tmp_path: Path) -> None:
-    long = measured(["ConvNeXt-T of ever more blocks", LONG], race=f"training step of {LONG * 4}", memory=2**40)
+    long = measured(["ConvNeXt-T of ever more blocks", LONG], case=f"training step of {LONG * 4}", memory=2**40)
     paths = SHIPPED if which == "shipped" else [write(tmp_path / "one.json", benchmark([long]))]
     # With one run, and with several: the line on what each ran is long.
     tables = [latex_table(collect(chosen)) for chosen in ([paths[0]], paths)]
@@ -267,8 +354,8 @@ def test_who_is_who_is_said_once_and_by_kind(tmp_path: Path) -> None:
         "TAda cin and TAda2D-50: TAdaConv of this package; naive cin: TAdaConv computed naively, with a kernel for "
         "every frame; tsm and tam: published rivals."
     )
-    assert words.contestants(manifest) == who
-    assert text_of(blocks.headline(manifest)).count(who) == 1
+    assert text.methods(manifest) == who
+    assert text_of(page.headline(manifest)).count(who) == 1
     assert f"% {who}" in latex_table(manifest)
     first, second = (drawing.caption for drawing in figures.ratios(manifest))
     assert "Circles: TAda cin (TAdaConv of this package). Squares: naive cin (TAdaConv computed naively" in first
@@ -283,7 +370,7 @@ def test_who_is_who_is_said_once_and_by_kind(tmp_path: Path) -> None:
 def test_methods_that_no_number_needs_are_not_named(tmp_path: Path) -> None:
     def named(names: list[str], rounds: int = 7) -> str:
         path = write(tmp_path / "one.json", benchmark([measured(names, rounds=rounds)]))
-        return text_of(blocks.methods(collect([path])))
+        return text_of(page.methods(collect([path])))
 
     assert "Order Statistics" in named(["plain", "TAda"])
     assert "Order Statistics" not in named(["plain", "TAda"], rounds=5)
@@ -321,8 +408,8 @@ def test_csv_alone_writes_data_alone(tmp_path: Path) -> None:
 def test_fewer_than_six_rounds_have_no_interval(tmp_path: Path) -> None:
     manifest = collect([write(tmp_path / "one.json", benchmark([measured(["plain", "TAda"], rounds=5, memory=None)]))])
     assert table_frame(manifest)["ratio_low"].isna().all()
-    assert "Fewer than 6 rounds give no 95 % interval: one.json." in words.warnings(manifest)
-    said = text_of(blocks.headline(manifest)) + text_of(blocks.results(manifest))
+    assert "Fewer than 6 rounds give no 95 % interval: one.json." in text.warnings(manifest)
+    said = text_of(page.headline(manifest)) + text_of(page.results(manifest))
     assert "too few rounds for an interval" in said
     assert "Memory (MiB)" not in said
     assert "[" not in latex_table(manifest).partition(r"\midrule")[2]
@@ -331,27 +418,24 @@ def test_fewer_than_six_rounds_have_no_interval(tmp_path: Path) -> None:
 
 
 def test_a_finding_is_said_with_its_interval(tmp_path: Path) -> None:
-    races = [measured(["plain", "TAda cin"]), measured(["plain", "TAda cin"], race="b", mode="compiled")]
-    run = collect([write(tmp_path / "one.json", benchmark(races, "step"))]).runs[0].run
-    ratio = run.races[0].entries[1].ratio["both"]
+    cases = [measured(["plain", "TAda cin"]), measured(["plain", "TAda cin"], case="b", mode="compiled")]
+    run = collect([write(tmp_path / "one.json", benchmark(cases, "step"))]).runs[0].run
+    ratio = run.cases[0].timings[1].ratio["both"]
     assert ratio.interval_low is not None
     assert ratio.interval_high is not None
     ends = f"95 % interval {ratio.interval_low:.2f} to {ratio.interval_high:.2f}"
     said = f"{ratio.median:.2f} times as long as plain ({ends})."
-    assert words.findings(run) == [f"TAda cin, eager: {said}", f"TAda cin, compiled: {said}"]
-    assert words.subject(run) == f"A training step of {run.races[0].plain.name} (backbone resnet50)"
+    assert text.findings(run) == [f"TAda cin, eager: {said}", f"TAda cin, compiled: {said}"]
+    assert text.subject(run) == f"A training step of {run.cases[0].plain.name} (backbone resnet50)"
 
 
 def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> None:
     runs = [benchmark([measured(["TSN-50", "TAda2D-50"])], "step") for _ in range(2)]
     sizes = [64, 112]
-    paths = [
-        write(tmp_path / f"{px}.json", run.model_copy(update={"settings": {**run.settings, "size_px": px}}))
-        for px, run in zip(sizes, runs, strict=True)
-    ]
+    paths = [write(tmp_path / f"{px}.json", run.but(settings__size_px=px)) for px, run in zip(sizes, runs, strict=True)]
     manifest = collect(paths)
-    headings = re.findall(r"<h3>(.*?)</h3>", blocks.results(manifest).html)
-    headings += re.findall(r"<h3>(.*?)</h3>", blocks.headline(manifest).html)
+    headings = re.findall(r"<h3>(.*?)</h3>", page.results(manifest).html)
+    headings += re.findall(r"<h3>(.*?)</h3>", page.headline(manifest).html)
     assert len(headings) == len(set(headings)) == 4
     titles = {drawing.figure.get_suptitle() for drawing in figures.ratios(manifest)}
     for px in sizes:
@@ -362,21 +446,21 @@ def test_runs_of_other_clips_have_other_headings_and_titles(tmp_path: Path) -> N
 
 
 def test_runs_that_do_not_compare_are_said_not_to(tmp_path: Path) -> None:
-    race = measured(["plain", "TAda"])
+    case = measured(["plain", "TAda"])
     paths = [
-        write(tmp_path / "a" / "one.json", benchmark([race])),
-        write(tmp_path / "b" / "one.json", benchmark([race], processor="another", tadaconv="0.1.0+bb")),
-        write(tmp_path / "b" / "two.json", benchmark([race], dirty="yes")),
+        write(tmp_path / "a" / "one.json", benchmark([case])),
+        write(tmp_path / "b" / "one.json", benchmark([case], processor="another", tadaconv="0.1.0+bb")),
+        write(tmp_path / "b" / "two.json", benchmark([case], dirty="yes")),
     ]
     manifest = collect(paths)
     assert [named.file for named in manifest.runs] == ["a/one.json", "b/one.json", "b/two.json"]
-    said = " ".join(words.warnings(manifest))
+    said = " ".join(text.warnings(manifest))
     assert "The runs differ in the processor and the version of tadaconv. Compare within a run alone" in said
     assert "had not been committed: b/two.json." in said
-    assert words.warnings(collect(paths[:1])) == []
-    assert "differ" not in " ".join(words.warnings(collect([paths[0], paths[0].parent])))
+    assert text.warnings(collect(paths[:1])) == []
+    assert "differ" not in " ".join(text.warnings(collect([paths[0], paths[0].parent])))
     assert len(collect([paths[0], paths[0].parent]).runs) == 1
-    assert words.title(manifest) == "How fast is the operator, against the plain convolution?"
+    assert text.title(manifest) == "How fast is the operator, against the plain convolution?"
 
 
 def test_a_folder_lists_what_it_leaves_out() -> None:
@@ -385,13 +469,13 @@ def test_a_folder_lists_what_it_leaves_out() -> None:
     others = sorted(path.name for path in RESULTS.glob("*.json") if path not in SHIPPED)
     assert [each.file for each in manifest.left_out] == others
     assert manifest.benchmark == "results"
-    said = text_of(blocks.provenance(manifest))
+    said = text_of(page.provenance(manifest))
     for name in others:
-        assert re.search(rf"{re.escape(name)} ?No result of tada bench: it has no races\.", said)
+        assert re.search(rf"{re.escape(name)} ?No result of tada bench: it holds no benchmark\.", said)
 
 
 def test_a_file_that_is_no_result() -> None:
-    with pytest.raises(UserError, match=r"chaos-journal\.json' is no result of tada bench: it has no races$"):
+    with pytest.raises(UserError, match=r"chaos-journal\.json' is no result of tada bench: it holds no benchmark$"):
         collect([RESULTS / "chaos-journal.json"])
 
 
@@ -399,8 +483,8 @@ Damage = Callable[[dict[str, Any]], None]
 
 
 def first(tree: dict[str, Any]) -> dict[str, Any]:
-    entry: dict[str, Any] = tree["races"][0]["entries"][1]
-    return entry
+    timing: dict[str, Any] = tree["races"][0]["entries"][1]
+    return timing
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -409,9 +493,9 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a phase is missing": (lambda t: first(t)["ratio"].pop("forward"), "lacks a phase"),
     "not a number": (lambda t: first(t)["ratio"]["both"].update(median=float("nan")), "finite number"),
     "time runs backwards": (lambda t: first(t)["seconds"]["both"].__setitem__(0, -1.0), "not above zero"),
-    "no race": (lambda t: t["races"].clear(), "races"),
-    "two of one name": (lambda t: first(t).update(name="plain"), "two contestants"),
-    "two races of one name": (lambda t: t["races"].append(t["races"][0]), "two races"),
+    "no case": (lambda t: t["races"].clear(), "races"),
+    "two of one name": (lambda t: first(t).update(name="plain"), "two methods"),
+    "two cases of one name": (lambda t: t["races"].append(t["races"][0]), "two cases"),
     "another kind": (lambda t: t.update(bench="a\nb"), "bench"),
 }
 
@@ -459,9 +543,9 @@ def test_several_paths_name_the_report() -> None:
 
 
 def test_words_of_numbers() -> None:
-    assert [words.per_cent(x) for x in (0.004, 0.0994, 0.0996, 1.234)] == ["0.4", "9.9", "10", "123"]
-    assert [words.three_digits(x) for x in (1.084, 9.994, 9.996, 99.96)] == ["1.08", "9.99", "10.0", "100"]
-    assert [words.mebibytes(x) for x in (None, 2**20)] == ["\u2013", "1"]
+    assert [text.per_cent(x) for x in (0.004, 0.0994, 0.0996, 1.234)] == ["0.4", "9.9", "10", "123"]
+    assert [text.three_digits(x) for x in (1.084, 9.994, 9.996, 99.96)] == ["1.08", "9.99", "10.0", "100"]
+    assert [text.mebibytes(x) for x in (None, 2**20)] == ["\u2013", "1"]
 
 
 def test_a_manifest_of_a_later_version_is_not_taken_for_ours() -> None:
@@ -470,10 +554,6 @@ def test_a_manifest_of_a_later_version_is_not_taken_for_ours() -> None:
     assert BenchmarkManifest.model_validate(tree) == manifest
     with pytest.raises(ValueError, match="surprise"):
         BenchmarkManifest.model_validate({**tree, "surprise": 1})
-    assert (
-        SpreadOfBench.model_fields.keys()
-        == type(manifest.runs[0].run.races[0].entries[0].time["both"]).model_fields.keys()
-    )
 
 
 def test_a_template_of_ones_own_lies_beside(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from nbconvert.exporters import templateexporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from tadaconv.reporting.kernel import a_kernel
-from tadaconv.reporting.notebook import as_page
+from tadaconv.reporting.notebook import as_page, execute_cells
 from tadaconv.reporting.words import data_uri
 
 
@@ -71,8 +70,7 @@ def test_a_kernel_needs_no_folder_of_the_user(
     for name in ("HOME", "IPYTHONDIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, place.format(file=tmp_path / "file"))
     notebook = new_notebook(cells=[new_code_cell("print(1 + 1)")])
-    with a_kernel() as kernel:
-        kernel.execute(notebook, tmp_path)
+    execute_cells(notebook, tmp_path)
     assert "".join(output["text"] for output in notebook.cells[0].outputs) == "2\n"
     assert capfd.readouterr().err == ""
 
@@ -83,6 +81,5 @@ def test_settings_of_the_user_change_no_report(tmp_path: Path, monkeypatch: pyte
     (startup / "mine.py").write_text("print('started')\nleft = 1\n")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     notebook = new_notebook(cells=[new_code_cell("print('left' in globals())")])
-    with a_kernel() as kernel:
-        kernel.execute(notebook, tmp_path)
+    execute_cells(notebook, tmp_path)
     assert "".join(output["text"] for output in notebook.cells[0].outputs) == "False\n"

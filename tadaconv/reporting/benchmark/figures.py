@@ -1,5 +1,7 @@
-"""The figure of a benchmark: time over the plain network's, a panel a race."""
+"""The figure of a benchmark: time over the plain network's, a panel a case."""
 
+from math import isnan, nan
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -7,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from tadaconv.bench.record import Benchmark, Case, Timing
 from tadaconv.reporting import style
-from tadaconv.reporting.benchmark import words
-from tadaconv.reporting.benchmark.frame import rounds_frame, table_frame
-from tadaconv.reporting.benchmark.record import BenchmarkManifest
+from tadaconv.reporting.benchmark import text
+from tadaconv.reporting.benchmark.data import BenchmarkManifest
 from tadaconv.reporting.figures import Drawing, label_of
 from tadaconv.reporting.words import listed
 
@@ -18,66 +20,87 @@ LOG_FROM = 3.0
 """The largest ratio that is still drawn on a linear axis."""
 
 _PITCH = 0.3
-"""Inches from contestant to contestant."""
+"""Inches from method to method."""
 
 
-def ratios_data(manifest: BenchmarkManifest, file: str) -> pd.DataFrame:
-    """One line a race and contestant of the run in ``file``, forward and backward together.
+def ratios_data(run: Benchmark) -> pd.DataFrame:
+    """One line a case and method of a run, forward and backward together.
 
-    Columns: race, mode, contestant, plain (whether it is the plain network), seconds (median of a pass), ratio, low,
-    high (95 % interval, NaN where there is none), rounds (list of the ratios by round).
+    Columns: case, mode, method, plain (whether it is the plain network), seconds (median of a pass), ratio, low,
+    high (95 % interval, NaN where there is none), rounds (list of the ratios by round), memory (peak in bytes, NaN
+    where it is not known; of a training step alone, as an operator's is mostly the libraries').
     """
-    table, rounds = (frame(manifest) for frame in (table_frame, rounds_frame))
-    chosen = table[(table["file"] == file) & (table["phase"] == "both")].reset_index(drop=True)
-    data = chosen[["race", "mode", "contestant", "seconds", "ratio"]].copy()
-    data["low"], data["high"] = chosen["ratio_low"], chosen["ratio_high"]
-    data["plain"] = ~data.duplicated(["race", "mode"])
-    of_run = rounds[(rounds["file"] == file) & (rounds["phase"] == "both")]
-    by_round = of_run.groupby(["race", "mode", "contestant"])["ratio"].apply(list)
-    data["rounds"] = [by_round[key] for key in zip(data["race"], data["mode"], data["contestant"], strict=True)]
-    return data
+    lines = [_line(case, timing, run.bench == "step") for case in run.cases for timing in case.timings]
+    return pd.DataFrame(lines)
+
+
+def _line(case: Case, timing: Timing, with_memory: bool) -> dict[str, Any]:
+    ratio, memory = timing.ratio["both"], timing.peak_memory_bytes
+    rounds = zip(timing.seconds["both"], case.plain.seconds["both"], strict=True)
+    return {
+        "case": case.name,
+        "mode": case.mode,
+        "method": timing.name,
+        "plain": timing is case.plain,
+        "seconds": timing.time["both"].median,
+        "ratio": ratio.median,
+        "low": nan if ratio.interval_low is None else ratio.interval_low,
+        "high": nan if ratio.interval_high is None else ratio.interval_high,
+        "rounds": [seconds / plain for seconds, plain in rounds],
+        "memory": memory if with_memory and memory is not None else nan,
+    }
 
 
 def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
-    """A figure a run, in the order of the runs; none of a run without a contestant beside the plain network."""
+    """A figure a run, in the order of the runs; none of a run of the plain network alone."""
     drawings = []
     for number, named in enumerate(manifest.runs, start=1):
-        data = ratios_data(manifest, named.file)
+        data = ratios_data(named.run)
         if not data["plain"].all():
             drawings.append(
                 Drawing(
                     "ratios" if len(manifest.runs) == 1 else f"ratios_{number}",
-                    draw_ratios(data, "" if len(manifest.runs) == 1 else words.clips(named.run)),
-                    caption(named.run.bench, words.setting(named.run), data),
+                    draw_ratios(data, "" if len(manifest.runs) == 1 else text.clips(named.run)),
+                    caption(named.run.bench, text.setting(named.run), data),
                     alt(data),
                 )
             )
     return drawings
 
 
-@style.styled
-def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
-    """A dot plot a race: the median with its interval, and below it a ring a round.
+def picture(run: Benchmark) -> bytes | None:
+    """The figure of one run as PNG, under what it ran on; None where a plain network ran alone."""
+    data = ratios_data(run)
+    if data["plain"].all():
+        return None
+    return style.as_png(draw_ratios(data, f"{text.subject(run)}: {text.setting(run)}"))
 
-    ``clips`` stands above the panels where other figures are told from this one by them.
+
+@style.styled
+def draw_ratios(data: pd.DataFrame, title: str = "") -> Figure:
+    """A dot plot a case: the median with its interval, and below it a ring a round.
+
+    ``title`` stands above the panels.
     """
-    races = [part for _, part in data.groupby(["race", "mode"], sort=False)]
-    panels = [part for part in races if not part["plain"].all()]
-    raced = [part[~part["plain"]] for part in panels]
-    # Side by side only where a line means the same contestant in both.
-    pairs = len(panels) > 1 and len({tuple(part["contestant"]) for part in raced}) == 1
+    cases = [part for _, part in data.groupby(["case", "mode"], sort=False)]
+    panels = [part for part in cases if not part["plain"].all()]
+    compared = [part[~part["plain"]] for part in panels]
+    # Side by side only where a line means the same method in both.
+    pairs = len(panels) > 1 and len({tuple(part["method"]) for part in compared}) == 1
     columns = 2 if pairs else 1
-    lines = [max(map(len, raced[i : i + columns])) for i in range(0, len(panels), columns)]
+    title_lines = [label_of(line, 60) for line in wrap(title, 60)]
+    lines = [max(map(len, compared[i : i + columns])) for i in range(0, len(panels), columns)]
     heights = [0.62 + _PITCH * num for num in lines]
-    figure = Figure(figsize=(style.WIDTH, (0.55 if clips else 0.35) + sum(heights)), layout="constrained")
-    if clips:
-        figure.suptitle(label_of(clips, 60), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
+    figure = Figure(figsize=(style.WIDTH, 0.35 + 0.2 * len(title_lines) + sum(heights)))
+    figure.set_layout_engine("constrained", w_pad=0.08)
+    if title:
+        figure.suptitle("\n".join(title_lines), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
     grid = figure.subplots(
         len(lines), columns, sharex=True, sharey="row" if pairs else False, squeeze=False, height_ratios=heights
     )
     limits, is_log = _limits(data)
-    for ax, part, plain in zip(grid.ravel(), raced, (part[part["plain"]] for part in panels), strict=False):
-        _draw_race(ax, part, plain.iloc[0])
+    for ax, part, plain in zip(grid.ravel(), compared, (part[part["plain"]] for part in panels), strict=False):
+        _draw_case(ax, part, plain.iloc[0])
         _scale(ax, limits, is_log)
     for ax in grid.ravel()[len(panels) :]:
         ax.set_visible(False)
@@ -87,26 +110,32 @@ def draw_ratios(data: pd.DataFrame, clips: str = "") -> Figure:
     return figure
 
 
-def _draw_race(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
+def _draw_case(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     ax.axvline(1, color=style.SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=0)
     for y, line in enumerate(part.to_dict("records")):
-        colour, marker = (style.ROW, "o") if words.is_ours(line["contestant"]) else (style.SOFT, "s")
+        numbers = text.three_digits(line["ratio"]) + _memory(line["memory"])
+        ax.annotate(numbers, (1, y), (4, 0), ax.get_yaxis_transform(), "offset points", fontsize=7.5, va="center")
+        colour, marker = (style.ROW, "o") if text.is_ours(line["method"]) else (style.SOFT, "s")
         if line["low"] == line["low"]:
             ax.hlines(y, line["low"], line["high"], color=colour, linewidth=2.0)
         ax.plot(line["ratio"], y, marker=marker, color=colour, markersize=5.5, markeredgecolor="white",
                 markeredgewidth=0.6)  # fmt: skip
         ax.scatter(line["rounds"], [y + 0.26] * len(line["rounds"]), s=9, facecolors="none", edgecolors=style.SOFT,
                    linewidths=0.8)  # fmt: skip
-    ax.set_yticks(range(len(part)), [label_of(name, 20) for name in part["contestant"]])
+    ax.set_yticks(range(len(part)), [label_of(name, 20) for name in part["method"]])
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
-    name, _, what = words.capitalised(plain["race"]).partition(": ")
-    under = f"{what}; " if what else ""
-    milliseconds = words.three_digits(1e3 * plain["seconds"])
-    ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if what else 14)
-    below = label_of(f"{under}plain {milliseconds} ms", 60)
+    name, _, layer = text.capitalised(plain["case"]).partition(": ")
+    under = f"{layer}; " if layer else ""
+    of_plain = f"plain {text.three_digits(1e3 * plain['seconds'])} ms{_memory(plain['memory'])}"
+    ax.set_title(f"{label_of(name, 60)}, {label_of(plain['mode'])}", loc="left", pad=15 if layer else 14)
+    below = label_of(f"{under}{of_plain}", 60)
     ax.annotate(below, (0, 1), (0, 3), "axes fraction", "offset points", color=style.SOFT, fontsize=7.5, va="bottom")
+
+
+def _memory(memory: float) -> str:
+    return "" if isnan(memory) else f", {text.mebibytes(int(memory))} MiB"
 
 
 def _limits(data: pd.DataFrame) -> tuple[tuple[float, float], bool]:
@@ -115,7 +144,7 @@ def _limits(data: pd.DataFrame) -> tuple[tuple[float, float], bool]:
         *data["ratio"],
         *data["low"].dropna(),
         *data["high"].dropna(),
-        *(r for each in data["rounds"] for r in each),
+        *(ratio for of_method in data["rounds"] for ratio in of_method),
     ]
     low, high = min(1.0, *drawn), max(1.0, *drawn)
     if high > LOG_FROM:
@@ -136,27 +165,32 @@ def _scale(ax: Axes, limits: tuple[float, float], is_log: bool) -> None:
 
 
 def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
-    """What stands under the figure."""
-    what, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
-    kinds = words.kinds(data.loc[~data["plain"], "contestant"])
-    ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if words.is_ours(names[0])]
-    others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not words.is_ours(names[0])]
-    said = [f"{mark}: {listed(each)}." for mark, each in (("Circles", ours), ("Squares", others)) if each]
+    """The caption of the figure.
+
+    Args:
+        bench: *op* or *step*.
+        setting: clips, dtype, mode and device in one line.
+        data: as :func:`ratios_data` gives them.
+    """
+    subject, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
+    kinds = text.kinds(data.loc[~data["plain"], "method"])
+    ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if text.is_ours(names[0])]
+    others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not text.is_ours(names[0])]
+    marks = [f"{mark}: {listed(names)}." for mark, names in (("Circles", ours), ("Squares", others)) if names]
     interval = " and its 95 % interval" if data["low"].notna().any() else ""
-    text = (
-        f"Time of {what}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(said)} Filled "
-        f"marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster than "
-        f"the plain {plain}."
+    memory = " and the peak memory of a process of its own" if data["memory"].notna().any() else ""
+    words = (
+        f"Time of {subject}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(marks)} "
+        f"Filled marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster "
+        f"than the plain {plain}. To the right: the median{memory}."
     )
-    return f"{text} The axis is logarithmic." if _limits(data)[1] else text
+    return f"{words} The axis is logarithmic." if _limits(data)[1] else words
 
 
 def alt(data: pd.DataFrame) -> str:
     """The figure in words."""
-    said = []
-    for (race, mode), part in data[~data["plain"]].groupby(["race", "mode"], sort=False):
-        found = ", ".join(
-            f"{line['contestant']} {words.three_digits(line['ratio'])}" for line in part.to_dict("records")
-        )
-        said.append(f"{race}, {mode}: {found}")
-    return f"Dot plot of time relative to the plain network, medians. {'; '.join(said)}."
+    panels = []
+    for (case, mode), part in data[~data["plain"]].groupby(["case", "mode"], sort=False):
+        medians = ", ".join(f"{line['method']} {text.three_digits(line['ratio'])}" for line in part.to_dict("records"))
+        panels.append(f"{case}, {mode}: {medians}")
+    return f"Dot plot of time relative to the plain network, medians. {'; '.join(panels)}."

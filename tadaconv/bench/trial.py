@@ -1,20 +1,13 @@
-"""What a contestant does in its turn, timed forward and backward, and the memory it takes to do it."""
+"""What a method does in its trial: passes forward and backward, timed each."""
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tadaconv.bench.device import Clock, settle
-from tadaconv.errors import RunError
-from tadaconv.measure import peak_memory_bytes, reset_peak_memory
+from tadaconv.bench.device import Clock
 from tadaconv.nn import TAdaConv2d, fused_kernels
 from tadaconv.nn.naive import naive_tada_conv2d
 
@@ -47,7 +40,7 @@ def naive(network: nn.Module) -> nn.Module:
     return network
 
 
-class Turn:
+class Trial:
     """Forward and backward of one network on clips of its own.
 
     Args:
@@ -57,7 +50,7 @@ class Turn:
             ``gradient`` back from the output itself.
         gradient: of the output.
         autocast: within which the forward pass runs.
-        compiled: by ``torch.compile``, in the first turn.
+        compiled: by ``torch.compile``, in the first trial.
         fused: with the fused kernels, where there are any.
     """
 
@@ -101,68 +94,3 @@ class Turn:
             "forward": sum(clock.seconds(start, middle) for start, middle, _ in marks) / repeats,
             "backward": sum(clock.seconds(middle, end) for _, middle, end in marks) / repeats,
         }
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Processes started within never see Ctrl-C: it is for the one that starts them, which ends them."""
-    resource_tracker.ensure_running()  # starting it would let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _send_peak(make: Callable[[], Turn], num_threads: int, sender: Connection) -> None:
-    found: int | Exception
-    try:
-        found = _peak(make, num_threads)
-    except Exception as error:
-        found = error  # raised where the number is awaited
-    with suppress(BrokenPipeError):  # after Ctrl-C nobody awaits it
-        sender.send(found)
-
-
-def _peak(make: Callable[[], Turn], num_threads: int) -> int:
-    torch.set_num_threads(num_threads)
-    turn = make()
-    settle(turn.clips.device)
-    turn()
-    reset_peak_memory(turn.clips.device)
-    turn()
-    return peak_memory_bytes(turn.clips.device)
-
-
-def peaks(makes: list[Callable[[], Turn]]) -> Iterator[int]:
-    """Bytes at the peak of a second turn, each in a process of its own; on the CPU all that the process holds counts.
-
-    Every process is forked from one that has imported this module and done nothing else: one started afresh would
-    inherit the peak of the process that starts it.
-
-    Raises:
-        RunError: a process was ended, most likely for the lack of memory.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    for make in makes:
-        yield _peak_apart(make, context)
-
-
-def _peak_apart(make: Callable[[], Turn], context: ForkServerContext) -> int:
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_peak, args=(make, torch.get_num_threads(), sender), daemon=True)
-    with receiver:
-        try:
-            with sender, _uninterrupted():
-                process.start()
-            found: int | Exception = receiver.recv()
-        except EOFError as error:
-            raise RunError("a process that measured memory was ended, most likely for the lack of it") from error
-        finally:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-    if isinstance(found, Exception):
-        raise found
-    return found

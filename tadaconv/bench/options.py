@@ -17,31 +17,31 @@ Mode = Literal["eager", "compiled"]
 FEWEST_ROUNDS = 3
 
 
-def contestants() -> tuple[str, ...]:
-    """Who can race against the plain network."""
+def method_names() -> tuple[str, ...]:
+    """Names of what is compared with the plain network."""
     return ("tada", "naive", "fused", *(name for name in RIVALS if name != "none"))
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
     """What both benchmarks ask for.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: a name in ``DTYPES``.
         modes: ``eager``, ``compiled``, or both.
-        contestants: beside the plain network: ``tada``, ``naive``, ``fused`` or names in ``RIVALS``; none named is
+        methods: compared with the plain network: ``tada``, ``naive``, ``fused`` or names in ``RIVALS``; none named is
             everyone that the device can run.
         num_clips: clips a pass.
         num_frames: frames a clip.
         size: height and width of a network's frames in pixels.
-        rounds: turns of each contestant.
+        rounds: trials of each method.
     """
 
     device: str = "auto"
     dtype: str = "fp32"
     modes: tuple[str, ...] = ("eager",)
-    contestants: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
     num_clips: int = 2
     num_frames: int = 8
     size: int = 224
@@ -60,31 +60,31 @@ class Settings:
         for mode in self.modes:
             if mode not in get_args(Mode):
                 raise unknown("mode", mode, get_args(Mode))
-        for name in self.contestants:
-            if name not in contestants():
-                raise unknown("contestant", name, contestants())
-        if "fused" in self.contestants and not has_fused_kernels(device):
+        for name in self.methods:
+            if name not in method_names():
+                raise unknown("method", name, method_names())
+        if "fused" in self.methods and not has_fused_kernels(device):
             raise UserError(
-                f"contestant 'fused' is for NVIDIA GPUs since Ampere, by Triton, and there is no kernel for {device}"
+                f"method 'fused' is for NVIDIA GPUs since Ampere, by Triton, and there is no kernel for {device}"
             )
         if "compiled" in self.modes:
             require_compiler(device, "use --mode eager")
 
-    def asked(self, name: str) -> bool:
-        """Whether a contestant takes part."""
-        return not self.contestants or name in self.contestants
+    def includes(self, name: str) -> bool:
+        """Whether a method takes part."""
+        return not self.methods or name in self.methods
 
-    def asked_fused(self, calibration: str) -> bool:
+    def includes_fused(self, calibration: str) -> bool:
         """Whether the fused kernels take part with a calibration of ours: of taps, on a device that has them."""
         has_taps = any("k2" in factor for factor in calibration_factors(calibration))
-        return self.asked("fused") and has_taps and has_fused_kernels(resolve_device(self.device))
+        return self.includes("fused") and has_taps and has_fused_kernels(resolve_device(self.device))
 
     def ordered_modes(self) -> list[Mode]:
         """The modes in the order they are run."""
         return [mode for mode in get_args(Mode) if mode in self.modes]
 
 
-def require_taps(settings: Settings, calibrations: Sequence[str]) -> None:
+def require_taps(options: Options, calibrations: Sequence[str]) -> None:
     """Raise :class:`UserError` if the fused kernels are named, and no calibration has factors of taps."""
-    if "fused" in settings.contestants and not any(map(settings.asked_fused, calibrations)):
-        raise UserError("contestant 'fused' is for calibrations of taps; use --calibration k2 or cin_k2")
+    if "fused" in options.methods and not any(map(options.includes_fused, calibrations)):
+        raise UserError("method 'fused' is for calibrations of taps; use --calibration k2 or cin_k2")

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from tadaconv.reporting.benchmark.record import BenchmarkManifest, NamedRun, Race, Run, Spread
+from tadaconv.bench.record import Benchmark, Case, Spread, Timing
+from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
 from tadaconv.reporting.words import listed, plural
 
 FEWEST_WITH_INTERVAL = 6
@@ -46,22 +47,38 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.{1 if share < 0.0995 else 0}f}"
 
 
-def subject(run: Run) -> str:
+def numbers(timing: Timing) -> dict[str, str]:
+    """What tables say of a method, by column: times in milliseconds, memory in MiB, parts of the limits in percent."""
+    ratio = timing.ratio["both"]
+    return {
+        "milliseconds": three_digits(1e3 * timing.time["both"].median),
+        "ratio": three_digits(ratio.median),
+        "quartiles": quartiles(ratio),
+        "interval": interval(ratio),
+        "forward": three_digits(timing.ratio["forward"].median),
+        "backward": three_digits(timing.ratio["backward"].median),
+        "of_copy": per_cent(timing.copy_share["both"]),
+        "of_matrix": per_cent(timing.matrix_share["both"]),
+        "memory": mebibytes(timing.peak_memory_bytes),
+    }
+
+
+def subject(run: Benchmark) -> str:
     """What a run timed: the operator, or the step of a network."""
     if run.bench == "op":
         return "The operator alone"
     backbone = run.settings.backbone
-    plain = listed(list(dict.fromkeys(race.plain.name for race in run.races)))
+    plain = listed(list(dict.fromkeys(case.plain.name for case in run.cases)))
     return f"A training step of {plain}" + (f" (backbone {backbone})" if backbone else "")
 
 
-def clips(run: Run) -> str:
+def clips(run: Benchmark) -> str:
     """How many clips a run took at a time, and how large they are."""
     asked = run.settings
     return f"{plural(asked.num_clips, 'clip')} of {plural(asked.num_frames, 'frame')} at {asked.size_px} px"
 
 
-def setting(run: Run) -> str:
+def setting(run: Benchmark) -> str:
     """Clips, dtype, mode and device in one line."""
     asked, where = run.settings, run.environment
     device, processor = where.get("device", "an unknown device"), where.get("processor", "")
@@ -75,51 +92,57 @@ def setting(run: Run) -> str:
     return ", ".join(parts)
 
 
-def _modes(run: Run) -> list[str]:
-    return list(dict.fromkeys(race.mode for race in run.races))
+def _modes(run: Benchmark) -> list[str]:
+    return list(dict.fromkeys(case.mode for case in run.cases))
 
 
 def is_ours(name: str) -> bool:
-    """Whether a contestant is TAdaConv as this package computes it, by the names that ``tada bench`` gives."""
+    """Whether a method is TAdaConv as this package computes it, by the names that ``tada bench`` gives."""
     return name.startswith("TAda")
 
 
 def kinds(names: Iterable[str]) -> dict[str, list[str]]:
-    """What the contestants beside the plain network are: their names by what each is, without what nobody is."""
+    """The methods that are compared with the plain network: their names by what they are."""
     names = list(dict.fromkeys(names))
     ours = [name for name in names if is_ours(name)]
     naive = [name for name in names if name.startswith("naive ")]
     rivals = [name for name in names if name not in {*ours, *naive}]
     rival = "a published rival" if len(rivals) == 1 else "published rivals"
-    return {what: members for what, members in ((_OURS, ours), (_NAIVE, naive), (rival, rivals)) if members}
+    return {kind: members for kind, members in ((_OURS, ours), (_NAIVE, naive), (rival, rivals)) if members}
 
 
-def contestants(manifest: BenchmarkManifest) -> str:
+def methods(manifest: BenchmarkManifest) -> str:
     """Who is who over all runs, in one line; empty where plain networks ran alone."""
-    races = [race for named in manifest.runs for race in named.run.races]
-    found = kinds(entry.name for race in races for entry in race.entries[1:])
-    said = "; ".join(f"{listed(names)}: {what}" for what, names in found.items())
-    return f"{said}." if said else ""
+    cases = [case for named in manifest.runs for case in named.run.cases]
+    named = kinds(timing.name for case in cases for timing in case.timings[1:])
+    lines = "; ".join(f"{listed(names)}: {kind}" for kind, names in named.items())
+    return f"{lines}." if lines else ""
 
 
-def capitalised(race: str) -> str:
-    """A race's name as a heading begins: a training step's is a phrase, an operator's begins with a stage's name."""
-    return race[:1].upper() + race[1:] if race.startswith("training step") else race
+def capitalised(case: str) -> str:
+    """A case's name as a heading begins: a training step's is a phrase, an operator's begins with a stage's name."""
+    return case[:1].upper() + case[1:] if case.startswith("training step") else case
 
 
-def race_title(race: Race) -> str:
-    """A race with its mode, as a heading."""
-    return f"{capitalised(race.name)}, {race.mode}"
+def case_title(case: Case) -> str:
+    """A case with its mode, as a heading."""
+    return f"{capitalised(case.name)}, {case.mode}"
 
 
-def run_heading(run: Run, *, alone: bool) -> str:
-    """What a run timed, as a heading; as :func:`race_heading` with its clips unless it is ``alone`` on the page."""
+def run_heading(run: Benchmark, *, alone: bool) -> str:
+    """What a run timed, as a heading; as :func:`case_heading` with its clips unless it is ``alone`` on the page."""
     return subject(run) if alone else f"{subject(run)}, {clips(run)}"
 
 
-def race_heading(run: Run, race: Race, *, alone: bool) -> str:
-    """The heading of a race, with its clips unless its run is ``alone`` on the page: they may tell runs apart."""
-    return race_title(race) if alone else f"{race_title(race)}, {clips(run)}"
+def case_heading(run: Benchmark, case: Case, *, alone: bool) -> str:
+    """The heading of a case.
+
+    Args:
+        run: that the case is of.
+        case: that is headed.
+        alone: whether the page has no other run; if it has, clips are named, by which runs may differ.
+    """
+    return case_title(case) if alone else f"{case_title(case)}, {clips(run)}"
 
 
 def title(manifest: BenchmarkManifest) -> str:
@@ -132,21 +155,21 @@ def title(manifest: BenchmarkManifest) -> str:
     return "How fast are the operator and a training step, against the plain network\u2019s?"
 
 
-def findings(run: Run) -> list[str]:
-    """A sentence a mode and contestant: its ratio to the plain network, or from where to where over the races."""
-    said, modes = [], _modes(run)
+def findings(run: Benchmark) -> list[str]:
+    """A sentence a mode and method: its ratio to the plain network, or from where to where over the cases."""
+    sentences, modes = [], _modes(run)
     for mode in modes:
-        races = [race for race in run.races if race.mode == mode]
-        names = dict.fromkeys(entry.name for race in races for entry in race.entries[1:])
+        cases = [case for case in run.cases if case.mode == mode]
+        names = dict.fromkeys(timing.name for case in cases for timing in case.timings[1:])
         where = f", {mode}" if len(modes) > 1 else ""
-        what = "layer" if run.bench == "op" else "network"
-        said += [f"{name}{where}: {_finding(name, races, what)}" for name in names]
-    return said
+        noun = "layer" if run.bench == "op" else "network"
+        sentences += [f"{name}{where}: {_finding(name, cases, noun)}" for name in names]
+    return sentences
 
 
-def _finding(name: str, races: Sequence[Race], what: str) -> str:
-    ratios = [(race, entry.ratio["both"]) for race in races for entry in race.entries[1:] if entry.name == name]
-    plain = listed(list(dict.fromkeys(race.plain.name for race, _ in ratios)), "or")
+def _finding(name: str, cases: Sequence[Case], noun: str) -> str:
+    ratios = [(case, timing.ratio["both"]) for case in cases for timing in case.timings[1:] if timing.name == name]
+    plain = listed(list(dict.fromkeys(case.plain.name for case, _ in ratios)), "or")
     if len(ratios) == 1:
         ratio = ratios[0][1]
         ends = interval(ratio)
@@ -160,19 +183,19 @@ def _finding(name: str, races: Sequence[Race], what: str) -> str:
         known = "too few rounds for intervals"
     else:
         known = f"95 % intervals reach from {three_digits(min(lows))} to {three_digits(max(highs))}"
-    return f"{span} times as long as {plain}, over {plural(len(ratios), what)} ({known})."
+    return f"{span} times as long as {plain}, over {plural(len(ratios), noun)} ({known})."
 
 
-def race_note(race: Race) -> str:
-    """What stands below a race's table: rounds, what the device reached, and naive over ours."""
-    gigabytes, gigamacs = (each.per_second.median / 1e9 for each in (race.copy_limit, race.matrix_limit))
-    rounds = len(race.plain.seconds["both"])
+def case_note(case: Case) -> str:
+    """What is said below a case's table: rounds, what the device reached, and naive over ours."""
+    gigabytes, gigamacs = (limit.per_second.median / 1e9 for limit in (case.copy_limit, case.matrix_limit))
+    rounds = len(case.plain.seconds["both"])
     note = (
-        f"{plural(rounds, 'round')} of {race.repeats} {'pass' if race.repeats == 1 else 'passes'} a contestant. A copy "
+        f"{plural(rounds, 'round')} of {case.repeats} {'pass' if case.repeats == 1 else 'passes'} a method. A copy "
         f"reached {three_digits(gigabytes)} GB/s, a matrix product {three_digits(gigamacs)} billion multiply-adds a "
         "second."
     )
-    for name, spread in race.naive_over_ours.items():
+    for name, spread in case.naive_over_ours.items():
         ends = interval(spread)
         known = f" (95 % interval {ends.replace(', ', ' to ')})" if ends else ""
         note += f" With a kernel for every frame it takes {three_digits(spread.median)} times as long as {name}{known}."
@@ -181,27 +204,27 @@ def race_note(race: Race) -> str:
 
 def warnings(manifest: BenchmarkManifest) -> list[str]:
     """What must not be compared, and what to be careful with; empty where there is nothing."""
-    said = []
+    lines = []
     runs = manifest.runs
-    apart = [what for key, what in _SAME.items() if len({named.run.environment.get(key, "") for named in runs}) > 1]
+    apart = [phrase for key, phrase in _SAME.items() if len({named.run.environment.get(key, "") for named in runs}) > 1]
     if apart:
-        said.append(
+        lines.append(
             f"The runs differ in {listed(apart)}. Compare within a run alone: each ratio is to the plain network of "
             "its own run."
         )
     elif len(runs) > 1:
-        said.append(
-            "Compare within a run alone: what else the machine had to do is shared by the contestants of a round, "
+        lines.append(
+            "Compare within a run alone: what else the machine had to do is shared by the methods of a round, "
             "and by no two runs."
         )
     dirty = [named.file for named in runs if named.run.environment.get("dirty")]
     if dirty:
-        said.append(f"Code with changes that had not been committed: {listed(dirty)}.")
+        lines.append(f"Code with changes that had not been committed: {listed(dirty)}.")
     few = [named.file for named in runs if _rounds(named) < FEWEST_WITH_INTERVAL]
     if few:
-        said.append(f"Fewer than {FEWEST_WITH_INTERVAL} rounds give no 95 % interval: {listed(few)}.")
-    return said
+        lines.append(f"Fewer than {FEWEST_WITH_INTERVAL} rounds give no 95 % interval: {listed(few)}.")
+    return lines
 
 
 def _rounds(named: NamedRun) -> int:
-    return min(len(race.plain.seconds["both"]) for race in named.run.races)
+    return min(len(case.plain.seconds["both"]) for case in named.run.cases)

@@ -9,31 +9,17 @@ weights, and writes the gradients of input and weights. X, Y and P being the num
 with M = Y * I / groups * kernel for a convolution, Y * in_features for a linear layer, and 0 for a norm. Layers
 without parameters count nothing, as they can be merged into their neighbours.
 
-Every contestant is held against the plain network's work: what it does beyond that earns it nothing, so shares compare.
+Every method is compared with the plain network's work: what it does beyond that is not counted, so fractions compare.
 """
 
 from copy import deepcopy
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tadaconv.spec import Spec
-
-Phase = Literal["forward", "backward", "both"]
-PHASES: tuple[Phase, ...] = ("forward", "backward", "both")
-"""Parts of a training step; ``both`` is their sum."""
-
-
-class Work(Spec):
-    """What must be done at least."""
-
-    bytes: int
-    multiply_adds: int
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(bytes=self.bytes + other.bytes, multiply_adds=self.multiply_adds + other.multiply_adds)
+from tadaconv.bench.record import Phase, Work
 
 
 def _multiply_adds(layer: nn.Module, output: Tensor) -> int:

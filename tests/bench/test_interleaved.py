@@ -1,4 +1,4 @@
-"""The race: everyone has a turn in every round, in an order drawn anew; and the statistics of what came of it."""
+"""Interleaved trials: one of every method a round, in random order; and the statistics of what came of it."""
 
 from collections import Counter
 from itertools import product
@@ -9,53 +9,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import quantile_test
 
-from tadaconv.bench.contest import hold, spread
+from tadaconv.bench.interleaved import run_interleaved
+from tadaconv.bench.statistics import spread
 
 NUMBERS = st.floats(0.1, 100, allow_nan=False)
 
 
 class FakeClock:
-    """A machine that gets slower with every turn."""
+    """A machine that gets slower with every trial."""
 
     def __init__(self) -> None:
         self.slowness = 1.0
-        self.turns: list[str] = []
+        self.trials: list[str] = []
 
-    def turn(self, name: str, seconds: float) -> float:
-        self.turns.append(name)
+    def trial(self, name: str, seconds: float) -> float:
+        self.trials.append(name)
         self.slowness *= 1.01
         return seconds * self.slowness
 
 
-def race(rounds: int, seed: int = 0, warm_up: int = 1) -> tuple[FakeClock, list[dict[str, float]]]:
+def timed(rounds: int, seed: int = 0, warm_up: int = 1) -> tuple[FakeClock, list[dict[str, float]]]:
     clock = FakeClock()
     costs = {"plain": 1.0, "ours": 1.1, "naive": 5.0}
-    turns = {name: lambda name=name, cost=cost: clock.turn(name, cost) for name, cost in costs.items()}
-    return clock, hold(turns, rounds, warm_up=warm_up, seed=seed)
+    trials = {name: lambda name=name, cost=cost: clock.trial(name, cost) for name, cost in costs.items()}
+    return clock, run_interleaved(trials, rounds, warm_up=warm_up, seed=seed)
 
 
-def test_everyone_has_one_turn_a_round_and_warm_up_is_dropped() -> None:
-    clock, rounds = race(7, warm_up=2)
+def test_every_method_has_one_trial_a_round_and_warm_up_is_dropped() -> None:
+    clock, rounds = timed(7, warm_up=2)
 
-    assert len(clock.turns) == 3 * (2 + 7)
-    assert clock.turns[:6] == ["plain", "plain", "ours", "ours", "naive", "naive"]
-    played = [clock.turns[i : i + 3] for i in range(6, len(clock.turns), 3)]
-    assert [list(outcome) for outcome in rounds] == played
-    assert all(sorted(names) == ["naive", "ours", "plain"] for names in played)
+    assert len(clock.trials) == 3 * (2 + 7)
+    assert clock.trials[:6] == ["plain", "plain", "ours", "ours", "naive", "naive"]
+    ran = [clock.trials[i : i + 3] for i in range(6, len(clock.trials), 3)]
+    assert [list(outcome) for outcome in rounds] == ran
+    assert all(sorted(names) == ["naive", "ours", "plain"] for names in ran)
     assert min(rounds[0].values()) > 1.01**6  # no outcome of the warm-up is among them
 
 
 def test_the_order_changes_between_rounds_and_follows_from_the_seed() -> None:
-    orders = [tuple(outcome) for outcome in race(60)[1]]
+    orders = [tuple(outcome) for outcome in timed(60)[1]]
 
     assert len(set(orders)) == 6  # all orders of three turn up
     assert {order[0] for order in orders} == {"plain", "ours", "naive"}
-    assert orders == [tuple(outcome) for outcome in race(60)[1]]
-    assert orders != [tuple(outcome) for outcome in race(60, seed=1)[1]]
+    assert orders == [tuple(outcome) for outcome in timed(60)[1]]
+    assert orders != [tuple(outcome) for outcome in timed(60, seed=1)[1]]
 
 
 def test_ratios_within_a_round_outlast_a_machine_that_slows_down() -> None:
-    _, rounds = race(40)
+    _, rounds = timed(40)
     ratios = spread([outcome["ours"] / outcome["plain"] for outcome in rounds])
     times = spread([outcome["ours"] for outcome in rounds])
 
@@ -65,7 +66,7 @@ def test_ratios_within_a_round_outlast_a_machine_that_slows_down() -> None:
 
 def test_a_round_is_reported_when_it_is_over() -> None:
     seen: list[str] = []
-    hold({"a": lambda: seen.append("a")}, 3, warm_up=0, after_round=lambda: seen.append("|"))
+    run_interleaved({"a": lambda: seen.append("a")}, 3, warm_up=0, after_round=lambda: seen.append("|"))
 
     assert seen == ["a", "|", "a", "|", "a", "|"]
 

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tadaconv.bench.op import SHAPES, Shape, plain
-from tadaconv.bench.work import Work, least_work
+from tadaconv.bench.record import Work
+from tadaconv.bench.roofline import least_work
 from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
 
 
