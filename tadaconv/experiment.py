@@ -24,7 +24,7 @@ from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
-from tadaconv.models import Host, build
+from tadaconv.models import Host, build, takes_clips
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
@@ -137,16 +137,10 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
 
     Its weights count for nothing, and neither memory nor arithmetic is spent: the shape alone is passed through it.
     """
-    _, num_frames, height, _ = clip_CTHW
     with torch.device("meta"), torch.no_grad():
-        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, num_frames).eval()
-        try:
+        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, clip_CTHW[1]).eval()
+        with takes_clips(backbone.name, clip_CTHW):
             network(torch.empty(1, *clip_CTHW))
-        except RuntimeError as error:
-            raise UserError(
-                f"backbone {backbone.name!r} cannot take clips of {num_frames} frames at {height} px: "
-                f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
-            ) from error
 
 
 def require_batches(experiment: Experiment) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tadaconv.errors import lookup
 from tadaconv.models import convnext, resnet, slowfast
 from tadaconv.models.foreign import as_host, create
-from tadaconv.models.host import Host, Site
+from tadaconv.models.host import Host, Site, takes_clips
 from tadaconv.models.official import import_official, load_official
 from tadaconv.models.plugin import plug_in, promised_start
 from tadaconv.models.pretrained import Loaded, load_pretrained, read_weights
@@ -24,6 +24,7 @@ __all__ = [
     "load_pretrained",
     "plug_in",
     "promised_start",
+    "takes_clips",
 ]
 
 

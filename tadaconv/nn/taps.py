@@ -19,8 +19,10 @@ from torch.autograd import Function
 from tadaconv.nn.precision import autocast_dtype, without_autocast
 from tadaconv.nn.tracing import is_traced
 
-PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29}
-"""How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy."""
+PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29, "meta": 2**23}
+"""How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy.
+
+The meta device, on which costs are counted, stands for the CPU."""
 
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernels of :mod:`tadaconv.nn.fused` compute in."""

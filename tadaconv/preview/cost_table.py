@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -14,9 +15,10 @@ from tadaconv.ablation import Row, load_table
 from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
-from tadaconv.models import BACKBONES, Host, plug_in
+from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
 from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, row_named, scale_of
 from tadaconv.regime import Regime
+from tadaconv.spec import Temporal
 
 Printed = Annotated[
     Decimal,
@@ -77,22 +79,28 @@ class Costs(BaseModel):
     rows: list[RowCost]
 
 
-class _Counter:
-    """Counts each network once, however many rows ask for it."""
+class NetworkCosts:
+    """Counts each network once, however often its cost is asked for."""
 
     def __init__(self) -> None:
-        self._hosts: dict[str, Host] = {}
-        self._counted: dict[tuple[str, Scale], Cost] = {}
+        self._hosts: dict[tuple[str, int], Host] = {}
+        self._costs: dict[tuple[str, Scale], Cost] = {}
 
-    def cost(self, row: Row, scale: Scale) -> Cost:
-        key = "" if row.temporal is None else row.temporal.model_dump_json(), scale
-        if key not in self._counted:
-            scale.require(row.temporal)
-            if scale.backbone not in self._hosts:
-                self._hosts[scale.backbone] = build_host(scale)
-            network = plug_in(self._hosts[scale.backbone], row.temporal, scale.clip[1])
-            self._counted[key] = count(network, scale.clip)
-        return self._counted[key]
+    def of(self, scale: Scale, temporal: Temporal) -> Cost:
+        """The cost of a scale's backbone with ``temporal`` plugged in, on one clip of the scale.
+
+        Raises :class:`UserError` where that cannot be built, or cannot take such clips.
+        """
+        key = "" if temporal is None else temporal.model_dump_json(), scale
+        if key not in self._costs:
+            bare = scale.backbone, scale.num_classes
+            with torch.device("meta"):
+                if bare not in self._hosts:
+                    self._hosts[bare] = build_host(scale)
+                network = plug_in(self._hosts[bare], temporal, scale.clip[1])
+            with takes_clips(scale.backbone, scale.clip):
+                self._costs[key] = count(network, scale.clip)
+        return self._costs[key]
 
 
 def costs(name: str, regime: Regime | None = None, num_frames: int | None = None) -> Costs:
@@ -108,12 +116,12 @@ def costs(name: str, regime: Regime | None = None, num_frames: int | None = None
     Raises:
         UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built, or
             take clips, at this scale.
-        RunError: the counters disagree.
+        RunError: the operators of a convolution do not add up to its formula.
     """
     scale = (PAPER if regime is None else scale_of(regime)).with_frames(num_frames)
-    counter = _Counter()
+    network_costs = NetworkCosts()
     rows = _rows(name)
-    counted = {row.name: _row_cost(row, scale, counter, regime) for row in rows if not row.ensemble}
+    counted = {row.name: _row_cost(row, scale, network_costs, regime) for row in rows if not row.ensemble}
     return Costs(
         name=name,
         scale=scale,
@@ -131,10 +139,10 @@ def _rows(name: str) -> Sequence[Row]:
     return load_table(name).table.all_rows
 
 
-def _row_cost(row: Row, scale: Scale, counter: _Counter, regime: Regime | None) -> RowCost:
+def _row_cost(row: Row, scale: Scale, network_costs: NetworkCosts, regime: Regime | None) -> RowCost:
     own = scale.of(row, regime)
     with row_named(row):
-        cost = counter.cost(row, own)
+        cost = network_costs.of(own, row.temporal)
     return _beside_its_paper(row, own, cost, own.clip[1], regime)
 
 
