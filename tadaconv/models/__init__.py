@@ -1,4 +1,4 @@
-"""Backbones, and the plug-in that makes them temporally adaptive."""
+"""Backbones, and the plug-in that makes them temporally adaptive; axes are named as in :mod:`tadaconv.nn`."""
 
 from collections.abc import Callable
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tadaconv.errors import UserError
 from tadaconv.nn.context import ContextFunction
 from tadaconv.nn.frames import fold, unfold
-from tadaconv.nn.functional import Triple, alpha_sizes, convolve_frames, tada_conv3d
-from tadaconv.nn.scaling import describe
+from tadaconv.nn.functional import Triple, alpha_sizes, convolve_frames, frame_factors, tada_conv3d
+from tadaconv.nn.scaling import scale, scale_by_average
 from tadaconv.spec import Context, calibration_factors
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -114,25 +114,30 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve frame t of each clip with ``alpha_t * weight``."""
         _require_clips(input)
-        num_clips = input.shape[0]
+        num_clips, _, num_frames = input.shape[:3]
+
+        def calibrate(v_BC: Tensor | None) -> dict[str, Tensor]:
+            """The factors of every frame, from the frames' averages where they are known."""
+            v_NCT = None if v_BC is None else v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
+            alpha = self._calibration(input, v_NCT)
+            return frame_factors(alpha, self.weight, self.groups, self.calibration, num_clips, num_frames)
+
         x_BCHW = fold(input)
         padding: Any = self.padding
-        descriptor_NCT, pending = None, None
-        if self.padding_mode != "zeros" or isinstance(padding, str):
-            alpha = self._calibration(input)
-            # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
-            x_BCHW = F.pad(x_BCHW, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
-            padding = (0, 0)
+        pads_first = self.padding_mode != "zeros" or isinstance(padding, str)
+        if "cin" in self.sizes and self.context.averages and not pads_first:
+            x_BCHW, factors = scale_by_average(x_BCHW, self.context.dtype, calibrate)
         else:
-            if "cin" in self.sizes and self.context.averages:
-                v_BC, x_BCHW, pending = describe(x_BCHW, self.context.dtype)
-                descriptor_NCT = v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
-            alpha = self._calibration(input, descriptor_NCT)
+            factors = calibrate(None)
+            if pads_first:
+                # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
+                x_BCHW = F.pad(x_BCHW, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
+                padding = (0, 0)
+            if "cin" in factors:
+                x_BCHW = scale(x_BCHW, factors["cin"])
         stride: Any = self.stride
         dilation: Any = self.dilation
-        y_BOHW = convolve_frames(
-            x_BCHW, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration, pending
-        )
+        y_BOHW = convolve_frames(x_BCHW, self.weight, factors, self.bias, stride, padding, dilation, self.groups)
         return unfold(y_BOHW, num_clips)
 
 

@@ -27,7 +27,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tadaconv.nn.taps import Window, gradients_with_graph
+from tadaconv.nn.window import Window, gradients_with_graph
 
 NUM_PROGRAMS = 512
 """How many programs share the gradient of the kernel where it has fewer tiles: some for each multiprocessor."""

@@ -11,7 +11,7 @@ from tadaconv.nn.functional import Pair, Triple, alpha_sizes
 
 
 def _kernels(weight: Tensor, alpha_NDT: Tensor, groups: int, calibration: str) -> Tensor:
-    """The kernels of all frames, (N * T * O, C / groups, *kernel), for a weight of shape (O, C / groups, *kernel)."""
+    """The kernels of all frames, (N * T * O, I, *kernel), for a weight of shape (O, I, *kernel)."""
     o, ci, *taps = weight.shape
     ones = [1] * len(taps)
     sizes = alpha_sizes(weight, groups, calibration)
@@ -42,7 +42,7 @@ def naive_tada_conv2d(
 ) -> Tensor:
     """Arguments and result as for :func:`tadaconv.nn.functional.tada_conv2d`: one grouped convolution, N * T * groups.
 
-    Builds all kernels, (N * T * O, C / groups, kh, kw).
+    Builds all kernels, (N * T * O, I, kh, kw).
     """
     n, c, t, h, w = x_NCTHW.shape
     frames = x_NCTHW.transpose(1, 2).reshape(1, n * t * c, h, w)
