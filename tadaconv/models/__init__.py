@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from tadaconv.errors import lookup
 from tadaconv.models import convnext, resnet, slowfast
-from tadaconv.models.foreign import as_host, create
 from tadaconv.models.host import Host, Site, takes_clips
 from tadaconv.models.official import import_official, load_official
 from tadaconv.models.plugin import plug_in, promised_start
 from tadaconv.models.pretrained import Loaded, load_pretrained, read_weights
 from tadaconv.models.rivals import RIVALS
+from tadaconv.models.third_party import as_host, create
 from tadaconv.spec import Backbone, Temporal
 
 __all__ = [

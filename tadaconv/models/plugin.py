@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from tadaconv.errors import UserError, lookup
-from tadaconv.models.foreign import ForeignHost, FrameHost, as_host, computes_as, has_hooks
 from tadaconv.models.host import Host, Site
 from tadaconv.models.rivals import RIVALS
+from tadaconv.models.third_party import FrameHost, ThirdPartyHost, as_host, computes_as, has_hooks
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, AggregatedBatchNorm3d, AggregatedLayerNorm2d
 from tadaconv.nn.frames import FoldedBatchNorm2d, FrameBatchNorm2d, FrameConv2d, FrameLayerNorm2d, TemporalConv
@@ -44,7 +44,7 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
 
 def _shown(model: nn.Module, name: str) -> str:
     """A module's name as the caller knows it."""
-    return name.removeprefix("model.") if isinstance(model, ForeignHost) else name
+    return name.removeprefix("model.") if isinstance(model, ThirdPartyHost) else name
 
 
 def _part(model: nn.Module, name: str) -> nn.Module:

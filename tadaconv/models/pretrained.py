@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.foreign import import_package
 from tadaconv.models.host import Site
+from tadaconv.models.third_party import import_package
 from tadaconv.spec import Backbone
 from tadaconv.weights import fingerprint
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.models.rivals.around import convolution, put_after
+from tadaconv.models.rivals.insertion import convolution, put_after
 from tadaconv.models.rivals.operator import Operator, hidden_width
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.rivals.around import convolution, put_before
+from tadaconv.models.rivals.insertion import convolution, put_before
 from tadaconv.models.rivals.operator import Operator, hidden_width
 
 

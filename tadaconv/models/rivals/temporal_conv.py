@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.rivals.around import convolution, put_after
+from tadaconv.models.rivals.insertion import convolution, put_after
 from tadaconv.models.rivals.operator import Operator
 from tadaconv.nn.frames import TemporalConv
 

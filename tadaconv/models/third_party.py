@@ -175,7 +175,7 @@ def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and same and not own
 
 
-class ForeignHost(Host):
+class ThirdPartyHost(Host):
     """A model of another package, under the name ``model``, with the sites that were found in it."""
 
     def __init__(self, model: nn.Module, sites: list[Site]) -> None:
@@ -191,7 +191,7 @@ class ForeignHost(Host):
         return _scores(self.model, self.model(x_NCTHW))
 
 
-class FrameHost(ForeignHost):
+class FrameHost(ThirdPartyHost):
     """An image model on clips: it sees the frames as one batch, and its scores are averaged over a clip (TSN).
 
     The modules at its sites see clips, (N, C, T, H, W), through hooks, so that they keep their names.
@@ -429,7 +429,7 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
                 )
         if sites:
             within = [_within_model(site) for site in sites]
-            return FrameHost(model, within, num_frames) if family.of_images else ForeignHost(model, within)
+            return FrameHost(model, within, num_frames) if family.of_images else ThirdPartyHost(model, within)
     raise UserError(
         f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
         "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"
