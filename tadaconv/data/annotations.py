@@ -150,6 +150,11 @@ class Annotations:
     def __iter__(self) -> Iterator[AnnotatedClip]:
         return (self[place] for place in range(len(self)))
 
+    @property
+    def subset_names(self) -> tuple[str, ...]:
+        """The names of what is judged apart."""
+        return tuple(self.subsets)
+
     @cached_property
     def missing(self) -> NDArray[np.int64]:
         """The places of clips without a medium."""
@@ -219,6 +224,20 @@ class Gathering:
         """The small files whose names, in lower case, ``accept`` takes, those nearest to the root first."""
         named = [path for path in self.tree.companions if accept(path.rpartition("/")[2].lower())]
         return sorted(named, key=lambda path: (path.count("/"), path))
+
+    def file(self, *names: str) -> str | None:
+        """The small file that has one of ``names``, in whatever case; an earlier name, then the nearest to the root."""
+        in_lower_case = [name.lower() for name in names]
+        there = self.companions(lambda name: name in in_lower_case)
+        return min(there, key=lambda path: in_lower_case.index(path.rpartition("/")[2].lower()), default=None)
+
+    def first_line(self, path: str) -> str:
+        """The first line of a file, of 4,096 characters at most; empty where it cannot be read."""
+        try:
+            with (self.root / path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                return file.readline(4096)
+        except OSError:
+            return ""
 
     def text(self, path: str) -> str | None:
         """The text of a file, without a byte-order mark; None, and a problem, where it cannot be read."""
@@ -321,6 +340,42 @@ class Gathering:
         self._rates.append(rate)
         for name in subsets:
             self._subsets.setdefault(name, []).append(place)
+
+    def clip_of_class(
+        self, path: str, clip_id: str, side: Side, label: str, numbers: Mapping[str, int], table: str, rate: float
+    ) -> None:
+        """Add a clip by the name of its class; a test clip need not have one.
+
+        Args:
+            path: the file that lists the clip.
+            clip_id: its id, by which its medium is found.
+            side: its side.
+            label: the name of its class; another than the known ones is a problem, where any are known.
+            numbers: the classes by name.
+            table: what names the classes, for readers.
+            rate: frames a second of a folder of frames.
+        """
+        if label in numbers:
+            self.clip(path, clip_id, side, (numbers[label],), rate=rate)
+        elif side == "test" and not label:
+            self.clip(path, clip_id, side, (_NO_LABEL,), rate=rate)
+        elif numbers:
+            self.problem(path, f"{label!r} is no class of {table}; clips: {{}}", clip_id)
+
+    def took_classes(self, path: str, names: Sequence[str], usual: int, data_set: str, head: str = "") -> None:
+        """Say that the classes were taken from ``path``, and warn where they are more or fewer than usual.
+
+        Args:
+            path: the file that names the classes.
+            names: the classes.
+            usual: how many there are in the whole data set.
+            data_set: its name, for readers.
+            head: what the classes are of, where there are several heads.
+        """
+        classes = f"{len(names)} classes{f' of {head}' if head else ''}"
+        self.took(f"{path}: {classes}")
+        if len(names) != usual:
+            self.warning(path, f"{classes}, where {data_set} has {usual}")
 
     def count(self, side: Side, entries: int = 1) -> None:
         """Count entries of the annotations, good or not."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examinati
     paths, medium_of = _media(annotations)
     sizes, changed = _as_they_are(annotations.root, paths)
     reasons: dict[str, str] = {}
-    with Journal(folder) as journal:
+    with closing(Journal(folder)) as journal:
         known = journal.known(paths, sizes, changed)
         unknown = np.flatnonzero((known["frames"] == 0) | (whole & ~known["whole"]))
         todo = [paths[int(number)] for number in unknown]

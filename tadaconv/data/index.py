@@ -15,8 +15,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +87,7 @@ def _cannot_write(folder: Path, error: OSError) -> UserError:
 
 
 class Journal:
-    """The records of an index, appended as media are looked into; a context that closes them."""
+    """The records of an index, appended as media are looked into; whoever opens one closes it."""
 
     def __init__(self, folder: Path) -> None:
         """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written."""
@@ -102,12 +101,8 @@ class Journal:
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def add(self, path: str, size: int, changed: int, measured: Measured) -> None:
@@ -191,12 +186,18 @@ class Index:
 
 
 def write_index(
-    folder: Path, annotations: Annotations, measured: Records, left_out: NDArray[np.bool_] | None = None
+    folder: Path, annotations: Annotations | Index, measured: Records, left_out: NDArray[np.bool_] | None = None
 ) -> Index:
-    """Write the columns of ``annotations`` and ``measured``, a record a clip, into ``folder``, and open them.
+    """Write the columns of an index and open them; an index that is there already is replaced whole.
 
-    ``left_out``, (clips,), marks the clips that are accepted as missing or broken, by default none. Raises
-    :class:`UserError` where ``folder`` cannot be written. An index that lies there is replaced whole.
+    Args:
+        folder: where the columns are written.
+        annotations: the clips; or an index of them, whose ``measured`` and ``left_out`` are not looked at.
+        measured: a record for each clip, (clips,).
+        left_out: the clips that are accepted as missing or broken, (clips,); None for none.
+
+    Raises:
+        UserError: ``folder`` cannot be written.
     """
     assert measured.dtype == RECORD
     assert len(measured) == len(annotations)
@@ -211,8 +212,8 @@ def write_index(
         "frames": None if annotations.frames is None else [annotations.frames.template, annotations.frames.first],
         "mirror_words": annotations.mirror_words,
         "listed": dict(annotations.listed),
-        "subset_names": list(annotations.subsets),
-        "sources": [(os.fspath(path), *_changed(path)) for path in annotations.sources],
+        "subset_names": annotations.subset_names,
+        "sources": _sources(annotations),
         "fingerprint": _fingerprint(annotations, measured, left_out),
     }
     try:
@@ -301,7 +302,7 @@ def _mapped(path: Path) -> NDArray[Any]:
     return mapped
 
 
-def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_]) -> str:
+def _fingerprint(annotations: Annotations | Index, measured: Records, left_out: NDArray[np.bool_]) -> str:
     """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
     height and width; and over what is judged apart, and how many clips are left out.
 
@@ -318,7 +319,7 @@ def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
 
-    take(json.dumps(part).encode() for part in (annotations.heads, list(annotations.subsets), int(left_out.sum())))
+    take(json.dumps(part).encode() for part in (annotations.heads, annotations.subset_names, int(left_out.sum())))
     take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
     rates = np.nan_to_num(measured["fps"].astype("f8") * 100, nan=-1).round().astype("<i8")  # 29.97 is 30000/1001
     take(np.ascontiguousarray(column[used]).tobytes() for column in (
@@ -328,7 +329,15 @@ def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[
     return digest.hexdigest()[:16]
 
 
-def _subsets(annotations: Annotations) -> NDArray[np.bool_]:
+def _sources(annotations: Annotations | Index) -> Sequence[tuple[str, int, int]]:
+    if isinstance(annotations, Index):
+        return annotations.sources
+    return [(os.fspath(path), *_changed(path)) for path in annotations.sources]
+
+
+def _subsets(annotations: Annotations | Index) -> NDArray[np.bool_]:
+    if isinstance(annotations, Index):
+        return annotations.subsets
     columns = list(annotations.subsets.values())
     return np.stack(columns, axis=1) if columns else np.zeros((len(annotations), 0), dtype=bool)
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -434,7 +435,7 @@ def test_one_process_at_a_time_writes_a_pack(index, tmp_path):
     places = np.array(sorted(places_of(index)))
     about = packing.About.read(tmp_path / "pack")
     with (
-        packing._Writer(tmp_path / "pack", about, places, index.measured["frames"][places]),
+        closing(packing._Writer(tmp_path / "pack", about, places, index.measured["frames"][places])),
         pytest.raises(UserError, match="another process is writing the pack"),
     ):
         pack_clips(index, tmp_path / "pack")

@@ -34,11 +34,7 @@ def _tables(gathering: Gathering) -> list[str]:
 
 
 def _header(gathering: Gathering, path: str) -> list[str]:
-    try:
-        with (gathering.root / path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return [name.strip() for name in next(csv.reader([file.readline(4096)]), [])]
-    except OSError:
-        return []
+    return [name.strip() for name in next(csv.reader([gathering.first_line(path)]), [])]
 
 
 def _evidence(gathering: Gathering) -> str:

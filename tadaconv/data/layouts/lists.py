@@ -47,11 +47,7 @@ def _files(gathering: Gathering, split: str) -> list[str]:
 
 
 def _looks_listed(gathering: Gathering, path: str) -> bool:
-    try:
-        with (gathering.root / path).open(encoding="utf-8-sig", errors="replace") as file:
-            first = file.readline(4096).strip()
-    except OSError:
-        return False
+    first = gathering.first_line(path).strip()
     return _FRAME_TABLE in first or _FIELDS.fullmatch(first) is not None
 
 
