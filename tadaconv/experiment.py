@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data import Source, num_training_clips, open_source, require_usable_clips
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.discovery import KINDS
@@ -377,7 +377,7 @@ def _run(
     except torch.OutOfMemoryError as error:
         raise out_of_memory(experiment, place) from error
     finally:
-        close(source)
+        source.close()
 
 
 def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:
@@ -395,7 +395,7 @@ def _leave_scores(path: Path, experiment: Experiment, source: Source, found: Eva
         fingerprint=clips_fingerprint(experiment),
         clips=np.array(source.val_names if isinstance(source, HasClipNames) else [], dtype=np.str_),
         classes=np.array(source.class_names, dtype=np.str_),
-        heads={head.name: len(head.class_names) for head in heads_of(source)},
+        heads={head.name: len(head.class_names) for head in source.heads},
         labels=found.labels.numpy(),
         probabilities=found.probabilities.numpy(),
     )
@@ -464,5 +464,5 @@ def _train(
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=state.seconds,
-        environment={**environment(device, options), **({"clips": source.form} if isinstance(source, HasForm) else {})},
+        environment={**environment(device, options), **({"clips": source.form} if source.form else {})},
     )

@@ -40,7 +40,7 @@ from tadaconv.data.prefetch import (
     num_readers,
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
-from tadaconv.data.source import classes_of_heads
+from tadaconv.data.source import Source, classes_of_heads
 from tadaconv.data.threads import Threads, read_all
 from tadaconv.data.transforms import (
     random_box,
@@ -263,8 +263,8 @@ def _opened(data: Folder, cache: Path | None) -> Clips:
     return of_index(index)
 
 
-class FolderClips:
-    """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device; see :class:`~tadaconv.data.source.Source`.
+class FolderClips(Source):
+    """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device.
 
     ``cache`` is the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes
     every clip of class folders once more to count its frames. ``beside`` is a source of the same clips, whose readers

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tadaconv.data.source import Source
 from tadaconv.spec import Synthetic
 
 MEAN, STD = 0.45, 0.225
@@ -58,8 +59,8 @@ def _handwriting() -> tuple[np.ndarray, np.ndarray]:
     return digits.images.astype(np.float32) / 16, digits.target
 
 
-class SyntheticClips:
-    """The clips as a :class:`tadaconv.data.source.Source`; ``device`` is where they are made."""
+class SyntheticClips(Source):
+    """The clips as a source; ``device`` is where they are made."""
 
     class_names: tuple[str, ...] = CLASS_NAMES
     families: dict[str, tuple[int, ...]] = FAMILIES

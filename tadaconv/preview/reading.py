@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tadaconv.data import HasForm, Source, expect_train, expect_val, heads_of
+from tadaconv.data import Source
 from tadaconv.data.prefetch import num_cores, num_readers
 
 
@@ -98,7 +98,7 @@ def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> 
             for indices in _in_random_order(source.num_train, seed + epoch, _clips_at_once(views)):
                 yield indices, epoch, seed
 
-    expect_train(source, train(), views)
+    source.expect_train(train(), views)
     batches = train()
     train_rate = _rate(lambda: len(source.train_batch(*next(batches))[0]), seconds)
     val_rate = _val_rate(source, seed, views, seconds / 2)
@@ -110,7 +110,7 @@ def _val_rate(source: Source, seed: int, views: int, seconds: float) -> float:
         for epoch in count():
             yield from _in_random_order(source.num_val, seed + epoch, _clips_at_once(views // source.num_views))
 
-    expect_val(source, val())
+    source.expect_val(val())
     batches = val()
     return _rate(lambda: len(source.val_batch(next(batches))[0]), seconds)
 
@@ -136,7 +136,24 @@ def _rate(read: Callable[[], int], seconds: float) -> float:
             return num_clips / passed
 
 
-class BatchesThere:
+class FirstClips(Source):
+    """The clips of ``source``, but of validation only the first ``num_val``."""
+
+    def __init__(self, source: Source, num_val: int) -> None:
+        self.class_names, self.families, self.heads = source.class_names, source.families, source.heads
+        self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
+        self._source = source
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The training clips."""
+        return self._source.train_batch(indices, epoch, seed)
+
+    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The validation clips."""
+        return self._source.val_batch(indices)
+
+
+class BatchesThere(FirstClips):
     """A source whose batches have been read: whatever clips are asked for, it gives as many of these.
 
     Args:
@@ -148,9 +165,7 @@ class BatchesThere:
     def __init__(
         self, source: Source, train: Sequence[tuple[Tensor, Tensor]] = (), val: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        self.class_names, self.families, self.heads = source.class_names, source.families, heads_of(source)
-        self.num_train, self.num_views = source.num_train, source.num_views
-        self.num_val = source.num_val if val is None else len(val[0])
+        super().__init__(source, source.num_val if val is None else len(val[0]))
         self._train, self._val = deque(train), val
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
@@ -201,7 +216,7 @@ def reading(
 ) -> Reading:
     """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone."""
     return Reading(
-        form=source.form if isinstance(source, HasForm) else "",
+        form=source.form,
         num_readers=num_readers(),
         num_cores=machine.num_cores,
         train_clips_per_second=rates.train,

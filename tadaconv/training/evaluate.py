@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, expect_val, heads_of, subsets_of
+from tadaconv.data.source import Source
 from tadaconv.errors import RunError
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.run_options import Precision
@@ -89,7 +89,7 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    num_classes = [len(head.class_names) for head in heads_of(source)]
+    num_classes = [len(head.class_names) for head in source.heads]
     num_clips = source.num_val
     log_p = [torch.zeros(num_clips, number, device=device) for number in num_classes]
     labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
@@ -97,7 +97,7 @@ def evaluate(
     # nouns.
     joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
     batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
-    expect_val(source, batches)
+    source.expect_val(batches)
     for indices in batches:
         clips, batch_labels = source.val_batch(indices)
         with autocast(device, precision):
@@ -131,7 +131,7 @@ def _accuracy(hits: Tensor) -> HeadAccuracy:
 
 def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, source: Source) -> Evaluation:
     """From (N, C) log-probabilities and a column of labels a head, and the likeliest combinations of several."""
-    heads = heads_of(source)
+    heads = source.heads
     per_head: dict[str, HeadAccuracy] = {}
     confusion: list[tuple[int, int, int]] = []
     loss, first = 0.0, 0
@@ -166,7 +166,7 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
             top1=100 * float(correct_at_once[clips].mean()),
             per_head={head: 100 * float(hits[clips].mean()) for head, hits in by_head.items()},
         )
-        for name, clips in subsets_of(source).items()
+        for name, clips in source.subsets.items()
         if len(clips)
     }
     return Evaluation(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, expect_train, heads_of
+from tadaconv.data.source import Source
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.run_options import RunOptions
@@ -190,7 +190,7 @@ class Fit:
         self.identity, self.checkpoint, self.ranks = identity, checkpoint, ranks
         self.options = options or RunOptions()
         self.network = compiled(model) if self.options.compile else model
-        self.num_classes = [len(head.class_names) for head in heads_of(source)]
+        self.num_classes = [len(head.class_names) for head in source.heads]
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
@@ -221,7 +221,7 @@ class Fit:
             self._load(self.checkpoint)
         self._require_same_step()
         batch_size = self.schedule.batch_size
-        expect_train(self.source, self._batches_to_come(), -(-batch_size // self.ranks.size), views=batch_size)
+        self.source.expect_train(self._batches_to_come(), -(-batch_size // self.ranks.size), views=batch_size)
         saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that it can be stopped at
         save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
         self._losses = Losses(self.device, self.state.loss_sum)
