@@ -146,27 +146,19 @@ class Pack:
         """
         row = int(np.searchsorted(self.clips["place"], place))
         records = self._records(row)
-        shard = os.open(self._shard(row), os.O_RDONLY)
-        try:
-            wanted = range(len(records)) if indices is None else indices
-            return decode_pictures(lambda position: self._jpeg(shard, records, position), wanted, short_side)
-        finally:
-            os.close(shard)
+        wanted = range(len(records)) if indices is None else indices
+        with self._shard(row).open("rb", buffering=0) as shard:
+            return decode_pictures(lambda position: self._jpeg(shard.fileno(), records, position), wanted, short_side)
 
     def altered(self, row: int) -> str:
         """Why the frames of the clip in a row of ``clips`` are not what was packed; empty where they are."""
         try:
             records = self._records(row)
-            shard = os.open(self._shard(row), os.O_RDONLY)
+            with self._shard(row).open("rb", buffering=0) as shard:
+                for position in range(len(records)):
+                    self._jpeg(shard.fileno(), records, position)
         except (OSError, BrokenVideoError) as error:
             return getattr(error, "strerror", None) or str(error)
-        try:
-            for position in range(len(records)):
-                self._jpeg(shard, records, position)
-        except (OSError, BrokenVideoError) as error:
-            return getattr(error, "strerror", None) or str(error)
-        finally:
-            os.close(shard)
         return ""
 
     def _shard(self, row: int) -> Path:

@@ -112,10 +112,10 @@ def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
     adaptive = (TAdaConv2d if isinstance(conv, nn.Conv2d) else TAdaConv3d)(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
+        conv.kernel_size,
+        conv.stride,
         conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
+        conv.dilation,
         conv.groups,
         conv.bias is not None,
         conv.padding_mode,

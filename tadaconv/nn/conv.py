@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tadaconv.errors import UserError
 from tadaconv.nn.context import ContextFunction
 from tadaconv.nn.frames import fold, unfold
-from tadaconv.nn.functional import Triple, alpha_sizes, convolve_frames, frame_factors, tada_conv3d
+from tadaconv.nn.functional import alpha_sizes, convolve_frames, frame_factors, tada_conv3d
 from tadaconv.nn.scaling import scale, scale_by_average
 from tadaconv.spec import Context, calibration_factors
 
@@ -26,12 +26,38 @@ def _require_clips(x_NCTHW: Tensor) -> None:
 class _Calibrated(nn.modules.conv._ConvNd):
     """What the adaptive convolutions share: a context function that makes the calibration of each frame."""
 
-    def _calibrate(self, calibration: str, context: Context | None, init: Init, share: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | Literal["same", "valid"] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        calibration: str = "cin",
+        context: Context | None = None,
+        init: Init = "identity",
+        share: float = 1.0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        plain: Any = super().__init__  # that of nn.Conv2d or nn.Conv3d
+        plain(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self._require_geometry()
         self.calibration = "+".join(calibration_factors(calibration))
         self.sizes = alpha_sizes(self.weight, self.groups, calibration)
         self.calibrated = self._calibrated_sizes(share)
         self.context = ContextFunction(self.in_channels, sum(self.calibrated.values()), context or Context(), init)
         self.context.to(device=self.weight.device, dtype=self.weight.dtype)
+
+    def _require_geometry(self) -> None:
+        """Raise :class:`UserError` for a kernel that has no frame to take its calibration from."""
 
     def _calibrated_sizes(self, share: float) -> dict[str, int]:
         """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
@@ -87,30 +113,6 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         UserError: an unknown calibration, or a share that leaves no channel or that the factor k2 cannot have.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | Literal["same", "valid"] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        *,
-        calibration: str = "cin",
-        context: Context | None = None,
-        init: Init = "identity",
-        share: float = 1.0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
-        self._calibrate(calibration, context, init, share)
-
     def forward(self, input: Tensor) -> Tensor:
         """Convolve frame t of each clip with ``alpha_t * weight``."""
         _require_clips(input)
@@ -158,28 +160,7 @@ class TAdaConv3d(_Calibrated, nn.Conv3d):
             even number of frames, or more padding in time than half its reach.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Triple,
-        stride: Triple = 1,
-        padding: Triple | Literal["same", "valid"] = 0,
-        dilation: Triple = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        *,
-        calibration: str = "cin",
-        context: Context | None = None,
-        init: Init = "identity",
-        share: float = 1.0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
+    def _require_geometry(self) -> None:
         frames = self.kernel_size[0]
         if frames % 2 == 0:
             raise UserError(f"a kernel of {frames} frames has no frame at its centre; use an odd number")
@@ -191,7 +172,6 @@ class TAdaConv3d(_Calibrated, nn.Conv3d):
                 f"clip; use at most {half}"
             )
         self.first_centre = half - before
-        self._calibrate(calibration, context, init, share)
 
     def forward(self, input: Tensor) -> Tensor:
         """Make each output frame with the kernel calibrated by the frame at its centre."""
