@@ -26,6 +26,11 @@ def open_source(data: "Synthetic | Folder", device: "torch.device", beside: Sour
 
     ``beside`` is a source of the same clips, asked for by turns with this one; both have them read by the same
     processes, which end with either.
+
+    Args:
+        data: which clips.
+        device: where batches are made.
+        beside: a source of the same clips; None for none.
     """
     from tadaconv.spec import Synthetic
 

@@ -189,7 +189,13 @@ class _Notes:
 
 
 class Gathering:
-    """Gathers the clips and the findings of one reading, and matches media at its end."""
+    """Gathers the clips and the findings of one reading, and matches media at its end.
+
+    Args:
+        layout: which is read.
+        split: which of the layout; empty for the usual.
+        tree: what is under the root.
+    """
 
     def __init__(self, layout: str, split: str, tree: Tree) -> None:
         self.layout, self.split, self.tree = layout, split, tree
@@ -209,11 +215,23 @@ class Gathering:
         self._left_out: list[tuple[str, str]] = []
 
     def problem(self, path: str, reason: str, example: str = "") -> None:
-        """Note what must be mended; ``{}`` in ``reason`` becomes the count and the first examples."""
+        """Note what must be mended; ``{}`` in ``reason`` becomes the count and the first examples.
+
+        Args:
+            path: the file or folder, relative to the root.
+            reason: what is wrong, and how to mend it.
+            example: of an id or a line, for a reason that holds of several.
+        """
         self._problems.add(path, reason, example)
 
     def warning(self, path: str, reason: str, example: str = "") -> None:
-        """Note what may be meant; as :meth:`problem`."""
+        """Note what may be meant; as :meth:`problem`.
+
+        Args:
+            path: the file or folder, relative to the root.
+            reason: what is wrong, and how to mend it.
+            example: of an id or a line, for a reason that holds of several.
+        """
         self._warnings.add(path, reason, example)
 
     def took(self, sentence: str) -> None:
@@ -318,10 +336,20 @@ class Gathering:
         rate: float = math.nan,
         subsets: Iterable[str] = (),
     ) -> None:
-        """Add a clip that the file ``path`` lists. An id that is there already is a problem, and the first stays.
+        """Add a clip that a file lists. An id that is there already is a problem, and the first stays.
 
-        ``key`` finds the medium (by default the id), ``exact`` and ``folder`` choose among several; ``subsets`` name
-        what the clip is judged with as well.
+        Args:
+            path: the file that lists the clip.
+            clip_id: unique in the data set.
+            side: train, val or test.
+            labels: the number of the class of each head, -1 for none.
+            key: what the medium is found by; empty for the id.
+            exact: the medium's name, which chooses among several of the key.
+            folder: the medium's folder, which chooses among several as well.
+            seconds: start and end in a video; None for the whole medium.
+            positions: start and end in a folder of frames, counted from 0; None for the whole medium.
+            rate: frames a second of a folder of frames; NaN where nothing tells.
+            subsets: what the clip is judged with as well.
         """
         place = self._places.setdefault(clip_id, len(self._places))
         if place < len(self._sides):
@@ -398,12 +426,19 @@ class Gathering:
         hint: str = "",
         media_places: str = "",
     ) -> Annotations:
-        """Match the media and close the reading.
+        """Match the media and close the reading; of the forms the one with most media is taken.
 
-        ``forms`` are tried in their order, and the one with most media is taken: a form, and whether a medium is a
-        whole stretch that clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
-        ``class_folders`` says that media lie in folders named by class; ``by_path`` that keys are found by the folders
-        of a list as well. ``hint`` ends the line of missing media, ``media_places`` names where media are looked for.
+        Args:
+            heads: names of the labels, and their classes in order.
+            key_of: from the name of a medium without extension to its key.
+            class_folders: whether media are in folders named by class.
+            forms: forms of media, in the order in which they are tried, and whether a medium is a whole stretch that
+                clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
+            by_path: whether keys are found by the folders of a list as well.
+            mirror_words: words that a mirror exchanges in the names of classes.
+            published: clips of the whole data set by side, each with its source.
+            hint: ends the line of missing media.
+            media_places: where media are looked for, for readers.
         """
         names = frozenset(comparable(name) for name in heads[0][1]) if class_folders and heads else frozenset()
         ids = list(self._places)

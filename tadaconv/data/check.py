@@ -88,6 +88,11 @@ def problems(layout: Layout, found: Mapping[str, Inspection], data: Folder) -> t
 
     Unless ``data`` says so, too short a video is refused rather than stretched: repeated frames would pass for a still
     scene.
+
+    Args:
+        layout: what the folder holds.
+        found: what is known of its clips, by path.
+        data: what the run asks for.
     """
     needs_rate = data.sampling.kind == "intervals"
     timeless = [path for path, seen in found.items() if needs_rate and _timeless(seen)]

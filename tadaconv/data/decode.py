@@ -134,6 +134,11 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
     With ``short_side=0`` they keep the size of the first. ``wanted`` are frame indices in any order, repetitions
     allowed; None is all frames. A frame's pixels do not depend on which others are asked for. Raises
     :class:`BrokenVideoError`, also when the video ends before a wanted frame.
+
+    Args:
+        path: of the video.
+        short_side: in pixels.
+        wanted: indices of frames.
     """
     last = None if wanted is None else max(wanted)
     needed = None if wanted is None else set(wanted)
@@ -161,6 +166,11 @@ def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
     over; the frames are those that decoding from the start on yields, to the bit.
 
     Raises :class:`BrokenVideoError`, also when the video ends more than one frame before a wanted time.
+
+    Args:
+        path: of the video.
+        short_side: in pixels.
+        times: in seconds.
     """
     try:
         return _decode_at(path, short_side, times, seeks=True)
@@ -169,7 +179,13 @@ def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
 
 
 def scaled_picture(reformatter: Any, frame: "VideoFrame", size: tuple[int, int]) -> Frames:
-    """``frame`` as it is coded, at ``size``, height and width in pixels: uint8 (H, W, 3), RGB."""
+    """``frame`` as it is coded, at ``size``, height and width in pixels: uint8 (H, W, 3), RGB.
+
+    Args:
+        reformatter: PyAV's, one for all frames of a video.
+        frame: as it was decoded.
+        size: height and width, in pixels.
+    """
     picture: Frames = reformatter.reformat(
         frame, size[1], size[0], format="rgb24", interpolation="BILINEAR"
     ).to_ndarray()
@@ -177,7 +193,13 @@ def scaled_picture(reformatter: Any, frame: "VideoFrame", size: tuple[int, int])
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width in pixels after scaling the shorter to ``short_side``, the aspect ratio kept; as is at 0."""
+    """Height and width in pixels after scaling the shorter to ``short_side``, the aspect ratio kept; as is at 0.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+        short_side: in pixels.
+    """
     short = min(height, width)
     if short_side == 0:
         return height, width

@@ -42,6 +42,11 @@ def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examinati
     ``whole`` decodes them to their end; else headers tell, and a folder of frames is listed. What is found is written
     to the journal in ``folder`` at once. A broken medium is looked into anew each time. Raises :class:`UserError` where
     PyAV is missing or ``folder`` cannot be written.
+
+    Args:
+        annotations: the clips.
+        folder: of the journal.
+        whole: whether media are decoded.
     """
     require_av()
     paths, medium_of = _media(annotations)

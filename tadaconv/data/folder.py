@@ -70,6 +70,11 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
     Decodes every clip of class folders that is not yet known in the folder ``cache``; of other layouts opens the index
     that ``tada data check`` has left there. A plain mirror of classes that are mirror images of one another is warned
     of, once, or refused. Raises :class:`UserError` that names what is broken, and the check that is to be made first.
+
+    Args:
+        data: as the regime has it.
+        root: the folder of the clips.
+        cache: the folder of what is known of them.
     """
     if data.layout != "classes":
         return _resolve_index(data, root, cache)
@@ -108,6 +113,12 @@ def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
 
     Raises :class:`UserError` where there is none, for annotations and media that have changed since, and for clips that
     are missing or broken and were not accepted.
+
+    Args:
+        layout: of the data set.
+        split: of the layout; empty for the usual.
+        root: the folder of the clips, or a pack of them.
+        cache: the folder of what is known of them.
     """
     index = _index(layout, split_of(layout, split), root, cache)
     _require_usable_clips(index)
@@ -266,10 +277,15 @@ def _opened(data: Folder, cache: Path | None) -> Clips:
 class FolderClips(Source):
     """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device.
 
-    ``cache`` is the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes
-    every clip of class folders once more to count its frames. ``beside`` is a source of the same clips, whose readers
-    are shared. Raises :class:`UserError` if ``data`` is not resolved, or the clips are no longer those of its
-    fingerprint.
+    Args:
+        data: resolved, by :func:`resolve`.
+        device: where batches are made.
+        cache: the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes every
+            clip of class folders once more to count its frames.
+        beside: a source of the same clips, whose readers are shared; None for none.
+
+    Raises:
+        UserError: ``data`` is not resolved, or the clips are no longer those of its fingerprint.
     """
 
     def __init__(

@@ -70,7 +70,14 @@ def journal_folder(cache: Path, root: Path) -> Path:
 
 
 def index_folder(cache: Path, root: Path, layout: str, split: str) -> Path:
-    """Where in the folder ``cache`` the index of what lies under ``root`` is, as ``layout`` and ``split`` read it."""
+    """Where in the folder ``cache`` the index of what lies under ``root`` is, as ``layout`` and ``split`` read it.
+
+    Args:
+        cache: the folder of what is known of clips.
+        root: the folder of the clips.
+        layout: of the data set.
+        split: of the layout.
+    """
     return cache / f"index-{layout}-{_digest(os.path.abspath(root), split)}"  # noqa: PTH100
 
 
@@ -109,6 +116,12 @@ class Journal:
         """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds.
 
         Raises :class:`UserError` where the disk is full.
+
+        Args:
+            path: of the medium, relative to the root.
+            size: in bytes.
+            changed: time of change, in nanoseconds.
+            measured: what was seen.
         """
         record = np.zeros(1, RECORD)
         record[0] = (
@@ -121,7 +134,13 @@ class Journal:
             raise _cannot_write(self._path.parent, error) from error
 
     def known(self, paths: Sequence[str], sizes: NDArray[np.int64], changed: NDArray[np.int64]) -> Records:
-        """The latest record of each path, of zeros where there is none of that size and time of change."""
+        """The latest record of each path, of zeros where there is none of that size and time of change.
+
+        Args:
+            paths: of media, relative to the root.
+            sizes: in bytes, (media,).
+            changed: times of change in nanoseconds, (media,).
+        """
         written = np.fromfile(self._path, dtype=RECORD)
         found = np.zeros(len(paths), dtype=RECORD)
         if not len(written) or not len(paths):

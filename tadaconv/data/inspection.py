@@ -45,6 +45,11 @@ def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[
 
     What is found is kept for the life of the process and, of intact clips, in a file in the folder ``cache``: a mended
     clip is always looked at anew. Raises :class:`UserError` if PyAV is missing or ``cache`` cannot be written.
+
+    Args:
+        root: the folder of the clips.
+        paths: of the videos, relative to it.
+        cache: the folder of what is known of clips; None keeps it in this process alone.
     """
     require_av()
     keys = {path: _key(root / path) for path in paths}
@@ -69,6 +74,11 @@ def over_cores(work: Callable[[Item], Outcome], items: Collection[Item], label: 
     """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long.
 
     Outcomes come in the order of ``items`` while the work goes on; few are held at a time.
+
+    Args:
+        work: what is done with an item; in a thread.
+        items: what there is to do.
+        label: of the progress bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

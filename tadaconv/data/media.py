@@ -162,7 +162,13 @@ def comparable(folder: str) -> str:
 
 
 class Finder:
-    """Finds media of one form by key, which is what ``key_of`` makes of a name without its extension."""
+    """Finds media of one form by key, which is what ``key_of`` makes of a name without its extension.
+
+    Args:
+        shelf: the media.
+        key_of: from a name without its extension to a key.
+        class_folders: names of classes, as :func:`comparable` writes them, whose folders hold their own clips alone.
+    """
 
     def __init__(self, shelf: Shelf, key_of: Callable[[str], str] = str, class_folders: frozenset[str] = frozenset()):
         """``class_folders``, as :func:`comparable` writes them, hold clips of their own class alone."""
@@ -184,6 +190,11 @@ class Finder:
         """The medium of ``key``, or -1, and whether others would have done as well.
 
         Of several, one called ``exact`` comes first, then one whose folder agrees with the end of ``folder``.
+
+        Args:
+            key: of the medium.
+            exact: its name without extension.
+            folder: its folder.
         """
         fit = [place for place in self.candidates(key) if self._may_hold(place, folder)]
         if len(fit) < 2:

@@ -74,6 +74,11 @@ def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = Fa
 
     That there is nothing to swap is said in the same way. Raises :class:`UserError` instead with ``refuse`` where a
     plain mirror is wrong, for clips of which nothing was run before there was a swap.
+
+    Args:
+        mirror: that of a :class:`tadaconv.spec.Folder`.
+        class_names: of the classes.
+        refuse: whether a wrong mirror is an error.
     """
     line = why_not_mirrored(mirror, class_names)
     if line and refuse:

@@ -143,6 +143,11 @@ class Pack:
 
         Reads no others from the disk. Raises :class:`BrokenVideoError` for a frame that is not what was packed, and
         OSError.
+
+        Args:
+            place: of the clip in the index.
+            indices: of frames; None for all.
+            short_side: in pixels; 0 keeps the size.
         """
         row = int(np.searchsorted(self.clips["place"], place))
         records = self._records(row)

@@ -253,6 +253,11 @@ class Readers:
 
         The frames of a clip are gone as soon as the next is asked for. Raises :class:`GivenUpError` where
         ``is_given_up`` comes to be true while they are waited for.
+
+        Args:
+            lane_number: which lane.
+            wanted: the clips and frames that are asked for.
+            is_given_up: whether the frames are no longer wanted.
         """
         lane = self._lanes[lane_number] if self._lanes else None
         if lane is None or not lane.ahead or not all(map(alike, (clip.wanted for clip in lane.ahead), wanted)):

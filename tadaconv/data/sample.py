@@ -70,10 +70,23 @@ class Media(Protocol):
     """What writes media; the clips given are shown one after another, each for ``SECONDS``."""
 
     def video(self, path: Path, clips: Sequence[SampleClip], rate: float) -> None:
-        """Write a video of ``rate`` frames a second."""
+        """Write a video of ``rate`` frames a second.
+
+        Args:
+            path: of the video.
+            clips: which are shown.
+            rate: frames a second.
+        """
 
     def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
-        """Write a folder of pictures, ``template.format(number=1)`` the first."""
+        """Write a folder of pictures, ``template.format(number=1)`` the first.
+
+        Args:
+            folder: of the pictures.
+            template: of their names.
+            clips: which are shown.
+            rate: frames a second.
+        """
 
 
 def class_names(layout: str) -> tuple[str, ...]:
@@ -97,6 +110,11 @@ def write_sample(layout: str, root: Path, form: str = "") -> str:
 
     ``form`` is one of ``FORMS[layout]``, by default its first. Raises :class:`UserError` for a layout or a form that
     is not known, for a folder that is not empty or cannot be written, and without PyAV.
+
+    Args:
+        layout: a name in :data:`FORMS`.
+        root: the folder that is written.
+        form: how the layout is written; empty for the usual one.
     """
     lookup("layout", layout, LAYOUTS)
     form = form or next(iter(FORMS[layout]))
@@ -115,7 +133,15 @@ def write_sample(layout: str, root: Path, form: str = "") -> str:
 
 
 def write_layout(layout: str, form: str, root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-    """Write annotations of ``clips`` in one form of ``layout``, and have ``media`` write what they name."""
+    """Write annotations of ``clips`` in one form of ``layout``, and have ``media`` write what they name.
+
+    Args:
+        layout: a name in :data:`FORMS`.
+        form: one of its forms.
+        root: the folder that is written.
+        clips: which are written.
+        media: what writes videos and folders of frames.
+    """
     FORMS[layout][form](root, clips, media)
 
 

@@ -44,7 +44,13 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def uniforms(keys_B: Tensor, count: int, stream: int) -> Tensor:
-    """Uniform numbers in [0, 1), (B, count), from int64 keys (B,) and a stream, the same on every device."""
+    """Uniform numbers in [0, 1), (B, count), from int64 keys (B,) and a stream, the same on every device.
+
+    Args:
+        keys_B: int64, (B,).
+        count: numbers for each key.
+        stream: which numbers; those of other streams are independent.
+    """
     counters = torch.arange(count, device=keys_B.device) * 0x9E3779B1 + stream * 0x632BE5AB
     numbers = _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div(2**32).float()
     return numbers.clamp_(max=1 - 2**-24)  # the largest few round up to 1

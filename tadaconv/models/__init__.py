@@ -60,6 +60,12 @@ def build(backbone: Backbone, temporal: Temporal, num_classes: int, num_frames: 
 
     Raises :class:`UserError` for an unknown backbone, listing the right ones, and for weights that cannot be read or
     are of another architecture.
+
+    Args:
+        backbone: its name, its weights and its dropout.
+        temporal: what is plugged in; None for nothing.
+        num_classes: outputs of the classifier.
+        num_frames: T, of a clip, for what is plugged in for a fixed number of frames; None where nobody says.
     """
     if backbone.name.startswith(("timm:", "torchvision:")):
         host = as_host(create(backbone.name, num_classes, backbone.dropout))

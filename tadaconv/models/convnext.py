@@ -56,6 +56,12 @@ class Stage(nn.Module):
     """Blocks of one width, after a layer norm and a 2x2 convolution of stride 2 in all stages but the first.
 
     The first is told by ``c_in``, the channels before those two layers, being None.
+
+    Args:
+        c_in: channels of the stage before; None for the first, which has no convolution of stride 2.
+        channels: of the stage.
+        depth: blocks.
+        layer_scale: start of the scale of every block.
     """
 
     def __init__(self, c_in: int | None, channels: int, depth: int, layer_scale: float) -> None:

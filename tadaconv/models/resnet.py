@@ -90,6 +90,12 @@ class BasicBlock(nn.Module):
 
     The first convolution is both the entry and a 3x3: it sees as many frames as the larger of the two says, so that
     (3, 1, 1) entries become (3, 3, 3) here. Factorised, each of the two has a convolution over time after it.
+
+    Args:
+        c_in: C.
+        width: channels of the 3x3 convolutions.
+        stride: of the block, in pixels.
+        kernels: how many frames its convolutions see.
     """
 
     expansion = 1
@@ -111,7 +117,14 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride) and 1x1 convolutions and a shortcut; its spatial site is the 3x3 convolution."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions and a shortcut; its spatial site is the 3x3 convolution.
+
+    Args:
+        c_in: C.
+        width: channels of the 3x3 convolutions.
+        stride: of the block, in pixels.
+        kernels: how many frames its convolutions see.
+    """
 
     expansion = 4
 

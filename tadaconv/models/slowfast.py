@@ -28,6 +28,11 @@ class Lateral(nn.Module):
     """What the slow pathway is told by the fast one: twice its channels, every ``alpha``-th frame.
 
     (N, C, T, H, W) to (N, 2 * C, T / alpha, H, W).
+
+    Args:
+        channels: C, of the fast pathway.
+        frames: temporal kernel.
+        alpha: frames of the fast pathway to one of the slow.
     """
 
     def __init__(self, channels: int, frames: int, alpha: int) -> None:

@@ -49,6 +49,11 @@ def create(name: str, num_classes: int, dropout: float) -> nn.Module:
     """The model behind ``timm:<name>`` or ``torchvision:<name>``, its weights random.
 
     Raises :class:`UserError` where the package or the model is missing, or where the model has no such dropout.
+
+    Args:
+        name: ``timm:<name>`` or ``torchvision:<name>``.
+        num_classes: outputs of the classifier.
+        dropout: before the classifier.
     """
     package, _, model = name.partition(":")
     library = import_package(package)

@@ -194,6 +194,19 @@ class TAdaConv1d(TAdaConv3d):
 
     (N, C, T, H, W) to (N, O, T', H, W), with the arguments of ``nn.Conv1d`` and the weight of a (k, 1, 1)
     ``nn.Conv3d``; the rest is as for :class:`TAdaConv3d`, and raises as it does.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: k, in frames.
+        stride: in frames.
+        padding: zeros before and after the clip, in frames; or ``same`` or ``valid``.
+        dilation: distance of the taps, in frames.
+        groups: as for ``nn.Conv1d``.
+        bias: as for ``nn.Conv1d``.
+        padding_mode: as for ``nn.Conv1d``.
+        calibration, context, init, share: as for :class:`TAdaConv2d`.
+        device, dtype: of the parameters.
     """
 
     def __init__(

@@ -31,7 +31,13 @@ def _triple(value: Triple) -> tuple[int, int, int]:
 
 
 def alpha_sizes(weight: Tensor, groups: int, calibration: str) -> dict[str, int]:
-    """How many numbers a frame each factor of ``calibration`` takes, for a weight of shape (O, I, *kernel)."""
+    """How many numbers a frame each factor of ``calibration`` takes, for a weight of shape (O, I, *kernel).
+
+    Args:
+        weight: the shared kernel, (O, I, *kernel).
+        groups: of the convolution.
+        calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
+    """
     taps = math.prod(weight.shape[2:])
     in_channels = weight.shape[1] * groups
     sizes = {"cin": in_channels, "cout": weight.shape[0], "k2": taps, "cin_k2": in_channels * taps}

@@ -45,7 +45,13 @@ class Tile:
 
 
 def choose_tile(rows: int, columns: int, dtype: torch.dtype) -> Tile:
-    """The tile for a matrix of ``rows`` by ``columns``."""
+    """The tile for a matrix of ``rows`` by ``columns``.
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
+        dtype: of the factors of the product.
+    """
     if dtype == torch.float32:
         return Tile(64, 64, 32, num_warps=4, num_stages=3)
     wide = columns > 64

@@ -182,6 +182,11 @@ def set_up(experiment: Experiment, device: torch.device, options: RunOptions | N
     """What a cell does before its first step. The first time in a process it also imports and decodes for the others.
 
     Raises :class:`UserError` as :func:`probe` does.
+
+    Args:
+        experiment: with its clips resolved.
+        device: where it is to run.
+        options: how it is to run; None for the defaults.
     """
     source = open_source(experiment.data, device)
     model = build_model(experiment, len(source.class_names))

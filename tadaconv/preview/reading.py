@@ -190,7 +190,13 @@ class Machine(NamedTuple):
 
 
 def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
-    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together."""
+    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together.
+
+    Args:
+        compute: seconds of computing, on clips that are there.
+        reading_seconds: of reading these clips, while nothing computes.
+        machine: what both have.
+    """
     readers = num_readers()
     reading_cores = min(readers or machine.num_cores, machine.num_cores)
 
@@ -214,7 +220,16 @@ def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
 def reading(
     source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread, curve: Spread | None
 ) -> Reading:
-    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone."""
+    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone.
+
+    Args:
+        source: the clips.
+        rates: clips a second that are read.
+        machine: what computing and reading have.
+        step: seconds of a step's computing, and how many clips it takes.
+        evaluation: seconds of an evaluation's computing.
+        curve: seconds of one while the cell trains, where it sees fewer views; else None.
+    """
     return Reading(
         form=source.form,
         num_readers=num_readers(),

@@ -41,7 +41,13 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 
 def save_weights(path: Path, identity: str, model: nn.Module) -> None:
-    """Write the weights of a trained ``model``, and whose they are, to ``path``; raises as :func:`save` does."""
+    """Write the weights of a trained ``model``, and whose they are, to ``path``; raises as :func:`save` does.
+
+    Args:
+        path: of the file.
+        identity: the key of the cell whose weights they are.
+        model: whose state is written.
+    """
     save(path, {"identity": identity, "model": model.state_dict()})
 
 

@@ -86,6 +86,14 @@ def evaluate(
     labels are told at once; each head's own accuracies stand beside that. Classes and families without a validation
     clip are left out of ``per_class`` and ``per_family``. Of several ranks each takes some of the batches, the same
     as one process has, and all return the same. Raises :class:`RunError` if the loss is not finite.
+
+    Args:
+        model: left in the mode it is in.
+        source: the clips.
+        batch_size: views at a time.
+        device: where the model is.
+        precision: of the forward passes.
+        ranks: which of the processes that evaluate together this is.
     """
     was_training = model.training
     model.eval()

@@ -37,6 +37,11 @@ def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
 
     The cosine begins at ``schedule.lr`` where the warm-up ends; or, with ``cosine="all_epochs"``, at step 0, and the
     warm-up leads up to what it has come to.
+
+    Args:
+        schedule: the recipe.
+        step: from 0.
+        steps_per_epoch: steps of an epoch.
     """
     warmup, total = schedule.warmup_epochs * steps_per_epoch, schedule.epochs * steps_per_epoch
     from_start = schedule.cosine == "all_epochs"
@@ -79,7 +84,13 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 
 
 def epoch_order(num_train: int, seed: int, epoch: int) -> Tensor:
-    """The order of an epoch's clips, (num_train,), from (seed, epoch) alone."""
+    """The order of an epoch's clips, (num_train,), from (seed, epoch) alone.
+
+    Args:
+        num_train: training clips.
+        seed: of the run.
+        epoch: from 0.
+    """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(num_train, generator=generator)
 
@@ -99,6 +110,11 @@ def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
     """Clips of the smallest batch of an epoch, or, with ``norm_batch``, of its smallest micro-batch.
 
     Both are even, so the largest batch has at most one clip more, and so has the largest micro-batch of a batch.
+
+    Args:
+        num_train: training clips.
+        batch_size: most clips of a batch.
+        norm_batch: most clips of a micro-batch; 0 for all of the batch.
     """
     num_steps = steps_per_epoch(num_train, batch_size)
     sizes = num_train // num_steps, math.ceil(num_train / num_steps)
@@ -140,7 +156,13 @@ class Losses:
         self._total.zero_()
 
     def add(self, loss: Tensor, num_clips: int, step: int) -> None:
-        """Add the mean loss () of ``num_clips`` clips in the step counted ``step`` from 1."""
+        """Add the mean loss () of ``num_clips`` clips in the step counted ``step`` from 1.
+
+        Args:
+            loss: the mean over the step's clips, a scalar on the device.
+            num_clips: of the step.
+            step: from 1.
+        """
         value = loss.double()
         is_first = (self._bad_step == 0) & ~value.isfinite()
         self._bad_step.masked_fill_(is_first, step)

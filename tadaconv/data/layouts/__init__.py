@@ -29,6 +29,11 @@ def read(layout: str, root: Path, split: str = "") -> Annotations:
     ``split`` is the number of the split for UCF101 and HMDB51, a file of ids for Mini-Kinetics, and what the names of
     lists have in common for ``list``. Raises :class:`UserError` for a layout that is not known, a root that is not a
     folder, and a split that the layout does not have.
+
+    Args:
+        layout: a name in :data:`LAYOUTS`.
+        root: the folder of annotations and media.
+        split: of the layout; empty for the usual.
     """
     reader = lookup("layout", layout, LAYOUTS)
     if split and not reader.has_splits:

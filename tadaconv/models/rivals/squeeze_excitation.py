@@ -33,6 +33,11 @@ def add_excitation(conv: nn.Module, num_frames: int | None, reduction: int = 16)
     Of the places the paper compares, the one it calls SE_3x3: where TAdaConv stands. The network does not start as its
     host: scales start near one half. Raises :class:`UserError` for a reduction below 1
     or above the channels.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T; of no matter here.
+        reduction: r, where the hidden layer has C / r channels.
     """
     del num_frames
     host = convolution(conv)

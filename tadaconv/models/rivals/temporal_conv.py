@@ -33,6 +33,11 @@ def add_temporal_conv(conv: nn.Module, num_frames: int | None, kernel: int = 3) 
 
     Costs ``kernel * O * O`` multiply-adds an output position. Raises :class:`UserError` unless ``kernel`` is a positive
     odd number of frames.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T; of no matter here.
+        kernel: k, frames.
     """
     del num_frames
     if kernel < 1 or kernel % 2 == 0:

@@ -38,6 +38,11 @@ def add_shift(conv: nn.Module, num_frames: int | None, share: float = 1 / 8) -> 
     The paper's residual shift: the shortcut keeps its frames. Costs no multiply-add and no parameter. The network
     does not start as its host; the paper fine-tunes it as it is. Raises :class:`UserError` unless the share is above 0,
     at most 1/2, and makes at least one channel.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T; of no matter here.
+        share: fraction of the channels that is shifted each way.
     """
     del num_frames
     host = convolution(conv)
