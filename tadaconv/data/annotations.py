@@ -24,7 +24,7 @@ SIDES = ("train", "val", "test")
 Side = Literal["train", "val", "test"]
 
 Head = tuple[str, tuple[str, ...]]
-"""What is told of a clip, such as ``verb``, and the names of its classes in the official order."""
+"""The name of a label, such as ``verb``, and of its classes in the official order."""
 
 WordPair = tuple[str, str]
 
@@ -101,7 +101,7 @@ class Annotations:
     """The clips of a data set as its own files list them, a column a property; no video was opened.
 
     ``labels`` are (clips, heads), -1 where the annotations give none. ``media`` are paths relative to ``root``, or
-    absolute where a list names what lies elsewhere; empty where there is none. ``spans`` are (clips, 2), start and end
+    absolute where a list names what is elsewhere; empty where there is none. ``spans`` are (clips, 2), start and end
     (left out), NaN for the whole medium: seconds in a video, and in a folder of frames positions counted from 0, so
     that position p is the file of number ``frames.first + p``. ``rates`` are the frames a second of folders of
     frames, NaN where nothing tells.
@@ -120,7 +120,7 @@ class Annotations:
     form: Form | Literal["pack"]
     frames: FrameFiles | None
     mirror_words: tuple[WordPair, ...]
-    """Words that a mirror exchanges in the names of classes; empty where no class is told by them."""
+    """Words that a mirror exchanges in the names of classes; empty where no class depends on them."""
     listed: Mapping[str, int]
     """Entries of the annotations, by side."""
     published: Mapping[str, tuple[int, str]]
@@ -174,7 +174,7 @@ class _Notes:
         self._kinds: dict[tuple[str, str], tuple[list[str], list[int]]] = {}
 
     def add(self, path: str, reason: str, example: str = "") -> None:
-        """Note ``reason``, in which ``{}`` is where count and examples stand, if anywhere."""
+        """Note ``reason``, in which ``{}`` is where count and examples are put, if anywhere."""
         examples, count = self._kinds.setdefault((path, reason), ([], [0]))
         count[0] += 1
         if example and len(examples) < 3:
@@ -503,7 +503,7 @@ class Gathering:
         )
 
     def _match(self, finder: Finder, keys: Sequence[str], by_path: bool) -> tuple["array[int]", list[int]]:
-        """For every clip the place of its medium, -1 for none, -2 for one that lies elsewhere; and the doubtful."""
+        """For every clip the place of its medium, -1 for none, -2 for one that is elsewhere; and the doubtful."""
         places, doubtful = array("i"), []
         for number, key in enumerate(keys):
             folder = self._folders[number]

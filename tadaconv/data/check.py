@@ -100,7 +100,7 @@ def problems(layout: Layout, found: Mapping[str, Inspection], data: Folder) -> t
     return _in_order(
         layout.problems,
         _broken(found),
-        [Problem(path, f"{_NO_RATE}; write it anew with one, or have the regime sample segments") for path in timeless],
+        [Problem(path, f"{_NO_RATE}; write one into it, or have the regime sample segments") for path in timeless],
         [Problem(path, _too_short(*counts, data.num_frames)) for path, counts in short.items()],
     )
 
@@ -140,7 +140,7 @@ def _shared(layout: Layout, found: Mapping[str, Inspection]) -> list[Problem]:
 
 
 def _timeless(seen: Inspection) -> bool:
-    """Whether an intact video has no frame rate, by which intervals are told."""
+    """Whether an intact video has no frame rate, by which intervals are measured."""
     return seen.info is not None and seen.info.fps == 0
 
 

@@ -31,7 +31,7 @@ Frames = NDArray[np.uint8]
 
 
 _MIN_STRIDE = 1
-"""Seconds that are decoded rather than sought over, as long as key frames are not known to lie further apart."""
+"""Seconds that are decoded rather than sought over, as long as key frames are not known to be further apart."""
 
 _STEPS_BACK = (0, 10)
 """Seconds before the wanted time that are sought, until one of these seeks lands at or before it."""
@@ -162,7 +162,7 @@ def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
 
     ``times`` are in seconds from the first frame that is shown, in any order, repetitions allowed. A frame's time is
     that at which it begins to be shown; of two equally near ones the earlier is taken. Where the container has no such
-    times (AVI), frame i is shown at i over the frame rate. What lies between wanted times that are far apart is sought
+    times (AVI), frame i is shown at i over the frame rate. What is between wanted times that are far apart is sought
     over; the frames are those that decoding from the start on yields, to the bit.
 
     Raises :class:`BrokenVideoError`, also when the video ends more than one frame before a wanted time.
@@ -328,7 +328,7 @@ class _Playback:
             self._shown = self._from_key_frame()
             landing = next(self._shown, None)
             if landing is not None and landing.tick <= wanted:
-                self._stride = max(self._stride, wanted - landing.tick)  # key frames may lie as far apart
+                self._stride = max(self._stride, wanted - landing.tick)  # key frames may be as far apart
                 self.last, self._next = landing, next(self._shown, None)
                 return
         raise _LateLandingError
@@ -399,7 +399,7 @@ def _frames(
         for frame in frames:
             if frame.is_corrupt:
                 raise BrokenVideoError(f"damaged at frame {num_frames}")
-            # PyAV holds on to memory for every frame whose side data are looked at, so that of one turned alike is not.
+            # PyAV holds on to memory for every frame whose side data are read, so that of one turned alike is not.
             if num_frames == 0 or frame.rotation != rotation:
                 rotation, orientation = frame.rotation, _orientation(frame)
             if transposed not in (None, orientation.transposed):

@@ -40,7 +40,7 @@ class Finisher(Generic[T]):
         capacity: Capacity,
         batch_size: int = 0,
     ) -> None:
-        """Make from now on what ``owner`` is to ask for next, a clip after the other, in place of what was told before.
+        """Make from now on what ``owner`` is to ask for next, a clip after the other, in place of what was asked.
 
         Raises as :meth:`Readers.expect` does, which ``capacity`` and ``batch_size`` are for.
 

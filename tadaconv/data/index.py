@@ -1,9 +1,9 @@
-"""The index of a data set: its clips, and what a look into each medium told, in columns mapped from files.
+"""The index of a data set: its clips, and what inspecting each medium showed, in columns mapped from files.
 
-A *journal* is written while media are looked into: records of one size, appended, so that a look that is stopped goes
-on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and splits
-of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but names,
-and no medium is looked into again.
+A *journal* is written while media are inspected: records of one size, appended, so that an inspection that is stopped
+goes on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and
+splits of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but
+names, and no medium is inspected again.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ _NUM_TRIES = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """What a look into a medium told: frames, pixels, and frames a second; or, without frames, why it is broken."""
+    """What inspecting a medium showed: frames, pixels, and frames a second; or, without frames, why it is broken."""
 
     frames: int
     height: int
@@ -65,12 +65,12 @@ class Measured:
 
 
 def journal_folder(cache: Path, root: Path) -> Path:
-    """Where in the folder ``cache`` the journal of the media under ``root`` lies."""
+    """Where in the folder ``cache`` the journal of the media under ``root`` is."""
     return cache / f"media-{_digest(os.path.abspath(root))}"  # noqa: PTH100 - links stay as they are given
 
 
 def index_folder(cache: Path, root: Path, layout: str, split: str) -> Path:
-    """Where in the folder ``cache`` the index of what lies under ``root`` is, as ``layout`` and ``split`` read it.
+    """Where in the folder ``cache`` the index of what is under ``root`` is, as ``layout`` and ``split`` read it.
 
     Args:
         cache: the folder of what is known of clips.
@@ -94,7 +94,7 @@ def _cannot_write(folder: Path, error: OSError) -> UserError:
 
 
 class Journal:
-    """The records of an index, appended as media are looked into; whoever opens one closes it."""
+    """The records of an index, appended as media are inspected; whoever opens one closes it."""
 
     def __init__(self, folder: Path) -> None:
         """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written."""
@@ -211,7 +211,7 @@ def write_index(
 
     Args:
         folder: where the columns are written.
-        annotations: the clips; or an index of them, whose ``measured`` and ``left_out`` are not looked at.
+        annotations: the clips; or an index of them, whose ``measured`` and ``left_out`` are not used.
         measured: a record for each clip, (clips,).
         left_out: the clips that are accepted as missing or broken, (clips,); None for none.
 
@@ -267,7 +267,7 @@ def remove_index(folder: Path) -> None:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether an index lies in ``folder``."""
+    """Whether an index is in ``folder``."""
     return (folder / _ABOUT).is_file()
 
 
@@ -294,7 +294,7 @@ def _columns_of(folder: Path) -> Path | None:
 def _opened(folder: Path) -> Index:
     about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
     if about["version"] != VERSION:
-        raise UserError(f"the index in {str(folder)!r} is of another version; make it anew with: tada data check")
+        raise UserError(f"the index in {str(folder)!r} is of another version; make it again with: tada data check")
     place = folder / about["columns"]
     columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
     for name in _STRINGS:
@@ -325,7 +325,7 @@ def _fingerprint(annotations: Annotations | Index, measured: Records, left_out: 
     """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
     height and width; and over what is judged apart, and how many clips are left out.
 
-    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data; nor
+    Paths, sizes and codecs of media have no say, so that a copy encoded again with equal frames is the same data; nor
     have test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
     """
     digest = hashlib.sha256()

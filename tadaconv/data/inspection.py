@@ -27,7 +27,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a clip: the hash of its content and what decoding it told, or why it failed."""
+    """What is known of a clip: the hash of its content and what decoding it showed, or why it failed."""
 
     digest: str
     info: VideoInfo | None
@@ -44,7 +44,7 @@ def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[
     """Inspect the videos at ``paths``, relative to ``root``; only those not yet known as they are now.
 
     What is found is kept for the life of the process and, of intact clips, in a file in the folder ``cache``: a mended
-    clip is always looked at anew. Raises :class:`UserError` if PyAV is missing or ``cache`` cannot be written.
+    clip is inspected again each time. Raises :class:`UserError` if PyAV is missing or ``cache`` cannot be written.
 
     Args:
         root: the folder of the clips.
@@ -128,7 +128,7 @@ def content_digest(path: Path) -> str:
 def _key(path: Path) -> Key:
     try:
         stat = path.stat()
-    except OSError:  # a link that leads nowhere; looking into it says so
+    except OSError:  # a link that leads nowhere; inspecting it says so
         return str(path.absolute()), -1, 0
     return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 

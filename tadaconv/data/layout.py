@@ -12,7 +12,7 @@ VIDEO_EXTENSIONS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
 """Files that are clips, in upper or lower case."""
 
 COMPANION_EXTENSIONS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".md")
-"""Files that may lie beside clips and are left alone, as hidden files are; any other is reported."""
+"""Files that may be next to clips and are left alone, as hidden files are; any other is reported."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def scan(root: Path, val_share: float) -> Layout:
         found.loose += [found.name(path) for path in _visible(root) if _is_video(path)]
         for folder in _visible(root):
             if folder.is_dir() and folder not in sides:
-                found.warning(folder, "not read: beside train/ and val/ no other folder is")
+                found.warning(folder, "not read: next to train/ and val/ no other folder is")
         _compare_sides(train, val, found)
     else:
         clips = _clips(root, found)
@@ -142,7 +142,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _clips(side: Path, found: _Findings) -> list[Clip]:
-    """The clips of every class folder in ``side``; notes what else lies there."""
+    """The clips of every class folder in ``side``; notes what else is there."""
     clips: list[Clip] = []
     for folder in _visible(side):
         if _is_video(folder):
@@ -167,7 +167,7 @@ def _note_lone_side(sides: Sequence[Path], found: _Findings) -> None:
     """A folder of classes named train/ or val/ is half of a given split, not a class."""
     for side, other in (sides, sides[::-1]):
         if side.is_dir() and any(path.is_dir() for path in _visible(side)):
-            found.problem(side, f"holds folders as if it were half of a split, but there is no {other.name}/ beside it")
+            found.problem(side, f"holds folders as if it were half of a split, but {other.name}/ is not next to it")
 
 
 def _compare_sides(train: Sequence[Clip], val: Sequence[Clip], found: _Findings) -> None:

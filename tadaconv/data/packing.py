@@ -59,7 +59,7 @@ _CHUNK = 64
 """Frames of a part of a long video that are decoded at a time."""
 
 _NAME_BYTES = 100
-"""The longest folder's name within a tar file; longer ones are cut, and told apart by a hash."""
+"""The longest folder's name within a tar file; longer ones are cut, and a hash is added."""
 
 
 class Packed(NamedTuple):
@@ -106,7 +106,7 @@ def member_folder(clip_id: str) -> str:
     """The folder of a clip's frames within a tar file: its id, all but plain letters, digits and -._~ as ``%2F``."""
     name = quote(clip_id.encode(errors="surrogateescape"), safe="")
     if not name.strip("."):
-        name = name.replace(".", "%2E")  # no folder of its own
+        name = name.replace(".", "%2E")  # "." and ".." are no folders
     if len(name) <= _NAME_BYTES:
         return name
     return f"{name[: _NAME_BYTES - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
@@ -249,7 +249,7 @@ class _Writer:
             self._shard_file = (self._folder / shard_name(self._shard)).open("ab", buffering=0)
         _write(self._shard_file, bytes(END_BYTES))
         for file in (self._shard_file, self._frames_file, self._clips_file):
-            os.fsync(file.fileno())  # shards that are not the last are not looked into again
+            os.fsync(file.fileno())  # shards that are not the last are not inspected again
         self._shard_file.close()
         self._shard_file = None
 
@@ -323,7 +323,7 @@ class _Writer:
         return np.array(columns[0]), columns[1]
 
     def _num_intact(self, clips: Records, frames: Records, first_row: int) -> int:
-        """How many of the clips of one shard, the last, lie in it whole, counted from the first."""
+        """How many of the clips of one shard, the last, are in it whole, counted from the first."""
         try:
             with (self._folder / shard_name(int(clips["shard"][0]))).open("rb") as file:
                 for number in range(len(clips)):
@@ -356,7 +356,7 @@ def _write(file: Any, data: bytes) -> None:
 
 
 def _index_of_pack(index: Index, clips: Records) -> Index:
-    """What the index of a pack says: as that of the media, but for where its clips lie and their size in pixels."""
+    """What the index of a pack says: as that of the media, but for where its clips are and their size in pixels."""
     media = [""] * len(index)
     for clip in clips:
         place = int(clip["place"])

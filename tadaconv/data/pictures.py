@@ -1,4 +1,4 @@
-"""Folders of numbered pictures to frames, by PyAV: JPEG, PNG and WebP, told by their contents and not by their names.
+"""Folders of numbered pictures to frames, by PyAV: JPEG, PNG and WebP, known by their contents and not by their names.
 
 Every picture is decoded on its own, so that its pixels depend on no other, and in the colour range that it is coded in:
 that of JPEG is the full one. Damage is what the decoder notices: PNG has checksums; flipped bits in JPEG and WebP may

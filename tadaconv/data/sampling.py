@@ -114,7 +114,7 @@ def random_frames(rng: np.random.Generator, num_frames: int, num_segments: int) 
 def view_frames(num_frames: int, num_segments: int, view: int, num_views: int) -> Indices:
     """The frames of one temporal view, (num_segments,): with one view, the middle of each segment.
 
-    Several views lie evenly spaced in every segment, as the midpoints of its ``num_views`` parts.
+    Several views are evenly spaced in every segment, as the midpoints of its ``num_views`` parts.
 
     Args:
         num_frames: frames of the video.

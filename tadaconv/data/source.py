@@ -21,7 +21,7 @@ class Source(ABC):
     """Labelled clips on a device, split into training and validation.
 
     Batches depend on their arguments alone, so that a resumed or repeated run sees the same clips. A source may read
-    batches before they are asked for, if it is told which these are; it reads them no less.
+    batches before they are asked for, if it is given which these are; it reads them no less.
     """
 
     class_names: tuple[str, ...]
@@ -41,7 +41,7 @@ class Source(ABC):
 
     @cached_property
     def heads(self) -> tuple[Head, ...]:
-        """The labels of every clip, all of them told from one feature; one, called ``class``, if not said otherwise."""
+        """The labels of every clip, all of them predicted from one feature; by default one, called ``class``."""
         return (Head("class", self.class_names),)
 
     @abstractmethod

@@ -130,7 +130,7 @@ class SyntheticClips(Source):
         return torch.where((labels >= 8).unsqueeze(1), 8, shown)
 
     def _sizes(self, labels: Tensor, u: Tensor) -> Tensor:
-        """The digit's side as a share of the frame's, (B, T); constant but for what grows or shrinks."""
+        """The digit's side as a fraction of the frame's, (B, T); constant but for what grows or shrinks."""
         small, large = 0.4 + 0.1 * u[:, 2], 0.75 + 0.15 * u[:, 3]
         phase = torch.linspace(0, 1, self.data.num_frames, device=self.device)
         ramp = small.unsqueeze(1) + (large - small).unsqueeze(1) * phase
@@ -164,7 +164,7 @@ class SyntheticClips(Source):
         return ink.view(batch, frames, 1, size, size).transpose(1, 2)
 
     def _paint(self, ink: Tensor, u: Tensor) -> Tensor:
-        """Lay tinted ink over a tinted grating that stands still, (B, 3, T, S, S) in 0 to 1."""
+        """Lay tinted ink over a tinted grating that does not move, (B, 3, T, S, S) in 0 to 1."""
         size = self.data.size
         axis = torch.linspace(-1, 1, size, device=self.device)
         angle, waves, shift = u[:, 12] * math.pi, 1 + 3 * u[:, 13], u[:, 14] * 2 * math.pi

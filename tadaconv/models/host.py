@@ -1,4 +1,4 @@
-"""What a backbone offers to a plug-in: a network on clips that says where its convolutions lie."""
+"""What a backbone offers to a plug-in: a network on clips that says where its convolutions are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

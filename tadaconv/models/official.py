@@ -154,7 +154,7 @@ def _host(state: dict[str, Tensor]) -> ResNet:
 
 
 def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[str]]:
-    """Where TAdaConv lies, as a placement and as the authors' names of the branches."""
+    """Where TAdaConv is, as a placement and as the authors' names of the branches."""
     sites = list(host.sites())
     branches = {site: f"backbone.conv{site.stage}.res_{site.block + 1}.conv_branch" for site in sites}
     adaptive = [site for site in sites if any(name.startswith(f"{branches[site]}.b_rf.") for name in state)]
@@ -168,7 +168,7 @@ def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[
         if picked == adaptive:
             return placement, [branches[site] for site in adaptive]
     raise UserError(
-        f"TAdaConv lies in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
+        f"TAdaConv is in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
         "says: all, the first, the last or every second block of some stages"
     )
 
@@ -278,7 +278,7 @@ def _read(file: BinaryIO, path: str | Path) -> Any:
             ) from error
         raise UserError(
             f"checkpoint {path} holds more than weights ({refused[1]}) and was not unpickled; if you trust it, save "
-            "its 'model_state' to a file of its own"
+            "its 'model_state' to a separate file"
         ) from error
 
 

@@ -58,7 +58,7 @@ def _part(model: nn.Module, name: str) -> nn.Module:
     if others:
         raise UserError(
             f"{_shown(model, name)} and {_shown(model, others[0])} are one module, which would come apart; give each "
-            "place a module of its own, or choose another placement"
+            "place a separate module, or choose another placement"
         )
     return part
 
@@ -72,7 +72,7 @@ def _refuse_losses(module: nn.Module, name: str) -> None:
         )
     if has_hooks(module):
         raise UserError(
-            f"{name} has hooks (a rival beside it, or your own), which would be lost; remove them, add them after "
+            f"{name} has hooks (a rival next to it, or your own), which would be lost; remove them, add them after "
             "plug_in, or choose another placement"
         )
     known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}

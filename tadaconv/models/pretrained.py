@@ -194,7 +194,7 @@ def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: boo
 
 
 def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:
-    """Whether a module is a (t, 1, 1) convolution, or stands beside one where nothing is filled."""
+    """Whether a module is a (t, 1, 1) convolution, or is next to one where nothing is filled."""
     around = name.rpartition(".")[0]
     beside = [module for module in model.get_submodule(around).children() if isinstance(module, nn.Conv3d)]
     over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in beside)

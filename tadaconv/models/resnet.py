@@ -2,7 +2,7 @@
 
 Every layer takes (N, C, T, H, W); the head averages over frames and space. What a block's convolutions see of time is
 said by :class:`TemporalKernels`: nothing in TSN, the entry convolution in SlowOnly and SlowFast (arXiv:1812.03982), the
-3x3 convolution in R3D and, by a convolution of its own, in R(2+1)D (both arXiv:1711.11248). Without the max-pool, as in
+3x3 convolution in R3D and, by a separate convolution, in R(2+1)D (both arXiv:1711.11248). Without the max-pool, as in
 TSN, TAda2D, R3D and R(2+1)D, the first block of res2 has stride 2 instead; with it, as in the SlowFast family, res2 has
 stride 1.
 """

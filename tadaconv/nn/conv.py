@@ -62,7 +62,7 @@ class _Calibrated(nn.modules.conv._ConvNd):
     def _calibrated_sizes(self, share: float) -> dict[str, int]:
         """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
         if not 0 < share <= 1:
-            raise UserError(f"share is the part of the channels that is calibrated, above 0 and at most 1, not {share}")
+            raise UserError(f"share is a fraction of the channels, above 0 and at most 1, not {share}")
         if share == 1:
             return self.sizes
         if "k2" in self.sizes:
@@ -107,7 +107,7 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         calibration: the calibrated dimension, one of :data:`tadaconv.spec.CALIBRATIONS`.
         context: how the calibration is made from the clip.
         init: ``identity``, ``random`` or ``without_one``; see :class:`tadaconv.nn.ContextFunction`.
-        share: share of the channels that is calibrated, above 0 and at most 1; the others keep alpha = 1.
+        share: fraction of the channels that is calibrated, above 0 and at most 1; the others keep alpha = 1.
 
     Raises:
         UserError: an unknown calibration, or a share that leaves no channel or that the factor k2 cannot have.

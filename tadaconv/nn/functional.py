@@ -137,7 +137,7 @@ def convolve_frames(
     Args:
         x_BCHW: frames, (B, C, H, W); times the factor ``cin``.
         weight_OIKK: the shared kernel, (O, I, kh, kw).
-        factors: the factors of every frame by name, each (B, size); ``cin`` is not looked at.
+        factors: the factors of every frame by name, each (B, size); ``cin`` is not used.
         bias_O: added to every frame, (O,); None for nothing.
         stride: in pixels, height before width.
         padding: zeros on each side, in pixels.
@@ -165,7 +165,7 @@ def convolve_frames(
 def _unfold_time(
     x_NCTHW: Tensor, kernel: int, stride: int, padding: int, dilation: int, channels_outermost: bool
 ) -> Tensor:
-    """The frames under each temporal tap as channels: (N, C * kernel, T', H, W); taps outermost unless told."""
+    """The frames under each temporal tap as channels, (N, C * kernel, T', H, W): of channels or of taps outermost."""
     padded = F.pad(x_NCTHW, (0, 0, 0, 0, padding, padding)) if padding else x_NCTHW
     if kernel == 1:
         return padded[:, :, ::stride]
@@ -234,7 +234,7 @@ def tada_conv3d(
     grouped = groups > 1  # then a group's channels must stay together, or else whole frames are copied side by side
     inner_alpha = (tap_NCKST if grouped else tap_NCKST.transpose(1, 2)).flatten(1, 3)
     inner_weight = (weight_OIKKK if grouped else weight_OIKKK.transpose(1, 2)).flatten(1, 2)
-    if cout is not None:  # factors stand in the order of FACTORS
+    if cout is not None:  # factors are in the order of FACTORS
         inner_alpha = torch.cat([inner_alpha, cout] if inner == "cin" else [cout, inner_alpha], 1)
         inner = f"{inner}+cout"
     return tada_conv2d(

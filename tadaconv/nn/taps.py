@@ -22,7 +22,7 @@ from tadaconv.nn.window import Window, conv_in_one_piece, gradients_with_graph
 PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29, "meta": 2**23}
 """How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy.
 
-The meta device, on which costs are counted, stands for the CPU."""
+The meta device, on which costs are counted, is counted as the CPU."""
 
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernels of :mod:`tadaconv.nn.fused` compute in."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """Where the taps of a convolution lie; sizes in pixels, height before width."""
+    """Where the taps of a convolution are; sizes in pixels, height before width."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]

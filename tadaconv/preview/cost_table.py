@@ -1,4 +1,4 @@
-"""What rows cost, beside what the paper prints."""
+"""What rows cost, next to what the paper prints."""
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
@@ -29,7 +29,7 @@ Printed = Annotated[
 
 
 class RowCost(BaseModel):
-    """What a row costs, beside what the paper prints; multiply-adds a clip."""
+    """What a row costs, next to what the paper prints; multiply-adds a clip."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,7 +106,7 @@ class NetworkCosts:
 def costs(name: str, regime: Regime | None = None, num_frames: int | None = None) -> Costs:
     """The costs of a table or a backbone by name: at the paper's scale, or at a regime's.
 
-    The paper's figures are given beside ours only at the scale it prints them for.
+    The paper's figures are given next to ours only at the scale it prints them for.
 
     Args:
         name: of a table or a backbone.
@@ -175,7 +175,7 @@ def _beside_its_paper(row: Row, own: Scale | None, cost: Cost, num_frames: int, 
 
 
 def render_costs(found: Costs) -> Group:
-    """The costs as two tables for a terminal of 80 columns: beside the paper's, and multiply-adds by kind."""
+    """The costs as two tables for a terminal of 80 columns: next to the paper's, and multiply-adds by kind."""
     unit, divisor = ("G", 1e9) if max(row.cost.macs for row in found.rows) >= 1e8 else ("M", 1e6)
     return Group(
         f"{escape(found.name)}: {in_words([row.scale for row in found.rows if row.scale])}",

@@ -1,4 +1,4 @@
-"""What a cell costs on a device: a few steps and an evaluation batch of its own network, timed on its own clips."""
+"""What a cell costs on a device: a few steps and an evaluation batch of its network, timed on its clips."""
 
 import gc
 import math
@@ -59,7 +59,7 @@ class Probe(BaseModel):
     curve_eval_seconds: Spread | None = Field(
         None,
         description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
-        "there is none at the end beside that of the last epoch.",
+        "there is none at the end next to that of the last epoch.",
     )
     reading: Reading | None = Field(
         None, description="What steps and evaluations wait for; None where clips are made, or are kept in memory."
@@ -132,7 +132,7 @@ def probe(
 
 @contextmanager
 def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[None]:
-    """One thread on the CPU, a peak of memory of its own, and the random state left as it was."""
+    """One thread on the CPU, a new peak of memory, and the random state left as it was."""
     threads = torch.get_num_threads()
     gc.collect()
     if device.type == "cpu":
@@ -150,7 +150,7 @@ def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[Non
 
 def _reset_peaks(device: torch.device) -> None:
     reset_peak_memory(device)
-    # Linux can start the peak of the resident size anew. Elsewhere it stays that of the process's life: never too low.
+    # Linux can reset the peak of the resident size. Elsewhere it stays that of the process's life: never too low.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -159,7 +159,7 @@ class BatchesThere(FirstClips):
     Args:
         source: whose clips they are.
         train: training batches, clips and labels, the first as large as any that is asked for.
-        val: validation clips and labels, which stand for all of them.
+        val: validation clips and labels, which are taken for all of them.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class TableCheck(BaseModel):
     scale: Scale
     rows: list[RowCheck]
     ensembles: dict[str, tuple[str, ...]] = Field(
-        {}, description="Rows that average others and have no network of their own, with the names of those."
+        {}, description="Rows that average others and have no network, with the names of those."
     )
 
     @property

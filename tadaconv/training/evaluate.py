@@ -83,7 +83,7 @@ def evaluate(
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. Of several heads a clip counts where all its
-    labels are told at once; each head's own accuracies stand beside that. Classes and families without a validation
+    labels are predicted at once; each head's own accuracies are given, too. Classes and families without a validation
     clip are left out of ``per_class`` and ``per_family``. Of several ranks each takes some of the batches, the same
     as one process has, and all return the same. Raises :class:`RunError` if the loss is not finite.
 

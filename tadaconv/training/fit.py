@@ -123,7 +123,7 @@ def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
 
 @dataclass
 class State:
-    """How far a run has come: what a checkpoint holds beside weights and optimizer."""
+    """How far a run has come: what a checkpoint holds next to weights and optimizer."""
 
     step: int = 0
     loss_sum: float = 0.0

@@ -307,7 +307,7 @@ def test_files_of_two_packs_are_refused(mixed, checked, tmp_path):
     longer = max((folder / shard for folder in (whole, other)), key=lambda path: path.stat().st_size)
     expected = int(np.load(whole / "clips.npy")["end"][-1]) + 1024
     (whole / shard).write_bytes(longer.read_bytes()[:expected].ljust(expected, b"\0"))
-    with pytest.raises(UserError, match=r"is of other clips than clips\.npy and frames\.npy beside it; copy"):
+    with pytest.raises(UserError, match=r"is of other clips than clips\.npy and frames\.npy next to it; copy"):
         open_pack(whole)
 
 

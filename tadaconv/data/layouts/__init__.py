@@ -1,4 +1,4 @@
-"""How data sets lie on people's disks, a file a layout.
+"""How data sets are laid out on disks, a file a layout.
 
 A layout reads annotations and lists media; it opens no video.
 """
@@ -24,7 +24,7 @@ LAYOUTS: dict[str, Reader] = {
 
 
 def read(layout: str, root: Path, split: str = "") -> Annotations:
-    """What the annotations under ``root`` say, with every problem of the annotations and of where the media lie.
+    """What the annotations under ``root`` say, with every problem of the annotations and of where the media are.
 
     ``split`` is the number of the split for UCF101 and HMDB51, a file of ids for Mini-Kinetics, and what the names of
     lists have in common for ``list``. Raises :class:`UserError` for a layout that is not known, a root that is not a

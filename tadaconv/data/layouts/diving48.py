@@ -17,7 +17,7 @@ def _evidence(gathering: Gathering) -> str:
 def _class_names(gathering: Gathering) -> tuple[str, ...]:
     path = gathering.file("Diving48_vocab.json")
     if path is None:
-        gathering.problem(".", "no Diving48_vocab.json; put it beside Diving48_V2_train.json")
+        gathering.problem(".", "no Diving48_vocab.json; put it next to Diving48_V2_train.json")
         return ()
     vocabulary = gathering.json(path)
     if not isinstance(vocabulary, list) or not vocabulary:
@@ -40,7 +40,7 @@ def _read(gathering: Gathering) -> Annotations:
             why = (
                 f"{old} is of version 1, whose labels are noisy: take version 2"
                 if old
-                else "put it beside the vocabulary"
+                else "put it next to the vocabulary"
             )
             gathering.problem(".", f"no {name}; {why}")
             continue

@@ -51,7 +51,7 @@ def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
     name, usual = _CLASSES[head]
     path = gathering.file(name)
     if path is None:
-        gathering.problem(".", f"no {name}; put it beside EPIC_100_train.csv")
+        gathering.problem(".", f"no {name}; put it next to EPIC_100_train.csv")
         return ()
     names = {row["id"].strip(): row["key"].strip() for _, row in gathering.rows(path, ("id", "key"))}
     if not names or set(names) != {str(number) for number in range(len(names))}:
@@ -66,7 +66,7 @@ def _column(gathering: Gathering, name: str, column: str, what: str) -> frozense
     """The values of one column of a table that says which clips are judged apart; empty, and a warning, without it."""
     path = gathering.file(name)
     if path is None:
-        gathering.warning(".", f"no {name}: nothing is told of {what} apart; put it beside EPIC_100_validation.csv")
+        gathering.warning(".", f"no {name}: {what} are not evaluated apart; put it next to EPIC_100_validation.csv")
         return frozenset()
     values = frozenset(row[column].strip() for _, row in gathering.rows(path, (column,)))
     gathering.took(f"{path}: {len(values)} {what}")
@@ -141,8 +141,8 @@ def _errata(annotations: Annotations) -> tuple[Problem, ...]:
     return tuple(
         Problem(
             used[video],
-            "frames that were downloaded before 26 September 2020 were extracted wrongly; if these were, get them anew "
-            "with epic_downloader.py --errata",
+            "frames that were downloaded before 26 September 2020 were extracted wrongly; if these were, get them "
+            "again with epic_downloader.py --errata",
         )
         for video in _ERRATA
         if video in used

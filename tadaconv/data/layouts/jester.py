@@ -25,7 +25,7 @@ def _evidence(gathering: Gathering) -> str:
 def _read(gathering: Gathering) -> Annotations:
     table = gathering.file(*_NAMES["labels"])
     if table is None:
-        gathering.problem(".", "no jester-v1-labels.csv or labels.csv, a class a line; put it beside the others")
+        gathering.problem(".", "no jester-v1-labels.csv or labels.csv, a class a line; put it next to the others")
     class_names = tuple(line.strip('"') for _, line in gathering.lines(table)) if table else ()
     if table:
         gathering.took_classes(table, class_names, _NUM_CLASSES, "Jester")
@@ -37,7 +37,7 @@ def _read(gathering: Gathering) -> Annotations:
         path = gathering.file(*_NAMES[side])
         if path is None:
             if side != "test":
-                gathering.problem(".", f"no {_NAMES[side][0]} or {_NAMES[side][1]}; put it beside the table of classes")
+                gathering.problem(".", f"no {_NAMES[side][0]} or {_NAMES[side][1]}; put it next to the classes")
             continue
         for number, line in gathering.lines(path):
             clip_id, _, label = (part.strip().strip('"') for part in line.partition(";"))

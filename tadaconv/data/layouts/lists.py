@@ -133,7 +133,7 @@ def _read(gathering: Gathering) -> Annotations:
         assert side is not None  # _files takes no other
         if side in taken:
             reason = (
-                f"a second list of {side} beside {taken[side]}; name by the split what the lists wanted have in common"
+                f"a second list of {side} next to {taken[side]}; name by the split what the lists wanted have in common"
             )
             gathering.problem(file, reason)
             continue

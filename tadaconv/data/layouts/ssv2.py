@@ -42,7 +42,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
     numbers = _numbers_of_lists(gathering) if path is None else gathering.json(path)
     path = path or _file(gathering, "train") or "."
     if numbers == {}:
-        gathering.problem(".", "no labels.json or something-something-v2-labels.json; put it beside train.json")
+        gathering.problem(".", "no labels.json or something-something-v2-labels.json; put it next to train.json")
         return ()
     if numbers is None:
         return ()
@@ -90,7 +90,7 @@ def _read(gathering: Gathering) -> Annotations:
         if path is None:
             if side != "test":
                 name = _NAMES[side][1]
-                gathering.problem(".", f"no {name} or {_NAMES[side][0]}; put it beside labels.json")
+                gathering.problem(".", f"no {name} or {_NAMES[side][0]}; put it next to labels.json")
             continue
         entries = gathering.json(path, entry)
         if entries is None:

@@ -30,7 +30,7 @@ class FrameExcitation(nn.Module):
 def add_excitation(conv: nn.Module, num_frames: int | None, reduction: int = 16) -> nn.Module:
     """:class:`FrameExcitation` right after a block's spatial convolution, before its norm.
 
-    Of the places the paper compares, the one it calls SE_3x3: where TAdaConv stands. The network does not start as its
+    Of the places the paper compares, the one it calls SE_3x3: where TAdaConv is. The network does not start as its
     host: scales start near one half. Raises :class:`UserError` for a reduction below 1
     or above the channels.
 
