@@ -163,8 +163,8 @@ class Annotations:
 
 def some(names: Iterable[str], count: int) -> str:
     """The first three of ``count`` names, for a line."""
-    shown = [name for name, _ in zip(names, range(3), strict=False)]
-    return ", ".join(shown) + (", ..." if count > len(shown) else "")
+    first = [name for name, _ in zip(names, range(3), strict=False)]
+    return ", ".join(first) + (", ..." if count > len(first) else "")
 
 
 class _Notes:
@@ -569,14 +569,14 @@ class Gathering:
         folders = sorted({finder.shelf.folder(place) or "." for place in places if place >= 0})
         if not folders:
             return
-        what = (
+        media = (
             f"folders of frames ({frames.template})"
             if frames
             else "folders of frames"
             if form == "frames"
             else "videos"
         )
-        self.took(f"{what} in {some(folders, len(folders))}")
+        self.took(f"{media} in {some(folders, len(folders))}")
 
     def _gaps(
         self, ids: Sequence[str], sides: NDArray[np.int8], missing: NDArray[np.bool_], hint: str

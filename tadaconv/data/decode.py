@@ -119,9 +119,9 @@ def headers(path: Path) -> VideoInfo:
         elif container.duration is not None:
             start = (stream.start_time or 0) * float(stream.time_base or 0)
             seconds = container.duration / 1_000_000 - start  # Matroska counts from 0 on, whenever the first frame is
-        shown = round(seconds * fps)
+        num_shown = round(seconds * fps)
         # A container counts the frames that an edit list leaves out; its duration is without them.
-        num_frames = min(stream.frames, shown) if stream.frames and shown else stream.frames or shown
+        num_frames = min(stream.frames, num_shown) if stream.frames and num_shown else stream.frames or num_shown
         if num_frames == 0:
             for _ in packets:
                 pass

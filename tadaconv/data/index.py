@@ -142,16 +142,16 @@ class Journal:
             changed: times of change in nanoseconds, (media,).
         """
         written = np.fromfile(self._path, dtype=RECORD)
-        found = np.zeros(len(paths), dtype=RECORD)
+        records = np.zeros(len(paths), dtype=RECORD)
         if not len(written) or not len(paths):
-            return found
+            return records
         order = np.argsort(written["path"], kind="stable")  # of equals the latest is last
         hashes = np.array([_hash(path) for path in paths], dtype=np.uint64)
         last = np.searchsorted(written["path"][order], hashes, side="right") - 1
         candidates = written[order[np.maximum(last, 0)]]
         same = (candidates["path"] == hashes) & (candidates["bytes"] == sizes) & (candidates["changed"] == changed)
-        found[same] = candidates[same]
-        return found
+        records[same] = candidates[same]
+        return records
 
 
 @dataclass(frozen=True, eq=False)

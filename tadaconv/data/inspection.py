@@ -57,8 +57,8 @@ def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[
         _known.update(_read(_cache_file(cache, root)))
     new = [path for path in paths if keys[path] not in _known]
     if new:
-        found = over_cores(_inspect, [root / path for path in new], "checking clips")
-        _known.update(zip((keys[path] for path in new), found, strict=True))
+        inspections = over_cores(_inspect, [root / path for path in new], "checking clips")
+        _known.update(zip((keys[path] for path in new), inspections, strict=True))
         if cache is not None:
             _write(_cache_file(cache, root), {keys[path]: _known[keys[path]] for path in paths})
     return {path: _known[keys[path]] for path in paths}
@@ -169,8 +169,8 @@ def _read(file: Path) -> dict[Key, Inspection]:
         return {}  # nothing known yet, or spoilt: every clip is decoded again, and writing complains
 
 
-def _write(file: Path, found: dict[Key, Inspection]) -> None:
-    clips = [[*key, seen.digest, asdict(seen.info)] for key, seen in found.items() if seen.info is not None]
+def _write(file: Path, inspections: dict[Key, Inspection]) -> None:
+    clips = [[*key, seen.digest, asdict(seen.info)] for key, seen in inspections.items() if seen.info is not None]
     draft = file.with_suffix(f".{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

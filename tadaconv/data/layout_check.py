@@ -360,7 +360,7 @@ def render(report: LayoutReport) -> str:
     ):
         if findings:
             lines.append(f"{title}:")
-            lines += [f"  {each.reason if each.path == '.' else f'{each.path}: {each.reason}'}" for each in findings]
+            lines += [f"  {item.reason if item.path == '.' else f'{item.path}: {item.reason}'}" for item in findings]
     return "\n".join([*lines, _verdict(report)])
 
 

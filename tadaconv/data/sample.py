@@ -159,8 +159,8 @@ def _handwriting() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def picture(clip: SampleClip, phase: float) -> NDArray[np.uint8]:
     """The clip at a moment, 0 its beginning and 1 its end: (H, W, 3), RGB."""
     draws = np.random.default_rng(clip.number)
-    images, shown = _handwriting()
-    hand = images[draws.choice(np.flatnonzero(shown == list(_DIGITS.values())[clip.digit]))]
+    images, digits = _handwriting()
+    hand = images[draws.choice(np.flatnonzero(digits == list(_DIGITS.values())[clip.digit]))]
     across, along = draws.uniform(0.2, 0.8), draws.uniform(0.1, 0.25)
     ground, ink = draws.uniform(20, 60, 3), draws.uniform(170, 255, 3)
     motion = _MOTIONS[clip.motion]
@@ -210,8 +210,8 @@ class DigitMedia:
             stream: Any = container.add_stream("libvpx" if webm else "mpeg4", rate=exact, options=options)
             stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH, "yuv420p", 1_000_000
             stream.codec_context.thread_count = 1
-            for shown in self.shown(clips, float(exact)):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+            for frame in self.shown(clips, float(exact)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
 
     def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
@@ -225,8 +225,8 @@ class DigitMedia:
         encoder.height, encoder.width, encoder.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
         encoder.time_base, encoder.thread_count = Fraction(1, 60), 1
         encoder.options = {"qmin": "2", "qmax": "4"}
-        for number, shown in enumerate(self.shown(clips, rate), 1):
-            frame = av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuvj420p")
+        for number, pixels in enumerate(self.shown(clips, rate), 1):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuvj420p")
             frame.pts = number
             (packet,) = encoder.encode(frame)
             (folder / template.format(number=number)).write_bytes(bytes(packet))
@@ -316,8 +316,8 @@ def _epic(root: Path, clips: Sequence[SampleClip], media: Media, form: str) -> N
     _write_csv(annotations / "EPIC_100_unseen_participant_ids_validation.csv", [("participant_id",), ("P02",)])
     for side, part in (("train", "train"), ("val", "validation")):
         segments: list[Sequence[object]] = [_EPIC_COLUMNS]
-        for video_id, rate, shown in _kitchens(_side(clips, side), side):
-            for place, clip in enumerate(shown):
+        for video_id, rate, segments_of_video in _kitchens(_side(clips, side), side):
+            for place, clip in enumerate(segments_of_video):
                 start, stop = place * SECONDS, (place + 1) * SECONDS
                 verb, noun = verbs[clip.motion], nouns[clip.digit]
                 narration_id = f"{video_id}_{place}"
@@ -330,9 +330,13 @@ def _epic(root: Path, clips: Sequence[SampleClip], media: Media, form: str) -> N
                     media.video(root / "clips" / f"{narration_id}.MP4", [clip], 59.94 if rate == 60 else 50)
             place_of_media = root / "EPIC-KITCHENS" / video_id[:3]
             if form == "frames":
-                media.frames(place_of_media / "rgb_frames" / video_id, "frame_{number:010d}.jpg", shown, rate)
+                media.frames(
+                    place_of_media / "rgb_frames" / video_id, "frame_{number:010d}.jpg", segments_of_video, rate
+                )
             elif form == "videos":
-                media.video(place_of_media / "videos" / f"{video_id}.MP4", shown, 59.94 if rate == 60 else 50)
+                media.video(
+                    place_of_media / "videos" / f"{video_id}.MP4", segments_of_video, 59.94 if rate == 60 else 50
+                )
         _write_csv(annotations / f"EPIC_100_{part}.csv", segments)
 
 

@@ -75,10 +75,10 @@ class SyntheticClips(Source):
     def __init__(self, data: Synthetic, device: torch.device) -> None:
         self.data, self.device = data, device
         self.num_train, self.num_val = data.num_train, data.num_val
-        images, shown = _handwriting()
+        images, digits = _handwriting()
         held_out = (np.arange(len(images)) % 10) < round(10 * _VAL_SHARE)
         self._glyphs: dict[bool, list[Tensor]] = {
-            val: [torch.from_numpy(images[(shown == d) & (held_out == val)]).to(device) for d in range(10)]
+            val: [torch.from_numpy(images[(digits == d) & (held_out == val)]).to(device) for d in range(10)]
             for val in (False, True)
         }
 
@@ -113,21 +113,21 @@ class SyntheticClips(Source):
         """Which digit each frame shows, (B, T)."""
         num_frames = self.data.num_frames
         time = torch.arange(num_frames, device=self.device)
-        shown = labels.unsqueeze(1).expand(-1, num_frames)
+        digits = labels.unsqueeze(1).expand(-1, num_frames)
         # set: one digit of four, and in the second class a different one in a random half of the frames
         one = 4 + (u[:, 0] * 4).long()
         other = 4 + (one - 3 + (u[:, 22] * 3).long()) % 4
         ranks = uniforms(keys, num_frames, stream=1).argsort(1).argsort(1)
         takes_other = (ranks < num_frames // 2) & (labels == 5).unsqueeze(1)
         in_set = ((labels == 4) | (labels == 5)).unsqueeze(1)
-        shown = torch.where(in_set, torch.where(takes_other, other.unsqueeze(1), one.unsqueeze(1)), shown)
+        digits = torch.where(in_set, torch.where(takes_other, other.unsqueeze(1), one.unsqueeze(1)), digits)
         # order: one digit becomes the other somewhere in the middle half
         switch = num_frames // 4 + 1 + (u[:, 1] * (num_frames - 2 * (num_frames // 4) - 1)).long()
         later = (time >= switch.unsqueeze(1)).long()
         becomes = torch.where((labels == 6).unsqueeze(1), 8 + later, 9 - later)
         in_change = ((labels == 6) | (labels == 7)).unsqueeze(1)
-        shown = torch.where(in_change, becomes, shown)
-        return torch.where((labels >= 8).unsqueeze(1), 8, shown)
+        digits = torch.where(in_change, becomes, digits)
+        return torch.where((labels >= 8).unsqueeze(1), 8, digits)
 
     def _sizes(self, labels: Tensor, u: Tensor) -> Tensor:
         """The digit's side as a fraction of the frame's, (B, T); constant but for what grows or shrinks."""

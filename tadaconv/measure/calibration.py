@@ -49,13 +49,13 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
 
     The network runs once, in evaluation mode, and is left as it was. Empty for a network that calibrates nothing.
     """
-    found: list[LayerCalibration] = []
+    layers: list[LayerCalibration] = []
     handles = []
 
     def keep(site: Site, layer: TAdaConv2d | TAdaConv3d) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, alpha_NDT: Tensor) -> None:
             alpha = alpha_NDT.detach().float().cpu()
-            found.append(LayerCalibration(site, dict(layer.calibrated), tuple(layer.kernel_size), alpha))
+            layers.append(LayerCalibration(site, dict(layer.calibrated), tuple(layer.kernel_size), alpha))
 
         return hook
 
@@ -74,7 +74,7 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
             module.training = mode
         for handle in handles:
             handle.remove()
-    return found
+    return layers
 
 
 def by_stage(layers: list[LayerCalibration]) -> dict[str, StageCalibration]:

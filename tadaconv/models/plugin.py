@@ -54,7 +54,7 @@ def _part(model: nn.Module, name: str) -> nn.Module:
     except AttributeError as error:
         message = f"sites() names {name!r}, but this {type(model).__name__} has no such module; correct the name"
         raise UserError(message) from error
-    others = [at for at, each in model.named_modules(remove_duplicate=False) if each is part and at != name]
+    others = [at for at, module in model.named_modules(remove_duplicate=False) if module is part and at != name]
     if others:
         raise UserError(
             f"{_shown(model, name)} and {_shown(model, others[0])} are one module, which would come apart; give each "

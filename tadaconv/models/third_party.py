@@ -185,11 +185,11 @@ class ThirdPartyHost(Host):
 
     def __init__(self, model: nn.Module, sites: list[Site]) -> None:
         super().__init__()
-        self.model, self.found = model, sites
+        self.model, self._sites = model, sites
 
     def sites(self) -> Iterator[Site]:
         """Every place for an operator, from the first to the last."""
-        yield from self.found
+        yield from self._sites
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """The model's own scores, (N, num_classes); raises :class:`UserError` where it gives none."""
@@ -341,14 +341,14 @@ def _torchvision_convnext_sites(model: nn.Module) -> Iterator[Site]:
     """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block``: a convolution, then a layer norm."""
     stage = 1
     for i, blocks in enumerate(_children(model, "features")):
-        found = []
+        norms_of_blocks = []
         for j, block in enumerate(blocks.children()):
             layers = _children(block, "block")
             norms = [k for k, layer in enumerate(layers) if isinstance(layer, nn.LayerNorm)]
             if norms:
-                found.append((j, norms[0]))
-        stage += bool(found)
-        for b, (j, norm) in enumerate(found):
+                norms_of_blocks.append((j, norms[0]))
+        stage += bool(norms_of_blocks)
+        for b, (j, norm) in enumerate(norms_of_blocks):
             at = f"features.{i}.{j}.block"
             yield Site(stage, b, f"{at}.0", f"{at}.{norm}", f"{at}.0")
 

@@ -174,16 +174,16 @@ def _beside_its_paper(row: Row, own: Scale | None, cost: Cost, num_frames: int, 
     )
 
 
-def render_costs(found: Costs) -> Group:
+def render_costs(counted: Costs) -> Group:
     """The costs as two tables for a terminal of 80 columns: next to the paper's, and multiply-adds by kind."""
-    unit, divisor = ("G", 1e9) if max(row.cost.macs for row in found.rows) >= 1e8 else ("M", 1e6)
+    unit, divisor = ("G", 1e9) if max(row.cost.macs for row in counted.rows) >= 1e8 else ("M", 1e6)
     return Group(
-        f"{escape(found.name)}: {in_words([row.scale for row in found.rows if row.scale])}",
-        _beside_the_paper(found, unit, divisor),
-        _explained(found),
+        f"{escape(counted.name)}: {in_words([row.scale for row in counted.rows if row.scale])}",
+        _beside_the_paper(counted, unit, divisor),
+        _explained(counted),
         "",
         f"Multiply-adds by kind ({unit}): MACs are the first two, what follows is counted apart",
-        _by_kind(found, divisor),
+        _by_kind(counted, divisor),
     )
 
 
@@ -199,10 +199,10 @@ def _paper(printed: Decimal | None, differs: bool) -> str:
     return "" if printed is None else f"{printed}{' *' if differs else '  '}"
 
 
-def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
+def _beside_the_paper(counted: Costs, unit: str, divisor: float) -> Rendered:
     """Ours; and the paper's where it prints any, marked where they differ."""
-    params_shown = any(row.paper_params_m is not None for row in found.rows)
-    macs_shown = any(row.paper_gmacs is not None for row in found.rows)
+    params_shown = any(row.paper_params_m is not None for row in counted.rows)
+    macs_shown = any(row.paper_gmacs is not None for row in counted.rows)
     paper = ["paper  "]
     table = _table(
         [
@@ -214,7 +214,7 @@ def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
             "memory\n(MiB)",
         ]
     )
-    for row in found.rows:
+    for row in counted.rows:
         cost = row.cost
         table.add_row(
             escape(row.row),
@@ -228,15 +228,15 @@ def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
     return table
 
 
-def _explained(found: Costs) -> str:
+def _explained(counted: Costs) -> str:
     """What the columns hold, one clip each."""
     sentences = [
         "MACs: multiply-adds of convolutions and linear layers for one clip, as the paper counts.",
         "Activations: elements these write. Memory: peak of a forward pass in float32, with the parameters.",
     ]
-    if any(row.paper_gmacs is not None for row in found.rows):
+    if any(row.paper_gmacs is not None for row in counted.rows):
         sentences.append("The paper rounds some figures and cuts other decimals; * is ours neither rounded nor cut.")
-    if any(row.ensemble for row in found.rows):
+    if any(row.ensemble for row in counted.rows):
         sentences.append("An ensemble costs what its rows do together; they run in turn, so memory is the largest.")
     return " ".join(sentences)
 
@@ -253,11 +253,11 @@ _HEADINGS = {
 }
 
 
-def _by_kind(found: Costs, divisor: float) -> Rendered:
+def _by_kind(counted: Costs, divisor: float) -> Rendered:
     """Without the kinds that no row has."""
-    kinds = [kind for kind in KINDS if any(row.cost.macs_by_kind[kind] for row in found.rows)]
+    kinds = [kind for kind in KINDS if any(row.cost.macs_by_kind[kind] for row in counted.rows)]
     table = _table([_HEADINGS[kind] for kind in kinds])
-    for row in found.rows:
+    for row in counted.rows:
         numbers = (row.cost.macs_by_kind[kind] for kind in kinds)
         table.add_row(escape(row.row), *(f"{number / divisor:.3f}" if number else "" for number in numbers))
     return table

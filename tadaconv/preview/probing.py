@@ -246,7 +246,7 @@ def _measure(
         source.close()
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
-    weights_bytes = sum(each.numel() * each.element_size() for each in fit.model.state_dict().values())
+    weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in fit.model.state_dict().values())
     weights_bytes += 2 * source.num_val * len(source.class_names)  # in half precision
     temporal = experiment.temporal
     stages = temporal.placement.stages if isinstance(temporal, TAda) else ()
@@ -259,7 +259,7 @@ def _measure(
         top1=100 / 3, top5=100 / 3, loss=1 / 3,
         per_class=dict.fromkeys(source.class_names, 100 / 3), per_family=dict.fromkeys(source.families, 100 / 3),
         classes=list(source.class_names),
-        family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
+        family_classes={name: [source.class_names[i] for i in members] for name, members in source.families.items()},
         # Of a network that has learnt something: most clips are on the diagonal.
         confusion=[(i, j, 1) for i in range(len(source.class_names)) for j in range(min(i + 1, 4))],
         num_val=source.num_val,

@@ -59,13 +59,13 @@ def load_weights(path: Path, identity: str) -> dict[str, torch.Tensor]:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        found, state = saved["identity"], dict(saved["model"])
+        owner, state = saved["identity"], dict(saved["model"])
     except FileNotFoundError as error:
         raise UserError(f"there are no weights at {path}") from error
     except Exception as error:  # whatever a damaged file makes torch's reader raise
         raise UserError(f"the weights {path} cannot be read ({type(error).__name__})") from error
-    if found != identity:
-        raise UserError(f"the weights {path} belong to another cell, {found}, and not to {identity}")
+    if owner != identity:
+        raise UserError(f"the weights {path} belong to another cell, {owner}, and not to {identity}")
     return state
 
 

@@ -66,8 +66,8 @@ def joint_log_probabilities(by_head: Sequence[Tensor]) -> Tensor:
         (B, C1 * C2 * ...), the classes of the last head running fastest.
     """
     joint = by_head[0]
-    for each in by_head[1:]:
-        joint = (joint.unsqueeze(3) + each.unsqueeze(2)).flatten(2)
+    for log_p_BVC in by_head[1:]:
+        joint = (joint.unsqueeze(3) + log_p_BVC.unsqueeze(2)).flatten(2)
     return averaged(joint)
 
 
@@ -162,8 +162,8 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
 
     per_class = {name: percent(classes == i) for i, name in enumerate(source.class_names)}
     per_family = {
-        name: percent(torch.isin(classes, torch.tensor(each, device=classes.device)))
-        for name, each in source.families.items()
+        name: percent(torch.isin(classes, torch.tensor(members, device=classes.device)))
+        for name, members in source.families.items()
     }
     correct_at_once = correct_of[0] if joint is None else (joint[:, 0] == whole).double()
     product = per_head[heads[0].name] if joint is None else _accuracy(joint == whole.unsqueeze(1))
@@ -186,7 +186,7 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
         per_class={name: value for name, value in per_class.items() if value is not None},
         per_family={name: value for name, value in per_family.items() if value is not None},
         classes=list(source.class_names),
-        family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
+        family_classes={name: [source.class_names[i] for i in members] for name, members in source.families.items()},
         confusion=confusion,
         labels=labels.cpu(),
         probabilities=torch.cat([of_head.exp() for of_head in log_p], 1).half().cpu(),

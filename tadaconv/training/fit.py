@@ -67,7 +67,7 @@ def cross_entropy(scores: Tensor, labels: Tensor, num_classes: Sequence[int]) ->
     if len(num_classes) == 1:
         return F.cross_entropy(scores, labels)
     by_head = scores.split(list(num_classes), 1)
-    return torch.stack([F.cross_entropy(each, labels[:, i]) for i, each in enumerate(by_head)]).sum()
+    return torch.stack([F.cross_entropy(of_head, labels[:, i]) for i, of_head in enumerate(by_head)]).sum()
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -62,14 +62,14 @@ def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
     return in_order
 
 
-def _column(gathering: Gathering, name: str, column: str, what: str) -> frozenset[str]:
+def _column(gathering: Gathering, name: str, column: str, members: str) -> frozenset[str]:
     """The values of one column of a table that says which clips are judged apart; empty, and a warning, without it."""
     path = gathering.file(name)
     if path is None:
-        gathering.warning(".", f"no {name}: {what} are not evaluated apart; put it next to EPIC_100_validation.csv")
+        gathering.warning(".", f"no {name}: {members} are not evaluated apart; put it next to EPIC_100_validation.csv")
         return frozenset()
     values = frozenset(row[column].strip() for _, row in gathering.rows(path, (column,)))
-    gathering.took(f"{path}: {len(values)} {what}")
+    gathering.took(f"{path}: {len(values)} {members}")
     return values
 
 
