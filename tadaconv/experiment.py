@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 import tadaconv
-from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data import Source, num_training_clips, open_source, require_usable_clips
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.discovery import KINDS
 from tadaconv.errors import RunError, UserError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
-from tadaconv.models import Host, build
+from tadaconv.models import Host, build, takes_clips
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
@@ -137,16 +137,10 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
 
     Its weights count for nothing, and neither memory nor arithmetic is spent: the shape alone is passed through it.
     """
-    _, num_frames, height, _ = clip_CTHW
     with torch.device("meta"), torch.no_grad():
-        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, num_frames).eval()
-        try:
+        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, clip_CTHW[1]).eval()
+        with takes_clips(backbone.name, clip_CTHW):
             network(torch.empty(1, *clip_CTHW))
-        except RuntimeError as error:
-            raise UserError(
-                f"backbone {backbone.name!r} cannot take clips of {num_frames} frames at {height} px: "
-                f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
-            ) from error
 
 
 def require_batches(experiment: Experiment) -> None:
@@ -383,7 +377,7 @@ def _run(
     except torch.OutOfMemoryError as error:
         raise out_of_memory(experiment, place) from error
     finally:
-        close(source)
+        source.close()
 
 
 def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:
@@ -401,7 +395,7 @@ def _leave_scores(path: Path, experiment: Experiment, source: Source, found: Eva
         fingerprint=clips_fingerprint(experiment),
         clips=np.array(source.val_names if isinstance(source, HasClipNames) else [], dtype=np.str_),
         classes=np.array(source.class_names, dtype=np.str_),
-        heads={head.name: len(head.class_names) for head in heads_of(source)},
+        heads={head.name: len(head.class_names) for head in source.heads},
         labels=found.labels.numpy(),
         probabilities=found.probabilities.numpy(),
     )
@@ -470,5 +464,5 @@ def _train(
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=state.seconds,
-        environment={**environment(device, options), **({"clips": source.form} if isinstance(source, HasForm) else {})},
+        environment={**environment(device, options), **({"clips": source.form} if source.form else {})},
     )

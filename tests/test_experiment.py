@@ -28,7 +28,7 @@ from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
 from tadaconv.experiment import build_model, devices_of_cell, environment, rehearse, resolve_device, run, source_commit
 from tadaconv.measure import by_stage, calibrations, inspected_clips
-from tadaconv.models import BACKBONES, foreign
+from tadaconv.models import BACKBONES, third_party
 from tadaconv.models.resnet import BasicBlock, ResNet
 from tadaconv.regime import Regime
 from tadaconv.result import Progress, Result
@@ -743,7 +743,7 @@ def test_a_rehearsal_refuses_weights_that_cannot_be_had(
     def missing(name: str) -> object:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(foreign, "import_module", missing)
+    monkeypatch.setattr(third_party, "import_module", missing)
     with pytest.raises(UserError, match="timm is not installed: pip install"):
         rehearse(TINY.but(backbone__weights="timm:resnet18"))
     assert len(reads) == 3

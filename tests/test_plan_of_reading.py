@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import Any
 
 import pytest
 import torch
@@ -48,15 +47,6 @@ class SlowDisk(SyntheticClips):
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         time.sleep(SECONDS_A_CLIP * len(indices))
         return super().val_batch(indices)
-
-    def expect_train(self, batches: Any, batch_size: int = 1, views: int | None = None) -> None:
-        pass
-
-    def expect_val(self, batches: Any) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tadaconv.preview import cost_table
 from tadaconv.preview.scale import scale_of
 from tadaconv.regime import load_regime
 from tadaconv.spec import Aggregation, TAda
-from tadaconv.study.cost import Counter
+from tadaconv.study.cost import MacsCounter
 
 
 def printed(what: RenderableType) -> str:
@@ -226,7 +226,7 @@ def test_clips_that_are_too_small_for_a_backbone_are_said_alike_everywhere(tmp_p
     with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 24 px: "):
         preview.costs("convnext_tiny", regime)
     with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 24 px: "):
-        Counter(regime.but(backbone__name="convnext_tiny"))  # of a study with a budget
+        MacsCounter(regime.but(backbone__name="convnext_tiny"))  # of a study with a budget
 
 
 def test_costs_of_a_backbone():

@@ -105,7 +105,9 @@ def test_the_spaces_are_as_large_as_they_say() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_what_is_proposed_first_is_the_start(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tadaconv.study.cost.Counter.macs", lambda *_: 1)  # what a network costs is tested elsewhere
+    monkeypatch.setattr(
+        "tadaconv.study.cost.MacsCounter.macs", lambda *_: 1
+    )  # what a network costs is tested elsewhere
     monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
     loaded = load_study(name)
     num_start = len(loaded.study.start)

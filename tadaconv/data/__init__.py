@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tadaconv.data.source import HasForm, Head, Source, close, expect_train, expect_val, heads_of, is_read
+from tadaconv.data.source import Head, Source
 from tadaconv.text import text_to_path
 
 if TYPE_CHECKING:
@@ -11,14 +11,8 @@ if TYPE_CHECKING:
     from tadaconv.spec import Folder, Synthetic
 
 __all__ = [
-    "HasForm",
     "Head",
     "Source",
-    "close",
-    "expect_train",
-    "expect_val",
-    "heads_of",
-    "is_read",
     "num_training_clips",
     "open_source",
     "require_usable_clips",
@@ -31,7 +25,12 @@ def open_source(data: "Synthetic | Folder", device: "torch.device", beside: Sour
     """The clips a spec describes; raises :class:`tadaconv.errors.UserError` for what cannot be read.
 
     ``beside`` is a source of the same clips, asked for by turns with this one; both have them read by the same
-    processes, which end with :func:`close` of either.
+    processes, which end with either.
+
+    Args:
+        data: which clips.
+        device: where batches are made.
+        beside: a source of the same clips; None for none.
     """
     from tadaconv.spec import Synthetic
 

@@ -24,7 +24,7 @@ SIDES = ("train", "val", "test")
 Side = Literal["train", "val", "test"]
 
 Head = tuple[str, tuple[str, ...]]
-"""What is told of a clip, such as ``verb``, and the names of its classes in the official order."""
+"""The name of a label, such as ``verb``, and of its classes in the official order."""
 
 WordPair = tuple[str, str]
 
@@ -101,7 +101,7 @@ class Annotations:
     """The clips of a data set as its own files list them, a column a property; no video was opened.
 
     ``labels`` are (clips, heads), -1 where the annotations give none. ``media`` are paths relative to ``root``, or
-    absolute where a list names what lies elsewhere; empty where there is none. ``spans`` are (clips, 2), start and end
+    absolute where a list names what is elsewhere; empty where there is none. ``spans`` are (clips, 2), start and end
     (left out), NaN for the whole medium: seconds in a video, and in a folder of frames positions counted from 0, so
     that position p is the file of number ``frames.first + p``. ``rates`` are the frames a second of folders of
     frames, NaN where nothing tells.
@@ -120,7 +120,7 @@ class Annotations:
     form: Form | Literal["pack"]
     frames: FrameFiles | None
     mirror_words: tuple[WordPair, ...]
-    """Words that a mirror exchanges in the names of classes; empty where no class is told by them."""
+    """Words that a mirror exchanges in the names of classes; empty where no class depends on them."""
     listed: Mapping[str, int]
     """Entries of the annotations, by side."""
     published: Mapping[str, tuple[int, str]]
@@ -150,6 +150,11 @@ class Annotations:
     def __iter__(self) -> Iterator[AnnotatedClip]:
         return (self[place] for place in range(len(self)))
 
+    @property
+    def subset_names(self) -> tuple[str, ...]:
+        """The names of what is judged apart."""
+        return tuple(self.subsets)
+
     @cached_property
     def missing(self) -> NDArray[np.int64]:
         """The places of clips without a medium."""
@@ -158,8 +163,8 @@ class Annotations:
 
 def some(names: Iterable[str], count: int) -> str:
     """The first three of ``count`` names, for a line."""
-    shown = [name for name, _ in zip(names, range(3), strict=False)]
-    return ", ".join(shown) + (", ..." if count > len(shown) else "")
+    first = [name for name, _ in zip(names, range(3), strict=False)]
+    return ", ".join(first) + (", ..." if count > len(first) else "")
 
 
 class _Notes:
@@ -169,7 +174,7 @@ class _Notes:
         self._kinds: dict[tuple[str, str], tuple[list[str], list[int]]] = {}
 
     def add(self, path: str, reason: str, example: str = "") -> None:
-        """Note ``reason``, in which ``{}`` is where count and examples stand, if anywhere."""
+        """Note ``reason``, in which ``{}`` is where count and examples are put, if anywhere."""
         examples, count = self._kinds.setdefault((path, reason), ([], [0]))
         count[0] += 1
         if example and len(examples) < 3:
@@ -184,7 +189,13 @@ class _Notes:
 
 
 class Gathering:
-    """Gathers the clips and the findings of one reading, and matches media at its end."""
+    """Gathers the clips and the findings of one reading, and matches media at its end.
+
+    Args:
+        layout: which is read.
+        split: which of the layout; empty for the usual.
+        tree: what is under the root.
+    """
 
     def __init__(self, layout: str, split: str, tree: Tree) -> None:
         self.layout, self.split, self.tree = layout, split, tree
@@ -204,11 +215,23 @@ class Gathering:
         self._left_out: list[tuple[str, str]] = []
 
     def problem(self, path: str, reason: str, example: str = "") -> None:
-        """Note what must be mended; ``{}`` in ``reason`` becomes the count and the first examples."""
+        """Note what must be mended; ``{}`` in ``reason`` becomes the count and the first examples.
+
+        Args:
+            path: the file or folder, relative to the root.
+            reason: what is wrong, and how to mend it.
+            example: of an id or a line, for a reason that holds of several.
+        """
         self._problems.add(path, reason, example)
 
     def warning(self, path: str, reason: str, example: str = "") -> None:
-        """Note what may be meant; as :meth:`problem`."""
+        """Note what may be meant; as :meth:`problem`.
+
+        Args:
+            path: the file or folder, relative to the root.
+            reason: what is wrong, and how to mend it.
+            example: of an id or a line, for a reason that holds of several.
+        """
         self._warnings.add(path, reason, example)
 
     def took(self, sentence: str) -> None:
@@ -219,6 +242,20 @@ class Gathering:
         """The small files whose names, in lower case, ``accept`` takes, those nearest to the root first."""
         named = [path for path in self.tree.companions if accept(path.rpartition("/")[2].lower())]
         return sorted(named, key=lambda path: (path.count("/"), path))
+
+    def file(self, *names: str) -> str | None:
+        """The small file that has one of ``names``, in whatever case; an earlier name, then the nearest to the root."""
+        in_lower_case = [name.lower() for name in names]
+        there = self.companions(lambda name: name in in_lower_case)
+        return min(there, key=lambda path: in_lower_case.index(path.rpartition("/")[2].lower()), default=None)
+
+    def first_line(self, path: str) -> str:
+        """The first line of a file, of 4,096 characters at most; empty where it cannot be read."""
+        try:
+            with (self.root / path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                return file.readline(4096)
+        except OSError:
+            return ""
 
     def text(self, path: str) -> str | None:
         """The text of a file, without a byte-order mark; None, and a problem, where it cannot be read."""
@@ -299,10 +336,20 @@ class Gathering:
         rate: float = math.nan,
         subsets: Iterable[str] = (),
     ) -> None:
-        """Add a clip that the file ``path`` lists. An id that is there already is a problem, and the first stays.
+        """Add a clip that a file lists. An id that is there already is a problem, and the first stays.
 
-        ``key`` finds the medium (by default the id), ``exact`` and ``folder`` choose among several; ``subsets`` name
-        what the clip is judged with as well.
+        Args:
+            path: the file that lists the clip.
+            clip_id: unique in the data set.
+            side: train, val or test.
+            labels: the number of the class of each head, -1 for none.
+            key: what the medium is found by; empty for the id.
+            exact: the medium's name, which chooses among several of the key.
+            folder: the medium's folder, which chooses among several as well.
+            seconds: start and end in a video; None for the whole medium.
+            positions: start and end in a folder of frames, counted from 0; None for the whole medium.
+            rate: frames a second of a folder of frames; NaN where nothing tells.
+            subsets: what the clip is judged with as well.
         """
         place = self._places.setdefault(clip_id, len(self._places))
         if place < len(self._sides):
@@ -321,6 +368,42 @@ class Gathering:
         self._rates.append(rate)
         for name in subsets:
             self._subsets.setdefault(name, []).append(place)
+
+    def clip_of_class(
+        self, path: str, clip_id: str, side: Side, label: str, numbers: Mapping[str, int], table: str, rate: float
+    ) -> None:
+        """Add a clip by the name of its class; a test clip need not have one.
+
+        Args:
+            path: the file that lists the clip.
+            clip_id: its id, by which its medium is found.
+            side: its side.
+            label: the name of its class; another than the known ones is a problem, where any are known.
+            numbers: the classes by name.
+            table: what names the classes, for readers.
+            rate: frames a second of a folder of frames.
+        """
+        if label in numbers:
+            self.clip(path, clip_id, side, (numbers[label],), rate=rate)
+        elif side == "test" and not label:
+            self.clip(path, clip_id, side, (_NO_LABEL,), rate=rate)
+        elif numbers:
+            self.problem(path, f"{label!r} is no class of {table}; clips: {{}}", clip_id)
+
+    def took_classes(self, path: str, names: Sequence[str], usual: int, data_set: str, head: str = "") -> None:
+        """Say that the classes were taken from ``path``, and warn where they are more or fewer than usual.
+
+        Args:
+            path: the file that names the classes.
+            names: the classes.
+            usual: how many there are in the whole data set.
+            data_set: its name, for readers.
+            head: what the classes are of, where there are several heads.
+        """
+        classes = f"{len(names)} classes{f' of {head}' if head else ''}"
+        self.took(f"{path}: {classes}")
+        if len(names) != usual:
+            self.warning(path, f"{classes}, where {data_set} has {usual}")
 
     def count(self, side: Side, entries: int = 1) -> None:
         """Count entries of the annotations, good or not."""
@@ -343,12 +426,19 @@ class Gathering:
         hint: str = "",
         media_places: str = "",
     ) -> Annotations:
-        """Match the media and close the reading.
+        """Match the media and close the reading; of the forms the one with most media is taken.
 
-        ``forms`` are tried in their order, and the one with most media is taken: a form, and whether a medium is a
-        whole stretch that clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
-        ``class_folders`` says that media lie in folders named by class; ``by_path`` that keys are found by the folders
-        of a list as well. ``hint`` ends the line of missing media, ``media_places`` names where media are looked for.
+        Args:
+            heads: names of the labels, and their classes in order.
+            key_of: from the name of a medium without extension to its key.
+            class_folders: whether media are in folders named by class.
+            forms: forms of media, in the order in which they are tried, and whether a medium is a whole stretch that
+                clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
+            by_path: whether keys are found by the folders of a list as well.
+            mirror_words: words that a mirror exchanges in the names of classes.
+            published: clips of the whole data set by side, each with its source.
+            hint: ends the line of missing media.
+            media_places: where media are looked for, for readers.
         """
         names = frozenset(comparable(name) for name in heads[0][1]) if class_folders and heads else frozenset()
         ids = list(self._places)
@@ -413,7 +503,7 @@ class Gathering:
         )
 
     def _match(self, finder: Finder, keys: Sequence[str], by_path: bool) -> tuple["array[int]", list[int]]:
-        """For every clip the place of its medium, -1 for none, -2 for one that lies elsewhere; and the doubtful."""
+        """For every clip the place of its medium, -1 for none, -2 for one that is elsewhere; and the doubtful."""
         places, doubtful = array("i"), []
         for number, key in enumerate(keys):
             folder = self._folders[number]
@@ -479,14 +569,14 @@ class Gathering:
         folders = sorted({finder.shelf.folder(place) or "." for place in places if place >= 0})
         if not folders:
             return
-        what = (
+        media = (
             f"folders of frames ({frames.template})"
             if frames
             else "folders of frames"
             if form == "frames"
             else "videos"
         )
-        self.took(f"{what} in {some(folders, len(folders))}")
+        self.took(f"{media} in {some(folders, len(folders))}")
 
     def _gaps(
         self, ids: Sequence[str], sides: NDArray[np.int8], missing: NDArray[np.bool_], hint: str

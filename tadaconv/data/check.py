@@ -47,7 +47,7 @@ def check(root: Path, cache: Path | None = None) -> CheckReport:
     """
     asked = Folder()
     layout = scan(root, asked.val_share)
-    found = inspect_clips(root, layout.paths, cache)
+    inspected = inspect_clips(root, layout.paths, cache)
     recognised = advice(root)
     short = [
         Problem(
@@ -55,10 +55,12 @@ def check(root: Path, cache: Path | None = None) -> CheckReport:
             f"only {count} frame(s); a run that takes more (num_frames, by default {asked.num_frames}) refuses it, "
             "unless its regime says short_clips='repeat'",
         )
-        for path, (count, _) in _short(found, asked).items()
+        for path, (count, _) in _short(inspected, asked).items()
     ]
     timeless = [
-        Problem(path, f"{_NO_RATE}; a run on intervals refuses it") for path, seen in found.items() if _timeless(seen)
+        Problem(path, f"{_NO_RATE}; a run on intervals refuses it")
+        for path, seen in inspected.items()
+        if _timeless(seen)
     ]
     mirrored = why_not_mirrored(asked.mirror, layout.class_names)
     return CheckReport(
@@ -66,14 +68,14 @@ def check(root: Path, cache: Path | None = None) -> CheckReport:
         class_names=tuple(map(encodable, layout.class_names)),
         num_train=len(layout.train),
         num_val=len(layout.val),
-        num_frames=sum(seen.info.num_frames for seen in found.values() if seen.info),
+        num_frames=sum(seen.info.num_frames for seen in inspected.values() if seen.info),
         problems=encodable_problems(
-            _in_order(layout.problems, _broken(found), [recognised] if recognised and layout.problems else [])
+            _in_order(layout.problems, _broken(inspected), [recognised] if recognised and layout.problems else [])
         ),
         warnings=encodable_problems(
             _in_order(
                 layout.warnings,
-                _shared(layout, found),
+                _shared(layout, inspected),
                 short,
                 timeless,
                 [Problem(".", mirrored)] if mirrored else [],
@@ -83,19 +85,24 @@ def check(root: Path, cache: Path | None = None) -> CheckReport:
     )
 
 
-def problems(layout: Layout, found: Mapping[str, Inspection], data: Folder) -> tuple[Problem, ...]:
+def problems(layout: Layout, inspected: Mapping[str, Inspection], data: Folder) -> tuple[Problem, ...]:
     """What keeps a run on ``data`` from training on ``layout``.
 
     Unless ``data`` says so, too short a video is refused rather than stretched: repeated frames would pass for a still
     scene.
+
+    Args:
+        layout: what the folder holds.
+        inspected: what is known of its clips, by path.
+        data: what the run asks for.
     """
     needs_rate = data.sampling.kind == "intervals"
-    timeless = [path for path, seen in found.items() if needs_rate and _timeless(seen)]
-    short = {} if data.short_clips == "repeat" else _short(found, data)
+    timeless = [path for path, seen in inspected.items() if needs_rate and _timeless(seen)]
+    short = {} if data.short_clips == "repeat" else _short(inspected, data)
     return _in_order(
         layout.problems,
-        _broken(found),
-        [Problem(path, f"{_NO_RATE}; write it anew with one, or have the regime sample segments") for path in timeless],
+        _broken(inspected),
+        [Problem(path, f"{_NO_RATE}; write one into it, or have the regime sample segments") for path in timeless],
         [Problem(path, _too_short(*counts, data.num_frames)) for path, counts in short.items()],
     )
 
@@ -124,18 +131,18 @@ def _in_order(*findings: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(chain(*findings), key=lambda finding: finding.path))
 
 
-def _broken(found: Mapping[str, Inspection]) -> list[Problem]:
-    return [Problem(path, seen.reason) for path, seen in found.items() if seen.info is None]
+def _broken(inspected: Mapping[str, Inspection]) -> list[Problem]:
+    return [Problem(path, seen.reason) for path, seen in inspected.items() if seen.info is None]
 
 
-def _shared(layout: Layout, found: Mapping[str, Inspection]) -> list[Problem]:
-    trained = {found[clip.path].digest: clip.path for clip in layout.train if found[clip.path].info}
-    copies = [(clip.path, trained.get(found[clip.path].digest)) for clip in layout.val]
+def _shared(layout: Layout, inspected: Mapping[str, Inspection]) -> list[Problem]:
+    trained = {inspected[clip.path].digest: clip.path for clip in layout.train if inspected[clip.path].info}
+    copies = [(clip.path, trained.get(inspected[clip.path].digest)) for clip in layout.val]
     return [Problem(path, f"validates on a copy of the training clip {copy}") for path, copy in copies if copy]
 
 
 def _timeless(seen: Inspection) -> bool:
-    """Whether an intact video has no frame rate, by which intervals are told."""
+    """Whether an intact video has no frame rate, by which intervals are measured."""
     return seen.info is not None and seen.info.fps == 0
 
 
@@ -147,11 +154,11 @@ def _too_short(count: int, needed: int, num_frames: int) -> str:
     )
 
 
-def _short(found: Mapping[str, Inspection], data: Folder) -> dict[str, tuple[int, int]]:
+def _short(inspected: Mapping[str, Inspection], data: Folder) -> dict[str, tuple[int, int]]:
     """By path, the frames of a video and the more that a clip needs."""
     counts = {
         path: (seen.info.num_frames, frames_needed(data.sampling, data.num_frames, seen.info.fps))
-        for path, seen in found.items()
+        for path, seen in inspected.items()
         if seen.info
     }
     return {path: (count, needed) for path, (count, needed) in counts.items() if count < needed}

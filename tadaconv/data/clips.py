@@ -49,7 +49,7 @@ class Clips:
 
 
 def read_of_index(folder: Path, fingerprint: str) -> Callable[[int, Sequence[int] | None, int], Frames]:
-    """:attr:`Clips.read` of the index in ``folder``, opened anew; raises :class:`UserError` if it is another now."""
+    """:attr:`Clips.read` of the index in ``folder``, opened again; raises :class:`UserError` if it is another now."""
     index = open_index(folder)
     if index.fingerprint != fingerprint:
         raise UserError(f"the index in {str(folder)!r} has changed since it was opened; give the same command again")

@@ -31,7 +31,7 @@ Frames = NDArray[np.uint8]
 
 
 _MIN_STRIDE = 1
-"""Seconds that are decoded rather than sought over, as long as key frames are not known to lie further apart."""
+"""Seconds that are decoded rather than sought over, as long as key frames are not known to be further apart."""
 
 _STEPS_BACK = (0, 10)
 """Seconds before the wanted time that are sought, until one of these seeks lands at or before it."""
@@ -119,9 +119,9 @@ def headers(path: Path) -> VideoInfo:
         elif container.duration is not None:
             start = (stream.start_time or 0) * float(stream.time_base or 0)
             seconds = container.duration / 1_000_000 - start  # Matroska counts from 0 on, whenever the first frame is
-        shown = round(seconds * fps)
+        num_shown = round(seconds * fps)
         # A container counts the frames that an edit list leaves out; its duration is without them.
-        num_frames = min(stream.frames, shown) if stream.frames and shown else stream.frames or shown
+        num_frames = min(stream.frames, num_shown) if stream.frames and num_shown else stream.frames or num_shown
         if num_frames == 0:
             for _ in packets:
                 pass
@@ -134,6 +134,11 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
     With ``short_side=0`` they keep the size of the first. ``wanted`` are frame indices in any order, repetitions
     allowed; None is all frames. A frame's pixels do not depend on which others are asked for. Raises
     :class:`BrokenVideoError`, also when the video ends before a wanted frame.
+
+    Args:
+        path: of the video.
+        short_side: in pixels.
+        wanted: indices of frames.
     """
     last = None if wanted is None else max(wanted)
     needed = None if wanted is None else set(wanted)
@@ -157,10 +162,15 @@ def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
 
     ``times`` are in seconds from the first frame that is shown, in any order, repetitions allowed. A frame's time is
     that at which it begins to be shown; of two equally near ones the earlier is taken. Where the container has no such
-    times (AVI), frame i is shown at i over the frame rate. What lies between wanted times that are far apart is sought
+    times (AVI), frame i is shown at i over the frame rate. What is between wanted times that are far apart is sought
     over; the frames are those that decoding from the start on yields, to the bit.
 
     Raises :class:`BrokenVideoError`, also when the video ends more than one frame before a wanted time.
+
+    Args:
+        path: of the video.
+        short_side: in pixels.
+        times: in seconds.
     """
     try:
         return _decode_at(path, short_side, times, seeks=True)
@@ -169,7 +179,13 @@ def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
 
 
 def scaled_picture(reformatter: Any, frame: "VideoFrame", size: tuple[int, int]) -> Frames:
-    """``frame`` as it is coded, at ``size``, height and width in pixels: uint8 (H, W, 3), RGB."""
+    """``frame`` as it is coded, at ``size``, height and width in pixels: uint8 (H, W, 3), RGB.
+
+    Args:
+        reformatter: PyAV's, one for all frames of a video.
+        frame: as it was decoded.
+        size: height and width, in pixels.
+    """
     picture: Frames = reformatter.reformat(
         frame, size[1], size[0], format="rgb24", interpolation="BILINEAR"
     ).to_ndarray()
@@ -177,7 +193,13 @@ def scaled_picture(reformatter: Any, frame: "VideoFrame", size: tuple[int, int])
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width in pixels after scaling the shorter to ``short_side``, the aspect ratio kept; as is at 0."""
+    """Height and width in pixels after scaling the shorter to ``short_side``, the aspect ratio kept; as is at 0.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+        short_side: in pixels.
+    """
     short = min(height, width)
     if short_side == 0:
         return height, width
@@ -306,7 +328,7 @@ class _Playback:
             self._shown = self._from_key_frame()
             landing = next(self._shown, None)
             if landing is not None and landing.tick <= wanted:
-                self._stride = max(self._stride, wanted - landing.tick)  # key frames may lie as far apart
+                self._stride = max(self._stride, wanted - landing.tick)  # key frames may be as far apart
                 self.last, self._next = landing, next(self._shown, None)
                 return
         raise _LateLandingError
@@ -377,7 +399,7 @@ def _frames(
         for frame in frames:
             if frame.is_corrupt:
                 raise BrokenVideoError(f"damaged at frame {num_frames}")
-            # PyAV holds on to memory for every frame whose side data are looked at, so that of one turned alike is not.
+            # PyAV holds on to memory for every frame whose side data are read, so that of one turned alike is not.
             if num_frames == 0 or frame.rotation != rotation:
                 rotation, orientation = frame.rotation, _orientation(frame)
             if transposed not in (None, orientation.transposed):

@@ -1,7 +1,8 @@
-"""A look into every medium that a data set's annotations name; what was seen is remembered, and not looked at again."""
+"""Every medium that a data set's annotations name is inspected; what was measured is kept, and not measured again."""
 
 import hashlib
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,10 @@ _NONE = -1
 
 @dataclass(frozen=True)
 class Examination:
-    """What a look into the media told.
+    """What inspecting the media showed.
 
     ``clips`` are records, one for each annotated clip, of zeros where it has no medium and for test clips, whose media
-    are not looked into. ``broken`` says by place why a clip whose medium is there cannot be used. ``cut`` are the
+    are not inspected. ``broken`` says by place why a clip whose medium is there cannot be used. ``cut`` are the
     places of clips whose span ends after their medium does, in which it is cut off, and ``cut_by`` is the most that
     one loses, in seconds of a video or in frames.
     """
@@ -36,17 +37,22 @@ class Examination:
 
 
 def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examination:
-    """Look into the media of the training and the validation clips that are not known yet as they are now.
+    """Inspect the media of the training and the validation clips that are not known yet as they are now.
 
     ``whole`` decodes them to their end; else headers tell, and a folder of frames is listed. What is found is written
-    to the journal in ``folder`` at once. A broken medium is looked into anew each time. Raises :class:`UserError` where
+    to the journal in ``folder`` at once. A broken medium is inspected again each time. Raises :class:`UserError` where
     PyAV is missing or ``folder`` cannot be written.
+
+    Args:
+        annotations: the clips.
+        folder: of the journal.
+        whole: whether media are decoded.
     """
     require_av()
     paths, medium_of = _media(annotations)
     sizes, changed = _as_they_are(annotations.root, paths)
     reasons: dict[str, str] = {}
-    with Journal(folder) as journal:
+    with closing(Journal(folder)) as journal:
         known = journal.known(paths, sizes, changed)
         unknown = np.flatnonzero((known["frames"] == 0) | (whole & ~known["whole"]))
         todo = [paths[int(number)] for number in unknown]
@@ -78,7 +84,7 @@ def _as_they_are(root: Path, paths: list[str]) -> tuple[NDArray[np.int64], NDArr
     for number, path in enumerate(paths):
         try:
             status = (root / path).stat()
-        except OSError:  # looking into it says so
+        except OSError:  # inspecting it says so
             continue
         sizes[number], changed[number] = status.st_size, status.st_mtime_ns
     return sizes, changed

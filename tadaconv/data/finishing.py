@@ -40,9 +40,15 @@ class Finisher(Generic[T]):
         capacity: Capacity,
         batch_size: int = 0,
     ) -> None:
-        """Make from now on what ``owner`` is to ask for next, a clip after the other, in place of what was told before.
+        """Make from now on what ``owner`` is to ask for next, a clip after the other, in place of what was asked.
 
         Raises as :meth:`Readers.expect` does, which ``capacity`` and ``batch_size`` are for.
+
+        Args:
+            owner: who is to ask.
+            batches: what is read of each clip, and what makes of its frames what is asked for; a batch at a time.
+            capacity: as for :meth:`Readers.expect`.
+            batch_size: as for :meth:`Readers.expect`.
         """
         self.stop()
         self._error, self._stopping, self._max_ready = None, False, 0

@@ -2,7 +2,7 @@
 
 Which frames make a clip says :mod:`tadaconv.data.sampling`, which pixels :mod:`tadaconv.data.transforms`. Clips of
 class folders are known by decoding them, once; those of other layouts by an index, which ``tada data check`` has
-written. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a share of the memory.
+written. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a part of the memory.
 Otherwise the frames of a clip are read ahead by processes (:mod:`tadaconv.data.prefetch`) where it is known which clips
 come next, and else when they are asked for. All ways give the same pixels.
 """
@@ -40,7 +40,7 @@ from tadaconv.data.prefetch import (
     num_readers,
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
-from tadaconv.data.source import classes_of_heads
+from tadaconv.data.source import Source, classes_of_heads
 from tadaconv.data.threads import Threads, read_all
 from tadaconv.data.transforms import (
     random_box,
@@ -55,7 +55,7 @@ from tadaconv.spec import Folder
 from tadaconv.text import path_to_text, text_to_path
 
 MEMORY_SHARE = 1 / 8
-"""Share of the memory that decoded videos may fill; several workers of one machine each keep their own."""
+"""Fraction of the memory that decoded videos may fill; several workers of one machine each keep their own."""
 
 NUM_SPOT_CHECKED = 100
 """Media of an index that are held against the disk when a run is planned, by size and time of change."""
@@ -65,11 +65,16 @@ TRAIN, VAL = range(2)
 
 
 def resolve(data: Folder, root: Path, cache: Path) -> Folder:
-    """``data`` completed by what lies under ``root``: where, how many classes, and a fingerprint of the clips.
+    """``data`` completed by what is under ``root``: where, how many classes, and a fingerprint of the clips.
 
     Decodes every clip of class folders that is not yet known in the folder ``cache``; of other layouts opens the index
     that ``tada data check`` has left there. A plain mirror of classes that are mirror images of one another is warned
     of, once, or refused. Raises :class:`UserError` that names what is broken, and the check that is to be made first.
+
+    Args:
+        data: as the regime has it.
+        root: the folder of the clips.
+        cache: the folder of what is known of them.
     """
     if data.layout != "classes":
         return _resolve_index(data, root, cache)
@@ -108,6 +113,12 @@ def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
 
     Raises :class:`UserError` where there is none, for annotations and media that have changed since, and for clips that
     are missing or broken and were not accepted.
+
+    Args:
+        layout: of the data set.
+        split: of the layout; empty for the usual.
+        root: the folder of the clips, or a pack of them.
+        cache: the folder of what is known of them.
     """
     index = _index(layout, split_of(layout, split), root, cache)
     _require_usable_clips(index)
@@ -169,7 +180,7 @@ def _require_same_media(index: Index) -> None:
 
 
 def _changed_media(index: Index) -> Path | None:
-    """One of some media, evenly chosen, that is no longer as it was when it was looked into; None where all are."""
+    """One of some media, evenly chosen, that is no longer as it was when it was inspected; None where all are."""
     used = np.concatenate([index.places("train"), index.places("val")])
     for place in used[:: max(1, len(used) // NUM_SPOT_CHECKED)]:
         path = Path(index.root) / index.media[int(place)]
@@ -200,7 +211,7 @@ def _require_usable_index(index: Index, data: Folder) -> None:
     fps = np.nan_to_num(index.measured["fps"][used], nan=0.0)
     if data.sampling.kind == "intervals" and (timeless := used[fps == 0]).size:
         raise UserError(
-            f"{_some_ids(index, timeless)} have no frame rate, by which intervals are told; have the regime sample "
+            f"{_some_ids(index, timeless)} have no frame rate, by which intervals are measured; have the regime sample "
             "segments"
         )
     if data.short_clips == "refuse":
@@ -263,13 +274,18 @@ def _opened(data: Folder, cache: Path | None) -> Clips:
     return of_index(index)
 
 
-class FolderClips:
-    """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device; see :class:`~tadaconv.data.source.Source`.
+class FolderClips(Source):
+    """The clips of a resolved :class:`~tadaconv.spec.Folder` on a device.
 
-    ``cache`` is the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes
-    every clip of class folders once more to count its frames. ``beside`` is a source of the same clips, whose readers
-    are shared. Raises :class:`UserError` if ``data`` is not resolved, or the clips are no longer those of its
-    fingerprint.
+    Args:
+        data: resolved, by :func:`resolve`.
+        device: where batches are made.
+        cache: the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes every
+            clip of class folders once more to count its frames.
+        beside: a source of the same clips, whose readers are shared; None for none.
+
+    Raises:
+        UserError: ``data`` is not resolved, or the clips are no longer those of its fingerprint.
     """
 
     def __init__(
@@ -338,7 +354,7 @@ class FolderClips:
     ) -> None:
         """Read ahead for the calls of :meth:`train_batch` that have these arguments, if they come in this order.
 
-        Takes the memory for this, and for an evaluation by this source or one beside it. Raises :class:`UserError`
+        Takes the memory for this, and for an evaluation by this source or one next to it. Raises :class:`UserError`
         where it is not free, and :class:`RunError` where it cannot be had all the same.
         """
         if self._train_ahead is None or num_readers() == 0:
@@ -361,7 +377,7 @@ class FolderClips:
             self._val_ahead.begin(self, clips, lambda ahead: (0, self._ahead_bytes(VAL, ahead)))
 
     def close(self) -> None:
-        """End what reads ahead, of a source beside this one too; clips are read when asked for from now on."""
+        """End what reads ahead, of a source next to this one too; clips are read when asked for from now on."""
         for ahead in (self._train_ahead, self._val_ahead):
             if ahead is not None:
                 ahead.stop()

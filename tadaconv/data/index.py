@@ -1,9 +1,9 @@
-"""The index of a data set: its clips, and what a look into each medium told, in columns mapped from files.
+"""The index of a data set: its clips, and what inspecting each medium showed, in columns mapped from files.
 
-A *journal* is written while media are looked into: records of one size, appended, so that a look that is stopped goes
-on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and splits
-of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but names,
-and no medium is looked into again.
+A *journal* is written while media are inspected: records of one size, appended, so that an inspection that is stopped
+goes on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and
+splits of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but
+names, and no medium is inspected again.
 """
 
 import hashlib
@@ -15,8 +15,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +53,7 @@ _NUM_TRIES = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """What a look into a medium told: frames, pixels, and frames a second; or, without frames, why it is broken."""
+    """What inspecting a medium showed: frames, pixels, and frames a second; or, without frames, why it is broken."""
 
     frames: int
     height: int
@@ -66,12 +65,19 @@ class Measured:
 
 
 def journal_folder(cache: Path, root: Path) -> Path:
-    """Where in the folder ``cache`` the journal of the media under ``root`` lies."""
+    """Where in the folder ``cache`` the journal of the media under ``root`` is."""
     return cache / f"media-{_digest(os.path.abspath(root))}"  # noqa: PTH100 - links stay as they are given
 
 
 def index_folder(cache: Path, root: Path, layout: str, split: str) -> Path:
-    """Where in the folder ``cache`` the index of what lies under ``root`` is, as ``layout`` and ``split`` read it."""
+    """Where in the folder ``cache`` the index of what is under ``root`` is, as ``layout`` and ``split`` read it.
+
+    Args:
+        cache: the folder of what is known of clips.
+        root: the folder of the clips.
+        layout: of the data set.
+        split: of the layout.
+    """
     return cache / f"index-{layout}-{_digest(os.path.abspath(root), split)}"  # noqa: PTH100
 
 
@@ -88,7 +94,7 @@ def _cannot_write(folder: Path, error: OSError) -> UserError:
 
 
 class Journal:
-    """The records of an index, appended as media are looked into; a context that closes them."""
+    """The records of an index, appended as media are inspected; whoever opens one closes it."""
 
     def __init__(self, folder: Path) -> None:
         """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written."""
@@ -102,18 +108,20 @@ class Journal:
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def add(self, path: str, size: int, changed: int, measured: Measured) -> None:
         """Append what was seen of the medium ``path``, of ``size`` bytes and changed at so many nanoseconds.
 
         Raises :class:`UserError` where the disk is full.
+
+        Args:
+            path: of the medium, relative to the root.
+            size: in bytes.
+            changed: time of change, in nanoseconds.
+            measured: what was seen.
         """
         record = np.zeros(1, RECORD)
         record[0] = (
@@ -126,18 +134,24 @@ class Journal:
             raise _cannot_write(self._path.parent, error) from error
 
     def known(self, paths: Sequence[str], sizes: NDArray[np.int64], changed: NDArray[np.int64]) -> Records:
-        """The latest record of each path, of zeros where there is none of that size and time of change."""
+        """The latest record of each path, of zeros where there is none of that size and time of change.
+
+        Args:
+            paths: of media, relative to the root.
+            sizes: in bytes, (media,).
+            changed: times of change in nanoseconds, (media,).
+        """
         written = np.fromfile(self._path, dtype=RECORD)
-        found = np.zeros(len(paths), dtype=RECORD)
+        records = np.zeros(len(paths), dtype=RECORD)
         if not len(written) or not len(paths):
-            return found
+            return records
         order = np.argsort(written["path"], kind="stable")  # of equals the latest is last
         hashes = np.array([_hash(path) for path in paths], dtype=np.uint64)
         last = np.searchsorted(written["path"][order], hashes, side="right") - 1
         candidates = written[order[np.maximum(last, 0)]]
         same = (candidates["path"] == hashes) & (candidates["bytes"] == sizes) & (candidates["changed"] == changed)
-        found[same] = candidates[same]
-        return found
+        records[same] = candidates[same]
+        return records
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +205,18 @@ class Index:
 
 
 def write_index(
-    folder: Path, annotations: Annotations, measured: Records, left_out: NDArray[np.bool_] | None = None
+    folder: Path, annotations: Annotations | Index, measured: Records, left_out: NDArray[np.bool_] | None = None
 ) -> Index:
-    """Write the columns of ``annotations`` and ``measured``, a record a clip, into ``folder``, and open them.
+    """Write the columns of an index and open them; an index that is there already is replaced whole.
 
-    ``left_out``, (clips,), marks the clips that are accepted as missing or broken, by default none. Raises
-    :class:`UserError` where ``folder`` cannot be written. An index that lies there is replaced whole.
+    Args:
+        folder: where the columns are written.
+        annotations: the clips; or an index of them, whose ``measured`` and ``left_out`` are not used.
+        measured: a record for each clip, (clips,).
+        left_out: the clips that are accepted as missing or broken, (clips,); None for none.
+
+    Raises:
+        UserError: ``folder`` cannot be written.
     """
     assert measured.dtype == RECORD
     assert len(measured) == len(annotations)
@@ -211,8 +231,8 @@ def write_index(
         "frames": None if annotations.frames is None else [annotations.frames.template, annotations.frames.first],
         "mirror_words": annotations.mirror_words,
         "listed": dict(annotations.listed),
-        "subset_names": list(annotations.subsets),
-        "sources": [(os.fspath(path), *_changed(path)) for path in annotations.sources],
+        "subset_names": annotations.subset_names,
+        "sources": _sources(annotations),
         "fingerprint": _fingerprint(annotations, measured, left_out),
     }
     try:
@@ -247,7 +267,7 @@ def remove_index(folder: Path) -> None:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether an index lies in ``folder``."""
+    """Whether an index is in ``folder``."""
     return (folder / _ABOUT).is_file()
 
 
@@ -274,7 +294,7 @@ def _columns_of(folder: Path) -> Path | None:
 def _opened(folder: Path) -> Index:
     about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
     if about["version"] != VERSION:
-        raise UserError(f"the index in {str(folder)!r} is of another version; make it anew with: tada data check")
+        raise UserError(f"the index in {str(folder)!r} is of another version; make it again with: tada data check")
     place = folder / about["columns"]
     columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
     for name in _STRINGS:
@@ -301,11 +321,11 @@ def _mapped(path: Path) -> NDArray[Any]:
     return mapped
 
 
-def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_]) -> str:
+def _fingerprint(annotations: Annotations | Index, measured: Records, left_out: NDArray[np.bool_]) -> str:
     """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
     height and width; and over what is judged apart, and how many clips are left out.
 
-    Paths, sizes and codecs of media have no say, so that a copy encoded anew with the same frames is the same data; nor
+    Paths, sizes and codecs of media have no say, so that a copy encoded again with equal frames is the same data; nor
     have test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
     """
     digest = hashlib.sha256()
@@ -318,7 +338,7 @@ def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
 
-    take(json.dumps(part).encode() for part in (annotations.heads, list(annotations.subsets), int(left_out.sum())))
+    take(json.dumps(part).encode() for part in (annotations.heads, annotations.subset_names, int(left_out.sum())))
     take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
     rates = np.nan_to_num(measured["fps"].astype("f8") * 100, nan=-1).round().astype("<i8")  # 29.97 is 30000/1001
     take(np.ascontiguousarray(column[used]).tobytes() for column in (
@@ -328,7 +348,15 @@ def _fingerprint(annotations: Annotations, measured: Records, left_out: NDArray[
     return digest.hexdigest()[:16]
 
 
-def _subsets(annotations: Annotations) -> NDArray[np.bool_]:
+def _sources(annotations: Annotations | Index) -> Sequence[tuple[str, int, int]]:
+    if isinstance(annotations, Index):
+        return annotations.sources
+    return [(os.fspath(path), *_changed(path)) for path in annotations.sources]
+
+
+def _subsets(annotations: Annotations | Index) -> NDArray[np.bool_]:
+    if isinstance(annotations, Index):
+        return annotations.subsets
     columns = list(annotations.subsets.values())
     return np.stack(columns, axis=1) if columns else np.zeros((len(annotations), 0), dtype=bool)
 

@@ -27,7 +27,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a clip: the hash of its content and what decoding it told, or why it failed."""
+    """What is known of a clip: the hash of its content and what decoding it showed, or why it failed."""
 
     digest: str
     info: VideoInfo | None
@@ -44,7 +44,12 @@ def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[
     """Inspect the videos at ``paths``, relative to ``root``; only those not yet known as they are now.
 
     What is found is kept for the life of the process and, of intact clips, in a file in the folder ``cache``: a mended
-    clip is always looked at anew. Raises :class:`UserError` if PyAV is missing or ``cache`` cannot be written.
+    clip is inspected again each time. Raises :class:`UserError` if PyAV is missing or ``cache`` cannot be written.
+
+    Args:
+        root: the folder of the clips.
+        paths: of the videos, relative to it.
+        cache: the folder of what is known of clips; None keeps it in this process alone.
     """
     require_av()
     keys = {path: _key(root / path) for path in paths}
@@ -52,8 +57,8 @@ def inspect_clips(root: Path, paths: Sequence[str], cache: Path | None) -> dict[
         _known.update(_read(_cache_file(cache, root)))
     new = [path for path in paths if keys[path] not in _known]
     if new:
-        found = over_cores(_inspect, [root / path for path in new], "checking clips")
-        _known.update(zip((keys[path] for path in new), found, strict=True))
+        inspections = over_cores(_inspect, [root / path for path in new], "checking clips")
+        _known.update(zip((keys[path] for path in new), inspections, strict=True))
         if cache is not None:
             _write(_cache_file(cache, root), {keys[path]: _known[keys[path]] for path in paths})
     return {path: _known[keys[path]] for path in paths}
@@ -69,6 +74,11 @@ def over_cores(work: Callable[[Item], Outcome], items: Collection[Item], label: 
     """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long.
 
     Outcomes come in the order of ``items`` while the work goes on; few are held at a time.
+
+    Args:
+        work: what is done with an item; in a thread.
+        items: what there is to do.
+        label: of the progress bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -118,7 +128,7 @@ def content_digest(path: Path) -> str:
 def _key(path: Path) -> Key:
     try:
         stat = path.stat()
-    except OSError:  # a link that leads nowhere; looking into it says so
+    except OSError:  # a link that leads nowhere; inspecting it says so
         return str(path.absolute()), -1, 0
     return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 
@@ -159,8 +169,8 @@ def _read(file: Path) -> dict[Key, Inspection]:
         return {}  # nothing known yet, or spoilt: every clip is decoded again, and writing complains
 
 
-def _write(file: Path, found: dict[Key, Inspection]) -> None:
-    clips = [[*key, seen.digest, asdict(seen.info)] for key, seen in found.items() if seen.info is not None]
+def _write(file: Path, inspections: dict[Key, Inspection]) -> None:
+    clips = [[*key, seen.digest, asdict(seen.info)] for key, seen in inspections.items() if seen.info is not None]
     draft = file.with_suffix(f".{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

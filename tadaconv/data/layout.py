@@ -12,7 +12,7 @@ VIDEO_EXTENSIONS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
 """Files that are clips, in upper or lower case."""
 
 COMPANION_EXTENSIONS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".md")
-"""Files that may lie beside clips and are left alone, as hidden files are; any other is reported."""
+"""Files that may be next to clips and are left alone, as hidden files are; any other is reported."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Layout:
 
 
 @dataclass
-class _Findings:
+class _Notes:
     """What is noted while a folder is listed."""
 
     root: Path
@@ -86,22 +86,22 @@ def scan(root: Path, val_share: float) -> Layout:
         raise UserError(
             f"no folder at {str(root)!r}; give one that holds <class>/*, or train/<class>/* and val/<class>/*"
         )
-    found = _Findings(root)
+    notes = _Notes(root)
     sides = [root / "train", root / "val"]
     if all(side.is_dir() for side in sides):
-        train, val = (_clips(side, found) for side in sides)
-        found.loose += [found.name(path) for path in _visible(root) if _is_video(path)]
+        train, val = (_clips(side, notes) for side in sides)
+        notes.loose += [notes.name(path) for path in _visible(root) if _is_video(path)]
         for folder in _visible(root):
             if folder.is_dir() and folder not in sides:
-                found.warning(folder, "not read: beside train/ and val/ no other folder is")
-        _compare_sides(train, val, found)
+                notes.warning(folder, "not read: next to train/ and val/ no other folder is")
+        _compare_sides(train, val, notes)
     else:
-        clips = _clips(root, found)
+        clips = _clips(root, notes)
         chosen = held_out(clips, val_share)
         train, val = [c for c in clips if c not in chosen], [c for c in clips if c in chosen]
-        _note_lone_side(sides, found)
-    _judge(train, val, found)
-    return Layout(root, tuple(train), tuple(val), tuple(found.loose), tuple(found.problems), tuple(found.warnings))
+        _note_lone_side(sides, notes)
+    _judge(train, val, notes)
+    return Layout(root, tuple(train), tuple(val), tuple(notes.loose), tuple(notes.problems), tuple(notes.warnings))
 
 
 def held_out(clips: Iterable[Clip], val_share: float) -> set[Clip]:
@@ -141,60 +141,60 @@ def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_EXTENSIONS and not path.is_dir()
 
 
-def _clips(side: Path, found: _Findings) -> list[Clip]:
-    """The clips of every class folder in ``side``; notes what else lies there."""
+def _clips(side: Path, notes: _Notes) -> list[Clip]:
+    """The clips of every class folder in ``side``; notes what else is there."""
     clips: list[Clip] = []
     for folder in _visible(side):
         if _is_video(folder):
-            found.loose.append(found.name(folder))
+            notes.loose.append(notes.name(folder))
         if not folder.is_dir():
             continue
         before = len(clips)
         for path in _visible(folder):
             if path.is_dir():
-                found.warning(path, "not read: a folder inside a class; move its clips up")
+                notes.warning(path, "not read: a folder inside a class; move its clips up")
             elif _is_video(path):
-                clips.append(Clip(found.name(path), folder.name))
+                clips.append(Clip(notes.name(path), folder.name))
             elif path.suffix.lower() not in COMPANION_EXTENSIONS:
                 extensions = ", ".join(e[1:] for e in VIDEO_EXTENSIONS)
-                found.problem(path, f"wrong extension {path.suffix!r}; clips are {extensions}")
+                notes.problem(path, f"wrong extension {path.suffix!r}; clips are {extensions}")
         if len(clips) == before:
-            found.warning(folder, "a class without clips is left out")
+            notes.warning(folder, "a class without clips is left out")
     return clips
 
 
-def _note_lone_side(sides: Sequence[Path], found: _Findings) -> None:
+def _note_lone_side(sides: Sequence[Path], notes: _Notes) -> None:
     """A folder of classes named train/ or val/ is half of a given split, not a class."""
     for side, other in (sides, sides[::-1]):
         if side.is_dir() and any(path.is_dir() for path in _visible(side)):
-            found.problem(side, f"holds folders as if it were half of a split, but there is no {other.name}/ beside it")
+            notes.problem(side, f"holds folders as if it were half of a split, but {other.name}/ is not next to it")
 
 
-def _compare_sides(train: Sequence[Clip], val: Sequence[Clip], found: _Findings) -> None:
+def _compare_sides(train: Sequence[Clip], val: Sequence[Clip], notes: _Notes) -> None:
     trained, validated = ({clip.class_name for clip in side} for side in (train, val))
     for name in sorted(validated - trained):
-        found.problem(found.root / "val" / name, "a class in val/ that train/ lacks")
+        notes.problem(notes.root / "val" / name, "a class in val/ that train/ lacks")
     for name in sorted(trained - validated):
-        found.warning(found.root / "train" / name, "a class that val/ lacks: nothing tells how well it is learned")
+        notes.warning(notes.root / "train" / name, "a class that val/ lacks: nothing tells how well it is learned")
 
 
-def _judge(train: Sequence[Clip], val: Sequence[Clip], found: _Findings) -> None:
+def _judge(train: Sequence[Clip], val: Sequence[Clip], notes: _Notes) -> None:
     """Note what is wrong with the folder as a whole."""
     counts = Counter(clip.class_name for clip in (*train, *val))
     for name, count in sorted(counts.items()):
         if count == 1:
-            found.warning(found.root, f"class {name!r} has a single clip; one cannot both train and validate")
-    if found.loose:
-        some = ", ".join(found.loose[:3]) + (", ..." if len(found.loose) > 3 else "")
+            notes.warning(notes.root, f"class {name!r} has a single clip; one cannot both train and validate")
+    if notes.loose:
+        some = ", ".join(notes.loose[:3]) + (", ..." if len(notes.loose) > 3 else "")
         reason = (
-            f"{len(found.loose)} video(s) outside class folders ({some}); put each into a folder named after its class"
+            f"{len(notes.loose)} video(s) outside class folders ({some}); put each into a folder named after its class"
         )
-        found.problem(found.root, reason)
+        notes.problem(notes.root, reason)
     if not counts:
-        found.problem(
-            found.root, "no clips in class folders; lay them out as <class>/*, or train/<class>/* and val/<class>/*"
+        notes.problem(
+            notes.root, "no clips in class folders; lay them out as <class>/*, or train/<class>/* and val/<class>/*"
         )
     elif len(counts) == 1:
-        found.problem(found.root, f"only one class, {next(iter(counts))!r}; at least two are needed")
+        notes.problem(notes.root, f"only one class, {next(iter(counts))!r}; at least two are needed")
     elif not train or not val:
-        found.problem(found.root, f"no clips to {'train' if not train else 'validate'} on")
+        notes.problem(notes.root, f"no clips to {'train' if not train else 'validate'} on")

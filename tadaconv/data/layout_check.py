@@ -1,6 +1,6 @@
 """Are the clips of a data set fit to train on? What ``tada data check --layout`` says, and the index that it leaves.
 
-Annotations are read, media are matched with them, each medium is looked into, and what was learnt is written to an
+Annotations are read, media are matched with them, each medium is inspected, and what was measured is written to an
 index, which runs open. Clips that are missing or broken are never replaced: the index is refused by runs until their
 ids have been accepted, and then leaves them out.
 """
@@ -50,7 +50,7 @@ class SideCounts(BaseModel):
     listed: int = Field(description="Entries of the annotations, those that are no clip included.")
     there: int = Field(description="Clips with a medium.")
     missing: int = Field(description="Clips without a medium.")
-    broken: int = Field(description="Clips whose medium cannot be used; 0 of test, whose media are not looked into.")
+    broken: int = Field(description="Clips whose medium cannot be used; 0 of test, whose media are not inspected.")
     left_out: int = Field(description="Missing and broken clips that were accepted as such.")
     published: int | None = Field(description="Clips of the whole data set, where a source tells.")
     source: str = Field(description="The source of ``published``.")
@@ -77,7 +77,7 @@ class LayoutReport(BaseModel):
     root: str
     layout: str
     split: str
-    whole: bool = Field(description="Whether media were decoded to their end; else headers told.")
+    whole: bool = Field(description="Whether media were decoded to their end; else headers were read.")
     files: tuple[str, ...] = Field(description="Which files were taken for what.")
     heads: dict[str, int] = Field(description="Classes by head.")
     sides: dict[str, SideCounts]
@@ -111,14 +111,14 @@ class LayoutReport(BaseModel):
 def check_layout(
     root: Path, layout: str, split: str, cache: Path, *, quick: bool = False, accept: Path | None = None
 ) -> LayoutReport:
-    """Read the annotations under ``root``, look into every medium of training and validation clips, write an index.
+    """Read the annotations under ``root``, inspect every medium of training and validation clips, write an index.
 
     Args:
         root: The folder of the data set.
         layout: A name in :data:`tadaconv.data.layouts.LAYOUTS`.
         split: As :func:`tadaconv.data.layouts.read` takes it.
         cache: The folder that the index and what is known of media are kept in.
-        quick: Look into headers alone, and write no index: what headers claim is not what runs are made on.
+        quick: Read headers alone, and write no index: what headers claim is not what runs are made on.
         accept: A file of ids, one a line, of clips that are left out if they are missing or broken. None keeps what was
             accepted before.
 
@@ -187,14 +187,14 @@ def _empty_sides(annotations: Annotations, left_out: NDArray[np.bool_]) -> tuple
     for number, side in enumerate(SIDES[:2]):
         members = annotations.sides == number
         if not members.any():
-            empty.append(Problem(".", f"the annotations list no clip of {side}; put the list of {side} beside them"))
+            empty.append(Problem(".", f"the annotations list no clip of {side}; put the list of {side} next to them"))
         elif left_out[members].all():
             empty.append(Problem(".", f"every clip of {side} is left out; get some, or accept fewer"))
     return tuple(empty)
 
 
 def _accepted_before(folder: Path) -> frozenset[str]:
-    """The ids that an index which lies there leaves out; none where it cannot be read, and a run refuses them again."""
+    """The ids that an index which is there leaves out; none where it cannot be read, and a run refuses them again."""
     try:
         index = open_index(folder)
     except UserError:
@@ -360,7 +360,7 @@ def render(report: LayoutReport) -> str:
     ):
         if findings:
             lines.append(f"{title}:")
-            lines += [f"  {each.reason if each.path == '.' else f'{each.path}: {each.reason}'}" for each in findings]
+            lines += [f"  {item.reason if item.path == '.' else f'{item.path}: {item.reason}'}" for item in findings]
     return "\n".join([*lines, _verdict(report)])
 
 
@@ -412,7 +412,7 @@ def _about_clips(report: LayoutReport) -> list[str]:
 def _verdict(report: LayoutReport) -> str:
     how = {"layout": report.layout, "split": report.split or None}
     if report.problems:
-        return "not fit to train on: mend the problems and check again; what has been looked into is remembered"
+        return "not fit to train on: mend the problems and check again; what has been inspected is remembered"
     if report.num_unusable:
         accept = command("data check", report.root, **how, accept=report.unusable_file)
         return (

@@ -1,7 +1,7 @@
 """What media a folder holds: videos and folders of frames, listed once, and found again by name or by id.
 
-Nothing is opened here. A directory is listed once, after a look at its first entries; where many folders of frames lie
-side by side, the first few show that they are, and the others are taken for the same unseen.
+Nothing is opened here. A directory is listed once, after its first entries have been inspected; where many folders of
+frames are side by side, the first few show that they are, and the others are taken for the same unseen.
 """
 
 import os
@@ -24,10 +24,10 @@ _NUM_PEEKED = 32
 """Folders of frames in a row, after which their neighbours are taken for folders of frames too."""
 
 _NOT_FRAMES = re.compile("annotation|label|split|list|train|val|test|video", re.IGNORECASE)
-"""Names of folders that are looked into even among folders of frames."""
+"""Names of folders that are inspected even among folders of frames."""
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<extension>\.[A-Za-z]+)", re.DOTALL)
-_FLOW = ("flow", "x_", "y_", "u_", "v_")  # optical flow may lie beside the pictures
+_FLOW = ("flow", "x_", "y_", "u_", "v_")  # optical flow may be next to the pictures
 
 
 def stem(name: str) -> str:
@@ -51,14 +51,14 @@ class Shelf:
         return len(self.names)
 
     def add(self, folder: str, names: list[str]) -> None:
-        """Add what lies in ``folder``, relative to the root."""
+        """Add what is in ``folder``, relative to the root."""
         if names:
             self.folder_numbers.extend([len(self.folders)] * len(names))
             self.folders.append(folder)
             self.names += names
 
     def folder(self, place: int) -> str:
-        """The folder that medium number ``place`` lies in, relative to the root; the root itself is empty."""
+        """The folder that medium number ``place`` is in, relative to the root; the root itself is empty."""
         return self.folders[self.folder_numbers[place]]
 
     def path(self, place: int) -> str:
@@ -69,7 +69,7 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Tree:
-    """What lies under a root: media, and the small files that may be annotations, by path relative to the root."""
+    """What is under a root: media, and the small files that may be annotations, by path relative to the root."""
 
     root: Path
     videos: Shelf
@@ -162,7 +162,13 @@ def comparable(folder: str) -> str:
 
 
 class Finder:
-    """Finds media of one form by key, which is what ``key_of`` makes of a name without its extension."""
+    """Finds media of one form by key, which is what ``key_of`` makes of a name without its extension.
+
+    Args:
+        shelf: the media.
+        key_of: from a name without its extension to a key.
+        class_folders: names of classes, as :func:`comparable` writes them, whose folders hold their own clips alone.
+    """
 
     def __init__(self, shelf: Shelf, key_of: Callable[[str], str] = str, class_folders: frozenset[str] = frozenset()):
         """``class_folders``, as :func:`comparable` writes them, hold clips of their own class alone."""
@@ -184,6 +190,11 @@ class Finder:
         """The medium of ``key``, or -1, and whether others would have done as well.
 
         Of several, one called ``exact`` comes first, then one whose folder agrees with the end of ``folder``.
+
+        Args:
+            key: of the medium.
+            exact: its name without extension.
+            folder: its folder.
         """
         fit = [place for place in self.candidates(key) if self._may_hold(place, folder)]
         if len(fit) < 2:

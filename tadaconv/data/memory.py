@@ -22,7 +22,7 @@ _FILES = {
     "": ("memory.max", "memory.current", ("active_file", "inactive_file")),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
 }
-"""Of a group of version 2 and 1, in whose folder they lie: the limit, the bytes in use, and of these the ones that hold
+"""Of a group of version 2 and 1, in whose folder they are: the limit, the bytes in use, and of these the ones that hold
 files, which are given back on need."""
 
 
@@ -44,7 +44,7 @@ def free_bytes() -> int:
 def alone() -> Generator[None]:
     """Within, no other process of this machine is within: what is free stays so while it is taken.
 
-    The lock lies on the file that tells what is free. It is gone with its process, whatever that ends by; where there
+    The lock is on the file that tells what is free. It is gone with its process, whatever that ends by; where there
     is no such file, there is no lock.
     """
     try:
@@ -77,7 +77,7 @@ def _groups() -> Iterator[tuple[int, int]]:
 
 
 def _own_groups() -> Iterator[tuple[Path, str, PurePosixPath]]:
-    """Where groups of memory lie, of which version, and which of them this process is in."""
+    """Where groups of memory are, of which version, and which of them this process is in."""
     lines: list[str] = []
     with suppress(OSError):
         lines = OWN_GROUPS.read_text().splitlines()

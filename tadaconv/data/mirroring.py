@@ -1,4 +1,4 @@
-"""Classes that are mirror images of one another, told from their names.
+"""Classes that are mirror images of one another, known from their names.
 
 In a mirror image left is right and clockwise is counterclockwise, which is also written anticlockwise, and with a
 hyphen, an underscore or a space after counter or anti. A class whose name says one of them, and whose name
@@ -33,7 +33,7 @@ def mirrored_labels(class_names: Sequence[str]) -> tuple[int, ...]:
     labels = list(range(len(class_names)))
     for name, same in indices.items():
         other = indices.get(mirrored_name(name), [])
-        if len(same) == len(other) == 1:  # names that differ in the spelling alone have no other of their own
+        if len(same) == len(other) == 1:  # names that differ in the spelling alone have no other
             labels[same[0]] = other[0]
     return tuple(labels)
 
@@ -74,6 +74,11 @@ def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = Fa
 
     That there is nothing to swap is said in the same way. Raises :class:`UserError` instead with ``refuse`` where a
     plain mirror is wrong, for clips of which nothing was run before there was a swap.
+
+    Args:
+        mirror: that of a :class:`tadaconv.spec.Folder`.
+        class_names: of the classes.
+        refuse: whether a wrong mirror is an error.
     """
     line = why_not_mirrored(mirror, class_names)
     if line and refuse:
@@ -86,7 +91,7 @@ def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = Fa
 
 
 def _parts(name: str) -> list[str]:
-    """``name`` in words and what lies between them, every way to write ``counterclockwise`` being that word."""
+    """``name`` in words and what is between them, every way to write ``counterclockwise`` being that word."""
     parts: list[str] = []
     end = 0
     for letters in _LETTERS.finditer(name):

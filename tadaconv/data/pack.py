@@ -1,7 +1,7 @@
-"""A pack: the frames of a data set's clips as JPEGs in tar files, read by where they lie; and their index beside them.
+"""A pack: the frames of a data set's clips as JPEGs in tar files, read by offset; and their index next to them.
 
 In the folder of a pack are the *shards*, uncompressed tar files with a member ``<id>/000001.jpg`` for every frame;
-``frames.npy``, which says of every frame where in its shard it lies; ``clips.npy``, which says the same of every clip;
+``frames.npy``, which says of every frame where in its shard it is; ``clips.npy``, which says the same of every clip;
 and the columns of an index, so that neither annotations nor media are needed to train. The index is written last: with
 it a pack is whole. :mod:`tadaconv.data.packing` writes packs.
 """
@@ -37,7 +37,7 @@ CLIP = np.dtype(
         ("width", "<i4"),
     ]
 )
-"""Where a clip lies, and its size in pixels."""
+"""Where a clip is, and its size in pixels."""
 
 END_BYTES = 1024
 """Zeros at the end of a tar file."""
@@ -75,7 +75,7 @@ class About:
         try:
             written = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             if written["version"] != VERSION:
-                raise UserError(f"the pack {str(folder)!r} is of another version of tadaconv; pack the clips anew")
+                raise UserError(f"the pack {str(folder)!r} is of another version of tadaconv; pack the clips again")
             return cls(**written)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"no pack in {str(folder)!r}; make one with: tada data pack") from error
@@ -95,7 +95,7 @@ def open_pack(folder: Path) -> Index:
     except UserError as error:
         raise UserError(
             f"the index in the pack {str(folder)!r} is cut off, or of another version of tadaconv; copy the pack "
-            "anew, or delete it and pack the clips again"
+            "again, or delete it and pack the clips again"
         ) from error
     pack_of(index)
     return index
@@ -117,8 +117,8 @@ def pack_of(index: Index) -> "Pack":
         )
     ):
         raise UserError(
-            f"the index in the pack {str(folder)!r} is of other clips than {CLIPS} and {FRAMES} beside it; copy the "
-            "pack anew, or delete it and pack the clips again"
+            f"the index in the pack {str(folder)!r} is of other clips than {CLIPS} and {FRAMES} next to it; copy the "
+            "pack again, or delete it and pack the clips again"
         )
     return pack
 
@@ -143,30 +143,27 @@ class Pack:
 
         Reads no others from the disk. Raises :class:`BrokenVideoError` for a frame that is not what was packed, and
         OSError.
+
+        Args:
+            place: of the clip in the index.
+            indices: of frames; None for all.
+            short_side: in pixels; 0 keeps the size.
         """
         row = int(np.searchsorted(self.clips["place"], place))
         records = self._records(row)
-        shard = os.open(self._shard(row), os.O_RDONLY)
-        try:
-            wanted = range(len(records)) if indices is None else indices
-            return decode_pictures(lambda position: self._jpeg(shard, records, position), wanted, short_side)
-        finally:
-            os.close(shard)
+        wanted = range(len(records)) if indices is None else indices
+        with self._shard(row).open("rb", buffering=0) as shard:
+            return decode_pictures(lambda position: self._jpeg(shard.fileno(), records, position), wanted, short_side)
 
     def altered(self, row: int) -> str:
         """Why the frames of the clip in a row of ``clips`` are not what was packed; empty where they are."""
         try:
             records = self._records(row)
-            shard = os.open(self._shard(row), os.O_RDONLY)
+            with self._shard(row).open("rb", buffering=0) as shard:
+                for position in range(len(records)):
+                    self._jpeg(shard.fileno(), records, position)
         except (OSError, BrokenVideoError) as error:
             return getattr(error, "strerror", None) or str(error)
-        try:
-            for position in range(len(records)):
-                self._jpeg(shard, records, position)
-        except (OSError, BrokenVideoError) as error:
-            return getattr(error, "strerror", None) or str(error)
-        finally:
-            os.close(shard)
         return ""
 
     def _shard(self, row: int) -> Path:
@@ -197,10 +194,10 @@ def require_bytes(file: Path, size: int) -> None:
     try:
         there = file.stat().st_size
     except OSError as error:
-        raise UserError(f"{file} of the pack cannot be read: {error.strerror}; copy it anew") from error
+        raise UserError(f"{file} of the pack cannot be read: {error.strerror}; copy it again") from error
     if there != size:
         raise UserError(
-            f"{file} of the pack has {there:,} bytes instead of {size:,}: it was cut off or altered; copy it anew, or "
+            f"{file} of the pack has {there:,} bytes instead of {size:,}: it was cut off or altered; copy it again, or "
             "delete the pack and pack the clips again"
         )
 
@@ -209,7 +206,7 @@ def _loaded(file: Path, kind: np.dtype[Any], mapped: Any) -> Any:
     try:
         column = np.load(file, mmap_mode=mapped)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} of the pack cannot be read or is cut off; copy it anew") from error
+        raise UserError(f"{file} of the pack cannot be read or is cut off; copy it again") from error
     if column.dtype != kind:
-        raise UserError(f"{file} is of no pack, or of one of another version; pack the clips anew")
+        raise UserError(f"{file} is of no pack, or of one of another version; pack the clips again")
     return column

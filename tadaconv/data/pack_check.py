@@ -77,7 +77,7 @@ def render(report: PackReport) -> str:
     if len(report.altered) > 10:
         lines.append(f"  and {len(report.altered) - 10:,} more; --json has all of them")
     if report.altered:
-        lines.append(f"{len(report.altered):,} clips are not what was packed; copy the pack anew, or pack them again")
+        lines.append(f"{len(report.altered):,} clips are not what was packed; copy the pack again, or pack them again")
     else:
         lines.append("every frame is what was packed")
     return "\n".join(lines)

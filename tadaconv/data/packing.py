@@ -13,18 +13,18 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tadaconv.command import command
-from tadaconv.data.annotations import Annotations, Strings
+from tadaconv.data.annotations import Strings
 from tadaconv.data.clips import Clips, of_index
 from tadaconv.data.decode import BrokenVideoError, Frames, decode_each, require_av
 from tadaconv.data.index import Index, is_index, remove_index, write_index
@@ -59,7 +59,7 @@ _CHUNK = 64
 """Frames of a part of a long video that are decoded at a time."""
 
 _NAME_BYTES = 100
-"""The longest folder's name within a tar file; longer ones are cut, and told apart by a hash."""
+"""The longest folder's name within a tar file; longer ones are cut, and a hash is added."""
 
 
 class Packed(NamedTuple):
@@ -83,7 +83,7 @@ def pack_clips(index: Index, folder: Path) -> int:
     about = About(index.fingerprint, index.layout, index.split, SHORT_SIDE, QUALITY)
     clips = of_index(index)
     try:
-        with _Writer(folder, about, places, index.measured["frames"][places]) as writer:
+        with closing(_Writer(folder, about, places, index.measured["frames"][places])) as writer:
             num_kept = writer.num_clips
             if num_kept == len(places) and is_index(folder):
                 return num_kept
@@ -92,7 +92,8 @@ def pack_clips(index: Index, folder: Path) -> int:
                 writer.add(packed)
             writer.finish()
             records = np.load(folder / CLIPS)
-            write_index(folder, *_index_of_pack(index, records), np.array(index.left_out))
+            of_pack = _index_of_pack(index, records)
+            write_index(folder, of_pack, of_pack.measured, np.array(index.left_out))
     except OSError as error:
         raise UserError(
             f"cannot write the pack {str(folder)!r}: {error.strerror}; make room or name another --out, and give the "
@@ -105,7 +106,7 @@ def member_folder(clip_id: str) -> str:
     """The folder of a clip's frames within a tar file: its id, all but plain letters, digits and -._~ as ``%2F``."""
     name = quote(clip_id.encode(errors="surrogateescape"), safe="")
     if not name.strip("."):
-        name = name.replace(".", "%2E")  # no folder of its own
+        name = name.replace(".", "%2E")  # "." and ".." are no folders
     if len(name) <= _NAME_BYTES:
         return name
     return f"{name[: _NAME_BYTES - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
@@ -188,7 +189,7 @@ def _frames(index: Index, clips: Clips, place: int) -> Iterator[Frames]:
 
 
 class _Writer:
-    """Appends clips to the pack in a folder; a context, which closes and unlocks it."""
+    """Appends clips to the pack in a folder; whoever makes one closes it."""
 
     def __init__(self, folder: Path, about: About, places: NDArray[np.int64], counts: NDArray[np.int32]) -> None:
         """Begins a pack of clips at ``places`` with ``counts`` frames, or cuts one back to its last whole clip."""
@@ -215,15 +216,8 @@ class _Writer:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
+        """Close and unlock it."""
         for file in (self._shard_file, self._frames_file, self._clips_file):
             if file is not None:
                 file.close()
@@ -255,7 +249,7 @@ class _Writer:
             self._shard_file = (self._folder / shard_name(self._shard)).open("ab", buffering=0)
         _write(self._shard_file, bytes(END_BYTES))
         for file in (self._shard_file, self._frames_file, self._clips_file):
-            os.fsync(file.fileno())  # shards that are not the last are not looked into again
+            os.fsync(file.fileno())  # shards that are not the last are not inspected again
         self._shard_file.close()
         self._shard_file = None
 
@@ -329,7 +323,7 @@ class _Writer:
         return np.array(columns[0]), columns[1]
 
     def _num_intact(self, clips: Records, frames: Records, first_row: int) -> int:
-        """How many of the clips of one shard, the last, lie in it whole, counted from the first."""
+        """How many of the clips of one shard, the last, are in it whole, counted from the first."""
         try:
             with (self._folder / shard_name(int(clips["shard"][0]))).open("rb") as file:
                 for number in range(len(clips)):
@@ -361,39 +355,15 @@ def _write(file: Any, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _index_of_pack(index: Index, clips: Records) -> tuple[Annotations, Records]:
-    """What the index of a pack says: as that of the media, but for where its clips lie and their size in pixels."""
+def _index_of_pack(index: Index, clips: Records) -> Index:
+    """What the index of a pack says: as that of the media, but for where its clips are and their size in pixels."""
     media = [""] * len(index)
     for clip in clips:
         place = int(clip["place"])
         media[place] = f"{shard_name(int(clip['shard']))}/{member_folder(index.ids[place])}"
-    annotations = Annotations(
-        layout=index.layout,
-        root=Path(),
-        split=index.split,
-        heads=index.heads,
-        ids=index.ids,
-        sides=index.sides,
-        labels=index.labels,
-        media=Strings(media),
-        spans=index.spans,
-        rates=index.measured["fps"],
-        form="pack",
-        frames=None,
-        mirror_words=index.mirror_words,
-        listed=index.listed,
-        published={},
-        subsets={name: index.subsets[:, column] for column, name in enumerate(index.subset_names)},
-        files=(),
-        sources=(),
-        unlisted=Strings(()),
-        problems=(),
-        gaps=(),
-        warnings=(),
-    )
     measured = np.array(index.measured)
     for name in ("path", "bytes", "changed", "digest"):  # of the media
         measured[name] = np.zeros((), measured.dtype[name])
     for name in ("height", "width"):
         measured[name][clips["place"]] = clips[name]
-    return annotations, measured
+    return replace(index, root=".", media=Strings(media), measured=measured, form="pack", frames=None, sources=())

@@ -1,4 +1,4 @@
-"""Folders of numbered pictures to frames, by PyAV: JPEG, PNG and WebP, told by their contents and not by their names.
+"""Folders of numbered pictures to frames, by PyAV: JPEG, PNG and WebP, known by their contents and not by their names.
 
 Every picture is decoded on its own, so that its pixels depend on no other, and in the colour range that it is coded in:
 that of JPEG is the full one. Damage is what the decoder notices: PNG has checksums; flipped bits in JPEG and WebP may
@@ -49,6 +49,11 @@ def inspect_pictures(folder: Path, files: FrameFiles, whole: bool) -> VideoInfo:
     """Count the frames of ``folder`` and decode the first, or with ``whole`` all of them; ``fps`` is 0.
 
     Raises :class:`BrokenVideoError` as :func:`count_pictures` and :func:`read_pictures` do.
+
+    Args:
+        folder: of the pictures.
+        files: how they are called.
+        whole: whether all are decoded.
     """
     num_frames = count_pictures(folder, files)
     size: tuple[int, int] | None = None
@@ -66,12 +71,24 @@ def read_pictures(folder: Path, files: FrameFiles, positions: Sequence[int], sho
     pixels do not depend on which others are asked for. Raises :class:`BrokenVideoError`, which names the file, for a
     picture that is missing, empty, damaged, cut off, none of JPEG, PNG and WebP, marked to be shown turned, or of
     another size than the others.
+
+    Args:
+        folder: of the pictures.
+        files: how they are called.
+        positions: of frames, from 0.
+        short_side: in pixels; 0 keeps the size.
     """
     return decode_pictures(lambda position: _file(folder, files, position), positions, short_side)
 
 
 def decode_pictures(load: Callable[[int], tuple[str, bytes]], positions: Sequence[int], short_side: int) -> Frames:
-    """As :func:`read_pictures`, of pictures of which ``load`` gives name and contents by position."""
+    """As :func:`read_pictures`, of pictures of which ``load`` gives name and contents by position.
+
+    Args:
+        load: from the position of a picture to its name and its contents.
+        positions: of frames, from 0.
+        short_side: in pixels; 0 keeps the size.
+    """
     require_av()
     from av.video.reformatter import VideoReformatter
 

@@ -1,7 +1,7 @@
-"""Clips read ahead of the training that asks for them, by processes of their own, into memory that is shared.
+"""Clips read ahead of the training that asks for them, by separate processes, into memory that is shared.
 
 What will be asked for is known: it follows from the seed, the epoch and the clips' indices. A :class:`Readers` has two
-lanes, one for training and one for evaluation, which goes first; each is told what comes next and asked for it in that
+lanes, one for training and one for evaluation, which goes first; each is given what comes next and asked for it in that
 order, and whatever else is asked for is read where it is asked for. So how many processes read, and how
 far ahead, shows in no clip.
 
@@ -96,7 +96,7 @@ class _Ahead:
 
 
 class _Lane:
-    """The clips of one purpose, in the order in which they are asked for, and the ring of memory that they lie in.
+    """The clips of one purpose, in the order in which they are asked for, and the ring of memory that they are in.
 
     What the thread that hears the readers may touch is guarded by the lock of :class:`Readers`.
     """
@@ -136,7 +136,7 @@ class _Lane:
         return _Ahead(wanted, 0 if skipped else offset, num_bytes, end)
 
     def frames(self, clip: _Ahead) -> Frames:
-        """The frames of a clip that has been read, as they lie in the memory."""
+        """The frames of a clip that has been read, as they are in the memory."""
         assert self._mapped is not None
         flat = np.frombuffer(self._mapped, np.uint8, clip.num_bytes, clip.offset)
         return flat.reshape(-1, *clip.size, 3)
@@ -253,6 +253,11 @@ class Readers:
 
         The frames of a clip are gone as soon as the next is asked for. Raises :class:`GivenUpError` where
         ``is_given_up`` comes to be true while they are waited for.
+
+        Args:
+            lane_number: which lane.
+            wanted: the clips and frames that are asked for.
+            is_given_up: whether the frames are no longer wanted.
         """
         lane = self._lanes[lane_number] if self._lanes else None
         if lane is None or not lane.ahead or not all(map(alike, (clip.wanted for clip in lane.ahead), wanted)):
@@ -315,7 +320,7 @@ class Readers:
     def _frames(self, lane: _Lane, wanted: Sequence[Wanted], is_given_up: Callable[[], bool]) -> Generator[Frames]:
         for one in wanted:
             clip = lane.ahead[0]
-            assert alike(clip.wanted, one), "clips are asked for in the order that was told"
+            assert alike(clip.wanted, one), "clips are asked for in the order that was given"
             with self._changed:
                 self._wait_until(partial(_is_read_or, is_given_up, clip))
             if not clip.is_read:

@@ -48,7 +48,13 @@ class Answer(NamedTuple):
 
 
 def main(connection_number: int, memory_numbers: Sequence[int], parent: int) -> None:
-    """Read what the parent asks for until it is gone. All numbers are those of open files, but for the parent's own."""
+    """Read what the parent asks for until it is gone. All numbers are those of open files, but for the parent's own.
+
+    Args:
+        connection_number: of the pipe to the parent.
+        memory_numbers: of the files that are memory, a lane each.
+        parent: the parent's process id.
+    """
     end_with_parent(parent)
     keep_freed_memory()
     connection = Connection(connection_number)

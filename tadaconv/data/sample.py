@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -70,10 +70,23 @@ class Media(Protocol):
     """What writes media; the clips given are shown one after another, each for ``SECONDS``."""
 
     def video(self, path: Path, clips: Sequence[SampleClip], rate: float) -> None:
-        """Write a video of ``rate`` frames a second."""
+        """Write a video of ``rate`` frames a second.
+
+        Args:
+            path: of the video.
+            clips: which are shown.
+            rate: frames a second.
+        """
 
     def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
-        """Write a folder of pictures, ``template.format(number=1)`` the first."""
+        """Write a folder of pictures, ``template.format(number=1)`` the first.
+
+        Args:
+            folder: of the pictures.
+            template: of their names.
+            clips: which are shown.
+            rate: frames a second.
+        """
 
 
 def class_names(layout: str) -> tuple[str, ...]:
@@ -97,6 +110,11 @@ def write_sample(layout: str, root: Path, form: str = "") -> str:
 
     ``form`` is one of ``FORMS[layout]``, by default its first. Raises :class:`UserError` for a layout or a form that
     is not known, for a folder that is not empty or cannot be written, and without PyAV.
+
+    Args:
+        layout: a name in :data:`FORMS`.
+        root: the folder that is written.
+        form: how the layout is written; empty for the usual one.
     """
     lookup("layout", layout, LAYOUTS)
     form = form or next(iter(FORMS[layout]))
@@ -115,7 +133,15 @@ def write_sample(layout: str, root: Path, form: str = "") -> str:
 
 
 def write_layout(layout: str, form: str, root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-    """Write annotations of ``clips`` in one form of ``layout``, and have ``media`` write what they name."""
+    """Write annotations of ``clips`` in one form of ``layout``, and have ``media`` write what they name.
+
+    Args:
+        layout: a name in :data:`FORMS`.
+        form: one of its forms.
+        root: the folder that is written.
+        clips: which are written.
+        media: what writes videos and folders of frames.
+    """
     FORMS[layout][form](root, clips, media)
 
 
@@ -133,8 +159,8 @@ def _handwriting() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def picture(clip: SampleClip, phase: float) -> NDArray[np.uint8]:
     """The clip at a moment, 0 its beginning and 1 its end: (H, W, 3), RGB."""
     draws = np.random.default_rng(clip.number)
-    images, shown = _handwriting()
-    hand = images[draws.choice(np.flatnonzero(shown == list(_DIGITS.values())[clip.digit]))]
+    images, digits = _handwriting()
+    hand = images[draws.choice(np.flatnonzero(digits == list(_DIGITS.values())[clip.digit]))]
     across, along = draws.uniform(0.2, 0.8), draws.uniform(0.1, 0.25)
     ground, ink = draws.uniform(20, 60, 3), draws.uniform(170, 255, 3)
     motion = _MOTIONS[clip.motion]
@@ -184,8 +210,8 @@ class DigitMedia:
             stream: Any = container.add_stream("libvpx" if webm else "mpeg4", rate=exact, options=options)
             stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH, "yuv420p", 1_000_000
             stream.codec_context.thread_count = 1
-            for shown in self.shown(clips, float(exact)):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+            for frame in self.shown(clips, float(exact)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
 
     def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
@@ -199,8 +225,8 @@ class DigitMedia:
         encoder.height, encoder.width, encoder.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
         encoder.time_base, encoder.thread_count = Fraction(1, 60), 1
         encoder.options = {"qmin": "2", "qmax": "4"}
-        for number, shown in enumerate(self.shown(clips, rate), 1):
-            frame = av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuvj420p")
+        for number, pixels in enumerate(self.shown(clips, rate), 1):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuvj420p")
             frame.pts = number
             (packet,) = encoder.encode(frame)
             (folder / template.format(number=number)).write_bytes(bytes(packet))
@@ -227,57 +253,46 @@ def _side(clips: Sequence[SampleClip], side: str) -> list[SampleClip]:
 Build = Callable[[Path, Sequence[SampleClip], Media], None]
 
 
-def _ssv2(names: str, folder: str, extension: str = "", template: str = "") -> Build:
-    """Files called ``names`` followed by the part; clips as videos of an extension, or as frames of a template."""
-
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        templates = _CLASS_NAMES["ssv2"]
-        numbers = {name: str(number) for number, name in enumerate(class_names("ssv2"))}
-        _write(root / f"{names}labels.json", json.dumps(numbers, indent=0))
-        for side, part in (("train", "train"), ("val", "validation")):
-            entries = [
-                {
-                    "id": str(1000 + clip.number),
-                    "label": templates[clip.motion].replace("[something]", "a digit").lower(),
-                    "template": templates[clip.motion],
-                    "placeholders": ["a digit"],
-                }
-                for clip in _side(clips, side)
-            ]
-            _write(root / f"{names}{part}.json", json.dumps(entries, indent=0))
-        for clip in clips:
-            clip_id = str(1000 + clip.number)
-            if extension:
-                media.video(root / folder / f"{clip_id}{extension}", [clip], 12)
-            else:
-                media.frames(root / folder / clip_id, template.replace("{id}", clip_id), [clip], 12)
-
-    return build
+def _write_clip(media: Media, path: Path, clip: SampleClip, rate: float, files: str) -> None:
+    """Write a clip at ``path``: as a video, of which ``files`` is the extension, or as frames of that template."""
+    if files.startswith("."):
+        media.video(path.with_name(path.name + files), [clip], rate)
+    else:
+        media.frames(path, files, [clip], rate)
 
 
-def _kinetics(pattern: str, template: str = "") -> Build:
-    """Media called after ``pattern``, of ``side``, ``label``, ``under`` (the label with underscores), ``id``."""
+def _ssv2(root: Path, clips: Sequence[SampleClip], media: Media, names: str, folder: str, files: str) -> None:
+    """Files called ``names`` followed by the part; ``files`` may have the ``{id}`` of a clip in it."""
+    templates = _CLASS_NAMES["ssv2"]
+    numbers = {name: str(number) for number, name in enumerate(class_names("ssv2"))}
+    _write(root / f"{names}labels.json", json.dumps(numbers, indent=0))
+    for side, part in (("train", "train"), ("val", "validation")):
+        entries = [
+            {
+                "id": str(1000 + clip.number),
+                "label": templates[clip.motion].replace("[something]", "a digit").lower(),
+                "template": templates[clip.motion],
+                "placeholders": ["a digit"],
+            }
+            for clip in _side(clips, side)
+        ]
+        _write(root / f"{names}{part}.json", json.dumps(entries, indent=0))
+    for clip in clips:
+        clip_id = str(1000 + clip.number)
+        _write_clip(media, root / folder / clip_id, clip, 12, files.replace("{id}", clip_id))
 
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        for side, part in (("train", "train"), ("val", "validate")):
-            rows: list[list[object]] = [["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]]
-            for clip in _side(clips, side):
-                label, clip_id = class_names("kinetics400")[clip.motion], _youtube_id(clip)
-                rows.append([label, clip_id, clip.number, clip.number + 10, part, 0])
-                path = root / pattern.format(
-                    side=side,
-                    label=label,
-                    under=label.replace(" ", "_"),
-                    id=clip_id,
-                    times=f"{clip.number:06d}_{clip.number + 10:06d}",
-                )
-                if template:
-                    media.frames(path, template, [clip], 12)
-                else:
-                    media.video(path, [clip], 12)
-            _write_csv(root / f"{side}.csv", rows)
 
-    return build
+def _kinetics(root: Path, clips: Sequence[SampleClip], media: Media, pattern: str, files: str) -> None:
+    """Media called after ``pattern``, of ``side``, ``label`` (or ``under``, with underscores), ``id`` and ``times``."""
+    for side, part in (("train", "train"), ("val", "validate")):
+        rows: list[list[object]] = [["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]]
+        for clip in _side(clips, side):
+            label, clip_id = class_names("kinetics400")[clip.motion], _youtube_id(clip)
+            rows.append([label, clip_id, clip.number, clip.number + 10, part, 0])
+            times = f"{clip.number:06d}_{clip.number + 10:06d}"
+            name = pattern.format(side=side, label=label, under=label.replace(" ", "_"), id=clip_id, times=times)
+            _write_clip(media, root / name, clip, 12, files)
+        _write_csv(root / f"{side}.csv", rows)
 
 
 def _youtube_id(clip: SampleClip) -> str:
@@ -291,37 +306,38 @@ _EPIC_COLUMNS = (
 )  # fmt: skip
 
 
-def _epic(form: str) -> Build:
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        annotations = root / "epic-kitchens-100-annotations"
-        verbs, nouns = class_names("epic100"), tuple(_DIGITS)
-        for head, names in (("verb", verbs), ("noun", nouns)):
-            rows = [("id", "key", "instances", "category"), *((n, name, [name], "x") for n, name in enumerate(names))]
-            _write_csv(annotations / f"EPIC_100_{head}_classes.csv", rows)
-            _write_csv(annotations / f"EPIC_100_tail_{head}s.csv", [(head,), (len(names) - 1,)])
-        _write_csv(annotations / "EPIC_100_unseen_participant_ids_validation.csv", [("participant_id",), ("P02",)])
-        for side, part in (("train", "train"), ("val", "validation")):
-            segments: list[Sequence[object]] = [_EPIC_COLUMNS]
-            for video_id, rate, shown in _kitchens(_side(clips, side), side):
-                for place, clip in enumerate(shown):
-                    start, stop = place * SECONDS, (place + 1) * SECONDS
-                    verb, noun = verbs[clip.motion], nouns[clip.digit]
-                    narration_id = f"{video_id}_{place}"
-                    segments.append(
-                        (narration_id, video_id[:3], video_id, _timestamp(start), _timestamp(start), _timestamp(stop),
-                         round(start * rate), round(stop * rate), f"{verb} {noun}", verb, clip.motion, noun,
-                         clip.digit, [noun], [clip.digit])
-                    )  # fmt: skip
-                    if form == "clips":
-                        media.video(root / "clips" / f"{narration_id}.MP4", [clip], 59.94 if rate == 60 else 50)
-                place_of_media = root / "EPIC-KITCHENS" / video_id[:3]
-                if form == "frames":
-                    media.frames(place_of_media / "rgb_frames" / video_id, "frame_{number:010d}.jpg", shown, rate)
-                elif form == "videos":
-                    media.video(place_of_media / "videos" / f"{video_id}.MP4", shown, 59.94 if rate == 60 else 50)
-            _write_csv(annotations / f"EPIC_100_{part}.csv", segments)
-
-    return build
+def _epic(root: Path, clips: Sequence[SampleClip], media: Media, form: str) -> None:
+    annotations = root / "epic-kitchens-100-annotations"
+    verbs, nouns = class_names("epic100"), tuple(_DIGITS)
+    for head, names in (("verb", verbs), ("noun", nouns)):
+        rows = [("id", "key", "instances", "category"), *((n, name, [name], "x") for n, name in enumerate(names))]
+        _write_csv(annotations / f"EPIC_100_{head}_classes.csv", rows)
+        _write_csv(annotations / f"EPIC_100_tail_{head}s.csv", [(head,), (len(names) - 1,)])
+    _write_csv(annotations / "EPIC_100_unseen_participant_ids_validation.csv", [("participant_id",), ("P02",)])
+    for side, part in (("train", "train"), ("val", "validation")):
+        segments: list[Sequence[object]] = [_EPIC_COLUMNS]
+        for video_id, rate, segments_of_video in _kitchens(_side(clips, side), side):
+            for place, clip in enumerate(segments_of_video):
+                start, stop = place * SECONDS, (place + 1) * SECONDS
+                verb, noun = verbs[clip.motion], nouns[clip.digit]
+                narration_id = f"{video_id}_{place}"
+                segments.append(
+                    (narration_id, video_id[:3], video_id, _timestamp(start), _timestamp(start), _timestamp(stop),
+                     round(start * rate), round(stop * rate), f"{verb} {noun}", verb, clip.motion, noun,
+                     clip.digit, [noun], [clip.digit])
+                )  # fmt: skip
+                if form == "clips":
+                    media.video(root / "clips" / f"{narration_id}.MP4", [clip], 59.94 if rate == 60 else 50)
+            place_of_media = root / "EPIC-KITCHENS" / video_id[:3]
+            if form == "frames":
+                media.frames(
+                    place_of_media / "rgb_frames" / video_id, "frame_{number:010d}.jpg", segments_of_video, rate
+                )
+            elif form == "videos":
+                media.video(
+                    place_of_media / "videos" / f"{video_id}.MP4", segments_of_video, 59.94 if rate == 60 else 50
+                )
+        _write_csv(annotations / f"EPIC_100_{part}.csv", segments)
 
 
 def _kitchens(clips: Sequence[SampleClip], side: str) -> Iterator[tuple[str, float, list[SampleClip]]]:
@@ -344,133 +360,123 @@ def _timestamp(seconds: float) -> str:
     return f"00:{int(minutes):02d}:{rest:06.3f}"
 
 
-def _ucf(form: str) -> Build:
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        lists, names = root / "ucfTrainTestlist", class_names("ucf101")
-        _write(lists / "classInd.txt", "".join(f"{n} {name}\n" for n, name in enumerate(names, 1)))
-        lines: dict[str, list[str]] = {"train": [], "val": []}
+def _ucf(root: Path, clips: Sequence[SampleClip], media: Media, folder: str, files: str) -> None:
+    lists, names = root / "ucfTrainTestlist", class_names("ucf101")
+    _write(lists / "classInd.txt", "".join(f"{n} {name}\n" for n, name in enumerate(names, 1)))
+    lines: dict[str, list[str]] = {"train": [], "val": []}
+    for clip in clips:
+        name = names[clip.motion]
+        video = f"{name}/v_{name}_g{clip.number:02d}_c01"
+        lines[clip.side].append(f"{video}.avi {clip.motion + 1}" if clip.side == "train" else f"{video}.avi")
+        _write_clip(media, root / folder / video, clip, 25, files)
+    for split in (1, 2, 3):
+        _write(lists / f"trainlist0{split}.txt", "\n".join(lines["train"]) + "\n")
+        _write(lists / f"testlist0{split}.txt", "\n".join(lines["val"]) + "\n")
+
+
+def _hmdb(root: Path, clips: Sequence[SampleClip], media: Media, folder: str, files: str) -> None:
+    for motion, name in enumerate(class_names("hmdb51")):
+        lines = []
         for clip in clips:
-            name = names[clip.motion]
-            video = f"{name}/v_{name}_g{clip.number:02d}_c01"
-            lines[clip.side].append(f"{video}.avi {clip.motion + 1}" if clip.side == "train" else f"{video}.avi")
-            if form == "frames":
-                media.frames(root / "rawframes" / video, "img_{number:05d}.jpg", [clip], 25)
-            else:
-                media.video(root / "UCF-101" / f"{video}.avi", [clip], 25)
-        for split in (1, 2, 3):
-            _write(lists / f"trainlist0{split}.txt", "\n".join(lines["train"]) + "\n")
-            _write(lists / f"testlist0{split}.txt", "\n".join(lines["val"]) + "\n")
-
-    return build
-
-
-def _hmdb(form: str) -> Build:
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        for motion, name in enumerate(class_names("hmdb51")):
-            lines = []
-            for clip in clips:
-                if clip.motion != motion:
-                    continue
+            if clip.motion == motion:
                 video = f"#{clip.number};_it's_a_(digit)&!_{name}_np1"
                 lines.append(f"{video}.avi {1 if clip.side == 'train' else 2}\n")
-                if form == "frames":
-                    media.frames(root / "rawframes" / name / video, "img_{number:05d}.jpg", [clip], 30)
-                else:
-                    media.video(root / "videos" / name / f"{video}.avi", [clip], 30)
-            for split in (1, 2, 3):
-                _write(root / "testTrainMulti_7030_splits" / f"{name}_test_split{split}.txt", "".join(lines))
-
-    return build
+                _write_clip(media, root / folder / name / video, clip, 30, files)
+        for split in (1, 2, 3):
+            _write(root / "testTrainMulti_7030_splits" / f"{name}_test_split{split}.txt", "".join(lines))
 
 
-def _diving(form: str) -> Build:
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        _write(root / "Diving48_vocab.json", json.dumps([name.split() for name in class_names("diving48")]))
-        for side, part in (("train", "train"), ("val", "test")):
-            entries = []
-            for clip in _side(clips, side):
-                video = f"_Ab-C{clip.number % 7}_{clip.number:05d}"
-                entries.append({"vid_name": video, "label": clip.motion, "start_frame": 0, "end_frame": 50})
-                if form == "frames":
-                    media.frames(root / "frames" / video, "{number:05d}.jpg", [clip], 25)
-                else:
-                    media.video(root / "rgb" / f"{video}.mp4", [clip], 25)
-            _write(root / f"Diving48_V2_{part}.json", json.dumps(entries))
-
-    return build
+def _diving(root: Path, clips: Sequence[SampleClip], media: Media, folder: str, files: str) -> None:
+    _write(root / "Diving48_vocab.json", json.dumps([name.split() for name in class_names("diving48")]))
+    for side, part in (("train", "train"), ("val", "test")):
+        entries = []
+        for clip in _side(clips, side):
+            video = f"_Ab-C{clip.number % 7}_{clip.number:05d}"
+            entries.append({"vid_name": video, "label": clip.motion, "start_frame": 0, "end_frame": 50})
+            _write_clip(media, root / folder / video, clip, 25, files)
+        _write(root / f"Diving48_V2_{part}.json", json.dumps(entries))
 
 
-def _jester(names: str, form: str = "frames") -> Build:
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        classes = class_names("jester")
-        _write(root / f"{names}labels.csv", "".join(f"{name}\n" for name in classes))
-        for side, part in (("train", "train"), ("val", "validation")):
-            lines = (f"{clip.number};{classes[clip.motion]}\n" for clip in _side(clips, side))
-            _write(root / f"{names}{part}.csv", "".join(lines))
-        for clip in clips:
-            if form == "frames":
-                media.frames(root / "20bn-jester-v1" / str(clip.number), "{number:05d}.jpg", [clip], 12)
-            else:
-                media.video(root / "20bn-jester-v1" / f"{clip.number}.mp4", [clip], 12)
-
-    return build
+def _jester(root: Path, clips: Sequence[SampleClip], media: Media, names: str, files: str) -> None:
+    """Files called ``names`` followed by the part."""
+    classes = class_names("jester")
+    _write(root / f"{names}labels.csv", "".join(f"{name}\n" for name in classes))
+    for side, part in (("train", "train"), ("val", "validation")):
+        lines = (f"{clip.number};{classes[clip.motion]}\n" for clip in _side(clips, side))
+        _write(root / f"{names}{part}.csv", "".join(lines))
+    for clip in clips:
+        _write_clip(media, root / "20bn-jester-v1" / str(clip.number), clip, 12, files)
 
 
-def _list(names: str, line: str, folder: str, form: str = "videos") -> Build:
+def _list(
+    root: Path, clips: Sequence[SampleClip], media: Media, names: str, line: str, folder: str, files: str = ".mp4"
+) -> None:
     """Lists called after ``names``, of ``side``; a ``line`` of ``rel``, ``root``, ``frames`` and ``label``."""
+    classes = class_names("list")
+    where = os.path.abspath(root / folder)  # noqa: PTH100  # as lists have it: links are not followed
+    for side in ("train", "val"):
+        lines = []
+        for clip in _side(clips, side):
+            video = f"{classes[clip.motion]}/clip, no. #{clip.number};a"
+            rel = video + files if files.startswith(".") else video
+            lines.append(line.format(rel=rel, root=where, frames=round(SECONDS * 12), label=clip.motion) + "\n")
+            _write_clip(media, root / folder / video, clip, 12, files)
+        _write(root / names.format(side=side), "".join(lines))
 
-    def build(root: Path, clips: Sequence[SampleClip], media: Media) -> None:
-        classes = class_names("list")
-        for side in ("train", "val"):
-            lines = []
-            for clip in _side(clips, side):
-                video = f"{classes[clip.motion]}/clip, no. #{clip.number};a"
-                rel = video if form == "frames" else f"{video}.mp4"
-                where = os.path.abspath(root / folder)  # noqa: PTH100  # as lists have it: links are not followed
-                frames = round(SECONDS * 12)
-                lines.append(line.format(rel=rel, root=where, frames=frames, label=clip.motion) + "\n")
-                if form == "frames":
-                    media.frames(root / folder / video, "img_{number:05d}.jpg", [clip], 12)
-                else:
-                    media.video(root / folder / f"{video}.mp4", [clip], 12)
-            _write(root / names.format(side=side), "".join(lines))
 
-    return build
-
+_IMG = "img_{number:05d}.jpg"
+_SSV2 = "something-something-v2-"
 
 FORMS: Mapping[str, Mapping[str, Build]] = {
     "ssv2": {
-        "videos": _ssv2("something-something-v2-", "20bn-something-something-v2", ".webm"),
-        "frames": _ssv2("something-something-v2-", "20bn-something-something-v2-frames", template="{number:06d}.jpg"),
-        "release2": _ssv2("labels/", "20bn-something-something-v2", ".webm"),
-        "mp4": _ssv2("labels/", "videos", ".mp4"),
-        "mmaction2-frames": _ssv2("annotations/something-something-v2-", "rawframes", template="img_{number:05d}.jpg"),
-        "pyslowfast-frames": _ssv2("something-something-v2-", "frames", template="{id}_{number:06d}.jpg"),
+        "videos": partial(_ssv2, names=_SSV2, folder="20bn-something-something-v2", files=".webm"),
+        "frames": partial(_ssv2, names=_SSV2, folder="20bn-something-something-v2-frames", files="{number:06d}.jpg"),
+        "release2": partial(_ssv2, names="labels/", folder="20bn-something-something-v2", files=".webm"),
+        "mp4": partial(_ssv2, names="labels/", folder="videos", files=".mp4"),
+        "mmaction2-frames": partial(_ssv2, names=f"annotations/{_SSV2}", folder="rawframes", files=_IMG),
+        "pyslowfast-frames": partial(_ssv2, names=_SSV2, folder="frames", files="{id}_{number:06d}.jpg"),
     },
     "kinetics400": {
-        "videos": _kinetics("{side}/{label}/{id}_{times}.mp4"),
-        "frames": _kinetics("rawframes_{side}/{label}/{id}_{times}", "img_{number:05d}.jpg"),
-        "underscores": _kinetics("videos_{side}/{under}/{id}_{times}.mkv"),
-        "flat": _kinetics("{side}/{id}_{times}.mp4"),
-        "ids": _kinetics("{side}/{under}/{id}.mp4"),
-        "flat-ids": _kinetics("videos/{id}.webm"),
+        "videos": partial(_kinetics, pattern="{side}/{label}/{id}_{times}", files=".mp4"),
+        "frames": partial(_kinetics, pattern="rawframes_{side}/{label}/{id}_{times}", files=_IMG),
+        "underscores": partial(_kinetics, pattern="videos_{side}/{under}/{id}_{times}", files=".mkv"),
+        "flat": partial(_kinetics, pattern="{side}/{id}_{times}", files=".mp4"),
+        "ids": partial(_kinetics, pattern="{side}/{under}/{id}", files=".mp4"),
+        "flat-ids": partial(_kinetics, pattern="videos/{id}", files=".webm"),
     },
-    "epic100": {"frames": _epic("frames"), "videos": _epic("videos"), "clips": _epic("clips")},
-    "ucf101": {"videos": _ucf("videos"), "frames": _ucf("frames")},
-    "hmdb51": {"videos": _hmdb("videos"), "frames": _hmdb("frames")},
-    "diving48": {"videos": _diving("videos"), "frames": _diving("frames")},
+    "epic100": {form: partial(_epic, form=form) for form in ("frames", "videos", "clips")},
+    "ucf101": {
+        "videos": partial(_ucf, folder="UCF-101", files=".avi"),
+        "frames": partial(_ucf, folder="rawframes", files=_IMG),
+    },
+    "hmdb51": {
+        "videos": partial(_hmdb, folder="videos", files=".avi"),
+        "frames": partial(_hmdb, folder="rawframes", files=_IMG),
+    },
+    "diving48": {
+        "videos": partial(_diving, folder="rgb", files=".mp4"),
+        "frames": partial(_diving, folder="frames", files="{number:05d}.jpg"),
+    },
     "jester": {
-        "frames": _jester("jester-v1-"),
-        "release2": _jester("labels/"),
-        "videos": _jester("jester-v1-", "videos"),
+        "frames": partial(_jester, names="jester-v1-", files="{number:05d}.jpg"),
+        "release2": partial(_jester, names="labels/", files="{number:05d}.jpg"),
+        "videos": partial(_jester, names="jester-v1-", files=".mp4"),
     },
     "list": {
-        "videos": _list("kinetics400_{side}_list_videos.txt", "{rel} {label}", "videos"),
-        "frames": _list("kinetics400_{side}_list_rawframes.txt", "{rel} {frames} {label}", "rawframes", "frames"),
-        "pyslowfast": _list("{side}.csv", "{root}/{rel} {label}", "clips"),
-        "tsm": _list("{side}_videofolder.txt", "{rel} {frames} {label}", "images", "frames"),
-        "videomae": _list("{side}.csv", "{root}/{rel},{label}", "clips"),
-        "authors": _list("kinetics400_{side}_list.txt", "{rel} {label}", "clips"),
+        "videos": partial(_list, names="kinetics400_{side}_list_videos.txt", line="{rel} {label}", folder="videos"),
+        "frames": partial(
+            _list,
+            names="kinetics400_{side}_list_rawframes.txt",
+            line="{rel} {frames} {label}",
+            folder="rawframes",
+            files=_IMG,
+        ),
+        "pyslowfast": partial(_list, names="{side}.csv", line="{root}/{rel} {label}", folder="clips"),
+        "tsm": partial(
+            _list, names="{side}_videofolder.txt", line="{rel} {frames} {label}", folder="images", files=_IMG
+        ),
+        "videomae": partial(_list, names="{side}.csv", line="{root}/{rel},{label}", folder="clips"),
+        "authors": partial(_list, names="kinetics400_{side}_list.txt", line="{rel} {label}", folder="clips"),
     },
 }
 """How each layout can be written; the first form is the usual one."""

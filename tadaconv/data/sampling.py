@@ -48,6 +48,14 @@ def evaluation_frames(
     A single view is the middle. Of several, those of the rule ``even`` are the midpoints of as many equal parts; those
     of the rule ``paper`` end with the last frame of each segment, or begin with the first window and stop one step
     short of the last.
+
+    Args:
+        sampling: kind and rule.
+        num_frames: frames of the video, one at least.
+        clip_frames: frames of the clip.
+        fps: frames a second of the video; segments do not need it.
+        view: which temporal view, from 0.
+        num_views: how many there are.
     """
     if sampling.kind == "segments":
         if sampling.rule == "even":
@@ -66,7 +74,13 @@ def evaluation_frames(
 
 
 def frames_needed(sampling: Sampling, clip_frames: int, fps: float) -> int:
-    """The fewest frames of a video at ``fps`` that hold a clip, with no frame standing in for one past the end."""
+    """The fewest frames of a video at ``fps`` that hold a clip, with no frame standing in for one past the end.
+
+    Args:
+        sampling: kind and rule.
+        clip_frames: frames of the clip.
+        fps: frames a second of the video.
+    """
     if sampling.kind == "segments":
         return clip_frames
     if sampling.rule == "paper":
@@ -86,7 +100,13 @@ def segments(num_frames: int, num_segments: int) -> tuple[Indices, Indices]:
 
 
 def random_frames(rng: np.random.Generator, num_frames: int, num_segments: int) -> Indices:
-    """One frame drawn from each segment, in order: (num_segments,)."""
+    """One frame drawn from each segment, in order: (num_segments,).
+
+    Args:
+        rng: what is drawn from.
+        num_frames: frames of the video.
+        num_segments: into which it is cut.
+    """
     starts, ends = segments(num_frames, num_segments)
     return rng.integers(starts, ends)
 
@@ -94,7 +114,13 @@ def random_frames(rng: np.random.Generator, num_frames: int, num_segments: int) 
 def view_frames(num_frames: int, num_segments: int, view: int, num_views: int) -> Indices:
     """The frames of one temporal view, (num_segments,): with one view, the middle of each segment.
 
-    Several views lie evenly spaced in every segment, as the midpoints of its ``num_views`` parts.
+    Several views are evenly spaced in every segment, as the midpoints of its ``num_views`` parts.
+
+    Args:
+        num_frames: frames of the video.
+        num_segments: into which it is cut.
+        view: which temporal view, from 0.
+        num_views: how many there are.
     """
     starts, ends = segments(num_frames, num_segments)
     return starts + (2 * view + 1) * (ends - starts) // (2 * num_views)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tadaconv.data.source import Source
 from tadaconv.spec import Synthetic
 
 MEAN, STD = 0.45, 0.225
@@ -43,7 +44,13 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def uniforms(keys_B: Tensor, count: int, stream: int) -> Tensor:
-    """Uniform numbers in [0, 1), (B, count), from int64 keys (B,) and a stream, the same on every device."""
+    """Uniform numbers in [0, 1), (B, count), from int64 keys (B,) and a stream, the same on every device.
+
+    Args:
+        keys_B: int64, (B,).
+        count: numbers for each key.
+        stream: which numbers; those of other streams are independent.
+    """
     counters = torch.arange(count, device=keys_B.device) * 0x9E3779B1 + stream * 0x632BE5AB
     numbers = _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div(2**32).float()
     return numbers.clamp_(max=1 - 2**-24)  # the largest few round up to 1
@@ -58,8 +65,8 @@ def _handwriting() -> tuple[np.ndarray, np.ndarray]:
     return digits.images.astype(np.float32) / 16, digits.target
 
 
-class SyntheticClips:
-    """The clips as a :class:`tadaconv.data.source.Source`; ``device`` is where they are made."""
+class SyntheticClips(Source):
+    """The clips as a source; ``device`` is where they are made."""
 
     class_names: tuple[str, ...] = CLASS_NAMES
     families: dict[str, tuple[int, ...]] = FAMILIES
@@ -68,10 +75,10 @@ class SyntheticClips:
     def __init__(self, data: Synthetic, device: torch.device) -> None:
         self.data, self.device = data, device
         self.num_train, self.num_val = data.num_train, data.num_val
-        images, shown = _handwriting()
+        images, digits = _handwriting()
         held_out = (np.arange(len(images)) % 10) < round(10 * _VAL_SHARE)
         self._glyphs: dict[bool, list[Tensor]] = {
-            val: [torch.from_numpy(images[(shown == d) & (held_out == val)]).to(device) for d in range(10)]
+            val: [torch.from_numpy(images[(digits == d) & (held_out == val)]).to(device) for d in range(10)]
             for val in (False, True)
         }
 
@@ -106,24 +113,24 @@ class SyntheticClips:
         """Which digit each frame shows, (B, T)."""
         num_frames = self.data.num_frames
         time = torch.arange(num_frames, device=self.device)
-        shown = labels.unsqueeze(1).expand(-1, num_frames)
+        digits = labels.unsqueeze(1).expand(-1, num_frames)
         # set: one digit of four, and in the second class a different one in a random half of the frames
         one = 4 + (u[:, 0] * 4).long()
         other = 4 + (one - 3 + (u[:, 22] * 3).long()) % 4
         ranks = uniforms(keys, num_frames, stream=1).argsort(1).argsort(1)
         takes_other = (ranks < num_frames // 2) & (labels == 5).unsqueeze(1)
         in_set = ((labels == 4) | (labels == 5)).unsqueeze(1)
-        shown = torch.where(in_set, torch.where(takes_other, other.unsqueeze(1), one.unsqueeze(1)), shown)
+        digits = torch.where(in_set, torch.where(takes_other, other.unsqueeze(1), one.unsqueeze(1)), digits)
         # order: one digit becomes the other somewhere in the middle half
         switch = num_frames // 4 + 1 + (u[:, 1] * (num_frames - 2 * (num_frames // 4) - 1)).long()
         later = (time >= switch.unsqueeze(1)).long()
         becomes = torch.where((labels == 6).unsqueeze(1), 8 + later, 9 - later)
         in_change = ((labels == 6) | (labels == 7)).unsqueeze(1)
-        shown = torch.where(in_change, becomes, shown)
-        return torch.where((labels >= 8).unsqueeze(1), 8, shown)
+        digits = torch.where(in_change, becomes, digits)
+        return torch.where((labels >= 8).unsqueeze(1), 8, digits)
 
     def _sizes(self, labels: Tensor, u: Tensor) -> Tensor:
-        """The digit's side as a share of the frame's, (B, T); constant but for what grows or shrinks."""
+        """The digit's side as a fraction of the frame's, (B, T); constant but for what grows or shrinks."""
         small, large = 0.4 + 0.1 * u[:, 2], 0.75 + 0.15 * u[:, 3]
         phase = torch.linspace(0, 1, self.data.num_frames, device=self.device)
         ramp = small.unsqueeze(1) + (large - small).unsqueeze(1) * phase
@@ -157,7 +164,7 @@ class SyntheticClips:
         return ink.view(batch, frames, 1, size, size).transpose(1, 2)
 
     def _paint(self, ink: Tensor, u: Tensor) -> Tensor:
-        """Lay tinted ink over a tinted grating that stands still, (B, 3, T, S, S) in 0 to 1."""
+        """Lay tinted ink over a tinted grating that does not move, (B, 3, T, S, S) in 0 to 1."""
         size = self.data.size
         axis = torch.linspace(-1, 1, size, device=self.device)
         angle, waves, shift = u[:, 12] * math.pi, 1 + 3 * u[:, 13], u[:, 14] * 2 * math.pi

@@ -74,6 +74,11 @@ def read_all(threads: Threads[A, T], wanted: Sequence[A], path: Callable[[A], Pa
     """What ``threads`` read of each of ``wanted``, or what that raises; ``path`` names the file it is read from.
 
     One that takes long is reported and given up as :class:`.prefetch.Readers` do.
+
+    Args:
+        threads: what reads.
+        wanted: what is read.
+        path: from what is wanted to the file it is read from.
     """
     futures = [threads.submit(one) for one in wanted]
     try:

@@ -1,4 +1,4 @@
-"""What the calibrations of a network do to clips: how far they lie from one, and what they vary with."""
+"""What the calibrations of a network do to clips: how far they are from one, and what they vary with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from tadaconv.result import NUM_INSPECTED, StageCalibration
 
 
 def inspected_clips(num_val: int, num_clips: int = NUM_INSPECTED) -> Tensor:
-    """Which of ``num_val`` validation clips are looked at, (``num_clips`` or all there are,) of int64, drawn at random.
+    """Which of ``num_val`` validation clips are inspected, (``num_clips`` or all there are,) of int64, drawn at random.
 
-    Always the same: clips of a folder stand class by class, so that the first ones would show few classes.
+    Always the same: clips of a folder are in the order of their classes, so that the first ones would show few classes.
     """
     return torch.from_numpy(np.random.default_rng(0).permutation(num_val)[:num_clips])
 
@@ -28,7 +28,7 @@ class LayerCalibration:
     Attributes:
         site: where the layer is.
         sizes: by factor of the calibration, such as ``cin`` and ``cout``, how many numbers a frame takes; in the order
-            in which they follow each other in ``alpha``. Channels that a placement's share leaves out have none.
+            in which they follow each other in ``alpha``. Channels that a placement leaves out have none.
         kernel: taps of the convolution, (k, k) or (k, k, k).
         alpha: (clips, all these numbers, frames of the layer's input), float32 on the CPU; 1 leaves a kernel be.
     """
@@ -49,13 +49,13 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
 
     The network runs once, in evaluation mode, and is left as it was. Empty for a network that calibrates nothing.
     """
-    found: list[LayerCalibration] = []
+    layers: list[LayerCalibration] = []
     handles = []
 
     def keep(site: Site, layer: TAdaConv2d | TAdaConv3d) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, alpha_NDT: Tensor) -> None:
             alpha = alpha_NDT.detach().float().cpu()
-            found.append(LayerCalibration(site, dict(layer.calibrated), tuple(layer.kernel_size), alpha))
+            layers.append(LayerCalibration(site, dict(layer.calibrated), tuple(layer.kernel_size), alpha))
 
         return hook
 
@@ -74,7 +74,7 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
             module.training = mode
         for handle in handles:
             handle.remove()
-    return found
+    return layers
 
 
 def by_stage(layers: list[LayerCalibration]) -> dict[str, StageCalibration]:

@@ -1,15 +1,15 @@
-"""Backbones, and the plug-in that makes them temporally adaptive."""
+"""Backbones, and the plug-in that makes them temporally adaptive; axes are named as in :mod:`tadaconv.nn`."""
 
 from collections.abc import Callable
 
 from tadaconv.errors import lookup
 from tadaconv.models import convnext, resnet, slowfast
-from tadaconv.models.foreign import as_host, create
-from tadaconv.models.host import Host, Site
+from tadaconv.models.host import Host, Site, takes_clips
 from tadaconv.models.official import import_official, load_official
 from tadaconv.models.plugin import plug_in, promised_start
 from tadaconv.models.pretrained import Loaded, load_pretrained, read_weights
 from tadaconv.models.rivals import RIVALS
+from tadaconv.models.third_party import as_host, create
 from tadaconv.spec import Backbone, Temporal
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "load_pretrained",
     "plug_in",
     "promised_start",
+    "takes_clips",
 ]
 
 
@@ -59,6 +60,12 @@ def build(backbone: Backbone, temporal: Temporal, num_classes: int, num_frames: 
 
     Raises :class:`UserError` for an unknown backbone, listing the right ones, and for weights that cannot be read or
     are of another architecture.
+
+    Args:
+        backbone: its name, its weights and its dropout.
+        temporal: what is plugged in; None for nothing.
+        num_classes: outputs of the classifier.
+        num_frames: T, of a clip, for what is plugged in for a fixed number of frames; None where nobody says.
     """
     if backbone.name.startswith(("timm:", "torchvision:")):
         host = as_host(create(backbone.name, num_classes, backbone.dropout))

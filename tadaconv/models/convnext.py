@@ -55,7 +55,13 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, after a layer norm and a 2x2 convolution of stride 2 in all stages but the first.
 
-    The first is told by ``c_in``, the channels before those two layers, being None.
+    The first has no channels before those two layers: its ``c_in`` is None.
+
+    Args:
+        c_in: channels of the stage before; None for the first, which has no convolution of stride 2.
+        channels: of the stage.
+        depth: blocks.
+        layer_scale: start of the scale of every block.
     """
 
     def __init__(self, c_in: int | None, channels: int, depth: int, layer_scale: float) -> None:
@@ -178,7 +184,7 @@ def convnext_base_clip(num_classes: int, dropout: float) -> ConvNeXt:
 def tiny_convnext_clip(num_classes: int, dropout: float) -> ConvNeXt:
     """A small relative for frames of a few dozen pixels, with the clip stem.
 
-    Its blocks start at full scale: at 1e-6 the gradient of whatever is plugged in lies below what AdamW resolves, which
+    Its blocks start at full scale: at 1e-6 the gradient of whatever is plugged in is below what AdamW resolves, which
     hundreds of epochs make good and a few do not.
     """
     return ConvNeXt(

@@ -1,11 +1,14 @@
-"""What a backbone offers to a plug-in: a network on clips that says where its convolutions lie."""
+"""What a backbone offers to a plug-in: a network on clips that says where its convolutions are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
+
+from tadaconv.errors import RunError, UserError
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,18 @@ class Host(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes)."""
+
+
+@contextmanager
+def takes_clips(backbone: str, clip_CTHW: tuple[int, int, int, int]) -> Iterator[None]:
+    """Within it a network is run: :class:`UserError` where it cannot take clips of this shape."""
+    try:
+        yield
+    except RunError:
+        raise
+    except RuntimeError as error:
+        _, num_frames, height, _ = clip_CTHW
+        raise UserError(
+            f"backbone {backbone!r} cannot take clips of {num_frames} frames at {height} px: "
+            f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
+        ) from error

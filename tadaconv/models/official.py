@@ -65,10 +65,10 @@ _CONFIGURED: dict[str, tuple[Any, ...]] = {
 """Settings that no shape tells, and the values that are supported."""
 
 
-def _some(names: Iterable[str], shown: int = 3) -> str:
+def _some(names: Iterable[str], most: int = 3) -> str:
     listed = list(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def _check_configuration(text: object) -> None:
@@ -110,9 +110,9 @@ def _refuse_other_architectures(state: dict[str, Tensor]) -> None:
         signs = {r"^head\.linear[12]\.": "TAda2D with two heads, such as verb and noun"}
         if any(name.endswith("conv_branch.b.weight") and state[name].dim() == 7 for name in state):
             signs = {r"conv_branch\.b\.weight$": "R3D with TAdaConv, whose kernels span frames"}
-    for sign, what in signs.items():
-        if found := [name for name in state if re.search(sign, name)]:
-            raise UserError(f"the checkpoint looks like {what} (it has {found[0]}); {SUPPORTED}")
+    for sign, architecture in signs.items():
+        if matching := [name for name in state if re.search(sign, name)]:
+            raise UserError(f"the checkpoint looks like {architecture} (it has {matching[0]}); {SUPPORTED}")
     if not adaptive:
         raise UserError(f"the checkpoint looks like nothing known (its names: {_some(state) or 'none'}); {SUPPORTED}")
 
@@ -129,17 +129,17 @@ def _shape(state: dict[str, Tensor], name: str, num_dims: int) -> tuple[int, ...
 
 def _depths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
     """Blocks of each stage, which are numbered from 1 without a gap."""
-    found: dict[int, set[int]] = {stage: set() for stage in (2, 3, 4, 5)}
+    blocks_of: dict[int, set[int]] = {stage: set() for stage in (2, 3, 4, 5)}
     for name in state:
         if match := re.match(r"backbone\.conv([2-5])\.res_(\d+)\.", name):
-            found[int(match[1])].add(int(match[2]))
-    for stage, blocks in found.items():
+            blocks_of[int(match[1])].add(int(match[2]))
+    for stage, blocks in blocks_of.items():
         lost = set(range(1, max(len(blocks), 1) + 1)) - blocks
         if lost:
             raise UserError(
                 f"the checkpoint misses backbone.conv{stage}.res_{min(lost)} (it has {sorted(blocks)}); {SUPPORTED}"
             )
-    return len(found[2]), len(found[3]), len(found[4]), len(found[5])
+    return len(blocks_of[2]), len(blocks_of[3]), len(blocks_of[4]), len(blocks_of[5])
 
 
 def _host(state: dict[str, Tensor]) -> ResNet:
@@ -154,7 +154,7 @@ def _host(state: dict[str, Tensor]) -> ResNet:
 
 
 def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[str]]:
-    """Where TAdaConv lies, as a placement and as the authors' names of the branches."""
+    """Where TAdaConv is, as a placement and as the authors' names of the branches."""
     sites = list(host.sites())
     branches = {site: f"backbone.conv{site.stage}.res_{site.block + 1}.conv_branch" for site in sites}
     adaptive = [site for site in sites if any(name.startswith(f"{branches[site]}.b_rf.") for name in state)]
@@ -168,7 +168,7 @@ def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[
         if picked == adaptive:
             return placement, [branches[site] for site in adaptive]
     raise UserError(
-        f"TAdaConv lies in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
+        f"TAdaConv is in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
         "says: all, the first, the last or every second block of some stages"
     )
 
@@ -231,9 +231,9 @@ def _check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> No
         "surplus": [name for name in state if name not in expected],
         "wrong shapes": wrong,
     }
-    said = [f"{what}: {_some(names)}" for what, names in faults.items() if names]
-    if said:
-        raise UserError(f"the checkpoint is not a whole TAda2D of the authors' release; {'; '.join(said)}")
+    lines = [f"{fault}: {_some(names)}" for fault, names in faults.items() if names]
+    if lines:
+        raise UserError(f"the checkpoint is not a whole TAda2D of the authors' release; {'; '.join(lines)}")
 
 
 def import_official(state_dict: Mapping[str, Any]) -> ResNet:
@@ -278,7 +278,7 @@ def _read(file: BinaryIO, path: str | Path) -> Any:
             ) from error
         raise UserError(
             f"checkpoint {path} holds more than weights ({refused[1]}) and was not unpickled; if you trust it, save "
-            "its 'model_state' to a file of its own"
+            "its 'model_state' to a separate file"
         ) from error
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from tadaconv.errors import UserError, lookup
-from tadaconv.models.foreign import ForeignHost, FrameHost, as_host, computes_as, has_hooks
 from tadaconv.models.host import Host, Site
 from tadaconv.models.rivals import RIVALS
+from tadaconv.models.third_party import FrameHost, ThirdPartyHost, as_host, computes_as, has_hooks
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, AggregatedBatchNorm3d, AggregatedLayerNorm2d
 from tadaconv.nn.frames import FoldedBatchNorm2d, FrameBatchNorm2d, FrameConv2d, FrameLayerNorm2d, TemporalConv
@@ -44,7 +44,7 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
 
 def _shown(model: nn.Module, name: str) -> str:
     """A module's name as the caller knows it."""
-    return name.removeprefix("model.") if isinstance(model, ForeignHost) else name
+    return name.removeprefix("model.") if isinstance(model, ThirdPartyHost) else name
 
 
 def _part(model: nn.Module, name: str) -> nn.Module:
@@ -54,11 +54,11 @@ def _part(model: nn.Module, name: str) -> nn.Module:
     except AttributeError as error:
         message = f"sites() names {name!r}, but this {type(model).__name__} has no such module; correct the name"
         raise UserError(message) from error
-    others = [at for at, each in model.named_modules(remove_duplicate=False) if each is part and at != name]
+    others = [at for at, module in model.named_modules(remove_duplicate=False) if module is part and at != name]
     if others:
         raise UserError(
             f"{_shown(model, name)} and {_shown(model, others[0])} are one module, which would come apart; give each "
-            "place a module of its own, or choose another placement"
+            "place a separate module, or choose another placement"
         )
     return part
 
@@ -72,7 +72,7 @@ def _refuse_losses(module: nn.Module, name: str) -> None:
         )
     if has_hooks(module):
         raise UserError(
-            f"{name} has hooks (a rival beside it, or your own), which would be lost; remove them, add them after "
+            f"{name} has hooks (a rival next to it, or your own), which would be lost; remove them, add them after "
             "plug_in, or choose another placement"
         )
     known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -112,10 +112,10 @@ def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
     adaptive = (TAdaConv2d if isinstance(conv, nn.Conv2d) else TAdaConv3d)(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
+        conv.kernel_size,
+        conv.stride,
         conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
+        conv.dilation,
         conv.groups,
         conv.bias is not None,
         conv.padding_mode,

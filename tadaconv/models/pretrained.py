@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.foreign import import_package
 from tadaconv.models.host import Site
+from tadaconv.models.third_party import import_package
 from tadaconv.spec import Backbone
 from tadaconv.weights import fingerprint
 
@@ -49,14 +49,14 @@ class Loaded:
 
 def from_torchvision(name: str) -> str:
     """The name that timm has for a parameter of torchvision's ConvNeXts; other names as they are."""
-    if found := re.fullmatch(r"features\.0\.([01])\.(\w+)", name):
-        return f"stem.{found[1]}.{found[2]}"
-    if found := re.fullmatch(r"features\.(\d)\.(\d+)\.(block\.[0235])\.(\w+)", name):
-        return f"stages.{int(found[1]) // 2}.blocks.{found[2]}.{_CONVNEXT_LAYERS[found[3]]}.{found[4]}"
-    if found := re.fullmatch(r"features\.(\d)\.(\d+)\.layer_scale", name):
-        return f"stages.{int(found[1]) // 2}.blocks.{found[2]}.gamma"
-    if found := re.fullmatch(r"features\.(\d)\.([01])\.(weight|bias)", name):
-        return f"stages.{int(found[1]) // 2}.downsample.{found[2]}.{found[3]}"
+    if match := re.fullmatch(r"features\.0\.([01])\.(\w+)", name):
+        return f"stem.{match[1]}.{match[2]}"
+    if match := re.fullmatch(r"features\.(\d)\.(\d+)\.(block\.[0235])\.(\w+)", name):
+        return f"stages.{int(match[1]) // 2}.blocks.{match[2]}.{_CONVNEXT_LAYERS[match[3]]}.{match[4]}"
+    if match := re.fullmatch(r"features\.(\d)\.(\d+)\.layer_scale", name):
+        return f"stages.{int(match[1]) // 2}.blocks.{match[2]}.gamma"
+    if match := re.fullmatch(r"features\.(\d)\.([01])\.(weight|bias)", name):
+        return f"stages.{int(match[1]) // 2}.downsample.{match[2]}.{match[3]}"
     return re.sub(r"^classifier\.0\.", "head.norm.", re.sub(r"^classifier\.2\.", "head.fc.", name))
 
 
@@ -194,7 +194,7 @@ def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: boo
 
 
 def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:
-    """Whether a module is a (t, 1, 1) convolution, or stands beside one where nothing is filled."""
+    """Whether a module is a (t, 1, 1) convolution, or is next to one where nothing is filled."""
     around = name.rpartition(".")[0]
     beside = [module for module in model.get_submodule(around).children() if isinstance(module, nn.Conv3d)]
     over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in beside)
@@ -204,8 +204,8 @@ def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:
 def _refuse(differ: list[str], surplus: list[str], missing: list[str]) -> None:
     """Raise :class:`UserError` of one line where weights and network do not belong together."""
     parts = [
-        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for what, names in (("shapes differ:", differ), ("nothing takes", surplus), ("nothing fills", missing))
+        f"{fault} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for fault, names in (("shapes differ:", differ), ("nothing takes", surplus), ("nothing fills", missing))
         if names
     ]
     if parts:
@@ -255,10 +255,10 @@ def read_weights(backbone: Backbone) -> State:
             return checked(state)
         except Exception as error:  # each hub has errors of its own
             raise UserError(f"{cannot}: {_first_line(error)}; correct the name, or {mend}") from error
-    found = fingerprint(backbone.weights_file)
-    if backbone.weights_fingerprint not in ("", found):
+    present = fingerprint(backbone.weights_file)
+    if backbone.weights_fingerprint not in ("", present):
         raise UserError(
-            f"the weights {backbone.weights!r} have changed since this was planned (fingerprint {found}, not "
+            f"the weights {backbone.weights!r} have changed since this was planned (fingerprint {present}, not "
             f"{backbone.weights_fingerprint}); plan it again"
         )
     return read_file(backbone.weights_file)

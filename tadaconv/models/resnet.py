@@ -2,7 +2,7 @@
 
 Every layer takes (N, C, T, H, W); the head averages over frames and space. What a block's convolutions see of time is
 said by :class:`TemporalKernels`: nothing in TSN, the entry convolution in SlowOnly and SlowFast (arXiv:1812.03982), the
-3x3 convolution in R3D and, by a convolution of its own, in R(2+1)D (both arXiv:1711.11248). Without the max-pool, as in
+3x3 convolution in R3D and, by a separate convolution, in R(2+1)D (both arXiv:1711.11248). Without the max-pool, as in
 TSN, TAda2D, R3D and R(2+1)D, the first block of res2 has stride 2 instead; with it, as in the SlowFast family, res2 has
 stride 1.
 """
@@ -90,6 +90,12 @@ class BasicBlock(nn.Module):
 
     The first convolution is both the entry and a 3x3: it sees as many frames as the larger of the two says, so that
     (3, 1, 1) entries become (3, 3, 3) here. Factorised, each of the two has a convolution over time after it.
+
+    Args:
+        c_in: C.
+        width: channels of the 3x3 convolutions.
+        stride: of the block, in pixels.
+        kernels: how many frames its convolutions see.
     """
 
     expansion = 1
@@ -111,7 +117,14 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride) and 1x1 convolutions and a shortcut; its spatial site is the 3x3 convolution."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions and a shortcut; its spatial site is the 3x3 convolution.
+
+    Args:
+        c_in: C.
+        width: channels of the 3x3 convolutions.
+        stride: of the block, in pixels.
+        kernels: how many frames its convolutions see.
+    """
 
     expansion = 4
 

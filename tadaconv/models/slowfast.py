@@ -25,9 +25,14 @@ from tadaconv.nn.frames import FoldedBatchNorm2d, normalise
 
 
 class Lateral(nn.Module):
-    """What the slow pathway is told by the fast one: twice its channels, every ``alpha``-th frame.
+    """From the fast pathway to the slow one: twice its channels, every ``alpha``-th frame.
 
     (N, C, T, H, W) to (N, 2 * C, T / alpha, H, W).
+
+    Args:
+        channels: C, of the fast pathway.
+        frames: temporal kernel.
+        alpha: frames of the fast pathway to one of the slow.
     """
 
     def __init__(self, channels: int, frames: int, alpha: int) -> None:
@@ -77,7 +82,7 @@ class SlowFast(Host):
     ) -> None:
         super().__init__()
         self.alpha = alpha
-        told = (fast_widths[0], *(width * block.expansion for width in fast_widths[1:4]))
+        joined = (fast_widths[0], *(width * block.expansion for width in fast_widths[1:4]))
         self.slow = Pathway(
             block,
             depths,
@@ -85,7 +90,7 @@ class SlowFast(Host):
             max_pool=True,
             small_stem=small_stem,
             kernels=SLOW_ONLY,
-            joined=(2 * told[0], 2 * told[1], 2 * told[2], 2 * told[3]),
+            joined=(2 * joined[0], 2 * joined[1], 2 * joined[2], 2 * joined[3]),
         )
         self.fast = Pathway(
             block,
@@ -96,7 +101,7 @@ class SlowFast(Host):
             stem_frames=5,
             kernels=(TemporalKernels(entry=3),) * 4,
         )
-        self.laterals = nn.ModuleList(Lateral(channels, lateral_frames, alpha) for channels in told)
+        self.laterals = nn.ModuleList(Lateral(channels, lateral_frames, alpha) for channels in joined)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(self.slow.num_features + self.fast.num_features, num_classes)
         init_convolutions(self)

@@ -1,4 +1,23 @@
-"""The temporally-adaptive convolution and its parts; clips are (N, C, T, H, W) throughout."""
+"""The temporally-adaptive convolution and its parts; clips are (N, C, T, H, W) throughout.
+
+The name of a tensor ends with its axes, ``x_NCTHW``. A prime marks the output's size along an axis, as in H'.
+
+| axis | is | where |
+|---|---|---|
+| N | the clips of a batch | clips, and all that is made of them |
+| C | channels, of a convolution those of its input | clips and frames |
+| T | frames of a clip | clips; alpha, which has one for each |
+| H, W | height and width, in pixels | clips and frames |
+| B | the frames of all clips, N * T, clip by clip | frames, as a network on images takes them |
+| O | output channels of a convolution | its output and its kernel |
+| G | groups of a convolution | where they are apart |
+| I | input channels of a group, C / G | kernels, (O, I, kh, kw) |
+| K | taps of a kernel, kh * kw; in ``weight_OIKK`` and ``weight_OIKKK`` one K an axis | kernels, and their factors |
+| S | taps over space, kh * kw, where K is those over time | a kernel over both |
+| D | numbers that the calibration of a frame takes, over all its factors | alpha |
+| P | positions of the output in a frame, H' * W' | products of matrices |
+| J | what a position of the output sees of its frame, kh * kw * C | products of matrices |
+"""
 
 from tadaconv.nn import functional
 from tadaconv.nn.aggregation import AggregatedBatchNorm2d, TemporalPool

@@ -116,6 +116,12 @@ class AggregatedBatchNorm2d(_Aggregated):
     BN1 keeps the names and values of the batch norm it replaces; BN2 starts with weight and bias zero, so that the
     sum starts as exactly BN1. Both see frames, (N * T, C, H, W).
 
+    Args:
+        num_features: C.
+        aggregation: how neighbouring frames are pooled.
+        eps: added to variances, as for ``nn.BatchNorm2d``.
+        momentum: of the running statistics, as for ``nn.BatchNorm2d``.
+
     Raises:
         ValueError: an aggregation of kind ``none``, which is no aggregation.
     """
@@ -133,7 +139,14 @@ class AggregatedBatchNorm2d(_Aggregated):
 
 
 class AggregatedBatchNorm3d(_Aggregated):
-    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``; both see clips."""
+    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``; both see clips.
+
+    Args:
+        num_features: C.
+        aggregation: how neighbouring frames are pooled.
+        eps: added to variances, as for ``nn.BatchNorm3d``.
+        momentum: of the running statistics, as for ``nn.BatchNorm3d``.
+    """
 
     second_name = "bn_pool"
 
@@ -149,6 +162,11 @@ class AggregatedLayerNorm2d(_Aggregated):
 
     LN1 keeps the names and values of the layer norm it replaces; LN2 starts with weight and bias zero, so that the
     sum starts as exactly LN1.
+
+    Args:
+        num_channels: C.
+        aggregation: how neighbouring frames are pooled.
+        eps: added to variances, as for ``nn.LayerNorm``.
 
     Raises:
         ValueError: an aggregation of kind ``none``, which is no aggregation.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tadaconv.errors import UserError
 from tadaconv.nn.context import ContextFunction
 from tadaconv.nn.frames import fold, unfold
-from tadaconv.nn.functional import Triple, alpha_sizes, convolve_frames, tada_conv3d
-from tadaconv.nn.scaling import describe
+from tadaconv.nn.functional import alpha_sizes, convolve_frames, frame_factors, tada_conv3d
+from tadaconv.nn.scaling import scale, scale_by_average
 from tadaconv.spec import Context, calibration_factors
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -26,17 +26,43 @@ def _require_clips(x_NCTHW: Tensor) -> None:
 class _Calibrated(nn.modules.conv._ConvNd):
     """What the adaptive convolutions share: a context function that makes the calibration of each frame."""
 
-    def _calibrate(self, calibration: str, context: Context | None, init: Init, share: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | Literal["same", "valid"] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        calibration: str = "cin",
+        context: Context | None = None,
+        init: Init = "identity",
+        share: float = 1.0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        plain: Any = super().__init__  # that of nn.Conv2d or nn.Conv3d
+        plain(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self._require_geometry()
         self.calibration = "+".join(calibration_factors(calibration))
         self.sizes = alpha_sizes(self.weight, self.groups, calibration)
         self.calibrated = self._calibrated_sizes(share)
         self.context = ContextFunction(self.in_channels, sum(self.calibrated.values()), context or Context(), init)
         self.context.to(device=self.weight.device, dtype=self.weight.dtype)
 
+    def _require_geometry(self) -> None:
+        """Raise :class:`UserError` for a kernel that has no frame to take its calibration from."""
+
     def _calibrated_sizes(self, share: float) -> dict[str, int]:
         """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
         if not 0 < share <= 1:
-            raise UserError(f"share is the part of the channels that is calibrated, above 0 and at most 1, not {share}")
+            raise UserError(f"share is a fraction of the channels, above 0 and at most 1, not {share}")
         if share == 1:
             return self.sizes
         if "k2" in self.sizes:
@@ -81,58 +107,39 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         calibration: the calibrated dimension, one of :data:`tadaconv.spec.CALIBRATIONS`.
         context: how the calibration is made from the clip.
         init: ``identity``, ``random`` or ``without_one``; see :class:`tadaconv.nn.ContextFunction`.
-        share: share of the channels that is calibrated, above 0 and at most 1; the others keep alpha = 1.
+        share: fraction of the channels that is calibrated, above 0 and at most 1; the others keep alpha = 1.
 
     Raises:
         UserError: an unknown calibration, or a share that leaves no channel or that the factor k2 cannot have.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | Literal["same", "valid"] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        *,
-        calibration: str = "cin",
-        context: Context | None = None,
-        init: Init = "identity",
-        share: float = 1.0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
-        self._calibrate(calibration, context, init, share)
-
     def forward(self, input: Tensor) -> Tensor:
         """Convolve frame t of each clip with ``alpha_t * weight``."""
         _require_clips(input)
-        num_clips = input.shape[0]
+        num_clips, _, num_frames = input.shape[:3]
+
+        def calibrate(v_BC: Tensor | None) -> dict[str, Tensor]:
+            """The factors of every frame, from the frames' averages where they are known."""
+            v_NCT = None if v_BC is None else v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
+            alpha = self._calibration(input, v_NCT)
+            return frame_factors(alpha, self.weight, self.groups, self.calibration, num_clips, num_frames)
+
         x_BCHW = fold(input)
         padding: Any = self.padding
-        descriptor_NCT, pending = None, None
-        if self.padding_mode != "zeros" or isinstance(padding, str):
-            alpha = self._calibration(input)
-            # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
-            x_BCHW = F.pad(x_BCHW, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
-            padding = (0, 0)
+        pads_first = self.padding_mode != "zeros" or isinstance(padding, str)
+        if "cin" in self.sizes and self.context.averages and not pads_first:
+            x_BCHW, factors = scale_by_average(x_BCHW, self.context.dtype, calibrate)
         else:
-            if "cin" in self.sizes and self.context.averages:
-                v_BC, x_BCHW, pending = describe(x_BCHW, self.context.dtype)
-                descriptor_NCT = v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
-            alpha = self._calibration(input, descriptor_NCT)
+            factors = calibrate(None)
+            if pads_first:
+                # As in nn.Conv2d, these paddings are applied to the input; they commute with a factor a channel.
+                x_BCHW = F.pad(x_BCHW, self._reversed_padding_repeated_twice, mode=self._padding_by_mode)
+                padding = (0, 0)
+            if "cin" in factors:
+                x_BCHW = scale(x_BCHW, factors["cin"])
         stride: Any = self.stride
         dilation: Any = self.dilation
-        y_BOHW = convolve_frames(
-            x_BCHW, self.weight, alpha, self.bias, stride, padding, dilation, self.groups, self.calibration, pending
-        )
+        y_BOHW = convolve_frames(x_BCHW, self.weight, factors, self.bias, stride, padding, dilation, self.groups)
         return unfold(y_BOHW, num_clips)
 
 
@@ -153,28 +160,7 @@ class TAdaConv3d(_Calibrated, nn.Conv3d):
             even number of frames, or more padding in time than half its reach.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Triple,
-        stride: Triple = 1,
-        padding: Triple | Literal["same", "valid"] = 0,
-        dilation: Triple = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        *,
-        calibration: str = "cin",
-        context: Context | None = None,
-        init: Init = "identity",
-        share: float = 1.0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
-        )
+    def _require_geometry(self) -> None:
         frames = self.kernel_size[0]
         if frames % 2 == 0:
             raise UserError(f"a kernel of {frames} frames has no frame at its centre; use an odd number")
@@ -186,7 +172,6 @@ class TAdaConv3d(_Calibrated, nn.Conv3d):
                 f"clip; use at most {half}"
             )
         self.first_centre = half - before
-        self._calibrate(calibration, context, init, share)
 
     def forward(self, input: Tensor) -> Tensor:
         """Make each output frame with the kernel calibrated by the frame at its centre."""
@@ -209,6 +194,19 @@ class TAdaConv1d(TAdaConv3d):
 
     (N, C, T, H, W) to (N, O, T', H, W), with the arguments of ``nn.Conv1d`` and the weight of a (k, 1, 1)
     ``nn.Conv3d``; the rest is as for :class:`TAdaConv3d`, and raises as it does.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: k, in frames.
+        stride: in frames.
+        padding: zeros before and after the clip, in frames; or ``same`` or ``valid``.
+        dilation: distance of the taps, in frames.
+        groups: as for ``nn.Conv1d``.
+        bias: as for ``nn.Conv1d``.
+        padding_mode: as for ``nn.Conv1d``.
+        calibration, context, init, share: as for :class:`TAdaConv2d`.
+        device, dtype: of the parameters.
     """
 
     def __init__(

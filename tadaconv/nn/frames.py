@@ -114,6 +114,13 @@ class TemporalConv(nn.Conv3d):
 
     Runs as a two-dimensional convolution over (T, H * W), a view of a channels-last clip: two-dimensional kernels are
     the faster ones.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: k, an odd number of frames; as many zeros are padded as keep T.
+        groups: as for ``nn.Conv3d``.
+        bias: whether one is added.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ output, a factor on the taps scales the unfolded input, and one convolution with
 """
 
 import math
+from collections.abc import Mapping
 from functools import reduce
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tadaconv.nn.frames import fold, unfold
-from tadaconv.nn.scaling import Pending, scale
+from tadaconv.nn.scaling import scale
 from tadaconv.nn.taps import conv_on_scaled_taps
 from tadaconv.spec import calibration_factors
 
@@ -30,20 +31,48 @@ def _triple(value: Triple) -> tuple[int, int, int]:
 
 
 def alpha_sizes(weight: Tensor, groups: int, calibration: str) -> dict[str, int]:
-    """How many numbers a frame each factor of ``calibration`` takes, for a weight of shape (O, C / groups, *kernel)."""
+    """How many numbers a frame each factor of ``calibration`` takes, for a weight of shape (O, I, *kernel).
+
+    Args:
+        weight: the shared kernel, (O, I, *kernel).
+        groups: of the convolution.
+        calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
+    """
     taps = math.prod(weight.shape[2:])
     in_channels = weight.shape[1] * groups
     sizes = {"cin": in_channels, "cout": weight.shape[0], "k2": taps, "cin_k2": in_channels * taps}
     return {factor: sizes[factor] for factor in calibration_factors(calibration)}
 
 
-def _factors(alpha_NDT: Tensor, weight: Tensor, groups: int, calibration: str, clips: int, frames: int) -> list[Tensor]:
+def _factors(
+    alpha_NDT: Tensor, weight: Tensor, groups: int, calibration: str, num_clips: int, num_frames: int
+) -> dict[str, Tensor]:
     """Alpha cut into its factors, each (N, size, T); raises ValueError unless it is of the right shape."""
-    sizes = list(alpha_sizes(weight, groups, calibration).values())
-    expected = (clips, sum(sizes), frames)
+    sizes = alpha_sizes(weight, groups, calibration)
+    expected = (num_clips, sum(sizes.values()), num_frames)
     if alpha_NDT.shape != expected:
         raise ValueError(f"calibration {calibration} takes alpha of shape {expected}, got {tuple(alpha_NDT.shape)}")
-    return list(alpha_NDT.split(sizes, 1))
+    return dict(zip(sizes, alpha_NDT.split(list(sizes.values()), 1), strict=True))
+
+
+def frame_factors(
+    alpha_NDT: Tensor, weight_OIKK: Tensor, groups: int, calibration: str, num_clips: int, num_frames: int
+) -> dict[str, Tensor]:
+    """The factors of every frame by name, each (N * T, size).
+
+    Args:
+        alpha_NDT: the calibration, as for :func:`tada_conv2d`.
+        weight_OIKK: the shared kernel, (O, I, kh, kw).
+        groups: as for ``conv2d``.
+        calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
+        num_clips: N.
+        num_frames: T.
+
+    Raises:
+        ValueError: ``alpha`` is not (N, D, T), or ``calibration`` is unknown.
+    """
+    factors = _factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, num_frames)
+    return {name: factor.transpose(1, 2).flatten(0, 1) for name, factor in factors.items()}
 
 
 def tada_conv2d(
@@ -65,7 +94,7 @@ def tada_conv2d(
 
     Args:
         x_NCTHW: clips, (N, C, T, H, W).
-        weight_OIKK: the shared kernel, (O, C / groups, kh, kw).
+        weight_OIKK: the shared kernel, (O, I, kh, kw).
         alpha_NDT: the calibration, (N, D, T). D is C for ``cin``, O for ``cout``, kh * kw for ``k2`` and C * kh * kw
             for ``cin_k2`` (channels outermost); an outer product such as ``cin+cout`` stacks its factors along D, in
             the order cin, cout, k2, cin_k2.
@@ -84,41 +113,48 @@ def tada_conv2d(
     """
     if x_NCTHW.dim() != 5:
         raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
-    y_BOHW = convolve_frames(
-        fold(x_NCTHW), weight_OIKK, alpha_NDT, bias_O, stride, padding, dilation, groups, calibration
-    )
-    return unfold(y_BOHW, x_NCTHW.shape[0])
+    num_clips, _, num_frames = x_NCTHW.shape[:3]
+    factors = frame_factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, num_frames)
+    x_BCHW = fold(x_NCTHW)
+    if "cin" in factors:
+        x_BCHW = scale(x_BCHW, factors["cin"])
+    y_BOHW = convolve_frames(x_BCHW, weight_OIKK, factors, bias_O, stride, padding, dilation, groups)
+    return unfold(y_BOHW, num_clips)
 
 
 def convolve_frames(
     x_BCHW: Tensor,
     weight_OIKK: Tensor,
-    alpha_NDT: Tensor,
+    factors: Mapping[str, Tensor],
     bias_O: Tensor | None,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
     groups: int,
-    calibration: str,
-    pending: Pending | None = None,
 ) -> Tensor:
-    """:func:`tada_conv2d` on folded frames, (N * T, C, H, W) to (N * T, O, H', W').
+    """:func:`tada_conv2d` on frames whose channels have been scaled where they are calibrated.
 
-    ``pending`` is what :func:`tadaconv.nn.scaling.describe` left for ``x`` where its channels are calibrated.
+    Args:
+        x_BCHW: frames, (B, C, H, W); times the factor ``cin``.
+        weight_OIKK: the shared kernel, (O, I, kh, kw).
+        factors: the factors of every frame by name, each (B, size); ``cin`` is not used.
+        bias_O: added to every frame, (O,); None for nothing.
+        stride: in pixels, height before width.
+        padding: zeros on each side, in pixels.
+        dilation: distance of the taps, in pixels.
+        groups: as for ``conv2d``.
+
+    Returns:
+        (B, O, H', W').
     """
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
-    num_clips = alpha_NDT.shape[0]
-    parts = _factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, x_BCHW.shape[0] // num_clips)
-    by_frame = (part.transpose(1, 2).flatten(0, 1) for part in parts)
-    factors = dict(zip(calibration_factors(calibration), by_frame, strict=True))
-    x = scale(x_BCHW, factors["cin"], pending) if "cin" in factors else x_BCHW
     if "k2" in factors or "cin_k2" in factors:
         num_taps = math.prod(weight_OIKK.shape[2:])
         taps = [factors[name].unflatten(1, (-1, num_taps)) for name in ("k2", "cin_k2") if name in factors]
-        y = conv_on_scaled_taps(x, weight_OIKK, reduce(torch.mul, taps), stride, padding, dilation, groups)
+        y = conv_on_scaled_taps(x_BCHW, weight_OIKK, reduce(torch.mul, taps), stride, padding, dilation, groups)
     else:
         inner_bias = None if "cout" in factors else bias_O
-        y = F.conv2d(x, weight_OIKK, inner_bias, stride, padding, dilation, groups)
+        y = F.conv2d(x_BCHW, weight_OIKK, inner_bias, stride, padding, dilation, groups)
         if "cout" not in factors:
             return y
     if "cout" in factors:
@@ -129,7 +165,7 @@ def convolve_frames(
 def _unfold_time(
     x_NCTHW: Tensor, kernel: int, stride: int, padding: int, dilation: int, channels_outermost: bool
 ) -> Tensor:
-    """The frames under each temporal tap as channels: (N, C * kernel, T', H, W); taps outermost unless told."""
+    """The frames under each temporal tap as channels, (N, C * kernel, T', H, W): of channels or of taps outermost."""
     padded = F.pad(x_NCTHW, (0, 0, 0, 0, padding, padding)) if padding else x_NCTHW
     if kernel == 1:
         return padded[:, :, ::stride]
@@ -157,7 +193,7 @@ def tada_conv3d(
 
     Args:
         x_NCTHW: clips, (N, C, T, H, W).
-        weight_OIKKK: the shared kernel, (O, C / groups, kt, kh, kw).
+        weight_OIKKK: the shared kernel, (O, I, kt, kh, kw).
         alpha_NDT: the calibration of each output frame, (N, D, T'), with D as for :func:`tada_conv2d` and
             ``kt * kh * kw`` taps, time outermost.
         bias_O: added to every frame, (O,); not calibrated.
@@ -182,8 +218,7 @@ def tada_conv3d(
     if num_frames + 2 * padding[0] < reach:
         raise ValueError(f"a kernel over {reach} frames does not fit clips of {num_frames} padded by {padding[0]}")
     num_out = (num_frames + 2 * padding[0] - reach) // stride[0] + 1
-    parts = _factors(alpha_NDT, weight_OIKKK, groups, calibration, num_clips, num_out)
-    factors = dict(zip(calibration_factors(calibration), parts, strict=True))
+    factors = _factors(alpha_NDT, weight_OIKKK, groups, calibration, num_clips, num_out)
     cout = factors.pop("cout", None)
     if not factors:
         assert cout is not None
@@ -199,7 +234,7 @@ def tada_conv3d(
     grouped = groups > 1  # then a group's channels must stay together, or else whole frames are copied side by side
     inner_alpha = (tap_NCKST if grouped else tap_NCKST.transpose(1, 2)).flatten(1, 3)
     inner_weight = (weight_OIKKK if grouped else weight_OIKKK.transpose(1, 2)).flatten(1, 2)
-    if cout is not None:  # factors stand in the order of FACTORS
+    if cout is not None:  # factors are in the order of FACTORS
         inner_alpha = torch.cat([inner_alpha, cout] if inner == "cin" else [cout, inner_alpha], 1)
         inner = f"{inner}+cout"
     return tada_conv2d(

@@ -27,7 +27,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tadaconv.nn.taps import Window, gradients_with_graph
+from tadaconv.nn.window import Window, gradients_with_graph
 
 NUM_PROGRAMS = 512
 """How many programs share the gradient of the kernel where it has fewer tiles: some for each multiprocessor."""
@@ -45,7 +45,13 @@ class Tile:
 
 
 def choose_tile(rows: int, columns: int, dtype: torch.dtype) -> Tile:
-    """The tile for a matrix of ``rows`` by ``columns``."""
+    """The tile for a matrix of ``rows`` by ``columns``.
+
+    Args:
+        rows: of the matrix.
+        columns: of the matrix.
+        dtype: of the factors of the product.
+    """
     if dtype == torch.float32:
         return Tile(64, 64, 32, num_warps=4, num_stages=3)
     wide = columns > 64
@@ -110,7 +116,7 @@ def _output_kernel(
 @triton.jit
 def _taps_under(phase, KERNEL: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
                 STEP: tl.constexpr):  # fmt: skip
-    """Which taps ever see the pixels that lie ``phase`` behind a multiple of the stride: every STEP-th from the first.
+    """Which taps ever see the pixels that are ``phase`` behind a multiple of the stride: every STEP-th from the first.
 
     Returns the first and how many there are.
     """
@@ -220,7 +226,7 @@ def _weight_gradient_kernel(
 
 
 def _channels_last(t_BCHW: Tensor) -> Tensor:
-    """As (B, H, W, C) in memory; a copy only where they lie otherwise."""
+    """As (B, H, W, C) in memory; a copy only where they are otherwise."""
     return t_BCHW.permute(0, 2, 3, 1).contiguous()
 
 
@@ -232,7 +238,7 @@ def _precision() -> str:
 
 
 def _sizes(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> tuple[int, ...]:
-    """What every kernel is told at run time, in the order of their parameters."""
+    """What every kernel is given at run time, in the order of their parameters."""
     strides = taps_BCK.expand(-1, x_BCHW.shape[1], -1).stride()  # a factor all channels share is read for each of them
     return (x_BCHW.shape[1], weight_OIKK.shape[0], *x_BCHW.shape[2:], *window.size_out(x_BCHW), *strides)
 
@@ -372,7 +378,7 @@ def fused_conv_on_scaled_taps(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Ten
         x_BCHW: frames, (B, C, H, W), in float32, bfloat16 or float16.
         weight_OIKK: the shared kernel, (O, C, kh, kw), of the type of the frames.
         taps_BCK: the factors of each frame, (B, C or 1, kh * kw).
-        window: where the taps lie; of one group.
+        window: where the taps are; of one group.
 
     Returns:
         (B, O, H', W'), channels-last in memory.

@@ -11,7 +11,7 @@ from tadaconv.nn.functional import Pair, Triple, alpha_sizes
 
 
 def _kernels(weight: Tensor, alpha_NDT: Tensor, groups: int, calibration: str) -> Tensor:
-    """The kernels of all frames, (N * T * O, C / groups, *kernel), for a weight of shape (O, C / groups, *kernel)."""
+    """The kernels of all frames, (N * T * O, I, *kernel), for a weight of shape (O, I, *kernel)."""
     o, ci, *taps = weight.shape
     ones = [1] * len(taps)
     sizes = alpha_sizes(weight, groups, calibration)
@@ -42,7 +42,18 @@ def naive_tada_conv2d(
 ) -> Tensor:
     """Arguments and result as for :func:`tadaconv.nn.functional.tada_conv2d`: one grouped convolution, N * T * groups.
 
-    Builds all kernels, (N * T * O, C / groups, kh, kw).
+    Builds all kernels, (N * T * O, I, kh, kw).
+
+    Args:
+        x_NCTHW: clips, (N, C, T, H, W).
+        weight_OIKK: the shared kernel, (O, I, kh, kw).
+        alpha_NDT: the calibration, (N, D, T).
+        bias_O: added to every frame, (O,).
+        stride: in pixels.
+        padding: zeros on each side, in pixels.
+        dilation: distance of the taps, in pixels.
+        groups: as for ``conv2d``.
+        calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
     """
     n, c, t, h, w = x_NCTHW.shape
     frames = x_NCTHW.transpose(1, 2).reshape(1, n * t * c, h, w)
@@ -66,6 +77,17 @@ def naive_tada_conv3d(
     """Arguments and result as for :func:`tadaconv.nn.functional.tada_conv3d`: one grouped convolution, N * T' * groups.
 
     Copies the frames that each output frame sees, (N * T' * C, reach, H, W), and builds all kernels.
+
+    Args:
+        x_NCTHW: clips, (N, C, T, H, W).
+        weight_OIKKK: the shared kernel, (O, I, kt, kh, kw).
+        alpha_NDT: the calibration, (N, D, T').
+        bias_O: added to every frame, (O,).
+        stride: in frames and pixels.
+        padding: zeros on each side, in frames and pixels.
+        dilation: distance of the taps, in frames and pixels.
+        groups: as for ``conv3d``.
+        calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
     """
     stride, padding, dilation = ((v, v, v) if isinstance(v, int) else v for v in (stride, padding, dilation))
     n, c, _, h, w = x_NCTHW.shape

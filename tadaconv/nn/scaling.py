@@ -5,6 +5,7 @@ autograd, describing a frame and scaling it takes twelve passes over the clip in
 here, which know of each other, take seven.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -15,19 +16,6 @@ from tadaconv.nn.tracing import is_traced
 
 _CHUNK_BYTES = 2**20
 """On the CPU, products that are summed at once are made in pieces that stay in the cache."""
-
-
-class Pending:
-    """What a description and a scaling of the same frames leave for each other.
-
-    Attributes:
-        frames: until they are scaled, the frames as the rest of the graph knows them.
-        alpha: in the backward pass, the factor by which the frames' gradient has yet to be multiplied.
-    """
-
-    def __init__(self, frames: Tensor) -> None:
-        self.frames: Tensor | None = frames
-        self.alpha: Tensor | None = None
 
 
 def _times(x_BCHW: Tensor, alpha_BC: Tensor) -> Tensor:
@@ -48,14 +36,16 @@ def _dot(g_BCHW: Tensor, x_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Scale(Function):
-    """``x * alpha``. Where something is pending, ``routed`` is ``x`` as the description gave it back.
+    """``x * alpha``. With ``pending``, ``routed`` is ``x`` as :class:`_Describe` gave it back.
 
-    The gradient then goes that way, not yet multiplied; ``x`` itself is there for second derivatives, whose way is
-    the direct one.
+    The gradient then goes that way, not yet multiplied, and alpha is left in ``pending``; ``x`` itself is there for
+    second derivatives, whose way is the direct one.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, alpha_BC: Tensor, routed: Tensor | None, pending: Pending | None) -> Tensor:
+    def forward(
+        ctx: Any, x_BCHW: Tensor, alpha_BC: Tensor, routed: Tensor | None, pending: list[Tensor] | None
+    ) -> Tensor:
         del routed
         ctx.save_for_backward(x_BCHW, alpha_BC)
         ctx.pending = pending
@@ -66,15 +56,17 @@ class _Scale(Function):
         x, alpha = ctx.saved_tensors
         g_alpha = _dot(g_BCHW, x, alpha.dtype) if ctx.needs_input_grad[1] else None
         if ctx.pending is not None:
-            ctx.pending.alpha = alpha
+            ctx.pending[:] = [alpha]
             return None, g_alpha, g_BCHW, None
         g_x = (g_BCHW * alpha[:, :, None, None]).to(x.dtype) if ctx.needs_input_grad[0] else None
         return g_x, g_alpha, None, None
 
 
 class _Describe(Function):
+    """The average of every channel of every frame; and the frames, whose gradient waits for alpha in ``pending``."""
+
     @staticmethod
-    def forward(ctx: Any, x_BCHW: Tensor, dtype: torch.dtype, pending: Pending) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x_BCHW: Tensor, dtype: torch.dtype, pending: list[Tensor]) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.pending, ctx.shape, ctx.dtype = pending, x_BCHW.shape, x_BCHW.dtype
         return x_BCHW.mean((2, 3), dtype=dtype), x_BCHW.view_as(x_BCHW)
@@ -85,35 +77,40 @@ class _Describe(Function):
         if routed_BCHW is None:
             return None if g_mean is None else g_mean.expand(ctx.shape), None, None
         # Left there it would hold the graph that leads to it, a cycle that no garbage collector sees.
-        alpha_BC, ctx.pending.alpha = ctx.pending.alpha, None
-        alpha = alpha_BC[:, :, None, None].to(ctx.dtype)
+        alpha = ctx.pending.pop()[:, :, None, None].to(ctx.dtype)
         if g_mean is None:
             return routed_BCHW * alpha, None, None
         return torch.addcmul(g_mean, routed_BCHW, alpha), None, None
 
 
-def scale(x_BCHW: Tensor, alpha_BC: Tensor, pending: Pending | None = None) -> Tensor:
-    """Every channel of every frame times its factor, ``x * alpha``, in the type of ``x``.
-
-    With what :func:`describe` left pending for this very ``x``, the clip's gradient is finished there.
-    """
+def scale(x_BCHW: Tensor, alpha_BC: Tensor) -> Tensor:
+    """Every channel of every frame times its factor, ``x * alpha``, (B, C, H, W) in the type of ``x``."""
     if is_traced() or not torch.is_grad_enabled():
         return (x_BCHW * alpha_BC[:, :, None, None]).to(x_BCHW.dtype)
-    if pending is None:
-        return cast(Tensor, _Scale.apply(x_BCHW, alpha_BC, None, None))  # type: ignore[no-untyped-call]
-    frames, pending.frames = pending.frames, None
-    assert frames is not None, "frames are scaled once"
-    return cast(Tensor, _Scale.apply(frames, alpha_BC, x_BCHW, pending))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Scale.apply(x_BCHW, alpha_BC, None, None))  # type: ignore[no-untyped-call]
 
 
-def describe(x_BCHW: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Pending | None]:
-    """The average of every channel of every frame, (B, C); the frames, to be scaled and nothing else; what is pending.
+def scale_by_average(
+    x_BCHW: Tensor, dtype: torch.dtype, calibrate: Callable[[Tensor], dict[str, Tensor]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """:func:`scale` by the factor ``cin`` that is made from the average of every channel of every frame.
 
-    The frames that come back are those that went in. Their one use must be :func:`scale` with what is pending, as
-    their gradient is theirs only together with it.
+    The two ways on which the frames get a gradient are walked together.
+
+    Args:
+        x_BCHW: frames, (B, C, H, W).
+        dtype: the type of the averages.
+        calibrate: from the averages, (B, C), to factors by name, ``cin`` among them, each (B, size).
+
+    Returns:
+        The scaled frames, (B, C, H, W) in the type of ``x``, and the factors.
     """
     if is_traced() or not (torch.is_grad_enabled() and x_BCHW.requires_grad):
-        return x_BCHW.mean((2, 3), dtype=dtype), x_BCHW, None
-    pending = Pending(x_BCHW)
-    v_BC, frames = _Describe.apply(x_BCHW, dtype, pending)  # type: ignore[no-untyped-call]
-    return v_BC, frames, pending
+        factors = calibrate(x_BCHW.mean((2, 3), dtype=dtype))
+        return scale(x_BCHW, factors["cin"]), factors
+    pending: list[
+        Tensor
+    ] = []  # in the backward pass, the factor by which the frames' gradient has yet to be multiplied
+    v_BC, routed = _Describe.apply(x_BCHW, dtype, pending)  # type: ignore[no-untyped-call]
+    factors = calibrate(v_BC)
+    return _Scale.apply(x_BCHW, factors["cin"], routed, pending), factors  # type: ignore[no-untyped-call]

@@ -6,9 +6,8 @@ taps: it is made in pieces of some frames, once for the output and once more for
 """
 
 import importlib.util
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,9 +17,12 @@ from torch.autograd import Function
 
 from tadaconv.nn.precision import autocast_dtype, without_autocast
 from tadaconv.nn.tracing import is_traced
+from tadaconv.nn.window import Window, conv_in_one_piece, gradients_with_graph
 
-PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29}
-"""How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy."""
+PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29, "meta": 2**23}
+"""How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy.
+
+The meta device, on which costs are counted, is counted as the CPU."""
 
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the kernels of :mod:`tadaconv.nn.fused` compute in."""
@@ -30,59 +32,8 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 _fused_is_on = False
 
 
-@dataclass(frozen=True)
-class Window:
-    """Where the taps of a convolution lie; sizes in pixels, height before width."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-
-    @property
-    def num_taps(self) -> int:
-        """How many factors a frame and channel takes."""
-        return self.kernel[0] * self.kernel[1]
-
-    def size_out(self, x_BCHW: Tensor) -> tuple[int, int]:
-        """Height and width of the output, in pixels."""
-        height, width = (
-            (x_BCHW.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i]
-            + 1
-            for i in (0, 1)
-        )
-        return height, width
-
-    def pad(self, x_BCHW: Tensor) -> Tensor:
-        """The frames with their padding, as (B, H, W, groups, C / groups)."""
-        top, left = self.padding
-        padded = F.pad(x_BCHW, (left, left, top, top)) if top or left else x_BCHW
-        padded_BHWGC: Tensor = padded.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
-        return padded_BHWGC
-
-    def shifted(self, padded_BHWGC: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-        """What each tap sees of the padded frames, (groups, B, H', W', C / groups): views."""
-        for tap in range(self.num_taps):
-            top, left = self.dilation[0] * (tap // self.kernel[1]), self.dilation[1] * (tap % self.kernel[1])
-            rows = slice(top, top + self.stride[0] * (size[0] - 1) + 1, self.stride[0])
-            columns = slice(left, left + self.stride[1] * (size[1] - 1) + 1, self.stride[1])
-            yield padded_BHWGC[:, rows, columns].permute(3, 0, 1, 2, 4)
-
-    def kernels(self, weight_OIKK: Tensor) -> Tensor:
-        """The shared kernel as a matrix a group, (groups, taps * C / groups, O / groups)."""
-        by_group: Tensor = weight_OIKK.flatten(2).unflatten(0, (self.groups, -1))  # (groups, O / groups, C / groups, K)
-        return by_group.permute(0, 3, 2, 1).flatten(1, 2)
-
-    def by_tap(self, taps_BCK: Tensor) -> list[Tensor]:
-        """The factors of each tap, (groups or 1, B, 1, 1, C / groups or 1)."""
-        groups = 1 if taps_BCK.shape[1] == 1 else self.groups
-        by_group = taps_BCK.unflatten(1, (groups, -1)).permute(3, 1, 0, 2)
-        return [factor[:, :, None, None] for factor in by_group]
-
-
 def _columns(window: Window, padded_BHWGC: Tensor, taps_BCK: Tensor, size: tuple[int, int]) -> Tensor:
-    """The unfolded, scaled input, (groups, B, H', W', taps, C / groups)."""
+    """The unfolded, scaled input, (G, B, H', W', K, I)."""
     batch, *_, groups, channels = padded_BHWGC.shape
     columns = padded_BHWGC.new_empty(groups, batch, *size, window.num_taps, channels)
     for tap, (seen, factor) in enumerate(zip(window.shifted(padded_BHWGC, size), window.by_tap(taps_BCK), strict=True)):
@@ -107,7 +58,7 @@ class _ScaledTaps(Function):
         y_BHWGO = x_BCHW.new_empty(x_BCHW.shape[0], *size, window.groups, kernels.shape[2])
         for frames in _pieces(window, x_BCHW, size):
             columns = _columns(window, window.pad(x_BCHW[frames]), taps_BCK[frames], size)
-            product = torch.bmm(columns.flatten(4).flatten(1, 3), kernels)  # (groups, B * H' * W', O / groups)
+            product = torch.bmm(columns.flatten(4).flatten(1, 3), kernels)  # (G, B * P, O / G)
             y_BHWGO[frames] = product.unflatten(1, (-1, *size)).permute(1, 2, 3, 0, 4)
         return y_BHWGO.flatten(3).permute(0, 3, 1, 2)
 
@@ -134,7 +85,7 @@ class _ScaledTaps(Function):
             by_tap = []
             for tap, (seen, g_seen, factor) in enumerate(parts):
                 g_tap = g_columns[..., tap, :]
-                by_tap.append((g_tap * seen).sum((2, 3), dtype=taps.dtype))  # (groups, B, C / groups)
+                by_tap.append((g_tap * seen).sum((2, 3), dtype=taps.dtype))  # (G, B, I)
                 g_seen.addcmul_(g_tap, factor.to(g_tap.dtype))
             by_channel = torch.stack(by_tap, 3).transpose(0, 1).flatten(1, 2)
             g_taps[frames] = by_channel.sum(1, keepdim=True) if taps.shape[1] == 1 else by_channel
@@ -144,27 +95,6 @@ class _ScaledTaps(Function):
         channels = weight.shape[1]
         g_weight = g_kernels.unflatten(1, (-1, channels)).permute(0, 3, 2, 1).reshape(weight.shape)
         return g_x, g_weight, g_taps, None
-
-
-def gradients_with_graph(
-    x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window, needed: Sequence[bool], g_BOHW: Tensor
-) -> list[Tensor | None]:
-    """The gradients of the frames, the kernel and the factors, where needed, themselves to be differentiated."""
-    inputs = [t for t, wanted in zip((x_BCHW, weight_OIKK, taps_BCK), needed, strict=True) if wanted]
-    y = _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
-    grads = iter(torch.autograd.grad(y, inputs, g_BOHW, create_graph=True))
-    return [next(grads) if wanted else None for wanted in needed]
-
-
-def _in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
-    """The same from operations that autograd, compilers and tracers see through."""
-    size = window.size_out(x_BCHW)
-    seen = torch.stack(list(window.shifted(window.pad(x_BCHW), size)), 4)  # (groups, B, H', W', taps, C / groups)
-    factors = torch.stack(window.by_tap(taps_BCK), 4)
-    columns = (seen * factors).to(x_BCHW.dtype)
-    product: Tensor = torch.matmul(columns.flatten(4).flatten(1, 3), window.kernels(weight_OIKK))
-    y_BHWGO: Tensor = product.unflatten(1, (-1, *size)).permute(1, 2, 3, 0, 4)
-    return y_BHWGO.flatten(3).permute(0, 3, 1, 2)
 
 
 def _depthwise(x_BCHW: Tensor, weight_O1KK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
@@ -223,7 +153,7 @@ def conv_on_scaled_taps(
 
     Args:
         x_BCHW: frames, (B, C, H, W).
-        weight_OIKK: the shared kernel, (O, C / groups, kh, kw).
+        weight_OIKK: the shared kernel, (O, I, kh, kw).
         taps_BCK: the factors of each frame, (B, C or 1, kh * kw).
         stride: as for ``conv2d``, height before width, in pixels.
         padding: zeros on each side, in pixels.
@@ -248,5 +178,5 @@ def conv_on_scaled_taps(
 
             return fused_conv_on_scaled_taps(x_BCHW, weight_OIKK, taps_BCK, window)
         if is_traced() or device not in PIECE_BYTES:
-            return _in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
+            return conv_in_one_piece(x_BCHW, weight_OIKK, taps_BCK, window)
         return cast(Tensor, _ScaledTaps.apply(x_BCHW, weight_OIKK, taps_BCK, window))  # type: ignore[no-untyped-call]

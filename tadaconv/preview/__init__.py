@@ -1,6 +1,6 @@
 """A table before it is run: what rows cost, whether each can be built, what a run will take. Trains next to nothing."""
 
-from tadaconv.preview.cost_table import Costs, RowCost, costs, render_costs
+from tadaconv.preview.cost_table import Costs, NetworkCosts, RowCost, costs, render_costs
 from tadaconv.preview.plan import Measure, RowPlan, RunPlan, plan_table, plan_trials, render_plan
 from tadaconv.preview.probing import Probe, probe
 from tadaconv.preview.reading import Load, Reading, Spread
@@ -12,6 +12,7 @@ __all__ = [
     "Costs",
     "Load",
     "Measure",
+    "NetworkCosts",
     "Probe",
     "Reading",
     "RowCheck",

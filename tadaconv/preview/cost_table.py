@@ -1,9 +1,10 @@
-"""What rows cost, beside what the paper prints."""
+"""What rows cost, next to what the paper prints."""
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -14,9 +15,10 @@ from tadaconv.ablation import Row, load_table
 from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
-from tadaconv.models import BACKBONES, Host, plug_in
+from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
 from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, row_named, scale_of
 from tadaconv.regime import Regime
+from tadaconv.spec import Temporal
 
 Printed = Annotated[
     Decimal,
@@ -27,7 +29,7 @@ Printed = Annotated[
 
 
 class RowCost(BaseModel):
-    """What a row costs, beside what the paper prints; multiply-adds a clip."""
+    """What a row costs, next to what the paper prints; multiply-adds a clip."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,28 +79,34 @@ class Costs(BaseModel):
     rows: list[RowCost]
 
 
-class _Counter:
-    """Counts each network once, however many rows ask for it."""
+class NetworkCosts:
+    """Counts each network once, however often its cost is asked for."""
 
     def __init__(self) -> None:
-        self._hosts: dict[str, Host] = {}
-        self._counted: dict[tuple[str, Scale], Cost] = {}
+        self._hosts: dict[tuple[str, int], Host] = {}
+        self._costs: dict[tuple[str, Scale], Cost] = {}
 
-    def cost(self, row: Row, scale: Scale) -> Cost:
-        key = "" if row.temporal is None else row.temporal.model_dump_json(), scale
-        if key not in self._counted:
-            scale.require(row.temporal)
-            if scale.backbone not in self._hosts:
-                self._hosts[scale.backbone] = build_host(scale)
-            network = plug_in(self._hosts[scale.backbone], row.temporal, scale.clip[1])
-            self._counted[key] = count(network, scale.clip)
-        return self._counted[key]
+    def of(self, scale: Scale, temporal: Temporal) -> Cost:
+        """The cost of a scale's backbone with ``temporal`` plugged in, on one clip of the scale.
+
+        Raises :class:`UserError` where that cannot be built, or cannot take such clips.
+        """
+        key = "" if temporal is None else temporal.model_dump_json(), scale
+        if key not in self._costs:
+            bare = scale.backbone, scale.num_classes
+            with torch.device("meta"):
+                if bare not in self._hosts:
+                    self._hosts[bare] = build_host(scale)
+                network = plug_in(self._hosts[bare], temporal, scale.clip[1])
+            with takes_clips(scale.backbone, scale.clip):
+                self._costs[key] = count(network, scale.clip)
+        return self._costs[key]
 
 
 def costs(name: str, regime: Regime | None = None, num_frames: int | None = None) -> Costs:
     """The costs of a table or a backbone by name: at the paper's scale, or at a regime's.
 
-    The paper's figures are given beside ours only at the scale it prints them for.
+    The paper's figures are given next to ours only at the scale it prints them for.
 
     Args:
         name: of a table or a backbone.
@@ -108,12 +116,12 @@ def costs(name: str, regime: Regime | None = None, num_frames: int | None = None
     Raises:
         UserError: ``name`` is neither, which lists tables and backbones; or a row cannot be built, or
             take clips, at this scale.
-        RunError: the counters disagree.
+        RunError: the operators of a convolution do not add up to its formula.
     """
     scale = (PAPER if regime is None else scale_of(regime)).with_frames(num_frames)
-    counter = _Counter()
+    network_costs = NetworkCosts()
     rows = _rows(name)
-    counted = {row.name: _row_cost(row, scale, counter, regime) for row in rows if not row.ensemble}
+    counted = {row.name: _row_cost(row, scale, network_costs, regime) for row in rows if not row.ensemble}
     return Costs(
         name=name,
         scale=scale,
@@ -131,10 +139,10 @@ def _rows(name: str) -> Sequence[Row]:
     return load_table(name).table.all_rows
 
 
-def _row_cost(row: Row, scale: Scale, counter: _Counter, regime: Regime | None) -> RowCost:
+def _row_cost(row: Row, scale: Scale, network_costs: NetworkCosts, regime: Regime | None) -> RowCost:
     own = scale.of(row, regime)
     with row_named(row):
-        cost = counter.cost(row, own)
+        cost = network_costs.of(own, row.temporal)
     return _beside_its_paper(row, own, cost, own.clip[1], regime)
 
 
@@ -166,16 +174,16 @@ def _beside_its_paper(row: Row, own: Scale | None, cost: Cost, num_frames: int, 
     )
 
 
-def render_costs(found: Costs) -> Group:
-    """The costs as two tables for a terminal of 80 columns: beside the paper's, and multiply-adds by kind."""
-    unit, divisor = ("G", 1e9) if max(row.cost.macs for row in found.rows) >= 1e8 else ("M", 1e6)
+def render_costs(counted: Costs) -> Group:
+    """The costs as two tables for a terminal of 80 columns: next to the paper's, and multiply-adds by kind."""
+    unit, divisor = ("G", 1e9) if max(row.cost.macs for row in counted.rows) >= 1e8 else ("M", 1e6)
     return Group(
-        f"{escape(found.name)}: {in_words([row.scale for row in found.rows if row.scale])}",
-        _beside_the_paper(found, unit, divisor),
-        _explained(found),
+        f"{escape(counted.name)}: {in_words([row.scale for row in counted.rows if row.scale])}",
+        _beside_the_paper(counted, unit, divisor),
+        _explained(counted),
         "",
         f"Multiply-adds by kind ({unit}): MACs are the first two, what follows is counted apart",
-        _by_kind(found, divisor),
+        _by_kind(counted, divisor),
     )
 
 
@@ -191,10 +199,10 @@ def _paper(printed: Decimal | None, differs: bool) -> str:
     return "" if printed is None else f"{printed}{' *' if differs else '  '}"
 
 
-def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
+def _beside_the_paper(counted: Costs, unit: str, divisor: float) -> Rendered:
     """Ours; and the paper's where it prints any, marked where they differ."""
-    params_shown = any(row.paper_params_m is not None for row in found.rows)
-    macs_shown = any(row.paper_gmacs is not None for row in found.rows)
+    params_shown = any(row.paper_params_m is not None for row in counted.rows)
+    macs_shown = any(row.paper_gmacs is not None for row in counted.rows)
     paper = ["paper  "]
     table = _table(
         [
@@ -206,7 +214,7 @@ def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
             "memory\n(MiB)",
         ]
     )
-    for row in found.rows:
+    for row in counted.rows:
         cost = row.cost
         table.add_row(
             escape(row.row),
@@ -220,15 +228,15 @@ def _beside_the_paper(found: Costs, unit: str, divisor: float) -> Rendered:
     return table
 
 
-def _explained(found: Costs) -> str:
+def _explained(counted: Costs) -> str:
     """What the columns hold, one clip each."""
     sentences = [
         "MACs: multiply-adds of convolutions and linear layers for one clip, as the paper counts.",
         "Activations: elements these write. Memory: peak of a forward pass in float32, with the parameters.",
     ]
-    if any(row.paper_gmacs is not None for row in found.rows):
+    if any(row.paper_gmacs is not None for row in counted.rows):
         sentences.append("The paper rounds some figures and cuts other decimals; * is ours neither rounded nor cut.")
-    if any(row.ensemble for row in found.rows):
+    if any(row.ensemble for row in counted.rows):
         sentences.append("An ensemble costs what its rows do together; they run in turn, so memory is the largest.")
     return " ".join(sentences)
 
@@ -245,11 +253,11 @@ _HEADINGS = {
 }
 
 
-def _by_kind(found: Costs, divisor: float) -> Rendered:
+def _by_kind(counted: Costs, divisor: float) -> Rendered:
     """Without the kinds that no row has."""
-    kinds = [kind for kind in KINDS if any(row.cost.macs_by_kind[kind] for row in found.rows)]
+    kinds = [kind for kind in KINDS if any(row.cost.macs_by_kind[kind] for row in counted.rows)]
     table = _table([_HEADINGS[kind] for kind in kinds])
-    for row in found.rows:
+    for row in counted.rows:
         numbers = (row.cost.macs_by_kind[kind] for kind in kinds)
         table.add_row(escape(row.row), *(f"{number / divisor:.3f}" if number else "" for number in numbers))
     return table

@@ -97,7 +97,7 @@ class Measure:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         workers: processes on this machine.
-        on_row: told the name of every row before it is measured.
+        on_row: called with the name of every row before it is measured.
         budget_seconds: how long the steps of a row are timed.
         options: how cells are run.
     """

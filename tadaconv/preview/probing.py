@@ -1,9 +1,9 @@
-"""What a cell costs on a device: a few steps and an evaluation batch of its own network, timed on its own clips."""
+"""What a cell costs on a device: a few steps and an evaluation batch of its network, timed on its clips."""
 
 import gc
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice, pairwise
 from pathlib import Path
@@ -12,15 +12,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from tadaconv.data import Source, close, expect_train, expect_val, heads_of, is_read, open_source
+from tadaconv.data import Source, open_source
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores
 from tadaconv.experiment import build_model, curve_source, environment, out_of_memory
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
-from tadaconv.preview.reading import BatchesThere, Machine, Rates, Reading, Spread, measure_rates, reading
+from tadaconv.preview.reading import BatchesThere, FirstClips, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, Folder, Synthetic, TAda
@@ -60,7 +59,7 @@ class Probe(BaseModel):
     curve_eval_seconds: Spread | None = Field(
         None,
         description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
-        "there is none at the end beside that of the last epoch.",
+        "there is none at the end next to that of the last epoch.",
     )
     reading: Reading | None = Field(
         None, description="What steps and evaluations wait for; None where clips are made, or are kept in memory."
@@ -133,7 +132,7 @@ def probe(
 
 @contextmanager
 def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[None]:
-    """One thread on the CPU, a peak of memory of its own, and the random state left as it was."""
+    """One thread on the CPU, a new peak of memory, and the random state left as it was."""
     threads = torch.get_num_threads()
     gc.collect()
     if device.type == "cpu":
@@ -151,7 +150,7 @@ def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[Non
 
 def _reset_peaks(device: torch.device) -> None:
     reset_peak_memory(device)
-    # Linux can start the peak of the resident size anew. Elsewhere it stays that of the process's life: never too low.
+    # Linux can reset the peak of the resident size. Elsewhere it stays that of the process's life: never too low.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -165,9 +164,9 @@ class PartOfFit(Fit):
 
     def read_beforehand(self) -> None:
         """Read the first clips as a cell does, and train on these from then on: a batch, and the one ready after it."""
-        expect_train(self.source, self._batches_to_come(), self.schedule.batch_size)
+        self.source.expect_train(self._batches_to_come(), self.schedule.batch_size)
         first = [self.source.train_batch(*batch) for batch in islice(self._batches_to_come(), 2)]
-        close(self.source)  # what it reads on would take cores from the steps
+        self.source.close()  # what it reads on would take cores from the steps
         self.source = BatchesThere(self.source, first)
 
     def train_on_every_shape(self) -> None:
@@ -183,6 +182,11 @@ def set_up(experiment: Experiment, device: torch.device, options: RunOptions | N
     """What a cell does before its first step. The first time in a process it also imports and decodes for the others.
 
     Raises :class:`UserError` as :func:`probe` does.
+
+    Args:
+        experiment: with its clips resolved.
+        device: where it is to run.
+        options: how it is to run; None for the defaults.
     """
     source = open_source(experiment.data, device)
     model = build_model(experiment, len(source.class_names))
@@ -206,7 +210,7 @@ def _measure(
     source, schedule = fit.source, experiment.schedule
     watched = curve_source(experiment, source, device)
     try:
-        if is_read(source):
+        if not source.is_in_memory:
             fit.read_beforehand()
         if options.compile:
             _compile(fit, [source, *([] if watched is source else [watched])])
@@ -229,7 +233,7 @@ def _measure(
         evaluation = shared(evaluations, num_batches)
         curve = None if watched is source else shared(_eval_seconds(fit, watched), num_batches)
         read = None
-        if is_read(source):
+        if not source.is_in_memory:
             wanted = experiment.data, experiment.curve_has_fewer_views
             if wanted not in rates:
                 rates[wanted] = measure_rates(source, watched, schedule.batch_size, budget_seconds)
@@ -239,10 +243,10 @@ def _measure(
             step, evaluation = read.step.seconds, read.evaluation.seconds
             curve = None if read.curve_evaluation is None else read.curve_evaluation.seconds
     finally:
-        close(source)
+        source.close()
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
-    weights_bytes = sum(each.numel() * each.element_size() for each in fit.model.state_dict().values())
+    weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in fit.model.state_dict().values())
     weights_bytes += 2 * source.num_val * len(source.class_names)  # in half precision
     temporal = experiment.temporal
     stages = temporal.placement.stages if isinstance(temporal, TAda) else ()
@@ -255,7 +259,7 @@ def _measure(
         top1=100 / 3, top5=100 / 3, loss=1 / 3,
         per_class=dict.fromkeys(source.class_names, 100 / 3), per_family=dict.fromkeys(source.families, 100 / 3),
         classes=list(source.class_names),
-        family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
+        family_classes={name: [source.class_names[i] for i in members] for name, members in source.families.items()},
         # Of a network that has learnt something: most clips are on the diagonal.
         confusion=[(i, j, 1) for i in range(len(source.class_names)) for j in range(min(i + 1, 4))],
         num_val=source.num_val,
@@ -310,26 +314,16 @@ def _share(fit: Fit, step: int) -> float:
     return min(1.0, sum(part.share for part in fit.micro_batches(step)))
 
 
-class _FirstClips:
-    """The first validation clips of a source, in place of all."""
-
-    def __init__(self, source: Source, num_val: int) -> None:
-        self.class_names, self.families, self.heads = source.class_names, source.families, heads_of(source)
-        self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
-        self.train_batch: Callable[[Tensor, int, int], tuple[Tensor, Tensor]] = source.train_batch
-        self.val_batch: Callable[[Tensor], tuple[Tensor, Tensor]] = source.val_batch
-
-
 def _eval_seconds(fit: Fit, source: Source) -> list[float]:
     """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up.
 
     Where clips are read, of computing alone.
     """
     num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
-    part: Source = _FirstClips(source, num_clips)
-    if is_read(source):
+    part: Source = FirstClips(source, num_clips)
+    if not source.is_in_memory:
         first = torch.arange(num_clips)
-        expect_val(source, [first])
+        source.expect_val([first])
         part = BatchesThere(source, val=source.val_batch(first))
     seconds = []
     for _ in range(1 + NUM_EVAL_BATCHES):
@@ -349,7 +343,7 @@ def _compile(fit: PartOfFit, sources: Sequence[Source]) -> None:
     for source in sources:
         at_once = max(1, fit.schedule.batch_size // source.num_views)
         for num_clips in {min(at_once, source.num_val), source.num_val % at_once} - {0}:
-            _evaluate(fit, _FirstClips(source, num_clips))
+            _evaluate(fit, FirstClips(source, num_clips))
 
 
 def _checkpoint(fit: Fit) -> tuple[float, int]:

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tadaconv.data import HasForm, Source, expect_train, expect_val, heads_of
+from tadaconv.data import Source
 from tadaconv.data.prefetch import num_cores, num_readers
 
 
@@ -98,7 +98,7 @@ def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> 
             for indices in _in_random_order(source.num_train, seed + epoch, _clips_at_once(views)):
                 yield indices, epoch, seed
 
-    expect_train(source, train(), views)
+    source.expect_train(train(), views)
     batches = train()
     train_rate = _rate(lambda: len(source.train_batch(*next(batches))[0]), seconds)
     val_rate = _val_rate(source, seed, views, seconds / 2)
@@ -110,7 +110,7 @@ def _val_rate(source: Source, seed: int, views: int, seconds: float) -> float:
         for epoch in count():
             yield from _in_random_order(source.num_val, seed + epoch, _clips_at_once(views // source.num_views))
 
-    expect_val(source, val())
+    source.expect_val(val())
     batches = val()
     return _rate(lambda: len(source.val_batch(next(batches))[0]), seconds)
 
@@ -136,21 +136,36 @@ def _rate(read: Callable[[], int], seconds: float) -> float:
             return num_clips / passed
 
 
-class BatchesThere:
+class FirstClips(Source):
+    """The clips of ``source``, but of validation only the first ``num_val``."""
+
+    def __init__(self, source: Source, num_val: int) -> None:
+        self.class_names, self.families, self.heads = source.class_names, source.families, source.heads
+        self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
+        self._source = source
+
+    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The training clips."""
+        return self._source.train_batch(indices, epoch, seed)
+
+    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The validation clips."""
+        return self._source.val_batch(indices)
+
+
+class BatchesThere(FirstClips):
     """A source whose batches have been read: whatever clips are asked for, it gives as many of these.
 
     Args:
         source: whose clips they are.
         train: training batches, clips and labels, the first as large as any that is asked for.
-        val: validation clips and labels, which stand for all of them.
+        val: validation clips and labels, which are taken for all of them.
     """
 
     def __init__(
         self, source: Source, train: Sequence[tuple[Tensor, Tensor]] = (), val: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        self.class_names, self.families, self.heads = source.class_names, source.families, heads_of(source)
-        self.num_train, self.num_views = source.num_train, source.num_views
-        self.num_val = source.num_val if val is None else len(val[0])
+        super().__init__(source, source.num_val if val is None else len(val[0]))
         self._train, self._val = deque(train), val
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
@@ -175,7 +190,13 @@ class Machine(NamedTuple):
 
 
 def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
-    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together."""
+    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together.
+
+    Args:
+        compute: seconds of computing, on clips that are there.
+        reading_seconds: of reading these clips, while nothing computes.
+        machine: what both have.
+    """
     readers = num_readers()
     reading_cores = min(readers or machine.num_cores, machine.num_cores)
 
@@ -199,9 +220,18 @@ def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
 def reading(
     source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread, curve: Spread | None
 ) -> Reading:
-    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone."""
+    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone.
+
+    Args:
+        source: the clips.
+        rates: clips a second that are read.
+        machine: what computing and reading have.
+        step: seconds of a step's computing, and how many clips it takes.
+        evaluation: seconds of an evaluation's computing.
+        curve: seconds of one while the cell trains, where it sees fewer views; else None.
+    """
     return Reading(
-        form=source.form if isinstance(source, HasForm) else "",
+        form=source.form,
         num_readers=num_readers(),
         num_cores=machine.num_cores,
         train_clips_per_second=rates.train,

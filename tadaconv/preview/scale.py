@@ -18,7 +18,7 @@ ClipShape = tuple[int, int, int, int]
 
 
 class Scale(BaseModel):
-    """A network's size and a clip's; a row may have a backbone and a number of frames of its own."""
+    """A network's size and a clip's; a row may name another backbone and number of frames."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -46,7 +46,7 @@ class TableCheck(BaseModel):
     scale: Scale
     rows: list[RowCheck]
     ensembles: dict[str, tuple[str, ...]] = Field(
-        {}, description="Rows that average others and have no network of their own, with the names of those."
+        {}, description="Rows that average others and have no network, with the names of those."
     )
 
     @property
@@ -120,7 +120,7 @@ _STARTS = {
 }
 
 
-def render_check(found: TableCheck) -> Group:
+def render_check(checked: TableCheck) -> Group:
     """The checks as a table for the terminal."""
     table = Rendered(box=SIMPLE_HEAD, pad_edge=False)
     for column, justify in (
@@ -130,8 +130,8 @@ def render_check(found: TableCheck) -> Group:
         ("difference\nof scores", "right"),
     ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for row in found.rows:
+    for row in checked.rows:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
-    after = [escape(f"{name} averages {' and '.join(parts)}") for name, parts in found.ensembles.items()]
-    return Group(f"{escape(found.table)}: {in_words([row.scale for row in found.rows])}", table, *after)
+    after = [escape(f"{name} averages {' and '.join(parts)}") for name, parts in checked.ensembles.items()]
+    return Group(f"{escape(checked.table)}: {in_words([row.scale for row in checked.rows])}", table, *after)

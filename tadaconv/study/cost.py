@@ -15,25 +15,21 @@ def budget_macs(study: Study, regime: Regime) -> int | None:
     if study.budget.gmacs is not None:
         return int(study.budget.gmacs * 1e9)
     assert study.budget.relative_macs is not None
-    return int(Counter(regime).macs(None) * study.budget.relative_macs)
+    return int(MacsCounter(regime).macs(None) * study.budget.relative_macs)
 
 
-class Counter:
+class MacsCounter:
     """Counts the multiply-adds of what is plugged into a regime's backbone; that one takes its clips, or UserError."""
 
     def __init__(self, regime: Regime) -> None:
-        from tadaconv.preview.scale import build_host, scale_of  # torch, for which reading a study need not wait
+        from tadaconv.preview import NetworkCosts, scale_of  # torch, for which reading a study need not wait
 
-        self._scale = scale_of(regime)
+        self._scale, self._costs = scale_of(regime), NetworkCosts()
         self._scale.require(None)
-        self._host = build_host(self._scale)
 
     def macs(self, temporal: Temporal) -> int:
         """Multiply-adds a clip of the backbone with ``temporal`` plugged in, by the paper's convention."""
-        from tadaconv.measure import count
-        from tadaconv.models import plug_in
-
-        return count(plug_in(self._host, temporal, self._scale.clip[1]), self._scale.clip).macs
+        return self._costs.of(self._scale, temporal).macs
 
 
 def over(macs: int | None, max_macs: int | None) -> str | None:

@@ -35,7 +35,7 @@ from tadaconv.execution.pruning import (
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
-from tadaconv.study.cost import MACS, Counter, budget_macs, over, violation
+from tadaconv.study.cost import MACS, MacsCounter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, call, params_text, replay, spec_json, walk
 from tadaconv.study.trials import (
@@ -120,7 +120,7 @@ class Proposer:
             )
         Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0)
         self._max_macs = budget_macs(loaded.study, regime)
-        self._counter: Counter | None = None
+        self._counter: MacsCounter | None = None
         self._checked: dict[str, str | int | None] = {}
         self._reader = Reader(loaded, regime, study, store)
         self._exhausted_at: int | None = None
@@ -208,7 +208,7 @@ class Proposer:
             self._checked[spec_json(temporal)] = str(error)
             return
         if self._max_macs is not None and self._counter is None:
-            self._counter = Counter(self._regime)
+            self._counter = MacsCounter(self._regime)
         self._checked[spec_json(temporal)] = self._counter.macs(temporal) if self._counter else None
 
     def _require_readable(self, suggestion: Suggestion) -> None:

@@ -41,7 +41,13 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 
 def save_weights(path: Path, identity: str, model: nn.Module) -> None:
-    """Write the weights of a trained ``model``, and whose they are, to ``path``; raises as :func:`save` does."""
+    """Write the weights of a trained ``model``, and whose they are, to ``path``; raises as :func:`save` does.
+
+    Args:
+        path: of the file.
+        identity: the key of the cell whose weights they are.
+        model: whose state is written.
+    """
     save(path, {"identity": identity, "model": model.state_dict()})
 
 
@@ -53,13 +59,13 @@ def load_weights(path: Path, identity: str) -> dict[str, torch.Tensor]:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        found, state = saved["identity"], dict(saved["model"])
+        owner, state = saved["identity"], dict(saved["model"])
     except FileNotFoundError as error:
         raise UserError(f"there are no weights at {path}") from error
     except Exception as error:  # whatever a damaged file makes torch's reader raise
         raise UserError(f"the weights {path} cannot be read ({type(error).__name__})") from error
-    if found != identity:
-        raise UserError(f"the weights {path} belong to another cell, {found}, and not to {identity}")
+    if owner != identity:
+        raise UserError(f"the weights {path} belong to another cell, {owner}, and not to {identity}")
     return state
 
 

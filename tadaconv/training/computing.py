@@ -114,7 +114,7 @@ def require(options: RunOptions, device: torch.device) -> None:
 
 @contextmanager
 def computing_as(options: RunOptions, device: torch.device) -> Generator[None]:
-    """Within it, operations are the ones that ``options`` ask for; forward passes need :func:`autocast` beside it.
+    """Within it, operations are the ones that ``options`` ask for; forward passes need :func:`autocast` as well.
 
     Raises :class:`UserError` as :func:`require` does.
     """

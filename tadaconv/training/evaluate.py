@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, expect_val, heads_of, subsets_of
+from tadaconv.data.source import Source
 from tadaconv.errors import RunError
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.run_options import Precision
@@ -66,8 +66,8 @@ def joint_log_probabilities(by_head: Sequence[Tensor]) -> Tensor:
         (B, C1 * C2 * ...), the classes of the last head running fastest.
     """
     joint = by_head[0]
-    for each in by_head[1:]:
-        joint = (joint.unsqueeze(3) + each.unsqueeze(2)).flatten(2)
+    for log_p_BVC in by_head[1:]:
+        joint = (joint.unsqueeze(3) + log_p_BVC.unsqueeze(2)).flatten(2)
     return averaged(joint)
 
 
@@ -83,13 +83,21 @@ def evaluate(
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. Of several heads a clip counts where all its
-    labels are told at once; each head's own accuracies stand beside that. Classes and families without a validation
+    labels are predicted at once; each head's own accuracies are given, too. Classes and families without a validation
     clip are left out of ``per_class`` and ``per_family``. Of several ranks each takes some of the batches, the same
     as one process has, and all return the same. Raises :class:`RunError` if the loss is not finite.
+
+    Args:
+        model: left in the mode it is in.
+        source: the clips.
+        batch_size: views at a time.
+        device: where the model is.
+        precision: of the forward passes.
+        ranks: which of the processes that evaluate together this is.
     """
     was_training = model.training
     model.eval()
-    num_classes = [len(head.class_names) for head in heads_of(source)]
+    num_classes = [len(head.class_names) for head in source.heads]
     num_clips = source.num_val
     log_p = [torch.zeros(num_clips, number, device=device) for number in num_classes]
     labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
@@ -97,7 +105,7 @@ def evaluate(
     # nouns.
     joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
     batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
-    expect_val(source, batches)
+    source.expect_val(batches)
     for indices in batches:
         clips, batch_labels = source.val_batch(indices)
         with autocast(device, precision):
@@ -131,7 +139,7 @@ def _accuracy(hits: Tensor) -> HeadAccuracy:
 
 def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, source: Source) -> Evaluation:
     """From (N, C) log-probabilities and a column of labels a head, and the likeliest combinations of several."""
-    heads = heads_of(source)
+    heads = source.heads
     per_head: dict[str, HeadAccuracy] = {}
     confusion: list[tuple[int, int, int]] = []
     loss, first = 0.0, 0
@@ -154,8 +162,8 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
 
     per_class = {name: percent(classes == i) for i, name in enumerate(source.class_names)}
     per_family = {
-        name: percent(torch.isin(classes, torch.tensor(each, device=classes.device)))
-        for name, each in source.families.items()
+        name: percent(torch.isin(classes, torch.tensor(members, device=classes.device)))
+        for name, members in source.families.items()
     }
     correct_at_once = correct_of[0] if joint is None else (joint[:, 0] == whole).double()
     product = per_head[heads[0].name] if joint is None else _accuracy(joint == whole.unsqueeze(1))
@@ -166,7 +174,7 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
             top1=100 * float(correct_at_once[clips].mean()),
             per_head={head: 100 * float(hits[clips].mean()) for head, hits in by_head.items()},
         )
-        for name, clips in subsets_of(source).items()
+        for name, clips in source.subsets.items()
         if len(clips)
     }
     return Evaluation(
@@ -178,7 +186,7 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
         per_class={name: value for name, value in per_class.items() if value is not None},
         per_family={name: value for name, value in per_family.items() if value is not None},
         classes=list(source.class_names),
-        family_classes={name: [source.class_names[i] for i in each] for name, each in source.families.items()},
+        family_classes={name: [source.class_names[i] for i in members] for name, members in source.families.items()},
         confusion=confusion,
         labels=labels.cpu(),
         probabilities=torch.cat([of_head.exp() for of_head in log_p], 1).half().cpu(),

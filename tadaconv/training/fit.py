@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.data.source import Source, expect_train, heads_of
+from tadaconv.data.source import Source
 from tadaconv.errors import RunError
 from tadaconv.result import CurvePoint, Progress, StageCalibration
 from tadaconv.run_options import RunOptions
@@ -37,6 +37,11 @@ def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
 
     The cosine begins at ``schedule.lr`` where the warm-up ends; or, with ``cosine="all_epochs"``, at step 0, and the
     warm-up leads up to what it has come to.
+
+    Args:
+        schedule: the recipe.
+        step: from 0.
+        steps_per_epoch: steps of an epoch.
     """
     warmup, total = schedule.warmup_epochs * steps_per_epoch, schedule.epochs * steps_per_epoch
     from_start = schedule.cosine == "all_epochs"
@@ -62,7 +67,7 @@ def cross_entropy(scores: Tensor, labels: Tensor, num_classes: Sequence[int]) ->
     if len(num_classes) == 1:
         return F.cross_entropy(scores, labels)
     by_head = scores.split(list(num_classes), 1)
-    return torch.stack([F.cross_entropy(each, labels[:, i]) for i, each in enumerate(by_head)]).sum()
+    return torch.stack([F.cross_entropy(of_head, labels[:, i]) for i, of_head in enumerate(by_head)]).sum()
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -79,7 +84,13 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
 
 
 def epoch_order(num_train: int, seed: int, epoch: int) -> Tensor:
-    """The order of an epoch's clips, (num_train,), from (seed, epoch) alone."""
+    """The order of an epoch's clips, (num_train,), from (seed, epoch) alone.
+
+    Args:
+        num_train: training clips.
+        seed: of the run.
+        epoch: from 0.
+    """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(num_train, generator=generator)
 
@@ -99,6 +110,11 @@ def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
     """Clips of the smallest batch of an epoch, or, with ``norm_batch``, of its smallest micro-batch.
 
     Both are even, so the largest batch has at most one clip more, and so has the largest micro-batch of a batch.
+
+    Args:
+        num_train: training clips.
+        batch_size: most clips of a batch.
+        norm_batch: most clips of a micro-batch; 0 for all of the batch.
     """
     num_steps = steps_per_epoch(num_train, batch_size)
     sizes = num_train // num_steps, math.ceil(num_train / num_steps)
@@ -107,7 +123,7 @@ def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
 
 @dataclass
 class State:
-    """How far a run has come: what a checkpoint holds beside weights and optimizer."""
+    """How far a run has come: what a checkpoint holds next to weights and optimizer."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -140,7 +156,13 @@ class Losses:
         self._total.zero_()
 
     def add(self, loss: Tensor, num_clips: int, step: int) -> None:
-        """Add the mean loss () of ``num_clips`` clips in the step counted ``step`` from 1."""
+        """Add the mean loss () of ``num_clips`` clips in the step counted ``step`` from 1.
+
+        Args:
+            loss: the mean over the step's clips, a scalar on the device.
+            num_clips: of the step.
+            step: from 1.
+        """
         value = loss.double()
         is_first = (self._bad_step == 0) & ~value.isfinite()
         self._bad_step.masked_fill_(is_first, step)
@@ -190,7 +212,7 @@ class Fit:
         self.identity, self.checkpoint, self.ranks = identity, checkpoint, ranks
         self.options = options or RunOptions()
         self.network = compiled(model) if self.options.compile else model
-        self.num_classes = [len(head.class_names) for head in heads_of(source)]
+        self.num_classes = [len(head.class_names) for head in source.heads]
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
@@ -221,7 +243,7 @@ class Fit:
             self._load(self.checkpoint)
         self._require_same_step()
         batch_size = self.schedule.batch_size
-        expect_train(self.source, self._batches_to_come(), -(-batch_size // self.ranks.size), views=batch_size)
+        self.source.expect_train(self._batches_to_come(), -(-batch_size // self.ranks.size), views=batch_size)
         saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that it can be stopped at
         save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
         self._losses = Losses(self.device, self.state.loss_sum)

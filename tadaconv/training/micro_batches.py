@@ -57,6 +57,12 @@ def random_numbers_of(micro_batch: MicroBatch, seed: int, step: int, device: tor
     """Within, what is drawn follows from (seed, step, number of the micro-batch); the random state is left as it was.
 
     A batch in one piece draws from the random state as it is.
+
+    Args:
+        micro_batch: which is trained on.
+        seed: of the run.
+        step: from 0.
+        device: whose random state is used.
     """
     if micro_batch.of == 1:
         yield

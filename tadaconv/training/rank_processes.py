@@ -224,7 +224,16 @@ class _Voice(logging.Handler):
 
 
 def main(connection_number: int, port: int, rank: int, size: int, device_name: str, parent: int) -> None:
-    """The life of a rank."""
+    """The life of a rank.
+
+    Args:
+        connection_number: of the pipe to the parent.
+        port: of the store by which ranks meet.
+        rank: of this process.
+        size: how many ranks there are.
+        device_name: of this rank.
+        parent: the parent's process id.
+    """
     child.end_with_parent(parent)
     connection = Connection(connection_number)
     voice = _Voice(connection)

@@ -1,3 +1,4 @@
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,14 +110,14 @@ def test_missing_clips_are_named_until_they_are_accepted(tmp_path, annotations):
 def test_a_journal_goes_on_where_it_was_stopped(tmp_path):
     paths = [f"videos/{number}.mp4" for number in range(20)]
     sizes, changed = np.arange(20), np.arange(20) + 100
-    with Journal(tmp_path) as journal:
+    with closing(Journal(tmp_path)) as journal:
         assert not journal.known(paths, sizes, changed)["frames"].any()
         for number in range(10):
             journal.add(paths[number], number, number + 100, Measured(number + 1, 64, 80, fps=12.0))
         journal.add(paths[10], 10, 110, Measured(0, 0, 0, reason="no frames"))
     with (tmp_path / "journal.bin").open("ab") as file:
         file.write(b"\1\2\3")  # stopped in the middle
-    with Journal(tmp_path) as journal:
+    with closing(Journal(tmp_path)) as journal:
         journal.add(paths[11], 11, 111, Measured(7, 64, 80))
         journal.add(paths[0], 0, 100, Measured(99, 64, 80))
         journal.add(paths[12], 12, 112, Measured(0, 0, 0, reason="unreadable"))
@@ -139,5 +140,8 @@ def test_an_index_that_is_not_there_says_how_to_make_one(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 def test_a_full_disk_is_one_line(tmp_path):
     (tmp_path / "journal.bin").symlink_to("/dev/full")
-    with Journal(tmp_path) as journal, pytest.raises(UserError, match=r"cannot write the index in .*: No space left"):
+    with (
+        closing(Journal(tmp_path)) as journal,
+        pytest.raises(UserError, match=r"cannot write the index in .*: No space left"),
+    ):
         journal.add("a.mp4", 1, 2, Measured(8, 64, 80))

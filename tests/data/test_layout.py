@@ -95,7 +95,7 @@ def test_a_folder_nothing_can_be_learned_from_is_a_problem(tmp_path, names, expe
 
 def test_half_a_split_is_not_taken_for_a_class(tmp_path):
     root = touch(tmp_path, "train/a/1.mp4", "train/b/1.mp4")
-    assert "no val/ beside it" in complaints(root)["train"]
+    assert "val/ is not next to it" in complaints(root)["train"]
 
 
 def test_a_class_may_be_called_train(tmp_path):

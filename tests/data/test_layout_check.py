@@ -267,7 +267,7 @@ def test_intervals_need_frame_rates(written, tmp_path, cache):
     assert check_layout(root, "kinetics400", "", cache).rates == {"unknown": 18}
     spec = SPEC.but(layout="kinetics400")
     assert resolve(spec, root, cache).num_classes == 6
-    with pytest.raises(UserError, match=r"18 clips \(.*\) have no frame rate, by which intervals are told"):
+    with pytest.raises(UserError, match=r"18 clips \(.*\) have no frame rate, by which intervals are measured"):
         resolve(spec.but(sampling__kind="intervals"), root, cache)
 
 
@@ -285,7 +285,7 @@ def test_nothing_is_trained_without_a_clip_to_validate_on(written, ssv2, cache, 
     (kinetics / "val.csv").unlink()
     report = check_layout(kinetics, "kinetics400", "", cache)
     assert [finding.reason for finding in report.problems] == [
-        "the annotations list no clip of val; put the list of val beside them"
+        "the annotations list no clip of val; put the list of val next to them"
     ]
     ids = [clip.id for clip in read("ssv2", ssv2) if clip.side == "val"]
     for clip_id in ids:

@@ -577,7 +577,7 @@ def test_lists_of_two_kinds_are_told_apart_by_the_split(tmp_path):
     for kind, line in (("videos", "a/x.mp4 0"), ("rawframes", "a/x 3 0")):
         put(tmp_path, {f"train_{kind}.txt": line, f"val_{kind}.txt": line.replace("x", "y")})
     touch(tmp_path / "a/x.mp4", tmp_path / "a/y.mp4")
-    assert "a second list of train beside train_rawframes.txt" in lines(read("list", tmp_path).problems)
+    assert "a second list of train next to train_rawframes.txt" in lines(read("list", tmp_path).problems)
     found = read("list", tmp_path, "videos")
     assert not found.problems
     assert [clip.medium for clip in found] == ["a/x.mp4", "a/y.mp4"]

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -306,7 +307,7 @@ def test_files_of_two_packs_are_refused(mixed, checked, tmp_path):
     longer = max((folder / shard for folder in (whole, other)), key=lambda path: path.stat().st_size)
     expected = int(np.load(whole / "clips.npy")["end"][-1]) + 1024
     (whole / shard).write_bytes(longer.read_bytes()[:expected].ljust(expected, b"\0"))
-    with pytest.raises(UserError, match=r"is of other clips than clips\.npy and frames\.npy beside it; copy"):
+    with pytest.raises(UserError, match=r"is of other clips than clips\.npy and frames\.npy next to it; copy"):
         open_pack(whole)
 
 
@@ -434,7 +435,7 @@ def test_one_process_at_a_time_writes_a_pack(index, tmp_path):
     places = np.array(sorted(places_of(index)))
     about = packing.About.read(tmp_path / "pack")
     with (
-        packing._Writer(tmp_path / "pack", about, places, index.measured["frames"][places]),
+        closing(packing._Writer(tmp_path / "pack", about, places, index.measured["frames"][places])),
         pytest.raises(UserError, match="another process is writing the pack"),
     ):
         pack_clips(index, tmp_path / "pack")

@@ -25,7 +25,6 @@ from tadaconv.data.clips import read_of_files
 from tadaconv.data.folder import TRAIN, VAL, FolderClips, resolve
 from tadaconv.data.layout_check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
-from tadaconv.data.source import ReadsAhead, close, expect_train, expect_val, is_read
 from tadaconv.errors import RunError, UserError
 from tadaconv.experiment import run
 from tadaconv.models import build
@@ -113,22 +112,21 @@ def test_batches_are_the_same_by_any_number_of_readers_and_any_depth(readers, de
     monkeypatch.setattr(prefetch, "DEPTH", depth)
     monkeypatch.setattr(prefetch, "_num_readers", readers)
     train, val = batches_of(14, 4, epochs=(0, 1)), list(torch.arange(4).split(3))
-    expect_train(ahead, iter(train))
+    ahead.expect_train(iter(train))
     assert len(pids_of(ahead)) == readers
     for number, batch in enumerate(train):
         if number % 4 == 3:  # an evaluation in the midst of what is read ahead, as at the end of an epoch
-            expect_val(ahead, val)
+            ahead.expect_val(val)
             for indices in val:
                 assert equal(ahead.val_batch(indices), plain.val_batch(indices))
         assert equal(ahead.train_batch(*batch), plain.train_batch(*batch))
     assert readers == 0 or ahead._threads is None  # nothing was read but ahead
 
 
-def test_a_source_reads_ahead_and_says_so(resolved, opened, monkeypatch):
-    assert isinstance(opened(resolved), ReadsAhead)
-    assert is_read(opened(resolved))
+def test_a_source_says_whether_it_reads(resolved, opened, monkeypatch):
+    assert not opened(resolved).is_in_memory
     monkeypatch.setattr(folder, "MEMORY_SHARE", 1 / 8)
-    assert not is_read(opened(resolved))
+    assert opened(resolved).is_in_memory
 
 
 def test_a_plan_times_the_readers_that_a_cell_has_and_leaves_none(resolved, monkeypatch):
@@ -149,7 +147,7 @@ def test_a_plan_times_the_readers_that_a_cell_has_and_leaves_none(resolved, monk
 def test_what_was_not_told_is_read_when_asked_for_and_what_was_told_stays(resolved, opened):
     plain, ahead = opened(resolved), opened(resolved)
     train = batches_of(14, 4)
-    expect_train(ahead, train)
+    ahead.expect_train(train)
     other = (torch.arange(5), 3, 1)
     assert equal(ahead.train_batch(*other), plain.train_batch(*other))
     assert equal(ahead.val_batch(torch.arange(4)), plain.val_batch(torch.arange(4)))
@@ -165,7 +163,7 @@ def test_what_was_not_told_is_read_when_asked_for_and_what_was_told_stays(resolv
 def test_batches_may_be_asked_for_in_parts(resolved, opened):
     plain, ahead = opened(resolved), opened(resolved)
     train = batches_of(14, 3)
-    expect_train(ahead, train)
+    ahead.expect_train(train)
     for indices, epoch, seed in train:
         for part in indices.tensor_split(4):
             assert equal(ahead.train_batch(part, epoch, seed), plain.train_batch(part, epoch, seed))
@@ -175,7 +173,7 @@ def test_batches_may_be_asked_for_in_parts(resolved, opened):
 def test_a_batch_that_goes_beyond_what_was_told_is_read_when_asked_for(resolved, opened):
     plain, ahead = opened(resolved), opened(resolved)
     (first, epoch, seed), (second, _, _), *_ = batches_of(14, 4)
-    expect_train(ahead, [(first, epoch, seed)])
+    ahead.expect_train([(first, epoch, seed)])
     both = torch.cat([first, second]), epoch, seed
     taken = []
     thread = threading.Thread(target=lambda: taken.append(ahead.train_batch(*both)), daemon=True)
@@ -189,7 +187,7 @@ def test_telling_anew_takes_the_place_of_what_was_told(resolved, opened):
     plain, ahead = opened(resolved), opened(resolved)
     for start in (0, 2, 1):
         train = batches_of(14, 4)[start:]
-        expect_train(ahead, train)
+        ahead.expect_train(train)
         assert equal(ahead.train_batch(*train[0]), plain.train_batch(*train[0]))
     assert ahead._threads is None
 
@@ -200,7 +198,7 @@ def test_two_sources_of_the_same_clips_share_their_readers(resolved, opened):
     alone = opened(one_view._data)
     for source, other in ((one_view, alone), (full, opened(resolved)), (one_view, alone)):
         val = torch.arange(4).split(2)
-        expect_val(source, val)
+        source.expect_val(val)
         for indices in val:
             assert equal(source.val_batch(indices), other.val_batch(indices))
     assert one_view._readers is full._readers
@@ -216,8 +214,8 @@ def test_readers_open_the_index_of_a_data_set_by_themselves(layout, form, opened
     data = resolve(spec, root, tmp_path / "cache")
     plain, ahead = opened(data), opened(data)
     train, val = batches_of(plain.num_train, 2), torch.arange(plain.num_val).split(2)
-    expect_train(ahead, train)
-    expect_val(ahead, val)
+    ahead.expect_train(train)
+    ahead.expect_val(val)
     for batch in train:
         assert equal(ahead.train_batch(*batch), plain.train_batch(*batch))
     for indices in val:
@@ -235,7 +233,7 @@ def test_an_index_that_was_replaced_meanwhile_is_not_read(opened, tmp_path):
     entries.write_text(json.dumps(json.loads(entries.read_text())[1:]))
     check_layout(root, "ssv2", "", tmp_path / "cache", quick=False)
     train = batches_of(source.num_train, 2)
-    expect_train(source, train)
+    source.expect_train(train)
     with pytest.raises(UserError, match=r"the index in .* has changed since it was opened; give the same"):
         source.train_batch(*train[0])
 
@@ -243,18 +241,18 @@ def test_an_index_that_was_replaced_meanwhile_is_not_read(opened, tmp_path):
 def test_clips_kept_in_memory_need_no_readers(resolved, opened, monkeypatch):
     monkeypatch.setattr(folder, "MEMORY_SHARE", 1)
     source = opened(resolved)
-    expect_train(source, batches_of(14, 4))
+    source.expect_train(batches_of(14, 4))
     assert source._readers is None
 
 
 def test_who_trains_on_a_part_takes_the_memory_of_whole_evaluations_before(resolved, opened, monkeypatch):
     monkeypatch.setattr(prefetch, "_num_readers", 1)
     source = opened(resolved)
-    expect_train(source, batches_of(source.num_train, 1), 1, views=24)
+    source.expect_train(batches_of(source.num_train, 1), 1, views=24)
     taken = source._readers._lanes[VAL].capacity
     evaluated = torch.arange(source.num_val).split(24 // source.num_views)
     assert len(evaluated[0]) > 1
-    expect_val(source, evaluated)
+    source.expect_val(evaluated)
     assert source._readers._lanes[VAL].capacity == taken
 
 
@@ -360,7 +358,7 @@ def test_a_reader_killed_while_it_reads_ends_the_attempt_with_its_clips(resolved
     monkeypatch.setattr(prefetch, "_num_readers", 2)
     train = batches_of(14, 4)
     source, path = hanging_source(resolved, opened, train[0])
-    expect_train(source, train)
+    source.expect_train(train)
 
     def those_at_it():
         return [one for one in source._readers._readers if one.jobs and source._readers._first_of(one) == path]
@@ -383,7 +381,7 @@ def test_a_silent_reader_is_reported_waited_for_and_given_up(resolved, opened, m
     train = batches_of(14, 4)
     source, path = hanging_source(resolved, opened, train[0])
     begin = time.monotonic()
-    expect_train(source, train)
+    source.expect_train(train)
     with pytest.raises(RunError, match=rf"{path} is not read after"):
         source.train_batch(*train[0])
     assert 1.5 <= time.monotonic() - begin < 6
@@ -396,12 +394,12 @@ def test_closing_and_telling_anew_wait_for_no_clip_that_hangs(resolved, opened, 
     monkeypatch.setattr(prefetch, "_num_readers", 2)
     train = batches_of(14, 4)
     source, _ = hanging_source(resolved, opened, train[0])
-    expect_train(source, train)
+    source.expect_train(train)
     begin = time.monotonic()
     source.close()
     assert time.monotonic() - begin < 3
     source._readers._opening = partial(read_of_files, [source._clips.path(place) for place in range(18)])
-    expect_train(source, train)
+    source.expect_train(train)
     assert equal(source.train_batch(*train[0]), opened(resolved).train_batch(*train[0]))
 
 
@@ -412,7 +410,7 @@ def test_what_goes_wrong_with_frames_that_were_read_is_raised_where_they_are_ask
     train = batches_of(14, 4)
     source = opened(resolved)
     monkeypatch.setattr(folder, "to_clip", refuse)
-    expect_train(source, train)
+    source.expect_train(train)
     with pytest.raises(torch.OutOfMemoryError, match="none left"):
         source.train_batch(*train[0])
 
@@ -427,7 +425,7 @@ def test_a_clip_that_breaks_meanwhile_is_the_error_that_it_is_without_readers(re
     source = opened(resolved)
     for path in (many_clips / "train" / "rise").iterdir():
         path.write_bytes(b"")
-    expect_train(source, train)
+    source.expect_train(train)
     with pytest.raises(RunError, match=r"rise/r\d\.mp4 was intact when checked and no longer is: zero-length file"):
         take_all(source, train)
 
@@ -437,7 +435,7 @@ def test_a_clip_of_another_size_than_when_checked_is_refused(resolved, opened, m
     source = opened(resolved)
     for number in range(7):
         write_video(many_clips / "train" / "rise" / f"r{number}.mp4", num_frames=9 + number, size=(48, 96))
-    expect_train(source, train)
+    source.expect_train(train)
     with pytest.raises(RunError, match=r"intact when checked and no longer is: its frames are 24 x 48 pixels now"):
         take_all(source, train)
 
@@ -446,7 +444,7 @@ def test_what_else_fails_in_a_reader_is_told_with_where(resolved, opened):
     train = batches_of(14, 4)
     source = opened(resolved)
     source._readers._opening = partial(eval, "1 / 0")
-    expect_train(source, train)
+    source.expect_train(train)
     with pytest.raises(RunError, match=r"cannot be read: ZeroDivisionError: division by zero") as caught:
         source.train_batch(*train[0])
     assert "Traceback" in caught.value.__notes__[0]
@@ -458,7 +456,7 @@ def test_too_little_memory_is_said_before_anything_is_read(resolved, opened, mon
     with pytest.raises(
         UserError, match=r"read ahead take 0\.\d GiB of memory, and 0\.0 GiB are free; give --readers 0"
     ):
-        expect_train(source, batches_of(14, 4))
+        source.expect_train(batches_of(14, 4))
 
 
 @pytest.mark.parametrize(("readers", "norm_batch"), [(1, 0), (1, 2), (9, 2)])
@@ -488,7 +486,7 @@ def clips_told_ahead(resolved, opened, monkeypatch, free):
     monkeypatch.setattr(prefetch, "free_bytes", lambda: free)
     source = opened(resolved)
     parts = [(part, epoch, seed) for batch, epoch, seed in batches_of(14, 3, range(9)) for part in batch.split(2)]
-    expect_train(source, iter(parts), 5)
+    source.expect_train(iter(parts), 5)
     train, val = source._readers._lanes
     assert len(train.ahead) == train.max_ahead
     source.close()
@@ -547,7 +545,7 @@ def test_memory_that_cannot_be_had_is_an_error_with_the_number(resolved, opened,
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(RunError, match=r"no memory for the 0\.\d GiB of frames that are read ahead"):
-        expect_train(opened(resolved), batches_of(14, 4))
+        opened(resolved).expect_train(batches_of(14, 4))
 
 
 PARENT = """
@@ -633,8 +631,8 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
 def test_a_source_that_was_closed_is_let_go_at_once(resolved):
     source = FolderClips(resolved, CPU)
     beside = FolderClips(resolved.but(num_temporal_views=1), CPU, beside=source)
-    expect_train(source, batches_of(14, 4))
-    expect_val(beside, [torch.arange(2)])
+    source.expect_train(batches_of(14, 4))
+    beside.expect_val([torch.arange(2)])
     source.close()
     both = [weakref.ref(source), weakref.ref(beside)]
     gc.disable()
@@ -649,13 +647,13 @@ def test_closing_leaves_nothing_open_and_the_source_goes_on(resolved, opened):
     source = opened(resolved)
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     train = batches_of(14, 4)
-    expect_train(source, train)
+    source.expect_train(train)
     source.train_batch(*train[0])
     pids = pids_of(source)
-    close(source)
+    source.close()
     assert not any(map(is_alive, pids))
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before
     assert len(source.train_batch(*train[1])[1]) == len(train[1][0])
-    expect_train(source, train[2:])
+    source.expect_train(train[2:])
     assert len(source.train_batch(*train[2])[1]) == len(train[2][0])
     assert pids_of(source)

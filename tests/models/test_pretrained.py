@@ -14,10 +14,10 @@ from standins import ImageResNet, TimmConvNeXt, TorchvisionConvNeXt, off_their_s
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models import BACKBONES, Host, build, foreign, load_pretrained, plug_in, pretrained
+from tadaconv.models import BACKBONES, Host, build, load_pretrained, plug_in, pretrained, third_party
 from tadaconv.models.convnext import ConvNeXt
-from tadaconv.models.foreign import as_host
 from tadaconv.models.resnet import BasicBlock, ResNet
+from tadaconv.models.third_party import as_host
 from tadaconv.spec import Backbone, Rival, TAda
 from tadaconv.weights import resolve_weights
 
@@ -385,7 +385,7 @@ def test_weights_that_cannot_be_had_say_which_file_to_give(
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     give = "give the file, backbone__weights=PATH in a regime of your own"
-    monkeypatch.setattr(foreign, "import_module", missing)
+    monkeypatch.setattr(third_party, "import_module", missing)
     with pytest.raises(UserError) as refused:
         pretrained.read_weights(Backbone(name="", weights=weights))
     installed = f"pip install {package} torch=={torch.__version__}"

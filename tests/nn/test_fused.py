@@ -18,7 +18,8 @@ from torch import Tensor
 from tadaconv.nn import fused_kernels, taps
 from tadaconv.nn.functional import alpha_sizes, tada_conv2d
 from tadaconv.nn.naive import naive_tada_conv2d
-from tadaconv.nn.taps import HAS_TRITON, Window
+from tadaconv.nn.taps import HAS_TRITON
+from tadaconv.nn.window import Window, conv_in_one_piece
 
 if HAS_TRITON:
     from tadaconv.nn import fused
@@ -70,7 +71,7 @@ def assert_equals_the_eager_form(arguments: tuple[Tensor, Tensor, Tensor], windo
     ours = [a.detach().requires_grad_() for a in arguments]
     exact = [a.detach().double().requires_grad_() for a in arguments]
     y = fused.fused_conv_on_scaled_taps(*ours, window)
-    expected = taps._in_one_piece(*exact, window)
+    expected = conv_in_one_piece(*exact, window)
     assert y.shape == expected.shape
     assert y.dtype == arguments[0].dtype
     assert_equal_to_rounding(y, expected, steps)
@@ -180,7 +181,7 @@ def test_the_operator_equals_a_kernel_for_every_frame(calibration, monkeypatch):
 def test_gradients_of_gradients_equal_the_eager_form():
     window = Window((1, 2), (1, 2), (0, 1), (1, 1), 1)
     results = []
-    for form, dtype in ((fused.fused_conv_on_scaled_taps, torch.float32), (taps._in_one_piece, torch.float64)):
+    for form, dtype in ((fused.fused_conv_on_scaled_taps, torch.float32), (conv_in_one_piece, torch.float64)):
         torch.manual_seed(0)
         leaves = [t.to(dtype).requires_grad_() for t in convolution(3, 2, (2, 3), (1, 2))]
         first = torch.autograd.grad(form(*leaves, window).square().sum(), leaves, create_graph=True)
@@ -198,7 +199,7 @@ def test_one_gradient_alone(wanted):
     (ours,) = torch.autograd.grad(fused.fused_conv_on_scaled_taps(*arguments, window).sum(), [arguments[wanted]])
     exact = [a.detach().double() for a in arguments]
     exact[wanted].requires_grad_()
-    (expected,) = torch.autograd.grad(taps._in_one_piece(*exact, window).sum(), [exact[wanted]])
+    (expected,) = torch.autograd.grad(conv_in_one_piece(*exact, window).sum(), [exact[wanted]])
     assert_equal_to_rounding(ours, expected, 16)
 
 

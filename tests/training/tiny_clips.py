@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from tadaconv.data.source import Source
 
-class TinyClips:
+
+class TinyClips(Source):
     """Gaussian clips of 3 x 4 x 2 x 2, each from its index alone; ``num_views`` views of a validation clip."""
 
     def __init__(self, num_train: int = 10, num_val: int = 7, num_views: int = 1, num_classes: int = 6) -> None:

@@ -1,4 +1,4 @@
-"""How data sets lie on people's disks, a file a layout.
+"""How data sets are laid out on disks, a file a layout.
 
 A layout reads annotations and lists media; it opens no video.
 """
@@ -24,11 +24,16 @@ LAYOUTS: dict[str, Reader] = {
 
 
 def read(layout: str, root: Path, split: str = "") -> Annotations:
-    """What the annotations under ``root`` say, with every problem of the annotations and of where the media lie.
+    """What the annotations under ``root`` say, with every problem of the annotations and of where the media are.
 
     ``split`` is the number of the split for UCF101 and HMDB51, a file of ids for Mini-Kinetics, and what the names of
     lists have in common for ``list``. Raises :class:`UserError` for a layout that is not known, a root that is not a
     folder, and a split that the layout does not have.
+
+    Args:
+        layout: a name in :data:`LAYOUTS`.
+        root: the folder of annotations and media.
+        split: of the layout; empty for the usual.
     """
     reader = lookup("layout", layout, LAYOUTS)
     if split and not reader.has_splits:

@@ -10,18 +10,14 @@ from tadaconv.data.media import stem
 _NUM_CLASSES = 48
 
 
-def _file(gathering: Gathering, name: str) -> str | None:
-    return next(iter(gathering.companions(lambda there: there == name.lower())), None)
-
-
 def _evidence(gathering: Gathering) -> str:
-    return _file(gathering, "Diving48_V2_train.json") or _file(gathering, "Diving48_vocab.json") or ""
+    return gathering.file("Diving48_V2_train.json", "Diving48_vocab.json") or ""
 
 
 def _class_names(gathering: Gathering) -> tuple[str, ...]:
-    path = _file(gathering, "Diving48_vocab.json")
+    path = gathering.file("Diving48_vocab.json")
     if path is None:
-        gathering.problem(".", "no Diving48_vocab.json; put it beside Diving48_V2_train.json")
+        gathering.problem(".", "no Diving48_vocab.json; put it next to Diving48_V2_train.json")
         return ()
     vocabulary = gathering.json(path)
     if not isinstance(vocabulary, list) or not vocabulary:
@@ -29,9 +25,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
             gathering.problem(path, "must be a list of classes, each a list of words")
         return ()
     names = tuple(" ".join(words) if isinstance(words, list) else str(words) for words in vocabulary)
-    gathering.took(f"{path}: {len(names)} classes")
-    if len(names) != _NUM_CLASSES:
-        gathering.warning(path, f"{len(names)} classes, where Diving48 has {_NUM_CLASSES}")
+    gathering.took_classes(path, names, _NUM_CLASSES, "Diving48")
     return names
 
 
@@ -40,13 +34,13 @@ def _read(gathering: Gathering) -> Annotations:
     sides: dict[str, Side] = {"train": "train", "test": "val"}
     for part, side in sides.items():
         name = f"Diving48_V2_{part}.json"
-        path = _file(gathering, name)
+        path = gathering.file(name)
         if path is None:
-            old = _file(gathering, f"Diving48_{part}.json")
+            old = gathering.file(f"Diving48_{part}.json")
             why = (
                 f"{old} is of version 1, whose labels are noisy: take version 2"
                 if old
-                else "put it beside the vocabulary"
+                else "put it next to the vocabulary"
             )
             gathering.problem(".", f"no {name}; {why}")
             continue

@@ -42,39 +42,34 @@ def seconds(timestamp: str) -> float:
     return int(parts["hours"]) * 3600 + int(parts["minutes"]) * 60 + float(parts["seconds"])
 
 
-def _file(gathering: Gathering, name: str) -> str | None:
-    return next(iter(gathering.companions(lambda there: there == name.lower())), None)
-
-
 def _evidence(gathering: Gathering) -> str:
-    return next((path for name in _SIDES.values() if (path := _file(gathering, name))), "")
+    return next((path for name in _SIDES.values() if (path := gathering.file(name))), "")
 
 
 def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
     """The classes of a head in the order of their numbers; empty, and a problem, without their table."""
     name, usual = _CLASSES[head]
-    path = _file(gathering, name)
+    path = gathering.file(name)
     if path is None:
-        gathering.problem(".", f"no {name}; put it beside EPIC_100_train.csv")
+        gathering.problem(".", f"no {name}; put it next to EPIC_100_train.csv")
         return ()
     names = {row["id"].strip(): row["key"].strip() for _, row in gathering.rows(path, ("id", "key"))}
     if not names or set(names) != {str(number) for number in range(len(names))}:
         gathering.problem(path, "must number every class once, from 0 on")
         return ()
-    gathering.took(f"{path}: {len(names)} classes of {head}")
-    if len(names) != usual:
-        gathering.warning(path, f"{len(names)} classes of {head}, where EPIC-KITCHENS-100 has {usual}")
-    return tuple(names[str(number)] for number in range(len(names)))
+    in_order = tuple(names[str(number)] for number in range(len(names)))
+    gathering.took_classes(path, in_order, usual, "EPIC-KITCHENS-100", head)
+    return in_order
 
 
-def _column(gathering: Gathering, name: str, column: str, what: str) -> frozenset[str]:
+def _column(gathering: Gathering, name: str, column: str, members: str) -> frozenset[str]:
     """The values of one column of a table that says which clips are judged apart; empty, and a warning, without it."""
-    path = _file(gathering, name)
+    path = gathering.file(name)
     if path is None:
-        gathering.warning(".", f"no {name}: nothing is told of {what} apart; put it beside EPIC_100_validation.csv")
+        gathering.warning(".", f"no {name}: {members} are not evaluated apart; put it next to EPIC_100_validation.csv")
         return frozenset()
     values = frozenset(row[column].strip() for _, row in gathering.rows(path, (column,)))
-    gathering.took(f"{path}: {len(values)} {what}")
+    gathering.took(f"{path}: {len(values)} {members}")
     return values
 
 
@@ -82,18 +77,17 @@ def _read(gathering: Gathering) -> Annotations:
     heads = tuple((head, _class_names(gathering, head)) for head in _CLASSES)
     unseen = _column(gathering, _UNSEEN, "participant_id", "participants that train never shows")
     tails = {head: _column(gathering, name, head, f"{head}s of the tail") for head, name in _TAILS.items()}
-    if _file(gathering, "EPIC_train_action_labels.csv") and not _evidence(gathering):
+    if gathering.file("EPIC_train_action_labels.csv") and not _evidence(gathering):
         gathering.problem("EPIC_train_action_labels.csv", "of EPIC-KITCHENS-55; take the files EPIC_100_*.csv")
     widest = 0.0
     rates: set[float] = set()
     for side, name in _SIDES.items():
-        path = _file(gathering, name)
+        path = gathering.file(name)
         if path is None:
             if side != "test":
                 gathering.problem(".", f"no {name}; take it from the annotations of EPIC-KITCHENS-100")
             continue
         needed = _NEEDED if side == "test" else (*_NEEDED, "verb_class", "noun_class")
-        before = gathering.listed.get(side, 0)
         for number, row in gathering.rows(path, needed):
             gathering.count(side)
             video = row["video_id"].strip()
@@ -122,7 +116,7 @@ def _read(gathering: Gathering) -> Annotations:
                 path, row["narration_id"].strip(), side, labels,
                 key=video, exact=video, seconds=time, positions=positions, rate=rate, subsets=subsets,
             )  # fmt: skip
-        gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} segments of {side}")
+        gathering.took(f"{path}: {gathering.listed.get(side, 0):,} segments of {side}")
     if rates:
         spelled = " and ".join(f"time x {rate}" for rate in sorted(rates, reverse=True))
         gathering.took(
@@ -147,8 +141,8 @@ def _errata(annotations: Annotations) -> tuple[Problem, ...]:
     return tuple(
         Problem(
             used[video],
-            "frames that were downloaded before 26 September 2020 were extracted wrongly; if these were, get them anew "
-            "with epic_downloader.py --errata",
+            "frames that were downloaded before 26 September 2020 were extracted wrongly; if these were, get them "
+            "again with epic_downloader.py --errata",
         )
         for video in _ERRATA
         if video in used

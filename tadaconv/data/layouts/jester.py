@@ -14,13 +14,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _file(gathering: Gathering, part: str) -> str | None:
-    there = gathering.companions(lambda name: name in _NAMES[part])
-    return min(there, key=lambda path: _NAMES[part].index(path.rpartition("/")[2].lower()), default=None)
-
-
 def _evidence(gathering: Gathering) -> str:
-    labels, train = _file(gathering, "labels"), _file(gathering, "train")
+    labels, train = gathering.file(*_NAMES["labels"]), gathering.file(*_NAMES["train"])
     if labels is None or train is None:
         return ""
     first = next(iter(gathering.lines(train)), (0, ""))[1]
@@ -28,37 +23,30 @@ def _evidence(gathering: Gathering) -> str:
 
 
 def _read(gathering: Gathering) -> Annotations:
-    path = _file(gathering, "labels")
-    if path is None:
-        gathering.problem(".", "no jester-v1-labels.csv or labels.csv, a class a line; put it beside the others")
-    class_names = tuple(line.strip('"') for _, line in gathering.lines(path)) if path else ()
-    if path:
-        gathering.took(f"{path}: {len(class_names)} classes")
-        if len(class_names) != _NUM_CLASSES:
-            gathering.warning(path, f"{len(class_names)} classes, where Jester has {_NUM_CLASSES}")
+    table = gathering.file(*_NAMES["labels"])
+    if table is None:
+        gathering.problem(".", "no jester-v1-labels.csv or labels.csv, a class a line; put it next to the others")
+    class_names = tuple(line.strip('"') for _, line in gathering.lines(table)) if table else ()
+    if table:
+        gathering.took_classes(table, class_names, _NUM_CLASSES, "Jester")
         if len(set(class_names)) != len(class_names):
-            gathering.problem(path, "names a class twice")
+            gathering.problem(table, "names a class twice")
     numbers = {name: number for number, name in enumerate(class_names)}
     sides: tuple[Side, ...] = ("train", "val", "test")
     for side in sides:
-        path = _file(gathering, side)
+        path = gathering.file(*_NAMES[side])
         if path is None:
             if side != "test":
-                gathering.problem(".", f"no {_NAMES[side][0]} or {_NAMES[side][1]}; put it beside the table of classes")
+                gathering.problem(".", f"no {_NAMES[side][0]} or {_NAMES[side][1]}; put it next to the classes")
             continue
-        before = gathering.listed.get(side, 0)
         for number, line in gathering.lines(path):
             clip_id, _, label = (part.strip().strip('"') for part in line.partition(";"))
             gathering.count(side)
-            if label in numbers:
-                gathering.clip(path, clip_id, side, (numbers[label],), rate=12.0)
-            elif side == "test" and not label:
-                gathering.clip(path, clip_id, side, (-1,), rate=12.0)
-            elif not label:
+            if label or side == "test":
+                gathering.clip_of_class(path, clip_id, side, label, numbers, f"{table}", rate=12.0)
+            else:
                 gathering.problem(path, "lines that are not id;label: {}", f"line {number}")
-            elif class_names:
-                gathering.problem(path, f"{label!r} is no class of {_file(gathering, 'labels')}; clips: {{}}", clip_id)
-        gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} clips of {side}")
+        gathering.took(f"{path}: {gathering.listed.get(side, 0):,} clips of {side}")
     return gathering.finish(
         (("label", class_names),), mirror_words=LEFT_RIGHT + TURNS, media_places="20bn-jester-v1/<id>/00001.jpg"
     )

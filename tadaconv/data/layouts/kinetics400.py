@@ -1,6 +1,6 @@
 """Kinetics-400: the official CSV files, and videos under any of the names in use.
 
-Classes are numbered in the alphabetical order of their names over all the labels, never of what lies on the disk. A
+Classes are numbered in the alphabetical order of their names over all the labels, never of what is on the disk. A
 file of ids as ``split`` restricts both clips and classes to those of its ids: Mini-Kinetics.
 """
 
@@ -22,7 +22,7 @@ _SIDES: dict[str, Side] = {
 
 
 def youtube_id(name: str) -> str:
-    """The id in the name of a video without its extension: what stands before two times, or the whole name."""
+    """The id in the name of a video without its extension: what is before two times, or the whole name."""
     times = _TIMES.fullmatch(name)
     return times["id"] if times else name
 
@@ -34,11 +34,7 @@ def _tables(gathering: Gathering) -> list[str]:
 
 
 def _header(gathering: Gathering, path: str) -> list[str]:
-    try:
-        with (gathering.root / path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return [name.strip() for name in next(csv.reader([file.readline(4096)]), [])]
-    except OSError:
-        return []
+    return [name.strip() for name in next(csv.reader([gathering.first_line(path)]), [])]
 
 
 def _evidence(gathering: Gathering) -> str:

@@ -47,11 +47,7 @@ def _files(gathering: Gathering, split: str) -> list[str]:
 
 
 def _looks_listed(gathering: Gathering, path: str) -> bool:
-    try:
-        with (gathering.root / path).open(encoding="utf-8-sig", errors="replace") as file:
-            first = file.readline(4096).strip()
-    except OSError:
-        return False
+    first = gathering.first_line(path).strip()
     return _FRAME_TABLE in first or _FIELDS.fullmatch(first) is not None
 
 
@@ -137,7 +133,7 @@ def _read(gathering: Gathering) -> Annotations:
         assert side is not None  # _files takes no other
         if side in taken:
             reason = (
-                f"a second list of {side} beside {taken[side]}; name by the split what the lists wanted have in common"
+                f"a second list of {side} next to {taken[side]}; name by the split what the lists wanted have in common"
             )
             gathering.problem(file, reason)
             continue

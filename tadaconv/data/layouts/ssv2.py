@@ -23,10 +23,8 @@ _NAMES: dict[Side | str, tuple[str, ...]] = {
 }
 
 
-def _file(gathering: Gathering, part: str) -> str | None:
-    """The file of one part, an earlier name of the list before a later one."""
-    there = gathering.companions(lambda name: name in _NAMES[part])
-    return min(there, key=lambda path: _NAMES[part].index(path.rpartition("/")[2].lower()), default=None)
+def _file(gathering: Gathering, part: Side | str) -> str | None:
+    return gathering.file(*_NAMES[part])
 
 
 def _evidence(gathering: Gathering) -> str:
@@ -44,7 +42,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
     numbers = _numbers_of_lists(gathering) if path is None else gathering.json(path)
     path = path or _file(gathering, "train") or "."
     if numbers == {}:
-        gathering.problem(".", "no labels.json or something-something-v2-labels.json; put it beside train.json")
+        gathering.problem(".", "no labels.json or something-something-v2-labels.json; put it next to train.json")
         return ()
     if numbers is None:
         return ()
@@ -54,9 +52,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
     except (AttributeError, KeyError, TypeError, ValueError):
         gathering.problem(path, 'must be {"template": "0", ...} with every class number from 0 on once')
         return ()
-    gathering.took(f"{path}: {len(in_order)} classes")
-    if len(in_order) != _NUM_CLASSES:
-        gathering.warning(path, f"{len(in_order)} classes, where Something-Something-V2 has {_NUM_CLASSES}")
+    gathering.took_classes(path, in_order, _NUM_CLASSES, "Something-Something-V2")
     return in_order
 
 
@@ -87,13 +83,14 @@ def _read(gathering: Gathering) -> Annotations:
         return str(fields.get("id", "")), shared.setdefault(template, template)
 
     shared: dict[str, str] = {}
+    table = _file(gathering, "labels") or "the lists"
     sides: tuple[Side, ...] = ("train", "val", "test")
     for side in sides:
         path = _file(gathering, side)
         if path is None:
             if side != "test":
                 name = _NAMES[side][1]
-                gathering.problem(".", f"no {name} or {_NAMES[side][0]}; put it beside labels.json")
+                gathering.problem(".", f"no {name} or {_NAMES[side][0]}; put it next to labels.json")
             continue
         entries = gathering.json(path, entry)
         if entries is None:
@@ -110,17 +107,11 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.problem(path, reason, f"entry {number}")
                 continue
             clip_id, template = one
-            label = answers.get(clip_id, template)
-            if not clip_id:
+            if clip_id:
+                label = str(answers.get(clip_id, template))
+                gathering.clip_of_class(path, clip_id, side, label, numbers, table, rate=12.0)
+            else:
                 gathering.problem(path, "an entry has no id")
-            elif label in numbers:
-                gathering.clip(path, clip_id, side, (numbers[label],), rate=12.0)
-            elif side == "test" and not label:
-                gathering.clip(path, clip_id, side, (-1,), rate=12.0)
-            elif class_names:
-                gathering.problem(
-                    path, f"{label!r} is no class of {_file(gathering, 'labels') or 'the lists'}; clips: {{}}", clip_id
-                )
     return gathering.finish(
         (("label", class_names),),
         mirror_words=LEFT_RIGHT,

@@ -16,17 +16,13 @@ def split_number(gathering: Gathering) -> str:
     return number
 
 
-def _file(gathering: Gathering, name: str) -> str | None:
-    return next(iter(gathering.companions(lambda there: there == name)), None)
-
-
 def _evidence(gathering: Gathering) -> str:
-    path = _file(gathering, "classind.txt")
-    return path if path and _file(gathering, "trainlist01.txt") else ""
+    path = gathering.file("classInd.txt")
+    return path if path and gathering.file("trainlist01.txt") else ""
 
 
 def _class_names(gathering: Gathering) -> tuple[str, ...]:
-    path = _file(gathering, "classind.txt")
+    path = gathering.file("classInd.txt")
     if path is None:
         gathering.problem(".", "no classInd.txt; unpack UCF101TrainTestSplits-RecognitionTask.zip there")
         return ()
@@ -40,10 +36,9 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
     if set(names) != set(range(1, len(names) + 1)):
         gathering.problem(path, "must number every class once, from 1 on")
         return ()
-    gathering.took(f"{path}: {len(names)} classes")
-    if len(names) != _NUM_CLASSES:
-        gathering.warning(path, f"{len(names)} classes, where UCF101 has {_NUM_CLASSES}")
-    return tuple(names[number] for number in range(1, len(names) + 1))
+    in_order = tuple(names[number] for number in range(1, len(names) + 1))
+    gathering.took_classes(path, in_order, _NUM_CLASSES, "UCF101")
+    return in_order
 
 
 def _read(gathering: Gathering) -> Annotations:
@@ -53,11 +48,10 @@ def _read(gathering: Gathering) -> Annotations:
     sides: dict[str, Side] = {"train": "train", "test": "val"}
     for part, side in sides.items():
         name = f"{part}list0{split}.txt"
-        path = _file(gathering, name)
+        path = gathering.file(name)
         if path is None:
             gathering.problem(".", f"no {name}; unpack UCF101TrainTestSplits-RecognitionTask.zip there")
             continue
-        before = gathering.listed.get(side, 0)
         for number, line in gathering.lines(path):
             gathering.count(side)
             medium, _, label = line.replace("\\", "/").partition(" ")
@@ -71,7 +65,7 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.problem(path, "labels that are not the number of their folder's class: {}", f"line {number}")
                 continue
             gathering.clip(path, stem(video), side, (of_folder,), folder=folder, rate=25.0)
-        gathering.took(f"{path}: {gathering.listed.get(side, 0) - before:,} clips of {side}")
+        gathering.took(f"{path}: {gathering.listed.get(side, 0):,} clips of {side}")
     return gathering.finish(
         (("label", class_names),), class_folders=True, media_places="<Class>/<name>.avi or a folder <name> of frames"
     )

@@ -1,4 +1,4 @@
-"""Rivals of TAdaConv by name, each in a file of its own, behind one interface: :class:`Operator`."""
+"""Rivals of TAdaConv by name, each in a separate file, behind one interface: :class:`Operator`."""
 
 from tadaconv.models.rivals import condconv, dynamic_conv, none, squeeze_excitation, tam, temporal_conv, tsm
 from tadaconv.models.rivals.operator import Operator

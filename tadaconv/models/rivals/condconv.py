@@ -25,6 +25,11 @@ def add_condconv(conv: nn.Module, num_frames: int | None, num_experts: int = 8) 
 
     The network does not start as its host: weights near one half for each of 8 equal experts make the output about 4
     times the host's, up to the norm that follows. Raises :class:`UserError` for a convolution that is not per frame.
+
+    Args:
+        conv: the convolution that is replaced.
+        num_frames: T; of no matter here.
+        num_experts: K, the kernels that are mixed.
     """
     del num_frames
     return CondConv(per_frame(conv), num_experts)

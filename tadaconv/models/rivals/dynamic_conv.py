@@ -12,7 +12,14 @@ from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
 class DynamicConv(KernelMixture):
-    """:class:`KernelMixture` with ``r = softmax(FC_{C/4->K}(ReLU(FC_{C->C/4}(v))) / temperature)``, drawn at random."""
+    """:class:`KernelMixture` with ``r = softmax(FC_{C/4->K}(ReLU(FC_{C->C/4}(v))) / temperature)``, drawn at random.
+
+    Args:
+        conv: the convolution that is replaced.
+        num_kernels: K.
+        reduction: r, where the hidden layer has C / r channels.
+        temperature: of the softmax over kernels.
+    """
 
     def __init__(self, conv: nn.Conv2d, num_kernels: int, reduction: int, temperature: float) -> None:
         super().__init__(conv, num_kernels)
@@ -39,6 +46,13 @@ def add_dynamic_conv(
 
     Raises :class:`UserError` for a convolution that is not per frame, a reduction below 1 or above the channels, or a
     temperature that is not positive and finite.
+
+    Args:
+        conv: the convolution that is replaced.
+        num_frames: T; of no matter here.
+        num_kernels: K, the kernels that are mixed.
+        reduction: r, where the hidden layer of the attention has C / r channels.
+        temperature: of the softmax over kernels.
     """
     del num_frames
     if not (temperature > 0 and math.isfinite(temperature)):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tadaconv.errors import UserError
 from tadaconv.nn.frames import FrameConv2d, fold, unfold
+from tadaconv.nn.window import Window
 
 
 def per_frame(conv: nn.Module) -> nn.Conv2d:
@@ -23,30 +24,12 @@ def per_frame(conv: nn.Module) -> nn.Conv2d:
     return cast(nn.Conv2d, conv)
 
 
-def _columns(
-    x_BCHW: Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> Tensor:
-    """What the kernel sees at each position, (B, H', W', kh * kw * C), channels innermost."""
-    (kh, kw), (top, left) = kernel, padding
-    padded_BHWC = F.pad(x_BCHW, (left, left, top, top)).permute(0, 2, 3, 1)
-    height, width = (
-        (size - far * (k - 1) - 1) // step + 1
-        for size, far, k, step in zip(padded_BHWC.shape[1:3], dilation, kernel, stride, strict=True)
-    )
-    rows = [slice(i * dilation[0], i * dilation[0] + stride[0] * (height - 1) + 1, stride[0]) for i in range(kh)]
-    columns = [slice(j * dilation[1], j * dilation[1] + stride[1] * (width - 1) + 1, stride[1]) for j in range(kw)]
-    return torch.cat([padded_BHWC[:, row, column] for row in rows for column in columns], 3)
-
-
 class KernelMixture(nn.Module, ABC):
     """Convolve frame b with ``sum_k r_bk W_k``, the mixing weights ``r`` made from the frame itself.
 
     (N, C, T, H, W) to (N, O, T, H', W'). ``W_0`` is the host's kernel under the host's name, ``weight``; the others
-    lie in ``kernels``, (K - 1, kh * kw * C / groups, O), and start as copies of it. Biases are mixed alike.
+    are in ``kernels``, (K - 1, kh * kw * I, O), and start as copies of it; K counts the kernels here. Biases are mixed
+    alike.
 
     Kernels are mixed before they are applied, as both papers do: the host's multiply-adds plus K for each element of
     a frame's kernel, where mixing outputs would take K times the host's.
@@ -91,7 +74,10 @@ class KernelMixture(nn.Module, ABC):
 
         As fast as a grouped convolution with a group a frame at ResNet-50's sizes, and faster on small frames.
         """
-        columns = _columns(x_BCHW, self.kernel_size, self.stride, self.padding, self.dilation)
+        window = Window(self.kernel_size, self.stride, self.padding, self.dilation, groups=1)
+        size = window.size_out(x_BCHW)
+        by_tap = window.shifted(window.pad(x_BCHW), size)
+        columns = torch.cat([frames_GBHWC[0] for frames_GBHWC in by_tap], 3)  # (B, H', W', kh * kw * C)
         y_BPO = torch.bmm(columns.flatten(1, 2), mixed_BJO)
         return y_BPO.view(*columns.shape[:3], -1).permute(0, 3, 1, 2)
 

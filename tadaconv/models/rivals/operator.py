@@ -49,6 +49,11 @@ class Operator:
 
         Raises :class:`UserError` for an option the rival does not have, a value of another type than its default's,
         and whatever ``build`` refuses.
+
+        Args:
+            conv: a convolution of the host.
+            num_frames: T, that the convolution sees; None where nobody says.
+            options: the rival's own options by name.
         """
         defaults = self.options()
         for name, value in options.items():

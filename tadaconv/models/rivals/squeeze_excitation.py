@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tadaconv.models.rivals.around import convolution, put_after
+from tadaconv.models.rivals.insertion import convolution, put_after
 from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
@@ -30,9 +30,14 @@ class FrameExcitation(nn.Module):
 def add_excitation(conv: nn.Module, num_frames: int | None, reduction: int = 16) -> nn.Module:
     """:class:`FrameExcitation` right after a block's spatial convolution, before its norm.
 
-    Of the places the paper compares, the one it calls SE_3x3: where TAdaConv stands. The network does not start as its
+    Of the places the paper compares, the one it calls SE_3x3: where TAdaConv is. The network does not start as its
     host: scales start near one half. Raises :class:`UserError` for a reduction below 1
     or above the channels.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T; of no matter here.
+        reduction: r, where the hidden layer has C / r channels.
     """
     del num_frames
     host = convolution(conv)

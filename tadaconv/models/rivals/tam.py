@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.rivals.around import convolution, put_before
+from tadaconv.models.rivals.insertion import convolution, put_before
 from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
@@ -79,6 +79,13 @@ def add_tam(
     The network does not start as its host: both branches are drawn at random. Raises :class:`UserError` where the
     number of frames is not known, for a kernel that is even or of more frames, and for a reduction or an expansion
     below 1 or a reduction above the channels.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T, over which the global branch learns.
+        kernel: K, frames.
+        reduction: r, where the hidden layer of the local branch has C / r channels.
+        expansion: a, where that of the global branch has a * T.
     """
     host = convolution(conv)
     if num_frames is None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.rivals.around import convolution, put_after
+from tadaconv.models.rivals.insertion import convolution, put_after
 from tadaconv.models.rivals.operator import Operator
 from tadaconv.nn.frames import TemporalConv
 
@@ -27,12 +27,17 @@ def add_temporal_conv(conv: nn.Module, num_frames: int | None, kernel: int = 3) 
     """``z_t = sum_k V_k y_{t+k}``, k from -(kernel // 2) to kernel // 2, after the spatial convolution's ``y``.
 
     y and z are (N, O, T, H', W'), each V_k is (O, O) and mixes channels, frames outside the clip are zero. As in
-    R(2+1)D space comes first; unlike there, the width stays and no norm or ReLU stands between the two, so that V can
+    R(2+1)D space comes first; unlike there, the width stays and no norm or ReLU is between the two, so that V can
     start as the identity: V_0 the unit matrix, the other taps zero. Sums of products with one and zero are exact: the
     host's output bit for bit, unless the device rounds the factors of a product (TF32 on CUDA).
 
     Costs ``kernel * O * O`` multiply-adds an output position. Raises :class:`UserError` unless ``kernel`` is a positive
     odd number of frames.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T; of no matter here.
+        kernel: k, frames.
     """
     del num_frames
     if kernel < 1 or kernel % 2 == 0:

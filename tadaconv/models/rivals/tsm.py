@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
-from tadaconv.models.rivals.around import convolution, put_before
+from tadaconv.models.rivals.insertion import convolution, put_before
 from tadaconv.models.rivals.operator import Operator
 
 
@@ -38,11 +38,16 @@ def add_shift(conv: nn.Module, num_frames: int | None, share: float = 1 / 8) -> 
     The paper's residual shift: the shortcut keeps its frames. Costs no multiply-add and no parameter. The network
     does not start as its host; the paper fine-tunes it as it is. Raises :class:`UserError` unless the share is above 0,
     at most 1/2, and makes at least one channel.
+
+    Args:
+        conv: the convolution of a block.
+        num_frames: T; of no matter here.
+        share: fraction of the channels that is shifted each way.
     """
     del num_frames
     host = convolution(conv)
     if not 0 < share <= 1 / 2:
-        raise UserError(f"option share is the part of the channels shifted each way, above 0, at most 0.5, not {share}")
+        raise UserError(f"option share is a fraction of the channels, above 0 and at most 0.5, not {share}")
     num_channels = int(share * host.in_channels)
     if num_channels == 0:
         raise UserError(f"option share={share} shifts none of {host.in_channels} channels; raise it")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tadaconv.ablation import LoadedTable
-from tadaconv.data import Source, heads_of, open_source
+from tadaconv.data import Source, open_source
 from tadaconv.data.transforms import MEAN, STD
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
@@ -91,7 +91,7 @@ def look_inside(
     shown = _chosen(source, labels)
     views, _ = source.val_batch(indices[shown])
     with autocast(device, precision):
-        of_first_head = model(views[:, 0]).float()[:, : len(heads_of(source)[0].class_names)]
+        of_first_head = model(views[:, 0]).float()[:, : len(source.heads[0].class_names)]
         probabilities = of_first_head.softmax(1).cpu()
     family_of = {label: name for name, members in source.families.items() for label in members}
     clips = [

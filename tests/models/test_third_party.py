@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tadaconv.errors import UserError
-from tadaconv.models import Host, Site, build, foreign, plug_in
-from tadaconv.models.foreign import FrameHost, as_host
+from tadaconv.models import Host, Site, build, plug_in, third_party
+from tadaconv.models.third_party import FrameHost, as_host
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.spec import Backbone, Placement, Rival, TAda
 
@@ -467,8 +467,8 @@ def test_a_missing_package_is_named_with_the_extra_to_install(monkeypatch: pytes
     def broken(name: str) -> None:
         raise RuntimeError(f"operator {name}::nms does not exist\nand more")
 
-    for package in foreign.PACKAGES:
-        monkeypatch.setattr(foreign, "import_module", missing)
+    for package in third_party.PACKAGES:
+        monkeypatch.setattr(third_party, "import_module", missing)
         line = f"{package} is not installed: pip install {package} torch=={torch.__version__}"
         with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
             build(Backbone(name=f"{package}:resnet50"), None, 5)
@@ -476,7 +476,7 @@ def test_a_missing_package_is_named_with_the_extra_to_install(monkeypatch: pytes
             UserError, match=f"^cannot get the weights '{package}:resnet50': {re.escape(line)}; or give"
         ):
             build(Backbone(name="tiny", weights=f"{package}:resnet50"), None, 5)
-        monkeypatch.setattr(foreign, "import_module", broken)
+        monkeypatch.setattr(third_party, "import_module", broken)
         with pytest.raises(UserError, match=rf"{package} cannot be imported beside torch .*pip install") as error:
             build(Backbone(name=f"{package}:resnet50"), None, 5)
         assert "\n" not in str(error.value)
@@ -498,7 +498,7 @@ class FakeLibrary:
 
 
 def test_a_backbone_can_be_a_model_of_a_package(monkeypatch: pytest.MonkeyPatch, clips: Tensor) -> None:
-    monkeypatch.setattr(foreign, "import_module", lambda name: FakeLibrary())  # noqa: ARG005
+    monkeypatch.setattr(third_party, "import_module", lambda name: FakeLibrary())  # noqa: ARG005
     for backbone in (Backbone(name="timm:resnet50.a1_in1k", dropout=0.5), Backbone(name="torchvision:resnet50")):
         host = build(backbone, TAda(), 5)
         assert isinstance(host, Host)
@@ -511,7 +511,7 @@ def test_a_backbone_can_be_a_model_of_a_package(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_real_packages_features_are_refused() -> None:
     timm, extraction = real("timm"), real("torchvision.models.feature_extraction")
-    resnet = foreign.create("torchvision:resnet18", 5, 0.0)
+    resnet = third_party.create("torchvision:resnet18", 5, 0.0)
     for model in (
         timm.create_model("resnet18", features_only=True),
         timm.create_model("convnext_atto", features_only=True),
@@ -530,6 +530,6 @@ REAL = [
 @pytest.mark.parametrize(("package", "name"), REAL)
 def test_the_real_packages_models_start_as_they_were(package: str, name: str, clips: Tensor) -> None:
     real(package)
-    model = off_their_start(foreign.create(f"{package}:{name}", 5, 0.0))
+    model = off_their_start(third_party.create(f"{package}:{name}", 5, 0.0))
     plugged = plug_in(model, TAda())
     torch.testing.assert_close(scores(plugged, clips), scores(as_host(model), clips), rtol=1e-4, atol=1e-4)

@@ -1,22 +1,23 @@
-"""The two counters: where they agree, what they say where they do not, and that nothing is left out."""
+"""What is counted on the meta device: fvcore counts as much, module by module, and nothing is left out."""
 
 from math import prod
 
 import pytest
 import torch
 import torch.nn.functional as F
-from fvcore.nn import ActivationCountAnalysis
+from by_fvcore import activations, products_by_module
 from torch import Tensor, nn
 
 from tadaconv.errors import RunError
-from tadaconv.measure import cost as cost_module
 from tadaconv.measure import count
-from tadaconv.measure.counters import count_by_fvcore
+from tadaconv.measure.forward_pass import forward_pass
 from tadaconv.models import BACKBONES, RIVALS, build, plug_in
 from tadaconv.nn import FrameConv2d, TAdaConv1d, TAdaConv3d
-from tadaconv.spec import CALIBRATIONS, Aggregation, Backbone, Context, Rival, TAda
+from tadaconv.spec import CALIBRATIONS, Aggregation, Backbone, Context, Rival, TAda, Temporal
 
 T, H, W = 4, 6, 5
+DEEPER = ("resnet34", "slowfast_8x8", "small", "base", "small_clip", "base_clip")
+"""More or wider blocks of networks that are there anyway."""
 TINY = [name for name in BACKBONES if name.startswith("tiny")]
 
 
@@ -32,32 +33,59 @@ class Apply(nn.Module):
         return y
 
 
-class Unseen(torch.autograd.Function):
-    """A linear layer that a trace does not see into."""
+def assert_equal_to_fvcore(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Every module's own products, apart from products by element, are those that fvcore sees in a run.
 
-    @staticmethod
-    def forward(_ctx, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight)
+    The taps of a calibrated convolution may be summed element by element, or inside an autograd function: whoever has
+    seen nothing there is held against the formula of a convolution.
+    """
+    record, by_fvcore = forward_pass(model, shape), products_by_module(model, shape)
+    counted = {name: macs["convolution"] + macs["linear"] + macs["attention"] for name, macs in record.macs.items()}
+    for name, module in model.named_modules():
+        ours = counted.get(name, 0)
+        if isinstance(module, nn.modules.conv._ConvNd):
+            formula = record.outputs[name] * module.weight[0].numel()
+            assert {ours, by_fvcore[name], formula} <= {0, formula}, name
+        else:
+            assert ours == by_fvcore[name], name
+    assert sum(counted.values()) > 0
 
 
-def test_a_disagreement_names_the_module_and_both_counts() -> None:
-    model = nn.Sequential(nn.Identity(), Apply(Unseen.apply, 7, W))
-    macs = 7 * W * 3 * T * H
-    with pytest.raises(RunError, match=rf"disagree on 1 \(Apply\): fvcore counts 0 .*flop_counter {macs:,}$"):
-        count(model, (3, T, H, W))
+@pytest.mark.parametrize("name", [name for name in BACKBONES if not name.endswith(DEEPER)])
+def test_every_backbone_counts_as_by_fvcore(name: str) -> None:
+    frames = 32 if "slowfast" in name else 8
+    model = build(Backbone(name=name), TAda(), 7, frames).eval()
+    assert_equal_to_fvcore(model, (1, 3, frames, 32, 32))
 
 
-def test_a_convolution_counted_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model, clip):
-        found = count_by_fvcore(model, clip)
-        found["0"]["conv"] += 1
-        return found
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "temporal",
+    [None, *(TAda(calibration=calibration) for calibration in CALIBRATIONS if calibration != "cin"), Rival(name="tam")],
+    ids=lambda temporal: getattr(temporal, "calibration", None) or getattr(temporal, "name", "none"),
+)
+def test_tiny_backbones_count_as_by_fvcore(name: str, temporal: Temporal) -> None:
+    frames = 32 if "slowfast" in name else 8
+    model = build(Backbone(name=name), temporal, 7, frames).eval()
+    assert_equal_to_fvcore(model, (1, 3, frames, 32, 32))
 
-    monkeypatch.setattr(cost_module, "count_by_fvcore", wrong)
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_counts_as_by_fvcore(name: str) -> None:
+    assert_equal_to_fvcore(build(Backbone(name="tiny"), Rival(name=name), 7, 8).eval(), (1, 3, 8, 16, 16))
+
+
+def test_operators_that_do_not_add_up_to_a_convolution_are_told() -> None:
+    class Doubled(nn.Conv3d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) + super().forward(input)
+
     macs = 8 * 3 * T * H * W
-    expected = rf"disagree on 0 \(Conv3d\): fvcore counts {macs + 1:,} .*flop_counter {macs:,}, its formula {macs:,}"
-    with pytest.raises(RunError, match=expected):
-        count(nn.Sequential(nn.Conv3d(3, 8, 1)), (3, T, H, W))
+    message = (
+        rf"^the operators of 0 \(Doubled\) take {2 * macs:,} multiply-adds, the formula of its layer says {macs:,}$"
+    )
+    with pytest.raises(RunError, match=message):
+        count(nn.Sequential(Doubled(3, 8, 1)), (3, T, H, W))
 
 
 def test_products_of_no_kind_are_not_left_out() -> None:
@@ -91,10 +119,22 @@ def test_a_layer_run_twice_costs_twice() -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_activations_are_fvcores(name: str) -> None:
     model = BACKBONES[name](7, 0.0).eval()
-    by_fvcore = ActivationCountAnalysis(model, torch.zeros(1, 3, 8, 32, 32))
-    by_fvcore.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with torch.no_grad():
-        assert count(model, (3, 8, 32, 32)).activations == by_fvcore.total()
+    assert count(model, (3, 8, 32, 32)).activations == activations(model, (1, 3, 8, 32, 32))
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_attention_beside_linear_layers_in_one_module(need_weights: bool) -> None:
+    """By one kernel or by its parts."""
+
+    class Layer(nn.MultiheadAttention):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            attended, _ = super().forward(x, x, x, need_weights=need_weights)
+            return attended
+
+    record = forward_pass(Layer(8, 2, batch_first=True).eval(), (1, 5, 8))
+    assert record.macs[""]["attention"] == 2 * (5 * 5 * 8)
+    assert record.macs[""]["linear"] == 5 * 8 * (3 * 8 + 8)
+    assert record.activations[""] == 5 * (3 * 8 + 8)
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)

@@ -233,8 +233,8 @@ def test_squeeze_and_excitation_by_loops(sizes, channels, reduction) -> None:
     [
         ("temporal_conv", {"kernel": 2}, "kernel is a positive odd number of frames, not 2"),
         ("temporal_conv", {"kernel": -1}, "kernel is a positive odd number of frames, not -1"),
-        ("tsm", {"share": 0.0}, r"above 0, at most 0\.5, not 0\.0"),
-        ("tsm", {"share": 0.51}, r"above 0, at most 0\.5, not 0\.51"),
+        ("tsm", {"share": 0.0}, r"above 0 and at most 0\.5, not 0\.0"),
+        ("tsm", {"share": 0.51}, r"above 0 and at most 0\.5, not 0\.51"),
         ("tsm", {"share": 0.01}, r"share=0\.01 shifts none of 16 channels; raise it"),
         ("tam", {"kernel": 4}, "kernel is a positive odd number of frames, not 4"),
         ("tam", {"reduction": 0}, "reduction is at least 1, not 0"),
@@ -256,5 +256,5 @@ def test_any_convolution_can_have_them_beside_it_and_one_alone(name: str) -> Non
     assert conv(clips(1, 16, 4, 5, 5)).shape == (1, 16, 4, 5, 5)
     with pytest.raises(UserError, match="this Conv3d already; place one rival a convolution"):
         make(name, conv, 4)
-    with pytest.raises(UserError, match="stands beside a Conv2d or a Conv3d, not Linear"):
+    with pytest.raises(UserError, match="is put next to a Conv2d or a Conv3d, not Linear"):
         make(name, nn.Linear(8, 8), 4)

@@ -49,6 +49,11 @@ def create(name: str, num_classes: int, dropout: float) -> nn.Module:
     """The model behind ``timm:<name>`` or ``torchvision:<name>``, its weights random.
 
     Raises :class:`UserError` where the package or the model is missing, or where the model has no such dropout.
+
+    Args:
+        name: ``timm:<name>`` or ``torchvision:<name>``.
+        num_classes: outputs of the classifier.
+        dropout: before the classifier.
     """
     package, _, model = name.partition(":")
     library = import_package(package)
@@ -175,23 +180,23 @@ def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and same and not own
 
 
-class ForeignHost(Host):
+class ThirdPartyHost(Host):
     """A model of another package, under the name ``model``, with the sites that were found in it."""
 
     def __init__(self, model: nn.Module, sites: list[Site]) -> None:
         super().__init__()
-        self.model, self.found = model, sites
+        self.model, self._sites = model, sites
 
     def sites(self) -> Iterator[Site]:
         """Every place for an operator, from the first to the last."""
-        yield from self.found
+        yield from self._sites
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """The model's own scores, (N, num_classes); raises :class:`UserError` where it gives none."""
         return _scores(self.model, self.model(x_NCTHW))
 
 
-class FrameHost(ForeignHost):
+class FrameHost(ThirdPartyHost):
     """An image model on clips: it sees the frames as one batch, and its scores are averaged over a clip (TSN).
 
     The modules at its sites see clips, (N, C, T, H, W), through hooks, so that they keep their names.
@@ -336,14 +341,14 @@ def _torchvision_convnext_sites(model: nn.Module) -> Iterator[Site]:
     """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block``: a convolution, then a layer norm."""
     stage = 1
     for i, blocks in enumerate(_children(model, "features")):
-        found = []
+        norms_of_blocks = []
         for j, block in enumerate(blocks.children()):
             layers = _children(block, "block")
             norms = [k for k, layer in enumerate(layers) if isinstance(layer, nn.LayerNorm)]
             if norms:
-                found.append((j, norms[0]))
-        stage += bool(found)
-        for b, (j, norm) in enumerate(found):
+                norms_of_blocks.append((j, norms[0]))
+        stage += bool(norms_of_blocks)
+        for b, (j, norm) in enumerate(norms_of_blocks):
             at = f"features.{i}.{j}.block"
             yield Site(stage, b, f"{at}.0", f"{at}.{norm}", f"{at}.0")
 
@@ -429,7 +434,7 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
                 )
         if sites:
             within = [_within_model(site) for site in sites]
-            return FrameHost(model, within, num_frames) if family.of_images else ForeignHost(model, within)
+            return FrameHost(model, within, num_frames) if family.of_images else ThirdPartyHost(model, within)
     raise UserError(
         f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
         "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"

@@ -16,7 +16,7 @@ Convolution = nn.Conv2d | nn.Conv3d
 def convolution(module: nn.Module) -> Convolution:
     """``module``, if it is a convolution over frames or clips; raises :class:`UserError` if not."""
     if not isinstance(module, Convolution):
-        raise UserError(f"this rival stands beside a Conv2d or a Conv3d, not {type(module).__name__}; leave it out")
+        raise UserError(f"this rival is put next to a Conv2d or a Conv3d, not {type(module).__name__}; leave it out")
     return module
 
 
@@ -33,7 +33,7 @@ def _run_after(conv: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tens
 
 def _add(conv: Convolution, name: str, module: nn.Module) -> None:
     if hasattr(conv, name):
-        raise UserError(f"a rival stands {name} this {type(conv).__name__} already; place one rival a convolution")
+        raise UserError(f"a rival is put {name} this {type(conv).__name__} already; place one rival a convolution")
     conv.add_module(name, module.to(conv.weight.device, conv.weight.dtype))
 
 
