@@ -18,9 +18,10 @@ from optuna.trial import TrialState
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, WorkerCall
+from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
-from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
+from tadaconv.execution.pruning import reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.experiment import build_model, rehearse
 from tadaconv.measure import count
@@ -831,7 +832,7 @@ def test_a_study_keeps_its_trials_when_its_space_grows(store: Store) -> None:
     for name in store.studies():
         trials = optuna.load_study(study_name=name, storage=store.backend.storage).trials
         assert len({str(trial.distributions) for trial in trials}) == 1
-        assert store.study_attrs(name)[PROTOCOL]["study"] == NAME
+        assert store.study_attrs(name)[SEARCH_PROTOCOL]["study"] == NAME
     assert len(store.backend.rows()) == 20  # nothing was run again
     assert [each.number for each in run(loaded(grown, start=GROWN), store, 22)] == list(range(22))
     assert len(store.studies()) == 2

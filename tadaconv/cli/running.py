@@ -256,6 +256,6 @@ def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
         return 0
     complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each anew", 1)
     for record in failed:
-        said = f"{record.cell.label}, seed {record.cell.experiment.seed}: {record.error}"
+        said = f"{record.cell.name}: {record.error}"
         print(f"  {visible(said)}", file=sys.stderr)
     return 1

@@ -90,7 +90,7 @@ class LineView:
         """Print a line if a cell has ended."""
         if event.kind in ("finished", "failed"):
             self._num_ended += 1
-            name = f"{event.cell.label}, seed {event.cell.experiment.seed}"
+            name = event.cell.name
             outcome = f"top-1 {event.result.top1:.2f} %" if event.result else f"failed: {event.error}"
             of = "" if self._num_to_run is None else f"/{self._num_to_run}"
             self.line(f"[{self._num_ended}{of}] {name}: {outcome}, {seconds_text(event.seconds)}")
@@ -165,7 +165,7 @@ class LiveView:
     def _workers(self, running: dict[str, Event]) -> Table:
         table = _plain_table(_WORKER_COLUMNS)
         for event in sorted(running.values(), key=lambda event: event.worker)[:_MAX_WORKERS_SHOWN]:
-            name = f"{event.cell.label}, seed {event.cell.experiment.seed}"
+            name = event.cell.name
             bar = ProgressBar(total=1.0, completed=_fraction(event), width=24)
             table.add_row(Text(event.worker), Text(event.device), Text(visible(name)), bar)
         if len(running) > _MAX_WORKERS_SHOWN:

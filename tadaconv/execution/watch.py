@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from optuna.trial import TrialState
 
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.call import Event
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.execution.lease import Lease
@@ -74,7 +75,7 @@ class Watch:
             return
         cell = self._open.pop(key)
         self.ended.append(record)
-        by = attempts[-1].attrs.get("lease") or {}
+        by = attempts[-1].attrs.get(attr.LEASE) or {}
         seconds = record.result.seconds if record.result else 0.0
         self._on_event(
             Event(

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tadaconv.errors import RunError, StorageError, UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
-from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
+from tadaconv.execution.pruning import reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.result import CurvePoint, Progress, Result
@@ -62,7 +63,7 @@ class _Broken(_Leave):
 class _Pruned(_Leave):
     def __init__(self, why: str, curve: list[CurvePoint]) -> None:
         super().__init__(why)
-        self.attrs = {PRUNED: why, CURVE: [point.model_dump() for point in curve]}
+        self.attrs = {attr.PRUNED: why, attr.CURVE: [point.model_dump() for point in curve]}
 
 
 class Worker:
@@ -194,7 +195,7 @@ class Worker:
         if why is None:
             return False
         if not self._refused:
-            _log.warning("%s, seed %s: left to others: %s", attempt.attrs["label"], attempt.attrs["spec"]["seed"], why)
+            _log.warning("%s: left to others: %s", attempt.name, why)
         self._refused.add(attempt.key)
         return True
 
@@ -222,9 +223,9 @@ class Worker:
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
         """Run one attempt to its end; None if it left this worker without one."""
-        cell = Cell(str(attempt.attrs["label"]), _at_home(attempt.cell.experiment, self.call))
+        cell = Cell(str(attempt.attrs[attr.LABEL]), _at_home(attempt.cell.experiment, self.call))
         started = time.monotonic()
-        last = [int(attempt.attrs.get("step", 0))]
+        last = [int(attempt.attrs.get(attr.STEP, 0))]
 
         def emit(kind: EventKind, **details: Any) -> None:
             seconds = time.monotonic() - started
@@ -292,7 +293,7 @@ class Worker:
             return nullcontext()
         experiment = json.dumps(cell.experiment.model_dump(mode="json"), indent=2)
         by = f"worker {self.call.name} on {socket.gethostname()}, {self._device}"
-        about = f"{cell.label}, seed {cell.experiment.seed}, of {attempt.study}; {by}\n\n```json\n{experiment}\n```"
+        about = f"{cell.name}, of {attempt.study}; {by}\n\n```json\n{experiment}\n```"
         return Curves(curves_folder(self.call.out, attempt.study, cell), about)
 
     def _finish(
@@ -323,15 +324,15 @@ class Worker:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 left.replace(kept)
             except OSError as error:
-                name = f"{cell.label}, seed {cell.experiment.seed}"
-                _log.warning("%s: the result is kept, but its %s are not: %s: %s", name, called, kept, error.strerror)
+                _log.warning(
+                    "%s: the result is kept, but its %s are not: %s: %s", cell.name, called, kept, error.strerror
+                )
 
     def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
         if isinstance(reason, _Lost):
-            name = f"{attempt.attrs['label']}, seed {attempt.attrs['spec']['seed']}"
             _log.warning(
                 "%s: worker %s gave no sign for too long and the cell was given to another; what it made is discarded",
-                name,
+                attempt.name,
                 self.call.name,
             )
         elif isinstance(reason, _Stopped):
@@ -352,7 +353,7 @@ class Worker:
         trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
-            _log.warning("%s, seed %d: %s; tried again", cell.label, cell.experiment.seed, line)
+            _log.warning("%s: %s; tried again", cell.name, line)
             emit("put back", error=line)
             return None
         emit("failed", error=line)
@@ -370,7 +371,7 @@ class Worker:
 
     def _judge(self, attempt: Attempt, new: list[CurvePoint], curve: list[CurvePoint]) -> None:
         """Write new points of the curve of a design study's trial; leave it if it is not worth finishing."""
-        if not new or TRIAL not in attempt.attrs:
+        if not new or attr.TRIAL not in attempt.attrs:
             return
         for point in new:
             self._store.report(attempt, point.epoch, point.val_top1)

@@ -19,14 +19,10 @@ from optuna.trial import TrialState, create_trial
 from tadaconv.ablation import Row
 from tadaconv.discovery import require_short
 from tadaconv.errors import UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.pruning import (
-    COPIED,
-    PROTOCOL,
-    PRUNED,
     SEED_PRUNERS,
-    SPACE,
-    TRIAL,
     compatible,
     in_memory,
     reason_for_no_more_seeds,
@@ -35,14 +31,11 @@ from tadaconv.execution.pruning import (
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
-from tadaconv.study.cost import MACS, Counter, budget_macs, over, violation
+from tadaconv.study.cost import Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, call, params_text, replay, spec_json, walk
 from tadaconv.study.trials import (
-    DRAWN_FOR,
     ENDS,
-    INFEASIBLE,
-    OVER_BUDGET,
     Contents,
     InfeasibleDraw,
     Reader,
@@ -113,7 +106,7 @@ class Proposer:
     def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
         self._loaded, self._regime, self._study, self._store = loaded, regime, study, store
         require_short(study)
-        if "plan" in store.study_attrs(study):
+        if attr.PLAN in store.study_attrs(study):
             raise UserError(
                 f"{store.shown} holds a table called {loaded.name!r}; rename the file of the study, or name another "
                 "storage with --storage"
@@ -241,11 +234,11 @@ class Proposer:
         }
         names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
         for name in names or [self._study]:
-            self._store.set_study_attr(name, PROTOCOL, protocol)
+            self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
     def _give_cells(self, trials: Sequence[Trial]) -> int:
         """Queue the seeds that trials still have to be given, and return how many those are."""
-        protocol = self._store.study_attrs(self._study)[PROTOCOL]
+        protocol = self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]
         one_by_one = self._loaded.study.pruner.name in SEED_PRUNERS
         finished = {trial.number: trial.top1_by_seed for trial in trials if trial.status == "finished"}
         num_given = 0
@@ -256,11 +249,11 @@ class Proposer:
             num_given += 1
             why = reason_for_no_more_seeds(protocol, finished, trial.top1_by_seed)
             if why is not None:
-                pruned = {TRIAL: trial.number, PRUNED: why}
+                pruned = {attr.TRIAL: trial.number, attr.PRUNED: why}
                 self._record(idle[0], trial.suggestion, TrialState.PRUNED, pruned)
                 continue
             for cell in idle[:1] if one_by_one else idle:
-                self._queue(cell, trial.suggestion, {TRIAL: trial.number})
+                self._queue(cell, trial.suggestion, {attr.TRIAL: trial.number})
         return num_given
 
     def _suggest(self, contents: Contents, num_infeasible: int) -> Suggestion | None:
@@ -298,7 +291,7 @@ class Proposer:
         if names:
             logging.getLogger("tadaconv").warning("start %r is infeasible in this regime: %s", names[0], why)
         cell = Cell(names[0] if names else f"draw for trial {number}", self._regime.experiment(suggestion.temporal, 0))
-        self._record(cell, suggestion, TrialState.PRUNED, {INFEASIBLE: why, DRAWN_FOR: number})
+        self._record(cell, suggestion, TrialState.PRUNED, {attr.INFEASIBLE: why, attr.DRAWN_FOR: number})
 
     def _propose(self, number: int, suggestion: Suggestion, macs: int | None) -> None:
         """Queue a configuration; one that costs too much is recorded as such, and never trained.
@@ -306,10 +299,10 @@ class Proposer:
         ``macs`` are its multiply-adds a clip; None where there is no budget.
         """
         cells = self._reader.cells(number, suggestion.temporal)
-        attrs = {TRIAL: number} if macs is None else {TRIAL: number, MACS: macs}
+        attrs = {attr.TRIAL: number} if macs is None else {attr.TRIAL: number, attr.MACS: macs}
         why = over(macs, self._max_macs)
         if why is not None:
-            self._record(cells[0], suggestion, TrialState.PRUNED, {**attrs, OVER_BUDGET: why})
+            self._record(cells[0], suggestion, TrialState.PRUNED, {**attrs, attr.OVER_BUDGET: why})
             return
         for cell in cells[:1] if self._loaded.study.pruner.name in SEED_PRUNERS else cells:
             self._queue(cell, suggestion, attrs)
@@ -318,8 +311,8 @@ class Proposer:
         """Queue a cell, or copy the result that the storage has of it."""
         for attempt in self._store.attempts([cell.key]).get(cell.key, []):
             if attempt.state == "finished":
-                result = attempt.attrs["result"]
-                copied = {**attrs, COPIED: attempt.study, "result": result}
+                result = attempt.attrs[attr.RESULT]
+                copied = {**attrs, attr.COPIED: attempt.study, attr.RESULT: result}
                 self._record(cell, suggestion, TrialState.COMPLETE, copied, result["top1"])
                 return
         self._record(cell, suggestion, TrialState.WAITING, attrs)
@@ -332,7 +325,7 @@ class Proposer:
         attrs: Mapping[str, Any],
         value: float | None = None,
     ) -> None:
-        constraints = _INFEASIBLE if INFEASIBLE in attrs else violation(attrs.get(MACS), self._max_macs)
+        constraints = _INFEASIBLE if attr.INFEASIBLE in attrs else violation(attrs.get(attr.MACS), self._max_macs)
         self._store.record(
             self._space(suggestion.distributions),
             cell,
@@ -352,7 +345,7 @@ class Proposer:
         """
         names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
         for name in reversed(names):
-            known = self._store.study_attrs(name).get(SPACE, {})
+            known = self._store.study_attrs(name).get(attr.SPACE, {})
             if all(
                 compatible(known[key], distribution_to_json(each))
                 for key, each in distributions.items()
@@ -361,9 +354,10 @@ class Proposer:
                 break
         else:
             name, known = f"{self._study}-space{len(names) + 1}", {}
-            self._store.set_study_attr(name, PROTOCOL, self._store.study_attrs(self._study)[PROTOCOL])
+            protocol = self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]
+            self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
         added = {key: distribution_to_json(each) for key, each in distributions.items() if key not in known}
-        self._store.set_study_attr(name, SPACE, {**known, **added})
+        self._store.set_study_attr(name, attr.SPACE, {**known, **added})
         return name
 
 
@@ -376,7 +370,7 @@ def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
 
 
-_INFEASIBLE = {INFEASIBLE: 1.0}
+_INFEASIBLE = {attr.INFEASIBLE: 1.0}
 """Optuna's constraint of a draw that the regime cannot take: violated, by no more and no less than another."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tadaconv.ablation import Row
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.crew import IDLE_SECONDS, Crew
 from tadaconv.execution.launch import supervise
 from tadaconv.execution.origins import claim, require_own
@@ -74,7 +75,7 @@ def search(
             show.trials(trial_records(loaded, regime, study, store))
             next_look = time.monotonic() + _LOOK_SECONDS
 
-    files = {"study": loaded.path, "regime": regime_file}
+    files = {attr.STUDY_FILE: loaded.path, attr.REGIME_FILE: regime_file}
     require_own(study, files, store)
     crew.require(Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0))
     proposer = Proposer(loaded, regime, study, store)

@@ -12,25 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from tadaconv.ablation import Row, as_planned
 from tadaconv.command import given
 from tadaconv.errors import UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
+from tadaconv.execution.pruning import spaces
 from tadaconv.execution.store import Attempt, Store, owing
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Backbone, Folder, Temporal
-from tadaconv.study.cost import MACS, over
+from tadaconv.study.cost import over
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
-
-INFEASIBLE = "infeasible"
-"""The user attribute of a draw that the regime cannot take, with the reason, one line. It is no trial, nor queued."""
-
-DRAWN_FOR = "drawn_for"
-"""The user attribute of an infeasible draw with the number of the trial in whose place it was drawn."""
-
-OVER_BUDGET = "over_budget"
-"""The user attribute of a trial that costs too much to be run, with the reason, one line."""
 
 Status = Literal["finished", "pruned", "over budget", "failed", "running", "waiting"]
 """What became of a configuration; the first four are ends."""
@@ -123,7 +115,7 @@ class Trial:
         for cell in self.cells:
             for attempt in self.attempts[cell.key]:
                 if attempt.state == "finished":
-                    found[cell.experiment.seed] = attempt.attrs["result"]
+                    found[cell.experiment.seed] = attempt.attrs[attr.RESULT]
         return found
 
     @property
@@ -140,13 +132,13 @@ class Trial:
     def macs(self) -> int | None:
         """Multiply-adds a clip; None where nobody has counted them."""
         counted = [result["macs"] for result in self.results.values()]
-        counted += [row.attrs[MACS] for row in self.rows if MACS in row.attrs]
+        counted += [row.attrs[attr.MACS] for row in self.rows if attr.MACS in row.attrs]
         return counted[0] if counted else None
 
     @property
     def pruned(self) -> str | None:
         """Why it was pruned; None if it was not."""
-        return next((row.attrs[PRUNED] for row in self.rows if PRUNED in row.attrs), None)
+        return next((row.attrs[attr.PRUNED] for row in self.rows if attr.PRUNED in row.attrs), None)
 
     @property
     def idle_cells(self) -> list[Cell]:
@@ -178,7 +170,7 @@ class Trial:
                 return self.pruned
             case "failed":
                 errors = [
-                    str(attempt.attrs.get("error", "no error was recorded"))
+                    str(attempt.attrs.get(attr.ERROR, "no error was recorded"))
                     for cell in self.cells
                     for attempt in self.attempts[cell.key]
                     if attempt.state == "failed"
@@ -191,7 +183,7 @@ class Trial:
         """The epochs of the first seed that has any."""
         for result in self.results.values():
             return cast(list[Mapping[str, Any]], result["curve"])
-        return next((row.attrs[CURVE] for row in self.rows if CURVE in row.attrs), [])
+        return next((row.attrs[attr.CURVE] for row in self.rows if attr.CURVE in row.attrs), [])
 
 
 @dataclass(frozen=True)
@@ -227,16 +219,16 @@ class Reader:
         next_number = 0
         ids = spaces(self._store.backend, self._study)
         for row in self._store.backend.rows(study_ids=ids) if ids else []:
-            if TRIAL in row.attrs:
-                next_number = max(next_number, int(row.attrs[TRIAL]) + 1)
+            if attr.TRIAL in row.attrs:
+                next_number = max(next_number, int(row.attrs[attr.TRIAL]) + 1)
             if _is_infeasible(row):
                 if row.trial_id not in self._draws:
                     self._draws[row.trial_id] = self._understand_draw(row)
                 draw = self._draws[row.trial_id]
                 if draw is not None:
                     infeasible.setdefault(params_text(draw.params), draw)  # merged storages may hold one twice
-            elif TRIAL in row.attrs:
-                by_number.setdefault(int(row.attrs[TRIAL]), []).append(row)
+            elif attr.TRIAL in row.attrs:
+                by_number.setdefault(int(row.attrs[attr.TRIAL]), []).append(row)
         for number in by_number.keys() - self._known.keys():
             self._known[number] = self._understand(number, by_number[number])
         known = {number: found for number in sorted(by_number) if (found := self._known[number]) is not None}
@@ -248,16 +240,16 @@ class Reader:
             own = {cell.key: attempts.get(cell.key, []) for cell in cells}
             trial = Trial(number, suggestion, cells, rows, own)
             why = over(trial.macs, max_macs)
-            if why is None and any(OVER_BUDGET in row.attrs for row in rows):
+            if why is None and any(attr.OVER_BUDGET in row.attrs for row in rows):
                 continue  # the budget has grown, and it may be proposed anew
             trials.append(replace(trial, over_budget=why))
         return Contents(trials, list(infeasible.values()), next_number)
 
     def _understand_draw(self, row: TrialRow) -> InfeasibleDraw | None:
         """An infeasible draw in the space as it stands now; None for one of another regime, or no longer in it."""
-        label, study = str(row.attrs["label"]), self._loaded.study
+        label, study = str(row.attrs[attr.LABEL]), self._loaded.study
         try:
-            temporal: Temporal = _TEMPORAL.validate_python(row.attrs["spec"]["temporal"])
+            temporal: Temporal = _TEMPORAL.validate_python(row.attrs[attr.SPEC]["temporal"])
             if self._regime.experiment(temporal, 0).key != row.key:
                 return None
             suggestion = replay(study.suggest, row.params)
@@ -266,20 +258,20 @@ class Reader:
         except (ValidationError, UserError):
             return None
         return InfeasibleDraw(
-            number=int(row.attrs[DRAWN_FOR] if DRAWN_FOR in row.attrs else row.attrs[TRIAL]),
+            number=int(row.attrs[attr.DRAWN_FOR] if attr.DRAWN_FOR in row.attrs else row.attrs[attr.TRIAL]),
             name=label if label in study.start else "",
             params=suggestion.params,
             distributions=suggestion.distributions,
-            why=str(row.attrs[INFEASIBLE] if INFEASIBLE in row.attrs else row.attrs["error"]),
+            why=str(row.attrs[attr.INFEASIBLE] if attr.INFEASIBLE in row.attrs else row.attrs[attr.ERROR]),
         )
 
     def _understand(self, number: int, rows: Sequence[TrialRow]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
         """A trial in the space as it stands now; None for one of another regime, or one lost without a loss."""
-        spec = rows[0].attrs["spec"]
+        spec = rows[0].attrs[attr.SPEC]
         try:
             temporal: Temporal = _TEMPORAL.validate_python(spec["temporal"])
             cells = self.cells(number, temporal)
-            keys = {self._regime.experiment(temporal, row.attrs["spec"]["seed"]).key for row in rows}
+            keys = {self._regime.experiment(temporal, row.attrs[attr.SPEC]["seed"]).key for row in rows}
         except (ValidationError, UserError):
             return None
         if not keys & {row.key for row in rows}:
@@ -289,7 +281,7 @@ class Reader:
             return _placed(self._loaded, cells[0].label, params, temporal), cells
         except UserError:
             ended = {row.state for row in rows} <= {TrialState.FAIL, TrialState.PRUNED}
-            if ended and not any(PRUNED in row.attrs for row in rows):
+            if ended and not any(attr.PRUNED in row.attrs for row in rows):
                 return None
             raise
 
@@ -302,8 +294,8 @@ def _is_infeasible(row: TrialRow) -> bool:
 
     Earlier versions recorded such draws as failed trials: with an error, and without the traceback of one that ran.
     """
-    never_ran = row.state == TrialState.FAIL and TRIAL in row.attrs and "error" in row.attrs
-    return INFEASIBLE in row.attrs or (never_ran and "traceback" not in row.attrs)
+    never_ran = row.state == TrialState.FAIL and attr.TRIAL in row.attrs and attr.ERROR in row.attrs
+    return attr.INFEASIBLE in row.attrs or (never_ran and attr.TRACEBACK not in row.attrs)
 
 
 def _placed(loaded: LoadedStudy, name: str, params: Mapping[str, Any], temporal: Temporal) -> Suggestion:
@@ -385,13 +377,13 @@ def confirmation_name(loaded: LoadedStudy) -> str:
 def kept_budget(study: str, store: Store) -> int | None:
     """The most multiply-adds a clip that a study's trials may cost, as the storage has it; None where it has none."""
     ids = spaces(store.backend, study)
-    found = store.backend.study_attrs(ids[0])[PROTOCOL]["max_macs"] if ids else None
+    found = store.backend.study_attrs(ids[0])[attr.SEARCH_PROTOCOL]["max_macs"] if ids else None
     return None if found is None else int(found)
 
 
 def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
-    specs = [row.attrs["spec"] for row in rows]
+    specs = [row.attrs[attr.SPEC] for row in rows]
     data = regime.data
     if isinstance(data, Folder):
         latest_first = (spec["data"] for spec in reversed(specs) if spec["data"]["kind"] == "folder")

@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from tadaconv.errors import UserError
+from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.pruning import (
-    CURVE,
-    PROTOCOL,
-    PRUNED,
     PRUNERS,
     make_pruner,
     reason_for_no_more_seeds,
@@ -197,9 +195,9 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
 
     ours = protocol("median", n_startup_trials=2)
     for name in ("s-quick", "s-quick-space2"):
-        store.set_study_attr(name, PROTOCOL, ours)
-    store.set_study_attr("t-quick", PROTOCOL, {**ours, "study": "t-quick"})
-    store.set_study_attr("s-quicker", PROTOCOL, {**ours, "study": "s-quicker"})
+        store.set_study_attr(name, SEARCH_PROTOCOL, ours)
+    store.set_study_attr("t-quick", SEARCH_PROTOCOL, {**ours, "study": "t-quick"})
+    store.set_study_attr("s-quicker", SEARCH_PROTOCOL, {**ours, "study": "s-quicker"})
     store.make_study("table-quick")
     assert [store.study_name(id) for id in spaces(backend, "s-quick")] == ["s-quick", "s-quick-space2"]
     now = add("s-quick-space2", 9, None)
