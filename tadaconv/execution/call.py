@@ -1,13 +1,14 @@
 """What a worker is told: plain values that can be sent to another process or machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell
-from tadaconv.result import Progress, Result
+from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions
 
 EventKind = Literal["started", "progress", "finished", "failed", "put back", "crowded", "memory"]
@@ -39,6 +40,14 @@ class Run(Protocol):
         ...
 
 
+class Prune(Protocol):
+    """What judges a design study's trial; :func:`tadaconv.study.pruning.reason_to_prune` is the real one."""
+
+    def __call__(self, backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+        """Why the running ``attempt``, whose epochs so far are ``curve``, is not worth finishing; None if it is."""
+        ...
+
+
 @dataclass(frozen=True)
 class WorkerCall:
     """All that a worker needs to know.
@@ -56,7 +65,8 @@ class WorkerCall:
         tensorboard: whether curves of running cells are written to ``out``; see :mod:`tadaconv.execution.tensorboard`.
         wait_seconds: how long to stay without work; infinite until told to stop.
         shares_gpu: whether other workers use the same GPU.
-        run: what trains a cell, as ``module:function``.
+        run: what trains a cell, as ``module:function``; a :class:`Run`.
+        prune: what says whether a design study's trial is to go on, as ``module:function``; a :class:`Prune`.
         lease_seconds: how long the worker may give no sign before it counts as dead.
     """
 
@@ -73,6 +83,7 @@ class WorkerCall:
     wait_seconds: float = 0.0
     shares_gpu: bool = False
     run: str = "tadaconv.experiment:run"
+    prune: str = "tadaconv.study.pruning:reason_to_prune"
     lease_seconds: float = 60.0
 
     def but(self, **changes: Any) -> Self:
@@ -83,8 +94,8 @@ class WorkerCall:
         """The call of a worker whose share of its machine are ``cores``."""
         return self.but(options=self.options.with_cores(cores))
 
-    def load_run(self) -> Run:
-        """The function that trains a cell."""
-        module, _, name = self.run.partition(":")
-        found: Run = getattr(import_module(module), name)
-        return found
+
+def load(function: str) -> Any:
+    """What ``module:function`` names; imported by whoever needs it, and not before."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)

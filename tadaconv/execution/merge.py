@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import StorageError, UserError
@@ -16,7 +15,7 @@ from tadaconv.execution.backend import Backend
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
-from tadaconv.execution.pruning import compatible, spaces
+from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
 from tadaconv.spec import without_places
 
@@ -254,7 +253,7 @@ class _Merge:
         """Let a search have a trial whose cell another study has finished, as searches themselves do."""
         assert each.search is not None
         attempts = [row for row in self._into.backend.rows([each.key]) if row.state == TrialState.COMPLETE]
-        ids = spaces(self._into.backend, each.search)
+        ids = optuna_studies(self._into.backend, each.search)
         run = [row for row in attempts if attr.COPIED not in row.attrs]
         if run and not any(row.study_id in ids for row in attempts):
             result = run[0].attrs[attr.RESULT]
@@ -274,7 +273,9 @@ class _Merge:
 
     def _trials_of(self, place: str) -> list[FrozenTrial]:
         backend = self._into.backend
-        names = {self._into.study_name(id) for id in spaces(backend, place)} | ({place} & backend.studies().keys())
+        names = {self._into.study_name(id) for id in optuna_studies(backend, place)} | (
+            {place} & backend.studies().keys()
+        )
         return [trial for name in names for trial in _attempts(backend, name)]
 
     def _copy(self, each: _Ended, changed: Mapping[str, Any], value: float | None = None) -> None:
@@ -282,7 +283,7 @@ class _Merge:
         attrs = {name: value for name, value in each.attrs.items() if name != attr.RETRIED}
         study = each.study
         if each.search is not None:
-            study = self._space(each)
+            study = self._optuna_study(each)
             if attr.TRIAL in attrs:
                 number = self._number(each)
                 if attrs[attr.LABEL] == f"trial {attrs[attr.TRIAL]}":
@@ -317,27 +318,13 @@ class _Merge:
         numbers = self._numbers[each.search]
         return numbers.setdefault(_configuration(each.attrs), 1 + max(numbers.values(), default=-1))
 
-    def _space(self, each: _Ended) -> str:
-        """The study of ``into`` for a search's trial: the latest that can hold its parameters, or else a further one.
-
-        Optuna freezes the choices of a categorical parameter in each of its studies.
-        """
+    def _optuna_study(self, each: _Ended) -> str:
+        """The Optuna study of ``into`` for a search's trial."""
         assert each.search is not None
-        names = [self._into.study_name(id) for id in spaces(self._into.backend, each.search)]
-        wanted = each.trial.distributions
-        for name in reversed(names):
-            known = self._into.study_attrs(name).get(attr.SPACE, {})
-            if all(compatible(known[key], distribution_to_json(wanted[key])) for key in wanted if key in known):
-                break
-        else:
-            name, known = f"{each.search}-space{len(names) + 1}" if names else each.search, {}
-            model = self._into.study_attrs(names[0]) if names else self._source.study_attrs(each.search)
-            for written in (attr.SEARCH_PROTOCOL, *ORIGINS):
-                if written in model:
-                    self._into.set_study_attr(name, written, model[written])
-        added = {key: distribution_to_json(each) for key, each in wanted.items() if key not in known}
-        self._into.set_study_attr(name, attr.SPACE, {**known, **added})
-        return name
+        ids = optuna_studies(self._into.backend, each.search)
+        model = self._into.backend.study_attrs(ids[0]) if ids else self._source.study_attrs(each.search)
+        attrs = {name: model[name] for name in (attr.SEARCH_PROTOCOL, *ORIGINS) if name in model}
+        return optuna_study_for(self._into, each.search, each.trial.distributions, attrs)
 
 
 def _attempts(backend: Backend, study: str) -> Iterable[FrozenTrial]:

@@ -15,11 +15,10 @@ from typing import Any
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
+from tadaconv.execution.call import Event, EventKind, Prune, Run, WorkerCall, load
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
-from tadaconv.execution.pruning import reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.result import CurvePoint, Progress, Result
@@ -184,7 +183,7 @@ class Worker:
             self._checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
-        self._run_cell = self._run_cell or self.call.load_run()
+        self._run_cell = self._run_cell or load(self.call.run)
         self._device = self.call.device if self.call.device == "cpu" else _resolved(self.call)
         keeper.device = self._device
 
@@ -375,7 +374,8 @@ class Worker:
             return
         for point in new:
             self._store.report(attempt, point.epoch, point.val_top1)
-        why = reason_to_prune(self._store.backend, attempt.row, curve)
+        prune: Prune = load(self.call.prune)
+        why = prune(self._store.backend, attempt.row, curve)
         if why is not None:
             raise _Pruned(why, curve)
 

@@ -12,9 +12,9 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from tadaconv import discovery
 from tadaconv.errors import UserError, lookup
-from tadaconv.execution.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
 from tadaconv.regime import run_command
 from tadaconv.spec import Experiment, Temporal
+from tadaconv.study.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
 from tadaconv.study.space import Suggest, Suggestion, is_number, replay, spec_json
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}

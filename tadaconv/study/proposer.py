@@ -9,10 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    distribution_to_json,
-)
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
@@ -21,18 +17,13 @@ from tadaconv.discovery import require_short
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell
-from tadaconv.execution.pruning import (
-    SEED_PRUNERS,
-    compatible,
-    in_memory,
-    reason_for_no_more_seeds,
-    spaces,
-)
+from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
 from tadaconv.study.cost import Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
+from tadaconv.study.pruning import SEED_PRUNERS, in_memory, reason_for_no_more_seeds
 from tadaconv.study.space import Suggestion, call, params_text, replay, spec_json, walk
 from tadaconv.study.trials import (
     ENDS,
@@ -232,7 +223,7 @@ class Proposer:
             "seeds": study.seeds,
             "max_macs": self._max_macs,
         }
-        names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
+        names = [self._store.study_name(id) for id in optuna_studies(self._store.backend, self._study)]
         for name in names or [self._study]:
             self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
@@ -326,8 +317,9 @@ class Proposer:
         value: float | None = None,
     ) -> None:
         constraints = _INFEASIBLE if attr.INFEASIBLE in attrs else violation(attrs.get(attr.MACS), self._max_macs)
+        protocol = {attr.SEARCH_PROTOCOL: self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]}
         self._store.record(
-            self._space(suggestion.distributions),
+            optuna_study_for(self._store, self._study, suggestion.distributions, protocol),
             cell,
             state,
             value=value,
@@ -337,28 +329,6 @@ class Proposer:
             # Optuna's own way to say by how much a trial violates a constraint, which its dashboard shows.
             system_attrs=create_trial(state=TrialState.FAIL, constraints=constraints).system_attrs,
         )
-
-    def _space(self, distributions: Mapping[str, BaseDistribution]) -> str:
-        """The Optuna study for a trial of these distributions: the latest that can hold it, or else a further one.
-
-        Optuna freezes the choices of a categorical parameter in each of its studies.
-        """
-        names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
-        for name in reversed(names):
-            known = self._store.study_attrs(name).get(attr.SPACE, {})
-            if all(
-                compatible(known[key], distribution_to_json(each))
-                for key, each in distributions.items()
-                if key in known
-            ):
-                break
-        else:
-            name, known = f"{self._study}-space{len(names) + 1}", {}
-            protocol = self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]
-            self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
-        added = {key: distribution_to_json(each) for key, each in distributions.items() if key not in known}
-        self._store.set_study_attr(name, attr.SPACE, {**known, **added})
-        return name
 
 
 def _count(number: int, what: str) -> str:

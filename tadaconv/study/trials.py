@@ -15,7 +15,7 @@ from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.execution.pruning import spaces
+from tadaconv.execution.spaces import optuna_studies
 from tadaconv.execution.store import Attempt, Store, owing
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
@@ -217,7 +217,7 @@ class Reader:
         by_number: dict[int, list[TrialRow]] = {}
         infeasible: dict[str, InfeasibleDraw] = {}
         next_number = 0
-        ids = spaces(self._store.backend, self._study)
+        ids = optuna_studies(self._store.backend, self._study)
         for row in self._store.backend.rows(study_ids=ids) if ids else []:
             if attr.TRIAL in row.attrs:
                 next_number = max(next_number, int(row.attrs[attr.TRIAL]) + 1)
@@ -343,7 +343,7 @@ def infeasible_draws(loaded: LoadedStudy, regime: Regime, study: str, store: Sto
 
 
 def _contents(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> Contents:
-    ids = spaces(store.backend, study)
+    ids = optuna_studies(store.backend, study)
     if not ids:
         raise UserError(
             f"{store.shown} holds no study {study}; run it with: "
@@ -376,7 +376,7 @@ def confirmation_name(loaded: LoadedStudy) -> str:
 
 def kept_budget(study: str, store: Store) -> int | None:
     """The most multiply-adds a clip that a study's trials may cost, as the storage has it; None where it has none."""
-    ids = spaces(store.backend, study)
+    ids = optuna_studies(store.backend, study)
     found = store.backend.study_attrs(ids[0])[attr.SEARCH_PROTOCOL]["max_macs"] if ids else None
     return None if found is None else int(found)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import check_distribution_compatibility, json_to_distribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import RandomSampler
@@ -19,6 +18,7 @@ from optuna.trial import TrialState, create_trial
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.spaces import optuna_studies
 from tadaconv.result import CurvePoint
 from tadaconv.spec import without_places
 
@@ -61,25 +61,15 @@ def in_memory(name: str, pruner: BasePruner | None = None) -> optuna.Study:
     )
 
 
-def spaces(backend: Backend, name: str) -> list[int]:
-    """The ids of the Optuna studies that hold the trials of the study ``name``, oldest first.
-
-    There is one for each state of its search space that Optuna cannot keep beside the ones before: ``<name>``,
-    ``<name>-space2``, ...
-    """
-    return [
-        study_id
-        for found, study_id in backend.studies().items()
-        if found.startswith(name) and backend.study_attrs(study_id).get(attr.SEARCH_PROTOCOL, {}).get("study") == name
-    ]
-
-
 def reason_to_prune(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
-    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on."""
+    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on.
+
+    Workers look it up by the name in :class:`tadaconv.execution.call.WorkerCall`: a worker of tables never needs it.
+    """
     protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
     if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
         return None
-    return should_prune(protocol, backend.rows(study_ids=spaces(backend, protocol["study"])), attempt, curve)
+    return should_prune(protocol, backend.rows(study_ids=optuna_studies(backend, protocol["study"])), attempt, curve)
 
 
 def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
@@ -207,12 +197,3 @@ def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: opt
         study.tell(trial, list(past.top1_by_epoch.values())[-1])
     else:
         study.tell(trial, state=TrialState.PRUNED)
-
-
-def compatible(known: str, other: str) -> bool:
-    """Whether Optuna keeps two distributions of one parameter, as JSON, in one study."""
-    try:
-        check_distribution_compatibility(json_to_distribution(known), json_to_distribution(other))
-    except ValueError:
-        return False
-    return True

@@ -21,7 +21,6 @@ from tadaconv.execution import Crew, WorkerCall
 from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
-from tadaconv.execution.pruning import reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.experiment import build_model, rehearse
 from tadaconv.measure import count
@@ -46,6 +45,7 @@ from tadaconv.study import (
     walk,
 )
 from tadaconv.study import proposer as proposer_module
+from tadaconv.study.pruning import reason_to_prune
 
 BASE = TAda(aggregation=Aggregation(kind="none"))
 NAME = "toy-quick"
