@@ -9,9 +9,9 @@ from tadaconv.execution.cells import Status as Status
 if TYPE_CHECKING:
     from tadaconv.execution.call import Event as Event
     from tadaconv.execution.call import WorkerCall as WorkerCall
-    from tadaconv.execution.crew import Crew as Crew
-    from tadaconv.execution.crew import join as join
-    from tadaconv.execution.crew import run_cells as run_cells
+    from tadaconv.execution.launcher import Crew as Crew
+    from tadaconv.execution.launcher import join as join
+    from tadaconv.execution.launcher import run_cells as run_cells
     from tadaconv.execution.planner import Planned as Planned
     from tadaconv.execution.planner import plan as plan
     from tadaconv.execution.store import Store as Store
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Event": "call",
     "WorkerCall": "call",
-    "Crew": "crew",
-    "join": "crew",
-    "run_cells": "crew",
+    "Crew": "launcher",
+    "join": "launcher",
+    "run_cells": "launcher",
     "Planned": "planner",
     "plan": "planner",
     "Store": "store",

@@ -1,4 +1,4 @@
-"""Sees in the storage what becomes of cells that workers elsewhere run."""
+"""Follows through the storage what becomes of cells, whoever runs them."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,13 +12,13 @@ from tadaconv.execution.store import Store, is_idle, owing
 from tadaconv.result import Progress
 
 
-class Watch:
-    """Turns what changes in the storage into events, beside those that workers of one's own report at once.
+class Follower:
+    """Turns what changes in the storage into events, next to those that workers of this process report at once.
 
     Args:
         store: the storage.
         study: the study in which a cell is queued again that has left the queue without an end.
-        cells: the cells that are watched, no experiment twice; none of them finished.
+        cells: the cells to follow, no experiment twice; none of them finished.
         on_event: told of everything that happens to them, once.
     """
 
@@ -27,7 +27,7 @@ class Watch:
         self._open = {cell.key: cell for cell in cells}
         self._heard: set[str] = set()
         self.ended: list[CellRecord] = []
-        """A record of every watched cell that has ended, in the order it did."""
+        """A record of every cell that was followed and that has ended, in the order it did."""
 
     @property
     def is_pending(self) -> bool:

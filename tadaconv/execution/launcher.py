@@ -10,9 +10,9 @@ from tadaconv.data.prefetch import num_cores
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.call import Event, WorkerCall
 from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.follow import Follower
 from tadaconv.execution.launch import Launcher, supervise
 from tadaconv.execution.store import Store
-from tadaconv.execution.watch import Watch
 from tadaconv.execution.worker import Worker
 from tadaconv.run_options import require_division
 
@@ -141,23 +141,23 @@ def run_cells(
 
     Returns a record of each cell, in the order they ended.
     """
-    watch = Watch(store, study, cells, on_event)
+    follower = Follower(store, study, cells, on_event)
     keys = frozenset(cell.key for cell in cells)
     if crew.in_process:
         call = crew.call.but(name=f"{os.getpid()}.0", study=study, keys=keys)
-        worker = Worker(call, store, on_event=watch.hear, tick=watch.look)
-        while watch.is_pending:
+        worker = Worker(call, store, on_event=follower.hear, tick=follower.look)
+        while follower.is_pending:
             worker.work()
-            watch.look()
-            if watch.is_pending:  # what is left cannot be run here, and others are waited for
+            follower.look()
+            if follower.is_pending:  # what is left cannot be run here, and others are waited for
                 time.sleep(0.5)
     else:
         # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
         # parent that has died.
         stay = math.inf if crew.executor == "local" else IDLE_SECONDS
-        launcher = crew.launcher(watch.hear, study=study, keys=keys, wait_seconds=stay)
-        supervise(launcher, store, lambda: watch.is_pending, watch.look, tell, crew.call.lease_seconds)
-    return watch.ended
+        launcher = crew.launcher(follower.hear, study=study, keys=keys, wait_seconds=stay)
+        supervise(launcher, store, lambda: follower.is_pending, follower.look, tell, crew.call.lease_seconds)
+    return follower.ended
 
 
 def join(store: Store, crew: Crew, on_event: Callable[[Event], None], tell: Callable[[str], None]) -> int:
