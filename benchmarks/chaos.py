@@ -29,7 +29,7 @@ from scheduling import RESULTS, ROOT, about, shown, storage
 
 from tadaconv.execution import Store, WorkerCall, plan
 from tadaconv.execution.follow import Follower
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.store import Attempt
 from tadaconv.result import Progress, Result

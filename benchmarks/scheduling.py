@@ -24,7 +24,7 @@ import optuna
 import tadaconv
 from tadaconv.execution import Store, WorkerCall, plan
 from tadaconv.execution.follow import Follower
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.location import Location
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from optuna.trial import TrialState
 
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.call import Event
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.execution.lease import Lease
 from tadaconv.execution.store import Store, is_idle, owing
+from tadaconv.execution.worker import Event
 from tadaconv.result import Progress
 
 

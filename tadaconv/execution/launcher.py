@@ -1,23 +1,54 @@
-"""Who runs the cells of a call: this process, processes of this machine, Ray's or Slurm's; and the wait for them."""
+"""Who brings up workers: this process, processes of this machine, Ray, Slurm; and how they are kept going.
 
+They only launch: what a worker runs, the queue in the storage decides.
+"""
+
+import getpass
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import quote
 
+from tadaconv.command import command
 from tadaconv.data.prefetch import num_cores
-from tadaconv.errors import UserError, lookup
-from tadaconv.execution.call import Event, WorkerCall
+from tadaconv.errors import RunError, UserError, lookup, unknown
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.follow import Follower
-from tadaconv.execution.launch import Launcher, supervise
+from tadaconv.execution.lease import LEASE_SECONDS, Reaper
+from tadaconv.execution.location import Location
 from tadaconv.execution.store import Store
-from tadaconv.execution.worker import Worker
+from tadaconv.execution.worker import Event, Worker, WorkerCall
 from tadaconv.run_options import require_division
+
+POLL_SECONDS = 0.05
+"""How often launchers are asked what has become of their workers."""
 
 IDLE_SECONDS = 60.0
 """How long workers that Ray or Slurm runs stay without work."""
+
+
+class Launcher(Protocol):
+    """Brings workers up, keeps them up, and lets them go."""
+
+    def start(self) -> None:
+        """Bring up the workers. Raises :class:`tadaconv.errors.UserError` if that cannot be done as asked."""
+        ...
+
+    def poll(self) -> Sequence[str]:
+        """Start again what died; return lines worth telling. Called a few times a second, so it must not block."""
+        ...
+
+    @property
+    def num_alive(self) -> int:
+        """Workers that run now."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the workers to put their cells back and leave, wait a while, then end those that have not."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -121,6 +152,56 @@ def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
     return [f"cuda:{i}" for i in range(first, num_gpus, gpus_per_cell)]
 
 
+def supervise(
+    launcher: Launcher,
+    store: Store,
+    is_pending: Callable[[], bool],
+    tick: Callable[[], None],
+    tell: Callable[[str], None],
+    lease_seconds: float = LEASE_SECONDS,
+) -> None:
+    """Keep ``launcher``'s workers going while ``is_pending``; they are stopped however this ends.
+
+    Args:
+        launcher: not started yet.
+        store: the storage the workers work on; dead workers' cells are returned to its queue.
+        is_pending: asked about twice a second whether there is anything left to wait for.
+        tick: called about twice a second.
+        tell: takes lines worth telling.
+        lease_seconds: how long a worker may give no sign before it counts as dead, as the workers were told.
+
+    Raises :class:`RunError` if for that long no worker is left anywhere, and what ``launcher`` and ``store`` raise.
+    """
+    reaper = Reaper(store, lease_seconds)
+    next_look = 0.0
+    alone_since: float | None = None
+    launcher.start()
+    try:
+        while True:
+            for line in launcher.poll():
+                tell(line)
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + 0.5
+                for line in reaper.observe():
+                    tell(line)
+                tick()
+                if not is_pending():
+                    return
+                if launcher.num_alive or store.running():
+                    alone_since = None
+                elif now - (alone_since := alone_since or now) > lease_seconds:
+                    raise RunError(
+                        "no worker is left, and cells wait; give the same command again, or help with: "
+                        + command("worker")
+                    )
+            time.sleep(POLL_SECONDS)
+    finally:
+        launcher.stop()
+        for line in reaper.observe():  # what had to be killed is back in the queue before anybody reports
+            tell(line)
+
+
 def run_cells(
     store: Store,
     study: str,
@@ -178,3 +259,78 @@ def join(store: Store, crew: Crew, on_event: Callable[[Event], None], tell: Call
         launcher = crew.launcher(hear)
         supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, tell, crew.call.lease_seconds)
     return num_ended
+
+
+Reader = Callable[[str], Any]
+"""Makes a value of its text; raises ValueError that says what is wanted instead."""
+
+
+def read_options(executor: str, options: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    """The values of ``options``; hyphens in names count as underscores.
+
+    Raises :class:`UserError` for an option that is not among ``readers``, one given twice and a value that cannot be.
+    """
+    values: dict[str, Any] = {}
+    for given, value in options.items():
+        name = given.strip().replace("-", "_")
+        if name not in readers:
+            raise unknown(f"option of --executor {executor}", given, readers)
+        if name in values:
+            raise UserError(f"--executor-option {name} is given twice; give it once")
+        try:
+            values[name] = readers[name](value.strip())
+        except ValueError as error:
+            raise UserError(f"--executor-option {given}={value!r} cannot be; give {error}") from error
+    return values
+
+
+def text(value: str) -> str:
+    """Any text in one line."""
+    if not value or not value.isprintable():
+        raise ValueError("some text")
+    return value
+
+
+def whole(least: int) -> Reader:
+    """A reader of whole numbers from ``least`` on."""
+
+    def read(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or int(value) < least:
+            raise ValueError(f"a whole number from {least} on")
+        return int(value)
+
+    return read
+
+
+def share(most: float, least_above: float = 0.0) -> Reader:
+    """A reader of numbers above ``least_above`` and up to ``most``."""
+
+    def read(value: str) -> float:
+        wanted = f"a number above {least_above:g}" + (f" and up to {most:g}" if most < float("inf") else "")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not least_above < number <= most or number == float("inf"):
+            raise ValueError(wanted)
+        return number
+
+    return read
+
+
+def anywhere(call: WorkerCall) -> WorkerCall:
+    """``call`` as it holds on other machines: paths are absolute, and a URL has the password of PGPASSWORD.
+
+    That variable is where the command line keeps the password of its URL, and it does not travel.
+    """
+    place = Location.parse(call.storage)
+    if place.url is None:
+        assert place.path is not None
+        return call.but(storage=str(place.path.absolute()), out=call.out.absolute())
+    scheme, _, rest = place.url.partition("://")
+    login, at, server = rest.partition("@")
+    password = os.environ.get("PGPASSWORD")
+    if password and ":" not in login:
+        user = login if at else quote(os.environ.get("PGUSER") or getpass.getuser(), safe="")
+        rest = f"{user}:{quote(password, safe='')}@{server if at else rest}"
+    return call.but(storage=f"{scheme}://{rest}", out=call.out.absolute())

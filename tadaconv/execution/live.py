@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tadaconv.execution.call import Event, EventKind
 from tadaconv.execution.cells import CellRecord, Status
+from tadaconv.execution.worker import Event, EventKind
 from tadaconv.text import visible
 
 _COLUMNS: dict[str, JustifyMethod] = {

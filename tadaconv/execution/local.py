@@ -15,15 +15,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.call import Event, WorkerCall
-from tadaconv.execution.launch import DeadOnArrivalError
 from tadaconv.execution.location import Location
-from tadaconv.execution.worker import run_worker
+from tadaconv.execution.worker import Event, WorkerCall, run_worker
 
 STOP_SECONDS = 30.0
 """How long workers have to put their cells back; a step of training may have to end first."""
 
 _MAX_DEAD_ON_ARRIVAL = 3
+
+_FOR_CELLS = ("tadaconv.execution.worker", "tadaconv.experiment")
+"""What the server that forks workers imports once; nothing in it starts a thread."""
 
 _FOR_POSTGRES = ("tadaconv.execution.postgres", "psycopg", "alembic.command")
 
@@ -64,7 +65,7 @@ class LocalLauncher:
         # A server that has imported torch once forks workers in no time; it has no threads and no CUDA.
         self._context = multiprocessing.get_context("forkserver")
         on_server = any(Location.parse(call.storage).url for call in calls)
-        self._context.set_forkserver_preload(["tadaconv.execution.preload", *(_FOR_POSTGRES if on_server else ())])
+        self._context.set_forkserver_preload([*_FOR_CELLS, *(_FOR_POSTGRES if on_server else ())])
         self._children: list[_Child] = []
         self._gpus: dict[str, _Gpu] = {}
         self._first: list[WorkerCall] = []
@@ -126,8 +127,8 @@ class LocalLauncher:
     def _launch(self, call: WorkerCall) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_be_worker, args=(call, theirs), name=f"tada {call.name}", daemon=True)
-        # The first start also starts the server that forks, which would hear Ctrl-C before it has learned to ignore it,
-        # as would a worker; the parent says when to stop. A signal that comes meanwhile waits.
+        # The first start also starts the server that forks. Signals that are blocked now stay so in it and in every
+        # worker: Ctrl-C reaches the whole group, and the parent says when to stop. One that comes meanwhile waits.
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -203,7 +204,7 @@ class LocalLauncher:
             return
         self._num_dead_on_arrival += not child.has_spoken
         if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:
-            raise DeadOnArrivalError(f"workers die before they take a cell ({_ending(child.process)})")
+            raise RunError(f"workers die before they take a cell ({_ending(child.process)})")
         self._lines.append(f"worker {child.call.name} died ({_ending(child.process)}); started again")
         self._launch(child.call)
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.call import Event, WorkerCall
-from tadaconv.execution.options import anywhere, read_options, share, text
-from tadaconv.execution.worker import run_worker
+from tadaconv.execution.launcher import anywhere, read_options, share, text
+from tadaconv.execution.worker import Event, WorkerCall, run_worker
 
 STOP_SECONDS = 30.0
 """How long workers have to put their cells back; a step of training may have to end first."""

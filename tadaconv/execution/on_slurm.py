@@ -20,9 +20,8 @@ from typing import Any
 
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.call import WorkerCall
-from tadaconv.execution.options import anywhere, read_options, share, text, whole
-from tadaconv.execution.worker import run_worker
+from tadaconv.execution.launcher import anywhere, read_options, share, text, whole
+from tadaconv.execution.worker import WorkerCall, run_worker
 
 STOP_SECONDS = 60.0
 """How long workers have to put their cells back; a step of training may have to end first."""

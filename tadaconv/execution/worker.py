@@ -1,4 +1,8 @@
-"""One worker: takes cells off the queue, runs them, and writes down what became of them."""
+"""One worker: takes cells off the queue, runs them, and writes down what became of them.
+
+:class:`WorkerCall` is all that it is told, plain values that can be sent to another process or machine, and
+:class:`Event` what it tells.
+"""
 
 import json
 import logging
@@ -8,21 +12,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, Self
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.call import Event, EventKind, Prune, Run, WorkerCall, load
+from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.result import CurvePoint, Progress, Result
-from tadaconv.run_options import require_division
+from tadaconv.run_options import RunOptions, require_division
 from tadaconv.spec import PROTOCOL, Experiment, Folder
 from tadaconv.text import encodable, path_to_text, text_to_path
 from tadaconv.weights import scores_beside, weights_beside
@@ -37,6 +43,96 @@ _CUDA_CONTEXT_BYTES = 600 * 2**20
 """What a process takes of a GPU beside its tensors."""
 
 _log = logging.getLogger("tadaconv")
+
+
+EventKind = Literal["started", "progress", "finished", "failed", "put back", "crowded", "memory"]
+"""``put back``: the cell left this worker without an end. ``crowded``: it ran out of memory beside other workers, and
+this worker leaves. ``memory``: what the worker's first cell takes."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a cell, for a live view. ``seconds`` have passed since its worker started it."""
+
+    kind: EventKind
+    cell: Cell
+    seconds: float = 0.0
+    progress: Progress | None = None
+    result: Result | None = None
+    error: str | None = None
+    worker: str = ""
+    device: str = ""
+    memory: tuple[int, int] | None = None
+    """Bytes of the device this worker holds, and bytes the device has."""
+
+
+class Run(Protocol):
+    """What trains one cell; :func:`tadaconv.experiment.run` is the real one."""
+
+    def __call__(self, experiment: Any, *, device: str, report: Any, checkpoint: Path, options: RunOptions) -> Result:
+        """Run ``experiment`` as ``options`` say, going on from ``checkpoint`` if the file exists."""
+        ...
+
+
+class Prune(Protocol):
+    """What judges a design study's trial; :func:`tadaconv.study.pruning.reason_to_prune` is the real one."""
+
+    def __call__(self, backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+        """Why the running ``attempt``, whose epochs so far are ``curve``, is not worth finishing; None if it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerCall:
+    """All that a worker needs to know.
+
+    Attributes:
+        storage: a path or a URL, which may hold a password: it is not part of the representation.
+        name: for people, such as ``w0``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        out: the run folder, with the checkpoints.
+        study: the study whose queue is looked into first; None for all alike.
+        only_study: take the cells of that study, and of its further search spaces, alone.
+        keys: the cells to take; None for any cell of the storage.
+        places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
+        options: how cells are run.
+        tensorboard: whether curves of running cells are written to ``out``; see :mod:`tadaconv.execution.tensorboard`.
+        wait_seconds: how long to stay without work; infinite until told to stop.
+        shares_gpu: whether other workers use the same GPU.
+        run: what trains a cell, as ``module:function``; a :class:`Run`.
+        prune: what says whether a design study's trial is to go on, as ``module:function``; a :class:`Prune`.
+        lease_seconds: how long the worker may give no sign before it counts as dead.
+    """
+
+    storage: str = field(repr=False)
+    name: str
+    device: str
+    out: Path
+    study: str | None = None
+    only_study: bool = False
+    keys: frozenset[str] | None = field(default=None, repr=False)
+    places: Mapping[str, str] = field(default_factory=dict)
+    options: RunOptions = field(default_factory=RunOptions)
+    tensorboard: bool = False
+    wait_seconds: float = 0.0
+    shares_gpu: bool = False
+    run: str = "tadaconv.experiment:run"
+    prune: str = "tadaconv.study.pruning:reason_to_prune"
+    lease_seconds: float = 60.0
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    def with_cores(self, cores: int) -> Self:
+        """The call of a worker whose share of its machine are ``cores``."""
+        return self.but(options=self.options.with_cores(cores))
+
+
+def load(function: str) -> Any:
+    """What ``module:function`` names; imported by whoever needs it, and not before."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
 
 
 class _Leave(BaseException):

@@ -9,8 +9,7 @@ from typing import Protocol
 
 from tadaconv.ablation import Row
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.launch import supervise
-from tadaconv.execution.launcher import IDLE_SECONDS, Crew
+from tadaconv.execution.launcher import IDLE_SECONDS, Crew, supervise
 from tadaconv.execution.origins import claim, require_own
 from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Worker

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from tadaconv.execution import Cell, Store, WorkerCall, plan
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.journal import JournalBackend, _File, _Journal, _locked
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment

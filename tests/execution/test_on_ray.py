@@ -15,7 +15,7 @@ from remote_cells import CELLS, pids
 
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store, WorkerCall, on_ray, plan
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.on_ray import RayLauncher
 from tadaconv.run_options import RunOptions
 

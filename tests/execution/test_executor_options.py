@@ -4,8 +4,8 @@ import pytest
 
 from tadaconv.errors import UserError
 from tadaconv.execution import WorkerCall
+from tadaconv.execution.launcher import anywhere, read_options, share, text, whole
 from tadaconv.execution.location import Location
-from tadaconv.execution.options import anywhere, read_options, share, text, whole
 
 READERS = {"num_cpus": whole(1), "part": share(1.0), "name": text}
 
