@@ -30,7 +30,7 @@ from tadaconv.study.trials import (
     Contents,
     InfeasibleDraw,
     Reader,
-    Trial,
+    TrialRecord,
 )
 
 NUM_RETRIES = 12
@@ -111,7 +111,7 @@ class Proposer:
         self._base_is_feasible = False
         base = spec_json(loaded.study.base_temporal)
         trials = self._reader.read(self._max_macs).trials
-        if all(spec_json(trial.suggestion.temporal) != base for trial in trials):
+        if all(spec_json(trial.temporal) != base for trial in trials):
             self._require_feasible_base()
 
     def top_up(self, num_waiting: int, num_trials: int) -> Proposed:
@@ -146,7 +146,7 @@ class Proposer:
             in_a_row = [draw for draw in contents.infeasible if draw.number == number]
             given_up = in_a_row[-1].why if len(in_a_row) >= MOST_INFEASIBLE else None
             exhausted = self._exhausted_at == len(trials) or given_up is not None
-            waiting = sum(trial.count("waiting") for trial in trials)
+            waiting = sum(len(trial.cells_that_are("waiting")) for trial in trials)
             if waiting >= num_waiting or len(trials) >= num_trials or exhausted:
                 break
             suggestion = self._suggest(contents, len(in_a_row))
@@ -227,24 +227,26 @@ class Proposer:
         for name in names or [self._study]:
             self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
-    def _give_cells(self, trials: Sequence[Trial]) -> int:
+    def _give_cells(self, trials: Sequence[TrialRecord]) -> int:
         """Queue the seeds that trials still have to be given, and return how many those are."""
         protocol = self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]
         one_by_one = self._loaded.study.pruner.name in SEED_PRUNERS
         finished = {trial.number: trial.top1_by_seed for trial in trials if trial.status == "finished"}
         num_given = 0
         for trial in trials:
-            idle = trial.idle_cells
-            if trial.status in ENDS or not idle or (one_by_one and trial.count("running") + trial.count("waiting")):
+            idle = trial.cells_that_are("missing")
+            busy = trial.cells_that_are("running", "waiting")
+            if trial.status in ENDS or not idle or (one_by_one and busy):
                 continue
             num_given += 1
+            suggestion = Suggestion(trial.temporal, trial.params, trial.distributions)
             why = reason_for_no_more_seeds(protocol, finished, trial.top1_by_seed)
             if why is not None:
                 pruned = {attr.TRIAL: trial.number, attr.PRUNED: why}
-                self._record(idle[0], trial.suggestion, TrialState.PRUNED, pruned)
+                self._record(idle[0], suggestion, TrialState.PRUNED, pruned)
                 continue
             for cell in idle[:1] if one_by_one else idle:
-                self._queue(cell, trial.suggestion, {attr.TRIAL: trial.number})
+                self._queue(cell, suggestion, {attr.TRIAL: trial.number})
         return num_given
 
     def _suggest(self, contents: Contents, num_infeasible: int) -> Suggestion | None:
@@ -254,7 +256,7 @@ class Proposer:
         own.
         """
         study, number = self._loaded.study, contents.next_number
-        had = {trial.cells[0].key for trial in contents.trials}
+        had = {trial.cells[0].cell.key for trial in contents.trials}
         infeasible = {params_text(draw.params) for draw in contents.infeasible}
         draw_number = [num_infeasible] if num_infeasible else []
 
@@ -361,7 +363,7 @@ def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.S
         while draws and draws[0].number <= trial.number:
             memory.add_trial(_remembered_draw(draws.pop(0)))
         state, value, constraints = TrialState.RUNNING, None, violation(trial.macs, max_macs)
-        intermediate = {point["epoch"]: point["val_top1"] for point in trial.curve} or trial.top1_by_seed
+        intermediate = {point.epoch: point.val_top1 for point in trial.curve} or trial.top1_by_seed
         match trial.status:
             case "finished":
                 state, value = TrialState.COMPLETE, trial.top1
@@ -373,8 +375,8 @@ def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.S
             create_trial(
                 state=state,
                 value=value,
-                params=trial.suggestion.params,
-                distributions=trial.suggestion.distributions,
+                params=trial.params,
+                distributions=trial.distributions,
                 intermediate_values=intermediate,
                 constraints=constraints,
             )
