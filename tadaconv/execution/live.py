@@ -1,9 +1,10 @@
 """Shows a run while it goes on: a live table in a terminal, a line a cell elsewhere."""
 
+import logging
 import time
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,50 +19,43 @@ from tadaconv.text import visible
 _MAX_WORKERS_SHOWN = 16
 
 
-class Lines(Protocol):
-    """What is told while something runs."""
+class Show(logging.Handler):
+    """Shows what it is told while something runs, and what the package logs meanwhile; a context manager.
 
-    def line(self, line: str) -> None:
-        """A line worth telling."""
-        ...
-
-
-class Show(Lines, Protocol):
-    """What is told while cells run."""
-
-    def event(self, event: Event) -> None:
-        """Something happened to a cell."""
-        ...
-
-
-class View:
-    """A context manager that shows what it is told, and leaves the last of it on the screen."""
+    A line that was printed past it would tear a live table.
+    """
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
 
     def __enter__(self) -> Self:
+        logging.getLogger("tadaconv").addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        logging.getLogger("tadaconv").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print what was logged."""
+        self.line(record.getMessage())
 
     def line(self, line: str) -> None:
         """Print a line, above what is drawn."""
         self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
-        """Something happened to a cell."""
+        """Show what has happened to a cell."""
 
 
-def view(console: Console, records: Sequence[CellRecord], num_to_run: int) -> View:
+def view(console: Console, records: Sequence[CellRecord], num_to_run: int) -> Show:
     """The view that suits ``console``, of the cells in ``records``, of which ``num_to_run`` are still to run."""
     if console.is_terminal and num_to_run:
         return LiveView(console, records, num_to_run)
     return LineView(console, num_to_run)
 
 
-class LineView(View):
+class LineView(Show):
     """One line for every cell that has ended: ``[3/10] (1,1), seed 0: top-1 61.20 %, 41 s``.
 
     Where nobody knows how many there are to run, the number alone: ``[3]``.
@@ -81,7 +75,7 @@ class LineView(View):
             self.line(f"[{self._num_ended}{of}] {event.cell.name}: {outcome}, {seconds_text(event.seconds)}")
 
 
-class LiveView(View):
+class LiveView(Show):
     """A table of rows with their status and top-1, the workers with their cells, the rate and the time left."""
 
     def __init__(self, console: Console, records: Sequence[CellRecord], num_to_run: int) -> None:
@@ -98,12 +92,13 @@ class LiveView(View):
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
         for task in self._workers.task_ids:
             self._workers.remove_task(task)
         self._live.stop()
+        super().__exit__()
 
     def event(self, event: Event) -> None:
         """Take ``event`` into the table, which is drawn a few times a second."""

@@ -1,6 +1,7 @@
 """What is shown while cells run."""
 
 import io
+import logging
 import time
 from dataclasses import replace
 
@@ -117,3 +118,14 @@ def test_pipes_and_finished_tables_get_lines() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True)
     assert isinstance(view(terminal, [], 0), LineView)
     assert isinstance(view(terminal, [], 3), LiveView)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_is_logged_meanwhile_is_shown_as_a_line(is_terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
+    log = logging.getLogger("tadaconv")
+    before = list(log.handlers)
+    with view(console, [CellRecord(cell, "waiting") for cell in ROWS], 3):
+        log.warning("%s: tried again\x07", "TSN, seed 0")
+    assert log.handlers == before
+    assert "TSN, seed 0: tried again\\x07\n" in console.file.getvalue()  # type: ignore[attr-defined]
