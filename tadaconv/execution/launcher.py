@@ -9,8 +9,10 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from urllib.parse import quote
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tadaconv.command import command
 from tadaconv.data.prefetch import num_cores
@@ -261,61 +263,29 @@ def join(store: Store, crew: Crew, on_event: Callable[[Event], None], tell: Call
     return num_ended
 
 
-Reader = Callable[[str], Any]
-"""Makes a value of its text; raises ValueError that says what is wanted instead."""
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+Whole = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def read_options(executor: str, options: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values of ``options``; hyphens in names count as underscores.
+def read_options(executor: str, options: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``options`` as ``types`` of the same names; hyphens in names count as underscores.
 
-    Raises :class:`UserError` for an option that is not among ``readers``, one given twice and a value that cannot be.
+    Raises :class:`UserError` for an option that is not among ``types``, one given twice and a value that cannot be.
     """
     values: dict[str, Any] = {}
     for given, value in options.items():
         name = given.strip().replace("-", "_")
-        if name not in readers:
-            raise unknown(f"option of --executor {executor}", given, readers)
+        if name not in types:
+            raise unknown(f"option of --executor {executor}", given, types)
         if name in values:
             raise UserError(f"--executor-option {name} is given twice; give it once")
         try:
-            values[name] = readers[name](value.strip())
-        except ValueError as error:
-            raise UserError(f"--executor-option {given}={value!r} cannot be; give {error}") from error
+            values[name] = TypeAdapter(types[name]).validate_python(value.strip())
+        except ValidationError as error:
+            raise UserError(f"--executor-option {given}={value!r} cannot be: {error.errors()[0]['msg']}") from error
     return values
-
-
-def text(value: str) -> str:
-    """Any text in one line."""
-    if not value or not value.isprintable():
-        raise ValueError("some text")
-    return value
-
-
-def whole(least: int) -> Reader:
-    """A reader of whole numbers from ``least`` on."""
-
-    def read(value: str) -> int:
-        if not value.isascii() or not value.isdigit() or int(value) < least:
-            raise ValueError(f"a whole number from {least} on")
-        return int(value)
-
-    return read
-
-
-def share(most: float, least_above: float = 0.0) -> Reader:
-    """A reader of numbers above ``least_above`` and up to ``most``."""
-
-    def read(value: str) -> float:
-        wanted = f"a number above {least_above:g}" + (f" and up to {most:g}" if most < float("inf") else "")
-        try:
-            number = float(value)
-        except ValueError:
-            raise ValueError(wanted) from None
-        if not least_above < number <= most or number == float("inf"):
-            raise ValueError(wanted)
-        return number
-
-    return read
 
 
 def anywhere(call: WorkerCall) -> WorkerCall:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.launcher import anywhere, read_options, share, text
+from tadaconv.execution.launcher import Amount, Fraction, Text, anywhere, read_options
 from tadaconv.execution.worker import Event, WorkerCall, run_worker
 
 STOP_SECONDS = 30.0
@@ -27,11 +27,7 @@ _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 10.0
 _MAX_DEATHS = 5
 
-_READERS = {
-    "address": text,
-    "cpus": share(float("inf")),
-    "gpus": lambda value: 0.0 if value == "0" else share(1.0)(value),
-}
+_OPTIONS = {"address": Text, "cpus": Amount, "gpus": Fraction}
 _GIVE_GPU = (
     "Ray gives each worker its GPU; write --device cuda, and --executor-option gpus=0.5 for two workers to a GPU"
 )
@@ -105,7 +101,7 @@ class RayLauncher:
     """
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
-        given = read_options("ray", options, _READERS)
+        given = read_options("ray", options, _OPTIONS)
         self._address: str | None = given.get("address")
         self._cpus: float = given.get("cpus", 1.0)
         self._gpus: float | None = given.get("gpus")

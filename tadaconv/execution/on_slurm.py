@@ -20,7 +20,7 @@ from typing import Any
 
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.launcher import anywhere, read_options, share, text, whole
+from tadaconv.execution.launcher import Amount, Text, Whole, anywhere, read_options
 from tadaconv.execution.worker import WorkerCall, run_worker
 
 STOP_SECONDS = 60.0
@@ -34,22 +34,22 @@ _MAX_DEATHS = 5
 _QUERY_SECONDS = 60.0
 
 
-_READERS = {
-    "partition": text,
-    "account": text,
-    "qos": text,
-    "time": whole(1),
-    "cpus_per_task": whole(1),
-    "gpus_per_node": whole(1),
-    "gres": text,
-    "mem_gb": share(float("inf")),
-    "constraint": text,
-    "nodelist": text,
-    "exclude": text,
-    "reservation": text,
-    "array_parallelism": whole(1),
-    "signal_delay_s": whole(1),
-    "setup": text,
+_OPTIONS = {
+    "partition": Text,
+    "account": Text,
+    "qos": Text,
+    "time": Whole,
+    "cpus_per_task": Whole,
+    "gpus_per_node": Whole,
+    "gres": Text,
+    "mem_gb": Amount,
+    "constraint": Text,
+    "nodelist": Text,
+    "exclude": Text,
+    "reservation": Text,
+    "array_parallelism": Whole,
+    "signal_delay_s": Whole,
+    "setup": Text,
 }
 """The options, by the names submitit has for them: those of sbatch, with underscores."""
 
@@ -154,7 +154,7 @@ class SlurmLauncher:
     """
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str], folder: Path) -> None:
-        given = read_options("slurm", options, _READERS)
+        given = read_options("slurm", options, _OPTIONS)
         device, gpus_per_cell = calls[0].device, calls[0].options.gpus_per_cell
         if device != "cpu" and gpus_per_cell > 1 and "gres" not in given:
             given.setdefault("gpus_per_node", gpus_per_cell)

@@ -30,7 +30,7 @@ def call(out: Path, **changes: Any) -> WorkerCall:
     ("options", "device", "message"),
     [
         ({"gpu": "1"}, "cpu", r"unknown option of --executor ray 'gpu'; one of: gpus, cpus, address"),
-        ({"gpus": "2"}, "cuda", r"gpus='2'.*above 0 and up to 1"),
+        ({"gpus": "2"}, "cuda", r"gpus='2'.*less than or equal to 1"),
         ({"gpus": "-1"}, "cuda", "gpus='-1'"),
         ({"gpus": "nan"}, "cuda", "gpus='nan'"),
         ({"cpus": "0"}, "cpu", r"cpus='0'.*above 0"),
