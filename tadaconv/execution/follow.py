@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.execution.lease import Lease
-from tadaconv.execution.store import Store, is_idle, owing
+from tadaconv.execution.store import Store, is_idle, to_be_requeued
 from tadaconv.execution.worker import Event
 from tadaconv.result import Progress
 
@@ -61,11 +61,11 @@ class Follower:
         states = self._store.backend.states(self._open.keys())
         for key, found in states.items():
             if TrialState.COMPLETE in found or is_idle(found):
-                self._settle(key)
+                self._note_end(key)
 
-    def _settle(self, key: str) -> None:
+    def _note_end(self, key: str) -> None:
         attempts = self._store.attempts([key]).get(key, [])
-        if not attempts or owing(attempts):
+        if not attempts or to_be_requeued(attempts):
             self._store.heal([key])
             return
         record = self._store.records_of([self._open[key]])[0]

@@ -49,7 +49,7 @@ class Launcher(Protocol):
         ...
 
     def stop(self) -> None:
-        """Ask the workers to put their cells back and leave, wait a while, then end those that have not."""
+        """Ask the workers to requeue their cells and leave, wait a while, then end those that have not."""
         ...
 
 
@@ -204,6 +204,44 @@ def supervise(
             tell(line)
 
 
+def work(
+    crew: Crew,
+    store: Store,
+    is_pending: Callable[[], bool],
+    tick: Callable[[], None],
+    tell: Callable[[str], None],
+    on_event: Callable[[Event], None] = lambda _: None,
+    more: Callable[[], bool] | None = None,
+    **changes: Any,
+) -> None:
+    """Have ``crew`` run what is queued for as long as ``is_pending``, whoever else works on the storage.
+
+    Args:
+        crew: who works.
+        store: the storage.
+        is_pending: whether there is anything left to run or to wait for.
+        tick: called about twice a second.
+        tell: takes lines worth telling.
+        on_event: told, in this thread, of what happens to cells.
+        more: asked by a worker in this process when no cell waits: whether it has queued any.
+        changes: to what the workers are told.
+
+    Raises what :meth:`tadaconv.execution.worker.Worker.work` and :func:`supervise` raise.
+    """
+    if not crew.in_process:
+        # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
+        # parent that has died.
+        stay = math.inf if crew.executor == "local" else IDLE_SECONDS
+        launcher = crew.launcher(on_event, **changes, wait_seconds=stay)
+        supervise(launcher, store, is_pending, tick, tell, crew.call.lease_seconds)
+        return
+    worker = Worker(crew.call.but(name=f"{os.getpid()}.0", **changes), store, None, on_event, tick, more)
+    while is_pending():
+        if not worker.work():
+            time.sleep(0.5)  # what is left cannot be run here, and others are waited for
+        tick()
+
+
 def run_cells(
     store: Store,
     study: str,
@@ -226,20 +264,7 @@ def run_cells(
     """
     follower = Follower(store, study, cells, on_event)
     keys = frozenset(cell.key for cell in cells)
-    if crew.in_process:
-        call = crew.call.but(name=f"{os.getpid()}.0", study=study, keys=keys)
-        worker = Worker(call, store, on_event=follower.hear, tick=follower.look)
-        while follower.is_pending:
-            worker.work()
-            follower.look()
-            if follower.is_pending:  # what is left cannot be run here, and others are waited for
-                time.sleep(0.5)
-    else:
-        # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
-        # parent that has died.
-        stay = math.inf if crew.executor == "local" else IDLE_SECONDS
-        launcher = crew.launcher(follower.hear, study=study, keys=keys, wait_seconds=stay)
-        supervise(launcher, store, lambda: follower.is_pending, follower.look, tell, crew.call.lease_seconds)
+    work(crew, store, lambda: follower.is_pending, follower.look, tell, follower.hear, study=study, keys=keys)
     return follower.ended
 
 

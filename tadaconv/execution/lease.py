@@ -188,7 +188,7 @@ class Reaper:
         for attempt in running:
             why = self._why_dead(attempt, passed)
             if why is not None:
-                line = self._store.take_back(attempt, why)
+                line = self._store.reap(attempt, why)
                 if line:
                     lines.append(line)
         return lines

@@ -158,8 +158,8 @@ _STATUS: dict[EventKind, Status] = {
     "memory": "running",
     "finished": "finished",
     "failed": "failed",
-    "put back": "waiting",
-    "crowded": "waiting",
+    "requeued": "waiting",
+    "out of memory": "waiting",
 }
 
 

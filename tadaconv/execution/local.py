@@ -19,7 +19,7 @@ from tadaconv.execution.location import Location
 from tadaconv.execution.worker import Event, WorkerCall, run_worker
 
 STOP_SECONDS = 30.0
-"""How long workers have to put their cells back; a step of training may have to end first."""
+"""How long workers have to requeue their cells; a step of training may have to end first."""
 
 _MAX_DEAD_ON_ARRIVAL = 3
 
@@ -162,7 +162,7 @@ class LocalLauncher:
             self._on_event(message)
             if message.kind == "memory" and message.memory is not None:
                 self._fill(child.call.device, *message.memory)
-            if message.kind == "crowded":
+            if message.kind == "out of memory":
                 child.stopping = True
                 self._lines.append(
                     f"{child.call.device} ran out of memory with {self._on(child.call.device)} workers; "

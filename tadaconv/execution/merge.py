@@ -20,7 +20,7 @@ from tadaconv.execution.store import Store
 from tadaconv.spec import without_places
 
 _SAYS_NOTHING = (attr.INTERRUPTED, attr.WITHDRAWN)
-"""User attributes of attempts that were put back or taken out of the queue."""
+"""User attributes of attempts that were requeued or taken out of the queue."""
 
 _OWN = (attr.TRIAL, attr.LABEL, attr.RETRIED)
 """User attributes that may change when an attempt is copied."""
@@ -260,7 +260,7 @@ class _Merge:
             self._copy(each, {attr.COPIED: self._into.study_name(run[0].study_id), attr.RESULT: result}, result["top1"])
 
     def _merge_ended(self, each: _Ended) -> None:
-        """Copy a failed or pruned attempt. The copy owes no other try: its cell is for the next run to queue."""
+        """Copy a failed or pruned attempt. Its cell is not requeued: that is for the next run."""
         place = each.search or each.study
         if place not in self._known:
             self._known[place] = {_identity(trial) for trial in self._trials_of(place)}

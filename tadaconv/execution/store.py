@@ -31,7 +31,7 @@ from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
 
 AttemptState = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
-"""``dropped``: put back, withdrawn or a duplicate; it says nothing about its cell."""
+"""``dropped``: requeued, withdrawn or a duplicate; it says nothing about its cell."""
 
 FORMAT = 2
 """How queues, leases and plans are written. 1 had no leases; its results count, its queues are planned anew."""
@@ -230,8 +230,8 @@ class Store:
         spec = cell.experiment.model_dump(mode="json")
         described: dict[str, Any] = {attr.CELL: cell.key, attr.LABEL: cell.label, attr.SPEC: spec}
         if state == TrialState.WAITING:
-            owed = owing(self.attempts([cell.key]).get(cell.key, []))
-            described |= {attr.AFTER: [attempt.trial_id for attempt in owed]} if owed else {}
+            before = to_be_requeued(self.attempts([cell.key]).get(cell.key, []))
+            described |= {attr.AFTER: [attempt.trial_id for attempt in before]} if before else {}
         template = create_trial(
             state=state,
             value=value,
@@ -329,8 +329,8 @@ class Store:
         """End a running attempt of a design study that is not worth finishing; ``attrs`` say why."""
         self._end(attempt, attrs, TrialState.PRUNED)
 
-    def put_back(self, attempt: Attempt, why: str, *, died_at: int | None = None) -> bool:
-        """Return a running attempt's cell to the queue; False, and nothing happens, if it has ended.
+    def requeue(self, attempt: Attempt, why: str, *, died_at: int | None = None) -> bool:
+        """End a running attempt and requeue its cell; False, and nothing happens, if it has ended.
 
         ``died_at`` is the step that a worker had reached which was found dead.
         """
@@ -338,8 +338,8 @@ class Store:
         self.heal([attempt.key])
         return ended
 
-    def take_back(self, attempt: Attempt, why: str) -> str | None:
-        """Return the cell of a worker found dead to the queue, and say so in a line; None if it has ended meanwhile.
+    def reap(self, attempt: Attempt, why: str) -> str | None:
+        """Requeue the cell of a worker found dead, and say so in a line; None if it has ended meanwhile.
 
         A cell that takes worker after worker with it, without progress, is recorded as failed.
         """
@@ -355,11 +355,11 @@ class Store:
             ended = self._end(now, _failure(error, "", lease.get("device", ""), step))
             return f"{name}: given up, {error}" if ended else None
         # Of several that find it dead all write the same, and one ends it.
-        ended = self.put_back(now, why, died_at=step)
+        ended = self.requeue(now, why, died_at=step)
         return f"{name}: {why}; the cell is back in the queue" if ended else None
 
     def heal(self, keys: Collection[str] | None = None) -> None:
-        """Queue every cell whose last attempt was put back or is to be tried again, and that nobody has queued yet.
+        """Queue every cell whose last attempt is to be requeued, and that nobody has queued yet.
 
         Ending an attempt and queueing the next are two writes, and a process can die between them.
         """
@@ -370,8 +370,8 @@ class Store:
             keys = idle
         with self.alone():
             for attempts in self.attempts(keys).values():
-                if owed := owing(attempts):
-                    self._queue_again(owed)
+                if ended := to_be_requeued(attempts):
+                    self._requeue(ended)
 
     def withdraw(self, attempt: Attempt, why: str) -> None:
         """Take a waiting attempt out of the queue; nothing happens if it has left it."""
@@ -410,9 +410,9 @@ class Store:
         attempts = self.attempts({cell.key for cell in cells})
         return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
-    def _queue_again(self, owed: Sequence[Attempt]) -> None:
-        """Queue an attempt in the place of those that owe one: of the last that did not just step back, if any."""
-        attempt = [each for each in owed if attr.DUPLICATE_OF not in each.attrs or each is owed[0]][-1]
+    def _requeue(self, ended: Sequence[Attempt]) -> None:
+        """Queue an attempt in the place of those that ended: of the last that did not just step back, if any."""
+        attempt = [each for each in ended if attr.DUPLICATE_OF not in each.attrs or each is ended[0]][-1]
         row = attempt.row
         attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
         if attr.DIED_AT in attempt.attrs:
@@ -422,7 +422,7 @@ class Store:
             state=TrialState.WAITING,
             params=dict(row.params),
             distributions=distributions,
-            user_attrs={**attrs, attr.AFTER: [each.trial_id for each in owed]},
+            user_attrs={**attrs, attr.AFTER: [each.trial_id for each in ended]},
         )
         with self._writing():
             self.backend.storage.create_new_trial(row.study_id, template)
@@ -449,15 +449,15 @@ class Store:
             raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
 
 
-def owing(attempts: Sequence[Attempt]) -> list[Attempt]:
+def to_be_requeued(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Of the attempts at one cell those in whose place another is to be queued; none while one waits, runs or is done.
 
-    An attempt owes another if it was put back or is to be tried again, and nobody has been queued ``after`` it. One
-    that stepped back for another owes nothing, unless that one stepped back for it in turn.
+    An attempt is requeued if it was interrupted or is to be tried again, and none has been queued ``after`` it. One
+    that stepped back for another is not, unless that one stepped back for it in turn.
     """
     if not is_idle(attempt.row.state for attempt in attempts):
         return []
-    paid = {trial_id for attempt in attempts for trial_id in attempt.attrs.get(attr.AFTER, [])}
+    requeued = {trial_id for attempt in attempts for trial_id in attempt.attrs.get(attr.AFTER, [])}
     duplicates = {a.trial_id: a.attrs[attr.DUPLICATE_OF] for a in attempts if attr.DUPLICATE_OF in a.attrs}
 
     def steps_back_in_a_circle(trial_id: int) -> bool:
@@ -471,7 +471,7 @@ def owing(attempts: Sequence[Attempt]) -> list[Attempt]:
         attempt
         for attempt in attempts
         if attempt.row.state == TrialState.FAIL
-        and attempt.trial_id not in paid
+        and attempt.trial_id not in requeued
         and ({attr.INTERRUPTED, attr.RETRIED} & attempt.attrs.keys() or steps_back_in_a_circle(attempt.trial_id))
     ]
 
@@ -525,7 +525,7 @@ def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
         )
     if "running" in by_state:
         return CellRecord(cell, "running")
-    if "waiting" in by_state or owing(attempts):
+    if "waiting" in by_state or to_be_requeued(attempts):
         return CellRecord(cell, "waiting")
     if "failed" in by_state:
         attrs = by_state["failed"].attrs

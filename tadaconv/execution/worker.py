@@ -45,8 +45,8 @@ _CUDA_CONTEXT_BYTES = 600 * 2**20
 _log = logging.getLogger("tadaconv")
 
 
-EventKind = Literal["started", "progress", "finished", "failed", "put back", "crowded", "memory"]
-"""``put back``: the cell left this worker without an end. ``crowded``: it ran out of memory beside other workers, and
+EventKind = Literal["started", "progress", "finished", "failed", "requeued", "out of memory", "memory"]
+"""``requeued``: the cell left this worker without an end. ``out of memory``: so it did next to other workers, and
 this worker leaves. ``memory``: what the worker's first cell takes."""
 
 
@@ -167,7 +167,7 @@ class Worker:
     Args:
         call: what it is told.
         store: the storage it works on.
-        stop: set by another thread to make it put its cell back and leave.
+        stop: set by another thread to make it requeue its cell and leave.
         on_event: called in this thread as cells start, make progress and end.
         tick: called in this thread about twice a second, whether there is work or not.
         more: asked for work when none waits; whether it has queued any.
@@ -194,7 +194,7 @@ class Worker:
         self._reaper = Reaper(store, call.lease_seconds)
         self._device = ""
         self._refused: set[str] = set()
-        self._crowded = self._told_memory = False
+        self._out_of_memory = self._told_memory = False
         self._next_look = self._next_tick = self._next_heal = 0.0
 
     def work(self) -> list[CellRecord]:
@@ -212,7 +212,7 @@ class Worker:
         idle_since: float | None = None
         lease = Lease.of_this_process(self.call.name, self.call.device)
         with LeaseKeeper(self._store, lease, self.call.lease_seconds) as keeper:
-            while not self._stop.is_set() and not self._crowded:
+            while not self._stop.is_set() and not self._out_of_memory:
                 self._look_around()
                 attempt = self._pop(keeper)
                 if attempt is not None:
@@ -360,11 +360,11 @@ class Worker:
                     options=self.call.options,
                 )
             except KeyboardInterrupt:
-                self._store.put_back(attempt, "stopped by Ctrl-C")
+                self._store.requeue(attempt, "stopped by Ctrl-C")
                 raise
             except _Broken as broken:
                 if not isinstance(broken.error, StorageError):
-                    self._store.put_back(attempt, f"stopped by {type(broken.error).__name__}")
+                    self._store.requeue(attempt, f"stopped by {type(broken.error).__name__}")
                 raise broken.error from None
             except _Leave as reason:
                 self._leave(attempt, reason, emit)
@@ -379,7 +379,7 @@ class Worker:
             try:
                 return self._finish(attempt, cell, result, checkpoint, emit)
             except KeyboardInterrupt:
-                self._store.put_back(attempt, "stopped by Ctrl-C")
+                self._store.requeue(attempt, "stopped by Ctrl-C")
                 raise
 
     def _curves(self, attempt: Attempt, cell: Cell) -> AbstractContextManager[Curves | None]:
@@ -431,25 +431,25 @@ class Worker:
                 self.call.name,
             )
         elif isinstance(reason, _Stopped):
-            self._store.put_back(attempt, "its worker was told to stop")
+            self._store.requeue(attempt, "its worker was told to stop")
         elif isinstance(reason, _Pruned):
             self._store.prune(attempt, reason.attrs)
-        emit("put back", error=str(reason) or None)
+        emit("requeued", error=str(reason) or None)
 
     def _fail(
         self, attempt: Attempt, cell: Cell, error: Exception, step: int, emit: Callable[..., None]
     ) -> CellRecord | None:
         line = _one_line(error, self._device)
         if self.call.shares_gpu and _out_of_memory(error):
-            self._store.put_back(attempt, f"out of memory on {self._device} beside other workers")
-            self._crowded = True
-            emit("crowded", error=line)
+            self._store.requeue(attempt, f"out of memory on {self._device} beside other workers")
+            self._out_of_memory = True
+            emit("out of memory", error=line)
             return None
         trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
             _log.warning("%s: %s; tried again", cell.name, line)
-            emit("put back", error=line)
+            emit("requeued", error=line)
             return None
         emit("failed", error=line)
         return CellRecord(cell, "failed", error=line, traceback=trace)

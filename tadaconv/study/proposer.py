@@ -24,7 +24,7 @@ from tadaconv.spec import Temporal
 from tadaconv.study.cost import Counter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.pruning import SEED_PRUNERS, in_memory, reason_for_no_more_seeds
-from tadaconv.study.space import Suggestion, call, params_text, replay, spec_json, walk
+from tadaconv.study.space import Suggestion, params_text, replay, spec_json, suggested, walk
 from tadaconv.study.trials import (
     ENDS,
     Contents,
@@ -272,7 +272,7 @@ class Proposer:
         for retry in range(2 * NUM_RETRIES):
             seed = _seed(study.sampler.seed, number, retry, *draw_number)
             memory.sampler = study.sampler.make(seed, looser=retry > 0) if retry < NUM_RETRIES else RandomSampler(seed)
-            found = call(study.suggest, memory.ask())
+            found = suggested(study.suggest, memory.ask())
             if new(found):
                 return found
         left = [each for each in walk(study.suggest) if new(each)]

@@ -66,7 +66,7 @@ def test_workers_killed_anywhere_cost_no_cell(
     for point in points:
         make_due(tmp_path, point)
     if points is not WORKER_POINTS:
-        make_due(tmp_path, "in a step", times=4)  # so that there is something to be put back, by workers
+        make_due(tmp_path, "in a step", times=4)  # so that there is something to be requeued, by workers
         monkeypatch.setattr(launcher, "Reaper", lambda *_: SimpleNamespace(observe=list))
     told = supervise_table(location, tmp_path)
     assert not list((tmp_path / "due").iterdir()), "somebody died at every point"

@@ -90,13 +90,13 @@ def test_a_cell_that_fails_elsewhere_for_good_has_ended(watched: Watched, fake_r
     assert [(r.status, r.error) for r in watched.follower.ended] == [("failed", "no luck")]
 
 
-def test_a_cell_put_back_is_no_end_and_one_left_between_two_attempts_is_queued(
+def test_a_requeued_cell_is_no_end_and_one_left_between_two_attempts_is_queued(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = watched.claim()
     with monkeypatch.context() as patch:
         patch.setattr(watched.store, "heal", lambda *_: None)  # its worker dies between the two
-        watched.store.put_back(attempt, "stopped")
+        watched.store.requeue(attempt, "stopped")
     assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped"]
     assert watched.told() == []
     assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]

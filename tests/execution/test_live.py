@@ -56,7 +56,7 @@ def test_rate_and_time_left_follow_from_what_is_done(clock: list[float]) -> None
     assert drawn(live)[-1] == "1 of 3 cells in 30 s, 240 an hour, about 15 s left"
     clock[0] = 3000.0
     assert drawn(live)[-1] == "1 of 3 cells in 50 min 00 s, 2.4 an hour, about 25 min 00 s left"
-    live.event(Event("put back", ROWS[1]))
+    live.event(Event("requeued", ROWS[1]))
     live.event(Event("failed", ROWS[2], error="no"))
     live.event(Event("finished", ROWS[1], result=result(50.0)))
     assert drawn(live)[-1] == "3 of 3 cells in 50 min 00 s"
@@ -75,7 +75,7 @@ def test_every_worker_has_a_line_with_its_cell_while_it_runs_one() -> None:
     ]  # fmt: skip
     assert [line.split()[-1] for line in lines if line.startswith(("TSN", "linear", "(1,1)"))] == ["running"] * 3
     live.event(Event("finished", ROWS[0], worker="w0", result=result(61.25)))
-    live.event(Event("put back", ROWS[1], worker="w1"))
+    live.event(Event("requeued", ROWS[1], worker="w1"))
     lines = drawn(live)
     assert not any(line.startswith(("w0", "w1")) for line in lines)
     assert any(line.startswith("w2 on far") for line in lines)

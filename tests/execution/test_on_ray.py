@@ -33,7 +33,7 @@ def call(out: Path, **changes: Any) -> WorkerCall:
         ({"gpus": "2"}, "cuda", r"gpus='2'.*less than or equal to 1"),
         ({"gpus": "-1"}, "cuda", "gpus='-1'"),
         ({"gpus": "nan"}, "cuda", "gpus='nan'"),
-        ({"cpus": "0"}, "cpu", r"cpus='0'.*above 0"),
+        ({"cpus": "0"}, "cpu", r"cpus='0'.*greater than 0"),
         ({"cpus": "inf"}, "cpu", "cpus='inf'"),
         ({"address": " "}, "cpu", "address=' '"),
         ({"gpus": "0.5"}, "cpu", "--device cpu leaves idle"),

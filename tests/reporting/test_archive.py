@@ -57,7 +57,7 @@ def store(tmp_path: Path) -> Store:
         elif index == 6:
             store.fail(claimed, 'it "broke",\r\nbadly\udc80', "Traceback\n  x", "cpu", 3, retry=False)
         else:
-            store.put_back(claimed, "stopped by Ctrl-C")
+            store.requeue(claimed, "stopped by Ctrl-C")
     store.set_study_attr("t-quick", "plan", {"row": {"experiment": {}, "seeds": {"0": "k"}}})
     space = {"params": {"p": 0.1}, "distributions": {"p": FloatDistribution(0, 1)}}
     done = {"trial": 0, "copied": "t-quick", "result": result(100.0).model_dump(mode="json")}

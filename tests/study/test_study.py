@@ -397,12 +397,12 @@ def test_a_result_of_the_storage_is_copied_and_not_run_again(store: Store) -> No
     assert [(row.value, row.attrs["copied"]) for row in rows] == [(top1_of(late.key), "placement-quick")]
 
 
-def test_what_was_put_back_or_withdrawn_stays_to_be_run(store: Store) -> None:
+def test_what_was_requeued_or_withdrawn_stays_to_be_run(store: Store) -> None:
     proposer = Proposer(loaded(), REGIME, NAME, store)
     proposer.top_up(1, 4)
     claimed = store.claim(waiting(store)[0].trial_id)
     assert claimed is not None
-    store.put_back(claimed, "its worker died")
+    store.requeue(claimed, "its worker died")
     assert proposer.top_up(1, 4).num_trials == 1
     store.withdraw(waiting(store)[0], "for no reason")
     assert proposer.top_up(1, 4).num_trials == 1
