@@ -257,7 +257,7 @@ class _Merge:
         run = [row for row in attempts if attr.COPIED not in row.attrs]
         if run and not any(row.study_id in ids for row in attempts):
             result = run[0].attrs[attr.RESULT]
-            self._copy(each, {attr.COPIED: self._into.study_name(run[0].study_id), attr.RESULT: result}, result["top1"])
+            self._copy(each, {attr.COPIED: self._into.name_of(run[0].study_id), attr.RESULT: result}, result["top1"])
 
     def _merge_ended(self, each: _Ended) -> None:
         """Copy a failed or pruned attempt. Its cell is not requeued: that is for the next run."""
@@ -273,9 +273,7 @@ class _Merge:
 
     def _trials_of(self, place: str) -> list[FrozenTrial]:
         backend = self._into.backend
-        names = {self._into.study_name(id) for id in optuna_studies(backend, place)} | (
-            {place} & backend.studies().keys()
-        )
+        names = {self._into.name_of(id) for id in optuna_studies(backend, place)} | ({place} & backend.studies().keys())
         return [trial for name in names for trial in _attempts(backend, name)]
 
     def _copy(self, each: _Ended, changed: Mapping[str, Any], value: float | None = None) -> None:

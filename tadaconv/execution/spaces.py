@@ -39,7 +39,7 @@ def optuna_study_for(
         distributions: of the trial's parameters; written down with those that the Optuna study has.
         attrs: the user attributes of a further Optuna study.
     """
-    names = [store.study_name(study_id) for study_id in optuna_studies(store.backend, study)]
+    names = [store.name_of(study_id) for study_id in optuna_studies(store.backend, study)]
     wanted = {parameter: distribution_to_json(each) for parameter, each in distributions.items()}
     for name in reversed(names):
         known = store.study_attrs(name).get(attr.SPACE, {})

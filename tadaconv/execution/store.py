@@ -130,8 +130,8 @@ class Store:
         """The names of the studies, oldest first."""
         return list(self.backend.studies())
 
-    def study_name(self, study_id: int) -> str:
-        """The name of a study."""
+    def name_of(self, study_id: int) -> str:
+        """The name of a study, by its id."""
         if study_id not in self._names:
             self._names = {id: name for name, id in self.backend.studies().items()}
         return self._names[study_id]
@@ -428,7 +428,7 @@ class Store:
             self.backend.storage.create_new_trial(row.study_id, template)
 
     def _attempt(self, row: TrialRow) -> Attempt:
-        return Attempt(row.trial_id, self.study_name(row.study_id), row.key, _state(row), row.attrs, row)
+        return Attempt(row.trial_id, self.name_of(row.study_id), row.key, _state(row), row.attrs, row)
 
     def _end(self, attempt: Attempt, attrs: Mapping[str, Any], state: TrialState = TrialState.FAIL) -> bool:
         """End an attempt; False, and nothing happens, if it has ended."""

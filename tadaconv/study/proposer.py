@@ -223,7 +223,7 @@ class Proposer:
             "seeds": study.seeds,
             "max_macs": self._max_macs,
         }
-        names = [self._store.study_name(id) for id in optuna_studies(self._store.backend, self._study)]
+        names = [self._store.name_of(id) for id in optuna_studies(self._store.backend, self._study)]
         for name in names or [self._study]:
             self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 

@@ -209,7 +209,7 @@ def search(store: Store, number: int, cell: Cell, params: Mapping[str, Any], cho
 
 def rows_of(store: Store) -> list[tuple[str, int, str, str, dict[str, Any], float | None]]:
     return [
-        (store.study_name(row.study_id), row.attrs["trial"], row.attrs["label"], row.key, dict(row.params), row.value)
+        (store.name_of(row.study_id), row.attrs["trial"], row.attrs["label"], row.key, dict(row.params), row.value)
         for row in store.backend.rows()
         if "trial" in row.attrs
     ]

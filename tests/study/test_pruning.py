@@ -199,7 +199,7 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
     store.set_study_attr("t-quick", SEARCH_PROTOCOL, {**ours, "study": "t-quick"})
     store.set_study_attr("s-quicker", SEARCH_PROTOCOL, {**ours, "study": "s-quicker"})
     store.make_study("table-quick")
-    assert [store.study_name(id) for id in optuna_studies(backend, "s-quick")] == ["s-quick", "s-quick-space2"]
+    assert [store.name_of(id) for id in optuna_studies(backend, "s-quick")] == ["s-quick", "s-quick-space2"]
     now = add("s-quick-space2", 9, None)
     add("s-quick", 0, 90.0)
     add("t-quick", 1, 90.0)
