@@ -59,8 +59,8 @@ class Follower:
             if lease.worker not in self._heard:
                 self._on_event(_running(self._open[key], lease))
         states = self._store.backend.states(self._open.keys())
-        for key, found in states.items():
-            if TrialState.COMPLETE in found or is_idle(found):
+        for key, of_cell in states.items():
+            if TrialState.COMPLETE in of_cell or is_idle(of_cell):
                 self._note_end(key)
 
     def _note_end(self, key: str) -> None:

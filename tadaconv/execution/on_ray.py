@@ -276,8 +276,8 @@ class RayLauncher:
 
     def _tell_waiting(self, now: float) -> list[str]:
         waiting = [member for member in self._members if not member.node and now - member.launched > _PATIENCE_SECONDS]
-        told, self._num_waiting = self._num_waiting, len(waiting)
-        if not waiting or told == len(waiting):
+        told_before, self._num_waiting = self._num_waiting, len(waiting)
+        if not waiting or told_before == len(waiting):
             return []
         gpus = max(member.gpus for member in waiting)
         needs = f"{self._cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")

@@ -282,9 +282,9 @@ class SlurmLauncher:
         if code == 0 or "Invalid job id" in err:
             self._told_query = False
             return _read_squeue(out), []
-        told, self._told_query = self._told_query, True
+        was_told, self._told_query = self._told_query, True
         what = " ".join(err.split()) or f"exit status {code}"
-        return None, [] if told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
+        return None, [] if was_told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
 
     def _judge(self, task: _Task) -> list[str]:
         if task.state in _ALIVE:
@@ -329,8 +329,8 @@ class SlurmLauncher:
         pending = all(task.state in ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT") for task in self._tasks)
         passing = {"", "None", "BeginTime"}  # not looked at yet, or queued again a moment ago
         reasons = ", ".join(sorted({task.reason for task in self._tasks} - passing)) if pending else ""
-        told, self._told_pending = self._told_pending, reasons
-        if not reasons or told == reasons:
+        told_before, self._told_pending = self._told_pending, reasons
+        if not reasons or told_before == reasons:
             return []
         return [f"{len(self._tasks)} workers wait in Slurm's queue ({reasons})"]
 

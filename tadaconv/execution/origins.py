@@ -20,7 +20,7 @@ def differ(kind: str, one: str, other: str) -> bool:
     if one == other:
         return False
     name = Path(one or other).stem
-    first, second = (discovery.original(ORIGINS[kind], name, each) for each in (one, other))
+    first, second = (discovery.original(ORIGINS[kind], name, origin) for origin in (one, other))
     return first.is_file() and second.is_file() and first.read_bytes() != second.read_bytes()
 
 

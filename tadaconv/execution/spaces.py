@@ -40,7 +40,7 @@ def optuna_study_for(
         attrs: the user attributes of a further Optuna study.
     """
     names = [store.name_of(study_id) for study_id in optuna_studies(store.backend, study)]
-    wanted = {parameter: distribution_to_json(each) for parameter, each in distributions.items()}
+    wanted = {parameter: distribution_to_json(distribution) for parameter, distribution in distributions.items()}
     for name in reversed(names):
         known = store.study_attrs(name).get(attr.SPACE, {})
         if all(_compatible(known[parameter], wanted[parameter]) for parameter in known.keys() & wanted.keys()):

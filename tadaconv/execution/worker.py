@@ -251,7 +251,7 @@ class Worker:
             while group:
                 limit = _PAGE + len(self._refused)
                 page = self._store.backend.waiting(group, self.call.keys, limit)
-                page = [found for found in page if found[2] not in self._refused]
+                page = [waiting for waiting in page if waiting[2] not in self._refused]
                 if not page:
                     break
                 self._get_ready(keeper)

@@ -101,11 +101,11 @@ def should_prune(
     others = _ended(history, attempt)
     number = int(attempt.attrs[attr.TRIAL])
     now: optuna.Trial | None = None
-    for each in range(max([number, *others]) + 1):  # brackets are drawn by number, so numbers must be the trials' own
-        if each == number:
+    for other in range(max([number, *others]) + 1):  # brackets are drawn by number, so numbers must be the trials' own
+        if other == number:
             now = study.ask()
-        elif each in others:
-            _replay(study.ask(), others[each], rungs, study)
+        elif other in others:
+            _replay(study.ask(), others[other], rungs, study)
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))
     assert now is not None
@@ -151,16 +151,16 @@ class _Past:
 
 def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
     """The trials that ``attempt`` is compared with, by number; a result outweighs an earlier pruning."""
-    found: dict[int, _Past] = {}
+    ended: dict[int, _Past] = {}
     for row in history:
         finished = row.state == TrialState.COMPLETE
         curve = row.attrs[attr.RESULT]["curve"] if finished else row.attrs.get(attr.CURVE, [])
         number = row.attrs.get(attr.TRIAL)
         if number is None or number == attempt.attrs[attr.TRIAL] or not curve or _recipe(row) != _recipe(attempt):
             continue
-        if finished or int(number) not in found:
-            found[int(number)] = _Past(finished, {point["epoch"]: point["val_top1"] for point in curve})
-    return found
+        if finished or int(number) not in ended:
+            ended[int(number)] = _Past(finished, {point["epoch"]: point["val_top1"] for point in curve})
+    return ended
 
 
 def _recipe(row: TrialRow) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Reader:
         self._known: dict[int, tuple[Suggestion, tuple[Cell, ...]] | None] = {}
         self._draws: dict[int, InfeasibleDraw | None] = {}
         self._finished: dict[str, CellRecord] = {}
-        self._names = {spec_json(each.temporal): name for name, each in loaded.study.started.items()}
+        self._names = {spec_json(suggestion.temporal): name for name, suggestion in loaded.study.started.items()}
 
     def cells(self, number: int, temporal: Temporal) -> tuple[Cell, ...]:
         """The cells of a configuration, one a seed; raises :class:`UserError` if the regime cannot take it."""
@@ -139,7 +139,7 @@ class Reader:
                 by_number.setdefault(int(row.attrs[attr.TRIAL]), []).append(row)
         for number in by_number.keys() - self._known.keys():
             self._known[number] = self._understand(number, by_number[number])
-        known = {number: found for number in sorted(by_number) if (found := self._known[number]) is not None}
+        known = {number: placed for number in sorted(by_number) if (placed := self._known[number]) is not None}
         records = self._records([cell for _, cells in known.values() for cell in cells])
         trials = []
         for number, (suggestion, cells) in known.items():
@@ -262,18 +262,18 @@ def _placed(loaded: LoadedStudy, name: str, params: Mapping[str, Any], temporal:
     """
     wanted = spec_json(temporal)
     mend = f"give the parameter another name, or the study {loaded.name!r} another file"
-    found = None
+    suggestion = None
     try:
-        for found in walk(loaded.study.suggest, params, limit=256):
-            if spec_json(found.temporal) == wanted:
-                return found
+        for suggestion in walk(loaded.study.suggest, params, limit=256):
+            if spec_json(suggestion.temporal) == wanted:
+                return suggestion
     except UserError as error:
         raise UserError(f"{name} no longer fits the space: {error}; {mend}") from error
-    if found is None or not found.params.keys() - params.keys():
+    if suggestion is None or not suggestion.params.keys() - params.keys():
         shown = ", ".join(f"{key}={value!r}" for key, value in params.items())
         raise UserError(f"{name} was run with {shown}, which means something else by now; {mend}")
-    kept = {key: value for key, value in found.params.items() if key in params}
-    return Suggestion(temporal, kept, {key: found.distributions[key] for key in kept})
+    kept = {key: value for key, value in suggestion.params.items() if key in params}
+    return Suggestion(temporal, kept, {key: suggestion.distributions[key] for key in kept})
 
 
 def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> list[TrialRecord]:
@@ -315,14 +315,14 @@ def _confirmed_seeds(loaded: LoadedStudy, study: str, store: Store) -> dict[str,
     plan = store.read_plan(confirmation_name(loaded) + study.removeprefix(loaded.name))
     if loaded.study.base not in plan:
         return {}
-    found = {}
+    seeds = {}
     for row in plan.values():
         try:
             temporal: Temporal = _TEMPORAL.validate_python(row.experiment["temporal"])
         except ValidationError:  # as another version of tadaconv wrote it, which no trial that counts is like
             continue
-        found[spec_json(temporal)] = sorted(row.seeds)
-    return found
+        seeds[spec_json(temporal)] = sorted(row.seeds)
+    return seeds
 
 
 def confirmation_name(loaded: LoadedStudy) -> str:
@@ -333,8 +333,8 @@ def confirmation_name(loaded: LoadedStudy) -> str:
 def kept_budget(study: str, store: Store) -> int | None:
     """The most multiply-adds a clip that a study's trials may cost, as the storage has it; None where it has none."""
     ids = optuna_studies(store.backend, study)
-    found = store.backend.study_attrs(ids[0])[attr.SEARCH_PROTOCOL]["max_macs"] if ids else None
-    return None if found is None else int(found)
+    max_macs = store.backend.study_attrs(ids[0])[attr.SEARCH_PROTOCOL]["max_macs"] if ids else None
+    return None if max_macs is None else int(max_macs)
 
 
 def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
