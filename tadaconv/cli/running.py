@@ -46,11 +46,12 @@ def study_called(name: str) -> "LoadedStudy | None":
 
 def require_own_results(loaded: "LoadedTable | LoadedStudy", regime_name: str, store: "Store") -> None:
     """Raise :class:`UserError` if the storage holds under these names the results of other files."""
+    from tadaconv.execution import attrs as attr
     from tadaconv.execution.origins import require_own
 
-    attr = "table" if isinstance(loaded, LoadedTable) else "study"
+    kind = attr.TABLE_FILE if isinstance(loaded, LoadedTable) else attr.STUDY_FILE
     study = f"{loaded.name}-{discovery.plain_name(regime_name)}"
-    require_own(study, {attr: loaded.path, "regime": discovery.find("regime", regime_name)}, store)
+    require_own(study, {kind: loaded.path, attr.REGIME_FILE: discovery.find("regime", regime_name)}, store)
 
 
 DEFAULT_REGIME = "quick"
