@@ -1,4 +1,8 @@
-"""Workers as processes of this machine, spread over its GPUs."""
+"""Workers as processes of this machine, spread over its GPUs.
+
+They are forked by a server that has imported torch once: a program for each, as Ray and Slurm start them, takes seconds
+of the CPU and a few hundred megabytes more, again whenever one dies. What they do is heard through pipes, at once.
+"""
 
 import logging
 import math
@@ -6,10 +10,10 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -41,14 +45,6 @@ class _Child:
     stopping: bool = False
 
 
-@dataclass
-class _Gpu:
-    """How many workers a device gets: one until its first cell has shown what it takes, then as many as fit."""
-
-    wanted: deque[WorkerCall] = field(default_factory=deque)
-    measured: bool = False
-
-
 class LocalLauncher:
     """One process a call. Processes that die are started again; their cells go back to the queue.
 
@@ -67,18 +63,19 @@ class LocalLauncher:
         on_server = any(Location.parse(call.storage).url for call in calls)
         self._context.set_forkserver_preload([*_FOR_CELLS, *(_FOR_POSTGRES if on_server else ())])
         self._children: list[_Child] = []
-        self._gpus: dict[str, _Gpu] = {}
+        self._waiting: dict[str, list[WorkerCall]] = {}
+        """By GPU, until its first cell has shown what it takes, the calls of the other workers."""
         self._first: list[WorkerCall] = []
         self._lines: list[str] = []
         self._num_dead_on_arrival = 0
         self._error: BaseException | None = None
         for call in calls:
-            if call.device.startswith("cuda") and call.device in self._gpus:
-                self._gpus[call.device].wanted.append(call)
-            else:
-                self._first.append(call)
-                if call.device.startswith("cuda"):
-                    self._gpus[call.device] = _Gpu()
+            if call.device in self._waiting:
+                self._waiting[call.device].append(call)
+                continue
+            self._first.append(call)
+            if call.device.startswith("cuda"):
+                self._waiting[call.device] = []
 
     @property
     def num_alive(self) -> int:
@@ -88,7 +85,7 @@ class LocalLauncher:
     def start(self) -> None:
         """Start the processes."""
         for call in self._first:
-            self._launch(call.but(shares_gpu=bool(self._gpus.get(call.device, _Gpu()).wanted)))
+            self._launch(call.but(shares_gpu=bool(self._waiting.get(call.device))))
 
     def poll(self) -> list[str]:
         """Pass on what the workers have said; start dead ones again.
@@ -174,20 +171,18 @@ class LocalLauncher:
 
     def _fill(self, device: str, held: int, total: int) -> None:
         """Start the other workers of a GPU, as many as fit beside the first."""
-        gpu = self._gpus.get(device)
-        if gpu is None or gpu.measured:
+        others = self._waiting.pop(device, None)
+        if others is None:
             return
-        gpu.measured = True
-        asked = len(gpu.wanted) + 1
+        asked = len(others) + 1
         fit = max(1, int(0.9 * total / max(1, held)))
         if fit < asked:
             self._lines.append(
                 f"{fit} of the {asked} workers asked for fit on {device}: "
                 f"a cell takes {held / 2**30:.1f} GiB of {total / 2**30:.1f}"
             )
-        for _ in range(min(fit, asked) - 1):
-            self._launch(gpu.wanted.popleft().but(shares_gpu=True))
-        gpu.wanted.clear()
+        for call in others[: fit - 1]:
+            self._launch(call.but(shares_gpu=True))
 
     def _bury(self, child: _Child) -> None:
         """Forget a process that has ended, and start it again unless it was done."""
