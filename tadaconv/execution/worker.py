@@ -491,11 +491,12 @@ def _open(call: WorkerCall) -> Store:
 
     It is waited for as long as a lease lasts.
     """
-    deadline = time.monotonic() + call.lease_seconds
+    deadline: float | None = None
     while True:
         try:
             return Store.open(call.storage, create=False)
         except UserError as error:
+            deadline = deadline or time.monotonic() + call.lease_seconds
             if Location.parse(call.storage).path is not None or time.monotonic() > deadline:
                 raise
             _log.warning("%s; trying again", error)
