@@ -236,10 +236,6 @@ class Worker:
             self._next_look = now + min(2.0, self.call.lease_seconds / 8)
             for line in self._reaper.observe():
                 _log.warning(line)
-        self._tick_now_and_then()
-
-    def _tick_now_and_then(self) -> None:
-        now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + 0.5
             self._tick()
