@@ -50,14 +50,10 @@ class Follower:
         """Tell of what has changed since the last look."""
         if not self._open:
             return
-        leases = {}
         for attempt in self._store.running():
             lease = Lease.read(attempt)
-            if lease is not None and attempt.key in self._open:
-                leases[attempt.key] = lease
-        for key, lease in leases.items():
-            if lease.worker not in self._heard:
-                self._on_event(_running(self._open[key], lease))
+            if lease is not None and attempt.key in self._open and lease.worker not in self._heard:
+                self._on_event(_running(self._open[attempt.key], lease))
         states = self._store.backend.states(self._open.keys())
         for key, of_cell in states.items():
             if TrialState.COMPLETE in of_cell or is_idle(of_cell):
