@@ -28,10 +28,10 @@ import cells as benchmark_cells
 from scheduling import RESULTS, ROOT, about, shown, storage
 
 from tadaconv.execution import Store, WorkerCall, plan
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.follow import Follower
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.store import Attempt
-from tadaconv.execution.watch import Watch
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 
@@ -77,16 +77,16 @@ def supervise_table(location: str, out: Path, call: type[WorkerCall]) -> None:
     planned = plan(store, STUDY, rows, list(SEEDS))
     print(planned, flush=True)
     keys = frozenset(cell.key for cell in planned.to_run)
-    watch = Watch(store, STUDY, planned.to_run, lambda _: None)
+    follower = Follower(store, STUDY, planned.to_run, lambda _: None)
     one = call(location, "", "cpu", out, study=STUDY, keys=keys, run="chaos:run", lease_seconds=LEASE_SECONDS)
 
     def look() -> None:
-        watch.look()
+        follower.look()
         if call is crash_points.DoomedCall and crash_points.is_due(out, "while it watches"):
             crash_points.die()
 
-    launcher = LocalLauncher([one.but(name=f"w{i}") for i in range(NUM_WORKERS)], watch.hear)
-    supervise(launcher, store, lambda: watch.is_pending, look, lambda line: print(line, flush=True), LEASE_SECONDS)
+    launcher = LocalLauncher([one.but(name=f"w{i}") for i in range(NUM_WORKERS)], follower.hear)
+    supervise(launcher, store, lambda: follower.is_pending, look, lambda line: print(line, flush=True), LEASE_SECONDS)
 
 
 @dataclass

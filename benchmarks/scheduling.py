@@ -23,10 +23,10 @@ import optuna
 
 import tadaconv
 from tadaconv.execution import Store, WorkerCall, plan
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.follow import Follower
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.location import Location
-from tadaconv.execution.watch import Watch
 
 sys.path.insert(0, str(Path(__file__).parent))
 import cells as benchmark_cells
@@ -78,12 +78,12 @@ def measure(location: str, out: Path, num_cells: int, num_workers: int) -> dict[
     planned = plan(store, study, rows, [0])
     planning, planning_cpu = time.monotonic() - began, time.process_time() - began_cpu
     keys = frozenset(cell.key for cell in planned.to_run)
-    watch = Watch(store, study, planned.to_run, lambda _: None)
+    follower = Follower(store, study, planned.to_run, lambda _: None)
     call = WorkerCall(location, "", "cpu", out, study=study, keys=keys, run="cells:run_at_once")
-    launcher = LocalLauncher([call.but(name=f"w{i}") for i in range(num_workers)], watch.hear)
+    launcher = LocalLauncher([call.but(name=f"w{i}") for i in range(num_workers)], follower.hear)
     began, began_cpu = time.monotonic(), time.process_time()
     lines: list[str] = []
-    supervise(launcher, store, lambda: watch.is_pending, watch.look, lines.append)
+    supervise(launcher, store, lambda: follower.is_pending, follower.look, lines.append)
     running, parent_cpu = time.monotonic() - began, time.process_time() - began_cpu
     gaps = benchmark_cells.gaps(out)
     attempts = store.attempts(keys)

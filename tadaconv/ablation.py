@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tadaconv import discovery
 from tadaconv.command import given
 from tadaconv.errors import UserError, unknown
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Recipe, Regime, run_command
 from tadaconv.spec import Backbone, Experiment, Folder, Rival, TAda, Temporal, describe
@@ -348,7 +349,7 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Pat
     Raises :class:`UserError` if they are another's of the same name, or the name is too long for a folder's.
     """
     discovery.require_short(study)
-    if loaded.path is not None and "protocol" in store.study_attrs(study):
+    if loaded.path is not None and attr.SEARCH_PROTOCOL in store.study_attrs(study):
         raise UserError(
             f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
             "or --storage"

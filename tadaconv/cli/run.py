@@ -25,8 +25,6 @@ from tadaconv.cli.options import (
     takes_workers,
 )
 from tadaconv.cli.running import (
-    as_lines,
-    logged,
     regime_with_clips,
     report_study,
     require_own_results,
@@ -93,13 +91,14 @@ def worker(
     Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
     """
     from tadaconv.execution import Store, join
+    from tadaconv.execution.live import LineView
 
     place = str(out / "journal.log") if storage is None else storage
     own = crew.crew(place, out, wait)
     store = Store.open(place, create=False)
     require_writable(out)
     console = Console()
-    with as_lines(console) as show:
+    with LineView(console) as show:
         num_ended = join(store, own, show.event, show.line)
     console.print(f"{num_ended} cells ended here", highlight=False)
 
@@ -156,7 +155,7 @@ def study(
         raise typer.Exit(status)
     from tadaconv.reporting.study.live import StudyView
 
-    with StudyView(console, loaded, regime, trials) as view, logged(view):
+    with StudyView(console, loaded, regime, trials) as view:
         studies.search(
             loaded, resolved, kept, store, num_trials=trials, crew=own, show=view,
             regime_file=discovery.find("regime", regime),

@@ -1,9 +1,7 @@
 """What commands that run something share: workers from options, what is shown meanwhile, what is written."""
 
-import logging
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +23,7 @@ from tadaconv.text import visible
 
 if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store
-    from tadaconv.execution.live import Lines, Show
+    from tadaconv.execution.live import Show
     from tadaconv.regime import Regime
     from tadaconv.reporting.choices import Choices
     from tadaconv.study import LoadedStudy
@@ -48,11 +46,12 @@ def study_called(name: str) -> "LoadedStudy | None":
 
 def require_own_results(loaded: "LoadedTable | LoadedStudy", regime_name: str, store: "Store") -> None:
     """Raise :class:`UserError` if the storage holds under these names the results of other files."""
+    from tadaconv.execution import attrs as attr
     from tadaconv.execution.origins import require_own
 
-    attr = "table" if isinstance(loaded, LoadedTable) else "study"
+    kind = attr.TABLE_FILE if isinstance(loaded, LoadedTable) else attr.STUDY_FILE
     study = f"{loaded.name}-{discovery.plain_name(regime_name)}"
-    require_own(study, {attr: loaded.path, "regime": discovery.find("regime", regime_name)}, store)
+    require_own(study, {kind: loaded.path, attr.REGIME_FILE: discovery.find("regime", regime_name)}, store)
 
 
 DEFAULT_REGIME = "quick"
@@ -122,7 +121,15 @@ def run_and_report(
     out: Path,
 ) -> int:
     """Run a table, print it and write its report; the exit status."""
+    from tadaconv.execution.live import view
+
     study = study_name(loaded, regime_name)
+
+    def show(planned: "Planned") -> "Show":
+        """Say what is to be done, and show it while it is."""
+        console.print(str(planned), highlight=False)
+        return view(console, store.records(study), len(planned.to_run))
+
     ran = run_table(
         loaded,
         regime,
@@ -131,7 +138,7 @@ def run_and_report(
         seeds=seeds,
         rows=rows,
         crew=crew,
-        show=lambda planned: shown(console, store, study, planned),
+        show=show,
         regime_file=discovery.find("regime", regime_name),
     )
     records = current_records(loaded, regime, study, store)
@@ -174,41 +181,6 @@ def report_study(
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder
-
-
-@contextmanager
-def logged(show: "Lines") -> Generator[None]:
-    """Show what the package logs, in the place of lines that would tear a live table."""
-
-    class _Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            show.line(visible(record.getMessage()))
-
-    log, handler = logging.getLogger("tadaconv"), _Handler()
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-@contextmanager
-def as_lines(console: Console) -> Generator["Show"]:
-    """Show what happens to cells as lines, where nobody knows how many there are."""
-    from tadaconv.execution.live import LineView
-
-    with LineView(console) as view, logged(view):
-        yield view
-
-
-@contextmanager
-def shown(console: Console, store: "Store", study: str, planned: "Planned") -> Generator["Show"]:
-    """Say what is to be done, and show it while it is."""
-    from tadaconv.execution.live import view
-
-    console.print(str(planned), highlight=False)
-    with view(console, store.records(study), len(planned.to_run)) as show, logged(show):
-        yield show
 
 
 def print_table(
@@ -256,6 +228,6 @@ def _summarise_failures(ran: Sequence["CellRecord"]) -> int:
         return 0
     complain(f"{len(failed)} of {len(ran)} cells failed; the same command tries each anew", 1)
     for record in failed:
-        said = f"{record.cell.label}, seed {record.cell.experiment.seed}: {record.error}"
+        said = f"{record.cell.name}: {record.error}"
         print(f"  {visible(said)}", file=sys.stderr)
     return 1

@@ -7,22 +7,22 @@ from tadaconv.execution.cells import CellRecord as CellRecord
 from tadaconv.execution.cells import Status as Status
 
 if TYPE_CHECKING:
-    from tadaconv.execution.call import Event as Event
-    from tadaconv.execution.call import WorkerCall as WorkerCall
-    from tadaconv.execution.crew import Crew as Crew
-    from tadaconv.execution.crew import join as join
-    from tadaconv.execution.crew import run_cells as run_cells
+    from tadaconv.execution.launcher import Crew as Crew
+    from tadaconv.execution.launcher import join as join
+    from tadaconv.execution.launcher import run_cells as run_cells
     from tadaconv.execution.planner import Planned as Planned
     from tadaconv.execution.planner import plan as plan
     from tadaconv.execution.store import Store as Store
+    from tadaconv.execution.worker import Event as Event
+    from tadaconv.execution.worker import WorkerCall as WorkerCall
     from tadaconv.execution.worker import run_worker as run_worker
 
 _HOMES = {
-    "Event": "call",
-    "WorkerCall": "call",
-    "Crew": "crew",
-    "join": "crew",
-    "run_cells": "crew",
+    "Event": "worker",
+    "WorkerCall": "worker",
+    "Crew": "launcher",
+    "join": "launcher",
+    "run_cells": "launcher",
     "Planned": "planner",
     "plan": "planner",
     "Store": "store",

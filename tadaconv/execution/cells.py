@@ -34,6 +34,11 @@ class Cell:
         """The cell key: same key, same result."""
         return self.experiment.key
 
+    @property
+    def name(self) -> str:
+        """For readers, for example ``(1,1), seed 0``."""
+        return f"{self.label}, seed {self.experiment.seed}"
+
 
 @dataclass(frozen=True)
 class CellRecord:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from tadaconv.errors import StorageError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.result import Progress
 
@@ -51,7 +52,7 @@ class Lease:
     def read(cls, attempt: Attempt) -> Self | None:
         """The lease in an attempt; None for one that has none yet, or whose worker described itself differently."""
         try:
-            return cls(**attempt.attrs["lease"])
+            return cls(**attempt.attrs[attr.LEASE])
         except (KeyError, TypeError):
             return None
 
@@ -187,7 +188,7 @@ class Reaper:
         for attempt in running:
             why = self._why_dead(attempt, passed)
             if why is not None:
-                line = self._store.take_back(attempt, why)
+                line = self._store.reap(attempt, why)
                 if line:
                     lines.append(line)
         return lines

@@ -1,4 +1,8 @@
-"""Workers as processes of this machine, spread over its GPUs."""
+"""Workers as processes of this machine, spread over its GPUs.
+
+They are forked by a server that has imported torch once: a program for each, as Ray and Slurm start them, takes seconds
+of the CPU and a few hundred megabytes more, again whenever one dies. What they do is heard through pipes, at once.
+"""
 
 import logging
 import math
@@ -6,24 +10,25 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.call import Event, WorkerCall
-from tadaconv.execution.launch import DeadOnArrivalError
 from tadaconv.execution.location import Location
-from tadaconv.execution.worker import run_worker
+from tadaconv.execution.worker import Event, WorkerCall, run_worker
 
 STOP_SECONDS = 30.0
-"""How long workers have to put their cells back; a step of training may have to end first."""
+"""How long workers have to requeue their cells; a step of training may have to end first."""
 
 _MAX_DEAD_ON_ARRIVAL = 3
+
+_FOR_CELLS = ("tadaconv.execution.worker", "tadaconv.experiment")
+"""What the server that forks workers imports once; nothing in it starts a thread."""
 
 _FOR_POSTGRES = ("tadaconv.execution.postgres", "psycopg", "alembic.command")
 
@@ -38,14 +43,6 @@ class _Child:
     connection: Connection
     has_spoken: bool = False
     stopping: bool = False
-
-
-@dataclass
-class _Gpu:
-    """How many workers a device gets: one until its first cell has shown what it takes, then as many as fit."""
-
-    wanted: deque[WorkerCall] = field(default_factory=deque)
-    measured: bool = False
 
 
 class LocalLauncher:
@@ -64,20 +61,21 @@ class LocalLauncher:
         # A server that has imported torch once forks workers in no time; it has no threads and no CUDA.
         self._context = multiprocessing.get_context("forkserver")
         on_server = any(Location.parse(call.storage).url for call in calls)
-        self._context.set_forkserver_preload(["tadaconv.execution.preload", *(_FOR_POSTGRES if on_server else ())])
+        self._context.set_forkserver_preload([*_FOR_CELLS, *(_FOR_POSTGRES if on_server else ())])
         self._children: list[_Child] = []
-        self._gpus: dict[str, _Gpu] = {}
+        self._waiting: dict[str, list[WorkerCall]] = {}
+        """By GPU, until its first cell has shown what it takes, the calls of the other workers."""
         self._first: list[WorkerCall] = []
         self._lines: list[str] = []
         self._num_dead_on_arrival = 0
         self._error: BaseException | None = None
         for call in calls:
-            if call.device.startswith("cuda") and call.device in self._gpus:
-                self._gpus[call.device].wanted.append(call)
-            else:
-                self._first.append(call)
-                if call.device.startswith("cuda"):
-                    self._gpus[call.device] = _Gpu()
+            if call.device in self._waiting:
+                self._waiting[call.device].append(call)
+                continue
+            self._first.append(call)
+            if call.device.startswith("cuda"):
+                self._waiting[call.device] = []
 
     @property
     def num_alive(self) -> int:
@@ -87,7 +85,7 @@ class LocalLauncher:
     def start(self) -> None:
         """Start the processes."""
         for call in self._first:
-            self._launch(call.but(shares_gpu=bool(self._gpus.get(call.device, _Gpu()).wanted)))
+            self._launch(call.but(shares_gpu=bool(self._waiting.get(call.device))))
 
     def poll(self) -> list[str]:
         """Pass on what the workers have said; start dead ones again.
@@ -126,8 +124,8 @@ class LocalLauncher:
     def _launch(self, call: WorkerCall) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_be_worker, args=(call, theirs), name=f"tada {call.name}", daemon=True)
-        # The first start also starts the server that forks, which would hear Ctrl-C before it has learned to ignore it,
-        # as would a worker; the parent says when to stop. A signal that comes meanwhile waits.
+        # The first start also starts the server that forks. Signals that are blocked now stay so in it and in every
+        # worker: Ctrl-C reaches the whole group, and the parent says when to stop. One that comes meanwhile waits.
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -161,7 +159,7 @@ class LocalLauncher:
             self._on_event(message)
             if message.kind == "memory" and message.memory is not None:
                 self._fill(child.call.device, *message.memory)
-            if message.kind == "crowded":
+            if message.kind == "out of memory":
                 child.stopping = True
                 self._lines.append(
                     f"{child.call.device} ran out of memory with {self._on(child.call.device)} workers; "
@@ -173,20 +171,18 @@ class LocalLauncher:
 
     def _fill(self, device: str, held: int, total: int) -> None:
         """Start the other workers of a GPU, as many as fit beside the first."""
-        gpu = self._gpus.get(device)
-        if gpu is None or gpu.measured:
+        others = self._waiting.pop(device, None)
+        if others is None:
             return
-        gpu.measured = True
-        asked = len(gpu.wanted) + 1
+        asked = len(others) + 1
         fit = max(1, int(0.9 * total / max(1, held)))
         if fit < asked:
             self._lines.append(
                 f"{fit} of the {asked} workers asked for fit on {device}: "
                 f"a cell takes {held / 2**30:.1f} GiB of {total / 2**30:.1f}"
             )
-        for _ in range(min(fit, asked) - 1):
-            self._launch(gpu.wanted.popleft().but(shares_gpu=True))
-        gpu.wanted.clear()
+        for call in others[: fit - 1]:
+            self._launch(call.but(shares_gpu=True))
 
     def _bury(self, child: _Child) -> None:
         """Forget a process that has ended, and start it again unless it was done."""
@@ -203,7 +199,7 @@ class LocalLauncher:
             return
         self._num_dead_on_arrival += not child.has_spoken
         if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:
-            raise DeadOnArrivalError(f"workers die before they take a cell ({_ending(child.process)})")
+            raise RunError(f"workers die before they take a cell ({_ending(child.process)})")
         self._lines.append(f"worker {child.call.name} died ({_ending(child.process)}); started again")
         self._launch(child.call)
 

@@ -7,22 +7,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.errors import StorageError, UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
-from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
+from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
 from tadaconv.spec import without_places
 
-_SAYS_NOTHING = ("interrupted", "withdrawn")
-"""User attributes of attempts that were put back or taken out of the queue."""
+_SAYS_NOTHING = (attr.INTERRUPTED, attr.WITHDRAWN)
+"""User attributes of attempts that were requeued or taken out of the queue."""
 
-_OWN = (TRIAL, "label", "again")
+_OWN = (attr.TRIAL, attr.LABEL, attr.RETRIED)
 """User attributes that may change when an attempt is copied."""
 
 
@@ -119,11 +119,11 @@ class _Ended:
 
     @property
     def key(self) -> str:
-        return str(self.attrs["cell"])
+        return str(self.attrs[attr.CELL])
 
     @property
     def name(self) -> str:
-        return f"{self.attrs['label']}, seed {self.attrs['spec'].get('seed')}"
+        return f"{self.attrs[attr.LABEL]}, seed {self.attrs[attr.SPEC].get('seed')}"
 
 
 class _Merge:
@@ -144,17 +144,17 @@ class _Merge:
         open_keys: set[str] = set()
         for name in names:
             attrs = self._source.study_attrs(name)
-            search = attrs.get(PROTOCOL, {}).get("study")
+            search = attrs.get(attr.SEARCH_PROTOCOL, {}).get("study")
             self._merge_study(name, search, attrs)
             for trial in _attempts(self._source.backend, name):
                 if trial.state.is_finished():
                     ended.append(_Ended(name, search, trial))
                 else:
-                    open_keys.add(str(trial.user_attrs["cell"]))
+                    open_keys.add(str(trial.user_attrs[attr.CELL]))
         results = [each for each in ended if each.trial.state == TrialState.COMPLETE]
         self.found.num_open = len(open_keys - {each.key for each in results})
         for each in results:
-            if COPIED not in each.attrs:
+            if attr.COPIED not in each.attrs:
                 self._merge_result(each)
         for each in results:
             if each.search is not None:
@@ -185,22 +185,22 @@ class _Merge:
     def _merge_study(self, name: str, search: str | None, attrs: Mapping[str, Any]) -> None:
         """Write what ``into`` lacks of what is known about a study; of searches, what its trials do not bring along."""
         known = self._into.study_attrs(search or name)
-        if (search is None and PROTOCOL in known) or (search is not None and "plan" in known):
+        if (search is None and attr.SEARCH_PROTOCOL in known) or (search is not None and attr.PLAN in known):
             raise UserError(
                 f"{search or name} is a table in one of {self._source.shown} and {self._into.shown} and a study in the "
                 "other; rename the file of one, and run it under its new name"
             )
-        for attr in ORIGINS.keys() & attrs.keys() & known.keys():
-            if differ(attr, attrs[attr], known[attr]):
+        for origin in ORIGINS.keys() & attrs.keys() & known.keys():
+            if differ(origin, attrs[origin], known[origin]):
                 raise UserError(
-                    f"{search or name} in {self._source.shown} holds the results of another {attr} than in "
+                    f"{search or name} in {self._source.shown} holds the results of another {origin} than in "
                     f"{self._into.shown}; rename the file of one, and run it under its new name"
                 )
         if search is not None:
             return
-        for attr, value in attrs.items():
-            if attr != "plan" and attr not in known:
-                self._into.set_study_attr(name, attr, value)
+        for written, value in attrs.items():
+            if written != attr.PLAN and written not in known:
+                self._into.set_study_attr(name, written, value)
         self._merge_plan(name)
 
     def _merge_plan(self, name: str) -> None:
@@ -225,7 +225,7 @@ class _Merge:
         ours = [attempt for attempt in attempts if attempt.state == "finished"]
         if ours:
             self.found.num_known += 1
-            self._compare(each, ours[0].attrs["result"])
+            self._compare(each, ours[0].attrs[attr.RESULT])
             return
         # Once nothing waits, nobody can begin to run the cell: queueing takes the lock that is held here.
         for attempt in attempts:
@@ -240,7 +240,7 @@ class _Merge:
         self.found.num_results += 1
 
     def _compare(self, each: _Ended, ours: Mapping[str, Any]) -> None:
-        theirs = each.attrs["result"]
+        theirs = each.attrs[attr.RESULT]
         if theirs == ours:  # to the second it took: it was copied
             self._held[each.key] = each.name
         elif theirs["top1"] != ours["top1"]:
@@ -253,14 +253,14 @@ class _Merge:
         """Let a search have a trial whose cell another study has finished, as searches themselves do."""
         assert each.search is not None
         attempts = [row for row in self._into.backend.rows([each.key]) if row.state == TrialState.COMPLETE]
-        ids = spaces(self._into.backend, each.search)
-        run = [row for row in attempts if COPIED not in row.attrs]
+        ids = optuna_studies(self._into.backend, each.search)
+        run = [row for row in attempts if attr.COPIED not in row.attrs]
         if run and not any(row.study_id in ids for row in attempts):
-            result = run[0].attrs["result"]
-            self._copy(each, {COPIED: self._into.study_name(run[0].study_id), "result": result}, result["top1"])
+            result = run[0].attrs[attr.RESULT]
+            self._copy(each, {attr.COPIED: self._into.name_of(run[0].study_id), attr.RESULT: result}, result["top1"])
 
     def _merge_ended(self, each: _Ended) -> None:
-        """Copy a failed or pruned attempt. The copy owes no other try: its cell is for the next run to queue."""
+        """Copy a failed or pruned attempt. Its cell is not requeued: that is for the next run."""
         place = each.search or each.study
         if place not in self._known:
             self._known[place] = {_identity(trial) for trial in self._trials_of(place)}
@@ -273,20 +273,20 @@ class _Merge:
 
     def _trials_of(self, place: str) -> list[FrozenTrial]:
         backend = self._into.backend
-        names = {self._into.study_name(id) for id in spaces(backend, place)} | ({place} & backend.studies().keys())
+        names = {self._into.name_of(id) for id in optuna_studies(backend, place)} | ({place} & backend.studies().keys())
         return [trial for name in names for trial in _attempts(backend, name)]
 
     def _copy(self, each: _Ended, changed: Mapping[str, Any], value: float | None = None) -> None:
         """Write the trial with all that is known of it, in one step."""
-        attrs = {name: value for name, value in each.attrs.items() if name != "again"}
+        attrs = {name: value for name, value in each.attrs.items() if name != attr.RETRIED}
         study = each.study
         if each.search is not None:
-            study = self._space(each)
-            if TRIAL in attrs:
+            study = self._optuna_study(each)
+            if attr.TRIAL in attrs:
                 number = self._number(each)
-                if attrs["label"] == f"trial {attrs[TRIAL]}":
-                    attrs["label"] = f"trial {number}"
-                attrs[TRIAL] = number
+                if attrs[attr.LABEL] == f"trial {attrs[attr.TRIAL]}":
+                    attrs[attr.LABEL] = f"trial {number}"
+                attrs[attr.TRIAL] = number
         old = each.trial
         copy = FrozenTrial(
             number=-1,
@@ -309,40 +309,26 @@ class _Merge:
         if each.search not in self._numbers:
             trials = self._trials_of(each.search)
             self._numbers[each.search] = {
-                _configuration(trial.user_attrs): int(trial.user_attrs[TRIAL])
+                _configuration(trial.user_attrs): int(trial.user_attrs[attr.TRIAL])
                 for trial in trials
-                if TRIAL in trial.user_attrs
+                if attr.TRIAL in trial.user_attrs
             }
         numbers = self._numbers[each.search]
         return numbers.setdefault(_configuration(each.attrs), 1 + max(numbers.values(), default=-1))
 
-    def _space(self, each: _Ended) -> str:
-        """The study of ``into`` for a search's trial: the latest that can hold its parameters, or else a further one.
-
-        Optuna freezes the choices of a categorical parameter in each of its studies.
-        """
+    def _optuna_study(self, each: _Ended) -> str:
+        """The Optuna study of ``into`` for a search's trial."""
         assert each.search is not None
-        names = [self._into.study_name(id) for id in spaces(self._into.backend, each.search)]
-        wanted = each.trial.distributions
-        for name in reversed(names):
-            known = self._into.study_attrs(name).get(SPACE, {})
-            if all(compatible(known[key], distribution_to_json(wanted[key])) for key in wanted if key in known):
-                break
-        else:
-            name, known = f"{each.search}-space{len(names) + 1}" if names else each.search, {}
-            model = self._into.study_attrs(names[0]) if names else self._source.study_attrs(each.search)
-            for attr in (PROTOCOL, *ORIGINS):
-                if attr in model:
-                    self._into.set_study_attr(name, attr, model[attr])
-        added = {key: distribution_to_json(each) for key, each in wanted.items() if key not in known}
-        self._into.set_study_attr(name, SPACE, {**known, **added})
-        return name
+        ids = optuna_studies(self._into.backend, each.search)
+        model = self._into.backend.study_attrs(ids[0]) if ids else self._source.study_attrs(each.search)
+        attrs = {name: model[name] for name in (attr.SEARCH_PROTOCOL, *ORIGINS) if name in model}
+        return optuna_study_for(self._into, each.search, each.trial.distributions, attrs)
 
 
 def _attempts(backend: Backend, study: str) -> Iterable[FrozenTrial]:
     """The attempts of a study with all that is known of them, oldest first."""
     trials = backend.storage.get_all_trials(backend.studies()[study], deepcopy=False)
-    return [trial for trial in trials if "cell" in trial.user_attrs]
+    return [trial for trial in trials if attr.CELL in trial.user_attrs]
 
 
 def _identity(trial: FrozenTrial) -> str:
@@ -359,7 +345,7 @@ def _moment(time: datetime | None) -> list[int] | None:
 
 def _configuration(attrs: Mapping[str, Any]) -> str:
     """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
-    spec = {**attrs["spec"], "seed": 0}
+    spec = {**attrs[attr.SPEC], "seed": 0}
     spec["data"] = without_places(spec["data"])
     return json.dumps(spec, sort_keys=True)
 

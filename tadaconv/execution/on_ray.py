@@ -16,23 +16,18 @@ from typing import Any
 
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.call import Event, WorkerCall
-from tadaconv.execution.options import anywhere, read_options, share, text
-from tadaconv.execution.worker import run_worker
+from tadaconv.execution.launcher import Amount, Fraction, Text, anywhere, read_options
+from tadaconv.execution.worker import Event, WorkerCall, run_worker
 
 STOP_SECONDS = 30.0
-"""How long workers have to put their cells back; a step of training may have to end first."""
+"""How long workers have to requeue their cells; a step of training may have to end first."""
 
 _CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 10.0
 _MAX_DEATHS = 5
 
-_READERS = {
-    "address": text,
-    "cpus": share(float("inf")),
-    "gpus": lambda value: 0.0 if value == "0" else share(1.0)(value),
-}
+_OPTIONS = {"address": Text, "cpus": Amount, "gpus": Fraction}
 _GIVE_GPU = (
     "Ray gives each worker its GPU; write --device cuda, and --executor-option gpus=0.5 for two workers to a GPU"
 )
@@ -45,7 +40,7 @@ class RayWorker:
         self._call = call
         self._stop = threading.Event()
         self._working = threading.Lock()
-        self._ended = self._crowded = False
+        self._ended = self._out_of_memory = False
 
     def run(self) -> bool:
         """Work until nothing is left or :meth:`stop` is called.
@@ -60,10 +55,10 @@ class RayWorker:
                 device = "cuda:0" if ray.get_gpu_ids() else "cpu"
                 run_worker(self._call.but(device=device), stop=self._stop, on_event=self._hear)
                 self._ended = True
-            return self._crowded
+            return self._out_of_memory
 
     def _hear(self, event: Event) -> None:
-        self._crowded |= event.kind == "crowded"
+        self._out_of_memory |= event.kind == "out of memory"
 
     def where(self) -> tuple[str, str]:
         """Ray's name of the node and the machine's."""
@@ -72,7 +67,7 @@ class RayWorker:
         return ray.get_runtime_context().get_node_id(), socket.gethostname()
 
     def stop(self) -> None:
-        """Make :meth:`run` put its cell back and return."""
+        """Make :meth:`run` requeue its cell and return."""
         self._stop.set()
 
 
@@ -106,7 +101,7 @@ class RayLauncher:
     """
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
-        given = read_options("ray", options, _READERS)
+        given = read_options("ray", options, _OPTIONS)
         self._address: str | None = given.get("address")
         self._cpus: float = given.get("cpus", 1.0)
         self._gpus: float | None = given.get("gpus")
@@ -187,7 +182,7 @@ class RayLauncher:
         return lines + self._tell_waiting(now)
 
     def stop(self) -> None:
-        """Ask the actors to put their cells back, end them after :data:`STOP_SECONDS`, and leave the cluster.
+        """Ask the actors to requeue their cells, end them after :data:`STOP_SECONDS`, and leave the cluster.
 
         A cluster that was started for the run ends with it.
         """
@@ -245,7 +240,7 @@ class RayLauncher:
         """Deal with an actor whose work has ended, or seems to have."""
         name, errors = member.call.name, self._ray.exceptions
         try:
-            crowded = self._ray.get(member.end)
+            out_of_memory = self._ray.get(member.end)
         except errors.ActorUnavailableError:
             # Dead or merely out of reach: asked again, Ray tells which as soon as it knows.
             member.end = member.actor.run.remote()
@@ -257,7 +252,7 @@ class RayLauncher:
         except errors.RayError as error:
             return [f"worker {name}: {self._replace(member, error)}"]
         self._members.remove(member)
-        if not crowded:
+        if not out_of_memory:
             self._any_done = True
             return []
         gpus = min(1.0, 2 * member.gpus)
@@ -281,8 +276,8 @@ class RayLauncher:
 
     def _tell_waiting(self, now: float) -> list[str]:
         waiting = [member for member in self._members if not member.node and now - member.launched > _PATIENCE_SECONDS]
-        told, self._num_waiting = self._num_waiting, len(waiting)
-        if not waiting or told == len(waiting):
+        told_before, self._num_waiting = self._num_waiting, len(waiting)
+        if not waiting or told_before == len(waiting):
             return []
         gpus = max(member.gpus for member in waiting)
         needs = f"{self._cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
@@ -318,7 +313,7 @@ def _connect(ray: Any, address: str | None) -> None:
             "give another with --executor-option address=HOST:PORT"
         ) from error
     finally:
-        # Ray's own handler would exit on the spot, and the workers' cells would not be put back.
+        # Ray's own handler would exit on the spot, and the workers' cells would not be requeued.
         if threading.current_thread() is threading.main_thread() and on_term is not None:
             signal.signal(signal.SIGTERM, on_term)
 

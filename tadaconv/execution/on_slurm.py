@@ -1,6 +1,6 @@
 """Workers as the tasks of a Slurm array, submitted by submitit.
 
-A worker whose time is up puts its cell back and is queued by Slurm again. The storage and the run folder must have the
+A worker whose time is up requeues its cell and is queued by Slurm again. The storage and the run folder must have the
 same names on all nodes: a journal file in a folder that they share, or a PostgreSQL server that all can reach.
 """
 
@@ -20,12 +20,11 @@ from typing import Any
 
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.call import WorkerCall
-from tadaconv.execution.options import anywhere, read_options, share, text, whole
-from tadaconv.execution.worker import run_worker
+from tadaconv.execution.launcher import Amount, Text, Whole, anywhere, read_options
+from tadaconv.execution.worker import WorkerCall, run_worker
 
 STOP_SECONDS = 60.0
-"""How long workers have to put their cells back; a step of training may have to end first."""
+"""How long workers have to requeue their cells; a step of training may have to end first."""
 
 LOOK_SECONDS = 10.0
 """How often Slurm's controller is asked, once for all workers; it serves a whole cluster."""
@@ -35,22 +34,22 @@ _MAX_DEATHS = 5
 _QUERY_SECONDS = 60.0
 
 
-_READERS = {
-    "partition": text,
-    "account": text,
-    "qos": text,
-    "time": whole(1),
-    "cpus_per_task": whole(1),
-    "gpus_per_node": whole(1),
-    "gres": text,
-    "mem_gb": share(float("inf")),
-    "constraint": text,
-    "nodelist": text,
-    "exclude": text,
-    "reservation": text,
-    "array_parallelism": whole(1),
-    "signal_delay_s": whole(1),
-    "setup": text,
+_OPTIONS = {
+    "partition": Text,
+    "account": Text,
+    "qos": Text,
+    "time": Whole,
+    "cpus_per_task": Whole,
+    "gpus_per_node": Whole,
+    "gres": Text,
+    "mem_gb": Amount,
+    "constraint": Text,
+    "nodelist": Text,
+    "exclude": Text,
+    "reservation": Text,
+    "array_parallelism": Whole,
+    "signal_delay_s": Whole,
+    "setup": Text,
 }
 """The options, by the names submitit has for them: those of sbatch, with underscores."""
 
@@ -68,12 +67,12 @@ class SlurmWorker:
 
     Args:
         call: what the worker is told; its name becomes ``slurm-<id of the task>``.
-        put_back_seconds: how long it has between the signal that its time is up and the end.
+        requeue_seconds: how long it has between the signal that its time is up and the end.
     """
 
-    def __init__(self, call: WorkerCall, put_back_seconds: float) -> None:
+    def __init__(self, call: WorkerCall, requeue_seconds: float) -> None:
         self._call = call
-        self._put_back_seconds = put_back_seconds
+        self._requeue_seconds = requeue_seconds
         self._stop: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -97,13 +96,13 @@ class SlurmWorker:
         return not self._told_to_leave
 
     def checkpoint(self) -> Any:
-        """Put the cell back, for time is up; what submitit is to queue again. It calls this in a signal's handler."""
+        """Requeue the cell, for time is up; what submitit is to queue again. It calls this in a signal's handler."""
         import submitit
 
         if self._stop is not None:
             self._stop.set()
-            self._wait(self._put_back_seconds)
-        return submitit.helpers.DelayedSubmission(SlurmWorker(self._call, self._put_back_seconds))
+            self._wait(self._requeue_seconds)
+        return submitit.helpers.DelayedSubmission(SlurmWorker(self._call, self._requeue_seconds))
 
     def _work(self) -> None:
         try:
@@ -155,7 +154,7 @@ class SlurmLauncher:
     """
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str], folder: Path) -> None:
-        given = read_options("slurm", options, _READERS)
+        given = read_options("slurm", options, _OPTIONS)
         device, gpus_per_cell = calls[0].device, calls[0].options.gpus_per_cell
         if device != "cpu" and gpus_per_cell > 1 and "gres" not in given:
             given.setdefault("gpus_per_node", gpus_per_cell)
@@ -183,7 +182,7 @@ class SlurmLauncher:
             given.setdefault("cpus_per_task", gpus_per_cell)
         cores = given.get("cpus_per_task", 1)
         self._calls = [anywhere(call).but(device=device).with_cores(cores) for call in calls]
-        self._put_back_seconds = max(delay / 2, delay - 30.0)
+        self._requeue_seconds = max(delay / 2, delay - 30.0)
         self._parameters = _parameters(given)
         self._folder = folder.absolute()
         self._executor: Any = None
@@ -226,7 +225,7 @@ class SlurmLauncher:
         return lines + self._tell_pending()
 
     def stop(self) -> None:
-        """Ask the workers to put their cells back, cancel them after :data:`STOP_SECONDS`, and clear up."""
+        """Ask the workers to requeue their cells, cancel them after :data:`STOP_SECONDS`, and clear up."""
         ids = [task.job.job_id for task in self._tasks]
         if self._query is not None:
             self._query.kill()
@@ -250,7 +249,7 @@ class SlurmLauncher:
         """Submit one task a call; raises :class:`UserError` with what sbatch said, if it refused."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        workers = [SlurmWorker(call, self._put_back_seconds) for call in calls]
+        workers = [SlurmWorker(call, self._requeue_seconds) for call in calls]
         before = set(self._folder.glob("*.pkl"))
         try:
             with _without_password(), redirect_stderr(io.StringIO()):
@@ -283,9 +282,9 @@ class SlurmLauncher:
         if code == 0 or "Invalid job id" in err:
             self._told_query = False
             return _read_squeue(out), []
-        told, self._told_query = self._told_query, True
+        was_told, self._told_query = self._told_query, True
         what = " ".join(err.split()) or f"exit status {code}"
-        return None, [] if told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
+        return None, [] if was_told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
 
     def _judge(self, task: _Task) -> list[str]:
         if task.state in _ALIVE:
@@ -330,8 +329,8 @@ class SlurmLauncher:
         pending = all(task.state in ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT") for task in self._tasks)
         passing = {"", "None", "BeginTime"}  # not looked at yet, or queued again a moment ago
         reasons = ", ".join(sorted({task.reason for task in self._tasks} - passing)) if pending else ""
-        told, self._told_pending = self._told_pending, reasons
-        if not reasons or told == reasons:
+        told_before, self._told_pending = self._told_pending, reasons
+        if not reasons or told_before == reasons:
             return []
         return [f"{len(self._tasks)} workers wait in Slurm's queue ({reasons})"]
 

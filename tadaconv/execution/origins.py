@@ -5,13 +5,14 @@ from pathlib import Path
 
 from tadaconv import discovery
 from tadaconv.errors import UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.store import Store
 
-ORIGINS = {"table": "ablation table", "study": "study", "regime": "regime"}
+ORIGINS = {attr.TABLE_FILE: "ablation table", attr.STUDY_FILE: "study", attr.REGIME_FILE: "regime"}
 """The attributes of a study in which a storage keeps the origin of its files, and the kind of each file."""
 
 
-def differ(attr: str, one: str, other: str) -> bool:
+def differ(kind: str, one: str, other: str) -> bool:
     """Whether two origins are of two files: both are there, and they differ.
 
     A file that was edited, moved or is on another machine is the same.
@@ -19,7 +20,7 @@ def differ(attr: str, one: str, other: str) -> bool:
     if one == other:
         return False
     name = Path(one or other).stem
-    first, second = (discovery.original(ORIGINS[attr], name, each) for each in (one, other))
+    first, second = (discovery.original(ORIGINS[kind], name, origin) for origin in (one, other))
     return first.is_file() and second.is_file() and first.read_bytes() != second.read_bytes()
 
 
@@ -29,13 +30,13 @@ def require_own(study: str, files: Mapping[str, Path | None], store: Store) -> N
     ``files`` are by the names in :data:`ORIGINS`; None is for what was made in memory.
     """
     attrs = store.study_attrs(study)
-    for attr, path in files.items():
-        if path is None or attr not in attrs:
+    for kind, path in files.items():
+        if path is None or kind not in attrs:
             continue
-        if differ(attr, attrs[attr], discovery.origin(ORIGINS[attr], path)):
-            other = discovery.original(ORIGINS[attr], path.stem, attrs[attr])
+        if differ(kind, attrs[kind], discovery.origin(ORIGINS[kind], path)):
+            other = discovery.original(ORIGINS[kind], path.stem, attrs[kind])
             raise UserError(
-                f"{study} in {store.shown} holds the results of another {attr}, {other}; rename {path}, or name "
+                f"{study} in {store.shown} holds the results of another {kind}, {other}; rename {path}, or name "
                 "another --out or --storage"
             )
 
@@ -43,6 +44,6 @@ def require_own(study: str, files: Mapping[str, Path | None], store: Store) -> N
 def claim(study: str, files: Mapping[str, Path | None], store: Store) -> None:
     """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does."""
     require_own(study, files, store)
-    for attr, path in files.items():
+    for kind, path in files.items():
         if path is not None:
-            store.set_study_attr(study, attr, discovery.origin(ORIGINS[attr], path))
+            store.set_study_attr(study, kind, discovery.origin(ORIGINS[kind], path))

@@ -58,15 +58,15 @@ def plan(
         finished: set[str] = set()
         num_retried = num_resumed = 0
         for cell in cells:
-            found = set(states.get(cell.key, []))
-            if TrialState.COMPLETE in found:
+            of_cell = set(states.get(cell.key, []))
+            if TrialState.COMPLETE in of_cell:
                 finished.add(cell.key)
             elif cell.key not in to_run:
                 to_run[cell.key] = cell
-                if found & {TrialState.WAITING, TrialState.RUNNING}:
+                if of_cell & {TrialState.WAITING, TrialState.RUNNING}:
                     num_resumed += 1
                 else:
-                    num_retried += bool(found) and _has_failed(store, cell.key)
+                    num_retried += bool(of_cell) and _has_failed(store, cell.key)
                     store.enqueue(study, cell)
     num_new = len(to_run) - num_retried - num_resumed
     return Planned(tuple(to_run.values()), len(finished), num_new, num_retried, num_resumed)

@@ -22,16 +22,16 @@ from optuna.trial import TrialState, create_trial
 from pydantic import ValidationError
 
 from tadaconv.errors import StorageError, UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import open_journal
 from tadaconv.execution.location import Location
-from tadaconv.execution.pruning import COPIED
 from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
 
 AttemptState = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
-"""``dropped``: put back, withdrawn or a duplicate; it says nothing about its cell."""
+"""``dropped``: requeued, withdrawn or a duplicate; it says nothing about its cell."""
 
 FORMAT = 2
 """How queues, leases and plans are written. 1 had no leases; its results count, its queues are planned anew."""
@@ -42,8 +42,11 @@ MAX_TRIES = 2
 MAX_DEATHS = 8
 """How many workers in a row may die with a cell that makes no progress before it is recorded as failed."""
 
-_INHERITED = ("cell", "label", "spec", "tries", "step", "deaths", "best_step", "trial", "seed")
+_INHERITED = (attr.CELL, attr.LABEL, attr.SPEC, attr.TRIES, attr.STEP, attr.DEATHS, attr.BEST_STEP, attr.TRIAL)
 """What the next attempt at a cell keeps of the one it takes the place of."""
+
+_DROPPED = {attr.INTERRUPTED, attr.WITHDRAWN, attr.DUPLICATE_OF}
+"""What is there on attempts that ended without saying anything about their cell."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,17 @@ class Attempt:
     @property
     def cell(self) -> Cell:
         """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
-        return Cell(str(self.attrs["label"]), _experiment(self.attrs["spec"], self.study))
+        return Cell(str(self.attrs[attr.LABEL]), _experiment(self.attrs[attr.SPEC], self.study))
+
+    @property
+    def name(self) -> str:
+        """Its cell, for readers, for example ``(1,1), seed 0``."""
+        return f"{self.attrs[attr.LABEL]}, seed {self.attrs[attr.SPEC].get('seed')}"
 
     @property
     def protocol(self) -> Any:
         """The protocol its experiment was described by; see :data:`tadaconv.spec.PROTOCOL`."""
-        return self.attrs["spec"].get("protocol")
+        return self.attrs[attr.SPEC].get("protocol")
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class Store:
 
             store = cls(open_postgres(where, create=create))
         for study, study_id in store.backend.studies().items():
-            made_for = store.backend.study_attrs(study_id).get("format", FORMAT)
+            made_for = store.backend.study_attrs(study_id).get(attr.FORMAT, FORMAT)
             if made_for > FORMAT:
                 raise UserError(
                     f"{study} in {store.shown} was written by a newer tadaconv (format {made_for}, here {FORMAT}); "
@@ -122,8 +130,8 @@ class Store:
         """The names of the studies, oldest first."""
         return list(self.backend.studies())
 
-    def study_name(self, study_id: int) -> str:
-        """The name of a study."""
+    def name_of(self, study_id: int) -> str:
+        """The name of a study, by its id."""
         if study_id not in self._names:
             self._names = {id: name for name, id in self.backend.studies().items()}
         return self._names[study_id]
@@ -138,7 +146,7 @@ class Store:
                 study_id = self.backend.storage.create_new_study([StudyDirection.MAXIMIZE], study)
             except DuplicatedStudyError:  # somebody was faster
                 return self.backend.studies()[study]
-            self.backend.storage.set_study_user_attr(study_id, "format", FORMAT)
+            self.backend.storage.set_study_user_attr(study_id, attr.FORMAT, FORMAT)
             return study_id
 
     def study_attrs(self, study: str) -> Mapping[str, Any]:
@@ -157,7 +165,7 @@ class Store:
         found: dict[str, list[Attempt]] = {}
         for row in self.backend.rows(keys):
             attempt = self._attempt(row)
-            if COPIED not in attempt.attrs:
+            if attr.COPIED not in attempt.attrs:
                 found.setdefault(attempt.key, []).append(attempt)
         return found
 
@@ -171,7 +179,7 @@ class Store:
 
     def read_plan(self, study: str) -> Plan:
         """The plan of a study; empty for a study that does not exist."""
-        tree = self.study_attrs(study).get("plan", {})
+        tree = self.study_attrs(study).get(attr.PLAN, {})
         return {
             label: PlannedRow(row["experiment"], {int(seed): key for seed, key in row["seeds"].items()})
             for label, row in tree.items()
@@ -184,7 +192,7 @@ class Store:
             label: {"experiment": row.experiment, "seeds": {str(seed): key for seed, key in row.seeds.items()}}
             for label, row in plan.items()
         }
-        self.set_study_attr(study, "plan", tree)
+        self.set_study_attr(study, attr.PLAN, tree)
 
     def enqueue(
         self,
@@ -220,10 +228,10 @@ class Store:
     ) -> int:
         """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
         spec = cell.experiment.model_dump(mode="json")
-        described: dict[str, Any] = {"cell": cell.key, "label": cell.label, "spec": spec}
+        described: dict[str, Any] = {attr.CELL: cell.key, attr.LABEL: cell.label, attr.SPEC: spec}
         if state == TrialState.WAITING:
-            owed = owing(self.attempts([cell.key]).get(cell.key, []))
-            described |= {"after": [attempt.trial_id for attempt in owed]} if owed else {}
+            before = to_be_requeued(self.attempts([cell.key]).get(cell.key, []))
+            described |= {attr.AFTER: [attempt.trial_id for attempt in before]} if before else {}
         template = create_trial(
             state=state,
             value=value,
@@ -255,9 +263,9 @@ class Store:
         others = self._others(attempt)
         running = [other for other in others if other.state == "running"]
         if any(other.state == "finished" for other in others):
-            self._end(attempt, {"withdrawn": "the cell has a result already"})
+            self._end(attempt, {attr.WITHDRAWN: "the cell has a result already"})
         elif running:
-            self._end(attempt, {"duplicate_of": running[0].trial_id})
+            self._end(attempt, {attr.DUPLICATE_OF: running[0].trial_id})
             self.heal([attempt.key])
         else:
             return attempt
@@ -270,7 +278,7 @@ class Store:
         """Write the lease of a running attempt; False if it has ended, and so is no longer this worker's."""
         with self._writing():
             try:
-                self.backend.storage.set_trial_user_attr(attempt.trial_id, "lease", dict(lease))
+                self.backend.storage.set_trial_user_attr(attempt.trial_id, attr.LEASE, dict(lease))
             except UpdateFinishedTrialError:
                 return False
         return True
@@ -290,12 +298,12 @@ class Store:
             storage = self.backend.storage
             try:
                 # A worker killed between the two leaves a trial that is not COMPLETE, so no result is half there.
-                storage.set_trial_user_attr(attempt.trial_id, "result", tree)
+                storage.set_trial_user_attr(attempt.trial_id, attr.RESULT, tree)
                 storage.set_trial_state_values(attempt.trial_id, TrialState.COMPLETE, [result.top1])
             except UpdateFinishedTrialError:
                 # A server that went away while it wrote may have written, and is asked twice.
                 now = self.attempt(attempt.trial_id)
-                return now.state == "finished" and now.attrs["result"] == tree
+                return now.state == "finished" and now.attrs[attr.RESULT] == tree
         return True
 
     def fail(self, attempt: Attempt, error: str, traceback: str, device: str, step: int, *, retry: bool = True) -> bool:
@@ -309,10 +317,10 @@ class Store:
             step: optimizer steps it had finished.
             retry: whether another try could end otherwise.
         """
-        tries = int(attempt.attrs.get("tries", 0)) + 1
+        tries = int(attempt.attrs.get(attr.TRIES, 0)) + 1
         again = retry and tries < MAX_TRIES
-        attrs = {"error": error, "traceback": traceback, "device": device, "step": step, "tries": tries}
-        self._end(attempt, {**attrs, "again": True} if again else attrs)
+        attrs = {**_failure(error, traceback, device, step), attr.TRIES: tries}
+        self._end(attempt, {**attrs, attr.RETRIED: True} if again else attrs)
         if again:
             self.heal([attempt.key])
         return again
@@ -321,33 +329,37 @@ class Store:
         """End a running attempt of a design study that is not worth finishing; ``attrs`` say why."""
         self._end(attempt, attrs, TrialState.PRUNED)
 
-    def put_back(self, attempt: Attempt, why: str, **attrs: Any) -> bool:
-        """Return a running attempt's cell to the queue; False, and nothing happens, if it has ended."""
-        ended = self._end(attempt, {"interrupted": why, **attrs})
+    def requeue(self, attempt: Attempt, why: str, *, died_at: int | None = None) -> bool:
+        """End a running attempt and requeue its cell; False, and nothing happens, if it has ended.
+
+        ``died_at`` is the step that a worker had reached which was found dead.
+        """
+        ended = self._end(attempt, {attr.INTERRUPTED: why, **({} if died_at is None else {attr.DIED_AT: died_at})})
         self.heal([attempt.key])
         return ended
 
-    def take_back(self, attempt: Attempt, why: str) -> str | None:
-        """Return the cell of a worker found dead to the queue, and say so in a line; None if it has ended meanwhile.
+    def reap(self, attempt: Attempt, why: str) -> str | None:
+        """Requeue the cell of a worker found dead, and say so in a line; None if it has ended meanwhile.
 
         A cell that takes worker after worker with it, without progress, is recorded as failed.
         """
         now = self.attempt(attempt.trial_id)
-        if now.state != "running" or now.attrs.get("lease") != attempt.attrs.get("lease"):
+        if now.state != "running" or now.attrs.get(attr.LEASE) != attempt.attrs.get(attr.LEASE):
             return None
-        lease = now.attrs.get("lease") or {}
+        lease = now.attrs.get(attr.LEASE) or {}
         step = int(lease.get("step", 0))
-        deaths, _ = _deaths({**now.attrs, "died_at": step})
-        name = f"{now.attrs['label']}, seed {now.attrs['spec'].get('seed')}"
+        deaths, _ = _deaths({**now.attrs, attr.DIED_AT: step})
+        name = now.name
         if deaths >= MAX_DEATHS:
             error = f"{deaths} workers in a row died with this cell; the last: {why}"
-            ended = self._end(now, {"error": error, "traceback": "", "device": lease.get("device", ""), "step": step})
+            ended = self._end(now, _failure(error, "", lease.get("device", ""), step))
             return f"{name}: given up, {error}" if ended else None
         # Of several that find it dead all write the same, and one ends it.
-        return f"{name}: {why}; the cell is back in the queue" if self.put_back(now, why, died_at=step) else None
+        ended = self.requeue(now, why, died_at=step)
+        return f"{name}: {why}; the cell is back in the queue" if ended else None
 
     def heal(self, keys: Collection[str] | None = None) -> None:
-        """Queue every cell whose last attempt was put back or is to be tried again, and that nobody has queued yet.
+        """Queue every cell whose last attempt is to be requeued, and that nobody has queued yet.
 
         Ending an attempt and queueing the next are two writes, and a process can die between them.
         """
@@ -358,8 +370,8 @@ class Store:
             keys = idle
         with self.alone():
             for attempts in self.attempts(keys).values():
-                if owed := owing(attempts):
-                    self._queue_again(owed)
+                if ended := to_be_requeued(attempts):
+                    self._requeue(ended)
 
     def withdraw(self, attempt: Attempt, why: str) -> None:
         """Take a waiting attempt out of the queue; nothing happens if it has left it."""
@@ -369,7 +381,7 @@ class Store:
                     return
             except UpdateFinishedTrialError:
                 return
-        self._end(attempt, {"withdrawn": why})
+        self._end(attempt, {attr.WITHDRAWN: why})
 
     def records(self, study: str) -> list[CellRecord]:
         """What became of every planned cell of a study, row by row, then by seed.
@@ -398,25 +410,25 @@ class Store:
         attempts = self.attempts({cell.key for cell in cells})
         return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
-    def _queue_again(self, owed: Sequence[Attempt]) -> None:
-        """Queue an attempt in the place of those that owe one: of the last that did not just step back, if any."""
-        attempt = [each for each in owed if "duplicate_of" not in each.attrs or each is owed[0]][-1]
+    def _requeue(self, ended: Sequence[Attempt]) -> None:
+        """Queue an attempt in the place of those that ended: of the last that did not just step back, if any."""
+        attempt = [each for each in ended if attr.DUPLICATE_OF not in each.attrs or each is ended[0]][-1]
         row = attempt.row
         attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
-        if "died_at" in attempt.attrs:
-            attrs["deaths"], attrs["best_step"] = _deaths(attempt.attrs)
+        if attr.DIED_AT in attempt.attrs:
+            attrs[attr.DEATHS], attrs[attr.BEST_STEP] = _deaths(attempt.attrs)
         distributions = self.backend.storage.get_trial(attempt.trial_id).distributions if row.params else {}
         template = create_trial(
             state=TrialState.WAITING,
             params=dict(row.params),
             distributions=distributions,
-            user_attrs={**attrs, "after": [each.trial_id for each in owed]},
+            user_attrs={**attrs, attr.AFTER: [each.trial_id for each in ended]},
         )
         with self._writing():
             self.backend.storage.create_new_trial(row.study_id, template)
 
     def _attempt(self, row: TrialRow) -> Attempt:
-        return Attempt(row.trial_id, self.study_name(row.study_id), row.key, _state(row), row.attrs, row)
+        return Attempt(row.trial_id, self.name_of(row.study_id), row.key, _state(row), row.attrs, row)
 
     def _end(self, attempt: Attempt, attrs: Mapping[str, Any], state: TrialState = TrialState.FAIL) -> bool:
         """End an attempt; False, and nothing happens, if it has ended."""
@@ -437,16 +449,16 @@ class Store:
             raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
 
 
-def owing(attempts: Sequence[Attempt]) -> list[Attempt]:
+def to_be_requeued(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Of the attempts at one cell those in whose place another is to be queued; none while one waits, runs or is done.
 
-    An attempt owes another if it was put back or is to be tried again, and nobody has been queued ``after`` it. One
-    that stepped back for another owes nothing, unless that one stepped back for it in turn.
+    An attempt is requeued if it was interrupted or is to be tried again, and none has been queued ``after`` it. One
+    that stepped back for another is not, unless that one stepped back for it in turn.
     """
     if not is_idle(attempt.row.state for attempt in attempts):
         return []
-    paid = {trial_id for attempt in attempts for trial_id in attempt.attrs.get("after", [])}
-    duplicates = {a.trial_id: a.attrs["duplicate_of"] for a in attempts if "duplicate_of" in a.attrs}
+    requeued = {trial_id for attempt in attempts for trial_id in attempt.attrs.get(attr.AFTER, [])}
+    duplicates = {a.trial_id: a.attrs[attr.DUPLICATE_OF] for a in attempts if attr.DUPLICATE_OF in a.attrs}
 
     def steps_back_in_a_circle(trial_id: int) -> bool:
         met: set[int] = set()
@@ -459,9 +471,14 @@ def owing(attempts: Sequence[Attempt]) -> list[Attempt]:
         attempt
         for attempt in attempts
         if attempt.row.state == TrialState.FAIL
-        and attempt.trial_id not in paid
-        and ({"interrupted", "again"} & attempt.attrs.keys() or steps_back_in_a_circle(attempt.trial_id))
+        and attempt.trial_id not in requeued
+        and ({attr.INTERRUPTED, attr.RETRIED} & attempt.attrs.keys() or steps_back_in_a_circle(attempt.trial_id))
     ]
+
+
+def _failure(error: str, traceback: str, device: str, step: int) -> dict[str, Any]:
+    """The attributes of a failed attempt."""
+    return {attr.ERROR: error, attr.TRACEBACK: traceback, attr.DEVICE: device, attr.STEP: step}
 
 
 def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
@@ -469,8 +486,8 @@ def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
 
     Counts the attempt with these attributes, whose worker died at step ``died_at``.
     """
-    step, best = int(attrs["died_at"]), int(attrs.get("best_step", 0))
-    return (1 if step > best else int(attrs.get("deaths", 0)) + 1), max(step, best)
+    step, best = int(attrs[attr.DIED_AT]), int(attrs.get(attr.BEST_STEP, 0))
+    return (1 if step > best else int(attrs.get(attr.DEATHS, 0)) + 1), max(step, best)
 
 
 def is_idle(states: Iterable[TrialState]) -> bool:
@@ -483,7 +500,7 @@ def _state(row: TrialRow) -> AttemptState:
         TrialState.COMPLETE: "finished",
         TrialState.RUNNING: "running",
         TrialState.WAITING: "waiting",
-        TrialState.FAIL: "dropped" if {"interrupted", "withdrawn", "duplicate_of"} & row.attrs.keys() else "failed",
+        TrialState.FAIL: "dropped" if _DROPPED & row.attrs.keys() else "failed",
         TrialState.PRUNED: "pruned",
     }
     return states[row.state]
@@ -503,25 +520,27 @@ def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
     by_state = {attempt.state: attempt for attempt in attempts}
     if "finished" in by_state:
         found = by_state["finished"]
-        return CellRecord(cell, "finished", result=Result.model_validate(found.attrs["result"]), **_when_and_who(found))
+        return CellRecord(
+            cell, "finished", result=Result.model_validate(found.attrs[attr.RESULT]), **_when_and_who(found)
+        )
     if "running" in by_state:
         return CellRecord(cell, "running")
-    if "waiting" in by_state or owing(attempts):
+    if "waiting" in by_state or to_be_requeued(attempts):
         return CellRecord(cell, "waiting")
     if "failed" in by_state:
         attrs = by_state["failed"].attrs
         return CellRecord(
             cell,
             "failed",
-            error=attrs.get("error", "no error was recorded"),
-            traceback=attrs.get("traceback"),
+            error=attrs.get(attr.ERROR, "no error was recorded"),
+            traceback=attrs.get(attr.TRACEBACK),
             **_when_and_who(by_state["failed"]),
         )
     return CellRecord(cell, "missing")
 
 
 def _when_and_who(attempt: Attempt) -> dict[str, Any]:
-    lease = attempt.attrs.get("lease", {})
+    lease = attempt.attrs.get(attr.LEASE, {})
     times = {"started": attempt.row.started, "ended": attempt.row.ended}
     utc = {name: None if local is None else local.astimezone(UTC) for name, local in times.items()}
     return {**utc, "worker": f"{lease['worker']} on {lease['host']}" if {"worker", "host"} <= lease.keys() else None}

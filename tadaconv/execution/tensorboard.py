@@ -28,7 +28,7 @@ def require_tensorboard() -> None:
     """Raise :class:`UserError` unless the extra ``tensorboard`` is installed."""
     try:
         import tensorboard.compat.proto.event_pb2
-        import tensorboard.plugins.text.plugin_data_pb2
+        import tensorboard.plugins.text.summary_v2
         import tensorboard.summary.writer.record_writer  # noqa: F401
     except ImportError as error:
         raise UserError(f"--tensorboard needs tensorboard; {install('tensorboard')}") from error
@@ -134,18 +134,15 @@ class _EventFile:
 
     def add_scalar(self, tag: str, value: float, step: int) -> None:
         """Add a number."""
-        self._add_value(step, tag=tag, simple_value=value)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]))
 
     def add_text(self, tag: str, markdown: str, step: int) -> None:
         """Add a text."""
-        from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.types_pb2 import DT_STRING
-        from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
+        from tensorboard.plugins.text.summary_v2 import text_pb
 
-        of_text = SummaryMetadata.PluginData(plugin_name="text", content=TextPluginData(version=0).SerializeToString())
-        tensor = TensorProto(dtype=DT_STRING, string_val=[markdown.encode()])
-        self._add_value(step, tag=tag, metadata=SummaryMetadata(plugin_data=of_text), tensor=tensor)
+        self._add(step=step, summary=text_pb(tag, markdown))
 
     def flush(self) -> None:
         """Hand all of it to the system."""
@@ -155,11 +152,6 @@ class _EventFile:
         """Close the file."""
         with suppress(OSError):  # what a full disk has not taken
             self._file.close()
-
-    def _add_value(self, step: int, **value: Any) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        self._add(step=step, summary=Summary(value=[Summary.Value(**value)]))
 
     def _add(self, **what: Any) -> None:
         self._records.write(self._event(wall_time=time.time(), **what).SerializeToString())

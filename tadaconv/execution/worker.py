@@ -1,4 +1,8 @@
-"""One worker: takes cells off the queue, runs them, and writes down what became of them."""
+"""One worker: takes cells off the queue, runs them, and writes down what became of them.
+
+:class:`WorkerCall` is all that it is told, plain values that can be sent to another process or machine, and
+:class:`Event` what it tells.
+"""
 
 import json
 import logging
@@ -8,21 +12,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, Self
 
 from tadaconv.errors import RunError, StorageError, UserError
-from tadaconv.execution.call import Event, EventKind, Run, WorkerCall
+from tadaconv.execution import attrs as attr
+from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
-from tadaconv.execution.pruning import CURVE, PRUNED, TRIAL, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.result import CurvePoint, Progress, Result
-from tadaconv.run_options import require_division
+from tadaconv.run_options import RunOptions, require_division
 from tadaconv.spec import PROTOCOL, Experiment, Folder
 from tadaconv.text import encodable, path_to_text, text_to_path
 from tadaconv.weights import scores_beside, weights_beside
@@ -37,6 +43,96 @@ _CUDA_CONTEXT_BYTES = 600 * 2**20
 """What a process takes of a GPU beside its tensors."""
 
 _log = logging.getLogger("tadaconv")
+
+
+EventKind = Literal["started", "progress", "finished", "failed", "requeued", "out of memory", "memory"]
+"""``requeued``: the cell left this worker without an end. ``out of memory``: so it did next to other workers, and
+this worker leaves. ``memory``: what the worker's first cell takes."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a cell, for a live view. ``seconds`` have passed since its worker started it."""
+
+    kind: EventKind
+    cell: Cell
+    seconds: float = 0.0
+    progress: Progress | None = None
+    result: Result | None = None
+    error: str | None = None
+    worker: str = ""
+    device: str = ""
+    memory: tuple[int, int] | None = None
+    """Bytes of the device this worker holds, and bytes the device has."""
+
+
+class Run(Protocol):
+    """What trains one cell; :func:`tadaconv.experiment.run` is the real one."""
+
+    def __call__(self, experiment: Any, *, device: str, report: Any, checkpoint: Path, options: RunOptions) -> Result:
+        """Run ``experiment`` as ``options`` say, going on from ``checkpoint`` if the file exists."""
+        ...
+
+
+class Prune(Protocol):
+    """What judges a design study's trial; :func:`tadaconv.study.pruning.reason_to_prune` is the real one."""
+
+    def __call__(self, backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+        """Why the running ``attempt``, whose epochs so far are ``curve``, is not worth finishing; None if it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerCall:
+    """All that a worker needs to know.
+
+    Attributes:
+        storage: a path or a URL, which may hold a password: it is not part of the representation.
+        name: for people, such as ``w0``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        out: the run folder, with the checkpoints.
+        study: the study whose queue is looked into first; None for all alike.
+        only_study: take the cells of that study, and of its further search spaces, alone.
+        keys: the cells to take; None for any cell of the storage.
+        places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
+        options: how cells are run.
+        tensorboard: whether curves of running cells are written to ``out``; see :mod:`tadaconv.execution.tensorboard`.
+        wait_seconds: how long to stay without work; infinite until told to stop.
+        shares_gpu: whether other workers use the same GPU.
+        run: what trains a cell, as ``module:function``; a :class:`Run`.
+        prune: what says whether a design study's trial is to go on, as ``module:function``; a :class:`Prune`.
+        lease_seconds: how long the worker may give no sign before it counts as dead.
+    """
+
+    storage: str = field(repr=False)
+    name: str
+    device: str
+    out: Path
+    study: str | None = None
+    only_study: bool = False
+    keys: frozenset[str] | None = field(default=None, repr=False)
+    places: Mapping[str, str] = field(default_factory=dict)
+    options: RunOptions = field(default_factory=RunOptions)
+    tensorboard: bool = False
+    wait_seconds: float = 0.0
+    shares_gpu: bool = False
+    run: str = "tadaconv.experiment:run"
+    prune: str = "tadaconv.study.pruning:reason_to_prune"
+    lease_seconds: float = 60.0
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    def with_cores(self, cores: int) -> Self:
+        """The call of a worker whose share of its machine are ``cores``."""
+        return self.but(options=self.options.with_cores(cores))
+
+
+def load(function: str) -> Any:
+    """What ``module:function`` names; imported by whoever needs it, and not before."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
 
 
 class _Leave(BaseException):
@@ -62,7 +158,7 @@ class _Broken(_Leave):
 class _Pruned(_Leave):
     def __init__(self, why: str, curve: list[CurvePoint]) -> None:
         super().__init__(why)
-        self.attrs = {PRUNED: why, CURVE: [point.model_dump() for point in curve]}
+        self.attrs = {attr.PRUNED: why, attr.CURVE: [point.model_dump() for point in curve]}
 
 
 class Worker:
@@ -71,7 +167,7 @@ class Worker:
     Args:
         call: what it is told.
         store: the storage it works on.
-        stop: set by another thread to make it put its cell back and leave.
+        stop: set by another thread to make it requeue its cell and leave.
         on_event: called in this thread as cells start, make progress and end.
         tick: called in this thread about twice a second, whether there is work or not.
         more: asked for work when none waits; whether it has queued any.
@@ -98,7 +194,7 @@ class Worker:
         self._reaper = Reaper(store, call.lease_seconds)
         self._device = ""
         self._refused: set[str] = set()
-        self._crowded = self._told_memory = False
+        self._out_of_memory = self._told_memory = False
         self._next_look = self._next_tick = self._next_heal = 0.0
 
     def work(self) -> list[CellRecord]:
@@ -116,7 +212,7 @@ class Worker:
         idle_since: float | None = None
         lease = Lease.of_this_process(self.call.name, self.call.device)
         with LeaseKeeper(self._store, lease, self.call.lease_seconds) as keeper:
-            while not self._stop.is_set() and not self._crowded:
+            while not self._stop.is_set() and not self._out_of_memory:
                 self._look_around()
                 attempt = self._pop(keeper)
                 if attempt is not None:
@@ -140,10 +236,6 @@ class Worker:
             self._next_look = now + min(2.0, self.call.lease_seconds / 8)
             for line in self._reaper.observe():
                 _log.warning(line)
-        self._tick_now_and_then()
-
-    def _tick_now_and_then(self) -> None:
-        now = time.monotonic()
         if now >= self._next_tick:
             self._next_tick = now + 0.5
             self._tick()
@@ -155,7 +247,7 @@ class Worker:
             while group:
                 limit = _PAGE + len(self._refused)
                 page = self._store.backend.waiting(group, self.call.keys, limit)
-                page = [found for found in page if found[2] not in self._refused]
+                page = [waiting for waiting in page if waiting[2] not in self._refused]
                 if not page:
                     break
                 self._get_ready(keeper)
@@ -183,7 +275,7 @@ class Worker:
             self._checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
-        self._run_cell = self._run_cell or self.call.load_run()
+        self._run_cell = self._run_cell or load(self.call.run)
         self._device = self.call.device if self.call.device == "cpu" else _resolved(self.call)
         keeper.device = self._device
 
@@ -194,7 +286,7 @@ class Worker:
         if why is None:
             return False
         if not self._refused:
-            _log.warning("%s, seed %s: left to others: %s", attempt.attrs["label"], attempt.attrs["spec"]["seed"], why)
+            _log.warning("%s: left to others: %s", attempt.name, why)
         self._refused.add(attempt.key)
         return True
 
@@ -222,9 +314,9 @@ class Worker:
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
         """Run one attempt to its end; None if it left this worker without one."""
-        cell = Cell(str(attempt.attrs["label"]), _at_home(attempt.cell.experiment, self.call))
+        cell = Cell(str(attempt.attrs[attr.LABEL]), _at_home(attempt.cell.experiment, self.call))
         started = time.monotonic()
-        last = [int(attempt.attrs.get("step", 0))]
+        last = [int(attempt.attrs.get(attr.STEP, 0))]
 
         def emit(kind: EventKind, **details: Any) -> None:
             seconds = time.monotonic() - started
@@ -264,11 +356,11 @@ class Worker:
                     options=self.call.options,
                 )
             except KeyboardInterrupt:
-                self._store.put_back(attempt, "stopped by Ctrl-C")
+                self._store.requeue(attempt, "stopped by Ctrl-C")
                 raise
             except _Broken as broken:
                 if not isinstance(broken.error, StorageError):
-                    self._store.put_back(attempt, f"stopped by {type(broken.error).__name__}")
+                    self._store.requeue(attempt, f"stopped by {type(broken.error).__name__}")
                 raise broken.error from None
             except _Leave as reason:
                 self._leave(attempt, reason, emit)
@@ -283,7 +375,7 @@ class Worker:
             try:
                 return self._finish(attempt, cell, result, checkpoint, emit)
             except KeyboardInterrupt:
-                self._store.put_back(attempt, "stopped by Ctrl-C")
+                self._store.requeue(attempt, "stopped by Ctrl-C")
                 raise
 
     def _curves(self, attempt: Attempt, cell: Cell) -> AbstractContextManager[Curves | None]:
@@ -292,7 +384,7 @@ class Worker:
             return nullcontext()
         experiment = json.dumps(cell.experiment.model_dump(mode="json"), indent=2)
         by = f"worker {self.call.name} on {socket.gethostname()}, {self._device}"
-        about = f"{cell.label}, seed {cell.experiment.seed}, of {attempt.study}; {by}\n\n```json\n{experiment}\n```"
+        about = f"{cell.name}, of {attempt.study}; {by}\n\n```json\n{experiment}\n```"
         return Curves(curves_folder(self.call.out, attempt.study, cell), about)
 
     def _finish(
@@ -323,37 +415,37 @@ class Worker:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 left.replace(kept)
             except OSError as error:
-                name = f"{cell.label}, seed {cell.experiment.seed}"
-                _log.warning("%s: the result is kept, but its %s are not: %s: %s", name, called, kept, error.strerror)
+                _log.warning(
+                    "%s: the result is kept, but its %s are not: %s: %s", cell.name, called, kept, error.strerror
+                )
 
     def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
         if isinstance(reason, _Lost):
-            name = f"{attempt.attrs['label']}, seed {attempt.attrs['spec']['seed']}"
             _log.warning(
                 "%s: worker %s gave no sign for too long and the cell was given to another; what it made is discarded",
-                name,
+                attempt.name,
                 self.call.name,
             )
         elif isinstance(reason, _Stopped):
-            self._store.put_back(attempt, "its worker was told to stop")
+            self._store.requeue(attempt, "its worker was told to stop")
         elif isinstance(reason, _Pruned):
             self._store.prune(attempt, reason.attrs)
-        emit("put back", error=str(reason) or None)
+        emit("requeued", error=str(reason) or None)
 
     def _fail(
         self, attempt: Attempt, cell: Cell, error: Exception, step: int, emit: Callable[..., None]
     ) -> CellRecord | None:
         line = _one_line(error, self._device)
         if self.call.shares_gpu and _out_of_memory(error):
-            self._store.put_back(attempt, f"out of memory on {self._device} beside other workers")
-            self._crowded = True
-            emit("crowded", error=line)
+            self._store.requeue(attempt, f"out of memory on {self._device} beside other workers")
+            self._out_of_memory = True
+            emit("out of memory", error=line)
             return None
         trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
-            _log.warning("%s, seed %d: %s; tried again", cell.label, cell.experiment.seed, line)
-            emit("put back", error=line)
+            _log.warning("%s: %s; tried again", cell.name, line)
+            emit("requeued", error=line)
             return None
         emit("failed", error=line)
         return CellRecord(cell, "failed", error=line, traceback=trace)
@@ -370,11 +462,12 @@ class Worker:
 
     def _judge(self, attempt: Attempt, new: list[CurvePoint], curve: list[CurvePoint]) -> None:
         """Write new points of the curve of a design study's trial; leave it if it is not worth finishing."""
-        if not new or TRIAL not in attempt.attrs:
+        if not new or attr.TRIAL not in attempt.attrs:
             return
         for point in new:
             self._store.report(attempt, point.epoch, point.val_top1)
-        why = reason_to_prune(self._store.backend, attempt.row, curve)
+        prune: Prune = load(self.call.prune)
+        why = prune(self._store.backend, attempt.row, curve)
         if why is not None:
             raise _Pruned(why, curve)
 
@@ -394,11 +487,12 @@ def _open(call: WorkerCall) -> Store:
 
     It is waited for as long as a lease lasts.
     """
-    deadline = time.monotonic() + call.lease_seconds
+    deadline: float | None = None
     while True:
         try:
             return Store.open(call.storage, create=False)
         except UserError as error:
+            deadline = deadline or time.monotonic() + call.lease_seconds
             if Location.parse(call.storage).path is not None or time.monotonic() > deadline:
                 raise
             _log.warning("%s; trying again", error)

@@ -4,54 +4,27 @@ One file in ``studies/`` holds one study under the name ``STUDY``; its docstring
 never trains: :class:`Proposer` queues what its sampler suggests as attempts like a table's, and any worker runs them.
 """
 
-from tadaconv.study.confirmation import confirm, confirm_seeds, confirmed
-from tadaconv.study.cost import budget_macs
-from tadaconv.study.definition import (
-    SAMPLERS,
-    Budget,
-    LoadedStudy,
-    Pruner,
-    Sampler,
-    Study,
-    load_study,
-    study_name,
-)
-from tadaconv.study.proposer import Proposed, Proposer
-from tadaconv.study.search import search
-from tadaconv.study.space import Suggestion, walk
-from tadaconv.study.trials import (
-    ENDS,
-    InfeasibleDraw,
-    Status,
-    TrialRecord,
-    infeasible_draws,
-    kept_budget,
-    trial_records,
-)
-
-__all__ = [
-    "ENDS",
-    "SAMPLERS",
-    "Budget",
-    "InfeasibleDraw",
-    "LoadedStudy",
-    "Proposed",
-    "Proposer",
-    "Pruner",
-    "Sampler",
-    "Status",
-    "Study",
-    "Suggestion",
-    "TrialRecord",
-    "budget_macs",
-    "confirm",
-    "confirm_seeds",
-    "confirmed",
-    "infeasible_draws",
-    "kept_budget",
-    "load_study",
-    "search",
-    "study_name",
-    "trial_records",
-    "walk",
-]
+from tadaconv.study.confirmation import confirm as confirm
+from tadaconv.study.confirmation import confirm_seeds as confirm_seeds
+from tadaconv.study.confirmation import confirmed as confirmed
+from tadaconv.study.cost import budget_macs as budget_macs
+from tadaconv.study.definition import SAMPLERS as SAMPLERS
+from tadaconv.study.definition import Budget as Budget
+from tadaconv.study.definition import LoadedStudy as LoadedStudy
+from tadaconv.study.definition import Pruner as Pruner
+from tadaconv.study.definition import Sampler as Sampler
+from tadaconv.study.definition import Study as Study
+from tadaconv.study.definition import load_study as load_study
+from tadaconv.study.definition import study_name as study_name
+from tadaconv.study.proposer import Proposed as Proposed
+from tadaconv.study.proposer import Proposer as Proposer
+from tadaconv.study.search import search as search
+from tadaconv.study.space import Suggestion as Suggestion
+from tadaconv.study.space import walk as walk
+from tadaconv.study.trials import ENDS as ENDS
+from tadaconv.study.trials import InfeasibleDraw as InfeasibleDraw
+from tadaconv.study.trials import Status as Status
+from tadaconv.study.trials import TrialRecord as TrialRecord
+from tadaconv.study.trials import infeasible_draws as infeasible_draws
+from tadaconv.study.trials import kept_budget as kept_budget
+from tadaconv.study.trials import trial_records as trial_records

@@ -32,9 +32,11 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
     study = loaded.study
     base = study.started[study.base]
     finished = [
-        each for each in records if each.status == "finished" and spec_json(each.temporal) != spec_json(base.temporal)
+        trial
+        for trial in records
+        if trial.status == "finished" and spec_json(trial.temporal) != spec_json(base.temporal)
     ]
-    best = sorted(finished, key=lambda each: (-cast(float, each.top1), each.number))[:num_best]
+    best = sorted(finished, key=lambda trial: (-cast(float, trial.top1), trial.number))[:num_best]
     if not best:
         raise UserError(f"the study {loaded.name!r} has no finished trial beside its base yet; run more of it first")
     rows: list[Row] = []
@@ -75,12 +77,12 @@ def _question(loaded: LoadedStudy) -> str:
 
 def _differences(params: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     """How parameters differ from the base's, for example ``no res2, blocks alternate``."""
-    found = []
+    differences = []
     for name, value in params.items():
         if name in base and type(base[name]) is type(value) and base[name] == value:
             continue
         if isinstance(value, bool):
-            found.append(name if value else f"no {name}")
+            differences.append(name if value else f"no {name}")
         else:
-            found.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    return ", ".join(found) or "as the base, with less"
+            differences.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(differences) or "as the base, with less"

@@ -1,11 +1,9 @@
 """What a configuration costs in a regime, and whether that is within the budget."""
 
+from tadaconv.execution import attrs as attr
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
 from tadaconv.study.definition import Study
-
-MACS = "macs"
-"""The user attribute of a trial with its multiply-adds a clip; there only where the study has a budget."""
 
 
 def budget_macs(study: Study, regime: Regime) -> int | None:
@@ -41,4 +39,4 @@ def over(macs: int | None, max_macs: int | None) -> str | None:
 
 def violation(macs: int | None, max_macs: int | None) -> dict[str, float] | None:
     """Optuna's constraint: above 0 by the share of the budget that is exceeded; None where nothing is counted."""
-    return None if macs is None or max_macs is None else {MACS: macs / max_macs - 1}
+    return None if macs is None or max_macs is None else {attr.MACS: macs / max_macs - 1}

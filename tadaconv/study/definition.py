@@ -12,9 +12,9 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from tadaconv import discovery
 from tadaconv.errors import UserError, lookup
-from tadaconv.execution.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
 from tadaconv.regime import run_command
 from tadaconv.spec import Experiment, Temporal
+from tadaconv.study.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
 from tadaconv.study.space import Suggest, Suggestion, is_number, replay, spec_json
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
@@ -139,14 +139,14 @@ class Study:
             raise UserError(f"pruner {name!r} compares seeds, but the study has seeds={self.seeds}; use 3 or more")
 
     def _check_start(self) -> None:
-        if not isinstance(self.start, Mapping) or not all(isinstance(each, Mapping) for each in self.start.values()):
+        if not isinstance(self.start, Mapping) or not all(isinstance(one, Mapping) for one in self.start.values()):
             raise UserError(f"a study's start is a dict of names and parameters, not {self.start!r}")
         if self.base not in self.start:
             lookup("base, a name in start", self.base, dict(self.start))
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         for name, params in self.start.items():
             temporal = self.started[name].temporal
-            twin = found.setdefault(spec_json(temporal), name)
+            twin = names.setdefault(spec_json(temporal), name)
             if twin != name:
                 raise UserError(
                     f"start {name!r} is the same configuration as {twin!r}; leave one out ({dict(params)!r})"
@@ -159,17 +159,17 @@ class Study:
 
     def _started(self, name: str, params: Mapping[str, Any]) -> Suggestion:
         try:
-            found = replay(self.suggest, params)
+            suggestion = replay(self.suggest, params)
         except UserError as error:
             raise UserError(f"start {name!r}: {error}") from error
-        lacking, needless = found.params.keys() - params.keys(), params.keys() - found.params.keys()
+        lacking, needless = suggestion.params.keys() - params.keys(), params.keys() - suggestion.params.keys()
         if lacking:
             raise UserError(f"start {name!r} lacks the parameter {min(lacking)!r}")
-        if found.contradiction is not None:
-            raise UserError(f"start {name!r}: {found.contradiction}")
+        if suggestion.contradiction is not None:
+            raise UserError(f"start {name!r}: {suggestion.contradiction}")
         if needless:
-            lookup(f"parameter of start {name!r}", min(needless), found.params)
-        return found
+            lookup(f"parameter of start {name!r}", min(needless), suggestion.params)
+        return suggestion
 
     @property
     def base_temporal(self) -> Temporal:

@@ -9,44 +9,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    distribution_to_json,
-)
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 from tadaconv.ablation import Row
 from tadaconv.discovery import require_short
 from tadaconv.errors import UserError
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell
-from tadaconv.execution.pruning import (
-    COPIED,
-    PROTOCOL,
-    PRUNED,
-    SEED_PRUNERS,
-    SPACE,
-    TRIAL,
-    compatible,
-    in_memory,
-    reason_for_no_more_seeds,
-    spaces,
-)
+from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
-from tadaconv.study.cost import MACS, MacsCounter, budget_macs, over, violation
+from tadaconv.study.cost import MacsCounter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
-from tadaconv.study.space import Suggestion, call, params_text, replay, spec_json, walk
+from tadaconv.study.pruning import SEED_PRUNERS, in_memory, reason_for_no_more_seeds
+from tadaconv.study.space import Suggestion, params_text, replay, spec_json, suggested, walk
 from tadaconv.study.trials import (
-    DRAWN_FOR,
     ENDS,
-    INFEASIBLE,
-    OVER_BUDGET,
     Contents,
     InfeasibleDraw,
     Reader,
-    Trial,
+    TrialRecord,
 )
 
 NUM_RETRIES = 12
@@ -113,7 +97,7 @@ class Proposer:
     def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
         self._loaded, self._regime, self._study, self._store = loaded, regime, study, store
         require_short(study)
-        if "plan" in store.study_attrs(study):
+        if attr.PLAN in store.study_attrs(study):
             raise UserError(
                 f"{store.shown} holds a table called {loaded.name!r}; rename the file of the study, or name another "
                 "storage with --storage"
@@ -127,7 +111,7 @@ class Proposer:
         self._base_is_feasible = False
         base = spec_json(loaded.study.base_temporal)
         trials = self._reader.read(self._max_macs).trials
-        if all(spec_json(trial.suggestion.temporal) != base for trial in trials):
+        if all(spec_json(trial.temporal) != base for trial in trials):
             self._require_feasible_base()
 
     def top_up(self, num_waiting: int, num_trials: int) -> Proposed:
@@ -162,7 +146,7 @@ class Proposer:
             in_a_row = [draw for draw in contents.infeasible if draw.number == number]
             given_up = in_a_row[-1].why if len(in_a_row) >= MOST_INFEASIBLE else None
             exhausted = self._exhausted_at == len(trials) or given_up is not None
-            waiting = sum(trial.count("waiting") for trial in trials)
+            waiting = sum(len(trial.cells_that_are("waiting")) for trial in trials)
             if waiting >= num_waiting or len(trials) >= num_trials or exhausted:
                 break
             suggestion = self._suggest(contents, len(in_a_row))
@@ -239,28 +223,30 @@ class Proposer:
             "seeds": study.seeds,
             "max_macs": self._max_macs,
         }
-        names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
+        names = [self._store.name_of(id) for id in optuna_studies(self._store.backend, self._study)]
         for name in names or [self._study]:
-            self._store.set_study_attr(name, PROTOCOL, protocol)
+            self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
-    def _give_cells(self, trials: Sequence[Trial]) -> int:
+    def _give_cells(self, trials: Sequence[TrialRecord]) -> int:
         """Queue the seeds that trials still have to be given, and return how many those are."""
-        protocol = self._store.study_attrs(self._study)[PROTOCOL]
+        protocol = self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]
         one_by_one = self._loaded.study.pruner.name in SEED_PRUNERS
         finished = {trial.number: trial.top1_by_seed for trial in trials if trial.status == "finished"}
         num_given = 0
         for trial in trials:
-            idle = trial.idle_cells
-            if trial.status in ENDS or not idle or (one_by_one and trial.count("running") + trial.count("waiting")):
+            idle = trial.cells_that_are("missing")
+            busy = trial.cells_that_are("running", "waiting")
+            if trial.status in ENDS or not idle or (one_by_one and busy):
                 continue
             num_given += 1
+            suggestion = Suggestion(trial.temporal, trial.params, trial.distributions)
             why = reason_for_no_more_seeds(protocol, finished, trial.top1_by_seed)
             if why is not None:
-                pruned = {TRIAL: trial.number, PRUNED: why}
-                self._record(idle[0], trial.suggestion, TrialState.PRUNED, pruned)
+                pruned = {attr.TRIAL: trial.number, attr.PRUNED: why}
+                self._record(idle[0], suggestion, TrialState.PRUNED, pruned)
                 continue
             for cell in idle[:1] if one_by_one else idle:
-                self._queue(cell, trial.suggestion, {TRIAL: trial.number})
+                self._queue(cell, suggestion, {attr.TRIAL: trial.number})
         return num_given
 
     def _suggest(self, contents: Contents, num_infeasible: int) -> Suggestion | None:
@@ -270,7 +256,7 @@ class Proposer:
         own.
         """
         study, number = self._loaded.study, contents.next_number
-        had = {trial.cells[0].key for trial in contents.trials}
+        had = {trial.cells[0].cell.key for trial in contents.trials}
         infeasible = {params_text(draw.params) for draw in contents.infeasible}
         draw_number = [num_infeasible] if num_infeasible else []
 
@@ -286,7 +272,7 @@ class Proposer:
         for retry in range(2 * NUM_RETRIES):
             seed = _seed(study.sampler.seed, number, retry, *draw_number)
             memory.sampler = study.sampler.make(seed, looser=retry > 0) if retry < NUM_RETRIES else RandomSampler(seed)
-            found = call(study.suggest, memory.ask())
+            found = suggested(study.suggest, memory.ask())
             if new(found):
                 return found
         left = [each for each in walk(study.suggest) if new(each)]
@@ -298,7 +284,7 @@ class Proposer:
         if names:
             logging.getLogger("tadaconv").warning("start %r is infeasible in this regime: %s", names[0], why)
         cell = Cell(names[0] if names else f"draw for trial {number}", self._regime.experiment(suggestion.temporal, 0))
-        self._record(cell, suggestion, TrialState.PRUNED, {INFEASIBLE: why, DRAWN_FOR: number})
+        self._record(cell, suggestion, TrialState.PRUNED, {attr.INFEASIBLE: why, attr.DRAWN_FOR: number})
 
     def _propose(self, number: int, suggestion: Suggestion, macs: int | None) -> None:
         """Queue a configuration; one that costs too much is recorded as such, and never trained.
@@ -306,10 +292,10 @@ class Proposer:
         ``macs`` are its multiply-adds a clip; None where there is no budget.
         """
         cells = self._reader.cells(number, suggestion.temporal)
-        attrs = {TRIAL: number} if macs is None else {TRIAL: number, MACS: macs}
+        attrs = {attr.TRIAL: number} if macs is None else {attr.TRIAL: number, attr.MACS: macs}
         why = over(macs, self._max_macs)
         if why is not None:
-            self._record(cells[0], suggestion, TrialState.PRUNED, {**attrs, OVER_BUDGET: why})
+            self._record(cells[0], suggestion, TrialState.PRUNED, {**attrs, attr.OVER_BUDGET: why})
             return
         for cell in cells[:1] if self._loaded.study.pruner.name in SEED_PRUNERS else cells:
             self._queue(cell, suggestion, attrs)
@@ -318,8 +304,8 @@ class Proposer:
         """Queue a cell, or copy the result that the storage has of it."""
         for attempt in self._store.attempts([cell.key]).get(cell.key, []):
             if attempt.state == "finished":
-                result = attempt.attrs["result"]
-                copied = {**attrs, COPIED: attempt.study, "result": result}
+                result = attempt.attrs[attr.RESULT]
+                copied = {**attrs, attr.COPIED: attempt.study, attr.RESULT: result}
                 self._record(cell, suggestion, TrialState.COMPLETE, copied, result["top1"])
                 return
         self._record(cell, suggestion, TrialState.WAITING, attrs)
@@ -332,9 +318,10 @@ class Proposer:
         attrs: Mapping[str, Any],
         value: float | None = None,
     ) -> None:
-        constraints = _INFEASIBLE if INFEASIBLE in attrs else violation(attrs.get(MACS), self._max_macs)
+        constraints = _INFEASIBLE if attr.INFEASIBLE in attrs else violation(attrs.get(attr.MACS), self._max_macs)
+        protocol = {attr.SEARCH_PROTOCOL: self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]}
         self._store.record(
-            self._space(suggestion.distributions),
+            optuna_study_for(self._store, self._study, suggestion.distributions, protocol),
             cell,
             state,
             value=value,
@@ -344,27 +331,6 @@ class Proposer:
             # Optuna's own way to say by how much a trial violates a constraint, which its dashboard shows.
             system_attrs=create_trial(state=TrialState.FAIL, constraints=constraints).system_attrs,
         )
-
-    def _space(self, distributions: Mapping[str, BaseDistribution]) -> str:
-        """The Optuna study for a trial of these distributions: the latest that can hold it, or else a further one.
-
-        Optuna freezes the choices of a categorical parameter in each of its studies.
-        """
-        names = [self._store.study_name(id) for id in spaces(self._store.backend, self._study)]
-        for name in reversed(names):
-            known = self._store.study_attrs(name).get(SPACE, {})
-            if all(
-                compatible(known[key], distribution_to_json(each))
-                for key, each in distributions.items()
-                if key in known
-            ):
-                break
-        else:
-            name, known = f"{self._study}-space{len(names) + 1}", {}
-            self._store.set_study_attr(name, PROTOCOL, self._store.study_attrs(self._study)[PROTOCOL])
-        added = {key: distribution_to_json(each) for key, each in distributions.items() if key not in known}
-        self._store.set_study_attr(name, SPACE, {**known, **added})
-        return name
 
 
 def _count(number: int, what: str) -> str:
@@ -376,7 +342,7 @@ def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
 
 
-_INFEASIBLE = {INFEASIBLE: 1.0}
+_INFEASIBLE = {attr.INFEASIBLE: 1.0}
 """Optuna's constraint of a draw that the regime cannot take: violated, by no more and no less than another."""
 
 
@@ -397,7 +363,7 @@ def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.S
         while draws and draws[0].number <= trial.number:
             memory.add_trial(_remembered_draw(draws.pop(0)))
         state, value, constraints = TrialState.RUNNING, None, violation(trial.macs, max_macs)
-        intermediate = {point["epoch"]: point["val_top1"] for point in trial.curve} or trial.top1_by_seed
+        intermediate = {point.epoch: point.val_top1 for point in trial.curve} or trial.top1_by_seed
         match trial.status:
             case "finished":
                 state, value = TrialState.COMPLETE, trial.top1
@@ -409,8 +375,8 @@ def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.S
             create_trial(
                 state=state,
                 value=value,
-                params=trial.suggestion.params,
-                distributions=trial.suggestion.distributions,
+                params=trial.params,
+                distributions=trial.distributions,
                 intermediate_values=intermediate,
                 constraints=constraints,
             )

@@ -1,18 +1,15 @@
 """Runs a study by a crew of workers, from the first proposal to the last trial."""
 
-import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tadaconv.ablation import Row
-from tadaconv.execution.crew import IDLE_SECONDS, Crew
-from tadaconv.execution.launch import supervise
+from tadaconv.execution import attrs as attr
+from tadaconv.execution.launcher import Crew, work
 from tadaconv.execution.origins import claim, require_own
 from tadaconv.execution.store import Store
-from tadaconv.execution.worker import Worker
 from tadaconv.regime import Regime
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.proposer import Proposer
@@ -74,25 +71,24 @@ def search(
             show.trials(trial_records(loaded, regime, study, store))
             next_look = time.monotonic() + _LOOK_SECONDS
 
-    files = {"study": loaded.path, "regime": regime_file}
+    files = {attr.STUDY_FILE: loaded.path, attr.REGIME_FILE: regime_file}
     require_own(study, files, store)
     crew.require(Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0))
     proposer = Proposer(loaded, regime, study, store)
     claim(study, files, store)
-    if crew.in_process:
-        call = crew.call.but(name=f"{os.getpid()}.0", study=study, only_study=True)
-        # With nobody else at work nothing is proposed before all has ended, so a stopped study can be gone on with.
-        worker = Worker(call, store, tick=tick, more=lambda: proposer.top_up(1, num_trials).num_new > 0)
-        while not proposer.top_up(1, num_trials).done:
-            tick(now=True)
-            if not worker.work():
-                time.sleep(0.5)  # a cell that a table's worker runs is waited for
-    else:
-        stay = math.inf if crew.executor == "local" else IDLE_SECONDS
-        launcher = crew.launcher(lambda _: None, study=study, only_study=True, wait_seconds=stay)
-        # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from.
-        if not proposer.top_up(1, num_trials).done:
-            supervise(launcher, store, lambda: not proposer.top_up(1, num_trials).done, tick, show.line)
+    # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from. With
+    # nobody else at work nothing is proposed before all has ended, so a stopped study can be gone on with.
+    if not proposer.top_up(1, num_trials).done:
+        work(
+            crew,
+            store,
+            is_pending=lambda: not proposer.top_up(1, num_trials).done,
+            tick=tick,
+            tell=show.line,
+            more=lambda: proposer.top_up(1, num_trials).num_new > 0,
+            study=study,
+            only_study=True,
+        )
     proposed = proposer.top_up(0, num_trials)
     if proposed.exhausted and proposed.num_trials < num_trials:
         show.line(str(proposed))

@@ -62,7 +62,7 @@ class _Scripted:
         return self._suggest(name, CategoricalDistribution(choices))
 
 
-def call(suggest: Suggest, trial: Any) -> Suggestion:
+def suggested(suggest: Suggest, trial: Any) -> Suggestion:
     """What ``suggest`` makes of ``trial``; whatever it does wrong comes out as one :class:`UserError` line.
 
     That the operator or the rival it describes refuses its arguments is no such mistake, but a contradiction.
@@ -93,7 +93,7 @@ def walk(suggest: Suggest, fixed: Mapping[str, Any] | None = None, limit: int = 
     path: list[int] = []
     for _ in range(limit):
         draw = _Path(path, fixed or {})
-        suggestion = call(suggest, _Scripted(draw))
+        suggestion = suggested(suggest, _Scripted(draw))
         if suggestion.contradiction is None:
             yield suggestion
         path = [*path, *[0] * len(draw.sizes)][: len(draw.sizes)]
@@ -137,7 +137,7 @@ def replay(suggest: Suggest, params: Mapping[str, Any]) -> Suggestion:
 
     Raises :class:`UserError` for a value the space does not have.
     """
-    return call(suggest, _Scripted(_Path([], params)))
+    return suggested(suggest, _Scripted(_Path([], params)))
 
 
 def fitting(name: str, value: Any, distribution: BaseDistribution) -> Any:

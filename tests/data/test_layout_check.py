@@ -23,8 +23,7 @@ from tadaconv.data.sample import SECONDS, DigitMedia, class_names, sample_clips,
 from tadaconv.data.sampling import training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store, worker
-from tadaconv.execution.call import WorkerCall
+from tadaconv.execution import Store, WorkerCall, worker
 from tadaconv.spec import PROTOCOL, Backbone, Experiment, Folder, Sampling, Schedule
 
 pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")

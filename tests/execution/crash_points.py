@@ -20,10 +20,10 @@ from fake_cells import NUM_STEPS, result, row
 from optuna.trial import TrialState
 
 from tadaconv.execution import Cell, Store, WorkerCall, plan
+from tadaconv.execution.follow import Follower
 from tadaconv.execution.journal import JournalBackend, _File, _Journal, _locked
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
-from tadaconv.execution.watch import Watch
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 
@@ -125,7 +125,7 @@ def arm(out: Path) -> None:
         around(backend, "__init__", after=lambda _, backend, *__: _die_in_commits(backend, die_if))
     around(Store, "claim", after=lambda got, *_: die_if("between claim and first lease") if got else None)
     around(Store, "enqueue", after=lambda *_: die_if("between two cells queued"))
-    around(Store, "_queue_again", before=lambda *_: die_if("between FAIL and queueing again"))
+    around(Store, "_requeue", before=lambda *_: die_if("between FAIL and queueing again"))
     _die_in_lines(out)
     around(Path, "replace", before=lambda path, _: _die_before_replacing(path, out))
 
@@ -207,7 +207,7 @@ def supervise_table(location: str, out: Path, call: type[WorkerCall] = DoomedCal
     store = Store.open(location)
     planned = plan(store, STUDY, ROWS, list(SEEDS))
     keys = frozenset(cell.key for cell in planned.to_run)
-    watch = Watch(store, STUDY, planned.to_run, lambda _: None)
+    follower = Follower(store, STUDY, planned.to_run, lambda _: None)
     calls = [
         call(location, f"w{i}", "cpu", out, study=STUDY, keys=keys, run="crash_points:run", lease_seconds=LEASE_SECONDS)
         for i in range(num_workers)
@@ -215,14 +215,14 @@ def supervise_table(location: str, out: Path, call: type[WorkerCall] = DoomedCal
     told: list[str] = []
 
     def look() -> None:
-        watch.look()
-        if len(watch.ended) >= 2 and is_due(out, "while it watches"):
+        follower.look()
+        if len(follower.ended) >= 2 and is_due(out, "while it watches"):
             die()
 
-    launcher = LocalLauncher(calls, watch.hear)
+    launcher = LocalLauncher(calls, follower.hear)
     # These cells need no torch, and a database needs more than one would think.
     launcher._context.set_forkserver_preload(["tadaconv.execution.postgres", "psycopg", "alembic.command"])
-    supervise(launcher, store, lambda: watch.is_pending, look, told.append, LEASE_SECONDS)
+    supervise(launcher, store, lambda: follower.is_pending, look, told.append, LEASE_SECONDS)
     return told
 
 

@@ -18,7 +18,7 @@ from crash_points import CELLS, PARENT_POINTS, REAPER_POINTS, WORKER_POINTS, WRI
 from fake_cells import NUM_STEPS, result
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, WorkerCall, launch
+from tadaconv.execution import Store, WorkerCall, launcher
 from tadaconv.result import Result
 from tadaconv.spec import Experiment
 
@@ -66,8 +66,8 @@ def test_workers_killed_anywhere_cost_no_cell(
     for point in points:
         make_due(tmp_path, point)
     if points is not WORKER_POINTS:
-        make_due(tmp_path, "in a step", times=4)  # so that there is something to be put back, by workers
-        monkeypatch.setattr(launch, "Reaper", lambda *_: SimpleNamespace(observe=list))
+        make_due(tmp_path, "in a step", times=4)  # so that there is something to be requeued, by workers
+        monkeypatch.setattr(launcher, "Reaper", lambda *_: SimpleNamespace(observe=list))
     told = supervise_table(location, tmp_path)
     assert not list((tmp_path / "due").iterdir()), "somebody died at every point"
     assert sum("killed by signal 9); started again" in line for line in told) >= len(points) - 1

@@ -75,7 +75,7 @@ class FakeStore:
         lease = asdict(replace(ELSEWHERE, beat=beat))
         self.attempt = replace(self.attempt, attrs={**self.attempt.attrs, "lease": lease})
 
-    def take_back(self, _: Attempt, __: str) -> str:
+    def reap(self, _: Attempt, __: str) -> str:
         self.taken += 1
         return "taken"
 
@@ -146,7 +146,7 @@ def test_a_lease_renewed_at_the_last_moment_is_not_taken_back(store: Store) -> N
     watched = Watched(store)
     stale = store.running()[0]
     watched.renew()
-    assert store.take_back(stale, "it was still when I looked") is None
+    assert store.reap(stale, "it was still when I looked") is None
     assert [a.state for a in store.attempts()[stale.key]] == ["running"]
 
 
@@ -249,7 +249,7 @@ def die_again(store: Store, step: int) -> str:
     attempt = store.claim(attempts[-1].trial_id)
     assert attempt is not None
     store.renew(attempt, asdict(replace(ELSEWHERE, step=step)))
-    line = store.take_back(store.attempt(attempt.trial_id), "it died")
+    line = store.reap(store.attempt(attempt.trial_id), "it died")
     assert line is not None
     return line
 
@@ -300,7 +300,7 @@ def test_a_keeper_whose_attempt_was_taken_says_it_is_lost_until_the_next_one(sto
     with LeaseKeeper(store, Lease.of_this_process("w0", "cpu"), seconds=0.2) as keeper:
         with keeper.held(attempt):
             assert not keeper.lost.is_set()
-            store.put_back(store.attempt(attempt.trial_id), "taken")
+            store.requeue(store.attempt(attempt.trial_id), "taken")
             assert keeper.lost.wait(10)
         again = store.claim(store.attempts()[attempt.key][-1].trial_id)
         assert again is not None
@@ -343,7 +343,7 @@ def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
         if steps == 3:
             taker = Store.open(store.shown)
             (late,) = taker.running()
-            assert taker.take_back(late, "it gave no sign")
+            assert taker.reap(late, "it gave no sign")
             assert [r.status for r in worker(taker, fake_run, name="w1").work()] == ["finished"]
 
     fake_run.stop = stop

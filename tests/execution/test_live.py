@@ -1,6 +1,7 @@
 """What is shown while cells run."""
 
 import io
+import logging
 import time
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ def test_rate_and_time_left_follow_from_what_is_done(clock: list[float]) -> None
     assert drawn(live)[-1] == "1 of 3 cells in 30 s, 240 an hour, about 15 s left"
     clock[0] = 3000.0
     assert drawn(live)[-1] == "1 of 3 cells in 50 min 00 s, 2.4 an hour, about 25 min 00 s left"
-    live.event(Event("put back", ROWS[1]))
+    live.event(Event("requeued", ROWS[1]))
     live.event(Event("failed", ROWS[2], error="no"))
     live.event(Event("finished", ROWS[1], result=result(50.0)))
     assert drawn(live)[-1] == "3 of 3 cells in 50 min 00 s"
@@ -64,18 +65,17 @@ def test_rate_and_time_left_follow_from_what_is_done(clock: list[float]) -> None
 @pytest.mark.usefixtures("clock")
 def test_every_worker_has_a_line_with_its_cell_while_it_runs_one() -> None:
     live = live_view()
-    assert not any("worker" in line for line in drawn(live))
+    assert len(drawn(live)) == 1 + len(ROWS) + 1, "no worker yet"
     live.event(Event("started", ROWS[1], worker="w1", device="cuda:1"))
     live.event(Event("progress", ROWS[0], worker="w0", device="cuda:0", progress=progress(4)))
     live.event(Event("progress", ROWS[2], worker="w2 on far", device="cpu", progress=progress(0)))
     lines = drawn(live)
-    heading = lines.index("worker device cell")
-    assert [line.rstrip("━╸╺ ") for line in lines[heading + 1 : heading + 4]] == [
+    assert [line.rstrip("━╸╺ ") for line in lines[1 + len(ROWS) : -1]] == [
         "w0 cuda:0 TSN, seed 0", "w1 cuda:1 linear 1, seed 0", "w2 on far cpu (1,1), seed 0"
     ]  # fmt: skip
     assert [line.split()[-1] for line in lines if line.startswith(("TSN", "linear", "(1,1)"))] == ["running"] * 3
     live.event(Event("finished", ROWS[0], worker="w0", result=result(61.25)))
-    live.event(Event("put back", ROWS[1], worker="w1"))
+    live.event(Event("requeued", ROWS[1], worker="w1"))
     lines = drawn(live)
     assert not any(line.startswith(("w0", "w1")) for line in lines)
     assert any(line.startswith("w2 on far") for line in lines)
@@ -118,3 +118,14 @@ def test_pipes_and_finished_tables_get_lines() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True)
     assert isinstance(view(terminal, [], 0), LineView)
     assert isinstance(view(terminal, [], 3), LiveView)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_what_is_logged_meanwhile_is_shown_as_a_line(is_terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
+    log = logging.getLogger("tadaconv")
+    before = list(log.handlers)
+    with view(console, [CellRecord(cell, "waiting") for cell in ROWS], 3):
+        log.warning("%s: tried again\x07", "TSN, seed 0")
+    assert log.handlers == before
+    assert "TSN, seed 0: tried again\\x07\n" in console.file.getvalue()  # type: ignore[attr-defined]

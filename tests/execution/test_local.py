@@ -14,7 +14,7 @@ from remote_cells import CELLS, pids
 
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Event, Store, WorkerCall, plan
-from tadaconv.execution.launch import DeadOnArrivalError, supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 
 GIB = 2**30
@@ -116,7 +116,7 @@ def test_workers_that_die_before_they_begin_end_the_table(
     monkeypatch.setattr(local, "_be_worker", _exit_at_once)
     launcher = LocalLauncher([call(tmp_path)], lambda _: None)
     lines: list[str] = []
-    with pytest.raises(DeadOnArrivalError, match=r"die before they take a cell \(exit status 7\)"):
+    with pytest.raises(RunError, match=r"die before they take a cell \(exit status 7\)"):
         supervise(launcher, table, lambda: True, lambda: None, lines.append)
     assert launcher.num_alive == 0
     assert len(lines) == 2
@@ -144,7 +144,7 @@ def test_what_a_worker_cannot_go_on_with_is_raised_in_the_parent(
 
 def test_workers_whose_code_cannot_be_imported_take_no_cell(table: Store, tmp_path: Path) -> None:
     launcher = LocalLauncher([call(tmp_path, run="remote_cells:no_such_function")], lambda _: None)
-    with pytest.raises(DeadOnArrivalError, match="exit status 1"):
+    with pytest.raises(RunError, match="exit status 1"):
         supervise(launcher, table, lambda: True, lambda: None, lambda _: None)
     assert statuses(table) == ["waiting"] * len(CELLS)
 

@@ -20,7 +20,7 @@ from tadaconv.execution import Cell, Store, plan
 from tadaconv.execution.merge import merge
 
 STUDY = "t-quick"
-FINISH, FAIL, PUT_BACK, LEAVE, RUN = "finish", "fail", "put back", "leave waiting", "leave running"
+FINISH, FAIL, REQUEUE, LEAVE, RUN = "finish", "fail", "requeue", "leave waiting", "leave running"
 PROTOCOL = {"study": "s-quick", "pruner": {"name": "none", "options": {}}}
 
 
@@ -39,8 +39,8 @@ def put(store: Store, cell: Cell, act: str, top1: float = 50.0) -> None:
         assert store.finish(attempt, result(top1))
     elif act == FAIL:
         store.fail(attempt, "it broke", "Traceback ...", "cpu", 3, retry=False)
-    elif act == PUT_BACK:
-        store.put_back(attempt, "stopped")
+    elif act == REQUEUE:
+        store.requeue(attempt, "stopped")
 
 
 def ended(store: Store) -> Counter[tuple[str, str, str]]:
@@ -58,7 +58,7 @@ def bytes_of(store: Store) -> bytes:
 
 
 CELLS = [Cell(cell.label, cell.experiment.but(seed=seed)) for cell in ROWS for seed in (0, 1)]
-ACTS = st.dictionaries(st.sampled_from(range(len(CELLS))), st.sampled_from([FINISH, FAIL, PUT_BACK, LEAVE, RUN]))
+ACTS = st.dictionaries(st.sampled_from(range(len(CELLS))), st.sampled_from([FINISH, FAIL, REQUEUE, LEAVE, RUN]))
 
 
 @settings(max_examples=25)
@@ -209,7 +209,7 @@ def search(store: Store, number: int, cell: Cell, params: Mapping[str, Any], cho
 
 def rows_of(store: Store) -> list[tuple[str, int, str, str, dict[str, Any], float | None]]:
     return [
-        (store.study_name(row.study_id), row.attrs["trial"], row.attrs["label"], row.key, dict(row.params), row.value)
+        (store.name_of(row.study_id), row.attrs["trial"], row.attrs["label"], row.key, dict(row.params), row.value)
         for row in store.backend.rows()
         if "trial" in row.attrs
     ]

@@ -15,7 +15,7 @@ from remote_cells import CELLS, pids
 
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store, WorkerCall, on_ray, plan
-from tadaconv.execution.launch import supervise
+from tadaconv.execution.launcher import supervise
 from tadaconv.execution.on_ray import RayLauncher
 from tadaconv.run_options import RunOptions
 
@@ -30,10 +30,10 @@ def call(out: Path, **changes: Any) -> WorkerCall:
     ("options", "device", "message"),
     [
         ({"gpu": "1"}, "cpu", r"unknown option of --executor ray 'gpu'; one of: gpus, cpus, address"),
-        ({"gpus": "2"}, "cuda", r"gpus='2'.*above 0 and up to 1"),
+        ({"gpus": "2"}, "cuda", r"gpus='2'.*less than or equal to 1"),
         ({"gpus": "-1"}, "cuda", "gpus='-1'"),
         ({"gpus": "nan"}, "cuda", "gpus='nan'"),
-        ({"cpus": "0"}, "cpu", r"cpus='0'.*above 0"),
+        ({"cpus": "0"}, "cpu", r"cpus='0'.*greater than 0"),
         ({"cpus": "inf"}, "cpu", "cpus='inf'"),
         ({"address": " "}, "cpu", "address=' '"),
         ({"gpus": "0.5"}, "cpu", "--device cpu leaves idle"),

@@ -32,11 +32,11 @@ def call(out: Path, **changes: Any) -> WorkerCall:
     [
         ({"partitoin": "gpu"}, "cpu", r"unknown option of --executor slurm 'partitoin'; one of: partition, .*mem_gb"),
         ({"nodes": "2"}, "cpu", "unknown option"),
-        ({"time": "1:00:00"}, "cpu", r"time='1:00:00'.*a whole number from 1 on"),
+        ({"time": "1:00:00"}, "cpu", r"time='1:00:00'.*should be a valid integer"),
         ({"time": "0"}, "cpu", "time='0'"),
         ({"cpus-per-task": "-1"}, "cpu", "cpus-per-task='-1'"),
         ({"cpus-per-task": "1", "cpus_per_task": "1"}, "cpu", "given twice"),
-        ({"mem_gb": "4G"}, "cpu", r"mem_gb='4G'.*a number above 0"),
+        ({"mem_gb": "4G"}, "cpu", r"mem_gb='4G'.*should be a valid number"),
         ({"gpus_per_node": "2"}, "cuda", "gpus_per_node=2: a worker trains a cell on 1; .*--gpus-per-cell 2"),
         ({"partition": "a\nb"}, "cpu", "partition="),
         ({"gpus_per_node": "1"}, "cpu", "--device cpu leaves idle"),

@@ -5,19 +5,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fake_cells
 import pytest
 import torch
-from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate
+from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate, worker
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import Event, Store, WorkerCall, plan
+from tadaconv.execution import attrs as attr
+from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import scores_file, weights_file
 from tadaconv.execution.store import MAX_TRIES
-from tadaconv.result import Result
+from tadaconv.execution.worker import Worker
+from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment
 from tadaconv.weights import scores_beside, weights_beside
@@ -253,3 +256,33 @@ def test_a_waiting_cell_has_one_taker(store: Store) -> None:
     waiting = store.attempts()[SECOND][0]
     assert Store.open(store.shown).claim(waiting.trial_id) is not None
     assert store.claim(waiting.trial_id) is None
+
+
+def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
+    store: Store, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(store, "t-quick", ROWS[:1], [0])
+    assert [r.status for r in worker(store, fake_run, prune="no_such:judge").work()] == ["finished"]
+
+    seen: list[tuple[int, list[float]]] = []
+
+    def judge(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+        assert backend is store.backend
+        seen.append((attempt.attrs[attr.TRIAL], [point.val_top1 for point in curve]))
+        return "not worth it" if len(curve) == 2 else None
+
+    def run(experiment: Experiment, *, report: Callable[[Progress], None], **_: object) -> Result:
+        points = [CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=10.0 * e) for e in (1, 2, 3)]
+        for step in (1, 2, 3):
+            report(Progress(step=step, num_steps=3, train_loss=1.0, curve=points[:step]))
+        raise AssertionError(experiment)
+
+    monkeypatch.setattr("fake_cells.judge", judge, raising=False)
+    trial_id = store.enqueue("t-quick", ROWS[1], attrs={attr.TRIAL: 7})
+    call = WorkerCall(store.shown, "w0", "cpu", Path(store.shown).parent, prune="fake_cells:judge")
+    assert Worker(call, store, run=run).work() == []
+    assert seen == [(7, [10.0]), (7, [10.0, 20.0])]
+    ended = store.attempt(trial_id)
+    assert (ended.state, ended.attrs[attr.PRUNED]) == ("pruned", "not worth it")
+    assert [point["val_top1"] for point in ended.attrs[attr.CURVE]] == [10.0, 20.0]
+    assert store.backend.storage.get_trial(trial_id).intermediate_values == {1: 10.0, 2: 20.0}

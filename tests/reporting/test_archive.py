@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Store:
         elif index == 6:
             store.fail(claimed, 'it "broke",\r\nbadly\udc80', "Traceback\n  x", "cpu", 3, retry=False)
         else:
-            store.put_back(claimed, "stopped by Ctrl-C")
+            store.requeue(claimed, "stopped by Ctrl-C")
     store.set_study_attr("t-quick", "plan", {"row": {"experiment": {}, "seeds": {"0": "k"}}})
     space = {"params": {"p": 0.1}, "distributions": {"p": FloatDistribution(0, 1)}}
     done = {"trial": 0, "copied": "t-quick", "result": result(100.0).model_dump(mode="json")}
@@ -122,10 +122,10 @@ def test_every_attempt_is_there_with_all_its_attributes(store: Store, form: str,
     frames = READERS[form](tmp_path / "out")
     lines = {(line["study"], int(line["trial"])): line for line in frames["attempts"]}
     rows = store.backend.rows()
-    assert [*lines] == sorted((store.study_name(row.study_id), row.number) for row in rows)
+    assert [*lines] == sorted((store.name_of(row.study_id), row.number) for row in rows)
     results = rebuilt(frames)
     for row in rows:
-        line = lines[store.study_name(row.study_id), row.number]
+        line = lines[store.name_of(row.study_id), row.number]
         told = json.loads(line["attributes"])
         told |= {"cell": line["cell"], "label": line["label"], "spec": json.loads(line["experiment"])}
         if "result" in row.attrs and "result" not in told:

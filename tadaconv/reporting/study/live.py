@@ -1,19 +1,19 @@
 """Shows a study while it runs: its trials as a live table in a terminal, a line a trial elsewhere."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
 
+from tadaconv.execution.live import Show
 from tadaconv.reporting.study.terminal import StudyTable
 
 if TYPE_CHECKING:
     from tadaconv.study import LoadedStudy, TrialRecord
 
 
-class StudyView:
+class StudyView(Show):
     """A context manager that is told of the trials of a study as they stand.
 
     Args:
@@ -24,7 +24,8 @@ class StudyView:
     """
 
     def __init__(self, console: Console, loaded: "LoadedStudy", regime_name: str, num_trials: int) -> None:
-        self._console, self._loaded, self._regime_name = console, loaded, regime_name
+        super().__init__(console)
+        self._loaded, self._regime_name = loaded, regime_name
         self._num_trials = num_trials
         self._ended: set[int] | None = None
         self._last: Sequence[TrialRecord] = ()
@@ -33,17 +34,12 @@ class StudyView:
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
-
-    def line(self, line: str) -> None:
-        """Print a line, above the table if there is one."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        super().__exit__()
 
     def trials(self, records: "Sequence[TrialRecord]") -> None:
         """Show the trials if something has become of one."""

@@ -13,22 +13,20 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from tadaconv.errors import UserError
+from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell
-from tadaconv.execution.pruning import (
-    CURVE,
-    PROTOCOL,
-    PRUNED,
+from tadaconv.execution.spaces import optuna_studies
+from tadaconv.execution.store import Store
+from tadaconv.result import CurvePoint
+from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic
+from tadaconv.study.pruning import (
     PRUNERS,
     make_pruner,
     reason_for_no_more_seeds,
     reason_to_prune,
     should_prune,
-    spaces,
 )
-from tadaconv.execution.store import Store
-from tadaconv.result import CurvePoint
-from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic
 
 EXPERIMENT = Experiment(
     backbone=Backbone(name="tiny"),
@@ -197,11 +195,11 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
 
     ours = protocol("median", n_startup_trials=2)
     for name in ("s-quick", "s-quick-space2"):
-        store.set_study_attr(name, PROTOCOL, ours)
-    store.set_study_attr("t-quick", PROTOCOL, {**ours, "study": "t-quick"})
-    store.set_study_attr("s-quicker", PROTOCOL, {**ours, "study": "s-quicker"})
+        store.set_study_attr(name, SEARCH_PROTOCOL, ours)
+    store.set_study_attr("t-quick", SEARCH_PROTOCOL, {**ours, "study": "t-quick"})
+    store.set_study_attr("s-quicker", SEARCH_PROTOCOL, {**ours, "study": "s-quicker"})
     store.make_study("table-quick")
-    assert [store.study_name(id) for id in spaces(backend, "s-quick")] == ["s-quick", "s-quick-space2"]
+    assert [store.name_of(id) for id in optuna_studies(backend, "s-quick")] == ["s-quick", "s-quick-space2"]
     now = add("s-quick-space2", 9, None)
     add("s-quick", 0, 90.0)
     add("t-quick", 1, 90.0)

@@ -10,34 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import check_distribution_compatibility, json_to_distribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 from tadaconv.errors import UserError, lookup
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.spaces import optuna_studies
 from tadaconv.result import CurvePoint
 from tadaconv.spec import without_places
-
-PROTOCOL = "protocol"
-"""The user attribute of a study that says how it prunes; the Optuna study of a table has none."""
-
-TRIAL = "trial"
-"""The user attribute of an attempt that holds the number of its configuration; a table's attempts have none."""
-
-PRUNED = "pruned"
-"""The user attribute of a pruned attempt with the reason, one line."""
-
-CURVE = "curve"
-"""The user attribute of a pruned attempt with its curve so far, one object an epoch."""
-
-COPIED = "copied"
-"""The user attribute of a study's finished trial that was not run, with the name of the study its result is from."""
-
-SPACE = "space"
-"""The user attribute of a study's Optuna study with the distributions of its parameters, as Optuna's JSON by name."""
 
 Pruners = dict[str, Callable[..., BasePruner]]
 
@@ -78,25 +61,15 @@ def in_memory(name: str, pruner: BasePruner | None = None) -> optuna.Study:
     )
 
 
-def spaces(backend: Backend, name: str) -> list[int]:
-    """The ids of the Optuna studies that hold the trials of the study ``name``, oldest first.
-
-    There is one for each state of its search space that Optuna cannot keep beside the ones before: ``<name>``,
-    ``<name>-space2``, ...
-    """
-    return [
-        study_id
-        for found, study_id in backend.studies().items()
-        if found.startswith(name) and backend.study_attrs(study_id).get(PROTOCOL, {}).get("study") == name
-    ]
-
-
 def reason_to_prune(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
-    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on."""
-    protocol = backend.study_attrs(attempt.study_id).get(PROTOCOL)
-    if not curve or TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
+    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on.
+
+    Workers look it up by the name in :class:`tadaconv.execution.WorkerCall`: a worker of tables never needs it.
+    """
+    protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
+    if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
         return None
-    return should_prune(protocol, backend.rows(study_ids=spaces(backend, protocol["study"])), attempt, curve)
+    return should_prune(protocol, backend.rows(study_ids=optuna_studies(backend, protocol["study"])), attempt, curve)
 
 
 def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
@@ -117,7 +90,7 @@ def should_prune(
         curve: its epochs so far. After the last epoch there is nothing to save, and nothing is pruned.
     """
     name = protocol["pruner"]["name"]
-    num_epochs = attempt.attrs["spec"]["schedule"]["epochs"]
+    num_epochs = attempt.attrs[attr.SPEC]["schedule"]["epochs"]
     if not curve or curve[-1].epoch >= num_epochs or not prunes_epochs(protocol):
         return None
     options = dict(protocol["pruner"]["options"])
@@ -126,13 +99,13 @@ def should_prune(
     study = in_memory(protocol["study"], make_pruner(name, options))
     rungs = _rungs(options, num_epochs) if name == "hyperband" else frozenset()
     others = _ended(history, attempt)
-    number = int(attempt.attrs[TRIAL])
+    number = int(attempt.attrs[attr.TRIAL])
     now: optuna.Trial | None = None
-    for each in range(max([number, *others]) + 1):  # brackets are drawn by number, so numbers must be the trials' own
-        if each == number:
+    for other in range(max([number, *others]) + 1):  # brackets are drawn by number, so numbers must be the trials' own
+        if other == number:
             now = study.ask()
-        elif each in others:
-            _replay(study.ask(), others[each], rungs, study)
+        elif other in others:
+            _replay(study.ask(), others[other], rungs, study)
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))
     assert now is not None
@@ -178,20 +151,20 @@ class _Past:
 
 def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
     """The trials that ``attempt`` is compared with, by number; a result outweighs an earlier pruning."""
-    found: dict[int, _Past] = {}
+    ended: dict[int, _Past] = {}
     for row in history:
         finished = row.state == TrialState.COMPLETE
-        curve = row.attrs["result"]["curve"] if finished else row.attrs.get(CURVE, [])
-        number = row.attrs.get(TRIAL)
-        if number is None or number == attempt.attrs[TRIAL] or not curve or _recipe(row) != _recipe(attempt):
+        curve = row.attrs[attr.RESULT]["curve"] if finished else row.attrs.get(attr.CURVE, [])
+        number = row.attrs.get(attr.TRIAL)
+        if number is None or number == attempt.attrs[attr.TRIAL] or not curve or _recipe(row) != _recipe(attempt):
             continue
-        if finished or int(number) not in found:
-            found[int(number)] = _Past(finished, {point["epoch"]: point["val_top1"] for point in curve})
-    return found
+        if finished or int(number) not in ended:
+            ended[int(number)] = _Past(finished, {point["epoch"]: point["val_top1"] for point in curve})
+    return ended
 
 
 def _recipe(row: TrialRow) -> dict[str, Any]:
-    spec = {name: part for name, part in row.attrs["spec"].items() if name not in ("temporal", "seed")}
+    spec = {name: part for name, part in row.attrs[attr.SPEC].items() if name not in ("temporal", "seed")}
     return {**spec, "data": without_places(spec["data"])}
 
 
@@ -224,12 +197,3 @@ def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: opt
         study.tell(trial, list(past.top1_by_epoch.values())[-1])
     else:
         study.tell(trial, state=TrialState.PRUNED)
-
-
-def compatible(known: str, other: str) -> bool:
-    """Whether Optuna keeps two distributions of one parameter, as JSON, in one study."""
-    try:
-        check_distribution_compatibility(json_to_distribution(known), json_to_distribution(other))
-    except ValueError:
-        return False
-    return True

@@ -1,23 +1,24 @@
-"""Sees in the storage what becomes of cells that workers elsewhere run."""
+"""Follows through the storage what becomes of cells, whoever runs them."""
 
 from collections.abc import Callable, Sequence
 
 from optuna.trial import TrialState
 
-from tadaconv.execution.call import Event
+from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.execution.lease import Lease
-from tadaconv.execution.store import Store, is_idle, owing
+from tadaconv.execution.store import Store, is_idle, to_be_requeued
+from tadaconv.execution.worker import Event
 from tadaconv.result import Progress
 
 
-class Watch:
-    """Turns what changes in the storage into events, beside those that workers of one's own report at once.
+class Follower:
+    """Turns what changes in the storage into events, next to those that workers of this process report at once.
 
     Args:
         store: the storage.
         study: the study in which a cell is queued again that has left the queue without an end.
-        cells: the cells that are watched, no experiment twice; none of them finished.
+        cells: the cells to follow, no experiment twice; none of them finished.
         on_event: told of everything that happens to them, once.
     """
 
@@ -26,7 +27,7 @@ class Watch:
         self._open = {cell.key: cell for cell in cells}
         self._heard: set[str] = set()
         self.ended: list[CellRecord] = []
-        """A record of every watched cell that has ended, in the order it did."""
+        """A record of every cell that was followed and that has ended, in the order it did."""
 
     @property
     def is_pending(self) -> bool:
@@ -49,22 +50,18 @@ class Watch:
         """Tell of what has changed since the last look."""
         if not self._open:
             return
-        leases = {}
         for attempt in self._store.running():
             lease = Lease.read(attempt)
-            if lease is not None and attempt.key in self._open:
-                leases[attempt.key] = lease
-        for key, lease in leases.items():
-            if lease.worker not in self._heard:
-                self._on_event(_running(self._open[key], lease))
+            if lease is not None and attempt.key in self._open and lease.worker not in self._heard:
+                self._on_event(_running(self._open[attempt.key], lease))
         states = self._store.backend.states(self._open.keys())
-        for key, found in states.items():
-            if TrialState.COMPLETE in found or is_idle(found):
-                self._settle(key)
+        for key, of_cell in states.items():
+            if TrialState.COMPLETE in of_cell or is_idle(of_cell):
+                self._note_end(key)
 
-    def _settle(self, key: str) -> None:
+    def _note_end(self, key: str) -> None:
         attempts = self._store.attempts([key]).get(key, [])
-        if not attempts or owing(attempts):
+        if not attempts or to_be_requeued(attempts):
             self._store.heal([key])
             return
         record = self._store.records_of([self._open[key]])[0]
@@ -74,7 +71,7 @@ class Watch:
             return
         cell = self._open.pop(key)
         self.ended.append(record)
-        by = attempts[-1].attrs.get("lease") or {}
+        by = attempts[-1].attrs.get(attr.LEASE) or {}
         seconds = record.result.seconds if record.result else 0.0
         self._on_event(
             Event(

@@ -5,24 +5,24 @@ from fake_cells import ROWS, FakeRun, result, worker
 
 from tadaconv.errors import RunError
 from tadaconv.execution import Cell, Event, Store, plan
+from tadaconv.execution.follow import Follower
 from tadaconv.execution.lease import Lease
 from tadaconv.execution.store import Attempt
-from tadaconv.execution.watch import Watch
 
 
 class Watched:
-    """A watch of a planned table, seen from another process than the one that works."""
+    """A follower of a planned table, seen from another process than the one that works."""
 
     def __init__(self, store: Store, cells: list[Cell] = ROWS) -> None:
         plan(store, "t-quick", cells, [0])
         self.store = store
         self.events: list[Event] = []
-        self.watch = Watch(Store.open(store.shown), "t-quick", cells, self.events.append)
+        self.follower = Follower(Store.open(store.shown), "t-quick", cells, self.events.append)
 
     def told(self) -> list[tuple[str, str, str]]:
         """What a look tells."""
         before = len(self.events)
-        self.watch.look()
+        self.follower.look()
         return [(event.kind, event.cell.label, event.worker) for event in self.events[before:]]
 
     def claim(self, cell: Cell = ROWS[0]) -> Attempt:
@@ -43,7 +43,7 @@ def lease(**changes: object) -> dict[str, object]:
 
 def test_nothing_is_told_while_nothing_happens(watched: Watched) -> None:
     assert watched.told() == watched.told() == []
-    assert watched.watch._open.keys() == {cell.key for cell in ROWS}
+    assert watched.follower._open.keys() == {cell.key for cell in ROWS}
 
 
 def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> None:
@@ -57,26 +57,26 @@ def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> 
     watched.store.finish(attempt, result(61.0))
     assert watched.told() == [("finished", "TSN", "w7")]
     assert watched.told() == []
-    assert [(r.status, r.result) for r in watched.watch.ended] == [("finished", result(61.0))]
-    assert watched.watch._open.keys() == {cell.key for cell in ROWS[1:]}
+    assert [(r.status, r.result) for r in watched.follower.ended] == [("finished", result(61.0))]
+    assert watched.follower._open.keys() == {cell.key for cell in ROWS[1:]}
 
 
 def test_what_a_worker_of_ones_own_has_said_is_not_told_again(watched: Watched) -> None:
     attempt = watched.claim()
-    watched.watch.hear(Event("started", ROWS[0], worker="w7"))
+    watched.follower.hear(Event("started", ROWS[0], worker="w7"))
     watched.store.renew(attempt, lease())
     assert watched.told() == []
     watched.store.finish(attempt, result(61.0))
-    watched.watch.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
     assert watched.told() == []
     assert [event.kind for event in watched.events] == ["started", "finished"]
-    assert len(watched.watch.ended) == 1
+    assert len(watched.follower.ended) == 1
 
 
 def test_the_word_of_a_worker_that_comes_after_the_storages_is_dropped(watched: Watched) -> None:
     watched.store.finish(watched.claim(), result(61.0))
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
-    watched.watch.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
     assert [event.kind for event in watched.events] == ["finished"]
 
 
@@ -87,16 +87,16 @@ def test_a_cell_that_fails_elsewhere_for_good_has_ended(watched: Watched, fake_r
     fake_run.stop = stop
     worker(watched.store, fake_run, ROWS[:1], name="w1").work()
     assert watched.told() == [("failed", "TSN", "w1")]
-    assert [(r.status, r.error) for r in watched.watch.ended] == [("failed", "no luck")]
+    assert [(r.status, r.error) for r in watched.follower.ended] == [("failed", "no luck")]
 
 
-def test_a_cell_put_back_is_no_end_and_one_left_between_two_attempts_is_queued(
+def test_a_requeued_cell_is_no_end_and_one_left_between_two_attempts_is_queued(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = watched.claim()
     with monkeypatch.context() as patch:
         patch.setattr(watched.store, "heal", lambda *_: None)  # its worker dies between the two
-        watched.store.put_back(attempt, "stopped")
+        watched.store.requeue(attempt, "stopped")
     assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped"]
     assert watched.told() == []
     assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]
@@ -123,14 +123,14 @@ def test_cells_of_other_tables_are_nobodys_business_here(watched: Watched) -> No
     assert watched.told() == []
     watched.store.finish(attempt, result(1.0))
     assert watched.told() == []
-    assert watched.watch.is_pending
+    assert watched.follower.is_pending
 
 
 def test_when_all_have_ended_the_storage_is_left_alone(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in ROWS:
         watched.store.finish(watched.claim(cell), result(61.0))
     assert len(watched.told()) == len(ROWS)
-    assert not watched.watch.is_pending
+    assert not watched.follower.is_pending
     monkeypatch.setattr(Lease, "read", pytest.fail)
     monkeypatch.setattr(Store, "running", pytest.fail)
     assert watched.told() == []

@@ -72,7 +72,7 @@ def test_workers_share_no_gpu_where_several_train_a_cell(
         return
     launcher = Crew(told, num_workers).launcher(lambda _: None)
     assert isinstance(launcher, LocalLauncher)
-    calls = [*launcher._first, *(waiting for gpu in launcher._gpus.values() for waiting in gpu.wanted)]
+    calls = [*launcher._first, *(call for calls in launcher._waiting.values() for call in calls)]
     assert sorted(one.device for one in calls) == expected
 
 
@@ -154,8 +154,8 @@ def test_a_cell_left_between_two_attempts_is_found_before_the_last_worker_leaves
     claimed = store.claim(second.trial_id)
     assert claimed is not None
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "heal", lambda *_: None)  # who put it back died before he could queue it again
-        store.put_back(claimed, "stopped")
+        patch.setattr(Store, "heal", lambda *_: None)  # who requeued it died before he could queue it
+        store.requeue(claimed, "stopped")
     records = worker(store, fake_run).work()
     assert [r.cell.key for r in records] == [first.key, second.key]
 
@@ -184,7 +184,7 @@ def test_one_process_waits_in_peace_for_cells_that_only_others_can_run(
     (theirs,) = (found[0] for key, found in store.attempts().items() if key == ROWS[1].key)
     monkeypatch.setattr(worker_module, "_why_not_here", lambda a, _: "not here" if a.key == theirs.key else None)
     looks: list[float] = []
-    monkeypatch.setattr(Worker, "work", lambda self, work=Worker.work: (looks.append(time.monotonic()), work(self)))
+    monkeypatch.setattr(Worker, "work", lambda self, work=Worker.work: (looks.append(time.monotonic()), work(self))[1])
 
     def other() -> None:
         time.sleep(1.2)

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, WorkerCall
+from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
-from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.experiment import build_model, rehearse
 from tadaconv.measure import count
@@ -45,6 +45,7 @@ from tadaconv.study import (
     walk,
 )
 from tadaconv.study import proposer as proposer_module
+from tadaconv.study.pruning import reason_to_prune
 
 BASE = TAda(aggregation=Aggregation(kind="none"))
 NAME = "toy-quick"
@@ -396,12 +397,12 @@ def test_a_result_of_the_storage_is_copied_and_not_run_again(store: Store) -> No
     assert [(row.value, row.attrs["copied"]) for row in rows] == [(top1_of(late.key), "placement-quick")]
 
 
-def test_what_was_put_back_or_withdrawn_stays_to_be_run(store: Store) -> None:
+def test_what_was_requeued_or_withdrawn_stays_to_be_run(store: Store) -> None:
     proposer = Proposer(loaded(), REGIME, NAME, store)
     proposer.top_up(1, 4)
     claimed = store.claim(waiting(store)[0].trial_id)
     assert claimed is not None
-    store.put_back(claimed, "its worker died")
+    store.requeue(claimed, "its worker died")
     assert proposer.top_up(1, 4).num_trials == 1
     store.withdraw(waiting(store)[0], "for no reason")
     assert proposer.top_up(1, 4).num_trials == 1
@@ -831,7 +832,7 @@ def test_a_study_keeps_its_trials_when_its_space_grows(store: Store) -> None:
     for name in store.studies():
         trials = optuna.load_study(study_name=name, storage=store.backend.storage).trials
         assert len({str(trial.distributions) for trial in trials}) == 1
-        assert store.study_attrs(name)[PROTOCOL]["study"] == NAME
+        assert store.study_attrs(name)[SEARCH_PROTOCOL]["study"] == NAME
     assert len(store.backend.rows()) == 20  # nothing was run again
     assert [each.number for each in run(loaded(grown, start=GROWN), store, 22)] == list(range(22))
     assert len(store.studies()) == 2

@@ -4,31 +4,35 @@ import pytest
 
 from tadaconv.errors import UserError
 from tadaconv.execution import WorkerCall
+from tadaconv.execution.launcher import Amount, Fraction, Text, Whole, anywhere, read_options
 from tadaconv.execution.location import Location
-from tadaconv.execution.options import anywhere, read_options, share, text, whole
 
-READERS = {"num_cpus": whole(1), "part": share(1.0), "name": text}
+TYPES = {"num_cpus": Whole, "memory": Amount, "part": Fraction, "name": Text}
 
 
 def test_options_are_read_by_either_spelling() -> None:
-    assert read_options("x", {"num-cpus": " 3", "part": "0.25", "name": "a b"}, READERS) == {
+    assert read_options("x", {"num-cpus": " 3", "part": "0.25", "memory": "1e3", "name": "a b "}, TYPES) == {
         "num_cpus": 3,
         "part": 0.25,
+        "memory": 1000.0,
         "name": "a b",
     }
 
 
-@pytest.mark.parametrize("value", ["", "0", "-1", "1.5", "²", "1e3", "one"])
-def test_what_is_no_whole_number_is_refused(value: str) -> None:
-    with pytest.raises(UserError, match="a whole number from 1 on") as caught:
-        read_options("x", {"num_cpus": value}, READERS)
-    assert repr(value) in str(caught.value)
-
-
-@pytest.mark.parametrize("value", ["0", "-0.5", "1.01", "nan", "inf", "half"])
-def test_what_is_no_share_is_refused(value: str) -> None:
-    with pytest.raises(UserError, match="a number above 0 and up to 1"):
-        read_options("x", {"part": value}, READERS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("num_cpus", value) for value in ("", "0", "-1", "1.5", "²", "1e3", "one")],
+        *[("memory", value) for value in ("0", "-0.5", "nan", "inf", "half")],
+        *[("part", value) for value in ("-0.5", "1.01", "nan", "inf", "half")],
+        *[("name", value) for value in ("", " ", "a\nb", "\x1b[2J")],
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_one_line(name: str, value: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_options("x", {name: value}, TYPES)
+    assert str(caught.value).startswith(f"--executor-option {name}={value!r} cannot be: ")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,331 @@
+"""Who brings up workers: this process, processes of this machine, Ray, Slurm; and how they are kept going.
+
+They only launch: what a worker runs, the queue in the storage decides.
+"""
+
+import getpass
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
+from urllib.parse import quote
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from tadaconv.command import command
+from tadaconv.data.prefetch import num_cores
+from tadaconv.errors import RunError, UserError, lookup, unknown
+from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.follow import Follower
+from tadaconv.execution.lease import LEASE_SECONDS, Reaper
+from tadaconv.execution.location import Location
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event, Worker, WorkerCall
+from tadaconv.run_options import require_division
+
+POLL_SECONDS = 0.05
+"""How often launchers are asked what has become of their workers."""
+
+IDLE_SECONDS = 60.0
+"""How long workers that Ray or Slurm runs stay without work."""
+
+
+class Launcher(Protocol):
+    """Brings workers up, keeps them up, and lets them go."""
+
+    def start(self) -> None:
+        """Bring up the workers. Raises :class:`tadaconv.errors.UserError` if that cannot be done as asked."""
+        ...
+
+    def poll(self) -> Sequence[str]:
+        """Start again what died; return lines worth telling. Called a few times a second, so it must not block."""
+        ...
+
+    @property
+    def num_alive(self) -> int:
+        """Workers that run now."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the workers to requeue their cells and leave, wait a while, then end those that have not."""
+        ...
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of one call.
+
+    Attributes:
+        call: what each is told, but for its name, its device and its cells.
+        num_workers: how many; one on this machine runs in this process.
+        executor: ``local``, ``ray`` or ``slurm``.
+        options: the executor's own, by name.
+    """
+
+    call: WorkerCall
+    num_workers: int = 1
+    executor: str = "local"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise UserError(f"--workers {self.num_workers} would run nothing; give a number from 1 on")
+        lookup("executor", self.executor, EXECUTORS)
+        if self.executor == "local" and self.options:
+            raise UserError(
+                f"--executor-option {next(iter(self.options))} is for ray and slurm; name one by --executor"
+            )
+        if self.executor != "local" or self.call.options.gpus_per_cell > 1:
+            self.launcher(lambda _: None)  # not started: what its options cannot be is said before anything is queued
+
+    def require(self, cell: Cell) -> None:
+        """Raise :class:`UserError`, with the row's name, if these workers cannot train a cell."""
+        try:
+            require_division(cell.experiment.schedule, self.call.options.gpus_per_cell)
+        except UserError as error:
+            raise UserError(f"row {cell.label!r}: {error}") from error
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the one worker is the calling process."""
+        return self.executor == "local" and self.num_workers == 1
+
+    def launcher(self, on_event: Callable[[Event], None], **changes: object) -> Launcher:
+        """The workers, not started yet."""
+        return EXECUTORS[self.executor](self, self.call.but(**changes), on_event)
+
+
+def _local(crew: Crew, call: WorkerCall, on_event: Callable[[Event], None]) -> Launcher:
+    from tadaconv.execution.local import LocalLauncher
+
+    devices = _devices(call.device, call.options.gpus_per_cell, crew.num_workers)
+    cores = max(1, num_cores() // crew.num_workers)
+    calls = [
+        call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]).with_cores(cores)
+        for i in range(crew.num_workers)
+    ]
+    return LocalLauncher(calls, on_event)
+
+
+def _ray(crew: Crew, call: WorkerCall, _: Callable[[Event], None]) -> Launcher:
+    from tadaconv.execution.on_ray import RayLauncher
+
+    return RayLauncher([call.but(name=f"ray-{i}") for i in range(crew.num_workers)], crew.options)
+
+
+def _slurm(crew: Crew, call: WorkerCall, _: Callable[[Event], None]) -> Launcher:
+    from tadaconv.execution.on_slurm import SlurmLauncher
+
+    calls = [call.but(name=f"slurm-{i}") for i in range(crew.num_workers)]
+    return SlurmLauncher(calls, crew.options, call.out / "slurm")
+
+
+EXECUTORS: dict[str, Callable[[Crew, WorkerCall, Callable[[Event], None]], Launcher]] = {
+    "local": _local,
+    "ray": _ray,
+    "slurm": _slurm,
+}
+"""What brings up workers, by the name ``--executor`` takes."""
+
+
+def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
+    """The devices that workers are spread over: every GPU for ``auto`` and ``cuda``, else the one named.
+
+    Where several GPUs train a cell, the first ones of disjoint groups; :class:`UserError` if these are too few.
+    """
+    if device not in ("auto", "cuda") and gpus_per_cell == 1:
+        return [device]
+    from tadaconv.experiment import resolve_device
+
+    place = resolve_device(device)
+    if place.type == "cpu":
+        return ["cpu"]
+    import torch
+
+    first, num_gpus = place.index or 0, torch.cuda.device_count()
+    if num_workers * gpus_per_cell > num_gpus - first and gpus_per_cell > 1:
+        from_first = f" from cuda:{first} on" if first else ""
+        raise UserError(
+            f"--workers {num_workers} with --gpus-per-cell {gpus_per_cell} wants {num_workers * gpus_per_cell} GPUs, "
+            f"and this machine has {num_gpus - first}{from_first}; give fewer of either"
+        )
+    return [f"cuda:{i}" for i in range(first, num_gpus, gpus_per_cell)]
+
+
+def supervise(
+    launcher: Launcher,
+    store: Store,
+    is_pending: Callable[[], bool],
+    tick: Callable[[], None],
+    tell: Callable[[str], None],
+    lease_seconds: float = LEASE_SECONDS,
+) -> None:
+    """Keep ``launcher``'s workers going while ``is_pending``; they are stopped however this ends.
+
+    Args:
+        launcher: not started yet.
+        store: the storage the workers work on; dead workers' cells are returned to its queue.
+        is_pending: asked about twice a second whether there is anything left to wait for.
+        tick: called about twice a second.
+        tell: takes lines worth telling.
+        lease_seconds: how long a worker may give no sign before it counts as dead, as the workers were told.
+
+    Raises :class:`RunError` if for that long no worker is left anywhere, and what ``launcher`` and ``store`` raise.
+    """
+    reaper = Reaper(store, lease_seconds)
+    next_look = 0.0
+    alone_since: float | None = None
+    launcher.start()
+    try:
+        while True:
+            for line in launcher.poll():
+                tell(line)
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + 0.5
+                for line in reaper.observe():
+                    tell(line)
+                tick()
+                if not is_pending():
+                    return
+                if launcher.num_alive or store.running():
+                    alone_since = None
+                elif now - (alone_since := alone_since or now) > lease_seconds:
+                    raise RunError(
+                        "no worker is left, and cells wait; give the same command again, or help with: "
+                        + command("worker")
+                    )
+            time.sleep(POLL_SECONDS)
+    finally:
+        launcher.stop()
+        for line in reaper.observe():  # what had to be killed is back in the queue before anybody reports
+            tell(line)
+
+
+def work(
+    crew: Crew,
+    store: Store,
+    is_pending: Callable[[], bool],
+    tick: Callable[[], None],
+    tell: Callable[[str], None],
+    on_event: Callable[[Event], None] = lambda _: None,
+    more: Callable[[], bool] | None = None,
+    **changes: Any,
+) -> None:
+    """Have ``crew`` run what is queued for as long as ``is_pending``, whoever else works on the storage.
+
+    Args:
+        crew: who works.
+        store: the storage.
+        is_pending: whether there is anything left to run or to wait for.
+        tick: called about twice a second.
+        tell: takes lines worth telling.
+        on_event: told, in this thread, of what happens to cells.
+        more: asked by a worker in this process when no cell waits: whether it has queued any.
+        changes: to what the workers are told.
+
+    Raises what :meth:`tadaconv.execution.worker.Worker.work` and :func:`supervise` raise.
+    """
+    if not crew.in_process:
+        # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
+        # parent that has died.
+        stay = math.inf if crew.executor == "local" else IDLE_SECONDS
+        launcher = crew.launcher(on_event, **changes, wait_seconds=stay)
+        supervise(launcher, store, is_pending, tick, tell, crew.call.lease_seconds)
+        return
+    worker = Worker(crew.call.but(name=f"{os.getpid()}.0", **changes), store, None, on_event, tick, more)
+    while is_pending():
+        if not worker.work():
+            time.sleep(0.5)  # what is left cannot be run here, and others are waited for
+        tick()
+
+
+def run_cells(
+    store: Store,
+    study: str,
+    cells: Sequence[Cell],
+    crew: Crew,
+    on_event: Callable[[Event], None],
+    tell: Callable[[str], None],
+) -> list[CellRecord]:
+    """Wait until every one of ``cells`` has ended, run by ``crew`` or by whoever else works on the storage.
+
+    Args:
+        store: the storage, in which they are queued.
+        study: the study they were queued for.
+        cells: no experiment twice.
+        crew: who helps.
+        on_event: told, in this thread, of what happens to the cells.
+        tell: takes lines worth telling.
+
+    Returns a record of each cell, in the order they ended.
+    """
+    follower = Follower(store, study, cells, on_event)
+    keys = frozenset(cell.key for cell in cells)
+    work(crew, store, lambda: follower.is_pending, follower.look, tell, follower.hear, study=study, keys=keys)
+    return follower.ended
+
+
+def join(store: Store, crew: Crew, on_event: Callable[[Event], None], tell: Callable[[str], None]) -> int:
+    """Help with every cell of the storage until nothing is left; the number of cells that ended here.
+
+    Of workers that Ray or Slurm runs no events are heard, and none are counted.
+    """
+    num_ended = 0
+
+    def hear(event: Event) -> None:
+        nonlocal num_ended
+        num_ended += event.kind in ("finished", "failed")
+        on_event(event)
+
+    if crew.in_process:
+        Worker(crew.call.but(name=f"{os.getpid()}.0"), store, on_event=hear).work()
+    else:
+        launcher = crew.launcher(hear)
+        supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, tell, crew.call.lease_seconds)
+    return num_ended
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+Whole = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def read_options(executor: str, options: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``options`` as ``types`` of the same names; hyphens in names count as underscores.
+
+    Raises :class:`UserError` for an option that is not among ``types``, one given twice and a value that cannot be.
+    """
+    values: dict[str, Any] = {}
+    for given, value in options.items():
+        name = given.strip().replace("-", "_")
+        if name not in types:
+            raise unknown(f"option of --executor {executor}", given, types)
+        if name in values:
+            raise UserError(f"--executor-option {name} is given twice; give it once")
+        try:
+            values[name] = TypeAdapter(types[name]).validate_python(value.strip())
+        except ValidationError as error:
+            raise UserError(f"--executor-option {given}={value!r} cannot be: {error.errors()[0]['msg']}") from error
+    return values
+
+
+def anywhere(call: WorkerCall) -> WorkerCall:
+    """``call`` as it holds on other machines: paths are absolute, and a URL has the password of PGPASSWORD.
+
+    That variable is where the command line keeps the password of its URL, and it does not travel.
+    """
+    place = Location.parse(call.storage)
+    if place.url is None:
+        assert place.path is not None
+        return call.but(storage=str(place.path.absolute()), out=call.out.absolute())
+    scheme, _, rest = place.url.partition("://")
+    login, at, server = rest.partition("@")
+    password = os.environ.get("PGPASSWORD")
+    if password and ":" not in login:
+        user = login if at else quote(os.environ.get("PGUSER") or getpass.getuser(), safe="")
+        rest = f"{user}:{quote(password, safe='')}@{server if at else rest}"
+    return call.but(storage=f"{scheme}://{rest}", out=call.out.absolute())
