@@ -242,7 +242,7 @@ class JournalBackend:
     def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
         """Every attempt, oldest first."""
         trials, owners, studies = self._fresh()
-        wanted = self._by_key if keys is None else keys
+        wanted = self._by_key if keys is None else set(keys)
         ids = sorted(id for key in wanted for id in self._by_key.get(key, []))
         return [
             _row(trials[id], owners[id])
