@@ -42,7 +42,7 @@ class Backend(Protocol):
     """One storage. Every read sees what any process has written before it was called."""
 
     shown: str
-    """Where the results are, for messages: a path, or a URL without its password."""
+    """Where the results are, as ``--storage`` takes it: a path or a URL."""
     storage: BaseStorage
     """Optuna's storage, which every write goes through; it waits while a server is away."""
 

@@ -446,9 +446,9 @@ def _local(stored: datetime | None) -> datetime | None:
 def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
     """The database ``location``; with ``create``, Optuna's tables are made where there are none.
 
-    Waits for a server that is just starting. Raises :class:`UserError`, without the password, if psycopg is missing,
-    the server cannot be reached or turns the user away, the tables are another program's or of another version of
-    Optuna, tables cannot be made, and, without ``create``, if there are none.
+    Waits for a server that is just starting. Raises :class:`UserError` if psycopg is missing, the server cannot be
+    reached or turns the user away, the tables are another program's or of another version of Optuna, tables cannot be
+    made, and, without ``create``, if there are none.
     """
     try:
         import psycopg  # noqa: F401
@@ -478,7 +478,7 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
         if isinstance(error, StorageError):
             raise
         is_older = "storage upgrade" in str(error)
-        upgrade = f"optuna storage upgrade --storage {shlex.quote(location.argument)}"
+        upgrade = f"optuna storage upgrade --storage {shlex.quote(location.shown)}"
         mend = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
         older = "an older" if is_older else "a newer"
         raise UserError(f"the storage {location} was made by {older} version of Optuna; {mend}") from error
@@ -508,7 +508,7 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
     with single.connect() as connection:
         missing = _missing(connection, location)
     if "tables" in missing and not create:
-        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.argument))
+        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.shown))
     if not missing or not create:
         return
     # Processes that open an empty database at once make its tables one after the other, all but one of them nothing.
@@ -541,7 +541,7 @@ def _cannot_open(location: Location, error: BaseException) -> UserError:
     reason = _reason(error) if isinstance(error, DBAPIError) else " ".join(str(error).split())
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if "password" in reason:
-        mend = "give the right user and password, which may be in PGPASSWORD or ~/.pgpass, too"
+        mend = "give the right user, and its password in PGPASSWORD or ~/.pgpass"
     elif "database" in reason and "does not exist" in reason:
         mend = "make it with 'createdb', or name another with --storage"
     elif "role" in reason and "does not exist" in reason:

@@ -351,6 +351,7 @@ def test_a_lock_whose_holder_is_killed_is_free(location: str, backend: Backend) 
     receive, out = PROCESSES.Pipe()
     process = PROCESSES.Process(target=hold, args=(location, out), daemon=True)
     process.start()
+    out.close()
     pid = receive.recv()
     held = threading.Event()
 
