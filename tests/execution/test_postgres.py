@@ -97,7 +97,7 @@ def test_a_question_about_one_cell_is_answered_by_an_index_before_there_are_stat
     backend: PostgresBackend,
 ) -> None:
     study_id = study(backend)
-    engine = backend.storage.engine  # type: ignore[attr-defined]
+    engine = backend.engine
     values = {"study": study_id, "n": 3000}
     with engine.begin() as connection:
         for statement in (
@@ -112,8 +112,7 @@ def test_a_question_about_one_cell_is_answered_by_an_index_before_there_are_stat
             return "\n".join(connection.execute(text(f"EXPLAIN (ANALYZE) {statement}"), values).scalars())
 
         key = hashlib.md5(b"1234").hexdigest()
-        for statement in (postgres._STATES, postgres._WAITING_OF):
-            assert "using tadaconv_cell" in plan(statement, keys=json.dumps(key))
+        assert "using tadaconv_cell" in plan(postgres._ATTEMPTS_AT, keys=json.dumps(key))
         walk = plan(postgres._WAITING, after=1000, page=64)
         assert max(float(rows) for rows in re.findall(r"actual time=\S+ rows=([\d.]+)", walk)) == 64
     assert backend.states([key]) == {key: [TrialState.WAITING]}
@@ -128,25 +127,7 @@ def once(backend: PostgresBackend, fragment: str, action: Callable[[], Any]) -> 
         if fragment in statement and pending:
             pending.pop()()
 
-    event.listen(backend.storage.engine, "before_cursor_execute", before)  # type: ignore[attr-defined]
-
-
-def test_attempts_are_shown_as_they_were_at_one_moment(server: Server, database: str, backend: PostgresBackend) -> None:
-    (trial_id,) = queue(backend, study(backend), "k0")
-    backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-    before = backend.row(trial_id)
-    worker = opened(server, database)
-
-    def finish() -> None:
-        worker.storage.set_trial_user_attr(trial_id, "result", 1)
-        worker.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
-
-    once(backend, "FROM trial_user_attributes WHERE trial_id = ANY", finish)
-    assert backend.rows() == [before]
-    assert [(row.state, row.attrs["result"], row.value) for row in backend.rows()] == [(TrialState.COMPLETE, 1, 1.0)]
-
-
-# Who waits for whom.
+    event.listen(backend.engine, "before_cursor_execute", before)
 
 
 class Commits:
@@ -154,12 +135,10 @@ class Commits:
 
     def __init__(self, backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
         self.die_after_next = False
-        self.before: Callable[[], None] = lambda: None
-        dialect = backend.storage.engine.dialect  # type: ignore[attr-defined]
+        dialect = backend.engine.dialect
         original = dialect.do_commit
 
         def commit(connection: Any) -> None:
-            self.before()
             original(connection)
             if self.die_after_next:
                 self.die_after_next = False
@@ -167,35 +146,6 @@ class Commits:
                 raise psycopg.OperationalError("server closed the connection unexpectedly")
 
         monkeypatch.setattr(dialect, "do_commit", commit)
-
-
-def test_ids_are_given_in_the_order_in_which_trials_are_seen(
-    backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = study(backend, "first"), study(backend, "second")
-    queue(backend, first, "k0")
-    committing, go_on = threading.Event(), threading.Event()
-
-    def before() -> None:
-        if threading.current_thread() is slow:
-            committing.set()
-            go_on.wait(10)
-
-    commits = Commits(backend, monkeypatch)
-    commits.before = before
-    slow = threading.Thread(target=queue, args=(backend, first, "k1"))
-    fast = threading.Thread(target=queue, args=(backend, second, "k2"))
-    slow.start()
-    try:
-        assert committing.wait(10)
-        fast.start()
-        time.sleep(0.3)
-        assert [row.key for row in backend.rows()] == ["k0"]
-    finally:
-        go_on.set()
-        slow.join()
-        fast.join()
-    assert [row.key for row in backend.rows()] == ["k0", "k1", "k2"]
 
 
 # What an outage does.

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store, plan
+from tadaconv.execution import Store, journal, plan
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +137,10 @@ def test_places_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None
 
 
 def test_a_full_disk_while_writing_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.backend.storage._backend, "append_logs", full)
+    monkeypatch.setattr(journal._File, "append_logs", full)
     with pytest.raises(RunError, match=r"cannot write to the storage .*journal.log: No space left on device"):
         plan(store, "t-quick", ROWS, [0])
 
