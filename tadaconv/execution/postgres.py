@@ -138,7 +138,7 @@ class _Outage:
         """
 
         def is_outage(error: BaseException) -> bool:
-            cause = _driver_error(error)
+            cause = _driver_error(error) if isinstance(error, StorageInternalError | DBAPIError) else None
             return cause is not None and is_gone(cause)
 
         # Workers that lost their server together do not all come back together.
