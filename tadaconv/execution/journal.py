@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -64,8 +65,9 @@ class _File(BaseJournalBackend):
         self._writers: set[str] = set()
         self._in_replay: dict[str, Any] | None = None
         self._failure = ""
-        self.replayed: deque[tuple[int, int]] = deque()
-        """What was replayed and nobody has taken in yet: operations, and the id of the trial, else of the study."""
+        self.replayed: deque[tuple[int, Any]] = deque()
+        """What was replayed and is not in the index yet: operations, and the id of the trial, else the id of the study,
+        else the name of the new study."""
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any]]:
         """The entries from a number on, counted from 0. Raises :class:`StorageError` for a damaged line."""
@@ -96,7 +98,8 @@ class _File(BaseJournalBackend):
                 self._in_replay = entry
                 yield entry
                 self._in_replay = None
-                self.replayed.append((entry["op_code"], entry.get("trial_id", entry.get("study_id", -1))))
+                subject = entry.get("trial_id", entry.get("study_id", entry.get("study_name")))
+                self.replayed.append((entry["op_code"], subject))
 
     def require_replayed(self, failure: Exception | None = None) -> None:
         """Raise :class:`StorageError` if an entry that somebody else has written could not be replayed.
@@ -115,13 +118,13 @@ class _File(BaseJournalBackend):
         self.require_replayed()
         self._writers.update(log["worker_id"] for log in logs)
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with self._path.open("rb+") as written, self._path.open("ab") as file:
+        with open(self._path, "ab+", opener=_existing) as file:
             with _locked(self._lock):
                 end = self._offset
-                for _, after in self._unread(written):
+                for _, after in self._unread(file):
                     end = after
-                if end < os.fstat(written.fileno()).st_size:
-                    written.truncate(end)
+                if end < os.fstat(file.fileno()).st_size:
+                    file.truncate(end)
                 file.write(lines)
                 file.flush()
             if any(TrialState(log.get("state", TrialState.WAITING)).is_finished() for log in logs):
@@ -145,6 +148,11 @@ class _File(BaseJournalBackend):
                 without = number
             elif line.strip():
                 raise _damaged(self._path, f"line {without} is no entry, and other lines follow")
+
+
+def _existing(path: str, flags: int) -> int:
+    """A descriptor of a file that is there: where somebody has removed a journal, nobody makes another."""
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -174,7 +182,8 @@ class JournalBackend:
         self.path = path
         self.shown = str(path)
         self._file = _File(path)
-        self.storage = guarded(self._guard(lambda: JournalStorage(self._file)), self._guard)
+        self._optuna: JournalStorage = self._guard(lambda: JournalStorage(self._file))
+        self.storage = guarded(self._optuna, self._guard)
         self._lock = threading.Lock()
         self._studies: dict[str, int] = {}
         self._num_trials: dict[int, int] = {}
@@ -201,7 +210,7 @@ class JournalBackend:
     def studies(self) -> dict[str, int]:
         """The id of every study by its name, oldest first."""
         with self._up_to_date():
-            return dict(self._studies)
+            return dict(sorted(self._studies.items(), key=itemgetter(1)))
 
     def study_attrs(self, study_id: int) -> Mapping[str, Any]:
         """The user attributes of a study. Raises KeyError for one that is not there."""
@@ -252,40 +261,43 @@ class JournalBackend:
     def _up_to_date(self) -> Generator[set[int]]:
         """Hold the index, brought up to what the journal holds now; gives the ids of the studies there are."""
         with self._lock:
-            with suppress(KeyError):
-                self.storage.get_trial(-1)  # has what others have written replayed
-            while self._file.replayed:
-                self._take_in()
+            self._guard(self._take_in)
             yield set(self._studies.values())
 
     def _take_in(self) -> None:
-        """Bring the index up to what was replayed."""
-        changed: dict[int, int] = {}
-        num_studies_changed = 0
+        """Have what was written since replayed, and bring the index up to it."""
+        try:
+            self._optuna.get_trial(-1)
+        except KeyError as error:  # there is none, or what was written cannot be replayed
+            self._file.require_replayed(error)
         while self._file.replayed:
-            operation, id = self._file.replayed.popleft()
-            if operation in (_CREATE_STUDY, _DELETE_STUDY):
-                num_studies_changed += 1
+            self._take_in_replayed()
+
+    def _take_in_replayed(self) -> None:
+        changed: dict[int, int] = {}
+        while self._file.replayed:
+            operation, subject = self._file.replayed.popleft()
+            if operation == _CREATE_STUDY:
+                with suppress(KeyError):  # it was deleted
+                    self._studies[subject] = self._optuna.get_study_id_from_name(subject)
+            elif operation == _DELETE_STUDY:
+                self._studies = {name: id for name, id in self._studies.items() if id != subject}
             elif operation == _CREATE_TRIAL:
                 with suppress(KeyError):  # its study had been deleted
-                    changed[self._next_trial(id)] = id
-            elif id in self._attempts:
-                changed[id] = self._attempts[id].study_id
-        if num_studies_changed:
-            names = optuna.get_all_study_names(self.storage)
-            ids = {name: self.storage.get_study_id_from_name(name) for name in names}
-            self._studies = dict(sorted(ids.items(), key=lambda item: item[1]))
+                    changed[self._next_trial(subject)] = subject
+            elif subject in self._attempts:
+                changed[subject] = self._attempts[subject].study_id
         for trial_id, study_id in changed.items():
             self._renew(trial_id, study_id)
 
     def _next_trial(self, study_id: int) -> int:
         number = self._num_trials.get(study_id, 0)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        trial_id = self._optuna.get_trial_id_from_study_id_trial_number(study_id, number)
         self._num_trials[study_id] = number + 1
         return trial_id
 
     def _renew(self, trial_id: int, study_id: int) -> None:
-        trial = self.storage.get_trial(trial_id)
+        trial = self._optuna.get_trial(trial_id)
         if "cell" not in trial.user_attrs:  # an attempt has its cell from the moment it is made; this is no attempt
             return
         row = TrialRow(
