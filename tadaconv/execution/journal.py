@@ -187,6 +187,7 @@ class JournalBackend:
         self._lock = threading.Lock()
         self._studies: dict[str, int] = {}
         self._num_trials: dict[int, int] = {}
+        self._changed: dict[int, int] = {}
         self._attempts: dict[int, TrialRow] = {}
         self._by_key: dict[str, list[int]] = {}
         self._waiting: dict[int, dict[int, str]] = {}
@@ -270,13 +271,15 @@ class JournalBackend:
             self._optuna.get_trial(-1)
         except KeyError as error:  # there is none, or what was written cannot be replayed
             self._file.require_replayed(error)
-        while self._file.replayed:
-            self._take_in_replayed()
+        while self._file.replayed or self._changed:
+            self._note_changes()
+            for trial_id, study_id in [*self._changed.items()]:
+                self._renew(trial_id, study_id)
+                del self._changed[trial_id]
 
-    def _take_in_replayed(self) -> None:
-        changed: dict[int, int] = {}
+    def _note_changes(self) -> None:
         while self._file.replayed:
-            operation, subject = self._file.replayed.popleft()
+            operation, subject = self._file.replayed[0]  # stays until it is noted: to look it up may fail
             if operation == _CREATE_STUDY:
                 with suppress(KeyError):  # it was deleted
                     self._studies[subject] = self._optuna.get_study_id_from_name(subject)
@@ -284,11 +287,10 @@ class JournalBackend:
                 self._studies = {name: id for name, id in self._studies.items() if id != subject}
             elif operation == _CREATE_TRIAL:
                 with suppress(KeyError):  # its study had been deleted
-                    changed[self._next_trial(subject)] = subject
+                    self._changed[self._next_trial(subject)] = subject
             elif subject in self._attempts:
-                changed[subject] = self._attempts[subject].study_id
-        for trial_id, study_id in changed.items():
-            self._renew(trial_id, study_id)
+                self._changed[subject] = self._attempts[subject].study_id
+            self._file.replayed.popleft()
 
     def _next_trial(self, study_id: int) -> int:
         number = self._num_trials.get(study_id, 0)

@@ -15,8 +15,10 @@ import pytest
 from fake_cells import ROWS, FakeRun, ablate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial
 
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import Store, journal, plan
 
 
@@ -143,6 +145,26 @@ def test_a_full_disk_while_writing_is_said_plainly(store: Store, monkeypatch: py
     monkeypatch.setattr(journal._File, "append_logs", full)
     with pytest.raises(RunError, match=r"cannot write to the storage .*journal.log: No space left on device"):
         plan(store, "t-quick", ROWS, [0])
+
+
+def test_a_question_that_failed_half_way_is_answered_whole_the_next_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(Store.open(store.shown), "t-quick", ROWS, range(2))
+    read, failures = JournalStorage.get_trial, [2, 4]
+
+    def failing(self: JournalStorage, trial_id: int) -> FrozenTrial:
+        if trial_id in failures:
+            failures.remove(trial_id)
+            raise StorageError("cannot read the storage")
+        return read(self, trial_id)
+
+    monkeypatch.setattr(JournalStorage, "get_trial", failing)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="cannot read"):
+            store.attempts()
+    assert store.attempts() == Store.open(store.shown).attempts()
+    assert len(store.attempts()) == 2 * len(ROWS)
 
 
 def test_trials_carry_their_cell_and_no_parameters(store: Store, fake_run: FakeRun) -> None:
