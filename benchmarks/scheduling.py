@@ -29,7 +29,9 @@ from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.location import Location
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import cells as benchmark_cells
+import postgres_server  # sets PGPASSFILE, which workers start with
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,9 +43,6 @@ def storage(name: str, out: Path) -> Generator[str]:
     if name == "journal":
         yield str(out / "journal.log")
     elif name == "postgresql":
-        sys.path.insert(0, str(ROOT / "tests"))
-        import postgres_server  # type: ignore[import-not-found]
-
         if reason := postgres_server.found():
             sys.exit(reason)
         with postgres_server.Server(fsync=True) as server:

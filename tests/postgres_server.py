@@ -10,11 +10,19 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import quote
 
 USER = "tada"
 PASSWORD = "s3cret@/: %{x}"
-"""Has everything in it that URLs, templates and configuration files trip over."""
+"""Has everything in it that templates and configuration files trip over."""
+
+PASSFILE = Path(os.environ.get("PGPASSFILE", ""))
+"""Where libpq finds the passwords of all servers of this process, and so do the processes that it starts."""
+
+if not PASSFILE.parent.name.startswith("tada-pgpass-"):  # else this process was started by a test
+    PASSFILE = Path(tempfile.mkdtemp(prefix="tada-pgpass-")) / "pgpass"
+    PASSFILE.touch(mode=0o600)
+    atexit.register(shutil.rmtree, PASSFILE.parent)
+    os.environ["PGPASSFILE"] = str(PASSFILE)
 
 
 def found() -> str | None:
@@ -39,8 +47,9 @@ def _programs() -> Path | None:
 class Server:
     """One server on 127.0.0.1, stopped and removed by :meth:`dispose` or at the end of the process.
 
-    Its user ``tada`` is a superuser and needs ``PASSWORD``. As root, whom PostgreSQL refuses, it runs as the system's
-    user ``postgres``. With ``fsync`` what it has committed outlives a power cut, as on a server in use.
+    Its user ``tada`` is a superuser and needs ``PASSWORD``, which this process's PGPASSFILE has. As root, whom
+    PostgreSQL refuses, it runs as the system's user ``postgres``. With ``fsync`` what it has committed outlives a power
+    cut, as on a server in use.
     """
 
     def __init__(self, *, fsync: bool = False) -> None:
@@ -84,6 +93,7 @@ class Server:
                     raise RuntimeError((self._folder / "log").read_text()) from None
             else:
                 self.port = port
+                self.know_password(USER, PASSWORD)
                 return
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
@@ -95,10 +105,15 @@ class Server:
         self.stop(mode)
         self.start()
 
-    def url(self, database: str = "postgres", *, user: str = USER, password: str | None = PASSWORD) -> str:
-        """The URL of a database, with the password percent-encoded."""
-        login = user if password is None else f"{user}:{quote(password, safe='')}"
-        return f"postgresql+psycopg://{login}@127.0.0.1:{self.port}/{database}"
+    def know_password(self, user: str, password: str) -> None:
+        """Have this process, and those it starts, find the password of a user; the first one counts."""
+        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+        with PASSFILE.open("a") as file:
+            file.write(f"127.0.0.1:{self.port}:*:{user}:{escaped}\n")
+
+    def url(self, database: str = "postgres", *, user: str = USER) -> str:
+        """The URL of a database."""
+        return f"postgresql+psycopg://{user}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self, template: str = "template1") -> str:
         """The name of a database made just now."""

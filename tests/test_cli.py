@@ -377,16 +377,21 @@ def test_wrong_workers_are_one_line(
     assert not (work_folder / "runs").exists()
 
 
-def test_no_process_title_shows_a_password(tmp_path: Path) -> None:
-    program = (
-        "import sys\nfrom tadaconv.cli import entry\n"
-        "entry._status = lambda arguments: print(*sys.orig_argv, *arguments)\nentry.main()"
-    )
-    command = [sys.executable, "-c", program, "worker", "--storage", "postgresql+psycopg://me:hush%21@host/db"]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-    assert "postgresql+psycopg://me@host/db" in done.stdout
-    assert "hush" not in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("worker", "--storage", "postgresql+psycopg://me:hush%21@host/db"),
+        ("worker", "--storage=postgresql://me:hush@host/db?sslmode=disable"),
+        ("ablate", "nonesuch", "--storage", "postgres://host/db?user=me&password=hush"),
+        ("merge", "mysql://me:hush@host/db"),
+        ("nonesuch", "postgresql://me:hu/sh@host/db"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_never_shown(tada: Callable[..., Done], arguments: tuple[str, ...]) -> None:
+    done = tada(*arguments)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "put it into PGPASSWORD or ~/.pgpass instead" in done.err
+    assert "hu" not in done.err
 
 
 @pytest.mark.usefixtures("work_folder")

@@ -1,6 +1,5 @@
 """From the process to a command, and from what it raises to an exit status and one line."""
 
-import os
 import shlex
 import signal
 import sys
@@ -25,8 +24,6 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
     with lasting_output() as output:
-        if arguments is None:
-            _hide_password()
         status = _status(list(sys.argv[1:] if arguments is None else arguments))
         if arguments is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: one more Ctrl-C ends what is left of the end
@@ -35,41 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _hide_password() -> None:
-    """Start over without the password that a URL among the arguments holds: who lists processes would read it."""
-    if not any("://" in argument for argument in sys.argv[1:]):
-        return
-    from tadaconv.execution.location import hide_password
-
-    try:
-        hidden, environment = hide_password(sys.argv[1:])
-    except UserError as error:
-        sys.exit(complain(str(error), 2))
-    if environment:
-        interpreter = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])]
-        os.execve(sys.executable, [*interpreter, *hidden], {**os.environ, **environment})
-
-
 def _status(arguments: list[str]) -> int:
-    shown = _without_password(arguments)
-    with called_with(shared_options(shown)):
-        return _run(arguments, shown)
+    with called_with(shared_options(arguments)):
+        return _run(arguments)
 
 
-def _without_password(arguments: list[str]) -> list[str]:
-    """What can be shown of the arguments of a call."""
-    if not any("://" in argument for argument in arguments):
-        return arguments
-    from tadaconv.execution.location import hide_password
+def _refuse_passwords(arguments: Sequence[str]) -> None:
+    """Raise :class:`UserError` if the URL of a storage holds a password, before anything repeats the arguments."""
+    for argument in arguments:
+        if "://" in argument:
+            from tadaconv.execution.location import refuse_password
 
+            refuse_password(argument.partition("=")[2] if argument.startswith("--") else argument)
+
+
+def _run(arguments: list[str]) -> int:
     try:
-        return hide_password(arguments)[0]
-    except UserError:  # two passwords, which the command itself refuses
-        return [argument for argument in arguments if "://" not in argument]
-
-
-def _run(arguments: list[str], shown: list[str]) -> int:
-    try:
+        _refuse_passwords(arguments)
         _require_folder()
         command = typer.main.get_command(app)
         status = command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
@@ -86,7 +65,7 @@ def _run(arguments: list[str], shown: list[str]) -> int:
     except RunError as error:
         return complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
-        again = shlex.join(["tada", *shown])
+        again = shlex.join(["tada", *arguments])
         goes_on = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (
             ["data", "check"], ["data", "pack"],
         )  # fmt: skip

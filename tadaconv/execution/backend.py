@@ -4,7 +4,10 @@ Writes go through ``storage``, Optuna's; reads that Optuna makes by copying ever
 needed. :mod:`tadaconv.execution.journal` and :mod:`tadaconv.execution.postgres` implement it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import abc
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,7 +45,7 @@ class Backend(Protocol):
     """One storage. Every read sees what any process has written before it was called."""
 
     shown: str
-    """Where the results are, for messages: a path, or a URL without its password."""
+    """Where the results are, as ``--storage`` takes it: a path or a URL."""
     storage: BaseStorage
     """Optuna's storage, which every write goes through; it waits while a server is away."""
 
@@ -90,3 +93,33 @@ class Backend(Protocol):
     def row(self, trial_id: int) -> TrialRow:
         """One attempt as it stands now. Raises KeyError for one that is not there."""
         ...
+
+
+Guard = Callable[[Callable[[], Any]], Any]
+"""Makes a call, or makes it again, or raises another error in the place of what it raises; returns what it returns."""
+
+
+class GuardedStorage(BaseStorage):
+    """Optuna's storage, each of whose public methods is called through a guard; see :func:`guarded`."""
+
+    def __init__(self, storage: BaseStorage, guard: Guard) -> None:
+        self._storage, self._guard = storage, guard
+
+
+def _through_guard(name: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(BaseStorage, name), updated=())  # it would be abstract as well
+    def call(self: GuardedStorage, *args: Any, **kwargs: Any) -> Any:
+        return self._guard(lambda: getattr(self._storage, name)(*args, **kwargs))
+
+    return call
+
+
+for _name, _ in inspect.getmembers(BaseStorage, inspect.isfunction):
+    if not _name.startswith("_"):
+        setattr(GuardedStorage, _name, _through_guard(_name))
+abc.update_abstractmethods(GuardedStorage)  # type: ignore[type-abstract]
+
+
+def guarded(storage: BaseStorage, guard: Guard) -> BaseStorage:
+    """``storage``, each of whose public methods is called through ``guard``."""
+    return GuardedStorage(storage, guard)  # type: ignore[abstract]

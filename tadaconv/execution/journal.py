@@ -2,24 +2,31 @@
 
 import errno
 import fcntl
+import itertools
 import json
 import os
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import optuna
 from optuna.exceptions import OptunaError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from tadaconv.command import command
 from tadaconv.errors import NoResultsError, StorageError, UserError
-from tadaconv.execution.backend import TrialRow
+from tadaconv.execution.backend import TrialRow, guarded
 
+T = TypeVar("T")
 _ENTRY_HEAD = b'{"op_code":'
+_CREATE_STUDY, _DELETE_STUDY, _CREATE_TRIAL = 0, 1, 4
+"""Operations, by their numbers in every journal of Optuna."""
 
 
 @contextmanager
@@ -55,14 +62,21 @@ class _File(BaseJournalBackend):
         self._path = path
         self._lock = path.with_name(path.name + ".write")
         self._num_read, self._offset = 0, 0
-        self.worker_id: str | None = None
-        """Who wrote the entry that was read last."""
+        self._writers: set[str] = set()
+        self._in_replay: dict[str, Any] | None = None
+        self._failure = ""
+        self.replayed: deque[tuple[int, Any]] = deque()
+        """What was replayed and is not in the index yet: operations, and the id of the trial, else the id of the study,
+        else the name of the new study."""
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any]]:
         """The entries from a number on, counted from 0. Raises :class:`StorageError` for a damaged line."""
+        self.require_replayed()
         if log_number_from < self._num_read:
             self._num_read, self._offset = 0, 0
         try:
+            if self._path.stat().st_size == self._offset:
+                return
             with self._path.open("rb") as file:
                 yield from self._handed_out(self._unread(file), log_number_from)
         except StorageError:
@@ -71,26 +85,46 @@ class _File(BaseJournalBackend):
             with _locked(self._lock), self._path.open("rb") as file:
                 entries = list(self._unread(file))
             yield from self._handed_out(entries, log_number_from)
+        except OSError as error:
+            raise StorageError(f"cannot read the storage {self._path}: {error.strerror}") from error
 
     def _handed_out(
         self, entries: Iterable[tuple[dict[str, Any], int]], log_number_from: int
     ) -> Generator[dict[str, Any]]:
         for entry, end in entries:
-            # Kept before the entry is handed out: whoever applies it may not come back for the next.
-            self._num_read, self._offset, self.worker_id = self._num_read + 1, end, entry["worker_id"]
+            # Kept before the entry is handed out: whoever replays it may not come back for the next.
+            self._num_read, self._offset = self._num_read + 1, end
             if self._num_read > log_number_from:
+                self._in_replay = entry
                 yield entry
+                self._in_replay = None
+                subject = entry.get("trial_id", entry.get("study_id", entry.get("study_name")))
+                self.replayed.append((entry["op_code"], subject))
+
+    def require_replayed(self, failure: Exception | None = None) -> None:
+        """Raise :class:`StorageError` if an entry that somebody else has written could not be replayed.
+
+        Args:
+            failure: what came of the replay. With an entry of this process's own it is an answer to who wrote it.
+        """
+        if self._in_replay is None or self._in_replay["worker_id"] in self._writers:
+            return
+        if failure is not None:
+            self._failure = f" ({type(failure).__name__}: {failure}".rstrip(": ") + ")"
+        raise _damaged(self._path, f"line {self._num_read} cannot be replayed{self._failure}") from failure
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write entries. Raises :class:`StorageError`, before anything is changed, for a journal that is damaged."""
+        self.require_replayed()
+        self._writers.update(log["worker_id"] for log in logs)
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with self._path.open("rb+") as written, self._path.open("ab") as file:
+        with open(self._path, "ab+", opener=_existing) as file:
             with _locked(self._lock):
                 end = self._offset
-                for _, after in self._unread(written):
+                for _, after in self._unread(file):
                     end = after
-                if end < os.fstat(written.fileno()).st_size:
-                    written.truncate(end)
+                if end < os.fstat(file.fileno()).st_size:
+                    file.truncate(end)
                 file.write(lines)
                 file.flush()
             if any(TrialState(log.get("state", TrialState.WAITING)).is_finished() for log in logs):
@@ -116,6 +150,11 @@ class _File(BaseJournalBackend):
                 raise _damaged(self._path, f"line {without} is no entry, and other lines follow")
 
 
+def _existing(path: str, flags: int) -> int:
+    """A descriptor of a file that is there: where somebody has removed a journal, nobody makes another."""
+    return os.open(path, flags & ~os.O_CREAT)
+
+
 def _entry(line: bytes) -> dict[str, Any] | None:
     """The entry that a line holds; None for a line without a whole one."""
     try:
@@ -129,67 +168,39 @@ def _damaged(path: Path, why: str) -> StorageError:
     return StorageError(f"the journal {path} is damaged: {why}; restore it or name another with --storage")
 
 
-class _Journal(JournalStorage):
-    """Optuna's journal storage, which lets its trials be read without copying them all.
-
-    The trials of a replayed journal are numbered from 0 in the order of their creation and replaced, never changed,
-    when something happens to them; Optuna's public reads walk all of them for every question.
-
-    Every method raises :class:`StorageError` for a journal that cannot be read or is damaged.
-    """
-
-    def __init__(self, file: _File, path: Path) -> None:
-        self._file, self._path = file, path
-        super().__init__(file)
-
-    def _sync_with_backend(self) -> None:
-        replayed = self._replay_result
-        try:
-            super()._sync_with_backend()
-        except (OptunaError, StorageError):
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot read the storage {self._path}: {error.strerror}") from error
-        except Exception as error:
-            if self._file.worker_id == replayed.worker_id:  # Optuna's answer to what was just asked of it
-                raise
-            number, replayed.log_number_read = replayed.log_number_read, replayed.log_number_read - 1
-            what = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise _damaged(self._path, f"line {number} cannot be replayed ({what})") from error
-
-    def trials(self) -> tuple[dict[int, FrozenTrial], dict[int, int], Collection[int]]:
-        """The trials by id, the id of each one's study, and the ids of the studies there are."""
-        with self._thread_lock:
-            self._sync_with_backend()
-            replayed = self._replay_result
-            return replayed._trials, replayed._trial_id_to_study_id, replayed._studies.keys()
-
-    def studies(self) -> dict[str, int]:
-        with self._thread_lock:
-            self._sync_with_backend()
-            return {study.study_name: id for id, study in self._replay_result._studies.items()}
-
-    def study_attrs(self, study_id: int) -> Mapping[str, Any]:
-        with self._thread_lock:
-            self._sync_with_backend()
-            return self._replay_result.get_study(study_id).user_attrs
-
-
 class JournalBackend:
     """A journal file; see :class:`tadaconv.execution.backend.Backend`.
 
-    Keeps an index of what it has replayed, so that a worker's question costs what has changed since its last one.
+    Optuna replays the journal, and its public reads of many trials walk all there are. So an index is kept of what was
+    replayed: a worker's question costs what has changed since its last one. A trial is replaced, never changed, when
+    something happens to it.
+
+    Every method raises :class:`StorageError` for a journal that cannot be read or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shown = str(path)
-        self._journal = _Journal(_File(path), path)
-        self.storage: optuna.storages.BaseStorage = self._journal
-        self._num_indexed = 0
+        self._file = _File(path)
+        self._optuna: JournalStorage = self._guard(lambda: JournalStorage(self._file))
+        self.storage = guarded(self._optuna, self._guard)
+        self._lock = threading.Lock()
+        self._studies: dict[str, int] = {}
+        self._num_trials: dict[int, int] = {}
+        self._changed: dict[int, int] = {}
+        self._attempts: dict[int, TrialRow] = {}
         self._by_key: dict[str, list[int]] = {}
-        self._waiting: dict[int, list[int]] = {}
-        self._open: list[int] = []
+        self._waiting: dict[int, dict[int, str]] = {}
+        self._running: set[int] = set()
+
+    def _guard(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (OptunaError, StorageError, OSError):
+            raise
+        except Exception as error:
+            self._file.require_replayed(error)
+            raise
 
     @contextmanager
     def alone(self) -> Generator[None]:
@@ -199,97 +210,119 @@ class JournalBackend:
 
     def studies(self) -> dict[str, int]:
         """The id of every study by its name, oldest first."""
-        return self._journal.studies()
+        with self._up_to_date():
+            return dict(sorted(self._studies.items(), key=itemgetter(1)))
 
     def study_attrs(self, study_id: int) -> Mapping[str, Any]:
-        """The user attributes of a study."""
-        return self._journal.study_attrs(study_id)
+        """The user attributes of a study. Raises KeyError for one that is not there."""
+        return self.storage.get_study_user_attrs(study_id)
 
     def waiting(
         self, study_ids: Sequence[int], wanted: Collection[str] | None, limit: int
     ) -> list[tuple[int, int, str]]:
         """Waiting attempts, oldest first."""
-        trials, _, studies = self._fresh()
-        found: list[tuple[int, int, str]] = []
-        for study_id in study_ids:
-            queue = self._waiting.get(study_id, [])
-            if study_id not in studies or not queue:
-                continue
-            gone = 0
-            for index, trial_id in enumerate(queue):
-                trial = trials[trial_id]
-                if trial.state != TrialState.WAITING:
-                    gone += index == gone  # the head of the queue, which is where workers take from
-                    continue
-                key = trial.user_attrs["cell"]
-                if wanted is None or key in wanted:
-                    found.append((trial_id, study_id, key))
-                    if len(found) >= limit:
-                        break
-            del queue[:gone]
-        return sorted(found)[:limit]
+        with self._up_to_date() as there:
+            first: list[tuple[int, int, str]] = []
+            for study_id in there.intersection(study_ids):
+                queue = self._waiting.get(study_id, {}).items()
+                chosen = ((id, study_id, key) for id, key in queue if wanted is None or key in wanted)
+                first += itertools.islice(chosen, limit)
+            return sorted(first)[:limit]
 
     def running(self) -> list[TrialRow]:
         """Every running attempt."""
-        trials, owners, studies = self._fresh()
-        self._open = [id for id in self._open if not trials[id].state.is_finished()]
-        return [
-            _row(trials[id], owners[id])
-            for id in self._open
-            if trials[id].state == TrialState.RUNNING and owners[id] in studies
-        ]
+        with self._up_to_date() as there:
+            rows = [self._attempts[id] for id in sorted(self._running)]
+            return [row for row in rows if row.study_id in there]
 
     def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
         """Every attempt, oldest first."""
-        trials, owners, studies = self._fresh()
-        wanted = self._by_key if keys is None else keys
-        ids = sorted(id for key in wanted for id in self._by_key.get(key, []))
-        return [
-            _row(trials[id], owners[id])
-            for id in ids
-            if owners[id] in studies and (study_ids is None or owners[id] in study_ids)
-        ]
+        with self._up_to_date() as there:
+            studies = there if study_ids is None else there.intersection(study_ids)
+            wanted = self._by_key if keys is None else set(keys)
+            ids = sorted(id for key in wanted for id in self._by_key.get(key, []))
+            return [row for id in ids if (row := self._attempts[id]).study_id in studies]
 
     def states(self, keys: Collection[str]) -> dict[str, list[TrialState]]:
         """The states of all attempts at ``keys``, oldest first."""
-        trials, owners, studies = self._fresh()
-        found = {
-            key: [trials[id].state for id in self._by_key.get(key, []) if owners[id] in studies] for key in set(keys)
-        }
-        return {key: states for key, states in found.items() if states}
+        with self._up_to_date() as there:
+            states: dict[str, list[TrialState]] = {}
+            for key in set(keys):
+                rows = [self._attempts[id] for id in self._by_key.get(key, [])]
+                if of_key := [row.state for row in rows if row.study_id in there]:
+                    states[key] = of_key
+            return states
 
     def row(self, trial_id: int) -> TrialRow:
-        """One attempt."""
-        trials, owners, _ = self._fresh()
-        return _row(trials[trial_id], owners[trial_id])
+        """One attempt. Raises KeyError for one that is not there."""
+        with self._up_to_date():
+            return self._attempts[trial_id]
 
-    def _fresh(self) -> tuple[dict[int, FrozenTrial], dict[int, int], Collection[int]]:
-        trials, owners, studies = self._journal.trials()
-        for trial_id in range(self._num_indexed, len(trials)):
-            trial = trials[trial_id]
-            # An attempt has its cell from the moment it is made; other trials are somebody else's.
-            if "cell" in trial.user_attrs:
-                self._by_key.setdefault(trial.user_attrs["cell"], []).append(trial_id)
-                if not trial.state.is_finished():
-                    self._open.append(trial_id)
-                if trial.state == TrialState.WAITING:
-                    self._waiting.setdefault(owners[trial_id], []).append(trial_id)
-            self._num_indexed = trial_id + 1
-        return trials, owners, studies
+    @contextmanager
+    def _up_to_date(self) -> Generator[set[int]]:
+        """Hold the index, brought up to what the journal holds now; gives the ids of the studies there are."""
+        with self._lock:
+            self._guard(self._take_in)
+            yield set(self._studies.values())
 
+    def _take_in(self) -> None:
+        """Have what was written since replayed, and bring the index up to it."""
+        try:
+            self._optuna.get_trial(-1)
+        except KeyError as error:  # there is none, or what was written cannot be replayed
+            self._file.require_replayed(error)
+        while self._file.replayed or self._changed:
+            self._note_changes()
+            for trial_id, study_id in [*self._changed.items()]:
+                self._renew(trial_id, study_id)
+                del self._changed[trial_id]
 
-def _row(trial: FrozenTrial, study_id: int) -> TrialRow:
-    return TrialRow(
-        trial._trial_id,
-        study_id,
-        trial.number,
-        trial.state,
-        trial.user_attrs,
-        trial.values[0] if trial.values else None,
-        trial.params,
-        trial.datetime_start,
-        trial.datetime_complete,
-    )
+    def _note_changes(self) -> None:
+        while self._file.replayed:
+            operation, subject = self._file.replayed[0]  # stays until it is noted: to look it up may fail
+            if operation == _CREATE_STUDY:
+                with suppress(KeyError):  # it was deleted
+                    self._studies[subject] = self._optuna.get_study_id_from_name(subject)
+            elif operation == _DELETE_STUDY:
+                self._studies = {name: id for name, id in self._studies.items() if id != subject}
+            elif operation == _CREATE_TRIAL:
+                with suppress(KeyError):  # its study had been deleted
+                    self._changed[self._next_trial(subject)] = subject
+            elif subject in self._attempts:
+                self._changed[subject] = self._attempts[subject].study_id
+            self._file.replayed.popleft()
+
+    def _next_trial(self, study_id: int) -> int:
+        number = self._num_trials.get(study_id, 0)
+        trial_id = self._optuna.get_trial_id_from_study_id_trial_number(study_id, number)
+        self._num_trials[study_id] = number + 1
+        return trial_id
+
+    def _renew(self, trial_id: int, study_id: int) -> None:
+        trial = self._optuna.get_trial(trial_id)
+        if "cell" not in trial.user_attrs:  # an attempt has its cell from the moment it is made; this is no attempt
+            return
+        row = TrialRow(
+            trial_id=trial_id,
+            study_id=study_id,
+            number=trial.number,
+            state=trial.state,
+            attrs=trial.user_attrs,
+            value=trial.values[0] if trial.values else None,
+            params=trial.params,
+            started=trial.datetime_start,
+            ended=trial.datetime_complete,
+        )
+        if trial_id not in self._attempts:
+            self._by_key.setdefault(row.key, []).append(trial_id)
+        self._attempts[trial_id] = row
+        queue = self._waiting.setdefault(study_id, {})
+        queue.pop(trial_id, None)
+        self._running.discard(trial_id)
+        if row.state == TrialState.WAITING:
+            queue[trial_id] = row.key
+        elif row.state == TrialState.RUNNING:
+            self._running.add(trial_id)
 
 
 def _require_journal(path: Path) -> None:

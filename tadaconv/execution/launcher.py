@@ -3,14 +3,12 @@
 They only launch: what a worker runs, the queue in the storage decides.
 """
 
-import getpass
 import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
-from urllib.parse import quote
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -314,18 +312,7 @@ def read_options(executor: str, options: Mapping[str, str], types: Mapping[str, 
 
 
 def anywhere(call: WorkerCall) -> WorkerCall:
-    """``call`` as it holds on other machines: paths are absolute, and a URL has the password of PGPASSWORD.
-
-    That variable is where the command line keeps the password of its URL, and it does not travel.
-    """
-    place = Location.parse(call.storage)
-    if place.url is None:
-        assert place.path is not None
-        return call.but(storage=str(place.path.absolute()), out=call.out.absolute())
-    scheme, _, rest = place.url.partition("://")
-    login, at, server = rest.partition("@")
-    password = os.environ.get("PGPASSWORD")
-    if password and ":" not in login:
-        user = login if at else quote(os.environ.get("PGUSER") or getpass.getuser(), safe="")
-        rest = f"{user}:{quote(password, safe='')}@{server if at else rest}"
-    return call.but(storage=f"{scheme}://{rest}", out=call.out.absolute())
+    """``call`` as it holds on other machines: its paths are absolute."""
+    path = Location.parse(call.storage).path
+    storage = call.storage if path is None else str(path.absolute())
+    return call.but(storage=storage, out=call.out.absolute())

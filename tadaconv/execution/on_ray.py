@@ -34,9 +34,16 @@ _GIVE_GPU = (
 
 
 class RayWorker:
-    """The actor. It is told to stop while it works, so it needs a thread more than one."""
+    """The actor. It is told to stop while it works, so it needs a thread more than one.
 
-    def __init__(self, call: WorkerCall) -> None:
+    Args:
+        call: what it is told.
+        password: what PGPASSWORD is where it was launched: an actor has the environment of its node.
+    """
+
+    def __init__(self, call: WorkerCall, password: str | None = None) -> None:
+        if password is not None:
+            os.environ["PGPASSWORD"] = password
         self._call = call
         self._stop = threading.Event()
         self._working = threading.Lock()
@@ -216,7 +223,7 @@ class RayLauncher:
         remote = self._ray.remote(RayWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_concurrency=8, max_restarts=0
         )
-        actor = remote.remote(call.but(shares_gpu=0 < gpus < 1))
+        actor = remote.remote(call.but(shares_gpu=0 < gpus < 1), os.environ.get("PGPASSWORD"))
         return _Member(call, gpus, actor, actor.run.remote(), actor.where.remote(), time.monotonic())
 
     def _find_places(self) -> list[str]:

@@ -5,15 +5,14 @@ same names on all nodes: a journal file in a folder that they share, or a Postgr
 """
 
 import io
-import os
 import pickle
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,7 @@ class SlurmLauncher:
         calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker uses a GPU if its
             options ask for one.
         options: sbatch's, as submitit names them; ``time`` is in minutes, 60 by default.
-        folder: where submitit keeps its scripts and logs; only its owner may read it, as calls may hold a password.
+        folder: where submitit keeps its scripts and logs; only its owner may read it.
 
     Raises:
         UserError: an option that is not there, or does not fit the device.
@@ -252,7 +251,7 @@ class SlurmLauncher:
         workers = [SlurmWorker(call, self._requeue_seconds) for call in calls]
         before = set(self._folder.glob("*.pkl"))
         try:
-            with _without_password(), redirect_stderr(io.StringIO()):
+            with redirect_stderr(io.StringIO()):
                 jobs = self._executor.submit_array(workers)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             for path in set(self._folder.glob("*.pkl")) - before:
@@ -377,17 +376,6 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
     return executor
 
 
-@contextmanager
-def _without_password() -> Generator[None]:
-    """The environment travels with a job and is kept by Slurm; the call has the password, in a file of the owner's."""
-    password = os.environ.pop("PGPASSWORD", None)
-    try:
-        yield
-    finally:
-        if password is not None:
-            os.environ["PGPASSWORD"] = password
-
-
 def _squeue(ids: Sequence[str]) -> "subprocess.Popen[str]":
     # By the array's number: lists of hundreds of tasks are slow to look up.
     jobs = sorted({id.partition("_")[0] for id in ids})
@@ -434,6 +422,6 @@ def _cause(task: _Task, result: bool | None) -> str:
 
 
 def _forget(task: _Task) -> None:
-    """Remove the files that hold the call, and with it perhaps a password; the log stays."""
+    """Remove the files that hold the call and what came of it; the log stays."""
     for path in (task.job.paths.submitted_pickle, task.job.paths.result_pickle):
         path.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ def plan(
                     num_resumed += 1
                 else:
                     num_retried += bool(of_cell) and _has_failed(store, cell.key)
-                    store.enqueue(study, cell)
+                    store.enqueue(study, cell, is_new=not of_cell)
     num_new = len(to_run) - num_retried - num_resumed
     return Planned(tuple(to_run.values()), len(finished), num_new, num_retried, num_resumed)
 

@@ -1,14 +1,11 @@
 """The storage in a PostgreSQL database: Optuna's, which waits while its server is away, and reads by what is needed.
 
 Writes are Optuna's own transactions. Reads of attempts are SQL of ours on Optuna's tables, whose version is checked
-when they are opened, by two indexes of ours that Optuna does not notice.
+when they are opened, by two indexes of ours that Optuna does not notice; docs/design.md says why.
 """
 
-import copy
-import functools
 import json
 import logging
-import random
 import shlex
 import threading
 import time
@@ -17,21 +14,22 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import optuna
-from optuna.distributions import json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import BaseModel, TrialSystemAttributeModel, TrialUserAttributeModel, TrialValueModel
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Engine, NullPool, create_engine, insert, inspect, text
+from optuna.trial import TrialState
+from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from tadaconv.command import command, install
 from tadaconv.errors import NoResultsError, StorageError, UserError
-from tadaconv.execution.backend import TrialRow
+from tadaconv.execution.backend import TrialRow, guarded
 from tadaconv.execution.location import Location
 
 OUTAGE_SECONDS = 600.0
@@ -44,9 +42,8 @@ CONNECT_SECONDS = 10
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-# Keys of advisory locks, which are numbers; each database has its own set of them.
 _PLANNING = int.from_bytes(b"tadaplan")
-_CREATION = int.from_bytes(b"tadatrial"[:8])
+"""The number of an advisory lock; each database has its own set of them."""
 
 # Servers and clients notice within a minute that the other's machine has vanished. Otherwise a lock could be held for
 # hours by a worker that is no more.
@@ -64,6 +61,9 @@ _REFUSALS = (
 )
 _COMING_BACK = "the database system is"  # starting up, shutting down, in recovery mode, not yet accepting connections
 _GONE_STATES = ("57P01", "57P02", "57P03", "53300")  # shut down, crashed, not there yet, too many connections
+
+_TABLES = {"studies", "trials", "trial_user_attributes", "trial_params", "trial_values", "version_info"}
+"""Of Optuna's tables those that are read here, and the one that says they are Optuna's."""
 
 _INDEXES = {
     # A hash, as another program's attribute of that name may be longer than a B-tree takes.
@@ -88,34 +88,29 @@ _WAITING = text("""
         (SELECT value_json FROM trial_user_attributes c WHERE c.trial_id = queue.trial_id AND c.key = 'cell')
     FROM queue LIMIT :page
 """)
-_WAITING_OF = text(f"""
-    SELECT t.trial_id, t.study_id, c.value_json FROM {_WANTED}
-    JOIN trial_user_attributes c ON c.key = 'cell' AND c.value_json = wanted.value
-    JOIN trials t ON t.trial_id = c.trial_id AND t.state = 'WAITING'
-    ORDER BY t.trial_id
-""")
-_STATES = text(f"""
-    SELECT c.value_json, t.state FROM {_WANTED}
+_ATTEMPTS_AT = text(f"""
+    SELECT t.trial_id, t.study_id, c.value_json, t.state FROM {_WANTED}
     JOIN trial_user_attributes c ON c.key = 'cell' AND c.value_json = wanted.value
     JOIN trials t ON t.trial_id = c.trial_id
     ORDER BY t.trial_id
 """)
-_HEADS = """
-    SELECT t.trial_id, t.study_id, t.number, t.state, t.datetime_start, t.datetime_complete, v.value, v.value_type
+# One statement sees one state of the database, and costs one round trip. Optuna writes infinities into its JSON, which
+# PostgreSQL cannot read, so objects are put together as text.
+_ROWS = """
+    SELECT t.trial_id, t.study_id, t.number, t.state, t.datetime_start, t.datetime_complete,
+        (SELECT '{{' || string_agg(to_json(a.key)::text || ':' || a.value_json, ',') || '}}'
+         FROM trial_user_attributes a WHERE a.trial_id = t.trial_id) AS attrs,
+        (SELECT CASE v.value_type WHEN 'INF_POS' THEN 'Infinity' WHEN 'INF_NEG' THEN '-Infinity' ELSE v.value END
+         FROM trial_values v WHERE v.trial_id = t.trial_id AND v.objective = 0) AS value,
+        (SELECT json_agg(json_build_array(p.param_name, p.param_value, p.distribution_json) ORDER BY p.param_id)
+         FROM trial_params p WHERE p.trial_id = t.trial_id) AS params
     FROM {source}
     JOIN trials t ON t.trial_id = c.trial_id
-    LEFT JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0
     WHERE {condition}
     ORDER BY t.trial_id
 """
-_ATTRS = text("SELECT trial_id, key, value_json FROM trial_user_attributes WHERE trial_id = ANY(:ids)")
-_PARAMS = text("""
-    SELECT trial_id, param_name, param_value, distribution_json FROM trial_params
-    WHERE trial_id = ANY(:ids) ORDER BY param_id
-""")
 _FIRST_PAGE, _LONGEST_PAGE = 64, 4096
 _FEW_KEYS = 256
-_NUM_TRIALS_A_QUERY = 10_000
 
 
 class _Outage:
@@ -126,51 +121,62 @@ class _Outage:
         self._lock = threading.Lock()
         self._since: float | None = None
 
+    def guard(self, call: Callable[[], T]) -> T:
+        """What ``call`` returns, as :meth:`wait`; of what the server cannot do it raises :class:`StorageError`."""
+        try:
+            return self.wait(call, _has_gone)
+        except (StorageInternalError, DBAPIError) as error:
+            cause = _driver_error(error)
+            reason = " ".join(str(error).split()) if cause is None else _reason(cause)
+            raise StorageError(f"cannot use the storage {self._shown}: {reason}") from error
+
     def wait(self, call: Callable[[], T], is_gone: Callable[[DBAPIError], bool]) -> T:
         """What ``call`` returns or raises, once the server is there.
 
-        ``call`` is called anew when a connection has failed, so the transaction of an earlier one may have been
+        ``call`` is called again when a connection has failed, so the transaction of an earlier one may have been
         committed. Raises :class:`StorageError` when the server has been away for ``OUTAGE_SECONDS``.
         """
-        first_failure: float | None = None
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                result = call()
-            except (StorageInternalError, DBAPIError) as error:
-                cause = _driver_error(error)
-                if cause is None or not is_gone(cause):
-                    self._over()
-                    raise
-                now = time.monotonic()
-                first_failure = now if first_failure is None else first_failure
-                if now - first_failure >= OUTAGE_SECONDS:
-                    raise StorageError(
-                        f"the storage {self._shown} has been away for {now - first_failure:.0f} s: {_reason(cause)}"
-                    ) from error
-                self._begun(cause)
-                # Workers that lost their server together do not all come back together.
-                time.sleep(min(pause * random.uniform(0.5, 1.0), first_failure + OUTAGE_SECONDS - now))
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            except Exception:
-                self._over()
-                raise
-            else:
-                self._over()
-                return result
 
-    def _begun(self, cause: DBAPIError) -> None:
+        def is_outage(error: BaseException) -> bool:
+            cause = _driver_error(error) if isinstance(error, StorageInternalError | DBAPIError) else None
+            return cause is not None and is_gone(cause)
+
+        # Workers that lost their server together do not all come back together.
+        retrying = Retrying(
+            retry=retry_if_exception(is_outage),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
+            stop=stop_after_delay(OUTAGE_SECONDS),
+            before_sleep=self._say_away,
+            retry_error_callback=self._give_up,
+        )
+        try:
+            return retrying(call)
+        finally:
+            self._say_back()
+
+    def _say_away(self, state: RetryCallState) -> None:
         with self._lock:
             if self._since is None:
                 self._since = time.monotonic()
-                _LOG.warning("the storage %s is away, waiting for it: %s", self._shown, _reason(cause))
+                _LOG.warning("the storage %s is away, waiting for it: %s", self._shown, _reason_of(state))
 
-    def _over(self) -> None:
+    def _say_back(self) -> None:
         with self._lock:
             if self._since is not None:
                 seconds = time.monotonic() - self._since
                 self._since = None
                 _LOG.warning("the storage %s is back after %.0f s", self._shown, seconds)
+
+    def _give_up(self, state: RetryCallState) -> None:
+        self._since = None
+        seconds = state.seconds_since_start
+        raise StorageError(f"the storage {self._shown} has been away for {seconds:.0f} s: {_reason_of(state)}")
+
+
+def _reason_of(state: RetryCallState) -> str:
+    cause = _driver_error(state.outcome.exception() if state.outcome else None)
+    assert cause is not None
+    return _reason(cause)
 
 
 def _driver_error(error: BaseException | None) -> DBAPIError | None:
@@ -200,11 +206,15 @@ def _is_coming_back(error: DBAPIError) -> bool:
     return _COMING_BACK in str(error.orig)
 
 
-class PatientStorage(RDBStorage):
-    """Optuna's storage, whose calls wait while the server is away and are then made anew.
+class PostgresBackend:
+    """A PostgreSQL database; see :class:`tadaconv.execution.backend.Backend`.
 
-    A server that dies in a commit leaves it open whether the transaction counts, so a call made anew may find its own
-    effect. What it does then:
+    Every call waits while the server is away, and is then made again. Raises :class:`StorageError` if the server stays
+    away for ``OUTAGE_SECONDS`` or cannot do what it is asked (disk full). A process holds one connection all the time,
+    and further ones while it plans or several of its threads ask.
+
+    A server that dies in a commit leaves it open whether the transaction counts, so a write of ``storage`` that is made
+    again may find its own effect. What it does then:
 
     - claiming (``set_trial_state_values`` to RUNNING) returns False: the attempt runs without a worker, is found to
       have no lease, and its cell is queued again.
@@ -213,83 +223,16 @@ class PatientStorage(RDBStorage):
     - ``create_new_trial`` makes a second one; of two attempts at a cell the later is dropped when it is claimed.
     - ``create_new_study`` raises ``DuplicatedStudyError``, as if another process had been faster.
     - ``set_trial_param`` and attributes write the same once more; ``delete_study`` raises ``KeyError``.
-
-    Beyond Optuna's promises, the ids of trials are given in the order in which trials become visible, in all studies.
-
-    Raises:
-        StorageError: from any call, if the server stays away for ``OUTAGE_SECONDS`` or cannot write (disk full).
     """
 
-    def __init__(self, location: Location, outage: _Outage) -> None:
-        assert location.url is not None
-        self._shown = location.shown
-        self._outage = outage
-        options = {"pool_size": 1, "max_overflow": 20, **_engine_options(location.url)}
-        try:
-            super().__init__(location.url, engine_kwargs=options, skip_table_creation=True)
-        except BaseException:
-            self.engine.dispose()
-            raise
-        weakref.finalize(self, self.engine.dispose)
-
-    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
-        # A trial's id is drawn before its transaction is seen. Optuna lets no two overlap in one study.
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATION})
-        if template_trial is None:
-            return super()._get_prepared_new_trial(study_id, None, session)
-        # All attributes by one statement each; Optuna takes two for every one of them.
-        bare = copy.copy(template_trial)
-        bare.user_attrs = bare.system_attrs = {}
-        trial = super()._get_prepared_new_trial(study_id, bare, session)
-        for model, attrs in (
-            (TrialUserAttributeModel, template_trial.user_attrs),
-            (TrialSystemAttributeModel, template_trial.system_attrs),
-        ):
-            if attrs:
-                rows = [{"key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-                session.execute(insert(model).values([{"trial_id": trial.trial_id, **row} for row in rows]))
-        return trial
-
-
-def _patient(method: Callable[..., T]) -> Callable[..., T]:
-    @functools.wraps(method)
-    def wrapped(self: PatientStorage, *args: Any, **kwargs: Any) -> T:
-        try:
-            return self._outage.wait(lambda: method(self, *args, **kwargs), _has_gone)
-        except StorageInternalError as error:
-            cause = _driver_error(error)
-            what = " ".join(str(error).split()) if cause is None else _reason(cause)
-            raise StorageError(f"cannot use the storage {self._shown}: {what}") from error
-
-    return wrapped
-
-
-# Every method that asks the database something by itself; those of Optuna's cache, which studies use, among them.
-for _name in (
-    "create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name",
-    "get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs",
-    "get_all_studies", "_create_new_trial", "_set_trial_param", "get_trial_param", "set_trial_state_values",
-    "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr", "get_trial", "_get_trials",
-    "get_trial_id_from_study_id_trial_number", "get_trial_user_attrs", "get_trial_system_attrs", "_get_best_trial_id",
-):  # fmt: skip
-    setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
-
-
-class PostgresBackend:
-    """A PostgreSQL database; see :class:`tadaconv.execution.backend.Backend`.
-
-    Every read waits while the server is away, and raises :class:`StorageError` if it stays away. A process holds one
-    connection all the time, and further ones while it plans or several of its threads ask.
-    """
-
-    def __init__(self, shown: str, storage: PatientStorage, single: Engine, outage: _Outage) -> None:
+    def __init__(self, shown: str, storage: RDBStorage, single: Engine, outage: _Outage) -> None:
         self.shown = shown
-        self.storage: optuna.storages.BaseStorage = storage
+        self.storage = guarded(storage, outage.guard)
+        self.engine = storage.engine
         self._single = single
         self._outage = outage
-        # One statement sees one state of the database without a transaction, and then costs one round trip.
         self._statements = storage.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._snapshots = storage.engine.execution_options(isolation_level="REPEATABLE READ")
+        weakref.finalize(self, storage.engine.dispose)
 
     @contextmanager
     def alone(self) -> Generator[None]:
@@ -299,7 +242,7 @@ class PostgresBackend:
         another process may plan beside it. All that can come of it is a second attempt at a cell, which is dropped
         when it is claimed.
         """
-        with self._read(lambda: _locked(self._single)):
+        with self._outage.guard(lambda: _locked(self._single)):
             yield
 
     def studies(self) -> dict[str, int]:
@@ -315,8 +258,8 @@ class PostgresBackend:
     ) -> list[tuple[int, int, str]]:
         """Waiting attempts, oldest first: few wanted ones are looked up, many are met on the queue's first pages."""
         if wanted is not None and len(wanted) <= _FEW_KEYS:
-            rows = self._ask(_WAITING_OF, keys="\n".join(_by_json(wanted)))
-            return _chosen(rows, study_ids, None)[:limit]
+            attempts = self._ask(_ATTEMPTS_AT, keys="\n".join(_by_json(wanted)))
+            return _chosen([row for row in attempts if row.state == "WAITING"], study_ids, None)[:limit]
         wanted = wanted if wanted is None or isinstance(wanted, AbstractSet) else frozenset(wanted)
         found: list[tuple[int, int, str]] = []
         after, page = -1, max(limit, _FIRST_PAGE)
@@ -348,8 +291,8 @@ class PostgresBackend:
         """The states of all attempts at each of ``keys`` that has any, oldest first."""
         found: dict[str, list[TrialState]] = {}
         by_json = _by_json(keys)
-        for key_json, state in self._ask(_STATES, keys="\n".join(by_json)):
-            found.setdefault(by_json[key_json], []).append(TrialState[state])
+        for row in self._ask(_ATTEMPTS_AT, keys="\n".join(by_json)):
+            found.setdefault(by_json[row.value_json], []).append(TrialState[row.state])
         return found
 
     def row(self, trial_id: int) -> TrialRow:
@@ -359,28 +302,15 @@ class PostgresBackend:
             raise KeyError(trial_id)
         return rows[0]
 
+    def _rows(self, source: str, condition: str, **values: Any) -> list[TrialRow]:
+        return [_row(stored) for stored in self._ask(text(_ROWS.format(source=source, condition=condition)), **values)]
+
     def _ask(self, statement: Any, **values: Any) -> Sequence[Any]:
         def ask() -> Sequence[Any]:
             with self._statements.connect() as connection:
                 return connection.execute(statement, values).all()
 
-        return self._read(ask)
-
-    def _rows(self, source: str, condition: str, **values: Any) -> list[TrialRow]:
-        statement = text(_HEADS.format(source=source, condition=condition))
-
-        def ask() -> list[TrialRow]:
-            with self._snapshots.connect() as connection:
-                heads = connection.execute(statement, values).all()
-                return [row for part in _parts(heads) for row in _trial_rows(connection, part)]
-
-        return self._read(ask)
-
-    def _read(self, ask: Callable[[], T]) -> T:
-        try:
-            return self._outage.wait(ask, _has_gone)
-        except DBAPIError as error:
-            raise StorageError(f"cannot read the storage {self.shown}: {_reason(error)}") from error
+        return self._outage.guard(ask)
 
 
 def _chosen(
@@ -396,46 +326,26 @@ def _by_json(keys: Iterable[str]) -> dict[str, str]:
     return {json.dumps(key): key for key in keys}
 
 
-def _parts(heads: Sequence[Any]) -> Generator[Sequence[Any]]:
-    for start in range(0, len(heads), _NUM_TRIALS_A_QUERY):
-        yield heads[start : start + _NUM_TRIALS_A_QUERY]
+def _row(stored: Any) -> TrialRow:
+    return TrialRow(
+        trial_id=stored.trial_id,
+        study_id=stored.study_id,
+        number=stored.number,
+        state=TrialState[stored.state],
+        attrs=json.loads(stored.attrs),
+        value=stored.value,
+        params={
+            name: _distribution(distribution_json).to_external_repr(internal)
+            for name, internal, distribution_json in stored.params or []
+        },
+        started=_local(stored.datetime_start),
+        ended=_local(stored.datetime_complete),
+    )
 
 
-def _trial_rows(connection: Connection, heads: Sequence[Any]) -> list[TrialRow]:
-    ids = [head.trial_id for head in heads]
-    attrs: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
-    params: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}
-    stored = connection.execute(_ATTRS, {"ids": ids}).all()
-    values = json.loads(f"[{','.join(value_json for _, _, value_json in stored)}]")  # a fifth faster than one by one
-    for (trial_id, key, _), value in zip(stored, values, strict=True):
-        attrs[trial_id][key] = value
-    for trial_id, name, internal, distribution_json in connection.execute(_PARAMS, {"ids": ids}).all():
-        params[trial_id][name] = _distribution(distribution_json).to_external_repr(internal)
-    return [
-        TrialRow(
-            trial_id=head.trial_id,
-            study_id=head.study_id,
-            number=head.number,
-            state=TrialState[head.state],
-            attrs=attrs[head.trial_id],
-            value=_value(head.value, head.value_type),
-            params=params[head.trial_id],
-            started=_local(head.datetime_start),
-            ended=_local(head.datetime_complete),
-        )
-        for head in heads
-    ]
-
-
-@functools.lru_cache(maxsize=1024)
-def _distribution(distribution_json: str) -> optuna.distributions.BaseDistribution:
+@lru_cache(maxsize=1024)
+def _distribution(distribution_json: str) -> BaseDistribution:
     return json_to_distribution(distribution_json)
-
-
-def _value(stored: float | None, value_type: str | None) -> float | None:
-    if value_type is None:
-        return None
-    return TrialValueModel.stored_repr_to_value(stored, TrialValueModel.TrialValueType[value_type])
 
 
 def _local(stored: datetime | None) -> datetime | None:
@@ -446,9 +356,9 @@ def _local(stored: datetime | None) -> datetime | None:
 def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
     """The database ``location``; with ``create``, Optuna's tables are made where there are none.
 
-    Waits for a server that is just starting. Raises :class:`UserError`, without the password, if psycopg is missing,
-    the server cannot be reached or turns the user away, the tables are another program's or of another version of
-    Optuna, tables cannot be made, and, without ``create``, if there are none.
+    Waits for a server that is just starting. Raises :class:`UserError` if psycopg is missing, the server cannot be
+    reached or turns the user away, the tables are another program's or of another version of Optuna, tables cannot be
+    made, and, without ``create``, if there are none.
     """
     try:
         import psycopg  # noqa: F401
@@ -459,7 +369,7 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
     assert location.url is not None
     # Optuna tells of every study it creates, and warns with a page of SQL where a server goes away.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
+    logging.getLogger("optuna.storages").setLevel(logging.ERROR)
     outage = _Outage(location.shown)
     # Connections that are closed after use: a lock's ends with it. There is nothing to roll back.
     single = create_engine(
@@ -471,18 +381,32 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
     )
     try:
         outage.wait(lambda: _prepare(single, location, create), _is_coming_back)
-        storage = outage.wait(lambda: PatientStorage(location, outage), _is_coming_back)
+        storage = outage.wait(
+            lambda: _optuna_storage(location, skip_table_creation=True, pool_size=1, max_overflow=20), _is_coming_back
+        )
     except (StorageInternalError, SQLAlchemyError) as error:
         raise _cannot_open(location, _driver_error(error) or error) from error
-    except RuntimeError as error:  # the one Optuna has for tables of another version
-        if isinstance(error, StorageError):
-            raise
-        is_older = "storage upgrade" in str(error)
-        upgrade = f"optuna storage upgrade --storage {shlex.quote(location.argument)}"
-        mend = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
-        older = "an older" if is_older else "a newer"
-        raise UserError(f"the storage {location} was made by {older} version of Optuna; {mend}") from error
+    _require_version(storage, location)
     return PostgresBackend(location.shown, storage, single, outage)
+
+
+def _optuna_storage(location: Location, *, skip_table_creation: bool, **pool: Any) -> RDBStorage:
+    assert location.url is not None
+    options = {**_engine_options(location.url), **pool}
+    return RDBStorage(location.url, options, skip_compatibility_check=True, skip_table_creation=skip_table_creation)
+
+
+def _require_version(storage: RDBStorage, location: Location) -> None:
+    """Raise :class:`UserError` for tables of another version of Optuna."""
+    version = storage.get_current_version()
+    if version == storage.get_head_version():
+        return
+    storage.engine.dispose()
+    is_older = version in storage.get_all_versions()
+    upgrade = f"optuna storage upgrade --storage {shlex.quote(location.shown)}"
+    mend = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
+    older = "an older" if is_older else "a newer"
+    raise UserError(f"the storage {location} was made by {older} version of Optuna; {mend}")
 
 
 def _engine_options(url: str) -> dict[str, Any]:
@@ -508,16 +432,14 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
     with single.connect() as connection:
         missing = _missing(connection, location)
     if "tables" in missing and not create:
-        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.argument))
+        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.shown))
     if not missing or not create:
         return
     # Processes that open an empty database at once make its tables one after the other, all but one of them nothing.
     with _locked(single) as connection:
         missing = _missing(connection, location)
         if "tables" in missing:
-            with single.connect().execution_options(isolation_level="READ COMMITTED") as other, other.begin():
-                BaseModel.metadata.create_all(other)
-            PatientStorage(location, _Outage(location.shown))  # writes down the version of the tables
+            _optuna_storage(location, skip_table_creation=False, poolclass=NullPool)
         for name, what in _INDEXES.items():
             if name in missing or "tables" in missing:
                 connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name} {what}"))
@@ -526,10 +448,9 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
 def _missing(connection: Connection, location: Location) -> set[str]:
     """Which of ``tables`` and our indexes are not there."""
     there = set(inspect(connection).get_table_names())
-    optunas = set(BaseModel.metadata.tables)
-    if "version_info" not in there and there & {*optunas, "alembic_version"}:
+    if "version_info" not in there and there & {*_TABLES, "alembic_version"}:
         raise UserError(f"the database {location} holds another program's tables; make one for tadaconv by 'createdb'")
-    if not there >= {*optunas, "alembic_version"}:
+    if not there >= {*_TABLES, "alembic_version"}:
         return {"tables"}
     found = connection.execute(
         text("SELECT indexname FROM pg_indexes WHERE indexname = ANY(:names)"), {"names": list(_INDEXES)}
@@ -541,7 +462,7 @@ def _cannot_open(location: Location, error: BaseException) -> UserError:
     reason = _reason(error) if isinstance(error, DBAPIError) else " ".join(str(error).split())
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if "password" in reason:
-        mend = "give the right user and password, which may be in PGPASSWORD or ~/.pgpass, too"
+        mend = "give the right user, and its password in PGPASSWORD or ~/.pgpass"
     elif "database" in reason and "does not exist" in reason:
         mend = "make it with 'createdb', or name another with --storage"
     elif "role" in reason and "does not exist" in reason:

@@ -202,6 +202,7 @@ class Store:
         params: Mapping[str, Any] | None = None,
         distributions: Mapping[str, BaseDistribution] | None = None,
         attrs: Mapping[str, Any] | None = None,
+        is_new: bool = False,
     ) -> int:
         """Add one waiting attempt at ``cell`` to an existing study, and return its trial id.
 
@@ -211,8 +212,11 @@ class Store:
             params: the parameters of a design study's trial, by name.
             distributions: what they were drawn from.
             attrs: further user attributes.
+            is_new: whether it is known that there was no attempt at the cell before; otherwise they are looked up.
         """
-        return self.record(study, cell, TrialState.WAITING, params=params, distributions=distributions, attrs=attrs)
+        return self.record(
+            study, cell, TrialState.WAITING, params=params, distributions=distributions, attrs=attrs, is_new=is_new
+        )
 
     def record(
         self,
@@ -225,11 +229,12 @@ class Store:
         distributions: Mapping[str, BaseDistribution] | None = None,
         attrs: Mapping[str, Any] | None = None,
         system_attrs: Mapping[str, Any] | None = None,
+        is_new: bool = False,
     ) -> int:
         """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
         spec = cell.experiment.model_dump(mode="json")
         described: dict[str, Any] = {attr.CELL: cell.key, attr.LABEL: cell.label, attr.SPEC: spec}
-        if state == TrialState.WAITING:
+        if state == TrialState.WAITING and not is_new:
             before = to_be_requeued(self.attempts([cell.key]).get(cell.key, []))
             described |= {attr.AFTER: [attempt.trial_id for attempt in before]} if before else {}
         template = create_trial(
@@ -257,10 +262,12 @@ class Store:
             except UpdateFinishedTrialError:
                 return None
         attempt = self.attempt(trial_id)
-        for other in self._others(attempt):
-            if other.state == "waiting" and other.trial_id < trial_id:
-                self.withdraw(other, "another attempt at the cell was taken")
         others = self._others(attempt)
+        older = [other for other in others if other.state == "waiting" and other.trial_id < trial_id]
+        for other in older:
+            self.withdraw(other, "another attempt at the cell was taken")
+        if older:
+            others = self._others(attempt)
         running = [other for other in others if other.state == "running"]
         if any(other.state == "finished" for other in others):
             self._end(attempt, {attr.WITHDRAWN: "the cell has a result already"})

@@ -87,7 +87,7 @@ class WorkerCall:
     """All that a worker needs to know.
 
     Attributes:
-        storage: a path or a URL, which may hold a password: it is not part of the representation.
+        storage: a path or a URL.
         name: for people, such as ``w0``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         out: the run folder, with the checkpoints.
@@ -104,7 +104,7 @@ class WorkerCall:
         lease_seconds: how long the worker may give no sign before it counts as dead.
     """
 
-    storage: str = field(repr=False)
+    storage: str
     name: str
     device: str
     out: Path

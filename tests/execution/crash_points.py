@@ -20,19 +20,20 @@ from fake_cells import NUM_STEPS, result, row
 from optuna.trial import TrialState
 
 from tadaconv.execution import Cell, Store, WorkerCall, plan
+from tadaconv.execution.backend import GuardedStorage
 from tadaconv.execution.follow import Follower
-from tadaconv.execution.journal import JournalBackend, _File, _Journal, _locked
+from tadaconv.execution.journal import JournalBackend, _File, _locked
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 
 try:
-    from tadaconv.execution.postgres import PatientStorage, PostgresBackend
+    from tadaconv.execution.postgres import PostgresBackend
 except ImportError:  # psycopg is an extra
-    STORAGES, BACKENDS = [_Journal], [JournalBackend]
+    BACKENDS = [JournalBackend]
 else:
-    STORAGES, BACKENDS = [_Journal, PatientStorage], [JournalBackend, PostgresBackend]
+    BACKENDS = [JournalBackend, PostgresBackend]
 
 ROWS, SEEDS = [row("TSN"), row("linear 1", 1)], range(5)
 CELLS = [Cell(cell.label, cell.experiment.but(seed=seed)) for seed in SEEDS for cell in ROWS]
@@ -118,13 +119,12 @@ def arm(out: Path) -> None:
         if state == TrialState.COMPLETE:
             die_if("after COMPLETE, before anybody is told")
 
-    for storage in STORAGES:
-        around(storage, "set_trial_state_values", before_state, after_state)
+    around(GuardedStorage, "set_trial_state_values", before_state, after_state)
     for backend in BACKENDS:
         _die_inside(backend, die_if)
         around(backend, "__init__", after=lambda _, backend, *__: _die_in_commits(backend, die_if))
     around(Store, "claim", after=lambda got, *_: die_if("between claim and first lease") if got else None)
-    around(Store, "enqueue", after=lambda *_: die_if("between two cells queued"))
+    around(Store, "enqueue", after=lambda *_, **__: die_if("between two cells queued"))
     around(Store, "_requeue", before=lambda *_: die_if("between FAIL and queueing again"))
     _die_in_lines(out)
     around(Path, "replace", before=lambda path, _: _die_before_replacing(path, out))
@@ -139,7 +139,7 @@ def _die_before_replacing(path: Path, out: Path) -> None:
 def _die_in_commits(backend: Any, die_if: Callable[[str], None]) -> None:
     if isinstance(backend, JournalBackend):
         return
-    dialect = backend.storage.engine.dialect
+    dialect = backend.engine.dialect
     commit = dialect.do_commit
 
     def wrapped(connection: Any) -> None:

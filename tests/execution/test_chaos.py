@@ -7,12 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import crash_points
-import postgres_server
 import pytest
 from crash_points import CELLS, PARENT_POINTS, REAPER_POINTS, WORKER_POINTS, WRITER_POINTS, make_due, supervise_table
 from fake_cells import NUM_STEPS, result
@@ -21,25 +19,6 @@ from tadaconv.errors import UserError
 from tadaconv.execution import Store, WorkerCall, launcher
 from tadaconv.result import Result
 from tadaconv.spec import Experiment
-
-BACKENDS = ("journal", "postgresql")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres_server.Server]:
-    if reason := postgres_server.found():
-        pytest.skip(reason)
-    with postgres_server.Server() as server:
-        yield server
-
-
-@pytest.fixture
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "journal":
-        return str(tmp_path / "journal.log")
-    server: postgres_server.Server = request.getfixturevalue("server")
-    url: str = server.url(server.new_database())
-    return url
 
 
 def expected(experiment: Experiment) -> Result:
@@ -58,7 +37,6 @@ def check(location: str) -> None:
         assert states <= {"finished", "dropped"}
 
 
-@pytest.mark.parametrize("location", BACKENDS, indirect=True)
 @pytest.mark.parametrize("points", [WORKER_POINTS, REAPER_POINTS, WRITER_POINTS], ids=["worker", "reaper", "writer"])
 def test_workers_killed_anywhere_cost_no_cell(
     tmp_path: Path, location: str, points: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -74,7 +52,6 @@ def test_workers_killed_anywhere_cost_no_cell(
     check(location)
 
 
-@pytest.mark.parametrize("location", BACKENDS, indirect=True)
 def test_a_parent_killed_anywhere_is_followed_by_its_workers_and_by_the_next_call(
     tmp_path: Path, location: str
 ) -> None:
@@ -106,7 +83,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("location", BACKENDS, indirect=True)
 def test_kills_at_random_moments_cost_no_cell(tmp_path: Path, location: str) -> None:
     (tmp_path / "seconds").write_text("0.15")
     done = threading.Event()

@@ -201,10 +201,11 @@ def test_the_only_worker_of_a_gpu_has_it_to_itself(tmp_path: Path) -> None:
 
 
 def test_no_word_of_a_storages_password_is_in_a_call_or_in_what_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "hunter2"
-    told = call(tmp_path, storage=f"postgresql+psycopg://u:{secret}@127.0.0.1:1/none")
+    monkeypatch.setenv("PGPASSWORD", secret)
+    told = call(tmp_path, storage="postgresql+psycopg://u@127.0.0.1:1/none")
     launcher = LocalLauncher([told], lambda _: None)
     store, lines = Store.open(str(tmp_path / "journal.log")), list[str]()
     with caplog.at_level(logging.DEBUG), pytest.raises((UserError, RunError)) as caught:

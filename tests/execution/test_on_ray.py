@@ -16,7 +16,7 @@ from remote_cells import CELLS, pids
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store, WorkerCall, on_ray, plan
 from tadaconv.execution.launcher import supervise
-from tadaconv.execution.on_ray import RayLauncher
+from tadaconv.execution.on_ray import RayLauncher, RayWorker
 from tadaconv.run_options import RunOptions
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes
@@ -72,6 +72,7 @@ class FakeRay:
     def __init__(self, outcomes: list[Any]) -> None:
         self.outcomes = outcomes
         self.asked: list[tuple[float, WorkerCall]] = []
+        self.passwords: list[str | None] = []
         self._num_gpus = 0.0
 
     def is_initialized(self) -> bool:
@@ -86,6 +87,7 @@ class FakeRay:
     def remote(self, *arguments: Any) -> Any:
         if isinstance(arguments[0], WorkerCall):
             self.asked.append((self._num_gpus, arguments[0]))
+            self.passwords.append(arguments[1])
             run = SimpleNamespace(remote=self._next_outcome)
             return SimpleNamespace(run=run, where=SimpleNamespace(remote=lambda: ("node", ("id", "host"))))
         return self
@@ -125,6 +127,17 @@ def test_a_worker_whose_share_of_a_gpu_is_too_small_gets_a_larger_one(
         "worker ray-0: 0.6 GPU has too little memory for its cells; goes on with 1",
     ]
     assert launcher.num_alive == 0
+
+
+def test_an_actor_is_given_the_password_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay([None])
+    monkeypatch.setenv("PGPASSWORD", "a/b@c")
+    drive(monkeypatch, fake, RayLauncher([call(tmp_path)], {}), 1)
+    assert fake.passwords == ["a/b@c"]
+    for given, has in ((None, "of the node"), ("a/b@c", "a/b@c")):
+        monkeypatch.setenv("PGPASSWORD", "of the node")
+        RayWorker(call(tmp_path), given)
+        assert os.environ["PGPASSWORD"] == has
 
 
 def test_a_failed_worker_among_others_that_are_done_ends_no_run(
@@ -297,7 +310,8 @@ def test_a_password_is_in_no_log_and_no_process_title(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_ray, "STOP_SECONDS", 0.5)
-    storage = "postgresql+psycopg://ada:xyzzy%231@127.0.0.1:1/results"
+    monkeypatch.setenv("PGPASSWORD", "xyzzy#1")
+    storage = "postgresql+psycopg://ada@127.0.0.1:1/results"
     launcher = RayLauncher([call(tmp_path, storage=storage)], {"address": cluster.address})
     launcher.start()
     try:

@@ -1,7 +1,6 @@
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -72,7 +71,8 @@ class FakeSlurm:
 
     def install(self) -> None:
         """Write the scripts."""
-        counts = f'echo x >> {self.folder}/jobs; echo "Submitted batch job $(wc -l < {self.folder}/jobs)"'
+        counts = f"printenv PGPASSWORD > {self.folder}/password; "
+        counts += f'echo x >> {self.folder}/jobs; echo "Submitted batch job $(wc -l < {self.folder}/jobs)"'
         shows = (
             f"if [ -e {self.folder}/error ]; then cat {self.folder}/error >&2; exit 1; fi; cat {self.folder}/listing"
         )
@@ -97,6 +97,20 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     monkeypatch.setenv("PATH", f"{fake.folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(on_slurm, "LOOK_SECONDS", 0.0)
     return fake
+
+
+def test_sbatch_gets_the_password_of_the_environment_and_no_file_does(
+    fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch hands its environment on to the job unless it is told otherwise."""
+    monkeypatch.setenv("PGPASSWORD", "xyzzy#1")
+    storage = "postgresql+psycopg://ada@127.0.0.1:1/results"
+    launcher = SlurmLauncher([call(tmp_path, storage=storage)], {}, tmp_path / "slurm")
+    launcher.start()
+    assert (fake_slurm.folder / "password").read_text() == "xyzzy#1\n"
+    files = [path for path in (tmp_path / "slurm").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".pkl", ".sh"}
+    assert not any(b"xyzzy" in path.read_bytes() for path in files)
 
 
 def look(launcher: SlurmLauncher) -> list[str]:
@@ -363,25 +377,3 @@ def test_what_slurm_refuses_is_told_in_a_line(slurm: Path, tmp_path: Path) -> No
         launcher.start()
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "slurm").glob("*.pkl")) == []
-
-
-def test_a_password_stays_in_the_folder_of_its_owner(
-    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PGPASSWORD", "xyzzy#1")
-    storage = "postgresql+psycopg://ada@127.0.0.1:1/results"
-    launcher = SlurmLauncher([call(tmp_path, storage=storage)], {}, tmp_path / "slurm")
-    launcher.start()
-    try:
-        (task,) = launcher._tasks
-        assert stat.S_IMODE((tmp_path / "slurm").stat().st_mode) == 0o700
-        assert b"ada:xyzzy%231@" in task.job.paths.submitted_pickle.read_bytes()
-        assert os.environ["PGPASSWORD"] == "xyzzy#1"
-        told = subprocess.run(["scontrol", "show", "job", "-dd", task.job.job_id], capture_output=True, check=True)
-        assert b"xyzzy" not in told.stdout
-        files = [path for folder in (slurm, tmp_path) for path in folder.rglob("*") if path.is_file()]
-        assert [path for path in files if b"xyzzy" in path.read_bytes()] == [task.job.paths.submitted_pickle]
-    finally:
-        launcher.stop()
-    files = [path for folder in (slurm, tmp_path) for path in folder.rglob("*") if path.is_file()]
-    assert not any(b"xyzzy" in path.read_bytes() for path in files)

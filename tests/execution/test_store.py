@@ -15,9 +15,11 @@ import pytest
 from fake_cells import ROWS, FakeRun, ablate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial
 
-from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store, plan
+from tadaconv.errors import RunError, StorageError, UserError
+from tadaconv.execution import Store, journal, plan
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +64,8 @@ def test_a_line_longer_than_a_block_is_mended_too(store: Store, fake_run: FakeRu
 def test_the_lock_of_a_killed_writer_stands_in_nobodys_way(store: Store, fake_run: FakeRun) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from tadaconv.execution.journal import _locked\n"
-        "held = [_locked(Path(f'{sys.argv[1]}.{name}')) for name in ('write', 'plan')]\n"
-        "[lock.__enter__() for lock in held]\n"
-        "print('held', flush=True); signal.pause()"
+        "with _locked(Path(f'{sys.argv[1]}.write')):\n"
+        "    print('held', flush=True); signal.pause()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, store.shown], stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -138,12 +139,32 @@ def test_places_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None
 
 
 def test_a_full_disk_while_writing_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.backend.storage._backend, "append_logs", full)
+    monkeypatch.setattr(journal._File, "append_logs", full)
     with pytest.raises(RunError, match=r"cannot write to the storage .*journal.log: No space left on device"):
         plan(store, "t-quick", ROWS, [0])
+
+
+def test_a_question_that_failed_half_way_is_answered_whole_the_next_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(Store.open(store.shown), "t-quick", ROWS, range(2))
+    read, failures = JournalStorage.get_trial, [2, 4]
+
+    def failing(self: JournalStorage, trial_id: int) -> FrozenTrial:
+        if trial_id in failures:
+            failures.remove(trial_id)
+            raise StorageError("cannot read the storage")
+        return read(self, trial_id)
+
+    monkeypatch.setattr(JournalStorage, "get_trial", failing)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="cannot read"):
+            store.attempts()
+    assert store.attempts() == Store.open(store.shown).attempts()
+    assert len(store.attempts()) == 2 * len(ROWS)
 
 
 def test_trials_carry_their_cell_and_no_parameters(store: Store, fake_run: FakeRun) -> None:
@@ -156,14 +177,6 @@ def test_trials_carry_their_cell_and_no_parameters(store: Store, fake_run: FakeR
         assert trial.user_attrs["cell"] == cell.key
         assert trial.user_attrs["spec"] == json.loads(cell.experiment.model_dump_json())
         assert trial.value == trial.user_attrs["result"]["top1"]
-
-
-def test_other_studies_in_the_journal_are_left_alone(store: Store, fake_run: FakeRun) -> None:
-    theirs = optuna.create_study(storage=store.backend.storage, study_name="theirs")
-    theirs.enqueue_trial({"x": 1.0})
-    theirs.ask()
-    ablate(store, "t-quick", fake_run)
-    assert [t.state.name for t in theirs.trials] == ["RUNNING"]
 
 
 def test_a_study_never_planned_has_no_records(store: Store) -> None:
