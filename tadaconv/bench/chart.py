@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tadaconv.bench.record import Benchmark, Entry, Race
 from tadaconv.bench.render import settings_words, three_digits
-from tadaconv.reporting.style import FAINT, INK, ROW, SOFT, styled
+from tadaconv.reporting.core.style import FAINT, INK, ROW, SOFT, styled
 
 OTHERS = "#b4bcc5"
 """Of every contestant but ours; light beside ours also in grey."""

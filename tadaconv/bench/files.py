@@ -22,7 +22,7 @@ def stem(found: Benchmark) -> str:
 def write(found: Benchmark, folder: Path) -> list[Path]:
     """Write JSON and chart into ``folder``; returns their paths."""
     from tadaconv.bench.chart import draw
-    from tadaconv.reporting.style import as_png
+    from tadaconv.reporting.core.style import as_png
 
     folder.mkdir(parents=True, exist_ok=True)
     data, chart = (folder / f"{stem(found)}.{suffix}" for suffix in ("json", "png"))

@@ -23,7 +23,7 @@ from tadaconv.command import command
 from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, UserError
 from tadaconv.regime import load_regime
-from tadaconv.reporting.choices import Choices, parse_parameters
+from tadaconv.reporting.core.options import Choices, parse_parameters
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _report_benchmark(console: Console, place: Path, out: Path, formats: Sequenc
 def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[str]) -> None:
     """Report every table and study, then write the page that leads to each."""
     from tadaconv.reporting.index import write_index
-    from tadaconv.reporting.stored import reportable
+    from tadaconv.reporting.reportable import reportable
 
     found, left_out = reportable(store)
     for each in found:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store
     from tadaconv.execution.live import Lines, Show
     from tadaconv.regime import Regime
-    from tadaconv.reporting.choices import Choices
+    from tadaconv.reporting.core.options import Choices
     from tadaconv.study import LoadedStudy
 
 
@@ -239,7 +239,7 @@ def write_report(
 ) -> Path:
     """Write the report of a table, say where it is and return its folder; in every format if none is named."""
     from tadaconv import reporting
-    from tadaconv.reporting.stored import surroundings
+    from tadaconv.reporting.reportable import surroundings
 
     with console.status("writing the report"):
         folder = reporting.report(

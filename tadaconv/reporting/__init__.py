@@ -3,6 +3,7 @@
 :func:`report` writes a folder, :func:`terminal_table` draws the same table in a terminal.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,14 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
-from tadaconv.reporting.choices import Choices, Surroundings
+from tadaconv.reporting.ablation import Surroundings
+from tadaconv.reporting.core.options import Choices
+from tadaconv.reporting.renamed import RenamedFinder
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+sys.meta_path.append(RenamedFinder())
 
 FORMATS = ("html", "ipynb", "tex", "csv")
 """What a report can be written as."""
@@ -37,7 +42,7 @@ def terminal_table(
     with ours only as far as ``regime`` says that it measures what the paper did. Without ``styled`` a sign stands where
     a number would be bold or underlined, for files and pipes.
     """
-    from tadaconv.reporting.terminal import terminal_table as draw
+    from tadaconv.reporting.ablation.terminal import terminal_table as draw
 
     return draw(loaded, regime_name, records, out, regime=regime, styled=styled)
 
@@ -77,7 +82,7 @@ def report(
     """
     require_formats(formats)
     require_results(loaded, regime_name, records)
-    from tadaconv.reporting.folder import write_report
+    from tadaconv.reporting.ablation.folder import write_report
 
     return write_report(
         loaded, regime_name, records, Path(out), set(formats), surroundings or Surroundings(), choices or Choices(),
@@ -109,7 +114,7 @@ def require_choices(choices: Choices, shipped: str) -> None:
     """
     template = discovery.find("report", choices.template or shipped)
     if choices.parameters:
-        from tadaconv.reporting.notebook import require_parameters
+        from tadaconv.reporting.core.notebook import require_parameters
 
         require_parameters(template, choices.parameters)
 
@@ -120,7 +125,7 @@ def prepared(formats: Sequence[str]) -> Iterator[None]:
     if not {"html", "ipynb"} & set(formats):
         yield
         return
-    from tadaconv.reporting.kernel import kernel_ahead
+    from tadaconv.reporting.core.kernel import kernel_ahead
 
     with kernel_ahead():
         yield

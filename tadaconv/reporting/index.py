@@ -18,10 +18,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.reporting import sentences
-from tadaconv.reporting.export import CellOrigin, read_export, write_atomically
-from tadaconv.reporting.summary import verdicts
-from tadaconv.reporting.words import data_uri, percent, plural
+from tadaconv.reporting.ablation.data import read_export
+from tadaconv.reporting.ablation.summary import verdicts
+from tadaconv.reporting.ablation.text import title, what_was_run
+from tadaconv.reporting.core.export import CellOrigin, write_atomically
+from tadaconv.reporting.core.format import data_uri, percent, plural
 from tadaconv.text import visible
 
 Kind = Literal["table", "study", "calibration", "benchmark"]
@@ -42,7 +43,7 @@ _THUMBNAIL = (320, 240)
 """The most pixels across and down; shown at half of that, for screens of twice the density."""
 _MARK = '<meta name="generator" content="tada report --all">'
 """Says that a page is ours to write over."""
-_PAGE = Path(__file__).parent / "page"
+_PAGE = Path(__file__).parent / "core" / "templates"
 
 
 @dataclass(frozen=True)
@@ -149,16 +150,16 @@ def _of_table(folder: Path) -> dict[str, Any]:
     return {
         "name": manifest.table,
         "regime": manifest.regime,
-        "question": sentences.title(manifest),
-        "ran": sentences.what_was_run(export),
+        "question": title(manifest),
+        "ran": what_was_run(export),
         "claims": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
         **_times(manifest.cells),
     }
 
 
 def _of_study(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.study import sentences as of_study
-    from tadaconv.reporting.study.frame import read_study
+    from tadaconv.reporting.study import text as of_study
+    from tadaconv.reporting.study.data import read_study
 
     export = read_study(folder)
     manifest, trials = export.manifest, export.trials
@@ -175,7 +176,7 @@ def _of_study(folder: Path) -> dict[str, Any]:
 
 
 def _of_cell(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.calibration.frame import CalibrationManifest
+    from tadaconv.reporting.calibration.data import CalibrationManifest
 
     manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
     return {

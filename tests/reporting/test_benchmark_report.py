@@ -25,7 +25,7 @@ from tadaconv.reporting.benchmark import benchmark_report, blocks, figures, word
 from tadaconv.reporting.benchmark.frame import ROUND_COLUMNS, TABLE_COLUMNS, rounds_frame, table_frame
 from tadaconv.reporting.benchmark.latex import latex_table
 from tadaconv.reporting.benchmark.record import PHASES, BenchmarkManifest, collect, read_benchmark
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import Choices
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 SCRIPT = "<script>alert('1')</script>"

@@ -27,12 +27,14 @@ from tadaconv.experiment import build_model
 from tadaconv.measure import by_stage as stages_of
 from tadaconv.measure import calibrations
 from tadaconv.regime import Regime
-from tadaconv.reporting.calibration import blocks, calibration_report, figures, frame
-from tadaconv.reporting.calibration.frame import CalibrationExport, by_stage, collect, read_calibration, shares
+from tadaconv.reporting.ablation.data import collect as collect_table
+from tadaconv.reporting.calibration import calibration_report, figures
+from tadaconv.reporting.calibration import data as frame
+from tadaconv.reporting.calibration import page as blocks
+from tadaconv.reporting.calibration.data import CalibrationExport, by_stage, collect, read_calibration, shares
+from tadaconv.reporting.calibration.inspection import look_inside, open_cell
 from tadaconv.reporting.calibration.latex import latex_table
-from tadaconv.reporting.calibration.opening import look_inside, open_cell
 from tadaconv.reporting.calibration.words import layer_names, number
-from tadaconv.reporting.export import collect as collect_table
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda
 
 SCRIPT = "<script>alert(1)</script> $x_1$"

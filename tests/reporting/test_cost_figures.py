@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as hs
 from matplotlib.collections import LineCollection
 
-from tadaconv.reporting import captions, figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.cost import MOST_NAMED, with_names
+from tadaconv.reporting.ablation import captions, figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures.cost import MOST_NAMED, with_names
 
 
 def undominated(points: dict[str, tuple[float, float]]) -> set[str]:

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from tadaconv.reporting import figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.curves import MOST_PANELS
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures.curves import MOST_PANELS
 from tadaconv.spec import Folder
 
 

@@ -6,15 +6,9 @@ import pandas as pd
 import pytest
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting.export import (
-    CELL_COLUMNS,
-    Manifest,
-    collect,
-    read_export,
-    write_atomically,
-    write_csvs,
-)
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.ablation.data import Manifest, collect, read_export, write_csvs
+from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.core.export import CELL_COLUMNS, write_atomically
 
 
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from PIL import Image
 from tadaconv.ablation import Claim
 from tadaconv.errors import UserError
 from tadaconv.reporting import index, report
+from tadaconv.reporting.ablation.data import read_export
+from tadaconv.reporting.ablation.summary import verdicts
 from tadaconv.reporting.benchmark import benchmark_report
-from tadaconv.reporting.calibration.frame import CalibrationManifest
-from tadaconv.reporting.export import read_export
+from tadaconv.reporting.calibration.data import CalibrationManifest
 from tadaconv.reporting.index import IndexEntry, read_entries, read_entry, render, write_index
 from tadaconv.reporting.study import study_report
-from tadaconv.reporting.summary import verdicts
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 SCRIPT = "<script>alert('1')</script>"

@@ -13,7 +13,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tadaconv.reporting import prepared
-from tadaconv.reporting.kernel import a_kernel, kernel_ahead
+from tadaconv.reporting.core.kernel import a_kernel, kernel_ahead
 
 
 def run(source: str, folder: Path) -> str:
@@ -76,7 +76,7 @@ def test_one_that_is_not_needed_goes(formats: list[str]) -> None:
 
 
 def test_none_is_started_for_formats_without_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tadaconv.reporting.kernel.Kernel", None)
+    monkeypatch.setattr("tadaconv.reporting.core.kernel.Kernel", None)
     with prepared(["csv", "tex"]):
         pass
     with pytest.raises(TypeError), prepared(["csv", "html"]):  # the test can fail

@@ -2,8 +2,8 @@ import pytest
 
 from tadaconv.ablation import LoadedTable, Row, Table, load_table
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.reporting import figures
-from tadaconv.reporting.export import collect
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
 from tadaconv.spec import Aggregation, Rival, TAda
 
 BASE = TAda()
@@ -112,7 +112,7 @@ def test_a_place_without_a_result_says_so(results) -> None:
 
 
 def test_trials_of_a_study_are_mapped_alike(make_study) -> None:
-    from tadaconv.reporting.study.frame import collect as collect_study
+    from tadaconv.reporting.study.data import collect as collect_study
 
     loaded, records = make_study(60)
     export = collect_study(loaded, "quick", records)

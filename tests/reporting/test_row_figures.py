@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from scipy import stats
 
-from tadaconv.reporting import captions, figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.labels import ends, label_of, short_labels
+from tadaconv.reporting.ablation import captions, figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.core.labels import ends, label_of, short_labels
 
 
 def markers(axes: Axes, marker: str) -> list[tuple[float, float]]:

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.reporting.study.blocks import confirmation
 from tadaconv.reporting.study.confirmation import confirmation_data, confirmation_sentences
-from tadaconv.reporting.study.frame import StudyExport, collect, read_study, write_data
+from tadaconv.reporting.study.data import StudyExport, collect, read_study, write_data
+from tadaconv.reporting.study.page import confirmation
 
 Scores = Mapping[int, Sequence[float | None]]
 

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.study import figures
-from tadaconv.reporting.study.frame import Parameter, collect
+from tadaconv.reporting.study.data import Parameter, collect
 from tadaconv.reporting.study.importance import IMPORTANCE_COLUMNS, Importance
 from tadaconv.spec import Placement, TAda
 

@@ -7,7 +7,7 @@ import pytest
 
 from tadaconv.command import called_with
 from tadaconv.errors import UserError
-from tadaconv.reporting.study.frame import (
+from tadaconv.reporting.study.data import (
     STATUSES,
     _with_options,
     collect,
@@ -17,7 +17,7 @@ from tadaconv.reporting.study.frame import (
     trials_frame,
     write_data,
 )
-from tadaconv.reporting.study.sentences import best_sentences, warning, what_became
+from tadaconv.reporting.study.text import best_sentences, warning, what_became
 from tadaconv.reporting.study.words import confirm_command, in_words, parameters_in_words
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Context, Placement, Rival, TAda

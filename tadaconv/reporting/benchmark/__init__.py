@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tadaconv.errors import unknown
 from tadaconv.reporting import FORMATS
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import Choices
 
 
 def benchmark_report(

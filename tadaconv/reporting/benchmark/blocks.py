@@ -5,7 +5,7 @@ from typing import Any
 from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.frame import table_frame
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race
-from tadaconv.reporting.blocks import Block, render
+from tadaconv.reporting.core.page import Block, render
 
 
 def headline(manifest: BenchmarkManifest) -> Block:

@@ -9,8 +9,8 @@ from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.frame import write_data
 from tadaconv.reporting.benchmark.latex import latex_table
 from tadaconv.reporting.benchmark.record import collect
-from tadaconv.reporting.choices import Choices
-from tadaconv.reporting.folder import Reported, write_files
+from tadaconv.reporting.core.folder import Reported, write_files
+from tadaconv.reporting.core.options import Choices
 
 TEMPLATE = "benchmark"
 """The notebook template of a benchmark's report, found like every other content by its name."""

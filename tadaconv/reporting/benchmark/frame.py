@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tadaconv.reporting.benchmark.record import PHASES, BenchmarkManifest, Spread
-from tadaconv.reporting.export import as_csv, write_atomically
+from tadaconv.reporting.core.export import as_csv, write_atomically
 
 TABLE_COLUMNS = [
     "file", "bench", "race", "mode", "contestant", "phase", "rounds", "repeats",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tadaconv.reporting.benchmark import words
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, Entry, Race, Run
-from tadaconv.reporting.latex import NameColumn, escape, name_column
+from tadaconv.reporting.core.latex import NameColumn, escape, name_column
 
 _HEADS = [("", ""), ("time", "(ms)"), ("time ratio", ""), ("forward", ""), ("backward", "")]
 _MEMORY = ("memory", "(MiB)")

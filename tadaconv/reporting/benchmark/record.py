@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from tadaconv.command import command
 from tadaconv.errors import UserError
-from tadaconv.reporting.export import ReportManifest
+from tadaconv.reporting.core.export import ReportManifest
 from tadaconv.spec import describe
 
 Phase = Literal["forward", "backward", "both"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tadaconv.reporting.benchmark.record import BenchmarkManifest, NamedRun, Race, Run, Spread
-from tadaconv.reporting.words import listed, plural
+from tadaconv.reporting.core.format import listed, plural
 
 FEWEST_WITH_INTERVAL = 6
 """Rounds below which order statistics give no 95 % interval of a median."""

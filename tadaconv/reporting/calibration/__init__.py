@@ -10,7 +10,7 @@ from tadaconv.ablation import LoadedTable
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting import FORMATS, require_formats
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import Choices
 
 NUM_CLIPS = 32
 """Validation clips that are passed through a trained network."""

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from tadaconv.reporting.calibration.words import number
-from tadaconv.reporting.words import plural
+from tadaconv.reporting.core.format import plural
 from tadaconv.result import NUM_INSPECTED
 
 

@@ -16,17 +16,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tadaconv.errors import unknown
-from tadaconv.reporting import style
+from tadaconv.reporting.ablation.data import Export
+from tadaconv.reporting.ablation.figures.curves import MOST_PANELS, small_panels
+from tadaconv.reporting.ablation.summary import summarise
 from tadaconv.reporting.calibration import captions
-from tadaconv.reporting.calibration.frame import Array, CalibrationExport, constant_part
+from tadaconv.reporting.calibration.data import Array, CalibrationExport, constant_part
 from tadaconv.reporting.calibration.words import FACTORS, layer_names, number
-from tadaconv.reporting.captions import by_seed, left_out_of_it
-from tadaconv.reporting.export import Export
-from tadaconv.reporting.figures import Drawing, label_of
-from tadaconv.reporting.figures.curves import MOST_PANELS, small_panels
-from tadaconv.reporting.figures.drawable import LARGEST, parted_by_cell
-from tadaconv.reporting.figures.labels import ends
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.drawable import LARGEST, parted_by_cell
+from tadaconv.reporting.core.figure import Drawing
+from tadaconv.reporting.core.labels import ends, label_of
+from tadaconv.reporting.core.text import by_seed, left_out_of_it
 
 MOST_CHANNELS = 64
 """Channels of a layer that are shown; more would be thinner than a line."""

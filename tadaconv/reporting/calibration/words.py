@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tadaconv.reporting.words import MINUS
+from tadaconv.reporting.core.format import MINUS
 
 FACTORS = {
     "cin": "input channels",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tadaconv.errors import UserError
 from tadaconv.reporting import FORMATS, require_formats
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import Choices
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

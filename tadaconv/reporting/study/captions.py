@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting.captions import points_of_curves
+from tadaconv.reporting.core.format import listed, percent, plural
+from tadaconv.reporting.core.text import points_of_curves
 from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
 from tadaconv.reporting.study.words import value_in_words
-from tadaconv.reporting.words import listed, percent, plural
 
 
 def pareto(data: pd.DataFrame, budget: float | None) -> str:

@@ -10,22 +10,22 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from tadaconv.reporting import style
-from tadaconv.reporting.figures import (
-    Drawing,
+from tadaconv.reporting.ablation.figures import (
     beside_the_cheapest,
     draw_placement_map,
-    label_of,
     names_at_the_right,
     placed,
     placement_map_data,
 )
-from tadaconv.reporting.figures.cost import draw_front
+from tadaconv.reporting.ablation.figures.cost import draw_front
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.figure import Drawing
+from tadaconv.reporting.core.format import count_scale
+from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.study import captions
-from tadaconv.reporting.study.frame import Parameter, StudyExport, with_operator
+from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
 from tadaconv.reporting.study.importance import Importance
 from tadaconv.reporting.study.words import value_in_words
-from tadaconv.reporting.words import count_scale
 
 _EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.SOFT, "linestyle": ""}
@@ -127,7 +127,7 @@ def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> No
 
 
 def placement_data(export: StudyExport) -> pd.DataFrame:
-    """As :func:`tadaconv.reporting.figures.placement_map_data`, a line a trial, with its trial, name and status.
+    """As :func:`.placement_map_data`, a line a trial, with its trial, name and status.
 
     Only trials that finished have an accuracy: seeds that ended before their trial was pruned or failed are too few,
     and pruned for what they came to. ``row`` is the number of the trial as text.

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tadaconv.reporting.choices import Choices
-from tadaconv.reporting.export import as_csv
-from tadaconv.reporting.folder import Reported, report_folder, write_files
-from tadaconv.reporting.study import sentences
-from tadaconv.reporting.study.frame import collect, frames, write_data
+from tadaconv.reporting.core.export import as_csv
+from tadaconv.reporting.core.folder import Reported, report_folder, write_files
+from tadaconv.reporting.core.options import Choices
+from tadaconv.reporting.study import text
+from tadaconv.reporting.study.data import collect, frames, write_data
 from tadaconv.reporting.study.latex import latex_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_report(
     reported = Reported(
         TEMPLATE if choices.template is None else choices.template,
         _FILES,
-        sentences.title(export.manifest),
+        text.title(export.manifest),
         export.manifest,
         [export.space.model_dump_json(), export.manifest.confirm_with, *map(as_csv, frames(export).values())],
         partial(write_data, export),

@@ -1,0 +1,152 @@
+r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where it is ``\input``, in every engine."""
+
+import unicodedata
+from collections.abc import Iterable
+from functools import reduce
+from itertools import groupby, pairwise
+from typing import NamedTuple
+from unicodedata import combining
+
+from tadaconv.reporting.core.format import MINUS
+
+_SPELT = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}", "\n": " ", "\r": " ", "\t": " ",
+    "\u00a0": "~", "\u00ad": r"\-", "\u2013": "--", "\u2014": "---", "\u2018": "`", "\u2019": "'", "\u201c": "``",
+    "\u201d": "''", "\u2026": r"\dots{}", "\u20ac": r"\texteuro{}", "\u0149": "'n", "\u017f": "s",
+    "\u013f": r"L\textperiodcentered{}", "\u0140": r"l\textperiodcentered{}",
+}  # fmt: skip
+
+_GREEK_CAPITALS = r"A B \Gamma \Delta E Z H \Theta I K \Lambda M N \Xi O \Pi P - \Sigma T \Upsilon \Phi X \Psi \Omega"
+_GREEK_LETTERS = (
+    r"\alpha \beta \gamma \delta \varepsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi o \pi \rho \varsigma "
+    r"\sigma \tau \upsilon \varphi \chi \psi \omega"
+)
+_MATHS = {
+    **{chr(code): command for code, command in enumerate(_GREEK_CAPITALS.split(), 0x391) if command != "-"},
+    **{chr(code): command for code, command in enumerate(_GREEK_LETTERS.split(), 0x3B1)},
+    MINUS: "-", "\u00b5": r"\mu", "\u00b1": r"\pm", "\u00d7": r"\times", "\u00f7": r"\div", "\u00b9": "^1",
+    "\u00b2": "^2", "\u00b3": "^3", "\u2264": r"\leq", "\u2265": r"\geq", "\u2260": r"\neq", "\u2248": r"\approx",
+    "\u2190": r"\leftarrow", "\u2192": r"\rightarrow", "\u221e": r"\infty", "\u2208": r"\in",
+}  # fmt: skip
+
+_ACCENTS = {"\u0301": r"\acute", "\u0308": r"\ddot"}
+"""Of modern Greek, by combining character."""
+
+
+def _accented() -> dict[str, str]:
+    """The letters of modern Greek with an accent or two, as mathematics."""
+    found = {}
+    for letter in map(chr, range(0x386, 0x3CF)):
+        base, accents = (parts := unicodedata.normalize("NFD", letter))[0], parts[1:]
+        if accents and base in _MATHS and set(accents) <= set(_ACCENTS):
+            found[letter] = reduce(lambda command, accent: f"{_ACCENTS[accent]}{{{command}}}", accents, _MATHS[base])
+    return found
+
+
+_MATHS |= _accented()
+
+_SECOND_ENCODING = "".join(map(chr, (
+    0x00AB, 0x00BB, 0x00D0, 0x00DE, 0x00F0, 0x00FE, 0x0104, 0x0105, 0x0110, 0x0111, 0x0118, 0x0119, 0x012E, 0x012F,
+    0x014A, 0x014B, 0x0172, 0x0173,
+)))  # fmt: skip
+"""Latin letters and quotes, such as those with an ogonek, that pdfLaTeX has in the encoding T1 and not in its first."""
+
+_UNKNOWN = "\u0126\u0127\u0138\u0166\u0167"
+"""Letters of Latin Extended-A that pdfLaTeX has in neither."""
+
+
+def escape(text: str) -> str:
+    r"""``text`` as LaTeX that every engine sets, with an article's preamble and no package.
+
+    Special characters are spelt out, and letters of modern Greek and some signs are mathematics. The other letters of
+    Latin-1 and Latin Extended-A stand for themselves. So does any other character in XeLaTeX and LuaLaTeX, whose font
+    must have it; pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``. Control and invisible
+    characters are code points everywhere. What would be taken for an argument of the line break before (``[``, ``*``),
+    or as a dash or a quote with its neighbour, is kept from it.
+    """
+    parts, last = [], ""
+    for kind, run in groupby(unicodedata.normalize("NFC", text), kind_of):
+        characters = "".join(run)
+        if kind == "plain":
+            for character in characters:
+                # LuaLaTeX joins two hyphens to a dash across empty braces, but not across a kern.
+                parts.append(r"\kern0pt" if character == last and character in "-,'" else "")
+                parts.append(_SPELT.get(character, character))
+                last = character
+            continue
+        last = ""
+        if kind == "maths":
+            parts += [f"${_MATHS[character]}$" for character in characters]
+        elif kind == "T1":
+            parts.append(_by_engine(characters, rf"{{\fontencoding{{T1}}\selectfont {characters}}}"))
+        elif kind == "hidden":
+            parts.append(_code_points(characters))
+        else:
+            parts.append(_by_engine(characters, _code_points(characters)))
+    return "".join(parts)
+
+
+def kind_of(character: str) -> str:
+    """How a character is set: *plain*, *maths*, *T1* (in another encoding), *hidden* (as code point) or *other*."""
+    if character in _SPELT:
+        return "plain"
+    if character in _MATHS:
+        return "maths"
+    if character in _SECOND_ENCODING:
+        return "T1"
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}:
+        return "hidden"
+    return "plain" if ord(character) <= 0x17F and character not in _UNKNOWN else "other"
+
+
+def _by_engine(characters: str, instead: str) -> str:
+    """``characters`` in engines that read Unicode, which alone know this primitive; ``instead`` in pdfLaTeX."""
+    return rf"\ifdefined\Umathchar {characters}\else {instead}\fi{{}}"
+
+
+def _code_points(characters: str) -> str:
+    return f"{{[}}{' '.join(f'U+{ord(character):04X}' for character in characters)}]"
+
+
+_LONGEST = 22
+"""Characters of a name that still leave the numbers room on a line of 345 pt, the text of an article at 10 pt."""
+
+
+class NameColumn(NamedTuple):
+    """A column of names in a tabular, by its specification: as wide as they are, or one that wraps them."""
+
+    spec: str
+    wraps: bool
+
+    def cell(self, name: str) -> str:
+        """``name`` as LaTeX, which in a column that wraps is not set to both margins and may break within a word."""
+        if not self.wraps:
+            return escape(name)
+        return r"\raggedright " + r"\allowbreak{}".join(map(escape, _pieces(name)))
+
+
+def name_column(names: Iterable[str], share: float = 0.26) -> NameColumn:
+    """The column of ``names``: as wide as they are, or, where one is long, wrapped at a ``share`` of the line."""
+    if max(map(len, names), default=0) <= _LONGEST:
+        return NameColumn("l", wraps=False)
+    return NameColumn(rf"p{{{share}\linewidth}}", wraps=True)
+
+
+def _pieces(name: str) -> list[str]:
+    """``name`` cut where a line may end: within words, after what joins their parts, and at the latest a dozen on."""
+    pieces, start = [], 0
+    since = 0  # the last place where a line may end
+    for i, (last, character) in enumerate(pairwise(name), 1):
+        if " " in (last, character):
+            since = i
+        elif (last in "_/-.,:;=+|" and character.isalnum()) or (i - since >= 12 and not combining(character)):
+            pieces.append(name[start:i])
+            start = since = i
+    return [*pieces, name[start:]]
+
+
+def comment(text: str) -> str:
+    """``text`` as one line of comment, whatever breaks lines or hides in it."""
+    return "% " + " ".join("".join(c if c.isprintable() else " " for c in text).split())

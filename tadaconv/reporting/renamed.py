@@ -1,0 +1,35 @@
+"""Modules by the names that they had before, as written notebooks and templates of users' own import them."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+
+RENAMED = {
+    "tadaconv.reporting.blocks": "tadaconv.reporting.ablation.page",
+    "tadaconv.reporting.export": "tadaconv.reporting.ablation.data",
+    "tadaconv.reporting.figures": "tadaconv.reporting.ablation.figures",
+    "tadaconv.reporting.provenance": "tadaconv.reporting.core.provenance",
+    "tadaconv.reporting.calibration.blocks": "tadaconv.reporting.calibration.page",
+    "tadaconv.reporting.calibration.frame": "tadaconv.reporting.calibration.data",
+    "tadaconv.reporting.study.blocks": "tadaconv.reporting.study.page",
+    "tadaconv.reporting.study.frame": "tadaconv.reporting.study.data",
+}
+"""Old name -> new name, of what templates import."""
+
+
+class RenamedFinder:
+    """Finds a module by its old name, when nothing of this name is there."""
+
+    def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
+        """The module, loaded by its new name; None for any other."""
+        return spec_from_loader(name, self) if name in RENAMED else None  # type: ignore[arg-type]
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """A new module, which the one of the new name replaces."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the module of the new name in its place."""
+        sys.modules[module.__name__] = import_module(RENAMED[module.__name__])
