@@ -14,7 +14,7 @@ from tadaconv.execution.cells import CellRecord
 from tadaconv.execution.origins import ORIGINS
 from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
-from tadaconv.reporting.ablation import Surroundings
+from tadaconv.reporting.ablation import StorageContext
 from tadaconv.reporting.core.format import listed, plural
 from tadaconv.spec import PROTOCOL
 from tadaconv.study import LoadedStudy, confirmed, load_study, trial_records
@@ -118,7 +118,9 @@ def _found(kind: str, name: str, origin: str | None) -> str | None:
     return name if name in discovery.available(kind) else None
 
 
-def surroundings(loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store) -> Surroundings:
+def storage_context(
+    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store
+) -> StorageContext:
     """What ``store`` holds of a table beside ``records``, which are its cells in a regime as they stand."""
     study = study_name(loaded, regime_name)
     elsewhere = {}
@@ -131,7 +133,7 @@ def surroundings(loaded: LoadedTable, regime_name: str, records: Sequence[CellRe
                 found = _records(loaded, regime, store)
                 if any(record.status == "finished" for record in found):
                     elsewhere[regime] = found
-    return Surroundings(elsewhere, _left_out(study, {record.cell.key for record in records}, store))
+    return StorageContext(elsewhere, _left_out(study, {record.cell.key for record in records}, store))
 
 
 def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:

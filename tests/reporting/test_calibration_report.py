@@ -35,6 +35,7 @@ from tadaconv.reporting.calibration.data import CalibrationExport, by_stage, col
 from tadaconv.reporting.calibration.inspection import look_inside, open_cell
 from tadaconv.reporting.calibration.latex import latex_table
 from tadaconv.reporting.calibration.words import layer_names, number
+from tadaconv.reporting.core.export import write_files
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda
 
 SCRIPT = "<script>alert(1)</script> $x_1$"
@@ -169,7 +170,7 @@ def test_a_report_made_again_has_the_same_bytes(
 
 def test_the_exported_data_hold_everything(seen, tmp_path: Path) -> None:
     export = seen("outer")
-    frame.write_data(frame.contents(export), tmp_path)
+    write_files(frame.files_of(export), tmp_path)
     (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
     back = read_calibration(tmp_path)
     assert back.manifest == export.manifest

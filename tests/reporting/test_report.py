@@ -21,7 +21,7 @@ from tadaconv.reporting import FORMATS, report, terminal_table
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.data import collect, read_export
 from tadaconv.reporting.core.notebook import execute
-from tadaconv.reporting.core.options import Choices
+from tadaconv.reporting.core.options import ReportOptions
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (
@@ -338,8 +338,8 @@ def test_a_report_says_which_template_and_parameters_made_it(made_up, tmp_path: 
     )
 
     def made(formats: list[str], **parameters: object) -> dict[str, object]:
-        choices = Choices(str(template), parameters)
-        folder = report(loaded, "quick", records, tmp_path / "runs", formats, choices=choices)
+        choices = ReportOptions(str(template), parameters)
+        folder = report(loaded, "quick", records, tmp_path / "runs", formats, options=choices)
         assert read_export(folder).manifest.cells
         return json.loads((folder / "report.json").read_text())
 

@@ -11,7 +11,7 @@ from tadaconv.ablation import claim_name, current_records, load_table, study_nam
 from tadaconv.errors import UserError
 from tadaconv.execution import Store, plan
 from tadaconv.regime import Regime, load_regime
-from tadaconv.reporting.reportable import reportable, surroundings
+from tadaconv.reporting.reportable import reportable, storage_context
 from tadaconv.result import Result
 
 Run = Callable[..., None]
@@ -72,7 +72,7 @@ def around(store: Store, table: str, regime_name: str) -> Any:
     loaded = load_table(table)
     regime: Regime = load_regime(regime_name)
     records = current_records(loaded, regime, study_name(loaded, regime_name), store)
-    return surroundings(loaded, regime_name, records, store)
+    return storage_context(loaded, regime_name, records, store)
 
 
 def test_a_table_by_name_and_one_by_path_are_found_where_they_have_results(store: Store, run: Run, here: Path) -> None:
@@ -121,7 +121,7 @@ def test_results_of_another_protocol_are_counted_as_such(
     attempts = {key: [_of_protocol_0(each) for each in found] for key, found in store.attempts().items()}
     monkeypatch.setattr(Store, "attempts", lambda *_: attempts)
     loaded = load_table("mine")
-    assert surroundings(loaded, "quick", [], store).left_out == {"protocol": 2}
+    assert storage_context(loaded, "quick", [], store).left_out == {"protocol": 2}
 
 
 def _of_protocol_0(attempt: Any) -> Any:

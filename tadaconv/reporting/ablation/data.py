@@ -5,7 +5,6 @@ The folder holds everything a colleague needs to execute the notebook again; not
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -29,7 +28,6 @@ from tadaconv.reporting.core.export import (
     read_csv,
     shared_conditions,
     typed,
-    write_atomically,
 )
 from tadaconv.result import HeadAccuracy
 
@@ -297,22 +295,9 @@ def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
     )
 
 
-def frames(export: Export) -> dict[str, pd.DataFrame]:
-    """The frames beside the table, by the name of their file."""
-    names = ("cells", "curves", *_FRAMES)
-    return {f"{name}.csv": getattr(export, name) for name in names}
-
-
-@lru_cache(maxsize=1)  # they decide whether a report is up to date, and are then written
-def csv_texts(export: Export) -> dict[str, str]:
-    """Every frame of :func:`frames` as CSV, to the last digit; one without a line has its head alone."""
-    return {name: as_csv(frame) for name, frame in frames(export).items()}
-
-
-def write_csvs(export: Export, folder: Path) -> None:
-    """Write every frame of :func:`frames` as :func:`csv_texts` has it."""
-    for name, text in csv_texts(export).items():
-        write_atomically(folder / name, text)
+def files_of(export: Export) -> dict[str, str]:
+    """The frames of an export as CSV, to the last digit, by the name of their file."""
+    return {f"{name}.csv": as_csv(getattr(export, name)) for name in ("cells", "curves", *_FRAMES)}
 
 
 def read_export(folder: Path | str = ".") -> Export:

@@ -5,9 +5,18 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting.ablation.summary import compares_apart, is_marked, untested
+from tadaconv.reporting.ablation.data import Export
+from tadaconv.reporting.ablation.summary import compares_apart, is_marked, summarise, untested
+from tadaconv.reporting.ablation.text import latex_notes, what_was_run
+from tadaconv.reporting.ablation.text import title as title_of
 from tadaconv.reporting.core.format import count_scale, percent, plural, points, published, scaled, some
 from tadaconv.reporting.core.latex import NameColumn, comment, escape, kind_of, name_column
+
+
+def latex_report(export: Export, *, paper: bool) -> str:
+    """The LaTeX table of an export with its heading and notes; with ``paper`` the paper's numbers beside ours."""
+    heading = f"{title_of(export.manifest)} Regime {export.manifest.regime}. {what_was_run(export)}"
+    return latex_table(summarise(export), export.manifest.base, heading, latex_notes(export, paper=paper), paper=paper)
 
 
 def latex_table(summary: pd.DataFrame, base: str, title: str, notes: Iterable[str] = (), *, paper: bool = True) -> str:

@@ -15,7 +15,7 @@ from tadaconv.ablation import Claim
 from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
 from tadaconv.reporting.core import statistics as st
-from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin
+from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
 from tadaconv.reporting.core.format import ROUNDING_ERROR
 from tadaconv.spec import without_places
 
@@ -138,6 +138,13 @@ def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
         "weights": backbone.get("weights") or (f"of file {file[:8]}" if file else "none"),
         **{name: value for name, value in without_places(data).items() if name != "num_frames"},
     }
+
+
+def summary_files(export: Export) -> dict[str, str]:
+    """What is written of the summary: ``table.csv`` and ``labels.csv``, to six digits."""
+    summary = summarise(export)
+    columns = table_columns(summary, export.manifest.base)
+    return {"table.csv": as_csv(summary[columns], digits=6), "labels.csv": as_csv(by_label(export), digits=6)}
 
 
 def table_columns(summary: pd.DataFrame, base: str) -> list[str]:

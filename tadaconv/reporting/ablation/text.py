@@ -1,5 +1,6 @@
 """What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
@@ -24,6 +25,7 @@ from tadaconv.reporting.ablation.summary import (
     verdicts,
 )
 from tadaconv.reporting.core import statistics as st
+from tadaconv.reporting.core.export import Listing, ends_of
 from tadaconv.reporting.core.format import (
     MINUS,
     at_once,
@@ -39,10 +41,26 @@ from tadaconv.reporting.core.format import (
 from tadaconv.reporting.core.text import missing_notes
 from tadaconv.run_options import BFLOAT16, precision_of
 
+VERDICTS = ("supported", "contradicted", "undecided")
+
 
 def title(manifest: Manifest) -> str:
     """The question of the table in one line."""
     return " ".join(manifest.question.partition("\n\n")[0].split()) or manifest.table
+
+
+def listing(export: Export) -> Listing:
+    """What the page of all reports says of this one."""
+    manifest, counts = export.manifest, Counter(verdicts(export)["verdict"])
+    return Listing(
+        kind="table",
+        name=manifest.table,
+        regime=manifest.regime,
+        title=title(manifest),
+        ran=what_was_run(export),
+        claims={verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
+        **ends_of(manifest.cells),
+    )
 
 
 def what_was_run(export: Export) -> str:

@@ -7,13 +7,11 @@ across runs: the machine, and what else it had to do, would be compared along.
 from collections.abc import Sequence
 from pathlib import Path
 
-from tadaconv.errors import unknown
-from tadaconv.reporting import FORMATS
-from tadaconv.reporting.core.options import Choices
+from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 
 
 def benchmark_report(
-    paths: Sequence[Path], out: Path, formats: Sequence[str] = FORMATS, *, choices: Choices | None = None
+    paths: Sequence[Path], out: Path, formats: Sequence[str] = FORMATS, *, options: ReportOptions | None = None
 ) -> Path:
     """Write the report of JSON files of ``tada bench`` to ``<out>/reports/benchmark-<name>/`` and return that folder.
 
@@ -23,16 +21,14 @@ def benchmark_report(
     The data are always written, *csv* alone gives nothing else: ``report.json``, ``table.csv`` (a line for every
     contestant and phase) and ``rounds.csv`` (for every round of them). *tex* adds the LaTeX table, *html* the page,
     *ipynb* the executed notebook, and either of the two ``figures/``. The same files give the same bytes: a report that
-    stands already is left alone, and a log message of level INFO says so. ``choices`` may name a template of one's own,
+    stands already is left alone, and a log message of level INFO says so. ``options`` may name a template of one's own,
     whose report lies in a folder beside this one, and give values for its parameters.
 
     Raises:
         UserError: for an unknown format, a path that is not there or cannot be read, a file that is no result of
             ``tada bench``, a folder without one, or a folder that cannot be written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("report format", name, FORMATS)
+    require_formats(formats)
     from tadaconv.reporting.benchmark.folder import write_report
 
-    return write_report([Path(path) for path in paths], Path(out), set(formats), choices or Choices())
+    return write_report([Path(path) for path in paths], Path(out), formats, options or ReportOptions())

@@ -1,35 +1,46 @@
 """The folder of a benchmark's report."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from tadaconv.discovery import plain_name
 from tadaconv.reporting.benchmark import words
-from tadaconv.reporting.benchmark.frame import write_data
+from tadaconv.reporting.benchmark.frame import files_of
 from tadaconv.reporting.benchmark.latex import latex_table
-from tadaconv.reporting.benchmark.record import collect
-from tadaconv.reporting.core.folder import Reported, write_files
-from tadaconv.reporting.core.options import Choices
+from tadaconv.reporting.benchmark.record import BenchmarkManifest, collect
+from tadaconv.reporting.core import folder
+from tadaconv.reporting.core.export import Listing
+from tadaconv.reporting.core.format import plural
+from tadaconv.reporting.core.options import ReportOptions
 
-TEMPLATE = "benchmark"
-"""The notebook template of a benchmark's report, found like every other content by its name."""
-
-_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}
+_MOST_FINDINGS = 4
 
 
-def write_report(paths: Sequence[Path], out: Path, formats: set[str], choices: Choices) -> Path:
+def write_report(paths: Sequence[Path], out: Path, formats: Sequence[str], options: ReportOptions) -> Path:
     """Write what does not stand yet; see :func:`~tadaconv.reporting.benchmark.benchmark_report`."""
     manifest = collect(paths)
-    reported = Reported(
-        TEMPLATE if choices.template is None else choices.template,
-        _FILES,
-        words.title(manifest),
-        manifest,
-        [],
-        partial(write_data, manifest),
-        partial(latex_table, manifest),
-        choices.parameters,
+    made = folder.Report(
+        name=f"benchmark-{manifest.benchmark}",
+        template="benchmark",
+        listing=listing(manifest),
+        manifest=manifest,
+        data=files_of(manifest),
+        latex=lambda: latex_table(manifest),
     )
-    own = "" if choices.template is None else f"-{plain_name(choices.template)}"
-    return write_files(reported, out / "reports" / f"benchmark-{manifest.benchmark}{own}", formats)
+    return folder.write_report(made, out, formats, options)
+
+
+def listing(manifest: BenchmarkManifest) -> Listing:
+    """What the page of all reports says of this one."""
+    findings = [f"{words.subject(n.run)}, {finding}" for n in manifest.runs for finding in words.findings(n.run)]
+    more = len(findings) - _MOST_FINDINGS
+    devices = dict.fromkeys(each.run.environment.get("device", "an unknown device") for each in manifest.runs)
+    return Listing(
+        kind="benchmark",
+        name=manifest.benchmark,
+        title=words.title(manifest),
+        ran=f"{plural(len(manifest.runs), 'run')} on {', '.join(devices)}.",
+        findings=[
+            *findings[:_MOST_FINDINGS],
+            *([f"{plural(more, 'more finding')} on its page."] if more > 0 else []),
+        ],
+    )

@@ -1,12 +1,11 @@
 """A benchmark as frames: a line for every contestant and phase, and for every round of them."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tadaconv.reporting.benchmark.record import PHASES, BenchmarkManifest, Spread
-from tadaconv.reporting.core.export import as_csv, write_atomically
+from tadaconv.reporting.core.export import as_csv
 
 TABLE_COLUMNS = [
     "file", "bench", "race", "mode", "contestant", "phase", "rounds", "repeats",
@@ -52,10 +51,9 @@ def rounds_frame(manifest: BenchmarkManifest) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=ROUND_COLUMNS)
 
 
-def write_data(manifest: BenchmarkManifest, folder: Path) -> None:
-    """Write both frames as CSV, to the last digit."""
-    write_atomically(folder / "table.csv", as_csv(table_frame(manifest)))
-    write_atomically(folder / "rounds.csv", as_csv(rounds_frame(manifest)))
+def files_of(manifest: BenchmarkManifest) -> dict[str, str]:
+    """Both frames as CSV, to the last digit, by the name of their file."""
+    return {"table.csv": as_csv(table_frame(manifest)), "rounds.csv": as_csv(rounds_frame(manifest))}
 
 
 def _spread(spread: Spread) -> tuple[Any, ...]:

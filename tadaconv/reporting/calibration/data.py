@@ -27,7 +27,6 @@ from tadaconv.reporting.core.export import (
     origin,
     read_csv,
     shared_conditions,
-    write_atomically,
 )
 from tadaconv.spec import TAda
 
@@ -153,27 +152,20 @@ def shares(layers: pd.DataFrame) -> dict[str, float] | None:
     return {part: squares[part] / squares["distance"] for part in PARTS[1:]}
 
 
-def contents(export: CalibrationExport) -> dict[str, bytes]:
+def files_of(export: CalibrationExport) -> dict[str, str | bytes]:
     """The files beside ``report.json``, by their names."""
     texts = {
         "layers.csv": as_csv(export.layers),
         "clips.csv": as_csv(export.clips),
         "training.csv": as_csv(export.training),
     }
-    tables = {name: text.encode() for name, text in texts.items()}
-    return {**tables, "alphas.npz": _npz(export.alphas), **strips(export)}
+    return {**texts, "alphas.npz": _npz(export.alphas), **strips(export)}
 
 
 def strips(export: CalibrationExport) -> dict[str, bytes]:
     """The frames of each clip shown, side by side as PNG, by the names of their files."""
     clips = zip(export.clips["frames"], export.frames, strict=True)
     return {str(name): _png(np.concatenate(list(clip), 1)) for name, clip in clips}
-
-
-def write_data(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of :func:`contents` into ``folder``."""
-    for name, content in files.items():
-        write_atomically(folder / name, content)
 
 
 def read_calibration(folder: Path | str = ".") -> CalibrationExport:

@@ -4,12 +4,26 @@ from typing import Any
 
 from tadaconv.reporting.calibration.data import CalibrationExport, CalibrationManifest, by_stage, shares
 from tadaconv.reporting.calibration.words import FACTORS, number
+from tadaconv.reporting.core.export import Listing, ends_of
 from tadaconv.reporting.core.format import listed, percent, plural
 
 
 def title(manifest: CalibrationManifest) -> str:
     """What is looked at, in one line."""
     return f"What the calibration of \u201c{manifest.row}\u201d does"
+
+
+def listing(manifest: CalibrationManifest) -> Listing:
+    """What the page of all reports says of this one."""
+    return Listing(
+        kind="calibration",
+        name=manifest.table,
+        regime=manifest.regime,
+        title=title(manifest),
+        ran=f"Row \u201c{manifest.row}\u201d, seed {manifest.seed}, at {percent(manifest.top1)} %; "
+        f"{plural(manifest.num_clips, 'validation clip')} passed through the trained network.",
+        **ends_of(manifest.cells),
+    )
 
 
 def about(manifest: CalibrationManifest) -> str:

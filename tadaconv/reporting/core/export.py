@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import nan
@@ -66,6 +66,34 @@ class Template(BaseModel):
     digest: str = Field(description="Hash of its text.")
 
 
+Kind = Literal["table", "study", "calibration", "benchmark"]
+"""What a report is of."""
+
+
+class Listing(BaseModel):
+    """What the page of all reports says of one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    name: str = Field(description="Of the table, study or benchmark.")
+    regime: str = Field("", description="Empty where there is none.")
+    title: str = Field("", description="The question of the table or study, or what was measured, in one line.")
+    ran: str = Field(description="What was run, and how much of it finished, failed or is missing.")
+    claims: dict[str, int] = Field(
+        default_factory=dict, description="How many of the claims came out how; empty but for a table that makes some."
+    )
+    findings: list[str] = Field(default_factory=list, description="What came out, a sentence each.")
+    first: datetime | None = Field(None, description="When the first cell ended, in UTC, where that is known.")
+    last: datetime | None = Field(None, description="When the last cell ended, in UTC, where that is known.")
+
+
+def ends_of(cells: Iterable[CellOrigin]) -> dict[str, datetime | None]:
+    """When the ``first`` and the ``last`` of ``cells`` ended, as far as it is known."""
+    ended = [cell.ended for cell in cells if cell.ended is not None]
+    return {"first": min(ended, default=None), "last": max(ended, default=None)}
+
+
 class ReportManifest(BaseModel):
     """What the ``report.json`` of every kind has: from what the files beside it were made."""
 
@@ -81,6 +109,9 @@ class ReportManifest(BaseModel):
     )
     digests: dict[str, str] = Field(
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
+    )
+    listing: Listing | None = Field(
+        None, description="What the page of all reports says of this one; none where an earlier version wrote it."
     )
 
 
@@ -104,6 +135,12 @@ def as_csv(frame: pd.DataFrame, digits: int | None = None) -> str:
     returns = any(texts[name].astype("string").str.contains("\r", regex=False).any() for name in texts)
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     return frame.to_csv(index=False, float_format=form, lineterminator="\n", quoting=quoting)
+
+
+def write_files(files: Mapping[str, str | bytes], folder: Path) -> None:
+    """Write every one of ``files``, which are contents by name, into ``folder``."""
+    for name, content in files.items():
+        write_atomically(folder / name, content)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

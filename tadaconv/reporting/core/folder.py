@@ -3,76 +3,84 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tadaconv import discovery
 from tadaconv.errors import UserError
-from tadaconv.reporting.core.export import ReportManifest, Template, printable, write_atomically
+from tadaconv.reporting.core.export import Listing, ReportManifest, Template, printable, write_atomically, write_files
+from tadaconv.reporting.core.options import ReportOptions
 from tadaconv.text import visible
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reported:
+class Report:
     """What one folder reports.
 
     Attributes:
-        template: name of the notebook's template.
-        files: by format, the file that stands for it.
-        title: the question in one line.
-        manifest: what becomes ``report.json``, but for what the files are made from.
-        content: the rest of the results, as far as it decides what the report says.
-        write_data: writes, into a folder, what the notebook is executed from beside the manifest, and the file of
-            format *csv*.
+        name: of the folder.
+        template: name of the notebook template that ships for reports of this kind.
+        listing: what the page of all reports says of it.
+        manifest: what becomes ``report.json``, but for the listing and for what the files are made from.
+        data: contents of the files beside the manifest, by name; what is drawn is drawn from them.
         latex: makes the table for a paper.
-        data: names of the files that ``write_data`` writes.
-        parameters: values for the template's parameters, by name; the template has a value for each that is not given.
+        csv: the file that stands for the format *csv*.
     """
 
+    name: str
     template: str
-    files: dict[str, str]
-    title: str
+    listing: Listing
     manifest: ReportManifest
-    content: list[str]
-    write_data: Callable[[Path], None]
+    data: Mapping[str, str | bytes]
     latex: Callable[[], str]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    data: Sequence[str] = ()
+    csv: str = "table.csv"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """By format, the file that stands for it."""
+        return {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": self.csv}
 
 
-def report_folder(out: Path, name: str, regime_name: str, template: str | None = None) -> Path:
-    """Where the report of a table or study in a regime lies; one by a ``template`` of the user's lies beside it."""
-    own = "" if template is None else f"-{discovery.plain_name(template)}"
-    return out / "reports" / f"{name}-{discovery.plain_name(regime_name)}{own}"
+def write_report(report: Report, out: Path, formats: Iterable[str], options: ReportOptions) -> Path:
+    """Write the files of ``formats`` that do not stand yet, or that other results were written to.
 
+    Args:
+        report: What is to be written.
+        out: The run folder. One by a template of the user's lies beside the usual one.
+        formats: Of ``FORMATS``.
+        options: Template, its parameters, and what else decides what is written.
 
-def write_files(reported: Reported, folder: Path, formats: set[str]) -> Path:
-    """Write the files of ``formats`` that do not stand in ``folder`` yet, or that other results were written to."""
-    template = discovery.find("report", reported.template)
-    digest, earlier = _digest(reported, template), _earlier(folder)
-    _require_ours(folder, [*reported.files.values(), *reported.data])
+    Raises:
+        UserError: for an unknown template or parameter, or a folder that cannot be written or holds others' files.
+    """
+    own = "" if options.template is None else f"-{discovery.plain_name(options.template)}"
+    folder = out / "reports" / f"{report.name}{own}"
+    template = discovery.find("report", options.template or report.template)
+    digest, earlier = _digest(report, template, options), _earlier(folder)
+    _require_ours(folder, [*report.files.values(), *report.data])
+    formats = set(formats)
     due = {
-        name for name in formats if earlier.digests.get(name) != digest or not (folder / reported.files[name]).is_file()
+        name for name in formats if earlier.digests.get(name) != digest or not (folder / report.files[name]).is_file()
     }
     if not (folder / "figures").is_dir():
         due |= formats & {"html", "ipynb"}
-    if not due and all((folder / name).is_file() for name in reported.data):
+    if not due and all((folder / name).is_file() for name in report.data):
         _LOG.info("%s is up to date: neither the results nor the template have changed", folder)
         return folder
     # Until a file is written again it counts as out of date, should this be cut short.
     kept = {name: value for name, value in earlier.digests.items() if name not in due}
-    made_by = _made_by(template, reported.parameters) if due & {"html", "ipynb"} else earlier
-    _write_manifest(reported.manifest, folder, earlier, kept)  # first: what stands beside it is a report's
-    reported.write_data(folder)
+    made_by = _made_by(template, options.parameters) if due & {"html", "ipynb"} else earlier
+    _write_manifest(report, folder, made_by=earlier, digests=kept)  # first: what stands beside it is a report's
+    write_files(report.data, folder)
     if "tex" in due:
-        write_atomically(folder / reported.files["tex"], reported.latex())
+        write_atomically(folder / report.files["tex"], report.latex())
     if due & {"html", "ipynb"}:
-        _execute(template, reported, folder, due)
-    _write_manifest(reported.manifest, folder, made_by, {**kept, **dict.fromkeys(due, digest)})
+        _execute(template, report, folder, due, options.parameters)
+    _write_manifest(report, folder, made_by, {**kept, **dict.fromkeys(due, digest)})
     return folder
 
 
@@ -93,22 +101,20 @@ def _require_ours(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def _execute(template: Path, reported: Reported, folder: Path, due: set[str]) -> None:
+def _execute(template: Path, report: Report, folder: Path, due: set[str], parameters: Mapping[str, Any]) -> None:
     from tadaconv.reporting.core.notebook import as_ipynb, as_page, execute
 
-    notebook = execute(template, folder, reported.parameters)
+    notebook = execute(template, folder, parameters)
     if "ipynb" in due:
-        write_atomically(folder / reported.files["ipynb"], as_ipynb(notebook))
+        write_atomically(folder / report.files["ipynb"], as_ipynb(notebook))
     if "html" in due:
-        write_atomically(folder / reported.files["html"], as_page(notebook, visible(reported.title)))
+        write_atomically(folder / report.files["html"], as_page(notebook, visible(report.listing.title)))
 
 
-def _write_manifest(
-    manifest: ReportManifest, folder: Path, made_by: ReportManifest, digests: Mapping[str, str]
-) -> None:
+def _write_manifest(report: Report, folder: Path, made_by: ReportManifest, digests: Mapping[str, str]) -> None:
     """Write ``report.json``, with the template and parameters of ``made_by``."""
     stamp = {"template": made_by.template, "parameters": made_by.parameters, "digests": dict(sorted(digests.items()))}
-    stamped = manifest.model_copy(update=stamp)
+    stamped = report.manifest.model_copy(update={**stamp, "listing": report.listing})
     write_atomically(folder / "report.json", stamped.model_dump_json(indent=1) + "\n")
 
 
@@ -128,13 +134,19 @@ def _earlier(folder: Path) -> ReportManifest:
         return ReportManifest()
 
 
-def _digest(reported: Reported, template: Path) -> str:
+def _digest(report: Report, template: Path, options: ReportOptions) -> str:
     """Hash of all that decides what a report says: the results, the template, and the code and styles of reports."""
     here = Path(__file__).parent.parent
     code = sorted(file for file in here.rglob("*") if file.suffix in {".py", ".j2", ".css", ".json"})
-    parts = [reported.manifest.model_dump_json(), *reported.content, repr(sorted(reported.parameters.items()))]
+    digest = hashlib.sha256()
+    for part in (report.manifest.model_dump_json(), repr((sorted(options.parameters.items()), options.paper))):
+        digest.update(part.encode())
+    for name, content in report.data.items():
+        digest.update(name.encode() + (content.encode() if isinstance(content, str) else content))
+    for file in code:
+        digest.update(file.read_bytes())
     try:
-        parts += [file.read_text(encoding="utf-8") for file in (template, *code)]
+        digest.update(template.read_text(encoding="utf-8").encode())
     except UnicodeDecodeError as error:
         raise UserError(f"{template} is not written in UTF-8, as a notebook template has to be") from error
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return digest.hexdigest()[:16]

@@ -26,7 +26,6 @@ from tadaconv.reporting.core.export import (
     read_csv,
     shared_conditions,
     typed,
-    write_atomically,
 )
 from tadaconv.reporting.core.pareto import on_front
 from tadaconv.reporting.study.words import confirm_command, in_words, value_in_words
@@ -259,17 +258,11 @@ def counts(trials: pd.DataFrame) -> dict[str, int]:
     return {status: int(found[status]) for status in STATUSES if status in found}
 
 
-def frames(export: StudyExport) -> dict[str, pd.DataFrame]:
-    """The frames of an export, by the name of their file."""
+def files_of(export: StudyExport) -> dict[str, str]:
+    """Every frame of an export as CSV, to the last digit, and ``parameters.json``, by the name of the file."""
     names = ("trials", "curves", "cells", "confirmation", "infeasible")
-    return {f"{name}.csv": getattr(export, name) for name in names}
-
-
-def write_data(export: StudyExport, folder: Path) -> None:
-    """Write every frame of :func:`frames` and ``parameters.json``, to the last digit."""
-    for name, frame in frames(export).items():
-        write_atomically(folder / name, as_csv(frame))
-    write_atomically(folder / "parameters.json", export.space.model_dump_json(indent=1) + "\n")
+    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in names}
+    return {**texts, "parameters.json": export.space.model_dump_json(indent=1) + "\n"}
 
 
 def read_study(folder: Path | str = ".") -> StudyExport:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from tadaconv.reporting.core.export import Listing, ends_of
 from tadaconv.reporting.core.format import count_scale, listed, percent, plural, scaled
 from tadaconv.reporting.study.data import StudyExport, StudyManifest, counts
 from tadaconv.reporting.study.selection import expected_maximum, seed_spread
@@ -13,6 +14,22 @@ from tadaconv.reporting.study.selection import expected_maximum, seed_spread
 def title(manifest: StudyManifest) -> str:
     """The question of the study in one line."""
     return " ".join(manifest.question.partition("\n\n")[0].split()) or manifest.study
+
+
+def listing(export: StudyExport) -> Listing:
+    """What the page of all reports says of this one."""
+    manifest, trials = export.manifest, export.trials
+    num_finished = int((trials["status"] == "finished").sum())
+    best = trials[trials["best"]].to_dict("records")
+    return Listing(
+        kind="study",
+        name=manifest.study,
+        regime=manifest.regime,
+        title=title(manifest),
+        ran=what_became(trials, manifest.num_infeasible),
+        findings=[f"Best of {num_finished} that finished: {each['name']}, {percent(each['top1'])} %." for each in best],
+        **ends_of(manifest.cells),
+    )
 
 
 def what_became(trials: pd.DataFrame, num_infeasible: int | None = None) -> str:
