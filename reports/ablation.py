@@ -18,7 +18,6 @@ installed, or name the folder below; figures are saved anew in its figures/.
 # %%
 from tadaconv.reporting.ablation import figures, page
 from tadaconv.reporting.ablation.data import read_export
-from tadaconv.reporting.calibration.figures import calibration_over_training
 from tadaconv.reporting.core.provenance import provenance
 
 # %% tags=["parameters"]
@@ -68,7 +67,7 @@ figures.show(figures.confusion(export), folder)
 figures.show(figures.learning_curves(export), folder)
 
 # %%
-figures.show(calibration_over_training(export), folder)
+figures.show(figures.calibration_over_training(export), folder)
 
 # %%
 page.conditions(export)

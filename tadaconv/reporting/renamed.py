@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from types import ModuleType
+from typing import Any
 
 RENAMED = {
     "tadaconv.reporting.blocks": "tadaconv.reporting.ablation.page",
@@ -18,6 +19,13 @@ RENAMED = {
     "tadaconv.reporting.study.frame": "tadaconv.reporting.study.data",
 }
 """Old name -> new name, of what templates import."""
+
+
+def moved_figure(name: str) -> Any:
+    """The figure of a table that was among those of calibrations; raises AttributeError for any other name."""
+    if name != "calibration_over_training":
+        raise AttributeError(f"module 'tadaconv.reporting.calibration.figures' has no attribute {name!r}")
+    return import_module("tadaconv.reporting.ablation.figures").calibration_over_training
 
 
 class RenamedFinder:

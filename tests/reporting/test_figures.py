@@ -17,7 +17,7 @@ from tadaconv.ablation import LoadedTable, load_table
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.ablation import figures
 from tadaconv.reporting.ablation.data import collect
-from tadaconv.reporting.calibration.figures import calibration_over_training
+from tadaconv.reporting.ablation.figures import calibration_over_training
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.text import as_markdown
 

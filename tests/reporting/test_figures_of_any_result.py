@@ -12,7 +12,7 @@ from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
 from tadaconv.reporting.ablation import figures
 from tadaconv.reporting.ablation.data import Export, collect
-from tadaconv.reporting.calibration.figures import calibration_over_training, calibration_over_training_data
+from tadaconv.reporting.ablation.figures import calibration_over_training, calibration_over_training_data
 from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.spec import Backbone, Placement, Schedule, Synthetic, TAda
 

@@ -1,7 +1,7 @@
 """What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -602,3 +602,35 @@ def our_clips(manifest: Manifest) -> str:
     clips = listed(named) if named else kinds.get(data.get("kind", ""), "other clips")
     judged = sorted({views(cell.experiment["data"]) for cell in manifest.cells})
     return ", ".join([clips, _frames(frames), listed(judged or [views(data)], "or")])
+
+
+def mixed_recipes(recipes: Mapping[str, object], rows: Collection[str]) -> str:
+    """That ``rows`` of a figure were trained by different recipes, with a space before it; nothing where they were not.
+
+    ``recipes`` has, by row, in what its recipe differs from those of others.
+    """
+    if len({recipes[row] for row in rows if row in recipes}) < 2:
+        return ""
+    return (
+        " Rows were trained by different recipes, which the conditions list: how they lie to each other shows the "
+        "effect of these as well."
+    )
+
+
+def of_seeds(num_seeds: "pd.Series[int]") -> str:
+    """``3 seeds``; where rows have different numbers, of how many each row's mean is: ``2 or 3 seeds, by row``."""
+    counts = sorted(set(num_seeds))
+    return plural(counts[0], "seed") if len(counts) == 1 else f"{listed(counts, 'or')} seeds, by row"
+
+
+def of_many(shown: int, num_rows: int, which: str) -> str:
+    """What is shown of a table that is too long for a figure, with a space at the end; nothing of a shorter one."""
+    if shown == num_rows:
+        return ""
+    return f"Of {num_rows} rows, {shown} are shown, sorted: {which}. "
+
+
+def interval_of(row: dict[Hashable, Any]) -> str:
+    """The interval of a line, ``low`` to ``high`` points, in brackets with a space before it; nothing without one."""
+    known = row["low"] == row["low"]
+    return f" ({points(row['low'])} to {points(row['high'])})" if known else ""

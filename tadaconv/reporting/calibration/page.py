@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from tadaconv.reporting.ablation import captions
 from tadaconv.reporting.calibration import text
 from tadaconv.reporting.calibration.data import PARTS, CalibrationExport, strips
-from tadaconv.reporting.calibration.words import layer_names, number
-from tadaconv.reporting.core.format import data_uri
+from tadaconv.reporting.calibration.words import layer_names
+from tadaconv.reporting.core.format import data_uri, number
 from tadaconv.reporting.core.page import Block, flat, render
+from tadaconv.reporting.core.text import meaning_of_families
 
 
 def headline(export: CalibrationExport) -> Block:
@@ -32,7 +32,7 @@ def clips(export: CalibrationExport) -> Block:
     ]
     said = [f"{line['class']}: predicted as {line['predicted']}, {line['sure']:.0f} %" for line in lines]
     num_frames = len(export.frames[0])
-    meaning = captions.meaning_of_families({line["family"] for line in lines}, classes=True)
+    meaning = meaning_of_families({line["family"] for line in lines}, classes=True)
     html = render("calibration_clips", clips=lines, num_frames=num_frames, meaning=meaning)
     return Block(html, "\n".join([*said, meaning]).rstrip())
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from tadaconv.reporting.calibration.data import CalibrationExport, CalibrationManifest, by_stage, shares
-from tadaconv.reporting.calibration.words import FACTORS, number
+from tadaconv.reporting.calibration.words import FACTORS
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import listed, percent, plural
+from tadaconv.reporting.core.format import listed, number, percent, plural
 
 
 def title(manifest: CalibrationManifest) -> str:

@@ -112,3 +112,17 @@ def anchor(row: str) -> str:
 def at_once(labels: Sequence[str]) -> str:
     """What all labels of a clip are together: of a verb and a noun, an action."""
     return "action" if tuple(labels) == ("verb", "noun") else f"{listed(labels)} at once"
+
+
+def number(value: float, scale: float | None = None) -> str:
+    """An alpha, or a distance from one, with so many decimals that ``scale``, or itself, has two digits.
+
+    A dash where it is not known.
+    """
+    if value != value:
+        return "\u2013"
+    size = abs(value if scale is None else scale)
+    decimals = 2
+    while decimals < 6 and 0 < size < 10.0 ** (1 - decimals):
+        decimals += 1
+    return f"{value:.{decimals}f}".replace("-", MINUS)

@@ -100,3 +100,11 @@ def mark_breaks(ax: Axes, breaks: Iterable[int]) -> None:
     """A dashed line before each of these rows: others between are left out."""
     for position in breaks:
         ax.axhline(position - 0.5, color=style.SOFT, linewidth=0.8, linestyle=(0, (6, 3)), zorder=0)
+
+
+def epochs_axis(ax: Axes, last: int) -> None:
+    """Epochs from 0 to ``last`` across, few ticks either way, and a grid of levels."""
+    ax.grid(axis="y")
+    ax.set_xlim(0, last)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+F = TypeVar("F", Figure, Figure | None)
 
 WIDTH = 5.4
 """Inches: read at 1:1 in a report, and still legible at the width of a paper's column or of a phone."""
@@ -53,13 +54,16 @@ _DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "back
 _NO_DATE = {"Date": None, "Creator": None}
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, F]) -> Callable[P, F]:
     """Draw in the style of this module, whatever the notebook around has set."""
 
     @wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> F:
         with _in_style():
-            return settle(draw(*args, **kwargs))
+            figure = draw(*args, **kwargs)
+            if figure is not None:
+                settle(figure)
+            return figure
 
     return wrapper
 

@@ -1,6 +1,6 @@
 """What becomes of each class: accuracy by family, what is taken for what, and which classes the operator helps."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -12,15 +12,16 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tadaconv.reporting.ablation import captions
 from tadaconv.reporting.ablation.data import Export, Manifest
-from tadaconv.reporting.ablation.figures.rows import LOOKS, signed, summary_of
-from tadaconv.reporting.ablation.summary import recipes_of
+from tadaconv.reporting.ablation.figures.rows import LOOKS, signed
+from tadaconv.reporting.ablation.summary import recipes_of, summarise
+from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
-from tadaconv.reporting.core.drawable import parted
-from tadaconv.reporting.core.figure import Drawing
+from tadaconv.reporting.core.figure import Drawing, figure, parted
+from tadaconv.reporting.core.format import listed, percent, plural, points
 from tadaconv.reporting.core.labels import ends, label_of, name_rows, pitch, short_labels
+from tadaconv.reporting.core.text import by_seed, left_out_of_it, meaning_of_families
 
 MOST_CLASSES = 40
 """With more classes than this no confusion matrix is drawn, and gains are shown for some classes alone."""
@@ -49,22 +50,52 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     if data.empty:
         return None
     known, unknown = parted(export.families, "top1")
-    summary = summary_of(export).set_index("row")
+    summary = summarise(export).set_index("row")
     about = pd.DataFrame({"row": data.index, "mean": summary["top1_mean"].reindex(data.index).to_numpy(),
                           "reference": summary["reference"].reindex(data.index).to_numpy()})  # fmt: skip
     rows, _ = ends(about, "mean")
     shown = data.loc[rows["row"]]
     num_seeds = known.groupby("row")["seed"].nunique()[shown.index]
-    return Drawing(
-        "accuracy_by_family",
-        draw_accuracy_by_family(shown, set(rows.loc[rows["reference"], "row"])),
-        captions.accuracy_by_family(shown, num_seeds, len(data), captions.by_seed(unknown, "family"))
-        + captions.mixed_recipes(recipes_of(export), shown.index),
-        captions.alt_by_family(shown),
+    return draw_accuracy_by_family(
+        shown, set(rows.loc[rows["reference"], "row"]), num_seeds=num_seeds, num_rows=len(data),
+        left_out=by_seed(unknown, "family"), recipes=recipes_of(export),
+    )  # fmt: skip
+
+
+def accuracy_by_family_caption(
+    data: pd.DataFrame,
+    num_seeds: "pd.Series[int]",
+    num_rows: int,
+    left_out: Sequence[str],
+    recipes: Mapping[str, object],
+) -> str:
+    """What is drawn; families of the synthetic clips are explained.
+
+    Args:
+        data: The rows shown.
+        num_seeds: The seeds behind each of them.
+        num_rows: How many rows there are.
+        left_out: The cells and families whose accuracy is none.
+        recipes: By row, in what its recipe differs from those of others.
+    """
+    cut = of_many(len(data), num_rows, "the most and the least accurate")
+    text = (
+        f"Validation top-1 in percent by family of classes, mean over {of_seeds(num_seeds)}; the stronger the colour, "
+        f"the more accurate. {cut}{meaning_of_families(data.columns)}"
+    ).strip() + left_out_of_it(left_out, "value", "not between 0 and 100 %")
+    return text + mixed_recipes(recipes, data.index)
+
+
+def accuracy_by_family_alt(data: pd.DataFrame) -> str:
+    """The heat map in words."""
+    rows = (
+        f"{name}: " + ", ".join(f"{family} {percent(value)} %" for family, value in values.items())
+        for name, values in data.to_dict("index").items()
     )
+    return "Heat map of validation top-1 by row and class family. " + "; ".join(rows) + "."
 
 
-@style.styled
+@figure(caption=accuracy_by_family_caption, alt=accuracy_by_family_alt)
 def draw_accuracy_by_family(data: pd.DataFrame, references: Collection[str]) -> Figure:
     """A heat map with its numbers written in; one hue from light to dark, so it reads in grey."""
     labels = [label_of(str(name)) for name in data.index]
@@ -147,19 +178,46 @@ def confusion(export: Export) -> Drawing | None:
     rows = [name for name in (chosen.without, chosen.base) if name is not None and name in set(data["row"])]
     clips, left_out = _known_clips(export)
     num_seeds = clips.groupby("row")["seed"].nunique().to_dict()
-    said = {str(name): int(num_seeds[name]) for name in rows}
-    unknown = captions.by_seed(left_out, "class", "predicted")
-    return Drawing(
-        "confusion", draw_confusion(data, rows, classes), captions.confusion(said, classes, unknown),
-        captions.alt_confusion(data, said),
-    )  # fmt: skip
+    seeds_of = {str(name): int(num_seeds[name]) for name in rows}
+    return draw_confusion(data, rows, classes, num_seeds=seeds_of, left_out=by_seed(left_out, "class", "predicted"))
 
 
 _SMALL, _LETTER = 7.5, 0.057
 """Points of the classes' labels, and inches that a letter of them takes."""
 
 
-@style.styled
+def confusion_caption(num_seeds: dict[str, int], classes: list[tuple[str, str]], left_out: Sequence[str] = ()) -> str:
+    """Caption of the confusion matrices of the rows ``num_seeds``; ``classes`` are pairs of class and family.
+
+    ``left_out`` are the cells, each with two classes, whose clips cannot be shown.
+    """
+    rows = listed([f"{row} ({plural(seeds, 'seed')})" for row, seeds in num_seeds.items()])
+    families = list(dict.fromkeys(family for _, family in classes if family))
+    text = (
+        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds; every line is in "
+        "percent of its class, what rounds to zero is left blank, and colour grows with the square root of the share. "
+    )
+    if families:
+        text += f"Lines part the families {listed(families)}. " if len(families) > 1 else ""
+    return (text + meaning_of_families(families, classes=True)).strip() + left_out_of_it(
+        left_out, "count", "of no clips or of an unknown class"
+    )
+
+
+def confusion_alt(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
+    """The confusion matrices in words: the most frequent mistakes of each row."""
+    said = []
+    for row in num_seeds:
+        wrong = data[(data["row"] == row) & (data["class"] != data["predicted"])]
+        worst = wrong.sort_values("percent", ascending=False, kind="stable").head(3)
+        mistakes = [
+            f"{line['class']} for {line['predicted']} in {line['percent']:.0f} %" for line in worst.to_dict("records")
+        ]
+        said.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
+    return f"Confusion matrices. {'; '.join(said)}."
+
+
+@figure(caption=confusion_caption, alt=confusion_alt)
 def draw_confusion(data: pd.DataFrame, rows: Sequence[str], classes: list[tuple[str, str]]) -> Figure:
     """A matrix a row, side by side, or one below the other for more classes than a line has room for.
 
@@ -209,14 +267,14 @@ def _shade(percent: float, written: bool) -> Any:
 def _matrix(ax: Axes, data: pd.DataFrame, places: dict[str, int], size: float | None) -> None:
     """The squares of a row's confusion, with the percent in each where ``size``, in points, is given."""
     squares, colours = [], []
-    for true, predicted, percent in zip(data["class"], data["predicted"], data["percent"], strict=True):
+    for true, predicted, value in zip(data["class"], data["predicted"], data["percent"], strict=True):
         x, y = places[predicted], places[true]
-        if percent < 0.5:
+        if value < 0.5:
             continue
         squares.append([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
-        colours.append(_shade(percent, written=size is not None))
+        colours.append(_shade(value, written=size is not None))
         if size is not None:
-            ax.text(x + 0.5, y + 0.5, f"{percent:.0f}", ha="center", va="center", fontsize=size)
+            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=size)
     ax.add_collection(PolyCollection(squares, facecolors=colours, edgecolors="none"), autolim=False)
     ax.set(xlim=(0, len(places)), ylim=(len(places), 0))
     ax.tick_params(length=0)
@@ -288,15 +346,57 @@ def gain_by_class(export: Export) -> Drawing | None:
     if shown.empty:  # not one of many classes gains or loses
         return None
     of_both = export.classes[export.classes["row"].isin(chosen)]
-    left_out = captions.by_seed(parted(of_both, "top1")[1], "class")
-    return Drawing(
-        "gain_by_class", draw_gain_by_class(shown, chosen.base, str(chosen.without)),
-        captions.gain_by_class(shown, chosen.base, str(chosen.without), len(data), left_out)
-        + captions.mixed_recipes(recipes_of(export), list(filter(None, chosen))), captions.alt_gain(shown),
-    )  # fmt: skip
+    left_out = by_seed(parted(of_both, "top1")[1], "class")
+    return draw_gain_by_class(
+        shown, chosen.base, str(chosen.without), num_classes=len(data), left_out=left_out, recipes=recipes_of(export)
+    )
 
 
-@style.styled
+def gain_by_class_caption(
+    data: pd.DataFrame,
+    base: str,
+    without: str,
+    num_classes: int,
+    left_out: Sequence[str],
+    recipes: Mapping[str, object],
+) -> str:
+    """What is drawn of ``num_classes``.
+
+    Args:
+        data: The classes shown.
+        base: The row with the operator.
+        without: The row without.
+        num_classes: How many classes there are.
+        left_out: The cells and classes whose accuracy is none.
+        recipes: By row, in what its recipe differs from those of others.
+    """
+    text = (
+        f"Gain in top-1 of {base} over {without} by class, in points, paired by seed; in each family from the largest "
+        "down. "
+    )
+    if (data["low"].notna()).any():
+        cut = ", cut at 100 points" if (data[["low", "high"]].abs() >= 100).any(axis=None) else ""
+        text += f"Bars are 95 % intervals over seeds{cut}, each for its class alone. "
+    if data["low"].isna().any():
+        text += "A marker without a bar has one seed, or seeds that all gain the same: its error is not known. "
+    if len(data) < num_classes:
+        gains, losses = int((data["mean"] > 0).sum()), int((data["mean"] < 0).sum())
+        text += (
+            f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
+            "shown; the extremes of many owe a part to chance. "
+        )
+    text = (text + meaning_of_families(data["family"].unique(), classes=True)).strip()
+    text += left_out_of_it(left_out, "value", "not between 0 and 100 %")
+    return text + mixed_recipes(recipes, [base, without])
+
+
+def gain_by_class_alt(data: pd.DataFrame) -> str:
+    """The gains by class in words."""
+    classes = "; ".join(f"{row['class']}: {points(row['mean'])}{interval_of(row)}" for row in data.to_dict("records"))
+    return f"Dot plot of the gain in top-1 by class, in points. {classes}."
+
+
+@figure(caption=gain_by_class_caption, alt=gain_by_class_alt)
 def draw_gain_by_class(data: pd.DataFrame, base: str, without: str) -> Figure:
     """A horizontal dot plot, each family below its name."""
     labels, places, bold, at = [], [], [], []

@@ -1,7 +1,6 @@
 """Accuracy against what it costs: multiply-adds, and time in evaluation."""
 
-from collections.abc import Sequence
-from math import inf
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,23 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import BboxTransformTo, ScaledTranslation, blended_transform_factory
 
-from tadaconv.reporting.ablation import captions
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named
 from tadaconv.reporting.ablation.summary import recipes_of
+from tadaconv.reporting.ablation.text import mixed_recipes
 from tadaconv.reporting.core import style
-from tadaconv.reporting.core.figure import Drawing
-from tadaconv.reporting.core.format import count_scale
+from tadaconv.reporting.core.figure import Drawing, figure
+from tadaconv.reporting.core.format import count_scale, percent, some
 from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.core.pareto import on_front
+from tadaconv.reporting.core.scatter import FRONT, beside_the_cheapest, draw_front, names_at_the_right
+from tadaconv.reporting.core.text import by_seed, left_out_of_it
 
 MOST_NAMED = 30
 """Where there are more rows than this, those on the front and those that others are compared with have names alone."""
 
 _TOP1 = ["mean", "low", "high", "reference", "versus"]
-_FRONT: dict[str, Any] = {"color": style.ROW, "linewidth": 1.4}
 _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2))}
 
 
@@ -53,16 +52,46 @@ def accuracy_by_macs(export: Export) -> Drawing | None:
     data, every = accuracy_by_macs_data(export), _with_results(export)["row"]
     if data.empty:
         return None
-    shown, left_out = with_names(data), every[~every.isin(data["row"])].tolist()
-    return Drawing(
-        "accuracy_by_macs",
-        draw_accuracy_by_macs(data),
-        captions.accuracy_by_macs(data, shown, left_out) + captions.mixed_recipes(recipes_of(export), data["row"]),
-        captions.alt_by_macs(data[shown]),
+    left_out = every[~every.isin(data["row"])].tolist()
+    return draw_accuracy_by_macs(data, left_out=left_out, recipes=recipes_of(export))
+
+
+def accuracy_by_macs_caption(
+    data: pd.DataFrame, left_out: Sequence[str] = (), recipes: Mapping[str, object] | None = None
+) -> str:
+    """What is drawn, with the range of costs, which is often too small to see.
+
+    ``left_out`` are the rows whose multiply-adds are not known; ``recipes`` say by row in what they differ.
+    """
+    least, most = data["macs"].min(), data["macs"].max()
+    return (
+        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
+        f"more accurate, further left is cheaper; vertical bars are 95 % intervals. {_STEPS}{_joined(data)}"
+        f"{_named(with_names(data))}{_in_order('cheaper')} {_costs_apart(least, most)}"
+        f"{left_out_of_it(left_out, 'row', 'whose multiply-adds are not known')}"
+        f"{mixed_recipes(recipes or {}, data['row'])}"
     )
 
 
-@style.styled
+def accuracy_by_macs_alt(data: pd.DataFrame) -> str:
+    """The scatter in words."""
+    rows = "; ".join(
+        f"{row['row']}: {row['macs']:.4g} at {percent(row['mean'])} %"
+        for row in data[with_names(data)].to_dict("records")
+    )
+    return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
+
+
+def _costs_apart(least: float, most: float) -> str:
+    if most == least:
+        return "All rows cost the same."
+    if most > 2 * least:
+        factor = f"{most / least:.{0 if most >= 10 * least else 1}f}"
+        return f"The dearest row costs {factor} times as much as the cheapest."
+    return f"The dearest row costs {100 * (most / least - 1):.2f} % more than the cheapest."
+
+
+@figure(caption=accuracy_by_macs_caption, alt=accuracy_by_macs_alt)
 def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
     """A scatter with the front as steps, and names in a column at the right."""
     unit, name = count_scale(data["macs"])
@@ -126,19 +155,73 @@ def accuracy_by_latency(export: Export) -> Drawing | None:
     data, cells = accuracy_by_latency_data(export), latency_cells(export)
     if data.empty:
         return None
-    shown, beyond = with_names(data), beyond_the_axis(data)
     not_timed = cells[cells["ms"].isna()]
     elsewhere = cells[cells["ms"].notna() & (cells["device"] != data["device"].iloc[0])]
-    return Drawing(
-        "accuracy_by_latency",
-        draw_accuracy_by_latency(data),
-        captions.accuracy_by_latency(data, shown, beyond, elsewhere, not_timed)
-        + captions.mixed_recipes(recipes_of(export), data["row"]),
-        captions.alt_by_latency(data[shown]),
+    return draw_accuracy_by_latency(data, elsewhere=elsewhere, not_timed=not_timed, recipes=recipes_of(export))
+
+
+def accuracy_by_latency_caption(
+    data: pd.DataFrame, elsewhere: pd.DataFrame, not_timed: pd.DataFrame, recipes: Mapping[str, object]
+) -> str:
+    """What is drawn, and what the times are of.
+
+    Args:
+        data: Of :func:`accuracy_by_latency_data`.
+        elsewhere: The cells timed on other devices.
+        not_timed: Those without a time (row, seed, device).
+        recipes: By row, in what its recipe differs from those of others.
+    """
+    marker = "A marker is one cell"
+    if (data["num_timed"] > 1).any():
+        marker = (
+            "A marker lies at the median over seeds, horizontal bars reach from the fastest seed to the slowest"
+            f"{_cut(beyond_the_axis(data))}"
+        )
+    text = (
+        f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}; "
+        "vertical bars are 95 % intervals of the accuracy over all seeds. "
+        f"{_STEPS if data['front'].any() else _NO_STEPS}{_joined(data)}"
+        f"{_named(with_names(data))}{_in_order('faster')} The time is what validation took while the cells ran, "
+        "loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
+        "tada bench."
     )
+    for device, cells in elsewhere.groupby("device", sort=False):
+        text += left_out_of_it(by_seed(cells), "cell", f"on {_device(str(device))}")
+    text += left_out_of_it(by_seed(not_timed), "cell", "without a time")
+    return text + mixed_recipes(recipes, data["row"])
 
 
-@style.styled
+def _cut(beyond: pd.DataFrame) -> str:
+    """Where the bars end that the axis does not hold."""
+    ends = [
+        f"{row} " + " and ".join(
+            f"{which} {value:.3g} ms" for which, value in (("from", low), ("to", high)) if value == value
+        )
+        for row, low, high in zip(beyond["row"], beyond["ms_low"], beyond["ms_high"], strict=True)
+    ]  # fmt: skip
+    return f" (an arrow marks a bar that goes on beyond the axis: {some(ends)})" if ends else ""
+
+
+def accuracy_by_latency_alt(data: pd.DataFrame) -> str:
+    """The scatter of times in words."""
+    rows = "; ".join(
+        f"{row['row']}: {row['ms']:.3g} ms at {percent(row['mean'])} %"
+        for row in data[with_names(data)].to_dict("records")
+    )
+    return f"Scatter plot of validation top-1 against milliseconds a clip in evaluation. {rows}."
+
+
+_NO_STEPS = (
+    "No Pareto front is drawn: seeds of one row, which all do the same work, lie further apart in time than rows do, "
+    "so these times tell no row from another."
+)
+
+
+def _device(name: str) -> str:
+    return name or "a device without a name"
+
+
+@figure(caption=accuracy_by_latency_caption, alt=accuracy_by_latency_alt)
 def draw_accuracy_by_latency(data: pd.DataFrame) -> Figure:
     """A scatter like that of multiply-adds; horizontal bars are the range over seeds, cut where the axis ends."""
     words = "milliseconds a clip in evaluation, as cells ran"
@@ -158,6 +241,26 @@ def beyond_the_axis(data: pd.DataFrame) -> pd.DataFrame:
 
 
 # What both have in common
+
+
+_STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
+
+
+def _in_order(first: str) -> str:
+    return f" Names stand in the order of their markers' heights; of markers at one height the {first} row is first."
+
+
+def _joined(data: pd.DataFrame) -> str:
+    return " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
+
+
+def _named(is_named: "pd.Series[bool]") -> str:
+    if is_named.all():
+        return ""
+    return (
+        f" Of {len(is_named)} rows, {int(is_named.sum())} have their names beside them, all of them on the front or "
+        "such as others are compared with."
+    )
 
 
 def with_names(data: pd.DataFrame) -> "pd.Series[bool]":
@@ -212,20 +315,13 @@ def _reach(cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[f
     return max(float(low.min()), least - room), min(float(high.max()), most + room)
 
 
-def draw_front(ax: Axes, cost: "pd.Series[float]", accuracy: "pd.Series[float]", right: float) -> None:
-    """The front as steps, up to ``right``: the accuracy that can be had at a cost."""
-    steps = sorted(zip(cost, accuracy, strict=True))
-    costs, heights = [x for x, _ in steps], [y for _, y in steps]
-    ax.step([*costs, max(right, costs[-1])], [*heights, heights[-1]], where="post", **_FRONT, zorder=2)
-
-
 def _explain(figure: Figure, data: pd.DataFrame) -> None:
     apart = data["versus"].any()
     said = {False: "row", True: "row that others are compared with" if apart else "base row"}
     keys = [Line2D([], [], **LOOKS[kind]) for kind in said if (data["reference"] == kind).any()]
     words = [text for kind, text in said.items() if (data["reference"] == kind).any()]
     if data["front"].any():
-        keys, words = [*keys, Line2D([], [], **_FRONT)], [*words, "Pareto front"]
+        keys, words = [*keys, Line2D([], [], **FRONT)], [*words, "Pareto front"]
     figure.legend(keys, words, loc="outside upper left", ncols=3,
                   frameon=False, handlelength=1.6, fontsize=8, borderaxespad=0, columnspacing=1.2)  # fmt: skip
 
@@ -235,69 +331,3 @@ def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None
     at = {row: point for row, *point in zip(data["row"], cost, data["mean"], strict=True)}
     pairs = [(at[row], at[versus]) for row, versus in zip(data["row"], data["versus"], strict=True) if versus in at]
     ax.add_collection(LineCollection(pairs, **_DOTTED, zorder=1), autolim=False)
-
-
-def beside_the_cheapest(ax: Axes, least: float, most: float, noun: str = "row", best: str = "cheapest") -> None:
-    """A second axis: per cent above the cheapest ``noun``, or times its cost where percents would pass a hundred.
-
-    ``best`` is what the least of a cost is called.
-    """
-    name, zero, unit = f"above the {best} {noun} (%)", 1, 100
-    if most > 2 * least:
-        name, zero, unit = f"times the {best} {noun}", 0, 1
-
-    def beside(cost: Any) -> Any:
-        return unit * (cost / least - zero)
-
-    def cost_at(beside: Any) -> Any:
-        return least * (beside / unit + zero)
-
-    above = ax.secondary_xaxis("top", functions=(beside, cost_at))
-    above.set_xlabel(name, color=style.SOFT, fontsize=8)
-    above.tick_params(labelcolor=style.SOFT)
-    above.spines["top"].set_visible(False)
-
-
-def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labels: list[str], num_lines: int) -> None:
-    """Join each point, at ``cost`` and the mean of its line in ``data``, to its label in a column at the right.
-
-    A line runs level from its point to the edge, and turns to its name only there. Names stand in the order in which
-    the lines arrive, so that none crosses another; of points at one height, the cheaper is named first.
-    """
-    low, high = ax.get_ylim()
-    whole = high - low
-    means = data["mean"].tolist()
-    wanted = _levels(means, cost, whole / 200)
-    heights = style.spread(wanted, num_lines * whole / max(18, num_lines * len(data)))
-    ax.set_ylim(min(low, min(heights) - whole / 40), max(high, max(heights) + whole / 40))
-    left, right = ax.get_xlim()
-    steepest = max(abs(height - mean) for height, mean in zip(heights, means, strict=True)) / whole
-    column = min(0.2 + 1.5 * steepest, 0.45)
-    # Inches right of the axes, and the axes' heights: the layout, which changes their width, leaves the column alone.
-    inches = ax.figure.dpi_scale_trans + ScaledTranslation(1, 0, BboxTransformTo(ax.bbox))
-    beside = blended_transform_factory(inches, ax.transData)
-    level = [[(x, y), (right, y)] for x, y in zip(cost, means, strict=True)]
-    turned = [[(0, y), (column, height)] for y, height in zip(means, heights, strict=True)]
-    for lines, colour, where in ((level, style.LEADER, ax.transData), (turned, style.SOFT, beside)):
-        leaders = LineCollection(lines, colors=colour, linewidths=0.6, clip_on=False, zorder=0.5, transform=where)
-        ax.add_collection(leaders, autolim=False)
-    for height, is_reference, label in zip(heights, data["reference"], labels, strict=True):
-        colour, weight = (style.BASE, "bold") if is_reference else (style.INK, "normal")
-        indented = " " + label.replace("\n", "\n ")
-        ax.text(column, height, indented, transform=beside, color=colour, fontweight=weight, fontsize=8, va="center")
-    ax.set_xlim(left, right)
-    # A grid would be taken for more of these lines.
-    ax.grid(visible=False)
-    ax.tick_params(axis="y", length=3)
-
-
-def _levels(heights: Sequence[float], cost: Sequence[float], near: float) -> list[float]:
-    """Heights in whose order names stand: points within ``near`` of one another share one, the cheaper a hair above."""
-    levels, first, group = [0.0] * len(heights), -inf, list[int]()
-    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
-        if heights[i] - first > near:
-            first, group = heights[i], []
-        group.append(i)
-        for rank, member in enumerate(sorted(group, key=lambda i: -cost[i])):
-            levels[member] = first + 1e-6 * near * rank
-    return levels

@@ -1,5 +1,6 @@
 """Validation accuracy while rows train."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,14 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tadaconv.reporting.ablation import captions
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import common_base
 from tadaconv.reporting.ablation.summary import comparisons, recipes_of
+from tadaconv.reporting.ablation.text import mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import style
-from tadaconv.reporting.core.drawable import parted_by_cell
-from tadaconv.reporting.core.figure import Drawing
+from tadaconv.reporting.core.figure import Drawing, figure, parted_by_cell
+from tadaconv.reporting.core.format import percent
 from tadaconv.reporting.core.labels import ends, label_of, to_versus
+from tadaconv.reporting.core.text import by_seed, left_out_of_it, points_of_curves
 
 MOST_PANELS = 10
 
@@ -42,12 +44,8 @@ def learning_curves(export: Export) -> Drawing | None:
     shown = _ends_of_curves(data, rows)
     _, left_out = parted_by_cell(export.curves, "val_top1")
     ran = [cell.experiment for cell in export.manifest.cells]
-    return Drawing(
-        "learning_curves",
-        draw_learning_curves(shown, base),
-        captions.learning_curves(shown, base, len(rows_with_panels(shown)), len(rows), captions.by_seed(left_out), ran)
-        + captions.mixed_recipes(recipes_of(export), shown["row"]),
-        captions.alt_curves(shown),
+    return draw_learning_curves(
+        shown, base, num_rows=len(rows), left_out=by_seed(left_out), conditions=ran, recipes=recipes_of(export)
     )
 
 
@@ -69,7 +67,44 @@ def _ends_of_curves(data: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
     return data[data["row"].isin(order)].sort_values("row", key=lambda names: names.map(order), kind="stable")
 
 
-@style.styled
+def learning_curves_caption(
+    data: pd.DataFrame,
+    base: str | None,
+    num_rows: int,
+    left_out: Sequence[str] = (),
+    conditions: Iterable[Mapping[str, Any]] = (),
+    recipes: Mapping[str, object] | None = None,
+) -> str:
+    """What is drawn.
+
+    Args:
+        data: The curves shown.
+        base: None where each row is compared with one of its own.
+        num_rows: The rows that a panel would be of.
+        left_out: The cells whose curve cannot be drawn.
+        conditions: As :func:`points_of_curves` takes them.
+        recipes: By row, in what its recipe differs from those of others.
+    """
+    when, views = points_of_curves(conditions)
+    seeds_by_row = data.groupby("row")["seed"].nunique()
+    seeds = of_seeds(seeds_by_row)
+    band = "; bands reach from the lowest seed to the highest" if (seeds_by_row > 1).any() else ""
+    beside = ", with the base row dashed in each panel" if (data["row"] == base).any() else ""
+    beside = beside if base else ", with the row it is compared with dashed and named below it"
+    cut = of_many(len(rows_with_panels(data)), num_rows, "those that end most and least accurate")
+    text = f"Validation top-1 {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
+    text += left_out_of_it(left_out, "cell", "with a value not between 0 and 100 %")
+    return text + mixed_recipes(recipes or {}, data["row"])
+
+
+def learning_curves_alt(data: pd.DataFrame) -> str:
+    """The learning curves in words: where each row ends."""
+    last = data[data["epoch"] == data["epoch"].max()].groupby("row", sort=False)["val_top1"].mean()
+    ends = "; ".join(f"{name} ends at {percent(value)} %" for name, value in last.items())
+    return f"Learning curves, validation top-1 over epochs, one panel a row. {ends}."
+
+
+@figure(caption=learning_curves_caption, alt=learning_curves_alt)
 def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     """A small panel for each row with the row it is compared with; ten lines in one panel could not be told apart.
 

@@ -1,18 +1,18 @@
 """Accuracy of every row, and its difference to the row it is compared with."""
 
+from collections.abc import Mapping
 from typing import Any
-from weakref import ref
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tadaconv.reporting.ablation import captions
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.summary import compares_apart, recipes_of, scores_by_seed, summarise
+from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many
 from tadaconv.reporting.core import style
-from tadaconv.reporting.core.figure import Drawing
-from tadaconv.reporting.core.format import MINUS
+from tadaconv.reporting.core.figure import Drawing, figure
+from tadaconv.reporting.core.format import MINUS, percent, points
 from tadaconv.reporting.core.labels import ends, label_of, mark_breaks, name_rows, pitch, to_versus, with_seeds
 from tadaconv.reporting.core.page import Block
 
@@ -27,26 +27,17 @@ LOOKS: dict[bool, dict[str, Any]] = {
 }  # fmt: skip
 """How a row is drawn, and one that others are compared with."""
 
-_LATEST: list[tuple[ref[Export], pd.DataFrame]] = []
-
-
-def summary_of(export: Export) -> pd.DataFrame:
-    """The summary of an export, made once for all of its figures: it takes longer than drawing them."""
-    if not _LATEST or _LATEST[0][0]() is not export:
-        _LATEST[:] = [(ref(export), summarise(export))]
-    return _LATEST[0][1].copy()
-
 
 def named(export: Export) -> pd.DataFrame:
     """The summary under the figures' names of columns; ``versus`` is kept only where it has to be named."""
-    summary = summary_of(export).rename(columns=_SHORT)
+    summary = summarise(export).rename(columns=_SHORT)
     return summary if compares_apart(summary, export.manifest.base) else summary.assign(versus="")
 
 
 def common_base(export: Export) -> str | None:
     """The row that all others are compared with; None where rows are compared with different ones."""
     base = export.manifest.base
-    return None if compares_apart(summary_of(export), base) else base
+    return None if compares_apart(summarise(export), base) else base
 
 
 # Accuracy by row
@@ -70,15 +61,42 @@ def accuracy_by_row(export: Export) -> Drawing | None:
     if not data["n"].any():
         return None
     shown, breaks = ends(data, "mean")
-    return Drawing(
-        "accuracy_by_row",
-        draw_accuracy_by_row(shown, breaks),
-        captions.accuracy_by_row(shown, len(data)) + captions.mixed_recipes(recipes_of(export), shown["row"]),
-        captions.alt_by_row(shown),
-    )
+    return draw_accuracy_by_row(shown, breaks, num_rows=len(data), recipes=recipes_of(export))
 
 
-@style.styled
+def accuracy_by_row_caption(data: pd.DataFrame, num_rows: int, recipes: Mapping[str, object]) -> str:
+    """What is drawn of ``num_rows``, what its intervals cover, and whether ``recipes`` differ by row."""
+    covers = set(data["covers"])
+    text = "Validation top-1 of each row. " + of_many(len(data), num_rows, "the most and the least accurate")
+    if (data["n"] > 1).any():
+        text += "Large markers are means over seeds, small rings below them the single seeds. "
+    if "seeds" in covers:
+        text += "Bars are 95 % intervals of the mean over seeds, for these validation clips. "
+    if "clips" in covers:
+        text += "Dashed bars come from one seed and cover the choice of validation clips alone, not another seed. "
+    if data["versus"].any():
+        text += (
+            "Diamonds are rows that others are compared with. The dotted line in a row marks the mean of the row it is "
+            "compared with, named below it."
+        )
+    elif (data["reference"] & (data["n"] > 0)).any():
+        text += "The diamond and the dotted line mark the base row."
+    return text.strip() + mixed_recipes(recipes, data["row"])
+
+
+def accuracy_by_row_alt(data: pd.DataFrame) -> str:
+    """The dot plot in words."""
+    return "Dot plot of validation top-1 by row. " + "; ".join(_in_words(row) for row in data.to_dict("records")) + "."
+
+
+def _in_words(row: dict[object, object]) -> str:
+    if not row["n"]:
+        return f"{row['row']}: {'failed' if row['status'] == 'failed' else 'not run'}"
+    against = f" (compared with {row['versus']})" if row["versus"] else ""
+    return f"{row['row']}: {percent(float(str(row['mean'])))} %{against}"
+
+
+@figure(caption=accuracy_by_row_caption, alt=accuracy_by_row_alt)
 def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None) -> Figure:
     """A horizontal dot plot; a reference is a diamond, a dashed interval covers the validation clips alone.
 
@@ -154,7 +172,7 @@ def differences_data(export: Export) -> pd.DataFrame:
     the row minus that of ``versus``, points, with the 95 % interval over seeds), seeds (list of differences), why
     (there is no difference; else empty).
     """
-    summary, scores = summary_of(export), scores_by_seed(export)
+    summary, scores = summarise(export), scores_by_seed(export)
     have = dict(zip(summary["row"], summary["n"], strict=True))
     lines = []
     for row in summary[summary["versus"] != ""].to_dict("records"):
@@ -180,16 +198,36 @@ def differences(export: Export) -> Drawing | None:
         return None
     base = common_base(export)
     shown, breaks = ends(data, "mean")
-    return Drawing(
-        "differences",
-        draw_differences(shown, base, breaks),
-        captions.differences(shown, base, len(data))
-        + captions.mixed_recipes(recipes_of(export), [*shown["row"], *shown["versus"]]),
-        captions.alt_differences(shown),
+    return draw_differences(shown, base, breaks, num_rows=len(data), recipes=recipes_of(export))
+
+
+def differences_caption(data: pd.DataFrame, base: str | None, num_rows: int, recipes: Mapping[str, object]) -> str:
+    """What is drawn of ``num_rows``; ``base`` is None where each row is compared with one of its own."""
+    to = f"the base row, {base}" if base is not None else "the row it is compared with, named below it"
+    text = f"Difference in validation top-1 of each row to {to}, in points, paired by seed. "
+    text += of_many(len(data), num_rows, "those with the highest and the lowest difference")
+    if (data["n"] > 1).any():
+        text += "Large markers are means over seeds, small rings below them the differences of single seeds. "
+    if data["low"].notna().any():
+        text += (
+            "Bars are 95 % intervals of the mean difference over seeds. Each is for its row alone: of twenty rows that "
+            "differ in nothing, one bar would leave out zero by chance. "
+        )
+    if ((data["n"] > 0) & data["low"].isna()).any():
+        text += "A marker without a bar has one seed, or seeds that all differ by the same: its error is not known. "
+    return text.strip() + mixed_recipes(recipes, [*data["row"], *data["versus"]])
+
+
+def differences_alt(data: pd.DataFrame) -> str:
+    """The forest plot in words."""
+    rows = "; ".join(
+        f"{row['row']} to {row['versus']}: " + (f"{points(row['mean'])}{interval_of(row)}" if row["n"] else row["why"])
+        for row in data.to_dict("records")
     )
+    return f"Forest plot of differences in validation top-1, in points. {rows}."
 
 
-@style.styled
+@figure(caption=differences_caption, alt=differences_alt)
 def draw_differences(data: pd.DataFrame, base: str | None, breaks: list[int] | None = None) -> Figure:
     """A forest plot. ``base`` is the row that all are compared with; None where each has its own, which it then names.
 
