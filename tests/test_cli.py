@@ -823,7 +823,7 @@ def test_a_report_never_shows_a_result_under_a_changed_row(
     (work_folder / "ablations/mini.py").write_text(TABLE.replace("kernels=(1, 1)", "kernels=(1,)"))
     assert tada("report", "mini", "--regime", "small").status == 0
     assert {record.cell.label for record in reports.records} == {"TSN", "(3,3)"}
-    assert reports.around["surroundings"].left_out == {"changed": 1}
+    assert reports.around["context"].left_out == {"changed": 1}
     regime = work_folder / "regimes/small.py"
     regime.write_text(regime.read_text().replace("lr=0.1", "lr=0.2"))
     done = tada("report", "mini", "--regime", "small")

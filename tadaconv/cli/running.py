@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store
     from tadaconv.execution.live import Lines, Show
     from tadaconv.regime import Regime
-    from tadaconv.reporting.choices import Choices
+    from tadaconv.reporting.core.options import ReportOptions
     from tadaconv.study import LoadedStudy
 
 
@@ -149,7 +149,7 @@ def report_study(
     store: "Store",
     out: Path,
     formats: Sequence[str] | None = None,
-    choices: "Choices | None" = None,
+    options: "ReportOptions | None" = None,
     *,
     table: bool = True,
 ) -> Path:
@@ -170,7 +170,7 @@ def report_study(
     with console.status("writing the report"):
         folder = study_report(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
-            confirmed=confirmed(loaded, regime_name, store) is not None, infeasible=infeasible, choices=choices,
+            confirmed=confirmed(loaded, regime_name, store) is not None, infeasible=infeasible, options=options,
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder
@@ -235,16 +235,16 @@ def write_report(
     store: "Store",
     out: Path,
     formats: Sequence[str] | None = None,
-    choices: "Choices | None" = None,
+    options: "ReportOptions | None" = None,
 ) -> Path:
     """Write the report of a table, say where it is and return its folder; in every format if none is named."""
     from tadaconv import reporting
-    from tadaconv.reporting.stored import surroundings
+    from tadaconv.reporting.reportable import storage_context
 
     with console.status("writing the report"):
         folder = reporting.report(
             loaded, regime_name, records, out, reporting.FORMATS if formats is None else formats, regime=regime,
-            surroundings=surroundings(loaded, regime_name, records, store), choices=choices,
+            context=storage_context(loaded, regime_name, records, store), options=options,
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder

@@ -6,25 +6,20 @@ Entries are read from the finished reports, so that those which another command 
 import io
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.reporting import sentences
-from tadaconv.reporting.export import CellOrigin, read_export, write_atomically
-from tadaconv.reporting.summary import verdicts
-from tadaconv.reporting.words import data_uri, percent, plural
+from tadaconv.reporting.core.export import Kind, Listing, write_atomically
+from tadaconv.reporting.core.format import data_uri, plural
 from tadaconv.text import visible
 
-Kind = Literal["table", "study", "calibration", "benchmark"]
 KINDS: dict[Kind, str] = {
     "table": "Ablation tables",
     "study": "Design studies",
@@ -33,8 +28,6 @@ KINDS: dict[Kind, str] = {
 }
 """What is listed, in this order, under which heading."""
 
-VERDICTS = ("supported", "contradicted", "undecided")
-
 _FILES = {"report.html": "page", "report.ipynb": "notebook", "table.tex": "LaTeX", "table.csv": "CSV",
           "trials.csv": "CSV"}  # fmt: skip
 _MAIN_FIGURES = ("accuracy_by_row", "pareto", "ratios", "ratios_1")
@@ -42,38 +35,19 @@ _THUMBNAIL = (320, 240)
 """The most pixels across and down; shown at half of that, for screens of twice the density."""
 _MARK = '<meta name="generator" content="tada report --all">'
 """Says that a page is ours to write over."""
-_PAGE = Path(__file__).parent / "page"
+_PAGE = Path(__file__).parent / "core" / "templates"
 
 
-@dataclass(frozen=True)
-class IndexEntry:
+class IndexEntry(Listing):
     """One report, as the page lists it.
 
     Attributes:
         folder: name of the report's folder.
-        kind: what it reports.
-        name: of the table, study or benchmark.
-        regime: empty where there is none.
-        question: the question of the table or study, or what was measured, in one line.
-        ran: what was run, and how much of it finished, failed or is missing.
-        claims: how many of the paper's claims came out how; empty but for a table that makes claims.
-        found: what came out, a sentence each.
-        first: when the first cell ended; None where that is not known.
-        last: when the last cell ended.
         files: the files of the folder that readers open, and what they are.
         thumbnail: the main figure, small, as PNG; None without figures.
     """
 
     folder: str
-    kind: Kind
-    name: str
-    regime: str
-    question: str
-    ran: str
-    claims: dict[str, int]
-    found: list[str]
-    first: datetime | None
-    last: datetime | None
     files: dict[str, str]
     thumbnail: bytes | None
 
@@ -119,18 +93,19 @@ def read_entry(folder: Path) -> IndexEntry | None:
     kind = _kind(tree)
     if kind is None:
         return None
-    read = {"table": _of_table, "study": _of_study, "calibration": _of_cell, "benchmark": _of_benchmark}[kind]
     try:
-        found = read(folder)
-    except (UserError, ValidationError):
-        # Another version wrote it: that it is there can be said, and what is in it cannot.
-        found = {"name": str(tree[_NAMES[kind]]), "ran": "Written by another version of tadaconv; report it again."}
-    about = {"regime": "", "question": "", "claims": {}, "found": [], "first": None, "last": None, **found}
-    files = {name: what for name, what in _FILES.items() if (folder / name).is_file()}
-    return IndexEntry(folder=folder.name, kind=kind, files=files, thumbnail=_thumbnail(folder / "figures"), **about)
+        listing = Listing.model_validate(tree.get("listing"))
+    except ValidationError:
+        # Another version wrote it: that it is there can be said, and what it asks; what came out cannot.
+        question = " ".join(str(tree.get("question", "")).partition("\n\n")[0].split())
+        name, regime = (str(tree.get(key, "")) for key in (_NAMED_BY[kind], "regime"))
+        ran = "Written by another version of tadaconv; report it again."
+        listing = Listing(kind=kind, name=name, regime=regime, title=question, ran=ran)
+    files = {name: label for name, label in _FILES.items() if (folder / name).is_file()}
+    return IndexEntry(folder=folder.name, files=files, thumbnail=_thumbnail(folder / "figures"), **listing.model_dump())
 
 
-_NAMES: dict[Kind, str] = {"table": "table", "study": "study", "calibration": "table", "benchmark": "benchmark"}
+_NAMED_BY: dict[Kind, str] = {"table": "table", "study": "study", "calibration": "table", "benchmark": "benchmark"}
 
 
 def _kind(tree: Any) -> Kind | None:
@@ -140,76 +115,6 @@ def _kind(tree: Any) -> Kind | None:
     if "alpha_low" in tree:
         return "calibration" if "table" in tree else None
     return next((kind for kind in ("benchmark", "study", "table") if kind in tree), None)
-
-
-def _of_table(folder: Path) -> dict[str, Any]:
-    export = read_export(folder)
-    manifest = export.manifest
-    counts = Counter(verdicts(export)["verdict"])
-    return {
-        "name": manifest.table,
-        "regime": manifest.regime,
-        "question": sentences.title(manifest),
-        "ran": sentences.what_was_run(export),
-        "claims": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
-        **_times(manifest.cells),
-    }
-
-
-def _of_study(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.study import sentences as of_study
-    from tadaconv.reporting.study.frame import read_study
-
-    export = read_study(folder)
-    manifest, trials = export.manifest, export.trials
-    num_finished = int((trials["status"] == "finished").sum())
-    best = trials[trials["best"]].to_dict("records")
-    return {
-        "name": manifest.study,
-        "regime": manifest.regime,
-        "question": of_study.title(manifest),
-        "ran": of_study.what_became(trials, manifest.num_infeasible),
-        "found": [f"Best of {num_finished} that finished: {each['name']}, {percent(each['top1'])} %." for each in best],
-        **_times(manifest.cells),
-    }
-
-
-def _of_cell(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.calibration.frame import CalibrationManifest
-
-    manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-    return {
-        "name": manifest.table,
-        "regime": manifest.regime,
-        "question": f"What the calibration of \u201c{manifest.row}\u201d does",
-        "ran": f"Row \u201c{manifest.row}\u201d, seed {manifest.seed}, at {percent(manifest.top1)} %; "
-        f"{plural(manifest.num_clips, 'validation clip')} passed through the trained network.",
-        **_times(manifest.cells),
-    }
-
-
-_MOST_FINDINGS = 4
-
-
-def _of_benchmark(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.benchmark import text
-    from tadaconv.reporting.benchmark.data import read_benchmark
-
-    manifest = read_benchmark(folder)
-    found = [f"{text.subject(n.run)}, {said}" for n in manifest.runs for said in text.findings(n.run)]
-    more = len(found) - _MOST_FINDINGS
-    devices = dict.fromkeys(each.run.environment.get("device", "an unknown device") for each in manifest.runs)
-    return {
-        "name": manifest.benchmark,
-        "question": text.title(manifest),
-        "ran": f"{plural(len(manifest.runs), 'run')} on {', '.join(devices)}.",
-        "found": [*found[:_MOST_FINDINGS], *([f"{plural(more, 'more finding')} on its page."] if more > 0 else [])],
-    }
-
-
-def _times(cells: Iterable[CellOrigin]) -> dict[str, datetime | None]:
-    ended = [cell.ended for cell in cells if cell.ended is not None]
-    return {"first": min(ended, default=None), "last": max(ended, default=None)}
 
 
 def _thumbnail(figures: Path) -> bytes | None:

@@ -1,8 +1,8 @@
 """The layers of a trained cell as a table for a paper."""
 
-from tadaconv.reporting.calibration.frame import PARTS, CalibrationExport
+from tadaconv.reporting.calibration.data import PARTS, CalibrationExport
 from tadaconv.reporting.calibration.words import layer_names
-from tadaconv.reporting.latex import escape
+from tadaconv.reporting.core.latex import escape
 
 
 def latex_table(export: CalibrationExport) -> str:

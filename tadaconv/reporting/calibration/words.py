@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-from tadaconv.reporting.words import MINUS
-
 FACTORS = {
     "cin": "input channels",
     "cout": "output channels",
@@ -26,17 +24,3 @@ def layer_names(layers: pd.DataFrame) -> list[str]:
     if len(set(names)) < len(names):  # of two pathways, say
         names = [f"{name}, {line['layer'].partition('.')[0]}" for name, line in zip(names, lines, strict=True)]
     return names if len(set(names)) == len(names) else [f"{line['layer']}, {line['factor']}" for line in lines]
-
-
-def number(value: float, scale: float | None = None) -> str:
-    """An alpha, or a distance from one, with so many decimals that ``scale``, or itself, has two digits.
-
-    A dash where it is not known.
-    """
-    if value != value:
-        return "\u2013"
-    size = abs(value if scale is None else scale)
-    decimals = 2
-    while decimals < 6 and 0 < size < 10.0 ** (1 - decimals):
-        decimals += 1
-    return f"{value:.{decimals}f}".replace("-", MINUS)

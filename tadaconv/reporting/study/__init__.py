@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
-from tadaconv.reporting import FORMATS, require_formats
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +42,7 @@ def study_report(
     max_macs: int | None = None,
     confirmed: bool = False,
     infeasible: Sequence["InfeasibleDraw"] = (),
-    choices: Choices | None = None,
+    options: ReportOptions | None = None,
 ) -> Path:
     """Write the report of a study to ``<out>/reports/<study>-<regime>/`` and return that folder.
 
@@ -65,8 +65,19 @@ def study_report(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
             f"make them with: {loaded.command(regime_name, ran)}"
         )
-    from tadaconv.reporting.study.folder import write_report
+    from tadaconv.reporting.core.folder import Report, write_report
+    from tadaconv.reporting.study.data import collect, files_of
+    from tadaconv.reporting.study.latex import latex_table
+    from tadaconv.reporting.study.text import listing
 
-    return write_report(
-        loaded, regime_name, records, infeasible, Path(out), set(formats), max_macs, confirmed, choices or Choices()
+    export = collect(loaded, regime_name, records, max_macs, confirmed, infeasible)
+    made = Report(
+        name=f"{loaded.name}-{plain_name(regime_name)}",
+        template="study",
+        listing=listing(export),
+        manifest=export.manifest,
+        data=files_of(export),
+        latex=lambda: latex_table(export),
+        csv="trials.csv",
     )
+    return write_report(made, Path(out), formats, options or ReportOptions())

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from tadaconv.reporting.latex import escape
-from tadaconv.reporting.paper import listed_clips, missing_notes
-from tadaconv.reporting.study import sentences
-from tadaconv.reporting.study.frame import StudyExport
-from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.core.latex import escape
+from tadaconv.reporting.core.text import listed_clips, missing_notes
+from tadaconv.reporting.study import text
+from tadaconv.reporting.study.data import StudyExport
 
 _WIDTH = 0.58
 """Of the line, for names and differences: the numbers beside them take the rest in an article of one column."""
@@ -18,8 +18,8 @@ def latex_table(export: StudyExport) -> str:
     rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
     unit = count_scale(rows["macs"].dropna())
     manifest = export.manifest
-    became = sentences.what_became(export.trials, manifest.num_infeasible)
-    opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {became}"
+    became = text.what_became(export.trials, manifest.num_infeasible)
+    opening = f"{text.title(manifest)} Regime {manifest.regime}. {became}"
     anew = (
         f"confirm it with: {manifest.confirm_with}"
         if manifest.confirmation is None

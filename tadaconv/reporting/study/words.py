@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tadaconv.regime import run_command
-from tadaconv.reporting.words import listed
+from tadaconv.reporting.core.format import listed
 from tadaconv.spec import Experiment, Rival, TAda, Temporal
 
 
