@@ -36,7 +36,7 @@ BenchMethods = Annotated[
     str | None,
     typer.Option(
         "--methods",
-        help="Beside the plain one: tada, naive, fused (fused kernels of tada) and rivals, separated by commas.",
+        help="Compared with the plain one: tada, naive, fused (fused kernels of tada), rivals; separated by commas.",
         show_default="all",
     ),
 ]
