@@ -35,7 +35,7 @@ from tadaconv.reporting.calibration import page as blocks
 from tadaconv.reporting.calibration.data import CalibrationExport, by_stage, collect, read_calibration, shares
 from tadaconv.reporting.calibration.inspection import inspect_cell, inspect_network
 from tadaconv.reporting.calibration.latex import latex_table
-from tadaconv.reporting.calibration.words import layer_names
+from tadaconv.reporting.calibration.text import layer_names
 from tadaconv.reporting.core.export import write_files
 from tadaconv.reporting.core.format import number
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda

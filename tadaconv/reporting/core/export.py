@@ -75,16 +75,14 @@ class Template(BaseModel):
     digest: str = Field(description="Hash of its text.")
 
 
-Kind = Literal["table", "study", "calibration", "benchmark"]
-"""What a report is of."""
-
-
 class Listing(BaseModel):
     """What the page of all reports says of one."""
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Kind
+    kind: str = Field(
+        description="*table*, *study*, *calibration*, *benchmark*, or what a kind of one's own is called."
+    )
     name: str = Field(description="Of the table, study or benchmark.")
     regime: str = Field("", description="Empty where there is none.")
     title: str = Field("", description="The question of the table or study, or what was measured, in one line.")

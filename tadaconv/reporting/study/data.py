@@ -32,7 +32,7 @@ from tadaconv.reporting.core.export import (
     shared_conditions,
 )
 from tadaconv.reporting.core.pareto import on_front
-from tadaconv.reporting.study.words import confirm_command, in_words, value_in_words
+from tadaconv.reporting.study.parameters import confirm_command, in_words, value_in_words
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
