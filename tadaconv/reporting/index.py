@@ -6,27 +6,26 @@ Entries are read from the finished reports, so that those which another command 
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.reporting.core.export import Kind, Listing, write_atomically
+from tadaconv.reporting.core.export import Listing, write_atomically
 from tadaconv.reporting.core.format import data_uri, plural
 from tadaconv.text import visible
 
-KINDS: dict[Kind, str] = {
+KINDS = {
     "table": "Ablation tables",
     "study": "Design studies",
     "calibration": "Trained cells",
     "benchmark": "Benchmarks",
 }
-"""What is listed, in this order, under which heading."""
+"""What is listed, in this order, under which heading; any other kind follows, under its own name."""
 
 _FILES = {"report.html": "page", "report.ipynb": "notebook", "table.tex": "LaTeX", "table.csv": "CSV",
           "trials.csv": "CSV"}  # fmt: skip
@@ -80,8 +79,12 @@ def read_entries(folder: Path) -> list[IndexEntry]:
     """The reports in ``folder``, by kind and name."""
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [entry for each in inside if (entry := read_entry(each)) is not None]
-    order = list(KINDS)
-    return sorted(entries, key=lambda e: (order.index(e.kind), e.name, e.regime, e.folder))
+    kinds = _kinds_of(entries)
+    return sorted(entries, key=lambda e: (kinds.index(e.kind), e.name, e.regime, e.folder))
+
+
+def _kinds_of(entries: Iterable[IndexEntry]) -> list[str]:
+    return list(dict.fromkeys([*KINDS, *sorted(entry.kind for entry in entries)]))
 
 
 def read_entry(folder: Path) -> IndexEntry | None:
@@ -90,31 +93,24 @@ def read_entry(folder: Path) -> IndexEntry | None:
         tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    kind = _kind(tree)
-    if kind is None:
+    if not isinstance(tree, dict) or "digests" not in tree:
         return None
     try:
         listing = Listing.model_validate(tree.get("listing"))
     except ValidationError:
         # Another version wrote it: that it is there can be said, and what it asks; what came out cannot.
-        question = " ".join(str(tree.get("question", "")).partition("\n\n")[0].split())
-        name, regime = (str(tree.get(key, "")) for key in (_NAMED_BY[kind], "regime"))
-        ran = "Written by another version of tadaconv; report it again."
-        listing = Listing(kind=kind, name=name, regime=regime, title=question, ran=ran)
+        named_by = next((key for key in ("benchmark", "study", "table") if key in tree), None)
+        if named_by is None:
+            return None
+        listing = Listing(
+            kind="calibration" if "alpha_low" in tree else named_by,
+            name=str(tree[named_by]),
+            regime=str(tree.get("regime", "")),
+            title=" ".join(str(tree.get("question", "")).partition("\n\n")[0].split()),
+            ran="Written by another version of tadaconv; report it again.",
+        )
     files = {name: label for name, label in _FILES.items() if (folder / name).is_file()}
     return IndexEntry(folder=folder.name, files=files, thumbnail=_thumbnail(folder / "figures"), **listing.model_dump())
-
-
-_NAMED_BY: dict[Kind, str] = {"table": "table", "study": "study", "calibration": "table", "benchmark": "benchmark"}
-
-
-def _kind(tree: Any) -> Kind | None:
-    """What a ``report.json`` reports, by what it must hold."""
-    if not isinstance(tree, dict) or "digests" not in tree:
-        return None
-    if "alpha_low" in tree:
-        return "calibration" if "table" in tree else None
-    return next((kind for kind in ("benchmark", "study", "table") if kind in tree), None)
 
 
 def _thumbnail(figures: Path) -> bytes | None:
@@ -148,7 +144,7 @@ def render(entries: Sequence[IndexEntry]) -> str:
         "linked": lambda file, folder: f"{quote(os.fsencode(folder))}/{quote(file)}",
         "as_image": lambda content: data_uri(content, "image/png"),
     }
-    groups = {heading: [e for e in entries if e.kind == kind] for kind, heading in KINDS.items()}
+    groups = {KINDS.get(kind, kind): [e for e in entries if e.kind == kind] for kind in _kinds_of(entries)}
     known = [at for entry in entries for at in (entry.first, entry.last) if at is not None]
     page = environment.get_template("overview.html.j2").render(
         groups={heading: of_kind for heading, of_kind in groups.items() if of_kind},

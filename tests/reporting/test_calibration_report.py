@@ -33,9 +33,9 @@ from tadaconv.reporting.calibration import calibration_report, figures
 from tadaconv.reporting.calibration import data as frame
 from tadaconv.reporting.calibration import page as blocks
 from tadaconv.reporting.calibration.data import CalibrationExport, by_stage, collect, read_calibration, shares
-from tadaconv.reporting.calibration.inspection import look_inside, open_cell
+from tadaconv.reporting.calibration.inspection import inspect_cell, inspect_network
 from tadaconv.reporting.calibration.latex import latex_table
-from tadaconv.reporting.calibration.words import layer_names
+from tadaconv.reporting.calibration.text import layer_names
 from tadaconv.reporting.core.export import write_files
 from tadaconv.reporting.core.format import number
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda
@@ -103,7 +103,7 @@ def seen(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Callable
     @cache
     def see(name: str, num_clips: int = 20) -> CalibrationExport:
         record = trained(name, out)
-        return collect(LOADED, "quick", record, open_cell(LOADED, "quick", record, out, num_clips))
+        return collect(LOADED, "quick", record, inspect_cell(LOADED, "quick", record, out, num_clips))
 
     return see
 
@@ -235,7 +235,7 @@ def test_of_clips_with_several_labels_the_first_is_shown() -> None:
         Regime(summary="", backbone=Backbone(name="tiny"), data=clips, schedule=Schedule(epochs=1, batch_size=2, lr=1)),
         seed=0,
     )
-    found = look_inside(build_model(experiment.experiment, 8).eval(), source, 12, 0, torch.device("cpu"))
+    found = inspect_network(build_model(experiment.experiment, 8).eval(), source, 12, 0, torch.device("cpu"))
     assert {clip[2] for clip in found.clips} <= {"half: first", "half: second"}
     assert {clip[4] for clip in found.clips} <= {"half: first", "half: second"}
     assert all(0.5 <= clip[5] <= 1 for clip in found.clips)  # the likelier of two

@@ -27,7 +27,7 @@ def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
 
 def test_a_line_a_cell(context) -> None:
     cells = collect(context[0], "quick", context[1]).cells
-    assert cells.columns.tolist() == CELL_COLUMNS
+    assert cells.columns.tolist() == list(CELL_COLUMNS)
     assert len(cells) == 30
     first = cells.iloc[0]
     assert (first["row"], first["seed"], first["status"]) == ("no calibration (TSN)", 0, "finished")

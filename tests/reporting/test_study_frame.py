@@ -18,8 +18,8 @@ from tadaconv.reporting.study.data import (
     read_study,
     trials_frame,
 )
+from tadaconv.reporting.study.parameters import confirm_command, in_words, parameters_in_words
 from tadaconv.reporting.study.text import best_sentences, warning, what_became
-from tadaconv.reporting.study.words import confirm_command, in_words, parameters_in_words
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Context, Placement, Rival, TAda
 from tadaconv.study import InfeasibleDraw

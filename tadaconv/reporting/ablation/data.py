@@ -3,7 +3,7 @@
 The folder holds everything a colleague needs to execute the notebook again; nothing is read from the storage then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,44 +19,45 @@ from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Published, Regime
 from tadaconv.reporting.core.export import (
     CELL_COLUMNS,
+    OWN_COLUMNS,
+    TEXT,
     CellOrigin,
+    Columns,
     ReportManifest,
     as_csv,
     cells_frame,
     checked,
+    frame_of,
     origin,
     read_csv,
     shared_conditions,
-    typed,
 )
-from tadaconv.result import HeadAccuracy
+from tadaconv.result import HeadAccuracy, Result
 
-CURVE_COLUMNS = ["row", "seed", "epoch", "step", "train_loss", "val_top1"]
-
-
-FAMILY_COLUMNS = ["row", "seed", "family", "top1"]
-
-
-CLASS_COLUMNS = ["row", "seed", "class", "family", "top1"]
-
-
-CONFUSION_COLUMNS = ["row", "seed", "class", "predicted", "clips"]
-
-
-CALIBRATION_COLUMNS = ["row", "seed", "epoch", "stage", "distance", "over_time", "over_clips"]
-
-
-_WORDS = ["row", "cell", "status", "device", "version", "error", "family", "backbone", "class", "predicted", "stage"]
-
-
-_FRAMES = {"families": FAMILY_COLUMNS, "classes": CLASS_COLUMNS, "confusion": CONFUSION_COLUMNS,
-           "calibration": CALIBRATION_COLUMNS}  # fmt: skip
-
-
-_UNKNOWN = {
-    column: [""]
-    for column in {*CELL_COLUMNS, *CURVE_COLUMNS, *(c for each in _FRAMES.values() for c in each)} - set(_WORDS)
+_OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
+CURVE_COLUMNS: Columns = {
+    **_OF_CELL, "epoch": "int64", "step": "int64", "train_loss": "float64", "val_top1": "float64"
+}  # fmt: skip
+"""A line a cell and epoch: loss in nats, accuracy in percent."""
+FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}
+"""A line a cell and class family: accuracy in percent."""
+CLASS_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"}
+"""A line a cell and class with validation clips: accuracy in percent; the family is empty where there is none."""
+CONFUSION_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"}
+"""A line a cell, class and predicted class that occur: validation clips."""
+CALIBRATION_COLUMNS: Columns = {
+    **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
+}  # fmt: skip
+"""A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
+FRAMES: Mapping[str, Columns] = {
+    "cells": {**CELL_COLUMNS, **OWN_COLUMNS},
+    "curves": CURVE_COLUMNS,
+    "families": FAMILY_COLUMNS,
+    "classes": CLASS_COLUMNS,
+    "confusion": CONFUSION_COLUMNS,
+    "calibration": CALIBRATION_COLUMNS,
 }
+"""The frames of an :class:`Export`; each is a CSV file of this name."""
 
 
 class ReportedRow(BaseModel):
@@ -189,7 +190,7 @@ def collect(
     table = loaded.table
     records = [checked(record) for record in records]
     detailed = [] if cells_alone else records
-    families = families_frame(detailed)
+    details = {name: _detail(name, detailed) for name in FRAMES if name != "cells"}
     manifest = Manifest(
         table=loaded.name,
         question=loaded.question,
@@ -198,7 +199,7 @@ def collect(
         rows=[_reported(row, regime) for row in table.all_rows],
         claims=list(table.claims),
         seeds=sorted({record.cell.experiment.seed for record in records}),
-        families=[str(name) for name in families["family"].unique()],
+        families=[str(name) for name in details["families"]["family"].unique()],
         conditions=shared_conditions([record.cell.experiment for record in records]),
         class_families=_class_families(records),
         elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
@@ -206,79 +207,52 @@ def collect(
         ensembles=list(ensembles),
         cells=[origin(record) for record in records],
     )
-    return Export(
-        manifest,
-        cells_frame(records),
-        curves_frame(detailed),
-        families,
-        classes_frame(detailed),
-        confusion_frame(detailed),
-        calibration_frame(detailed),
-    )
+    return Export(manifest, cells_frame(records), **details)
 
 
-def curves_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell and epoch, columns ``CURVE_COLUMNS``: loss in nats, accuracy in percent."""
+def _detail(name: str, records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One of ``FRAMES`` beside that of the cells, of the records that have a result."""
     lines = [
-        (record.cell.label, record.cell.experiment.seed, point.epoch, point.step, point.train_loss, point.val_top1)
+        (record.cell.label, record.cell.experiment.seed, *line)
         for record in records
         if record.result is not None
-        for point in record.result.curve
+        for line in _LINES[name](record.result)
     ]
-    return pd.DataFrame(lines, columns=CURVE_COLUMNS)
+    return frame_of(lines, FRAMES[name])
 
 
-def families_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell and class family, columns ``FAMILY_COLUMNS``: accuracy in percent. Empty without families."""
-    lines = [
-        (record.cell.label, record.cell.experiment.seed, family, top1)
-        for record in records
-        if record.result is not None
-        for family, top1 in record.result.per_family.items()
-    ]
-    return pd.DataFrame(lines, columns=FAMILY_COLUMNS)
+def _class_lines(result: Result) -> Iterator[tuple[Any, ...]]:
+    family_of = _family_of(result)
+    return ((name, family_of.get(name, ""), top1) for name, top1 in result.per_class.items())
 
 
-def classes_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell and class with validation clips, columns ``CLASS_COLUMNS``: accuracy in percent."""
-    lines = []
-    for record in records:
-        if record.result is not None:
-            family_of = {name: family for family, names in record.result.family_classes.items() for name in names}
-            lines += [
-                (record.cell.label, record.cell.experiment.seed, name, family_of.get(name, ""), top1)
-                for name, top1 in record.result.per_class.items()
-            ]
-    return pd.DataFrame(lines, columns=CLASS_COLUMNS)
+def _confusion_lines(result: Result) -> Iterator[tuple[Any, ...]]:
+    names = result.classes
+    return ((names[label], names[predicted], clips) for label, predicted, clips in result.confusion if names)
 
 
-def confusion_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell, class and predicted class that occur, columns ``CONFUSION_COLUMNS``: validation clips."""
-    lines = [
-        (record.cell.label, record.cell.experiment.seed, names[label], names[predicted], clips)
-        for record in records
-        if record.result is not None and (names := record.result.classes)
-        for label, predicted, clips in record.result.confusion
-    ]
-    return pd.DataFrame(lines, columns=CONFUSION_COLUMNS)
+_LINES: Mapping[str, Callable[[Result], Iterable[tuple[Any, ...]]]] = {
+    "curves": lambda result: ((p.epoch, p.step, p.train_loss, p.val_top1) for p in result.curve),
+    "families": lambda result: result.per_family.items(),
+    "classes": _class_lines,
+    "confusion": _confusion_lines,
+    "calibration": lambda result: (
+        (point.epoch, stage, part.distance, part.over_time, part.over_clips)
+        for point in result.curve
+        for stage, part in point.calibration.items()
+    ),
+}
+"""By frame, the fields of its lines after those that name the cell."""
 
 
-def calibration_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell, epoch and calibrated stage, columns ``CALIBRATION_COLUMNS``."""
-    lines = [
-        (record.cell.label, record.cell.experiment.seed, point.epoch, stage, c.distance, c.over_time, c.over_clips)
-        for record in records
-        if record.result is not None
-        for point in record.result.curve
-        for stage, c in point.calibration.items()
-    ]
-    return pd.DataFrame(lines, columns=CALIBRATION_COLUMNS)
+def _family_of(result: Result) -> dict[str, str]:
+    return {name: family for family, names in result.family_classes.items() for name in names}
 
 
 def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
     for record in records:
         if record.result is not None and record.result.classes:
-            family_of = {name: family for family, names in record.result.family_classes.items() for name in names}
+            family_of = _family_of(record.result)
             return {name: family_of.get(name, "") for name in record.result.classes}
     return {}
 
@@ -297,7 +271,7 @@ def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
 
 def files_of(export: Export) -> dict[str, str]:
     """The frames of an export as CSV, to the last digit, by the name of their file."""
-    return {f"{name}.csv": as_csv(getattr(export, name)) for name in ("cells", "curves", *_FRAMES)}
+    return {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
 
 
 def read_export(folder: Path | str = ".") -> Export:
@@ -305,12 +279,10 @@ def read_export(folder: Path | str = ".") -> Export:
     folder = Path(folder)
     try:
         manifest = Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        cells = typed(read_csv(folder / "cells.csv", _WORDS, _UNKNOWN))
-        curves = read_csv(folder / "curves.csv", _WORDS, _UNKNOWN)
-        others = {name: read_csv(folder / f"{name}.csv", _WORDS, _UNKNOWN) for name in _FRAMES}
+        frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in FRAMES.items()}
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
-    return Export(manifest, cells, curves, **others)
+    return Export(manifest, **frames)
 
 
 def _reported(row: Row, regime: Regime | None) -> ReportedRow:

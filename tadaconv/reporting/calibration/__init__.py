@@ -50,12 +50,12 @@ def calibration_report(
     if num_clips < 1:
         raise UserError(f"num_clips is a number of validation clips from 1 on, not {num_clips}")
     from tadaconv.reporting.calibration.data import collect, files_of
-    from tadaconv.reporting.calibration.inspection import open_cell
+    from tadaconv.reporting.calibration.inspection import inspect_cell
     from tadaconv.reporting.calibration.latex import latex_table
     from tadaconv.reporting.calibration.text import listing
     from tadaconv.reporting.core.folder import Report, write_report
 
-    export = collect(loaded, regime_name, record, open_cell(loaded, regime_name, record, Path(out), num_clips))
+    export = collect(loaded, regime_name, record, inspect_cell(loaded, regime_name, record, Path(out), num_clips))
     made = Report(
         name=f"{loaded.name}-{plain_name(f'{plain_name(regime_name)}-{record.cell.key[:8]}')}",
         template="calibration",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,29 +21,38 @@ from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.core.export import (
+    TEXT,
     CellOrigin,
+    Columns,
     ReportManifest,
     as_csv,
+    frame_of,
     origin,
     read_csv,
     shared_conditions,
 )
 from tadaconv.spec import TAda
 
-if TYPE_CHECKING:
-    from tadaconv.reporting.calibration.inspection import Opened
-
 QUANTILES = {"q025": 0.025, "q250": 0.25, "q500": 0.5, "q750": 0.75, "q975": 0.975}
 """Columns of ``layers.csv`` that hold quantiles of alpha over clips, frames and channels."""
-LAYER_COLUMNS = [
-    "layer", "factor", "stage", "block", "kind", "kernel", "num", "num_frames", "distance", "constant", "over_clips",
-    "over_time", "over_inner_time", *QUANTILES,
-]  # fmt: skip
-CLIP_COLUMNS = ["clip", "index", "class", "family", "predicted", "probability", "frames"]
-TRAINING_COLUMNS = ["epoch", "stage", "distance", "over_time", "over_clips"]
+LAYER_COLUMNS: Columns = {
+    **dict.fromkeys(["layer", "factor"], TEXT), **dict.fromkeys(["stage", "block"], "int64"),
+    **dict.fromkeys(["kind", "kernel"], TEXT), **dict.fromkeys(["num", "num_frames"], "int64"),
+    **dict.fromkeys(["distance", "constant", "over_clips", "over_time", "over_inner_time", *QUANTILES], "float64"),
+}  # fmt: skip
+CLIP_COLUMNS: Columns = {
+    "clip": "int64", "index": "int64", "class": TEXT, "family": TEXT, "predicted": TEXT, "probability": "float64",
+    "frames": TEXT,
+}  # fmt: skip
+TRAINING_COLUMNS: Columns = {
+    "epoch": "int64",
+    "stage": TEXT,
+    "distance": "float64",
+    "over_time": "float64",
+    "over_clips": "float64",
+}
 
 Array = NDArray[Any]
-_WORDS = ["layer", "factor", "kind", "kernel", "class", "family", "predicted", "frames"]
 
 
 class CalibrationManifest(ReportManifest):
@@ -90,7 +99,21 @@ class CalibrationExport:
     frames: list[Array]
 
 
-def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, opened: "Opened") -> CalibrationExport:
+@dataclass(frozen=True)
+class Inspection:
+    """What was seen in a network; see :class:`CalibrationExport`."""
+
+    num_clips: int
+    alpha_low: float
+    alpha_high: float
+    layers: list[tuple[Any, ...]]
+    clips: list[tuple[Any, ...]]
+    alphas: dict[str, Array]
+    frames: list[Array]
+    environment: dict[str, str]
+
+
+def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, seen: Inspection) -> CalibrationExport:
     """Arrange what was seen in the network of ``record``."""
     assert record.result is not None
     cell = record.cell
@@ -102,12 +125,12 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, opened: "
         seed=cell.experiment.seed,
         top1=record.result.top1,
         seconds=record.result.seconds,
-        num_clips=opened.num_clips,
-        alpha_low=opened.alpha_low,
-        alpha_high=opened.alpha_high,
+        num_clips=seen.num_clips,
+        alpha_low=seen.alpha_low,
+        alpha_high=seen.alpha_high,
         conditions=shared_conditions([cell.experiment]),
         cells=[origin(record)],
-        opened_with={name: opened.environment[name] for name in ("device", "tadaconv", "torch")},
+        opened_with={name: seen.environment[name] for name in ("device", "tadaconv", "torch")},
     )
     training = [
         (point.epoch, stage, each.distance, each.over_time, each.over_clips)
@@ -116,11 +139,11 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, opened: "
     ]
     return CalibrationExport(
         manifest,
-        pd.DataFrame(opened.layers, columns=LAYER_COLUMNS),
-        pd.DataFrame(opened.clips, columns=CLIP_COLUMNS),
-        pd.DataFrame(training, columns=TRAINING_COLUMNS),
-        opened.alphas,
-        opened.frames,
+        frame_of(seen.layers, LAYER_COLUMNS),
+        frame_of(seen.clips, CLIP_COLUMNS),
+        frame_of(training, TRAINING_COLUMNS),
+        seen.alphas,
+        seen.frames,
     )
 
 
@@ -173,9 +196,9 @@ def read_calibration(folder: Path | str = ".") -> CalibrationExport:
     folder = Path(folder)
     try:
         manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        layers = read_csv(folder / "layers.csv", _WORDS, {"over_inner_time": [""]})
-        clips = read_csv(folder / "clips.csv", _WORDS, {})
-        training = read_csv(folder / "training.csv", ["stage"], {})
+        layers = read_csv(folder / "layers.csv", LAYER_COLUMNS)
+        clips = read_csv(folder / "clips.csv", CLIP_COLUMNS)
+        training = read_csv(folder / "training.csv", TRAINING_COLUMNS)
         with np.load(folder / "alphas.npz", allow_pickle=False) as kept:
             alphas = {name: kept[name] for name in kept.files}
         num_frames = int(manifest.conditions["data"]["num_frames"])

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from tadaconv.errors import unknown
 from tadaconv.reporting.calibration.data import Array, CalibrationExport, constant_part
-from tadaconv.reporting.calibration.words import FACTORS, layer_names
+from tadaconv.reporting.calibration.text import FACTORS, layer_names
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
 from tadaconv.reporting.core.format import number, plural

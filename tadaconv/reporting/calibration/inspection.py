@@ -1,6 +1,6 @@
 """Opens the weights of a trained cell and passes clips through; the only part that needs torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tadaconv.experiment import build_model, environment, fixed_threads, resolve
 from tadaconv.measure.calibration import LayerCalibration, calibrations, inspected_clips, summarise
 from tadaconv.models import Host
 from tadaconv.nn.frames import channels_last
-from tadaconv.reporting.calibration.data import QUANTILES, Array, calibrating_rows, constant_part
+from tadaconv.reporting.calibration.data import QUANTILES, Array, Inspection, calibrating_rows, constant_part
 from tadaconv.run_options import FLOAT32, Precision, RunOptions, precision_of
 from tadaconv.spec import TAda, Temporal
 from tadaconv.training import autocast, computing_as
@@ -32,21 +32,7 @@ LARGEST_FRAME = 112
 _CLIPS_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What was seen in a network; see :class:`~tadaconv.reporting.calibration.data.CalibrationExport`."""
-
-    num_clips: int
-    alpha_low: float
-    alpha_high: float
-    layers: list[tuple[Any, ...]]
-    clips: list[tuple[Any, ...]]
-    alphas: dict[str, Array]
-    frames: list[Array]
-    environment: dict[str, str]
-
-
-def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Path, num_clips: int) -> Opened:
+def inspect_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Path, num_clips: int) -> Inspection:
     """Pass ``num_clips`` validation clips through the trained network of ``record``.
 
     Raises :class:`UserError` where there is no such network, or none that calibrates; see
@@ -64,7 +50,7 @@ def open_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out: Pa
         assert record.result is not None
         precision: Precision = "float32" if precision_of(record.result.environment) == FLOAT32 else "auto"
         with computing_as(RunOptions(precision=precision), device):
-            return look_inside(channels_last(model.to(device)).eval(), source, num_clips, margin, device, precision)
+            return inspect_network(channels_last(model.to(device)).eval(), source, num_clips, margin, device, precision)
 
 
 def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
@@ -79,9 +65,9 @@ def _weights(path: Path, record: CellRecord, again: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def look_inside(
+def inspect_network(
     model: Host, source: Source, num_clips: int, margin: int, device: torch.device, precision: Precision = "auto"
-) -> Opened:
+) -> Inspection:
     """What the calibrations of ``model`` do to ``num_clips`` validation clips, of each its first view and label.
 
     The context of ``margin`` frames at either end of a clip reaches beyond it.
@@ -103,7 +89,7 @@ def look_inside(
     if not np.isfinite(every).all():
         raise UserError("the trained network makes calibrations that are no finite numbers, which nothing can show")
     low, high = np.quantile(every, (0.025, 0.975))
-    return Opened(
+    return Inspection(
         num_clips=len(indices),
         alpha_low=float(low),
         alpha_high=float(high),

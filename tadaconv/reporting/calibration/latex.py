@@ -1,7 +1,7 @@
 """The layers of a trained cell as a table for a paper."""
 
 from tadaconv.reporting.calibration.data import PARTS, CalibrationExport
-from tadaconv.reporting.calibration.words import layer_names
+from tadaconv.reporting.calibration.text import layer_names
 from tadaconv.reporting.core.latex import escape
 
 

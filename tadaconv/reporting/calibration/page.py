@@ -4,7 +4,7 @@ from typing import Any
 
 from tadaconv.reporting.calibration import text
 from tadaconv.reporting.calibration.data import PARTS, CalibrationExport, strips
-from tadaconv.reporting.calibration.words import layer_names
+from tadaconv.reporting.calibration.text import layer_names
 from tadaconv.reporting.core.format import data_uri, number
 from tadaconv.reporting.core.page import Block, flat, render
 from tadaconv.reporting.core.text import meaning_of_families

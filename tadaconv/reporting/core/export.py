@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,11 +21,19 @@ from tadaconv.execution.cells import CellRecord
 from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
 
-CELL_COLUMNS = [
-    "row", "seed", "cell", "status", "top1", "top5", "loss", "params", "macs", "seconds", "train_clips_per_second",
-    "eval_clips_per_second", "device", "version", "error",
-]  # fmt: skip
-OWN_COLUMNS = ["backbone", "num_frames"]
+Columns = Mapping[str, str]
+"""The columns of a frame and of its file: by name, in order, ``TEXT`` or a type of pandas."""
+
+TEXT = "text"
+
+CELL_COLUMNS: Columns = {
+    "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, "top1": "float64", "top5": "float64",
+    "loss": "float64", "params": "Int64", "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64",
+    "eval_clips_per_second": "float64", "device": TEXT, "version": TEXT, "error": TEXT,
+}  # fmt: skip
+"""A line a cell: accuracies in percent, multiply-adds a clip; numbers of a cell without a result are not known."""
+
+OWN_COLUMNS: Columns = {"backbone": TEXT, "num_frames": "int64"}
 """What cells ran on; a column of ``cells.csv`` and of ``table.csv`` where rows differ in it."""
 
 NO_NUMBER = "the accuracy is not a number from 0 to 100"
@@ -66,16 +75,14 @@ class Template(BaseModel):
     digest: str = Field(description="Hash of its text.")
 
 
-Kind = Literal["table", "study", "calibration", "benchmark"]
-"""What a report is of."""
-
-
 class Listing(BaseModel):
     """What the page of all reports says of one."""
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Kind
+    kind: str = Field(
+        description="*table*, *study*, *calibration*, *benchmark*, or what a kind of one's own is called."
+    )
     name: str = Field(description="Of the table, study or benchmark.")
     regime: str = Field("", description="Empty where there is none.")
     title: str = Field("", description="The question of the table or study, or what was measured, in one line.")
@@ -115,16 +122,18 @@ class ReportManifest(BaseModel):
     )
 
 
-def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell: accuracies in percent, costs in multiply-adds, times in seconds.
+def frame_of(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
+    """``lines`` as a frame of these columns, each of its type."""
+    df = pd.DataFrame(list(lines), columns=list(columns))
+    return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
 
-    Columns are ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ.
-    """
-    frame = typed(pd.DataFrame([_cell_line(record) for record in records], columns=CELL_COLUMNS))
+
+def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One line a cell: ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ."""
+    cells = frame_of(map(_cell_line, records), CELL_COLUMNS)
     experiments = [record.cell.experiment for record in records]
-    ran_on = [(e.backbone.name, e.data.num_frames) for e in experiments]
-    own = pd.DataFrame(ran_on, columns=OWN_COLUMNS, index=frame.index)
-    return frame.join(own[[name for name in OWN_COLUMNS if len(set(own[name])) > 1]])
+    own = frame_of([(e.backbone.name, e.data.num_frames) for e in experiments], OWN_COLUMNS)
+    return cells.join(own[[name for name in OWN_COLUMNS if len(set(own[name])) > 1]])
 
 
 def as_csv(frame: pd.DataFrame, digits: int | None = None) -> str:
@@ -168,18 +177,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
 
 
-def read_csv(path: Path, words: Sequence[str], unknown: Mapping[str, list[str]]) -> pd.DataFrame:
-    """A frame as :func:`as_csv` wrote it: columns of ``words`` are text, empty fields of ``unknown`` are not known."""
-    # A row may be called "NA" or "none": only empty fields of numbers are unknown.
+def read_csv(path: Path, columns: Columns) -> pd.DataFrame:
+    """A frame as :func:`as_csv` wrote it; columns beside ``columns`` are text.
+
+    Empty fields of text are empty, those of numbers are not known: a row may be called "NA" or "none".
+    """
+    kinds = {name: str if kind == TEXT else kind for name, kind in columns.items()}
+    unknown = {name: [""] for name, kind in columns.items() if kind != TEXT}
     with path.open(encoding="utf-8", newline="") as file:
-        return pd.read_csv(file, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=unknown)
-
-
-def typed(cells: pd.DataFrame) -> pd.DataFrame:
-    """The frame of cells with the types that its columns have, whatever is not known."""
-    names = ["top1", "top5", "loss", "seconds", "train_clips_per_second", "eval_clips_per_second"]
-    floats = dict.fromkeys(names, "float64")
-    return cells.astype({**floats, "seed": "int64", "params": "Int64", "macs": "Int64"})
+        return pd.read_csv(file, dtype=defaultdict(lambda: str, kinds), keep_default_na=False, na_values=unknown)
 
 
 def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:

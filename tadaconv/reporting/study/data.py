@@ -17,18 +17,22 @@ from tadaconv.command import called_with
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.reporting.core.export import (
+    CELL_COLUMNS,
+    OWN_COLUMNS,
+    TEXT,
     CellOrigin,
+    Columns,
     ReportManifest,
     as_csv,
     cells_frame,
     checked,
+    frame_of,
     origin,
     read_csv,
     shared_conditions,
-    typed,
 )
 from tadaconv.reporting.core.pareto import on_front
-from tadaconv.reporting.study.words import confirm_command, in_words, value_in_words
+from tadaconv.reporting.study.parameters import confirm_command, in_words, value_in_words
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -38,22 +42,24 @@ if TYPE_CHECKING:
 STATUSES = ("finished", "pruned", "over budget", "failed", "running", "waiting")
 """How a trial can stand, in the order they are counted."""
 
-TRIAL_COLUMNS = [
-    "trial", "name", "status", "top1", "num_seeds", "macs", "reached", "epochs", "best", "front", "first", "base",
-    "what", "why",
-]  # fmt: skip
-"""The columns of ``trials.csv`` before those of the parameters, which are called ``params_<name>``."""
-CURVE_COLUMNS = ["trial", "epoch", "val_top1"]
-INFEASIBLE_COLUMNS = ["trial", "name", "why"]
-"""The columns of ``infeasible.csv`` before those of the parameters, which are called ``params_<name>``."""
-
-_WORDS = ["name", "status", "what", "why"]
-_UNKNOWN = {column: [""] for column in ("top1", "macs", "reached", "epochs", "val_top1")}
-_CELL_WORDS = ["row", "cell", "status", "device", "version", "error", "backbone"]
-_CELL_NUMBERS = (
-    "top1", "top5", "loss", "params", "macs", "seconds", "train_clips_per_second", "eval_clips_per_second",
-)  # fmt: skip
-_CELL_UNKNOWN = {column: [""] for column in _CELL_NUMBERS}
+TRIAL_COLUMNS: Columns = {
+    "trial": "int64", "name": TEXT, "status": TEXT, "top1": "float64", "num_seeds": "int64", "macs": "Int64",
+    "reached": "float64", "epochs": "Int64", "best": "bool", "front": "bool", "first": "bool", "base": "bool",
+    "what": TEXT, "why": TEXT,
+}  # fmt: skip
+"""A line a trial, before the columns of the parameters, ``params_<name>``; see :func:`trials_frame`."""
+CURVE_COLUMNS: Columns = {"trial": "int64", "epoch": "int64", "val_top1": "float64"}
+"""A line a trial and epoch: validation top-1 in percent, mean where seeds have several."""
+INFEASIBLE_COLUMNS: Columns = {"trial": "int64", "name": TEXT, "why": TEXT}
+"""A line an infeasible draw, before the columns of the parameters, which are called ``params_<name>``."""
+FRAMES: Mapping[str, Columns] = {
+    "trials": TRIAL_COLUMNS,
+    "curves": CURVE_COLUMNS,
+    "cells": {"trial": "int64", **CELL_COLUMNS, **OWN_COLUMNS},
+    "confirmation": {"trial": "int64", **CELL_COLUMNS, **OWN_COLUMNS},
+    "infeasible": INFEASIBLE_COLUMNS,
+}
+"""The frames of a :class:`StudyExport`; each is a CSV file of this name."""
 
 
 class Parameter(BaseModel):
@@ -165,9 +171,7 @@ def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFra
     with an accuracy that is no number counts as failed.
     """
     ordered = sorted(records, key=lambda record: record.number)
-    frame = pd.DataFrame([_trial_line(record, study) for record in ordered], columns=TRIAL_COLUMNS)
-    frame = frame.astype({"top1": "float64", "reached": "float64", "macs": "Int64", "epochs": "Int64"})
-    frame = frame.astype(dict.fromkeys(["best", "front", "first", "base"], "bool"))
+    frame = frame_of([_trial_line(record, study) for record in ordered], TRIAL_COLUMNS)
     finished = frame[frame["status"] == "finished"]
     if len(finished):
         best = finished.sort_values(["top1", "macs", "trial"], ascending=[False, True, True]).index[0]
@@ -184,8 +188,7 @@ def infeasible_frame(draws: Sequence["InfeasibleDraw"]) -> pd.DataFrame:
     tries first; the sampler's own draws have none.
     """
     lines = [(draw.number, draw.name, draw.why) for draw in draws]
-    frame = pd.DataFrame(lines, columns=INFEASIBLE_COLUMNS).astype({"trial": "int64"})
-    return frame.assign(**_parameters(draws))
+    return frame_of(lines, INFEASIBLE_COLUMNS).assign(**_parameters(draws))
 
 
 def _parameters(drawn: Sequence["TrialRecord | InfeasibleDraw"]) -> dict[str, list[str]]:
@@ -204,10 +207,9 @@ def with_operator(export: StudyExport) -> set[int]:
 
 
 def curves_frame(records: Iterable["TrialRecord"]) -> pd.DataFrame:
-    """One line a trial and epoch, ``CURVE_COLUMNS``: validation top-1 in percent, mean where seeds have several."""
+    """One line a trial and epoch: ``CURVE_COLUMNS``."""
     lines = [(record.number, point.epoch, point.val_top1) for record in records for point in record.curve]
-    frame = pd.DataFrame(lines, columns=CURVE_COLUMNS).astype({"val_top1": "float64"})
-    return frame.groupby(["trial", "epoch"], as_index=False).mean()
+    return frame_of(lines, CURVE_COLUMNS).groupby(["trial", "epoch"], as_index=False).mean()
 
 
 def space(records: Sequence["TrialRecord"]) -> Space:
@@ -260,8 +262,7 @@ def counts(trials: pd.DataFrame) -> dict[str, int]:
 
 def files_of(export: StudyExport) -> dict[str, str]:
     """Every frame of an export as CSV, to the last digit, and ``parameters.json``, by the name of the file."""
-    names = ("trials", "curves", "cells", "confirmation", "infeasible")
-    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in names}
+    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
     return {**texts, "parameters.json": export.space.model_dump_json(indent=1) + "\n"}
 
 
@@ -271,18 +272,13 @@ def read_study(folder: Path | str = ".") -> StudyExport:
     try:
         manifest = StudyManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
         parameters = Space.model_validate_json((folder / "parameters.json").read_text(encoding="utf-8"))
-        words = [*_WORDS, *(f"params_{parameter.name}" for parameter in parameters.parameters)]
-        trials = read_csv(folder / "trials.csv", words, _UNKNOWN).astype({"macs": "Int64", "epochs": "Int64"})
-        curves = read_csv(folder / "curves.csv", [], _UNKNOWN)
-        cells, confirmation = (
-            typed(read_csv(folder / f"{name}.csv", _CELL_WORDS, _CELL_UNKNOWN)) for name in ("cells", "confirmation")
-        )
-        infeasible = infeasible_frame([])
-        if manifest.num_infeasible is not None:
-            infeasible = pd.read_csv(folder / "infeasible.csv", dtype=str, keep_default_na=False).astype({"trial": int})
+        kept = {**FRAMES}
+        if manifest.num_infeasible is None:  # an earlier version wrote it, which had no such file
+            del kept["infeasible"]
+        frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in kept.items()}
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report of a study: {error.filename} is missing") from error
-    return StudyExport(manifest, trials, curves, cells, confirmation, infeasible, parameters)
+    return StudyExport(manifest, **{"infeasible": infeasible_frame([]), **frames}, space=parameters)
 
 
 def _search(study: "Study") -> dict[str, str]:

@@ -20,7 +20,7 @@ from tadaconv.reporting.core.scatter import beside_the_cheapest, draw_front, nam
 from tadaconv.reporting.core.text import points_of_curves
 from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
 from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
-from tadaconv.reporting.study.words import value_in_words
+from tadaconv.reporting.study.parameters import value_in_words
 
 _EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.SOFT, "linestyle": ""}

@@ -18,8 +18,8 @@ from tadaconv.reporting.study.confirmation import (
 )
 from tadaconv.reporting.study.data import StudyExport, counts
 from tadaconv.reporting.study.importance import Importance, found_in_words
+from tadaconv.reporting.study.parameters import parameters_in_words, value_in_words
 from tadaconv.reporting.study.selection import seed_spread
-from tadaconv.reporting.study.words import parameters_in_words, value_in_words
 
 _MOST_RANKED = 10
 _MOST_UNFOLDED = 5

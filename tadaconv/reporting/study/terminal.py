@@ -13,8 +13,8 @@ from rich.text import Text
 from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
 from tadaconv.reporting.core.text import listed_clips, missing_notes
 from tadaconv.reporting.study.data import trials_frame
+from tadaconv.reporting.study.parameters import confirm_command, parameters_in_words
 from tadaconv.reporting.study.text import what_became
-from tadaconv.reporting.study.words import confirm_command, parameters_in_words
 from tadaconv.text import visible
 
 if TYPE_CHECKING:

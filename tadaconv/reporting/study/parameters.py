@@ -1,4 +1,4 @@
-"""Parameters and operators in words."""
+"""Parameters of trials and the operators that they make, in words."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
