@@ -71,13 +71,7 @@ def test_there_are_the_kinds_that_pages_list() -> None:
     assert set(KINDS) == {"ablation", "study", "calibration", "benchmark"}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.xfail(reason="its files are renamed next") if kind == "benchmark" else ())
-        for kind in KINDS
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_the_same_modules(kind: str) -> None:
     room = Path(reporting.__path__[0]) / kind
     assert {module.name for module in pkgutil.iter_modules([str(room)])} >= MODULES
