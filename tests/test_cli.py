@@ -143,7 +143,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> FakeExperiment:
 def reports(monkeypatch: pytest.MonkeyPatch) -> FakeReporting:
     fake = FakeReporting()
     monkeypatch.setattr(reporting, "report", fake.report)
-    monkeypatch.setattr(reporting, "terminal_table", lambda *_, **__: "THE TABLE")
+    monkeypatch.setattr("tadaconv.reporting.ablation.terminal.terminal_table", lambda *_, **__: "THE TABLE")
     return fake
 
 
@@ -592,7 +592,9 @@ class TestOutput:
         if terminal:
             monkeypatch.setenv("FORCE_COLOR", "1")
             monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setattr(reporting, "terminal_table", lambda *_, **__: f"{LETTERS} \u22121.0 \u0394 base")
+        monkeypatch.setattr(
+            "tadaconv.reporting.ablation.terminal.terminal_table", lambda *_, **__: f"{LETTERS} \u22121.0 \u0394 base"
+        )
         done = into(encoding, *ABLATE)
         assert (done.status, done.err, reports.formats) == (0, "", ["html", "ipynb", "tex", "csv"])
         assert done.out is not None
@@ -775,8 +777,8 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     (work_folder / "experiment.py").write_text(EXPERIMENT)
     (work_folder / "program.py").write_text(
         "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
-        "from tadaconv import cli, reporting\n"
-        "reporting.report = lambda *arguments, **_: arguments[3]\nreporting.terminal_table = lambda *_, **__: ''\n"
+        "from tadaconv import cli, reporting\nfrom tadaconv.reporting.ablation import terminal\n"
+        "reporting.report = lambda *arguments, **_: arguments[3]\nterminal.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"
     )
     command = [sys.executable, "program.py", *ABLATE]
@@ -803,8 +805,9 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
 def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Callable[..., Done]) -> None:
     tada(*ABLATE)
     program = (
-        "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments, **_: arguments[3]\n"
-        "reporting.terminal_table = lambda *_, **__: ''\n"
+        "import sys\nfrom tadaconv import cli, reporting\nfrom tadaconv.reporting.ablation import terminal\n"
+        "reporting.report = lambda *arguments, **_: arguments[3]\n"
+        "terminal.terminal_table = lambda *_, **__: ''\n"
         "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

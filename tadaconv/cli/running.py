@@ -158,7 +158,8 @@ def report_study(
     Without ``table`` the trials are not printed.
     """
     from tadaconv import reporting
-    from tadaconv.reporting.study import study_report, study_table
+    from tadaconv.reporting.study import study_report
+    from tadaconv.reporting.study.terminal import StudyTable
     from tadaconv.study import confirmed, infeasible_draws, kept_budget, trial_records
     from tadaconv.study import study_name as name_of_study
 
@@ -166,7 +167,7 @@ def report_study(
     records = trial_records(loaded, regime, study, store)
     infeasible = infeasible_draws(loaded, regime, study, store)
     if table:
-        console.print(study_table(loaded, regime_name, records, infeasible))
+        console.print(StudyTable(loaded, regime_name, records, infeasible))
     with console.status("writing the report"):
         folder = study_report(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
@@ -220,10 +221,10 @@ def print_table(
     out: Path,
 ) -> None:
     """Print a table as it stands; ``out`` is the run folder."""
-    from tadaconv import reporting
+    from tadaconv.reporting.ablation import terminal
 
     styled = console.color_system is not None  # a pipe and a file have none, a terminal without colours has
-    console.print(reporting.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled))
+    console.print(terminal.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled))
 
 
 def write_report(

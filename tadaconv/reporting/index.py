@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from tadaconv.errors import UserError
 from tadaconv.reporting.core.export import Listing, write_atomically
 from tadaconv.reporting.core.format import data_uri, plural
+from tadaconv.reporting.core.text import first_line
 from tadaconv.text import visible
 
 KINDS = {
@@ -106,7 +107,7 @@ def read_entry(folder: Path) -> IndexEntry | None:
             kind="calibration" if "alpha_low" in tree else named_by,
             name=str(tree[named_by]),
             regime=str(tree.get("regime", "")),
-            title=" ".join(str(tree.get("question", "")).partition("\n\n")[0].split()),
+            title=first_line(str(tree.get("question", ""))),
             ran="Written by another version of tadaconv; report it again.",
         )
     files = {name: label for name, label in _FILES.items() if (folder / name).is_file()}

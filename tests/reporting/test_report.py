@@ -17,9 +17,10 @@ from rich.console import Console
 
 from tadaconv.ablation import Claim
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting import FORMATS, report, terminal_table
+from tadaconv.reporting import FORMATS, report
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.data import collect, read_export
+from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.core.notebook import execute
 from tadaconv.reporting.core.options import ReportOptions
 

@@ -19,7 +19,6 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Recipe, Regime
-from tadaconv.reporting import terminal_table
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.data import Elsewhere, Export, collect
 from tadaconv.reporting.ablation.latex import latex_table
@@ -37,6 +36,7 @@ from tadaconv.reporting.ablation.summary import (
     untested,
     verdicts,
 )
+from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.ablation.text import (
     claim_sentence,
     claims_summary,

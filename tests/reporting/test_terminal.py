@@ -12,10 +12,10 @@ from tadaconv.cli.running import print_table
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import load_regime
 from tadaconv.regimes import quick
-from tadaconv.reporting import terminal_table
 from tadaconv.reporting.ablation.data import collect
 from tadaconv.reporting.ablation.latex import latex_table
 from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.core.format import MINUS, p_value
 from tadaconv.spec import TAda
 

@@ -1,12 +1,11 @@
 """Reports of an ablation table: results -> DataFrame -> summary -> figure or table.
 
-:func:`report` writes a folder, :func:`terminal_table` draws the same table in a terminal.
+:func:`report` writes a folder, :func:`.terminal.terminal_table` draws the same table in a terminal.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tadaconv.ablation import LoadedTable
 from tadaconv.discovery import plain_name
@@ -14,9 +13,6 @@ from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
 from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -31,26 +27,6 @@ class StorageContext:
 
     elsewhere: Mapping[str, Sequence[CellRecord]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
-
-
-def terminal_table(
-    loaded: LoadedTable,
-    regime_name: str,
-    records: Sequence[CellRecord],
-    out: Path | None = None,
-    *,
-    regime: Regime | None = None,
-    styled: bool = True,
-) -> "Table":
-    """The table for a terminal, cheap enough to be drawn again whenever a cell moves on.
-
-    ``out`` is the run folder, from which rows that average others have their numbers. Published numbers are compared
-    with ours only as far as ``regime`` says that it measures what the paper did. Without ``styled`` a sign stands where
-    a number would be bold or underlined, for files and pipes.
-    """
-    from tadaconv.reporting.ablation.terminal import terminal_table as draw
-
-    return draw(loaded, regime_name, records, out, regime=regime, styled=styled)
 
 
 def report(

@@ -10,7 +10,7 @@ from tadaconv.reporting.ablation.summary import compares_apart, is_marked, summa
 from tadaconv.reporting.ablation.text import latex_notes, what_was_run
 from tadaconv.reporting.ablation.text import title as title_of
 from tadaconv.reporting.core.format import count_scale, percent, plural, points, published, scaled, some
-from tadaconv.reporting.core.latex import NameColumn, comment, escape, kind_of, name_column
+from tadaconv.reporting.core.latex import NameColumn, comment, escape, kind_of, name_column, tabular
 
 
 def latex_report(export: Export, *, paper: bool) -> str:
@@ -43,18 +43,8 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, notes: Iterable[st
         ("r", "MACs", f"({macs[1]})" if macs[1] else ""),
         *([("r", "paper", r"(\%)")] if has_paper else []),
     ]
-    lines = [
-        *_opening(summary, title, fits=not apart and not has_paper),
-        *map(comment, notes),
-        "\\begingroup\\setlength{\\tabcolsep}{3.5pt}",
-        f"\\begin{{tabular}}{{@{{}}{''.join(column for column, _, _ in heads)}@{{}}}}",
-        "\\toprule",
-        " & ".join(name for _, name, _ in heads) + r" \\",
-        " & ".join(unit for _, _, unit in heads) + r" \\",
-        "\\midrule",
-    ]
-    for row in summary.to_dict("records"):
-        fields = [
+    rows = [
+        [
             _name(names, row, apart),
             str(row["n"]) if row["n"] == row["num_planned"] else f"{row['n']} of {row['num_planned']}",
             _bracketed(_marked(row), percent(row["top1_low"]), percent(row["top1_high"])),
@@ -64,8 +54,17 @@ def latex_table(summary: pd.DataFrame, base: str, title: str, notes: Iterable[st
             escape(scaled(row["macs"], macs[0])),
             *([escape(published(row["paper_top1"]))] if has_paper else []),
         ]
-        lines.append(" & ".join(fields) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}", "\\endgroup", *(_sources(summary) if has_paper else [])]
+        for row in summary.to_dict("records")
+    ]
+    specs, *head_lines = zip(*heads, strict=True)
+    lines = [
+        *_opening(summary, title, fits=not apart and not has_paper),
+        *map(comment, notes),
+        "\\begingroup\\setlength{\\tabcolsep}{3.5pt}",
+        *tabular("".join(specs), head_lines, rows),
+        "\\endgroup",
+        *(_sources(summary) if has_paper else []),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -38,7 +38,7 @@ from tadaconv.reporting.core.format import (
     published,
     some,
 )
-from tadaconv.reporting.core.text import missing_notes
+from tadaconv.reporting.core.text import first_line, missing_notes
 from tadaconv.run_options import BFLOAT16, precision_of
 
 VERDICTS = ("supported", "contradicted", "undecided")
@@ -46,7 +46,7 @@ VERDICTS = ("supported", "contradicted", "undecided")
 
 def title(manifest: Manifest) -> str:
     """The question of the table in one line."""
-    return " ".join(manifest.question.partition("\n\n")[0].split()) or manifest.table
+    return first_line(manifest.question) or manifest.table
 
 
 def listing(export: Export) -> Listing:

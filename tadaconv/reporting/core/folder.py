@@ -60,8 +60,8 @@ def write_report(report: Report, out: Path, formats: Iterable[str], options: Rep
     own = "" if options.template is None else f"-{discovery.plain_name(options.template)}"
     folder = out / "reports" / f"{report.name}{own}"
     template = discovery.find("report", options.template or report.template)
-    digest, earlier = _digest(report, template, options), _earlier(folder)
-    _require_ours(folder, [*report.files.values(), *report.data])
+    digest = _digest(report, template, options)
+    earlier = _earlier(folder, [*report.files.values(), *report.data])
     formats = set(formats)
     due = {
         name for name in formats if earlier.digests.get(name) != digest or not (folder / report.files[name]).is_file()
@@ -84,21 +84,29 @@ def write_report(report: Report, out: Path, formats: Iterable[str], options: Rep
     return folder
 
 
-def _require_ours(folder: Path, names: Sequence[str]) -> None:
-    """Raise :class:`UserError` where ``folder`` is no report's and holds files that a report would write over."""
+def _earlier(folder: Path, names: Sequence[str]) -> ReportManifest:
+    """From what the files of an earlier report were made; empty where there is none, or none that can be read.
+
+    Raises :class:`UserError` where ``folder`` is no report's and holds files of ``names``, which would be written over.
+    """
     try:
         tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        foreign = not (isinstance(tree, dict) and "digests" in tree)
     except FileNotFoundError:
-        foreign = True
+        tree = None
     except (OSError, ValueError):  # damaged: the next one mends it
-        foreign = False
-    theirs = [name for name in ("report.json", *names) if (folder / name).exists()] if foreign else []
-    if theirs:
-        raise UserError(
-            f"{folder} holds files that no report has written, {', '.join(theirs)}; move them away, or name another "
-            "folder with --out"
-        )
+        return ReportManifest()
+    if not (isinstance(tree, dict) and "digests" in tree):
+        theirs = [name for name in ("report.json", *names) if (folder / name).exists()]
+        if theirs:
+            raise UserError(
+                f"{folder} holds files that no report has written, {', '.join(theirs)}; move them away, or name "
+                "another folder with --out"
+            )
+        return ReportManifest()
+    try:
+        return ReportManifest(**{name: tree[name] for name in ReportManifest.model_fields if name in tree})
+    except ValueError:
+        return ReportManifest()
 
 
 def _execute(template: Path, report: Report, folder: Path, due: set[str], parameters: Mapping[str, Any]) -> None:
@@ -123,15 +131,6 @@ def _made_by(template: Path, parameters: Mapping[str, Any]) -> ReportManifest:
     digest = hashlib.sha256(template.read_bytes()).hexdigest()[:16]
     given = {name: repr(value) for name, value in sorted(parameters.items())}
     return ReportManifest(template=Template(name=printable(template.name), digest=digest), parameters=given)
-
-
-def _earlier(folder: Path) -> ReportManifest:
-    """From what the files of an earlier report were made; empty where there is none, or none that can be read."""
-    try:
-        tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return ReportManifest(**{name: tree[name] for name in ReportManifest.model_fields if name in tree})
-    except (OSError, ValueError, TypeError):
-        return ReportManifest()
 
 
 def _digest(report: Report, template: Path, options: ReportOptions) -> str:

@@ -1,7 +1,7 @@
 r"""The table for a paper: a ``tabular`` with booktabs rules that compiles where it is ``\input``, in every engine."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
 from unicodedata import combining
@@ -113,6 +113,21 @@ def _pieces(name: str) -> list[str]:
             pieces.append(name[start:i])
             start = since = i
     return [*pieces, name[start:]]
+
+
+def tabular(spec: str, heads: Iterable[Sequence[str]], rows: Iterable[Sequence[str]], between: str = "") -> list[str]:
+    """The lines of a ``tabular`` with booktabs rules.
+
+    Args:
+        spec: Its columns.
+        heads: The lines of its head, a cell a column.
+        rows: Those of its body.
+        between: What stands between two rows.
+    """
+    body = [" & ".join(row) + r" \\" for row in rows]
+    parted = body if not between else [line for row in body for line in (row, between)][:-1]
+    opening = [f"\\begin{{tabular}}{{@{{}}{spec}@{{}}}}", "\\toprule", *(" & ".join(head) + r" \\" for head in heads)]
+    return [*opening, "\\midrule", *parted, "\\bottomrule", "\\end{tabular}"]
 
 
 def comment(text: str) -> str:

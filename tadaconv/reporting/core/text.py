@@ -8,6 +8,11 @@ import pandas as pd
 from tadaconv.reporting.core.format import listed, plural, some
 
 
+def first_line(question: str) -> str:
+    """The first paragraph of a docstring, in one line; empty where there is none."""
+    return " ".join(question.partition("\n\n")[0].split())
+
+
 class Clips(NamedTuple):
     """The clips of one side, training or validation."""
 

@@ -1,6 +1,6 @@
 """Reports of a design study: trials -> DataFrame -> front, importance and words -> figure or table.
 
-:func:`study_report` writes a folder, :func:`study_table` draws the trials in a terminal.
+:func:`study_report` writes a folder, :class:`.terminal.StudyTable` shows the trials in a terminal.
 """
 
 from collections.abc import Sequence
@@ -12,24 +12,7 @@ from tadaconv.errors import UserError
 from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from tadaconv.study import InfeasibleDraw, LoadedStudy, TrialRecord
-
-
-def study_table(
-    loaded: "LoadedStudy",
-    regime_name: str,
-    records: Sequence["TrialRecord"],
-    infeasible: Sequence["InfeasibleDraw"] = (),
-) -> "RenderableType":
-    """Every trial for a terminal of any width, cheap enough to be drawn again whenever a trial moves on.
-
-    Of the ``infeasible`` draws it says how many there are, and names those of the study's start.
-    """
-    from tadaconv.reporting.study.terminal import StudyTable
-
-    return StudyTable(loaded, regime_name, records, infeasible)
 
 
 def study_report(

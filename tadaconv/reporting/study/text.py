@@ -7,13 +7,14 @@ import pandas as pd
 
 from tadaconv.reporting.core.export import Listing, ends_of
 from tadaconv.reporting.core.format import count_scale, listed, percent, plural, scaled
+from tadaconv.reporting.core.text import first_line
 from tadaconv.reporting.study.data import StudyExport, StudyManifest, counts
 from tadaconv.reporting.study.selection import expected_maximum, seed_spread
 
 
 def title(manifest: StudyManifest) -> str:
     """The question of the study in one line."""
-    return " ".join(manifest.question.partition("\n\n")[0].split()) or manifest.study
+    return first_line(manifest.question) or manifest.study
 
 
 def listing(export: StudyExport) -> Listing:
