@@ -16,26 +16,25 @@ installed, or name the folder below; figures are saved anew in its figures/.
 """
 
 # %%
-from tadaconv.reporting import blocks, figures
-from tadaconv.reporting.calibration.figures import calibration_over_training
-from tadaconv.reporting.export import read_export
-from tadaconv.reporting.provenance import provenance
+from tadaconv.reporting.ablation import figures, page
+from tadaconv.reporting.ablation.data import read_export
+from tadaconv.reporting.core.provenance import provenance
 
 # %% tags=["parameters"]
 folder = "."
 
 # %%
 export = read_export(folder)
-blocks.headline(export)
+page.headline(export)
 
 # %%
-blocks.claims(export)
+page.claims(export)
 
 # %%
-blocks.results(export)
+page.results(export)
 
 # %%
-blocks.failures(export)
+page.failures(export)
 
 # %%
 figures.heading(export)
@@ -68,13 +67,13 @@ figures.show(figures.confusion(export), folder)
 figures.show(figures.learning_curves(export), folder)
 
 # %%
-figures.show(calibration_over_training(export), folder)
+figures.show(figures.calibration_over_training(export), folder)
 
 # %%
-blocks.conditions(export)
+page.conditions(export)
 
 # %%
 provenance(export.manifest.cells, export.cells.to_dict("records"), export.manifest.left_out)
 
 # %%
-blocks.methods(export)
+page.methods(export)

@@ -18,7 +18,7 @@ installed, or name the folder below; figures are saved anew in its figures/.
 # %%
 from tadaconv.reporting.benchmark import figures, page
 from tadaconv.reporting.benchmark.data import read_benchmark
-from tadaconv.reporting.figures import show
+from tadaconv.reporting.core.figure import show
 
 # %% tags=["parameters"]
 folder = "."

@@ -16,10 +16,10 @@ installed, or name the folder below; figures are saved anew in its figures/.
 """
 
 # %%
-from tadaconv.reporting.calibration import blocks, figures
-from tadaconv.reporting.calibration.frame import read_calibration
-from tadaconv.reporting.figures import show
-from tadaconv.reporting.provenance import provenance
+from tadaconv.reporting.calibration import figures, page
+from tadaconv.reporting.calibration.data import read_calibration
+from tadaconv.reporting.core.figure import show
+from tadaconv.reporting.core.provenance import provenance
 
 # %% tags=["parameters"]
 folder = "."
@@ -27,13 +27,13 @@ layers = []  # whose alpha is shown over time, by their names in layers.csv; non
 
 # %%
 export = read_calibration(folder)
-blocks.headline(export)
+page.headline(export)
 
 # %% [markdown]
 # ## Alpha over time
 
 # %%
-blocks.clips(export)
+page.clips(export)
 
 # %%
 show(figures.alpha_over_time(export, layers), folder)
@@ -45,7 +45,7 @@ show(figures.alpha_over_time(export, layers), folder)
 show(figures.alpha_spread(export), folder)
 
 # %%
-blocks.layers(export)
+page.layers(export)
 
 # %% [markdown]
 # ## Over training
@@ -54,10 +54,10 @@ blocks.layers(export)
 show(figures.alpha_over_training(export), folder)
 
 # %%
-blocks.conditions(export)
+page.conditions(export)
 
 # %%
-provenance(export.manifest.cells, blocks.cell_lines(export))
+provenance(export.manifest.cells, page.cell_lines(export))
 
 # %%
-blocks.methods()
+page.methods()

@@ -16,9 +16,9 @@ installed, or name the folder below; figures are saved anew in its figures/.
 """
 
 # %%
-from tadaconv.reporting.figures import show
-from tadaconv.reporting.study import blocks, figures
-from tadaconv.reporting.study.frame import read_study
+from tadaconv.reporting.core.figure import show
+from tadaconv.reporting.study import figures, page
+from tadaconv.reporting.study.data import read_study
 from tadaconv.reporting.study.importance import importance
 
 # %% tags=["parameters"]
@@ -26,13 +26,13 @@ folder = "."
 
 # %%
 export = read_study(folder)
-blocks.headline(export)
+page.headline(export)
 
 # %%
-blocks.confirmation(export)
+page.confirmation(export)
 
 # %%
-blocks.ranking(export)
+page.ranking(export)
 
 # %% [markdown]
 # ## Accuracy against cost
@@ -45,7 +45,7 @@ show(figures.placement_map(export), folder)
 
 # %%
 found = importance(export)
-blocks.importances(found)
+page.importances(found)
 
 # %%
 show(figures.importance(found), folder)
@@ -63,19 +63,19 @@ show(figures.best_so_far(export), folder)
 show(figures.learning_curves(export), folder)
 
 # %%
-blocks.every_trial(export)
+page.every_trial(export)
 
 # %%
-blocks.unfinished(export)
+page.unfinished(export)
 
 # %%
-blocks.infeasible(export)
+page.infeasible(export)
 
 # %%
-blocks.conditions(export)
+page.conditions(export)
 
 # %%
-blocks.provenance(export)
+page.provenance(export)
 
 # %%
-blocks.methods(export, found)
+page.methods(export, found)

@@ -143,7 +143,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> FakeExperiment:
 def reports(monkeypatch: pytest.MonkeyPatch) -> FakeReporting:
     fake = FakeReporting()
     monkeypatch.setattr(reporting, "report", fake.report)
-    monkeypatch.setattr(reporting, "terminal_table", lambda *_, **__: "THE TABLE")
+    monkeypatch.setattr("tadaconv.reporting.ablation.terminal.terminal_table", lambda *_, **__: "THE TABLE")
     return fake
 
 
@@ -597,7 +597,9 @@ class TestOutput:
         if terminal:
             monkeypatch.setenv("FORCE_COLOR", "1")
             monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setattr(reporting, "terminal_table", lambda *_, **__: f"{LETTERS} \u22121.0 \u0394 base")
+        monkeypatch.setattr(
+            "tadaconv.reporting.ablation.terminal.terminal_table", lambda *_, **__: f"{LETTERS} \u22121.0 \u0394 base"
+        )
         done = into(encoding, *ABLATE)
         assert (done.status, done.err, reports.formats) == (0, "", ["html", "ipynb", "tex", "csv"])
         assert done.out is not None
@@ -780,8 +782,8 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     (work_folder / "experiment.py").write_text(EXPERIMENT)
     (work_folder / "program.py").write_text(
         "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
-        "from tadaconv import cli, reporting\n"
-        "reporting.report = lambda *arguments, **_: arguments[3]\nreporting.terminal_table = lambda *_, **__: ''\n"
+        "from tadaconv import cli, reporting\nfrom tadaconv.reporting.ablation import terminal\n"
+        "reporting.report = lambda *arguments, **_: arguments[3]\nterminal.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"
     )
     command = [sys.executable, "program.py", *ABLATE]
@@ -808,8 +810,9 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
 def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Callable[..., Done]) -> None:
     tada(*ABLATE)
     program = (
-        "import sys\nfrom tadaconv import cli, reporting\nreporting.report = lambda *arguments, **_: arguments[3]\n"
-        "reporting.terminal_table = lambda *_, **__: ''\n"
+        "import sys\nfrom tadaconv import cli, reporting\nfrom tadaconv.reporting.ablation import terminal\n"
+        "reporting.report = lambda *arguments, **_: arguments[3]\n"
+        "terminal.terminal_table = lambda *_, **__: ''\n"
         "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -828,7 +831,7 @@ def test_a_report_never_shows_a_result_under_a_changed_row(
     (work_folder / "ablations/mini.py").write_text(TABLE.replace("kernels=(1, 1)", "kernels=(1,)"))
     assert tada("report", "mini", "--regime", "small").status == 0
     assert {record.cell.label for record in reports.records} == {"TSN", "(3,3)"}
-    assert reports.around["surroundings"].left_out == {"changed": 1}
+    assert reports.around["context"].left_out == {"changed": 1}
     regime = work_folder / "regimes/small.py"
     regime.write_text(regime.read_text().replace("lr=0.1", "lr=0.2"))
     done = tada("report", "mini", "--regime", "small")

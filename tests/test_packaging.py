@@ -74,7 +74,11 @@ def test_a_wheel_carries_its_content(wheel: Path, tmp_path: Path) -> None:
 def test_a_wheel_carries_the_page_the_types_and_no_leftovers(wheel: Path) -> None:
     files = {file.relative_to(wheel).as_posix() for file in wheel.rglob("*") if file.is_file()}
 
-    assert {"tadaconv/py.typed", "tadaconv/reporting/page/index.html.j2", "tadaconv/studies/README.md"} <= files
+    assert {
+        "tadaconv/py.typed",
+        "tadaconv/reporting/core/templates/index.html.j2",
+        "tadaconv/studies/README.md",
+    } <= files
     assert {file.partition("/")[0].partition("-")[0] for file in files} == {"tadaconv"}
     assert not [file for file in files if "__pycache__" in file or "/tests/" in file]
 

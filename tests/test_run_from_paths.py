@@ -15,7 +15,7 @@ from tadaconv.errors import UserError
 from tadaconv.execution import Crew, Store, WorkerCall, plan
 from tadaconv.execution.live import LineView
 from tadaconv.regime import load_regime
-from tadaconv.reporting.stored import reportable
+from tadaconv.reporting.reportable import reportable
 from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, confirm, load_study, search, trial_records
 

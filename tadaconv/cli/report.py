@@ -23,7 +23,7 @@ from tadaconv.command import command
 from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, UserError
 from tadaconv.regime import load_regime
-from tadaconv.reporting.choices import Choices, parse_parameters
+from tadaconv.reporting.core.options import ReportOptions, parse_parameters
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ def report(
     Example: tada report benchmarks/results
     """
     from tadaconv.execution import Store
-    from tadaconv.reporting import require_choices, require_formats, require_results
+    from tadaconv.reporting import require_formats, require_options, require_results
 
     wanted = [each.strip() for each in formats.split(",")]
     require_formats(wanted)
-    choices = Choices(template, parse_parameters(parameter or []), paper)
-    _require_one_thing(name, everything, row, seed, choices)
+    options = ReportOptions(template, parse_parameters(parameter or []), paper)
+    _require_one_thing(name, everything, row, seed, options)
     console = Console()
     if name is None:
         store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
@@ -99,9 +99,9 @@ def report(
         _report_all(console, store, out, wanted)
         return
     if name.endswith(".json") or Path(name).is_dir():
-        require_choices(choices, "benchmark")
+        require_options(options, "benchmark")
         require_writable(out)
-        _report_benchmark(console, Path(name), out, wanted, choices)
+        _report_benchmark(console, Path(name), out, wanted, options)
         return
     found = study_called(name)
     loaded = load_table(name) if found is None else None
@@ -112,7 +112,7 @@ def report(
         raise UserError(
             f"row {row!r} is an ensemble and has no network of its own; look inside one of its rows: {', '.join(parts)}"
         )
-    require_choices(choices, "study" if loaded is None else "ablation" if row is None else "calibration")
+    require_options(options, "study" if loaded is None else "ablation" if row is None else "calibration")
     named = found if loaded is None else loaded
     assert named is not None
     try:
@@ -128,20 +128,22 @@ def report(
     if found is not None:
         from tadaconv.study import confirmed
 
-        report_study(console, found, regime, resolved, store, out, wanted, choices)
-        loaded, choices = confirmed(found, regime, store), Choices(paper=paper)
+        report_study(console, found, regime, resolved, store, out, wanted, options)
+        loaded, options = confirmed(found, regime, store), ReportOptions(paper=paper)
     if loaded is None:
         return
     records = current_records(loaded, resolved, study_name(loaded, regime), store)
     if row is not None:
-        _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, choices)
+        _report_cell(console, loaded, regime, _cell_of(loaded, regime, records, row, seed), out, wanted, options)
         return
     require_results(loaded, regime, records)
     print_table(console, loaded, regime, resolved, records, out)
-    write_report(console, loaded, regime, resolved, records, store, out, wanted, choices)  # last: it takes its time
+    write_report(console, loaded, regime, resolved, records, store, out, wanted, options)  # last: it takes its time
 
 
-def _require_one_thing(name: str | None, everything: bool, row: str | None, seed: int | None, choices: Choices) -> None:
+def _require_one_thing(
+    name: str | None, everything: bool, row: str | None, seed: int | None, options: ReportOptions
+) -> None:
     """Raise :class:`UserError` unless the options ask for one kind of report."""
     if name is None and not everything:
         raise UserError("name a table, a study or a benchmark to report, or report all of a storage with --all")
@@ -149,7 +151,7 @@ def _require_one_thing(name: str | None, everything: bool, row: str | None, seed
         raise UserError(f"--all reports everything in the storage; leave it out to report {name} alone")
     if seed is not None and row is None:
         raise UserError("--seed says which cell of a row to look inside; name the row with --row")
-    if everything and (row is not None or choices.template is not None or choices.parameters):
+    if everything and (row is not None or options.template is not None or options.parameters):
         raise UserError("--all makes the reports that ship; --row, --template and --parameter go with a name")
 
 
@@ -179,27 +181,27 @@ def _report_cell(
     record: "CellRecord",
     out: Path,
     formats: Sequence[str],
-    choices: Choices,
+    options: ReportOptions,
 ) -> None:
     from tadaconv.reporting.calibration import calibration_report
 
     with console.status("looking inside"):
-        folder = calibration_report(loaded, regime, record, out, formats, choices=choices)
+        folder = calibration_report(loaded, regime, record, out, formats, options=options)
     _say_where(console, folder)
 
 
-def _report_benchmark(console: Console, place: Path, out: Path, formats: Sequence[str], choices: Choices) -> None:
+def _report_benchmark(console: Console, place: Path, out: Path, formats: Sequence[str], options: ReportOptions) -> None:
     from tadaconv.reporting.benchmark import benchmark_report
 
     with console.status("writing the report"):
-        folder = benchmark_report([place], out, formats, choices=choices)
+        folder = benchmark_report([place], out, formats, options=options)
     _say_where(console, folder)
 
 
 def _report_all(console: Console, store: "Store", out: Path, formats: Sequence[str]) -> None:
     """Report every table and study, then write the page that leads to each."""
     from tadaconv.reporting.index import write_index
-    from tadaconv.reporting.stored import reportable
+    from tadaconv.reporting.reportable import reportable
 
     found, left_out = reportable(store)
     for each in found:

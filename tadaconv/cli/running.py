@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tadaconv.execution import CellRecord, Crew, Planned, Store
     from tadaconv.execution.live import Show
     from tadaconv.regime import Regime
-    from tadaconv.reporting.choices import Choices
+    from tadaconv.reporting.core.options import ReportOptions
     from tadaconv.study import LoadedStudy
 
 
@@ -156,7 +156,7 @@ def report_study(
     store: "Store",
     out: Path,
     formats: Sequence[str] | None = None,
-    choices: "Choices | None" = None,
+    options: "ReportOptions | None" = None,
     *,
     table: bool = True,
 ) -> Path:
@@ -165,7 +165,8 @@ def report_study(
     Without ``table`` the trials are not printed.
     """
     from tadaconv import reporting
-    from tadaconv.reporting.study import study_report, study_table
+    from tadaconv.reporting.study import study_report
+    from tadaconv.reporting.study.terminal import StudyTable
     from tadaconv.study import confirmed, infeasible_draws, kept_budget, trial_records
     from tadaconv.study import study_name as name_of_study
 
@@ -173,11 +174,11 @@ def report_study(
     records = trial_records(loaded, regime, study, store)
     infeasible = infeasible_draws(loaded, regime, study, store)
     if table:
-        console.print(study_table(loaded, regime_name, records, infeasible))
+        console.print(StudyTable(loaded, regime_name, records, infeasible))
     with console.status("writing the report"):
         folder = study_report(
             loaded, regime_name, records, out, formats or reporting.FORMATS, max_macs=kept_budget(study, store),
-            confirmed=confirmed(loaded, regime_name, store) is not None, infeasible=infeasible, choices=choices,
+            confirmed=confirmed(loaded, regime_name, store) is not None, infeasible=infeasible, options=options,
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder
@@ -192,10 +193,10 @@ def print_table(
     out: Path,
 ) -> None:
     """Print a table as it stands; ``out`` is the run folder."""
-    from tadaconv import reporting
+    from tadaconv.reporting.ablation import terminal
 
     styled = console.color_system is not None  # a pipe and a file have none, a terminal without colours has
-    console.print(reporting.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled))
+    console.print(terminal.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled))
 
 
 def write_report(
@@ -207,16 +208,16 @@ def write_report(
     store: "Store",
     out: Path,
     formats: Sequence[str] | None = None,
-    choices: "Choices | None" = None,
+    options: "ReportOptions | None" = None,
 ) -> Path:
     """Write the report of a table, say where it is and return its folder; in every format if none is named."""
     from tadaconv import reporting
-    from tadaconv.reporting.stored import surroundings
+    from tadaconv.reporting.reportable import storage_context
 
     with console.status("writing the report"):
         folder = reporting.report(
             loaded, regime_name, records, out, reporting.FORMATS if formats is None else formats, regime=regime,
-            surroundings=surroundings(loaded, regime_name, records, store), choices=choices,
+            context=storage_context(loaded, regime_name, records, store), options=options,
         )  # fmt: skip
     console.print(f"report: {visible(str(folder))}", markup=False, highlight=False, soft_wrap=True)
     return folder

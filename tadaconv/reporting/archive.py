@@ -18,7 +18,7 @@ from tadaconv.errors import UserError, unknown
 from tadaconv.execution import Store
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder
-from tadaconv.reporting.export import as_csv, write_atomically
+from tadaconv.reporting.core.export import as_csv, write_atomically
 from tadaconv.result import CurvePoint, Result
 
 FORMATS = ("csv", "parquet")

@@ -6,34 +6,27 @@ Entries are read from the finished reports, so that those which another command 
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
-from typing import Any, Literal
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.reporting import sentences
-from tadaconv.reporting.export import CellOrigin, read_export, write_atomically
-from tadaconv.reporting.summary import verdicts
-from tadaconv.reporting.words import data_uri, percent, plural
+from tadaconv.reporting.core.export import Listing, write_atomically
+from tadaconv.reporting.core.format import data_uri, plural
+from tadaconv.reporting.core.text import first_line
 from tadaconv.text import visible
 
-Kind = Literal["table", "study", "calibration", "benchmark"]
-KINDS: dict[Kind, str] = {
+KINDS = {
     "table": "Ablation tables",
     "study": "Design studies",
     "calibration": "Trained cells",
     "benchmark": "Benchmarks",
 }
-"""What is listed, in this order, under which heading."""
-
-VERDICTS = ("supported", "contradicted", "undecided")
+"""What is listed, in this order, under which heading; any other kind follows, under its own name."""
 
 _FILES = {"report.html": "page", "report.ipynb": "notebook", "table.tex": "LaTeX", "table.csv": "CSV",
           "trials.csv": "CSV"}  # fmt: skip
@@ -42,38 +35,19 @@ _THUMBNAIL = (320, 240)
 """The most pixels across and down; shown at half of that, for screens of twice the density."""
 _MARK = '<meta name="generator" content="tada report --all">'
 """Says that a page is ours to write over."""
-_PAGE = Path(__file__).parent / "page"
+_PAGE = Path(__file__).parent / "core" / "templates"
 
 
-@dataclass(frozen=True)
-class IndexEntry:
+class IndexEntry(Listing):
     """One report, as the page lists it.
 
     Attributes:
         folder: name of the report's folder.
-        kind: what it reports.
-        name: of the table, study or benchmark.
-        regime: empty where there is none.
-        question: the question of the table or study, or what was measured, in one line.
-        ran: what was run, and how much of it finished, failed or is missing.
-        claims: how many of the paper's claims came out how; empty but for a table that makes claims.
-        found: what came out, a sentence each.
-        first: when the first cell ended; None where that is not known.
-        last: when the last cell ended.
         files: the files of the folder that readers open, and what they are.
         thumbnail: the main figure, small, as PNG; None without figures.
     """
 
     folder: str
-    kind: Kind
-    name: str
-    regime: str
-    question: str
-    ran: str
-    claims: dict[str, int]
-    found: list[str]
-    first: datetime | None
-    last: datetime | None
     files: dict[str, str]
     thumbnail: bytes | None
 
@@ -106,8 +80,12 @@ def read_entries(folder: Path) -> list[IndexEntry]:
     """The reports in ``folder``, by kind and name."""
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [entry for each in inside if (entry := read_entry(each)) is not None]
-    order = list(KINDS)
-    return sorted(entries, key=lambda e: (order.index(e.kind), e.name, e.regime, e.folder))
+    kinds = _kinds_of(entries)
+    return sorted(entries, key=lambda e: (kinds.index(e.kind), e.name, e.regime, e.folder))
+
+
+def _kinds_of(entries: Iterable[IndexEntry]) -> list[str]:
+    return list(dict.fromkeys([*KINDS, *sorted(entry.kind for entry in entries)]))
 
 
 def read_entry(folder: Path) -> IndexEntry | None:
@@ -116,100 +94,24 @@ def read_entry(folder: Path) -> IndexEntry | None:
         tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    kind = _kind(tree)
-    if kind is None:
-        return None
-    read = {"table": _of_table, "study": _of_study, "calibration": _of_cell, "benchmark": _of_benchmark}[kind]
-    try:
-        found = read(folder)
-    except (UserError, ValidationError):
-        # Another version wrote it: that it is there can be said, and what is in it cannot.
-        found = {"name": str(tree[_NAMES[kind]]), "ran": "Written by another version of tadaconv; report it again."}
-    about = {"regime": "", "question": "", "claims": {}, "found": [], "first": None, "last": None, **found}
-    files = {name: what for name, what in _FILES.items() if (folder / name).is_file()}
-    return IndexEntry(folder=folder.name, kind=kind, files=files, thumbnail=_thumbnail(folder / "figures"), **about)
-
-
-_NAMES: dict[Kind, str] = {"table": "table", "study": "study", "calibration": "table", "benchmark": "benchmark"}
-
-
-def _kind(tree: Any) -> Kind | None:
-    """What a ``report.json`` reports, by what it must hold."""
     if not isinstance(tree, dict) or "digests" not in tree:
         return None
-    if "alpha_low" in tree:
-        return "calibration" if "table" in tree else None
-    return next((kind for kind in ("benchmark", "study", "table") if kind in tree), None)
-
-
-def _of_table(folder: Path) -> dict[str, Any]:
-    export = read_export(folder)
-    manifest = export.manifest
-    counts = Counter(verdicts(export)["verdict"])
-    return {
-        "name": manifest.table,
-        "regime": manifest.regime,
-        "question": sentences.title(manifest),
-        "ran": sentences.what_was_run(export),
-        "claims": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
-        **_times(manifest.cells),
-    }
-
-
-def _of_study(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.study import sentences as of_study
-    from tadaconv.reporting.study.frame import read_study
-
-    export = read_study(folder)
-    manifest, trials = export.manifest, export.trials
-    num_finished = int((trials["status"] == "finished").sum())
-    best = trials[trials["best"]].to_dict("records")
-    return {
-        "name": manifest.study,
-        "regime": manifest.regime,
-        "question": of_study.title(manifest),
-        "ran": of_study.what_became(trials, manifest.num_infeasible),
-        "found": [f"Best of {num_finished} that finished: {each['name']}, {percent(each['top1'])} %." for each in best],
-        **_times(manifest.cells),
-    }
-
-
-def _of_cell(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.calibration.frame import CalibrationManifest
-
-    manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-    return {
-        "name": manifest.table,
-        "regime": manifest.regime,
-        "question": f"What the calibration of \u201c{manifest.row}\u201d does",
-        "ran": f"Row \u201c{manifest.row}\u201d, seed {manifest.seed}, at {percent(manifest.top1)} %; "
-        f"{plural(manifest.num_clips, 'validation clip')} passed through the trained network.",
-        **_times(manifest.cells),
-    }
-
-
-_MOST_FINDINGS = 4
-
-
-def _of_benchmark(folder: Path) -> dict[str, Any]:
-    from tadaconv.reporting.benchmark import text
-    from tadaconv.reporting.benchmark.data import read_benchmark
-
-    manifest = read_benchmark(folder)
-    found = [f"{text.subject(n.run)}, {said}" for n in manifest.runs for said in text.findings(n.run)]
-    more = len(found) - _MOST_FINDINGS
-    devices = dict.fromkeys(each.run.environment.get("device", "an unknown device") for each in manifest.runs)
-    return {
-        "name": manifest.benchmark,
-        "question": text.title(manifest),
-        "ran": f"{plural(len(manifest.runs), 'run')} on {', '.join(devices)}.",
-        "found": [*found[:_MOST_FINDINGS], *([f"{plural(more, 'more finding')} on its page."] if more > 0 else [])],
-    }
-
-
-def _times(cells: Iterable[CellOrigin]) -> dict[str, datetime | None]:
-    ended = [cell.ended for cell in cells if cell.ended is not None]
-    return {"first": min(ended, default=None), "last": max(ended, default=None)}
+    try:
+        listing = Listing.model_validate(tree.get("listing"))
+    except ValidationError:
+        # Another version wrote it: that it is there can be said, and what it asks; what came out cannot.
+        named_by = next((key for key in ("benchmark", "study", "table") if key in tree), None)
+        if named_by is None:
+            return None
+        listing = Listing(
+            kind="calibration" if "alpha_low" in tree else named_by,
+            name=str(tree[named_by]),
+            regime=str(tree.get("regime", "")),
+            title=first_line(str(tree.get("question", ""))),
+            ran="Written by another version of tadaconv; report it again.",
+        )
+    files = {name: label for name, label in _FILES.items() if (folder / name).is_file()}
+    return IndexEntry(folder=folder.name, files=files, thumbnail=_thumbnail(folder / "figures"), **listing.model_dump())
 
 
 def _thumbnail(figures: Path) -> bytes | None:
@@ -243,7 +145,7 @@ def render(entries: Sequence[IndexEntry]) -> str:
         "linked": lambda file, folder: f"{quote(os.fsencode(folder))}/{quote(file)}",
         "as_image": lambda content: data_uri(content, "image/png"),
     }
-    groups = {heading: [e for e in entries if e.kind == kind] for kind, heading in KINDS.items()}
+    groups = {KINDS.get(kind, kind): [e for e in entries if e.kind == kind] for kind in _kinds_of(entries)}
     known = [at for entry in entries for at in (entry.first, entry.last) if at is not None]
     page = environment.get_template("overview.html.j2").render(
         groups={heading: of_kind for heading, of_kind in groups.items() if of_kind},

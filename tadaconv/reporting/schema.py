@@ -6,14 +6,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from tadaconv.reporting.export import Manifest, write_atomically
+from tadaconv.reporting.ablation.data import Manifest
+from tadaconv.reporting.core.export import write_atomically
 
 
 def schemas() -> dict[str, str]:
     """By kind of report, the JSON schema of its ``report.json``, as text."""
     from tadaconv.reporting.benchmark.data import BenchmarkManifest
-    from tadaconv.reporting.calibration.frame import CalibrationManifest
-    from tadaconv.reporting.study.frame import StudyManifest
+    from tadaconv.reporting.calibration.data import CalibrationManifest
+    from tadaconv.reporting.study.data import StudyManifest
 
     manifests: dict[str, type[BaseModel]] = {
         "table": Manifest,

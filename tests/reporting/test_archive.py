@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
+from tadaconv.reporting.export import as_csv
 
 from tadaconv import cli
 from tadaconv.errors import UserError
@@ -22,7 +23,6 @@ from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merge import merge
 from tadaconv.reporting import archive
 from tadaconv.reporting.archive import read_storage, write_archive
-from tadaconv.reporting.export import as_csv
 from tadaconv.result import CurvePoint, Result
 from tadaconv.spec import Backbone, Experiment, Rival, Schedule, Synthetic, TAda
 

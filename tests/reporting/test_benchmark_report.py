@@ -33,7 +33,7 @@ from tadaconv.reporting.benchmark.data import (
 )
 from tadaconv.reporting.benchmark.latex import latex_table
 from tadaconv.reporting.benchmark.terminal import terminal_tables
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import ReportOptions
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 SCRIPT = "<script>alert('1')</script>"
@@ -560,7 +560,7 @@ def test_a_template_of_ones_own_lies_beside(tmp_path: Path) -> None:
     template = tmp_path / "mine.py"
     template.write_text("# %%\nprint(6 * 7)\n")
     path = write(tmp_path / "one.json", benchmark([measured(["plain", "TAda"])]))
-    folder = benchmark_report([path], tmp_path, ["ipynb"], choices=Choices(str(template)))
+    folder = benchmark_report([path], tmp_path, ["ipynb"], options=ReportOptions(str(template)))
     assert folder.name == "benchmark-one-mine"
     notebook = nbformat.read(folder / "report.ipynb", as_version=4)
     assert notebook.cells[0].outputs[0].text == "42\n"

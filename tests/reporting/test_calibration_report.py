@@ -27,12 +27,17 @@ from tadaconv.experiment import build_model
 from tadaconv.measure import by_stage as stages_of
 from tadaconv.measure import calibrations
 from tadaconv.regime import Regime
-from tadaconv.reporting.calibration import blocks, calibration_report, figures, frame
-from tadaconv.reporting.calibration.frame import CalibrationExport, by_stage, collect, read_calibration, shares
+from tadaconv.reporting.ablation import figures as table_figures
+from tadaconv.reporting.ablation.data import collect as collect_table
+from tadaconv.reporting.calibration import calibration_report, figures
+from tadaconv.reporting.calibration import data as frame
+from tadaconv.reporting.calibration import page as blocks
+from tadaconv.reporting.calibration.data import CalibrationExport, by_stage, collect, read_calibration, shares
+from tadaconv.reporting.calibration.inspection import inspect_cell, inspect_network
 from tadaconv.reporting.calibration.latex import latex_table
-from tadaconv.reporting.calibration.opening import look_inside, open_cell
-from tadaconv.reporting.calibration.words import layer_names, number
-from tadaconv.reporting.export import collect as collect_table
+from tadaconv.reporting.calibration.text import layer_names
+from tadaconv.reporting.core.export import write_files
+from tadaconv.reporting.core.format import number
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda
 
 SCRIPT = "<script>alert(1)</script> $x_1$"
@@ -98,7 +103,7 @@ def seen(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Callable
     @cache
     def see(name: str, num_clips: int = 20) -> CalibrationExport:
         record = trained(name, out)
-        return collect(LOADED, "quick", record, open_cell(LOADED, "quick", record, out, num_clips))
+        return collect(LOADED, "quick", record, inspect_cell(LOADED, "quick", record, out, num_clips))
 
     return see
 
@@ -167,7 +172,7 @@ def test_a_report_made_again_has_the_same_bytes(
 
 def test_the_exported_data_hold_everything(seen, tmp_path: Path) -> None:
     export = seen("outer")
-    frame.write_data(frame.contents(export), tmp_path)
+    write_files(frame.files_of(export), tmp_path)
     (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
     back = read_calibration(tmp_path)
     assert back.manifest == export.manifest
@@ -230,7 +235,7 @@ def test_of_clips_with_several_labels_the_first_is_shown() -> None:
         Regime(summary="", backbone=Backbone(name="tiny"), data=clips, schedule=Schedule(epochs=1, batch_size=2, lr=1)),
         seed=0,
     )
-    found = look_inside(build_model(experiment.experiment, 8).eval(), source, 12, 0, torch.device("cpu"))
+    found = inspect_network(build_model(experiment.experiment, 8).eval(), source, 12, 0, torch.device("cpu"))
     assert {clip[2] for clip in found.clips} <= {"half: first", "half: second"}
     assert {clip[4] for clip in found.clips} <= {"half: first", "half: second"}
     assert all(0.5 <= clip[5] <= 1 for clip in found.clips)  # the likelier of two
@@ -417,7 +422,7 @@ def test_training_adds_up_and_starts_where_the_row_does(seen) -> None:
 def test_the_figure_of_a_table_has_every_row_that_calibrates(context) -> None:
     loaded, records = context
     export = collect_table(loaded, "quick", records)
-    data = figures.calibration_over_training_data(export)
+    data = table_figures.calibration_over_training_data(export)
     assert list(dict.fromkeys(data["row"])) == [row.name for row in loaded.table.all_rows if row.temporal is not None]
     for line in data[data["epoch"] > 0].to_dict("records"):
         mine = export.calibration.query("row == @line['row'] and epoch == @line['epoch'] and stage == @line['stage']")
@@ -425,11 +430,11 @@ def test_the_figure_of_a_table_has_every_row_that_calibrates(context) -> None:
         assert line["distance"] == pytest.approx(mine["distance"].mean())
         assert (line["low"], line["high"]) == (mine["distance"].min(), mine["distance"].max())
     assert (data.loc[data["epoch"] == 0, ["distance", "low", "high"]] == 0).all(axis=None)
-    drawing = figures.calibration_over_training(export)
+    drawing = table_figures.calibration_over_training(export)
     assert drawing is not None
     assert len([ax for ax in drawing.figure.axes if ax.get_visible()]) == 9
     bare = replace(records[0], result=records[0].result.model_copy(update={"curve": []}))
-    assert figures.calibration_over_training(collect_table(loaded, "quick", [bare])) is None
+    assert table_figures.calibration_over_training(collect_table(loaded, "quick", [bare])) is None
 
 
 @pytest.mark.parametrize("name", ["none", "a rival"])

@@ -8,9 +8,9 @@ from matplotlib.collections import PolyCollection
 from scipy import stats
 
 from tadaconv.ablation import LoadedTable, Table
-from tadaconv.reporting import figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.classes import contrast
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures.classes import contrast
 from tadaconv.spec import Rival
 
 

@@ -10,9 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as hs
 from matplotlib.collections import LineCollection
 
-from tadaconv.reporting import captions, figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.cost import MOST_NAMED, with_names
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures.cost import (
+    MOST_NAMED,
+    accuracy_by_macs_caption,
+    draw_accuracy_by_macs,
+    with_names,
+)
 
 
 def undominated(points: dict[str, tuple[float, float]]) -> set[str]:
@@ -111,7 +116,7 @@ POINTS = hs.lists(hs.tuples(hs.floats(1, 2), hs.integers(0, 40)), min_size=2, ma
 @given(POINTS)
 def test_no_line_to_a_name_crosses_another(points: list[tuple[float, int]]) -> None:
     data = scattered([1e9 * cost for cost, _ in points]).assign(mean=[50.0 + height / 4 for _, height in points])
-    (ax,) = figures.draw_accuracy_by_macs(data).axes
+    (ax,) = draw_accuracy_by_macs(data).figure.axes
     level, turned = (line.get_segments() for line in ax.collections[-2:])
     paths = [(float(a[0][1]), float(b[0][1]), float(b[1][1])) for a, b in zip(level, turned, strict=True)]
     whole = ax.get_ylim()[1] - ax.get_ylim()[0]
@@ -180,10 +185,10 @@ def test_a_long_table_names_the_front_and_the_references_alone() -> None:
     data = scattered([1e9] * 500, front=False)
     data.loc[499, "front"] = True
     assert data.loc[with_names(data), "row"].tolist() == ["row 0", "row 499"]
-    assert "Of 500 rows, 2 have their names" in captions.accuracy_by_macs(data, with_names(data))
+    assert "Of 500 rows, 2 have their names" in accuracy_by_macs_caption(data)
     assert with_names(scattered([1e9] * 500)).sum() == MOST_NAMED
     assert with_names(scattered([1e9] * MOST_NAMED, front=False)).all()
-    figure = figures.draw_accuracy_by_macs(data)
+    figure = draw_accuracy_by_macs(data).figure
     assert [text.get_text() for text in figure.axes[0].texts] == [" row 0", " row 499"]
     assert figure.get_figheight() < 5
 
@@ -199,8 +204,8 @@ def test_a_long_table_names_the_front_and_the_references_alone() -> None:
 )
 def test_costs_far_apart_are_told_as_a_factor(most: float, words: str, axis: str, last: float) -> None:
     data = scattered([1e9, most])
-    assert f"The dearest row {words} the cheapest." in captions.accuracy_by_macs(data, with_names(data))
-    (ax,) = figures.draw_accuracy_by_macs(data).axes
+    assert f"The dearest row {words} the cheapest." in accuracy_by_macs_caption(data)
+    (ax,) = draw_accuracy_by_macs(data).figure.axes
     (beside,) = ax.child_axes
     assert beside.get_xlabel() == axis
     assert ax.get_xlim()[0] >= 0

@@ -2,15 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from tadaconv.reporting import figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.curves import MOST_PANELS
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures.curves import MOST_PANELS, draw_learning_curves
 from tadaconv.spec import Folder
 
 
 def test_each_panel_shows_the_row_it_is_compared_with(hosts) -> None:
     table, data = hosts[0].table, figures.learning_curves_data(collect(hosts[0], "quick", hosts[1]))
-    panels = [ax for ax in figures.draw_learning_curves(data, None).axes if ax.get_visible()]
+    panels = [ax for ax in draw_learning_curves(data, None, num_rows=10).figure.axes if ax.get_visible()]
     ends = data[data["epoch"] == 6].groupby("row")["val_top1"].mean()
     for ax, row in zip(panels, table.rows, strict=True):
         other = row.versus or table.base.name

@@ -14,12 +14,14 @@ from rich.console import Console
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord, scores_file
-from tadaconv.reporting import blocks, report, terminal_table
-from tadaconv.reporting.ensembles import ensembles_of
-from tadaconv.reporting.export import collect, read_export
-from tadaconv.reporting.latex import latex_table
-from tadaconv.reporting.sentences import what_was_run
-from tadaconv.reporting.summary import summarise, verdicts
+from tadaconv.reporting import report
+from tadaconv.reporting.ablation import page as blocks
+from tadaconv.reporting.ablation.data import collect, read_export
+from tadaconv.reporting.ablation.ensembles import ensembles_of
+from tadaconv.reporting.ablation.latex import latex_table
+from tadaconv.reporting.ablation.summary import summarise, verdicts
+from tadaconv.reporting.ablation.terminal import terminal_table
+from tadaconv.reporting.ablation.text import what_was_run
 from tadaconv.scores import Scores, as_npz
 from tadaconv.spec import Rival, TAda
 

@@ -15,7 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tadaconv.errors import RunError
-from tadaconv.reporting.notebook import execute, execute_cells
+from tadaconv.reporting.core.notebook import execute, execute_cells
 
 
 def run(source: str, folder: Path) -> str:

@@ -6,15 +6,9 @@ import pandas as pd
 import pytest
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting.export import (
-    CELL_COLUMNS,
-    Manifest,
-    collect,
-    read_export,
-    write_atomically,
-    write_csvs,
-)
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.ablation.data import Manifest, collect, files_of, read_export
+from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.core.export import CELL_COLUMNS, write_atomically, write_files
 
 
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
@@ -23,7 +17,7 @@ def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
         {"NA": [50.0, None], "007": [1 / 3, 2 / 3], 'a "b", c; d': [1.0, 2.0], "base": [60.0, 61.0]}
     )
     export = collect(loaded, "quick", records)
-    write_csvs(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     write_atomically(tmp_path / "report.json", export.manifest.model_dump_json())
     back = read_export(tmp_path)
     assert back.manifest == export.manifest
@@ -33,7 +27,7 @@ def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
 
 def test_a_line_a_cell(context) -> None:
     cells = collect(context[0], "quick", context[1]).cells
-    assert cells.columns.tolist() == CELL_COLUMNS
+    assert cells.columns.tolist() == list(CELL_COLUMNS)
     assert len(cells) == 30
     first = cells.iloc[0]
     assert (first["row"], first["seed"], first["status"]) == ("no calibration (TSN)", 0, "finished")
@@ -51,10 +45,10 @@ def test_every_number_leads_back_to_its_experiment(context) -> None:
 
 
 def test_families_of_an_earlier_report_are_not_read(made_up, context, tmp_path: Path) -> None:
-    write_csvs(collect(context[0], "quick", context[1]), tmp_path)
+    write_files(files_of(collect(context[0], "quick", context[1])), tmp_path)
     loaded, records = made_up({"base": [None]})
     export = collect(loaded, "quick", records)
-    write_csvs(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     write_atomically(tmp_path / "report.json", export.manifest.model_dump_json())
     assert read_export(tmp_path).families.empty
 
@@ -106,7 +100,7 @@ def test_conditions_are_those_of_every_cell(hosts, context) -> None:
 
 def test_a_report_exported_before_rows_had_these_is_read(hosts, tmp_path: Path) -> None:
     export = collect(hosts[0], "quick", hosts[1])
-    write_csvs(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     old = json.loads(export.manifest.model_dump_json())
     for row in old["rows"]:
         del row["backbone"], row["num_frames"], row["versus"]
@@ -124,7 +118,7 @@ def test_cells_say_what_they_ran_on_where_that_differs(hosts, tmp_path: Path) ->
     for record, line in zip(hosts[1], export.cells.to_dict("records"), strict=True):
         experiment = record.cell.experiment
         assert (line["backbone"], line["num_frames"]) == (experiment.backbone.name, experiment.data.num_frames)
-    write_csvs(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     write_atomically(tmp_path / "report.json", export.manifest.model_dump_json())
     pd.testing.assert_frame_equal(read_export(tmp_path).cells, export.cells, check_dtype=False)
 

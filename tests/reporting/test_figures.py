@@ -15,10 +15,11 @@ from matplotlib.transforms import Bbox
 
 from tadaconv.ablation import LoadedTable, load_table
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.reporting import figures, style
-from tadaconv.reporting.calibration.figures import calibration_over_training
-from tadaconv.reporting.captions import as_markdown
-from tadaconv.reporting.export import collect
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures import calibration_over_training
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.text import as_markdown
 
 ALWAYS = [
     figures.accuracy_by_row,

@@ -10,9 +10,9 @@ from hypothesis import strategies as hs
 from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
-from tadaconv.reporting import figures
-from tadaconv.reporting.calibration.figures import calibration_over_training, calibration_over_training_data
-from tadaconv.reporting.export import Export, collect
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import Export, collect
+from tadaconv.reporting.ablation.figures import calibration_over_training, calibration_over_training_data
 from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.spec import Backbone, Placement, Schedule, Synthetic, TAda
 

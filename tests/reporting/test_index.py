@@ -17,12 +17,13 @@ from PIL import Image
 from tadaconv.ablation import Claim
 from tadaconv.errors import UserError
 from tadaconv.reporting import index, report
+from tadaconv.reporting.ablation.data import read_export
+from tadaconv.reporting.ablation.summary import verdicts
 from tadaconv.reporting.benchmark import benchmark_report
-from tadaconv.reporting.calibration.frame import CalibrationManifest
-from tadaconv.reporting.export import read_export
+from tadaconv.reporting.calibration.data import CalibrationManifest
+from tadaconv.reporting.calibration.text import listing
 from tadaconv.reporting.index import IndexEntry, read_entries, read_entry, render, write_index
 from tadaconv.reporting.study import study_report
-from tadaconv.reporting.summary import verdicts
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 SCRIPT = "<script>alert('1')</script>"
@@ -102,7 +103,7 @@ def test_a_table_says_what_its_report_says(out: Path) -> None:
     export = read_export(out / "reports" / "made_up-quick")
     assert found.claims == dict(Counter(verdicts(export)["verdict"]))
     assert sum(found.claims.values()) == 2
-    assert found.question == "Does it matter?"
+    assert found.title == "Does it matter?"
     assert found.ran == "3 rows, 3 seeds: 8 of 9 cells finished, 1 failed."
     assert (found.first, found.last) == (
         datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
@@ -115,7 +116,7 @@ def test_a_table_says_what_its_report_says(out: Path) -> None:
 def test_a_study_names_its_best_trial(out: Path, make_study) -> None:
     finished = [record for record in make_study(24)[1] if record.status == "finished"]
     best = max(finished, key=lambda record: record.top1)
-    assert entry(out, "placed-quick").found == [
+    assert entry(out, "placed-quick").findings == [
         f"Best of {len(finished)} that finished: {best.name}, {best.top1:.1f} %."
     ]
 
@@ -123,9 +124,9 @@ def test_a_study_names_its_best_trial(out: Path, make_study) -> None:
 def test_a_benchmark_says_what_it_found_and_how_much_more_there_is(out: Path) -> None:
     found = entry(out, "benchmark-results")
     assert found.ran == "4 runs on CPU (2 threads)."
-    assert len(found.found) == 5
-    assert found.found[0].startswith("The operator alone, TAda cin: ")
-    assert re.fullmatch(r"\d+ more findings on its page\.", found.found[4])
+    assert len(found.findings) == 5
+    assert found.findings[0].startswith("The operator alone, TAda cin: ")
+    assert re.fullmatch(r"\d+ more findings on its page\.", found.findings[4])
     assert found.when == ""
 
 
@@ -138,7 +139,7 @@ def test_a_trained_cell_is_listed_with_its_row(out: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     folder = tmp_path / "reports" / "made_up-cell"
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text(manifest.model_dump_json())
+    (folder / "report.json").write_text(manifest.model_copy(update={"listing": listing(manifest)}).model_dump_json())
     found = read_entry(folder)
     assert found is not None
     assert found.kind == "calibration"
@@ -190,14 +191,21 @@ def test_the_same_reports_give_the_same_bytes_and_nothing_is_deleted(out: Path, 
         assert (out / file).read_bytes() == (copy / file).read_bytes(), file
 
 
-def test_a_report_of_another_version_is_listed_as_one(out: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("listing", [None, {"surprise": 1}, "none"])
+def test_a_report_of_another_version_is_listed_as_one(out: Path, tmp_path: Path, listing: object) -> None:
     for name in ("made_up-quick", "placed-quick", "benchmark-results"):
         folder = shutil.copytree(out / "reports" / name, tmp_path / name)
         tree = json.loads((folder / "report.json").read_text())
-        (folder / "report.json").write_text(json.dumps({**tree, "surprise": 1}))
+        del tree["listing"]
+        (folder / "report.json").write_text(
+            json.dumps({**tree, "surprise": 1} | ({"listing": listing} if listing else {}))
+        )
         found = read_entry(folder)
         assert found is not None
         assert found.ran == "Written by another version of tadaconv; report it again."
+        assert found.title == {"made_up-quick": "Does it matter?", "placed-quick": "Which stages need it?"}.get(
+            name, ""
+        )
         assert found.name == {"made_up-quick": "made_up", "placed-quick": "placed"}.get(name, "results")
     (tmp_path / "made_up-quick" / "figures" / "accuracy_by_row.png").write_text("mine")
     assert "Written by another version" in render(read_entries(tmp_path))
@@ -219,6 +227,9 @@ def test_no_report_yet(tmp_path: Path) -> None:
 
 def test_the_days_of_one_cell_and_of_none() -> None:
     at = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-    made = IndexEntry("f", "table", "t", "r", "q", "ran", {}, [], at, at, {}, None)
+    made = IndexEntry(folder="f", kind="table", name="t", ran="ran", first=at, last=at, files={}, thumbnail=None)
     assert made.when == "2026-03-01 12:00 UTC"
-    assert IndexEntry("f", "table", "t", "r", "q", "ran", {}, [], None, None, {}, None).when == ""
+    assert (
+        IndexEntry(folder="f", kind="table", name="t", ran="ran", first=None, last=None, files={}, thumbnail=None).when
+        == ""
+    )

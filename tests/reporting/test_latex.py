@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as hs
 
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.latex import NameColumn, _pieces, escape, latex_table
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.latex import latex_table
+from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.core.latex import NameColumn, _pieces, escape
 
 
 def test_specials_are_spelt_out() -> None:

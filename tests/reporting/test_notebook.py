@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting.notebook import execute, require_parameters
+from tadaconv.reporting.core.notebook import execute, require_parameters
 
 # A child of its own: the limit on the size of files is the process's, and its kernel inherits it.
 FULL = """
 import resource, sys
 from pathlib import Path
 from tadaconv.errors import RunError
-from tadaconv.reporting.notebook import execute
+from tadaconv.reporting.core.notebook import execute
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
 try:
@@ -32,7 +32,7 @@ def template(tmp_path: Path) -> Path:
 
 def test_a_file_that_cannot_be_written_whole_is_no_wrong_call(template: Path, tmp_path: Path) -> None:
     template.write_text(
-        "# %%\nfrom pathlib import Path\nfrom tadaconv.reporting.export import write_atomically\n"
+        "# %%\nfrom pathlib import Path\nfrom tadaconv.reporting.core.export import write_atomically\n"
         "# %%\nwrite_atomically(Path('figures/one.svg'), bytes(10))\n"
         "write_atomically(Path('figures/two.svg'), bytes(10**6))\n"
     )

@@ -7,8 +7,8 @@ from nbconvert.exporters import templateexporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from tadaconv.reporting.notebook import as_page, execute_cells
-from tadaconv.reporting.words import data_uri
+from tadaconv.reporting.core.format import data_uri
+from tadaconv.reporting.core.notebook import as_page, execute_cells
 
 
 def shown(mime: str, data: str, kind: str = "display_data", **metadata: object) -> NotebookNode:

@@ -17,15 +17,19 @@ from rich.console import Console
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Published, Recipe, Regime
-from tadaconv.reporting import blocks, figures, report, terminal_table
-from tadaconv.reporting.export import Export, Manifest, collect
-from tadaconv.reporting.paper import MOST_MISSING, clips_of, listed_clips, missing_notes, unlike_paper, views
-from tadaconv.reporting.sentences import latex_notes, order_notes, paper_notes, recipe_notes, tau_note
-from tadaconv.reporting.study import study_table
-from tadaconv.reporting.study.blocks import conditions as study_conditions
-from tadaconv.reporting.study.frame import collect as study_collect
+from tadaconv.reporting import report
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation import page as blocks
+from tadaconv.reporting.ablation.data import Export, Manifest, collect
+from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
+from tadaconv.reporting.ablation.summary import differing, groups, summarise, table_columns, verdicts
+from tadaconv.reporting.ablation.terminal import terminal_table
+from tadaconv.reporting.ablation.text import latex_notes, order_notes, paper_notes, recipe_notes, tau_note
+from tadaconv.reporting.core.text import listed_clips, missing_notes
+from tadaconv.reporting.study.data import collect as study_collect
 from tadaconv.reporting.study.latex import latex_table as study_latex
-from tadaconv.reporting.summary import differing, groups, summarise, table_columns, verdicts
+from tadaconv.reporting.study.page import conditions as study_conditions
+from tadaconv.reporting.study.terminal import StudyTable
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Backbone, Folder, Rival, Schedule, Synthetic, TAda
 
@@ -319,7 +323,7 @@ def test_the_report_of_a_study_says_what_is_missing(make_study: Any) -> None:
     assert said.replace(" %", "&nbsp;%") in study_conditions(export).html
     assert f"% {said}" in study_latex(export).splitlines()
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(study_table(loaded, "mine", trials))
+    console.print(StudyTable(loaded, "mine", trials))
     assert said in " ".join(console.export_text().split())
 
 

@@ -2,8 +2,9 @@ import pytest
 
 from tadaconv.ablation import LoadedTable, Row, Table, load_table
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.reporting import figures
-from tadaconv.reporting.export import collect
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.core.placement import placed
 from tadaconv.spec import Aggregation, Rival, TAda
 
 BASE = TAda()
@@ -112,11 +113,12 @@ def test_a_place_without_a_result_says_so(results) -> None:
 
 
 def test_trials_of_a_study_are_mapped_alike(make_study) -> None:
-    from tadaconv.reporting.study.frame import collect as collect_study
+    from tadaconv.reporting.study.data import collect as collect_study
+    from tadaconv.reporting.study.figures import placement_map as study_map
 
     loaded, records = make_study(60)
     export = collect_study(loaded, "quick", records)
-    cells = figures.placed(export.manifest.cells, export.cells)
+    cells = placed(export.manifest.cells, export.cells)
     data = figures.placement_map_data(cells)
     finished = {record.name: record.top1 for record in records if record.status == "finished"}
     assert data.dropna(subset=["top1"]).set_index("row")["top1"].to_dict() == pytest.approx(finished)
@@ -124,6 +126,4 @@ def test_trials_of_a_study_are_mapped_alike(make_study) -> None:
     on_map = data.loc[data["on_map"], "row"]
     assert len(on_map) > 1
     assert len({rest[name] for name in on_map}) == 1
-    drawing = figures.placement_map_of(cells, "trial")
-    assert drawing is not None
-    assert "The trials on it are alike" in drawing.caption
+    assert "The trials on it are alike" in study_map(export).caption

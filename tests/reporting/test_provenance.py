@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.provenance import provenance, warnings
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.core.provenance import provenance, warnings
 from tadaconv.run_options import RunOptions
 
 

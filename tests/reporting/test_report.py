@@ -17,10 +17,12 @@ from rich.console import Console
 
 from tadaconv.ablation import Claim
 from tadaconv.errors import RunError, UserError
-from tadaconv.reporting import FORMATS, blocks, report, terminal_table
-from tadaconv.reporting.choices import Choices
-from tadaconv.reporting.export import collect, read_export
-from tadaconv.reporting.notebook import execute
+from tadaconv.reporting import FORMATS, report
+from tadaconv.reporting.ablation import page as blocks
+from tadaconv.reporting.ablation.data import collect, read_export
+from tadaconv.reporting.ablation.terminal import terminal_table
+from tadaconv.reporting.core.notebook import execute
+from tadaconv.reporting.core.options import ReportOptions
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (
@@ -222,7 +224,12 @@ def test_no_results_yet(made_up, tmp_path: Path) -> None:
 def test_a_template_of_ones_own_that_fails(made_up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It is found in the current folder, runs in the report's, and its kernel has not loaded torch.
     (tmp_path / "reports").mkdir()
-    lines = ["# %%", "import sys, pathlib", "from tadaconv.reporting.export import read_export", "read_export('.')"]
+    lines = [
+        "# %%",
+        "import sys, pathlib",
+        "from tadaconv.reporting.export import read_export",
+        "read_export('.')",
+    ]
     lines += ["raise ValueError(('torch' in sys.modules, pathlib.Path.cwd().name))"]
     (tmp_path / "reports" / "ablation.py").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
@@ -332,8 +339,8 @@ def test_a_report_says_which_template_and_parameters_made_it(made_up, tmp_path: 
     )
 
     def made(formats: list[str], **parameters: object) -> dict[str, object]:
-        choices = Choices(str(template), parameters)
-        folder = report(loaded, "quick", records, tmp_path / "runs", formats, choices=choices)
+        choices = ReportOptions(str(template), parameters)
+        folder = report(loaded, "quick", records, tmp_path / "runs", formats, options=choices)
         assert read_export(folder).manifest.cells
         return json.loads((folder / "report.json").read_text())
 

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from scipy import stats
 
-from tadaconv.reporting import captions, figures
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.figures.labels import ends, label_of, short_labels
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.figures.rows import differences_caption, draw_accuracy_by_row
+from tadaconv.reporting.core.labels import ends, label_of, short_labels
 
 
 def markers(axes: Axes, marker: str) -> list[tuple[float, float]]:
@@ -50,7 +51,7 @@ def test_the_means_are_drawn_where_they_are(context) -> None:
 
 def test_each_row_shows_the_mean_it_is_compared_with(hosts) -> None:
     table, data = hosts[0].table, figures.accuracy_by_row_data(collect(hosts[0], "quick", hosts[1]))
-    axes = figures.draw_accuracy_by_row(data).axes[0]
+    axes = draw_accuracy_by_row(data, num_rows=len(data), recipes={}).figure.axes[0]
     dotted = {round((low + high) / 2): x for (x, low), (x_high, high) in segments(axes) if x == x_high}
     means = {name: fmean(scores.values()) for name, scores in by_row(hosts[1]).items()}
     compared = {i: table.row(name).versus or table.base.name for i, name in enumerate(data["row"])}
@@ -178,4 +179,4 @@ def test_no_control_character_reaches_a_file() -> None:
 def test_captions_of_one_seed_claim_no_interval(made_up) -> None:
     loaded, records = made_up({"a": [50.0], "base": [60.0]})
     data = figures.differences_data(collect(loaded, "quick", records))
-    assert "95 %" not in captions.differences(data, "base", 1)
+    assert "95 %" not in differences_caption(data, "base", 1, {})

@@ -9,9 +9,10 @@ import pytest
 from scipy import stats
 
 from tadaconv.execution.cells import Cell, CellRecord
-from tadaconv.reporting.study.blocks import confirmation
+from tadaconv.reporting.core.export import write_files
 from tadaconv.reporting.study.confirmation import confirmation_data, confirmation_sentences
-from tadaconv.reporting.study.frame import StudyExport, collect, read_study, write_data
+from tadaconv.reporting.study.data import StudyExport, collect, files_of, read_study
+from tadaconv.reporting.study.page import confirmation
 
 Scores = Mapping[int, Sequence[float | None]]
 
@@ -165,6 +166,6 @@ def test_nothing_is_shown_where_nothing_was_confirmed(confirmed) -> None:
 
 def test_it_is_read_back_as_it_was(confirmed, tmp_path: Path) -> None:
     export = confirmed({**NEW, 4: [None, 60.0]}, SEARCHED)
-    write_data(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
     assert page(read_study(tmp_path)) == page(export)

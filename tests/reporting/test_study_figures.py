@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.study import figures
-from tadaconv.reporting.study.frame import Parameter, collect
+from tadaconv.reporting.study.data import Parameter, collect
 from tadaconv.reporting.study.importance import IMPORTANCE_COLUMNS, Importance
 from tadaconv.spec import Placement, TAda
 
@@ -86,7 +86,7 @@ def test_importance_is_drawn_in_percent(found) -> None:
 
 def test_the_front_is_drawn_through_its_trials(export) -> None:
     data = figures.pareto_data(export)
-    axes = figures.draw_pareto(data, MAX_MACS).axes[0]
+    axes = figures.draw_pareto(data, MAX_MACS).figure.axes[0]
     (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
     drawn = list(zip(front.get_xdata().tolist(), front.get_ydata().tolist(), strict=True))
     finished = data[data["status"] == "finished"]
@@ -102,12 +102,12 @@ def test_the_front_is_drawn_through_its_trials(export) -> None:
 
 def test_the_budget_is_named_where_no_line_to_a_name_runs(export) -> None:
     data = figures.pareto_data(export)
-    figure = figures.draw_pareto(data, MAX_MACS)
+    figure = figures.draw_pareto(data, MAX_MACS).figure
     (dashed,) = [line for line in figure.axes[0].lines if set(line.get_xdata()) == {MAX_MACS / 1e6}]
     assert dashed.is_dashed()
     assert "budget" not in {text.get_text().strip() for text in figure.axes[0].texts}
     assert "budget" in {text.get_text() for text in figure.legends[0].texts}
-    without = figures.draw_pareto(data, None)
+    without = figures.draw_pareto(data, None).figure
     assert "budget" not in {text.get_text() for text in without.legends[0].texts}
 
 
@@ -217,7 +217,7 @@ def test_the_mean_of_a_choice_is_drawn_where_it_is() -> None:
         columns=["parameter", "trial", "value", "top1", "first"],
     )
     choices = {"name": "CategoricalDistribution", "attributes": {"choices": [True, 1, None]}}
-    figure = figures.draw_slices(data, {"c": Parameter(name="c", distribution=choices, drawn={})})
+    figure = figures.draw_slices(data, {"c": Parameter(name="c", distribution=choices, drawn={})}).figure
     axes = figure.axes[0]
     bars = [segment[0][1] for drawn in axes.collections for segment in drawn.get_segments()]
     assert bars == [50.0, 62.0]
@@ -226,7 +226,7 @@ def test_the_mean_of_a_choice_is_drawn_where_it_is() -> None:
 
 def test_curves_end_where_trials_were_pruned(export) -> None:
     data = figures.learning_curves_data(export)
-    axes = figures.draw_learning_curves(data).axes[0]
+    axes = figures.draw_learning_curves(data, conditions={}).figure.axes[0]
     crosses = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "x"]
     last = data[data["status"] == "pruned"].groupby("trial").last()
     assert crosses == list(zip(last["epoch"], last["val_top1"], strict=True))

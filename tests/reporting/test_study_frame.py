@@ -7,18 +7,19 @@ import pytest
 
 from tadaconv.command import called_with
 from tadaconv.errors import UserError
-from tadaconv.reporting.study.frame import (
+from tadaconv.reporting.core.export import write_files
+from tadaconv.reporting.study.data import (
     STATUSES,
     _with_options,
     collect,
     counts,
     curves_frame,
+    files_of,
     read_study,
     trials_frame,
-    write_data,
 )
-from tadaconv.reporting.study.sentences import best_sentences, warning, what_became
-from tadaconv.reporting.study.words import confirm_command, in_words, parameters_in_words
+from tadaconv.reporting.study.parameters import confirm_command, in_words, parameters_in_words
+from tadaconv.reporting.study.text import best_sentences, warning, what_became
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Context, Placement, Rival, TAda
 from tadaconv.study import InfeasibleDraw
@@ -92,7 +93,7 @@ def test_a_curve_over_several_seeds_is_their_mean(study) -> None:
 def test_an_export_is_read_back_as_it_was(num_trials: int, make_study, tmp_path: Path) -> None:
     loaded, records = make_study(num_trials)
     export = collect(loaded, "quick", records, max_macs=10_310_000)
-    write_data(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
     found = read_study(tmp_path)
     assert found.manifest == export.manifest
@@ -116,7 +117,7 @@ def test_infeasible_draws_are_read_back_and_an_earlier_report_knows_of_none(make
         f"{what_became(export.trials)} 2 draws were infeasible in this regime, and are no trials."
     )
     assert what_became(export.trials, 1).endswith(" 1 draw was infeasible in this regime, and is no trial.")
-    write_data(export, tmp_path)
+    write_files(files_of(export), tmp_path)
     (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
     pd.testing.assert_frame_equal(read_study(tmp_path).infeasible, export.infeasible)
     (tmp_path / "infeasible.csv").unlink()

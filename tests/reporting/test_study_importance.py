@@ -12,7 +12,7 @@ from optuna.distributions import (
 )
 
 from tadaconv.reporting.study import importance as fanova
-from tadaconv.reporting.study.frame import StudyExport, collect, joined
+from tadaconv.reporting.study.data import StudyExport, collect, joined
 from tadaconv.reporting.study.importance import Importance, fewest_trials, found_in_words, importance
 
 YES_NO = CategoricalDistribution([True, False])

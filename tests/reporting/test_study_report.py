@@ -14,10 +14,10 @@ import pytest
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.study import study_report
-from tadaconv.reporting.study.blocks import headline, importances, infeasible, methods, unfinished
-from tadaconv.reporting.study.frame import collect
+from tadaconv.reporting.study.data import collect
 from tadaconv.reporting.study.importance import importance
 from tadaconv.reporting.study.latex import latex_table
+from tadaconv.reporting.study.page import headline, importances, infeasible, methods, unfinished
 from tadaconv.study import InfeasibleDraw
 
 SCRIPT = "<script>alert(1)</script>"

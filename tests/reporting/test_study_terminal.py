@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tadaconv.reporting.study import study_table
+from tadaconv.reporting.study.terminal import StudyTable
 from tadaconv.study import InfeasibleDraw
 
 LIGHT = """
@@ -19,7 +19,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 def drawn(loaded, records, width: int, infeasible=()) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     with console.file:
-        console.print(study_table(loaded, "quick", records, infeasible))
+        console.print(StudyTable(loaded, "quick", records, infeasible))
     return console.export_text()
 
 

@@ -19,21 +19,10 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Recipe, Regime
-from tadaconv.reporting import blocks, terminal_table, words
-from tadaconv.reporting import statistics as st
-from tadaconv.reporting.export import Elsewhere, Export, collect
-from tadaconv.reporting.latex import latex_table
-from tadaconv.reporting.sentences import (
-    claim_sentence,
-    claims_summary,
-    elsewhere_notes,
-    our_clips,
-    paper_notes,
-    table_notes,
-    tau_note,
-    what_was_run,
-)
-from tadaconv.reporting.summary import (
+from tadaconv.reporting.ablation import page as blocks
+from tadaconv.reporting.ablation.data import Elsewhere, Export, collect
+from tadaconv.reporting.ablation.latex import latex_table
+from tadaconv.reporting.ablation.summary import (
     TABLE_COLUMNS,
     by_label,
     compares_apart,
@@ -47,6 +36,19 @@ from tadaconv.reporting.summary import (
     untested,
     verdicts,
 )
+from tadaconv.reporting.ablation.terminal import terminal_table
+from tadaconv.reporting.ablation.text import (
+    claim_sentence,
+    claims_summary,
+    elsewhere_notes,
+    our_clips,
+    paper_notes,
+    table_notes,
+    tau_note,
+    what_was_run,
+)
+from tadaconv.reporting.core import format as words
+from tadaconv.reporting.core import statistics as st
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Backbone, Schedule, Synthetic
 

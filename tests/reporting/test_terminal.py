@@ -12,11 +12,11 @@ from tadaconv.cli.running import print_table
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import load_regime
 from tadaconv.regimes import quick
-from tadaconv.reporting import terminal_table
-from tadaconv.reporting.export import collect
-from tadaconv.reporting.latex import latex_table
-from tadaconv.reporting.summary import summarise
-from tadaconv.reporting.words import MINUS, p_value
+from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.latex import latex_table
+from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.ablation.terminal import terminal_table
+from tadaconv.reporting.core.format import MINUS, p_value
 from tadaconv.spec import TAda
 
 LIGHT = """
@@ -24,7 +24,7 @@ import sys
 import tadaconv.reporting
 heavy = {"torch", "pandas", "matplotlib", "seaborn", "statsmodels", "nbclient", "nbconvert", "IPython", "optuna"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-import tadaconv.reporting.terminal
+import tadaconv.reporting.ablation.terminal
 heavy -= {"pandas"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert "scipy.stats" not in sys.modules

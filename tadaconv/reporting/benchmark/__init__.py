@@ -5,21 +5,13 @@ across runs: the machine, and what else it had to do, would be compared along.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from tadaconv.discovery import plain_name
-from tadaconv.reporting import FORMATS, require_formats
-from tadaconv.reporting.choices import Choices
-
-TEMPLATE = "benchmark"
-"""The notebook template of a benchmark's report, found like every other content by its name."""
-
-_FILES = {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": "table.csv"}
+from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 
 
 def benchmark_report(
-    paths: Sequence[Path], out: Path, formats: Sequence[str] = FORMATS, *, choices: Choices | None = None
+    paths: Sequence[Path], out: Path, formats: Sequence[str] = FORMATS, *, options: ReportOptions | None = None
 ) -> Path:
     """Write the report of JSON files of ``tada bench`` to ``<out>/reports/benchmark-<name>/`` and return that folder.
 
@@ -35,7 +27,7 @@ def benchmark_report(
         paths: files that ``tada bench`` has written, or folders of them.
         out: the folder of runs.
         formats: of ``FORMATS``.
-        choices: may name a template of the user's, whose report is written to a folder next to this one, and give
+        options: may name a template of the user's, whose report is written to a folder next to this one, and give
             values for its parameters.
 
     Raises:
@@ -43,21 +35,18 @@ def benchmark_report(
             ``tada bench``, a folder without one, or a folder that cannot be written.
     """
     require_formats(formats)
-    from tadaconv.reporting.benchmark import text
-    from tadaconv.reporting.benchmark.data import collect, write_data
+    from tadaconv.reporting.benchmark.data import collect, files_of
     from tadaconv.reporting.benchmark.latex import latex_table
-    from tadaconv.reporting.folder import Reported, write_files
+    from tadaconv.reporting.benchmark.text import listing
+    from tadaconv.reporting.core.folder import Report, write_report
 
-    manifest, choices = collect([Path(path) for path in paths]), choices or Choices()
-    reported = Reported(
-        TEMPLATE if choices.template is None else choices.template,
-        _FILES,
-        text.title(manifest),
-        manifest,
-        [],
-        partial(write_data, manifest),
-        partial(latex_table, manifest),
-        choices.parameters,
+    manifest = collect([Path(path) for path in paths])
+    made = Report(
+        name=f"benchmark-{manifest.benchmark}",
+        template="benchmark",
+        listing=listing(manifest),
+        manifest=manifest,
+        data=files_of(manifest),
+        latex=lambda: latex_table(manifest),
     )
-    own = "" if choices.template is None else f"-{plain_name(choices.template)}"
-    return write_files(reported, Path(out) / "reports" / f"benchmark-{manifest.benchmark}{own}", set(formats))
+    return write_report(made, Path(out), formats, options or ReportOptions())

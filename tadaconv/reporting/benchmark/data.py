@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from tadaconv.bench.record import PHASES, Benchmark, Spread, Stored
 from tadaconv.command import command
 from tadaconv.errors import UserError
-from tadaconv.reporting.export import ReportManifest, as_csv, write_atomically
+from tadaconv.reporting.core.export import ReportManifest, as_csv
 from tadaconv.spec import describe
 
 TABLE_COLUMNS = [
@@ -171,10 +171,9 @@ def rounds_frame(manifest: BenchmarkManifest) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=ROUND_COLUMNS)
 
 
-def write_data(manifest: BenchmarkManifest, folder: Path) -> None:
-    """Write both frames as CSV, to the last digit."""
-    write_atomically(folder / "table.csv", as_csv(table_frame(manifest)))
-    write_atomically(folder / "rounds.csv", as_csv(rounds_frame(manifest)))
+def files_of(manifest: BenchmarkManifest) -> dict[str, str]:
+    """Both frames as CSV, to the last digit, by the name of their file."""
+    return {"table.csv": as_csv(table_frame(manifest)), "rounds.csv": as_csv(rounds_frame(manifest))}
 
 
 def _spread(spread: Spread) -> tuple[Any, ...]:

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from tadaconv.bench.record import Benchmark, Case, Timing
-from tadaconv.reporting import style
 from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest
-from tadaconv.reporting.figures import Drawing, label_of
-from tadaconv.reporting.words import listed
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.figure import Drawing
+from tadaconv.reporting.core.format import listed
+from tadaconv.reporting.core.labels import label_of
 
 LOG_FROM = 3.0
 """The largest ratio that is still drawn on a linear axis."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tadaconv.bench.record import Benchmark, Case, Timing
 from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest
-from tadaconv.reporting.latex import NameColumn, escape, name_column
+from tadaconv.reporting.core.latex import NameColumn, escape, name_column
 
 _HEADS = [("", ""), ("time", "(ms)"), ("time ratio", ""), ("forward", ""), ("backward", "")]
 _MEMORY = ("memory", "(MiB)")

@@ -5,7 +5,7 @@ from typing import Any
 from tadaconv.bench.record import Case, Settings, Timing
 from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest, table_frame
-from tadaconv.reporting.blocks import Block, render
+from tadaconv.reporting.core.page import Block, render
 
 
 def headline(manifest: BenchmarkManifest) -> Block:

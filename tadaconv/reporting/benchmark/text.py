@@ -4,10 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from tadaconv.bench.record import Benchmark, Case, Spread, Timing
 from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
-from tadaconv.reporting.words import listed, plural
+from tadaconv.reporting.core.export import Listing
+from tadaconv.reporting.core.format import listed, plural
 
 FEWEST_WITH_INTERVAL = 6
 """Rounds below which order statistics give no 95 % interval of a median."""
+
+_MOST_FINDINGS = 4
+"""Of a report in the page of all."""
 
 _OURS = "TAdaConv of this package"
 _NAIVE = "TAdaConv computed naively, with a kernel for every frame"
@@ -153,6 +157,20 @@ def title(manifest: BenchmarkManifest) -> str:
     if kinds == {"step"}:
         return "How fast is a training step, against the plain network\u2019s?"
     return "How fast are the operator and a training step, against the plain network\u2019s?"
+
+
+def listing(manifest: BenchmarkManifest) -> Listing:
+    """What the page of all reports says of this one."""
+    lines = [f"{subject(named.run)}, {finding}" for named in manifest.runs for finding in findings(named.run)]
+    more = len(lines) - _MOST_FINDINGS
+    devices = dict.fromkeys(named.run.environment.get("device", "an unknown device") for named in manifest.runs)
+    return Listing(
+        kind="benchmark",
+        name=manifest.benchmark,
+        title=title(manifest),
+        ran=f"{plural(len(manifest.runs), 'run')} on {', '.join(devices)}.",
+        findings=[*lines[:_MOST_FINDINGS], *([f"{plural(more, 'more finding')} on its page."] if more > 0 else [])],
+    )
 
 
 def findings(run: Benchmark) -> list[str]:

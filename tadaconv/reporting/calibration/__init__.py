@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tadaconv.ablation import LoadedTable
+from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
-from tadaconv.reporting import FORMATS, require_formats
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 
 NUM_CLIPS = 32
 """Validation clips that are passed through a trained network."""
@@ -24,7 +24,7 @@ def calibration_report(
     formats: Sequence[str] = FORMATS,
     *,
     num_clips: int = NUM_CLIPS,
-    choices: Choices | None = None,
+    options: ReportOptions | None = None,
 ) -> Path:
     """Write what the calibration of a trained cell does, and return the folder.
 
@@ -40,7 +40,7 @@ def calibration_report(
         out: the run folder; its ``weights/`` holds what was trained.
         formats: what to write.
         num_clips: validation clips to look at, drawn at random, the same for every cell on the same clips.
-        choices: a template of one's own and values for its parameters.
+        options: a template of one's own and values for its parameters.
 
     Raises:
         UserError: for an unknown format, a cell without a result or without an adaptive convolution, weights that are
@@ -49,6 +49,20 @@ def calibration_report(
     require_formats(formats)
     if num_clips < 1:
         raise UserError(f"num_clips is a number of validation clips from 1 on, not {num_clips}")
-    from tadaconv.reporting.calibration.folder import write_report
+    from tadaconv.reporting.calibration.data import collect, files_of
+    from tadaconv.reporting.calibration.inspection import inspect_cell
+    from tadaconv.reporting.calibration.latex import latex_table
+    from tadaconv.reporting.calibration.text import listing
+    from tadaconv.reporting.core.folder import Report, write_report
 
-    return write_report(loaded, regime_name, record, Path(out), set(formats), num_clips, choices or Choices())
+    export = collect(loaded, regime_name, record, inspect_cell(loaded, regime_name, record, Path(out), num_clips))
+    made = Report(
+        name=f"{loaded.name}-{plain_name(f'{plain_name(regime_name)}-{record.cell.key[:8]}')}",
+        template="calibration",
+        listing=listing(export.manifest),
+        manifest=export.manifest,
+        data=files_of(export),
+        latex=lambda: latex_table(export),
+        csv="layers.csv",
+    )
+    return write_report(made, Path(out), formats, options or ReportOptions())

@@ -16,17 +16,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tadaconv.errors import unknown
-from tadaconv.reporting import style
-from tadaconv.reporting.calibration import captions
-from tadaconv.reporting.calibration.frame import Array, CalibrationExport, constant_part
-from tadaconv.reporting.calibration.words import FACTORS, layer_names, number
-from tadaconv.reporting.captions import by_seed, left_out_of_it
-from tadaconv.reporting.export import Export
-from tadaconv.reporting.figures import Drawing, label_of
-from tadaconv.reporting.figures.curves import MOST_PANELS, small_panels
-from tadaconv.reporting.figures.drawable import LARGEST, parted_by_cell
-from tadaconv.reporting.figures.labels import ends
-from tadaconv.reporting.summary import summarise
+from tadaconv.reporting.calibration.data import Array, CalibrationExport, constant_part
+from tadaconv.reporting.calibration.text import FACTORS, layer_names
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.figure import Drawing, figure
+from tadaconv.reporting.core.format import number, plural
+from tadaconv.reporting.core.labels import epochs_axis, label_of
+from tadaconv.reporting.renamed import moved_figure
+from tadaconv.result import NUM_INSPECTED
 
 MOST_CHANNELS = 64
 """Channels of a layer that are shown; more would be thinner than a line."""
@@ -84,18 +81,43 @@ def _long(alphas_NDT: Array, picked: Array) -> pd.DataFrame:
     return pd.DataFrame({**columns, "alpha": shown.ravel()})
 
 
-def alpha_over_time(export: CalibrationExport, layers: Sequence[str] = ()) -> Drawing:
+def alpha_over_time(export: CalibrationExport, layers: Sequence[str] = ()) -> Drawing | None:
     """Alpha of the clips shown, over channels and frames, a line of panels a layer; see the data function."""
     data = alpha_over_time_data(export, layers)
-    return Drawing(
-        "alpha_over_time",
-        draw_alpha_over_time(data, export.clips, export.frames),
-        captions.alpha_over_time(data),
-        captions.alt_over_time(data, export.clips),
+    return draw_alpha_over_time(data, export.clips, export.frames)
+
+
+def alpha_over_time_caption(data: pd.DataFrame) -> str:
+    """Caption of the heat maps, with how to read the order of the channels."""
+    text = "Alpha of each frame. "
+    if set(data["factor"]) != {"k2"}:
+        text += (
+            "In each map time runs to the right, and channels stand in one order for all clips, by their mean over "
+            "these: it lies above one over the dotted line, and below one under it. "
+        )
+    if "k2" in set(data["factor"]):
+        text += "Taps are drawn as they lie in the kernel, one kernel a frame. "
+    if (data["num"] > data.groupby(["layer", "factor"])["order"].transform("max") + 1).any():
+        text += "Where a layer has more channels than are drawn, these are spread evenly over that order. "
+    return (
+        f"{text}Blue is below one, orange above; every layer has its own scale. On top: the clip\u2019s class, what "
+        "the network predicts and with which probability, and some of the clip\u2019s frames, each above the frames "
+        "around it."
     )
 
 
-@style.styled
+def alpha_over_time_alt(data: pd.DataFrame, clips: pd.DataFrame) -> str:
+    """The heat maps in words: in each layer and clip, the range of alpha."""
+    names = dict(zip(clips["clip"], clips["class"], strict=True))
+    ranges = data.groupby(["name", "factor", "clip"], sort=False)["alpha"].agg(["min", "max"]).reset_index()
+    said = [
+        f"{line['name']}, {names[line['clip']]}: {line['min']:.2f} to {line['max']:.2f}"
+        for line in ranges.to_dict("records")
+    ]
+    return f"Heat maps of alpha over channels and frames, by layer and clip. {'; '.join(said)}."
+
+
+@figure(caption=alpha_over_time_caption, alt=alpha_over_time_alt)
 def draw_alpha_over_time(data: pd.DataFrame, clips: pd.DataFrame, frames: list[Array]) -> Figure:
     """A column a clip with its frames on top, a line of heat maps a layer and factor with its own scale of colours."""
     groups = [group for _, group in data.groupby(["layer", "factor"], sort=False)]
@@ -238,18 +260,37 @@ _PARTS: dict[str, tuple[str, str, str]] = {
 """Label, colour and hatch of what a distance from one consists of; greys differ as well."""
 
 
-def alpha_spread(export: CalibrationExport) -> Drawing:
+def alpha_spread(export: CalibrationExport) -> Drawing | None:
     """How far alpha spreads in each layer, and what it varies with."""
     data = alpha_spread_data(export)
-    return Drawing(
-        "alpha_spread",
-        draw_alpha_spread(data),
-        captions.alpha_spread(export.manifest.num_clips),
-        captions.alt_spread(data),
+    return draw_alpha_spread(data, num_clips=export.manifest.num_clips)
+
+
+def alpha_spread_caption(num_clips: int) -> str:
+    """Caption of the quantile bars and shares."""
+    return (
+        f"Left: alpha in each layer from the first to the last, over channels, frames and {plural(num_clips, 'clip')}; "
+        "thick bars hold the middle half, thin ones 95 %, the mark within is the median. Right: what the mean square "
+        "distance from one consists of. Constant is the same for every clip and frame, as a plain convolution with "
+        "other weights could have it; the rest adapts, between clips or between the frames of a clip."
     )
 
 
-@style.styled
+def alpha_spread_alt(data: pd.DataFrame) -> str:
+    """The spread in words."""
+    said = []
+    for line in data.to_dict("records"):
+        parts = "alpha is one"
+        if line["constant"] == line["constant"]:
+            parts = (
+                f"{line['constant']:.0f} % constant, {line['over_clips']:.0f} % between clips, "
+                f"{line['over_time']:.0f} % between frames"
+            )
+        said.append(f"{line['name']}: 95 % of alpha in {line['q025']:.3f} to {line['q975']:.3f}, {parts}")
+    return f"Bars of the spread of alpha by layer. {'; '.join(said)}."
+
+
+@figure(caption=alpha_spread_caption, alt=alpha_spread_alt)
 def draw_alpha_spread(data: pd.DataFrame) -> Figure:
     """Quantile bars of alpha beside bars of shares, the first layer on top."""
     labels = [label_of(name, 30) for name in data["name"]]
@@ -314,12 +355,7 @@ def alpha_over_training(export: CalibrationExport) -> Drawing | None:
     data = alpha_over_training_data(export)
     if data.empty:
         return None
-    return Drawing(
-        "alpha_over_training",
-        draw_alpha_over_training(data),
-        captions.alpha_over_training(data),
-        captions.alt_over_training(data),
-    )
+    return draw_alpha_over_training(data)
 
 
 _LINES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -330,7 +366,26 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@style.styled
+def alpha_over_training_caption(data: pd.DataFrame) -> str:
+    """Caption of the panels by stage."""
+    start = " At epoch 0 alpha is one by construction." if (data["epoch"] == 0).any() else ""
+    return (
+        f"Distance of alpha from one after the epochs evaluated, by stage, as root mean squares over {NUM_INSPECTED} "
+        f"validation clips; the squares of the three parts add up to the square of the distance.{start}"
+    )
+
+
+def alpha_over_training_alt(data: pd.DataFrame) -> str:
+    """The panels in words: where each stage ends."""
+    last = data[data["epoch"] == data["epoch"].max()]
+    said = [
+        f"{line['stage']} ends at {number(line['distance'])}, of which {number(line['over_time'])} between frames"
+        for line in last.to_dict("records")
+    ]
+    return f"Lines of the distance of alpha from one over epochs, by stage. {'; '.join(said)}."
+
+
+@figure(caption=alpha_over_training_caption, alt=alpha_over_training_alt)
 def draw_alpha_over_training(data: pd.DataFrame) -> Figure:
     """A small panel a stage with the distance from one and the parts it consists of."""
     stages = sorted(set(data["stage"]))
@@ -341,7 +396,7 @@ def draw_alpha_over_training(data: pd.DataFrame) -> Figure:
         for part, (_, look) in _LINES.items():
             ax.plot(lines["epoch"], lines[part], **look)
         ax.set_title(stage, loc="left", pad=3)
-        _epochs(ax, int(data["epoch"].max()))
+        epochs_axis(ax, int(data["epoch"].max()))
     panels[0].set(ylim=(0, None), ylabel="root mean square")
     figure.supxlabel("epoch", fontsize=8.5)
     keys = [Line2D([], [], label=name, **look) for name, look in _LINES.values()]
@@ -350,97 +405,4 @@ def draw_alpha_over_training(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _epochs(ax: Axes, last: int) -> None:
-    ax.grid(axis="y")
-    ax.set_xlim(0, last)
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
-    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-
-
-# For the report of a table
-
-
-def calibration_over_training_data(export: Export) -> pd.DataFrame:
-    """One line a row, epoch and stage: row, epoch, stage, distance, low, high; in the table's order of rows.
-
-    ``distance`` is the mean over the row's seeds, ``low`` and ``high`` their range. A row that starts at one has a
-    first line at epoch 0. A cell with a distance that is not finite, of any epoch and stage, is left out.
-    """
-    known, _ = _known_distances(export)
-    experiments = {cell.row: cell.experiment for cell in export.manifest.cells}
-    over_seeds = known.groupby(["row", "epoch", "stage"])["distance"].agg(["mean", "min", "max"])
-    found = over_seeds.reset_index().rename(columns={"mean": "distance", "min": "low", "max": "high"})
-    at_one = {row for row, each in experiments.items() if (each["temporal"] or {}).get("init") == "identity"}
-    start = found[found["row"].isin(at_one)].drop_duplicates(["row", "stage"])
-    start = start.assign(epoch=0, distance=0.0, low=0.0, high=0.0)
-    order = {row.name: i for i, row in enumerate(export.manifest.rows)}
-    every = pd.concat([start, found], ignore_index=True) if len(start) else found
-    ranks = every["row"].map(order)
-    every = every.assign(rank=ranks).sort_values(["rank", "epoch", "stage"], kind="stable", ignore_index=True)
-    return every[["row", "epoch", "stage", "distance", "low", "high"]]
-
-
-def _known_distances(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lines of the cells that have a curve, and of those that have none."""
-    every = export.calibration
-    return parted_by_cell(
-        every.assign(distance=every["distance"].where(every["stage"].isin(_STAGES))), "distance", LARGEST
-    )
-
-
-def calibration_over_training(export: Export) -> Drawing | None:
-    """How far each row's alpha moved from one, by stage; None where nothing was recorded."""
-    data = calibration_over_training_data(export)
-    if data.empty:
-        return None
-    rows = summarise(export)[["row", "top1_mean"]]
-    calibrated = rows[rows["row"].isin(data["row"])]
-    kept = ends(calibrated, "top1_mean", MOST_PANELS)[0]["row"].tolist()
-    shown = data[data["row"].isin(kept)]
-    known, unknown_ones = _known_distances(export)
-    text = captions.calibration_over_training(shown, known["seed"].nunique(), len(kept), data["row"].nunique())
-    return Drawing(
-        "calibration_over_training",
-        draw_calibration_over_training(shown),
-        text + left_out_of_it(by_seed(unknown_ones), "cell", "with a distance that cannot be drawn"),
-        captions.alt_by_row(shown),
-    )
-
-
-_STAGES: dict[str, dict[str, Any]] = {
-    "res2": {"color": "#9aa4af", "linewidth": 1.2},
-    "res3": {"color": style.ROW, "linewidth": 1.4, "linestyle": (0, (4, 1.5))},
-    "res4": {"color": style.BASE, "linewidth": 1.6, "linestyle": (0, (1, 1))},
-    "res5": {"color": style.INK, "linewidth": 2.2},
-}
-"""How a stage's line looks: the later, the stronger."""
-
-
-@style.styled
-def draw_calibration_over_training(data: pd.DataFrame) -> Figure:
-    """A small panel a row with a line a stage; the band is the range of the seeds."""
-    rows = list(dict.fromkeys(data["row"]))
-    titles = [label_of(row, 21) for row in rows]
-    num_columns = min(3, len(rows))
-    num_lines = -(-len(rows) // num_columns)
-    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
-    figure, panels = small_panels(num_lines, num_columns, above, "distance of alpha from one")
-    last = max(int(data["epoch"].max()), 1)
-    # Set beforehand: panels that share their axes would find the limits anew with every curve.
-    panels[0].set(xlim=(0, last), ylim=(0, 1.05 * data["high"].max() or 1.0))
-    for ax, row, title in zip(panels, rows, titles, strict=False):
-        for stage, lines in data[data["row"] == row].groupby("stage"):
-            look = _STAGES[str(stage)]
-            ax.fill_between(lines["epoch"], lines["low"], lines["high"], color=look["color"], alpha=0.18, linewidth=0)
-            ax.plot(lines["epoch"], lines["distance"], **look)
-        ax.set_title(title, loc="left", pad=3)
-        _epochs(ax, last)
-    for ax in panels[len(rows) :]:
-        ax.set_visible(False)
-    for ax in panels[max(0, len(rows) - num_columns) : len(rows)]:
-        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    shown = [stage for stage in _STAGES if stage in set(data["stage"])]
-    figure.legend(handles=[Line2D([], [], label=stage, **_STAGES[stage]) for stage in shown], loc="upper left",
-                  bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8, borderaxespad=0,
-                  handlelength=2.2)  # fmt: skip
-    return figure
+__getattr__ = moved_figure  # as notebooks of before import it from here

@@ -1,8 +1,8 @@
 """The layers of a trained cell as a table for a paper."""
 
-from tadaconv.reporting.calibration.frame import PARTS, CalibrationExport
-from tadaconv.reporting.calibration.words import layer_names
-from tadaconv.reporting.latex import escape
+from tadaconv.reporting.calibration.data import PARTS, CalibrationExport
+from tadaconv.reporting.calibration.text import layer_names
+from tadaconv.reporting.core.latex import escape, tabular
 
 
 def latex_table(export: CalibrationExport) -> str:
@@ -12,14 +12,13 @@ def latex_table(export: CalibrationExport) -> str:
         f"{manifest.row}, seed {manifest.seed}, cell {manifest.cells[0].cell}, {manifest.num_clips} validation clips"
     )
     heads = [("", ""), ("distance", "from one"), ("constant", ""), ("between", "clips"), ("between", "frames")]
+    rows = [
+        [escape(name), *(f"{line[part]:.3f}" for part in PARTS)]
+        for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True)
+    ]
     lines = [
         f"% {' '.join(about.split())}",
         "% Root mean squares of alpha - 1 and of its parts. Needs \\usepackage{booktabs}.",
-        "\\begin{tabular}{@{}lrrrr@{}}",
-        "\\toprule",
-        *(" & ".join(line) + r" \\" for line in zip(*heads, strict=True)),
-        "\\midrule",
+        *tabular("lrrrr", zip(*heads, strict=True), rows),
     ]
-    for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True):
-        lines.append(" & ".join([escape(name), *(f"{line[part]:.3f}" for part in PARTS)]) + r" \\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+    return "\n".join(lines) + "\n"

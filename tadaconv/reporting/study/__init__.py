@@ -1,35 +1,18 @@
 """Reports of a design study: trials -> DataFrame -> front, importance and words -> figure or table.
 
-:func:`study_report` writes a folder, :func:`study_table` draws the trials in a terminal.
+:func:`study_report` writes a folder, :class:`.terminal.StudyTable` shows the trials in a terminal.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
-from tadaconv.reporting import FORMATS, require_formats
-from tadaconv.reporting.choices import Choices
+from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from tadaconv.study import InfeasibleDraw, LoadedStudy, TrialRecord
-
-
-def study_table(
-    loaded: "LoadedStudy",
-    regime_name: str,
-    records: Sequence["TrialRecord"],
-    infeasible: Sequence["InfeasibleDraw"] = (),
-) -> "RenderableType":
-    """Every trial for a terminal of any width, cheap enough to be drawn again whenever a trial moves on.
-
-    Of the ``infeasible`` draws it says how many there are, and names those of the study's start.
-    """
-    from tadaconv.reporting.study.terminal import StudyTable
-
-    return StudyTable(loaded, regime_name, records, infeasible)
 
 
 def study_report(
@@ -42,7 +25,7 @@ def study_report(
     max_macs: int | None = None,
     confirmed: bool = False,
     infeasible: Sequence["InfeasibleDraw"] = (),
-    choices: Choices | None = None,
+    options: ReportOptions | None = None,
 ) -> Path:
     """Write the report of a study to ``<out>/reports/<study>-<regime>/`` and return that folder.
 
@@ -65,8 +48,19 @@ def study_report(
             f"no results of {loaded.name} in the regime {regime_name} yet; "
             f"make them with: {loaded.command(regime_name, ran)}"
         )
-    from tadaconv.reporting.study.folder import write_report
+    from tadaconv.reporting.core.folder import Report, write_report
+    from tadaconv.reporting.study.data import collect, files_of
+    from tadaconv.reporting.study.latex import latex_table
+    from tadaconv.reporting.study.text import listing
 
-    return write_report(
-        loaded, regime_name, records, infeasible, Path(out), set(formats), max_macs, confirmed, choices or Choices()
+    export = collect(loaded, regime_name, records, max_macs, confirmed, infeasible)
+    made = Report(
+        name=f"{loaded.name}-{plain_name(regime_name)}",
+        template="study",
+        listing=listing(export),
+        manifest=export.manifest,
+        data=files_of(export),
+        latex=lambda: latex_table(export),
+        csv="trials.csv",
     )
+    return write_report(made, Path(out), formats, options or ReportOptions())

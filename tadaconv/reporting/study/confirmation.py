@@ -4,12 +4,12 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting import statistics as st
-from tadaconv.reporting.export import Export, Manifest, ReportedRow
-from tadaconv.reporting.study.frame import StudyExport
-from tadaconv.reporting.study.sentences import called
-from tadaconv.reporting.summary import scores_by_seed, summarise
-from tadaconv.reporting.words import listed, percent, plural, points
+from tadaconv.reporting.ablation.data import Export, Manifest, ReportedRow
+from tadaconv.reporting.ablation.summary import scores_by_seed, summarise
+from tadaconv.reporting.core import statistics as st
+from tadaconv.reporting.core.format import listed, percent, plural, points
+from tadaconv.reporting.study.data import StudyExport
+from tadaconv.reporting.study.text import called
 
 _BESIDE = [
     "n", "num_planned", "num_failed", "top1_mean", "top1_low", "top1_high", "covers", "standing", "delta_mean",
@@ -22,7 +22,7 @@ def confirmation_data(export: StudyExport) -> pd.DataFrame:
 
     Columns: trial, name, base, best (in the search, by now), first, what, searched (top-1 in the search, %; NaN for a
     trial that has not finished there), num_seeds (behind it), change (points, new seeds - search), then of
-    :func:`tadaconv.reporting.summary.summarise`, from the new seeds alone: n, num_planned, num_failed, top1_mean,
+    :func:`.summary.summarise`, from the new seeds alone: n, num_planned, num_failed, top1_mean,
     top1_low, top1_high, covers, standing, and delta_mean, delta_low, delta_high, num_pairs and other_seeds, which
     compare with the base in pairs by seed and are not known where the base has not been run on new seeds.
     """

@@ -1,6 +1,7 @@
 """The figures of a study's report. Each is a data function, ``export -> DataFrame``, and a drawing function."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,22 +11,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from tadaconv.reporting import style
-from tadaconv.reporting.figures import (
-    Drawing,
-    beside_the_cheapest,
-    draw_placement_map,
-    label_of,
-    names_at_the_right,
-    placed,
-    placement_map_data,
-)
-from tadaconv.reporting.figures.cost import draw_front
-from tadaconv.reporting.study import captions
-from tadaconv.reporting.study.frame import Parameter, StudyExport, with_operator
-from tadaconv.reporting.study.importance import Importance
-from tadaconv.reporting.study.words import value_in_words
-from tadaconv.reporting.words import count_scale
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.figure import Drawing, figure
+from tadaconv.reporting.core.format import count_scale, listed, percent, plural
+from tadaconv.reporting.core.labels import label_of
+from tadaconv.reporting.core.placement import draw_heatmap, placed, placement_map_data
+from tadaconv.reporting.core.scatter import beside_the_cheapest, draw_front, names_at_the_right
+from tadaconv.reporting.core.text import points_of_curves
+from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
+from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
+from tadaconv.reporting.study.parameters import value_in_words
 
 _EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.SOFT, "linestyle": ""}
@@ -64,10 +59,33 @@ def pareto(export: StudyExport) -> Drawing | None:
     if not (data["status"] == "finished").any():
         return None
     budget = export.manifest.max_macs
-    return Drawing("pareto", draw_pareto(data, budget), captions.pareto(data, budget), captions.alt_pareto(data))
+    return draw_pareto(data, budget)
 
 
-@style.styled
+def pareto_caption(data: pd.DataFrame, budget: float | None) -> str:
+    """Caption of the scatter with the front."""
+    text = (
+        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. The line is "
+        "the Pareto front: no finished trial is as cheap and as accurate as one on it, and better in one of the two."
+        " Diamonds are the configurations that the study names and tries first."
+    )
+    if budget is not None:
+        text += " Dashed: the budget of the study, the most that a trial may cost; beyond it, hatched, none is run."
+    if (data["status"] == "over budget").any():
+        text += " Squares on the axis cost too much and were not run."
+    return text + " The front is made of the luckiest trials at each cost, and lies too high for that reason."
+
+
+def pareto_alt(data: pd.DataFrame) -> str:
+    """The scatter in words."""
+    front = data[data["front"]].sort_values("macs")
+    points = "; ".join(f"{r['name']}: {r['macs']:.4g} at {percent(r['mean'])} %" for r in front.to_dict("records"))
+    over = int((data["status"] == "over budget").sum())
+    more = f" {plural(over, 'trial')} over budget." if over else ""
+    return f"Scatter plot of validation top-1 against multiply-adds a clip. On the Pareto front: {points}.{more}"
+
+
+@figure(caption=pareto_caption, alt=pareto_alt)
 def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     """A scatter with the front as steps; trials on it, and those tried first, are named in a column at the right."""
     finished, over = data[data["status"] == "finished"], data[data["status"] == "over budget"]
@@ -127,7 +145,7 @@ def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> No
 
 
 def placement_data(export: StudyExport) -> pd.DataFrame:
-    """As :func:`tadaconv.reporting.figures.placement_map_data`, a line a trial, with its trial, name and status.
+    """As :func:`.placement_map_data`, a line a trial, with its trial, name and status.
 
     Only trials that finished have an accuracy: seeds that ended before their trial was pruned or failed are too few,
     and pruned for what they came to. ``row`` is the number of the trial as text.
@@ -150,9 +168,78 @@ def placement_map(export: StudyExport) -> Drawing | None:
     shown = data[data["on_map"]]
     if len(shown[["stages", "share"]].drop_duplicates()) < 2 or not shown["n"].any():
         return None
-    return Drawing(
-        "placement_map", draw_placement_map(shown), captions.placement_map(data), captions.alt_placement(shown)
+    return draw_placement_map(data)
+
+
+_BECAME = {
+    "pruned": ("was pruned", "were pruned"),
+    "over budget": ("was over budget", "were over budget"),
+    "failed": ("failed", "failed"),
+    "running": ("is running", "are running"),
+    "waiting": ("is waiting", "are waiting"),
+}
+
+
+_MOST_NAMED = 8
+
+
+def placement_map_caption(data: pd.DataFrame) -> str:
+    """Caption of the map: what stands behind its numbers, what became of trials without one, and what is not on it."""
+    shown, apart = data[data["on_map"]], data[~data["on_map"]]
+    text = (
+        f"Validation top-1 in percent, {_behind(shown)}, by the stages that hold the operator and the share of their "
+        "channels that is calibrated. The trials on it are alike in all else; a dash marks what none asks for."
     )
+    ended = [
+        f"{_named(part['name'].tolist())} {_BECAME[status][len(part) > 1]}"
+        for status in _BECAME
+        if len(part := shown[shown["status"] == status])
+    ]
+    if ended:
+        text += f" No result, by the reason: {'; '.join(ended)}."
+    if len(apart) > _MOST_NAMED:
+        text += f" {len(apart)} trials are not on the map, since something else differs."
+    elif len(apart):
+        text += f" Not on the map, since something else differs: {listed([_in_brackets(r) for r in _lines(apart)])}."
+    return text
+
+
+def placement_map_alt(data: pd.DataFrame) -> str:
+    """The map in words."""
+    shown = data[data["on_map"]]
+    cells = "; ".join(
+        f"{r['stages']}, {100 * r['share']:.3g} % of the channels: "
+        + (f"{percent(r['top1'])} %" if r["n"] else f"{r['status']}, no result")
+        for r in _lines(shown)
+    )
+    return f"Heat map of validation top-1 by stages and share of channels, {_behind(shown)}. {cells}."
+
+
+def _behind(shown: pd.DataFrame) -> str:
+    """``from one seed``, ``mean over 3 seeds`` or ``mean over 1 to 3 seeds``."""
+    num_seeds = sorted(shown.loc[shown["n"] > 0, "n"].unique().tolist())
+    if num_seeds == [1]:
+        return "each from one seed"
+    several = plural(num_seeds[0], "seed") if len(num_seeds) == 1 else f"{num_seeds[0]} to {num_seeds[-1]} seeds"
+    return f"mean over {several}"
+
+
+def _named(names: list[str]) -> str:
+    return listed(names) if len(names) <= _MOST_NAMED else f"{len(names)} trials"
+
+
+def _in_brackets(trial: dict[Any, Any]) -> str:
+    return f"{trial['name']} ({percent(trial['top1']) + ' %' if trial['n'] else trial['status']})"
+
+
+def _lines(data: pd.DataFrame) -> list[dict[Any, Any]]:
+    return data.to_dict("records")
+
+
+@figure(caption=placement_map_caption, alt=placement_map_alt)
+def draw_placement_map(data: pd.DataFrame) -> Figure:
+    """The map of the trials that are on it; what has no result shows what became of it."""
+    return draw_heatmap(data[data["on_map"]])
 
 
 # History
@@ -172,10 +259,27 @@ def best_so_far(export: StudyExport) -> Drawing | None:
     data = best_so_far_data(export)
     if not (data["status"] == "finished").any():
         return None
-    return Drawing("best_so_far", draw_best_so_far(data), captions.best_so_far(data), captions.alt_best_so_far(data))
+    return draw_best_so_far(data)
 
 
-@style.styled
+def best_so_far_caption(data: pd.DataFrame) -> str:
+    """Caption of the history."""
+    text = "Validation top-1 of the trials in the order they were started, and the best so far."
+    if (data["status"] == "pruned").any():
+        text += " Crosses are pruned trials, at the accuracy where they were stopped, which is not a final one."
+    if data["status"].isin(["failed", "over budget"]).any():
+        text += " Trials below the axis have no accuracy."
+    return text
+
+
+def best_so_far_alt(data: pd.DataFrame) -> str:
+    """The history in words: each trial that was the best when it finished."""
+    rises = data[data["best"].notna() & (data["best"] != data["best"].shift())]
+    steps = "; ".join(f"trial {r['trial']}: {percent(r['best'])} %" for r in rises.to_dict("records"))
+    return f"Scatter plot of validation top-1 by trial. The best so far rose at {steps}."
+
+
+@figure(caption=best_so_far_caption, alt=best_so_far_alt)
 def draw_best_so_far(data: pd.DataFrame) -> Figure:
     """A scatter over the number of the trial; what has no accuracy lies in a strip below."""
     figure, ax = style.canvas(3.3)
@@ -230,10 +334,29 @@ def slices(export: StudyExport) -> Drawing | None:
         return None
     data = data[data["parameter"].isin(varying)]
     parameters = {p.name: p for p in export.space.parameters if p.name in varying}
-    return Drawing("slices", draw_slices(data, parameters), captions.slices(data), captions.alt_slices(data))
+    return draw_slices(data, parameters)
 
 
-@style.styled
+def slices_caption(data: pd.DataFrame) -> str:
+    """Caption of the panels by parameter."""
+    return (
+        f"Validation top-1 of the finished trials by the value of each parameter, {data['trial'].nunique()} trials. "
+        "The other parameters vary along, and the search draws good values more often: a difference between two "
+        "columns is a hint, not an effect. Parameters are called as in the study\u2019s file; the space that was "
+        "searched, further down, lists the values of each."
+    )
+
+
+def slices_alt(data: pd.DataFrame) -> str:
+    """The panels in words: the mean of each value."""
+    said = []
+    for name, part in data.groupby("parameter", sort=False):
+        means = part.groupby(part["value"].map(value_in_words), sort=False)["top1"].mean()
+        said.append(f"{name}: " + ", ".join(f"{value} {percent(mean)} %" for value, mean in means.items()))
+    return "Dot plots of validation top-1 by parameter value, means: " + "; ".join(said) + "."
+
+
+@figure(caption=slices_caption, alt=slices_alt)
 def draw_slices(data: pd.DataFrame, parameters: dict[str, Parameter]) -> Figure:
     """A small panel a parameter; a choice has a column with the mean of its trials, a number its own scale."""
     num_columns = min(3, len(parameters))
@@ -303,11 +426,29 @@ def learning_curves(export: StudyExport) -> Drawing | None:
     data = learning_curves_data(export)
     if data.empty:
         return None
-    caption = captions.learning_curves(data, export.manifest.conditions)
-    return Drawing("learning_curves", draw_learning_curves(data), caption, captions.alt_curves(data))
+    return draw_learning_curves(data, conditions=export.manifest.conditions)
 
 
-@style.styled
+def learning_curves_caption(data: pd.DataFrame, conditions: Mapping[str, Any]) -> str:
+    """Caption of the curves; ``conditions`` are what the cells share, as the manifest has them."""
+    when, views = points_of_curves([conditions])
+    text = f"Validation top-1 {when}, {plural(data['trial'].nunique(), 'trial')}.{views}"
+    num_pruned = int((data.drop_duplicates("trial")["status"] == "pruned").sum())
+    return f"{text} A cross marks where one was pruned ({num_pruned})." if num_pruned else text
+
+
+def learning_curves_alt(data: pd.DataFrame) -> str:
+    """The learning curves in words: where each ends."""
+    last = data.sort_values("epoch").drop_duplicates("trial", keep="last").sort_values("trial")
+    ends = "; ".join(
+        f"{r['name']} {'pruned' if r['status'] == 'pruned' else 'ends'} at epoch {r['epoch']} with "
+        f"{percent(r['val_top1'])} %"
+        for r in last.to_dict("records")
+    )
+    return f"Learning curves, validation top-1 over epochs. {ends}."
+
+
+@figure(caption=learning_curves_caption, alt=learning_curves_alt)
 def draw_learning_curves(data: pd.DataFrame) -> Figure:
     """All curves in one pair of axes; the best and the base stand out, and a cross ends one that was pruned."""
     figure, ax = style.canvas(3.3)
@@ -353,14 +494,33 @@ def importance(found: Importance) -> Drawing | None:
     """The importance of the parameters; None where it cannot be told."""
     if found.frame.empty:
         return None
-    return Drawing(
-        "importance", draw_importance(found.frame), captions.importance(found), captions.alt_importance(found)
+    return draw_importance(found)
+
+
+def importance_caption(found: Importance) -> str:
+    """Caption of the importances."""
+    return (
+        f"Importance by fANOVA over {found.num_trials} finished trials: the share of the variance of top-1, over the "
+        f"space, that a parameter explains by itself. Dots are means over {NUM_FORESTS} random forests, bars their "
+        f"range, which says how steady the estimate is on these trials and nothing of other trials. Grey: the most it "
+        f"came to when the same accuracies were dealt out at random {NUM_SHUFFLES} times."
     )
 
 
-@style.styled
-def draw_importance(data: pd.DataFrame) -> Figure:
+def importance_alt(found: Importance) -> str:
+    """The importances in words."""
+    said = "; ".join(
+        f"{r['parameter']}: {100 * r['importance']:.0f} % ({100 * r['low']:.0f} to {100 * r['high']:.0f}), by noise "
+        f"{100 * r['noise']:.0f}"
+        for r in found.frame.to_dict("records")
+    )
+    return f"Dot plot of the importance of parameters. {said}."
+
+
+@figure(caption=importance_caption, alt=importance_alt)
+def draw_importance(found: Importance) -> Figure:
     """A horizontal dot plot in percent; the bar to the tick is what noise alone would give."""
+    data = found.frame
     labels = [label_of(name) for name in data["parameter"]]
     figure, ax = style.canvas(0.95 + 0.3 * len(data))
     for y, row in enumerate(data.to_dict("records")):

@@ -1,12 +1,14 @@
 """The table of a study for a paper: the Pareto front, the best and the configurations tried first."""
 
+from typing import Any
+
 import pandas as pd
 
-from tadaconv.reporting.latex import escape
-from tadaconv.reporting.paper import listed_clips, missing_notes
-from tadaconv.reporting.study import sentences
-from tadaconv.reporting.study.frame import StudyExport
-from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.core.latex import escape, tabular
+from tadaconv.reporting.core.text import listed_clips, missing_notes
+from tadaconv.reporting.study import text
+from tadaconv.reporting.study.data import StudyExport
 
 _WIDTH = 0.58
 """Of the line, for names and differences: the numbers beside them take the rest in an article of one column."""
@@ -18,32 +20,36 @@ def latex_table(export: StudyExport) -> str:
     rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
     unit = count_scale(rows["macs"].dropna())
     manifest = export.manifest
-    became = sentences.what_became(export.trials, manifest.num_infeasible)
-    opening = f"{sentences.title(manifest)} Regime {manifest.regime}. {became}"
+    became = text.what_became(export.trials, manifest.num_infeasible)
+    opening = f"{text.title(manifest)} Regime {manifest.regime}. {became}"
     anew = (
         f"confirm it with: {manifest.confirm_with}"
         if manifest.confirmation is None
         else f"its run on new seeds has a table of its own, in {manifest.confirmation}."
     )
-    lines = [
-        f"% {' '.join(opening.split())}",
-        f"% The best of many trials is biased upwards; {anew}",
-        "% Needs \\usepackage{booktabs}. Bold: the highest of all trials that finished, which luck has lifted.",
-        *(f"% {note}" for note in missing_notes(listed_clips(manifest.conditions.get("data", {})))),
-        "% Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
-        f"\\begin{{tabular}}{{@{{}}p{{{_WIDTH}\\linewidth}}rrr@{{}}}}",
-        "\\toprule",
-        f" & $n$ & top-1 (\\%) & {in_unit('MACs', unit[1])} \\\\",
-        "\\midrule",
+    notes = [
+        " ".join(opening.split()),
+        f"The best of many trials is biased upwards; {anew}",
+        "Needs \\usepackage{booktabs}. Bold: the highest of all trials that finished, which luck has lifted.",
+        *missing_notes(listed_clips(manifest.conditions.get("data", {}))),
+        "Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
     ]
-    for row in rows.to_dict("records"):
-        name = escape(row["name"])
-        marked = f"\\textbf{{{name}}}" if row["best"] else name
-        fields = [
-            f"\\raggedright {marked} \\newline {{\\footnotesize {escape(row['what'])}}}",
-            str(row["num_seeds"]),
-            escape(percent(row["top1"])),
-            escape(scaled(None if pd.isna(row["macs"]) else int(row["macs"]), unit[0])),
-        ]
-        lines += [" & ".join(fields) + r" \\", "\\addlinespace"]
-    return "\n".join([*lines[:-1], "\\bottomrule", "\\end{tabular}"]) + "\n"
+    heads = ("", "$n$", "top-1 (\\%)", in_unit("MACs", unit[1]))
+    table = tabular(
+        f"p{{{_WIDTH}\\linewidth}}rrr",
+        [heads],
+        [_fields(row, unit[0]) for row in rows.to_dict("records")],
+        "\\addlinespace",
+    )
+    return "\n".join([*(f"% {note}" for note in notes), *table]) + "\n"
+
+
+def _fields(row: dict[Any, Any], unit: float) -> list[str]:
+    name = escape(row["name"])
+    marked = f"\\textbf{{{name}}}" if row["best"] else name
+    return [
+        f"\\raggedright {marked} \\newline {{\\footnotesize {escape(row['what'])}}}",
+        str(row["num_seeds"]),
+        escape(percent(row["top1"])),
+        escape(scaled(None if pd.isna(row["macs"]) else int(row["macs"]), unit)),
+    ]

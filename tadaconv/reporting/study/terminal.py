@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tadaconv.reporting.paper import listed_clips, missing_notes
-from tadaconv.reporting.study.frame import trials_frame
-from tadaconv.reporting.study.sentences import what_became
-from tadaconv.reporting.study.words import confirm_command, parameters_in_words
-from tadaconv.reporting.words import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
+from tadaconv.reporting.core.text import listed_clips, missing_notes
+from tadaconv.reporting.study.data import trials_frame
+from tadaconv.reporting.study.parameters import confirm_command, parameters_in_words
+from tadaconv.reporting.study.text import what_became
 from tadaconv.text import visible
 
 if TYPE_CHECKING:

@@ -1,0 +1,299 @@
+"""What the report of a table is made from: its cells as frames and one manifest, in memory or in the report's folder.
+
+The folder holds everything a colleague needs to execute the notebook again; nothing is read from the storage then.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
+from tadaconv.discovery import plain_name
+from tadaconv.errors import UserError
+from tadaconv.execution.cells import CellRecord
+from tadaconv.regime import Published, Regime
+from tadaconv.reporting.core.export import (
+    CELL_COLUMNS,
+    OWN_COLUMNS,
+    TEXT,
+    CellOrigin,
+    Columns,
+    ReportManifest,
+    as_csv,
+    cells_frame,
+    checked,
+    frame_of,
+    origin,
+    read_csv,
+    shared_conditions,
+)
+from tadaconv.result import HeadAccuracy, Result
+
+_OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
+CURVE_COLUMNS: Columns = {
+    **_OF_CELL, "epoch": "int64", "step": "int64", "train_loss": "float64", "val_top1": "float64"
+}  # fmt: skip
+"""A line a cell and epoch: loss in nats, accuracy in percent."""
+FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}
+"""A line a cell and class family: accuracy in percent."""
+CLASS_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"}
+"""A line a cell and class with validation clips: accuracy in percent; the family is empty where there is none."""
+CONFUSION_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"}
+"""A line a cell, class and predicted class that occur: validation clips."""
+CALIBRATION_COLUMNS: Columns = {
+    **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
+}  # fmt: skip
+"""A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
+FRAMES: Mapping[str, Columns] = {
+    "cells": {**CELL_COLUMNS, **OWN_COLUMNS},
+    "curves": CURVE_COLUMNS,
+    "families": FAMILY_COLUMNS,
+    "classes": CLASS_COLUMNS,
+    "confusion": CONFUSION_COLUMNS,
+    "calibration": CALIBRATION_COLUMNS,
+}
+"""The frames of an :class:`Export`; each is a CSV file of this name."""
+
+
+class ReportedRow(BaseModel):
+    """A row of the table, whether or not a cell of it has run."""
+
+    # The paper's costs may be whole numbers, which become floats; as they are, they are none of their field's types.
+    model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
+
+    name: str
+    paper: PaperResult | None = Field(description="The paper's number with its source and conditions.")
+    # What follows came later; a report exported before it has none of it.
+    backbone: str | None = Field(
+        None,
+        description="The backbone the row asks for; None for the regime's. What its cells ran on, which may stand in "
+        "for it at the regime's scale, their experiments say.",
+    )
+    num_frames: int | None = Field(None, description="Frames a clip that the row asks for; None for the regime's.")
+    versus: str | None = Field(
+        None, description="Name of the row its differences are taken to; None for the base. Its own: to no row."
+    )
+    measured_as: Published | None = Field(
+        None,
+        description="What the regime says that the paper measured such a cell on; None where the paper trained "
+        "otherwise, so that only orders are compared.",
+    )
+    recipe: Literal["paper", "ours"] | None = Field(
+        None, description="Whose the recipe is that the regime trains the row by; None for the regime's own."
+    )
+    ensemble: tuple[str, ...] = Field(
+        (), description="Names of the rows whose class probabilities the row averages; empty where it trains itself."
+    )
+
+
+class EnsembleOrigin(BaseModel):
+    """What a row that averages others comes to for one seed: the accuracy of the mean of their class probabilities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    seed: int
+    cells: dict[str, str] = Field(description="By row, the keys of the cells that are averaged, as far as there are.")
+    top1: float | None = Field(None, description="In percent; none where something is missing, see ``why``.")
+    top5: float | None = None
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
+    )
+    num_val: int | None = Field(None, description="Validation clips behind the accuracies.")
+    params: int | None = Field(None, description="Of all its networks together.")
+    macs: int | None = Field(None, description="Of all its networks together, each on its own frames of a clip.")
+    why: str | None = Field(None, description="Why there is no accuracy.")
+
+
+class Elsewhere(BaseModel):
+    """The same table in another regime of the same storage, to compare the order of rows with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regime: str
+    top1: dict[str, float] = Field(description="By row, the mean validation top-1 over its seeds, in percent.")
+    num_seeds: dict[str, int] = Field(description="By row, the seeds behind it.")
+
+
+class Manifest(ReportManifest):
+    """``report.json``: everything a report says that is not in its CSV files. ``docs/reports.md`` explains it."""
+
+    table: str = Field(description="Name of the table's file.")
+    question: str = Field(description="The table's docstring; its first paragraph is the question.")
+    regime: str
+    base: str = Field(description="The row that rows without a comparison of their own are compared with.")
+    rows: list[ReportedRow] = Field(description="In the order they are shown.")
+    claims: list[Claim]
+    seeds: list[int] = Field(description="Every seed any row was planned with.")
+    families: list[str] = Field(description="Class families of the clips, in order; empty where there are none.")
+    conditions: dict[str, Any] = Field(
+        description="Backbone, data and schedule, as far as all cells share them; what differs by row is left out."
+    )
+    class_families: dict[str, str] = Field(
+        default_factory=dict,
+        description="Every class, in order, and its family; the family is empty where there is none.",
+    )
+    elsewhere: list[Elsewhere] = Field(default_factory=list, description="This table in other regimes, by name.")
+    left_out: dict[str, int] = Field(
+        default_factory=dict,
+        description="Finished cells of this study that are not shown, by reason: *changed*, where the row or the "
+        "regime has changed since they ran, *protocol*, where another version of tadaconv ran them.",
+    )
+    ensembles: list[EnsembleOrigin] = Field(
+        default_factory=list, description="One for each seed of a row that averages others, which has no cells."
+    )
+    cells: list[CellOrigin]
+
+
+@dataclass(frozen=True, eq=False)  # by identity: frames have no equality of their own
+class Export:
+    """One table's results and what they mean.
+
+    ``cells`` has a line a cell, ``curves`` a cell and epoch, ``families`` a cell and class family, ``classes`` a cell
+    and class (top-1 in percent), ``confusion`` a cell, class and predicted class (validation clips; pairs that do not
+    occur are left out), ``calibration`` a cell, epoch and stage (see :class:`tadaconv.result.StageCalibration`).
+    """
+
+    manifest: Manifest
+    cells: pd.DataFrame
+    curves: pd.DataFrame
+    families: pd.DataFrame
+    classes: pd.DataFrame
+    confusion: pd.DataFrame
+    calibration: pd.DataFrame
+
+
+def collect(
+    loaded: LoadedTable,
+    regime_name: str,
+    records: Sequence[CellRecord],
+    elsewhere: Mapping[str, Sequence[CellRecord]] | None = None,
+    left_out: Mapping[str, int] | None = None,
+    *,
+    regime: Regime | None = None,
+    cells_alone: bool = False,
+    ensembles: Sequence[EnsembleOrigin] = (),
+) -> Export:
+    """Arrange the records of a table; failed and missing cells stay in, without numbers.
+
+    ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
+    finished cells that are not among the records. ``regime`` says what of it the paper measured so, and whose its
+    recipes are; without it nothing is known of either. With ``cells_alone`` the frames beside ``cells`` stay empty.
+    ``ensembles`` are what :func:`tadaconv.reporting.ablation.ensembles.ensembles_of` found.
+    A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
+    """
+    table = loaded.table
+    records = [checked(record) for record in records]
+    detailed = [] if cells_alone else records
+    details = {name: _detail(name, detailed) for name in FRAMES if name != "cells"}
+    manifest = Manifest(
+        table=loaded.name,
+        question=loaded.question,
+        regime=plain_name(regime_name),
+        base=table.base.name,
+        rows=[_reported(row, regime) for row in table.all_rows],
+        claims=list(table.claims),
+        seeds=sorted({record.cell.experiment.seed for record in records}),
+        families=[str(name) for name in details["families"]["family"].unique()],
+        conditions=shared_conditions([record.cell.experiment for record in records]),
+        class_families=_class_families(records),
+        elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
+        left_out=dict(left_out or {}),
+        ensembles=list(ensembles),
+        cells=[origin(record) for record in records],
+    )
+    return Export(manifest, cells_frame(records), **details)
+
+
+def _detail(name: str, records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One of ``FRAMES`` beside that of the cells, of the records that have a result."""
+    lines = [
+        (record.cell.label, record.cell.experiment.seed, *line)
+        for record in records
+        if record.result is not None
+        for line in _LINES[name](record.result)
+    ]
+    return frame_of(lines, FRAMES[name])
+
+
+def _class_lines(result: Result) -> Iterator[tuple[Any, ...]]:
+    family_of = _family_of(result)
+    return ((name, family_of.get(name, ""), top1) for name, top1 in result.per_class.items())
+
+
+def _confusion_lines(result: Result) -> Iterator[tuple[Any, ...]]:
+    names = result.classes
+    return ((names[label], names[predicted], clips) for label, predicted, clips in result.confusion if names)
+
+
+_LINES: Mapping[str, Callable[[Result], Iterable[tuple[Any, ...]]]] = {
+    "curves": lambda result: ((p.epoch, p.step, p.train_loss, p.val_top1) for p in result.curve),
+    "families": lambda result: result.per_family.items(),
+    "classes": _class_lines,
+    "confusion": _confusion_lines,
+    "calibration": lambda result: (
+        (point.epoch, stage, part.distance, part.over_time, part.over_clips)
+        for point in result.curve
+        for stage, part in point.calibration.items()
+    ),
+}
+"""By frame, the fields of its lines after those that name the cell."""
+
+
+def _family_of(result: Result) -> dict[str, str]:
+    return {name: family for family, names in result.family_classes.items() for name in names}
+
+
+def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
+    for record in records:
+        if record.result is not None and record.result.classes:
+            family_of = _family_of(record.result)
+            return {name: family_of.get(name, "") for name in record.result.classes}
+    return {}
+
+
+def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
+    found: dict[str, list[float]] = {}
+    for record in map(checked, records):
+        if record.result is not None:
+            found.setdefault(record.cell.label, []).append(record.result.top1)
+    return Elsewhere(
+        regime=plain_name(regime),
+        top1={name: fmean(values) for name, values in found.items()},
+        num_seeds={name: len(values) for name, values in found.items()},
+    )
+
+
+def files_of(export: Export) -> dict[str, str]:
+    """The frames of an export as CSV, to the last digit, by the name of their file."""
+    return {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
+
+
+def read_export(folder: Path | str = ".") -> Export:
+    """Read back what a report's folder holds; raises :class:`UserError` where it is not one."""
+    folder = Path(folder)
+    try:
+        manifest = Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
+        frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in FRAMES.items()}
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
+    return Export(manifest, **frames)
+
+
+def _reported(row: Row, regime: Regime | None) -> ReportedRow:
+    recipe = None if regime is None else regime.recipe(row.backbone, row.num_frames)
+    return ReportedRow(
+        name=row.name,
+        paper=row.paper,
+        backbone=row.backbone,
+        num_frames=row.num_frames,
+        versus=row.versus,
+        measured_as=None if regime is None else regime.published_as(row.backbone, row.num_frames),
+        recipe=None if recipe is None else recipe.origin,
+        ensemble=row.ensemble,
+    )

@@ -1,0 +1,137 @@
+"""How far the calibrations of a table's rows are from one while they train."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tadaconv.reporting.ablation.data import Export
+from tadaconv.reporting.ablation.figures.curves import MOST_PANELS, small_panels
+from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.figure import LARGEST, Drawing, figure, parted_by_cell
+from tadaconv.reporting.core.format import number
+from tadaconv.reporting.core.labels import ends, epochs_axis, label_of
+from tadaconv.reporting.core.text import by_seed, left_out_of_it
+from tadaconv.result import NUM_INSPECTED
+
+
+def calibration_over_training_data(export: Export) -> pd.DataFrame:
+    """One line a row, epoch and stage: row, epoch, stage, distance, low, high; in the table's order of rows.
+
+    ``distance`` is the mean over the row's seeds, ``low`` and ``high`` their range. A row that starts at one has a
+    first line at epoch 0. A cell with a distance that is not finite, of any epoch and stage, is left out.
+    """
+    known, _ = _known_distances(export)
+    experiments = {cell.row: cell.experiment for cell in export.manifest.cells}
+    over_seeds = known.groupby(["row", "epoch", "stage"])["distance"].agg(["mean", "min", "max"])
+    found = over_seeds.reset_index().rename(columns={"mean": "distance", "min": "low", "max": "high"})
+    at_one = {row for row, each in experiments.items() if (each["temporal"] or {}).get("init") == "identity"}
+    start = found[found["row"].isin(at_one)].drop_duplicates(["row", "stage"])
+    start = start.assign(epoch=0, distance=0.0, low=0.0, high=0.0)
+    order = {row.name: i for i, row in enumerate(export.manifest.rows)}
+    every = pd.concat([start, found], ignore_index=True) if len(start) else found
+    ranks = every["row"].map(order)
+    every = every.assign(rank=ranks).sort_values(["rank", "epoch", "stage"], kind="stable", ignore_index=True)
+    return every[["row", "epoch", "stage", "distance", "low", "high"]]
+
+
+def _known_distances(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines of the cells that have a curve, and of those that have none."""
+    every = export.calibration
+    return parted_by_cell(
+        every.assign(distance=every["distance"].where(every["stage"].isin(_STAGES))), "distance", LARGEST
+    )
+
+
+def calibration_over_training(export: Export) -> Drawing | None:
+    """How far each row's alpha moved from one, by stage; None where nothing was recorded."""
+    data = calibration_over_training_data(export)
+    if data.empty:
+        return None
+    rows = summarise(export)[["row", "top1_mean"]]
+    calibrated = rows[rows["row"].isin(data["row"])]
+    kept = ends(calibrated, "top1_mean", MOST_PANELS)[0]["row"].tolist()
+    shown = data[data["row"].isin(kept)]
+    known, unknown_ones = _known_distances(export)
+    return draw_calibration_over_training(
+        shown, num_seeds=known["seed"].nunique(), num_shown=len(kept), num_rows=data["row"].nunique(),
+        left_out=by_seed(unknown_ones),
+    )  # fmt: skip
+
+
+_STAGES: dict[str, dict[str, Any]] = {
+    "res2": {"color": "#9aa4af", "linewidth": 1.2},
+    "res3": {"color": style.ROW, "linewidth": 1.4, "linestyle": (0, (4, 1.5))},
+    "res4": {"color": style.BASE, "linewidth": 1.6, "linestyle": (0, (1, 1))},
+    "res5": {"color": style.INK, "linewidth": 2.2},
+}
+"""How a stage's line looks: the later, the stronger."""
+
+
+def calibration_over_training_caption(
+    data: pd.DataFrame, num_seeds: int, num_shown: int, num_rows: int, left_out: Sequence[str]
+) -> str:
+    """What is drawn.
+
+    Args:
+        data: The rows shown.
+        num_seeds: The seeds behind them.
+        num_shown: How many rows have a panel.
+        num_rows: How many calibrate.
+        left_out: The cells whose distances cannot be drawn.
+    """
+    band = ", mean over the seeds; bands reach from the lowest to the highest" if num_seeds > 1 else ""
+    panels = "One panel a row that calibrates."
+    if num_shown < num_rows:
+        panels = (
+            f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest accuracy have a panel."
+        )
+    start = " Rows that start at one do so at epoch 0." if (data["epoch"] == 0).any() else ""
+    return (
+        "Distance of alpha from one after the epochs evaluated, by stage: its root mean square over layers, channels, "
+        f"frames and {NUM_INSPECTED} validation clips{band}.{start} {panels}"
+        f"{left_out_of_it(left_out, 'cell', 'with a distance that cannot be drawn')}"
+    )
+
+
+def calibration_over_training_alt(data: pd.DataFrame) -> str:
+    """A table's small multiples in words: where each row ends."""
+    last = data[data["epoch"] == data.groupby("row")["epoch"].transform("max")]
+    said = []
+    for row, lines in last.groupby("row", sort=False):
+        ends = ", ".join(f"{line['stage']} {number(line['distance'])}" for line in lines.to_dict("records"))
+        said.append(f"{row}: {ends}")
+    return f"Lines of the distance of alpha from one over epochs, one panel a row. At the end {'; '.join(said)}."
+
+
+@figure(caption=calibration_over_training_caption, alt=calibration_over_training_alt)
+def draw_calibration_over_training(data: pd.DataFrame) -> Figure:
+    """A small panel a row with a line a stage; the band is the range of the seeds."""
+    rows = list(dict.fromkeys(data["row"]))
+    titles = [label_of(row, 21) for row in rows]
+    num_columns = min(3, len(rows))
+    num_lines = -(-len(rows) // num_columns)
+    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
+    figure, panels = small_panels(num_lines, num_columns, above, "distance of alpha from one")
+    last = max(int(data["epoch"].max()), 1)
+    # Set beforehand: panels that share their axes would find the limits anew with every curve.
+    panels[0].set(xlim=(0, last), ylim=(0, 1.05 * data["high"].max() or 1.0))
+    for ax, row, title in zip(panels, rows, titles, strict=False):
+        for stage, lines in data[data["row"] == row].groupby("stage"):
+            look = _STAGES[str(stage)]
+            ax.fill_between(lines["epoch"], lines["low"], lines["high"], color=look["color"], alpha=0.18, linewidth=0)
+            ax.plot(lines["epoch"], lines["distance"], **look)
+        ax.set_title(title, loc="left", pad=3)
+        epochs_axis(ax, last)
+    for ax in panels[len(rows) :]:
+        ax.set_visible(False)
+    for ax in panels[max(0, len(rows) - num_columns) : len(rows)]:
+        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
+    shown = [stage for stage in _STAGES if stage in set(data["stage"])]
+    figure.legend(handles=[Line2D([], [], label=stage, **_STAGES[stage]) for stage in shown], loc="upper left",
+                  bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8, borderaxespad=0,
+                  handlelength=2.2)  # fmt: skip
+    return figure

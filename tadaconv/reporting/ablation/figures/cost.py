@@ -1,0 +1,333 @@
+"""Accuracy against what it costs: multiply-adds, and time in evaluation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tadaconv.reporting.ablation.data import Export
+from tadaconv.reporting.ablation.figures.rows import LOOKS, named
+from tadaconv.reporting.ablation.summary import recipes_of
+from tadaconv.reporting.ablation.text import mixed_recipes
+from tadaconv.reporting.core import style
+from tadaconv.reporting.core.figure import Drawing, figure
+from tadaconv.reporting.core.format import count_scale, percent, some
+from tadaconv.reporting.core.labels import label_of
+from tadaconv.reporting.core.pareto import on_front
+from tadaconv.reporting.core.scatter import FRONT, beside_the_cheapest, draw_front, names_at_the_right
+from tadaconv.reporting.core.text import by_seed, left_out_of_it
+
+MOST_NAMED = 30
+"""Where there are more rows than this, those on the front and those that others are compared with have names alone."""
+
+_TOP1 = ["mean", "low", "high", "reference", "versus"]
+_DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2))}
+
+
+# Multiply-adds
+
+
+def accuracy_by_macs_data(export: Export) -> pd.DataFrame:
+    """One line a row with a result and a cost of one multiply-add or more.
+
+    Columns: row, macs (multiply-adds a clip), mean, low, high (top-1, %), reference, versus, front (whether no row
+    costs as little, is as accurate, and is better in one of the two).
+    """
+    data = _with_results(export)
+    data = data[data["macs"] > 0].reset_index(drop=True)
+    return data.assign(front=on_front(data["macs"], data["mean"]))
+
+
+def _with_results(export: Export) -> pd.DataFrame:
+    summary = named(export)
+    return summary.loc[summary["n"] > 0, ["row", "macs", *_TOP1]].astype({"macs": "float64"})
+
+
+def accuracy_by_macs(export: Export) -> Drawing | None:
+    """Top-1 against multiply-adds a clip; None while no row has a result and a cost."""
+    data, every = accuracy_by_macs_data(export), _with_results(export)["row"]
+    if data.empty:
+        return None
+    left_out = every[~every.isin(data["row"])].tolist()
+    return draw_accuracy_by_macs(data, left_out=left_out, recipes=recipes_of(export))
+
+
+def accuracy_by_macs_caption(
+    data: pd.DataFrame, left_out: Sequence[str] = (), recipes: Mapping[str, object] | None = None
+) -> str:
+    """What is drawn, with the range of costs, which is often too small to see.
+
+    ``left_out`` are the rows whose multiply-adds are not known; ``recipes`` say by row in what they differ.
+    """
+    least, most = data["macs"].min(), data["macs"].max()
+    return (
+        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
+        f"more accurate, further left is cheaper; vertical bars are 95 % intervals. {_STEPS}{_joined(data)}"
+        f"{_named(with_names(data))}{_in_order('cheaper')} {_costs_apart(least, most)}"
+        f"{left_out_of_it(left_out, 'row', 'whose multiply-adds are not known')}"
+        f"{mixed_recipes(recipes or {}, data['row'])}"
+    )
+
+
+def accuracy_by_macs_alt(data: pd.DataFrame) -> str:
+    """The scatter in words."""
+    rows = "; ".join(
+        f"{row['row']}: {row['macs']:.4g} at {percent(row['mean'])} %"
+        for row in data[with_names(data)].to_dict("records")
+    )
+    return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
+
+
+def _costs_apart(least: float, most: float) -> str:
+    if most == least:
+        return "All rows cost the same."
+    if most > 2 * least:
+        factor = f"{most / least:.{0 if most >= 10 * least else 1}f}"
+        return f"The dearest row costs {factor} times as much as the cheapest."
+    return f"The dearest row costs {100 * (most / least - 1):.2f} % more than the cheapest."
+
+
+@figure(caption=accuracy_by_macs_caption, alt=accuracy_by_macs_alt)
+def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
+    """A scatter with the front as steps, and names in a column at the right."""
+    unit, name = count_scale(data["macs"])
+    cost = data["macs"] / unit
+    words = f"multiply-adds a clip ({name})" if name else "multiply-adds a clip"
+    return _scatter(data, cost, cost, cost, words)
+
+
+# Time in evaluation
+
+
+_SPEEDS = (1e-9, 1e9)
+"""Clips a second that can be a timing: thirty years a clip is none, nor is a nanosecond."""
+
+
+def latency_cells(export: Export) -> pd.DataFrame:
+    """One line a finished cell: row, seed, device, ms (milliseconds a clip; NaN where evaluation was not timed)."""
+    cells = export.cells[export.cells["status"] == "finished"].rename(columns={"eval_clips_per_second": "speed"})
+    timed = cells["speed"].where(cells["speed"].between(*_SPEEDS))
+    return cells[["row", "seed", "device"]].assign(ms=1000 / timed).reset_index(drop=True)
+
+
+def most_used_device(cells: pd.DataFrame) -> str:
+    """The device that most of ``cells``, of :func:`latency_cells`, ran on; of equally many the first."""
+    return str(cells["device"].value_counts(sort=False).idxmax())
+
+
+def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
+    """One line a row that was timed on the device most cells ran on; without one there is no line.
+
+    Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds a clip: median, least and most over
+    those cells), and of the row over all its seeds mean, low, high (top-1, %), reference, versus; front as in
+    :func:`accuracy_by_macs_data`.
+    No row is on the front where the times of one row's seeds lie further apart than rows do, see :func:`times_vary`.
+    """
+    cells, summary = latency_cells(export).dropna(subset="ms"), named(export)
+    columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_TOP1, "front"]
+    if cells.empty:
+        return pd.DataFrame(columns=columns)
+    device = most_used_device(cells)
+    over_seeds = cells[cells["device"] == device].groupby("row")["ms"]
+    timed = over_seeds.agg(num_timed="count", ms="median", ms_low="min", ms_high="max")
+    data = summary[["row", *_TOP1]].merge(timed, left_on="row", right_index=True).reset_index(drop=True)
+    front = on_front(data["ms"], data["mean"]) & (not times_vary(data))
+    return data.assign(device=device, front=front).reindex(columns=columns)
+
+
+def times_vary(data: pd.DataFrame) -> bool:
+    """Whether seeds of one row, by the median over rows, lie further apart in time than the rows do.
+
+    Such times, of a machine that did other things as well, tell no row from another. ``data`` has num_timed, ms, ms_low
+    and ms_high of :func:`accuracy_by_latency_data`; False where no row was timed twice, and
+    for a row alone.
+    """
+    twice = data[data["num_timed"] > 1]
+    return len(data) > 1 and bool((twice["ms_high"] - twice["ms_low"]).median() > data["ms"].max() - data["ms"].min())
+
+
+def accuracy_by_latency(export: Export) -> Drawing | None:
+    """Top-1 against the time of a clip in evaluation, on one device; None where no cell was timed."""
+    data, cells = accuracy_by_latency_data(export), latency_cells(export)
+    if data.empty:
+        return None
+    not_timed = cells[cells["ms"].isna()]
+    elsewhere = cells[cells["ms"].notna() & (cells["device"] != data["device"].iloc[0])]
+    return draw_accuracy_by_latency(data, elsewhere=elsewhere, not_timed=not_timed, recipes=recipes_of(export))
+
+
+def accuracy_by_latency_caption(
+    data: pd.DataFrame, elsewhere: pd.DataFrame, not_timed: pd.DataFrame, recipes: Mapping[str, object]
+) -> str:
+    """What is drawn, and what the times are of.
+
+    Args:
+        data: Of :func:`accuracy_by_latency_data`.
+        elsewhere: The cells timed on other devices.
+        not_timed: Those without a time (row, seed, device).
+        recipes: By row, in what its recipe differs from those of others.
+    """
+    marker = "A marker is one cell"
+    if (data["num_timed"] > 1).any():
+        marker = (
+            "A marker lies at the median over seeds, horizontal bars reach from the fastest seed to the slowest"
+            f"{_cut(beyond_the_axis(data))}"
+        )
+    text = (
+        f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}; "
+        "vertical bars are 95 % intervals of the accuracy over all seeds. "
+        f"{_STEPS if data['front'].any() else _NO_STEPS}{_joined(data)}"
+        f"{_named(with_names(data))}{_in_order('faster')} The time is what validation took while the cells ran, "
+        "loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
+        "tada bench."
+    )
+    for device, cells in elsewhere.groupby("device", sort=False):
+        text += left_out_of_it(by_seed(cells), "cell", f"on {_device(str(device))}")
+    text += left_out_of_it(by_seed(not_timed), "cell", "without a time")
+    return text + mixed_recipes(recipes, data["row"])
+
+
+def _cut(beyond: pd.DataFrame) -> str:
+    """Where the bars end that the axis does not hold."""
+    ends = [
+        f"{row} " + " and ".join(
+            f"{which} {value:.3g} ms" for which, value in (("from", low), ("to", high)) if value == value
+        )
+        for row, low, high in zip(beyond["row"], beyond["ms_low"], beyond["ms_high"], strict=True)
+    ]  # fmt: skip
+    return f" (an arrow marks a bar that goes on beyond the axis: {some(ends)})" if ends else ""
+
+
+def accuracy_by_latency_alt(data: pd.DataFrame) -> str:
+    """The scatter of times in words."""
+    rows = "; ".join(
+        f"{row['row']}: {row['ms']:.3g} ms at {percent(row['mean'])} %"
+        for row in data[with_names(data)].to_dict("records")
+    )
+    return f"Scatter plot of validation top-1 against milliseconds a clip in evaluation. {rows}."
+
+
+_NO_STEPS = (
+    "No Pareto front is drawn: seeds of one row, which all do the same work, lie further apart in time than rows do, "
+    "so these times tell no row from another."
+)
+
+
+def _device(name: str) -> str:
+    return name or "a device without a name"
+
+
+@figure(caption=accuracy_by_latency_caption, alt=accuracy_by_latency_alt)
+def draw_accuracy_by_latency(data: pd.DataFrame) -> Figure:
+    """A scatter like that of multiply-adds; horizontal bars are the range over seeds, cut where the axis ends."""
+    words = "milliseconds a clip in evaluation, as cells ran"
+    return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, "fastest")
+
+
+def beyond_the_axis(data: pd.DataFrame) -> pd.DataFrame:
+    """The lines of :func:`accuracy_by_latency_data` whose bar ends beyond the axis, the longest first.
+
+    Columns: row, ms_low, ms_high (milliseconds; NaN at an end that the axis holds).
+    """
+    low, high = _reach(data["ms"], data["ms_low"], data["ms_high"])
+    cut = data.assign(ms_low=data["ms_low"].where(data["ms_low"] < low),
+                      ms_high=data["ms_high"].where(data["ms_high"] > high))  # fmt: skip
+    cut = cut.dropna(subset=["ms_low", "ms_high"], how="all")
+    return cut.sort_values("ms_high", ascending=False, kind="stable", ignore_index=True)[["row", "ms_low", "ms_high"]]
+
+
+# What both have in common
+
+
+_STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
+
+
+def _in_order(first: str) -> str:
+    return f" Names stand in the order of their markers' heights; of markers at one height the {first} row is first."
+
+
+def _joined(data: pd.DataFrame) -> str:
+    return " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
+
+
+def _named(is_named: "pd.Series[bool]") -> str:
+    if is_named.all():
+        return ""
+    return (
+        f" Of {len(is_named)} rows, {int(is_named.sum())} have their names beside them, all of them on the front or "
+        "such as others are compared with."
+    )
+
+
+def with_names(data: pd.DataFrame) -> "pd.Series[bool]":
+    """Which points have a name beside them: all of a short table, else the front and what others are compared with."""
+    if len(data) <= MOST_NAMED:
+        return pd.Series(data=True, index=data.index)
+    chosen = data[data["front"] | data["reference"]]
+    # The front, or the rows that others are compared with, may be as long as the table.
+    first = chosen.sort_values(["front", "mean"], ascending=False, kind="stable").head(MOST_NAMED).index
+    return pd.Series(data.index.isin(first), index=data.index)
+
+
+def _scatter(
+    data: pd.DataFrame, cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]", words: str,
+    best: str = "cheapest",
+) -> Figure:  # fmt: skip
+    """Names stand in a column at the right: rows of nearly one cost would write over each other beside."""
+    shown = with_names(data)
+    labelled = data[shown]
+    labels = [label_of(name, 40) for name in labelled["row"]]
+    num_lines = max(label.count("\n") + 1 for label in labels)
+    figure, ax = style.canvas(max(3.6, 1.2 + 0.17 * num_lines * len(labels)))
+    bars: dict[str, Any] = {"colors": style.ROW, "linewidth": 1.0, "alpha": 0.6, "zorder": 1}
+    ax.vlines(cost, data["low"], data["high"], **bars)
+    least, most = _reach(cost, low, high)
+    ax.hlines(data["mean"], low.clip(least, most), high.clip(least, most), **bars)
+    arrows: dict[str, Any] = {"color": style.ROW, "linestyle": "", "markersize": 4, "zorder": 2}
+    ax.plot([most] * int((high > most).sum()), data.loc[high > most, "mean"], marker=">", **arrows)
+    ax.plot([least] * int((low < least).sum()), data.loc[low < least, "mean"], marker="<", **arrows)
+    for is_reference, look in LOOKS.items():
+        here = data["reference"] == is_reference
+        ax.plot(cost[here], data.loc[here, "mean"], **look, clip_on=False, zorder=3)
+    # A cost that differs by a thousandth must not look like a cost that differs by half.
+    span = max(most - least, 0.005 * least)
+    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel="validation top-1 (%)", xlabel=words)
+    beside_the_cheapest(ax, float(cost.min()), float(cost.max()), best=best)
+    if data["front"].any():
+        draw_front(ax, cost[data["front"]], data.loc[data["front"], "mean"], ax.get_xlim()[1])
+    _join_to_references(ax, cost.tolist(), data)
+    names_at_the_right(ax, cost[shown].tolist(), labelled, labels, num_lines)
+    _explain(figure, data)
+    return figure
+
+
+def _reach(cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]") -> tuple[float, float]:
+    """What the axis of costs holds: all of ``cost``, and of the bars no more than half its range to either side.
+
+    A tenth of the least cost is always held. One slow cell would otherwise press all rows into a corner.
+    """
+    least, most = float(cost.min()), float(cost.max())
+    room = max(0.5 * (most - least), 0.1 * least)
+    return max(float(low.min()), least - room), min(float(high.max()), most + room)
+
+
+def _explain(figure: Figure, data: pd.DataFrame) -> None:
+    apart = data["versus"].any()
+    said = {False: "row", True: "row that others are compared with" if apart else "base row"}
+    keys = [Line2D([], [], **LOOKS[kind]) for kind in said if (data["reference"] == kind).any()]
+    words = [text for kind, text in said.items() if (data["reference"] == kind).any()]
+    if data["front"].any():
+        keys, words = [*keys, Line2D([], [], **FRONT)], [*words, "Pareto front"]
+    figure.legend(keys, words, loc="outside upper left", ncols=3,
+                  frameon=False, handlelength=1.6, fontsize=8, borderaxespad=0, columnspacing=1.2)  # fmt: skip
+
+
+def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None:
+    """A dotted line from each row to the row that it alone is compared with."""
+    at = {row: point for row, *point in zip(data["row"], cost, data["mean"], strict=True)}
+    pairs = [(at[row], at[versus]) for row, versus in zip(data["row"], data["versus"], strict=True) if versus in at]
+    ax.add_collection(LineCollection(pairs, **_DOTTED, zorder=1), autolim=False)

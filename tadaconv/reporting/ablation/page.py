@@ -1,0 +1,159 @@
+"""The parts of a report's page, each a function of the exported results; a notebook cell calls one of them.
+
+A block shows itself as HTML in a notebook and on the page, and as plain text elsewhere. Every template escapes what
+it is given: names of rows, errors and paths come out as text.
+"""
+
+from math import nan
+from typing import Any
+
+from tadaconv.reporting.ablation import text
+from tadaconv.reporting.ablation.data import Export, Manifest
+from tadaconv.reporting.ablation.summary import (
+    by_label,
+    compares_apart,
+    differing,
+    is_marked,
+    summarise,
+    table_columns,
+    validation_clips,
+    verdicts,
+)
+from tadaconv.reporting.core import statistics as st
+from tadaconv.reporting.core.export import NO_NUMBER
+from tadaconv.reporting.core.format import at_once, count_scale, percent, plural
+from tadaconv.reporting.core.page import Block, flat, render
+
+
+def headline(export: Export) -> Block:
+    """The question of the table, and what was run to answer it."""
+    question = text.title(export.manifest)
+    about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
+    ran = text.what_was_run(export)
+    html = render("headline", manifest=export.manifest, question=question, about=about, ran=ran)
+    return Block(html, f"{question}\n{ran}")
+
+
+def claims(export: Export) -> Block | None:
+    """Each claim of the paper with its verdict and the numbers behind it; None, which shows nothing, without any."""
+    lines = verdicts(export).to_dict("records")
+    if not lines:
+        return None
+    found = [{**line, "sentence": text.claim_sentence(line)} for line in lines]
+    opening = text.claims_summary([line["verdict"] for line in lines])
+    summary = summarise(export)
+    # Marks are adjusted for the rows that were tested; of two rows there is one test, and nothing to adjust.
+    stricter = bool(is_marked(summary).any()) and int((summary["standing"] != "").sum()) > 2
+    plain = [opening, *(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)]
+    return Block(render("claims", opening=opening, claims=found, stricter=stricter), "\n".join(plain))
+
+
+def results(export: Export) -> Block:
+    """The table, with notes on what its numbers cover and how they stand to the paper's and to other regimes."""
+    summary, base = summarise(export), export.manifest.base
+    html = render(
+        "results",
+        rows=summary.to_dict("records"),
+        apart=compares_apart(summary, base),
+        params=count_scale(summary["params"].dropna()),
+        macs=count_scale(summary["macs"].dropna()),
+        has_paper=bool(summary["paper_top1"].notna().any()),
+        compares_paper=bool(summary["paper_delta_mean"].notna().any()),
+        with_cells=set(export.cells["row"]),
+        has_sd=bool((summary["n"] > 1).any()),
+        has_versus=bool(summary["versus"].any()),
+        labels=_labels(export),
+        has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
+        notes=[
+            *text.table_notes(export, summary),
+            *text.paper_notes(export, summary),
+            *text.elsewhere_notes(export, summary),
+            *text.tau_note(export, summary),
+        ],
+    )
+    plain = [frame.to_string(index=False) for frame in (summary[table_columns(summary, base)], by_label(export))
+            if len(frame)]  # fmt: skip
+    return Block(html, "\n\n".join(plain))
+
+
+def _labels(export: Export) -> dict[str, Any]:
+    """Headings and cells of the table of each label alone and of clips that are judged apart; empty without either.
+
+    A cell is a number and the lines that stand below it.
+    """
+    found = by_label(export)
+    heads = [name for name in found["label"].unique() if name]
+    subsets = sorted(name for name in found["clips"].unique() if name != "all")
+    top1 = found.set_index(["row", "clips", "label"])["top1_mean"].to_dict()
+    top5 = found.set_index(["row", "clips", "label"])["top5_mean"].to_dict()
+    clips = found.set_index("clips")["num_val"].to_dict()
+    rows = {}
+    for row in found["row"].unique():
+        cells = [
+            (top1[row, "all", head], [f"top-5 {percent(top5[row, 'all', head])}"]) for head in [*heads, ""] if heads
+        ]
+        for name in subsets:
+            alone = [f"{head} {percent(top1[row, name, head])}" for head in heads if (row, name, head) in top1]
+            cells.append((top1.get((row, name, ""), nan), alone))
+        rows[row] = cells
+    headings = [(head, "") for head in heads] + ([(at_once(heads), "")] if heads else [])
+    return {
+        "rows": rows,
+        "headings": [*headings, *((name, plural(int(clips[name]), "clip")) for name in subsets)],
+    }
+
+
+def failures(export: Export) -> Block | None:
+    """The cells that failed, with their errors; None, which shows nothing, where none did."""
+    failed = export.cells[export.cells["status"] == "failed"].to_dict("records")
+    if not failed:
+        return None
+    plain = "\n".join(f"{cell['row']}, seed {cell['seed']}: {cell['error']}" for cell in failed)
+    unfinished = [cell for cell in failed if cell["error"] != NO_NUMBER]
+    with_result = len(failed) - len(unfinished)
+    return Block(render("failures", failed=failed, num_unfinished=len(unfinished), num_with_result=with_result), plain)
+
+
+def conditions(export: Export) -> Block:
+    """What all cells share, backbone, clips, recipe and seeds; and in which of these rows differ."""
+    manifest = export.manifest
+    groups = {name: flat(values) for name, values in manifest.conditions.items()}
+    by_row = _by_row(manifest)
+    html = render("conditions", manifest=manifest, groups=groups, by_row=by_row, clips=validation_clips(manifest))
+    return Block(html, "\n".join(f"{name}: {values}" for name, values in {**groups, **by_row}.items()))
+
+
+_WHOSE = {"paper": " (the paper\u2019s)", "ours": " (ours, not the paper\u2019s)"}
+"""By whose recipe it is, what stands behind it."""
+
+
+def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
+    """Where rows differ in backbone, frames or recipe: each with its rows, and what a backbone stands in for."""
+    asked = {row.name: row.backbone for row in manifest.rows}
+    recipe_of = {row.name: row.recipe for row in manifest.rows}
+    found: dict[str, dict[str, list[str]]] = {}
+    for aspect, values in differing(manifest).items():
+        heading = {"backbone": "backbone by row", "num_frames": "frames by row", "recipe": "recipe by row"}[aspect]
+        rows_of = found.setdefault(heading, {})
+        for row, value in values.items():
+            stands_in = aspect == "backbone" and asked[row] not in (None, value)
+            in_words = f"{value} for {asked[row]}" if stands_in else str(value)
+            whose = _WHOSE.get(recipe_of[row] or "", "") if aspect == "recipe" else ""
+            rows_of.setdefault(in_words + whose, []).append(row)
+    return found
+
+
+def methods(export: Export) -> Block | None:
+    """How the numbers of this page are made, with references; what it has none of is not named.
+
+    None, which shows nothing, where there are no numbers.
+    """
+    used = text.methods_used(export, summarise(export))
+    if not used - {"claims", "many claims"}:
+        return None
+    names = {
+        "t": "Student's t", "wilson": "Wilson's interval", "flips": "Fisher's sign flips", "holm": "Holm",
+        "best": "Hsu's comparisons with the best", "power": "Cohen's power", "tau": "Kendall's tau",
+    }  # fmt: skip
+    named = [name for method, name in names.items() if method in used]
+    return Block(render("methods", used=used), f"Methods: {', '.join(named) or 'none beyond counting'}.")

@@ -1,0 +1,401 @@
+"""Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import nan
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tadaconv.ablation import Claim
+from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, Manifest
+from tadaconv.reporting.ablation.paper import unlike_paper
+from tadaconv.reporting.core import statistics as st
+from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
+from tadaconv.reporting.core.format import ROUNDING_ERROR
+from tadaconv.spec import without_places
+
+TABLE_COLUMNS = [
+    "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",
+    "delta_high", "num_pairs", "params", "macs", "seconds", "paper_top1", "paper_source",
+]  # fmt: skip
+"""The columns of ``table.csv``; see :func:`table_columns`."""
+
+
+def summarise(export: Export) -> pd.DataFrame:
+    """One line a row of the table, in its order: ``TABLE_COLUMNS``, then what the page says beside them.
+
+    ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
+    and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed and
+    missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds`` is the
+    mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation clips
+    ("clips"). ``top1_sd`` is the standard deviation between seeds, and ``standing`` is *best*, *tie*, *below* or empty,
+    see :func:`standings`. ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts
+    the pairs, and ``other_seeds`` tells that one of the two means rests on seeds beside these, so that the difference
+    is not that of the means. ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value
+    and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
+    ``reference`` tells rows that are compared with none or that others are compared with, and ``across_recipes`` those
+    whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that a row averages. ``paper_delta_*``
+    are our mean minus the published number, where the two are measured alike (see :mod:`.paper`),
+    with the interval over our seeds; ``recipe_of`` tells whose the recipe is, *paper* or *ours*, where the regime has
+    one of its own for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a row ran on; they
+    are empty for one without a cell.
+    """
+    return _summary(export).copy()
+
+
+@lru_cache(maxsize=2)  # a report asks a dozen times
+def _summary(export: Export) -> pd.DataFrame:
+    scores = scores_by_seed(export)
+    versus = comparisons(export.manifest)
+    values = dict(zip(scores.index, scores.to_numpy(), strict=True))
+    lines: dict[str, list[dict[Any, Any]]] = {name: [] for name in versus}
+    for cell in export.cells[["row", "status", "params", "macs", "seconds"]].to_dict("records"):
+        lines[cell["row"]].append(cell)
+    for each in export.manifest.ensembles:
+        if each.top1 is not None:
+            costs = {"params": each.params, "macs": each.macs, "seconds": nan}
+            lines[each.row].append({"status": "finished", **costs})
+    clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
+    frame = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned) for name in versus])
+    frame["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
+    paper = [row.paper for row in export.manifest.rows]
+    frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
+    frame["paper_source"] = ["" if p is None else p.source for p in paper]
+    unlike = unlike_paper(export.manifest)
+    alike = pd.Series([unlike.get(name) == () for name in frame["row"]], index=frame.index)
+    frame["paper_alike"] = alike
+    frame["paper_delta_mean"] = (frame["top1_mean"] - frame["paper_top1"]).where(alike)
+    for end in ("low", "high"):
+        over_seeds = alike & (frame["covers"] == "seeds")
+        frame[f"paper_delta_{end}"] = (frame[f"top1_{end}"] - frame["paper_top1"]).where(over_seeds)
+    frame["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
+    counts = dict(zip(frame["row"], frame["n"], strict=True))
+    both = zip(frame["n"], frame["versus"].map(counts), frame["num_pairs"], strict=True)
+    frame["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
+    frame["p_holm"] = st.holm(frame["p"])
+    standing = standings(scores, groups(export.manifest))
+    frame["standing"] = [standing[name] for name in frame["row"]]
+    apart = differing(export.manifest)
+    recipe = apart.get("recipe", {})
+    both_ran = [row in recipe and other in recipe for row, other in zip(frame["row"], frame["versus"], strict=True)]
+    other_recipe = frame["row"].map(recipe) != frame["versus"].map(recipe)
+    frame["across_recipes"] = other_recipe & pd.Series(both_ran, index=frame.index)
+    for aspect, ran_on in apart.items():
+        ran = pd.Series([ran_on.get(name) for name in frame["row"]], index=frame.index, dtype=object)
+        frame[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
+    frame = frame.astype({"params": "Int64", "macs": "Int64"})
+    frame["reference"] = ~frame["versus"].astype(bool) | frame["row"].isin(set(frame["versus"]))
+    return frame[[*TABLE_COLUMNS, *(c for c in frame.columns if c not in TABLE_COLUMNS)]]
+
+
+def comparisons(manifest: Manifest) -> dict[str, str | None]:
+    """By row, the row that its differences are taken to; None for one that is compared with none, such as the base."""
+    chosen = {row.name: row.versus or manifest.base for row in manifest.rows}
+    return {name: None if versus == name else versus for name, versus in chosen.items()}
+
+
+def compares_apart(summary: pd.DataFrame, base: str) -> bool:
+    """Whether rows are compared with different rows, so that each has to be named; else all with the base."""
+    return set(summary.loc[summary["reference"], "row"]) != {base}
+
+
+def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
+    """By aspect, *backbone*, *num_frames* or *recipe*, what each row with a cell ran on; only where rows differ.
+
+    Of a recipe that in which it differs from that of another row, such as ``batch size 64, lr 0.24``.
+    """
+    run_on: dict[str, dict[str, str | int]] = {"backbone": {}, "num_frames": {}, "recipe": {}}
+    recipes: dict[str, dict[str, Any]] = {}
+    for cell in manifest.cells:
+        run_on["backbone"][cell.row] = cell.experiment["backbone"]["name"]
+        run_on["num_frames"][cell.row] = cell.experiment["data"]["num_frames"]
+        recipes[cell.row] = _recipe(cell.experiment)
+    names = dict.fromkeys(name for recipe in recipes.values() for name in recipe)
+    apart = [name for name in names if len({str(recipe.get(name)) for recipe in recipes.values()}) > 1]
+    for row, recipe in recipes.items():
+        parts = [f"{name.replace('_', ' ')} {recipe[name]}" for name in apart if name in recipe]
+        run_on["recipe"][row] = ", ".join(parts) or "none of these"
+    return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
+
+
+def recipes_of(export: Export) -> dict[str, str | int]:
+    """By row with a cell, in what its recipe differs from that of another row; empty where all share one."""
+    return differing(export.manifest).get("recipe", {})
+
+
+def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """How a cell is trained and judged, beside its backbone, frames and seed; neutral values may be left out."""
+    data, backbone = experiment["data"], experiment["backbone"]
+    file = backbone.get("weights_fingerprint")
+    return {
+        **experiment["schedule"],
+        "dropout": backbone["dropout"],
+        "weights": backbone.get("weights") or (f"of file {file[:8]}" if file else "none"),
+        **{name: value for name, value in without_places(data).items() if name != "num_frames"},
+    }
+
+
+def summary_files(export: Export) -> dict[str, str]:
+    """What is written of the summary: ``table.csv`` and ``labels.csv``, to six digits."""
+    summary = summarise(export)
+    columns = table_columns(summary, export.manifest.base)
+    return {"table.csv": as_csv(summary[columns], digits=6), "labels.csv": as_csv(by_label(export), digits=6)}
+
+
+def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
+    """``TABLE_COLUMNS``, then what there is of the other columns that are written.
+
+    ``paper_delta_*`` where a published number is measured as ours, ``versus`` where rows are compared with different
+    ones, what else rows differ in, ``recipe_of`` where a row has a recipe of its own, and ``ensemble`` where a row
+    averages others.
+    """
+    own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
+    own += [column for column in ("recipe_of", "ensemble") if summary[column].any()]
+    compared = ["paper_delta_mean", "paper_delta_low", "paper_delta_high"] if summary["paper_alike"].any() else []
+    return [*TABLE_COLUMNS, *compared, *(["versus"] if compares_apart(summary, base) else []), *own]
+
+
+def by_label(export: Export) -> pd.DataFrame:
+    """Accuracies in percent of each label, of all at once, and on the clips that the data set judges apart.
+
+    A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
+    ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
+    NaN for subsets. Without lines where clips have one label and no subsets.
+    """
+    found: dict[tuple[str, str, str], list[tuple[int, float, float]]] = defaultdict(list)
+    at_once = {(line["row"], line["seed"]): (line["top1"], line["top5"]) for line in export.cells.to_dict("records")}
+    cells: list[CellOrigin | EnsembleOrigin] = [*export.manifest.cells, *export.manifest.ensembles]
+    for cell in cells:
+        subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
+        if cell.num_val is None or not (cell.per_head or subsets):
+            continue
+        top1, top5 = at_once[cell.row, cell.seed] if isinstance(cell, CellOrigin) else (cell.top1, cell.top5)
+        assert top1 is not None  # what has labels has a result
+        assert top5 is not None
+        found[cell.row, "all", ""].append((cell.num_val, top1, top5))
+        for head, accuracy in cell.per_head.items():
+            found[cell.row, "all", head].append((cell.num_val, accuracy.top1, accuracy.top5))
+        for name, subset in subsets.items():
+            found[cell.row, name, ""].append((subset.num_val, subset.top1, nan))
+            for head, top1 in subset.per_head.items():
+                found[cell.row, name, head].append((subset.num_val, top1, nan))
+    order = {row.name: place for place, row in enumerate(export.manifest.rows)}
+    lines = [
+        {
+            "row": row, "clips": clips, "num_val": values[0][0], "label": label, "n": len(values),
+            "top1_mean": fmean(top1 for _, top1, _ in values),
+            "top1_sd": stdev(top1 for _, top1, _ in values) if len(values) > 1 else nan,
+            "top5_mean": fmean(top5 for *_, top5 in values),
+        }
+        for (row, clips, label), values in sorted(found.items(), key=lambda item: order[item[0][0]])
+    ]  # fmt: skip
+    columns = ["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def scores_by_seed(export: Export) -> pd.DataFrame:
+    """Top-1 in percent, a line a row and a column a seed; NaN where a cell has no result."""
+    cells = export.cells
+    assert not cells.duplicated(["row", "seed"]).any(), "a row has one cell a seed"
+    finished = cells[cells["status"] == "finished"]
+    table = finished.set_index(["row", "seed"])["top1"].unstack("seed")  # noqa: PD010 - nothing is aggregated here
+    table = table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
+    for each in export.manifest.ensembles:
+        if each.top1 is not None:
+            table.loc[each.row, each.seed] = each.top1
+    return table
+
+
+def verdicts(export: Export) -> pd.DataFrame:
+    """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm, across_recipes.
+
+    ``effect`` is better - worse in points, the mean of the differences paired by seed, with its t interval. The claim
+    is *supported* where the whole interval lies above zero, *contradicted* where it lies below, else *undecided*.
+    ``across_recipes`` tells that the two rows were trained by different recipes.
+    """
+    scores = scores_by_seed(export)
+    columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
+    frame = pd.DataFrame([_verdict_line(scores, claim) for claim in export.manifest.claims], columns=columns)
+    frame["p_holm"] = st.holm(frame["p"])
+    recipe = recipes_of(export)
+    pairs = zip(frame["better"], frame["worse"], strict=True)
+    frame["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
+    return frame
+
+
+def groups(manifest: Manifest) -> list[list[str]]:
+    """The rows that may be ranked against each other: those trained by one recipe on the same backbone and frames.
+
+    In the order of the table; a row without a cell is in none.
+    """
+    ran_on = {
+        cell.row: (
+            cell.experiment["backbone"]["name"], cell.experiment["data"]["num_frames"], str(_recipe(cell.experiment))
+        )
+        for cell in manifest.cells
+    }  # fmt: skip
+    found: dict[tuple[str, int, str], list[str]] = {}
+    for name in (row.name for row in manifest.rows if row.name in ran_on):
+        found.setdefault(ran_on[name], []).append(name)
+    return list(found.values())
+
+
+def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
+    """By row of ``scores`` (see :func:`scores_by_seed`), where it stands among the rows of its group.
+
+    The row of the highest mean is *best* where it lies significantly above every other row of its group that has a
+    result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
+    so is every row that is not significantly below it; one that is, is *below*. Empty is a row that was not tested, of
+    which nothing is known: without two seeds in common with the row on top, in a group where no other row has a result,
+    or where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but
+    not zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
+
+    The rows that are *best* or a *tie* leave out the one that is truly best at most one time in twenty, as comparisons
+    with the best do (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is
+    taken for the row on top, none is best, and a row is a tie if it is one to any of them, and below if it is below all
+    of them: what is left out would be left out whichever of them were chosen, so the bound holds, and neither the order
+    of rows nor that of seeds changes a mark.
+    """
+    found = dict.fromkeys(map(str, scores.index), "")
+    for members in groups:
+        known = scores.loc[members].dropna(how="all")
+        if len(known) > 1:
+            found |= _ranked(known)
+    return found
+
+
+def _ranked(scores: pd.DataFrame) -> dict[str, str]:
+    """The marks of the rows of one group that have a result, two or more of them."""
+    by_row = {str(name): values for name, values in zip(scores.index, scores.to_numpy(dtype=float), strict=True)}
+    means = {name: float(_known(values).mean()) for name, values in by_row.items()}
+    highest = max(means.values())
+    on_top = [name for name, mean in means.items() if highest - mean <= ROUNDING_ERROR]
+    if len(on_top) == 1:
+        return _marks(by_row, on_top[0])
+    differing = {by_row[name].tobytes(): name for name in on_top}  # rows that are equal in every seed give the same
+    each = [_marks(by_row, top) for top in differing.values()]
+    ties = {name for marks in each for name, mark in marks.items() if mark != "below"}
+    below = [name for name in by_row if all(marks.get(name) == "below" for marks in each)]
+    return {**dict.fromkeys(below, "below"), **dict.fromkeys(ties, "tie")}
+
+
+def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str]:
+    """The marks of the rows where ``top`` is the one on top."""
+    if len(_known(by_row[top])) < 2:
+        return {}
+    ahead = {name: _known(by_row[top] - values) for name, values in by_row.items() if name != top}
+    p_values = dict(zip(ahead, st.holm([st.paired_t_p(d) for d in ahead.values()]), strict=True))
+    below = {name for name, p in p_values.items() if p <= 1 - st.CONFIDENCE and ahead[name].mean() > 0}
+    tested = {name for name, d in ahead.items() if len(d) > 1 and (st.standard_deviation(d) > 0 or _is_zero(d))}
+    marks = {name: "below" if name in below else "tie" for name in tested}
+    return {**marks, top: "best" if below == set(ahead) else "tie"}
+
+
+def is_marked(summary: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows have their accuracy in bold or underlined."""
+    return summary["standing"].isin(["best", "tie"])
+
+
+def untested(summary: pd.DataFrame) -> list[str]:
+    """The rows with a result that lack a mark for want of a test, where there are marks at all."""
+    if not is_marked(summary).any():
+        return []
+    return [str(row) for row in summary.loc[(summary["n"] > 0) & (summary["standing"] == ""), "row"]]
+
+
+def _is_zero(differences: NDArray[np.float64]) -> bool:
+    return bool((np.abs(differences) <= ROUNDING_ERROR).all())
+
+
+def paper_order(summary: pd.DataFrame) -> st.Agreement:
+    """How far the rows that have both a number of ours and the paper's stand in the same order."""
+    return agreement(summary, dict(zip(summary["row"], summary["paper_top1"], strict=True)))
+
+
+def agreement(summary: pd.DataFrame, others: Mapping[str, float]) -> st.Agreement:
+    """How far the rows that have a mean here and a number in ``others``, by row, stand in the same order.
+
+    ``n`` counts these rows; the rest is NaN for fewer than three of them.
+    """
+    theirs = summary["row"].map(others).astype(float)
+    both = summary["top1_mean"].notna() & theirs.notna()
+    if both.sum() < 3:
+        return st.Agreement(nan, nan, nan, int(both.sum()))
+    return st.kendall_tau(summary.loc[both, "top1_mean"].tolist(), theirs[both].tolist())
+
+
+def validation_clips(manifest: Manifest) -> int | None:
+    """The validation clips behind the accuracies of a cell; they are the same for every row and seed."""
+    return next((cell.num_val for cell in manifest.cells if cell.num_val), None)
+
+
+def _row_line(
+    name: str,
+    versus: str | None,
+    cells: Sequence[Mapping[Any, Any]],
+    scores: Mapping[str, NDArray[np.float64]],
+    num_val: int | None,
+    num_planned: int,
+) -> dict[str, object]:
+    finished = [cell for cell in cells if cell["status"] == "finished"]
+    num_failed = sum(cell["status"] == "failed" for cell in cells)
+    values = _known(scores[name])
+    top1, covers = _accuracy(values, num_val)
+    delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
+    change = st.t_interval(delta)
+    return {
+        "row": name,
+        "status": _status(top1.n, num_failed, num_planned),
+        "n": top1.n,
+        "top1_mean": top1.mean,
+        "top1_low": max(top1.low, 0.0) if top1.low == top1.low else nan,
+        "top1_high": min(top1.high, 100.0) if top1.high == top1.high else nan,
+        "top1_sd": st.standard_deviation(values),
+        "delta_mean": change.mean,
+        "delta_low": change.low,
+        "delta_high": change.high,
+        "params": finished[0]["params"] if top1.n else pd.NA,
+        "macs": finished[0]["macs"] if top1.n else pd.NA,
+        "seconds": float(np.mean([cell["seconds"] for cell in finished])) if finished else nan,
+        "versus": versus or "",
+        "covers": covers,
+        "num_failed": num_failed,
+        "num_planned": num_planned,
+        "num_pairs": change.n,
+        "delta_sd": st.standard_deviation(delta),
+        "p": st.sign_flip_p(delta),
+    }
+
+
+def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[~np.isnan(values)]
+
+
+def _accuracy(values: NDArray[np.float64], num_val: int | None) -> tuple[st.Interval, str]:
+    """The mean accuracy with the interval that can be known, and what that interval covers."""
+    interval = st.t_interval(values)
+    if interval.n == 1 and num_val:
+        return st.Interval(interval.mean, *st.wilson_interval(interval.mean, num_val), 1), "clips"
+    return interval, "seeds" if interval.low == interval.low else ""
+
+
+def _status(num_finished: int, num_failed: int, num_planned: int) -> str:
+    if num_finished:
+        return "finished" if num_finished == num_planned else "partial"
+    return "failed" if num_failed else "missing"
+
+
+def _verdict_line(scores: pd.DataFrame, claim: Claim) -> tuple[object, ...]:
+    differences = (scores.loc[claim.better] - scores.loc[claim.worse]).dropna()
+    effect = st.t_interval(differences)
+    verdict = "supported" if effect.low > 0 else "contradicted" if effect.high < 0 else "undecided"
+    return (
+        claim.text, claim.better, claim.worse, claim.source, verdict,
+        effect.mean, effect.low, effect.high, effect.n,
+        st.standard_deviation(differences), st.sign_flip_p(differences),
+    )  # fmt: skip

@@ -1,0 +1,270 @@
+"""What reports are exported to, in memory and in a folder: cells as a frame, where each comes from, and files."""
+
+import csv
+import errno
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from math import nan
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from tadaconv.errors import RunError, UserError
+from tadaconv.execution.cells import CellRecord
+from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
+from tadaconv.spec import Experiment
+
+Columns = Mapping[str, str]
+"""The columns of a frame and of its file: by name, in order, ``TEXT`` or a type of pandas."""
+
+TEXT = "text"
+
+CELL_COLUMNS: Columns = {
+    "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, "top1": "float64", "top5": "float64",
+    "loss": "float64", "params": "Int64", "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64",
+    "eval_clips_per_second": "float64", "device": TEXT, "version": TEXT, "error": TEXT,
+}  # fmt: skip
+"""A line a cell: accuracies in percent, multiply-adds a clip; numbers of a cell without a result are not known."""
+
+OWN_COLUMNS: Columns = {"backbone": TEXT, "num_frames": "int64"}
+"""What cells ran on; a column of ``cells.csv`` and of ``table.csv`` where rows differ in it."""
+
+NO_NUMBER = "the accuracy is not a number from 0 to 100"
+"""Why a cell counts as failed that has a result; for the storage it has finished."""
+
+
+class CellOrigin(BaseModel):
+    """Where the numbers of one cell come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: str
+    seed: int
+    cell: str = Field(description="Cell key: the hash of the experiment's canonical JSON.")
+    status: str
+    experiment: dict[str, Any] = Field(description="The experiment in full, as it is hashed.")
+    environment: dict[str, str] = Field(description="Device and versions the numbers come from.")
+    num_val: int | None = Field(description="Validation clips behind the accuracies.")
+    train_clips_per_second: float | None
+    peak_memory_bytes: int | None
+    traceback: str | None = Field(description="Of a failed cell.")
+    started: datetime | None = Field(None, description="When the attempt that ended the cell began, in UTC.")
+    ended: datetime | None = Field(None, description="When it ended, in UTC.")
+    worker: str | None = Field(None, description="The worker that ran it, and its host.")
+    per_head: dict[str, HeadAccuracy] = Field(
+        default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
+    )
+    per_subset: dict[str, SubsetAccuracy] = Field(
+        default_factory=dict, description="Accuracies on the clips that the data set judges apart, by their name."
+    )
+
+
+class Template(BaseModel):
+    """The notebook template that a page was made by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Its file's name, without its folder.")
+    digest: str = Field(description="Hash of its text.")
+
+
+class Listing(BaseModel):
+    """What the page of all reports says of one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str = Field(
+        description="*table*, *study*, *calibration*, *benchmark*, or what a kind of one's own is called."
+    )
+    name: str = Field(description="Of the table, study or benchmark.")
+    regime: str = Field("", description="Empty where there is none.")
+    title: str = Field("", description="The question of the table or study, or what was measured, in one line.")
+    ran: str = Field(description="What was run, and how much of it finished, failed or is missing.")
+    claims: dict[str, int] = Field(
+        default_factory=dict, description="How many of the claims came out how; empty but for a table that makes some."
+    )
+    findings: list[str] = Field(default_factory=list, description="What came out, a sentence each.")
+    first: datetime | None = Field(None, description="When the first cell ended, in UTC, where that is known.")
+    last: datetime | None = Field(None, description="When the last cell ended, in UTC, where that is known.")
+
+
+def ends_of(cells: Iterable[CellOrigin]) -> dict[str, datetime | None]:
+    """When the ``first`` and the ``last`` of ``cells`` ended, as far as it is known."""
+    ended = [cell.ended for cell in cells if cell.ended is not None]
+    return {"first": min(ended, default=None), "last": max(ended, default=None)}
+
+
+class ReportManifest(BaseModel):
+    """What the ``report.json`` of every kind has: from what the files beside it were made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: Template | None = Field(
+        None, description="What the page and the notebook were made by when either was last written; none: never."
+    )
+    parameters: dict[str, str] = Field(
+        default_factory=dict,
+        description="The template's parameters that were given then, by name, as Python literals; for any other, the "
+        "template has its value.",
+    )
+    digests: dict[str, str] = Field(
+        default_factory=dict, description="By format: hash of the data, template and code its file was made from."
+    )
+    listing: Listing | None = Field(
+        None, description="What the page of all reports says of this one; none where an earlier version wrote it."
+    )
+
+
+def frame_of(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
+    """``lines`` as a frame of these columns, each of its type."""
+    df = pd.DataFrame(list(lines), columns=list(columns))
+    return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
+
+
+def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
+    """One line a cell: ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ."""
+    cells = frame_of(map(_cell_line, records), CELL_COLUMNS)
+    experiments = [record.cell.experiment for record in records]
+    own = frame_of([(e.backbone.name, e.data.num_frames) for e in experiments], OWN_COLUMNS)
+    return cells.join(own[[name for name in OWN_COLUMNS if len(set(own[name])) > 1]])
+
+
+def as_csv(frame: pd.DataFrame, digits: int | None = None) -> str:
+    """A frame as CSV, with empty fields for what is not known; ``digits`` significant ones, or every digit."""
+    form = None if digits is None else f"%.{digits}g"
+    # Python before 3.13 leaves a lone carriage return without quotes, and readers take it for the end of a line.
+    texts = frame.select_dtypes(include=["object", "string"])
+    returns = any(texts[name].astype("string").str.contains("\r", regex=False).any() for name in texts)
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    return frame.to_csv(index=False, float_format=form, lineterminator="\n", quoting=quoting)
+
+
+def write_files(files: Mapping[str, str | bytes], folder: Path) -> None:
+    """Write every one of ``files``, which are contents by name, into ``folder``."""
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Put a file in place in one step: a reader, or a full disk, never sees half of it.
+
+    Raises :class:`UserError` where the folder cannot be written, and :class:`RunError` where the disk is full.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)  # noqa: PTH105 - one call for both kinds of system
+    except BaseException as error:  # Ctrl-C as well: no half file stays behind
+        Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
+
+
+def read_csv(path: Path, columns: Columns) -> pd.DataFrame:
+    """A frame as :func:`as_csv` wrote it; columns beside ``columns`` are text.
+
+    Empty fields of text are empty, those of numbers are not known: a row may be called "NA" or "none".
+    """
+    kinds = {name: str if kind == TEXT else kind for name, kind in columns.items()}
+    unknown = {name: [""] for name, kind in columns.items() if kind != TEXT}
+    with path.open(encoding="utf-8", newline="") as file:
+        return pd.read_csv(file, dtype=defaultdict(lambda: str, kinds), keep_default_na=False, na_values=unknown)
+
+
+def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """What all of ``experiments`` have in common of backbone, data and schedule; empty without any."""
+    trees = [e.model_dump(mode="json", include={"backbone", "data", "schedule"}) for e in experiments]
+    return {
+        part: {name: value for name, value in values.items() if all(tree[part].get(name) == value for tree in trees)}
+        for part, values in (trees[0] if trees else {}).items()
+    }
+
+
+def checked(record: CellRecord) -> CellRecord:
+    """The record, in text that any file can hold; as failed, where its accuracy is none."""
+    texts = {name: printable(getattr(record, name)) for name in ("error", "traceback", "worker")}
+    record = replace(record, **texts)
+    if record.result is None:
+        return record
+    if not 0 <= record.result.top1 <= 100:  # nor is NaN
+        return replace(record, status="failed", result=None, error=NO_NUMBER)
+    return replace(record, result=_printable_classes(record.result))
+
+
+@overload
+def printable(text: str) -> str: ...
+
+
+@overload
+def printable(text: str | None) -> str | None: ...
+
+
+def printable(text: str | None) -> str | None:
+    """Text as UTF-8 can hold it: half a surrogate pair, of a file's name say, is written as its escape."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _printable_classes(result: Result) -> Result:
+    names = [*result.per_class, *result.classes, *result.per_family]
+    if all(name.isascii() or name == printable(name) for name in names):
+        return result
+    return result.model_copy(
+        update={
+            "per_class": {printable(name): value for name, value in result.per_class.items()},
+            "per_family": {printable(name): value for name, value in result.per_family.items()},
+            "classes": [printable(name) for name in result.classes],
+            "family_classes": {
+                printable(family): [printable(name) for name in each] for family, each in result.family_classes.items()
+            },
+        }
+    )
+
+
+def _cell_line(record: CellRecord) -> tuple[Any, ...]:
+    cell, result = record.cell, record.result
+    name = (cell.label, cell.experiment.seed, cell.key)
+    if record.status != "finished" or result is None:
+        return (*name, record.status, nan, nan, nan, None, None, nan, nan, nan, "", "", record.error or "")
+    origin = (result.environment.get("device", ""), result.environment.get("tadaconv", ""))
+    scores = (result.top1, result.top5, result.loss)
+    speed = (result.seconds, result.train_clips_per_second, result.eval_clips_per_second)
+    return (*name, "finished", *scores, result.params, result.macs, *speed, *origin, "")
+
+
+def origin(record: CellRecord) -> CellOrigin:
+    """Where the numbers of a cell come from."""
+    experiment, result = record.cell.experiment, record.result
+    return CellOrigin(
+        row=record.cell.label,
+        seed=experiment.seed,
+        cell=record.cell.key,
+        status=record.status,
+        experiment=json.loads(experiment.canonical_json()),
+        environment={} if result is None else dict(sorted(result.environment.items())),
+        num_val=None if result is None else result.num_val,
+        train_clips_per_second=None if result is None else result.train_clips_per_second,
+        peak_memory_bytes=None if result is None else result.peak_memory_bytes,
+        traceback=record.traceback,
+        started=record.started,
+        ended=record.ended,
+        worker=record.worker,
+        per_head={} if result is None else result.per_head,
+        per_subset={} if result is None else result.per_subset,
+    )

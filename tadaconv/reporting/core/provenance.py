@@ -1,0 +1,122 @@
+"""Where the numbers of a report come from: every cell with its experiment, its code, its machine and its time."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tadaconv.reporting.core.export import CellOrigin
+from tadaconv.reporting.core.format import listed, plural
+from tadaconv.reporting.core.page import Block, render
+from tadaconv.run_options import precision_of
+from tadaconv.spec import PROTOCOL
+
+LEFT_OUT = {
+    "changed": "the row or the regime has changed since.",
+    "protocol": f"from another version of tadaconv, whose protocol is not this version's, {PROTOCOL}.",
+}
+"""Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
+
+NAMES = {"fused_kernels": "fused kernels", "gpus_per_cell": "processes a cell"}
+"""What an entry of an environment is called in the list of them, where its own name is no words."""
+
+_CALLED = {
+    "tadaconv": "the code of tadaconv", "commit": "its commit", "dirty": "whether their code was committed",
+    **{name: f"the version of {name}" for name in ("torch", "python")},
+    "clips": "what clips were read from",
+    "compiled": "whether networks were compiled", "fused_kernels": "whether calibrated taps ran in fused kernels",
+    "deterministic": "whether CUDA was held to deterministic operations",
+    "gpus_per_cell": "the number of processes that trained a cell together",
+    "cuda": "the version of CUDA", "driver": "the version of its driver",
+}  # fmt: skip
+"""What an entry of an environment is in a sentence, where its name does not say so."""
+
+
+def provenance(
+    origins: Sequence[CellOrigin],
+    cells: Sequence[Mapping[Any, Any]],
+    left_out: Mapping[str, int] | None = None,
+    num_cells: int = 1000,
+) -> Block:
+    """Versions and devices, then every cell below its row: experiment, seed, key, times, worker and status.
+
+    Args:
+        origins: the cells' origins.
+        cells: the lines of the frame of cells, one for each origin and in their order.
+        left_out: finished cells that are not shown, by reason.
+        num_cells: above this many, the page holds the experiments alone and report.json the cells.
+    """
+    of_cells = [tuple(environment.items()) for environment in _environments(origins)]
+    environments = list(dict.fromkeys(environment for environment in of_cells if environment))
+    numbers = {environment: number for number, environment in enumerate(environments, 1)}
+    counts = [of_cells.count(each) for each in environments]
+    rows: dict[str, dict[str, Any]] = {}
+    for origin, cell, environment in zip(origins, cells, of_cells, strict=True):
+        row = rows.setdefault(str(cell["row"]), {"experiment": _without_seed(origin.experiment), "cells": []})
+        number = numbers.get(environment)
+        row["cells"].append({**cell, "origin": origin, "times": _times(origin), "environment": number})
+    html = render(
+        "provenance",
+        environments=[(dict(each), count) for each, count in zip(environments, counts, strict=True)],
+        names=NAMES,
+        warnings=warnings(origins, left_out or {}),
+        rows=rows,
+        with_cells=len(origins) <= num_cells,
+    )
+    text = [f"{plural(n, 'cell')}: {dict(each)}" for each, n in zip(environments, counts, strict=True)]
+    return Block(html, "\n".join([*text, *warnings(origins, left_out or {})]))
+
+
+def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list[str]:
+    """What a reader has to know before trusting the numbers: code that no commit holds, cells of different origins."""
+    said = []
+    dirty = [origin for origin in origins if origin.environment.get("dirty")]
+    if dirty:
+        these = "it was" if len(dirty) == 1 else "they were"
+        said.append(
+            f"{plural(len(dirty), 'cell')} ran on code with changes that had not been committed; the commit alone does "
+            f"not say what {these} made with. Marked \u201cuncommitted code\u201d below."
+        )
+    found = [environment for environment in _environments(origins) if environment]
+    differing = sorted(key for key in {k for e in found for k in e} if _differ(found, key))
+    if differing:
+        aspects = listed([_CALLED.get(key, key) for key in differing])
+        said.append(
+            f"The cells differ in {aspects}. Their numbers may not be comparable to the last digit; the list of cells "
+            "says which is which."
+        )
+    for reason, number in left_out.items():
+        are = "is" if number == 1 else "are"
+        said.append(f"{plural(number, 'cell')} that finished {are} left out: {LEFT_OUT[reason]}")
+    return said
+
+
+def _environments(origins: Sequence[CellOrigin]) -> list[dict[str, str]]:
+    """The cells' environments; where some ran on a GPU, with the precision of those too that do not say it."""
+    found = [origin.environment for origin in origins]
+    if not any(environment.get("cuda") for environment in found):
+        return found
+    return [
+        dict(sorted({**environment, "precision": precision_of(environment)}.items())) if environment else environment
+        for environment in found
+    ]
+
+
+def _differ(environments: Sequence[Mapping[str, str]], key: str) -> bool:
+    """Whether an entry has several values; what is not known, as the commit of a wheel, is no other value."""
+    known = [each for each in environments if key in each or key not in ("commit", "clips")]
+    return len({each.get(key, "") for each in known}) > 1
+
+
+def _without_seed(experiment: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in experiment.items() if name != "seed"}, indent=1, sort_keys=True)
+
+
+def _times(origin: CellOrigin) -> str:
+    """When the cell began and ended, in UTC: ``2026-03-01 12:00 to 12:01``; empty where it is not known."""
+    if origin.ended is None:
+        return ""
+    ended = f"{origin.ended:%Y-%m-%d %H:%M}"
+    if origin.started is None:
+        return ended
+    began = f"{origin.started:%Y-%m-%d %H:%M}"
+    return f"{began} to {ended.removeprefix(began[:11])}" if began != ended else began

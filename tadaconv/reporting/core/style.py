@@ -1,0 +1,141 @@
+"""How every figure looks: one width, one type size, colours that survive greyscale and colour blindness.
+
+Figures are drawn as wide as a page's column and with transparent ground, so that a dark page can turn them.
+Colours only repeat what a marker, a line style or a label says already.
+"""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+F = TypeVar("F", Figure, Figure | None)
+
+WIDTH = 5.4
+"""Inches: read at 1:1 in a report, and still legible at the width of a paper's column or of a phone."""
+
+INK, SOFT, FAINT = "#1b1f24", "#6a737d", "#d5dae0"
+"""Text and lines; secondary text; grid."""
+
+LEADER = "#a3abb4"
+"""Lines from points to their names, between secondary text and the grid."""
+
+ROW, BASE = "#0072b2", "#c44e00"
+"""A row and the base row (blue and vermilion of Okabe and Ito, 2008); their greys differ too."""
+
+FILL = "#5aa9d6"
+"""The strong end of a heat map, light enough for ink to be read on it, and for its turned self on a dark page."""
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans", "font.size": 8.5, "axes.titlesize": 8.5, "axes.labelsize": 8.5,
+    "xtick.labelsize": 8, "ytick.labelsize": 8.5, "text.color": INK, "axes.labelcolor": INK,
+    "xtick.color": SOFT, "ytick.color": SOFT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.edgecolor": SOFT, "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": False, "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.7,
+    "xtick.major.size": 3, "ytick.major.size": 0, "lines.linewidth": 1.6, "lines.solid_capstyle": "butt",
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+# Not what a file of the user's sets, and nothing of what draws on a screen.
+_DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
+_NO_DATE = {"Date": None, "Creator": None}
+
+
+def styled(draw: Callable[P, F]) -> Callable[P, F]:
+    """Draw in the style of this module, whatever the notebook around has set."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> F:
+        with _in_style():
+            figure = draw(*args, **kwargs)
+            if figure is not None:
+                settle(figure)
+            return figure
+
+    return wrapper
+
+
+@contextmanager
+def _in_style(more: dict[Any, Any] | None = None) -> Iterator[None]:
+    with mpl.rc_context({**_DEFAULTS, **RC, **(more or {})}), warnings.catch_warnings():
+        # A name in a script that the font lacks shows as boxes; text beside the figure, as on the page, has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def canvas(height: float) -> tuple[Figure, Axes]:
+    """A figure of the one width with a single pair of axes; not pyplot's, so a notebook does not show it twice."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def as_svg(figure: Figure, name: str) -> bytes:
+    """The figure as SVG, the same bytes for the same drawing."""
+    buffer = io.BytesIO()
+    with _in_style({"svg.hashsalt": name}):
+        # Not figure.savefig, which draws everything once more beforehand to lay out what is laid out already.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_DATE)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as PNG at 200 dots an inch on white ground."""
+    buffer = io.BytesIO()
+    ground, dots = figure.get_facecolor(), figure.dpi
+    figure.set(facecolor="white", dpi=200)
+    with _in_style():
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    figure.set(facecolor=ground, dpi=dots)
+    return buffer.getvalue()
+
+
+def as_pdf(figure: Figure) -> bytes:
+    """The figure as PDF for papers, on transparent ground: text stays text, in TrueType fonts that it contains."""
+    buffer = io.BytesIO()
+    with _in_style():
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+def settle(figure: Figure) -> Figure:
+    """Lay the figure out once; saving it in each format would do so anew, which takes longer than drawing it."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    return figure
+
+
+def spread(wanted: list[float], gap: float) -> list[float]:
+    """Positions at least ``gap`` apart, in the order of ``wanted`` and as near to it as a pass each way gets.
+
+    Labels at points that nearly coincide are moved apart by it. All in the unit of the axis.
+    """
+    order = np.argsort(wanted, kind="stable")
+    placed = np.asarray(wanted, dtype=float)[order]
+    for _ in range(100):
+        short = gap - np.diff(placed)
+        if not (short > 1e-9 * gap).any():
+            break
+        push = np.clip(short, 0, None) / 2
+        placed[:-1] -= push
+        placed[1:] += push
+    for i in range(1, len(placed)):  # what the relaxation has left over
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    result = np.empty_like(placed)
+    result[order] = placed
+    return [float(value) for value in result]

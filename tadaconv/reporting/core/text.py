@@ -1,0 +1,111 @@
+"""Sentences that reports of several kinds have in common."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from tadaconv.reporting.core.format import listed, plural, some
+
+
+def first_line(question: str) -> str:
+    """The first paragraph of a docstring, in one line; empty where there is none."""
+    return " ".join(question.partition("\n\n")[0].split())
+
+
+class Clips(NamedTuple):
+    """The clips of one side, training or validation."""
+
+    side: str
+    listed: int
+    missing: int
+
+    @property
+    def share(self) -> float:
+        """The share of the listed clips that is missing, 0 to 1."""
+        return self.missing / self.listed
+
+    @property
+    def in_words(self) -> str:
+        """``234,643 of 246,535 training clips``."""
+        return f"{self.listed - self.missing:,} of {self.listed:,} {self.side} clips"
+
+
+def listed_clips(data: Mapping[str, Any]) -> list[Clips]:
+    """By side, training first, how many clips annotations list and how many of them are missing; empty without any.
+
+    ``data`` is that of a description as it is written.
+    """
+    sides = zip(
+        ("training", "validation"), data.get("num_listed", (0, 0)), data.get("num_missing", (0, 0)), strict=True
+    )
+    return [Clips(*side) for side in sides if side[1]]
+
+
+def missing_notes(clips: Sequence[Clips]) -> list[str]:
+    """How many of the clips that annotations list are missing, by side; none where all are there."""
+    if not any(side.missing for side in clips):
+        return []
+    there = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.share:.2f} %)" for side in clips]
+    return [f"Of the clips that annotations list, these are there: {listed(there)}. None that is missing is replaced."]
+
+
+_FAMILIES = {
+    "frame": "classes of the family frame can be told from a single frame",
+    "set": "set, from the frames in any order",
+    "order": "order, only from their order",
+}
+"""The families of the synthetic clips."""
+
+
+_CLASSES = (
+    "Clips are of moving digits: \u201cshows a 3\u201d is that digit, \u201cone of 4 to 7\u201d one of these "
+    "throughout and \u201ctwo of 4 to 7\u201d two of them in random turns, \u201c8 becomes 9\u201d a digit that "
+    "changes midway, \u201c8 grows\u201d and \u201c8 shrinks\u201d one that changes its size."
+)
+"""What the names of their classes mean."""
+
+
+def points_of_curves(conditions: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+    """At the end of which epochs a curve has points; and, where these see fewer views than results do, that they do.
+
+    ``conditions`` have the data and the schedule of cells, each as an experiment is written.
+    """
+    sparse = fewer = False
+    for tree in conditions:
+        data, schedule = tree.get("data", {}), tree.get("schedule", {})
+        sparse |= schedule.get("evaluate_every", 1) > 1
+        several = data.get("num_temporal_views", 1) * data.get("num_spatial_crops", 1) > 1
+        fewer |= several and schedule.get("curve_views") == "one"
+    when = "at the end of each epoch that was evaluated" if sparse else "at the end of every epoch"
+    views = (
+        " Curves are of one view of a clip, the middle one; all accuracies elsewhere are over all its views, so a "
+        "curve does not end at them."
+    )
+    return when, views if fewer else ""
+
+
+def as_markdown(text: str) -> str:
+    """``text`` as Markdown that shows it as it is."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$&" else c for c in text)
+
+
+def by_seed(cells: pd.DataFrame, *columns: str) -> list[str]:
+    """Each cell that has a line in ``cells`` (row, seed) once, in words; with ``columns`` each value of these, too."""
+    lines = dict.fromkeys(cells[["row", "seed", *columns]].itertuples(index=False, name=None))
+    return [", ".join([str(row), f"seed {seed}", *map(str, more)]) for row, seed, *more in lines]
+
+
+def left_out_of_it(names: Sequence[str], noun: str, which: str) -> str:
+    """That what cannot be drawn, so many of a ``noun``, is not, with a space before it; nothing where all is drawn."""
+    if not names:
+        return ""
+    return f" {plural(len(names), noun)} {which} {'is' if len(names) == 1 else 'are'} left out ({some(names)})."
+
+
+def meaning_of_families(families: Collection[str], *, classes: bool = False) -> str:
+    """What the families of the synthetic clips are, and their ``classes`` as well; empty for families of others."""
+    if set(families) != set(_FAMILIES):
+        return ""
+    meaning = "; ".join(_FAMILIES.values())
+    return f"{meaning[0].upper()}{meaning[1:]}." + (f" {_CLASSES}" if classes else "")

@@ -1,0 +1,158 @@
+"""What a storage holds that can be reported, and what stands in it around one table's cells."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tadaconv import discovery
+from tadaconv.ablation import LoadedTable, current_records, load_table, study_name
+from tadaconv.command import command
+from tadaconv.errors import UserError
+from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.origins import ORIGINS
+from tadaconv.execution.store import Store
+from tadaconv.regime import load_regime
+from tadaconv.reporting.ablation import StorageContext
+from tadaconv.reporting.core.format import listed, plural
+from tadaconv.spec import PROTOCOL
+from tadaconv.study import LoadedStudy, confirmed, load_study, trial_records
+from tadaconv.study.trials import ENDS
+
+
+@dataclass(frozen=True)
+class Reportable:
+    """A table or a study of a storage, with what finds its regime, and a result or a failure at least."""
+
+    loaded: LoadedTable | LoadedStudy
+    regime: str
+
+
+def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
+    """All that a storage holds and files explain, by name; and a line for each study that cannot be reported, and why.
+
+    The files of tables, studies and regimes are looked for where they were when they were last run, or else by name.
+    """
+    studies = set(store.studies())
+    known, left_out = _known(studies, store)
+    found: dict[str, Reportable] = {}
+    for study, each in sorted(known.items()):
+        try:
+            if not _has_ended(each, study, store):
+                left_out[study] = _why_nothing(study, store)
+                continue
+            found[study] = each
+        except UserError as error:
+            left_out[study] = str(error)
+    # Where the space of a study has grown, its later trials stand in studies of their own, which are parts of it.
+    parts = {study for study in studies - set(known) if any(study.startswith(f"{whole}-space") for whole in known)}
+    for study in studies - set(known) - set(left_out) - parts:
+        left_out[study] = _where_sought(study, store)
+    return [found[study] for study in sorted(found)], [
+        f"{study} is left out: {left_out[study]}" for study in sorted(left_out)
+    ]
+
+
+def _why_nothing(study: str, store: Store) -> str:
+    """Why none of a study's results is one of its table or space as the files stand."""
+    num_finished = sum(_left_out(study, set(), store).values())
+    if not num_finished:
+        return "it has no result yet"
+    return f"{plural(num_finished, 'cell')} finished, all of rows or a regime that have changed since"
+
+
+def _where_sought(study: str, store: Store) -> str:
+    """Where the files of a study were looked for in vain, and the command that names them."""
+    attrs = store.study_attrs(study)
+    gone = [str(attrs[attr]) for attr in ORIGINS if attrs.get(attr) and not Path(attrs[attr]).is_file()]
+    sought = f"there is no file at {listed(gone)}" if gone else "its table, study or regime is not found by name"
+    named, regime = _files(study, store)
+    return f"{sought}; report it with: {command('report', named or 'NAME_OR_PATH', regime=regime or 'NAME_OR_PATH')}"
+
+
+def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportable], dict[str, str]]:
+    """By name, the studies of a storage whose table or study, and regime, are found; and what is wrong with files."""
+    known: dict[str, Reportable] = {}
+    broken: dict[str, str] = {}
+    for study in sorted(studies):
+        named, regime = _files(study, store)
+        if named is None or regime is None:
+            continue
+        is_search = "protocol" in store.study_attrs(study)
+        try:
+            loaded = load_study(named) if is_search else load_table(named)
+        except UserError as error:
+            broken[study] = str(error)
+            if is_search:  # the table of its best says the same
+                name = discovery.plain_name(named)
+                broken |= dict.fromkeys({f"{name}_confirm{study.removeprefix(name)}"} & studies, str(error))
+            continue
+        known[study] = Reportable(loaded, regime)
+    for each in list(known.values()):
+        if isinstance(each.loaded, LoadedStudy) and (table := confirmed(each.loaded, each.regime, store)) is not None:
+            known[study_name(table, each.regime)] = Reportable(table, each.regime)
+    return known, broken
+
+
+def _files(study: str, store: Store) -> tuple[str | None, str | None]:
+    """What finds the table or study, and the regime, whose results ``study`` holds; None for each that is not found."""
+    attrs = store.study_attrs(study)
+    attr = "study" if "protocol" in attrs else "table"
+    origin = attrs.get(attr)
+    names = [Path(origin).stem] if origin else list(discovery.available(ORIGINS[attr]))
+    name = next((name for name in sorted(names, key=len, reverse=True) if study.startswith(f"{name}-")), None)
+    if name is None:
+        return None, None
+    regime = _found("regime", study.removeprefix(f"{name}-"), attrs.get("regime"))
+    return _found(ORIGINS[attr], name, origin), regime
+
+
+def _found(kind: str, name: str, origin: str | None) -> str | None:
+    """What finds the file called ``name``: that of its origin if it is there, or else the one that its name finds.
+
+    A storage of before keeps no origin of studies and regimes.
+    """
+    if origin is not None and (file := discovery.original(kind, name, origin)).is_file():
+        return discovery.reference(kind, file)
+    return name if name in discovery.available(kind) else None
+
+
+def storage_context(
+    loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store
+) -> StorageContext:
+    """What ``store`` holds of a table beside ``records``, which are its cells in a regime as they stand."""
+    study = study_name(loaded, regime_name)
+    elsewhere = {}
+    for other in store.studies():
+        if other == study or not other.startswith(f"{loaded.name}-"):
+            continue
+        regime = _found("regime", other.removeprefix(f"{loaded.name}-"), store.study_attrs(other).get("regime"))
+        if regime is not None:
+            with suppress(UserError):  # a regime that cannot take a row any more says nothing about this one
+                found = _records(loaded, regime, store)
+                if any(record.status == "finished" for record in found):
+                    elsewhere[regime] = found
+    return StorageContext(elsewhere, _left_out(study, {record.cell.key for record in records}, store))
+
+
+def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:
+    """Finished cells of ``study`` that are not among the keys ``shown``, by reason."""
+    reasons: dict[str, int] = {}
+    for key, attempts in store.attempts().items():
+        ended = [a for a in attempts if a.state == "finished" and a.study == study]
+        if ended and key not in shown:
+            reason = "changed" if ended[-1].protocol == PROTOCOL else "protocol"
+            reasons[reason] = reasons.get(reason, 0) + 1
+    return dict(sorted(reasons.items()))
+
+
+def _records(loaded: LoadedTable, regime_name: str, store: Store) -> list[CellRecord]:
+    return current_records(loaded, load_regime(regime_name), study_name(loaded, regime_name), store)
+
+
+def _has_ended(each: Reportable, study: str, store: Store) -> bool:
+    if isinstance(each.loaded, LoadedTable):
+        records = _records(each.loaded, each.regime, store)
+        return any(record.status in ("finished", "failed") for record in records)
+    return any(t.status in ENDS for t in trial_records(each.loaded, load_regime(each.regime), study, store))

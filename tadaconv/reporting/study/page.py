@@ -1,0 +1,188 @@
+"""The parts of a study's page, each a function of the exported results; a notebook cell calls one of them."""
+
+from math import nan
+from typing import Any
+
+import pandas as pd
+
+from tadaconv.reporting.core.format import count_scale, listed, plural
+from tadaconv.reporting.core.page import Block, flat, render
+from tadaconv.reporting.core.provenance import provenance as cells_of
+from tadaconv.reporting.core.text import listed_clips, missing_notes
+from tadaconv.reporting.study import text
+from tadaconv.reporting.study.confirmation import (
+    confirmation_data,
+    confirmation_notes,
+    confirmation_sentences,
+    late_best,
+)
+from tadaconv.reporting.study.data import StudyExport, counts
+from tadaconv.reporting.study.importance import Importance, found_in_words
+from tadaconv.reporting.study.parameters import parameters_in_words, value_in_words
+from tadaconv.reporting.study.selection import seed_spread
+
+_MOST_RANKED = 10
+_MOST_UNFOLDED = 5
+
+
+def headline(export: StudyExport) -> Block:
+    """The question, how many trials ended how, the best in words, and how far to believe it."""
+    question = text.title(export.manifest)
+    about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
+    ran, best = _what_became(export), text.best_sentences(export)
+    warning, manifest = text.warning(export), export.manifest
+    command = None if manifest.confirmation else manifest.confirm_with
+    html = render(
+        "study_headline", manifest=export.manifest, question=question, about=about, ran=ran, best=best,
+        warning=warning, command=command,
+    )  # fmt: skip
+    advice = f"Run: {command}" if command else f"Their run on new seeds is in {export.manifest.confirmation}."
+    plain = "\n".join([question, ran, *best, *([f"{warning} {advice}"] if best else [])])
+    return Block(html, plain)
+
+
+def confirmation(export: StudyExport) -> Block | None:
+    """What the trials that were run on new seeds came to, beside what the search saw; None, where none were."""
+    data = confirmation_data(export)
+    if data.empty:
+        return None
+    said, late = confirmation_sentences(export), late_best(export)
+    command = export.manifest.confirm_with
+    html = render(
+        "study_confirmation", said=said, late=late, command=command, rows=data.to_dict("records"),
+        against=bool(data["num_pairs"].any()), notes=confirmation_notes(data),
+    )  # fmt: skip
+    columns = ["trial", "name", "searched", "n", "top1_mean", "top1_low", "top1_high", "change", "delta_mean"]
+    return Block(
+        html, "\n".join([*said, *([f"{late} {command}"] if late else []), data[columns].to_string(index=False)])
+    )
+
+
+def ranking(export: StudyExport) -> Block:
+    """The most accurate trials, those tried first and the Pareto front, the best first."""
+    finished = export.trials[export.trials["status"] == "finished"].sort_values(
+        ["top1", "trial"], ascending=[False, True]
+    )
+    shown = finished[(finished.reset_index(drop=True).index < _MOST_RANKED) | finished["first"] | finished["front"]]
+    html = _table(
+        "study_trials", shown, heading="The most accurate trials", label="The most accurate trials",
+        note=f"All {plural(len(shown), 'trial')} that finished." if len(shown) == len(finished) else
+        f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} most accurate, those on "
+        "the Pareto front and those tried first.",
+    )  # fmt: skip
+    return Block(html, shown[["name", "top1", "macs", "what"]].to_string(index=False))
+
+
+def importances(found: Importance) -> Block:
+    """Which parameters matter, in words; what was left out and why."""
+    said = found_in_words(found)
+    return Block(render("study_importance", said=said), "\n".join(said))
+
+
+def every_trial(export: StudyExport) -> Block:
+    """All trials in their order, with what became of them and why; folded away, as there are many."""
+    html = _table("study_every", export.trials, ran=_what_became(export), counted=counts(export.trials))
+    return Block(html, export.trials[["name", "status", "top1", "why"]].to_string(index=False))
+
+
+def unfinished(export: StudyExport) -> Block | None:
+    """The trials that failed or cost too much, with why; None, which shows nothing, where none did."""
+    ended = export.trials[export.trials["status"].isin(["failed", "over budget"])]
+    if ended.empty:
+        return None
+    said = {"failed": "failed", "over budget": "cost more than the budget"}
+    groups = [{"number": n, "said": said[status]} for status, n in counts(ended).items()]
+    trials = ended.to_dict("records")
+    plain = "\n".join(f"{trial['name']}, {trial['status']}: {trial['why']}" for trial in trials)
+    html = render("study_unfinished", trials=trials, groups=groups, fold=len(trials) > _MOST_UNFOLDED)
+    return Block(html, plain)
+
+
+def infeasible(export: StudyExport) -> Block | None:
+    """The draws that the regime cannot take, with why; None, which shows nothing, where there are none."""
+    if export.infeasible.empty:
+        return None
+    draws = [{**draw, "drawn": parameters_in_words(draw)} for draw in export.infeasible.to_dict("records")]
+    plain = "\n".join(f"{draw['name'] or draw['drawn']}, infeasible: {draw['why']}" for draw in draws)
+    names = [draw["name"] for draw in draws if draw["name"]]
+    starts = listed(names) if names else ""
+    html = render("study_infeasible", draws=draws, starts=starts, fold=len(draws) > _MOST_UNFOLDED)
+    return Block(html, plain)
+
+
+def conditions(export: StudyExport) -> Block:
+    """What all trials share: backbone, clips, recipe, seeds and budget; and the space they were drawn from."""
+    manifest = export.manifest
+    groups = {name: flat(values) for name, values in manifest.conditions.items()}
+    clips = next((cell.num_val for cell in manifest.cells if cell.num_val), None)
+    missing = missing_notes(listed_clips(manifest.conditions.get("data", {})))
+    space = [(parameter.name, _range(parameter.distribution)) for parameter in export.space.parameters]
+    html = render("study_conditions", manifest=manifest, groups=groups, clips=clips, missing=missing, space=space)
+    return Block(html, "\n".join(f"{name}: {values}" for name, values in [*groups.items(), *space]))
+
+
+def provenance(export: StudyExport) -> Block:
+    """Where the numbers come from: versions and devices, and every cell with its key."""
+    names = dict(zip(export.trials["trial"], export.trials["name"], strict=True))
+    lines = [*export.cells.to_dict("records"), *export.confirmation.to_dict("records")]
+    cells = [{**cell, "row": names[cell["trial"]]} for cell in lines]
+    return cells_of([*export.manifest.cells, *export.manifest.confirmed], cells)
+
+
+def methods(export: StudyExport, found: Importance) -> Block:
+    """How the numbers on this page are made, with references: of the methods that it uses, and of no other."""
+    trials = export.trials
+    finished = trials[trials["status"] == "finished"]
+    new = confirmation_data(export)
+    ended = {"pruned": "were pruned", "failed": "failed", "over budget": "cost too much"}
+    without = [said for status, said in ended.items() if (trials["status"] == status).any()]
+    covers = set(new["covers"])
+    used = {
+        "front": bool(trials["front"].any()),
+        "importance": not found.frame.empty,
+        "luck": len(finished) > 1,
+        "interval": "seeds" in covers or bool(new["delta_low"].notna().any()),
+        "wilson": "clips" in covers,
+        "ranked": bool(new["standing"].isin(["best", "tie"]).any()),
+    }
+    html = render(
+        "study_methods", several=bool((trials["num_seeds"] > 1).any()), spread=pd.notna(seed_spread(export.cells)),
+        without=listed(without, "or") if without else "", **used,
+    )  # fmt: skip
+    said = [_METHODS[name] for name in used if used[name]]
+    return Block(html, f"Methods: {', '.join(said)}." if said else "Methods: none beyond a mean.")
+
+
+_METHODS = {
+    "front": "Pareto dominance",
+    "importance": "fANOVA",
+    "luck": "the expected largest of n normal numbers",
+    "interval": "Student's t",
+    "wilson": "Wilson",
+    "ranked": "Holm and Hsu's comparisons with the best",
+}
+
+
+def _what_became(export: StudyExport) -> str:
+    return text.what_became(export.trials, export.manifest.num_infeasible)
+
+
+def _table(template: str, trials: pd.DataFrame, **context: Any) -> str:
+    unit = count_scale(trials["macs"].dropna())
+    rows = [
+        {**row, "macs": nan if pd.isna(row["macs"]) else int(row["macs"]), "drawn": parameters_in_words(row)}
+        for row in trials.to_dict("records")
+    ]
+    return render(template, rows=rows, macs=unit, several=bool((trials["num_seeds"] > 1).any()), **context)
+
+
+def _range(distribution: dict[str, Any] | None) -> str:
+    """A distribution in words: its choices, or its ends with step and scale."""
+    if distribution is None:
+        return "distributions of different kinds"
+    attributes = distribution["attributes"]
+    if "choices" in attributes:
+        return " | ".join(map(value_in_words, attributes["choices"]))
+    step = f", step {attributes['step']:g}" if attributes.get("step") not in (None, 1) else ""
+    scale = ", logarithmic" if attributes.get("log") else ""
+    return f"{attributes['low']:g} to {attributes['high']:g}{step}{scale}"
