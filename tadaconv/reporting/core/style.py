@@ -54,6 +54,10 @@ _DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "back
 _NO_DATE = {"Date": None, "Creator": None}
 
 
+LEGEND: dict[str, Any] = {"loc": "outside upper left", "frameon": False, "fontsize": 8, "borderaxespad": 0}
+"""A legend above what is drawn."""
+
+
 def styled(draw: Callable[P, F]) -> Callable[P, F]:
     """Draw in the style of this module, whatever the notebook around has set."""
 

@@ -251,8 +251,7 @@ def draw_confusion(data: pd.DataFrame, rows: Sequence[str], classes: list[tuple[
         keys = [
             Patch(facecolor=_shade(percent, written=False), edgecolor=style.SOFT, linewidth=0.5) for percent in _KEYS
         ]
-        figure.legend(keys, [f"{percent} %" for percent in _KEYS], loc="outside upper left", ncols=len(_KEYS),
-                      frameon=False, handlelength=1.2, fontsize=8, borderaxespad=0)  # fmt: skip
+        figure.legend(keys, [f"{percent} %" for percent in _KEYS], ncols=len(_KEYS), handlelength=1.2, **style.LEGEND)
     return figure
 
 
