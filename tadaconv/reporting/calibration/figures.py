@@ -313,8 +313,9 @@ def draw_alpha_spread(data: pd.DataFrame) -> Figure:
     keys = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=name) for name, colour, hatch in _PARTS.values()
     ]
-    figure.legend(handles=keys, loc="outside upper right", ncols=3, frameon=False, fontsize=8, borderaxespad=0,
-                  handlelength=1.4, columnspacing=1.2)  # fmt: skip
+    figure.legend(
+        handles=keys, ncols=3, handlelength=1.4, columnspacing=1.2, **{**style.LEGEND, "loc": "outside upper right"}
+    )
     return figure
 
 
@@ -400,8 +401,7 @@ def draw_alpha_over_training(data: pd.DataFrame) -> Figure:
     panels[0].set(ylim=(0, None), ylabel="root mean square")
     figure.supxlabel("epoch", fontsize=8.5)
     keys = [Line2D([], [], label=name, **look) for name, look in _LINES.values()]
-    figure.legend(handles=keys, loc="outside upper left", ncols=4, frameon=False, fontsize=8, borderaxespad=0,
-                  handlelength=2.0, columnspacing=1.2)  # fmt: skip
+    figure.legend(handles=keys, ncols=4, handlelength=2.0, columnspacing=1.2, **style.LEGEND)
     return figure
 
 

@@ -54,6 +54,10 @@ _DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "back
 _NO_DATE = {"Date": None, "Creator": None}
 
 
+LEGEND: dict[str, Any] = {"loc": "outside upper left", "frameon": False, "fontsize": 8, "borderaxespad": 0}
+"""A legend above what is drawn."""
+
+
 def styled(draw: Callable[P, F]) -> Callable[P, F]:
     """Draw in the style of this module, whatever the notebook around has set."""
 
@@ -120,7 +124,7 @@ def settle(figure: Figure) -> Figure:
     return figure
 
 
-def spread(wanted: list[float], gap: float) -> list[float]:
+def space_out(wanted: list[float], gap: float) -> list[float]:
     """Positions at least ``gap`` apart, in the order of ``wanted`` and as near to it as a pass each way gets.
 
     Labels at points that nearly coincide are moved apart by it. All in the unit of the axis.

@@ -120,8 +120,7 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
         keys.append(Line2D([], [], **_LOOKS["over budget"]))
         said.append("over budget, not run")
     num_columns = len(keys) if len(keys) < 5 else 3
-    figure.legend(keys, said, loc="outside upper left", ncols=num_columns, frameon=False, handlelength=1.6, fontsize=8,
-                  borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    figure.legend(keys, said, ncols=num_columns, handlelength=1.6, columnspacing=1.2, **style.LEGEND)
     return figure
 
 
@@ -300,8 +299,7 @@ def draw_best_so_far(data: pd.DataFrame) -> Figure:
     ax.spines["bottom"].set_position(("outward", 16))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y")
-    figure.legend(keys, said, loc="outside upper left", ncols=3, frameon=False, handlelength=1.6, fontsize=8,
-                  borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    figure.legend(keys, said, ncols=3, handlelength=1.6, columnspacing=1.2, **style.LEGEND)
     return figure
 
 
@@ -375,8 +373,7 @@ def draw_slices(data: pd.DataFrame, parameters: dict[str, Parameter]) -> Figure:
     figure.supylabel(_TOP1, fontsize=8.5)
     keys = [Line2D([], [], **_LOOKS["finished"]), Line2D([], [], **_LOOKS["first"])]
     keys.append(Line2D([], [], color=style.INK, linewidth=1.6))
-    figure.legend(keys, ["trial", "tried first", "mean of a choice"], loc="outside upper left", ncols=3,
-                  frameon=False, handlelength=1.6, borderaxespad=0, fontsize=8)  # fmt: skip
+    figure.legend(keys, ["trial", "tried first", "mean of a choice"], ncols=3, handlelength=1.6, **style.LEGEND)
     return figure
 
 
@@ -471,8 +468,7 @@ def draw_learning_curves(data: pd.DataFrame) -> Figure:
     if (first["status"] == "pruned").any():
         keys.append(Line2D([], [], **_LOOKS["pruned"]))
         said.append("pruned here")
-    figure.legend(keys, said, loc="outside upper left", ncols=2, frameon=False, handlelength=2.2, borderaxespad=0,
-                  fontsize=8)  # fmt: skip
+    figure.legend(keys, said, ncols=2, handlelength=2.2, **style.LEGEND)
     return figure
 
 
@@ -492,7 +488,7 @@ def _curve_look(trial: "pd.Series[Any]") -> dict[str, Any]:
 
 def importance(found: Importance) -> Drawing | None:
     """The importance of the parameters; None where it cannot be told."""
-    if found.frame.empty:
+    if found.data.empty:
         return None
     return draw_importance(found)
 
@@ -512,7 +508,7 @@ def importance_alt(found: Importance) -> str:
     said = "; ".join(
         f"{r['parameter']}: {100 * r['importance']:.0f} % ({100 * r['low']:.0f} to {100 * r['high']:.0f}), by noise "
         f"{100 * r['noise']:.0f}"
-        for r in found.frame.to_dict("records")
+        for r in found.data.to_dict("records")
     )
     return f"Dot plot of the importance of parameters. {said}."
 
@@ -520,7 +516,7 @@ def importance_alt(found: Importance) -> str:
 @figure(caption=importance_caption, alt=importance_alt)
 def draw_importance(found: Importance) -> Figure:
     """A horizontal dot plot in percent; the bar to the tick is what noise alone would give."""
-    data = found.frame
+    data = found.data
     labels = [label_of(name) for name in data["parameter"]]
     figure, ax = style.canvas(0.95 + 0.3 * len(data))
     for y, row in enumerate(data.to_dict("records")):
@@ -534,8 +530,9 @@ def draw_importance(found: Importance) -> Figure:
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
     keys = [Line2D([], [], **{**_LOOKS["finished"], "linestyle": "-"}), Patch(**_NOISE)]
-    figure.legend(keys, ["mean and range over forests", "what noise alone would give"], loc="outside upper left",
-                  ncols=2, frameon=False, handlelength=2.0, borderaxespad=0, fontsize=8)  # fmt: skip
+    figure.legend(
+        keys, ["mean and range over forests", "what noise alone would give"], ncols=2, handlelength=2.0, **style.LEGEND
+    )
     return figure
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.curves import MOST_PANELS, small_panels
@@ -112,26 +111,15 @@ def draw_calibration_over_training(data: pd.DataFrame) -> Figure:
     """A small panel a row with a line a stage; the band is the range of the seeds."""
     rows = list(dict.fromkeys(data["row"]))
     titles = [label_of(row, 21) for row in rows]
-    num_columns = min(3, len(rows))
-    num_lines = -(-len(rows) // num_columns)
-    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
-    figure, panels = small_panels(num_lines, num_columns, above, "distance of alpha from one")
+    looks = {stage: look for stage, look in _STAGES.items() if stage in set(data["stage"])}
+    figure, panels = small_panels(titles, "distance of alpha from one", looks)
     last = max(int(data["epoch"].max()), 1)
     # Set beforehand: panels that share their axes would find the limits anew with every curve.
     panels[0].set(xlim=(0, last), ylim=(0, 1.05 * data["high"].max() or 1.0))
-    for ax, row, title in zip(panels, rows, titles, strict=False):
+    for ax, row in zip(panels, rows, strict=True):
         for stage, lines in data[data["row"] == row].groupby("stage"):
-            look = _STAGES[str(stage)]
+            look = looks[str(stage)]
             ax.fill_between(lines["epoch"], lines["low"], lines["high"], color=look["color"], alpha=0.18, linewidth=0)
             ax.plot(lines["epoch"], lines["distance"], **look)
-        ax.set_title(title, loc="left", pad=3)
         epochs_axis(ax, last)
-    for ax in panels[len(rows) :]:
-        ax.set_visible(False)
-    for ax in panels[max(0, len(rows) - num_columns) : len(rows)]:
-        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    shown = [stage for stage in _STAGES if stage in set(data["stage"])]
-    figure.legend(handles=[Line2D([], [], label=stage, **_STAGES[stage]) for stage in shown], loc="upper left",
-                  bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8, borderaxespad=0,
-                  handlelength=2.2)  # fmt: skip
     return figure

@@ -322,8 +322,7 @@ def _explain(figure: Figure, data: pd.DataFrame) -> None:
     words = [text for kind, text in said.items() if (data["reference"] == kind).any()]
     if data["front"].any():
         keys, words = [*keys, Line2D([], [], **FRONT)], [*words, "Pareto front"]
-    figure.legend(keys, words, loc="outside upper left", ncols=3,
-                  frameon=False, handlelength=1.6, fontsize=8, borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    figure.legend(keys, words, ncols=3, handlelength=1.6, columnspacing=1.2, **style.LEGEND)
 
 
 def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None:

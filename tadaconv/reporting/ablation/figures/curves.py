@@ -28,10 +28,10 @@ def learning_curves_data(export: Export) -> pd.DataFrame:
     epoch, is left out.
     """
     order = {row.name: i for i, row in enumerate(export.manifest.rows)}
-    frame, _ = parted_by_cell(export.curves[["row", "seed", "epoch", "val_top1"]], "val_top1")
+    df, _ = parted_by_cell(export.curves[["row", "seed", "epoch", "val_top1"]], "val_top1")
     versus = {row: versus or "" for row, versus in comparisons(export.manifest).items()}
-    frame = frame.assign(versus=frame["row"].map(versus))
-    return frame.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
+    df = df.assign(versus=df["row"].map(versus))
+    return df.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
 
 
 def learning_curves(export: Export) -> Drawing | None:
@@ -112,14 +112,13 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     """
     versus, names = dict(zip(data["row"], data["versus"], strict=True)), rows_with_panels(data)
     titles = [label_of(name, 21) + ("" if base else to_versus(versus[name], 21)) for name in names]
-    num_columns = min(3, len(names))
-    num_rows = -(-len(names) // num_columns)
-    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
-    figure, panels = small_panels(num_rows, num_columns, above, "validation top-1 (%)")
+    dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
+    keys = {"the row named above the panel": _ROW_CURVE, dashed: _BASE_CURVE}
+    figure, panels = small_panels(titles, "validation top-1 (%)", keys)
     curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
     # Set beforehand: panels that share their axes would find the limits anew with every curve.
     panels[0].set(xlim=_around(data["epoch"]), ylim=_around(data["val_top1"]))
-    for ax, name, title in zip(panels, names, titles, strict=False):
+    for ax, name in zip(panels, names, strict=True):
         ax.grid(axis="y")
         ax.locator_params(nbins=4)
         looks = [(versus[name], _BASE_CURVE), (name, _BASE_CURVE if name == base else _ROW_CURVE)]
@@ -129,24 +128,22 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
                 # The band is the range of the seeds: at three of them a confidence band hides the curves.
                 ax.fill_between(epochs, low, high, color=look["color"], alpha=0.18, linewidth=0)
                 ax.plot(epochs, mean, **look)
-        ax.set_title(title, loc="left", pad=3)
-    for ax in panels[len(names) :]:
-        ax.set_visible(False)
-    for ax in panels[len(names) - num_columns : len(names)]:
-        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    keys = [Line2D([], [], **_ROW_CURVE), Line2D([], [], **_BASE_CURVE)]
-    dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
-    figure.legend(keys, ["the row named above the panel", dashed], loc="upper left", bbox_to_anchor=(0, 1),
-                  ncols=2, frameon=False, handlelength=2.2, borderaxespad=0, fontsize=8)  # fmt: skip
     return figure
 
 
-def small_panels(num_rows: int, num_columns: int, above: float, label: str) -> tuple[Figure, list[Axes]]:
-    """A grid of panels over the epochs, with ``above`` inches over each for its title, laid out by hand.
+def small_panels(titles: Sequence[str], label: str, keys: Mapping[str, dict[str, Any]]) -> tuple[Figure, list[Axes]]:
+    """A grid of panels over the epochs, one a title, laid out by hand.
 
     The layout engine would take longer than everything else; here all that stands around them is of known size.
-    ``label`` is that of the vertical axis.
+
+    Args:
+        titles: What stands above each panel, in one line or more.
+        label: That of the vertical axis.
+        keys: What the legend says, and the look of the line beside it.
     """
+    num_columns = min(3, len(titles))
+    num_rows = -(-len(titles) // num_columns)
+    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
     legend, panel, below, left, gap = 0.3, 0.75, 0.44, 0.56, 0.12
     height = legend + num_rows * (above + panel + gap) - gap + below
     width = (style.WIDTH - left - 0.05 - gap * (num_columns - 1)) / num_columns
@@ -158,7 +155,17 @@ def small_panels(num_rows: int, num_columns: int, above: float, label: str) -> t
     panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=grid)
     figure.supxlabel("epoch", fontsize=8.5, y=0.05 / height, va="bottom")
     figure.supylabel(label, fontsize=8.5, x=0.02 / style.WIDTH, ha="left")
-    return figure, list(panels.ravel())
+    lines = [Line2D([], [], **look) for look in keys.values()]
+    by_hand = {**style.LEGEND, "loc": "upper left", "bbox_to_anchor": (0, 1)}
+    figure.legend(lines, list(keys), ncols=len(keys), handlelength=2.2, **by_hand)
+    used, unused = panels.ravel()[: len(titles)], panels.ravel()[len(titles) :]
+    for ax, title in zip(used, titles, strict=True):
+        ax.set_title(title, loc="left", pad=3)
+    for ax in unused:
+        ax.set_visible(False)
+    for ax in used[-num_columns:]:
+        ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
+    return figure, list(used)
 
 
 def _around(values: "pd.Series[float]") -> tuple[float, float]:
