@@ -32,13 +32,13 @@ def result(seed: str) -> Result:
     digest = hashlib.sha256(seed.encode()).digest()
     top1 = 25 + 50 * int.from_bytes(digest[:4], "big") / 2**32
     return Result(
-        top1=top1,
+        score=top1,
         top5=98.7,
         loss=1 / (1 + digest[5]),
         per_class={name: 100 * digest[i % 32] / 255 for i, name in enumerate(CLASSES)},
         per_family=dict.fromkeys(("moving", "turning", "growing", "flashing"), top1),
         num_val=800,
-        curve=[CurvePoint(epoch=e, step=75 * e, train_loss=1 / e, val_top1=top1 * e / 4) for e in range(1, 5)],
+        curve=[CurvePoint(epoch=e, step=75 * e, train_loss=1 / e, score=top1 * e / 4) for e in range(1, 5)],
         params=123_456,
         macs=45_678_901,
         cost={"convolutions": 45_000_000, "linear": 678_901, "unit": "multiply-adds a clip", "input": [3, 8, 24, 24]},

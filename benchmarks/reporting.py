@@ -66,7 +66,7 @@ def result(row: int, seed: int) -> Result:
     per_class = {name: 100 * int(n) / (NUM_VAL // 12) for name, n in zip(CLASSES, hits, strict=True)}
     top1 = statistics.fmean(per_class.values())
     return Result(
-        top1=top1,
+        score=top1,
         top5=min(100.0, top1 + 25),
         loss=float(2 - top1 / 60),
         per_class=per_class,
@@ -93,7 +93,7 @@ def _point(epoch: int, top1: float, draw: np.random.Generator) -> CurvePoint:
         epoch=epoch,
         step=75 * epoch,
         train_loss=float(2.5 * 0.9**epoch + 0.01 * draw.random()),
-        val_top1=float(8 + (top1 - 8) * (1 - 0.8**epoch) / (1 - 0.8**NUM_EPOCHS)),
+        score=float(8 + (top1 - 8) * (1 - 0.8**epoch) / (1 - 0.8**NUM_EPOCHS)),
         calibration={
             stage: StageCalibration(distance=0.01 * epoch + 0.001 * draw.random(), over_time=0.005, over_clips=0.002)
             for stage in STAGES

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class PaperResult:
     """A published number, with where it stands and what it was measured on.
 
+    ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is judged by.
+
     Costs are compared at the digits they are printed with; a Decimal keeps a zero that the last of them is.
     ``num_frames`` of an ensemble are those of all its networks together.
     """
@@ -45,6 +47,11 @@ class PaperResult:
     views: str
     gmacs: float | Decimal | None = None
     params_m: float | Decimal | None = None
+
+    @property
+    def score(self) -> float:
+        """The number, of whatever metric."""
+        return self.top1
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says about two rows: ``better`` is more accurate than ``worse``."""
+    """What the paper says about two rows: ``better`` has a better score than ``worse``."""
 
     text: str
     better: str

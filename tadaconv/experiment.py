@@ -445,7 +445,7 @@ def _train(
         _leave_weights(weights_beside(checkpoint), experiment, model)
         _leave_scores(scores_beside(checkpoint), experiment, source, last)
     return Result(
-        top1=last.top1,
+        score=last.top1,
         top5=last.top5,
         loss=last.loss,
         per_head=last.per_head,

@@ -1,8 +1,26 @@
-"""What running one experiment gives. Imports no torch, so that reports can be read where nothing trains."""
+"""What running one experiment gives. Imports no torch, so that reports can be read where nothing trains.
 
-from typing import Any
+In storages and files a score of top-1 has the name it always had, ``top1`` or ``val_top1``, and no metric beside it: a
+storage may be written by workers of this version and of earlier ones, and both read all of it. Scores of any other
+metric are written as ``metric`` and ``score``, which an earlier version refuses to read instead of mistaking them.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from tadaconv.metrics import TOP1
 
 NUM_INSPECTED = 32
 """Validation clips whose calibrations are looked at, the same ones for every cell on the same clips."""
@@ -24,15 +42,63 @@ class StageCalibration(BaseModel):
     over_clips: float = Field(description="Of alpha's mean over frames from the mean of all clips: what is adaptive.")
 
 
-class CurvePoint(BaseModel):
-    """The state of a training run at the end of an epoch that was evaluated."""
+class Scored(BaseModel):
+    """What has a score of a metric, in a field ``score``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    STORED_TOP1: ClassVar = "top1"
+    """What a score of top-1 is called where it is stored."""
+
+    metric: str = Field(TOP1.name, description="Name of the metric, see :mod:`tadaconv.metrics`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_top1(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict) or cls.STORED_TOP1 not in tree:
+            return tree
+        return {"score" if name == cls.STORED_TOP1 else name: value for name, value in tree.items()}
+
+    @model_serializer(mode="wrap")
+    def _write_top1(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = handler(self)
+        if tree.get("metric") != TOP1.name:
+            return tree
+        del tree["metric"]
+        return {self.STORED_TOP1 if name == "score" else name: value for name, value in tree.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        tree = handler.resolve_ref_schema(handler(schema))
+        tree["properties"][cls.STORED_TOP1] = tree["properties"]["score"]
+        tree["required"] = [name for name in tree["required"] if name != "score"]
+        return tree
+
+
+def stored_score(tree: Mapping[str, Any]) -> float:
+    """The score of a result as it is stored, which is quicker than to read all of it."""
+    return float(tree["top1"] if "top1" in tree else tree["score"])
+
+
+def stored_curve(points: list[dict[str, Any]]) -> dict[int, float]:
+    """By epoch, the scores of a curve as it is stored."""
+    return {point["epoch"]: point["val_top1"] if "val_top1" in point else point["score"] for point in points}
+
+
+def stored_metric(tree: Mapping[str, Any]) -> str:
+    """The name of the metric of a result, or of a point of a curve, as it is stored."""
+    return str(tree.get("metric", TOP1.name))
+
+
+class CurvePoint(Scored):
+    """The state of a training run at the end of an epoch that was evaluated."""
+
+    STORED_TOP1: ClassVar = "val_top1"
 
     epoch: int = Field(description="Epochs finished, from 1.")
     step: int = Field(description="Optimizer steps finished.")
     train_loss: float = Field(description="Mean cross-entropy over the epoch's training clips, in nats.")
-    val_top1: float = Field(description="Validation top-1 in percent, over the schedule's ``curve_views``.")
+    score: float = Field(description="On the validation clips, over the schedule's ``curve_views``.")
     calibration: dict[str, StageCalibration] = Field(
         default_factory=dict, description="By stage, res2 to res5; empty where nothing is calibrated."
     )
@@ -57,24 +123,24 @@ class SubsetAccuracy(BaseModel):
     per_head: dict[str, float]
 
 
-class Result(BaseModel):
+class Result(Scored):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    top1: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
-    top5: float
+    score: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
+    top5: float | None = Field(None, description="As all that follows of classes: only of a metric of classes.")
     loss: float = Field(description="Validation cross-entropy in nats; of several heads the sum of theirs.")
     per_head: dict[str, HeadAccuracy] = Field(
         default_factory=dict,
-        description="By label, verb and noun say, where clips have several: ``top1`` and ``top5`` are then of all at "
+        description="By label, verb and noun say, where clips have several: ``score`` and ``top5`` are then of all at "
         "once, an action, for which the products of their probabilities are averaged over views. Else empty.",
     )
     per_subset: dict[str, SubsetAccuracy] = Field(
         default_factory=dict,
         description="On clips that the data set judges apart, by their name, such as its tail.",
     )
-    per_class: dict[str, float] = Field(description="Top-1 by class, in percent, in class order; of its head.")
+    per_class: dict[str, float] = Field(
+        default_factory=dict, description="Top-1 by class, in percent, in class order; of its head."
+    )
     per_family: dict[str, float] = Field(
         default_factory=dict, description="Top-1 by class family (synthetic clips), in percent."
     )
@@ -99,6 +165,13 @@ class Result(BaseModel):
     )
     seconds: float = Field(description="Wall time of training and evaluation, over all resumptions.")
     environment: dict[str, str] = Field(description="Device and versions the numbers come from.")
+
+    @property
+    def top1(self) -> float:
+        """The score of a result of top-1, in percent; raises :class:`AttributeError` for any other metric."""
+        if self.metric != TOP1.name:
+            raise AttributeError(f"this result is judged by {self.metric!r}, see score")
+        return self.score
 
 
 class Progress(BaseModel):

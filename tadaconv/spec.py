@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from tadaconv.errors import UserError, unknown
+from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.text import text_to_path
 
 PROTOCOL: Final = 1
@@ -264,6 +265,9 @@ class Backbone(Spec):
 class Synthetic(Spec):
     """Moving handwritten digits, made from (seed, index) on the device that trains; see tadaconv.data.synthetic."""
 
+    METRIC: ClassVar = TOP1.name
+    """What cells on these clips are judged by, see :mod:`tadaconv.metrics`; no part of the key."""
+
     kind: Literal["synthetic"] = "synthetic"
     num_frames: int = Field(8, ge=4, description="Frames a clip.")
     size: int = Field(32, ge=16, description="Height and width of a frame in pixels.")
@@ -328,6 +332,8 @@ _NEUTRAL = (
 
 class Folder(Spec):
     """A folder of labelled clips; see tadaconv.data.folder."""
+
+    METRIC: ClassVar = TOP1.name
 
     kind: Literal["folder"] = "folder"
     root: str = Field(
@@ -548,6 +554,11 @@ class Experiment(Spec):
     data: Data
     schedule: Schedule
     seed: int = Field(0, ge=0, description="Seed of the weights, the data order and the augmentation.")
+
+    @property
+    def metric(self) -> Metric:
+        """What the cell is judged by, which follows from its data."""
+        return metric_named(self.data.METRIC)
 
     @property
     def curve_has_fewer_views(self) -> bool:

@@ -148,7 +148,7 @@ def tada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for name, text in {"a table.py": TABLE, "own regime.py": REGIME, "toy.py": STUDY}.items():
         (tmp_path / "my files" / name).write_text(text)
     result = Result(
-        top1=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
+        score=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
         train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
     )  # fmt: skip
     monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: result)

@@ -63,14 +63,14 @@ def run(experiment, *, device, report, checkpoint, options):
         checkpoint.touch()
         open("sleeping", "w").close()
         time.sleep(60)
-    return Result(top1=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
+    return Result(score=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
         train_clips_per_second=1, eval_clips_per_second=1, peak_memory_bytes=1, seconds=1, environment={})
 '''
 
 
 def result(top1: float) -> Result:
     return Result(
-        top1=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
+        score=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
         train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
     )  # fmt: skip
 

@@ -221,7 +221,7 @@ def test_running_twice_gives_the_same_result(first: Callable[[], Result]) -> Non
 def test_the_result_says_what_was_run(first: Callable[[], Result]) -> None:
     result = first()
     assert [(point.epoch, point.step) for point in result.curve] == [(1, 3), (2, 6)]
-    assert result.curve[-1].val_top1 == result.top1
+    assert result.curve[-1].score == result.top1
     assert result.num_val == 20
     assert len(result.per_class) == 10
     assert list(result.per_family) == ["frame", "set", "order"]
@@ -345,7 +345,7 @@ def test_a_curve_of_one_view_and_a_result_over_all(monkeypatch: pytest.MonkeyPat
     found, of_one = run(several, "cpu", checkpoint=checkpoint), run(single, "cpu")
     assert [point.epoch for point in found.curve] == [2, *range(3, 13)]
     assert found.curve == of_one.curve
-    assert of_one.curve[-1].val_top1 == of_one.top1
+    assert of_one.curve[-1].score == of_one.top1
     model = build_model(several, len(found.classes))
     model.load_state_dict(load_weights(checkpoint.with_suffix(".weights"), several.key))
     by_hand = evaluate(model, ViewedClips(folder, torch.device("cpu")), 5, torch.device("cpu"))
@@ -384,7 +384,7 @@ def test_clips_with_two_labels_give_the_accuracy_of_each_and_of_both(monkeypatch
     assert found.top5 <= 100
     assert len(found.classes) == 2 + TwoLabels(TINY.data, torch.device("cpu")).size_of_half
     assert Result.model_validate_json(found.model_dump_json()) == found
-    assert found.curve[-1].val_top1 == found.top1
+    assert found.curve[-1].score == found.top1
 
 
 def test_one_label_has_no_accuracy_of_its_own(first: Callable[[], Result]) -> None:

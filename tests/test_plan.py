@@ -307,7 +307,7 @@ def test_finished_cells_cost_nothing(probed: list[str], tmp_path: Path) -> None:
 
 def result() -> Result:
     return Result(
-        top1=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
+        score=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
         train_clips_per_second=1, eval_clips_per_second=1, peak_memory_bytes=1, seconds=1, environment={},
     )  # fmt: skip
 

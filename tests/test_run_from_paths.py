@@ -37,7 +37,7 @@ REGIME = Regime(
 
 def result(*_: object, **__: object) -> Result:
     return Result(
-        top1=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
+        score=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
         train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
     )  # fmt: skip
 

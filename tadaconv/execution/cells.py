@@ -1,10 +1,12 @@
 """A cell, which is one experiment of a table, and the record of what became of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from tadaconv.metrics import Metric, common_metric
 from tadaconv.result import Result
 from tadaconv.spec import Experiment
 
@@ -56,3 +58,10 @@ class CellRecord:
     started: datetime | None = None
     ended: datetime | None = None
     worker: str | None = None
+
+
+def metric_of(records: Iterable[CellRecord]) -> Metric:
+    """The metric of cells that are shown together; raises :class:`UserError` where they have several."""
+    return common_metric(
+        record.result.metric if record.result is not None else record.cell.experiment.metric.name for record in records
+    )

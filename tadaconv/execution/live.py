@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tadaconv.execution.cells import CellRecord, Status
+from tadaconv.execution.cells import CellRecord, Status, metric_of
 from tadaconv.execution.worker import Event, EventKind
+from tadaconv.metrics import metric_named
 from tadaconv.text import visible
 
 _MAX_WORKERS_SHOWN = 16
@@ -70,13 +71,13 @@ class LineView(Show):
         """Print a line if a cell has ended."""
         if event.kind in ("finished", "failed"):
             self._num_ended += 1
-            outcome = f"top-1 {event.result.top1:.2f} %" if event.result else f"failed: {event.error}"
+            outcome = score_text(event.result.metric, event.result.score) if event.result else f"failed: {event.error}"
             of = "" if self._num_to_run is None else f"/{self._num_to_run}"
             self.line(f"[{self._num_ended}{of}] {event.cell.name}: {outcome}, {seconds_text(event.seconds)}")
 
 
 class LiveView(Show):
-    """A table of rows with their status and top-1, the workers with their cells, the rate and the time left."""
+    """A table of rows with their status and score, the workers with their cells, the rate and the time left."""
 
     def __init__(self, console: Console, records: Sequence[CellRecord], num_to_run: int) -> None:
         super().__init__(console)
@@ -85,6 +86,7 @@ class LiveView(Show):
         self._started = time.monotonic()
         # The drawing thread reads while the other writes: it goes through a copy, made at once.
         self._records = {(record.cell.label, record.cell.experiment.seed): record for record in records}
+        self._metric = metric_of(records)
         self._running: dict[str, TaskID] = {}
         texts = ("{task.fields[worker]}", "{task.fields[device]}", "{task.description}")
         self._workers = Progress(*(TextColumn(text, markup=False) for text in texts), BarColumn(bar_width=24))
@@ -126,19 +128,19 @@ class LiveView(Show):
         return Group(*parts, Text(self._time_line(self._num_ended + sum(task.completed for task in running))))
 
     def _rows(self) -> Table:
-        table = Table("row", "seeds", "status", "top-1 %", box=None, padding=(0, 2), pad_edge=False)
+        table = Table("row", "seeds", "status", self._metric.heading, box=None, padding=(0, 2), pad_edge=False)
         table.columns[1].justify = table.columns[3].justify = "right"
         by_label: dict[str, list[CellRecord]] = {}
         for (label, _), record in dict(self._records).items():
             by_label.setdefault(label, []).append(record)
         for label, records in by_label.items():
             statuses = [record.status for record in records]
-            top1 = [record.result.top1 for record in records if record.result]
+            scores = [record.result.score for record in records if record.result]
             table.add_row(
                 Text(visible(label)),
                 f"{statuses.count('finished')}/{len(statuses)}",
                 next((status for status in _MOST_TELLING if status in statuses), "finished"),
-                f"{fmean(top1):.2f}" if top1 else "",
+                f"{fmean(scores):.{self._metric.decimals + 1}f}" if scores else "",
             )
         return table
 
@@ -165,6 +167,12 @@ _STATUS: dict[EventKind, Status] = {
 
 _MOST_TELLING: tuple[Status, ...] = ("running", "failed", "waiting", "missing")
 """Of the statuses of a row's cells the first of these is shown; without any, all have finished."""
+
+
+def score_text(metric_name: str, score: float) -> str:
+    """``top-1 61.20 %``."""
+    metric = metric_named(metric_name)
+    return f"{metric.label} {metric.in_words(score, more_decimals=1)}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -17,6 +17,8 @@ from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
+from tadaconv.metrics import metric_named
+from tadaconv.result import stored_metric, stored_score
 from tadaconv.spec import without_places
 
 _SAYS_NOTHING = (attr.INTERRUPTED, attr.WITHDRAWN)
@@ -70,7 +72,7 @@ class Merged:
 def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> list[Merged]:
     """Copy every study, result, and failed or pruned attempt of ``sources`` into ``into``, unless it is there already.
 
-    A cell that has a result in both keeps the one ``into`` has, and a difference in accuracy is noted. What waits or
+    A cell that has a result in both keeps the one ``into`` has, and a difference in score is noted. What waits or
     runs is not copied: its plan is, so the next run of its table queues it. Configurations of a search get the next
     free numbers. Sources are only read, one after the other. Merging again changes nothing.
 
@@ -243,10 +245,12 @@ class _Merge:
         theirs = each.attrs[attr.RESULT]
         if theirs == ours:  # to the second it took: it was copied
             self._held[each.key] = each.name
-        elif theirs["top1"] != ours["top1"]:
+        elif stored_score(theirs) != stored_score(ours):
+            metric = metric_named(stored_metric(ours))
+            there, here = (metric.in_words(stored_score(result), more_decimals=1) for result in (theirs, ours))
             self.found.notes.append(
-                f"{each.name} (cell {each.key}): top-1 {theirs['top1']:.2f} % in {self._source.shown}, "
-                f"{ours['top1']:.2f} % in {self._into.shown}, which is kept"
+                f"{each.name} (cell {each.key}): {metric.label} {there} in {self._source.shown}, "
+                f"{here} in {self._into.shown}, which is kept"
             )
 
     def _merge_search_result(self, each: _Ended) -> None:
@@ -257,7 +261,9 @@ class _Merge:
         run = [row for row in attempts if attr.COPIED not in row.attrs]
         if run and not any(row.study_id in ids for row in attempts):
             result = run[0].attrs[attr.RESULT]
-            self._copy(each, {attr.COPIED: self._into.name_of(run[0].study_id), attr.RESULT: result}, result["top1"])
+            self._copy(
+                each, {attr.COPIED: self._into.name_of(run[0].study_id), attr.RESULT: result}, stored_score(result)
+            )
 
     def _merge_ended(self, each: _Ended) -> None:
         """Copy a failed or pruned attempt. Its cell is not requeued: that is for the next run."""

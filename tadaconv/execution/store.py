@@ -27,6 +27,7 @@ from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import open_journal
 from tadaconv.execution.location import Location
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
 
@@ -136,14 +137,15 @@ class Store:
             self._names = {id: name for name, id in self.backend.studies().items()}
         return self._names[study_id]
 
-    def make_study(self, study: str) -> int:
-        """The id of a study, which is created if it does not exist."""
+    def make_study(self, study: str, metric: Metric = TOP1) -> int:
+        """The id of a study, which is created if it does not exist; ``metric`` is what its cells are judged by."""
         known = self.backend.studies()
         if study in known:
             return known[study]
+        direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
         with self._writing():
             try:
-                study_id = self.backend.storage.create_new_study([StudyDirection.MAXIMIZE], study)
+                study_id = self.backend.storage.create_new_study([direction], study)
             except DuplicatedStudyError:  # somebody was faster
                 return self.backend.studies()[study]
             self.backend.storage.set_study_user_attr(study_id, attr.FORMAT, FORMAT)
@@ -246,7 +248,7 @@ class Store:
             system_attrs=dict(system_attrs or {}),
         )
         with self._writing():
-            return self.backend.storage.create_new_trial(self.make_study(study), template)
+            return self.backend.storage.create_new_trial(self.make_study(study, cell.experiment.metric), template)
 
     def claim(self, trial_id: int) -> Attempt | None:
         """Start a waiting attempt; None if another worker was faster, or the cell is done or being run already.
@@ -290,11 +292,11 @@ class Store:
                 return False
         return True
 
-    def report(self, attempt: Attempt, epoch: int, top1: float) -> None:
-        """Write the validation accuracy after an epoch of a running attempt, if it is still running."""
+    def report(self, attempt: Attempt, epoch: int, score: float) -> None:
+        """Write the validation score after an epoch of a running attempt, if it is still running."""
         with self._writing():
             try:
-                self.backend.storage.set_trial_intermediate_value(attempt.trial_id, epoch, top1)
+                self.backend.storage.set_trial_intermediate_value(attempt.trial_id, epoch, score)
             except UpdateFinishedTrialError:
                 return
 
@@ -306,7 +308,7 @@ class Store:
             try:
                 # A worker killed between the two leaves a trial that is not COMPLETE, so no result is half there.
                 storage.set_trial_user_attr(attempt.trial_id, attr.RESULT, tree)
-                storage.set_trial_state_values(attempt.trial_id, TrialState.COMPLETE, [result.top1])
+                storage.set_trial_state_values(attempt.trial_id, TrialState.COMPLETE, [result.score])
             except UpdateFinishedTrialError:
                 # A server that went away while it wrote may have written, and is asked twice.
                 now = self.attempt(attempt.trial_id)

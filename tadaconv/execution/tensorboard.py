@@ -105,7 +105,7 @@ class Curves:
             for point in curve:
                 if point.step >= self._next_point:
                     self._events.add_scalar("train/loss_of_epoch", point.train_loss, point.step)
-                    self._events.add_scalar("validation/top1", point.val_top1, point.step)
+                    self._events.add_scalar(f"validation/{point.metric}", point.score, point.step)
                     self._next_point = point.step + 1
             self._events.flush()
         except (OSError, ImportError) as error:

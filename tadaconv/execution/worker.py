@@ -465,7 +465,7 @@ class Worker:
         if not new or attr.TRIAL not in attempt.attrs:
             return
         for point in new:
-            self._store.report(attempt, point.epoch, point.val_top1)
+            self._store.report(attempt, point.epoch, point.score)
         prune: Prune = load(self.call.prune)
         why = prune(self._store.backend, attempt.row, curve)
         if why is not None:

@@ -252,11 +252,11 @@ def _measure(
     stages = temporal.placement.stages if isinstance(temporal, TAda) else ()
     spread = StageCalibration(distance=1 / 3, over_time=1 / 3, over_clips=1 / 3)
     point = CurvePoint(
-        epoch=1, step=fit.num_steps, train_loss=1 / 3, val_top1=100 / 3,
+        epoch=1, step=fit.num_steps, train_loss=1 / 3, score=100 / 3,
         calibration={f"res{stage}": spread for stage in stages},
     )  # fmt: skip
     typical = Result(
-        top1=100 / 3, top5=100 / 3, loss=1 / 3,
+        score=100 / 3, top5=100 / 3, loss=1 / 3,
         per_class=dict.fromkeys(source.class_names, 100 / 3), per_family=dict.fromkeys(source.families, 100 / 3),
         classes=list(source.class_names),
         family_classes={name: [source.class_names[i] for i in members] for name, members in source.families.items()},

@@ -18,8 +18,9 @@ from tadaconv.errors import UserError, unknown
 from tadaconv.execution import Store
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder
+from tadaconv.metrics import metric_named
 from tadaconv.reporting.core.export import as_csv, write_atomically
-from tadaconv.result import CurvePoint, Result
+from tadaconv.result import Result, stored_metric
 
 FORMATS = ("csv", "parquet")
 MANIFEST = "tada-export.json"
@@ -35,10 +36,13 @@ _TREES = (
     "per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment", "per_head",
     "per_subset",
 )  # fmt: skip
-_SCALARS = [name for name in Result.model_fields if name not in (*_TREES, "curve")]
+_SCORED = ("metric", "score")
+_SCALARS = ["top1", *(name for name in Result.model_fields if name not in (*_SCORED, *_TREES, "curve"))]
 CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment", "scores"]
-"""Followed by a column for each entry of the environment and each leaf of the experiment, in alphabetical order."""
-CURVE_COLUMNS = ["cell", *CurvePoint.model_fields]
+"""Followed by a column for each metric beside top-1 and for each entry of the environment and each leaf of the
+experiment, in alphabetical order."""
+CURVE_COLUMNS = ["cell", "epoch", "step", "train_loss", "val_top1", "calibration"]
+"""Followed by a column for each metric beside top-1."""
 
 _REASONS = ("interrupted", "withdrawn", "pruned", "over_budget", "infeasible")
 _TAKEN = ("cell", "label", "spec", "error", "traceback", "trial", *_REASONS)
@@ -97,14 +101,7 @@ def read_storage(store: Store) -> Archive:
             [_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS, guessed=["seed"]
         ),
         cells=_cells_frame(results, run_folder(store)),
-        curves=_frame(
-            [
-                {"cell": key, **point, "calibration": _json(point.get("calibration"))}
-                for key, (_, trial) in results.items()
-                for point in trial.user_attrs["result"]["curve"]
-            ],
-            CURVE_COLUMNS,
-        ),
+        curves=_curves_frame(results),
     )
 
 
@@ -205,11 +202,31 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line |= {name: result.get(name) for name in _SCALARS}
         line |= {name: _json(result.get(name)) for name in _TREES}
         line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(attrs["spec"])}
+        if "score" in result:
+            line[stored_metric(result)] = result["score"]
         line["scores"] = _scores(out, key)
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
         lines.append(line)
     own = {name for line in lines for name in line} - set(CELL_COLUMNS)
     return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed={*own, "seed"})
+
+
+def _curves_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFrame:
+    lines = [
+        {"cell": key, **_point_line(point)}
+        for key, (_, trial) in results.items()
+        for point in trial.user_attrs["result"]["curve"]
+    ]
+    own = {name for line in lines for name in line} - set(CURVE_COLUMNS)
+    return _frame(lines, [*CURVE_COLUMNS, *sorted(own)], guessed=own)
+
+
+def _point_line(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point of a curve with its score in the column of its metric."""
+    line = {name: value for name, value in point.items() if name not in _SCORED}
+    if "score" in point:
+        line[metric_named(stored_metric(point)).curve_column] = point["score"]
+    return {**line, "calibration": _json(point.get("calibration"))}
 
 
 def _scores(out: Path | None, key: str) -> str | None:

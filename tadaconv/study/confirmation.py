@@ -10,7 +10,7 @@ from tadaconv.execution.store import Store
 from tadaconv.spec import Experiment
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import spec_json
-from tadaconv.study.trials import TrialRecord, confirmation_name
+from tadaconv.study.trials import TrialRecord, confirmation_name, trials_metric
 
 
 def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) -> LoadedTable:
@@ -36,7 +36,8 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
         for trial in records
         if trial.status == "finished" and spec_json(trial.temporal) != spec_json(base.temporal)
     ]
-    best = sorted(finished, key=lambda trial: (-cast(float, trial.top1), trial.number))[:num_best]
+    sign = trials_metric(finished).sign
+    best = sorted(finished, key=lambda trial: (-sign * cast(float, trial.score), trial.number))[:num_best]
     if not best:
         raise UserError(f"the study {loaded.name!r} has no finished trial beside its base yet; run more of it first")
     rows: list[Row] = []

@@ -81,7 +81,7 @@ class Sampler:
 class Pruner:
     """What ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
 
-    ``median`` and ``hyperband`` compare validation accuracies over epochs, ``wilcoxon`` results over seeds; ``none``
+    ``median`` and ``hyperband`` compare validation scores over epochs, ``wilcoxon`` results over seeds; ``none``
     ends nothing. A step of Optuna's options is an epoch, counted from 1, or a seed.
     """
 
@@ -104,7 +104,7 @@ class Study:
         sampler: what suggests the others.
         pruner: what ends a configuration early.
         budget: what it may cost; None sets no limit.
-        seeds: how many seeds a configuration is given; its value is the mean of their accuracies.
+        seeds: how many seeds a configuration is given; its value is the mean of their scores.
     """
 
     suggest: Suggest

@@ -19,7 +19,9 @@ from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
+from tadaconv.metrics import metric_named
 from tadaconv.regime import Regime
+from tadaconv.result import stored_score
 from tadaconv.spec import Temporal
 from tadaconv.study.cost import MacsCounter, budget_macs, over, violation
 from tadaconv.study.definition import LoadedStudy
@@ -31,6 +33,7 @@ from tadaconv.study.trials import (
     InfeasibleDraw,
     Reader,
     TrialRecord,
+    trials_metric,
 )
 
 NUM_RETRIES = 12
@@ -225,13 +228,14 @@ class Proposer:
         }
         names = [self._store.name_of(id) for id in optuna_studies(self._store.backend, self._study)]
         for name in names or [self._study]:
+            self._store.make_study(name, metric_named(self._regime.data.METRIC))
             self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
     def _give_cells(self, trials: Sequence[TrialRecord]) -> int:
         """Queue the seeds that trials still have to be given, and return how many those are."""
         protocol = self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]
         one_by_one = self._loaded.study.pruner.name in SEED_PRUNERS
-        finished = {trial.number: trial.top1_by_seed for trial in trials if trial.status == "finished"}
+        finished = {trial.number: trial.score_by_seed for trial in trials if trial.status == "finished"}
         num_given = 0
         for trial in trials:
             idle = trial.cells_that_are("missing")
@@ -240,7 +244,7 @@ class Proposer:
                 continue
             num_given += 1
             suggestion = Suggestion(trial.temporal, trial.params, trial.distributions)
-            why = reason_for_no_more_seeds(protocol, finished, trial.top1_by_seed)
+            why = reason_for_no_more_seeds(protocol, finished, trial.score_by_seed, trials_metric(trials))
             if why is not None:
                 pruned = {attr.TRIAL: trial.number, attr.PRUNED: why}
                 self._record(idle[0], suggestion, TrialState.PRUNED, pruned)
@@ -306,7 +310,7 @@ class Proposer:
             if attempt.state == "finished":
                 result = attempt.attrs[attr.RESULT]
                 copied = {**attrs, attr.COPIED: attempt.study, attr.RESULT: result}
-                self._record(cell, suggestion, TrialState.COMPLETE, copied, result["top1"])
+                self._record(cell, suggestion, TrialState.COMPLETE, copied, stored_score(result))
                 return
         self._record(cell, suggestion, TrialState.WAITING, attrs)
 
@@ -357,16 +361,16 @@ def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.S
 
     An infeasible draw comes before the trial in whose place it was drawn.
     """
-    memory = in_memory(name)
+    memory = in_memory(name, trials_metric(contents.trials))
     draws = sorted(contents.infeasible, key=lambda draw: draw.number)
     for trial in contents.trials:
         while draws and draws[0].number <= trial.number:
             memory.add_trial(_remembered_draw(draws.pop(0)))
         state, value, constraints = TrialState.RUNNING, None, violation(trial.macs, max_macs)
-        intermediate = {point.epoch: point.val_top1 for point in trial.curve} or trial.top1_by_seed
+        intermediate = {point.epoch: point.score for point in trial.curve} or trial.score_by_seed
         match trial.status:
             case "finished":
-                state, value = TrialState.COMPLETE, trial.top1
+                state, value = TrialState.COMPLETE, trial.score
             case "pruned" | "over budget":
                 state = TrialState.PRUNED
             case "failed":  # as infeasible, so that what fails is not tried over and over

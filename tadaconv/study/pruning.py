@@ -19,13 +19,14 @@ from tadaconv.errors import UserError, lookup
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.spaces import optuna_studies
-from tadaconv.result import CurvePoint
+from tadaconv.metrics import Metric, metric_named
+from tadaconv.result import CurvePoint, stored_curve
 from tadaconv.spec import without_places
 
 Pruners = dict[str, Callable[..., BasePruner]]
 
 EPOCH_PRUNERS: Pruners = {"median": MedianPruner, "hyperband": HyperbandPruner}
-"""Over epochs: these compare validation accuracies while a trial trains."""
+"""Over epochs: these compare validation scores while a trial trains."""
 
 SEED_PRUNERS: Pruners = {"wilcoxon": WilcoxonPruner}
 """Over seeds: these compare results and decide whether a configuration is given another seed."""
@@ -34,7 +35,7 @@ PRUNERS: Pruners = {"none": NopPruner, **EPOCH_PRUNERS, **SEED_PRUNERS}
 """Pruners by name."""
 
 _REASONS = {
-    "median": "not above the median of the others there",
+    "median": "not {beyond} the median of the others there",
     "hyperband": "not among the best of its bracket there",
 }
 
@@ -53,11 +54,11 @@ def make_pruner(name: str, options: Mapping[str, Any]) -> BasePruner:
         raise UserError(f"pruner {name!r} does not take options {dict(options)!r}: {error}") from error
 
 
-def in_memory(name: str, pruner: BasePruner | None = None) -> optuna.Study:
-    """An empty study of accuracies to maximise, seen by this process alone."""
+def in_memory(name: str, metric: Metric, pruner: BasePruner | None = None) -> optuna.Study:
+    """An empty study in the direction of ``metric``, seen by this process alone."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study it creates
     return optuna.create_study(
-        study_name=name, direction="maximize", sampler=RandomSampler(), pruner=pruner or NopPruner()
+        study_name=name, direction=metric.direction, sampler=RandomSampler(), pruner=pruner or NopPruner()
     )
 
 
@@ -96,7 +97,8 @@ def should_prune(
     options = dict(protocol["pruner"]["options"])
     if name == "hyperband":
         options = {"max_resource": num_epochs, **options}
-    study = in_memory(protocol["study"], make_pruner(name, options))
+    metric = metric_named(curve[-1].metric)
+    study = in_memory(protocol["study"], metric, make_pruner(name, options))
     rungs = _rungs(options, num_epochs) if name == "hyperband" else frozenset()
     others = _ended(history, attempt)
     number = int(attempt.attrs[attr.TRIAL])
@@ -109,44 +111,47 @@ def should_prune(
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))
     assert now is not None
-    _report(now, {point.epoch: point.val_top1 for point in curve[:-1]}, rungs)
+    _report(now, {point.epoch: point.score for point in curve[:-1]}, rungs)
     last = curve[-1]
-    now.report(last.val_top1, last.epoch)
+    now.report(last.score, last.epoch)
     if not now.should_prune():
         return None
-    return f"validation top-1 {last.val_top1:.1f} % after epoch {last.epoch} of {num_epochs}, {_REASONS[name]}"
+    why = _REASONS[name].format(beyond=metric.beyond)
+    return f"validation {metric.label} {metric.in_words(last.score)} after epoch {last.epoch} of {num_epochs}, {why}"
 
 
 def reason_for_no_more_seeds(
     protocol: Mapping[str, Any],
     finished: Mapping[int, Mapping[int, float]],
-    top1_by_seed: Mapping[int, float],
+    score_by_seed: Mapping[int, float],
+    metric: Metric,
 ) -> str | None:
     """The reason to give a configuration no further seed, one line, or None to go on.
 
     Args:
         protocol: ``pruner`` (``name`` and ``options``) and ``study``.
-        finished: by number, the top-1 by seed of the configurations that have had all their seeds.
-        top1_by_seed: what the configuration in question has reached so far, in percent.
+        finished: by number, the score by seed of the configurations that have had all their seeds.
+        score_by_seed: what the configuration in question has reached so far.
+        metric: what of.
     """
     name = protocol["pruner"]["name"]
-    if name not in SEED_PRUNERS or not finished or not top1_by_seed:
+    if name not in SEED_PRUNERS or not finished or not score_by_seed:
         return None
-    study = in_memory(protocol["study"])
+    study = in_memory(protocol["study"], metric)
     for results in finished.values():
         mean = sum(results.values()) / len(results)
         study.add_trial(create_trial(state=TrialState.COMPLETE, value=mean, intermediate_values=dict(results)))
-    running = create_trial(state=TrialState.RUNNING, intermediate_values=dict(top1_by_seed))
+    running = create_trial(state=TrialState.RUNNING, intermediate_values=dict(score_by_seed))
     if not make_pruner(name, protocol["pruner"]["options"]).prune(study, running):
         return None
     best = list(finished)[study.best_trial.number]
-    return f"worse than trial {best} on {len(top1_by_seed)} seeds (Wilcoxon test)"
+    return f"worse than trial {best} on {len(score_by_seed)} seeds (Wilcoxon test)"
 
 
 @dataclass(frozen=True)
 class _Past:
     finished: bool
-    top1_by_epoch: Mapping[int, float]
+    score_by_epoch: Mapping[int, float]
 
 
 def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
@@ -159,7 +164,7 @@ def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
         if number is None or number == attempt.attrs[attr.TRIAL] or not curve or _recipe(row) != _recipe(attempt):
             continue
         if finished or int(number) not in ended:
-            ended[int(number)] = _Past(finished, {point["epoch"]: point["val_top1"] for point in curve})
+            ended[int(number)] = _Past(finished, stored_curve(curve))
     return ended
 
 
@@ -181,19 +186,19 @@ def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
     return frozenset(rungs)
 
 
-def _report(trial: optuna.Trial, top1_by_epoch: Mapping[int, float], rungs: Collection[int]) -> None:
+def _report(trial: optuna.Trial, score_by_epoch: Mapping[int, float], rungs: Collection[int]) -> None:
     """Let a trial live through its epochs again, so that its pruner knows what it knew by then."""
     before = 0
-    for epoch, top1 in top1_by_epoch.items():
-        trial.report(top1, epoch)
+    for epoch, score in score_by_epoch.items():
+        trial.report(score, epoch)
         if any(before < rung <= epoch for rung in rungs):  # not every epoch is evaluated
             trial.should_prune()
         before = epoch
 
 
 def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: optuna.Study) -> None:
-    _report(trial, past.top1_by_epoch, rungs)
+    _report(trial, past.score_by_epoch, rungs)
     if past.finished:
-        study.tell(trial, list(past.top1_by_epoch.values())[-1])
+        study.tell(trial, list(past.score_by_epoch.values())[-1])
     else:
         study.tell(trial, state=TrialState.PRUNED)

@@ -13,10 +13,11 @@ from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import TrialRow
-from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.cells import Cell, CellRecord, metric_of
 from tadaconv.execution.cells import Status as CellStatus
 from tadaconv.execution.spaces import optuna_studies
 from tadaconv.execution.store import Store
+from tadaconv.metrics import Metric
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Backbone, Folder, Temporal
@@ -43,7 +44,7 @@ class TrialRecord:
         status: what became of it; an end only when nothing more will be run.
         cells: one a seed, in the order of the seeds, whichever study of the storage ran them; one that nobody has
             queued, run or failed at is missing.
-        top1: mean over the finished seeds in percent; None without any.
+        score: mean over the finished seeds; None without any.
         macs: multiply-adds a clip; None where neither a result nor a budget had them counted.
         why: what ended it, one line, unless it has finished or has not ended.
         curve: the epochs of the first seed that has any.
@@ -58,7 +59,7 @@ class TrialRecord:
     temporal: Temporal
     status: Status
     cells: tuple[CellRecord, ...]
-    top1: float | None
+    score: float | None
     macs: int | None
     why: str | None
     curve: tuple[CurvePoint, ...]
@@ -69,9 +70,14 @@ class TrialRecord:
         return [record.cell for record in self.cells if record.status in statuses]
 
     @property
-    def top1_by_seed(self) -> dict[int, float]:
-        """Of the finished seeds, in percent."""
-        return {record.cell.experiment.seed: record.result.top1 for record in self.cells if record.result}
+    def score_by_seed(self) -> dict[int, float]:
+        """Of the finished seeds."""
+        return {record.cell.experiment.seed: record.result.score for record in self.cells if record.result}
+
+
+def trials_metric(records: Sequence[TrialRecord]) -> Metric:
+    """What the trials of a study are judged by; top-1 while there is none."""
+    return metric_of(cell for record in records for cell in record.cells)
 
 
 @dataclass(frozen=True)
@@ -235,7 +241,7 @@ def _trial(
         temporal=suggestion.temporal,
         status=status,
         cells=tuple(cells),
-        top1=sum(result.top1 for result in results) / len(results) if results else None,
+        score=sum(result.score for result in results) / len(results) if results else None,
         macs=macs,
         why=why,
         curve=tuple(results[0].curve if results else map(CurvePoint.model_validate, stopped.get(attr.CURVE, []))),

@@ -385,13 +385,13 @@ class Fit:
             loss.backward(torch.full_like(loss, part.share))
         return loss.detach() * part.share
 
-    def _add_point(self, val_top1: float, calibration: dict[str, StageCalibration]) -> None:
+    def _add_point(self, score: float, calibration: dict[str, StageCalibration]) -> None:
         state = self.state
         point = CurvePoint(
             epoch=state.step // self.steps_per_epoch,
             step=state.step,
             train_loss=state.loss_sum / state.num_clips,
-            val_top1=val_top1,
+            score=score,
             calibration=calibration,
         )
         state.curve.append(point)

@@ -34,8 +34,8 @@ ROWS = [row("TSN"), row("linear 1", 1), row("(1,1)", 1, 1)]
 
 def result(top1: float) -> Result:
     return Result(
-        top1=top1, top5=100.0, loss=0.1 + 0.2, per_class={"a": top1}, num_val=8, params=1, macs=1, cost={},
-        curve=[CurvePoint(epoch=1, step=NUM_STEPS, train_loss=1 / 3, val_top1=top1)],
+        score=top1, top5=100.0, loss=0.1 + 0.2, per_class={"a": top1}, num_val=8, params=1, macs=1, cost={},
+        curve=[CurvePoint(epoch=1, step=NUM_STEPS, train_loss=1 / 3, score=top1)],
         train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0,
         environment={"device": "fake"},
     )  # fmt: skip

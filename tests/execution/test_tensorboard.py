@@ -27,7 +27,7 @@ def needs_tensorboard() -> None:
 
 
 def point(step: int, top1: float = 0.0) -> CurvePoint:
-    return CurvePoint(epoch=step // 2, step=step, train_loss=step / 8, val_top1=top1 or float(step))
+    return CurvePoint(epoch=step // 2, step=step, train_loss=step / 8, score=top1 or float(step))
 
 
 def progress(step: int, loss: float, *points: CurvePoint) -> Progress:
@@ -104,7 +104,7 @@ def test_a_worker_adds_the_last_point_that_no_report_had(tmp_path: Path) -> None
     (last,) = record.result.curve
     found = read(curves_folder(tmp_path, "t-quick", CELL))
     assert [step for step, _ in found["train/loss"]] == list(range(1, NUM_STEPS + 1))
-    assert found["validation/top1"] == [(NUM_STEPS, pytest.approx(last.val_top1))]
+    assert found["validation/top1"] == [(NUM_STEPS, pytest.approx(last.score))]
 
 
 def test_it_says_which_cell_it_is(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_curves_are_those_of_the_stored_result(tmp_path: Path) -> None:
     assert [step for step, _ in found["train/loss"]] == [1, 3, 6]  # the first, and the ends of epochs
     rates = [(step, pytest.approx(learning_rate(schedule, step - 1, 3))) for step in (1, 3, 6)]
     assert found["train/learning_rate"] == rates
-    assert found["validation/top1"] == [(p.step, pytest.approx(p.val_top1)) for p in result.curve]
+    assert found["validation/top1"] == [(p.step, pytest.approx(p.score)) for p in result.curve]
     assert found["train/loss_of_epoch"] == [(p.step, pytest.approx(p.train_loss)) for p in result.curve]
     assert [step for step, rate in found["train/clips_per_second"] if rate > 0] == [3, 6]
 

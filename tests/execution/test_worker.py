@@ -268,11 +268,11 @@ def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
 
     def judge(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
         assert backend is store.backend
-        seen.append((attempt.attrs[attr.TRIAL], [point.val_top1 for point in curve]))
+        seen.append((attempt.attrs[attr.TRIAL], [point.score for point in curve]))
         return "not worth it" if len(curve) == 2 else None
 
     def run(experiment: Experiment, *, report: Callable[[Progress], None], **_: object) -> Result:
-        points = [CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=10.0 * e) for e in (1, 2, 3)]
+        points = [CurvePoint(epoch=e, step=e, train_loss=1.0, score=10.0 * e) for e in (1, 2, 3)]
         for step in (1, 2, 3):
             report(Progress(step=step, num_steps=3, train_loss=1.0, curve=points[:step]))
         raise AssertionError(experiment)

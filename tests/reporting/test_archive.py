@@ -39,8 +39,8 @@ Frames = dict[str, list[dict[str, Any]]]
 
 def result(top1: float) -> Result:
     return Result(
-        top1=top1, top5=100.0, loss=0.1 + 0.2, per_class={"NA": top1, "b, c": 1 / 3}, per_family={"": 2.5}, num_val=8,
-        curve=[CurvePoint(epoch=e, step=4 * e, train_loss=1 / 3 / e, val_top1=top1) for e in (1, 2)], params=2**40,
+        score=top1, top5=100.0, loss=0.1 + 0.2, per_class={"NA": top1, "b, c": 1 / 3}, per_family={"": 2.5}, num_val=8,
+        curve=[CurvePoint(epoch=e, step=4 * e, train_loss=1 / 3 / e, score=top1) for e in (1, 2)], params=2**40,
         macs=2**50 + 1, cost={"unit": "multiply-adds", "shape": [1, 3]}, train_clips_per_second=1 / 7,
         eval_clips_per_second=2.0, peak_memory_bytes=2**33, seconds=12.5, environment={"device": "NA", "cuda": ""},
     )  # fmt: skip
@@ -88,8 +88,9 @@ def rebuilt(frames: Frames) -> dict[str, tuple[Experiment, Result]]:
     """Every result, from the files alone."""
     found = {}
     for cell in frames["cells"]:
-        tree = {name: cell[name] for name in Result.model_fields if name != "curve"}
-        numbers = [name for name, field in Result.model_fields.items() if field.annotation in (int, float)]
+        tree = {name: cell[name] for name in {"top1", *Result.model_fields} - {"metric", "score", "curve"}}
+        kinds = (int, float, float | None)
+        numbers = ["top1", *(name for name, field in Result.model_fields.items() if field.annotation in kinds)]
         tree |= {name: json.loads(tree[name]) for name in tree.keys() - set(numbers)}
         points = [
             {**p, "calibration": json.loads(p["calibration"])} for p in frames["curves"] if p["cell"] == cell["cell"]

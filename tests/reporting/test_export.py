@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from tadaconv.errors import RunError, UserError
+from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation.data import Manifest, collect, files_of, read_export
 from tadaconv.reporting.ablation.summary import summarise
-from tadaconv.reporting.core.export import CELL_COLUMNS, write_atomically, write_files
+from tadaconv.reporting.core.export import cell_columns, write_atomically, write_files
 
 
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:
 
 def test_a_line_a_cell(context) -> None:
     cells = collect(context[0], "quick", context[1]).cells
-    assert cells.columns.tolist() == list(CELL_COLUMNS)
+    assert cells.columns.tolist() == list(cell_columns(TOP1))
     assert len(cells) == 30
     first = cells.iloc[0]
     assert (first["row"], first["seed"], first["status"]) == ("no calibration (TSN)", 0, "finished")
@@ -114,7 +115,7 @@ def test_a_report_exported_before_rows_had_these_is_read(hosts, tmp_path: Path) 
 
 def test_cells_say_what_they_ran_on_where_that_differs(hosts, tmp_path: Path) -> None:
     export = collect(hosts[0], "quick", hosts[1])
-    assert export.cells.columns.tolist() == [*CELL_COLUMNS, "backbone", "num_frames"]
+    assert export.cells.columns.tolist() == [*cell_columns(TOP1), "backbone", "num_frames"]
     for record, line in zip(hosts[1], export.cells.to_dict("records"), strict=True):
         experiment = record.cell.experiment
         assert (line["backbone"], line["num_frames"]) == (experiment.backbone.name, experiment.data.num_frames)
@@ -125,4 +126,4 @@ def test_cells_say_what_they_ran_on_where_that_differs(hosts, tmp_path: Path) ->
 
 def test_only_what_differs_gets_a_column(hosts) -> None:
     short = [record for record in hosts[1] if record.cell.experiment.data.num_frames == 8]
-    assert collect(hosts[0], "quick", short).cells.columns.tolist() == [*CELL_COLUMNS, "backbone"]
+    assert collect(hosts[0], "quick", short).cells.columns.tolist() == [*cell_columns(TOP1), "backbone"]

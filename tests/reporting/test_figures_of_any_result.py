@@ -50,14 +50,14 @@ CALIBRATION = hs.dictionaries(
 )
 CURVE = hs.lists(
     hs.builds(
-        CurvePoint, epoch=hs.integers(0, 5), step=hs.integers(0, 9), train_loss=ANY, val_top1=ACCURACY,
+        CurvePoint, epoch=hs.integers(0, 5), step=hs.integers(0, 9), train_loss=ANY, score=ACCURACY,
         calibration=CALIBRATION,
     ),
     max_size=3, unique_by=lambda point: point.epoch,
 )  # fmt: skip
 RESULTS = hs.builds(
     Result,
-    top1=hs.floats(0, 100) | hs.sampled_from([nan, inf, -inf]),
+    score=hs.floats(0, 100) | hs.sampled_from([nan, inf, -inf]),
     top5=ACCURACY,
     loss=ANY,
     per_class=hs.dictionaries(hs.sampled_from([*CLASSES, "other"]), ACCURACY),
@@ -134,7 +134,7 @@ def test_accuracies_that_are_none_are_left_out_and_named(value: float, whole) ->
         whole,
         per_family={**cell.per_family, "order": value},
         per_class={**cell.per_class, "class 3": value},
-        curve=[cell.curve[0].model_copy(update={"val_top1": value}), *cell.curve[1:]],
+        curve=[cell.curve[0].model_copy(update={"score": value}), *cell.curve[1:]],
     )
     export = export_of(odd)
     families = figures.accuracy_by_family(export)
@@ -179,7 +179,7 @@ def test_of_many_that_are_left_out_some_are_named(whole) -> None:
 
 
 def replace_curve(result: Result, value: float) -> Result:
-    return result.model_copy(update={"curve": [p.model_copy(update={"val_top1": value}) for p in result.curve]})
+    return result.model_copy(update={"curve": [p.model_copy(update={"score": value}) for p in result.curve]})
 
 
 def test_rows_without_a_seed_in_common_gain_nothing(whole) -> None:

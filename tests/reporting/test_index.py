@@ -115,9 +115,9 @@ def test_a_table_says_what_its_report_says(out: Path) -> None:
 
 def test_a_study_names_its_best_trial(out: Path, make_study) -> None:
     finished = [record for record in make_study(24)[1] if record.status == "finished"]
-    best = max(finished, key=lambda record: record.top1)
+    best = max(finished, key=lambda record: record.score)
     assert entry(out, "placed-quick").findings == [
-        f"Best of {len(finished)} that finished: {best.name}, {best.top1:.1f} %."
+        f"Best of {len(finished)} that finished: {best.name}, {best.score:.1f} %."
     ]
 
 

@@ -248,7 +248,7 @@ def test_what_is_compared_is_said_with_what_is_to_be_known_of_it(export_in: Any,
         "Intervals cover our seeds alone: a published number comes without its spread. Ours are from 168,000 of "
         "168,913 training clips and 24,700 of 24,777 validation clips."
     )
-    assert tau_note(export, summarise(export))[0].endswith("It ranks rows of different recipes together.")
+    assert tau_note(export)[0].endswith("It ranks rows of different recipes together.")
     assert why_not == (
         "Of \u201cTAdaConvNeXt-T, 16 frames\u201d only the order can be compared: the recipe, which is ours, differs."
     )

@@ -21,7 +21,7 @@ def results(context):
             for i, row in enumerate(loaded.table.all_rows):
                 cell = Cell(row.name, first.cell.experiment.but(temporal=row.temporal, seed=seed))
                 top1 = scores(i, seed)
-                done = None if top1 is None else first.result.model_copy(update={"top1": top1})
+                done = None if top1 is None else first.result.model_copy(update={"score": top1})
                 records.append(CellRecord(cell, "failed" if done is None else "finished", done))
         return collect(loaded, "quick", records)
 
@@ -120,7 +120,7 @@ def test_trials_of_a_study_are_mapped_alike(make_study) -> None:
     export = collect_study(loaded, "quick", records)
     cells = placed(export.manifest.cells, export.cells)
     data = figures.placement_map_data(cells)
-    finished = {record.name: record.top1 for record in records if record.status == "finished"}
+    finished = {record.name: record.score for record in records if record.status == "finished"}
     assert data.dropna(subset=["top1"]).set_index("row")["top1"].to_dict() == pytest.approx(finished)
     rest = {r.name: r.temporal.but(placement__stages=(2,)) for r in records if r.temporal is not None}
     on_map = data.loc[data["on_map"], "row"]

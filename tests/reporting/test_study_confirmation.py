@@ -35,7 +35,7 @@ def confirmed(make_study, make_result):
                 for cell, score in zip(cells, new.get(record.number, []), strict=False)
             )
             status = "pruned" if top1 is None else "finished"
-            made.append(replace(record, name=name, status=status, top1=top1, confirmed=anew))
+            made.append(replace(record, name=name, status=status, score=top1, confirmed=anew))
         return collect(loaded, "quick", made, confirmed=True)
 
     return make

@@ -37,7 +37,7 @@ def frame(study) -> pd.DataFrame:
 
 def with_top1(records, *scores: float | None):
     """The first trials as finished with these accuracies; None leaves one out."""
-    return [replace(r, status="finished", top1=s) for r, s in zip(records, scores, strict=False) if s is not None]
+    return [replace(r, status="finished", score=s) for r, s in zip(records, scores, strict=False) if s is not None]
 
 
 def test_every_trial_has_a_line_with_its_end(study, frame) -> None:
@@ -45,14 +45,14 @@ def test_every_trial_has_a_line_with_its_end(study, frame) -> None:
     assert frame["status"].tolist() == [record.status for record in study[1]]
     for record, line in zip(study[1], frame.to_dict("records"), strict=True):
         assert line["why"] == (record.why or "")
-        assert (line["top1"] == record.top1) == (record.status == "finished")
+        assert (line["top1"] == record.score) == (record.status == "finished")
     assert set(frame["status"]) == {"finished", "pruned", "over budget", "failed"}
 
 
 def test_the_best_is_of_those_that_finished(study, frame) -> None:
-    scores = {r.number: r.top1 for r in study[1] if r.status == "finished"}
+    scores = {r.number: r.score for r in study[1] if r.status == "finished"}
     assert frame.loc[frame["best"], "trial"].tolist() == [max(scores, key=lambda number: scores[number])]
-    reached = [replace(r, top1=99.0) if r.status == "pruned" else r for r in study[1]]
+    reached = [replace(r, score=99.0) if r.status == "pruned" else r for r in study[1]]
     pd.testing.assert_frame_equal(trials_data(reached, study[0].study), frame)
 
 
@@ -83,7 +83,7 @@ def test_counts_are_in_one_line(study, frame) -> None:
 
 
 def test_a_curve_over_several_seeds_is_their_mean(study) -> None:
-    points = [CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=v) for e, v in ((1, 10.0), (2, 20.0), (2, 30.0))]
+    points = [CurvePoint(epoch=e, step=e, train_loss=1.0, score=v) for e, v in ((1, 10.0), (2, 20.0), (2, 30.0))]
     record = replace(study[1][0], curve=tuple(points))
     assert curves_data([record])["val_top1"].tolist() == [10.0, 25.0]
     assert trials_data([record], study[0].study)["reached"].tolist() == [25.0]

@@ -114,6 +114,7 @@ def test_the_budget_is_named_where_no_line_to_a_name_runs(export) -> None:
 def placed_trials(make_study, statuses: list[str], seeds: int = 1):
     """Trials that differ in their stages alone, with these statuses; every cell has a result."""
     loaded, records = make_study(len(statuses), seeds=seeds)
+    any_result = next(c.result for r in records for c in r.cells if c.result)
     made = []
     for number, status in enumerate(statuses):
         stages = [s for s in (2, 3, 4, 5) if (number + 1) >> (s - 2) & 1]
@@ -121,14 +122,14 @@ def placed_trials(make_study, statuses: list[str], seeds: int = 1):
         cells = tuple(
             CellRecord(
                 Cell(f"trial {number}", records[0].cells[0].cell.experiment.but(temporal=temporal, seed=s)), "finished",
-                next(c.result for r in records for c in r.cells if c.result).model_copy(update={"top1": 50.0 + number}),
+                any_result.model_copy(update={"score": 50.0 + number}),
             )
             for s in range(seeds)
         )  # fmt: skip
         made.append(
             replace(
                 records[0], number=number, name=f"trial {number}", temporal=temporal, status=status, cells=cells,
-                top1=50.0 + number if status == "finished" else None,
+                score=50.0 + number if status == "finished" else None,
             )
         )  # fmt: skip
     return collect(loaded, "quick", made)
@@ -193,7 +194,7 @@ def test_the_best_so_far_never_falls_and_pruned_trials_never_raise_it(export) ->
 
 def test_waiting_trials_are_not_in_the_history(make_study) -> None:
     loaded, records = make_study(4)
-    moving = [*records[:3], replace(records[3], status="waiting", top1=None)]
+    moving = [*records[:3], replace(records[3], status="waiting", score=None)]
     assert figures.best_so_far_data(collect(loaded, "quick", moving))["trial"].tolist() == [0, 1, 2]
 
 
@@ -207,7 +208,7 @@ def test_a_slice_has_every_finished_trial_that_has_the_parameter(make_study) -> 
         assert dict(zip(part["trial"], part["value"], strict=True)) == having
     drawing = figures.slices(collect(loaded, "quick", records))
     assert drawing is not None
-    stage5 = [r.top1 for r in records if r.status == "finished" and r.temporal and r.params["stage5"]]
+    stage5 = [r.score for r in records if r.status == "finished" and r.temporal and r.params["stage5"]]
     assert f"stage5: yes {sum(stage5) / len(stage5):.1f} %" in drawing.alt
 
 

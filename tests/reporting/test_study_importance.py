@@ -26,7 +26,7 @@ def scored(make_study):
         loaded, records = make_study(1)
         made = [
             replace(
-                records[0], number=i, name=f"trial {i}", params=params, top1=top1,
+                records[0], number=i, name=f"trial {i}", params=params, score=top1,
                 distributions={name: space[name] for name in params},
             )
             for i, (params, top1) in enumerate(lines)

@@ -89,11 +89,11 @@ def test_the_page_asks_for_nothing_and_shows_names_as_text(hostile, page: Page) 
 def test_the_page_opens_with_what_a_reader_needs(hostile, page: Page) -> None:
     _, records, _, _ = hostile
     finished = [record for record in records if record.status == "finished"]
-    best = max(finished, key=lambda record: record.top1)
+    best = max(finished, key=lambda record: record.score)
     parts = [
         "Which stages need it?",
         f"14 trials: {len(finished)} finished",
-        f"is the best of {len(finished)} that finished: {best.top1:.1f} %",
+        f"is the best of {len(finished)} that finished: {best.score:.1f} %",
         "biased upwards",
         "tada study placed --confirm 3 --seeds 3",
         "The most accurate trials",
@@ -181,7 +181,7 @@ def test_wrong_calls(make_study, tmp_path: Path) -> None:
     loaded, records = make_study(3)
     with pytest.raises(UserError, match=r"unknown report format 'htm'; one of: html, "):
         study_report(loaded, "quick", records, tmp_path, ["htm"])
-    waiting = [replace(record, status="waiting", top1=None) for record in records]
+    waiting = [replace(record, status="waiting", score=None) for record in records]
     for none in ([], waiting):
         with pytest.raises(UserError, match=r"no results of placed .*: tada study placed --regime proxy"):
             study_report(loaded, "proxy", none, tmp_path)

@@ -35,12 +35,12 @@ def test_every_trial_fits_with_status_and_reason(make_study, width: int) -> None
     assert "\u2026" not in text
     lines = text.splitlines()
     squeezed = " ".join(text.split())
-    best = max((r for r in records if r.status == "finished"), key=lambda r: r.top1)
+    best = max((r for r in records if r.status == "finished"), key=lambda r: r.score)
     for record in records:
         (line,) = [line for line in lines if f" {line.strip()} ".startswith(f" {record.name} ")]
         assert ("best" if record is best else record.status) in line
         if record.status == "finished":
-            assert f" {record.top1:.1f} " in line
+            assert f" {record.score:.1f} " in line
         if width >= 80:
             assert (record.why or "") in squeezed
     assert squeezed.count("below the median") == sum(record.status == "pruned" for record in records)
@@ -69,8 +69,8 @@ def test_infeasible_draws_are_counted_and_a_start_among_them_is_named(make_study
 def test_trials_on_their_way_and_names_as_text(make_study) -> None:
     loaded, records = make_study(2)
     moving = [
-        replace(records[0], status="running", top1=None, macs=None, name="[red]x[/red]"),
-        replace(records[1], status="waiting", top1=None, macs=None),
+        replace(records[0], status="running", score=None, macs=None, name="[red]x[/red]"),
+        replace(records[1], status="waiting", score=None, macs=None),
     ]
     text = drawn(loaded, moving, 80)
     assert "[red]x[/red]" in text

@@ -18,12 +18,13 @@ from scipy import stats
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
+from tadaconv.metrics import TOP1
 from tadaconv.regime import Recipe, Regime
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.data import Elsewhere, Export, collect
 from tadaconv.reporting.ablation.latex import latex_table
 from tadaconv.reporting.ablation.summary import (
-    TABLE_COLUMNS,
+    base_columns,
     by_label,
     compares_apart,
     differing,
@@ -131,7 +132,7 @@ def test_rows_without_cells_are_missing(made_up) -> None:
 def test_an_accuracy_that_is_none_counts_as_failed(made_up, wrong: float) -> None:
     loaded, records = made_up({"other": [50.0, 51.0], "base": [60.0, 61.0]})
     assert records[0].result is not None
-    broken = CellRecord(records[0].cell, "finished", records[0].result.model_copy(update={"top1": wrong}))
+    broken = CellRecord(records[0].cell, "finished", records[0].result.model_copy(update={"score": wrong}))
     export = collect(loaded, "quick", [broken, *records[1:]])
     assert (lines(export)["other"]["n"], lines(export)["other"]["num_failed"]) == (1, 1)
     assert export.cells["error"].tolist()[0] == "the accuracy is not a number from 0 to 100"
@@ -145,7 +146,7 @@ def test_intervals_stay_within_accuracies(export_of) -> None:
 
 def test_the_columns_and_order_of_the_table(export_of) -> None:
     summary = summarise(export_of({"b": [1.0], "a": [2.0], "base": [3.0]}))
-    assert summary.columns[: len(TABLE_COLUMNS)].tolist() == TABLE_COLUMNS
+    assert summary.columns[: len(base_columns(TOP1))].tolist() == base_columns(TOP1)
     assert summary["row"].tolist() == ["b", "a", "base"]
     assert isnan(summary["delta_mean"].iloc[-1])
 
@@ -192,7 +193,7 @@ def test_the_papers_order(made_up) -> None:
     loaded, records = made_up({"a": [50.0], "b": [60.0], "base": [70.0]})
     export = collect(with_paper(loaded, {"a": 61.0, "b": 60.0, "base": 64.0}), "quick", records)
     summary = summarise(export)
-    found = paper_order(summary)
+    found = paper_order(export)
     assert (found.n, found.tau) == (3, pytest.approx(1 / 3))  # of three pairs, two agree
     notes = " ".join(paper_notes(export, summary))
     assert "SSV2, 16 frames, 2 clips x 3 crops" in notes
@@ -203,7 +204,7 @@ def test_the_papers_order(made_up) -> None:
 def test_too_few_rows_for_an_order(context) -> None:
     loaded, records = context
     export = collect(loaded, "quick", records)
-    found = paper_order(summarise(export))
+    found = paper_order(export)
     assert found.n == 1
     assert isnan(found.tau)
     assert "too few" in " ".join(paper_notes(export, summarise(export)))
@@ -281,7 +282,7 @@ def test_naming_the_base_changes_nothing(made_up) -> None:
     before, after = (summarise(collect(table, "quick", records)) for table in (loaded, named))
     pd.testing.assert_frame_equal(before, after)
     assert not compares_apart(after, "base")
-    assert table_columns(after, "base") == TABLE_COLUMNS
+    assert table_columns(after, "base") == base_columns(TOP1)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_references_are_compared_with_or_are_compared_with_none(made_up, versus,
     summary = summarise(collect(with_versus(loaded, versus), "quick", records))
     assert set(summary.loc[summary["reference"], "row"]) == references
     assert compares_apart(summary, "base")
-    assert table_columns(summary, "base") == [*TABLE_COLUMNS, "versus"]
+    assert table_columns(summary, "base") == [*base_columns(TOP1), "versus"]
 
 
 def test_what_rows_differ_in_is_said(hosts) -> None:
@@ -425,7 +426,7 @@ def test_the_table_says_what_rows_ran_on_where_they_differ(hosts) -> None:
     loaded, records = hosts
     some = [record for record in records if record.cell.label != "r3d"]
     summary = summarise(collect(loaded, "quick", some))
-    assert table_columns(summary, loaded.table.base.name) == [*TABLE_COLUMNS, "versus", "backbone", "num_frames"]
+    assert table_columns(summary, loaded.table.base.name) == [*base_columns(TOP1), "versus", "backbone", "num_frames"]
     ran_on = {line["row"]: (line["backbone"], line["num_frames"]) for line in summary.to_dict("records")}
     assert ran_on["slow_only_8x8 + cin"] == ("tiny", 8)  # what stands in for it
     assert ran_on["slowfast_4x16 + cin"] == ("slowfast_4x16", 32)
@@ -854,12 +855,12 @@ def test_other_regimes_rank_the_rows(context) -> None:
     summary = summarise(export)
     rows = summary["row"].tolist()
     others = [
-        Elsewhere(regime="<proxy>", top1=dict(zip(rows[:8], [3.0, 1, 2, 4, 7, 6, 8, 5], strict=True)), num_seeds={}),
-        Elsewhere(regime="tiny", top1={rows[0]: 1.0, "gone": 2.0}, num_seeds={}),
-        Elsewhere(regime="level", top1=dict.fromkeys(rows, 50.0), num_seeds={}),
+        Elsewhere(regime="<proxy>", score=dict(zip(rows[:8], [3.0, 1, 2, 4, 7, 6, 8, 5], strict=True)), num_seeds={}),
+        Elsewhere(regime="tiny", score={rows[0]: 1.0, "gone": 2.0}, num_seeds={}),
+        Elsewhere(regime="level", score=dict.fromkeys(rows, 50.0), num_seeds={}),
     ]
     export = replace(export, manifest=export.manifest.model_copy(update={"elsewhere": others}))
-    first, second, third = elsewhere_notes(export, summary)
+    first, second, third = elsewhere_notes(export)
     tau = stats.kendalltau(summary["top1_mean"][:8], [3, 1, 2, 4, 7, 6, 8, 5]).statistic
     interval = st.kendall_tau(summary["top1_mean"].tolist()[:8], [3.0, 1, 2, 4, 7, 6, 8, 5])
     assert interval.low < tau < interval.high
@@ -870,9 +871,9 @@ def test_other_regimes_rank_the_rows(context) -> None:
     assert second.startswith("Regime \u201ctiny\u201d shares 1 row with this one, too few")
     assert third == "Regime \u201clevel\u201d gives no order to compare, as all rows that both have are equal in one."
     assert "&lt;proxy&gt;" in blocks.results(export).html
-    (note,) = tau_note(export, summary)
+    (note,) = tau_note(export)
     assert "takes the rows as a sample of design choices; noise between seeds is in it" in note
-    assert tau_note(collect(loaded, "quick", records), summary) == []
+    assert tau_note(collect(loaded, "quick", records)) == []
 
 
 @pytest.mark.parametrize(
@@ -970,7 +971,9 @@ def several(made_up, kinds, context, hosts) -> dict[str, Export]:
     exports = {name: collect(loaded, "quick", records) for name, (loaded, records) in made.items()}
     rows = exports["three seeds"].manifest.rows
     for name, number in (("four rows elsewhere", 4), ("all rows elsewhere", len(rows))):
-        other = Elsewhere(regime="tiny", top1={row.name: float(i) for i, row in enumerate(rows[:number])}, num_seeds={})
+        other = Elsewhere(
+            regime="tiny", score={row.name: float(i) for i, row in enumerate(rows[:number])}, num_seeds={}
+        )
         manifest = exports["three seeds"].manifest.model_copy(update={"elsewhere": [other]})
         exports[name] = replace(exports["three seeds"], manifest=manifest)
     return exports

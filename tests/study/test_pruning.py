@@ -18,6 +18,7 @@ from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.spaces import optuna_studies
 from tadaconv.execution.store import Store
+from tadaconv.metrics import TOP1
 from tadaconv.result import CurvePoint
 from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic
 from tadaconv.study.pruning import (
@@ -42,7 +43,7 @@ def protocol(name: str, **options: Any) -> dict[str, Any]:
 def points(values: Sequence[float], without: Collection[int] = ()) -> list[CurvePoint]:
     """A point an epoch but for those ``without`` one."""
     return [
-        CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=value)
+        CurvePoint(epoch=e, step=e, train_loss=1.0, score=value)
         for e, value in enumerate(values, 1)
         if e not in without
     ]
@@ -169,7 +170,7 @@ def test_a_further_seed_is_refused_where_the_wilcoxon_test_says_so(
     tied = [n for n in finished if mean(finished[n].values()) == mean(finished[best].values())]
     if len(tied) > 1:
         return  # which of the best is compared with is Optuna's choice
-    why = reason_for_no_more_seeds(protocol("wilcoxon"), finished, dict(enumerate(so_far)))
+    why = reason_for_no_more_seeds(protocol("wilcoxon"), finished, dict(enumerate(so_far)), TOP1)
     assert (why is not None) == worse
     assert why is None or f"trial {best} on {len(so_far)} seeds" in why
 
@@ -177,10 +178,10 @@ def test_a_further_seed_is_refused_where_the_wilcoxon_test_says_so(
 def test_no_seed_is_refused_without_something_to_compare() -> None:
     full = {0: dict.fromkeys(range(6), 90.0)}
     bad = dict.fromkeys(range(5), 1.0)
-    assert reason_for_no_more_seeds(protocol("wilcoxon"), full, bad)
-    assert reason_for_no_more_seeds(protocol("wilcoxon"), {}, bad) is None
-    assert reason_for_no_more_seeds(protocol("wilcoxon"), full, {}) is None
-    assert reason_for_no_more_seeds(protocol("none"), full, bad) is None
+    assert reason_for_no_more_seeds(protocol("wilcoxon"), full, bad, TOP1)
+    assert reason_for_no_more_seeds(protocol("wilcoxon"), {}, bad, TOP1) is None
+    assert reason_for_no_more_seeds(protocol("wilcoxon"), full, {}, TOP1) is None
+    assert reason_for_no_more_seeds(protocol("none"), full, bad, TOP1) is None
 
 
 def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_path: Path) -> None:

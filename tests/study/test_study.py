@@ -109,11 +109,9 @@ def top1_of(key: str) -> float:
 
 
 def result(top1: float, num_epochs: int = 4) -> Result:
-    curve = [
-        CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=top1 * e / num_epochs) for e in range(1, num_epochs + 1)
-    ]
+    curve = [CurvePoint(epoch=e, step=e, train_loss=1.0, score=top1 * e / num_epochs) for e in range(1, num_epochs + 1)]
     return Result(
-        top1=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=curve, params=1, macs=1_000, cost={},
+        score=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=curve, params=1, macs=1_000, cost={},
         train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
     )  # fmt: skip
 
@@ -305,7 +303,7 @@ def test_the_start_comes_first_then_the_sampler_and_nothing_twice(store: Store) 
     assert {record.status for record in records} == {"finished"}
     keys = [cell.cell.key for record in records for cell in record.cells]
     assert len(set(keys)) == 12
-    assert [record.top1 for record in records] == [top1_of(key) for key in keys]
+    assert [record.score for record in records] == [top1_of(key) for key in keys]
     assert [record.cells[0].cell.experiment.temporal for record in records] == [record.temporal for record in records]
     again = run(loaded(), store, 12)  # the total, so there is nothing to add
     assert again == records
@@ -392,7 +390,7 @@ def test_a_result_of_the_storage_is_copied_and_not_run_again(store: Store) -> No
     assert proposer.top_up(1, 1) == Proposed(1, 1, 1, True, False)
     assert not waiting(store)
     (record,) = trial_records(loaded(), REGIME, NAME, store)
-    assert (record.status, record.top1) == ("finished", top1_of(late.key))
+    assert (record.status, record.score) == ("finished", top1_of(late.key))
     rows = [row for row in store.backend.rows([late.key]) if row.attrs.get("copied")]
     assert [(row.value, row.attrs["copied"]) for row in rows] == [(top1_of(late.key), "placement-quick")]
 
@@ -739,7 +737,7 @@ def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store
     assert wide.macs == costs[1] > costs[0]
     over = (wide.macs / int(bare * share) - 1) * 100
     assert wide.why == f"{wide.macs:,} multiply-adds a clip, {over:.2g} % over the budget of {int(bare * share):,}"
-    assert wide.top1 is None
+    assert wide.score is None
     keys = {row.key for row in store.backend.rows() if row.state != TrialState.PRUNED}
     assert wide.cells[0].cell.key not in keys
     (row,) = [row for row in store.backend.rows() if row.state == TrialState.PRUNED]
@@ -758,7 +756,7 @@ def test_every_configuration_gets_its_seeds(store: Store) -> None:
     records = run(loaded(seeds=3), store, 3, num_workers=2)
     for record in records:
         assert [cell.cell.experiment.seed for cell in record.cells] == [0, 1, 2]
-        assert record.top1 == pytest.approx(mean(top1_of(cell.cell.key) for cell in record.cells))
+        assert record.score == pytest.approx(mean(top1_of(cell.cell.key) for cell in record.cells))
     more = run(loaded(seeds=4), store, 3)
     assert [[cell.status for cell in record.cells] for record in more] == [["finished"] * 4] * 3
     assert [record.params for record in more] == [record.params for record in records]
@@ -784,8 +782,8 @@ def test_wilcoxon_gives_seeds_one_by_one_and_stops_with_the_hopeless(store: Stor
         step(70.0)
     assert proposer.top_up(1, 2) == Proposed(0, 2, 2, True, False)
     good, bad = trial_records(study, REGIME, NAME, store)
-    assert (good.status, good.top1) == ("finished", 82.5)
-    assert (bad.status, bad.top1, bad.why) == ("pruned", 70.0, "worse than trial 0 on 4 seeds (Wilcoxon test)")
+    assert (good.status, good.score) == ("finished", 82.5)
+    assert (bad.status, bad.score, bad.why) == ("pruned", 70.0, "worse than trial 0 on 4 seeds (Wilcoxon test)")
 
 
 def test_the_median_prunes_and_the_record_says_where(store: Store) -> None:
@@ -795,10 +793,10 @@ def test_the_median_prunes_and_the_record_says_where(store: Store) -> None:
     assert pruned
     for record in pruned:
         assert record.number >= 4
-        assert record.top1 is None
+        assert record.score is None
         last = record.curve[-1]
         assert 2 <= last.epoch < 4
-        assert f"{last.val_top1:.1f} % after epoch {last.epoch} of 4" in str(record.why)
+        assert f"{last.score:.1f} % after epoch {last.epoch} of 4" in str(record.why)
     assert all(len(record.curve) == 4 for record in records if record.status == "finished")
 
 
@@ -822,8 +820,8 @@ def test_a_study_keeps_its_trials_when_its_space_grows(store: Store) -> None:
     before = run(loaded(), store, 10)
     after = run(loaded(grown, start=GROWN), store, 20)
     assert len(after) == 20
-    assert [(each.number, each.name, each.temporal, each.top1, each.cells) for each in after[:10]] == [
-        (each.number, each.name, each.temporal, each.top1, each.cells) for each in before
+    assert [(each.number, each.name, each.temporal, each.score, each.cells) for each in after[:10]] == [
+        (each.number, each.name, each.temporal, each.score, each.cells) for each in before
     ]
     assert params_of(after[:10]) == [{**params, "norm": "batch"} for params in params_of(before)]
     assert all(each.distributions["stage"] == CategoricalDistribution((2, 3, 4, 5)) for each in after)
@@ -979,7 +977,7 @@ def test_trials_know_what_they_came_to_on_new_seeds(store: Store) -> None:
     for attempt in waiting(store):
         finish(store, attempt)
     found = trial_records(loaded(), REGIME, NAME, store)
-    best = sorted((r for r in found if r.name != "paper: late"), key=lambda r: (-(r.top1 or 0), r.number))[:2]
+    best = sorted((r for r in found if r.name != "paper: late"), key=lambda r: (-(r.score or 0), r.number))[:2]
     assert {record.number for record in found if record.confirmed} == {0, *(record.number for record in best)}
     for record in found:
         assert [each.cell.experiment.seed for each in record.confirmed] in ([], [1, 2, 3])
@@ -987,7 +985,7 @@ def test_trials_know_what_they_came_to_on_new_seeds(store: Store) -> None:
             assert each.cell.experiment.temporal == record.temporal
             assert each.result is not None
             assert each.result.top1 == top1_of(each.cell.key)
-        assert record.top1 == top1_of(record.cells[0].cell.key), "new seeds are no part of the search"
+        assert record.score == top1_of(record.cells[0].cell.key), "new seeds are no part of the search"
     # A study that is given more seeds has some in common, which are new no longer.
     more = trial_records(loaded(seeds=3), REGIME, NAME, store)
     assert {tuple(c.cell.experiment.seed for c in r.confirmed) for r in more} == {(), (3,)}

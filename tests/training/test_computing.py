@@ -52,7 +52,7 @@ def trained(loop: Fit) -> tuple[list[float], dict[str, Tensor]]:
     with computing_as(loop.options, CPU):
         curve = loop.run(validate).curve
     assert loop.model.training
-    return [number for point in curve for number in (point.train_loss, point.val_top1)], loop.model.state_dict()
+    return [number for point in curve for number in (point.train_loss, point.score)], loop.model.state_dict()
 
 
 @pytest.mark.usefixtures("_graphs_alone")

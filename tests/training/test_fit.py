@@ -87,7 +87,7 @@ def test_against_a_plain_loop(schedule: Schedule) -> None:
     source.served.clear()
     state = train(schedule, found_net, source, report=seen.append)
     assert [progress.train_loss for progress in seen] == pytest.approx(losses)
-    assert [(p.epoch, p.step, p.train_loss, p.val_top1) for p in state.curve] == [pytest.approx(p) for p in curve]
+    assert [(p.epoch, p.step, p.train_loss, p.score) for p in state.curve] == [pytest.approx(p) for p in curve]
     for name, value in found_net.state_dict().items():
         torch.testing.assert_close(value, expected_net.state_dict()[name], msg=name)
     assert [(p.step, p.num_steps, len(p.curve)) for p in seen] == [(s, 9, s // 3) for s in range(1, 10)]

@@ -15,16 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
-from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.cells import CellRecord, metric_of
+from tadaconv.metrics import Metric, metric_named
 from tadaconv.regime import Published, Regime
 from tadaconv.reporting.core.export import (
-    CELL_COLUMNS,
     OWN_COLUMNS,
     TEXT,
     CellOrigin,
     Columns,
-    ReportManifest,
+    ScoredManifest,
     as_csv,
+    cell_columns,
     cells_data,
     checked,
     data_frame,
@@ -32,13 +33,9 @@ from tadaconv.reporting.core.export import (
     read_csv,
     shared_conditions,
 )
-from tadaconv.result import HeadAccuracy, Result
+from tadaconv.result import HeadAccuracy, Result, Scored
 
 _OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
-CURVE_COLUMNS: Columns = {
-    **_OF_CELL, "epoch": "int64", "step": "int64", "train_loss": "float64", "val_top1": "float64"
-}  # fmt: skip
-"""A line a cell and epoch: loss in nats, accuracy in percent."""
 FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}
 """A line a cell and class family: accuracy in percent."""
 CLASS_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"}
@@ -49,15 +46,27 @@ CALIBRATION_COLUMNS: Columns = {
     **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
 }  # fmt: skip
 """A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
-CSV_COLUMNS: Mapping[str, Columns] = {
-    "cells": {**CELL_COLUMNS, **OWN_COLUMNS},
-    "curves": CURVE_COLUMNS,
-    "families": FAMILY_COLUMNS,
-    "classes": CLASS_COLUMNS,
-    "confusion": CONFUSION_COLUMNS,
-    "calibration": CALIBRATION_COLUMNS,
-}
-"""The frames of an :class:`Export`; each is a CSV file of this name."""
+OF_CLASSES: Mapping[str, Columns] = {
+    "families": FAMILY_COLUMNS, "classes": CLASS_COLUMNS, "confusion": CONFUSION_COLUMNS
+}  # fmt: skip
+"""The frames that only a metric of classes has."""
+
+
+def curve_columns(metric: Metric) -> Columns:
+    """The columns of a line a cell and epoch: loss in nats, and the score."""
+    return {
+        **_OF_CELL, "epoch": "int64", "step": "int64", "train_loss": "float64", metric.curve_column: "float64"
+    }  # fmt: skip
+
+
+def csv_columns(metric: Metric) -> dict[str, Columns]:
+    """The frames of an :class:`Export` that are written; each is a CSV file of this name."""
+    return {
+        "cells": {**cell_columns(metric), **OWN_COLUMNS},
+        "curves": curve_columns(metric),
+        **(OF_CLASSES if metric.of_classes else {}),
+        "calibration": CALIBRATION_COLUMNS,
+    }
 
 
 class ReportedRow(BaseModel):
@@ -110,17 +119,15 @@ class EnsembleOrigin(BaseModel):
     why: str | None = Field(None, description="Why there is no accuracy.")
 
 
-class Elsewhere(BaseModel):
+class Elsewhere(Scored):
     """The same table in another regime of the same storage, to compare the order of rows with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     regime: str
-    top1: dict[str, float] = Field(description="By row, the mean validation top-1 over its seeds, in percent.")
+    score: dict[str, float] = Field(description="By row, the mean score over its seeds; of top-1 called ``top1``.")
     num_seeds: dict[str, int] = Field(description="By row, the seeds behind it.")
 
 
-class Manifest(ReportManifest):
+class Manifest(ScoredManifest):
     """``report.json``: everything a report says that is not in its CSV files. ``docs/reports.md`` explains it."""
 
     table: str = Field(description="Name of the table's file.")
@@ -167,6 +174,11 @@ class Export:
     confusion: pd.DataFrame
     calibration: pd.DataFrame
 
+    @property
+    def metric(self) -> Metric:
+        """What the cells are judged by."""
+        return metric_named(self.manifest.metric)
+
 
 def collect(
     loaded: LoadedTable,
@@ -185,13 +197,16 @@ def collect(
     finished cells that are not among the records. ``regime`` says what of it the paper measured so, and whose its
     recipes are; without it nothing is known of either. With ``cells_alone`` the frames beside ``cells`` stay empty.
     ``ensembles`` are what :func:`tadaconv.reporting.ablation.ensembles.ensembles_of` found.
-    A finished cell whose accuracy is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
+    A finished cell whose score is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
     """
     table = loaded.table
     records = [checked(record) for record in records]
     detailed = [] if cells_alone else records
-    details = {name: _detail(name, detailed) for name in CSV_COLUMNS if name != "cells"}
+    metric = metric_of(records)
+    columns = {**OF_CLASSES, **csv_columns(metric)}
+    details = {name: _detail(name, columns[name], detailed) for name in columns if name != "cells"}
     manifest = Manifest(
+        metric=metric.name,
         table=loaded.name,
         question=loaded.question,
         regime=plain_name(regime_name),
@@ -207,18 +222,18 @@ def collect(
         ensembles=list(ensembles),
         cells=[origin(record) for record in records],
     )
-    return Export(manifest, cells_data(records), **details)
+    return Export(manifest, cells_data(records, metric), **details)
 
 
-def _detail(name: str, records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One of ``CSV_COLUMNS`` beside that of the cells, of the records that have a result."""
+def _detail(name: str, columns: Columns, records: Sequence[CellRecord]) -> pd.DataFrame:
+    """A frame beside that of the cells, of the records that have a result."""
     lines = [
         (record.cell.label, record.cell.experiment.seed, *line)
         for record in records
         if record.result is not None
         for line in _LINES[name](record.result)
     ]
-    return data_frame(lines, CSV_COLUMNS[name])
+    return data_frame(lines, columns)
 
 
 def _class_lines(result: Result) -> Iterator[tuple[Any, ...]]:
@@ -232,7 +247,7 @@ def _confusion_lines(result: Result) -> Iterator[tuple[Any, ...]]:
 
 
 _LINES: Mapping[str, Callable[[Result], Iterable[tuple[Any, ...]]]] = {
-    "curves": lambda result: ((p.epoch, p.step, p.train_loss, p.val_top1) for p in result.curve),
+    "curves": lambda result: ((p.epoch, p.step, p.train_loss, p.score) for p in result.curve),
     "families": lambda result: result.per_family.items(),
     "classes": _class_lines,
     "confusion": _confusion_lines,
@@ -259,19 +274,21 @@ def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
 
 def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
     found: dict[str, list[float]] = {}
-    for record in map(checked, records):
+    records = [checked(record) for record in records]
+    for record in records:
         if record.result is not None:
-            found.setdefault(record.cell.label, []).append(record.result.top1)
+            found.setdefault(record.cell.label, []).append(record.result.score)
     return Elsewhere(
+        metric=metric_of(records).name,
         regime=plain_name(regime),
-        top1={name: fmean(values) for name, values in found.items()},
+        score={name: fmean(values) for name, values in found.items()},
         num_seeds={name: len(values) for name, values in found.items()},
     )
 
 
 def files_of(export: Export) -> dict[str, str]:
     """The frames of an export as CSV, to the last digit, by the name of their file."""
-    return {f"{name}.csv": as_csv(getattr(export, name)) for name in CSV_COLUMNS}
+    return {f"{name}.csv": as_csv(getattr(export, name)) for name in csv_columns(export.metric)}
 
 
 def read_export(folder: Path | str = ".") -> Export:
@@ -279,10 +296,12 @@ def read_export(folder: Path | str = ".") -> Export:
     folder = Path(folder)
     try:
         manifest = Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()}
+        columns = csv_columns(metric_named(manifest.metric))
+        frames = {name: read_csv(folder / f"{name}.csv", columns[name]) for name in columns}
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
-    return Export(manifest, **frames)
+    absent = {name: data_frame([], OF_CLASSES[name]) for name in OF_CLASSES if name not in frames}
+    return Export(manifest, **frames, **absent)
 
 
 def _reported(row: Row, regime: Regime | None) -> ReportedRow:

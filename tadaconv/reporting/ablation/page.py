@@ -20,7 +20,7 @@ from tadaconv.reporting.ablation.summary import (
     verdicts,
 )
 from tadaconv.reporting.core import statistics as st
-from tadaconv.reporting.core.export import NO_NUMBER
+from tadaconv.reporting.core.export import no_number
 from tadaconv.reporting.core.format import at_once, count_scale, percent, plural
 from tadaconv.reporting.core.page import Block, flat, render
 
@@ -39,7 +39,7 @@ def claims(export: Export) -> Block | None:
     lines = verdicts(export).to_dict("records")
     if not lines:
         return None
-    found = [{**line, "sentence": text.claim_sentence(line)} for line in lines]
+    found = [{**line, "sentence": text.claim_sentence(line, export.metric)} for line in lines]
     opening = text.claims_summary([line["verdict"] for line in lines])
     summary = summarise(export)
     # Marks are adjusted for the rows that were tested; of two rows there is one test, and nothing to adjust.
@@ -50,14 +50,15 @@ def claims(export: Export) -> Block | None:
 
 def results(export: Export) -> Block:
     """The table, with notes on what its numbers cover and how they stand to the paper's and to other regimes."""
-    summary, base = summarise(export), export.manifest.base
+    summary, base, metric = summarise(export), export.manifest.base, export.metric
     html = render(
         "results",
         rows=summary.to_dict("records"),
+        metric=metric,
         apart=compares_apart(summary, base),
         params=count_scale(summary["params"].dropna()),
         macs=count_scale(summary["macs"].dropna()),
-        has_paper=bool(summary["paper_top1"].notna().any()),
+        has_paper=text.has_paper(export),
         compares_paper=bool(summary["paper_delta_mean"].notna().any()),
         with_cells=set(export.cells["row"]),
         has_sd=bool((summary["n"] > 1).any()),
@@ -67,11 +68,11 @@ def results(export: Export) -> Block:
         notes=[
             *text.table_notes(export, summary),
             *text.paper_notes(export, summary),
-            *text.elsewhere_notes(export, summary),
-            *text.tau_note(export, summary),
+            *text.elsewhere_notes(export),
+            *text.tau_note(export),
         ],
     )
-    plain = [df.to_string(index=False) for df in (summary[table_columns(summary, base)], by_label(export))
+    plain = [df.to_string(index=False) for df in (summary[table_columns(summary, base, metric)], by_label(export))
             if len(df)]  # fmt: skip
     return Block(html, "\n\n".join(plain))
 
@@ -109,9 +110,13 @@ def failures(export: Export) -> Block | None:
     if not failed:
         return None
     plain = "\n".join(f"{cell['row']}, seed {cell['seed']}: {cell['error']}" for cell in failed)
-    unfinished = [cell for cell in failed if cell["error"] != NO_NUMBER]
+    reason = no_number(export.metric)
+    unfinished = [cell for cell in failed if cell["error"] != reason]
     with_result = len(failed) - len(unfinished)
-    return Block(render("failures", failed=failed, num_unfinished=len(unfinished), num_with_result=with_result), plain)
+    return Block(
+        render("failures", failed=failed, num_unfinished=len(unfinished), num_with_result=with_result, reason=reason),
+        plain,
+    )
 
 
 def conditions(export: Export) -> Block:
@@ -156,4 +161,6 @@ def methods(export: Export) -> Block | None:
         "best": "Hsu's comparisons with the best", "power": "Cohen's power", "tau": "Kendall's tau",
     }  # fmt: skip
     named = [name for method, name in names.items() if method in used]
-    return Block(render("methods", used=used), f"Methods: {', '.join(named) or 'none beyond counting'}.")
+    return Block(
+        render("methods", used=used, metric=export.metric), f"Methods: {', '.join(named) or 'none beyond counting'}."
+    )

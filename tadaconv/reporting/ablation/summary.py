@@ -12,45 +12,51 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tadaconv.ablation import Claim
-from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, Manifest
+from tadaconv.metrics import TOP1, Metric, metric_named
+from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
 from tadaconv.reporting.core.format import ROUNDING_ERROR
 from tadaconv.spec import without_places
 
-TABLE_COLUMNS = [
-    "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",
-    "delta_high", "num_pairs", "params", "macs", "seconds", "paper_top1", "paper_source",
-]  # fmt: skip
-"""The columns of ``table.csv``; see :func:`table_columns`."""
+
+def base_columns(metric: Metric) -> list[str]:
+    """The columns that every ``table.csv`` has; see :func:`table_columns`."""
+    over_seeds = [metric.column(statistic) for statistic in ("mean", "low", "high", "sd")]
+    return [
+        "row", "status", "n", *over_seeds, "standing", "delta_mean", "delta_low", "delta_high", "num_pairs", "params",
+        "macs", "seconds", f"paper_{metric.name}", "paper_source",
+    ]  # fmt: skip
 
 
 def summarise(export: Export) -> pd.DataFrame:
-    """One line a row of the table, in its order: ``TABLE_COLUMNS``, then what the page says beside them.
+    """One line a row of the table, in its order: :func:`base_columns`, then what the page says beside them.
+
+    The columns of scores carry the name of the metric, of top-1 for example ``top1_mean``.
 
     ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
     and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed and
-    missing cells lower it and are never averaged. Accuracies and differences are percent and points; ``seconds`` is the
-    mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation clips
-    ("clips"). ``top1_sd`` is the standard deviation between seeds, and ``standing`` is *best*, *tie*, *below* or empty,
-    see :func:`standings`. ``delta_*`` are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts
-    the pairs, and ``other_seeds`` tells that one of the two means rests on seeds beside these, so that the difference
-    is not that of the means. ``delta_sd`` is the standard deviation of their differences, ``p`` the sign-flip p-value
-    and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
-    ``reference`` tells rows that are compared with none or that others are compared with, and ``across_recipes`` those
-    whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that a row averages. ``paper_delta_*``
-    are our mean minus the published number, where the two are measured alike (see :mod:`.paper`),
-    with the interval over our seeds; ``recipe_of`` tells whose the recipe is, *paper* or *ours*, where the regime has
-    one of its own for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a row ran on; they
-    are empty for one without a cell.
+    missing cells lower it and are never averaged. Scores and differences are in the unit of the metric; ``seconds``
+    is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
+    clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard deviation between seeds, and ``standing``
+    is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*`` are the differences to the row ``versus``,
+    paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds`` tells that one of the two means rests on seeds
+    beside these, so that the difference is not that of the means. ``delta_sd`` is the standard deviation of their
+    differences, ``p`` the sign-flip p-value and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
+    row that is compared with none, and ``reference`` tells rows that are compared with none or that others are compared
+    with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that
+    a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are measured alike (see
+    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` tells whose the recipe is, *paper* or *ours*, where
+    the regime has one of its own for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a row
+    ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
 
 
 @lru_cache(maxsize=2)  # a report asks a dozen times
 def _summary(export: Export) -> pd.DataFrame:
-    scores = scores_by_seed(export)
+    scores, metric = scores_by_seed(export), export.metric
     versus = comparisons(export.manifest)
     values = dict(zip(scores.index, scores.to_numpy(), strict=True))
     lines: dict[str, list[dict[Any, Any]]] = {name: [] for name in versus}
@@ -61,24 +67,25 @@ def _summary(export: Export) -> pd.DataFrame:
             costs = {"params": each.params, "macs": each.macs, "seconds": nan}
             lines[each.row].append({"status": "finished", **costs})
     clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
-    df = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned) for name in versus])
+    df = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned, metric) for name in versus])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
     paper = [row.paper for row in export.manifest.rows]
-    df["paper_top1"] = [nan if p is None else p.top1 for p in paper]
+    published = f"paper_{metric.name}"
+    df[published] = [nan if p is None else p.score for p in paper]
     df["paper_source"] = ["" if p is None else p.source for p in paper]
     unlike = unlike_paper(export.manifest)
     alike = pd.Series([unlike.get(name) == () for name in df["row"]], index=df.index)
     df["paper_alike"] = alike
-    df["paper_delta_mean"] = (df["top1_mean"] - df["paper_top1"]).where(alike)
+    df["paper_delta_mean"] = (df[metric.column("mean")] - df[published]).where(alike)
     for end in ("low", "high"):
         over_seeds = alike & (df["covers"] == "seeds")
-        df[f"paper_delta_{end}"] = (df[f"top1_{end}"] - df["paper_top1"]).where(over_seeds)
+        df[f"paper_delta_{end}"] = (df[metric.column(end)] - df[published]).where(over_seeds)
     df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
     counts = dict(zip(df["row"], df["n"], strict=True))
     both = zip(df["n"], df["versus"].map(counts), df["num_pairs"], strict=True)
     df["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
     df["p_holm"] = st.holm(df["p"])
-    standing = standings(scores, groups(export.manifest))
+    standing = standings(metric.sign * scores, groups(export.manifest))
     df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
     recipe = apart.get("recipe", {})
@@ -90,7 +97,8 @@ def _summary(export: Export) -> pd.DataFrame:
         df[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
     df = df.astype({"params": "Int64", "macs": "Int64"})
     df["reference"] = ~df["versus"].astype(bool) | df["row"].isin(set(df["versus"]))
-    return df[[*TABLE_COLUMNS, *(c for c in df.columns if c not in TABLE_COLUMNS)]]
+    first = base_columns(metric)
+    return df[[*first, *(c for c in df.columns if c not in first)]]
 
 
 def comparisons(manifest: Manifest) -> dict[str, str | None]:
@@ -143,12 +151,13 @@ def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
 def summary_files(export: Export) -> dict[str, str]:
     """What is written of the summary: ``table.csv`` and ``labels.csv``, to six digits."""
     summary = summarise(export)
-    columns = table_columns(summary, export.manifest.base)
-    return {"table.csv": as_csv(summary[columns], digits=6), "labels.csv": as_csv(by_label(export), digits=6)}
+    columns = table_columns(summary, export.manifest.base, export.metric)
+    files = {"table.csv": as_csv(summary[columns], digits=6)}
+    return {**files, "labels.csv": as_csv(by_label(export), digits=6)} if export.metric.of_classes else files
 
 
-def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
-    """``TABLE_COLUMNS``, then what there is of the other columns that are written.
+def table_columns(summary: pd.DataFrame, base: str, metric: Metric = TOP1) -> list[str]:
+    """:func:`base_columns`, then what there is of the other columns that are written.
 
     ``paper_delta_*`` where a published number is measured as ours, ``versus`` where rows are compared with different
     ones, what else rows differ in, ``recipe_of`` where a row has a recipe of its own, and ``ensemble`` where a row
@@ -157,7 +166,7 @@ def table_columns(summary: pd.DataFrame, base: str) -> list[str]:
     own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
     own += [column for column in ("recipe_of", "ensemble") if summary[column].any()]
     compared = ["paper_delta_mean", "paper_delta_low", "paper_delta_high"] if summary["paper_alike"].any() else []
-    return [*TABLE_COLUMNS, *compared, *(["versus"] if compares_apart(summary, base) else []), *own]
+    return [*base_columns(metric), *compared, *(["versus"] if compares_apart(summary, base) else []), *own]
 
 
 def by_label(export: Export) -> pd.DataFrame:
@@ -165,11 +174,15 @@ def by_label(export: Export) -> pd.DataFrame:
 
     A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
     ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
-    NaN for subsets. Without lines where clips have one label and no subsets.
+    NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is none of classes.
     """
     found: dict[tuple[str, str, str], list[tuple[int, float, float]]] = defaultdict(list)
-    at_once = {(line["row"], line["seed"]): (line["top1"], line["top5"]) for line in export.cells.to_dict("records")}
-    cells: list[CellOrigin | EnsembleOrigin] = [*export.manifest.cells, *export.manifest.ensembles]
+    at_once, cells = {}, list[CellOrigin | EnsembleOrigin]()
+    if export.metric.of_classes:
+        at_once = {
+            (cell["row"], cell["seed"]): (cell["top1"], cell["top5"]) for cell in export.cells.to_dict("records")
+        }
+        cells = [*export.manifest.cells, *export.manifest.ensembles]
     for cell in cells:
         subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
         if cell.num_val is None or not (cell.per_head or subsets):
@@ -199,11 +212,11 @@ def by_label(export: Export) -> pd.DataFrame:
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:
-    """Top-1 in percent, a line a row and a column a seed; NaN where a cell has no result."""
+    """Scores, a line a row and a column a seed; NaN where a cell has no result."""
     cells = export.cells
     assert not cells.duplicated(["row", "seed"]).any(), "a row has one cell a seed"
     finished = cells[cells["status"] == "finished"]
-    table = finished.set_index(["row", "seed"])["top1"].unstack("seed")  # noqa: PD010 - nothing is aggregated here
+    table = finished.set_index(["row", "seed"])[export.metric.name].unstack("seed")  # noqa: PD010 - nothing is aggregated here
     table = table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
     for each in export.manifest.ensembles:
         if each.top1 is not None:
@@ -214,13 +227,16 @@ def scores_by_seed(export: Export) -> pd.DataFrame:
 def verdicts(export: Export) -> pd.DataFrame:
     """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm, across_recipes.
 
-    ``effect`` is better - worse in points, the mean of the differences paired by seed, with its t interval. The claim
-    is *supported* where the whole interval lies above zero, *contradicted* where it lies below, else *undecided*.
+    ``effect`` is better - worse in the unit of differences, the mean of the differences paired by seed, with its t
+    interval. The claim is *supported* where the whole interval lies on the side of zero that the metric calls better,
+    *contradicted* where it lies on the other, else *undecided*.
     ``across_recipes`` tells that the two rows were trained by different recipes.
     """
     scores = scores_by_seed(export)
     columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
-    df = pd.DataFrame([_verdict_line(scores, claim) for claim in export.manifest.claims], columns=columns)
+    df = pd.DataFrame(
+        [_verdict_line(scores, claim, export.metric) for claim in export.manifest.claims], columns=columns
+    )
     df["p_holm"] = st.holm(df["p"])
     recipe = recipes_of(export)
     pairs = zip(df["better"], df["worse"], strict=True)
@@ -246,7 +262,7 @@ def groups(manifest: Manifest) -> list[list[str]]:
 
 
 def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
-    """By row of ``scores`` (see :func:`scores_by_seed`), where it stands among the rows of its group.
+    """By row of ``scores`` (see :func:`scores_by_seed`; higher is better), where it stands among those of its group.
 
     The row of the highest mean is *best* where it lies significantly above every other row of its group that has a
     result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
@@ -297,7 +313,7 @@ def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str
 
 
 def is_marked(summary: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows have their accuracy in bold or underlined."""
+    """Which rows have their score in bold or underlined."""
     return summary["standing"].isin(["best", "tie"])
 
 
@@ -312,25 +328,28 @@ def _is_zero(differences: NDArray[np.float64]) -> bool:
     return bool((np.abs(differences) <= ROUNDING_ERROR).all())
 
 
-def paper_order(summary: pd.DataFrame) -> st.Agreement:
+def paper_order(export: Export) -> st.Agreement:
     """How far the rows that have both a number of ours and the paper's stand in the same order."""
-    return agreement(summary, dict(zip(summary["row"], summary["paper_top1"], strict=True)))
+    published = {row.name: row.paper.score for row in export.manifest.rows if row.paper is not None}
+    return agreement(export, Elsewhere(metric=export.metric.name, regime="", score=published, num_seeds={}))
 
 
-def agreement(summary: pd.DataFrame, others: Mapping[str, float]) -> st.Agreement:
-    """How far the rows that have a mean here and a number in ``others``, by row, stand in the same order.
+def agreement(export: Export, other: Elsewhere) -> st.Agreement:
+    """How far the rows that have a mean here and a score elsewhere stand in the same order, from worst to best.
 
     ``n`` counts these rows; the rest is NaN for fewer than three of them.
     """
-    theirs = summary["row"].map(others).astype(float)
-    both = summary["top1_mean"].notna() & theirs.notna()
+    summary, metric = summarise(export), export.metric
+    ours = metric.sign * summary[metric.column("mean")]
+    theirs = metric_named(other.metric).sign * summary["row"].map(other.score).astype(float)
+    both = ours.notna() & theirs.notna()
     if both.sum() < 3:
         return st.Agreement(nan, nan, nan, int(both.sum()))
-    return st.kendall_tau(summary.loc[both, "top1_mean"].tolist(), theirs[both].tolist())
+    return st.kendall_tau(ours[both].tolist(), theirs[both].tolist())
 
 
 def validation_clips(manifest: Manifest) -> int | None:
-    """The validation clips behind the accuracies of a cell; they are the same for every row and seed."""
+    """The validation clips behind the score of a cell; they are the same for every row and seed."""
     return next((cell.num_val for cell in manifest.cells if cell.num_val), None)
 
 
@@ -341,26 +360,28 @@ def _row_line(
     scores: Mapping[str, NDArray[np.float64]],
     num_val: int | None,
     num_planned: int,
+    metric: Metric,
 ) -> dict[str, object]:
     finished = [cell for cell in cells if cell["status"] == "finished"]
     num_failed = sum(cell["status"] == "failed" for cell in cells)
     values = _known(scores[name])
-    top1, covers = _accuracy(values, num_val)
+    score, covers = _interval(values, num_val, metric)
+    lowest, highest = metric.ends
     delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
     change = st.t_interval(delta)
     return {
         "row": name,
-        "status": _status(top1.n, num_failed, num_planned),
-        "n": top1.n,
-        "top1_mean": top1.mean,
-        "top1_low": max(top1.low, 0.0) if top1.low == top1.low else nan,
-        "top1_high": min(top1.high, 100.0) if top1.high == top1.high else nan,
-        "top1_sd": st.standard_deviation(values),
+        "status": _status(score.n, num_failed, num_planned),
+        "n": score.n,
+        metric.column("mean"): score.mean,
+        metric.column("low"): max(score.low, lowest) if score.low == score.low else nan,
+        metric.column("high"): min(score.high, highest) if score.high == score.high else nan,
+        metric.column("sd"): st.standard_deviation(values),
         "delta_mean": change.mean,
         "delta_low": change.low,
         "delta_high": change.high,
-        "params": finished[0]["params"] if top1.n else pd.NA,
-        "macs": finished[0]["macs"] if top1.n else pd.NA,
+        "params": finished[0]["params"] if score.n else pd.NA,
+        "macs": finished[0]["macs"] if score.n else pd.NA,
         "seconds": float(np.mean([cell["seconds"] for cell in finished])) if finished else nan,
         "versus": versus or "",
         "covers": covers,
@@ -376,10 +397,10 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
-def _accuracy(values: NDArray[np.float64], num_val: int | None) -> tuple[st.Interval, str]:
-    """The mean accuracy with the interval that can be known, and what that interval covers."""
+def _interval(values: NDArray[np.float64], num_val: int | None, metric: Metric) -> tuple[st.Interval, str]:
+    """The mean score with the interval that can be known, and what that interval covers."""
     interval = st.t_interval(values)
-    if interval.n == 1 and num_val:
+    if interval.n == 1 and num_val and metric.of_classes:
         return st.Interval(interval.mean, *st.wilson_interval(interval.mean, num_val), 1), "clips"
     return interval, "seeds" if interval.low == interval.low else ""
 
@@ -390,10 +411,11 @@ def _status(num_finished: int, num_failed: int, num_planned: int) -> str:
     return "failed" if num_failed else "missing"
 
 
-def _verdict_line(scores: pd.DataFrame, claim: Claim) -> tuple[object, ...]:
+def _verdict_line(scores: pd.DataFrame, claim: Claim, metric: Metric) -> tuple[object, ...]:
     differences = (scores.loc[claim.better] - scores.loc[claim.worse]).dropna()
     effect = st.t_interval(differences)
-    verdict = "supported" if effect.low > 0 else "contradicted" if effect.high < 0 else "undecided"
+    above, below = ("supported", "contradicted") if metric.higher_is_better else ("contradicted", "supported")
+    verdict = above if effect.low > 0 else below if effect.high < 0 else "undecided"
     return (
         claim.text, claim.better, claim.worse, claim.source, verdict,
         effect.mean, effect.low, effect.high, effect.n,

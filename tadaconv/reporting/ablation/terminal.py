@@ -1,6 +1,7 @@
 """The table in a terminal, while cells run and at the end; imports no plotting."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,23 @@ from rich.text import Text
 
 from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
+from tadaconv.metrics import Metric
 from tadaconv.regime import Regime
-from tadaconv.reporting.ablation.data import Manifest, collect
+from tadaconv.reporting.ablation.data import Export, Manifest, collect
 from tadaconv.reporting.ablation.ensembles import ensembles_of
 from tadaconv.reporting.ablation.paper import clips_of
 from tadaconv.reporting.ablation.summary import compares_apart, summarise, untested
-from tadaconv.reporting.ablation.text import ensemble_gaps, order_notes, recipe_notes
+from tadaconv.reporting.ablation.text import ensemble_gaps, has_paper, order_notes, recipe_notes
 from tadaconv.reporting.core.export import checked
 from tadaconv.reporting.core.format import (
     count_scale,
+    difference,
     in_unit,
     listed,
-    percent,
     plural,
-    points,
     published,
     scaled,
+    score,
     some,
 )
 from tadaconv.reporting.core.text import missing_notes
@@ -53,10 +55,10 @@ def terminal_table(
     regime: Regime | None = None,
     styled: bool = True,
 ) -> Table:
-    """The rows with their accuracy, the difference to the row compared with and the costs, readable at 80 columns.
+    """The rows with their score, the difference to the row compared with and the costs, readable at 80 columns.
 
     Where rows are compared with different rows, each has the name of its own below it; else the base is named as such.
-    An accuracy is bold or underlined as :func:`~tadaconv.reporting.ablation.summary.standings` says. Brackets hold 95 %
+    A score is bold or underlined as :func:`~tadaconv.reporting.ablation.summary.standings` says. Brackets hold 95 %
     intervals: over seeds, or over the validation clips alone where there is one seed. Below a published number that is
     measured as ours, as ``regime`` says, stands how far ours lies from it. Where the output has no styles,
     in a file or a pipe, ``styled=False`` has characters for them. Rows that average others have their numbers where
@@ -65,11 +67,11 @@ def terminal_table(
     records = [checked(record) for record in records]
     ensembles = [] if out is None else ensembles_of(loaded, records, out)
     export = collect(loaded, regime_name, records, regime=regime, cells_alone=True, ensembles=ensembles)
-    summary = summarise(export)
+    summary, metric = summarise(export), export.metric
     base = loaded.table.base.name
     apart = compares_apart(summary, base)
     has_versus = bool(summary["versus"].any())
-    has_paper = bool(summary["paper_top1"].notna().any())
+    has_published = has_paper(export)
     params = count_scale(summary["params"].dropna())
     macs = count_scale(summary["macs"].dropna())
     table = Table(
@@ -78,27 +80,27 @@ def terminal_table(
         caption_justify="left", caption_style="",
     )  # fmt: skip
     table.add_column("row", overflow="fold", min_width=_NAME_WIDTH)
-    difference = "\u0394" if apart else "\u0394 base"
+    difference_heading = "\u0394" if apart else "\u0394 base"
     costs = (in_unit("params", params[1], "\n"), in_unit("MACs", macs[1], "\n"))
-    for heading in ("n", "top-1 %", *([difference] if has_versus else []), *costs):
+    for heading in ("n", metric.heading, *([difference_heading] if has_versus else []), *costs):
         table.add_column(heading, justify="right", no_wrap=True)
-    if has_paper:
+    if has_published:
         table.add_column("paper", justify="right", no_wrap=True)
     for line in summary.to_dict("records"):
         cells = [
             _name(line, apart, records),
             _seeds(line),
-            _marked(line, styled),
-            *([Text(_difference(line))] if has_versus else []),
+            _marked(line, styled, metric),
+            *([Text(_difference(line, metric))] if has_versus else []),
             Text(scaled(line["params"], params[0])),
             Text(scaled(line["macs"], macs[0])),
-            *([_paper(line)] if has_paper else []),
+            *([_paper(line, metric)] if has_published else []),
         ]
         table.add_row(*cells, style={"failed": "red", "missing": "dim"}.get(line["status"]))
-    table.caption = _below(export.manifest, summary, records, styled)
+    table.caption = _below(export, summary, records, styled)
     if _unwrapped_width(table) > _WIDTH:
         for column in table.columns:  # an interval below its number, so that no digit is cut off elsewhere
-            column.no_wrap = column.header not in ("row", "top-1 %", difference)
+            column.no_wrap = column.header not in ("row", metric.heading, difference_heading)
     return table
 
 
@@ -114,20 +116,24 @@ def _unwrapped_width(table: Table) -> int:
     return widest(table) - names + min(names, _NAME_WIDTH)
 
 
-def _paper(line: dict[Any, Any]) -> Text:
+def _paper(line: dict[Any, Any], metric: Metric) -> Text:
     """The published number, and below it by how much ours is above it, where the two are measured alike."""
-    number = published(line["paper_top1"])
+    number = published(line[f"paper_{metric.name}"], metric)
     delta = line["paper_delta_mean"]
-    return Text(number if delta != delta else f"{number}\n{points(delta)}")
+    return Text(number if delta != delta else f"{number}\n{difference(delta, metric)}")
 
 
-def _below(manifest: Manifest, summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -> Text:
+def _below(export: Export, summary: pd.DataFrame, records: Sequence[CellRecord], styled: bool) -> Text:
     """What the brackets hold, what marks and numbers mean, which differences lack seeds, and why cells failed."""
+    manifest, metric = export.manifest, export.metric
     covers, standing = set(summary["covers"]), set(summary["standing"])
     words = {"seeds": "over seeds", "clips": "over validation clips alone where n = 1"}
     held = " and ".join(words[name] for name in ("seeds", "clips") if name in covers)
     lines = [Text(f"[ ]: 95 % interval {held}", style="dim")] if held else []
-    meant = {"best": "significantly above every other", "tie": "the highest, and what cannot be told from it"}
+    meant = {
+        "best": f"significantly {metric.beyond} every other",
+        "tie": f"the {metric.superlative}, and what cannot be told from it",
+    }
     marked = [name for name in meant if name in standing]
     for name in marked:
         style, word, sign = _MARKS[name]
@@ -146,7 +152,8 @@ def _below(manifest: Manifest, summary: pd.DataFrame, records: Sequence[CellReco
     if summary["paper_delta_mean"].notna().any():
         lines.append(Text("below a number of the paper: ours less it, measured as the paper did", style="dim"))
     notes = [*recipe_notes(manifest), *missing_notes(clips_of(manifest))]
-    notes += order_notes(manifest) if summary["paper_top1"].notna().any() else []
+    notes += order_notes(manifest) if has_paper(export) else []
+    notes += [] if metric.higher_is_better else [f"lower {metric.label} is better"]
     lines += [Text(visible(note), style="dim") for note in notes]
     lines += _averages(manifest)
     failed: dict[tuple[str, str], list[int]] = {}
@@ -202,21 +209,21 @@ def _seeds(line: dict[Any, Any]) -> Text:
     return Text(str(line["n"]))
 
 
-def _marked(line: dict[Any, Any], styled: bool) -> Text:
-    """The accuracy with its interval; bold or underlined as it stands among its group."""
-    number = _bracketed(percent, line, "top1")
+def _marked(line: dict[Any, Any], styled: bool, metric: Metric) -> Text:
+    """The score with its interval; bold or underlined as it stands among its group."""
+    number = _bracketed(partial(score, metric=metric), line, metric.name)
     if line["standing"] not in _MARKS:
         return Text(number)
     style, _, sign = _MARKS[line["standing"]]
     if not styled:
         return Text(sign + number)
     text = Text(number)
-    text.stylize(style, 0, len(percent(line["top1_mean"])))
+    text.stylize(style, 0, len(score(line[metric.column("mean")], metric)))
     return text
 
 
-def _difference(line: dict[Any, Any]) -> str:
-    number = _bracketed(points, line, "delta")
+def _difference(line: dict[Any, Any], metric: Metric) -> str:
+    number = _bracketed(partial(difference, metric=metric), line, "delta")
     return f"{number}{_OTHER_RECIPE}" if number and line["across_recipes"] else number
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tadaconv.ablation import PaperResult
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.paper import ASPECTS, MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import (
@@ -30,12 +31,14 @@ from tadaconv.reporting.core.format import (
     MINUS,
     at_once,
     coefficient,
+    difference,
+    distance,
     listed,
     p_value,
     percent,
     plural,
-    points,
     published,
+    score,
     some,
 )
 from tadaconv.reporting.core.text import first_line, missing_notes
@@ -78,21 +81,21 @@ def what_was_run(export: Export) -> str:
     return f"{size}: {', '.join(parts)}."
 
 
-def claim_sentence(line: dict[Any, Any]) -> str:
+def claim_sentence(line: dict[Any, Any], metric: Metric = TOP1) -> str:
     """What a line of :func:`~.summary.verdicts` found, and what it would take to find more."""
     mixed = " The two were trained by different recipes, whose effect is in the difference."
-    return _claim_found(line) + (mixed if line["across_recipes"] and line["n"] else "")
+    return _claim_found(line, metric) + (mixed if line["across_recipes"] and line["n"] else "")
 
 
-def _claim_found(line: dict[Any, Any]) -> str:
+def _claim_found(line: dict[Any, Any], metric: Metric) -> str:
     pair = f"\u201c{line['better']}\u201d", f"\u201c{line['worse']}\u201d"
     n, effect = int(line["n"]), float(line["effect"])
     if n == 0:
         return f"No seed has a result in both {pair[0]} and {pair[1]}."
     # A difference too small to print is none; unless it was found to be one.
-    level = round(effect, 1) == 0 and line["verdict"] == "undecided"
+    level = round(effect, metric.decimals) == 0 and line["verdict"] == "undecided"
     how = "level with" if level else "above" if effect > 0 else "below"
-    by = "" if level else f"{points(abs(effect)).removeprefix('+')} points "
+    by = "" if level else f"{distance(effect, metric)} "
     if n == 1:
         return (
             f"{pair[0]} lies {by}{how} {pair[1]} in the one seed that both have, which cannot tell what another would "
@@ -101,13 +104,15 @@ def _claim_found(line: dict[Any, Any]) -> str:
     if line["sd"] == 0:
         same = f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
         return f"{same} {_sign_flip(line)}" if _says_p(line) else same
-    interval = f"95 % interval {points(line['low'])} to {points(line['high'])}, {n} seeds in pairs"
+    interval = (
+        f"95 % interval {difference(line['low'], metric)} to {difference(line['high'], metric)}, {n} seeds in pairs"
+    )
     if n < st.seeds_for_sign_flip():
         test = f"Sign-flip p = {line['p']:.3g}, where {n} seeds cannot give less than {2.0 ** (1 - n):.3g}."
     else:
         test = _sign_flip(line)
     found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}"
-    return f"{found} {what_it_takes(float(line['sd']), n)}" if line["verdict"] == "undecided" else found
+    return f"{found} {what_it_takes(float(line['sd']), n, metric)}" if line["verdict"] == "undecided" else found
 
 
 def _says_p(line: Mapping[Any, Any]) -> bool:
@@ -132,14 +137,15 @@ def claims_summary(verdicts: list[str]) -> str:
     return f"Of {len(verdicts)} claims, {listed(parts)}."
 
 
-def what_it_takes(sd: float, n: int) -> str:
-    """What ``n`` seeds can show where paired differences deviate by ``sd`` points, and what one point would take."""
+def what_it_takes(sd: float, n: int, metric: Metric) -> str:
+    """What ``n`` seeds can show where paired differences deviate by ``sd``, and what the metric's own would take."""
     upper = st.upper_sd(sd, n)
-    shown, safely_shown = (_effect(st.detectable_effect(each, n)) for each in (sd, upper))
+    shown, safely_shown = (metric.of_difference(_effect(st.detectable_effect(each, n), metric)) for each in (sd, upper))
+    needed, safely_needed = (st.seeds_needed(metric.difference, each) for each in (sd, upper))
     return (
-        f"With {n} seeds a true difference of {shown} points would show four times in five, and one of 1 point with "
-        f"{_seeds(st.seeds_needed(1.0, sd), '')}, if seeds vary as these do. They may vary more: to be safe, count "
-        f"on {safely_shown} points and on {_seeds(st.seeds_needed(1.0, upper))}."
+        f"With {n} seeds a true difference of {shown} would show four times in five, and one of "
+        f"{metric.difference_in_words} with {_seeds(needed, '')}, if seeds vary as these do. They may vary more: to be "
+        f"safe, count on {safely_shown} and on {_seeds(safely_needed)}."
     )
 
 
@@ -150,7 +156,9 @@ def _seeds(number: float | None, noun: str = " seeds") -> str:
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """What stands below the table: what its intervals cover, what was left out, and what seeds cannot tell."""
     apart = compares_apart(summary, export.manifest.base)
+    metric = export.metric
     return [
+        *([] if metric.higher_is_better else [f"Lower {metric.label} is better."]),
         *_mixing_notes(export),
         *recipe_notes(export.manifest),
         *missing_notes(clips_of(export.manifest)),
@@ -161,32 +169,38 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         *ensemble_notes(export.manifest),
         *_ensemble_gaps(export.manifest),
         *_pair_notes(summary),
-        *_power_notes(summary),
+        *_power_notes(summary, metric),
         *_time_notes(summary),
     ]
 
 
 def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """What bold and underlined accuracies mean, where there are any."""
+    """What bold and underlined scores mean, where there are any."""
     if not is_marked(summary).any():
         return []
-    ranked = groups(export.manifest)
+    ranked, metric = groups(export.manifest), export.metric
     alike = _alike(export.manifest)
     among = f"of the rows on the same {alike}" if len(ranked) > 1 else "of the rows"
     ties = set(summary.loc[summary["standing"] == "tie", "row"])
     notes = []
     if (summary["standing"] == "best").any():
-        notes.append(f"Bold is the best {among}: significantly above every other.")
+        notes.append(f"Bold is the best {among}: significantly {metric.beyond} every other.")
     if any(len(ties & set(group)) > 1 for group in ranked):
         notes.append(
-            f"Underlined are the highest accuracy {among} and those it cannot be told apart from: with these seeds any "
-            "of them may be the best."
+            f"Underlined are the {metric.superlative} {metric.noun} {among} and those it cannot be told apart from: "
+            "with these seeds any of them may be the best."
         )
     elif ties:
-        notes.append(f"Underlined is the highest accuracy {among}; it is not shown to lie above every other.")
+        notes.append(
+            f"Underlined is the {metric.superlative} {metric.noun} {among}; it is not shown to lie {metric.beyond} "
+            "every other."
+        )
     notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm."
     if untested(summary):
-        takes = ["two seeds that a row shares with the highest", "differences that are not the same in all of them"]
+        takes = [
+            f"two seeds that a row shares with the {metric.superlative}",
+            "differences that are not the same in all of them",
+        ]
         takes += [f"a second row on the same {alike}"] if len(ranked) > 1 else []
         notes.append(
             f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}. "
@@ -227,20 +241,20 @@ def _pair_notes(summary: pd.DataFrame) -> list[str]:
     ]
 
 
-def _power_notes(summary: pd.DataFrame) -> list[str]:
+def _power_notes(summary: pd.DataFrame, metric: Metric) -> list[str]:
     """What the seeds of this table can show, over its rows, and what the sign-flip test cannot."""
     notes = []
     told = summary[summary["delta_sd"] > 0]
     if len(told):
         counts = told["num_pairs"].tolist()
         upper = [st.upper_sd(sd, n) for sd, n in zip(told["delta_sd"], counts, strict=True)]
-        effects, needed = _power_ranges(told["delta_sd"].tolist(), counts)
-        safe_effects, safely_needed = _power_ranges(upper, counts)
+        effects, needed = _power_ranges(told["delta_sd"].tolist(), counts, metric)
+        safe_effects, safely_needed = _power_ranges(upper, counts, metric)
         depending = ", depending on the row" if len(told) > 1 else ""
         notes.append(
-            f"With these seeds a true difference shows four times in five from {effects} points on{depending}; for 1 "
-            f"point to show as often it takes {needed}. That is if other seeds vary as these do. They may vary more: "
-            f"to be safe, count on {safe_effects} points and on {safely_needed}."
+            f"With these seeds a true difference shows four times in five from {effects} on{depending}; for "
+            f"{metric.difference_in_words} to show as often it takes {needed}. That is if other seeds vary as these "
+            f"do. They may vary more: to be safe, count on {safe_effects} and on {safely_needed}."
         )
     pairs = int(summary["num_pairs"].max())
     tests = int(summary["p"].notna().sum())
@@ -266,19 +280,21 @@ def _power_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _power_ranges(sds: list[float], counts: list[int]) -> tuple[str, str]:
-    """Over rows, the differences in points that so many seeds show, and the seeds that it takes to show one point."""
+def _power_ranges(sds: list[float], counts: list[int], metric: Metric) -> tuple[str, str]:
+    """Over rows, the differences that so many seeds show, and the seeds that it takes to show the metric's own."""
     effects = [st.detectable_effect(sd, n) for sd, n in zip(sds, counts, strict=True)]
-    return _range(sorted(effects)), _seeds_range(sorted(st.seeds_needed(1.0, sd) or inf for sd in sds))
+    needed = [st.seeds_needed(metric.difference, sd) or inf for sd in sds]
+    return metric.of_difference(_range(sorted(effects), metric)), _seeds_range(sorted(needed))
 
 
-def _effect(points: float) -> str:
-    """A difference of accuracies in points, which cannot be more than a hundred."""
-    return f"{points:.1f}" if points <= 100 else "more than 100"
+def _effect(difference: float, metric: Metric) -> str:
+    """A difference of scores, which cannot be more than there is between the ends of the metric."""
+    low, high = metric.ends
+    return score(difference, metric) if difference <= high - low else f"more than {high - low:g}"
 
 
-def _range(values: list[float]) -> str:
-    low, high = _effect(values[0]), _effect(values[-1])
+def _range(values: list[float], metric: Metric) -> str:
+    low, high = _effect(values[0], metric), _effect(values[-1], metric)
     return low if low == high else f"{low} to {high}"
 
 
@@ -288,7 +304,7 @@ def _seeds_range(numbers: list[float]) -> str:
 
 
 def _head_notes(export: Export) -> list[str]:
-    """Of what the accuracies are where clips have several labels."""
+    """Of what the scores are where clips have several labels."""
     heads = next((list(cell.per_head) for cell in export.manifest.cells if cell.per_head), [])
     if not heads:
         return []
@@ -303,8 +319,8 @@ _ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "re
 
 
 def _mixing_notes(export: Export) -> list[str]:
-    """What a difference in accuracy holds beside the operators, where rows differ in more than what is plugged in."""
-    found = differing(export.manifest)
+    """What a difference in score holds beside the operators, where rows differ in more than what is plugged in."""
+    found, metric = differing(export.manifest), export.metric
     if not found:
         return []
     what, share, their = listed([_ASPECTS[name] for name in found]), "it", "its"
@@ -319,11 +335,11 @@ def _mixing_notes(export: Export) -> list[str]:
         taken = f"the difference of {across[0]} is" if len(across) == 1 else f"the differences of {listed(across)} are"
         return [
             f"Rows differ in {what}: {taken} taken between rows that do not share {share}, which mixes {their} effect "
-            "on accuracy with that of what is plugged in."
+            f"on {metric.noun} with that of what is plugged in."
         ]
     return [
         f"Rows differ in {what}: every difference here is taken between rows that share {share}; to compare the "
-        f"accuracies of others mixes {their} effect with that of what is plugged in."
+        f"{metric.nouns} of others mixes {their} effect with that of what is plugged in."
     ]
 
 
@@ -337,8 +353,8 @@ def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[
             "Intervals of rows with several seeds cover training with other seeds, judged on the same validation "
             f"clips.{by_seed}"
         )
-        best = summary["top1_mean"].max()
-        if clips and best == best:
+        best = summary[export.metric.column("mean")].max()
+        if clips and best == best and export.metric.of_classes:
             low, high = st.wilson_interval(best, clips)
             notes.append(
                 f"They do not cover the choice of validation clips: {percent(best)} % of {clips} clips has a binomial "
@@ -374,11 +390,12 @@ def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
     if summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all():
         other = "the row it is compared with" if apart else "the base row"
         notes.append(f"No row shares a finished seed with {other}, so there are no differences to it.")
-    same = summary[(summary["n"] > 1) & summary["top1_low"].isna()]["row"].tolist()
+    same = summary[(summary["n"] > 1) & summary[export.metric.column("low")].isna()]["row"].tolist()
     if same:
         notes.append(
-            f"All seeds gave the same accuracy for {', '.join(same)}. That says nothing about their spread, so there "
-            "is no interval; see whether the seeds take effect, or whether the row is at chance or at its ceiling."
+            f"All seeds gave the same {export.metric.noun} for {', '.join(same)}. That says nothing about their "
+            "spread, so there is no interval; see whether the seeds take effect, or whether the row is at chance or at "
+            "its ceiling."
         )
     alike = summary[(summary["num_pairs"] > 1) & summary["delta_low"].isna()]["row"].tolist()
     if alike:
@@ -430,8 +447,8 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     if not summary["paper_alike"].any():
         notes = [" ".join([ours, *why_not])]
     else:
-        notes = [ours, *_compared_notes(export.manifest, summary), *why_not]
-    found = paper_order(summary)
+        notes = [ours, *_compared_notes(export.manifest, summary, export.metric), *why_not]
+    found = paper_order(export)
     if found.tau == found.tau:
         return [*notes, f"The order of {found.n} rows agrees with the paper\u2019s by {_tau(found)}."]
     why = "too few to compare an order, which takes three" if found.n < 3 else "no order to compare, as all are equal"
@@ -477,12 +494,12 @@ def _why_unlike(aspects: Sequence[str], manifest: Manifest) -> str:
     return listed(clauses)
 
 
-def _compared_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+def _compared_notes(manifest: Manifest, summary: pd.DataFrame, metric: Metric) -> list[str]:
     """How far our means lie from the published numbers that are measured alike, and what else is to be known of it."""
     lines = summary[summary["paper_delta_mean"].notna()].to_dict("records")
     if not lines:
         return []
-    notes = [f"Measured as the paper did: {'; '.join(map(paper_sentence, lines))}."]
+    notes = [f"Measured as the paper did: {'; '.join(paper_sentence(line, metric) for line in lines)}."]
     if any(line["paper_delta_low"] == line["paper_delta_low"] for line in lines):
         notes[0] += " Intervals cover our seeds alone: a published number comes without its spread."
     clips = clips_of(manifest)
@@ -497,33 +514,39 @@ def _compared_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def paper_sentence(line: Mapping[Any, Any]) -> str:
+def paper_sentence(line: Mapping[Any, Any], metric: Metric) -> str:
     """How far our mean of a row lies from the published number: ``"A" lies 0.4 points below 64.0 % (...)``."""
     effect, n = float(line["paper_delta_mean"]), int(line["n"])
-    if abs(effect) < 0.05:
+    if abs(effect) < 0.5 * 10.0**-metric.decimals:
         where = "level with"
     else:
-        where = f"{points(abs(effect)).removeprefix('+')} points {'above' if effect > 0 else 'below'}"
+        where = f"{distance(effect, metric)} {'above' if effect > 0 else 'below'}"
     if line["paper_delta_low"] == line["paper_delta_low"]:
-        low, high = points(line["paper_delta_low"]), points(line["paper_delta_high"])
+        low, high = (difference(line[f"paper_delta_{end}"], metric) for end in ("low", "high"))
         known = f"95 % interval {low} to {high}, {n} seeds"
     else:
         known = "one seed, without an interval" if n == 1 else f"{n} seeds that are all equal, without an interval"
-    return f"\u201c{line['row']}\u201d lies {where} {published(line['paper_top1'])} % ({known})"
+    number = metric.with_unit(published(line[f"paper_{metric.name}"], metric))
+    return f"\u201c{line['row']}\u201d lies {where} {number} ({known})"
+
+
+def has_paper(export: Export) -> bool:
+    """Whether a row has a published number."""
+    return any(row.paper is not None for row in export.manifest.rows)
 
 
 def latex_notes(export: Export, *, paper: bool = True) -> list[str]:
     """What the LaTeX table says of its clips, its recipes and, with ``paper``, of its published numbers."""
     notes = [*recipe_notes(export.manifest), *missing_notes(clips_of(export.manifest))]
     summary = summarise(export)
-    return [*notes, *paper_notes(export, summary)] if paper and summary["paper_top1"].notna().any() else notes
+    return [*notes, *paper_notes(export, summary)] if paper and has_paper(export) else notes
 
 
-def elsewhere_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+def elsewhere_notes(export: Export) -> list[str]:
     """How far other regimes of the storage rank the rows as this one does; none where there is no other."""
     notes = []
     for other in export.manifest.elsewhere:
-        found = agreement(summary, other.top1)
+        found = agreement(export, other)
         if found.tau == found.tau:
             ranks = f"ranks the {found.n} rows that both have as this one does by {_tau(found)}"
         elif found.n < 3:
@@ -534,9 +557,9 @@ def elsewhere_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def tau_note(export: Export, summary: pd.DataFrame) -> list[str]:
+def tau_note(export: Export) -> list[str]:
     """What Kendall's tau and its interval mean, where the page has one."""
-    found = [paper_order(summary), *(agreement(summary, other.top1) for other in export.manifest.elsewhere)]
+    found = [paper_order(export), *(agreement(export, other) for other in export.manifest.elsewhere)]
     if not any(each.tau == each.tau for each in found):
         return []
     interval = (
@@ -560,7 +583,7 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
     pairs = int(summary["num_pairs"].max())
     said = [int(line["n"]) for line in claims if _says_p(line)]
     said += [pairs] if pairs >= st.seeds_for_sign_flip() else []
-    orders = [paper_order(summary), *(agreement(summary, other.top1) for other in export.manifest.elsewhere)]
+    orders = [paper_order(export), *(agreement(export, other) for other in export.manifest.elsewhere)]
     used = {
         "t": bool((summary["n"] > 1).any()),
         "wilson": any("binomial" in note for note in _interval_notes(export, summary, apart=False)),
@@ -630,7 +653,7 @@ def of_many(shown: int, num_rows: int, which: str) -> str:
     return f"Of {num_rows} rows, {shown} are shown, sorted: {which}. "
 
 
-def interval_of(row: dict[Hashable, Any]) -> str:
-    """The interval of a line, ``low`` to ``high`` points, in brackets with a space before it; nothing without one."""
+def interval_of(row: dict[Hashable, Any], metric: Metric = TOP1) -> str:
+    """The interval of a difference, ``low`` to ``high``, in brackets with a space before it; nothing without one."""
     known = row["low"] == row["low"]
-    return f" ({points(row['low'])} to {points(row['high'])})" if known else ""
+    return f" ({difference(row['low'], metric)} to {difference(row['high'], metric)})" if known else ""

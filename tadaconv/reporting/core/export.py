@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
 
@@ -26,18 +27,24 @@ Columns = Mapping[str, str]
 
 TEXT = "text"
 
-CELL_COLUMNS: Columns = {
-    "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, "top1": "float64", "top5": "float64",
-    "loss": "float64", "params": "Int64", "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64",
-    "eval_clips_per_second": "float64", "device": TEXT, "version": TEXT, "error": TEXT,
-}  # fmt: skip
-"""A line a cell: accuracies in percent, multiply-adds a clip; numbers of a cell without a result are not known."""
+
+def cell_columns(metric: Metric) -> Columns:
+    """The columns of a line a cell: its score, multiply-adds a clip; numbers of one without a result are not known."""
+    scores = {metric.name: "float64", "top5": "float64"} if metric.of_classes else {metric.name: "float64"}
+    return {
+        "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, **scores, "loss": "float64", "params": "Int64",
+        "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64", "eval_clips_per_second": "float64",
+        "device": TEXT, "version": TEXT, "error": TEXT,
+    }  # fmt: skip
+
 
 OWN_COLUMNS: Columns = {"backbone": TEXT, "num_frames": "int64"}
 """What cells ran on; a column of ``cells.csv`` and of ``table.csv`` where rows differ in it."""
 
-NO_NUMBER = "the accuracy is not a number from 0 to 100"
-"""Why a cell counts as failed that has a result; for the storage it has finished."""
+
+def no_number(metric: Metric) -> str:
+    """Why a cell counts as failed that has a result; for the storage it has finished."""
+    return f"the {metric.noun} is not a number {metric.range_in_words}".rstrip()
 
 
 class CellOrigin(BaseModel):
@@ -122,15 +129,29 @@ class ReportManifest(BaseModel):
     )
 
 
+class ScoredManifest(ReportManifest):
+    """What the ``report.json`` of cells that are compared has: what they are judged by.
+
+    It names the metric where that is not top-1, as reports named none before there were others.
+    """
+
+    metric: str = Field(TOP1.name, description="Name of the metric that cells are judged by.")
+
+    @model_serializer(mode="wrap")
+    def _write_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = handler(self)
+        return {name: value for name, value in tree.items() if (name, value) != ("metric", TOP1.name)}
+
+
 def data_frame(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
     """``lines`` as a frame of these columns, each of its type."""
     df = pd.DataFrame(list(lines), columns=list(columns))
     return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
 
 
-def cells_data(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One line a cell: ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ."""
-    cells = data_frame(map(_cell_line, records), CELL_COLUMNS)
+def cells_data(records: Sequence[CellRecord], metric: Metric) -> pd.DataFrame:
+    """One line a cell: :func:`cell_columns`, and those of ``OWN_COLUMNS`` in which cells differ."""
+    cells = data_frame([_cell_line(record, metric) for record in records], cell_columns(metric))
     experiments = [record.cell.experiment for record in records]
     own = data_frame([(e.backbone.name, e.data.num_frames) for e in experiments], OWN_COLUMNS)
     return cells.join(own[[name for name in OWN_COLUMNS if len(set(own[name])) > 1]])
@@ -198,13 +219,14 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def checked(record: CellRecord) -> CellRecord:
-    """The record, in text that any file can hold; as failed, where its accuracy is none."""
+    """The record, in text that any file can hold; as failed, where its score is none."""
     texts = {name: printable(getattr(record, name)) for name in ("error", "traceback", "worker")}
     record = replace(record, **texts)
     if record.result is None:
         return record
-    if not 0 <= record.result.top1 <= 100:  # nor is NaN
-        return replace(record, status="failed", result=None, error=NO_NUMBER)
+    metric = metric_named(record.result.metric)
+    if not metric.holds(record.result.score):
+        return replace(record, status="failed", result=None, error=no_number(metric))
     return replace(record, result=_printable_classes(record.result))
 
 
@@ -237,13 +259,14 @@ def _printable_classes(result: Result) -> Result:
     )
 
 
-def _cell_line(record: CellRecord) -> tuple[Any, ...]:
+def _cell_line(record: CellRecord, metric: Metric) -> tuple[Any, ...]:
     cell, result = record.cell, record.result
     name = (cell.label, cell.experiment.seed, cell.key)
     if record.status != "finished" or result is None:
-        return (*name, record.status, nan, nan, nan, None, None, nan, nan, nan, "", "", record.error or "")
+        unknown = [nan] * (2 + metric.of_classes)
+        return (*name, record.status, *unknown, None, None, nan, nan, nan, "", "", record.error or "")
     origin = (result.environment.get("device", ""), result.environment.get("tadaconv", ""))
-    scores = (result.top1, result.top5, result.loss)
+    scores = (result.score, *([result.top5] if metric.of_classes else []), result.loss)
     speed = (result.seconds, result.train_clips_per_second, result.eval_clips_per_second)
     return (*name, "finished", *scores, result.params, result.macs, *speed, *origin, "")
 

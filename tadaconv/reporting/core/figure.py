@@ -102,17 +102,23 @@ LARGEST = float(np.finfo(np.float32).max)
 """Networks compute in single precision or less; beyond its range nothing was measured."""
 
 
-def parted(data: pd.DataFrame, column: str, most: float = 100.0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lines of ``data`` with a number from 0 to ``most`` in ``column``, and the others, NaN among them."""
-    is_drawn = data[column].between(0, most)
+def parted(data: pd.DataFrame, column: str, low: float = 0.0, high: float = 100.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines of ``data`` with a number from ``low`` to ``high`` in ``column``, and the others, NaN among them."""
+    is_drawn = _can_be_drawn(data[column], low, high)
     return data[is_drawn], data[~is_drawn]
 
 
-def parted_by_cell(data: pd.DataFrame, column: str, most: float = 100.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def parted_by_cell(
+    data: pd.DataFrame, column: str, low: float = 0.0, high: float = 100.0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """As :func:`parted`, where one wrong line leaves out all of its cell (columns row and seed).
 
     A mean over seeds that some leave on the way would jump without any of them having changed.
     """
-    is_wrong = ~data[column].between(0, most)
+    is_wrong = ~_can_be_drawn(data[column], low, high)
     keeps = ~is_wrong.groupby([data["row"], data["seed"]]).transform("any")
     return data[keeps], data[~keeps]
+
+
+def _can_be_drawn(values: "pd.Series[float]", low: float, high: float) -> "pd.Series[bool]":
+    return values.between(max(low, -LARGEST), min(high, LARGEST))

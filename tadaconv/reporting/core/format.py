@@ -5,20 +5,27 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from math import floor, log10
 
+from tadaconv.metrics import TOP1, Metric
+
 MINUS = "\u2212"
 
 ROUNDING_ERROR = 1e-9
-"""Accuracies and differences, in percent and points, that are no further apart differ by rounding alone."""
+"""Scores and differences that are no further apart differ by rounding alone."""
+
+
+def score(value: float, metric: Metric) -> str:
+    """A score with the decimals of its metric and without its unit, or a dash where it is not known."""
+    return f"{value:.{metric.decimals}f}" if value == value else "\u2013"
 
 
 def percent(value: float) -> str:
     """An accuracy with one decimal, or a dash where it is not known."""
-    return f"{value:.1f}" if value == value else "\u2013"
+    return score(value, TOP1)
 
 
-def published(value: float) -> str:
-    """A number of the paper with every digit it prints, one decimal at least, or a dash where there is none."""
-    return percent(value) if value != value or value == round(value, 1) else f"{value:g}"
+def published(value: float, metric: Metric) -> str:
+    """A number of the paper with every digit it prints, those of ours at least, or a dash where there is none."""
+    return score(value, metric) if value != value or value == round(value, metric.decimals) else f"{value:g}"
 
 
 def p_value(p: float) -> str:
@@ -27,20 +34,30 @@ def p_value(p: float) -> str:
 
 
 def points(value: float) -> str:
-    """A difference with its sign and one decimal, or a dash where it is not known.
+    """A difference of accuracies, see :func:`difference`."""
+    return difference(value, TOP1)
+
+
+def difference(value: float, metric: Metric) -> str:
+    """A difference with its sign and the decimals of its metric, or a dash where it is not known.
 
     One that would round to zero and is not has as many decimals as show its first digit, -0.04 or +0.003: verdicts rest
-    on which side of zero the end of an interval lies. Rounding errors of equal accuracies are zero.
+    on which side of zero the end of an interval lies. Rounding errors of equal scores are zero.
     """
     if value != value:
         return "\u2013"
     size = abs(value)
     if size <= ROUNDING_ERROR:
-        return "0.0"
-    shown = f"{size:.1f}"
+        return f"{0:.{metric.decimals}f}"
+    shown = f"{size:.{metric.decimals}f}"
     if float(shown) == 0:
         shown = f"{size:.{-floor(log10(size))}f}".rstrip("0")
     return f"{MINUS if value < 0 else '+'}{shown}"
+
+
+def distance(value: float, metric: Metric) -> str:
+    """The size of a difference with its unit: ``0.4 points``."""
+    return metric.of_difference(difference(abs(value), metric).removeprefix("+"))
 
 
 def coefficient(value: float) -> str:
@@ -79,6 +96,12 @@ def seconds(value: float) -> str:
 def in_unit(what: str, unit: str, between: str = " ") -> str:
     """``what`` with its unit in brackets; without any where there is no unit."""
     return f"{what}{between}({unit})" if unit else what
+
+
+def in_unit_of(metric: Metric) -> str:
+    """``top-1 in percent``, for running text."""
+    unit = "percent" if metric.unit == "%" else metric.unit
+    return f"{metric.label} in {unit}" if unit else metric.label
 
 
 def plural(number: int, noun: str) -> str:

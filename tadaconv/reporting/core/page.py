@@ -8,7 +8,18 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tadaconv.reporting.core.format import anchor, p_value, percent, plural, points, published, scaled, seconds
+from tadaconv.reporting.core.format import (
+    anchor,
+    difference,
+    p_value,
+    percent,
+    plural,
+    points,
+    published,
+    scaled,
+    score,
+    seconds,
+)
 from tadaconv.text import visible
 
 
@@ -58,7 +69,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (anchor, percent, points, p_value, plural, published, scaled, seconds)
+    filters = (anchor, difference, percent, points, p_value, plural, published, scaled, score, seconds)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
 

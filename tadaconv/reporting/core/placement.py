@@ -1,4 +1,4 @@
-"""Accuracy by the stages that hold the operator and the fraction of their channels, of rows or of trials."""
+"""Scores by the stages that hold the operator and the fraction of their channels, of rows or of trials."""
 
 import json
 from typing import Any
@@ -7,43 +7,44 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.export import CellOrigin
 
 
-def placed(origins: list[CellOrigin], cells: pd.DataFrame) -> pd.DataFrame:
-    """One line a cell: row, temporal and rest (JSON), top1 (%; NaN where there is no result).
+def placed(origins: list[CellOrigin], cells: pd.DataFrame, metric: Metric = TOP1) -> pd.DataFrame:
+    """One line a cell: row, temporal and rest (JSON), and the column of the metric (NaN where there is no result).
 
     ``rest`` is what else the cell's experiment says, apart from its seed. ``origins`` are the cells of a manifest, and
-    ``cells`` the frame of the same cells (columns cell and top1).
+    ``cells`` the frame of the same cells (columns cell and that of the metric).
     """
     lines = []
     # Line by line, not by key: two trials may share a cell, of which one was pruned.
-    for origin, key, top1 in zip(origins, cells["cell"], cells["top1"], strict=True):
+    for origin, key, score in zip(origins, cells["cell"], cells[metric.name], strict=True):
         assert origin.cell == key, "manifest and frame hold the same cells in the same order"
         rest = {name: value for name, value in origin.experiment.items() if name not in ("temporal", "seed")}
-        lines.append((origin.row, json.dumps(origin.experiment["temporal"]), json.dumps(rest), top1))
-    return pd.DataFrame(lines, columns=["row", "temporal", "rest", "top1"])
+        lines.append((origin.row, json.dumps(origin.experiment["temporal"]), json.dumps(rest), score))
+    return pd.DataFrame(lines, columns=["row", "temporal", "rest", metric.name])
 
 
-def placement_map_data(cells: pd.DataFrame) -> pd.DataFrame:
+def placement_map_data(cells: pd.DataFrame, metric: Metric = TOP1) -> pd.DataFrame:
     """One line a row or trial of ``cells``, of :func:`placed`.
 
     Columns: row, stages (such as "res4+res5"; empty without a :class:`~tadaconv.spec.TAda`), share (of the channels,
-    0 to 1), top1 (% , mean over seeds), n (seeds with a result), num_planned, on_map. The map holds rows that differ
-    in stages and share alone, in nothing else of the operator, the network, the clips or the recipe; where several
-    such groups stand in ``cells`` it holds the largest, of equally large ones the first.
+    0 to 1), that of the metric (mean over seeds), n (seeds with a result), num_planned, on_map. The map holds rows
+    that differ in stages and share alone, in nothing else of the operator, the network, the clips or the recipe; where
+    several such groups stand in ``cells`` it holds the largest, of equally large ones the first.
     """
     over_seeds = cells.groupby("row", sort=False).agg(
-        temporal=("temporal", "first"), rest=("rest", "first"), top1=("top1", "mean"), n=("top1", "count"),
-        num_planned=("top1", "size"),
-    )  # fmt: skip
+        temporal=("temporal", "first"), rest=("rest", "first"), score=(metric.name, "mean"), n=(metric.name, "count"),
+        num_planned=(metric.name, "size"),
+    ).rename(columns={"score": metric.name})  # fmt: skip
     parts = [_placement(temporal) for temporal in over_seeds["temporal"]]
     data = over_seeds.reset_index().assign(stages=[p[0] for p in parts], share=[p[1] for p in parts])
     alike = (data["rest"] + "\n" + [p[2] for p in parts]).where(data["stages"] != "")
     sizes = alike.value_counts(sort=False)
     on_map = alike == sizes.idxmax() if len(sizes) else alike.notna()
-    columns = ["row", "stages", "share", "top1", "n", "num_planned", "on_map"]
+    columns = ["row", "stages", "share", metric.name, "n", "num_planned", "on_map"]
     return data.assign(on_map=on_map & (data["stages"] != ""))[columns]
 
 
@@ -63,27 +64,27 @@ def _stages_in_words(stages: list[int]) -> str:
     return "+".join(f"res{stage}" for stage in stages)
 
 
-def draw_heatmap(data: pd.DataFrame) -> Figure:
+def draw_heatmap(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """A heat map with its numbers written in, few stages above many; a dash where the table asks for nothing.
 
     What has no result shows what became of it, where ``data`` has a column ``status``.
     """
-    data = data.assign(weighted=data["top1"].fillna(0) * data["n"], status=data.get("status", "no result"))
+    data = data.assign(weighted=data[metric.name].fillna(0) * data["n"], status=data.get("status", "no result"))
     sums = data.groupby(["stages", "share"], sort=False).agg(
         weighted=("weighted", "sum"), n=("n", "sum"), num_planned=("num_planned", "sum"),
         status=("status", lambda each: ",\n".join(dict.fromkeys(each))),
     ).reset_index()  # fmt: skip
-    sums["top1"] = (sums["weighted"] / sums["n"]).where(sums["n"] > 0)
+    sums["score"] = (sums["weighted"] / sums["n"]).where(sums["n"] > 0)
     shares = sorted(sums["share"].unique())
     stages = sorted(sums["stages"].unique(), key=_by_extent)
-    grid = sums.pivot_table(index="stages", columns="share", values="top1", dropna=False)
+    grid = sums.pivot_table(index="stages", columns="share", values="score", dropna=False)
     grid = grid.reindex(index=stages, columns=shares)
-    words = {(row["stages"], row["share"]): _in_cell(row) for row in sums.to_dict("records")}
+    words = {(row["stages"], row["share"]): _in_cell(row, metric) for row in sums.to_dict("records")}
     written = [[words.get((stage, share), "") for share in shares] for stage in stages]
     figure, ax = style.canvas(0.8 + 0.36 * len(stages))
     sns.heatmap(
         grid, ax=ax, annot=pd.DataFrame(written, index=stages, columns=shares), fmt="", cbar=False, linewidths=1.5,
-        linecolor="white", cmap=sns.light_palette(style.FILL, as_cmap=True),
+        linecolor="white", cmap=sns.light_palette(style.FILL, as_cmap=True, reverse=not metric.higher_is_better),
         annot_kws={"fontsize": 8.5, "color": style.INK},
     )  # fmt: skip
     for y, stage in enumerate(stages):
@@ -98,10 +99,10 @@ def draw_heatmap(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _in_cell(row: dict[Any, Any]) -> str:
+def _in_cell(row: dict[Any, Any], metric: Metric) -> str:
     if not row["n"]:
         return str(row["status"])
-    return f"{row['top1']:.1f}" + (f"\nn = {row['n']}" if row["n"] < row["num_planned"] else "")
+    return f"{row['score']:.{metric.decimals}f}" + (f"\nn = {row['n']}" if row["n"] < row["num_planned"] else "")
 
 
 def _by_extent(stages: str) -> tuple[int, str]:

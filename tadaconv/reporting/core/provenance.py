@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tadaconv.metrics import METRICS, TOP1
 from tadaconv.reporting.core.export import CellOrigin
 from tadaconv.reporting.core.format import listed, plural
 from tadaconv.reporting.core.page import Block, render
@@ -41,7 +42,7 @@ def provenance(
 
     Args:
         origins: the cells' origins.
-        cells: the lines of the frame of cells, one for each origin and in their order.
+        cells: the lines of the frame of cells, one for each origin and in their order, with a column of their metric.
         left_out: finished cells that are not shown, by reason.
         num_cells: above this many, the page holds the experiments alone and report.json the cells.
     """
@@ -60,6 +61,7 @@ def provenance(
         names=NAMES,
         warnings=warnings(origins, left_out or {}),
         rows=rows,
+        metric=next((metric for metric in METRICS.values() if cells and metric.name in cells[0]), TOP1),
         with_cells=len(origins) <= num_cells,
     )
     text = [f"{plural(n, 'cell')}: {dict(each)}" for each, n in zip(environments, counts, strict=True)]

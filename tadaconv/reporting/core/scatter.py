@@ -1,4 +1,4 @@
-"""Scatter plots of accuracy against cost: the front, an axis of relative costs, and names in a column."""
+"""Scatter plots of scores against cost: the front, an axis of relative costs, and names in a column."""
 
 from collections.abc import Sequence
 from math import inf
@@ -14,9 +14,9 @@ from tadaconv.reporting.core import style
 FRONT: dict[str, Any] = {"color": style.ROW, "linewidth": 1.4}
 
 
-def draw_front(ax: Axes, cost: "pd.Series[float]", accuracy: "pd.Series[float]", right: float) -> None:
-    """The front as steps, up to ``right``: the accuracy that can be had at a cost."""
-    steps = sorted(zip(cost, accuracy, strict=True))
+def draw_front(ax: Axes, cost: "pd.Series[float]", score: "pd.Series[float]", right: float) -> None:
+    """The front as steps, up to ``right``: the score that can be had at a cost."""
+    steps = sorted(zip(cost, score, strict=True))
     costs, heights = [x for x, _ in steps], [y for _, y in steps]
     ax.step([*costs, max(right, costs[-1])], [*heights, heights[-1]], where="post", **FRONT, zorder=2)
 

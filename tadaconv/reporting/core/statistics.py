@@ -1,6 +1,6 @@
 """Intervals, paired tests and power, as pure functions on numbers.
 
-Percentages and points go in and come out as percent. Only ``scipy.special`` is imported at the top: these functions
+Scores go in and come out in the unit of their metric. Only ``scipy.special`` is imported at the top: these functions
 also feed the table that is shown while cells run, and ``scipy.stats`` takes longer to import than they take to run.
 """
 
@@ -83,7 +83,7 @@ def paired_t_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences by Student's t test (Student, Biometrika 6, 1908).
 
     It is below 0.05 exactly where :func:`t_interval` leaves out zero. NaN for fewer than two differences, and where all
-    are equal: then nothing is known of their standard deviation. ``differences`` has shape (n,), in points.
+    are equal: then nothing is known of their standard deviation. ``differences`` has shape (n,).
     """
     x = _finite(differences)
     sd = standard_deviation(x)
@@ -145,8 +145,8 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def power(effect: float, sd: float, n: int, confidence: float = CONFIDENCE) -> float:
     """The chance that the paired t interval of ``n`` seeds leaves out zero (Cohen, 1988, chapter 2).
 
-    ``effect`` is the true mean difference and ``sd`` the standard deviation of the differences between seeds, both
-    in points. From the non-central t distribution with n - 1 degrees of freedom. NaN for n < 2 or an ``sd`` of zero.
+    ``effect`` is the true mean difference and ``sd`` the standard deviation of the differences between seeds, in
+    one unit. From the non-central t distribution with n - 1 degrees of freedom. NaN for n < 2 or an ``sd`` of zero.
     """
     if n < 2 or not sd > 0:
         return nan
@@ -169,14 +169,14 @@ def upper_sd(sd: float, n: int, confidence: float = POWER) -> float:
 
 
 def detectable_effect(sd: float, n: int) -> float:
-    """The smallest true difference, in points, that ``n`` seeds show with a chance of 80 %; NaN where unknown."""
+    """The smallest true difference that ``n`` seeds show with a chance of 80 %, in the unit of ``sd``; NaN: unknown."""
     if n < 2 or not sd > 0:
         return nan
     return sd * _smallest(lambda effect: power(effect, 1.0, n) >= POWER)
 
 
 def seeds_needed(effect: float, sd: float, most: int = 1000) -> int | None:
-    """The fewest seeds that show a true difference of ``effect`` points with a chance of 80 %.
+    """The fewest seeds that show a true difference of ``effect`` with a chance of 80 %.
 
     ``sd`` is the standard deviation of the paired differences. None where it is unknown or ``most`` do not do.
     """

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.core.format import listed, plural, some
 
 
@@ -66,7 +67,7 @@ _CLASSES = (
 """What the names of their classes mean."""
 
 
-def points_of_curves(conditions: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
+def points_of_curves(conditions: Iterable[Mapping[str, Any]], metric: Metric = TOP1) -> tuple[str, str]:
     """At the end of which epochs a curve has points; and, where these see fewer views than results do, that they do.
 
     ``conditions`` have the data and the schedule of cells, each as an experiment is written.
@@ -79,7 +80,7 @@ def points_of_curves(conditions: Iterable[Mapping[str, Any]]) -> tuple[str, str]
         fewer |= several and schedule.get("curve_views") == "one"
     when = "at the end of each epoch that was evaluated" if sparse else "at the end of every epoch"
     views = (
-        " Curves are of one view of a clip, the middle one; all accuracies elsewhere are over all its views, so a "
+        f" Curves are of one view of a clip, the middle one; all {metric.nouns} elsewhere are over all its views, so a "
         "curve does not end at them."
     )
     return when, views if fewer else ""
@@ -101,6 +102,13 @@ def left_out_of_it(names: Sequence[str], noun: str, which: str) -> str:
     if not names:
         return ""
     return f" {plural(len(names), noun)} {which} {'is' if len(names) == 1 else 'are'} left out ({some(names)})."
+
+
+def outside(metric: Metric) -> str:
+    """Where a score cannot be: ``not between 0 and 100 %``."""
+    if metric.low is None or metric.high is None:
+        return f"that is no number {metric.range_in_words}".rstrip()
+    return f"not between {metric.low:g} and {metric.with_unit(f'{metric.high:g}')}"
 
 
 def meaning_of_families(families: Collection[str], *, classes: bool = False) -> str:

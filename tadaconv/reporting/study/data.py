@@ -16,14 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from tadaconv.command import called_with
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
+from tadaconv.execution.cells import metric_of
+from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.reporting.core.export import (
-    CELL_COLUMNS,
     OWN_COLUMNS,
     TEXT,
     CellOrigin,
     Columns,
-    ReportManifest,
+    ScoredManifest,
     as_csv,
+    cell_columns,
     cells_data,
     checked,
     data_frame,
@@ -42,24 +44,34 @@ if TYPE_CHECKING:
 STATUSES = ("finished", "pruned", "over budget", "failed", "running", "waiting")
 """How a trial can stand, in the order they are counted."""
 
-TRIAL_COLUMNS: Columns = {
-    "trial": "int64", "name": TEXT, "status": TEXT, "top1": "float64", "num_seeds": "int64", "macs": "Int64",
-    "reached": "float64", "epochs": "Int64", "best": "bool", "front": "bool", "first": "bool", "base": "bool",
-    "what": TEXT, "why": TEXT,
-}  # fmt: skip
-"""A line a trial, before the columns of the parameters, ``params_<name>``; see :func:`trials_data`."""
-CURVE_COLUMNS: Columns = {"trial": "int64", "epoch": "int64", "val_top1": "float64"}
-"""A line a trial and epoch: validation top-1 in percent, mean where seeds have several."""
 INFEASIBLE_COLUMNS: Columns = {"trial": "int64", "name": TEXT, "why": TEXT}
 """A line an infeasible draw, before the columns of the parameters, which are called ``params_<name>``."""
-CSV_COLUMNS: Mapping[str, Columns] = {
-    "trials": TRIAL_COLUMNS,
-    "curves": CURVE_COLUMNS,
-    "cells": {"trial": "int64", **CELL_COLUMNS, **OWN_COLUMNS},
-    "confirmation": {"trial": "int64", **CELL_COLUMNS, **OWN_COLUMNS},
-    "infeasible": INFEASIBLE_COLUMNS,
-}
-"""The frames of a :class:`StudyExport`; each is a CSV file of this name."""
+
+
+def trial_columns(metric: Metric) -> Columns:
+    """The columns of a line a trial, before those of the parameters, ``params_<name>``; see :func:`trials_data`."""
+    return {
+        "trial": "int64", "name": TEXT, "status": TEXT, metric.name: "float64", "num_seeds": "int64", "macs": "Int64",
+        "reached": "float64", "epochs": "Int64", "best": "bool", "front": "bool", "first": "bool", "base": "bool",
+        "what": TEXT, "why": TEXT,
+    }  # fmt: skip
+
+
+def curve_columns(metric: Metric) -> Columns:
+    """The columns of a line a trial and epoch: the validation score, mean where seeds have several."""
+    return {"trial": "int64", "epoch": "int64", metric.curve_column: "float64"}
+
+
+def csv_columns(metric: Metric) -> dict[str, Columns]:
+    """The frames of a :class:`StudyExport`; each is a CSV file of this name."""
+    cells = {"trial": "int64", **cell_columns(metric), **OWN_COLUMNS}
+    return {
+        "trials": trial_columns(metric),
+        "curves": curve_columns(metric),
+        "cells": cells,
+        "confirmation": cells,
+        "infeasible": INFEASIBLE_COLUMNS,
+    }
 
 
 class Parameter(BaseModel):
@@ -83,7 +95,7 @@ class Space(BaseModel):
     parameters: list[Parameter]
 
 
-class StudyManifest(ReportManifest):
+class StudyManifest(ScoredManifest):
     """``report.json``: everything the report of a study says that is not in its other files."""
 
     study: str = Field(description="Name of the study's file.")
@@ -125,6 +137,11 @@ class StudyExport:
     infeasible: pd.DataFrame
     space: Space
 
+    @property
+    def metric(self) -> Metric:
+        """What the trials are judged by."""
+        return metric_named(self.manifest.metric)
+
 
 def collect(
     loaded: "LoadedStudy",
@@ -134,12 +151,14 @@ def collect(
     confirmed: bool = False,
     infeasible: Sequence["InfeasibleDraw"] = (),
 ) -> StudyExport:
-    """Arrange the records of a study; trials that did not finish stay in, without an accuracy."""
+    """Arrange the records of a study; trials that did not finish stay in, without a score."""
     cells = [checked(cell) for record in records for cell in record.cells]
+    metric = metric_of(cell for record in records for cell in record.cells)
     anew = [checked(cell) for record in records for cell in record.confirmed]
     with called_with({}):  # a report is the same wherever it is written
         confirm_with = confirm_command(loaded.reference, regime_name)
     manifest = StudyManifest(
+        metric=metric.name,
         study=loaded.name,
         question=loaded.question,
         regime=plain_name(regime_name),
@@ -153,31 +172,33 @@ def collect(
         cells=[origin(cell) for cell in cells],
         confirmed=[origin(cell) for cell in anew],
     )
-    df, confirmation = cells_data(cells), cells_data(anew)
+    df, confirmation = cells_data(cells, metric), cells_data(anew, metric)
     df.insert(0, "trial", [record.number for record in records for _ in record.cells])
     confirmation.insert(0, "trial", [record.number for record in records for _ in record.confirmed])
-    trials, curves = trials_data(records, loaded.study), curves_data(records)
+    trials, curves = trials_data(records, loaded.study, metric), curves_data(records, metric)
     return StudyExport(manifest, trials, curves, df, confirmation, infeasible_data(infeasible), space(records))
 
 
-def trials_data(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFrame:
-    """One line a trial, by number: ``TRIAL_COLUMNS``, then a column ``params_<name>`` a parameter, in words.
+def trials_data(records: Sequence["TrialRecord"], study: "Study", metric: Metric = TOP1) -> pd.DataFrame:
+    """One line a trial, by number: :func:`trial_columns`, then a column ``params_<name>`` a parameter, in words.
 
-    ``top1`` is the mean over ``num_seeds`` seeds in percent, of finished trials alone: what a pruned trial had
-    ``reached`` after its last epoch compares with no final accuracy. ``macs`` are multiply-adds a clip. ``best`` marks
-    the most accurate trial, of equal ones the cheapest; ``front`` the trials on the Pareto front of accuracy and cost;
+    The score, ``top1`` say, is the mean over ``num_seeds`` seeds, of finished trials alone: what a pruned trial had
+    ``reached`` after its last epoch compares with no final score. ``macs`` are multiply-adds a clip. ``best`` marks
+    the trial of the best score, of equal ones the cheapest; ``front`` the trials on the Pareto front of score and cost;
     ``first`` the configurations that the study names and tries first, such as the paper's; ``base`` its base. ``what``
     says in words how the trial differs from the base, ``why`` what ended one that did not finish. One that finished
-    with an accuracy that is no number counts as failed.
+    with a score that is no number counts as failed.
     """
     ordered = sorted(records, key=lambda record: record.number)
-    df = data_frame([_trial_line(record, study) for record in ordered], TRIAL_COLUMNS)
+    df = data_frame([_trial_line(record, study, metric) for record in ordered], trial_columns(metric))
     finished = df[df["status"] == "finished"]
     if len(finished):
-        best = finished.sort_values(["top1", "macs", "trial"], ascending=[False, True, True]).index[0]
+        best = finished.sort_values(
+            [metric.name, "macs", "trial"], ascending=[not metric.higher_is_better, True, True]
+        ).index[0]
         df.loc[best, "best"] = True
         known = finished.dropna(subset=["macs"])
-        df.loc[known.index, "front"] = on_front(known["macs"].astype(float), known["top1"])
+        df.loc[known.index, "front"] = on_front(known["macs"].astype(float), known[metric.name], metric.sign)
     return df.assign(**_parameters(ordered))
 
 
@@ -206,10 +227,10 @@ def with_operator(export: StudyExport) -> set[int]:
     return {int(number) for number, cell in pairs if cell.experiment["temporal"] is not None}
 
 
-def curves_data(records: Iterable["TrialRecord"]) -> pd.DataFrame:
-    """One line a trial and epoch: ``CURVE_COLUMNS``."""
-    lines = [(record.number, point.epoch, point.val_top1) for record in records for point in record.curve]
-    return data_frame(lines, CURVE_COLUMNS).groupby(["trial", "epoch"], as_index=False).mean()
+def curves_data(records: Iterable["TrialRecord"], metric: Metric = TOP1) -> pd.DataFrame:
+    """One line a trial and epoch: :func:`curve_columns`."""
+    lines = [(record.number, point.epoch, point.score) for record in records for point in record.curve]
+    return data_frame(lines, curve_columns(metric)).groupby(["trial", "epoch"], as_index=False).mean()
 
 
 def space(records: Sequence["TrialRecord"]) -> Space:
@@ -262,7 +283,7 @@ def counts(trials: pd.DataFrame) -> dict[str, int]:
 
 def files_of(export: StudyExport) -> dict[str, str]:
     """Every frame of an export as CSV, to the last digit, and ``parameters.json``, by the name of the file."""
-    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in CSV_COLUMNS}
+    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in csv_columns(export.metric)}
     return {**texts, "parameters.json": export.space.model_dump_json(indent=1) + "\n"}
 
 
@@ -272,7 +293,7 @@ def read_study(folder: Path | str = ".") -> StudyExport:
     try:
         manifest = StudyManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
         parameters = Space.model_validate_json((folder / "parameters.json").read_text(encoding="utf-8"))
-        kept = {**CSV_COLUMNS}
+        kept = csv_columns(metric_named(manifest.metric))
         if manifest.num_infeasible is None:  # an earlier version wrote it, which had no such file
             del kept["infeasible"]
         frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in kept.items()}
@@ -315,15 +336,15 @@ _OPTIONS = {
 """What Optuna's options do, by the name of the sampler or the pruner; others are called by their own name."""
 
 
-def _trial_line(record: "TrialRecord", study: "Study") -> tuple[Any, ...]:
-    status, top1, why = record.status, record.top1, record.why or ""
-    if status == "finished" and (top1 is None or not isfinite(top1)):
-        status, why = "failed", "the accuracy is not a number"
+def _trial_line(record: "TrialRecord", study: "Study", metric: Metric) -> tuple[Any, ...]:
+    status, score, why = record.status, record.score, record.why or ""
+    if status == "finished" and (score is None or not isfinite(score)):
+        status, why = "failed", f"the {metric.noun} is not a number"
     last = max((point.epoch for point in record.curve), default=None)
-    ends = [point.val_top1 for point in record.curve if point.epoch == last]
+    ends = [point.score for point in record.curve if point.epoch == last]
     num_seeds = sum(cell.status == "finished" for cell in record.cells)
     return (
-        record.number, record.name, status, top1 if status == "finished" else nan, num_seeds, record.macs,
+        record.number, record.name, status, score if status == "finished" else nan, num_seeds, record.macs,
         sum(ends) / len(ends) if ends else nan, last, False, False, record.name in study.start,
         record.name == study.base, in_words(record.temporal, study.base_temporal), why,
     )  # fmt: skip

@@ -11,9 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import count_scale, listed, percent, plural
+from tadaconv.reporting.core.format import count_scale, in_unit_of, listed, plural
 from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.core.placement import draw_heatmap, placed, placement_map_data
 from tadaconv.reporting.core.scatter import beside_the_cheapest, draw_front, names_at_the_right
@@ -21,6 +22,7 @@ from tadaconv.reporting.core.text import points_of_curves
 from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
 from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
 from tadaconv.reporting.study.parameters import value_in_words
+from tadaconv.reporting.study.text import too_good
 
 _EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.SOFT, "linestyle": ""}
@@ -35,58 +37,63 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 _BUDGET: dict[str, Any] = {"color": style.SOFT, "linewidth": 1.0, "linestyle": (0, (4, 2))}
 _SAID = {"first": "finished, tried first", "pruned": "pruned, where it stood"}
-_TOP1 = "validation top-1 (%)"
 
 
-# Accuracy against cost
+# Scores against cost
 
 
 def pareto_data(export: StudyExport) -> pd.DataFrame:
     """One line a finished trial, and one a trial over budget, whose cost is known.
 
-    Columns: trial, name, status, macs (multiply-adds a clip), mean (top-1, %), front, first, best, reference (whether
-    its label stands out, as those tried first do).
+    Columns: trial, name, status, macs (multiply-adds a clip), mean (of the score), front, first, best, reference
+    (whether its label stands out, as those tried first do).
     """
-    trials = export.trials
+    trials, name = export.trials, export.metric.name
     kept = trials[trials["status"].isin(["finished", "over budget"]) & trials["macs"].notna()]
-    data = kept[["trial", "name", "status", "macs", "top1", "front", "first", "best"]].rename(columns={"top1": "mean"})
+    data = kept[["trial", "name", "status", "macs", name, "front", "first", "best"]].rename(columns={name: "mean"})
     return data.assign(reference=data["first"]).astype({"macs": "float64"}).reset_index(drop=True)
 
 
 def pareto(export: StudyExport) -> Drawing | None:
-    """Top-1 against multiply-adds with the Pareto front; None while no trial has finished."""
+    """The score against multiply-adds with the Pareto front; None while no trial has finished."""
     data = pareto_data(export)
     if not (data["status"] == "finished").any():
         return None
     budget = export.manifest.max_macs
-    return draw_pareto(data, budget)
+    return draw_pareto(data, budget, export.metric)
 
 
-def pareto_caption(data: pd.DataFrame, budget: float | None) -> str:
+def pareto_caption(data: pd.DataFrame, budget: float | None, metric: Metric = TOP1) -> str:
     """Caption of the scatter with the front."""
     text = (
-        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. The line is "
-        "the Pareto front: no finished trial is as cheap and as accurate as one on it, and better in one of the two."
+        f"Validation {metric.label} against the cost of a clip, in multiply-adds of convolutions and linear layers. "
+        f"The line is the Pareto front: no finished trial is as cheap and as {metric.equative} as one on it, and "
+        "better in one of the two."
         " Diamonds are the configurations that the study names and tries first."
     )
     if budget is not None:
         text += " Dashed: the budget of the study, the most that a trial may cost; beyond it, hatched, none is run."
     if (data["status"] == "over budget").any():
         text += " Squares on the axis cost too much and were not run."
-    return text + " The front is made of the luckiest trials at each cost, and lies too high for that reason."
+    side = too_good(metric)
+    return f"{text} The front is made of the luckiest trials at each cost, and lies too {side} for that reason."
 
 
-def pareto_alt(data: pd.DataFrame) -> str:
+def pareto_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter in words."""
     front = data[data["front"]].sort_values("macs")
-    points = "; ".join(f"{r['name']}: {r['macs']:.4g} at {percent(r['mean'])} %" for r in front.to_dict("records"))
+    points = "; ".join(
+        f"{r['name']}: {r['macs']:.4g} at {metric.in_words(r['mean'])}" for r in front.to_dict("records")
+    )
     over = int((data["status"] == "over budget").sum())
     more = f" {plural(over, 'trial')} over budget." if over else ""
-    return f"Scatter plot of validation top-1 against multiply-adds a clip. On the Pareto front: {points}.{more}"
+    return (
+        f"Scatter plot of validation {metric.label} against multiply-adds a clip. On the Pareto front: {points}.{more}"
+    )
 
 
 @figure(caption=pareto_caption, alt=pareto_alt)
-def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
+def draw_pareto(data: pd.DataFrame, budget: float | None, metric: Metric = TOP1) -> Figure:
     """A scatter with the front as steps; trials on it, and those tried first, are named in a column at the right."""
     finished, over = data[data["status"] == "finished"], data[data["status"] == "over budget"]
     named = finished[finished["front"] | finished["first"]]
@@ -102,7 +109,7 @@ def draw_pareto(data: pd.DataFrame, budget: float | None) -> Figure:
     span = max(most - least, 0.005 * least)
     for first, part in finished.groupby("first"):
         ax.plot(part["macs"] / unit, part["mean"], **_LOOKS["first" if first else "finished"], zorder=3)
-    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel=_TOP1)
+    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel=metric.axis)
     ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
     _draw_front(ax, finished[finished["front"]], unit, budget)
     beside_the_cheapest(ax, least, most, "trial")
@@ -130,7 +137,7 @@ def _draw_front(ax: Axes, front: pd.DataFrame, unit: float, budget: float | None
 
 
 def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> None:
-    """Hatch what costs too much; trials there were not run, so they lie on the axis without an accuracy."""
+    """Hatch what costs too much; trials there were not run, so they lie on the axis without a score."""
     left, right = ax.get_xlim()
     if budget is not None and budget < right:
         ax.axvspan(budget, right, facecolor="none", edgecolor=style.FAINT, hatch="////", linewidth=0, zorder=0)
@@ -146,7 +153,7 @@ def _draw_budget(ax: Axes, over: "pd.Series[float]", budget: float | None) -> No
 def placement_data(export: StudyExport) -> pd.DataFrame:
     """As :func:`.placement_map_data`, a line a trial, with its trial, name and status.
 
-    Only trials that finished have an accuracy: seeds that ended before their trial was pruned or failed are too few,
+    Only trials that finished have a score: seeds that ended before their trial was pruned or failed are too few,
     and pruned for what they came to. ``row`` is the number of the trial as text.
     """
     numbers = export.cells["trial"]
@@ -155,19 +162,20 @@ def placement_data(export: StudyExport) -> pd.DataFrame:
         for number, cell in zip(numbers, export.manifest.cells, strict=True)
     ]
     finished = export.trials.loc[export.trials["status"] == "finished", "trial"]
-    cells = export.cells.assign(top1=export.cells["top1"].where(numbers.isin(finished)))
-    data = placement_map_data(placed(origins, cells))
+    metric = export.metric
+    cells = export.cells.assign(**{metric.name: export.cells[metric.name].where(numbers.isin(finished))})
+    data = placement_map_data(placed(origins, cells, metric), metric)
     about = export.trials[["trial", "name", "status"]]
     return data.assign(trial=data["row"].astype("int64")).merge(about, on="trial")
 
 
 def placement_map(export: StudyExport) -> Drawing | None:
-    """Top-1 by stages and share of channels; None unless trials that are otherwise alike differ in one of them."""
+    """Score by stages and share of channels; None unless trials that are otherwise alike differ in one of them."""
     data = placement_data(export)
     shown = data[data["on_map"]]
     if len(shown[["stages", "share"]].drop_duplicates()) < 2 or not shown["n"].any():
         return None
-    return draw_placement_map(data)
+    return draw_placement_map(data, export.metric)
 
 
 _BECAME = {
@@ -182,12 +190,12 @@ _BECAME = {
 _MOST_NAMED = 8
 
 
-def placement_map_caption(data: pd.DataFrame) -> str:
+def placement_map_caption(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """Caption of the map: what stands behind its numbers, what became of trials without one, and what is not on it."""
     shown, apart = data[data["on_map"]], data[~data["on_map"]]
     text = (
-        f"Validation top-1 in percent, {_behind(shown)}, by the stages that hold the operator and the share of their "
-        "channels that is calibrated. The trials on it are alike in all else; a dash marks what none asks for."
+        f"Validation {in_unit_of(metric)}, {_behind(shown)}, by the stages that hold the operator and the share of "
+        "their channels that is calibrated. The trials on it are alike in all else; a dash marks what none asks for."
     )
     ended = [
         f"{_named(part['name'].tolist())} {_BECAME[status][len(part) > 1]}"
@@ -199,19 +207,20 @@ def placement_map_caption(data: pd.DataFrame) -> str:
     if len(apart) > _MOST_NAMED:
         text += f" {len(apart)} trials are not on the map, since something else differs."
     elif len(apart):
-        text += f" Not on the map, since something else differs: {listed([_in_brackets(r) for r in _lines(apart)])}."
+        others = listed([_in_brackets(trial, metric) for trial in _lines(apart)])
+        text += f" Not on the map, since something else differs: {others}."
     return text
 
 
-def placement_map_alt(data: pd.DataFrame) -> str:
+def placement_map_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The map in words."""
     shown = data[data["on_map"]]
     cells = "; ".join(
         f"{r['stages']}, {100 * r['share']:.3g} % of the channels: "
-        + (f"{percent(r['top1'])} %" if r["n"] else f"{r['status']}, no result")
+        + (metric.in_words(r[metric.name]) if r["n"] else f"{r['status']}, no result")
         for r in _lines(shown)
     )
-    return f"Heat map of validation top-1 by stages and share of channels, {_behind(shown)}. {cells}."
+    return f"Heat map of validation {metric.label} by stages and share of channels, {_behind(shown)}. {cells}."
 
 
 def _behind(shown: pd.DataFrame) -> str:
@@ -227,8 +236,8 @@ def _named(names: list[str]) -> str:
     return listed(names) if len(names) <= _MOST_NAMED else f"{len(names)} trials"
 
 
-def _in_brackets(trial: dict[Any, Any]) -> str:
-    return f"{trial['name']} ({percent(trial['top1']) + ' %' if trial['n'] else trial['status']})"
+def _in_brackets(trial: dict[Any, Any], metric: Metric) -> str:
+    return f"{trial['name']} ({metric.in_words(trial[metric.name]) if trial['n'] else trial['status']})"
 
 
 def _lines(data: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -236,20 +245,22 @@ def _lines(data: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 @figure(caption=placement_map_caption, alt=placement_map_alt)
-def draw_placement_map(data: pd.DataFrame) -> Figure:
+def draw_placement_map(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """The map of the trials that are on it; what has no result shows what became of it."""
-    return draw_heatmap(data[data["on_map"]])
+    return draw_heatmap(data[data["on_map"]], metric)
 
 
 # History
 
 
 def best_so_far_data(export: StudyExport) -> pd.DataFrame:
-    """One line a trial that ended: trial, status, top1 (%; where a pruned one stood), best (so far, %), first."""
+    """One line a trial that ended: trial, status, top1 (or another; where a pruned one stood), best (so far), first."""
+    metric = export.metric
     trials = export.trials[~export.trials["status"].isin(["running", "waiting"])]
     data = trials[["trial", "status", "first"]].copy()
-    data["top1"] = trials["top1"].where(trials["status"] != "pruned", trials["reached"])
-    data["best"] = trials["top1"].cummax().ffill()
+    scores = trials[metric.name]
+    data[metric.name] = scores.where(trials["status"] != "pruned", trials["reached"])
+    data["best"] = (scores.cummax() if metric.higher_is_better else scores.cummin()).ffill()
     return data.reset_index(drop=True)
 
 
@@ -258,29 +269,30 @@ def best_so_far(export: StudyExport) -> Drawing | None:
     data = best_so_far_data(export)
     if not (data["status"] == "finished").any():
         return None
-    return draw_best_so_far(data)
+    return draw_best_so_far(data, export.metric)
 
 
-def best_so_far_caption(data: pd.DataFrame) -> str:
+def best_so_far_caption(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """Caption of the history."""
-    text = "Validation top-1 of the trials in the order they were started, and the best so far."
+    text = f"Validation {metric.label} of the trials in the order they were started, and the best so far."
     if (data["status"] == "pruned").any():
-        text += " Crosses are pruned trials, at the accuracy where they were stopped, which is not a final one."
+        text += f" Crosses are pruned trials, at the {metric.noun} where they were stopped, which is not a final one."
     if data["status"].isin(["failed", "over budget"]).any():
-        text += " Trials below the axis have no accuracy."
+        text += f" Trials below the axis have no {metric.noun}."
     return text
 
 
-def best_so_far_alt(data: pd.DataFrame) -> str:
+def best_so_far_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The history in words: each trial that was the best when it finished."""
     rises = data[data["best"].notna() & (data["best"] != data["best"].shift())]
-    steps = "; ".join(f"trial {r['trial']}: {percent(r['best'])} %" for r in rises.to_dict("records"))
-    return f"Scatter plot of validation top-1 by trial. The best so far rose at {steps}."
+    steps = "; ".join(f"trial {r['trial']}: {metric.in_words(r['best'])}" for r in rises.to_dict("records"))
+    changed = "rose" if metric.higher_is_better else "fell"
+    return f"Scatter plot of validation {metric.label} by trial. The best so far {changed} at {steps}."
 
 
 @figure(caption=best_so_far_caption, alt=best_so_far_alt)
-def draw_best_so_far(data: pd.DataFrame) -> Figure:
-    """A scatter over the number of the trial; what has no accuracy lies in a strip below."""
+def draw_best_so_far(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
+    """A scatter over the number of the trial; what has no score lies in a strip below."""
     figure, ax = style.canvas(3.3)
     ax.step(data["trial"], data["best"], where="post", color=style.INK, linewidth=1.2, zorder=1)
     kinds = data["status"].where(~(data["first"] & (data["status"] == "finished")), "first")
@@ -289,13 +301,13 @@ def draw_best_so_far(data: pd.DataFrame) -> Figure:
         here = data[kinds == kind]
         if here.empty:
             continue
-        known = here.dropna(subset=["top1"])
-        ax.plot(known["trial"], known["top1"], **look, zorder=3)
-        unknown = here[here["top1"].isna()]
+        known = here.dropna(subset=[metric.name])
+        ax.plot(known["trial"], known[metric.name], **look, zorder=3)
+        unknown = here[here[metric.name].isna()]
         ax.plot(unknown["trial"], [-0.06] * len(unknown), transform=ax.get_xaxis_transform(), **look, clip_on=False)
         keys.append(Line2D([], [], **look))
         said.append(_SAID.get(kind, kind))
-    ax.set(xlabel="trial", ylabel=_TOP1)
+    ax.set(xlabel="trial", ylabel=metric.axis)
     ax.spines["bottom"].set_position(("outward", 16))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y")
@@ -303,27 +315,28 @@ def draw_best_so_far(data: pd.DataFrame) -> Figure:
     return figure
 
 
-# Accuracy by value of each parameter
+# Scores by value of each parameter
 
 
 def slices_data(export: StudyExport) -> pd.DataFrame:
-    """One line a finished trial and parameter it has: parameter, trial, value (as it was drawn), top1 (%), first.
+    """One line a finished trial and parameter it has: parameter, trial, value (as drawn), top1 (or another), first.
 
     Trials that plug nothing in are left out: their parameters mean nothing.
     """
+    score = export.metric.name
     finished = export.trials[export.trials["status"] == "finished"].set_index("trial")
     finished = finished[finished.index.isin(with_operator(export))]
     lines = [
-        (parameter.name, number, parameter.drawn[number], trial["top1"], trial["first"])
+        (parameter.name, number, parameter.drawn[number], trial[score], trial["first"])
         for parameter in export.space.parameters
         for number, trial in finished.iterrows()
         if number in parameter.drawn
     ]
-    return pd.DataFrame(lines, columns=["parameter", "trial", "value", "top1", "first"])
+    return pd.DataFrame(lines, columns=["parameter", "trial", "value", score, "first"])
 
 
 def slices(export: StudyExport) -> Drawing | None:
-    """Top-1 by the value of each parameter that varies; None where none does."""
+    """The score by the value of each parameter that varies; None where none does."""
     data = slices_data(export)
     varying = [
         name for name, part in data.groupby("parameter", sort=False) if part["value"].map(repr).unique().size > 1
@@ -332,30 +345,31 @@ def slices(export: StudyExport) -> Drawing | None:
         return None
     data = data[data["parameter"].isin(varying)]
     parameters = {p.name: p for p in export.space.parameters if p.name in varying}
-    return draw_slices(data, parameters)
+    return draw_slices(data, parameters, export.metric)
 
 
-def slices_caption(data: pd.DataFrame) -> str:
+def slices_caption(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """Caption of the panels by parameter."""
     return (
-        f"Validation top-1 of the finished trials by the value of each parameter, {data['trial'].nunique()} trials. "
+        f"Validation {metric.label} of the finished trials by the value of each parameter, {data['trial'].nunique()} "
+        "trials. "
         "The other parameters vary along, and the search draws good values more often: a difference between two "
         "columns is a hint, not an effect. Parameters are called as in the study\u2019s file; the space that was "
         "searched, further down, lists the values of each."
     )
 
 
-def slices_alt(data: pd.DataFrame) -> str:
+def slices_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The panels in words: the mean of each value."""
     said = []
     for name, part in data.groupby("parameter", sort=False):
-        means = part.groupby(part["value"].map(value_in_words), sort=False)["top1"].mean()
-        said.append(f"{name}: " + ", ".join(f"{value} {percent(mean)} %" for value, mean in means.items()))
-    return "Dot plots of validation top-1 by parameter value, means: " + "; ".join(said) + "."
+        means = part.groupby(part["value"].map(value_in_words), sort=False)[metric.name].mean()
+        said.append(f"{name}: " + ", ".join(f"{value} {metric.in_words(mean)}" for value, mean in means.items()))
+    return f"Dot plots of validation {metric.label} by parameter value, means: " + "; ".join(said) + "."
 
 
 @figure(caption=slices_caption, alt=slices_alt)
-def draw_slices(data: pd.DataFrame, parameters: dict[str, Parameter]) -> Figure:
+def draw_slices(data: pd.DataFrame, parameters: dict[str, Parameter], metric: Metric = TOP1) -> Figure:
     """A small panel a parameter; a choice has a column with the mean of its trials, a number its own scale."""
     num_columns = min(3, len(parameters))
     num_rows = -(-len(parameters) // num_columns)
@@ -364,25 +378,25 @@ def draw_slices(data: pd.DataFrame, parameters: dict[str, Parameter]) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 0.55 + height), layout="constrained")
     panels = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).ravel()
     for ax, parameter, title in zip(panels, parameters.values(), titles, strict=False):
-        _slice(ax, data[data["parameter"] == parameter.name], parameter)
+        _slice(ax, data[data["parameter"] == parameter.name], parameter, metric.name)
         ax.set_title(title, loc="left", pad=3)
         ax.grid(axis="y")
         ax.locator_params(axis="y", nbins=4)
     for ax in panels[len(parameters) :]:
         ax.set_visible(False)
-    figure.supylabel(_TOP1, fontsize=8.5)
+    figure.supylabel(metric.axis, fontsize=8.5)
     keys = [Line2D([], [], **_LOOKS["finished"]), Line2D([], [], **_LOOKS["first"])]
     keys.append(Line2D([], [], color=style.INK, linewidth=1.6))
     figure.legend(keys, ["trial", "tried first", "mean of a choice"], ncols=3, handlelength=1.6, **style.LEGEND)
     return figure
 
 
-def _slice(ax: Axes, data: pd.DataFrame, parameter: Parameter) -> None:
+def _slice(ax: Axes, data: pd.DataFrame, parameter: Parameter, score: str) -> None:
     kind = (parameter.distribution or {"name": "CategoricalDistribution"})["name"]
     look = {first: {**_LOOKS["first" if first else "finished"], "markersize": 4} for first in (False, True)}
     if kind != "CategoricalDistribution":
         for first, part in data.groupby("first"):
-            ax.plot(part["value"].astype(float), part["top1"], **look[bool(first)], alpha=0.8)
+            ax.plot(part["value"].astype(float), part[score], **look[bool(first)], alpha=0.8)
         if (parameter.distribution or {}).get("attributes", {}).get("log"):
             low, high = data["value"].min(), data["value"].max()
             ax.set_xscale("log", base=10 if high > 100 * low else 2)
@@ -397,8 +411,8 @@ def _slice(ax: Axes, data: pd.DataFrame, parameter: Parameter) -> None:
         # Trials of one choice side by side in the order they ran, so that equal ones are told apart.
         beside = here.assign(x=[place + 0.5 * ((i + 0.5) / len(here) - 0.5) for i in range(len(here))])
         for first, part in beside.groupby("first"):
-            ax.plot(part["x"], part["top1"], **look[bool(first)], alpha=0.8)
-        ax.hlines(here["top1"].mean(), place - 0.36, place + 0.36, color=style.INK, linewidth=1.6, zorder=4)
+            ax.plot(part["x"], part[score], **look[bool(first)], alpha=0.8)
+        ax.hlines(here[score].mean(), place - 0.36, place + 0.36, color=style.INK, linewidth=1.6, zorder=4)
     ax.set_xticks(range(len(choices)), [label_of(value_in_words(choice), 9) for choice in choices.values()])
     ax.set_xlim(-0.6, len(choices) - 0.4)
 
@@ -413,49 +427,49 @@ def _choices(parameter: Parameter, data: pd.DataFrame) -> list[Any]:
 
 
 def learning_curves_data(export: StudyExport) -> pd.DataFrame:
-    """One line a trial and epoch: trial, name, status, best, first, base, epoch, val_top1 (%)."""
+    """One line a trial and epoch: trial, name, status, best, first, base, epoch, val_top1 (or another)."""
     about = export.trials[["trial", "name", "status", "best", "first", "base"]]
     return export.curves.merge(about, on="trial").sort_values(["trial", "epoch"], ignore_index=True)
 
 
 def learning_curves(export: StudyExport) -> Drawing | None:
-    """Validation top-1 over the epochs of every trial; None while no trial has finished an epoch."""
+    """The validation score over the epochs of every trial; None while no trial has finished an epoch."""
     data = learning_curves_data(export)
     if data.empty:
         return None
-    return draw_learning_curves(data, conditions=export.manifest.conditions)
+    return draw_learning_curves(data, export.metric, conditions=export.manifest.conditions)
 
 
-def learning_curves_caption(data: pd.DataFrame, conditions: Mapping[str, Any]) -> str:
+def learning_curves_caption(data: pd.DataFrame, conditions: Mapping[str, Any], metric: Metric = TOP1) -> str:
     """Caption of the curves; ``conditions`` are what the cells share, as the manifest has them."""
-    when, views = points_of_curves([conditions])
-    text = f"Validation top-1 {when}, {plural(data['trial'].nunique(), 'trial')}.{views}"
+    when, views = points_of_curves([conditions], metric)
+    text = f"Validation {metric.label} {when}, {plural(data['trial'].nunique(), 'trial')}.{views}"
     num_pruned = int((data.drop_duplicates("trial")["status"] == "pruned").sum())
     return f"{text} A cross marks where one was pruned ({num_pruned})." if num_pruned else text
 
 
-def learning_curves_alt(data: pd.DataFrame) -> str:
+def learning_curves_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The learning curves in words: where each ends."""
     last = data.sort_values("epoch").drop_duplicates("trial", keep="last").sort_values("trial")
     ends = "; ".join(
         f"{r['name']} {'pruned' if r['status'] == 'pruned' else 'ends'} at epoch {r['epoch']} with "
-        f"{percent(r['val_top1'])} %"
+        f"{metric.in_words(r[metric.curve_column])}"
         for r in last.to_dict("records")
     )
-    return f"Learning curves, validation top-1 over epochs. {ends}."
+    return f"Learning curves, validation {metric.label} over epochs. {ends}."
 
 
 @figure(caption=learning_curves_caption, alt=learning_curves_alt)
-def draw_learning_curves(data: pd.DataFrame) -> Figure:
+def draw_learning_curves(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """All curves in one pair of axes; the best and the base stand out, and a cross ends one that was pruned."""
     figure, ax = style.canvas(3.3)
     for _, part in data.groupby("trial"):
         trial = part.iloc[0]
         look = _curve_look(trial)
-        ax.plot(part["epoch"], part["val_top1"], **look)
+        ax.plot(part["epoch"], part[metric.curve_column], **look)
         if trial["status"] == "pruned":
-            ax.plot(part["epoch"].iloc[-1], part["val_top1"].iloc[-1], **_LOOKS["pruned"], zorder=3)
-    ax.set(xlabel="epoch", ylabel=_TOP1)
+            ax.plot(part["epoch"].iloc[-1], part[metric.curve_column].iloc[-1], **_LOOKS["pruned"], zorder=3)
+    ax.set(xlabel="epoch", ylabel=metric.axis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y")
     first = data.drop_duplicates("trial")
@@ -496,10 +510,11 @@ def importance(found: Importance) -> Drawing | None:
 def importance_caption(found: Importance) -> str:
     """Caption of the importances."""
     return (
-        f"Importance by fANOVA over {found.num_trials} finished trials: the share of the variance of top-1, over the "
-        f"space, that a parameter explains by itself. Dots are means over {NUM_FORESTS} random forests, bars their "
-        f"range, which says how steady the estimate is on these trials and nothing of other trials. Grey: the most it "
-        f"came to when the same accuracies were dealt out at random {NUM_SHUFFLES} times."
+        f"Importance by fANOVA over {found.num_trials} finished trials: the share of the variance of "
+        f"{found.metric.label}, over the space, that a parameter explains by itself. Dots are means over {NUM_FORESTS} "
+        f"random forests, bars their range, which says how steady the estimate is on these trials and nothing of other "
+        f"trials. Grey: the most it came to when the same {found.metric.nouns} were dealt out at random {NUM_SHUFFLES} "
+        "times."
     )
 
 
@@ -524,7 +539,9 @@ def draw_importance(found: Importance) -> Figure:
         ax.barh(y, noise, height=0.55, **_NOISE)
         ax.hlines(y, low, high, color=style.ROW, linewidth=2.0)
         ax.plot(mean, y, **_LOOKS["finished"])
-    ax.set(ylim=(len(data) - 0.4, -0.6), xlabel="variance of top-1 explained by the parameter alone (%)")
+    ax.set(
+        ylim=(len(data) - 0.4, -0.6), xlabel=f"variance of {found.metric.label} explained by the parameter alone (%)"
+    )
     ax.set_xlim(left=0)
     ax.set_yticks(range(len(data)), labels)
     ax.spines["left"].set_visible(False)

@@ -1,4 +1,4 @@
-"""Which parameters the accuracy hangs on: fANOVA over the finished trials, beside what noise alone would give."""
+"""Which parameters the score hangs on: fANOVA over the finished trials, beside what noise alone would give."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.core.format import listed, plural
 from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
 
@@ -20,7 +21,7 @@ NUM_FORESTS = 10
 """Random forests that the importance is read from; they differ in their seed alone."""
 
 NUM_SHUFFLES = 19
-"""Times the accuracies are dealt out anew; noise lifts any parameter above all of them 1 time in 20."""
+"""Times the scores are dealt out anew; noise lifts any parameter above all of them 1 time in 20."""
 
 IMPORTANCE_COLUMNS = ["parameter", "importance", "low", "high", "noise"]
 
@@ -31,13 +32,14 @@ class Importance:
 
     Attributes:
         data: a line a parameter, ``IMPORTANCE_COLUMNS``, the most important first. ``importance`` is the share of the
-            variance of top-1 over the space that the parameter explains by itself: the mean over ``NUM_FORESTS``
+            variance of the score over the space that the parameter explains by itself: the mean over ``NUM_FORESTS``
             forests, with the ``low``est and the ``high``est of them. ``noise`` is the most that any parameter came to
-            over ``NUM_SHUFFLES`` random orders of the accuracies, in which nothing matters: one bound for all, so that
+            over ``NUM_SHUFFLES`` random orders of the scores, in which nothing matters: one bound for all, so that
             many parameters do not make a false finding likelier. Empty where ``why_not`` says so.
         num_trials: finished trials behind it.
         num_bare: finished trials that plug nothing in; their parameters mean nothing, and they are left out.
         left_out: by parameter, why it is not among them.
+        metric: what the trials are judged by.
         why_not: why there is no importance, in a sentence; None where there is.
     """
 
@@ -45,6 +47,7 @@ class Importance:
     num_trials: int
     num_bare: int
     left_out: dict[str, str]
+    metric: Metric = TOP1
     why_not: str | None = None
 
 
@@ -58,7 +61,7 @@ def importance(export: StudyExport) -> Importance:
 
     fANOVA (Hutter, Hoos and Leyton-Brown, ICML 2014) as Optuna computes it, main effects only and not scaled to a sum
     of one: what is left over is interactions. Parameters drawn on a logarithmic scale are measured on it. Trials that
-    were pruned have no final accuracy and do not count. The spread over forests tells how steady the estimate is on
+    were pruned have no final score and do not count. The spread over forests tells how steady the estimate is on
     these trials; it says nothing of other trials.
     """
     finished = export.trials[export.trials["status"] == "finished"].set_index("trial")
@@ -73,13 +76,14 @@ def importance(export: StudyExport) -> Importance:
         else:
             left_out[parameter.name] = reason
     empty = pd.DataFrame(columns=IMPORTANCE_COLUMNS)
-    why_not = _too_little(len(trials), len(usable), trials["top1"])
+    metric = export.metric
+    why_not = _too_little(len(trials), len(usable), trials[metric.name], metric)
     if why_not is not None:
-        return Importance(empty, len(trials), num_bare, left_out, why_not)
-    top1 = trials["top1"].to_numpy()
-    forests = pd.DataFrame([_fanova(usable, trials.index, top1, seed) for seed in range(NUM_FORESTS)])
+        return Importance(empty, len(trials), num_bare, left_out, metric, why_not)
+    scores = trials[metric.name].to_numpy()
+    forests = pd.DataFrame([_fanova(usable, trials.index, scores, seed) for seed in range(NUM_FORESTS)])
     draw = np.random.default_rng(0)
-    shuffled = [_fanova(usable, trials.index, draw.permutation(top1), seed) for seed in range(NUM_SHUFFLES)]
+    shuffled = [_fanova(usable, trials.index, draw.permutation(scores), seed) for seed in range(NUM_SHUFFLES)]
     data = pd.DataFrame(
         {
             "parameter": forests.columns,
@@ -90,7 +94,7 @@ def importance(export: StudyExport) -> Importance:
         }
     )
     data = data.sort_values(["importance", "parameter"], ascending=[False, True], ignore_index=True)
-    return Importance(data, len(trials), num_bare, left_out)
+    return Importance(data, len(trials), num_bare, left_out, metric)
 
 
 def _unusable(parameter: Parameter, finished: Sequence[int]) -> str | None:
@@ -104,7 +108,7 @@ def _unusable(parameter: Parameter, finished: Sequence[int]) -> str | None:
     return None
 
 
-def _too_little(num_trials: int, num_parameters: int, top1: "pd.Series[float]") -> str | None:
+def _too_little(num_trials: int, num_parameters: int, scores: "pd.Series[float]", metric: Metric) -> str | None:
     fewest = fewest_trials(num_parameters)
     if num_trials < fewest:
         return (
@@ -113,19 +117,19 @@ def _too_little(num_trials: int, num_parameters: int, top1: "pd.Series[float]") 
         )
     if num_parameters < 2:
         return f"Importance compares two parameters or more; all finished trials share {num_parameters} that varies."
-    if top1.nunique() < 2:
-        return "All finished trials have the same accuracy, so there is nothing to explain."
+    if scores.nunique() < 2:
+        return f"All finished trials have the same {metric.noun}, so there is nothing to explain."
     return None
 
 
-def _fanova(parameters: Sequence[Parameter], numbers: Iterable[int], top1: Any, seed: int) -> Mapping[str, float]:
+def _fanova(parameters: Sequence[Parameter], numbers: Iterable[int], scores: Any, seed: int) -> Mapping[str, float]:
     """The share of the variance each parameter explains, from one forest; by name, in the order given."""
     from optuna.importance import FanovaImportanceEvaluator
     from optuna.trial import create_trial
 
     study = _new_study()
     drawn = {parameter.name: _drawn(parameter) for parameter in parameters}
-    for number, value in zip(numbers, top1, strict=True):
+    for number, value in zip(numbers, scores, strict=True):
         study.add_trial(
             create_trial(
                 params={name: values[number] for name, (_, values) in drawn.items()},
@@ -173,10 +177,11 @@ def found_in_words(found: Importance) -> list[str]:
     if found.why_not is not None:
         return [found.why_not, *_left_out(found)]
     above = found.data[found.data["importance"] > found.data["noise"]]["parameter"].tolist()
+    noun = found.metric.noun
     beyond = (
-        f"{listed(above)} {'explains' if len(above) == 1 else 'explain'} more of the accuracy than noise would"
+        f"{listed(above)} {'explains' if len(above) == 1 else 'explain'} more of the {noun} than noise would"
         if above
-        else "No parameter explains more of the accuracy than noise would"
+        else f"No parameter explains more of the {noun} than noise would"
     )
     few = ", as far as so few trials tell" if found.num_trials < 50 else ""
     rest = max(0.0, 1 - float(found.data["importance"].sum()))

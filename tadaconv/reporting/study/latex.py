@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
+from tadaconv.metrics import Metric
+from tadaconv.reporting.core.format import count_scale, in_unit, scaled, score
 from tadaconv.reporting.core.latex import escape, tabular
 from tadaconv.reporting.core.text import listed_clips, missing_notes
 from tadaconv.reporting.study import text
@@ -18,7 +19,8 @@ def latex_table(export: StudyExport) -> str:
     """The trials on the front and those tried first by cost as LaTeX; needs the package booktabs and no other."""
     finished = export.trials[export.trials["status"] == "finished"]
     rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
-    unit = count_scale(rows["macs"].dropna())
+    unit, metric = count_scale(rows["macs"].dropna()), export.metric
+    lifted = "lifted" if metric.higher_is_better else "lowered"
     manifest = export.manifest
     became = text.what_became(export.trials, manifest.num_infeasible)
     opening = f"{text.title(manifest)} Regime {manifest.regime}. {became}"
@@ -29,27 +31,28 @@ def latex_table(export: StudyExport) -> str:
     )
     notes = [
         " ".join(opening.split()),
-        f"The best of many trials is biased upwards; {anew}",
-        "Needs \\usepackage{booktabs}. Bold: the highest of all trials that finished, which luck has lifted.",
+        f"The best of many trials is biased {text.biased(metric)}; {anew}",
+        f"Needs \\usepackage{{booktabs}}. Bold: the {metric.superlative} of all trials that finished, which luck has "
+        f"{lifted}.",
         *missing_notes(listed_clips(manifest.conditions.get("data", {}))),
         "Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
     ]
-    heads = ("", "$n$", "top-1 (\\%)", in_unit("MACs", unit[1]))
+    heads = ("", "$n$", in_unit(escape(metric.label), escape(metric.unit)), in_unit("MACs", unit[1]))
     table = tabular(
         f"p{{{_WIDTH}\\linewidth}}rrr",
         [heads],
-        [_fields(row, unit[0]) for row in rows.to_dict("records")],
+        [_fields(row, unit[0], metric) for row in rows.to_dict("records")],
         "\\addlinespace",
     )
     return "\n".join([*(f"% {note}" for note in notes), *table]) + "\n"
 
 
-def _fields(row: dict[Any, Any], unit: float) -> list[str]:
+def _fields(row: dict[Any, Any], unit: float, metric: Metric) -> list[str]:
     name = escape(row["name"])
     marked = f"\\textbf{{{name}}}" if row["best"] else name
     return [
         f"\\raggedright {marked} \\newline {{\\footnotesize {escape(row['what'])}}}",
         str(row["num_seeds"]),
-        escape(percent(row["top1"])),
+        escape(score(row[metric.name], metric)),
         escape(scaled(None if pd.isna(row["macs"]) else int(row["macs"]), unit)),
     ]

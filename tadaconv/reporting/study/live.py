@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.live import Live
 
+from tadaconv.execution.cells import metric_of
 from tadaconv.execution.live import Show
 from tadaconv.reporting.study.terminal import StudyTable
 
@@ -58,6 +59,7 @@ class StudyView(Show):
 
 
 def _outcome(record: "TrialRecord") -> str:
-    if record.status == "finished" and record.top1 is not None:
-        return f"top-1 {record.top1:.2f} %"
+    if record.status == "finished" and record.score is not None:
+        metric = metric_of(record.cells)
+        return f"{metric.label} {metric.in_words(record.score, more_decimals=1)}"
     return f"{record.status}, {record.why}" if record.why else record.status

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from tadaconv.metrics import Metric
 from tadaconv.reporting.core.format import count_scale, listed, plural
 from tadaconv.reporting.core.page import Block, flat, render
 from tadaconv.reporting.core.provenance import provenance as cells_of
@@ -46,31 +47,33 @@ def confirmation(export: StudyExport) -> Block | None:
     data = confirmation_data(export)
     if data.empty:
         return None
-    said, late = confirmation_sentences(export), late_best(export)
+    said, late, metric = confirmation_sentences(export), late_best(export), export.metric
     command = export.manifest.confirm_with
     html = render(
         "study_confirmation", said=said, late=late, command=command, rows=data.to_dict("records"),
-        against=bool(data["num_pairs"].any()), notes=confirmation_notes(data),
+        against=bool(data["num_pairs"].any()), notes=confirmation_notes(data, metric), metric=metric,
     )  # fmt: skip
-    columns = ["trial", "name", "searched", "n", "top1_mean", "top1_low", "top1_high", "change", "delta_mean"]
+    over_seeds = [metric.column(statistic) for statistic in ("mean", "low", "high")]
+    columns = ["trial", "name", "searched", "n", *over_seeds, "change", "delta_mean"]
     return Block(
         html, "\n".join([*said, *([f"{late} {command}"] if late else []), data[columns].to_string(index=False)])
     )
 
 
 def ranking(export: StudyExport) -> Block:
-    """The most accurate trials, those tried first and the Pareto front, the best first."""
+    """The best trials, those tried first and the Pareto front, the best first."""
+    metric = export.metric
     finished = export.trials[export.trials["status"] == "finished"].sort_values(
-        ["top1", "trial"], ascending=[False, True]
+        [metric.name, "trial"], ascending=[not metric.higher_is_better, True]
     )
     shown = finished[(finished.reset_index(drop=True).index < _MOST_RANKED) | finished["first"] | finished["front"]]
     html = _table(
-        "study_trials", shown, heading="The most accurate trials", label="The most accurate trials",
+        "study_trials", shown, metric, heading=f"The {metric.most} trials", label=f"The {metric.most} trials",
         note=f"All {plural(len(shown), 'trial')} that finished." if len(shown) == len(finished) else
-        f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} most accurate, those on "
+        f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} {metric.most}, those on "
         "the Pareto front and those tried first.",
     )  # fmt: skip
-    return Block(html, shown[["name", "top1", "macs", "what"]].to_string(index=False))
+    return Block(html, shown[["name", metric.name, "macs", "what"]].to_string(index=False))
 
 
 def importances(found: Importance) -> Block:
@@ -81,8 +84,8 @@ def importances(found: Importance) -> Block:
 
 def every_trial(export: StudyExport) -> Block:
     """All trials in their order, with what became of them and why; folded away, as there are many."""
-    html = _table("study_every", export.trials, ran=_what_became(export), counted=counts(export.trials))
-    return Block(html, export.trials[["name", "status", "top1", "why"]].to_string(index=False))
+    html = _table("study_every", export.trials, export.metric, ran=_what_became(export), counted=counts(export.trials))
+    return Block(html, export.trials[["name", "status", export.metric.name, "why"]].to_string(index=False))
 
 
 def unfinished(export: StudyExport) -> Block | None:
@@ -146,8 +149,9 @@ def methods(export: StudyExport, found: Importance) -> Block:
         "ranked": bool(new["standing"].isin(["best", "tie"]).any()),
     }
     html = render(
-        "study_methods", several=bool((trials["num_seeds"] > 1).any()), spread=pd.notna(seed_sd(export.cells)),
-        without=listed(without, "or") if without else "", **used,
+        "study_methods", several=bool((trials["num_seeds"] > 1).any()),
+        spread=pd.notna(seed_sd(export.cells, export.metric)), without=listed(without, "or") if without else "",
+        metric=export.metric, **used,
     )  # fmt: skip
     said = [_METHODS[name] for name in used if used[name]]
     return Block(html, f"Methods: {', '.join(said)}." if said else "Methods: none beyond a mean.")
@@ -167,13 +171,14 @@ def _what_became(export: StudyExport) -> str:
     return text.what_became(export.trials, export.manifest.num_infeasible)
 
 
-def _table(template: str, trials: pd.DataFrame, **context: Any) -> str:
+def _table(template: str, trials: pd.DataFrame, metric: Metric, **context: Any) -> str:
     unit = count_scale(trials["macs"].dropna())
     rows = [
         {**row, "macs": nan if pd.isna(row["macs"]) else int(row["macs"]), "drawn": parameters_in_words(row)}
         for row in trials.to_dict("records")
     ]
-    return render(template, rows=rows, macs=unit, several=bool((trials["num_seeds"] > 1).any()), **context)
+    several = bool((trials["num_seeds"] > 1).any())
+    return render(template, rows=rows, macs=unit, several=several, metric=metric, **context)
 
 
 def _range(distribution: dict[str, Any] | None) -> str:

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from tadaconv.metrics import TOP1, Metric
+
 
 def expected_maximum(n: int) -> float:
     """The mean of the largest of ``n`` independent standard normal numbers.
@@ -20,12 +22,12 @@ def expected_maximum(n: int) -> float:
     return float(np.sum(x * np.exp(log_density)) * (x[1] - x[0]))
 
 
-def seed_sd(cells: pd.DataFrame) -> float:
-    """The standard deviation of top-1 between seeds of one trial, in points, pooled over the finished cells of trials.
+def seed_sd(cells: pd.DataFrame, metric: Metric = TOP1) -> float:
+    """The standard deviation of scores between seeds of one trial, pooled over the finished cells of trials.
 
     NaN where no trial has two seeds.
     """
-    by_trial = cells[cells["status"] == "finished"].groupby("trial")["top1"]
+    by_trial = cells[cells["status"] == "finished"].groupby("trial")[metric.name]
     sizes, variances = by_trial.count(), by_trial.var()
     several = sizes > 1
     freedom = (sizes[several] - 1).sum()

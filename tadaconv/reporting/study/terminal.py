@@ -1,6 +1,7 @@
 """The trials of a study in a terminal, while they run and at the end; imports no plotting."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,11 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
+from tadaconv.execution.cells import metric_of
+from tadaconv.reporting.core.format import count_scale, in_unit, scaled, score
 from tadaconv.reporting.core.text import listed_clips, missing_notes
 from tadaconv.reporting.study.data import trials_data
 from tadaconv.reporting.study.parameters import confirm_command, parameters_in_words
-from tadaconv.reporting.study.text import what_became
+from tadaconv.reporting.study.text import biased, what_became
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ _STYLES = {"failed": "red", "over budget": "yellow", "pruned": "dim", "waiting":
 
 
 class StudyTable:
-    """Every trial with its status in words, its parameters, its accuracy and its cost; the best is marked.
+    """Every trial with its status in words, its parameters, its score and its cost; the best is marked.
 
     In a narrow terminal the parameters and what ended a trial stand below its name.
     """
@@ -43,7 +45,8 @@ class StudyTable:
         ran = [cell.cell.experiment for record in records for cell in record.cells]
         self.confirm = confirm_command(loaded.reference, regime_name, ran)
         self.missing = missing_notes(listed_clips(ran[0].data.model_dump(mode="json")) if ran else [])
-        self.trials, self.infeasible = trials_data(records, loaded.study), infeasible
+        self.metric = metric_of(cell for record in records for cell in record.cells)
+        self.trials, self.infeasible = trials_data(records, loaded.study, self.metric), infeasible
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._table(options.max_width >= _WIDE)
@@ -56,7 +59,7 @@ class StudyTable:
         )  # fmt: skip
         table.add_column("trial", overflow="fold", min_width=10)
         table.add_column("status", overflow="fold", min_width=6)
-        table.add_column("top-1 %", justify="right", no_wrap=True)
+        table.add_column(self.metric.heading, justify="right", no_wrap=True)
         table.add_column(in_unit("MACs", unit[1], "\n"), justify="right", no_wrap=True)
         if wide:
             table.add_column("parameters", overflow="fold", ratio=1)
@@ -66,7 +69,7 @@ class StudyTable:
             cells = [
                 name if wide else Text("\n").join([name, *about]),
                 Text("best" if trial["best"] else trial["status"], style="bold green" if trial["best"] else ""),
-                Text("" if trial["top1"] != trial["top1"] else percent(trial["top1"])),
+                Text("" if isnan(trial[self.metric.name]) else score(trial[self.metric.name], self.metric)),
                 Text("" if pd.isna(trial["macs"]) else scaled(int(trial["macs"]), unit[0])),
                 *([Text("\n").join(about)] if wide else []),
             ]
@@ -79,7 +82,7 @@ class StudyTable:
         lines += [f"{draw.name} is infeasible: {visible(draw.why)}" for draw in self.infeasible if draw.name]
         lines += self.missing
         if (self.trials["status"] == "finished").sum() > 1:
-            lines.append(f"The best of many is biased upwards; confirm it: {self.confirm}")
+            lines.append(f"The best of many is biased {biased(self.metric)}; confirm it: {self.confirm}")
         return lines
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from tadaconv.metrics import Metric
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import count_scale, listed, percent, plural, scaled
+from tadaconv.reporting.core.format import count_scale, listed, plural, scaled, score
 from tadaconv.reporting.core.text import first_line
 from tadaconv.reporting.study.data import StudyExport, StudyManifest, counts
 from tadaconv.reporting.study.selection import expected_maximum, seed_sd
@@ -19,7 +20,7 @@ def title(manifest: StudyManifest) -> str:
 
 def listing(export: StudyExport) -> Listing:
     """What the page of all reports says of this one."""
-    manifest, trials = export.manifest, export.trials
+    manifest, trials, metric = export.manifest, export.trials, export.metric
     num_finished = int((trials["status"] == "finished").sum())
     best = trials[trials["best"]].to_dict("records")
     return Listing(
@@ -28,7 +29,10 @@ def listing(export: StudyExport) -> Listing:
         regime=manifest.regime,
         title=title(manifest),
         ran=what_became(trials, manifest.num_infeasible),
-        findings=[f"Best of {num_finished} that finished: {each['name']}, {percent(each['top1'])} %." for each in best],
+        findings=[
+            f"Best of {num_finished} that finished: {each['name']}, {metric.in_words(each[metric.name])}."
+            for each in best
+        ],
         **ends_of(manifest.cells),
     )
 
@@ -50,23 +54,25 @@ def what_became(trials: pd.DataFrame, num_infeasible: int | None = None) -> str:
 
 def best_sentences(export: StudyExport) -> list[str]:
     """The best configuration in words, and how it stands to the base of the study; empty while none has finished."""
-    trials = export.trials
+    trials, metric = export.trials, export.metric
     if not trials["best"].any():
         return []
     finished = trials[trials["status"] == "finished"]
     best = trials[trials["best"]].to_dict("records")[0]
     cost = "" if pd.isna(best["macs"]) else f" at {macs_in_words(best['macs'])} multiply-adds a clip"
     of = "the only trial that finished" if len(finished) == 1 else f"the best of {len(finished)} that finished"
-    found = [f"{called(best)} is {of}: {percent(best['top1'])} %{cost}, {over_seeds(best['num_seeds'])}."]
-    equal = finished[(finished["top1"] == best["top1"]) & ~finished["best"]]["name"].tolist()
+    found = [f"{called(best)} is {of}: {metric.in_words(best[metric.name])}{cost}, {over_seeds(best['num_seeds'])}."]
+    equal = finished[(finished[metric.name] == best[metric.name]) & ~finished["best"]]["name"].tolist()
     if equal:
         found.append(f"{listed(equal)} came out equal.")
     bases = finished[finished["base"]].to_dict("records")
     if best["base"]:
-        found.append("It is the base of the study: nothing that was tried came out above it.")
+        found.append(f"It is the base of the study: nothing that was tried came out {metric.beyond} it.")
     else:
         found.append(f"Against the base of the study: {best['what']}.")
-        found += [_to_base(best, base) for base in bases] or ["The base itself has no finished trial to compare with."]
+        found += [_to_base(best, base, metric) for base in bases] or [
+            "The base itself has no finished trial to compare with."
+        ]
     return found
 
 
@@ -87,33 +93,45 @@ def macs_in_words(macs: int) -> str:
     return f"{scaled(int(macs), unit)} {name}".rstrip()
 
 
-def _to_base(best: dict[Any, Any], base: dict[Any, Any]) -> str:
-    gain = best["top1"] - base["top1"]
-    above = "level with" if round(gain, 1) == 0 else f"{gain:.1f} points above"
+def _to_base(best: dict[Any, Any], base: dict[Any, Any], metric: Metric) -> str:
+    gain = metric.sign * (best[metric.name] - base[metric.name])
+    by = metric.of_difference(score(gain, metric))
+    above = "level with" if round(gain, metric.decimals) == 0 else f"{by} {metric.beyond}"
     cost = ""
     if not (pd.isna(best["macs"]) or pd.isna(base["macs"])) and best["macs"] != base["macs"]:
         change = 100 * (best["macs"] / base["macs"] - 1)
         cost = f", at {abs(change):.2g} % {'more' if change > 0 else 'fewer'} multiply-adds"
-    its = f"{percent(base['top1'])} %, {over_seeds(base['num_seeds'])}"
+    its = f"{metric.in_words(base[metric.name])}, {over_seeds(base['num_seeds'])}"
     return f"It lies {above} \u201c{base['name']}\u201d ({its}){cost}."
+
+
+def biased(metric: Metric) -> str:
+    """In which direction luck shifts the best: *upwards* where higher is better."""
+    return "upwards" if metric.higher_is_better else "downwards"
+
+
+def too_good(metric: Metric) -> str:
+    """What the best of many is too much of: too *high* where higher is better."""
+    return "high" if metric.higher_is_better else "low"
 
 
 def warning(export: StudyExport) -> str:
     """That the best of many was lucky, and by how much as far as the study can tell."""
     finished = export.trials[export.trials["status"] == "finished"]
-    number = len(finished)
-    opening = "The best of many trials is in part the luckiest: its accuracy is biased upwards."
+    number, metric = len(finished), export.metric
+    opening = f"The best of many trials is in part the luckiest: its {metric.noun} is biased {biased(metric)}."
     if number < 2:
         return opening
-    lift, sd = expected_maximum(number), seed_sd(export.cells)
+    lift, sd = expected_maximum(number), seed_sd(export.cells, metric)
     if sd == sd:
         num_seeds = int(finished["num_seeds"].median())
         return (
-            f"{opening} Seeds of one trial vary by {sd:.1f} points here (standard deviation); were all {number} "
-            f"finished trials equally good, the best of them would still come out about "
-            f"{lift * sd / sqrt(max(num_seeds, 1)):.1f} points too high."
+            f"{opening} Seeds of one trial vary by {metric.of_difference(score(sd, metric))} here (standard "
+            f"deviation); were all {number} finished trials equally good, the best of them would still come out about "
+            f"{metric.of_difference(score(lift * sd / sqrt(max(num_seeds, 1)), metric))} too {too_good(metric)}."
         )
     return (
-        f"{opening} Trials of one seed cannot tell by how much. Where seeds vary by 1 point (standard deviation), the "
-        f"best of {number} equally good trials comes out about {lift:.1f} points too high."
+        f"{opening} Trials of one seed cannot tell by how much. Where seeds vary by "
+        f"{metric.difference_in_words} (standard deviation), the best of {number} equally good trials comes out about "
+        f"{metric.of_difference(score(lift * metric.difference, metric))} too {too_good(metric)}."
     )

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.curves import MOST_PANELS, small_panels
 from tadaconv.reporting.ablation.summary import summarise
@@ -41,7 +42,7 @@ def _known_distances(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The lines of the cells that have a curve, and of those that have none."""
     every = export.calibration
     return parted_by_cell(
-        every.assign(distance=every["distance"].where(every["stage"].isin(_STAGES))), "distance", LARGEST
+        every.assign(distance=every["distance"].where(every["stage"].isin(_STAGES))), "distance", high=LARGEST
     )
 
 
@@ -50,14 +51,15 @@ def calibration_over_training(export: Export) -> Drawing | None:
     data = calibration_over_training_data(export)
     if data.empty:
         return None
-    rows = summarise(export)[["row", "top1_mean"]]
+    mean = export.metric.column("mean")
+    rows = summarise(export)[["row", mean]]
     calibrated = rows[rows["row"].isin(data["row"])]
-    kept = ends(calibrated, "top1_mean", MOST_PANELS)[0]["row"].tolist()
+    kept = ends(calibrated, mean, MOST_PANELS)[0]["row"].tolist()
     shown = data[data["row"].isin(kept)]
     known, unknown_ones = _known_distances(export)
     return draw_calibration_over_training(
         shown, num_seeds=known["seed"].nunique(), num_shown=len(kept), num_rows=data["row"].nunique(),
-        left_out=by_seed(unknown_ones),
+        left_out=by_seed(unknown_ones), metric=export.metric,
     )  # fmt: skip
 
 
@@ -71,7 +73,12 @@ _STAGES: dict[str, dict[str, Any]] = {
 
 
 def calibration_over_training_caption(
-    data: pd.DataFrame, num_seeds: int, num_shown: int, num_rows: int, left_out: Sequence[str]
+    data: pd.DataFrame,
+    num_seeds: int,
+    num_shown: int,
+    num_rows: int,
+    left_out: Sequence[str],
+    metric: Metric = TOP1,
 ) -> str:
     """What is drawn.
 
@@ -81,12 +88,14 @@ def calibration_over_training_caption(
         num_shown: How many rows have a panel.
         num_rows: How many calibrate.
         left_out: The cells whose distances cannot be drawn.
+        metric: What the cells are judged by.
     """
     band = ", mean over the seeds; bands reach from the lowest to the highest" if num_seeds > 1 else ""
     panels = "One panel a row that calibrates."
     if num_shown < num_rows:
         panels = (
-            f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest accuracy have a panel."
+            f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest {metric.noun} have a "
+            "panel."
         )
     start = " Rows that start at one do so at epoch 0." if (data["epoch"] == 0).any() else ""
     return (

@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: multiply-adds, and time in evaluation."""
+"""Scores against what they cost: multiply-adds, and time in evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named
 from tadaconv.reporting.ablation.summary import recipes_of
 from tadaconv.reporting.ablation.text import mixed_recipes
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import count_scale, percent, some
+from tadaconv.reporting.core.format import count_scale, some
 from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.core.pareto import on_front
 from tadaconv.reporting.core.scatter import FRONT, beside_the_cheapest, draw_front, names_at_the_right
@@ -24,7 +25,7 @@ from tadaconv.reporting.core.text import by_seed, left_out_of_it
 MOST_NAMED = 30
 """Where there are more rows than this, those on the front and those that others are compared with have names alone."""
 
-_TOP1 = ["mean", "low", "high", "reference", "versus"]
+_SCORES = ["mean", "low", "high", "reference", "versus"]
 _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2))}
 
 
@@ -34,30 +35,33 @@ _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (
 def accuracy_by_macs_data(export: Export) -> pd.DataFrame:
     """One line a row with a result and a cost of one multiply-add or more.
 
-    Columns: row, macs (multiply-adds a clip), mean, low, high (top-1, %), reference, versus, front (whether no row
-    costs as little, is as accurate, and is better in one of the two).
+    Columns: row, macs (multiply-adds a clip), mean, low, high (of the score), reference, versus, front (whether no row
+    costs as little, is as good, and is better in one of the two).
     """
     data = _with_results(export)
     data = data[data["macs"] > 0].reset_index(drop=True)
-    return data.assign(front=on_front(data["macs"], data["mean"]))
+    return data.assign(front=on_front(data["macs"], data["mean"], export.metric.sign))
 
 
 def _with_results(export: Export) -> pd.DataFrame:
     summary = named(export)
-    return summary.loc[summary["n"] > 0, ["row", "macs", *_TOP1]].astype({"macs": "float64"})
+    return summary.loc[summary["n"] > 0, ["row", "macs", *_SCORES]].astype({"macs": "float64"})
 
 
 def accuracy_by_macs(export: Export) -> Drawing | None:
-    """Top-1 against multiply-adds a clip; None while no row has a result and a cost."""
+    """The score against multiply-adds a clip; None while no row has a result and a cost."""
     data, every = accuracy_by_macs_data(export), _with_results(export)["row"]
     if data.empty:
         return None
     left_out = every[~every.isin(data["row"])].tolist()
-    return draw_accuracy_by_macs(data, left_out=left_out, recipes=recipes_of(export))
+    return draw_accuracy_by_macs(data, export.metric, left_out=left_out, recipes=recipes_of(export))
 
 
 def accuracy_by_macs_caption(
-    data: pd.DataFrame, left_out: Sequence[str] = (), recipes: Mapping[str, object] | None = None
+    data: pd.DataFrame,
+    left_out: Sequence[str] = (),
+    recipes: Mapping[str, object] | None = None,
+    metric: Metric = TOP1,
 ) -> str:
     """What is drawn, with the range of costs, which is often too small to see.
 
@@ -65,21 +69,22 @@ def accuracy_by_macs_caption(
     """
     least, most = data["macs"].min(), data["macs"].max()
     return (
-        "Validation top-1 against the cost of a clip, in multiply-adds of convolutions and linear layers. Higher is "
-        f"more accurate, further left is cheaper; vertical bars are 95 % intervals. {_STEPS}{_joined(data)}"
+        f"Validation {metric.label} against the cost of a clip, in multiply-adds of convolutions and linear layers. "
+        f"{'Higher' if metric.higher_is_better else 'Lower'} is {metric.comparative}, further left is cheaper; "
+        f"vertical bars are 95 % intervals. {_steps(metric)}{_joined(data)}"
         f"{_named(with_names(data))}{_in_order('cheaper')} {_costs_apart(least, most)}"
         f"{left_out_of_it(left_out, 'row', 'whose multiply-adds are not known')}"
         f"{mixed_recipes(recipes or {}, data['row'])}"
     )
 
 
-def accuracy_by_macs_alt(data: pd.DataFrame) -> str:
+def accuracy_by_macs_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter in words."""
     rows = "; ".join(
-        f"{row['row']}: {row['macs']:.4g} at {percent(row['mean'])} %"
+        f"{row['row']}: {row['macs']:.4g} at {metric.in_words(row['mean'])}"
         for row in data[with_names(data)].to_dict("records")
     )
-    return f"Scatter plot of validation top-1 against multiply-adds a clip. {rows}."
+    return f"Scatter plot of validation {metric.label} against multiply-adds a clip. {rows}."
 
 
 def _costs_apart(least: float, most: float) -> str:
@@ -92,12 +97,12 @@ def _costs_apart(least: float, most: float) -> str:
 
 
 @figure(caption=accuracy_by_macs_caption, alt=accuracy_by_macs_alt)
-def draw_accuracy_by_macs(data: pd.DataFrame) -> Figure:
+def draw_accuracy_by_macs(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """A scatter with the front as steps, and names in a column at the right."""
     unit, name = count_scale(data["macs"])
     cost = data["macs"] / unit
     words = f"multiply-adds a clip ({name})" if name else "multiply-adds a clip"
-    return _scatter(data, cost, cost, cost, words)
+    return _scatter(data, cost, cost, cost, words, metric)
 
 
 # Time in evaluation
@@ -123,19 +128,19 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
     """One line a row that was timed on the device most cells ran on; without one there is no line.
 
     Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds a clip: median, least and most over
-    those cells), and of the row over all its seeds mean, low, high (top-1, %), reference, versus; front as in
+    those cells), and of the row over all its seeds mean, low, high (of the score), reference, versus; front as in
     :func:`accuracy_by_macs_data`.
     No row is on the front where the times of one row's seeds lie further apart than rows do, see :func:`times_vary`.
     """
     cells, summary = latency_cells(export).dropna(subset="ms"), named(export)
-    columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_TOP1, "front"]
+    columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_SCORES, "front"]
     if cells.empty:
         return pd.DataFrame(columns=columns)
     device = most_used_device(cells)
     over_seeds = cells[cells["device"] == device].groupby("row")["ms"]
     timed = over_seeds.agg(num_timed="count", ms="median", ms_low="min", ms_high="max")
-    data = summary[["row", *_TOP1]].merge(timed, left_on="row", right_index=True).reset_index(drop=True)
-    front = on_front(data["ms"], data["mean"]) & (not times_vary(data))
+    data = summary[["row", *_SCORES]].merge(timed, left_on="row", right_index=True).reset_index(drop=True)
+    front = on_front(data["ms"], data["mean"], export.metric.sign) & (not times_vary(data))
     return data.assign(device=device, front=front).reindex(columns=columns)
 
 
@@ -151,17 +156,23 @@ def times_vary(data: pd.DataFrame) -> bool:
 
 
 def accuracy_by_latency(export: Export) -> Drawing | None:
-    """Top-1 against the time of a clip in evaluation, on one device; None where no cell was timed."""
+    """The score against the time of a clip in evaluation, on one device; None where no cell was timed."""
     data, cells = accuracy_by_latency_data(export), latency_cells(export)
     if data.empty:
         return None
     not_timed = cells[cells["ms"].isna()]
     elsewhere = cells[cells["ms"].notna() & (cells["device"] != data["device"].iloc[0])]
-    return draw_accuracy_by_latency(data, elsewhere=elsewhere, not_timed=not_timed, recipes=recipes_of(export))
+    return draw_accuracy_by_latency(
+        data, export.metric, elsewhere=elsewhere, not_timed=not_timed, recipes=recipes_of(export)
+    )
 
 
 def accuracy_by_latency_caption(
-    data: pd.DataFrame, elsewhere: pd.DataFrame, not_timed: pd.DataFrame, recipes: Mapping[str, object]
+    data: pd.DataFrame,
+    elsewhere: pd.DataFrame,
+    not_timed: pd.DataFrame,
+    recipes: Mapping[str, object],
+    metric: Metric = TOP1,
 ) -> str:
     """What is drawn, and what the times are of.
 
@@ -170,6 +181,7 @@ def accuracy_by_latency_caption(
         elsewhere: The cells timed on other devices.
         not_timed: Those without a time (row, seed, device).
         recipes: By row, in what its recipe differs from those of others.
+        metric: What the cells are judged by.
     """
     marker = "A marker is one cell"
     if (data["num_timed"] > 1).any():
@@ -178,9 +190,10 @@ def accuracy_by_latency_caption(
             f"{_cut(beyond_the_axis(data))}"
         )
     text = (
-        f"Validation top-1 against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. {marker}; "
-        "vertical bars are 95 % intervals of the accuracy over all seeds. "
-        f"{_STEPS if data['front'].any() else _NO_STEPS}{_joined(data)}"
+        f"Validation {metric.label} against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. "
+        f"{marker}; "
+        f"vertical bars are 95 % intervals of the {metric.noun} over all seeds. "
+        f"{_steps(metric) if data['front'].any() else _NO_STEPS}{_joined(data)}"
         f"{_named(with_names(data))}{_in_order('faster')} The time is what validation took while the cells ran, "
         "loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
         "tada bench."
@@ -202,13 +215,13 @@ def _cut(beyond: pd.DataFrame) -> str:
     return f" (an arrow marks a bar that goes on beyond the axis: {some(ends)})" if ends else ""
 
 
-def accuracy_by_latency_alt(data: pd.DataFrame) -> str:
+def accuracy_by_latency_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter of times in words."""
     rows = "; ".join(
-        f"{row['row']}: {row['ms']:.3g} ms at {percent(row['mean'])} %"
+        f"{row['row']}: {row['ms']:.3g} ms at {metric.in_words(row['mean'])}"
         for row in data[with_names(data)].to_dict("records")
     )
-    return f"Scatter plot of validation top-1 against milliseconds a clip in evaluation. {rows}."
+    return f"Scatter plot of validation {metric.label} against milliseconds a clip in evaluation. {rows}."
 
 
 _NO_STEPS = (
@@ -222,10 +235,10 @@ def _device(name: str) -> str:
 
 
 @figure(caption=accuracy_by_latency_caption, alt=accuracy_by_latency_alt)
-def draw_accuracy_by_latency(data: pd.DataFrame) -> Figure:
+def draw_accuracy_by_latency(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """A scatter like that of multiply-adds; horizontal bars are the range over seeds, cut where the axis ends."""
     words = "milliseconds a clip in evaluation, as cells ran"
-    return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, "fastest")
+    return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, metric, "fastest")
 
 
 def beyond_the_axis(data: pd.DataFrame) -> pd.DataFrame:
@@ -243,7 +256,8 @@ def beyond_the_axis(data: pd.DataFrame) -> pd.DataFrame:
 # What both have in common
 
 
-_STEPS = "Steps are the Pareto front: no row on it is beaten in accuracy at its cost or less."
+def _steps(metric: Metric) -> str:
+    return f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less."
 
 
 def _in_order(first: str) -> str:
@@ -275,7 +289,7 @@ def with_names(data: pd.DataFrame) -> "pd.Series[bool]":
 
 def _scatter(
     data: pd.DataFrame, cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]", words: str,
-    best: str = "cheapest",
+    metric: Metric, best: str = "cheapest",
 ) -> Figure:  # fmt: skip
     """Names stand in a column at the right: rows of nearly one cost would write over each other beside."""
     shown = with_names(data)
@@ -295,7 +309,7 @@ def _scatter(
         ax.plot(cost[here], data.loc[here, "mean"], **look, clip_on=False, zorder=3)
     # A cost that differs by a thousandth must not look like a cost that differs by half.
     span = max(most - least, 0.005 * least)
-    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel="validation top-1 (%)", xlabel=words)
+    ax.set(xlim=(max(0.0, least - 0.08 * span), least + 1.08 * span), ylabel=metric.axis, xlabel=words)
     beside_the_cheapest(ax, float(cost.min()), float(cost.max()), best=best)
     if data["front"].any():
         draw_front(ax, cost[data["front"]], data.loc[data["front"], "mean"], ax.get_xlim()[1])

@@ -1,4 +1,4 @@
-"""Validation accuracy while rows train."""
+"""Validation scores while rows train."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,45 +8,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import common_base
 from tadaconv.reporting.ablation.summary import comparisons, recipes_of
 from tadaconv.reporting.ablation.text import mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted_by_cell
-from tadaconv.reporting.core.format import percent
 from tadaconv.reporting.core.labels import ends, label_of, to_versus
-from tadaconv.reporting.core.text import by_seed, left_out_of_it, points_of_curves
+from tadaconv.reporting.core.text import by_seed, left_out_of_it, outside, points_of_curves
 
 MOST_PANELS = 10
 
 
 def learning_curves_data(export: Export) -> pd.DataFrame:
-    """One line a row, seed and epoch: row, seed, epoch, val_top1 (%), versus, in the table's order of rows.
+    """One line a row, seed and epoch: row, seed, epoch, val_top1 (or of another metric), versus, in the table's order.
 
-    ``versus`` is the row that a row is compared with, empty for none. A cell with an accuracy that is none, of any
+    ``versus`` is the row that a row is compared with, empty for none. A cell with a score that is none, of any
     epoch, is left out.
     """
     order = {row.name: i for i, row in enumerate(export.manifest.rows)}
-    df, _ = parted_by_cell(export.curves[["row", "seed", "epoch", "val_top1"]], "val_top1")
+    column = export.metric.curve_column
+    df, _ = parted_by_cell(export.curves[["row", "seed", "epoch", column]], column, *export.metric.ends)
     versus = {row: versus or "" for row, versus in comparisons(export.manifest).items()}
     df = df.assign(versus=df["row"].map(versus))
     return df.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
 
 
 def learning_curves(export: Export) -> Drawing | None:
-    """Validation top-1 over the epochs; None while no cell has finished two: a single point is no curve."""
+    """The validation score over the epochs; None while no cell has finished two: a single point is no curve."""
     data = learning_curves_data(export)
     if data["epoch"].nunique() < 2:
         return None
-    base = common_base(export)
+    base, metric = common_base(export), export.metric
     rows = rows_with_panels(data)
-    shown = _ends_of_curves(data, rows)
-    _, left_out = parted_by_cell(export.curves, "val_top1")
+    shown = _ends_of_curves(data, rows, metric)
+    _, left_out = parted_by_cell(export.curves, metric.curve_column, *metric.ends)
     ran = [cell.experiment for cell in export.manifest.cells]
     return draw_learning_curves(
-        shown, base, num_rows=len(rows), left_out=by_seed(left_out), conditions=ran, recipes=recipes_of(export)
-    )
+        shown, base, metric, num_rows=len(rows), left_out=by_seed(left_out), conditions=ran,
+        recipes=recipes_of(export),
+    )  # fmt: skip
 
 
 def rows_with_panels(data: pd.DataFrame) -> list[str]:
@@ -55,11 +57,11 @@ def rows_with_panels(data: pd.DataFrame) -> list[str]:
     return [name for name, other in versus.items() if other or name not in versus.values()] or [*versus]
 
 
-def _ends_of_curves(data: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
+def _ends_of_curves(data: pd.DataFrame, rows: list[str], metric: Metric) -> pd.DataFrame:
     """The curves of the rows that :func:`ends` keeps, in its order, and of those they are compared with."""
     if len(rows) <= MOST_PANELS:
         return data
-    last = data.sort_values("epoch", kind="stable").groupby(["row", "seed"])["val_top1"].last()
+    last = data.sort_values("epoch", kind="stable").groupby(["row", "seed"])[metric.curve_column].last()
     final = pd.DataFrame({"row": rows, "final": last.groupby("row").mean().reindex(rows).to_numpy()})
     kept = ends(final, "final", MOST_PANELS)[0]["row"].tolist()
     versus = dict(zip(data["row"], data["versus"], strict=True))
@@ -74,6 +76,7 @@ def learning_curves_caption(
     left_out: Sequence[str] = (),
     conditions: Iterable[Mapping[str, Any]] = (),
     recipes: Mapping[str, object] | None = None,
+    metric: Metric = TOP1,
 ) -> str:
     """What is drawn.
 
@@ -84,28 +87,29 @@ def learning_curves_caption(
         left_out: The cells whose curve cannot be drawn.
         conditions: As :func:`points_of_curves` takes them.
         recipes: By row, in what its recipe differs from those of others.
+        metric: What the cells are judged by.
     """
-    when, views = points_of_curves(conditions)
+    when, views = points_of_curves(conditions, metric)
     seeds_by_row = data.groupby("row")["seed"].nunique()
     seeds = of_seeds(seeds_by_row)
     band = "; bands reach from the lowest seed to the highest" if (seeds_by_row > 1).any() else ""
     beside = ", with the base row dashed in each panel" if (data["row"] == base).any() else ""
     beside = beside if base else ", with the row it is compared with dashed and named below it"
-    cut = of_many(len(rows_with_panels(data)), num_rows, "those that end most and least accurate")
-    text = f"Validation top-1 {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
-    text += left_out_of_it(left_out, "cell", "with a value not between 0 and 100 %")
+    cut = of_many(len(rows_with_panels(data)), num_rows, f"those that end {metric.extremes()}")
+    text = f"Validation {metric.label} {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
+    text += left_out_of_it(left_out, "cell", f"with a value {outside(metric)}")
     return text + mixed_recipes(recipes or {}, data["row"])
 
 
-def learning_curves_alt(data: pd.DataFrame) -> str:
+def learning_curves_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The learning curves in words: where each row ends."""
-    last = data[data["epoch"] == data["epoch"].max()].groupby("row", sort=False)["val_top1"].mean()
-    ends = "; ".join(f"{name} ends at {percent(value)} %" for name, value in last.items())
-    return f"Learning curves, validation top-1 over epochs, one panel a row. {ends}."
+    last = data[data["epoch"] == data["epoch"].max()].groupby("row", sort=False)[metric.curve_column].mean()
+    ends = "; ".join(f"{name} ends at {metric.in_words(value)}" for name, value in last.items())
+    return f"Learning curves, validation {metric.label} over epochs, one panel a row. {ends}."
 
 
 @figure(caption=learning_curves_caption, alt=learning_curves_alt)
-def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
+def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = TOP1) -> Figure:
     """A small panel for each row with the row it is compared with; ten lines in one panel could not be told apart.
 
     ``base`` is the row that all are compared with; None where each has its own, which its panel then names.
@@ -114,10 +118,10 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None) -> Figure:
     titles = [label_of(name, 21) + ("" if base else to_versus(versus[name], 21)) for name in names]
     dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
     keys = {"the row named above the panel": _ROW_CURVE, dashed: _BASE_CURVE}
-    figure, panels = small_panels(titles, "validation top-1 (%)", keys)
-    curves = {str(name): _curve(rows) for name, rows in data.groupby("row")}
+    figure, panels = small_panels(titles, metric.axis, keys)
+    curves = {str(name): _curve(rows, metric.curve_column) for name, rows in data.groupby("row")}
     # Set beforehand: panels that share their axes would find the limits anew with every curve.
-    panels[0].set(xlim=_around(data["epoch"]), ylim=_around(data["val_top1"]))
+    panels[0].set(xlim=_around(data["epoch"]), ylim=_around(data[metric.curve_column]))
     for ax, name in zip(panels, names, strict=True):
         ax.grid(axis="y")
         ax.locator_params(nbins=4)
@@ -178,8 +182,8 @@ _ROW_CURVE: dict[str, Any] = {"color": style.ROW}
 _BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
 
 
-def _curve(rows: pd.DataFrame) -> tuple[Any, Any, Any, Any]:
-    """Epochs, and over the seeds the mean, the lowest and the highest top-1 at each."""
-    over_seeds = rows.groupby("epoch")["val_top1"]
+def _curve(rows: pd.DataFrame, column: str) -> tuple[Any, Any, Any, Any]:
+    """Epochs, and over the seeds the mean, the lowest and the highest of ``column`` at each."""
+    over_seeds = rows.groupby("epoch")[column]
     mean = over_seeds.mean()
     return mean.index.to_numpy(), mean.to_numpy(), over_seeds.min().to_numpy(), over_seeds.max().to_numpy()

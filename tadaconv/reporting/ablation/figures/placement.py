@@ -1,38 +1,39 @@
-"""Where in the network the operator pays: accuracy by stages and share of channels."""
+"""Where in the network the operator pays: scores by stages and share of channels."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import listed, percent
+from tadaconv.reporting.core.format import in_unit_of, listed
 from tadaconv.reporting.core.placement import draw_heatmap, placed, placement_map_data
 
 
 def placed_rows(export: Export) -> pd.DataFrame:
     """As :func:`placed`, a line a cell of the table."""
-    return placed(export.manifest.cells, export.cells)
+    return placed(export.manifest.cells, export.cells, export.metric)
 
 
 def placement_map(export: Export) -> Drawing | None:
-    """Top-1 by stages and share of channels; None unless rows that are otherwise alike differ in one of them."""
-    data = placement_map_data(placed_rows(export))
+    """Score by stages and share of channels; None unless rows that are otherwise alike differ in one of them."""
+    data = placement_map_data(placed_rows(export), export.metric)
     shown = data[data["on_map"]]
     if len(shown[["stages", "share"]].drop_duplicates()) < 2 or not shown["n"].any():
         return None
-    return draw_placement_map(data)
+    return draw_placement_map(data, export.metric)
 
 
-def placement_map_caption(data: pd.DataFrame) -> str:
+def placement_map_caption(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """What is drawn, and the rows that are not on the map."""
     shown, apart = data[data["on_map"]], data[~data["on_map"]]
     others = [
-        f"{row} ({percent(top1)} %)" if n else row
-        for row, top1, n in zip(apart["row"], apart["top1"], apart["n"], strict=True)
+        f"{row} ({metric.in_words(score)})" if n else row
+        for row, score, n in zip(apart["row"], apart[metric.name], apart["n"], strict=True)
     ]
     text = (
-        "Validation top-1 in percent, mean over seeds, by the stages that hold the operator and the share of their "
-        "channels that is calibrated. The rows on it are alike in all else; a dash marks what none asks for. "
+        f"Validation {in_unit_of(metric)}, mean over seeds, by the stages that hold the operator and the share of "
+        "their channels that is calibrated. The rows on it are alike in all else; a dash marks what none asks for. "
     )
     if (shown["n"] < shown["num_planned"]).any():
         text += "Below a mean stand its seeds where some are missing. "
@@ -42,17 +43,17 @@ def placement_map_caption(data: pd.DataFrame) -> str:
     return text.strip()
 
 
-def placement_map_alt(data: pd.DataFrame) -> str:
+def placement_map_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The map in words."""
     cells = "; ".join(
         f"{row['stages']}, {100 * row['share']:.3g} % of the channels: "
-        + (f"{percent(row['top1'])} %" if row["n"] else "no result")
+        + (metric.in_words(row[metric.name]) if row["n"] else "no result")
         for row in data[data["on_map"]].to_dict("records")
     )
-    return f"Heat map of validation top-1 by stages and share of channels. {cells}."
+    return f"Heat map of validation {metric.label} by stages and share of channels. {cells}."
 
 
 @figure(caption=placement_map_caption, alt=placement_map_alt)
-def draw_placement_map(data: pd.DataFrame) -> Figure:
+def draw_placement_map(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """The map of the rows of ``data``, of :func:`placement_map_data`, that are on it."""
-    return draw_heatmap(data[data["on_map"]])
+    return draw_heatmap(data[data["on_map"]], metric)

@@ -1,4 +1,4 @@
-"""Accuracy of every row, and its difference to the row it is compared with."""
+"""Score of every row, and its difference to the row it is compared with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.summary import compares_apart, recipes_of, scores_by_seed, summarise
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import MINUS, percent, points
+from tadaconv.reporting.core.format import MINUS, difference
 from tadaconv.reporting.core.labels import ends, label_of, mark_breaks, name_rows, pitch, to_versus, with_seeds
 from tadaconv.reporting.core.page import Block
 
 _BY_ROW = ["row", "status", "n", "num_planned", "covers", "mean", "low", "high", "reference", "versus"]
-_SHORT = {"top1_mean": "mean", "top1_low": "low", "top1_high": "high"}
 LOOKS: dict[bool, dict[str, Any]] = {
     is_reference: {
         "marker": marker, "color": colour, "linestyle": "", "markersize": 5.5, "markeredgecolor": "white",
@@ -30,7 +30,8 @@ LOOKS: dict[bool, dict[str, Any]] = {
 
 def named(export: Export) -> pd.DataFrame:
     """The summary under the figures' names of columns; ``versus`` is kept only where it has to be named."""
-    summary = summarise(export).rename(columns=_SHORT)
+    short = {export.metric.column(statistic): statistic for statistic in ("mean", "low", "high")}
+    summary = summarise(export).rename(columns=short)
     return summary if compares_apart(summary, export.manifest.base) else summary.assign(versus="")
 
 
@@ -40,11 +41,11 @@ def common_base(export: Export) -> str | None:
     return None if compares_apart(summarise(export), base) else base
 
 
-# Accuracy by row
+# Scores by row
 
 
 def accuracy_by_row_data(export: Export) -> pd.DataFrame:
-    """One line a row: ``_BY_ROW`` and seeds (list of top-1, %).
+    """One line a row: ``_BY_ROW`` and seeds (list of scores).
 
     ``reference`` marks the base, or rows that others are compared with; ``versus`` is the row that a row is compared
     with, and empty where all are compared with the base.
@@ -56,18 +57,20 @@ def accuracy_by_row_data(export: Export) -> pd.DataFrame:
 
 
 def accuracy_by_row(export: Export) -> Drawing | None:
-    """Mean top-1 of each row with its interval and its single seeds; None while no row has a result."""
+    """Mean score of each row with its interval and its single seeds; None while no row has a result."""
     data = accuracy_by_row_data(export)
     if not data["n"].any():
         return None
     shown, breaks = ends(data, "mean")
-    return draw_accuracy_by_row(shown, breaks, num_rows=len(data), recipes=recipes_of(export))
+    return draw_accuracy_by_row(shown, breaks, export.metric, num_rows=len(data), recipes=recipes_of(export))
 
 
-def accuracy_by_row_caption(data: pd.DataFrame, num_rows: int, recipes: Mapping[str, object]) -> str:
+def accuracy_by_row_caption(
+    data: pd.DataFrame, num_rows: int, recipes: Mapping[str, object], metric: Metric = TOP1
+) -> str:
     """What is drawn of ``num_rows``, what its intervals cover, and whether ``recipes`` differ by row."""
     covers = set(data["covers"])
-    text = "Validation top-1 of each row. " + of_many(len(data), num_rows, "the most and the least accurate")
+    text = f"Validation {metric.label} of each row. " + of_many(len(data), num_rows, metric.extremes("the "))
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the single seeds. "
     if "seeds" in covers:
@@ -84,20 +87,21 @@ def accuracy_by_row_caption(data: pd.DataFrame, num_rows: int, recipes: Mapping[
     return text.strip() + mixed_recipes(recipes, data["row"])
 
 
-def accuracy_by_row_alt(data: pd.DataFrame) -> str:
+def accuracy_by_row_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The dot plot in words."""
-    return "Dot plot of validation top-1 by row. " + "; ".join(_in_words(row) for row in data.to_dict("records")) + "."
+    rows = "; ".join(_in_words(row, metric) for row in data.to_dict("records"))
+    return f"Dot plot of validation {metric.label} by row. {rows}."
 
 
-def _in_words(row: dict[object, object]) -> str:
+def _in_words(row: dict[object, object], metric: Metric) -> str:
     if not row["n"]:
         return f"{row['row']}: {'failed' if row['status'] == 'failed' else 'not run'}"
     against = f" (compared with {row['versus']})" if row["versus"] else ""
-    return f"{row['row']}: {percent(float(str(row['mean'])))} %{against}"
+    return f"{row['row']}: {metric.in_words(float(str(row['mean'])))}{against}"
 
 
 @figure(caption=accuracy_by_row_caption, alt=accuracy_by_row_alt)
-def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None) -> Figure:
+def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None, metric: Metric = TOP1) -> Figure:
     """A horizontal dot plot; a reference is a diamond, a dashed interval covers the validation clips alone.
 
     ``breaks`` are the positions before which rows are left out.
@@ -115,7 +119,7 @@ def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None) ->
     for row in data[data["n"] == 0].to_dict("records"):
         _say(ax, row["y"], _NO_RESULT[row["status"]])
     _mark_references(ax, data)
-    ax.set_xlabel("validation top-1 (%)")
+    ax.set_xlabel(metric.axis)
     _finish(ax, data, breaks, names, data["reference"].tolist(), [to_versus(versus) for versus in data["versus"]])
     return figure
 
@@ -168,8 +172,8 @@ def _mark_references(ax: Axes, data: pd.DataFrame) -> None:
 def differences_data(export: Export) -> pd.DataFrame:
     """One line a row that is compared with another, in the table's order.
 
-    Columns: row, versus (what it is compared with), n (seeds that both have), num_planned, mean, low, high (top-1 of
-    the row minus that of ``versus``, points, with the 95 % interval over seeds), seeds (list of differences), why
+    Columns: row, versus (what it is compared with), n (seeds that both have), num_planned, mean, low, high (score of
+    the row minus that of ``versus``, with the 95 % interval over seeds), seeds (list of differences), why
     (there is no difference; else empty).
     """
     summary, scores = summarise(export), scores_by_seed(export)
@@ -198,13 +202,16 @@ def differences(export: Export) -> Drawing | None:
         return None
     base = common_base(export)
     shown, breaks = ends(data, "mean")
-    return draw_differences(shown, base, breaks, num_rows=len(data), recipes=recipes_of(export))
+    return draw_differences(shown, base, breaks, export.metric, num_rows=len(data), recipes=recipes_of(export))
 
 
-def differences_caption(data: pd.DataFrame, base: str | None, num_rows: int, recipes: Mapping[str, object]) -> str:
+def differences_caption(
+    data: pd.DataFrame, base: str | None, num_rows: int, recipes: Mapping[str, object], metric: Metric = TOP1
+) -> str:
     """What is drawn of ``num_rows``; ``base`` is None where each row is compared with one of its own."""
     to = f"the base row, {base}" if base is not None else "the row it is compared with, named below it"
-    text = f"Difference in validation top-1 of each row to {to}, in points, paired by seed. "
+    unit = f", in {metric.unit_of_differences}" if metric.unit_of_differences else ""
+    text = f"Difference in validation {metric.label} of each row to {to}{unit}, paired by seed. "
     text += of_many(len(data), num_rows, "those with the highest and the lowest difference")
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the differences of single seeds. "
@@ -218,17 +225,21 @@ def differences_caption(data: pd.DataFrame, base: str | None, num_rows: int, rec
     return text.strip() + mixed_recipes(recipes, [*data["row"], *data["versus"]])
 
 
-def differences_alt(data: pd.DataFrame) -> str:
+def differences_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The forest plot in words."""
     rows = "; ".join(
-        f"{row['row']} to {row['versus']}: " + (f"{points(row['mean'])}{interval_of(row)}" if row["n"] else row["why"])
+        f"{row['row']} to {row['versus']}: "
+        + (f"{difference(row['mean'], metric)}{interval_of(row, metric)}" if row["n"] else row["why"])
         for row in data.to_dict("records")
     )
-    return f"Forest plot of differences in validation top-1, in points. {rows}."
+    unit = f", in {metric.unit_of_differences}" if metric.unit_of_differences else ""
+    return f"Forest plot of differences in validation {metric.label}{unit}. {rows}."
 
 
 @figure(caption=differences_caption, alt=differences_alt)
-def draw_differences(data: pd.DataFrame, base: str | None, breaks: list[int] | None = None) -> Figure:
+def draw_differences(
+    data: pd.DataFrame, base: str | None, breaks: list[int] | None = None, metric: Metric = TOP1
+) -> Figure:
     """A forest plot. ``base`` is the row that all are compared with; None where each has its own, which it then names.
 
     ``breaks`` are the positions before which rows are left out.
@@ -237,7 +248,8 @@ def draw_differences(data: pd.DataFrame, base: str | None, breaks: list[int] | N
     below = ["" if base is not None else to_versus(versus) for versus in data["versus"]]
     labels = [name + under for name, under in zip(names, below, strict=True)]
     to = "" if base is None else f" to {base}"
-    about = label_of(f"difference in validation top-1{to} (points)", 44)
+    unit = f" ({metric.unit_of_differences})" if metric.unit_of_differences else ""
+    about = label_of(f"difference in validation {metric.label}{to}{unit}", 44)
     figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.3) * len(data))
     data = data.assign(y=range(len(data)))
     _intervals(ax, data, style.ROW, "-")
@@ -253,7 +265,7 @@ def draw_differences(data: pd.DataFrame, base: str | None, breaks: list[int] | N
 
 
 def signed(value: float) -> str:
-    """A number of points on an axis, with its sign."""
+    """A difference on an axis, with its sign."""
     return "0" if abs(value) < 1e-9 else f"{value:+g}".replace("-", MINUS)
 
 
