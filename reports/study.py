@@ -9,7 +9,7 @@
 # ---
 
 # %% [raw]
-"""The report of a design study: its best trials, the front of accuracy against cost, and what matters.
+"""The report of a design study: its best trials, the front of scores against cost, and what matters.
 
 It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
 installed, or name the folder below; figures are saved anew in its figures/.
@@ -34,8 +34,8 @@ page.confirmation(export)
 # %%
 page.ranking(export)
 
-# %% [markdown]
-# ## Accuracy against cost
+# %%
+page.cost_heading(export)
 
 # %%
 show(figures.pareto(export), folder)

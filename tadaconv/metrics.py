@@ -60,6 +60,11 @@ class Metric:
         return "maximize" if self.higher_is_better else "minimize"
 
     @property
+    def hint(self) -> str:
+        """That lower is better, where it is; empty where higher is, as nobody expects else."""
+        return "" if self.higher_is_better else f"Lower {self.label} is better."
+
+    @property
     def superlative(self) -> str:
         """The best value is the *highest* or the *lowest*."""
         return "highest" if self.higher_is_better else "lowest"

@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.store import Plan, PlannedRow, Store
+from tadaconv.metrics import common_metric
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def plan(
         chosen: Labels to run; None means all. The others stay in the report as they were, unless they have changed.
     """
     cells = _wanted(rows, seeds, chosen)
-    store.make_study(study)
+    store.make_study(study, common_metric(row.experiment.metric.name for row in rows))
     with store.alone():
         store.write_plan(study, _merged(store.read_plan(study), rows, seeds, chosen))
         _withdraw_unplanned(store, study)

@@ -92,8 +92,7 @@ def _opening(summary: pd.DataFrame, title: str, metric: Metric, *, fits: bool) -
         if fits
         else "Wider than the text of an article in one column, 345 pt: put it into table*, or leave out a column.",
     ]
-    if not metric.higher_is_better:
-        lines.append(f"Lower {metric.label} is better.")
+    lines += [metric.hint] if metric.hint else []
     if is_marked(summary).any():
         alike = "backbone, frames and recipe" if "recipe" in summary else "backbone and frames"
         lines.append(

@@ -153,7 +153,7 @@ def _below(export: Export, summary: pd.DataFrame, records: Sequence[CellRecord],
         lines.append(Text("below a number of the paper: ours less it, measured as the paper did", style="dim"))
     notes = [*recipe_notes(manifest), *missing_notes(clips_of(manifest))]
     notes += order_notes(manifest) if has_paper(export) else []
-    notes += [] if metric.higher_is_better else [f"lower {metric.label} is better"]
+    notes += [metric.hint] if metric.hint else []
     lines += [Text(visible(note), style="dim") for note in notes]
     lines += _averages(manifest)
     failed: dict[tuple[str, str], list[int]] = {}

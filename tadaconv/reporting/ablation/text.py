@@ -158,7 +158,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     apart = compares_apart(summary, export.manifest.base)
     metric = export.metric
     return [
-        *([] if metric.higher_is_better else [f"Lower {metric.label} is better."]),
+        *filter(None, [metric.hint]),
         *_mixing_notes(export),
         *recipe_notes(export.manifest),
         *missing_notes(clips_of(export.manifest)),

@@ -34,6 +34,7 @@ def latex_table(export: StudyExport) -> str:
         f"The best of many trials is biased {text.biased(metric)}; {anew}",
         f"Needs \\usepackage{{booktabs}}. Bold: the {metric.superlative} of all trials that finished, which luck has "
         f"{lifted}.",
+        *filter(None, [metric.hint]),
         *missing_notes(listed_clips(manifest.conditions.get("data", {}))),
         "Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
     ]

@@ -76,6 +76,12 @@ def ranking(export: StudyExport) -> Block:
     return Block(html, shown[["name", metric.name, "macs", "what"]].to_string(index=False))
 
 
+def cost_heading(export: StudyExport) -> Block:
+    """What stands above the figures of the front and of the placement."""
+    title = f"{export.metric.noun.capitalize()} against cost"
+    return Block(f"<h2>{title}</h2>", title)
+
+
 def importances(found: Importance) -> Block:
     """Which parameters matter, in words; what was left out and why."""
     said = found_in_words(found)

@@ -81,6 +81,7 @@ class StudyTable:
         lines = [what_became(self.trials, len(self.infeasible))]
         lines += [f"{draw.name} is infeasible: {visible(draw.why)}" for draw in self.infeasible if draw.name]
         lines += self.missing
+        lines += [self.metric.hint] if self.metric.hint else []
         if (self.trials["status"] == "finished").sum() > 1:
             lines.append(f"The best of many is biased {biased(self.metric)}; confirm it: {self.confirm}")
         return lines

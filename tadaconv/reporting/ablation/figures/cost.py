@@ -72,7 +72,7 @@ def accuracy_by_macs_caption(
         f"Validation {metric.label} against the cost of a clip, in multiply-adds of convolutions and linear layers. "
         f"{'Higher' if metric.higher_is_better else 'Lower'} is {metric.comparative}, further left is cheaper; "
         f"vertical bars are 95 % intervals. {_steps(metric)}{_joined(data)}"
-        f"{_named(with_names(data))}{_in_order('cheaper')} {_costs_apart(least, most)}"
+        f"{_named(with_names(data, metric))}{_in_order('cheaper')} {_costs_apart(least, most)}"
         f"{left_out_of_it(left_out, 'row', 'whose multiply-adds are not known')}"
         f"{mixed_recipes(recipes or {}, data['row'])}"
     )
@@ -82,7 +82,7 @@ def accuracy_by_macs_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter in words."""
     rows = "; ".join(
         f"{row['row']}: {row['macs']:.4g} at {metric.in_words(row['mean'])}"
-        for row in data[with_names(data)].to_dict("records")
+        for row in data[with_names(data, metric)].to_dict("records")
     )
     return f"Scatter plot of validation {metric.label} against multiply-adds a clip. {rows}."
 
@@ -191,11 +191,10 @@ def accuracy_by_latency_caption(
         )
     text = (
         f"Validation {metric.label} against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. "
-        f"{marker}; "
-        f"vertical bars are 95 % intervals of the {metric.noun} over all seeds. "
+        f"{marker}; vertical bars are 95 % intervals of the {metric.noun} over all seeds. "
         f"{_steps(metric) if data['front'].any() else _NO_STEPS}{_joined(data)}"
-        f"{_named(with_names(data))}{_in_order('faster')} The time is what validation took while the cells ran, "
-        "loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
+        f"{_named(with_names(data, metric))}{_in_order('faster')} The time is what validation took while the cells "
+        "ran, loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
         "tada bench."
     )
     for device, cells in elsewhere.groupby("device", sort=False):
@@ -219,7 +218,7 @@ def accuracy_by_latency_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter of times in words."""
     rows = "; ".join(
         f"{row['row']}: {row['ms']:.3g} ms at {metric.in_words(row['mean'])}"
-        for row in data[with_names(data)].to_dict("records")
+        for row in data[with_names(data, metric)].to_dict("records")
     )
     return f"Scatter plot of validation {metric.label} against milliseconds a clip in evaluation. {rows}."
 
@@ -277,13 +276,14 @@ def _named(is_named: "pd.Series[bool]") -> str:
     )
 
 
-def with_names(data: pd.DataFrame) -> "pd.Series[bool]":
+def with_names(data: pd.DataFrame, metric: Metric = TOP1) -> "pd.Series[bool]":
     """Which points have a name beside them: all of a short table, else the front and what others are compared with."""
     if len(data) <= MOST_NAMED:
         return pd.Series(data=True, index=data.index)
     chosen = data[data["front"] | data["reference"]]
     # The front, or the rows that others are compared with, may be as long as the table.
-    first = chosen.sort_values(["front", "mean"], ascending=False, kind="stable").head(MOST_NAMED).index
+    ascending = [False, not metric.higher_is_better]
+    first = chosen.sort_values(["front", "mean"], ascending=ascending, kind="stable").head(MOST_NAMED).index
     return pd.Series(data.index.isin(first), index=data.index)
 
 
@@ -292,7 +292,7 @@ def _scatter(
     metric: Metric, best: str = "cheapest",
 ) -> Figure:  # fmt: skip
     """Names stand in a column at the right: rows of nearly one cost would write over each other beside."""
-    shown = with_names(data)
+    shown = with_names(data, metric)
     labelled = data[shown]
     labels = [label_of(name, 40) for name in labelled["row"]]
     num_lines = max(label.count("\n") + 1 for label in labels)
