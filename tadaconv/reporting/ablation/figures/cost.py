@@ -194,8 +194,8 @@ def accuracy_by_latency_caption(
         f"{marker}; vertical bars are 95 % intervals of the {metric.noun} over all seeds. "
         f"{_steps(metric) if data['front'].any() else _NO_STEPS}{_joined(data)}"
         f"{_named(with_names(data, metric))}{_in_order('faster')} The time is what validation took while the cells "
-        "ran, loading of clips included, perhaps with other cells beside them on the same machine; for exact timings use "
-        "tada bench."
+        "ran, loading of clips included, perhaps with other cells beside them on the same machine; for exact timings "
+        "use tada bench."
     )
     for device, cells in elsewhere.groupby("device", sort=False):
         text += left_out_of_it(by_seed(cells), "cell", f"on {_device(str(device))}")
