@@ -17,7 +17,7 @@ from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
-from tadaconv.metrics import metric_named
+from tadaconv.metrics import Metric, common_metric, metric_named
 from tadaconv.result import stored_metric, stored_score
 from tadaconv.spec import without_places
 
@@ -122,6 +122,12 @@ class _Ended:
     @property
     def key(self) -> str:
         return str(self.attrs[attr.CELL])
+
+    @property
+    def metric(self) -> Metric:
+        """What its score is of; top-1 where it has none."""
+        scored = [self.attrs.get(attr.RESULT), *self.attrs.get(attr.CURVE, [])]
+        return common_metric(stored_metric(tree) for tree in scored if tree)
 
     @property
     def name(self) -> str:
@@ -328,7 +334,7 @@ class _Merge:
         ids = optuna_studies(self._into.backend, each.search)
         model = self._into.backend.study_attrs(ids[0]) if ids else self._source.study_attrs(each.search)
         attrs = {name: model[name] for name in (attr.SEARCH_PROTOCOL, *ORIGINS) if name in model}
-        return optuna_study_for(self._into, each.search, each.trial.distributions, attrs)
+        return optuna_study_for(self._into, each.search, each.trial.distributions, attrs, each.metric)
 
 
 def _attempts(backend: Backend, study: str) -> Iterable[FrozenTrial]:

@@ -17,6 +17,7 @@ from optuna.distributions import (
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend
 from tadaconv.execution.store import Store
+from tadaconv.metrics import Metric
 
 
 def optuna_studies(backend: Backend, study: str) -> list[int]:
@@ -29,7 +30,11 @@ def optuna_studies(backend: Backend, study: str) -> list[int]:
 
 
 def optuna_study_for(
-    store: Store, study: str, distributions: Mapping[str, BaseDistribution], attrs: Mapping[str, Any]
+    store: Store,
+    study: str,
+    distributions: Mapping[str, BaseDistribution],
+    attrs: Mapping[str, Any],
+    metric: Metric,
 ) -> str:
     """The Optuna study for a trial of a design study: the latest that can hold it, or else a further one.
 
@@ -38,6 +43,7 @@ def optuna_study_for(
         study: the name of the design study in it.
         distributions: of the trial's parameters; written down with those that the Optuna study has.
         attrs: the user attributes of a further Optuna study.
+        metric: what the trials are judged by.
     """
     names = [store.name_of(study_id) for study_id in optuna_studies(store.backend, study)]
     wanted = {parameter: distribution_to_json(distribution) for parameter, distribution in distributions.items()}
@@ -47,6 +53,7 @@ def optuna_study_for(
             break
     else:
         name, known = f"{study}-space{len(names) + 1}" if names else study, {}
+        store.make_study(name, metric)
         for attribute, value in attrs.items():
             store.set_study_attr(name, attribute, value)
     store.set_study_attr(name, attr.SPACE, {**known, **wanted, **known})  # as it is known, if it is

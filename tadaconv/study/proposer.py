@@ -325,7 +325,7 @@ class Proposer:
         constraints = _INFEASIBLE if attr.INFEASIBLE in attrs else violation(attrs.get(attr.MACS), self._max_macs)
         protocol = {attr.SEARCH_PROTOCOL: self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]}
         self._store.record(
-            optuna_study_for(self._store, self._study, suggestion.distributions, protocol),
+            optuna_study_for(self._store, self._study, suggestion.distributions, protocol, cell.experiment.metric),
             cell,
             state,
             value=value,
