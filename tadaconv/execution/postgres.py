@@ -335,7 +335,7 @@ def _row(stored: Any) -> TrialRow:
         attrs=json.loads(stored.attrs),
         value=stored.value,
         params={
-            name: _distribution(distribution_json).to_external_repr(internal)
+            name: _distribution(distribution_json).to_external_repr(float(internal))  # JSON says 1 for 1.0
             for name, internal, distribution_json in stored.params or []
         },
         started=_local(stored.datetime_start),
