@@ -106,13 +106,13 @@ def test_seeds_counted_to_be_safe_suffice_in_four_of_five_studies(n: int) -> Non
     def sufficient(counted: list[float]) -> float:
         return float(np.mean([(st.seeds_needed(1.5, spread, most=5000) or 5000) >= enough for spread in counted]))
 
-    safe = sufficient([st.upper_spread(spread, n) for spread in spreads])
+    safe = sufficient([st.upper_sd(spread, n) for spread in spreads])
     assert safe >= 0.8 - 0.04
     assert sufficient(spreads.tolist()) < safe - 0.1
     # The bound itself holds the true spread as often as it says.
-    assert np.mean([st.upper_spread(spread, n) >= 1 for spread in spreads]) == pytest.approx(0.8, abs=0.05)
+    assert np.mean([st.upper_sd(spread, n) >= 1 for spread in spreads]) == pytest.approx(0.8, abs=0.05)
     quantile = stats.chi2.ppf(0.2, n - 1)
-    assert st.upper_spread(2.0, n) == pytest.approx(2 * ((n - 1) / quantile) ** 0.5)
+    assert st.upper_sd(2.0, n) == pytest.approx(2 * ((n - 1) / quantile) ** 0.5)
 
 
 # Kendall's tau

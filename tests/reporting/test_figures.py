@@ -150,14 +150,14 @@ def test_show_saves_every_kind(export, tmp_path: Path, capsys: pytest.CaptureFix
 
 @given(hs.lists(hs.floats(0, 100), max_size=12), hs.floats(0.1, 10))
 def test_labels_keep_apart_and_in_order(wanted: list[float], gap: float) -> None:
-    placed = style.spread(wanted, gap)
+    placed = style.space_out(wanted, gap)
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
     assert all(placed[b] - placed[a] >= gap * (1 - 1e-6) for a, b in pairwise(order))
 
 
 @given(hs.lists(hs.floats(0, 1000), max_size=8, unique_by=round), hs.just(0.0))
 def test_labels_that_do_not_meet_stay_where_they_are(wanted: list[float], gap: float) -> None:
-    assert style.spread(wanted, gap) == wanted
+    assert style.space_out(wanted, gap) == wanted
 
 
 def test_captions_are_no_markdown() -> None:

@@ -121,8 +121,8 @@ def test_seeds_needed_are_the_fewest(effect: float, spread: float) -> None:
 def test_power_is_unknown_without_a_spread() -> None:
     assert isnan(st.power(1.0, 0.0, 3))
     assert isnan(st.detectable_effect(nan, 1))
-    assert isnan(st.upper_spread(1.0, 1))
-    assert isnan(st.upper_spread(0.0, 5))
+    assert isnan(st.upper_sd(1.0, 1))
+    assert isnan(st.upper_sd(0.0, 5))
     assert st.seeds_needed(1.0, nan) is None
     assert st.seeds_needed(0.0, 1.0) is None
 

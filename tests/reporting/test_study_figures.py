@@ -81,7 +81,7 @@ def test_importance_is_drawn_in_percent(found) -> None:
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([10, 25, 0])
     assert "stage5: 50 % (40 to 60), by noise 10" in drawing.alt
     assert_legible(drawing.figure)
-    assert figures.importance(replace(found, frame=found.frame.head(0), why_not="too few")) is None
+    assert figures.importance(replace(found, data=found.data.head(0), why_not="too few")) is None
 
 
 def test_the_front_is_drawn_through_its_trials(export) -> None:

@@ -61,7 +61,7 @@ def test_main_effects_are_the_shares_of_the_variance(scored, monkeypatch: pytest
     lines = factorial(copies=12)  # so that no forest misses a combination
     found = importance(scored(lines, dict.fromkeys("abc", YES_NO)))
     assert found.why_not is None
-    by_name = found.frame.set_index("parameter")["importance"]
+    by_name = found.data.set_index("parameter")["importance"]
     assert by_name.to_dict() == pytest.approx(shares(lines), abs=0.03)
     assert by_name.index[0] == "a"
     rest = 100 * (1 - sum(shares(lines).values()))
@@ -74,7 +74,7 @@ def test_the_range_is_over_forests_and_holds_the_mean(scored, monkeypatch: pytes
     monkeypatch.setattr(fanova, "NUM_SHUFFLES", 1)
     draw = np.random.default_rng(0)
     lines = [(params, top1 + draw.normal()) for params, top1 in factorial(copies=2)]
-    frame = importance(scored(lines, dict.fromkeys("abc", YES_NO))).frame
+    frame = importance(scored(lines, dict.fromkeys("abc", YES_NO))).data
     assert (frame["low"] <= frame["importance"]).all()
     assert (frame["importance"] <= frame["high"]).all()
     assert (frame["low"] < frame["high"]).any()
@@ -102,7 +102,7 @@ def test_a_logarithmic_parameter_is_measured_on_its_scale(scored, monkeypatch: p
         lines = [({"x": 10**x if on_log else x, "a": a}, 50 + 2 * x + 3 * a) for x, a in drawn]
         return importance(scored(lines, {"x": wide, "a": YES_NO}))
 
-    on_log, on_line = found(True).frame, found(False).frame
+    on_log, on_line = found(True).data, found(False).data
     assert on_log["parameter"].tolist() == on_line["parameter"].tolist()
     for column in ("importance", "low", "high", "noise"):
         assert on_log[column].tolist() == pytest.approx(on_line[column].tolist(), rel=1e-6)
@@ -112,7 +112,7 @@ def test_too_few_trials_are_counted(make_study) -> None:
     loaded, records = make_study(8)
     num_finished = sum(record.status == "finished" for record in records)
     found = importance(collect(loaded, "quick", records))
-    assert found.frame.empty
+    assert found.data.empty
     assert found.why_not == (
         f"{num_finished} trials with something plugged in finished; it takes 12 to tell the importance of parameters."
     )
@@ -178,7 +178,7 @@ def test_trials_that_plug_nothing_in_teach_nothing_of_parameters(make_study, mon
     assert bare
     assert whole.num_bare == len(bare)
     assert whole.num_trials == without.num_trials
-    pd.testing.assert_frame_equal(whole.frame, without.frame)
+    pd.testing.assert_frame_equal(whole.data, without.data)
     assert any(
         "that plug nothing in" in sentence or "that plugs nothing in" in sentence for sentence in found_in_words(whole)
     )

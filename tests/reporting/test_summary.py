@@ -725,7 +725,7 @@ def test_the_table_says_what_its_seeds_can_show(export_of) -> None:
     assert f"from {effects[0]:.1f} to {effects[1]:.1f} points on, depending on the row" in note
     assert f"it takes {seeds[0]} to {seeds[1]} seeds" in note
     # Of two degrees of freedom, the upper bound of a spread is twice the spread.
-    upper = [st.upper_spread(sd, 3) for sd in summary["delta_sd"].dropna()]
+    upper = [st.upper_sd(sd, 3) for sd in summary["delta_sd"].dropna()]
     assert min(upper) > 2 * summary["delta_sd"].min()
     safe = sorted(st.detectable_effect(sd, 3) for sd in upper)
     many = sorted(st.seeds_needed(1.0, sd) for sd in upper)

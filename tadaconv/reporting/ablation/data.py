@@ -25,9 +25,9 @@ from tadaconv.reporting.core.export import (
     Columns,
     ReportManifest,
     as_csv,
-    cells_frame,
+    cells_data,
     checked,
-    frame_of,
+    data_frame,
     origin,
     read_csv,
     shared_conditions,
@@ -49,7 +49,7 @@ CALIBRATION_COLUMNS: Columns = {
     **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
 }  # fmt: skip
 """A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
-FRAMES: Mapping[str, Columns] = {
+CSV_COLUMNS: Mapping[str, Columns] = {
     "cells": {**CELL_COLUMNS, **OWN_COLUMNS},
     "curves": CURVE_COLUMNS,
     "families": FAMILY_COLUMNS,
@@ -190,7 +190,7 @@ def collect(
     table = loaded.table
     records = [checked(record) for record in records]
     detailed = [] if cells_alone else records
-    details = {name: _detail(name, detailed) for name in FRAMES if name != "cells"}
+    details = {name: _detail(name, detailed) for name in CSV_COLUMNS if name != "cells"}
     manifest = Manifest(
         table=loaded.name,
         question=loaded.question,
@@ -207,18 +207,18 @@ def collect(
         ensembles=list(ensembles),
         cells=[origin(record) for record in records],
     )
-    return Export(manifest, cells_frame(records), **details)
+    return Export(manifest, cells_data(records), **details)
 
 
 def _detail(name: str, records: Sequence[CellRecord]) -> pd.DataFrame:
-    """One of ``FRAMES`` beside that of the cells, of the records that have a result."""
+    """One of ``CSV_COLUMNS`` beside that of the cells, of the records that have a result."""
     lines = [
         (record.cell.label, record.cell.experiment.seed, *line)
         for record in records
         if record.result is not None
         for line in _LINES[name](record.result)
     ]
-    return frame_of(lines, FRAMES[name])
+    return data_frame(lines, CSV_COLUMNS[name])
 
 
 def _class_lines(result: Result) -> Iterator[tuple[Any, ...]]:
@@ -271,7 +271,7 @@ def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
 
 def files_of(export: Export) -> dict[str, str]:
     """The frames of an export as CSV, to the last digit, by the name of their file."""
-    return {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
+    return {f"{name}.csv": as_csv(getattr(export, name)) for name in CSV_COLUMNS}
 
 
 def read_export(folder: Path | str = ".") -> Export:
@@ -279,7 +279,7 @@ def read_export(folder: Path | str = ".") -> Export:
     folder = Path(folder)
     try:
         manifest = Manifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in FRAMES.items()}
+        frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in CSV_COLUMNS.items()}
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
     return Export(manifest, **frames)

@@ -71,8 +71,8 @@ def results(export: Export) -> Block:
             *text.tau_note(export, summary),
         ],
     )
-    plain = [frame.to_string(index=False) for frame in (summary[table_columns(summary, base)], by_label(export))
-            if len(frame)]  # fmt: skip
+    plain = [df.to_string(index=False) for df in (summary[table_columns(summary, base)], by_label(export))
+            if len(df)]  # fmt: skip
     return Block(html, "\n\n".join(plain))
 
 

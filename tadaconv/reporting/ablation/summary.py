@@ -61,36 +61,36 @@ def _summary(export: Export) -> pd.DataFrame:
             costs = {"params": each.params, "macs": each.macs, "seconds": nan}
             lines[each.row].append({"status": "finished", **costs})
     clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
-    frame = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned) for name in versus])
-    frame["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
+    df = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned) for name in versus])
+    df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
     paper = [row.paper for row in export.manifest.rows]
-    frame["paper_top1"] = [nan if p is None else p.top1 for p in paper]
-    frame["paper_source"] = ["" if p is None else p.source for p in paper]
+    df["paper_top1"] = [nan if p is None else p.top1 for p in paper]
+    df["paper_source"] = ["" if p is None else p.source for p in paper]
     unlike = unlike_paper(export.manifest)
-    alike = pd.Series([unlike.get(name) == () for name in frame["row"]], index=frame.index)
-    frame["paper_alike"] = alike
-    frame["paper_delta_mean"] = (frame["top1_mean"] - frame["paper_top1"]).where(alike)
+    alike = pd.Series([unlike.get(name) == () for name in df["row"]], index=df.index)
+    df["paper_alike"] = alike
+    df["paper_delta_mean"] = (df["top1_mean"] - df["paper_top1"]).where(alike)
     for end in ("low", "high"):
-        over_seeds = alike & (frame["covers"] == "seeds")
-        frame[f"paper_delta_{end}"] = (frame[f"top1_{end}"] - frame["paper_top1"]).where(over_seeds)
-    frame["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
-    counts = dict(zip(frame["row"], frame["n"], strict=True))
-    both = zip(frame["n"], frame["versus"].map(counts), frame["num_pairs"], strict=True)
-    frame["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
-    frame["p_holm"] = st.holm(frame["p"])
+        over_seeds = alike & (df["covers"] == "seeds")
+        df[f"paper_delta_{end}"] = (df[f"top1_{end}"] - df["paper_top1"]).where(over_seeds)
+    df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
+    counts = dict(zip(df["row"], df["n"], strict=True))
+    both = zip(df["n"], df["versus"].map(counts), df["num_pairs"], strict=True)
+    df["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
+    df["p_holm"] = st.holm(df["p"])
     standing = standings(scores, groups(export.manifest))
-    frame["standing"] = [standing[name] for name in frame["row"]]
+    df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
     recipe = apart.get("recipe", {})
-    both_ran = [row in recipe and other in recipe for row, other in zip(frame["row"], frame["versus"], strict=True)]
-    other_recipe = frame["row"].map(recipe) != frame["versus"].map(recipe)
-    frame["across_recipes"] = other_recipe & pd.Series(both_ran, index=frame.index)
+    both_ran = [row in recipe and other in recipe for row, other in zip(df["row"], df["versus"], strict=True)]
+    other_recipe = df["row"].map(recipe) != df["versus"].map(recipe)
+    df["across_recipes"] = other_recipe & pd.Series(both_ran, index=df.index)
     for aspect, ran_on in apart.items():
-        ran = pd.Series([ran_on.get(name) for name in frame["row"]], index=frame.index, dtype=object)
-        frame[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
-    frame = frame.astype({"params": "Int64", "macs": "Int64"})
-    frame["reference"] = ~frame["versus"].astype(bool) | frame["row"].isin(set(frame["versus"]))
-    return frame[[*TABLE_COLUMNS, *(c for c in frame.columns if c not in TABLE_COLUMNS)]]
+        ran = pd.Series([ran_on.get(name) for name in df["row"]], index=df.index, dtype=object)
+        df[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
+    df = df.astype({"params": "Int64", "macs": "Int64"})
+    df["reference"] = ~df["versus"].astype(bool) | df["row"].isin(set(df["versus"]))
+    return df[[*TABLE_COLUMNS, *(c for c in df.columns if c not in TABLE_COLUMNS)]]
 
 
 def comparisons(manifest: Manifest) -> dict[str, str | None]:
@@ -220,12 +220,12 @@ def verdicts(export: Export) -> pd.DataFrame:
     """
     scores = scores_by_seed(export)
     columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
-    frame = pd.DataFrame([_verdict_line(scores, claim) for claim in export.manifest.claims], columns=columns)
-    frame["p_holm"] = st.holm(frame["p"])
+    df = pd.DataFrame([_verdict_line(scores, claim) for claim in export.manifest.claims], columns=columns)
+    df["p_holm"] = st.holm(df["p"])
     recipe = recipes_of(export)
-    pairs = zip(frame["better"], frame["worse"], strict=True)
-    frame["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
-    return frame
+    pairs = zip(df["better"], df["worse"], strict=True)
+    df["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
+    return df
 
 
 def groups(manifest: Manifest) -> list[list[str]]:

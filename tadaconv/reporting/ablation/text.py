@@ -132,13 +132,13 @@ def claims_summary(verdicts: list[str]) -> str:
     return f"Of {len(verdicts)} claims, {listed(parts)}."
 
 
-def what_it_takes(spread: float, n: int) -> str:
-    """What ``n`` seeds can show where paired differences vary by ``spread`` points, and what one point would take."""
-    upper = st.upper_spread(spread, n)
-    shown, safely_shown = (_effect(st.detectable_effect(each, n)) for each in (spread, upper))
+def what_it_takes(sd: float, n: int) -> str:
+    """What ``n`` seeds can show where paired differences deviate by ``sd`` points, and what one point would take."""
+    upper = st.upper_sd(sd, n)
+    shown, safely_shown = (_effect(st.detectable_effect(each, n)) for each in (sd, upper))
     return (
         f"With {n} seeds a true difference of {shown} points would show four times in five, and one of 1 point with "
-        f"{_seeds(st.seeds_needed(1.0, spread), '')}, if seeds vary as these do. They may vary more: to be safe, count "
+        f"{_seeds(st.seeds_needed(1.0, sd), '')}, if seeds vary as these do. They may vary more: to be safe, count "
         f"on {safely_shown} points and on {_seeds(st.seeds_needed(1.0, upper))}."
     )
 
@@ -233,7 +233,7 @@ def _power_notes(summary: pd.DataFrame) -> list[str]:
     told = summary[summary["delta_sd"] > 0]
     if len(told):
         counts = told["num_pairs"].tolist()
-        upper = [st.upper_spread(spread, n) for spread, n in zip(told["delta_sd"], counts, strict=True)]
+        upper = [st.upper_sd(sd, n) for sd, n in zip(told["delta_sd"], counts, strict=True)]
         effects, needed = _power_ranges(told["delta_sd"].tolist(), counts)
         safe_effects, safely_needed = _power_ranges(upper, counts)
         depending = ", depending on the row" if len(told) > 1 else ""
@@ -266,10 +266,10 @@ def _power_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _power_ranges(spreads: list[float], counts: list[int]) -> tuple[str, str]:
+def _power_ranges(sds: list[float], counts: list[int]) -> tuple[str, str]:
     """Over rows, the differences in points that so many seeds show, and the seeds that it takes to show one point."""
-    effects = [st.detectable_effect(spread, n) for spread, n in zip(spreads, counts, strict=True)]
-    return _range(sorted(effects)), _seeds_range(sorted(st.seeds_needed(1.0, spread) or inf for spread in spreads))
+    effects = [st.detectable_effect(sd, n) for sd, n in zip(sds, counts, strict=True)]
+    return _range(sorted(effects)), _seeds_range(sorted(st.seeds_needed(1.0, sd) or inf for sd in sds))
 
 
 def _effect(points: float) -> str:

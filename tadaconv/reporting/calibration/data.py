@@ -26,7 +26,7 @@ from tadaconv.reporting.core.export import (
     Columns,
     ReportManifest,
     as_csv,
-    frame_of,
+    data_frame,
     origin,
     read_csv,
     shared_conditions,
@@ -139,9 +139,9 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, seen: Ins
     ]
     return CalibrationExport(
         manifest,
-        frame_of(seen.layers, LAYER_COLUMNS),
-        frame_of(seen.clips, CLIP_COLUMNS),
-        frame_of(training, TRAINING_COLUMNS),
+        data_frame(seen.layers, LAYER_COLUMNS),
+        data_frame(seen.clips, CLIP_COLUMNS),
+        data_frame(training, TRAINING_COLUMNS),
         seen.alphas,
         seen.frames,
     )

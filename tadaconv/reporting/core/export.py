@@ -122,28 +122,28 @@ class ReportManifest(BaseModel):
     )
 
 
-def frame_of(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
+def data_frame(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
     """``lines`` as a frame of these columns, each of its type."""
     df = pd.DataFrame(list(lines), columns=list(columns))
     return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
 
 
-def cells_frame(records: Sequence[CellRecord]) -> pd.DataFrame:
+def cells_data(records: Sequence[CellRecord]) -> pd.DataFrame:
     """One line a cell: ``CELL_COLUMNS``, and those of ``OWN_COLUMNS`` in which cells differ."""
-    cells = frame_of(map(_cell_line, records), CELL_COLUMNS)
+    cells = data_frame(map(_cell_line, records), CELL_COLUMNS)
     experiments = [record.cell.experiment for record in records]
-    own = frame_of([(e.backbone.name, e.data.num_frames) for e in experiments], OWN_COLUMNS)
+    own = data_frame([(e.backbone.name, e.data.num_frames) for e in experiments], OWN_COLUMNS)
     return cells.join(own[[name for name in OWN_COLUMNS if len(set(own[name])) > 1]])
 
 
-def as_csv(frame: pd.DataFrame, digits: int | None = None) -> str:
+def as_csv(df: pd.DataFrame, digits: int | None = None) -> str:
     """A frame as CSV, with empty fields for what is not known; ``digits`` significant ones, or every digit."""
     form = None if digits is None else f"%.{digits}g"
     # Python before 3.13 leaves a lone carriage return without quotes, and readers take it for the end of a line.
-    texts = frame.select_dtypes(include=["object", "string"])
+    texts = df.select_dtypes(include=["object", "string"])
     returns = any(texts[name].astype("string").str.contains("\r", regex=False).any() for name in texts)
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    return frame.to_csv(index=False, float_format=form, lineterminator="\n", quoting=quoting)
+    return df.to_csv(index=False, float_format=form, lineterminator="\n", quoting=quoting)
 
 
 def write_files(files: Mapping[str, str | bytes], folder: Path) -> None:

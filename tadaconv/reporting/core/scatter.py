@@ -52,7 +52,7 @@ def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labe
     whole = high - low
     means = data["mean"].tolist()
     wanted = _levels(means, cost, whole / 200)
-    heights = style.spread(wanted, num_lines * whole / max(18, num_lines * len(data)))
+    heights = style.space_out(wanted, num_lines * whole / max(18, num_lines * len(data)))
     ax.set_ylim(min(low, min(heights) - whole / 40), max(high, max(heights) + whole / 40))
     left, right = ax.get_xlim()
     steepest = max(abs(height - mean) for height, mean in zip(heights, means, strict=True)) / whole

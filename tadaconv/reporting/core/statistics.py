@@ -44,15 +44,15 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 
     Exact for normal values at any n >= 2, and within a point of 95 % for accuracies over a few hundred clips. The
     percentile bootstrap (Efron, Annals of Statistics 7, 1979) is not used: where it says 95 % it covers about 76 % at
-    three seeds, 83 % at five and 90 % at ten. NaN bounds where the values cannot tell their spread: fewer than two of
-    them, or all equal. ``values`` has shape (n,); raises ValueError unless all are finite.
+    three seeds, 83 % at five and 90 % at ten. NaN bounds where the values cannot tell their standard deviation: fewer
+    than two of them, or all equal. ``values`` has shape (n,); raises ValueError unless all are finite.
     """
     x = _finite(values)
     mean = float(x.mean()) if len(x) else nan
-    spread = standard_deviation(x)
-    if not spread > 0:
+    sd = standard_deviation(x)
+    if not sd > 0:
         return Interval(mean, nan, nan, len(x))
-    half = float(special.stdtrit(len(x) - 1, (1 + confidence) / 2)) * spread / sqrt(len(x))
+    half = float(special.stdtrit(len(x) - 1, (1 + confidence) / 2)) * sd / sqrt(len(x))
     return Interval(mean, mean - half, mean + half, len(x))
 
 
@@ -83,13 +83,13 @@ def paired_t_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences by Student's t test (Student, Biometrika 6, 1908).
 
     It is below 0.05 exactly where :func:`t_interval` leaves out zero. NaN for fewer than two differences, and where all
-    are equal: then nothing is known of their spread. ``differences`` has shape (n,), in points.
+    are equal: then nothing is known of their standard deviation. ``differences`` has shape (n,), in points.
     """
     x = _finite(differences)
-    spread = standard_deviation(x)
-    if not spread > 0:
+    sd = standard_deviation(x)
+    if not sd > 0:
         return nan
-    return float(2 * special.stdtr(len(x) - 1, -abs(x.mean()) / spread * sqrt(len(x))))
+    return float(2 * special.stdtr(len(x) - 1, -abs(x.mean()) / sd * sqrt(len(x))))
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
@@ -142,54 +142,54 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def power(effect: float, spread: float, n: int, confidence: float = CONFIDENCE) -> float:
+def power(effect: float, sd: float, n: int, confidence: float = CONFIDENCE) -> float:
     """The chance that the paired t interval of ``n`` seeds leaves out zero (Cohen, 1988, chapter 2).
 
-    ``effect`` is the true mean difference and ``spread`` the standard deviation of the differences between seeds, both
-    in points. From the non-central t distribution with n - 1 degrees of freedom. NaN for n < 2 or no spread.
+    ``effect`` is the true mean difference and ``sd`` the standard deviation of the differences between seeds, both
+    in points. From the non-central t distribution with n - 1 degrees of freedom. NaN for n < 2 or an ``sd`` of zero.
     """
-    if n < 2 or not spread > 0:
+    if n < 2 or not sd > 0:
         return nan
-    noncentrality = abs(effect) / spread * sqrt(n)
+    noncentrality = abs(effect) / sd * sqrt(n)
     bound = float(special.stdtrit(n - 1, (1 + confidence) / 2))
     # The chance of a significant difference of the wrong sign is left out: it is no success.
     return float(1 - special.nctdtr(n - 1, noncentrality, bound))
 
 
-def upper_spread(spread: float, n: int, confidence: float = POWER) -> float:
-    """The upper bound of a standard deviation that ``n`` normal values put at ``spread``, of one side.
+def upper_sd(sd: float, n: int, confidence: float = POWER) -> float:
+    """The upper bound of a standard deviation that ``n`` normal values put at ``sd``, of one side.
 
-    ``spread * sqrt((n - 1) / q)`` with q the quantile of chi-square that lies below in 1 - ``confidence``. Seeds that
-    are counted with it suffice in four of five studies, and with ``spread`` itself in about half of them (Browne,
-    Statistics in Medicine 14, 1995). NaN for n < 2 or no spread.
+    ``sd * sqrt((n - 1) / q)`` with q the quantile of chi-square that lies below in 1 - ``confidence``. Seeds that
+    are counted with it suffice in four of five studies, and with ``sd`` itself in about half of them (Browne,
+    Statistics in Medicine 14, 1995). NaN for n < 2 or an ``sd`` of zero.
     """
-    if n < 2 or not spread > 0:
+    if n < 2 or not sd > 0:
         return nan
-    return spread * sqrt((n - 1) / float(special.chdtri(n - 1, confidence)))
+    return sd * sqrt((n - 1) / float(special.chdtri(n - 1, confidence)))
 
 
-def detectable_effect(spread: float, n: int) -> float:
+def detectable_effect(sd: float, n: int) -> float:
     """The smallest true difference, in points, that ``n`` seeds show with a chance of 80 %; NaN where unknown."""
-    if n < 2 or not spread > 0:
+    if n < 2 or not sd > 0:
         return nan
-    return spread * _smallest(lambda effect: power(effect, 1.0, n) >= POWER)
+    return sd * _smallest(lambda effect: power(effect, 1.0, n) >= POWER)
 
 
-def seeds_needed(effect: float, spread: float, most: int = 1000) -> int | None:
+def seeds_needed(effect: float, sd: float, most: int = 1000) -> int | None:
     """The fewest seeds that show a true difference of ``effect`` points with a chance of 80 %.
 
-    ``spread`` is the standard deviation of the paired differences. None where it is unknown or ``most`` do not do.
+    ``sd`` is the standard deviation of the paired differences. None where it is unknown or ``most`` do not do.
     """
-    if not (isfinite(effect) and effect != 0 and spread > 0):
+    if not (isfinite(effect) and effect != 0 and sd > 0):
         return None
     few, many = 2, 2
-    while power(effect, spread, many) < POWER:
+    while power(effect, sd, many) < POWER:
         if many >= most:
             return None
         few, many = many, min(2 * many, most)
     while few < many:
         middle = (few + many) // 2
-        few, many = (few, middle) if power(effect, spread, middle) >= POWER else (middle + 1, many)
+        few, many = (few, middle) if power(effect, sd, middle) >= POWER else (middle + 1, many)
     return many
 
 

@@ -124,7 +124,7 @@ def settle(figure: Figure) -> Figure:
     return figure
 
 
-def spread(wanted: list[float], gap: float) -> list[float]:
+def space_out(wanted: list[float], gap: float) -> list[float]:
     """Positions at least ``gap`` apart, in the order of ``wanted`` and as near to it as a pass each way gets.
 
     Labels at points that nearly coincide are moved apart by it. All in the unit of the axis.

@@ -24,9 +24,9 @@ from tadaconv.reporting.core.export import (
     Columns,
     ReportManifest,
     as_csv,
-    cells_frame,
+    cells_data,
     checked,
-    frame_of,
+    data_frame,
     origin,
     read_csv,
     shared_conditions,
@@ -47,12 +47,12 @@ TRIAL_COLUMNS: Columns = {
     "reached": "float64", "epochs": "Int64", "best": "bool", "front": "bool", "first": "bool", "base": "bool",
     "what": TEXT, "why": TEXT,
 }  # fmt: skip
-"""A line a trial, before the columns of the parameters, ``params_<name>``; see :func:`trials_frame`."""
+"""A line a trial, before the columns of the parameters, ``params_<name>``; see :func:`trials_data`."""
 CURVE_COLUMNS: Columns = {"trial": "int64", "epoch": "int64", "val_top1": "float64"}
 """A line a trial and epoch: validation top-1 in percent, mean where seeds have several."""
 INFEASIBLE_COLUMNS: Columns = {"trial": "int64", "name": TEXT, "why": TEXT}
 """A line an infeasible draw, before the columns of the parameters, which are called ``params_<name>``."""
-FRAMES: Mapping[str, Columns] = {
+CSV_COLUMNS: Mapping[str, Columns] = {
     "trials": TRIAL_COLUMNS,
     "curves": CURVE_COLUMNS,
     "cells": {"trial": "int64", **CELL_COLUMNS, **OWN_COLUMNS},
@@ -153,14 +153,14 @@ def collect(
         cells=[origin(cell) for cell in cells],
         confirmed=[origin(cell) for cell in anew],
     )
-    frame, confirmation = cells_frame(cells), cells_frame(anew)
-    frame.insert(0, "trial", [record.number for record in records for _ in record.cells])
+    df, confirmation = cells_data(cells), cells_data(anew)
+    df.insert(0, "trial", [record.number for record in records for _ in record.cells])
     confirmation.insert(0, "trial", [record.number for record in records for _ in record.confirmed])
-    trials, curves = trials_frame(records, loaded.study), curves_frame(records)
-    return StudyExport(manifest, trials, curves, frame, confirmation, infeasible_frame(infeasible), space(records))
+    trials, curves = trials_data(records, loaded.study), curves_data(records)
+    return StudyExport(manifest, trials, curves, df, confirmation, infeasible_data(infeasible), space(records))
 
 
-def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFrame:
+def trials_data(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFrame:
     """One line a trial, by number: ``TRIAL_COLUMNS``, then a column ``params_<name>`` a parameter, in words.
 
     ``top1`` is the mean over ``num_seeds`` seeds in percent, of finished trials alone: what a pruned trial had
@@ -171,24 +171,24 @@ def trials_frame(records: Sequence["TrialRecord"], study: "Study") -> pd.DataFra
     with an accuracy that is no number counts as failed.
     """
     ordered = sorted(records, key=lambda record: record.number)
-    frame = frame_of([_trial_line(record, study) for record in ordered], TRIAL_COLUMNS)
-    finished = frame[frame["status"] == "finished"]
+    df = data_frame([_trial_line(record, study) for record in ordered], TRIAL_COLUMNS)
+    finished = df[df["status"] == "finished"]
     if len(finished):
         best = finished.sort_values(["top1", "macs", "trial"], ascending=[False, True, True]).index[0]
-        frame.loc[best, "best"] = True
+        df.loc[best, "best"] = True
         known = finished.dropna(subset=["macs"])
-        frame.loc[known.index, "front"] = on_front(known["macs"].astype(float), known["top1"])
-    return frame.assign(**_parameters(ordered))
+        df.loc[known.index, "front"] = on_front(known["macs"].astype(float), known["top1"])
+    return df.assign(**_parameters(ordered))
 
 
-def infeasible_frame(draws: Sequence["InfeasibleDraw"]) -> pd.DataFrame:
+def infeasible_data(draws: Sequence["InfeasibleDraw"]) -> pd.DataFrame:
     """One line an infeasible draw: ``INFEASIBLE_COLUMNS``, then a column ``params_<name>`` a parameter, in words.
 
     ``trial`` is the number of the trial in whose place it was drawn, ``name`` that of a configuration which the study
     tries first; the sampler's own draws have none.
     """
     lines = [(draw.number, draw.name, draw.why) for draw in draws]
-    return frame_of(lines, INFEASIBLE_COLUMNS).assign(**_parameters(draws))
+    return data_frame(lines, INFEASIBLE_COLUMNS).assign(**_parameters(draws))
 
 
 def _parameters(drawn: Sequence["TrialRecord | InfeasibleDraw"]) -> dict[str, list[str]]:
@@ -206,10 +206,10 @@ def with_operator(export: StudyExport) -> set[int]:
     return {int(number) for number, cell in pairs if cell.experiment["temporal"] is not None}
 
 
-def curves_frame(records: Iterable["TrialRecord"]) -> pd.DataFrame:
+def curves_data(records: Iterable["TrialRecord"]) -> pd.DataFrame:
     """One line a trial and epoch: ``CURVE_COLUMNS``."""
     lines = [(record.number, point.epoch, point.val_top1) for record in records for point in record.curve]
-    return frame_of(lines, CURVE_COLUMNS).groupby(["trial", "epoch"], as_index=False).mean()
+    return data_frame(lines, CURVE_COLUMNS).groupby(["trial", "epoch"], as_index=False).mean()
 
 
 def space(records: Sequence["TrialRecord"]) -> Space:
@@ -262,7 +262,7 @@ def counts(trials: pd.DataFrame) -> dict[str, int]:
 
 def files_of(export: StudyExport) -> dict[str, str]:
     """Every frame of an export as CSV, to the last digit, and ``parameters.json``, by the name of the file."""
-    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
+    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in CSV_COLUMNS}
     return {**texts, "parameters.json": export.space.model_dump_json(indent=1) + "\n"}
 
 
@@ -272,13 +272,13 @@ def read_study(folder: Path | str = ".") -> StudyExport:
     try:
         manifest = StudyManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
         parameters = Space.model_validate_json((folder / "parameters.json").read_text(encoding="utf-8"))
-        kept = {**FRAMES}
+        kept = {**CSV_COLUMNS}
         if manifest.num_infeasible is None:  # an earlier version wrote it, which had no such file
             del kept["infeasible"]
         frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in kept.items()}
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report of a study: {error.filename} is missing") from error
-    return StudyExport(manifest, **{"infeasible": infeasible_frame([]), **frames}, space=parameters)
+    return StudyExport(manifest, **{"infeasible": infeasible_data([]), **frames}, space=parameters)
 
 
 def _search(study: "Study") -> dict[str, str]:

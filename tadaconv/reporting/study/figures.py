@@ -488,7 +488,7 @@ def _curve_look(trial: "pd.Series[Any]") -> dict[str, Any]:
 
 def importance(found: Importance) -> Drawing | None:
     """The importance of the parameters; None where it cannot be told."""
-    if found.frame.empty:
+    if found.data.empty:
         return None
     return draw_importance(found)
 
@@ -508,7 +508,7 @@ def importance_alt(found: Importance) -> str:
     said = "; ".join(
         f"{r['parameter']}: {100 * r['importance']:.0f} % ({100 * r['low']:.0f} to {100 * r['high']:.0f}), by noise "
         f"{100 * r['noise']:.0f}"
-        for r in found.frame.to_dict("records")
+        for r in found.data.to_dict("records")
     )
     return f"Dot plot of the importance of parameters. {said}."
 
@@ -516,7 +516,7 @@ def importance_alt(found: Importance) -> str:
 @figure(caption=importance_caption, alt=importance_alt)
 def draw_importance(found: Importance) -> Figure:
     """A horizontal dot plot in percent; the bar to the tick is what noise alone would give."""
-    data = found.frame
+    data = found.data
     labels = [label_of(name) for name in data["parameter"]]
     figure, ax = style.canvas(0.95 + 0.3 * len(data))
     for y, row in enumerate(data.to_dict("records")):

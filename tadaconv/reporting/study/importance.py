@@ -30,7 +30,7 @@ class Importance:
     """What fANOVA found.
 
     Attributes:
-        frame: a line a parameter, ``IMPORTANCE_COLUMNS``, the most important first. ``importance`` is the share of the
+        data: a line a parameter, ``IMPORTANCE_COLUMNS``, the most important first. ``importance`` is the share of the
             variance of top-1 over the space that the parameter explains by itself: the mean over ``NUM_FORESTS``
             forests, with the ``low``est and the ``high``est of them. ``noise`` is the most that any parameter came to
             over ``NUM_SHUFFLES`` random orders of the accuracies, in which nothing matters: one bound for all, so that
@@ -41,7 +41,7 @@ class Importance:
         why_not: why there is no importance, in a sentence; None where there is.
     """
 
-    frame: pd.DataFrame
+    data: pd.DataFrame
     num_trials: int
     num_bare: int
     left_out: dict[str, str]
@@ -80,7 +80,7 @@ def importance(export: StudyExport) -> Importance:
     forests = pd.DataFrame([_fanova(usable, trials.index, top1, seed) for seed in range(NUM_FORESTS)])
     draw = np.random.default_rng(0)
     shuffled = [_fanova(usable, trials.index, draw.permutation(top1), seed) for seed in range(NUM_SHUFFLES)]
-    frame = pd.DataFrame(
+    data = pd.DataFrame(
         {
             "parameter": forests.columns,
             "importance": forests.mean().to_numpy(),
@@ -89,8 +89,8 @@ def importance(export: StudyExport) -> Importance:
             "noise": float(pd.DataFrame(shuffled).to_numpy().max()),
         }
     )
-    frame = frame.sort_values(["importance", "parameter"], ascending=[False, True], ignore_index=True)
-    return Importance(frame, len(trials), num_bare, left_out)
+    data = data.sort_values(["importance", "parameter"], ascending=[False, True], ignore_index=True)
+    return Importance(data, len(trials), num_bare, left_out)
 
 
 def _unusable(parameter: Parameter, finished: Sequence[int]) -> str | None:
@@ -172,14 +172,14 @@ def found_in_words(found: Importance) -> list[str]:
     """What the importances say, and what they leave out."""
     if found.why_not is not None:
         return [found.why_not, *_left_out(found)]
-    above = found.frame[found.frame["importance"] > found.frame["noise"]]["parameter"].tolist()
+    above = found.data[found.data["importance"] > found.data["noise"]]["parameter"].tolist()
     beyond = (
         f"{listed(above)} {'explains' if len(above) == 1 else 'explain'} more of the accuracy than noise would"
         if above
         else "No parameter explains more of the accuracy than noise would"
     )
     few = ", as far as so few trials tell" if found.num_trials < 50 else ""
-    rest = max(0.0, 1 - float(found.frame["importance"].sum()))
+    rest = max(0.0, 1 - float(found.data["importance"].sum()))
     return [
         f"{beyond}, in {found.num_trials} finished trials.",
         f"About {100 * rest:.0f} % of the variance of the fitted forests is no single parameter\u2019s: they put it "

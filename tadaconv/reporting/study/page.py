@@ -19,7 +19,7 @@ from tadaconv.reporting.study.confirmation import (
 from tadaconv.reporting.study.data import StudyExport, counts
 from tadaconv.reporting.study.importance import Importance, found_in_words
 from tadaconv.reporting.study.parameters import parameters_in_words, value_in_words
-from tadaconv.reporting.study.selection import seed_spread
+from tadaconv.reporting.study.selection import seed_sd
 
 _MOST_RANKED = 10
 _MOST_UNFOLDED = 5
@@ -139,14 +139,14 @@ def methods(export: StudyExport, found: Importance) -> Block:
     covers = set(new["covers"])
     used = {
         "front": bool(trials["front"].any()),
-        "importance": not found.frame.empty,
+        "importance": not found.data.empty,
         "luck": len(finished) > 1,
         "interval": "seeds" in covers or bool(new["delta_low"].notna().any()),
         "wilson": "clips" in covers,
         "ranked": bool(new["standing"].isin(["best", "tie"]).any()),
     }
     html = render(
-        "study_methods", several=bool((trials["num_seeds"] > 1).any()), spread=pd.notna(seed_spread(export.cells)),
+        "study_methods", several=bool((trials["num_seeds"] > 1).any()), spread=pd.notna(seed_sd(export.cells)),
         without=listed(without, "or") if without else "", **used,
     )  # fmt: skip
     said = [_METHODS[name] for name in used if used[name]]

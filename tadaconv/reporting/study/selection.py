@@ -20,7 +20,7 @@ def expected_maximum(n: int) -> float:
     return float(np.sum(x * np.exp(log_density)) * (x[1] - x[0]))
 
 
-def seed_spread(cells: pd.DataFrame) -> float:
+def seed_sd(cells: pd.DataFrame) -> float:
     """The standard deviation of top-1 between seeds of one trial, in points, pooled over the finished cells of trials.
 
     NaN where no trial has two seeds.

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tadaconv.reporting.core.format import count_scale, in_unit, percent, scaled
 from tadaconv.reporting.core.text import listed_clips, missing_notes
-from tadaconv.reporting.study.data import trials_frame
+from tadaconv.reporting.study.data import trials_data
 from tadaconv.reporting.study.parameters import confirm_command, parameters_in_words
 from tadaconv.reporting.study.text import what_became
 from tadaconv.text import visible
@@ -43,7 +43,7 @@ class StudyTable:
         ran = [cell.cell.experiment for record in records for cell in record.cells]
         self.confirm = confirm_command(loaded.reference, regime_name, ran)
         self.missing = missing_notes(listed_clips(ran[0].data.model_dump(mode="json")) if ran else [])
-        self.trials, self.infeasible = trials_frame(records, loaded.study), infeasible
+        self.trials, self.infeasible = trials_data(records, loaded.study), infeasible
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._table(options.max_width >= _WIDE)

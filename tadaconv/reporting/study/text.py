@@ -9,7 +9,7 @@ from tadaconv.reporting.core.export import Listing, ends_of
 from tadaconv.reporting.core.format import count_scale, listed, percent, plural, scaled
 from tadaconv.reporting.core.text import first_line
 from tadaconv.reporting.study.data import StudyExport, StudyManifest, counts
-from tadaconv.reporting.study.selection import expected_maximum, seed_spread
+from tadaconv.reporting.study.selection import expected_maximum, seed_sd
 
 
 def title(manifest: StudyManifest) -> str:
@@ -105,13 +105,13 @@ def warning(export: StudyExport) -> str:
     opening = "The best of many trials is in part the luckiest: its accuracy is biased upwards."
     if number < 2:
         return opening
-    lift, spread = expected_maximum(number), seed_spread(export.cells)
-    if spread == spread:
+    lift, sd = expected_maximum(number), seed_sd(export.cells)
+    if sd == sd:
         num_seeds = int(finished["num_seeds"].median())
         return (
-            f"{opening} Seeds of one trial vary by {spread:.1f} points here (standard deviation); were all {number} "
+            f"{opening} Seeds of one trial vary by {sd:.1f} points here (standard deviation); were all {number} "
             f"finished trials equally good, the best of them would still come out about "
-            f"{lift * spread / sqrt(max(num_seeds, 1)):.1f} points too high."
+            f"{lift * sd / sqrt(max(num_seeds, 1)):.1f} points too high."
         )
     return (
         f"{opening} Trials of one seed cannot tell by how much. Where seeds vary by 1 point (standard deviation), the "

@@ -294,7 +294,7 @@ def _name_families(ax: Axes, families: list[str]) -> None:
         for family in dict.fromkeys(families)
         if family
     }
-    heights = style.spread(list(middles.values()), 0.045 * len(families))
+    heights = style.space_out(list(middles.values()), 0.045 * len(families))
     for family, height in zip(middles, heights, strict=True):
         ax.annotate(
             family, (1, height), (5, 0), ax.get_yaxis_transform(), "offset points", va="center",
@@ -325,9 +325,9 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
             low, high = np.clip([change.low, change.high], -100, 100)
             lines.append((family, name, change.n, change.mean, low, high))
     floats = dict.fromkeys(["mean", "low", "high"], "float64")
-    frame = pd.DataFrame(lines, columns=columns).astype({"n": "int64", **floats})
-    families = {family: i for i, family in enumerate(dict.fromkeys(frame["family"]))}
-    known = frame[frame["n"] > 0]
+    df = pd.DataFrame(lines, columns=columns).astype({"n": "int64", **floats})
+    families = {family: i for i, family in enumerate(dict.fromkeys(df["family"]))}
+    known = df[df["n"] > 0]
     ordered = known.assign(place=known["family"].map(families), loss=-known["mean"])
     return ordered.sort_values(["place", "loss"], kind="stable", ignore_index=True)[columns]
 

@@ -28,10 +28,10 @@ def learning_curves_data(export: Export) -> pd.DataFrame:
     epoch, is left out.
     """
     order = {row.name: i for i, row in enumerate(export.manifest.rows)}
-    frame, _ = parted_by_cell(export.curves[["row", "seed", "epoch", "val_top1"]], "val_top1")
+    df, _ = parted_by_cell(export.curves[["row", "seed", "epoch", "val_top1"]], "val_top1")
     versus = {row: versus or "" for row, versus in comparisons(export.manifest).items()}
-    frame = frame.assign(versus=frame["row"].map(versus))
-    return frame.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
+    df = df.assign(versus=df["row"].map(versus))
+    return df.sort_values(["row", "seed", "epoch"], key=lambda c: c.map(order) if c.name == "row" else c)
 
 
 def learning_curves(export: Export) -> Drawing | None:

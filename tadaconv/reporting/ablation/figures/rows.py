@@ -50,9 +50,9 @@ def accuracy_by_row_data(export: Export) -> pd.DataFrame:
     with, and empty where all are compared with the base.
     """
     summary, scores = named(export), scores_by_seed(export)
-    frame = summary[_BY_ROW].copy()
-    frame["seeds"] = [scores.loc[name].dropna().tolist() for name in frame["row"]]
-    return frame
+    df = summary[_BY_ROW].copy()
+    df["seeds"] = [scores.loc[name].dropna().tolist() for name in df["row"]]
+    return df
 
 
 def accuracy_by_row(export: Export) -> Drawing | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as hs
 
 from tadaconv.reporting.core.pareto import on_front
-from tadaconv.reporting.study.selection import expected_maximum, seed_spread
+from tadaconv.reporting.study.selection import expected_maximum, seed_sd
 
 POINTS = hs.lists(hs.tuples(hs.integers(0, 6), hs.integers(0, 6)), max_size=14)
 
@@ -62,5 +62,5 @@ def test_the_spread_is_pooled_over_trials() -> None:
     lines = [(trial, "finished", score) for trial, values in scores.items() for score in values]
     cells = pd.DataFrame([*lines, (2, "failed", float("nan"))], columns=["trial", "status", "top1"])
     by_hand = sum((x - sum(v) / len(v)) ** 2 for v in scores.values() for x in v) / (2 + 1 + 0)
-    assert seed_spread(cells) == pytest.approx(sqrt(by_hand))
-    assert np.isnan(seed_spread(cells[cells["trial"] == 2]))
+    assert seed_sd(cells) == pytest.approx(sqrt(by_hand))
+    assert np.isnan(seed_sd(cells[cells["trial"] == 2]))

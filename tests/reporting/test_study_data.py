@@ -13,10 +13,10 @@ from tadaconv.reporting.study.data import (
     _with_options,
     collect,
     counts,
-    curves_frame,
+    curves_data,
     files_of,
     read_study,
-    trials_frame,
+    trials_data,
 )
 from tadaconv.reporting.study.parameters import confirm_command, in_words, parameters_in_words
 from tadaconv.reporting.study.text import best_sentences, warning, what_became
@@ -32,7 +32,7 @@ def study(make_study):
 
 @pytest.fixture
 def frame(study) -> pd.DataFrame:
-    return trials_frame(study[1], study[0].study)
+    return trials_data(study[1], study[0].study)
 
 
 def with_top1(records, *scores: float | None):
@@ -53,14 +53,14 @@ def test_the_best_is_of_those_that_finished(study, frame) -> None:
     scores = {r.number: r.top1 for r in study[1] if r.status == "finished"}
     assert frame.loc[frame["best"], "trial"].tolist() == [max(scores, key=lambda number: scores[number])]
     reached = [replace(r, top1=99.0) if r.status == "pruned" else r for r in study[1]]
-    pd.testing.assert_frame_equal(trials_frame(reached, study[0].study), frame)
+    pd.testing.assert_frame_equal(trials_data(reached, study[0].study), frame)
 
 
 def test_of_equal_trials_the_cheapest_is_the_best(study) -> None:
     records = [
         replace(r, macs=m) for r, m in zip(with_top1(study[1], 60.0, 70.0, 70.0, 70.0), (5, 9, 7, 7), strict=True)
     ]
-    frame = trials_frame(list(reversed(records)), study[0].study)
+    frame = trials_data(list(reversed(records)), study[0].study)
     assert frame["best"].tolist() == [False, False, True, False]
     assert frame["front"].tolist() == [True, False, True, True]
     said = best_sentences(collect(study[0], "quick", records))
@@ -68,7 +68,7 @@ def test_of_equal_trials_the_cheapest_is_the_best(study) -> None:
 
 
 def test_an_accuracy_that_is_no_number_failed(study) -> None:
-    frame = trials_frame(with_top1(study[1], 60.0, nan), study[0].study)
+    frame = trials_data(with_top1(study[1], 60.0, nan), study[0].study)
     assert frame["status"].tolist() == ["finished", "failed"]
     assert frame["why"].tolist() == ["", "the accuracy is not a number"]
 
@@ -85,8 +85,8 @@ def test_counts_are_in_one_line(study, frame) -> None:
 def test_a_curve_over_several_seeds_is_their_mean(study) -> None:
     points = [CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=v) for e, v in ((1, 10.0), (2, 20.0), (2, 30.0))]
     record = replace(study[1][0], curve=tuple(points))
-    assert curves_frame([record])["val_top1"].tolist() == [10.0, 25.0]
-    assert trials_frame([record], study[0].study)["reached"].tolist() == [25.0]
+    assert curves_data([record])["val_top1"].tolist() == [10.0, 25.0]
+    assert trials_data([record], study[0].study)["reached"].tolist() == [25.0]
 
 
 @pytest.mark.parametrize("num_trials", [1, 3, 24])
