@@ -254,7 +254,7 @@ def test_only_the_methods_that_are_used_are_explained(make_study, make_result) -
     assert used(collect(loaded, "quick", few), nothing) == {"Pareto", "luck"}
     assert used(collect(loaded, "quick", few[:1]), nothing) == {"Pareto"}
     assert used(collect(loaded, "quick", [replace(few[0], macs=None)]), nothing) == set()
-    shown = replace(nothing, frame=pd.DataFrame({"parameter": ["a"]}), why_not=None)
+    shown = replace(nothing, data=pd.DataFrame({"parameter": ["a"]}), why_not=None)
     assert used(collect(loaded, "quick", few), shown) == {"Pareto", "luck", "fANOVA"}
 
     def anew(record, *scores: float):
