@@ -6,6 +6,8 @@ import signal
 import torch
 from hypothesis import settings
 
+pytest_plugins = ["expected_skips"]
+
 torch.set_num_threads(1)
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
