@@ -99,9 +99,10 @@ def bare(root: Path, out: Path) -> dict[str, float]:
 
 def planning(root: Path, out: Path) -> dict[str, float]:
     """60 cells of the table context: clips resolved, every row rehearsed, the queue filled."""
-    from tadaconv.ablation import load_table, rehearse_cells, resolve_data
     from tadaconv.execution import Store, plan
     from tadaconv.regimes import quick
+    from tadaconv.table import load_table
+    from tadaconv.table_run import rehearse_cells, resolve_data
 
     begin = time.perf_counter()
     regime = resolve_data(quick.REGIME.but(data=_data()), root, out / "cache")

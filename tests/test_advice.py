@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import cli
-from tadaconv.ablation import Row, Table
 from tadaconv.command import REQUIREMENTS, TAKES, called_with, command, install, shared_options
 from tadaconv.execution import Store
 from tadaconv.regime import load_regime, run_command
@@ -23,6 +22,7 @@ from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, Study, confirm, load_study
 from tadaconv.study.space import walk
 from tadaconv.study.trials import TrialRecord
+from tadaconv.table import Row, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "tadaconv").rglob("*.py"))}
@@ -120,7 +120,7 @@ def test_options_are_read_from_a_call() -> None:
 # --- What messages say, and whether it helps
 
 TABLE = '''"""Does it matter?"""
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("it's", TAda(context=Context(kernels=(1, 1))))])

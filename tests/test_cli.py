@@ -18,7 +18,6 @@ import pytest
 from pydantic import BaseModel
 
 from tadaconv import cli, reporting
-from tadaconv.ablation import load_table
 from tadaconv.cli.options import CrewOptions
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import CellRecord, Store, plan
@@ -26,12 +25,13 @@ from tadaconv.regime import load_regime
 from tadaconv.result import Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, Folder
+from tadaconv.table import load_table
 
 TABLE = '''"""Does the mini table run?
 
 More words.
 """
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("TSN", None), Row("(1,1)", TAda(context=Context(kernels=(1, 1))))])

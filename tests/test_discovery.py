@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
+from tadaconv.table import load_table
 
 REGIME = """from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Schedule, Synthetic

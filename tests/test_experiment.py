@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from tadaconv import child
 from tadaconv import experiment as experiments
-from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.cli.options import CrewOptions
 from tadaconv.data import open_source
 from tadaconv.data.prefetch import num_readers, set_num_readers
@@ -36,6 +35,8 @@ from tadaconv.result import Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.scores import Scores, clips_fingerprint, ensemble, read_scores
 from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
+from tadaconv.table import LoadedTable, Row, Table
+from tadaconv.table_run import resolve_data, run_table
 from tadaconv.training import Evaluation, evaluate, fit
 from tadaconv.training.checkpoint import load_weights
 from tadaconv.weights import resolve_weights

@@ -7,13 +7,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from tadaconv.ablation import load_table
 from tadaconv.errors import UserError
 from tadaconv.experiment import build_model, run
 from tadaconv.models import BACKBONES, RIVALS
 from tadaconv.preview import check, costs
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Rival, Schedule, Synthetic
+from tadaconv.table import load_table
 
 RIVAL = '''"""Mixes each frame with the one before it."""
 
@@ -50,7 +50,7 @@ def one_width(num_classes, dropout):
 
 TABLE = '''"""Does memory help?"""
 
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Rival
 
 TABLE = Table(

@@ -17,9 +17,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tadaconv import cli, discovery
-from tadaconv.ablation import Table
 from tadaconv.experiment import build_model, digest_of
 from tadaconv.regime import load_regime
+from tadaconv.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = """
@@ -28,7 +28,7 @@ from tadaconv import discovery
 found = {kind: {name: str(path) for name, path in discovery.available(kind).items()} for kind in discovery.KINDS}
 print(json.dumps({"package": tadaconv.__file__, **found}))
 """
-OWN_TABLE = """from tadaconv.ablation import Row, Table
+OWN_TABLE = """from tadaconv.table import Row, Table
 TABLE = Table(base=Row("TSN", None), rows=[])
 """
 

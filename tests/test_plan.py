@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from tadaconv import experiment as experiment_module
 from tadaconv import preview
-from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store
@@ -27,6 +26,7 @@ from tadaconv.regime import Regime
 from tadaconv.result import Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
+from tadaconv.table import LoadedTable, Row, Table
 
 CPU = torch.device("cpu")
 REGIME = Regime(

@@ -10,7 +10,6 @@ from rich.console import Console
 
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import cli, discovery
-from tadaconv.ablation import load_table, run_table, study_name
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, Store, WorkerCall, plan
 from tadaconv.execution.live import LineView
@@ -18,9 +17,11 @@ from tadaconv.regime import load_regime
 from tadaconv.reporting.stored import reportable
 from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, confirm, load_study, search, trial_records
+from tadaconv.table import load_table, study_name
+from tadaconv.table_run import run_table
 
 TABLE = '''"""Does it matter?"""
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("(1,1)", TAda(context=Context(kernels=({kernel}, 1))))])

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table, resolve_data
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import UserError
 from tadaconv.experiment import build_model, rehearse
@@ -20,6 +19,8 @@ from tadaconv.models.pretrained import _TORCHVISION_FILES, load_checked
 from tadaconv.regime import Published, Regime, load_regime
 from tadaconv.regimes.ssv2_8f import REGIME as PAPER
 from tadaconv.spec import Backbone, Experiment, Folder, Synthetic, TAda
+from tadaconv.table import load_table
+from tadaconv.table_run import resolve_data
 from tadaconv.training import Fit, learning_rate
 
 RESNET = "torchvision:ResNet50_Weights.IMAGENET1K_V1"

@@ -7,13 +7,13 @@ import optuna
 import pytest
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table
 from tadaconv.errors import UserError
 from tadaconv.execution.store import Store
 from tadaconv.experiment import rehearse
 from tadaconv.regime import load_regime
 from tadaconv.spec import CALIBRATIONS, Rival, TAda, Temporal
 from tadaconv.study import Proposer, load_study, walk
+from tadaconv.table import load_table
 
 STUDIES = [file.stem for file in discovery.shipped_folder("study").glob("*.py")]
 REGIME = load_regime("quick")

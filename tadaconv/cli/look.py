@@ -10,11 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from tadaconv import catalogue
-from tadaconv.ablation import (
-    Row,
-    load_table,
-    resolve_data,
-)
 from tadaconv.cli.app import Group, app
 from tadaconv.cli.options import (
     AsJson,
@@ -43,6 +38,8 @@ from tadaconv.command import called_with
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
 from tadaconv.run_options import RunOptions
+from tadaconv.table import Row, load_table
+from tadaconv.table_run import resolve_data
 
 
 @app.command("list")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tadaconv.ablation import LoadedTable, current_records, load_table, require_writable, study_name
 from tadaconv.cli.app import app
 from tadaconv.cli.options import Out, Storage, TableRegime
 from tadaconv.cli.running import (
@@ -24,6 +23,8 @@ from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, UserError
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
+from tadaconv.table import LoadedTable, load_table, study_name
+from tadaconv.table_run import current_records, require_writable
 from tadaconv.text import visible
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as Rendered
 
-from tadaconv.ablation import LoadedTable, Row, rehearse_cells
 from tadaconv.data.prefetch import num_cores
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
@@ -20,6 +19,8 @@ from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, Measur
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
+from tadaconv.table import LoadedTable, Row
+from tadaconv.table_run import rehearse_cells
 from tadaconv.training.computing import require
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tadaconv.ablation import Row
 from tadaconv.errors import UserError
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Experiment, Folder, Temporal
+from tadaconv.table import Row
 
 ClipShape = tuple[int, int, int, int]
 """(C, T, H, W)"""

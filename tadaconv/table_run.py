@@ -1,0 +1,174 @@
+"""Runs a table: what of its cells has no result yet, and the records of those that stand in a storage.
+
+:func:`run_table` is what ``tada ablate`` calls, :func:`current_records` what a report reads.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+from tadaconv import discovery
+from tadaconv.command import given
+from tadaconv.errors import UserError
+from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.regime import Regime
+from tadaconv.spec import Backbone, Experiment, Folder
+from tadaconv.table import LoadedTable
+from tadaconv.weights import resolve_weights
+
+if TYPE_CHECKING:
+    from tadaconv.execution import Crew, Planned, Store
+    from tadaconv.execution.live import Show
+
+
+def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
+    """The regime on the clips it will train on: for a regime of folder data, those under ``root``.
+
+    What is known of the clips lies in ``cache``; those of class folders are decoded once, of other layouts their check
+    has done so. A file of pretrained weights gets its fingerprint. Raises :class:`UserError` for a folder regime
+    without a root, a root where the regime makes its own clips, and clips or weights that cannot be used.
+    """
+    regime = regime.with_weights(resolve_weights)
+    if not isinstance(regime.data, Folder):
+        if root is not None:
+            raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
+        return regime
+    if root is None:
+        is_classes = regime.data.layout == "classes"
+        holds = "with train/<class>/* and val/<class>/*" if is_classes else f"of layout {regime.data.layout}"
+        raise UserError(f"this regime needs clips: add --data DIR, a folder {holds}")
+    from tadaconv.data.folder import resolve
+
+    return regime.with_clips(resolve(regime.data, root, cache))
+
+
+def require_writable(folder: Path) -> None:
+    """Create ``folder`` if need be; raises :class:`UserError` where no file can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+
+
+def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
+    """The cells of a table as its file and its regime stand now, for every seed its study was planned with.
+
+    A cell counts by its key: one of a row or a regime that has changed since it ran is left out, not shown under a name
+    that means something else by now. The clips of a folder regime are those of its layout and split that the study was
+    last planned on. Raises :class:`UserError` if the study was never planned.
+    """
+    if study not in store.studies():
+        run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
+        raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
+    planned = [cell.experiment for cell in store.planned(study)]
+    data = regime.data
+    if isinstance(data, Folder):
+        data = data.as_found(e.data for e in reversed(planned) if isinstance(e.data, Folder))
+    hosts = [experiment.backbone for experiment in planned]
+    regime = regime.with_clips(data).with_weights(lambda host: as_planned(host, hosts))
+    seeds = sorted({experiment.seed for experiment in planned})
+    cells = [row.cell(regime, seed) for row in loaded.table.trained() for seed in seeds]
+    return [record for record in store.records_of(cells) if record.status != "missing"]
+
+
+def as_planned(backbone: Backbone, planned: Iterable[Backbone]) -> Backbone:
+    """The backbone with the fingerprint that its file of weights had when cells were last planned with it.
+
+    Raises :class:`UserError` where none were, and the file cannot be read.
+    """
+    if backbone.weights_file is None:
+        return backbone
+    hosts = [host for host in planned if host.weights == backbone.weights]
+    host = hosts[-1] if hosts else resolve_weights(backbone)
+    return backbone.but(weights_fingerprint=host.weights_fingerprint)
+
+
+def rehearse_cells(cells: Iterable[Cell]) -> None:
+    """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
+    rehearsed: list[Experiment] = []
+    for cell in cells:
+        alike = cell.experiment.but(seed=0)
+        if alike in rehearsed:
+            continue
+        from tadaconv.experiment import rehearse  # torch is waited for only where there is something to run
+
+        rehearsed.append(alike)
+        try:
+            rehearse(alike)
+        except UserError as error:
+            raise UserError(f"row {cell.label!r}: {error}") from error
+
+
+def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
+    """Write down whose results ``study`` holds.
+
+    Raises :class:`UserError` if they are another's of the same name, or the name is too long for a folder's.
+    """
+    discovery.require_short(study)
+    if loaded.path is not None and "protocol" in store.study_attrs(study):
+        raise UserError(
+            f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
+            "or --storage"
+        )
+    from tadaconv.execution.origins import claim  # a storage is waited for only where there is one
+
+    claim(study, {"table": loaded.path, "regime": regime_file}, store)
+
+
+def _places(regime: Regime) -> dict[str, str]:
+    """Where the clips and weights of a regime lie, by fingerprint: another machine may have queued the same cells."""
+    places = {}
+    if isinstance(regime.data, Folder):
+        places[regime.data.fingerprint] = regime.data.index or regime.data.root
+    places |= {host.weights_fingerprint: host.weights for host in regime.backbones if host.weights_file is not None}
+    return places
+
+
+def run_table(
+    loaded: LoadedTable,
+    regime: Regime,
+    study: str,
+    store: "Store",
+    *,
+    seeds: Sequence[int],
+    rows: Sequence[str] | None,
+    crew: "Crew",
+    show: Callable[["Planned"], AbstractContextManager["Show"]],
+    regime_file: Path | None = None,
+) -> list[CellRecord]:
+    """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that ended meanwhile.
+
+    Any number of calls may run one table or several on one storage: they share the work.
+
+    Args:
+        loaded: The table.
+        regime: What it is run on, with its data resolved.
+        study: The name of its study; see :func:`study_name`.
+        store: Where results are kept.
+        seeds: Seeds of the weights, the data order and the augmentation.
+        rows: Names of the rows to run; None means all, and an ensemble its parts. Raises :class:`UserError` for one the
+            table does not have.
+        crew: The workers.
+        show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
+        regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
+    """
+    from tadaconv.execution import plan, run_cells
+
+    chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
+    claim_name(loaded, study, store, regime_file)
+    records = store.records_of(loaded.table.cells(regime, seeds, chosen))
+    to_run = [record.cell for record in records if record.status != "finished"]
+    for cell in to_run:
+        crew.require(cell)
+    rehearse_cells(to_run)
+    planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
+    with show(planned) as shown:
+        if not planned.to_run:  # nothing to wait for, torch's import included
+            return []
+        at_home = replace(crew, call=crew.call.but(places=_places(regime)))
+        return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line)
