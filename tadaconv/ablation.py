@@ -13,7 +13,7 @@ from tadaconv.table import study_name as study_name
 from tadaconv.table_run import as_planned as as_planned
 from tadaconv.table_run import claim_name as claim_name
 from tadaconv.table_run import current_records as current_records
-from tadaconv.table_run import rehearse_cells as rehearse_cells
+from tadaconv.table_run import dry_run_cells as dry_run_cells
 from tadaconv.table_run import require_writable as require_writable
 from tadaconv.table_run import resolve_data as resolve_data
 from tadaconv.table_run import run_table as run_table

@@ -1,37 +1,28 @@
 """Runs one experiment: build, count, fit, evaluate. Knows nothing of tables, studies or Optuna."""
 
-import hashlib
-import json
 import logging
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-import tadaconv
-from tadaconv.data import HasForm, Source, close, heads_of, num_training_clips, open_source, require_usable_clips
+from tadaconv.data import HasForm, Source, close, heads_of, open_source
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores, set_num_readers
-from tadaconv.discovery import KINDS
-from tadaconv.errors import RunError, UserError
+from tadaconv.environment import devices_of_cell, environment, resolve_device
+from tadaconv.errors import RunError
 from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
-from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
-from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
-from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate, smallest_batch
+from tadaconv.spec import Experiment
+from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate
 from tadaconv.training.checkpoint import save_weights, write_whole
 from tadaconv.training.rank_processes import run_on_ranks
 from tadaconv.training.ranks import ALONE, Ranks
@@ -42,31 +33,9 @@ __all__ = [
     "Result",
     "build_model",
     "curve_source",
-    "environment",
     "out_of_memory",
-    "rehearse",
-    "require_batches",
-    "require_fit",
-    "resolve_device",
     "run",
 ]
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device behind ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``; raises :class:`UserError`."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"unknown device {name!r}; one of: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("this machine has no usable CUDA device; use --device cpu or --device auto")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"there is no device {name!r}; this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return device
 
 
 def make_deterministic() -> None:
@@ -107,92 +76,6 @@ def build_model(experiment: Experiment, num_classes: int) -> Host:
         return build(experiment.backbone, experiment.temporal, num_classes, experiment.data.num_frames)
 
 
-@lru_cache(maxsize=1)
-def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
-    """The shapes of pretrained weights, whose values are read, checked and let go; the rows of a table share them."""
-    state = read_weights(Backbone(name="", weights=weights, weights_fingerprint=fingerprint))
-    return {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-
-
-def rehearse(experiment: Experiment) -> None:
-    """Build the network of ``experiment`` and pass the shape of a clip through it, without memory or arithmetic.
-
-    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
-    experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
-    and clips that do not fit together, and for batches that :func:`require_batches` refuses.
-    """
-    backbone, data = experiment.backbone, experiment.data
-    if backbone.weights:
-        shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
-        with torch.device("meta"):
-            load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
-    for size in sorted({data.size, data.eval_side}):
-        require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
-    require_usable_clips(data)
-    require_batches(experiment)
-
-
-def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, int, int, int]) -> None:
-    """Raise :class:`UserError` unless ``backbone`` with ``temporal`` plugged in can be built and takes such clips.
-
-    Its weights count for nothing, and neither memory nor arithmetic is spent: the shape alone is passed through it.
-    """
-    _, num_frames, height, _ = clip_CTHW
-    with torch.device("meta"), torch.no_grad():
-        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, num_frames).eval()
-        try:
-            network(torch.empty(1, *clip_CTHW))
-        except RuntimeError as error:
-            raise UserError(
-                f"backbone {backbone.name!r} cannot take clips of {num_frames} frames at {height} px: "
-                f"{str(error).splitlines()[0]}; give larger or longer clips, or another backbone"
-            ) from error
-
-
-def require_batches(experiment: Experiment) -> None:
-    """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
-
-    Or a micro-batch, where ``norm_batch`` cuts batches. A batch norm behind a pooling over frames and space has one
-    value per channel there, and no variance. All rows of a table see the same batches, so none is given others; a row
-    that takes one clip a batch is left as it is.
-    """
-    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
-    at_once = schedule.norm_batch or schedule.batch_size
-    if at_once > 2 and isinstance(data, Folder):
-        return  # two classes are two clips at least, and no batch of them has one
-    num_train = num_training_clips(data)
-    if at_once > 1 and (num_train is None or smallest_batch(num_train, schedule.batch_size, schedule.norm_batch) > 1):
-        return
-    with torch.device("meta"), torch.no_grad():
-        bare = backbone.but(weights="", weights_fingerprint="")
-        network = build(bare, experiment.temporal, 2, data.num_frames).train()
-        try:
-            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
-        except ValueError as error:
-            clips = "" if num_train is None else f" of {num_train} training clip{'s' * (num_train > 1)}"
-            part, mend = _one_clip(schedule, num_train)
-            raise UserError(
-                f"an epoch{clips}, cut into batches of at most {schedule.batch_size}{part} of one clip, on which a "
-                f"batch norm of this network cannot be trained ({str(error).splitlines()[0]}); {mend}"
-            ) from error
-
-
-def _one_clip(schedule: Schedule, num_train: int | None) -> tuple[str, str]:
-    """What of an epoch's batches has one clip, to go on from ``cut into batches of at most``, and how it is mended."""
-    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
-    if norm_batch and batch_size > 1 and (num_train is None or smallest_batch(num_train, batch_size) > 1):
-        sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, batch_size, size) > 1] or [3]
-        return (
-            f" and these into micro-batches of at most {norm_batch}, has a micro-batch",
-            f"set the regime's schedule.norm_batch to {min(sizes[0], batch_size)} or more, or to 0",
-        )
-    sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, size) > 1] or [3]
-    return (
-        ", has a batch",
-        "give more clips" if num_train == 1 else f"set the regime's schedule.batch_size to {sizes[0]} or more",
-    )
-
-
 def out_of_memory(experiment: Experiment, place: torch.device) -> RunError:
     """The error of an experiment that takes more memory than ``place`` has: what takes it, and what would take less."""
     batch_size, norm_batch = experiment.schedule.batch_size, experiment.schedule.norm_batch
@@ -201,77 +84,6 @@ def out_of_memory(experiment: Experiment, place: torch.device) -> RunError:
         f"out of memory on {place} with batches of {batch_size} clips{in_parts}; lower schedule.batch_size or the clip "
         f"size, or {'lower' if norm_batch else 'set'} schedule.norm_batch, which trains on fewer clips at a time"
     )
-
-
-@lru_cache(maxsize=1)
-def source_digest() -> str:
-    """12 hex digits over the package's own code: tells two states of one version apart."""
-    return digest_of(Path(tadaconv.__file__).parent)
-
-
-def digest_of(package: Path) -> str:
-    """12 hex digits over the code of a package in the folder ``package``, the same for a wheel and a clone of a commit.
-
-    Tables, studies, reports and regimes are content: a wheel holds some of them inside the package and a clone beside
-    it, and what of them a number depends on stands in its cell. Ends of lines are as the checkout has them.
-    """
-    files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py") if file.is_file()}
-    digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        if name.partition("/")[0] not in KINDS.values():
-            code = file.read_bytes().replace(b"\r\n", b"\n")
-            digest.update(f"{name}\0{len(code)}\0".encode() + code)
-    return digest.hexdigest()[:12]
-
-
-@lru_cache(maxsize=1)
-def source_commit() -> dict[str, str]:
-    """The commit that the package's code is of, and whether it has changed since; empty where there is no telling.
-
-    From the checkout that holds the package, or from what pip wrote down when it installed from one.
-    """
-    package = Path(tadaconv.__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(package), *words], capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
-
-    try:
-        if not git("ls-files", "__init__.py"):  # in somebody else's checkout, as an environment within one
-            raise ValueError("not tracked")
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return {"commit": commit, **({"dirty": "yes"} if git("status", "--porcelain", "--", ".") else {})}
-    except (OSError, ValueError, subprocess.SubprocessError):
-        with suppress(PackageNotFoundError, ValueError, KeyError, TypeError):
-            installed = json.loads(distribution("tadaconv").read_text("direct_url.json") or "{}")
-            return {"commit": str(installed["vcs_info"]["commit_id"])[:12]}
-    return {}
-
-
-def _driver() -> str:
-    """The version of NVIDIA's driver; empty where the system does not tell."""
-    with suppress(OSError):
-        words = Path("/proc/driver/nvidia/version").read_text().split()
-        return next((word for word in words if word.count(".") >= 1 and word.replace(".", "").isdigit()), "")
-    return ""
-
-
-def environment(device: torch.device, options: RunOptions | None = None) -> dict[str, str]:
-    """What the numbers of a run depend on beside the experiment; without options nothing of how it computes."""
-    cuda, threads = device.type == "cuda", torch.get_num_threads()
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({threads} thread{'s' * (threads > 1)})",
-        "machine": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": str(torch.version.cuda) if cuda else "",
-        **({"driver": _driver()} if cuda else {}),
-        **({"deterministic": "yes"} if cuda and torch.are_deterministic_algorithms_enabled() else {}),
-        **({} if options is None else options.entries(cuda)),
-        "tadaconv": f"{tadaconv.__version__}+{source_digest()}",
-        **source_commit(),
-    }
 
 
 def curve_source(experiment: Experiment, source: Source, device: torch.device) -> Source:
@@ -321,23 +133,6 @@ def run(
     devices = devices_of_cell(device, options.gpus_per_cell)
     result: Result = run_on_ranks(f"{__name__}:run_part", (experiment, checkpoint, options), devices, report)
     return result
-
-
-def devices_of_cell(device: str, gpus_per_cell: int) -> list[str]:
-    """The devices of the ranks of a cell: GPUs from ``device`` on, or the CPU as often as there are ranks.
-
-    Raises :class:`UserError` if there are too few.
-    """
-    place = resolve_device(device)
-    if place.type == "cpu":
-        return ["cpu"] * gpus_per_cell
-    first, number = place.index or 0, torch.cuda.device_count()
-    if first + gpus_per_cell > number:
-        beside = f" from cuda:{first} on" if first else ""
-        raise UserError(
-            f"--gpus-per-cell {gpus_per_cell} wants more GPUs than there are: this machine has {number - first}{beside}"
-        )
-    return [f"cuda:{index}" for index in range(first, first + gpus_per_cell)]
 
 
 def run_part(

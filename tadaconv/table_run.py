@@ -88,18 +88,18 @@ def as_planned(backbone: Backbone, planned: Iterable[Backbone]) -> Backbone:
     return backbone.but(weights_fingerprint=host.weights_fingerprint)
 
 
-def rehearse_cells(cells: Iterable[Cell]) -> None:
+def dry_run_cells(cells: Iterable[Cell]) -> None:
     """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
-    rehearsed: list[Experiment] = []
+    done: list[Experiment] = []
     for cell in cells:
         alike = cell.experiment.but(seed=0)
-        if alike in rehearsed:
+        if alike in done:
             continue
-        from tadaconv.experiment import rehearse  # torch is waited for only where there is something to run
+        from tadaconv.dry_run import dry_run  # torch is waited for only where there is something to run
 
-        rehearsed.append(alike)
+        done.append(alike)
         try:
-            rehearse(alike)
+            dry_run(alike)
         except UserError as error:
             raise UserError(f"row {cell.label!r}: {error}") from error
 
@@ -165,7 +165,7 @@ def run_table(
     to_run = [record.cell for record in records if record.status != "finished"]
     for cell in to_run:
         crew.require(cell)
-    rehearse_cells(to_run)
+    dry_run_cells(to_run)
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included

@@ -152,7 +152,7 @@ def tada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
     )  # fmt: skip
     monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: result)
-    monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
     monkeypatch.setattr("tadaconv.reporting.report", lambda *_, **__: tmp_path)
     monkeypatch.setattr("tadaconv.reporting.study.study_report", lambda *_, **__: tmp_path)
 

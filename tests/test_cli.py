@@ -47,7 +47,7 @@ EXPERIMENT = '''"""In place of training: sleeps in the second cell, goes on from
 import time
 from tadaconv.result import Result
 
-def rehearse(experiment):
+def dry_run(experiment):
     pass
 
 def resolve_device(name):
@@ -75,8 +75,11 @@ def result(top1: float) -> Result:
     )  # fmt: skip
 
 
+STOOD_IN_FOR = ("tadaconv.experiment", "tadaconv.environment", "tadaconv.dry_run")
+
+
 class FakeExperiment(types.ModuleType):
-    """Stands in for tadaconv.experiment, so that no cell trains."""
+    """Stands in for what needs torch, :data:`STOOD_IN_FOR`, so that no cell trains."""
 
     def __init__(self) -> None:
         super().__init__("tadaconv.experiment")
@@ -85,7 +88,7 @@ class FakeExperiment(types.ModuleType):
         # Commands that run nothing import these by name, and do not use them here.
         self.environment = self.build_model = self.curve_source = self._clip_shape = self.out_of_memory = None
 
-    def rehearse(self, experiment: Experiment) -> None:
+    def dry_run(self, experiment: Experiment) -> None:
         """Nothing is built here."""
 
     def resolve_device(self, name: str) -> str:
@@ -135,7 +138,8 @@ def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch: pytest.MonkeyPatch) -> FakeExperiment:
     fake = FakeExperiment()
-    monkeypatch.setitem(sys.modules, "tadaconv.experiment", fake)
+    for name in STOOD_IN_FOR:
+        monkeypatch.setitem(sys.modules, name, fake)
     return fake
 
 
@@ -774,7 +778,7 @@ def test_python_m_is_the_command(tmp_path: Path) -> None:
 def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_folder: Path) -> None:
     (work_folder / "experiment.py").write_text(EXPERIMENT)
     (work_folder / "program.py").write_text(
-        "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
+        f"import sys, experiment\nsys.modules.update(dict.fromkeys({STOOD_IN_FOR}, experiment))\n"
         "from tadaconv import cli, reporting\n"
         "reporting.report = lambda *arguments, **_: arguments[3]\nreporting.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"

@@ -17,16 +17,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tadaconv
 from tadaconv import child
+from tadaconv import dry_run as dry_runs
 from tadaconv import experiment as experiments
 from tadaconv.cli.options import CrewOptions
 from tadaconv.data import open_source
 from tadaconv.data.prefetch import num_readers, set_num_readers
 from tadaconv.data.source import Head, Source, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
+from tadaconv.dry_run import dry_run
+from tadaconv.environment import devices_of_cell, environment, resolve_device, source_commit
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
-from tadaconv.experiment import build_model, devices_of_cell, environment, rehearse, resolve_device, run, source_commit
+from tadaconv.experiment import build_model, run
 from tadaconv.measure import by_stage, calibrations, inspected_clips
 from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
@@ -486,7 +490,7 @@ def test_the_commit_of_the_code_and_whether_it_has_changed(tmp_path: Path, monke
     package = tmp_path / "tadaconv"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(experiments.tadaconv, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(tadaconv, "__file__", str(package / "__init__.py"))
     found = source_commit.__wrapped__
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
@@ -582,10 +586,10 @@ def test_on_a_gpu() -> None:
     assert result.params == run(TINY.but(schedule__epochs=1), "cpu").params
 
 
-def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
+def test_a_dry_run_finds_what_cannot_run_and_draws_nothing() -> None:
     good = TINY
     state = torch.random.get_rng_state()
-    rehearse(good)
+    dry_run(good)
     assert torch.equal(torch.random.get_rng_state(), state)
     for changes, message in [
         ({"backbone__name": "tniy"}, "unknown backbone 'tniy'; one of: tiny"),
@@ -596,9 +600,9 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
     ]:
         with pytest.raises(UserError, match=message):
-            rehearse(good.but(**changes))
+            dry_run(good.but(**changes))
     for norm_batch in (1, 2, 5):
-        rehearse(good.but(schedule__norm_batch=norm_batch))
+        dry_run(good.but(schedule__norm_batch=norm_batch))
 
 
 @pytest.mark.parametrize(
@@ -611,7 +615,7 @@ def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
         (Rival(name="tam"), True),
     ],
 )
-def test_a_rehearsal_refuses_the_batches_of_one_clip_that_training_refuses(
+def test_a_dry_run_refuses_the_batches_of_one_clip_that_training_refuses(
     temporal: Temporal, takes_one_clip: bool
 ) -> None:
     refused = {}
@@ -623,7 +627,7 @@ def test_a_rehearsal_refuses_the_batches_of_one_clip_that_training_refuses(
         training = fit.Fit(build_model(experiment, 10), source, experiment.schedule, 0, torch.device("cpu"))
         state = torch.random.get_rng_state()
         try:
-            rehearse(experiment)
+            dry_run(experiment)
         except UserError as error:
             refused[num_train, batch_size] = str(error)
         assert torch.equal(torch.random.get_rng_state(), state)
@@ -642,7 +646,7 @@ def test_a_rehearsal_refuses_the_batches_of_one_clip_that_training_refuses(
         assert advised[num_train] in message
 
 
-def test_a_rehearsal_refuses_the_micro_batches_of_one_clip_that_training_refuses() -> None:
+def test_a_dry_run_refuses_the_micro_batches_of_one_clip_that_training_refuses() -> None:
     refused = {}
     cuts = [
         (6, 3, 2),
@@ -664,7 +668,7 @@ def test_a_rehearsal_refuses_the_micro_batches_of_one_clip_that_training_refuses
         source = open_source(experiment.data, torch.device("cpu"))
         training = fit.Fit(build_model(experiment, 10), source, experiment.schedule, 0, torch.device("cpu"))
         try:
-            rehearse(experiment)
+            dry_run(experiment)
         except UserError as error:
             refused[num_train, batch_size, norm_batch] = str(error)
             with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
@@ -687,34 +691,34 @@ def test_a_batch_of_one_clip_of_a_folder_is_found_without_opening_a_clip(tmp_pat
     clips = Folder(num_frames=4, size=16, root=str(tmp_path), fingerprint="f", num_classes=2)
     once = TINY.but(data=clips, temporal=TAda(context=Context(variation="time_invariant")))
     with pytest.raises(UserError, match="an epoch of 3 training clips, cut into batches of at most 2, has a batch of"):
-        rehearse(once.but(schedule__batch_size=2))
-    rehearse(once.but(schedule__batch_size=3))
-    rehearse(once.but(schedule__batch_size=2, data__root=""))  # not yet named, and so not known
+        dry_run(once.but(schedule__batch_size=2))
+    dry_run(once.but(schedule__batch_size=3))
+    dry_run(once.but(schedule__batch_size=2, data__root=""))  # not yet named, and so not known
     with pytest.raises(UserError, match="cut into batches of at most 1, has a batch of one clip"):
-        rehearse(once.but(schedule__batch_size=1, data__root=""))
+        dry_run(once.but(schedule__batch_size=1, data__root=""))
     three = once.but(schedule__batch_size=3)
     with pytest.raises(UserError, match=r"of at most 2, has a micro-batch of one clip.*norm_batch to 3 or more, or to"):
-        rehearse(three.but(schedule__norm_batch=2))
-    rehearse(three.but(schedule__norm_batch=3))
-    rehearse(three.but(schedule__norm_batch=2, data__root=""))
+        dry_run(three.but(schedule__norm_batch=2))
+    dry_run(three.but(schedule__norm_batch=3))
+    dry_run(three.but(schedule__norm_batch=2, data__root=""))
     with pytest.raises(UserError, match=r"an epoch, cut into .* of at most 1, has a micro-batch of one clip"):
-        rehearse(three.but(schedule__norm_batch=1, data__root=""))
+        dry_run(three.but(schedule__norm_batch=1, data__root=""))
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The weights that rehearsals read, one entry each time."""
+    """The weights that dry runs read, one entry each time."""
     read: list[str] = []
-    real = experiments.read_weights
+    real = dry_runs.read_weights
 
     def counted(backbone: Backbone) -> object:
         read.append(backbone.weights)
         return real(backbone)
 
-    monkeypatch.setattr(experiments, "read_weights", counted)
-    experiments._shapes_of_weights.cache_clear()
+    monkeypatch.setattr(dry_runs, "read_weights", counted)
+    dry_runs._shapes_of_weights.cache_clear()
     yield read
-    experiments._shapes_of_weights.cache_clear()
+    dry_runs._shapes_of_weights.cache_clear()
 
 
 def with_weights(file: Path, content: object) -> Experiment:
@@ -722,34 +726,34 @@ def with_weights(file: Path, content: object) -> Experiment:
     return TINY.but(backbone=resolve_weights(TINY.backbone.but(weights=str(file))))
 
 
-def test_a_rehearsal_reads_a_file_of_weights_once_for_all_rows(reads: list[str], tmp_path: Path) -> None:
+def test_a_dry_run_reads_a_file_of_weights_once_for_all_rows(reads: list[str], tmp_path: Path) -> None:
     good = with_weights(tmp_path / "weights.pth", BACKBONES["smallest"](5, 0.0).state_dict())
     for temporal in (None, TAda(), Rival(name="tsm")):
-        rehearse(good.but(temporal=temporal))
+        dry_run(good.but(temporal=temporal))
         build_model(good.but(temporal=temporal), 10)
     assert len(reads) == 1
     with pytest.raises(UserError, match=r"these weights are of another architecture: nothing takes conv1\.weight,"):
-        rehearse(good.but(backbone__name="tiny_convnext_clip", data__size=32))
+        dry_run(good.but(backbone__name="tiny_convnext_clip", data__size=32))
     assert len(reads) == 1
     with pytest.raises(UserError, match="have changed since this was planned"):
-        rehearse(good.but(backbone__weights_fingerprint="0" * 16))
+        dry_run(good.but(backbone__weights_fingerprint="0" * 16))
 
 
-def test_a_rehearsal_refuses_weights_that_cannot_be_had(
+def test_a_dry_run_refuses_weights_that_cannot_be_had(
     reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="holds more than tensors"):
-        rehearse(with_weights(tmp_path / "code.pth", {"conv1.weight": Path("code")}))
+        dry_run(with_weights(tmp_path / "code.pth", {"conv1.weight": Path("code")}))
     state = BACKBONES["smallest"](10, 0.0).state_dict()
     with pytest.raises(UserError, match=r"'bn1\.bias' in these weights is not finite"):
-        rehearse(with_weights(tmp_path / "nan.pth", state | {"bn1.bias": torch.full((16,), torch.nan)}))
+        dry_run(with_weights(tmp_path / "nan.pth", state | {"bn1.bias": torch.full((16,), torch.nan)}))
 
     def missing(name: str) -> object:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(foreign, "import_module", missing)
     with pytest.raises(UserError, match="timm is not installed: pip install"):
-        rehearse(TINY.but(backbone__weights="timm:resnet18"))
+        dry_run(TINY.but(backbone__weights="timm:resnet18"))
     assert len(reads) == 3
 
 
@@ -782,6 +786,6 @@ def test_a_network_that_cannot_take_the_crops_of_evaluation_is_refused_before_an
     experiment = Experiment(
         backbone=Backbone(name="convnext_tiny"), data=data, schedule=Schedule(epochs=1, batch_size=4, lr=0.1)
     )
-    rehearse(experiment)
+    dry_run(experiment)
     with pytest.raises(UserError, match="cannot take clips of 4 frames at 16 px"):
-        rehearse(experiment.but(data__eval_size=16))
+        dry_run(experiment.but(data__eval_size=16))

@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tadaconv import cli, discovery
-from tadaconv.experiment import build_model, digest_of
+from tadaconv.environment import digest_of
+from tadaconv.experiment import build_model
 from tadaconv.regime import load_regime
 from tadaconv.table import Table
 

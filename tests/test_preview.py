@@ -20,7 +20,7 @@ from tadaconv.regime import load_regime
 from tadaconv.spec import Aggregation, TAda
 from tadaconv.study.cost import Counter
 from tadaconv.table import LoadedTable, Row, Table, load_table
-from tadaconv.table_run import rehearse_cells
+from tadaconv.table_run import dry_run_cells
 
 
 def printed(what: RenderableType) -> str:
@@ -210,7 +210,7 @@ def test_clips_that_are_too_small_for_a_backbone_are_said_alike_everywhere(tmp_p
     base = loaded.table.row("big")
     said = []
     for act in (
-        lambda: rehearse_cells(cells),
+        lambda: dry_run_cells(cells),
         lambda: preview.check(loaded, regime),
         lambda: preview.costs(str(path), regime),
         lambda: preview.plan_table(loaded, "quick", regime, preview.Measure("cpu"), seeds=[0]),

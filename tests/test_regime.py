@@ -13,7 +13,7 @@ from tadaconv.preview import check, costs
 from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.spec import Backbone, Folder, Schedule, Synthetic, TAda
 from tadaconv.table import LoadedTable, Row, Table
-from tadaconv.table_run import current_records, rehearse_cells, resolve_data
+from tadaconv.table_run import current_records, dry_run_cells, resolve_data
 from tadaconv.weights import fingerprint
 
 SGD = Schedule(epochs=20, batch_size=128, lr=0.48, warmup_epochs=4, cosine="all_epochs")
@@ -180,7 +180,7 @@ def test_counts_and_checks_are_of_the_clips_that_a_recipe_gives(tmp_path: Path, 
     assert {row.row: row.scale.clip for row in checked.rows} == {"a": (3, 8, 32, 32), "b": (3, 4, 16, 16)}
     small = Recipe(num_frames=4, origin="ours", changes={"data__size": 16, "schedule__norm_batch": 1})
     part = regime.but(recipes=(small,))
-    rehearse_cells(two.table.cells(part, [0]))
+    dry_run_cells(two.table.cells(part, [0]))
     assert check(two, part).rows == checked.rows
     with pytest.raises(UserError, match=r"a recipe of the regime: .*batch norms over 3 clips want batches of as"):
         regime.but(recipes=(small.but(changes={"schedule__norm_batch": 3}),))

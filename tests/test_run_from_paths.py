@@ -48,7 +48,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     """A run folder with the table ``a/mine.py`` run in the regime ``a/v1.2.py``; the current folder is another one."""
     if getattr(request, "param", "made up") == "made up":
         monkeypatch.setattr("tadaconv.experiment.run", result)
-        monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
+        monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
 
     for folder, kernel, lr in (("a", 1, 0.1), ("b", 5, 0.2)):
         (tmp_path / folder).mkdir()

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tadaconv import discovery
 from tadaconv.data.synthetic import SyntheticClips
+from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
-from tadaconv.experiment import build_model, rehearse
+from tadaconv.experiment import build_model
 from tadaconv.models import BACKBONES, build
 from tadaconv.models.pretrained import _TORCHVISION_FILES, load_checked
 from tadaconv.regime import Published, Regime, load_regime
@@ -282,7 +283,7 @@ class Counted(SyntheticClips):
 def test_a_regime_of_the_paper_is_trained_as_it_stands_in_micro_batches(name: str) -> None:
     """Its own schedule, and those of its recipes, for one step each of a small network on small clips."""
     regime = load_regime(name)
-    rehearse(regime.experiment(TAda(), 0).but(backbone__weights=""))
+    dry_run(regime.experiment(TAda(), 0).but(backbone__weights=""))
     by_schedule = {cell.schedule: cell for cell in experiments(regime)}
     assert len(by_schedule) >= 4  # its own, that of other frames, of ConvNeXts, of the hosts of plug_in
     for schedule, experiment in by_schedule.items():
@@ -323,7 +324,7 @@ def test_a_regime_derived_in_a_few_lines_can_be_run(tmp_path: Path) -> None:
     assert regime.data == PAPER.data.but(size=32, eval_size=40)
     assert regime.schedule == PAPER.schedule.but(epochs=3, warmup_epochs=1, batch_size=8, norm_batch=0)
     for cell in load_table("context").table.cells(regime, [0])[:3]:
-        rehearse(cell.experiment)
+        dry_run(cell.experiment)
     (tmp_path / "my_ssv2.py").write_text(DERIVED.format(epochs=1))
     line = r"^my_ssv2\.py: Schedule: a warm-up of 1 epochs leaves nothing of a cosine over 1; set warmup_epochs below"
     with pytest.raises(UserError, match=line):

@@ -16,13 +16,14 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from tadaconv.data.synthetic import CLASS_NAMES
+from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, WorkerCall
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, reason_to_prune
 from tadaconv.execution.store import Attempt, Store
-from tadaconv.experiment import build_model, rehearse
+from tadaconv.experiment import build_model
 from tadaconv.measure import count
 from tadaconv.regime import Regime, load_regime
 from tadaconv.result import CurvePoint, Result
@@ -78,18 +79,18 @@ def macs_of(temporal: Temporal) -> int:
 
 @pytest.fixture(autouse=True)
 def _each_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tadaconv.experiment.rehearse", rehearsed)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", dry_run_once)
 
 
 _heard: dict[str, str] = {}
 
 
-def rehearsed(experiment: Experiment) -> None:
-    """As ``rehearse``, which takes a tenth of a second, but a configuration at a time."""
+def dry_run_once(experiment: Experiment) -> None:
+    """As ``dry_run``, which takes a tenth of a second, but a configuration at a time."""
     key = experiment.but(seed=0).key
     if key not in _heard:
         try:
-            rehearse(experiment)
+            dry_run(experiment)
             _heard[key] = ""
         except UserError as error:
             _heard[key] = str(error)
@@ -458,7 +459,7 @@ CIN = {name: {"stage": stage, "factor": "cin", "share": 1.0} for name, stage in 
 
 def feasible(temporal: Temporal) -> bool:
     try:
-        rehearse(REGIME.experiment(temporal, 0))
+        dry_run(REGIME.experiment(temporal, 0))
     except UserError:
         return False
     return True
@@ -662,7 +663,7 @@ def test_what_cannot_be_had_for_another_reason_is_not_taken_for_infeasible(
     def refuse(_: Experiment) -> None:
         raise UserError("the weights are gone")
 
-    monkeypatch.setattr("tadaconv.experiment.rehearse", refuse)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", refuse)
     with pytest.raises(UserError, match="the base of study 'toy', is infeasible in this regime: the weights are gone"):
         run(loaded(), store, 2)
     assert infeasible_draws(loaded(), REGIME, NAME, store) == []

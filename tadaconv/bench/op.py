@@ -13,8 +13,8 @@ from tadaconv.bench.run import Heat, Make, Report, run, silently
 from tadaconv.bench.settings import Settings, contestants, require_taps
 from tadaconv.bench.turn import Form, Turn, naive
 from tadaconv.bench.work import least_work
+from tadaconv.environment import resolve_device
 from tadaconv.errors import UserError, lookup
-from tadaconv.experiment import resolve_device
 from tadaconv.models import Host, Site, plug_in
 from tadaconv.nn import FrameConv2d
 from tadaconv.nn.frames import channels_last

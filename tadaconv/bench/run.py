@@ -15,8 +15,8 @@ from tadaconv.bench.record import Benchmark, Limit, Race, entry, limit, ratios
 from tadaconv.bench.settings import Mode, Settings
 from tadaconv.bench.turn import Turn, peaks
 from tadaconv.bench.work import Phase, Work
+from tadaconv.environment import resolve_device
 from tadaconv.errors import RunError
-from tadaconv.experiment import resolve_device
 from tadaconv.training.computing import many_compiled
 
 TURN_SECONDS = 0.05

@@ -140,11 +140,11 @@ class CrewOptions:
         from tadaconv.execution.tensorboard import require_tensorboard
 
         if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
-            from tadaconv.experiment import resolve_device
+            from tadaconv.environment import resolve_device
 
             resolve_device(self.device)
         if self.executor == "local" and (self.compile or self.fused_kernels):
-            from tadaconv.experiment import resolve_device
+            from tadaconv.environment import resolve_device
             from tadaconv.training.computing import require
 
             require(self.options, resolve_device(self.device))

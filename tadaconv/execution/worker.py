@@ -407,7 +407,7 @@ def _open(call: WorkerCall) -> Store:
 
 def _resolved(call: WorkerCall) -> str:
     """The device behind that of a call; :class:`UserError` if it, or another GPU of a cell, is not there."""
-    from tadaconv.experiment import devices_of_cell, resolve_device
+    from tadaconv.environment import devices_of_cell, resolve_device
 
     devices_of_cell(call.device, call.options.gpus_per_cell)
     return str(resolve_device(call.device))

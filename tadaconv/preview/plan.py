@@ -12,15 +12,15 @@ from rich.markup import escape
 from rich.table import Table as Rendered
 
 from tadaconv.data.prefetch import num_cores
+from tadaconv.environment import environment, resolve_device
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
-from tadaconv.experiment import environment, resolve_device
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.table import LoadedTable, Row
-from tadaconv.table_run import rehearse_cells
+from tadaconv.table_run import dry_run_cells
 from tadaconv.training.computing import require
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def plan_table(
     records = store.records_of(cells) if store is not None else []
     finished = {record.cell.key for record in records if record.status == "finished"}
     left = [cell for cell in cells if cell.key not in finished]
-    rehearse_cells(left)
+    dry_run_cells(left)
     for cell in left:
         _require_division(cell, measure)
     by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
@@ -193,7 +193,7 @@ def plan_trials(
     left = max(0, num_trials - num_ended)
     found = None
     if left:
-        rehearse_cells([base.cell(regime, 0)])
+        dry_run_cells([base.cell(regime, 0)])
         _require_division(base.cell(regime, 0), measure)
         found = _probe_row(base.cell(regime, 0), place, measure, {}, first=True)
     num_finished = (num_trials - left) * seeds

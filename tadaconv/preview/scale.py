@@ -46,7 +46,7 @@ class Scale(BaseModel):
 
     def require(self, temporal: Temporal) -> None:
         """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
-        from tadaconv.experiment import require_fit  # what reads a study need not load what trains
+        from tadaconv.dry_run import require_fit  # what reads a study need not load what trains
 
         require_fit(Backbone(name=self.backbone), temporal, self.clip)
 

@@ -62,7 +62,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
-    from tadaconv.experiment import require_batches  # what reads a table need not load what trains
+    from tadaconv.dry_run import require_batches  # what reads a table need not load what trains
 
     scale = scale_of(regime)
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}

@@ -190,7 +190,7 @@ class Proposer:
         if not self._base_is_feasible:
             base = self._loaded.study.base
             try:
-                _rehearse(self._regime, self._loaded.study.base_temporal)
+                _dry_run(self._regime, self._loaded.study.base_temporal)
             except UserError as error:
                 raise UserError(
                     f"start {base!r}, the base of study {self._loaded.name!r}, is infeasible in this regime: {error}"
@@ -202,7 +202,7 @@ class Proposer:
         temporal = suggestion.temporal
         self._require_readable(suggestion)
         try:
-            _rehearse(self._regime, temporal)
+            _dry_run(self._regime, temporal)
         except UserError as error:
             self._require_feasible_base()
             self._checked[spec_json(temporal)] = str(error)
@@ -380,10 +380,10 @@ _INFEASIBLE = {INFEASIBLE: 1.0}
 """Optuna's constraint of a draw that the regime cannot take: violated, by no more and no less than another."""
 
 
-def _rehearse(regime: Regime, temporal: Temporal) -> None:
-    from tadaconv.experiment import rehearse  # torch, for which reading a study need not wait
+def _dry_run(regime: Regime, temporal: Temporal) -> None:
+    from tadaconv.dry_run import dry_run  # torch, for which reading a study need not wait
 
-    rehearse(regime.experiment(temporal, 0))
+    dry_run(regime.experiment(temporal, 0))
 
 
 def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.Study:
