@@ -302,6 +302,7 @@ def main() -> int:
     import torch
 
     from tadaconv.environment import environment, resolve_device, source_digest
+    from tadaconv.files import write_file
 
     dry = arguments.dry_run
     if not dry and not torch.cuda.is_available():
@@ -317,9 +318,7 @@ def main() -> int:
         document["environment"] = about
 
         def save() -> None:
-            draft = place.with_suffix(".tmp")
-            draft.write_text(json.dumps(document, indent=1) + "\n")
-            draft.replace(place)
+            write_file(place, json.dumps(document, indent=1) + "\n")
 
         measure(parts(dry), document["parts"], 60 * arguments.budget, save)
     print(

@@ -3,6 +3,7 @@
 New files import from those two.
 """
 
+from tadaconv.files import require_writable as require_writable
 from tadaconv.table import Claim as Claim
 from tadaconv.table import LoadedTable as LoadedTable
 from tadaconv.table import PaperResult as PaperResult
@@ -14,6 +15,5 @@ from tadaconv.table_run import as_planned as as_planned
 from tadaconv.table_run import claim_name as claim_name
 from tadaconv.table_run import current_records as current_records
 from tadaconv.table_run import dry_run_cells as dry_run_cells
-from tadaconv.table_run import require_writable as require_writable
 from tadaconv.table_run import resolve_data as resolve_data
 from tadaconv.table_run import run_table as run_table

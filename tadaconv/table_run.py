@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from tadaconv import discovery
@@ -43,16 +42,6 @@ def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
     from tadaconv.data.folder import resolve
 
     return regime.with_clips(resolve(regime.data, root, cache))
-
-
-def require_writable(folder: Path) -> None:
-    """Create ``folder`` if need be; raises :class:`UserError` where no file can be written in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
 
 
 def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:

@@ -21,10 +21,11 @@ from tadaconv.cli.running import (
 from tadaconv.command import command
 from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, UserError
+from tadaconv.files import require_writable
 from tadaconv.regime import load_regime
 from tadaconv.reporting.choices import Choices, parse_parameters
 from tadaconv.table import LoadedTable, load_table, study_name
-from tadaconv.table_run import current_records, require_writable
+from tadaconv.table_run import current_records
 from tadaconv.text import visible
 
 if TYPE_CHECKING:

@@ -43,6 +43,7 @@ from tadaconv.data.pack import (
     shard_name,
 )
 from tadaconv.errors import UserError
+from tadaconv.files import write_file
 
 SHORT_SIDE = 256
 """Pixels of the short side of a frame; smaller frames keep their size."""
@@ -275,9 +276,7 @@ class _Writer:
         ):
             os.ftruncate(file.fileno(), 0)
             _write(file, _npy_header(kind, count))
-        draft = self._folder / f"{ABOUT}.tmp"
-        draft.write_text(json.dumps(asdict(about)), encoding="utf-8")
-        draft.replace(self._folder / ABOUT)
+        write_file(self._folder / ABOUT, json.dumps(asdict(about)))
 
     def _cut_back(self) -> int:
         """Cut off what is no whole clip, and return how many whole ones there are."""
