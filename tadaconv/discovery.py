@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tadaconv.errors import UserError, unknown
 from tadaconv.spec import describe
-from tadaconv.text import encodable, path_to_text, text_to_path
+from tadaconv.text import encodable, one_line, path_to_text, text_to_path
 
 KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
 """What can be found, and the folder it is found in."""
@@ -129,6 +129,6 @@ def load(kind: str, name: str) -> ModuleType:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
-        what = " ".join(str(error).split())  # one line, whatever the file raises
+        what = one_line(error)
         raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {what}") from error
     return module

@@ -10,6 +10,7 @@ from tadaconv.errors import UserError
 from tadaconv.models import build
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
+from tadaconv.text import plural
 from tadaconv.training import smallest_batch
 
 
@@ -75,7 +76,7 @@ def require_batches(experiment: Experiment) -> None:
         try:
             network(torch.empty(1, 3, data.num_frames, data.size, data.size))
         except ValueError as error:
-            clips = "" if num_train is None else f" of {num_train} training clip{'s' * (num_train > 1)}"
+            clips = "" if num_train is None else f" of {plural(num_train, 'training clip')}"
             part, mend = _one_clip(schedule, num_train)
             raise UserError(
                 f"an epoch{clips}, cut into batches of at most {schedule.batch_size}{part} of one clip, on which a "

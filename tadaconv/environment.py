@@ -15,6 +15,7 @@ import tadaconv
 from tadaconv.discovery import KINDS
 from tadaconv.errors import UserError
 from tadaconv.run_options import RunOptions
+from tadaconv.text import plural
 
 
 def resolve_device(name: str) -> torch.device:
@@ -109,7 +110,7 @@ def environment(device: torch.device, options: RunOptions | None = None) -> dict
     """What the numbers of a run depend on beside the experiment; without options nothing of how it computes."""
     cuda, threads = device.type == "cuda", torch.get_num_threads()
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({threads} thread{'s' * (threads > 1)})",
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({plural(threads, 'thread')})",
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

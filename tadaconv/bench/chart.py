@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tadaconv.bench.record import Benchmark, Entry, Race
-from tadaconv.bench.render import settings_words, three_digits
+from tadaconv.bench.render import settings_words
 from tadaconv.reporting.style import FAINT, INK, ROW, SOFT, styled
+from tadaconv.text import three_digits
 
 OTHERS = "#b4bcc5"
 """Of every contestant but ours; light beside ours also in grey."""

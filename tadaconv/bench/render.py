@@ -7,11 +7,7 @@ from rich.table import Table
 
 from tadaconv.bench.contest import Spread
 from tadaconv.bench.record import Benchmark, Entry, Race
-
-
-def three_digits(value: float) -> str:
-    """As many decimals as three digits leave: 1.08, 15.3, 104."""
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+from tadaconv.text import three_digits
 
 
 def span(low: float | None, high: float | None) -> str:

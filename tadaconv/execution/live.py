@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tadaconv.execution.call import Event, EventKind
 from tadaconv.execution.cells import CellRecord, Status
-from tadaconv.text import visible
+from tadaconv.text import duration, visible
 
 _COLUMNS: dict[str, JustifyMethod] = {
     "row": "left",
@@ -93,7 +93,7 @@ class LineView:
             name = f"{event.cell.label}, seed {event.cell.experiment.seed}"
             outcome = f"top-1 {event.result.top1:.2f} %" if event.result else f"failed: {event.error}"
             of = "" if self._num_to_run is None else f"/{self._num_to_run}"
-            self.line(f"[{self._num_ended}{of}] {name}: {outcome}, {seconds_text(event.seconds)}")
+            self.line(f"[{self._num_ended}{of}] {name}: {outcome}, {duration(event.seconds)}")
 
 
 class LiveView:
@@ -175,11 +175,11 @@ class LiveView:
     def _time_line(self, running: dict[str, Event]) -> str:
         elapsed = time.monotonic() - self._started
         done = self._num_ended + sum(_fraction(event) for event in running.values())
-        line = f"{self._num_ended} of {self._num_to_run} cells in {seconds_text(elapsed)}"
+        line = f"{self._num_ended} of {self._num_to_run} cells in {duration(elapsed)}"
         if not 0 < done < self._num_to_run or elapsed <= 0:
             return line
         # A cell taken up again starts part of the way, so before one has ended this is only a first guess.
-        left = seconds_text(elapsed / done * (self._num_to_run - done))
+        left = duration(elapsed / done * (self._num_to_run - done))
         return f"{line}, {done / elapsed * 3600:.{0 if done / elapsed > 0.01 else 1}f} an hour, about {left} left"
 
 
@@ -210,13 +210,3 @@ def _summary(statuses: Sequence[Status]) -> str:
         if status in statuses:
             return status
     return "finished"
-
-
-def seconds_text(seconds: float) -> str:
-    """``41 s``, ``3 min 05 s`` or ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -19,6 +19,7 @@ from tadaconv.errors import RunError, UserError
 from tadaconv.execution.call import Event, WorkerCall
 from tadaconv.execution.options import anywhere, read_options, share, text
 from tadaconv.execution.worker import run_worker
+from tadaconv.text import one_line
 
 STOP_SECONDS = 30.0
 """How long workers have to put their cells back; a step of training may have to end first."""
@@ -338,6 +339,6 @@ def _require_listening(address: str) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    what = " ".join(str(error).split())
+    what = one_line(error)
     what = what if len(what) <= 200 else what[:200] + "..."
     return what if isinstance(error, RunError | UserError) and what else f"{type(error).__name__}: {what}"

@@ -23,6 +23,7 @@ from tadaconv.errors import RunError, UserError
 from tadaconv.execution.call import WorkerCall
 from tadaconv.execution.options import anywhere, read_options, share, text, whole
 from tadaconv.execution.worker import run_worker
+from tadaconv.text import one_line
 
 STOP_SECONDS = 60.0
 """How long workers have to put their cells back; a step of training may have to end first."""
@@ -258,7 +259,7 @@ class SlurmLauncher:
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             for path in set(self._folder.glob("*.pkl")) - before:
                 path.unlink(missing_ok=True)
-            what = " ".join(str(error).replace("sbatch: error: ", "").split())
+            what = one_line(str(error).replace("sbatch: error: ", ""))
             raise UserError(f"Slurm refused the workers: {what}; see --executor-option") from error
         return [_Task(call, job) for call, job in zip(calls, jobs, strict=True)]
 
@@ -284,7 +285,7 @@ class SlurmLauncher:
             self._told_query = False
             return _read_squeue(out), []
         told, self._told_query = self._told_query, True
-        what = " ".join(err.split()) or f"exit status {code}"
+        what = one_line(err) or f"exit status {code}"
         return None, [] if told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
 
     def _judge(self, task: _Task) -> list[str]:

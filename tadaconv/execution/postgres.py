@@ -33,6 +33,7 @@ from tadaconv.command import command, install
 from tadaconv.errors import NoResultsError, StorageError, UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.location import Location
+from tadaconv.text import one_line
 
 OUTAGE_SECONDS = 600.0
 """How long a call waits for a server that has gone away."""
@@ -258,7 +259,7 @@ def _patient(method: Callable[..., T]) -> Callable[..., T]:
             return self._outage.wait(lambda: method(self, *args, **kwargs), _has_gone)
         except StorageInternalError as error:
             cause = _driver_error(error)
-            what = " ".join(str(error).split()) if cause is None else _reason(cause)
+            what = one_line(error) if cause is None else _reason(cause)
             raise StorageError(f"cannot use the storage {self._shown}: {what}") from error
 
     return wrapped
@@ -538,7 +539,7 @@ def _missing(connection: Connection, location: Location) -> set[str]:
 
 
 def _cannot_open(location: Location, error: BaseException) -> UserError:
-    reason = _reason(error) if isinstance(error, DBAPIError) else " ".join(str(error).split())
+    reason = _reason(error) if isinstance(error, DBAPIError) else one_line(error)
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if "password" in reason:
         mend = "give the right user and password, which may be in PGPASSWORD or ~/.pgpass, too"

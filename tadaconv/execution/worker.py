@@ -24,7 +24,7 @@ from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import require_division
 from tadaconv.spec import PROTOCOL, Experiment, Folder
-from tadaconv.text import encodable, path_to_text, text_to_path
+from tadaconv.text import encodable, one_line, path_to_text, text_to_path
 from tadaconv.weights import scores_beside, weights_beside
 
 _PAGE = 16
@@ -462,7 +462,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _one_line(error: Exception, device: str) -> str:
-    what = encodable(" ".join(str(error).split()))  # it may name a file whose name is not UTF-8
+    what = encodable(one_line(error))  # it may name a file whose name is not UTF-8
     if isinstance(error, RunError | UserError):
         return what
     if _out_of_memory(error):

@@ -48,6 +48,7 @@ from tadaconv.study.trials import (
     Reader,
     Trial,
 )
+from tadaconv.text import plural
 
 NUM_RETRIES = 12
 """How often a sampler is asked anew when it suggests what the study has had."""
@@ -80,7 +81,7 @@ class Proposed:
 
     def __str__(self) -> str:
         """For example ``20 trials: 12 ended``."""
-        counts = f"{_count(self.num_trials, 'trial')}: {self.num_ended} ended"
+        counts = f"{plural(self.num_trials, 'trial')}: {self.num_ended} ended"
         if self.given_up is not None:
             return (
                 f"{counts}; the search ends here, since {MOST_INFEASIBLE} draws in a row are infeasible in this regime "
@@ -88,8 +89,8 @@ class Proposed:
             )
         if not self.exhausted:
             return counts
-        more = f" and {_count(self.num_infeasible, 'infeasible draw')}" if self.num_infeasible else ""
-        return f"{counts}; the space is exhausted after {_count(self.num_trials, 'configuration')}{more}"
+        more = f" and {plural(self.num_infeasible, 'infeasible draw')}" if self.num_infeasible else ""
+        return f"{counts}; the space is exhausted after {plural(self.num_trials, 'configuration')}{more}"
 
 
 class Proposer:
@@ -365,10 +366,6 @@ class Proposer:
         added = {key: distribution_to_json(each) for key, each in distributions.items() if key not in known}
         self._store.set_study_attr(name, SPACE, {**known, **added})
         return name
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _seed(*parts: int) -> int:

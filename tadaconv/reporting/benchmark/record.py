@@ -15,6 +15,7 @@ from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.reporting.export import ReportManifest
 from tadaconv.spec import describe
+from tadaconv.text import one_line
 
 Phase = Literal["forward", "backward", "both"]
 PHASES: tuple[Phase, ...] = ("both", "forward", "backward")
@@ -207,7 +208,7 @@ def _read(path: Path) -> Run:
     try:
         return Run.model_validate(tree)
     except ValidationError as error:
-        raise _NotOursError(" ".join(describe(error).split())) from error  # a name in the file may break the line
+        raise _NotOursError(one_line(describe(error))) from error  # a name in the file may break the line
 
 
 def _told_apart(paths: Iterable[Path]) -> dict[Path, str]:
