@@ -100,9 +100,10 @@ def bare(root: Path, out: Path) -> dict[str, float]:
 def planning(root: Path, out: Path) -> dict[str, float]:
     """60 cells of the table context: clips resolved, a dry run of every row, the queue filled."""
     from tadaconv.execution import Store, plan
+    from tadaconv.locations import resolve_data
     from tadaconv.regimes import quick
     from tadaconv.table import load_table
-    from tadaconv.table_run import dry_run_cells, resolve_data
+    from tadaconv.table_run import dry_run_cells
 
     begin = time.perf_counter()
     regime = resolve_data(quick.REGIME.but(data=_data()), root, out / "cache")

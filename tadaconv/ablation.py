@@ -4,6 +4,7 @@ New files import from those two.
 """
 
 from tadaconv.files import require_writable as require_writable
+from tadaconv.locations import resolve_data as resolve_data
 from tadaconv.table import Claim as Claim
 from tadaconv.table import LoadedTable as LoadedTable
 from tadaconv.table import PaperResult as PaperResult
@@ -11,9 +12,7 @@ from tadaconv.table import Row as Row
 from tadaconv.table import Table as Table
 from tadaconv.table import load_table as load_table
 from tadaconv.table import study_name as study_name
-from tadaconv.table_run import as_planned as as_planned
 from tadaconv.table_run import claim_name as claim_name
 from tadaconv.table_run import current_records as current_records
 from tadaconv.table_run import dry_run_cells as dry_run_cells
-from tadaconv.table_run import resolve_data as resolve_data
 from tadaconv.table_run import run_table as run_table

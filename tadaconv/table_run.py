@@ -13,35 +13,14 @@ from tadaconv import discovery
 from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.locations import as_planned, places_of
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder
+from tadaconv.spec import Experiment
 from tadaconv.table import LoadedTable
-from tadaconv.weights import resolve_weights
 
 if TYPE_CHECKING:
     from tadaconv.execution import Crew, Planned, Store
     from tadaconv.execution.live import Show
-
-
-def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
-    """The regime on the clips it will train on: for a regime of folder data, those under ``root``.
-
-    What is known of the clips lies in ``cache``; those of class folders are decoded once, of other layouts their check
-    has done so. A file of pretrained weights gets its fingerprint. Raises :class:`UserError` for a folder regime
-    without a root, a root where the regime makes its own clips, and clips or weights that cannot be used.
-    """
-    regime = regime.with_weights(resolve_weights)
-    if not isinstance(regime.data, Folder):
-        if root is not None:
-            raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
-        return regime
-    if root is None:
-        is_classes = regime.data.layout == "classes"
-        holds = "with train/<class>/* and val/<class>/*" if is_classes else f"of layout {regime.data.layout}"
-        raise UserError(f"this regime needs clips: add --data DIR, a folder {holds}")
-    from tadaconv.data.folder import resolve
-
-    return regime.with_clips(resolve(regime.data, root, cache))
 
 
 def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
@@ -54,27 +33,10 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     if study not in store.studies():
         run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
         raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
-    planned = [cell.experiment for cell in store.planned(study)]
-    data = regime.data
-    if isinstance(data, Folder):
-        data = data.as_found(e.data for e in reversed(planned) if isinstance(e.data, Folder))
-    hosts = [experiment.backbone for experiment in planned]
-    regime = regime.with_clips(data).with_weights(lambda host: as_planned(host, hosts))
-    seeds = sorted({experiment.seed for experiment in planned})
+    seeds = sorted({cell.experiment.seed for cell in store.planned(study)})
+    regime = as_planned(regime, (row.experiment for row in store.read_plan(study).values()))
     cells = [row.cell(regime, seed) for row in loaded.table.trained() for seed in seeds]
     return [record for record in store.records_of(cells) if record.status != "missing"]
-
-
-def as_planned(backbone: Backbone, planned: Iterable[Backbone]) -> Backbone:
-    """The backbone with the fingerprint that its file of weights had when cells were last planned with it.
-
-    Raises :class:`UserError` where none were, and the file cannot be read.
-    """
-    if backbone.weights_file is None:
-        return backbone
-    hosts = [host for host in planned if host.weights == backbone.weights]
-    host = hosts[-1] if hosts else resolve_weights(backbone)
-    return backbone.but(weights_fingerprint=host.weights_fingerprint)
 
 
 def dry_run_cells(cells: Iterable[Cell]) -> None:
@@ -107,15 +69,6 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Pat
     from tadaconv.execution.origins import claim  # a storage is waited for only where there is one
 
     claim(study, {"table": loaded.path, "regime": regime_file}, store)
-
-
-def _places(regime: Regime) -> dict[str, str]:
-    """Where the clips and weights of a regime lie, by fingerprint: another machine may have queued the same cells."""
-    places = {}
-    if isinstance(regime.data, Folder):
-        places[regime.data.fingerprint] = regime.data.index or regime.data.root
-    places |= {host.weights_fingerprint: host.weights for host in regime.backbones if host.weights_file is not None}
-    return places
 
 
 def run_table(
@@ -159,5 +112,5 @@ def run_table(
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included
             return []
-        at_home = replace(crew, call=crew.call.but(places=_places(regime)))
+        at_home = replace(crew, call=crew.call.but(places=places_of(regime)))
         return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line)

@@ -31,6 +31,7 @@ from tadaconv.environment import devices_of_cell, environment, resolve_device, s
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Crew, Store, WorkerCall
 from tadaconv.experiment import build_model, run
+from tadaconv.locations import resolve_data
 from tadaconv.measure import by_stage, calibrations, inspected_clips
 from tadaconv.models import BACKBONES, foreign
 from tadaconv.models.resnet import BasicBlock, ResNet
@@ -40,7 +41,7 @@ from tadaconv.run_options import RunOptions
 from tadaconv.scores import Scores, clips_fingerprint, ensemble, read_scores
 from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.table import LoadedTable, Row, Table
-from tadaconv.table_run import resolve_data, run_table
+from tadaconv.table_run import run_table
 from tadaconv.training import Evaluation, evaluate, fit
 from tadaconv.training.checkpoint import load_weights
 from tadaconv.weights import resolve_weights

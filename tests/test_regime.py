@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from tadaconv.errors import UserError
 from tadaconv.execution import Store, plan
+from tadaconv.locations import resolve_data
 from tadaconv.preview import check, costs
 from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.spec import Backbone, Folder, Schedule, Synthetic, TAda
 from tadaconv.table import LoadedTable, Row, Table
-from tadaconv.table_run import current_records, dry_run_cells, resolve_data
+from tadaconv.table_run import current_records, dry_run_cells
 from tadaconv.weights import fingerprint
 
 SGD = Schedule(epochs=20, batch_size=128, lr=0.48, warmup_epochs=4, cosine="all_epochs")

@@ -15,13 +15,13 @@ from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
 from tadaconv.experiment import build_model
+from tadaconv.locations import resolve_data
 from tadaconv.models import BACKBONES, build
 from tadaconv.models.pretrained import _TORCHVISION_FILES, load_checked
 from tadaconv.regime import Published, Regime, load_regime
 from tadaconv.regimes.ssv2_8f import REGIME as PAPER
 from tadaconv.spec import Backbone, Experiment, Folder, Synthetic, TAda
 from tadaconv.table import load_table
-from tadaconv.table_run import resolve_data
 from tadaconv.training import Fit, learning_rate
 
 RESNET = "torchvision:ResNet50_Weights.IMAGENET1K_V1"

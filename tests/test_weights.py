@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tadaconv.errors import UserError
+from tadaconv.locations import resolve_data
 from tadaconv.regimes.quick import REGIME
 from tadaconv.spec import Backbone, Experiment
-from tadaconv.table_run import resolve_data
 from tadaconv.weights import fingerprint, resolve_weights
 
 

@@ -36,10 +36,10 @@ from tadaconv.cli.running import (
 )
 from tadaconv.command import called_with
 from tadaconv.errors import UserError
+from tadaconv.locations import resolve_data
 from tadaconv.regime import load_regime
 from tadaconv.run_options import RunOptions
 from tadaconv.table import Row, load_table
-from tadaconv.table_run import resolve_data
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.pruning import COPIED, PROTOCOL, SPACE, TRIAL, compatible, spaces
 from tadaconv.execution.store import Store
+from tadaconv.locations import apart
 from tadaconv.spec import without_places
 from tadaconv.text import plural
 
@@ -360,6 +361,6 @@ def _moment(time: datetime | None) -> list[int] | None:
 
 def _configuration(attrs: Mapping[str, Any]) -> str:
     """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
-    spec = {**attrs["spec"], "seed": 0}
+    spec, _ = apart({**attrs["spec"], "seed": 0})
     spec["data"] = without_places(spec["data"])
     return json.dumps(spec, sort_keys=True)

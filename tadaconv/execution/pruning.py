@@ -18,6 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.locations import apart
 from tadaconv.result import CurvePoint
 from tadaconv.spec import without_places
 
@@ -191,7 +192,7 @@ def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
 
 
 def _recipe(row: TrialRow) -> dict[str, Any]:
-    spec = {name: part for name, part in row.attrs["spec"].items() if name not in ("temporal", "seed")}
+    spec, _ = apart({name: part for name, part in row.attrs["spec"].items() if name not in ("temporal", "seed")})
     return {**spec, "data": without_places(spec["data"])}
 
 

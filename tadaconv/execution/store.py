@@ -27,6 +27,7 @@ from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import open_journal
 from tadaconv.execution.location import Location
 from tadaconv.execution.pruning import COPIED
+from tadaconv.locations import apart, together
 from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
 
@@ -42,7 +43,7 @@ MAX_TRIES = 2
 MAX_DEATHS = 8
 """How many workers in a row may die with a cell that makes no progress before it is recorded as failed."""
 
-_INHERITED = ("cell", "label", "spec", "tries", "step", "deaths", "best_step", "trial", "seed")
+_INHERITED = ("cell", "label", "spec", "places", "tries", "step", "deaths", "best_step", "trial", "seed")
 """What the next attempt at a cell keeps of the one it takes the place of."""
 
 
@@ -60,7 +61,8 @@ class Attempt:
     @property
     def cell(self) -> Cell:
         """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
-        return Cell(str(self.attrs["label"]), _experiment(self.attrs["spec"], self.study))
+        described = together(self.attrs["spec"], self.attrs.get("places", {}))
+        return Cell(str(self.attrs["label"]), _experiment(described, self.study))
 
     @property
     def protocol(self) -> Any:
@@ -171,19 +173,20 @@ class Store:
 
     def read_plan(self, study: str) -> Plan:
         """The plan of a study; empty for a study that does not exist."""
-        tree = self.study_attrs(study).get("plan", {})
-        return {
-            label: PlannedRow(row["experiment"], {int(seed): key for seed, key in row["seeds"].items()})
-            for label, row in tree.items()
-            if "experiment" in row  # plans of the first versions had a cell a seed; planning anew costs nothing
-        }
+        plan = {}
+        for label, row in self.study_attrs(study).get("plan", {}).items():
+            if "experiment" in row:  # plans of the first versions had a cell a seed; planning anew costs nothing
+                seeds = {int(seed): key for seed, key in row["seeds"].items()}
+                plan[label] = PlannedRow(together(row["experiment"], row.get("places", {})), seeds)
+        return plan
 
     def write_plan(self, study: str, plan: Plan) -> None:
         """Replace the plan of a study, which is created if it does not exist."""
-        tree = {
-            label: {"experiment": row.experiment, "seeds": {str(seed): key for seed, key in row.seeds.items()}}
-            for label, row in plan.items()
-        }
+        tree = {}
+        for label, row in plan.items():
+            experiment, places = apart(row.experiment)
+            seeds = {str(seed): key for seed, key in row.seeds.items()}
+            tree[label] = {"experiment": experiment, **({"places": places} if places else {}), "seeds": seeds}
         self.set_study_attr(study, "plan", tree)
 
     def enqueue(
@@ -219,8 +222,9 @@ class Store:
         system_attrs: Mapping[str, Any] | None = None,
     ) -> int:
         """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
-        spec = cell.experiment.model_dump(mode="json")
+        spec, places = apart(cell.experiment.model_dump(mode="json"))
         described: dict[str, Any] = {"cell": cell.key, "label": cell.label, "spec": spec}
+        described |= {"places": places} if places else {}
         if state == TrialState.WAITING:
             owed = owing(self.attempts([cell.key]).get(cell.key, []))
             described |= {"after": [attempt.trial_id for attempt in owed]} if owed else {}

@@ -9,19 +9,20 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 
-from tadaconv.ablation import Row, as_planned
 from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution.backend import TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.pruning import CURVE, PROTOCOL, PRUNED, TRIAL, spaces
 from tadaconv.execution.store import Attempt, Store, owing
+from tadaconv.locations import as_planned, together
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
-from tadaconv.spec import Backbone, Folder, Temporal
+from tadaconv.spec import Temporal
 from tadaconv.study.cost import MACS, over
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
+from tadaconv.table import Row
 
 INFEASIBLE = "infeasible"
 """The user attribute of a draw that the regime cannot take, with the reason, one line. It is no trial, nor queued."""
@@ -391,14 +392,7 @@ def kept_budget(study: str, store: Store) -> int | None:
 
 def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
-    specs = [row.attrs["spec"] for row in rows]
-    data = regime.data
-    if isinstance(data, Folder):
-        latest_first = (spec["data"] for spec in reversed(specs) if spec["data"]["kind"] == "folder")
-        data = data.as_found(map(Folder.model_validate, latest_first))
-    return regime.with_clips(data).with_weights(
-        lambda host: as_planned(host, (Backbone.model_validate(spec["backbone"]) for spec in specs))
-    )
+    return as_planned(regime, (together(row.attrs["spec"], row.attrs.get("places", {})) for row in rows))
 
 
 def _record(trial: Trial, store: Store, new_seeds: Sequence[int]) -> TrialRecord:
