@@ -12,13 +12,13 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from support import made_result, tada_with
 
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import cli
 from tadaconv.command import REQUIREMENTS, TAKES, called_with, command, install, shared_options
 from tadaconv.execution import Store
 from tadaconv.regime import load_regime, run_command
-from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, Study, confirm, load_study
 from tadaconv.study.space import walk
 from tadaconv.study.trials import TrialRecord
@@ -147,20 +147,14 @@ def tada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     (tmp_path / "my files").mkdir()
     for name, text in {"a table.py": TABLE, "own regime.py": REGIME, "toy.py": STUDY}.items():
         (tmp_path / "my files" / name).write_text(text)
-    result = Result(
-        top1=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
-        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
-    )  # fmt: skip
-    monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: result)
+    monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: made_result())
     monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
     monkeypatch.setattr("tadaconv.reporting.report", lambda *_, **__: tmp_path)
     monkeypatch.setattr("tadaconv.reporting.study.study_report", lambda *_, **__: tmp_path)
 
     def call(*arguments: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as exited:
-            cli.main(arguments)
-        captured = capsys.readouterr()
-        return int(exited.value.code or 0), captured.out + captured.err
+        done = tada_with(capsys)(*arguments)
+        return done.status, done.text
 
     return call
 

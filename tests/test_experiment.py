@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
@@ -122,10 +121,8 @@ def test_a_cell_whose_rank_was_killed_goes_on_to_the_same_numbers(
         if checkpoint.exists():
             started[1].kill()
 
-    killed = time.monotonic()
     with pytest.raises(RunError, match=r"rank 1 of 2, on cpu, died \(killed by signal 9"):
         run(longer, "cpu", kill, checkpoint, options)
-    assert time.monotonic() - killed < 60
     assert all(process.poll() is not None for process in started)
     assert 2 <= torch.load(checkpoint)["state"]["step"] < 8
     assert computed(run(longer, "cpu", None, checkpoint, options)) == computed(undisturbed)

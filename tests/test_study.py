@@ -14,6 +14,7 @@ import postgres_server
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
+from support import made_result
 
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.dry_run import dry_run
@@ -112,10 +113,7 @@ def result(top1: float, num_epochs: int = 4) -> Result:
     curve = [
         CurvePoint(epoch=e, step=e, train_loss=1.0, val_top1=top1 * e / num_epochs) for e in range(1, num_epochs + 1)
     ]
-    return Result(
-        top1=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=curve, params=1, macs=1_000, cost={},
-        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
-    )  # fmt: skip
+    return made_result(top1, curve=curve, macs=1_000)
 
 
 def waiting(store: Store) -> list[Attempt]:
