@@ -56,7 +56,13 @@ def open_dashboard(store: "Store", port: int) -> WSGIServer:
 
 
 def serve(store: "Store", port: int, announce: Callable[[str], None]) -> None:
-    """Serve the dashboard until Ctrl-C, and ``announce`` its address first. Raises as :func:`open_dashboard` does."""
+    """Serve the dashboard until Ctrl-C. Raises as :func:`open_dashboard` does.
+
+    Args:
+        store: What is shown, as it grows.
+        port: As :func:`open_dashboard` takes it.
+        announce: Called with the address before anything is served.
+    """
     with open_dashboard(store, port) as server:
         announce(f"http://{HOST}:{server.server_port}/")
         with suppress(KeyboardInterrupt):  # the way to end it, not a failure

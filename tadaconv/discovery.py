@@ -97,7 +97,13 @@ def origin(kind: str, path: Path) -> str:
 
 
 def original(kind: str, name: str, origin: str) -> Path:
-    """The file called ``name`` that has this origin; it may be gone, or be on another machine."""
+    """The file that has this origin; it may be gone, or be on another machine.
+
+    Args:
+        kind: a name in :data:`KINDS`.
+        name: of the file, without its suffix.
+        origin: as :func:`origin` gives it.
+    """
     return shipped_folder(kind) / f"{name}.py" if origin == "" else text_to_path(origin)
 
 

@@ -42,7 +42,12 @@ def dry_run(experiment: Experiment) -> None:
 def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, int, int, int]) -> None:
     """Raise :class:`UserError` unless ``backbone`` with ``temporal`` plugged in can be built and takes such clips.
 
-    Its weights count for nothing, and neither memory nor arithmetic is spent: the shape alone is passed through it.
+    Neither memory nor arithmetic is spent: the shape alone is passed through the network.
+
+    Args:
+        backbone: the host; its weights are not read.
+        temporal: what is plugged in.
+        clip_CTHW: the shape of a clip: channels, frames, height and width.
     """
     _, num_frames, height, _ = clip_CTHW
     with torch.device("meta"), torch.no_grad():

@@ -87,7 +87,13 @@ def out_of_memory(experiment: Experiment, place: torch.device) -> RunError:
 
 
 def curve_source(experiment: Experiment, source: Source, device: torch.device) -> Source:
-    """The clips that evaluations while training see: those of ``source``, or one view of them, in the middle."""
+    """The clips that evaluations while training see: those of ``source``, or one view of them, in the middle.
+
+    Args:
+        experiment: what is run.
+        source: the clips of its result.
+        device: where clips are made ready.
+    """
     if not experiment.curve_has_fewer_views:
         return source
     return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, beside=source)
@@ -142,7 +148,14 @@ def run_part(
     ranks: Ranks,
     report: Callable[[Progress], None] | None,
 ) -> Result:
-    """Carry out the part of one rank in the run of a cell: an experiment, its checkpoint and how it is run."""
+    """Carry out the part of one rank in the run of a cell.
+
+    Args:
+        cell: the experiment, its checkpoint and how it is run; see :func:`run`.
+        device: of this rank.
+        ranks: all ranks of the cell, and which of them this is.
+        report: as :func:`run` takes it; called by the first rank alone.
+    """
     experiment, checkpoint, options = cell
     readers = num_cores() if options.readers is None else options.readers
     set_num_readers(-(-readers // ranks.size))

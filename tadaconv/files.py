@@ -37,7 +37,13 @@ def replacing(path: Path, *, durable: bool = False) -> Generator[BinaryIO]:
 
 
 def write_file(path: Path, content: str | bytes | memoryview, *, durable: bool = False) -> None:
-    """Write ``content`` to ``path``, text as UTF-8; see :func:`replacing`."""
+    """Write a file whole or not at all; see :func:`replacing`, which raises the same.
+
+    Args:
+        path: the file; its folder is made if need be.
+        content: text is written as UTF-8.
+        durable: whether the bytes are to be safe on the disk before the name changes.
+    """
     with replacing(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 

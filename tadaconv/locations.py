@@ -104,7 +104,13 @@ def at_home(experiment: Experiment, places: Mapping[str, str], cache: Path) -> E
 
 
 def why_missing(experiment: Experiment, places: Mapping[str, str], cache: Path) -> str | None:
-    """What of an experiment's clips and weights is not on this machine; None if all are. As :func:`at_home`."""
+    """What of an experiment's clips and weights is not on this machine, in words; None if all are.
+
+    Args:
+        experiment: as it was queued, with the paths of whoever queued it.
+        places: paths of this machine, by fingerprint.
+        cache: the folder of this machine's indices.
+    """
     data, backbone = experiment.data, experiment.backbone
     if isinstance(data, Folder) and data.index and not _index(data, places, cache).is_dir():
         return f"the index of its clips is not here: share {data.index}, or copy it to {cache}"

@@ -209,7 +209,13 @@ class Table:
     def cells(self, regime: Regime, seeds: Iterable[int], rows: Iterable[str] | None = None) -> list[Cell]:
         """One cell a row that trains and seed, seed by seed, so that a first full table stands early.
 
-        In the place of an ensemble that ``rows`` names stand its parts.
+        Args:
+            regime: what the rows are run in.
+            seeds: of the weights, the data order and the augmentation.
+            rows: names of rows, in the place of an ensemble its parts; None for all.
+
+        Raises:
+            UserError: a row is unknown, or the regime cannot take what it asks for.
         """
         chosen = self.trained(rows)
         return [row.cell(regime, seed) for seed in seeds for row in chosen]

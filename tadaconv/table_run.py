@@ -28,7 +28,16 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
 
     A cell counts by its key: one of a row or a regime that has changed since it ran is left out, not shown under a name
     that means something else by now. The clips of a folder regime are those of its layout and split that the study was
-    last planned on. Raises :class:`UserError` if the study was never planned.
+    last planned on.
+
+    Args:
+        loaded: the table.
+        regime: as its file has it, or with its clips resolved.
+        study: the name of its study; see :func:`tadaconv.table.study_name`.
+        store: where results are kept.
+
+    Raises:
+        UserError: the study was never planned.
     """
     if study not in store.studies():
         run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
@@ -58,7 +67,14 @@ def dry_run_cells(cells: Iterable[Cell]) -> None:
 def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
     """Write down whose results ``study`` holds.
 
-    Raises :class:`UserError` if they are another's of the same name, or the name is too long for a folder's.
+    Args:
+        loaded: the table.
+        study: the name of its study.
+        store: where results are kept.
+        regime_file: the file of the regime; None for one made in memory.
+
+    Raises:
+        UserError: they are another's of the same name, or the name is too long for a folder's.
     """
     discovery.require_short(study)
     if loaded.path is not None and "protocol" in store.study_attrs(study):

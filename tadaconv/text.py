@@ -38,7 +38,13 @@ def one_line(text: object) -> str:
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:
-    """``1 seed``, ``3 seeds``; ``nouns`` is the plural where it is another: ``2 batches``."""
+    """``1 seed``, ``3 seeds``.
+
+    Args:
+        number: how many there are.
+        noun: one of them.
+        nouns: several of them, where that is not ``noun`` with an s: ``batches``.
+    """
     return f"{number} {noun if number == 1 else nouns or f'{noun}s'}"
 
 

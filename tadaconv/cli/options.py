@@ -94,7 +94,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 
 def refuse(context: typer.Context, name: str, why: str) -> None:
-    """Raise :class:`UserError` if the option ``name`` was given, which would have no effect."""
+    """Raise :class:`UserError` if an option was given that would have no effect.
+
+    Args:
+        context: of the command.
+        name: of the option, without its hyphens.
+        why: goes on from the option's name.
+    """
     source = context.get_parameter_source(name)
     if source is not None and source.name == "COMMANDLINE":
         raise UserError(f"--{name} {why}")
