@@ -103,7 +103,9 @@ def test_one_file_and_one_line_add_a_rival_and_a_backbone(
     assert found["memory"].params == found["none"].params + 4
     assert [row.cost.params for row in costs("one_width", small).rows] == [found["none"].params]
 
-    for cell in loaded.table.cells(small, [0]):
+    cells = loaded.table.cells(small, [0])
+    assert len(cells) == 4
+    for cell in cells:
         result = run(cell.experiment, "cpu")
         assert [point.step for point in result.curve] == [1]
         assert result.params == found[cell.label].params

@@ -754,6 +754,7 @@ def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store
 
 def test_every_configuration_gets_its_seeds(store: Store) -> None:
     records = run(loaded(seeds=3), store, 3, num_workers=2)
+    assert len(records) == 3
     for record in records:
         assert [cell.cell.experiment.seed for cell in record.cells] == [0, 1, 2]
         assert record.top1 == pytest.approx(mean(top1_of(cell.cell.key) for cell in record.cells))
