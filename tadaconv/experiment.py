@@ -15,7 +15,7 @@ from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.environment import devices_of_cell, environment, resolve_device
 from tadaconv.errors import RunError
-from tadaconv.measure import by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
+from tadaconv.measure import Cost, by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
 from tadaconv.models import Host, build
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
@@ -28,14 +28,10 @@ from tadaconv.training.rank_processes import run_on_ranks
 from tadaconv.training.ranks import ALONE, Ranks
 from tadaconv.weights import scores_beside, weights_beside
 
-__all__ = [
-    "Progress",
-    "Result",
-    "build_model",
-    "curve_source",
-    "out_of_memory",
-    "run",
-]
+__all__ = ["Progress", "Result", "build_model", "curve_source", "out_of_memory", "run"]
+
+CellToRun = tuple[Experiment, Path | None, RunOptions]
+"""An experiment, its checkpoint, and how it is run; see :func:`run`."""
 
 
 def make_deterministic() -> None:
@@ -132,7 +128,7 @@ def run(
     place = resolve_device(device)
     if options is None:
         with fixed_threads(place), computing_as(RunOptions(), place):
-            return _run(experiment, place, report, checkpoint, RunOptions(), ALONE)
+            return _run((experiment, checkpoint, RunOptions()), place, ALONE, report)
     require_division(experiment.schedule, options.gpus_per_cell)
     if options.gpus_per_cell == 1:
         return run_part((experiment, checkpoint, options), device=place, ranks=ALONE, report=report)
@@ -142,7 +138,7 @@ def run(
 
 
 def run_part(
-    cell: tuple[Experiment, Path | None, RunOptions],
+    cell: CellToRun,
     *,
     device: torch.device,
     ranks: Ranks,
@@ -165,45 +161,31 @@ def run_part(
         keep_freed_memory()
     options = options.but(threads=max(1, options.threads // ranks.size))
     with fixed_threads(device, options.threads), computing_as(options, device):
-        return _run(experiment, device, report if ranks.is_first else None, checkpoint, options, ranks)
+        return _run((experiment, checkpoint, options), device, ranks, report if ranks.is_first else None)
 
 
-def _run(
-    experiment: Experiment,
-    place: torch.device,
-    report: Callable[[Progress], None] | None,
-    checkpoint: Path | None,
-    options: RunOptions,
-    ranks: Ranks,
-) -> Result:
-    source = open_source(experiment.data, place)
-    reset_peak_memory(place)
+def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[Progress], None] | None) -> Result:
+    experiment, _, _ = cell
+    source = open_source(experiment.data, device)
+    reset_peak_memory(device)
     model = build_model(experiment, len(source.class_names))
     cost = count(model, _clip_shape(source))
-    model = channels_last(model.to(place))
+    model = channels_last(model.to(device))
     try:
-        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(experiment.seed)
-            counted = cost.model_dump(mode="json")
-            return _train(
-                experiment, model, source, place, report, checkpoint, options, ranks, cost.params, cost.macs, counted
-            )  # fmt: skip
+            return _train(cell, model, source, cost, device, ranks, report)
     except torch.OutOfMemoryError as error:
-        raise out_of_memory(experiment, place) from error
+        raise out_of_memory(experiment, device) from error
     finally:
         close(source)
 
 
-def _leave_weights(path: Path, experiment: Experiment, model: Host) -> None:
-    """Write the trained weights; hours of training are not lost because a disk has no room for them."""
-    try:
-        save_weights(path, experiment.key, model)
-    except RunError as error:
-        logging.getLogger("tadaconv").warning("the result is kept, but its weights are not: %s", error)
+def _leave_files(checkpoint: Path, experiment: Experiment, model: Host, source: Source, found: Evaluation) -> None:
+    """Write the trained weights, and the class probabilities of the validation clips.
 
-
-def _leave_scores(path: Path, experiment: Experiment, source: Source, found: Evaluation) -> None:
-    """Write the class probabilities of the validation clips; a full disk loses nothing else."""
+    Hours of training are not lost because a disk has no room for them.
+    """
     scores = Scores(
         cell=experiment.key,
         fingerprint=clips_fingerprint(experiment),
@@ -213,25 +195,27 @@ def _leave_scores(path: Path, experiment: Experiment, source: Source, found: Eva
         labels=found.labels.numpy(),
         probabilities=found.probabilities.numpy(),
     )
-    try:
-        write_whole(path, as_npz(scores))
-    except RunError as error:
-        logging.getLogger("tadaconv").warning("the result is kept, but its class probabilities are not: %s", error)
+    writes: dict[str, Callable[[], None]] = {
+        "weights": lambda: save_weights(weights_beside(checkpoint), experiment.key, model),
+        "class probabilities": lambda: write_whole(scores_beside(checkpoint), as_npz(scores)),
+    }
+    for what, write in writes.items():
+        try:
+            write()
+        except RunError as error:
+            logging.getLogger("tadaconv").warning("the result is kept, but its %s are not: %s", what, error)
 
 
 def _train(
-    experiment: Experiment,
+    cell: CellToRun,
     model: Host,
     source: Source,
+    cost: Cost,
     device: torch.device,
-    report: Callable[[Progress], None] | None,
-    checkpoint: Path | None,
-    options: RunOptions,
     ranks: Ranks,
-    params: int,
-    macs: int,
-    cost: dict[str, object],
+    report: Callable[[Progress], None] | None,
 ) -> Result:
+    experiment, checkpoint, options = cell
     schedule = experiment.schedule
     watched = curve_source(experiment, source, device)
     eval_seconds = 0.0
@@ -256,8 +240,7 @@ def _train(
         state.seconds += eval_seconds
     assert last is not None
     if checkpoint is not None and ranks.is_first:
-        _leave_weights(weights_beside(checkpoint), experiment, model)
-        _leave_scores(scores_beside(checkpoint), experiment, source, last)
+        _leave_files(checkpoint, experiment, model, source, last)
     return Result(
         top1=last.top1,
         top5=last.top5,
@@ -271,9 +254,9 @@ def _train(
         confusion=last.confusion,
         num_val=source.num_val,
         curve=state.curve,
-        params=params,
-        macs=macs,
-        cost=cost,
+        params=cost.params,
+        macs=cost.macs,
+        cost=cost.model_dump(mode="json"),
         train_clips_per_second=schedule.epochs * source.num_train / state.train_seconds,
         eval_clips_per_second=source.num_val / eval_seconds,
         peak_memory_bytes=peak_memory_bytes(device),

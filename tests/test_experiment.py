@@ -7,9 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +39,7 @@ from tadaconv.scores import Scores, clips_fingerprint, ensemble, read_scores
 from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.table import LoadedTable, Row, Table
 from tadaconv.table_run import run_table
-from tadaconv.training import Evaluation, evaluate, fit
+from tadaconv.training import evaluate, fit
 from tadaconv.training.checkpoint import load_weights
 from tadaconv.weights import resolve_weights
 
@@ -451,18 +449,21 @@ def test_the_probabilities_of_two_labels_are_left_one_after_the_other(
     assert list(scores.heads) == ["half", "place"]
 
 
-def test_a_result_outlives_a_disk_without_room_for_its_class_probabilities(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("name", "other", "what"),
+    [
+        ("cell.scores.npz", "cell.weights", "class probabilities"),
+        ("cell.weights", "cell.scores.npz", "weights"),
+    ],
+)
+def test_a_result_outlives_a_file_that_cannot_be_written(
+    name: str, other: str, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clips = open_source(TINY.data, torch.device("cpu"))
-    labels, probabilities = torch.zeros(20, 1, dtype=torch.int64), torch.zeros(20, 10).half()
-    numbers: dict[str, Any] = {field.name: 0 for field in fields(Evaluation)}
-    found = Evaluation(**{**numbers, "labels": labels, "probabilities": probabilities})
-    (tmp_path / "file").write_text("where a folder would be")
-    experiments._leave_scores(tmp_path / "file" / "cell.scores.npz", TINY, clips, found)
-    assert "the result is kept, but its class probabilities are not: " in caplog.text
-    experiments._leave_scores(tmp_path / "cell.scores.npz", TINY, clips, found)
-    assert read_scores(tmp_path / "cell.scores.npz", TINY.key).probabilities.tolist() == probabilities.tolist()
+    (tmp_path / name).mkdir()  # where the file would be
+    assert run(TINY, "cpu", checkpoint=tmp_path / "cell.pt").num_val == 20
+    assert caplog.text.count(f"the result is kept, but its {what} are not: ") == 1
+    assert (tmp_path / other).is_file()
+    assert not list((tmp_path / name).iterdir())
 
 
 def test_looking_at_calibrations_changes_no_number(
