@@ -51,8 +51,8 @@ def open_dashboard(store: "Store", port: int) -> WSGIServer:
     try:
         return make_server(HOST, port, application, server_class=_Server, handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
-        what = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
-        raise UserError(f"cannot listen on {HOST}:{port}: {what}; choose another with --port") from error
+        reason = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
+        raise UserError(f"cannot listen on {HOST}:{port}: {reason}; choose another with --port") from error
 
 
 def serve(store: "Store", port: int, announce: Callable[[str], None]) -> None:

@@ -35,11 +35,11 @@ def shipped_folder(kind: str) -> Path:
 
 def available(kind: str) -> dict[str, Path]:
     """Every name of ``kind`` with its file; a file of the current folder hides a shipped one of the same name."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in (shipped_folder(kind), Path.cwd() / KINDS[kind]):
         if folder.is_dir():
-            found |= {file.stem: file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
-    return dict(sorted(found.items()))
+            files |= {file.stem: file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
+    return dict(sorted(files.items()))
 
 
 def is_path(name: str) -> bool:
@@ -135,6 +135,6 @@ def load(kind: str, name: str) -> ModuleType:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
-        what = one_line(error)
-        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {what}") from error
+        reason = one_line(error)
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {reason}") from error
     return module

@@ -181,7 +181,7 @@ def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[
         close(source)
 
 
-def _leave_files(checkpoint: Path, experiment: Experiment, model: Host, source: Source, found: Evaluation) -> None:
+def _leave_files(checkpoint: Path, experiment: Experiment, model: Host, source: Source, evaluation: Evaluation) -> None:
     """Write the trained weights, and the class probabilities of the validation clips.
 
     Hours of training are not lost because a disk has no room for them.
@@ -192,8 +192,8 @@ def _leave_files(checkpoint: Path, experiment: Experiment, model: Host, source: 
         clips=np.array(source.val_names if isinstance(source, HasClipNames) else [], dtype=np.str_),
         classes=np.array(source.class_names, dtype=np.str_),
         heads={head.name: len(head.class_names) for head in heads_of(source)},
-        labels=found.labels.numpy(),
-        probabilities=found.probabilities.numpy(),
+        labels=evaluation.labels.numpy(),
+        probabilities=evaluation.probabilities.numpy(),
     )
     writes: dict[str, Callable[[], None]] = {
         "weights": lambda: save_weights(weights_beside(checkpoint), experiment.key, model),

@@ -140,7 +140,7 @@ class Regime(Spec):
         if backbone in self.stand_ins or (recipe is not None and recipe.origin == "ours"):
             return None
         frames = num_frames or self.data.num_frames
-        return next((each for each in self.published if each.num_frames == frames), None)
+        return next((published for published in self.published if published.num_frames == frames), None)
 
     def _under(self, recipe: Recipe | None) -> Conditions:
         own = Conditions(backbone=self.backbone, data=self.data, schedule=self.schedule)

@@ -239,8 +239,8 @@ class LoadedTable:
         if self.search is not None:
             num_best = len(self.table.all_rows) - 1
             return run_command("study", self.search, regime_name, ran, confirm=num_best, **options)
-        what = self.name if self.path is None else discovery.reference("ablation table", self.path)
-        return run_command("ablate", what, regime_name, ran, **options)
+        reference = self.name if self.path is None else discovery.reference("ablation table", self.path)
+        return run_command("ablate", reference, regime_name, ran, **options)
 
 
 def load_table(name: str) -> LoadedTable:

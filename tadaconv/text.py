@@ -12,7 +12,7 @@ _HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud8
 
 def visible(text: str) -> str:
     r"""``text`` with what steers a terminal or a browser unseen, such as the escape character, as ``\x1b``."""
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def encodable(text: str) -> str:

@@ -41,11 +41,11 @@ from tadaconv.regime import load_regime
 from tadaconv.run_options import RunOptions
 from tadaconv.table import Row, load_table
 
-Found = TypeVar("Found", bound=BaseModel)
+Shown = TypeVar("Shown", bound=BaseModel)
 
 
-def _show(found: Found, render: Callable[[Found], RenderableType], as_json: bool) -> None:
-    print_json(found.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(render(found))
+def _show(result: Shown, render: Callable[[Shown], RenderableType], as_json: bool) -> None:
+    print_json(result.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(render(result))
 
 
 @app.command("list")
