@@ -4,10 +4,7 @@ The folder holds everything a colleague needs to execute the notebook again; not
 """
 
 import csv
-import errno
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.discovery import plain_name
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.files import write_atomically as write_atomically
 from tadaconv.regime import Published, Regime
 from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
@@ -392,31 +390,6 @@ def read_export(folder: Path | str = ".") -> Export:
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
     return Export(manifest, cells, curves, **others)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Put a file in place in one step: a reader, or a full disk, never sees half of it.
-
-    Raises :class:`UserError` where the folder cannot be written, and :class:`RunError` where the disk is full.
-    """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)  # noqa: PTH105 - one call for both kinds of system
-    except BaseException as error:  # Ctrl-C as well: no half file stays behind
-        Path(temporary).unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
 
 
 def read_csv(path: Path, words: Sequence[str] = _WORDS, unknown: dict[str, list[str]] = _UNKNOWN) -> pd.DataFrame:
