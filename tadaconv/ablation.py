@@ -14,5 +14,4 @@ from tadaconv.table import load_table as load_table
 from tadaconv.table import study_name as study_name
 from tadaconv.table_run import claim_name as claim_name
 from tadaconv.table_run import current_records as current_records
-from tadaconv.table_run import dry_run_cells as dry_run_cells
 from tadaconv.table_run import run_table as run_table
