@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from tadaconv.errors import RunError, UserError
+from tadaconv.files import write_atomically
 from tadaconv.reporting.ablation.data import Manifest, collect, files_of, read_export
 from tadaconv.reporting.ablation.summary import summarise
-from tadaconv.reporting.core.export import CELL_COLUMNS, write_atomically, write_files
+from tadaconv.reporting.core.export import CELL_COLUMNS, write_files
 
 
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tadaconv.ablation import Claim
 from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
 from tadaconv.reporting.core.format import ROUNDING_ERROR
 from tadaconv.spec import without_places
+from tadaconv.table import Claim
 
 TABLE_COLUMNS = [
     "row", "status", "n", "top1_mean", "top1_low", "top1_high", "top1_sd", "standing", "delta_mean", "delta_low",

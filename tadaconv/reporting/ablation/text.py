@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.ablation import PaperResult
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.paper import ASPECTS, MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import (
@@ -26,20 +25,11 @@ from tadaconv.reporting.ablation.summary import (
 )
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import (
-    MINUS,
-    at_once,
-    coefficient,
-    listed,
-    p_value,
-    percent,
-    plural,
-    points,
-    published,
-    some,
-)
+from tadaconv.reporting.core.format import MINUS, at_once, coefficient, p_value, percent, points, published, some
 from tadaconv.reporting.core.text import first_line, missing_notes
 from tadaconv.run_options import BFLOAT16, precision_of
+from tadaconv.table import PaperResult
+from tadaconv.text import listed, plural
 
 VERDICTS = ("supported", "contradicted", "undecided")
 

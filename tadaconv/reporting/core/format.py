@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from math import floor, log10
 
+from tadaconv.text import listed
+
 MINUS = "\u2212"
 
 ROUNDING_ERROR = 1e-9
@@ -79,17 +81,6 @@ def seconds(value: float) -> str:
 def in_unit(what: str, unit: str, between: str = " ") -> str:
     """``what`` with its unit in brackets; without any where there is no unit."""
     return f"{what}{between}({unit})" if unit else what
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def listed(names: Sequence[object], last: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``, of one name or more."""
-    *others, final = map(str, names)
-    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def some(names: Sequence[str], most: int = 8) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tadaconv.reporting.core.format import anchor, p_value, percent, plural, points, published, scaled, seconds
-from tadaconv.text import visible
+from tadaconv.reporting.core.format import anchor, p_value, percent, points, published, scaled, seconds
+from tadaconv.text import plural, visible
 
 
 @dataclass(frozen=True)

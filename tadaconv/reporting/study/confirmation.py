@@ -7,9 +7,10 @@ import pandas as pd
 from tadaconv.reporting.ablation.data import Export, Manifest, ReportedRow
 from tadaconv.reporting.ablation.summary import scores_by_seed, summarise
 from tadaconv.reporting.core import statistics as st
-from tadaconv.reporting.core.format import listed, percent, plural, points
+from tadaconv.reporting.core.format import percent, points
 from tadaconv.reporting.study.data import StudyExport
 from tadaconv.reporting.study.text import called
+from tadaconv.text import listed, plural
 
 _BESIDE = [
     "n", "num_planned", "num_failed", "top1_mean", "top1_low", "top1_high", "covers", "standing", "delta_mean",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tadaconv.reporting.core.format import listed, plural
 from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
+from tadaconv.text import listed, plural
 
 if TYPE_CHECKING:
     from optuna import Study

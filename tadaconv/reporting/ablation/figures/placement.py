@@ -5,8 +5,9 @@ from matplotlib.figure import Figure
 
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import listed, percent
+from tadaconv.reporting.core.format import percent
 from tadaconv.reporting.core.placement import draw_heatmap, placed, placement_map_data
+from tadaconv.text import listed
 
 
 def placed_rows(export: Export) -> pd.DataFrame:
