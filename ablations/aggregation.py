@@ -5,8 +5,8 @@ the second branch out, or pool by another function or over more frames. Paper se
 aggregation. The base is TAda2D as published.   Run: tada ablate aggregation
 """
 
-from tadaconv.ablation import Claim, PaperResult, Row, Table
 from tadaconv.spec import Aggregation, TAda
+from tadaconv.table import Claim, PaperResult, Row, Table
 
 BASE = TAda(aggregation=Aggregation(kind="average", kernel=3))
 TADA2D = PaperResult(

@@ -8,8 +8,8 @@ Rows use the operator without its temporal aggregation, so that what is scaled i
 Run: tada ablate calibration_dimension
 """
 
-from tadaconv.ablation import Claim, Row, Table
 from tadaconv.spec import Aggregation, TAda
+from tadaconv.table import Claim, Row, Table
 
 BASE = TAda(calibration="cin", aggregation=Aggregation(kind="none"))
 SOURCE = "paper, section 5, calibration dimension"

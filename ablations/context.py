@@ -8,8 +8,8 @@ Rows use the operator without its temporal aggregation, so that the context is t
 calibration, linear 1 and (1,1) are blind to time.   Run: tada ablate context
 """
 
-from tadaconv.ablation import Claim, Row, Table
 from tadaconv.spec import Aggregation, Context, TAda
+from tadaconv.table import Claim, Row, Table
 
 BASE = TAda(context=Context(kernels=(3, 3), global_descriptor=True), aggregation=Aggregation(kind="none"))
 LOCAL = BASE.but(context__global_descriptor=False)

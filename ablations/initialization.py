@@ -7,8 +7,8 @@ identity with pretrained weights; a regime that trains from scratch asks whether
 Rows use the operator without its temporal aggregation, which has a start of its own.   Run: tada ablate initialization
 """
 
-from tadaconv.ablation import Claim, Row, Table
 from tadaconv.spec import Aggregation, TAda
+from tadaconv.table import Claim, Row, Table
 
 BASE = TAda(init="identity", aggregation=Aggregation(kind="none"))
 SOURCE = "paper, initialisation of the calibration"

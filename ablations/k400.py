@@ -4,8 +4,8 @@ TSM, TANet and TAda2D on one ResNet-50, the ensemble of TAda2D with 8 and 16 fra
 Published table 10, whose top-1 and costs stand beside ours.   Run: tada ablate k400
 """
 
-from tadaconv.ablation import Claim, PaperResult, Row, Table
 from tadaconv.spec import Rival, TAda
+from tadaconv.table import Claim, PaperResult, Row, Table
 
 SOURCE = "paper, table 10"
 

@@ -8,8 +8,8 @@ Rows use the operator without its temporal aggregation, so that the calibration 
 Run: tada ablate placement
 """
 
-from tadaconv.ablation import Claim, Row, Table
 from tadaconv.spec import Aggregation, TAda
+from tadaconv.table import Claim, Row, Table
 
 BASE = TAda(aggregation=Aggregation(kind="none"))
 SOURCE = "paper, section 5, stages with TAdaConv"

@@ -11,8 +11,8 @@ Run: tada ablate plug_in
 
 from decimal import Decimal
 
-from tadaconv.ablation import Claim, PaperResult, Row, Table
 from tadaconv.spec import Aggregation, TAda
+from tadaconv.table import Claim, PaperResult, Row, Table
 
 TADA = TAda(aggregation=Aggregation(kind="none"))
 BOTH = TADA.but(placement__convs="both")

@@ -9,8 +9,8 @@ The base is the operator alone; only the row of TAdaConv as published has a temp
 and with squeeze-and-excitation, CondConv or dynamic convolution, a network is blind to time.   Run: tada ablate rivals
 """
 
-from tadaconv.ablation import Claim, PaperResult, Row, Table
 from tadaconv.spec import Aggregation, Rival, TAda
+from tadaconv.table import Claim, PaperResult, Row, Table
 
 BASE = TAda(aggregation=Aggregation(kind="none"))
 SOURCE = "paper, comparison with other operators"

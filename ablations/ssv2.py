@@ -5,8 +5,8 @@ with 16 and 32. Published table 8, whose top-1 and costs stand beside ours. What
 with 8 frames, 61.6 at 57 G.   Run: tada ablate ssv2
 """
 
-from tadaconv.ablation import Claim, PaperResult, Row, Table
 from tadaconv.spec import Rival, TAda
+from tadaconv.table import Claim, PaperResult, Row, Table
 
 SOURCE = "paper, table 8"
 

@@ -170,7 +170,8 @@ from tadaconv.data import folder
 from tadaconv.data.layout_check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
 from tadaconv.data import sample
-from tadaconv.experiment import build_model, resolve_device
+from tadaconv.environment import resolve_device
+from tadaconv.experiment import build_model
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, TAda
 from tadaconv.training import Fit
 
@@ -300,7 +301,8 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from tadaconv.experiment import environment, resolve_device, source_digest
+    from tadaconv.environment import environment, resolve_device, source_digest
+    from tadaconv.files import write_file
 
     dry = arguments.dry_run
     if not dry and not torch.cuda.is_available():
@@ -316,9 +318,7 @@ def main() -> int:
         document["environment"] = about
 
         def save() -> None:
-            draft = place.with_suffix(".tmp")
-            draft.write_text(json.dumps(document, indent=1) + "\n")
-            draft.replace(place)
+            write_file(place, json.dumps(document, indent=1) + "\n")
 
         measure(parts(dry), document["parts"], 60 * arguments.budget, save)
     print(

@@ -98,10 +98,12 @@ def bare(root: Path, out: Path) -> dict[str, float]:
 
 
 def planning(root: Path, out: Path) -> dict[str, float]:
-    """60 cells of the table context: clips resolved, every row rehearsed, the queue filled."""
-    from tadaconv.ablation import load_table, rehearse_cells, resolve_data
+    """60 cells of the table context: clips resolved, a dry run of every row, the queue filled."""
     from tadaconv.execution import Store, plan
+    from tadaconv.locations import resolve_data
     from tadaconv.regimes import quick
+    from tadaconv.table import load_table
+    from tadaconv.table_run import dry_run_cells
 
     begin = time.perf_counter()
     regime = resolve_data(quick.REGIME.but(data=_data()), root, out / "cache")
@@ -109,7 +111,7 @@ def planning(root: Path, out: Path) -> dict[str, float]:
     num_rows = len(table.rows) + 1
     seeds = range(-(-60 // num_rows))
     cells = table.cells(regime, seeds)[:60]
-    rehearse_cells(cells)
+    dry_run_cells(cells)
     store = Store.open(str(out / "journal.log"))
     planned = plan(store, "context-made_up", table.cells(regime, [0]), seeds, None)
     return {"seconds": time.perf_counter() - begin, "cells": len(planned.to_run)}

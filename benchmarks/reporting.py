@@ -24,11 +24,11 @@ import numpy as np
 from optuna.trial import TrialState
 
 import tadaconv
-from tadaconv.ablation import load_table
 from tadaconv.execution import Store
 from tadaconv.execution.store import PlannedRow
 from tadaconv.regimes import quick
 from tadaconv.result import CurvePoint, Result, StageCalibration
+from tadaconv.table import load_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -41,7 +41,7 @@ TABLE = '''"""Which reduction is best?
 A table made up to time its report.
 """
 
-from tadaconv.ablation import Claim, Row, Table
+from tadaconv.table import Claim, Row, Table
 from tadaconv.spec import Context, TAda
 
 ROWS = [Row(f"reduction {{i}}", TAda(context=Context(reduction=i))) for i in range(1, {num_rows} + 1)]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
 from tadaconv.spec import Data
+from tadaconv.table import load_table
 
 _MODELS = Path(__file__).parent / "models"
 _LAYOUTS = Path(__file__).parent / "data" / "layouts"

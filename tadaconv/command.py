@@ -26,16 +26,16 @@ _given: ContextVar[Mapping[str, str] | None] = ContextVar("given", default=None)
 
 def shared_options(arguments: Sequence[str]) -> dict[str, str]:
     """The options of :data:`TAKES` in the arguments of a call of ``tada``, by name; the last of each counts."""
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     named = " ".join(arguments[:2])  # of two words, as data check
     for name in TAKES.get(named) or TAKES.get(arguments[0], ()) if arguments else ():
         option = f"--{name}"
         for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
             if argument == option and following is not None:
-                found[name] = following
+                options[name] = following
             elif argument.startswith(f"{option}="):
-                found[name] = argument.removeprefix(f"{option}=")
-    return found
+                options[name] = argument.removeprefix(f"{option}=")
+    return options
 
 
 @contextmanager

@@ -51,12 +51,18 @@ def open_dashboard(store: "Store", port: int) -> WSGIServer:
     try:
         return make_server(HOST, port, application, server_class=_Server, handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
-        what = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
-        raise UserError(f"cannot listen on {HOST}:{port}: {what}; choose another with --port") from error
+        reason = error.strerror if isinstance(error, OSError) else "ports go from 0 to 65535"
+        raise UserError(f"cannot listen on {HOST}:{port}: {reason}; choose another with --port") from error
 
 
 def serve(store: "Store", port: int, announce: Callable[[str], None]) -> None:
-    """Serve the dashboard until Ctrl-C, and ``announce`` its address first. Raises as :func:`open_dashboard` does."""
+    """Serve the dashboard until Ctrl-C. Raises as :func:`open_dashboard` does.
+
+    Args:
+        store: What is shown, as it grows.
+        port: As :func:`open_dashboard` takes it.
+        announce: Called with the address before anything is served.
+    """
     with open_dashboard(store, port) as server:
         announce(f"http://{HOST}:{server.server_port}/")
         with suppress(KeyboardInterrupt):  # the way to end it, not a failure

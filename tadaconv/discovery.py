@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tadaconv.errors import UserError, unknown
 from tadaconv.spec import describe
-from tadaconv.text import encodable, path_to_text, text_to_path
+from tadaconv.text import encodable, one_line, path_to_text, text_to_path
 
 KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
 """What can be found, and the folder it is found in."""
@@ -35,11 +35,11 @@ def shipped_folder(kind: str) -> Path:
 
 def available(kind: str) -> dict[str, Path]:
     """Every name of ``kind`` with its file; a file of the current folder hides a shipped one of the same name."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in (shipped_folder(kind), Path.cwd() / KINDS[kind]):
         if folder.is_dir():
-            found |= {file.stem: file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
-    return dict(sorted(found.items()))
+            files |= {file.stem: file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
+    return dict(sorted(files.items()))
 
 
 def is_path(name: str) -> bool:
@@ -97,7 +97,13 @@ def origin(kind: str, path: Path) -> str:
 
 
 def original(kind: str, name: str, origin: str) -> Path:
-    """The file called ``name`` that has this origin; it may be gone, or be on another machine."""
+    """The file that has this origin; it may be gone, or be on another machine.
+
+    Args:
+        kind: a name in :data:`KINDS`.
+        name: of the file, without its suffix.
+        origin: as :func:`origin` gives it.
+    """
     return shipped_folder(kind) / f"{name}.py" if origin == "" else text_to_path(origin)
 
 
@@ -129,6 +135,6 @@ def load(kind: str, name: str) -> ModuleType:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
-        what = " ".join(str(error).split())  # one line, whatever the file raises
-        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {what}") from error
+        reason = one_line(error)
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {reason}") from error
     return module

@@ -27,7 +27,13 @@ class NoResultsError(UserError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """An error for ``name`` that lists every right name, the nearest first."""
+    """An error for ``name`` that lists every right name, the nearest first.
+
+    Args:
+        kind: what is named, for readers: ``backbone``.
+        name: what was given.
+        known: the right names.
+    """
     names = list(known)
     ranked = sorted(names, key=lambda n: -difflib.SequenceMatcher(None, name.lower(), n.lower()).ratio())
     listing = ", ".join(ranked) if ranked else "(none)"
@@ -35,7 +41,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def lookup(kind: str, name: str, registry: Mapping[str, T]) -> T:
-    """``registry[name]``; raises :class:`UserError` that lists the right names, nearest first."""
+    """``registry[name]``; raises :class:`UserError` that lists the right names, nearest first.
+
+    Args:
+        kind: what is named, for readers: ``backbone``.
+        name: what was given.
+        registry: values by their names.
+    """
     if name not in registry:
         raise unknown(kind, name, registry)
     return registry[name]

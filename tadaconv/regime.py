@@ -10,6 +10,7 @@ from tadaconv import discovery
 from tadaconv.command import command, given
 from tadaconv.errors import UserError
 from tadaconv.spec import Backbone, Data, Experiment, Folder, Schedule, Spec, Temporal
+from tadaconv.text import plural
 
 
 class Published(Spec):
@@ -62,7 +63,7 @@ class Recipe(Spec):
 
     def __str__(self) -> str:
         """What it takes, in a few words: ``convnext_tiny_clip, 16 frames``."""
-        frames = [] if self.num_frames is None else [f"{self.num_frames} frame{'s' * (self.num_frames > 1)}"]
+        frames = [] if self.num_frames is None else [plural(self.num_frames, "frame")]
         return ", ".join([*self.backbones, *frames]) or "every backbone"
 
     def takes(self, backbone: str, num_frames: int) -> bool:
@@ -139,7 +140,7 @@ class Regime(Spec):
         if backbone in self.stand_ins or (recipe is not None and recipe.origin == "ours"):
             return None
         frames = num_frames or self.data.num_frames
-        return next((each for each in self.published if each.num_frames == frames), None)
+        return next((published for published in self.published if published.num_frames == frames), None)
 
     def _under(self, recipe: Recipe | None) -> Conditions:
         own = Conditions(backbone=self.backbone, data=self.data, schedule=self.schedule)

@@ -90,15 +90,15 @@ def describe(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in _KINDS) or error.title
     context = first.get("ctx", {}).get("error")
-    what = str(context) if context is not None else first["msg"]
+    complaint = str(context) if context is not None else first["msg"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{error.title}: unknown key {where!r}; remove it or correct its spelling{more}"
     if not first["loc"] and context is not None:  # of fields that do not go together: what is wrong has their values
-        return f"{error.title}: {what}{more}"
+        return f"{error.title}: {complaint}{more}"
     value = f"{first['input']!r:.80}"
-    said = isinstance(first["input"], str) and value in what
-    return f"{error.title}: {where}: {what}{'' if said else f', got {value}'}{more}"
+    named = isinstance(first["input"], str) and value in complaint
+    return f"{error.title}: {where}: {complaint}{'' if named else f', got {value}'}{more}"
 
 
 def _without_neutral(spec: Spec, tree: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -443,7 +443,7 @@ class Folder(Spec):
 
     def as_found(self, resolved: Iterable["Folder"]) -> Self:
         """With what a disk told the first of ``resolved`` that is of the same layout and split; as is without one."""
-        same = (one for one in resolved if (one.layout, one.split) == (self.layout, self.split))
+        same = (folder for folder in resolved if (folder.layout, folder.split) == (self.layout, self.split))
         first = next(same, self)
         return self.but(**{name: getattr(first, name) for name in _RESOLVED})
 

@@ -3,8 +3,12 @@
 import os
 import signal
 
+import pytest
 import torch
 from hypothesis import settings
+from support import Call, tada_with
+
+pytest_plugins = ["expected_skips"]
 
 torch.set_num_threads(1)
 settings.register_profile("default", deadline=None)
@@ -14,3 +18,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def tada(capsys: pytest.CaptureFixture[str]) -> Call:
+    """``tada("list", "--json")`` calls the command line in this process; what it exits with and prints."""
+    return tada_with(capsys)

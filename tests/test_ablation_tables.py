@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tadaconv import discovery
-from tadaconv.ablation import Claim, Row, Table, load_table, study_name
 from tadaconv.errors import UserError
 from tadaconv.models import BACKBONES, RIVALS, Host, plug_in, promised_start
 from tadaconv.regime import Regime, load_regime
 from tadaconv.spec import CALIBRATIONS, Rival, Spec, Synthetic, TAda
+from tadaconv.table import Claim, Row, Table, load_table, study_name
 
 TABLES = [file.stem for file in discovery.shipped_folder("ablation table").glob("*.py")]
 REGIMES = [file.stem for file in discovery.shipped_folder("regime").glob("*.py") if file.stem != "__init__"]

@@ -12,17 +12,17 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from support import made_result, tada_with
 
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import cli
-from tadaconv.ablation import Row, Table
 from tadaconv.command import REQUIREMENTS, TAKES, called_with, command, install, shared_options
 from tadaconv.execution import Store
 from tadaconv.regime import load_regime, run_command
-from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, Study, confirm, load_study
 from tadaconv.study.space import walk
 from tadaconv.study.trials import TrialRecord
+from tadaconv.table import Row, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "tadaconv").rglob("*.py"))}
@@ -49,13 +49,16 @@ def texts(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_command_that_the_source_names_exists_with_its_options() -> None:
+    num_named = 0
     for file, tree in TREES.items():
         for text in texts(tree):
             for first, second, rest in re.findall(r"\btada ([a-z]+)(?: ([a-z]+))?([^`\n;.)]*)", text):
                 name = f"{first} {second}" if f"{first} {second}" in COMMANDS else first
                 assert name in COMMANDS, f"{file}: tada {first}"
+                num_named += 1
                 for option in re.findall(r"(?<!\S)--([a-z-]+)", rest):
                     assert option in COMMANDS[name], f"{file}: tada {name} --{option}"
+    assert num_named > 20
 
 
 def test_no_command_is_composed_by_hand() -> None:
@@ -120,7 +123,7 @@ def test_options_are_read_from_a_call() -> None:
 # --- What messages say, and whether it helps
 
 TABLE = '''"""Does it matter?"""
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("it's", TAda(context=Context(kernels=(1, 1))))])
@@ -147,20 +150,14 @@ def tada(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     (tmp_path / "my files").mkdir()
     for name, text in {"a table.py": TABLE, "own regime.py": REGIME, "toy.py": STUDY}.items():
         (tmp_path / "my files" / name).write_text(text)
-    result = Result(
-        score=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
-        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
-    )  # fmt: skip
-    monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: result)
-    monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
+    monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: made_result())
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
     monkeypatch.setattr("tadaconv.reporting.report", lambda *_, **__: tmp_path)
     monkeypatch.setattr("tadaconv.reporting.study.study_report", lambda *_, **__: tmp_path)
 
     def call(*arguments: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as exited:
-            cli.main(arguments)
-        captured = capsys.readouterr()
-        return int(exited.value.code or 0), captured.out + captured.err
+        done = tada_with(capsys)(*arguments)
+        return done.status, done.text
 
     return call
 

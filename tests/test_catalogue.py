@@ -16,6 +16,7 @@ def test_backbones_and_rivals_are_listed_in_order_with_what_they_say_of_themselv
     assert [entry["name"] for entry in content["backbones"]] == list(BACKBONES)
     assert [entry["name"] for entry in content["rivals"]] == list(RIVALS)
     assert [entry["name"] for entry in content["layouts"]] == list(LAYOUTS)
+    assert min(len(BACKBONES), len(RIVALS), len(LAYOUTS)) > 5
     for entry in content["backbones"]:
         said = BACKBONES[entry["name"]].__doc__
         assert said is not None

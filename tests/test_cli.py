@@ -10,15 +10,16 @@ import threading
 import time
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from pydantic import BaseModel
+from support import Call, made_result, wait_until
 
 from tadaconv import cli, reporting
-from tadaconv.ablation import load_table
 from tadaconv.cli.options import CrewOptions
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import CellRecord, Store, plan
@@ -26,12 +27,13 @@ from tadaconv.regime import load_regime
 from tadaconv.result import Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment, Folder
+from tadaconv.table import load_table
 
 TABLE = '''"""Does the mini table run?
 
 More words.
 """
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("TSN", None), Row("(1,1)", TAda(context=Context(kernels=(1, 1))))])
@@ -47,7 +49,7 @@ EXPERIMENT = '''"""In place of training: sleeps in the second cell, goes on from
 import time
 from tadaconv.result import Result
 
-def rehearse(experiment):
+def dry_run(experiment):
     pass
 
 def resolve_device(name):
@@ -68,15 +70,11 @@ def run(experiment, *, device, report, checkpoint, options):
 '''
 
 
-def result(top1: float) -> Result:
-    return Result(
-        score=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
-        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
-    )  # fmt: skip
+STOOD_IN_FOR = ("tadaconv.experiment", "tadaconv.environment", "tadaconv.dry_run")
 
 
 class FakeExperiment(types.ModuleType):
-    """Stands in for tadaconv.experiment, so that no cell trains."""
+    """Stands in for what needs torch, :data:`STOOD_IN_FOR`, so that no cell trains."""
 
     def __init__(self) -> None:
         super().__init__("tadaconv.experiment")
@@ -85,7 +83,7 @@ class FakeExperiment(types.ModuleType):
         # Commands that run nothing import these by name, and do not use them here.
         self.environment = self.build_model = self.curve_source = self._clip_shape = self.out_of_memory = None
 
-    def rehearse(self, experiment: Experiment) -> None:
+    def dry_run(self, experiment: Experiment) -> None:
         """Nothing is built here."""
 
     def resolve_device(self, name: str) -> str:
@@ -103,7 +101,7 @@ class FakeExperiment(types.ModuleType):
         self.ran.append(experiment)
         report(Progress(step=1, num_steps=2, train_loss=1.0, curve=[]))
         self.fails(experiment)
-        return result(50.0 + experiment.seed)
+        return made_result(50.0 + experiment.seed)
 
 
 class FakeReporting:
@@ -135,7 +133,8 @@ def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch: pytest.MonkeyPatch) -> FakeExperiment:
     fake = FakeExperiment()
-    monkeypatch.setitem(sys.modules, "tadaconv.experiment", fake)
+    for name in STOOD_IN_FOR:
+        monkeypatch.setitem(sys.modules, name, fake)
     return fake
 
 
@@ -147,30 +146,13 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> FakeReporting:
     return fake
 
 
-class Done(BaseModel):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tada(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    def call(*arguments: str) -> Done:
-        with pytest.raises(SystemExit) as exited:
-            cli.main(arguments)
-        captured = capsys.readouterr()
-        return Done(status=int(exited.value.code or 0), out=captured.out, err=captured.err)
-
-    return call
-
-
 ABLATE = ("ablate", "mini", "--regime", "small")
 
 
 @pytest.mark.usefixtures("work_folder")
 class TestAblate:
     def test_runs_reports_and_then_has_nothing_left_to_run(
-        self, tada: Callable[..., Done], experiment: FakeExperiment, reports: FakeReporting
+        self, tada: Call, experiment: FakeExperiment, reports: FakeReporting
     ) -> None:
         done = tada(*ABLATE)
         assert (done.status, done.err) == (0, "")
@@ -186,14 +168,14 @@ class TestAblate:
         assert again.out.splitlines() == ["3 cells: 3 finished before, 0 to run", *lines[4:]]
         assert len(experiment.ran) == 3
 
-    def test_seeds_and_rows_choose_cells(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+    def test_seeds_and_rows_choose_cells(self, tada: Call, experiment: FakeExperiment) -> None:
         tada(*ABLATE, "--rows", "(1,1)", "--rows", "TSN", "--seeds", "2")
         assert len(experiment.ran) == 4
         assert {e.seed for e in experiment.ran} == {0, 1}
         tada(*ABLATE, "--seeds", "2")
         assert len(experiment.ran) == 6
 
-    def test_failed_cells_are_summed_up(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+    def test_failed_cells_are_summed_up(self, tada: Call, experiment: FakeExperiment) -> None:
         def fails(experiment: Experiment) -> None:
             if experiment.temporal is None:
                 raise RunError("the loss is not finite at step 1")
@@ -211,7 +193,7 @@ class TestAblate:
         assert (done.status, done.err) == (0, "")
         assert done.out.startswith("3 cells: 2 finished before, 1 to run (1 failed before, tried once more)\n")
 
-    def test_ctrl_c_says_how_to_go_on(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+    def test_ctrl_c_says_how_to_go_on(self, tada: Call, experiment: FakeExperiment) -> None:
         def stop(_: Experiment) -> None:
             raise KeyboardInterrupt
 
@@ -224,7 +206,7 @@ class TestAblate:
 
     @pytest.mark.parametrize("damage", [bytes(9) + b"\n{}\n", b'{"op_code":99,"worker_id":"x"}\n'])
     def test_a_journal_that_is_damaged_meanwhile_is_one_line(
-        self, tada: Callable[..., Done], experiment: FakeExperiment, damage: bytes
+        self, tada: Call, experiment: FakeExperiment, damage: bytes
     ) -> None:
         def spoil(_: Experiment) -> None:
             with Path("runs/journal.log").open("ab") as file:
@@ -239,7 +221,7 @@ class TestAblate:
         assert damage in Path("runs/journal.log").read_bytes(), "nothing is cut that others follow"
 
     def test_a_terminal_sees_a_live_table(
-        self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, experiment: FakeExperiment
+        self, tada: Call, monkeypatch: pytest.MonkeyPatch, experiment: FakeExperiment
     ) -> None:
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("TERM", "xterm")
@@ -251,7 +233,7 @@ class TestAblate:
             assert text in done.out, text
 
     def test_folder_regimes_train_on_the_clips_of_data(
-        self, tada: Callable[..., Done], experiment: FakeExperiment, monkeypatch: pytest.MonkeyPatch
+        self, tada: Call, experiment: FakeExperiment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def resolve(data: Folder, root: Path, cache: Path) -> Folder:
             return data.but(root=str(root), fingerprint=cache.as_posix(), num_classes=2)
@@ -310,7 +292,7 @@ WRONG_CALLS = {
 
 @pytest.mark.parametrize("what", WRONG_CALLS)
 def test_a_wrong_call_gets_one_line_and_status_2(
-    what: str, work_folder: Path, tada: Callable[..., Done], experiment: FakeExperiment
+    what: str, work_folder: Path, tada: Call, experiment: FakeExperiment
 ) -> None:
     arguments, message = WRONG_CALLS[what]
     before = (work_folder / "ablations" / "mini.py").read_text()
@@ -322,7 +304,7 @@ def test_a_wrong_call_gets_one_line_and_status_2(
     assert (work_folder / "ablations" / "mini.py").read_text() == before
 
 
-def test_what_a_users_file_does_wrong_is_one_line(work_folder: Path, tada: Callable[..., Done]) -> None:
+def test_what_a_users_file_does_wrong_is_one_line(work_folder: Path, tada: Call) -> None:
     for wrong in ("TABLE = 1", "1 / 0", "def", "from tadaconv.spec import TAda\nTAda(contxt=1)"):
         (work_folder / "ablations" / "mini.py").write_text(wrong)
         done = tada(*ABLATE)
@@ -331,7 +313,7 @@ def test_what_a_users_file_does_wrong_is_one_line(work_folder: Path, tada: Calla
 
 class TestWorker:
     @pytest.mark.usefixtures("work_folder")
-    def test_helps_with_what_is_queued(self, tada: Callable[..., Done], experiment: FakeExperiment) -> None:
+    def test_helps_with_what_is_queued(self, tada: Call, experiment: FakeExperiment) -> None:
         store = Store.open("runs/journal.log")
         rows = load_table("mini").table.cells(load_regime("small"), [0])
         plan(store, "mini-small", rows, [0, 1])
@@ -343,7 +325,7 @@ class TestWorker:
         assert {record.status for record in store.records("mini-small")} == {"finished"}
 
     @pytest.mark.usefixtures("work_folder")
-    def test_a_storage_that_is_not_there_is_said(self, tada: Callable[..., Done]) -> None:
+    def test_a_storage_that_is_not_there_is_said(self, tada: Call) -> None:
         done = tada("worker", "--storage", "nowhere.log")
         assert (done.status, done.err.count("\n")) == (2, 1)
         assert "nowhere.log" in done.err
@@ -369,7 +351,7 @@ def test_workers_are_told_how_to_compute(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_workers_are_one_line(
-    work_folder: Path, tada: Callable[..., Done], command: tuple[str, ...], options: tuple[str, ...], named: str
+    work_folder: Path, tada: Call, command: tuple[str, ...], options: tuple[str, ...], named: str
 ) -> None:
     done = tada(*command, *options)
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -387,7 +369,7 @@ def test_wrong_workers_are_one_line(
         ("nonesuch", "postgresql://me:hu/sh@host/db"),
     ],
 )
-def test_a_password_in_a_url_is_refused_and_never_shown(tada: Callable[..., Done], arguments: tuple[str, ...]) -> None:
+def test_a_password_in_a_url_is_refused_and_never_shown(tada: Call, arguments: tuple[str, ...]) -> None:
     done = tada(*arguments)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert "put it into PGPASSWORD or ~/.pgpass instead" in done.err
@@ -395,7 +377,7 @@ def test_a_password_in_a_url_is_refused_and_never_shown(tada: Callable[..., Done
 
 
 @pytest.mark.usefixtures("work_folder")
-def test_report_writes_the_formats_asked_for(tada: Callable[..., Done], reports: FakeReporting) -> None:
+def test_report_writes_the_formats_asked_for(tada: Call, reports: FakeReporting) -> None:
     tada(*ABLATE)
     done = tada("report", "mini", "--regime", "small", "--format", "csv, tex")
     assert (done.status, reports.formats) == (0, ["csv", "tex"])
@@ -418,9 +400,7 @@ def folder_table(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("folder_table")
-def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(
-    tada: Callable[..., Done], experiment: FakeExperiment
-) -> None:
+def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(tada: Call, experiment: FakeExperiment) -> None:
     done = tada("ablate", "mini", "--data", "clips")
     assert done.err.splitlines()[0] == "regime mine, which the table names; another is taken with --regime NAME"
     assert {each.data.root for each in experiment.ran if isinstance(each.data, Folder)} == {"clips"}
@@ -435,7 +415,7 @@ def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(
 
 
 def test_without_its_clips_a_table_is_run_in_the_quick_regime(
-    folder_table: Path, tada: Callable[..., Done], experiment: FakeExperiment, monkeypatch: pytest.MonkeyPatch
+    folder_table: Path, tada: Call, experiment: FakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = tada("ablate", "mini")
     said = "regime quick: the table's own is mine, and "
@@ -452,7 +432,7 @@ def test_without_its_clips_a_table_is_run_in_the_quick_regime(
 
 
 @pytest.mark.usefixtures("experiment")
-def test_a_table_whose_own_regime_there_is_none_of_is_named(work_folder: Path, tada: Callable[..., Done]) -> None:
+def test_a_table_whose_own_regime_there_is_none_of_is_named(work_folder: Path, tada: Call) -> None:
     (work_folder / "ablations" / "mini.py").write_text(TABLE.replace("rows=[", 'regime="quik", rows=['))
     for data in ([], ["--data", "clips"]):
         done = tada("ablate", "mini", *data)
@@ -474,9 +454,7 @@ REGIME = REGIME.but(recipes=(
 """
 
 
-def test_reports_are_made_with_the_regime_itself(
-    work_folder: Path, tada: Callable[..., Done], reports: FakeReporting
-) -> None:
+def test_reports_are_made_with_the_regime_itself(work_folder: Path, tada: Call, reports: FakeReporting) -> None:
     small = work_folder / "regimes" / "small.py"
     words = '{"data": "a set", "num_frames": 8, "views": "one"}'
     small.write_text(f"{small.read_text()}\nREGIME = REGIME.but(published=[{words}])\n")
@@ -487,7 +465,7 @@ def test_reports_are_made_with_the_regime_itself(
 
 
 @pytest.mark.usefixtures("experiment")
-def test_recipes_that_train_no_row_are_said_once(work_folder: Path, tada: Callable[..., Done]) -> None:
+def test_recipes_that_train_no_row_are_said_once(work_folder: Path, tada: Call) -> None:
     small = work_folder / "regimes" / "small.py"
     assert "recipe" not in tada("ablate", "mini", "--regime", "small").err
     small.write_text(small.read_text() + RECIPES)
@@ -500,7 +478,7 @@ def test_recipes_that_train_no_row_are_said_once(work_folder: Path, tada: Callab
 
 
 class TestList:
-    def test_json_is_one_document_that_names_everything(self, work_folder: Path, tada: Callable[..., Done]) -> None:
+    def test_json_is_one_document_that_names_everything(self, work_folder: Path, tada: Call) -> None:
         (work_folder / "ablations" / "broken.py").write_text("1 / 0")
         (work_folder / "studies").mkdir()
         (work_folder / "studies" / "where.py").write_text('"""Where should it stand?"""\nimport nothing_of_this_name')
@@ -514,16 +492,18 @@ class TestList:
         assert named["datasets"].keys() == {"synthetic", "folder"}
 
     @pytest.mark.usefixtures("work_folder")
-    def test_the_same_names_are_there_to_read(self, tada: Callable[..., Done]) -> None:
+    def test_the_same_names_are_there_to_read(self, tada: Call) -> None:
         done = tada("list")
         assert done.status == 0
-        for kind, entries in json.loads(tada("list", "--json").out).items():
+        content = json.loads(tada("list", "--json").out)
+        assert sum(map(len, content.values())) > 40
+        for kind, entries in content.items():
             assert kind in done.out
             assert all(entry["name"] in done.out for entry in entries)
 
 
 @pytest.mark.parametrize("command", [c.name or c.callback.__name__ for c in cli.app.registered_commands])
-def test_every_help_has_an_example_that_parses(command: str, tada: Callable[..., Done]) -> None:
+def test_every_help_has_an_example_that_parses(command: str, tada: Call) -> None:
     done = tada(command, "--help")
     assert done.status == 0
     assert f"Example: tada {command}" in done.out
@@ -532,7 +512,7 @@ def test_every_help_has_an_example_that_parses(command: str, tada: Callable[...,
 @pytest.mark.parametrize("columns", ["50", "80", "200"])
 @pytest.mark.parametrize("command", ["", "data", "data check", "data pack", "bench op", "list", "ablate", "report"])
 def test_a_flag_shows_no_type_in_the_help(
-    command: str, columns: str, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+    command: str, columns: str, tada: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     shown = tada(*command.split(), "--help").out
@@ -542,7 +522,7 @@ def test_a_flag_shows_no_type_in_the_help(
         assert "<str>" in shown
 
 
-def test_tada_alone_shows_its_commands(tada: Callable[..., Done]) -> None:
+def test_tada_alone_shows_its_commands(tada: Call) -> None:
     done = tada()
     assert (done.status, done.err) == (0, "")
     assert "ablate" in done.out
@@ -551,10 +531,13 @@ def test_tada_alone_shows_its_commands(tada: Callable[..., Done]) -> None:
 LETTERS = "\u00e9 \u2717 \u8868 \U0001f600 \udcff"
 
 
-class Printed(Done):
-    """``out`` is None where standard output could not be read afterwards."""
+@dataclass(frozen=True)
+class Printed:
+    """What came of a call; ``out`` is None where standard output could not be read afterwards."""
 
-    out: str | None  # type: ignore[assignment]
+    status: int
+    out: str | None
+    err: str
 
 
 @pytest.fixture
@@ -681,7 +664,7 @@ class TestOutput:
         assert read == ["x" * 300_000]
 
     def test_standard_output_that_is_closed_ends_no_run(
-        self, tada: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, reports: FakeReporting
+        self, tada: Call, monkeypatch: pytest.MonkeyPatch, reports: FakeReporting
     ) -> None:
         monkeypatch.setattr(sys, "stdout", None)  # as Python has it where the process was started without one
         assert tada(*ABLATE).status == 0
@@ -705,9 +688,7 @@ class TestOutput:
         assert err.count("\n") == (0 if closed == "pipe" else 1), err
 
 
-def test_a_current_folder_that_is_gone_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tada: Callable[..., Done]
-) -> None:
+def test_a_current_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tada: Call) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -781,7 +762,7 @@ def test_python_m_is_the_command(tmp_path: Path) -> None:
 def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_folder: Path) -> None:
     (work_folder / "experiment.py").write_text(EXPERIMENT)
     (work_folder / "program.py").write_text(
-        "import sys, experiment\nsys.modules['tadaconv.experiment'] = experiment\n"
+        f"import sys, experiment\nsys.modules.update(dict.fromkeys({STOOD_IN_FOR}, experiment))\n"
         "from tadaconv import cli, reporting\nfrom tadaconv.reporting.ablation import terminal\n"
         "reporting.report = lambda *arguments, **_: arguments[3]\nterminal.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"
@@ -790,11 +771,8 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     for stop, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not (work_folder / "sleeping").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: (work_folder / "sleeping").exists() or process.poll() is not None)  # noqa: B023
+        assert process.poll() is None
         process.send_signal(stop)
         _, err = process.communicate(timeout=30)
         assert process.returncode == status
@@ -807,7 +785,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
     assert [keys.count(key) for key in dict.fromkeys(keys)] == [1, 2, 2]
 
 
-def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Callable[..., Done]) -> None:
+def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Call) -> None:
     tada(*ABLATE)
     program = (
         "import sys\nfrom tadaconv import cli, reporting\nfrom tadaconv.reporting.ablation import terminal\n"
@@ -823,7 +801,7 @@ def test_a_finished_table_is_reported_without_torch(work_folder: Path, tada: Cal
 
 
 def test_a_report_never_shows_a_result_under_a_changed_row(
-    work_folder: Path, tada: Callable[..., Done], reports: FakeReporting
+    work_folder: Path, tada: Call, reports: FakeReporting
 ) -> None:
     """Rows are matched by key: what an edited row had is kept in the storage, and not shown as the new row's."""
     assert tada("ablate", "mini", "--regime", "small").status == 0

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table
 from tadaconv.errors import UserError
 from tadaconv.regime import load_regime
+from tadaconv.table import load_table
 
 REGIME = """from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Schedule, Synthetic
@@ -86,6 +86,7 @@ def test_a_changed_file_is_read_again(regimes: Path) -> None:
 def test_an_unknown_name_lists_the_right_ones_nearest_first() -> None:
     message = message_of("quik")
     assert message.startswith("unknown regime 'quik'; one of: quick")
+    assert len(discovery.available("regime")) > 8
     for name in discovery.available("regime"):
         assert name in message
     with pytest.raises(UserError, match="unknown ablation table 'contxt'; one of: context"):

@@ -1,67 +1,43 @@
 """Running one experiment: the same one gives the same numbers, whatever runs before, beside or in between."""
 
 import math
-import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support import TINY, smallest
 from torch import Tensor, nn
 
 from tadaconv import child
 from tadaconv import experiment as experiments
-from tadaconv.ablation import LoadedTable, Row, Table, resolve_data, run_table
 from tadaconv.cli.options import CrewOptions
 from tadaconv.data import open_source
 from tadaconv.data.prefetch import num_readers, set_num_readers
 from tadaconv.data.source import Head, Source, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
+from tadaconv.environment import environment
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Crew, Store, WorkerCall
-from tadaconv.experiment import build_model, devices_of_cell, environment, rehearse, resolve_device, run, source_commit
+from tadaconv.experiment import build_model, run
 from tadaconv.measure import by_stage, calibrations, inspected_clips
-from tadaconv.models import BACKBONES, third_party
-from tadaconv.models.resnet import BasicBlock, ResNet
-from tadaconv.regime import Regime
+from tadaconv.models import BACKBONES
 from tadaconv.result import Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.scores import Scores, clips_fingerprint, ensemble, read_scores
-from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, Synthetic, TAda, Temporal
-from tadaconv.training import Evaluation, evaluate, fit
+from tadaconv.spec import Folder, Synthetic, TAda
+from tadaconv.training import evaluate, fit
 from tadaconv.training.checkpoint import load_weights
-from tadaconv.weights import resolve_weights
 
 MEASURED = {"seconds", "train_clips_per_second", "eval_clips_per_second", "peak_memory_bytes"}
-TINY = Experiment(
-    backbone=Backbone(name="smallest", dropout=0.3),
-    temporal=TAda(),
-    data=Synthetic(num_frames=4, size=16, num_train=12, num_val=20),
-    schedule=Schedule(epochs=2, batch_size=5, lr=0.1, warmup_epochs=0.5),
-)
 
 
 @pytest.fixture(autouse=True)
 def _smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small backbone, beside those that ship.
-
-    Sixteen channels are the least: oneDNN spoils memory in the backward pass of a strided 1x1 convolution of fewer
-    (uxlfoundation/oneDNN issue 6035).
-    """
-    monkeypatch.setitem(
-        BACKBONES,
-        "smallest",
-        lambda num_classes, dropout: ResNet(
-            BasicBlock, (1, 1, 1, 1), num_classes, widths=(16, 16, 16, 16, 16), small_stem=True, dropout=dropout
-        ),
-    )
+    monkeypatch.setitem(BACKBONES, "smallest", smallest)
 
 
 @pytest.fixture
@@ -137,18 +113,6 @@ def test_gpus_that_cannot_share_a_batch_are_refused(batch_size: int, norm_batch:
     with pytest.raises(UserError, match=message) as caught:
         run(TINY.but(schedule=schedule), "cpu", options=RunOptions(gpus_per_cell=gpus))
     assert "\n" not in str(caught.value)
-
-
-def test_the_gpus_of_a_cell_follow_the_one_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert devices_of_cell("auto", 2) == ["cuda:0", "cuda:1"]
-    assert devices_of_cell("cuda:1", 3) == ["cuda:1", "cuda:2", "cuda:3"]
-    assert devices_of_cell("cpu", 2) == ["cpu", "cpu"]
-    with pytest.raises(UserError, match=r"wants more GPUs than there are: this machine has 4$"):
-        devices_of_cell("cuda", 5)
-    with pytest.raises(UserError, match="this machine has 1 from cuda:3 on"):
-        devices_of_cell("cuda:3", 2)
 
 
 def test_clips_go_through_the_compiled_network_in_the_precision_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,18 +409,21 @@ def test_the_probabilities_of_two_labels_are_left_one_after_the_other(
     assert list(scores.heads) == ["half", "place"]
 
 
-def test_a_result_outlives_a_disk_without_room_for_its_class_probabilities(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("name", "other", "what"),
+    [
+        ("cell.scores.npz", "cell.weights", "class probabilities"),
+        ("cell.weights", "cell.scores.npz", "weights"),
+    ],
+)
+def test_a_result_outlives_a_file_that_cannot_be_written(
+    name: str, other: str, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clips = open_source(TINY.data, torch.device("cpu"))
-    labels, probabilities = torch.zeros(20, 1, dtype=torch.int64), torch.zeros(20, 10).half()
-    numbers: dict[str, Any] = {field.name: 0 for field in fields(Evaluation)}
-    found = Evaluation(**{**numbers, "labels": labels, "probabilities": probabilities})
-    (tmp_path / "file").write_text("where a folder would be")
-    experiments._leave_scores(tmp_path / "file" / "cell.scores.npz", TINY, clips, found)
-    assert "the result is kept, but its class probabilities are not: " in caplog.text
-    experiments._leave_scores(tmp_path / "cell.scores.npz", TINY, clips, found)
-    assert read_scores(tmp_path / "cell.scores.npz", TINY.key).probabilities.tolist() == probabilities.tolist()
+    (tmp_path / name).mkdir()  # where the file would be
+    assert run(TINY, "cpu", checkpoint=tmp_path / "cell.pt").num_val == 20
+    assert caplog.text.count(f"the result is kept, but its {what} are not: ") == 1
+    assert (tmp_path / other).is_file()
+    assert not list((tmp_path / name).iterdir())
 
 
 def test_looking_at_calibrations_changes_no_number(
@@ -468,31 +435,6 @@ def test_looking_at_calibrations_changes_no_number(
     blind = run(TINY, "cpu")
     seen = [point.model_copy(update={"calibration": {}}) for point in first().curve]
     assert computed(blind) == computed(first().model_copy(update={"curve": seen}))
-
-
-def git(folder: Path, *words: str) -> str:
-    options = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", "-C", str(folder), *options, *words], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_commit_of_the_code_and_whether_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "tadaconv"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    monkeypatch.setattr(experiments.tadaconv, "__file__", str(package / "__init__.py"))
-    found = source_commit.__wrapped__
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "one")
-    commit = git(tmp_path, "rev-parse", "HEAD")[:12]
-    assert found() == {"commit": commit}
-    (tmp_path / "notes.txt").write_text("not the package's")
-    assert found() == {"commit": commit}
-    (package / "new.py").write_text("")
-    assert found() == {"commit": commit, "dirty": "yes"}
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
@@ -548,27 +490,6 @@ def test_an_unknown_backbone_lists_the_right_ones() -> None:
         run(TINY.but(backbone__name="resnt18"), "cpu")
 
 
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device("cpu") == resolve_device("auto") == torch.device("cpu")
-    for name in ("cuda", "cuda:1"):
-        with pytest.raises(UserError, match=r"^this machine has no usable CUDA device; use --device cpu"):
-            resolve_device(name)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda")
-    assert resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(UserError, match=r"^there is no device 'cuda:2'; this machine has 2 CUDA device\(s\)$"):
-        resolve_device("cuda:2")
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "tpu", "mps", "meta", "CPU"])
-def test_an_unknown_device_lists_the_right_ones(name: str) -> None:
-    with pytest.raises(UserError) as error:
-        resolve_device(name)
-    assert str(error.value) == f"unknown device {name!r}; one of: auto, cpu, cuda, cuda:N"
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu() -> None:
@@ -576,208 +497,3 @@ def test_on_a_gpu() -> None:
     assert result.environment["cuda"] == torch.version.cuda
     assert math.isfinite(result.loss)
     assert result.params == run(TINY.but(schedule__epochs=1), "cpu").params
-
-
-def test_a_rehearsal_finds_what_cannot_run_and_draws_nothing() -> None:
-    good = TINY
-    state = torch.random.get_rng_state()
-    rehearse(good)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    for changes, message in [
-        ({"backbone__name": "tniy"}, "unknown backbone 'tniy'; one of: tiny"),
-        ({"temporal": Rival(name="tms")}, "unknown rival 'tms'; one of: tsm"),
-        ({"temporal": Rival(name="tsm", options={"shear": 1})}, "unknown option of this rival 'shear'"),
-        ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
-        ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "6 frames cannot be divided"),
-        ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            rehearse(good.but(**changes))
-    for norm_batch in (1, 2, 5):
-        rehearse(good.but(schedule__norm_batch=norm_batch))
-
-
-@pytest.mark.parametrize(
-    ("temporal", "takes_one_clip"),
-    [
-        (None, True),
-        (TAda(), True),
-        (TAda(context=Context(variation="time_invariant")), False),
-        (TAda(context=Context(variation="time_invariant", norm="layer")), True),
-        (Rival(name="tam"), True),
-    ],
-)
-def test_a_rehearsal_refuses_the_batches_of_one_clip_that_training_refuses(
-    temporal: Temporal, takes_one_clip: bool
-) -> None:
-    refused = {}
-    for num_train, batch_size in [(3, 2), (4, 2), (2, 1), (1, 4)]:
-        experiment = TINY.but(
-            temporal=temporal, data__num_train=num_train, schedule__batch_size=batch_size, schedule__epochs=1
-        )
-        source = open_source(experiment.data, torch.device("cpu"))
-        training = fit.Fit(build_model(experiment, 10), source, experiment.schedule, 0, torch.device("cpu"))
-        state = torch.random.get_rng_state()
-        try:
-            rehearse(experiment)
-        except UserError as error:
-            refused[num_train, batch_size] = str(error)
-        assert torch.equal(torch.random.get_rng_state(), state)
-        if (num_train, batch_size) in refused:
-            with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-                training.run(lambda: 0.0)
-        else:
-            training.run(lambda: 0.0)
-    assert set(refused) == (set() if takes_one_clip else {(3, 2), (2, 1), (1, 4)})
-    for (num_train, batch_size), message in refused.items():
-        clips = f"{num_train} training clip{'s' if num_train > 1 else ''}"
-        assert message.startswith(
-            f"an epoch of {clips}, cut into batches of at most {batch_size}, has a batch of one clip"
-        )
-        advised = {3: "to 3 or more", 2: "to 2 or more", 1: "give more clips"}
-        assert advised[num_train] in message
-
-
-def test_a_rehearsal_refuses_the_micro_batches_of_one_clip_that_training_refuses() -> None:
-    refused = {}
-    cuts = [
-        (6, 3, 2),
-        (8, 4, 2),
-        (8, 4, 1),
-        (9, 5, 4),
-        (9, 5, 3),
-        (7, 4, 3),
-        (8, 2, 1),
-        (3, 2, 2),
-        (1, 4, 2),
-        (4, 3, 3),
-    ]
-    for num_train, batch_size, norm_batch in cuts:
-        experiment = TINY.but(
-            temporal=TAda(context=Context(variation="time_invariant")), data__num_train=num_train,
-            schedule__batch_size=batch_size, schedule__norm_batch=norm_batch, schedule__epochs=1,
-        )  # fmt: skip
-        source = open_source(experiment.data, torch.device("cpu"))
-        training = fit.Fit(build_model(experiment, 10), source, experiment.schedule, 0, torch.device("cpu"))
-        try:
-            rehearse(experiment)
-        except UserError as error:
-            refused[num_train, batch_size, norm_batch] = str(error)
-            with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-                training.run(lambda: 0.0)
-        else:
-            training.run(lambda: 0.0)
-    part = r"an epoch of {} training clips, cut into batches of at most {} and these into micro-batches of at most {}, "
-    part += r"has a micro-batch of one clip, .*; set the regime's schedule.norm_batch to {} or more, or to 0$"
-    for cut, better in {(6, 3, 2): 3, (8, 4, 1): 2, (8, 2, 1): 2}.items():
-        assert re.match(part.format(*cut, better), refused.pop(cut))
-    assert "at most 2, has a batch of one clip" in refused.pop((3, 2, 2))
-    assert refused.pop((1, 4, 2)).endswith("; give more clips")
-    assert refused == {}
-
-
-def test_a_batch_of_one_clip_of_a_folder_is_found_without_opening_a_clip(tmp_path: Path) -> None:
-    for name in ("train/a/0.mp4", "train/a/1.mp4", "train/b/0.mp4", "val/a/2.mp4"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    clips = Folder(num_frames=4, size=16, root=str(tmp_path), fingerprint="f", num_classes=2)
-    once = TINY.but(data=clips, temporal=TAda(context=Context(variation="time_invariant")))
-    with pytest.raises(UserError, match="an epoch of 3 training clips, cut into batches of at most 2, has a batch of"):
-        rehearse(once.but(schedule__batch_size=2))
-    rehearse(once.but(schedule__batch_size=3))
-    rehearse(once.but(schedule__batch_size=2, data__root=""))  # not yet named, and so not known
-    with pytest.raises(UserError, match="cut into batches of at most 1, has a batch of one clip"):
-        rehearse(once.but(schedule__batch_size=1, data__root=""))
-    three = once.but(schedule__batch_size=3)
-    with pytest.raises(UserError, match=r"of at most 2, has a micro-batch of one clip.*norm_batch to 3 or more, or to"):
-        rehearse(three.but(schedule__norm_batch=2))
-    rehearse(three.but(schedule__norm_batch=3))
-    rehearse(three.but(schedule__norm_batch=2, data__root=""))
-    with pytest.raises(UserError, match=r"an epoch, cut into .* of at most 1, has a micro-batch of one clip"):
-        rehearse(three.but(schedule__norm_batch=1, data__root=""))
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The weights that rehearsals read, one entry each time."""
-    read: list[str] = []
-    real = experiments.read_weights
-
-    def counted(backbone: Backbone) -> object:
-        read.append(backbone.weights)
-        return real(backbone)
-
-    monkeypatch.setattr(experiments, "read_weights", counted)
-    experiments._shapes_of_weights.cache_clear()
-    yield read
-    experiments._shapes_of_weights.cache_clear()
-
-
-def with_weights(file: Path, content: object) -> Experiment:
-    torch.save(content, file)
-    return TINY.but(backbone=resolve_weights(TINY.backbone.but(weights=str(file))))
-
-
-def test_a_rehearsal_reads_a_file_of_weights_once_for_all_rows(reads: list[str], tmp_path: Path) -> None:
-    good = with_weights(tmp_path / "weights.pth", BACKBONES["smallest"](5, 0.0).state_dict())
-    for temporal in (None, TAda(), Rival(name="tsm")):
-        rehearse(good.but(temporal=temporal))
-        build_model(good.but(temporal=temporal), 10)
-    assert len(reads) == 1
-    with pytest.raises(UserError, match=r"these weights are of another architecture: nothing takes conv1\.weight,"):
-        rehearse(good.but(backbone__name="tiny_convnext_clip", data__size=32))
-    assert len(reads) == 1
-    with pytest.raises(UserError, match="have changed since this was planned"):
-        rehearse(good.but(backbone__weights_fingerprint="0" * 16))
-
-
-def test_a_rehearsal_refuses_weights_that_cannot_be_had(
-    reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UserError, match="holds more than tensors"):
-        rehearse(with_weights(tmp_path / "code.pth", {"conv1.weight": Path("code")}))
-    state = BACKBONES["smallest"](10, 0.0).state_dict()
-    with pytest.raises(UserError, match=r"'bn1\.bias' in these weights is not finite"):
-        rehearse(with_weights(tmp_path / "nan.pth", state | {"bn1.bias": torch.full((16,), torch.nan)}))
-
-    def missing(name: str) -> object:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(third_party, "import_module", missing)
-    with pytest.raises(UserError, match="timm is not installed: pip install"):
-        rehearse(TINY.but(backbone__weights="timm:resnet18"))
-    assert len(reads) == 3
-
-
-def test_weights_that_do_not_fit_one_row_stop_a_table_before_anything_is_queued(
-    reads: list[str], tmp_path: Path
-) -> None:
-    backbone = with_weights(tmp_path / "weights.pth", BACKBONES["smallest"](10, 0.0).state_dict()).backbone
-    regime = Regime(summary="Small.", backbone=backbone, data=TINY.data, schedule=TINY.schedule)
-    other = Row("another backbone", TAda(), backbone="tiny")
-    loaded = LoadedTable("t", "?", Table(Row("fits", None), [Row("fits too", TAda()), other]))
-    store = Store.open(str(tmp_path / "journal.log"))
-    with pytest.raises(UserError, match=r"^row 'another backbone': these weights are of another architecture: ") as e:
-        run_table(
-            loaded,
-            resolve_data(regime, None, tmp_path),
-            "t-small",
-            store,
-            seeds=[0],
-            rows=None,
-            crew=Crew(WorkerCall(store.shown, "", "cpu", tmp_path)),
-            show=lambda _: pytest.fail("something was queued"),
-        )
-    assert "\n" not in str(e.value)
-    assert not store.attempts()
-    assert len(reads) == 1
-
-
-def test_a_network_that_cannot_take_the_crops_of_evaluation_is_refused_before_anything_runs() -> None:
-    data = Folder(root="/clips", fingerprint="ab12", num_classes=2, num_frames=4, size=32, short_side=32)
-    experiment = Experiment(
-        backbone=Backbone(name="convnext_tiny"), data=data, schedule=Schedule(epochs=1, batch_size=4, lr=0.1)
-    )
-    rehearse(experiment)
-    with pytest.raises(UserError, match="cannot take clips of 4 frames at 16 px"):
-        rehearse(experiment.but(data__eval_size=16))

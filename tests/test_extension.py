@@ -7,13 +7,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from tadaconv.ablation import load_table
 from tadaconv.errors import UserError
 from tadaconv.experiment import build_model, run
 from tadaconv.models import BACKBONES, RIVALS
 from tadaconv.preview import check, costs
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Rival, Schedule, Synthetic
+from tadaconv.table import load_table
 
 RIVAL = '''"""Mixes each frame with the one before it."""
 
@@ -50,7 +50,7 @@ def one_width(num_classes, dropout):
 
 TABLE = '''"""Does memory help?"""
 
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Rival
 
 TABLE = Table(
@@ -103,7 +103,9 @@ def test_one_file_and_one_line_add_a_rival_and_a_backbone(
     assert found["memory"].params == found["none"].params + 4
     assert [row.cost.params for row in costs("one_width", small).rows] == [found["none"].params]
 
-    for cell in loaded.table.cells(small, [0]):
+    cells = loaded.table.cells(small, [0])
+    assert len(cells) == 4
+    for cell in cells:
         result = run(cell.experiment, "cpu")
         assert [point.step for point in result.curve] == [1]
         assert result.params == found[cell.label].params

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tadaconv.ablation import load_table
 from tadaconv.regime import Regime, load_regime
 from tadaconv.spec import Folder
+from tadaconv.table import load_table
 
 FINGERPRINT, NUM_CLASSES = "0123456789abcdef", 5
 

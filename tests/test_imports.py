@@ -20,7 +20,7 @@ def imported_by(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["tadaconv", "tadaconv.spec", "tadaconv.result", "tadaconv.regime", "tadaconv.discovery", "tadaconv.ablation"],
+    ["tadaconv", "tadaconv.spec", "tadaconv.result", "tadaconv.regime", "tadaconv.discovery", "tadaconv.table"],
 )
 def test_descriptions_need_no_torch_and_nothing_heavy(module: str) -> None:
     names = imported_by(f"import {module}")

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support import made_result
 from torch import Tensor, nn
 
 from tadaconv import experiment as experiment_module
 from tadaconv import preview
-from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Store
@@ -24,9 +24,9 @@ from tadaconv.preview import Probe, RunPlan, Spread, probing
 from tadaconv.preview import plan as plan_module
 from tadaconv.preview.plan import duration, makespan, size
 from tadaconv.regime import Regime
-from tadaconv.result import Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
+from tadaconv.table import LoadedTable, Row, Table
 
 CPU = torch.device("cpu")
 REGIME = Regime(
@@ -296,20 +296,13 @@ def test_finished_cells_cost_nothing(probed: list[str], tmp_path: Path) -> None:
     for cell in TABLE.table.cells(REGIME, [0, 1], ["TSN"]) + TABLE.table.cells(REGIME, [0], ["(1,1)"]):
         attempt = store.claim(store.enqueue("mini-small", cell))
         assert attempt is not None
-        store.finish(attempt, result())
+        store.finish(attempt, made_result())
     found = planned(store=store)
     assert probed == [row.cell(REGIME, 0).key for row in (ROWS[1], TABLE.table.base)]
     assert (found.num_cells, found.num_finished, found.num_steps) == (6, 3, 300)
     text = printed(found)
     assert "6 cells, 3 finished before, 3 to run in 300 training" in " ".join(text.split())
     assert "done" in next(line for line in text.splitlines() if line.startswith(" TSN "))
-
-
-def result() -> Result:
-    return Result(
-        score=50, top5=100, loss=1, per_class={}, num_val=8, curve=[], params=1, macs=1, cost={},
-        train_clips_per_second=1, eval_clips_per_second=1, peak_memory_bytes=1, seconds=1, environment={},
-    )  # fmt: skip
 
 
 @pytest.mark.usefixtures("probed")

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from tadaconv import experiment as experiment_module
 from tadaconv import preview
-from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.data import prefetch
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.preview import Load, Probe, Reading, RowPlan, RunPlan, Spread, plan, probing
 from tadaconv.preview.reading import BatchesThere, Machine, load
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Schedule, Synthetic, TAda
+from tadaconv.table import LoadedTable, Row, Table
 
 CPU = torch.device("cpu")
 REGIME = Regime(

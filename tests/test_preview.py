@@ -10,7 +10,6 @@ import torch
 from rich.console import Console, RenderableType
 
 from tadaconv import preview
-from tadaconv.ablation import LoadedTable, Row, Table, load_table, rehearse_cells
 from tadaconv.errors import UserError
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES
@@ -20,6 +19,8 @@ from tadaconv.preview.scale import scale_of
 from tadaconv.regime import load_regime
 from tadaconv.spec import Aggregation, TAda
 from tadaconv.study.cost import MacsCounter
+from tadaconv.table import LoadedTable, Row, Table, load_table
+from tadaconv.table_run import dry_run_cells
 
 
 def printed(what: RenderableType) -> str:
@@ -104,7 +105,7 @@ def test_rows_are_counted_on_their_own_backbone_and_frames_and_no_network_twice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(
-        "from tadaconv.ablation import Row, Table\n"
+        "from tadaconv.table import Row, Table\n"
         "TABLE = Table(base=Row('a', None), rows=[Row('b', None, backbone='tiny', num_frames=8),\n"
         "    Row('c', None, num_frames=16), Row('d', None, backbone='r3d')])"
     )
@@ -122,7 +123,7 @@ def test_rows_are_counted_on_their_own_backbone_and_frames_and_no_network_twice(
 
 def test_an_ensemble_costs_its_rows_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from tadaconv.ablation import PaperResult, Row, Table\n"
+        "from tadaconv.table import PaperResult, Row, Table\n"
         "from tadaconv.spec import TAda\n"
         "PAPER = PaperResult(1.0, 'here', 'these', 12, 'one', gmacs=129)\n"
         "TABLE = Table(base=Row('a', TAda(), num_frames=8), rows=[\n"
@@ -170,7 +171,7 @@ def test_frames_that_do_not_divide(name: str) -> None:
 
 def test_a_row_that_picks_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from tadaconv.ablation import Row, Table\nfrom tadaconv.spec import Placement, TAda\n"
+        "from tadaconv.table import Row, Table\nfrom tadaconv.spec import Placement, TAda\n"
         "TABLE = Table(base=Row('time', TAda(placement=Placement(convs='temporal'))), rows=[])"
     )
     with pytest.raises(UserError, match=r"^row 'time': placement .* picks no convolution"):
@@ -180,7 +181,7 @@ def test_a_row_that_picks_nothing_is_named(tmp_path: Path) -> None:
 def test_what_running_refuses_is_refused_alike(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
-        "from tadaconv.ablation import Row, Table\n"
+        "from tadaconv.table import Row, Table\n"
         "TABLE = Table(base=Row('base', None), rows=[Row('short', None, num_frames=3)])"
     )
     loaded, regime = load_table(str(path)), load_regime("quick")
@@ -196,7 +197,7 @@ def test_what_running_refuses_is_refused_alike(tmp_path: Path) -> None:
     assert len(set(told)) == 1
 
 
-SMALL = """from tadaconv.ablation import Row, Table
+SMALL = """from tadaconv.table import Row, Table
 TABLE = Table(base=Row("base", None), rows=[Row("big", None, backbone="convnext_small_clip")])
 """
 
@@ -209,7 +210,7 @@ def test_clips_that_are_too_small_for_a_backbone_are_said_alike_everywhere(tmp_p
     base = loaded.table.row("big")
     said = []
     for act in (
-        lambda: rehearse_cells(cells),
+        lambda: dry_run_cells(cells),
         lambda: preview.check(loaded, regime),
         lambda: preview.costs(str(path), regime),
         lambda: preview.plan_table(loaded, "quick", regime, preview.Measure("cpu"), seeds=[0]),

@@ -7,12 +7,14 @@ import pytest
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from tadaconv.ablation import LoadedTable, Row, Table, current_records, rehearse_cells, resolve_data
 from tadaconv.errors import UserError
 from tadaconv.execution import Store, plan
+from tadaconv.locations import resolve_data
 from tadaconv.preview import check, costs
 from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.spec import Backbone, Folder, Schedule, Synthetic, TAda
+from tadaconv.table import LoadedTable, Row, Table
+from tadaconv.table_run import current_records, dry_run_cells
 from tadaconv.weights import fingerprint
 
 SGD = Schedule(epochs=20, batch_size=128, lr=0.48, warmup_epochs=4, cosine="all_epochs")
@@ -163,7 +165,7 @@ def test_a_regime_of_another_split_does_not_show_what_was_run_on_the_old(tmp_pat
 def test_counts_and_checks_are_of_the_clips_that_a_recipe_gives(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "two.py").write_text(
-        '"""Two?"""\nfrom tadaconv.ablation import Row, Table\nfrom tadaconv.spec import TAda\n'
+        '"""Two?"""\nfrom tadaconv.table import Row, Table\nfrom tadaconv.spec import TAda\n'
         'TABLE = Table(base=Row("a", TAda()), rows=[Row("b", TAda(), num_frames=4)])\n'
     )
     regime = Regime(
@@ -179,7 +181,7 @@ def test_counts_and_checks_are_of_the_clips_that_a_recipe_gives(tmp_path: Path, 
     assert {row.row: row.scale.clip for row in checked.rows} == {"a": (3, 8, 32, 32), "b": (3, 4, 16, 16)}
     small = Recipe(num_frames=4, origin="ours", changes={"data__size": 16, "schedule__norm_batch": 1})
     part = regime.but(recipes=(small,))
-    rehearse_cells(two.table.cells(part, [0]))
+    dry_run_cells(two.table.cells(part, [0]))
     assert check(two, part).rows == checked.rows
     with pytest.raises(UserError, match=r"a recipe of the regime: .*batch norms over 3 clips want batches of as"):
         regime.but(recipes=(small.but(changes={"schedule__norm_batch": 3}),))

@@ -7,20 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from support import made_result, tada_with
 
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
-from tadaconv import cli, discovery
-from tadaconv.ablation import load_table, run_table, study_name
+from tadaconv import discovery
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, Store, WorkerCall, plan
 from tadaconv.execution.live import LineView
 from tadaconv.regime import load_regime
 from tadaconv.reporting.reportable import reportable
-from tadaconv.result import Result
 from tadaconv.study import LoadedStudy, confirm, load_study, search, trial_records
+from tadaconv.table import load_table, study_name
+from tadaconv.table_run import run_table
 
 TABLE = '''"""Does it matter?"""
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("(3,3)", TAda()), rows=[Row("(1,1)", TAda(context=Context(kernels=({kernel}, 1))))])
@@ -35,19 +36,12 @@ REGIME = Regime(
 """
 
 
-def result(*_: object, **__: object) -> Result:
-    return Result(
-        score=50.0, top5=100.0, loss=1.0, per_class={}, num_val=4, curve=[], params=1, macs=1, cost={},
-        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
-    )  # fmt: skip
-
-
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A run folder with the table ``a/mine.py`` run in the regime ``a/v1.2.py``; the current folder is another one."""
     if getattr(request, "param", "made up") == "made up":
-        monkeypatch.setattr("tadaconv.experiment.run", result)
-        monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
+        monkeypatch.setattr("tadaconv.experiment.run", lambda *_, **__: made_result())
+        monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
 
     for folder, kernel, lr in (("a", 1, 0.1), ("b", 5, 0.2)):
         (tmp_path / folder).mkdir()
@@ -72,10 +66,8 @@ def tada(out: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
     """Calls a command on the run folder; its exit status, and all it said."""
 
     def call(*arguments: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as exited:
-            cli.main([*arguments, "--out", str(out)])
-        captured = capsys.readouterr()
-        return int(exited.value.code or 0), captured.out + captured.err
+        done = tada_with(capsys)(*arguments, "--out", str(out))
+        return done.status, done.text
 
     return call
 

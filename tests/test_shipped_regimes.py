@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table, resolve_data
 from tadaconv.data.synthetic import SyntheticClips
+from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
-from tadaconv.experiment import build_model, rehearse
+from tadaconv.experiment import build_model
+from tadaconv.locations import resolve_data
 from tadaconv.models import BACKBONES, build
 from tadaconv.models.pretrained import _TORCHVISION_FILES, load_checked
 from tadaconv.regime import Published, Regime, load_regime
 from tadaconv.regimes.ssv2_8f import REGIME as PAPER
 from tadaconv.spec import Backbone, Experiment, Folder, Synthetic, TAda
+from tadaconv.table import load_table
 from tadaconv.training import Fit, learning_rate
 
 RESNET = "torchvision:ResNet50_Weights.IMAGENET1K_V1"
@@ -226,6 +228,7 @@ def test_numbers_are_compared_where_the_paper_trained_so_and_nowhere_else(name: 
             views = f"{clips} clips x 3 crops of 256 px"
             wanted["resnet50", frames] = Published(data=data, num_frames=frames, views=views)
     assert compared == wanted
+    assert any(compared.values()) == (name in OF_THE_PAPER)
     papers = [row.paper for table in ("ssv2", "k400") for row in load_table(table).table.all_rows if row.paper]
     for published in filter(None, compared.values()):  # in the very words of the tables
         assert (published.data, published.num_frames, published.views) in {
@@ -281,7 +284,7 @@ class Counted(SyntheticClips):
 def test_a_regime_of_the_paper_is_trained_as_it_stands_in_micro_batches(name: str) -> None:
     """Its own schedule, and those of its recipes, for one step each of a small network on small clips."""
     regime = load_regime(name)
-    rehearse(regime.experiment(TAda(), 0).but(backbone__weights=""))
+    dry_run(regime.experiment(TAda(), 0).but(backbone__weights=""))
     by_schedule = {cell.schedule: cell for cell in experiments(regime)}
     assert len(by_schedule) >= 4  # its own, that of other frames, of ConvNeXts, of the hosts of plug_in
     for schedule, experiment in by_schedule.items():
@@ -322,7 +325,7 @@ def test_a_regime_derived_in_a_few_lines_can_be_run(tmp_path: Path) -> None:
     assert regime.data == PAPER.data.but(size=32, eval_size=40)
     assert regime.schedule == PAPER.schedule.but(epochs=3, warmup_epochs=1, batch_size=8, norm_batch=0)
     for cell in load_table("context").table.cells(regime, [0])[:3]:
-        rehearse(cell.experiment)
+        dry_run(cell.experiment)
     (tmp_path / "my_ssv2.py").write_text(DERIVED.format(epochs=1))
     line = r"^my_ssv2\.py: Schedule: a warm-up of 1 epochs leaves nothing of a cosine over 1; set warmup_epochs below"
     with pytest.raises(UserError, match=line):

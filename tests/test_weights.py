@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tadaconv.ablation import resolve_data
 from tadaconv.errors import UserError
+from tadaconv.locations import resolve_data
 from tadaconv.regimes.quick import REGIME
 from tadaconv.spec import Backbone, Experiment
 from tadaconv.weights import fingerprint, resolve_weights

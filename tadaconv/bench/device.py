@@ -8,7 +8,7 @@ from platform import processor
 
 import torch
 
-from tadaconv.experiment import environment
+from tadaconv.environment import environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -14,8 +14,8 @@ from tadaconv.bench.roofline import least_work
 from tadaconv.bench.run import OnProgress, no_progress, run
 from tadaconv.bench.trial import Form, Trial, naive
 from tadaconv.bench.workload import Workload, choose_methods
+from tadaconv.environment import resolve_device
 from tadaconv.errors import UserError, lookup
-from tadaconv.experiment import resolve_device
 from tadaconv.models import Host, Site, plug_in
 from tadaconv.nn import FrameConv2d
 from tadaconv.nn.frames import channels_last

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tadaconv.bench.device import DTYPES
+from tadaconv.environment import resolve_device
 from tadaconv.errors import UserError, lookup, unknown
-from tadaconv.experiment import resolve_device
 from tadaconv.models import RIVALS
 from tadaconv.nn.taps import has_fused_kernels
 from tadaconv.spec import calibration_factors

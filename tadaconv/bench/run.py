@@ -16,8 +16,8 @@ from tadaconv.bench.peak_memory import peaks
 from tadaconv.bench.record import Benchmark, Case, Limit, Phase, Work
 from tadaconv.bench.statistics import limit, ratios, timing
 from tadaconv.bench.workload import Workload
+from tadaconv.environment import resolve_device
 from tadaconv.errors import RunError
-from tadaconv.experiment import resolve_device
 from tadaconv.training.computing import many_compiled
 
 TRIAL_SECONDS = 0.05

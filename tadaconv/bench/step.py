@@ -16,8 +16,8 @@ from tadaconv.bench.roofline import least_work
 from tadaconv.bench.run import OnProgress, no_progress, run
 from tadaconv.bench.trial import Form, Trial, naive
 from tadaconv.bench.workload import Workload, choose_methods
+from tadaconv.environment import resolve_device
 from tadaconv.errors import UserError, lookup
-from tadaconv.experiment import resolve_device
 from tadaconv.models import build
 from tadaconv.nn.frames import channels_last
 from tadaconv.spec import Backbone, TAda, Temporal

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tadaconv.ablation import (
-    require_writable,
-)
 from tadaconv.cli.app import Group, app
 from tadaconv.cli.options import (
     AsJson,
 )
 from tadaconv.cli.output import print_json
+from tadaconv.files import require_writable
 
 if TYPE_CHECKING:
     from tadaconv.bench.record import Benchmark

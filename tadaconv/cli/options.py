@@ -94,7 +94,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 
 def refuse(context: typer.Context, name: str, why: str) -> None:
-    """Raise :class:`UserError` if the option ``name`` was given, which would have no effect."""
+    """Raise :class:`UserError` if an option was given that would have no effect.
+
+    Args:
+        context: of the command.
+        name: of the option, without its hyphens.
+        why: goes on from the option's name.
+    """
     source = context.get_parameter_source(name)
     if source is not None and source.name == "COMMANDLINE":
         raise UserError(f"--{name} {why}")
@@ -140,11 +146,11 @@ class CrewOptions:
         from tadaconv.execution.tensorboard import require_tensorboard
 
         if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
-            from tadaconv.experiment import resolve_device
+            from tadaconv.environment import resolve_device
 
             resolve_device(self.device)
         if self.executor == "local" and (self.compile or self.fused_kernels):
-            from tadaconv.experiment import resolve_device
+            from tadaconv.environment import resolve_device
             from tadaconv.training.computing import require
 
             require(self.options, resolve_device(self.device))

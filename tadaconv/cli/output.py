@@ -100,4 +100,4 @@ class Output:
 
 def print_json(document: str) -> None:
     """Print a JSON document in ASCII, so that it is the same document in every encoding."""
-    print(re.sub("[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], document))
+    print(re.sub("[^\x00-\x7f]+", lambda match: json.dumps(match[0])[1:-1], document))

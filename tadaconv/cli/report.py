@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tadaconv.ablation import LoadedTable, current_records, load_table, require_writable, study_name
 from tadaconv.cli.app import app
 from tadaconv.cli.options import Out, Storage, TableRegime
 from tadaconv.cli.running import (
@@ -22,8 +21,11 @@ from tadaconv.cli.running import (
 from tadaconv.command import command
 from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, UserError
+from tadaconv.files import require_writable
 from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import ReportOptions, parse_parameters
+from tadaconv.table import LoadedTable, load_table, study_name
+from tadaconv.table_run import current_records
 from tadaconv.text import visible
 
 if TYPE_CHECKING:

@@ -7,11 +7,6 @@ import typer
 from rich.console import Console
 
 from tadaconv import discovery
-from tadaconv.ablation import (
-    load_table,
-    require_writable,
-    resolve_data,
-)
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
     CrewOptions,
@@ -31,7 +26,10 @@ from tadaconv.cli.running import (
     run_and_report,
     say_unused_recipes,
 )
+from tadaconv.files import require_writable
+from tadaconv.locations import resolve_data
 from tadaconv.regime import load_regime
+from tadaconv.table import load_table
 
 
 @app.command()

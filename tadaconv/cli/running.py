@@ -9,16 +9,12 @@ import typer
 from rich.console import Console
 
 from tadaconv import discovery
-from tadaconv.ablation import (
-    LoadedTable,
-    current_records,
-    run_table,
-    study_name,
-)
 from tadaconv.cli.entry import complain
 from tadaconv.errors import UserError, unknown
 from tadaconv.regime import load_regime
 from tadaconv.spec import Folder
+from tadaconv.table import LoadedTable, study_name
+from tadaconv.table_run import current_records, run_table
 from tadaconv.text import visible
 
 if TYPE_CHECKING:

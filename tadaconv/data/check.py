@@ -12,7 +12,7 @@ from tadaconv.data.layouts import advice
 from tadaconv.data.mirroring import why_not_mirrored
 from tadaconv.data.sampling import frames_needed
 from tadaconv.spec import Folder
-from tadaconv.text import encodable
+from tadaconv.text import encodable, plural
 
 _NO_RATE = "no frame rate in its container"
 
@@ -115,7 +115,7 @@ def render(report: CheckReport) -> str:
     ]
     for title, findings in (("problem", report.problems), ("warning", report.warnings)):
         if findings:
-            lines.append(f"{len(findings)} {title}{'s' if len(findings) > 1 else ''}:")
+            lines.append(f"{plural(len(findings), title)}:")
             lines += [f"  {finding.path}: {finding.reason}" for finding in findings]
     if report.ok:
         lines.append("every clip decodes")

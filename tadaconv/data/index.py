@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tadaconv.data.annotations import SIDES, Annotations, Head, Strings
 from tadaconv.data.media import FrameFiles
 from tadaconv.errors import UserError
+from tadaconv.files import write_file
 
 VERSION = 2
 
@@ -249,9 +250,7 @@ def write_index(
             np.save(new / f"{name}.npy", buffer)
             np.save(new / f"{name}_ends.npy", ends)
         old = _columns_of(folder)
-        draft = new / _ABOUT
-        draft.write_text(json.dumps({**about, "columns": new.name}), encoding="utf-8")
-        draft.replace(folder / _ABOUT)
+        write_file(folder / _ABOUT, json.dumps({**about, "columns": new.name}))
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)  # who has it mapped keeps it
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from tadaconv.data.decode import BrokenVideoError, VideoInfo, inspect, require_av
 from tadaconv.data.threads import Threads
 from tadaconv.errors import UserError
+from tadaconv.files import write_file
 
 WHOLE_BYTES = 64 * 2**20
 """Files up to this size are hashed whole; of larger ones the size and as many bytes, half from each end."""
@@ -171,10 +172,7 @@ def _read(file: Path) -> dict[Key, Inspection]:
 
 def _write(file: Path, inspections: dict[Key, Inspection]) -> None:
     clips = [[*key, seen.digest, asdict(seen.info)] for key, seen in inspections.items() if seen.info is not None]
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"header": _header(), "clips": clips}))
-        draft.replace(file)
+        write_file(file, json.dumps({"header": _header(), "clips": clips}))
     except OSError as error:
         raise UserError(f"cannot write {str(file)!r}: {error.strerror}; choose another --out") from error

@@ -26,6 +26,7 @@ from tadaconv.data.layouts import read, split_of
 from tadaconv.data.mirroring import mirror_pairs
 from tadaconv.data.sampling import evaluation_frames
 from tadaconv.errors import UserError
+from tadaconv.files import write_file
 from tadaconv.spec import Sampling
 from tadaconv.text import encodable
 
@@ -215,8 +216,7 @@ def _ids(file: Path) -> frozenset[str]:
 def _write_ids(folder: Path, ids: Sequence[str]) -> Path:
     file = folder / UNUSABLE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{one}\n" for one in ids), encoding="utf-8", errors="surrogateescape")
+        write_file(file, "".join(f"{one}\n" for one in ids).encode(errors="surrogateescape"))
     except OSError as error:
         raise UserError(f"cannot write {str(file)!r}: {error.strerror}; name another --out") from error
     return file

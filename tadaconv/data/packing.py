@@ -43,6 +43,7 @@ from tadaconv.data.pack import (
     shard_name,
 )
 from tadaconv.errors import UserError
+from tadaconv.files import write_file
 
 SHORT_SIDE = 256
 """Pixels of the short side of a frame; smaller frames keep their size."""
@@ -196,7 +197,9 @@ class _Writer:
         self._folder, self._places = folder, places
         self._firsts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_pack(folder) and (others := sorted(set(os.listdir(folder)) - {FRAMES, CLIPS, f"{ABOUT}.tmp"})):  # noqa: PTH208
+        begun = {FRAMES, CLIPS, *(file.name for file in folder.glob(f"{ABOUT}.*"))}  # of a process that was killed
+        others = sorted(set(os.listdir(folder)) - begun)  # noqa: PTH208
+        if others and not is_pack(folder):
             raise UserError(f"{str(folder)!r} holds {others[0]!r} and no pack; name a new folder with --out")
         if is_pack(folder) and About.read(folder) != about:
             raise UserError(
@@ -269,9 +272,7 @@ class _Writer:
         ):
             os.ftruncate(file.fileno(), 0)
             _write(file, _npy_header(kind, count))
-        draft = self._folder / f"{ABOUT}.tmp"
-        draft.write_text(json.dumps(asdict(about)), encoding="utf-8")
-        draft.replace(self._folder / ABOUT)
+        write_file(self._folder / ABOUT, json.dumps(asdict(about)))
 
     def _cut_back(self) -> int:
         """Cut off what is no whole clip, and return how many whole ones there are."""

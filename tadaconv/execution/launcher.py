@@ -135,7 +135,7 @@ def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
     """
     if device not in ("auto", "cuda") and gpus_per_cell == 1:
         return [device]
-    from tadaconv.experiment import resolve_device
+    from tadaconv.environment import resolve_device
 
     place = resolve_device(device)
     if place.type == "cpu":

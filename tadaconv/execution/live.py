@@ -15,7 +15,7 @@ from rich.text import Text
 from tadaconv.execution.cells import CellRecord, Status, metric_of
 from tadaconv.execution.worker import Event, EventKind
 from tadaconv.metrics import metric_named
-from tadaconv.text import visible
+from tadaconv.text import duration, visible
 
 _MAX_WORKERS_SHOWN = 16
 
@@ -73,7 +73,7 @@ class LineView(Show):
             self._num_ended += 1
             outcome = score_text(event.result.metric, event.result.score) if event.result else f"failed: {event.error}"
             of = "" if self._num_to_run is None else f"/{self._num_to_run}"
-            self.line(f"[{self._num_ended}{of}] {event.cell.name}: {outcome}, {seconds_text(event.seconds)}")
+            self.line(f"[{self._num_ended}{of}] {event.cell.name}: {outcome}, {duration(event.seconds)}")
 
 
 class LiveView(Show):
@@ -146,11 +146,11 @@ class LiveView(Show):
 
     def _time_line(self, done: float) -> str:
         elapsed = time.monotonic() - self._started
-        line = f"{self._num_ended} of {self._num_to_run} cells in {seconds_text(elapsed)}"
+        line = f"{self._num_ended} of {self._num_to_run} cells in {duration(elapsed)}"
         if not 0 < done < self._num_to_run or elapsed <= 0:
             return line
         # A cell taken up again starts part of the way, so before one has ended this is only a first guess.
-        left = seconds_text(elapsed / done * (self._num_to_run - done))
+        left = duration(elapsed / done * (self._num_to_run - done))
         return f"{line}, {done / elapsed * 3600:.{0 if done / elapsed > 0.01 else 1}f} an hour, about {left} left"
 
 
@@ -173,13 +173,3 @@ def score_text(metric_name: str, score: float) -> str:
     """``top-1 61.20 %``."""
     metric = metric_named(metric_name)
     return f"{metric.label} {metric.in_words(score, more_decimals=1)}"
-
-
-def seconds_text(seconds: float) -> str:
-    """``41 s``, ``3 min 05 s`` or ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -61,7 +61,7 @@ class Location:
             raise UserError(f"storage {shown!r} is not supported{why}; give the path of a journal file or {_EXAMPLE}")
         if driver not in ("", "psycopg"):
             raise UserError(f"storage {shown!r} names another driver than psycopg; give {_EXAMPLE}")
-        if not url.database or "{" in (url.host or ""):  # Optuna takes the URL for a template
+        if not url.database or "{" in shown:  # Optuna takes the URL for a template
             raise UserError(f"storage {shown!r} names no host and database that could be used; give {_EXAMPLE}")
         return cls(url.set(drivername=SCHEME).render_as_string(hide_password=True))
 

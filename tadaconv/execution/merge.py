@@ -17,9 +17,11 @@ from tadaconv.execution.merged_weights import run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
+from tadaconv.locations import apart
 from tadaconv.metrics import Metric, common_metric, metric_named
 from tadaconv.result import stored_metric, stored_score
 from tadaconv.spec import without_places
+from tadaconv.text import plural
 
 _SAYS_NOTHING = (attr.INTERRUPTED, attr.WITHDRAWN)
 """User attributes of attempts that were requeued or taken out of the queue."""
@@ -52,18 +54,18 @@ class Merged:
     def __str__(self) -> str:
         """One line, for example ``a.log: 12 results and 1 failed or pruned attempt copied, 3 known already``."""
         counts = [
-            f"{_count(self.num_results, 'result')} and {_count(self.num_ended, 'failed or pruned attempt')} copied, "
+            f"{plural(self.num_results, 'result')} and {plural(self.num_ended, 'failed or pruned attempt')} copied, "
             f"{self.num_known} known already"
         ]
         if self.num_weights:
-            counts.append(f"{_count(self.num_weights, 'file')} of trained weights copied")
+            counts.append(f"{plural(self.num_weights, 'file')} of trained weights copied")
         if self.num_scores:
-            counts.append(f"{_count(self.num_scores, 'file')} of class probabilities copied")
+            counts.append(f"{plural(self.num_scores, 'file')} of class probabilities copied")
         if self.num_open:
-            counts.append(f"{_count(self.num_open, 'cell')} without a result left where they wait or run")
+            counts.append(f"{plural(self.num_open, 'cell')} without a result left where they wait or run")
         if self.num_busy:
             counts.append(
-                f"{_count(self.num_busy, 'result')} left out, as the cells are being run: merge again when they "
+                f"{plural(self.num_busy, 'result')} left out, as the cells are being run: merge again when they "
                 "have ended"
             )
         return f"{self.source}: {'; '.join(counts)}"
@@ -185,7 +187,7 @@ class _Merge:
         if missing := [self._held[key] for key in taken.missing if key in self._new]:
             where = "lie on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
             self.found.notes.append(
-                f"{self._source.shown}: {_count(len(missing), 'result')} without trained weights, which {where}: "
+                f"{self._source.shown}: {plural(len(missing), 'result')} without trained weights, which {where}: "
                 f"{'; '.join(missing[:3])}{f'; and {len(missing) - 3} more' if len(missing) > 3 else ''}"
             )
         return self.found
@@ -357,10 +359,6 @@ def _moment(time: datetime | None) -> list[int] | None:
 
 def _configuration(attrs: Mapping[str, Any]) -> str:
     """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
-    spec = {**attrs[attr.SPEC], "seed": 0}
+    spec, _ = apart({**attrs[attr.SPEC], "seed": 0})
     spec["data"] = without_places(spec["data"])
     return json.dumps(spec, sort_keys=True)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,7 +1,6 @@
 """Takes the trained weights and the scores of merged results along, from run folder to run folder; writes over none."""
 
 import filecmp
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from tadaconv.errors import RunError
 from tadaconv.execution.cells import weights_file
 from tadaconv.execution.journal import JournalBackend
 from tadaconv.execution.store import Store
+from tadaconv.files import replacing
 
 
 @dataclass
@@ -73,13 +73,5 @@ def take_files(
 
 
 def _copy(theirs: Path, ours: Path) -> None:
-    partial = ours.with_name(f"{ours.name}.{os.getpid()}.partial")
-    ours.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with theirs.open("rb") as source, partial.open("wb") as file:
-            shutil.copyfileobj(source, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(ours)
-    finally:
-        partial.unlink(missing_ok=True)
+    with theirs.open("rb") as source, replacing(ours, durable=True) as file:
+        shutil.copyfileobj(source, file)

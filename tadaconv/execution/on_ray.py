@@ -18,6 +18,7 @@ from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Fraction, Text, anywhere, read_options
 from tadaconv.execution.worker import Event, WorkerCall, run_worker
+from tadaconv.text import one_line
 
 STOP_SECONDS = 30.0
 """How long workers have to requeue their cells; a step of training may have to end first."""
@@ -340,6 +341,6 @@ def _require_listening(address: str) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    what = " ".join(str(error).split())
+    what = one_line(error)
     what = what if len(what) <= 200 else what[:200] + "..."
     return what if isinstance(error, RunError | UserError) and what else f"{type(error).__name__}: {what}"

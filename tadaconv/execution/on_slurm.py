@@ -21,6 +21,7 @@ from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Text, Whole, anywhere, read_options
 from tadaconv.execution.worker import WorkerCall, run_worker
+from tadaconv.text import one_line
 
 STOP_SECONDS = 60.0
 """How long workers have to requeue their cells; a step of training may have to end first."""
@@ -256,7 +257,7 @@ class SlurmLauncher:
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             for path in set(self._folder.glob("*.pkl")) - before:
                 path.unlink(missing_ok=True)
-            what = " ".join(str(error).replace("sbatch: error: ", "").split())
+            what = one_line(str(error).replace("sbatch: error: ", ""))
             raise UserError(f"Slurm refused the workers: {what}; see --executor-option") from error
         return [_Task(call, job) for call, job in zip(calls, jobs, strict=True)]
 
@@ -282,7 +283,7 @@ class SlurmLauncher:
             self._told_query = False
             return _read_squeue(out), []
         was_told, self._told_query = self._told_query, True
-        what = " ".join(err.split()) or f"exit status {code}"
+        what = one_line(err) or f"exit status {code}"
         return None, [] if was_told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
 
     def _judge(self, task: _Task) -> list[str]:

@@ -31,6 +31,7 @@ from tadaconv.command import command, install
 from tadaconv.errors import NoResultsError, StorageError, UserError
 from tadaconv.execution.backend import TrialRow, guarded
 from tadaconv.execution.location import Location
+from tadaconv.text import one_line
 
 OUTAGE_SECONDS = 600.0
 """How long a call waits for a server that has gone away."""
@@ -127,7 +128,7 @@ class _Outage:
             return self.wait(call, _has_gone)
         except (StorageInternalError, DBAPIError) as error:
             cause = _driver_error(error)
-            reason = " ".join(str(error).split()) if cause is None else _reason(cause)
+            reason = one_line(error) if cause is None else _reason(cause)
             raise StorageError(f"cannot use the storage {self._shown}: {reason}") from error
 
     def wait(self, call: Callable[[], T], is_gone: Callable[[DBAPIError], bool]) -> T:
@@ -335,7 +336,7 @@ def _row(stored: Any) -> TrialRow:
         attrs=json.loads(stored.attrs),
         value=stored.value,
         params={
-            name: _distribution(distribution_json).to_external_repr(internal)
+            name: _distribution(distribution_json).to_external_repr(float(internal))  # JSON says 1 for 1.0
             for name, internal, distribution_json in stored.params or []
         },
         started=_local(stored.datetime_start),
@@ -459,7 +460,7 @@ def _missing(connection: Connection, location: Location) -> set[str]:
 
 
 def _cannot_open(location: Location, error: BaseException) -> UserError:
-    reason = _reason(error) if isinstance(error, DBAPIError) else " ".join(str(error).split())
+    reason = _reason(error) if isinstance(error, DBAPIError) else one_line(error)
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     if "password" in reason:
         mend = "give the right user, and its password in PGPASSWORD or ~/.pgpass"

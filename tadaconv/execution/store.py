@@ -27,6 +27,7 @@ from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import open_journal
 from tadaconv.execution.location import Location
+from tadaconv.locations import apart, together
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
@@ -43,7 +44,9 @@ MAX_TRIES = 2
 MAX_DEATHS = 8
 """How many workers in a row may die with a cell that makes no progress before it is recorded as failed."""
 
-_INHERITED = (attr.CELL, attr.LABEL, attr.SPEC, attr.TRIES, attr.STEP, attr.DEATHS, attr.BEST_STEP, attr.TRIAL)
+_INHERITED = (
+    attr.CELL, attr.LABEL, attr.SPEC, attr.PLACES, attr.TRIES, attr.STEP, attr.DEATHS, attr.BEST_STEP, attr.TRIAL,
+)  # fmt: skip
 """What the next attempt at a cell keeps of the one it takes the place of."""
 
 _DROPPED = {attr.INTERRUPTED, attr.WITHDRAWN, attr.DUPLICATE_OF}
@@ -64,7 +67,8 @@ class Attempt:
     @property
     def cell(self) -> Cell:
         """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
-        return Cell(str(self.attrs[attr.LABEL]), _experiment(self.attrs[attr.SPEC], self.study))
+        experiment = together(self.attrs[attr.SPEC], self.attrs.get(attr.PLACES, {}))
+        return Cell(str(self.attrs[attr.LABEL]), _experiment(experiment, self.study))
 
     @property
     def name(self) -> str:
@@ -181,19 +185,20 @@ class Store:
 
     def read_plan(self, study: str) -> Plan:
         """The plan of a study; empty for a study that does not exist."""
-        tree = self.study_attrs(study).get(attr.PLAN, {})
-        return {
-            label: PlannedRow(row["experiment"], {int(seed): key for seed, key in row["seeds"].items()})
-            for label, row in tree.items()
-            if "experiment" in row  # plans of the first versions had a cell a seed; planning anew costs nothing
-        }
+        plan = {}
+        for label, row in self.study_attrs(study).get(attr.PLAN, {}).items():
+            if "experiment" in row:  # plans of the first versions had a cell a seed; planning anew costs nothing
+                seeds = {int(seed): key for seed, key in row["seeds"].items()}
+                plan[label] = PlannedRow(together(row["experiment"], row.get("places", {})), seeds)
+        return plan
 
     def write_plan(self, study: str, plan: Plan) -> None:
         """Replace the plan of a study, which is created if it does not exist."""
-        tree = {
-            label: {"experiment": row.experiment, "seeds": {str(seed): key for seed, key in row.seeds.items()}}
-            for label, row in plan.items()
-        }
+        tree = {}
+        for label, row in plan.items():
+            experiment, places = apart(row.experiment)
+            seeds = {str(seed): key for seed, key in row.seeds.items()}
+            tree[label] = {"experiment": experiment, **({"places": places} if places else {}), "seeds": seeds}
         self.set_study_attr(study, attr.PLAN, tree)
 
     def enqueue(
@@ -234,8 +239,9 @@ class Store:
         is_new: bool = False,
     ) -> int:
         """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
-        spec = cell.experiment.model_dump(mode="json")
+        spec, places = apart(cell.experiment.model_dump(mode="json"))
         described: dict[str, Any] = {attr.CELL: cell.key, attr.LABEL: cell.label, attr.SPEC: spec}
+        described |= {attr.PLACES: places} if places else {}
         if state == TrialState.WAITING and not is_new:
             before = to_be_requeued(self.attempts([cell.key]).get(cell.key, []))
             described |= {attr.AFTER: [attempt.trial_id for attempt in before]} if before else {}

@@ -27,10 +27,11 @@ from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.store import Attempt, Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
+from tadaconv.locations import at_home, why_missing
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions, require_division
-from tadaconv.spec import PROTOCOL, Experiment, Folder
-from tadaconv.text import encodable, path_to_text, text_to_path
+from tadaconv.spec import PROTOCOL
+from tadaconv.text import encodable, one_line
 from tadaconv.weights import scores_beside, weights_beside
 
 _PAGE = 16
@@ -314,7 +315,8 @@ class Worker:
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
         """Run one attempt to its end; None if it left this worker without one."""
-        cell = Cell(str(attempt.attrs[attr.LABEL]), _at_home(attempt.cell.experiment, self.call))
+        experiment = at_home(attempt.cell.experiment, self.call.places, self.call.out / "cache")
+        cell = Cell(str(attempt.attrs[attr.LABEL]), experiment)
         started = time.monotonic()
         last = [int(attempt.attrs.get(attr.STEP, 0))]
 
@@ -501,28 +503,10 @@ def _open(call: WorkerCall) -> Store:
 
 def _resolved(call: WorkerCall) -> str:
     """The device behind that of a call; :class:`UserError` if it, or another GPU of a cell, is not there."""
-    from tadaconv.experiment import devices_of_cell, resolve_device
+    from tadaconv.environment import devices_of_cell, resolve_device
 
     devices_of_cell(call.device, call.options.gpus_per_cell)
     return str(resolve_device(call.device))
-
-
-def _at_home(experiment: Experiment, call: WorkerCall) -> Experiment:
-    """The experiment with its clips and weights where they lie on this machine, as far as that is known."""
-    data, backbone, places = experiment.data, experiment.backbone, call.places
-    if isinstance(data, Folder) and data.index:
-        experiment = experiment.but(data__index=path_to_text(_index(data, call)))
-    elif isinstance(data, Folder) and data.fingerprint in places:
-        experiment = experiment.but(data__root=places[data.fingerprint])
-    if backbone.weights_file is not None and backbone.weights_fingerprint in places:
-        experiment = experiment.but(backbone__weights=places[backbone.weights_fingerprint])
-    return experiment
-
-
-def _index(data: Folder, call: WorkerCall) -> Path:
-    """The index of the clips: where this machine's call knows it, or where it was made, or of that name in ``out``."""
-    made = text_to_path(call.places.get(data.fingerprint, data.index))
-    return made if made.is_dir() else call.out.absolute() / "cache" / made.name
 
 
 def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
@@ -534,15 +518,7 @@ def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
         require_division(experiment.schedule, call.options.gpus_per_cell)
     except UserError as error:
         return str(error)
-    data, backbone, places = experiment.data, experiment.backbone, call.places
-    if isinstance(data, Folder) and data.index and not _index(data, call).is_dir():
-        return f"the index of its clips is not here: share {data.index}, or copy it to {call.out / 'cache'}"
-    if isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
-        return f"its clips, {data.root}, are not on this machine"
-    weights = backbone.weights_file
-    if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():
-        return f"its weights, {weights}, are not on this machine"
-    return None
+    return why_missing(experiment, call.places, call.out / "cache")
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
@@ -556,7 +532,7 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _one_line(error: Exception, device: str) -> str:
-    what = encodable(" ".join(str(error).split()))  # it may name a file whose name is not UTF-8
+    what = encodable(one_line(error))  # it may name a file whose name is not UTF-8
     if isinstance(error, RunError | UserError):
         return what
     if _out_of_memory(error):

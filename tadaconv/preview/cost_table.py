@@ -11,7 +11,6 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as Rendered
 
-from tadaconv.ablation import Row, load_table
 from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
@@ -19,6 +18,7 @@ from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
 from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, row_named, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
+from tadaconv.table import Row, load_table
 
 Printed = Annotated[
     Decimal,

@@ -11,15 +11,17 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as Rendered
 
-from tadaconv.ablation import LoadedTable, Row, rehearse_cells
 from tadaconv.data.prefetch import num_cores
+from tadaconv.environment import environment, resolve_device
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution import Cell
-from tadaconv.experiment import environment, resolve_device
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
+from tadaconv.table import LoadedTable, Row
+from tadaconv.table_run import dry_run_cells
+from tadaconv.text import plural
 from tadaconv.training.computing import require
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def plan_table(
     records = store.records_of(cells) if store is not None else []
     finished = {record.cell.key for record in records if record.status == "finished"}
     left = [cell for cell in cells if cell.key not in finished]
-    rehearse_cells(left)
+    dry_run_cells(left)
     for cell in left:
         _require_division(cell, measure)
     by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
@@ -192,7 +194,7 @@ def plan_trials(
     left = max(0, num_trials - num_ended)
     found = None
     if left:
-        rehearse_cells([base.cell(regime, 0)])
+        dry_run_cells([base.cell(regime, 0)])
         _require_division(base.cell(regime, 0), measure)
         found = _probe_row(base.cell(regime, 0), place, measure, {}, first=True)
     num_finished = (num_trials - left) * seeds
@@ -306,7 +308,7 @@ def render_plan(found: RunPlan) -> Group:
         table.add_row(escape(row.row), str(row.num_cells - row.num_finished), *_measured(row))
     return Group(
         f"{escape(found.name)} in the regime {escape(found.regime)} on {found.device}: "
-        f"{_count(found.num_cells, 'cell')}, {found.num_finished} finished before, "
+        f"{plural(found.num_cells, 'cell')}, {found.num_finished} finished before, "
         f"{num_to_run} to run in {found.num_steps:,} training steps",
         table,
         *_reading(found),
@@ -346,12 +348,12 @@ def _reading(found: RunPlan) -> list[Rendered | str]:
         table.add_row(escape(name), *_load(reading.step), *_load(reading.evaluation))
     readings = [reading for _, reading in rows]
     one = readings[0]
-    by = f"{_count(one.num_readers, 'reader')} on " if one.num_readers else ""
+    by = f"{plural(one.num_readers, 'reader')} on " if one.num_readers else ""
     training, evaluation = (
         _rates([getattr(reading, f"{what}_clips_per_second") for reading in readings]) for what in ("train", "val")
     )
     how = (
-        f"Clips are read from {_CLIPS.get(one.form, 'a disk')}, by {by}{_count(one.num_cores, 'core')} of a worker: "
+        f"Clips are read from {_CLIPS.get(one.form, 'a disk')}, by {by}{plural(one.num_cores, 'core')} of a worker: "
         f"{training} a second in training and {evaluation} in evaluation, while nothing computes."
     )
     most = max(max(reading.step.waiting, reading.evaluation.waiting) for reading in readings)
@@ -363,7 +365,7 @@ def _reading(found: RunPlan) -> list[Rendered | str]:
     return [
         table,
         f"{how} Computing would wait for them up to {100 * most:.0f} % of the time. What would keep it busy, by "
-        f"arithmetic from {escape(name)}: {_count(wanted[0], 'core')} a worker in training and {wanted[1]} in "
+        f"arithmetic from {escape(name)}: {plural(wanted[0], 'core')} a worker in training and {wanted[1]} in "
         f"evaluation{pack}.",
     ]
 
@@ -414,7 +416,7 @@ def _totals(found: RunPlan) -> list[str]:
         if max(parts) > MICRO_BATCHES_TIMED
         else ""
     )
-    evaluated = _count(max(batches), "evaluation batch", "evaluation batches")
+    evaluated = plural(max(batches), "evaluation batch", "evaluation batches")
     return [
         f"{time}.",
         f"Memory: up to {size(memory)}{on_gpu} {holder}. Disk: up to {size(checkpoint)} for the checkpoint of each "
@@ -431,16 +433,12 @@ def _totals(found: RunPlan) -> list[str]:
 def _limits(found: RunPlan) -> str:
     worst, best = found.at_once
     if worst != best:
-        return f" (no faster than {_count(worst, 'worker')} to as fast as {best}: they share {_count(worst, 'GPU')})"
+        return f" (no faster than {plural(worst, 'worker')} to as fast as {best}: they share {plural(worst, 'GPU')})"
     if best == found.workers:
         return ""
     if found.gpus_per_cell > 1:
-        return f" (here no more than {_count(best, 'cell')} at once, of {found.gpus_per_cell} processes each)"
-    return f" ({_count(best, 'core')} here, so no more at once)"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+        return f" (here no more than {plural(best, 'cell')} at once, of {found.gpus_per_cell} processes each)"
+    return f" ({plural(best, 'core')} here, so no more at once)"
 
 
 def _between(numbers: Sequence[int]) -> str:

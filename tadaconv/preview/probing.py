@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tadaconv.data import Source, open_source
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores
-from tadaconv.experiment import build_model, curve_source, environment, out_of_memory
+from tadaconv.environment import environment
+from tadaconv.experiment import build_model, curve_source, out_of_memory
 from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
 from tadaconv.nn.frames import channels_last
 from tadaconv.preview.reading import BatchesThere, FirstClips, Machine, Rates, Reading, Spread, measure_rates, reading

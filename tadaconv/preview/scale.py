@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tadaconv.ablation import Row
 from tadaconv.errors import UserError
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Experiment, Folder, Temporal
+from tadaconv.table import Row
 
 ClipShape = tuple[int, int, int, int]
 """(C, T, H, W)"""
@@ -46,7 +46,7 @@ class Scale(BaseModel):
 
     def require(self, temporal: Temporal) -> None:
         """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
-        from tadaconv.experiment import require_fit  # what reads a study need not load what trains
+        from tadaconv.dry_run import require_fit  # what reads a study need not load what trains
 
         require_fit(Backbone(name=self.backbone), temporal, self.clip)
 

@@ -9,11 +9,11 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as Rendered
 
-from tadaconv.ablation import LoadedTable, Row
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
 from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
 from tadaconv.regime import Regime
+from tadaconv.table import LoadedTable, Row
 
 
 class RowCheck(BaseModel):
@@ -62,7 +62,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
-    from tadaconv.experiment import require_batches  # what reads a table need not load what trains
+    from tadaconv.dry_run import require_batches  # what reads a table need not load what trains
 
     scale = scale_of(regime)
     hosts: dict[Scale, tuple[Host, torch.Tensor, torch.Tensor]] = {}

@@ -18,8 +18,10 @@ from tadaconv.errors import UserError, unknown
 from tadaconv.execution import Store
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder
+from tadaconv.files import write_atomically
+from tadaconv.locations import together
 from tadaconv.metrics import metric_named
-from tadaconv.reporting.core.export import as_csv, write_atomically
+from tadaconv.reporting.core.export import as_csv
 from tadaconv.result import Result, stored_metric
 
 FORMATS = ("csv", "parquet")
@@ -45,7 +47,7 @@ CURVE_COLUMNS = ["cell", "epoch", "step", "train_loss", "val_top1", "calibration
 """Followed by a column for each metric beside top-1."""
 
 _REASONS = ("interrupted", "withdrawn", "pruned", "over_budget", "infeasible")
-_TAKEN = ("cell", "label", "spec", "error", "traceback", "trial", *_REASONS)
+_TAKEN = ("cell", "label", "spec", "places", "error", "traceback", "trial", *_REASONS)
 _TIMES = ("started", "ended")
 _DTYPES = {
     **dict.fromkeys([*_SCALARS, "value", "train_loss", "val_top1"], "float64"),
@@ -188,10 +190,15 @@ def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[st
         "parameters": _json(trial.params),
         "distributions": _json({name: space._asdict() for name, space in trial.distributions.items()}),
         "intermediate_values": _json(trial.intermediate_values),
-        "experiment": _json(attrs.get("spec")),
+        "experiment": _json(_described(attrs)),
         "attributes": _json({name: value for name, value in attrs.items() if name not in taken}),
         "system_attributes": _json(trial.system_attrs),
     }
+
+
+def _described(attrs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The description of a trial's experiment, with the paths that it was queued with; None without one."""
+    return together(attrs["spec"], attrs.get("places", {})) if "spec" in attrs else None
 
 
 def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | None) -> pd.DataFrame:
@@ -201,11 +208,11 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line = {"cell": key, "study": study, "trial": trial.number, "label": attrs["label"]}
         line |= {name: result.get(name) for name in _SCALARS}
         line |= {name: _json(result.get(name)) for name in _TREES}
-        line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(attrs["spec"])}
+        line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(_described(attrs))}
         if "score" in result:
             line[stored_metric(result)] = result["score"]
         line["scores"] = _scores(out, key)
-        line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", attrs["spec"])
+        line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", _described(attrs) or {})
         lines.append(line)
     own = {name for line in lines for name in line} - set(CELL_COLUMNS)
     return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed={*own, "seed"})

@@ -15,10 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.reporting.core.export import Listing, write_atomically
-from tadaconv.reporting.core.format import data_uri, plural
+from tadaconv.files import write_atomically
+from tadaconv.reporting.core.export import Listing
+from tadaconv.reporting.core.format import data_uri
 from tadaconv.reporting.core.text import first_line
-from tadaconv.text import visible
+from tadaconv.text import plural, visible
 
 KINDS = {
     "table": "Ablation tables",

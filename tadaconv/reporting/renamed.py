@@ -13,6 +13,7 @@ RENAMED = {
     "tadaconv.reporting.export": "tadaconv.reporting.ablation.data",
     "tadaconv.reporting.figures": "tadaconv.reporting.ablation.figures",
     "tadaconv.reporting.provenance": "tadaconv.reporting.core.provenance",
+    "tadaconv.reporting.summary": "tadaconv.reporting.ablation.summary",
     "tadaconv.reporting.benchmark.blocks": "tadaconv.reporting.benchmark.page",
     "tadaconv.reporting.benchmark.record": "tadaconv.reporting.benchmark.data",
     "tadaconv.reporting.calibration.blocks": "tadaconv.reporting.calibration.page",

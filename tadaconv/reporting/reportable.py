@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tadaconv import discovery
-from tadaconv.ablation import LoadedTable, current_records, load_table, study_name
 from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
@@ -15,10 +14,12 @@ from tadaconv.execution.origins import ORIGINS
 from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
 from tadaconv.reporting.ablation import StorageContext
-from tadaconv.reporting.core.format import listed, plural
 from tadaconv.spec import PROTOCOL
 from tadaconv.study import LoadedStudy, confirmed, load_study, trial_records
 from tadaconv.study.trials import ENDS
+from tadaconv.table import LoadedTable, load_table, study_name
+from tadaconv.table_run import current_records
+from tadaconv.text import listed, plural
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from tadaconv.files import write_atomically
 from tadaconv.reporting.ablation.data import Manifest
-from tadaconv.reporting.core.export import write_atomically
 
 
 def schemas() -> dict[str, str]:

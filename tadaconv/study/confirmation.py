@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from tadaconv import discovery
-from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.errors import UserError
 from tadaconv.execution.store import Store
 from tadaconv.spec import Experiment
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import spec_json
 from tadaconv.study.trials import TrialRecord, confirmation_name, trials_metric
+from tadaconv.table import LoadedTable, Row, Table
 
 
 def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) -> LoadedTable:

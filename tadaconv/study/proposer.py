@@ -12,7 +12,6 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
-from tadaconv.ablation import Row
 from tadaconv.discovery import require_short
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
@@ -35,6 +34,8 @@ from tadaconv.study.trials import (
     TrialRecord,
     trials_metric,
 )
+from tadaconv.table import Row
+from tadaconv.text import plural
 
 NUM_RETRIES = 12
 """How often a sampler is asked anew when it suggests what the study has had."""
@@ -67,7 +68,7 @@ class Proposed:
 
     def __str__(self) -> str:
         """For example ``20 trials: 12 ended``."""
-        counts = f"{_count(self.num_trials, 'trial')}: {self.num_ended} ended"
+        counts = f"{plural(self.num_trials, 'trial')}: {self.num_ended} ended"
         if self.given_up is not None:
             return (
                 f"{counts}; the search ends here, since {MOST_INFEASIBLE} draws in a row are infeasible in this regime "
@@ -75,8 +76,8 @@ class Proposed:
             )
         if not self.exhausted:
             return counts
-        more = f" and {_count(self.num_infeasible, 'infeasible draw')}" if self.num_infeasible else ""
-        return f"{counts}; the space is exhausted after {_count(self.num_trials, 'configuration')}{more}"
+        more = f" and {plural(self.num_infeasible, 'infeasible draw')}" if self.num_infeasible else ""
+        return f"{counts}; the space is exhausted after {plural(self.num_trials, 'configuration')}{more}"
 
 
 class Proposer:
@@ -177,7 +178,7 @@ class Proposer:
         if not self._base_is_feasible:
             base = self._loaded.study.base
             try:
-                _rehearse(self._regime, self._loaded.study.base_temporal)
+                _dry_run(self._regime, self._loaded.study.base_temporal)
             except UserError as error:
                 raise UserError(
                     f"start {base!r}, the base of study {self._loaded.name!r}, is infeasible in this regime: {error}"
@@ -189,7 +190,7 @@ class Proposer:
         temporal = suggestion.temporal
         self._require_readable(suggestion)
         try:
-            _rehearse(self._regime, temporal)
+            _dry_run(self._regime, temporal)
         except UserError as error:
             self._require_feasible_base()
             self._checked[spec_json(temporal)] = str(error)
@@ -337,10 +338,6 @@ class Proposer:
         )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def _seed(*parts: int) -> int:
     """A seed of 32 bits from whole numbers."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big")
@@ -350,10 +347,10 @@ _INFEASIBLE = {attr.INFEASIBLE: 1.0}
 """Optuna's constraint of a draw that the regime cannot take: violated, by no more and no less than another."""
 
 
-def _rehearse(regime: Regime, temporal: Temporal) -> None:
-    from tadaconv.experiment import rehearse  # torch, for which reading a study need not wait
+def _dry_run(regime: Regime, temporal: Temporal) -> None:
+    from tadaconv.dry_run import dry_run  # torch, for which reading a study need not wait
 
-    rehearse(regime.experiment(temporal, 0))
+    dry_run(regime.experiment(temporal, 0))
 
 
 def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.Study:

@@ -19,6 +19,7 @@ from tadaconv.errors import UserError, lookup
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend, TrialRow
 from tadaconv.execution.spaces import optuna_studies
+from tadaconv.locations import apart
 from tadaconv.metrics import Metric, metric_named
 from tadaconv.result import CurvePoint, stored_curve
 from tadaconv.spec import without_places
@@ -169,7 +170,7 @@ def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
 
 
 def _recipe(row: TrialRow) -> dict[str, Any]:
-    spec = {name: part for name, part in row.attrs[attr.SPEC].items() if name not in ("temporal", "seed")}
+    spec, _ = apart({name: part for name, part in row.attrs[attr.SPEC].items() if name not in ("temporal", "seed")})
     return {**spec, "data": without_places(spec["data"])}
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tadaconv.ablation import Row
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.launcher import Crew, work
 from tadaconv.execution.origins import claim, require_own
@@ -14,6 +13,7 @@ from tadaconv.regime import Regime
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.proposer import Proposer
 from tadaconv.study.trials import TrialRecord, trial_records
+from tadaconv.table import Row
 
 _LOOK_SECONDS = 3.0
 

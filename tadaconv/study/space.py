@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tadaconv.errors import UserError
 from tadaconv.spec import Rival, TAda, Temporal, describe
+from tadaconv.text import one_line
 
 Suggest = Callable[[optuna.Trial], Temporal]
 """Draws what is plugged in from a trial's parameters; never trains."""
@@ -75,7 +76,7 @@ def suggested(suggest: Suggest, trial: Any) -> Suggestion:
         why = describe(error) if isinstance(error, ValidationError) else str(error)
         return Suggestion(None, dict(trial.params), dict(trial.distributions), contradiction=why)
     except Exception as error:
-        what = " ".join(str(error).split())
+        what = one_line(error)
         raise UserError(f"suggest failed with {trial.params}: {type(error).__name__}: {what}") from error
     if not (temporal is None or isinstance(temporal, TAda | Rival)):
         raise UserError(f"suggest returns a TAda, a Rival or None, not {temporal!r}")

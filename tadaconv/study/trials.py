@@ -8,7 +8,6 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from pydantic import TypeAdapter, ValidationError
 
-from tadaconv.ablation import Row, as_planned
 from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
@@ -17,13 +16,15 @@ from tadaconv.execution.cells import Cell, CellRecord, metric_of
 from tadaconv.execution.cells import Status as CellStatus
 from tadaconv.execution.spaces import optuna_studies
 from tadaconv.execution.store import Store
+from tadaconv.locations import as_planned, together
 from tadaconv.metrics import Metric
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint
-from tadaconv.spec import Backbone, Folder, Temporal
+from tadaconv.spec import Temporal
 from tadaconv.study.cost import over
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.space import Suggestion, params_text, replay, spec_json, walk
+from tadaconv.table import Row
 
 Status = Literal["finished", "pruned", "over budget", "failed", "running", "waiting"]
 """What became of a configuration; the first four are ends."""
@@ -345,14 +346,7 @@ def kept_budget(study: str, store: Store) -> int | None:
 
 def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
     """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
-    specs = [row.attrs[attr.SPEC] for row in rows]
-    data = regime.data
-    if isinstance(data, Folder):
-        latest_first = (spec["data"] for spec in reversed(specs) if spec["data"]["kind"] == "folder")
-        data = data.as_found(map(Folder.model_validate, latest_first))
-    return regime.with_clips(data).with_weights(
-        lambda host: as_planned(host, (Backbone.model_validate(spec["backbone"]) for spec in specs))
-    )
+    return as_planned(regime, (together(row.attrs[attr.SPEC], row.attrs.get(attr.PLACES, {})) for row in rows))
 
 
 def _with_confirmation(trial: TrialRecord, store: Store, seeds: Sequence[int]) -> TrialRecord:

@@ -1,8 +1,6 @@
 """Checkpoints that survive what happens while they are written."""
 
 import io
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 
 from tadaconv.errors import RunError, UserError
+from tadaconv.files import write_file
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -26,17 +25,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file at once or not at all, as :func:`save` does; raises as it does."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_file(path, content, durable=True)
     except OSError as error:
-        with suppress(OSError):  # where nothing can be written, often nothing can be removed either
-            partial.unlink()
         raise RunError(f"checkpoint {path} cannot be written: {error.strerror}; an earlier one is kept") from error
 
 

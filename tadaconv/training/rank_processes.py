@@ -29,6 +29,7 @@ from torch import distributed as dist
 from tadaconv import child
 from tadaconv.errors import RunError, UserError
 from tadaconv.result import Progress
+from tadaconv.text import one_line
 from tadaconv.training.ranks import BrokenSumError, Ranks
 
 _OTHERS_SECONDS = 2.0
@@ -259,7 +260,7 @@ def main(connection_number: int, port: int, rank: int, size: int, device_name: s
         voice.say(_Done(result if rank == 0 else None))
         dist.destroy_process_group()
     except Exception as error:
-        message = " ".join(str(error).split())
+        message = one_line(error)
         if not isinstance(error, UserError | RunError):
             message = f"rank {rank} of {size}, on {device_name}: {type(error).__name__}: {message}"
         is_broken_sum = isinstance(error, BrokenSumError)

@@ -9,8 +9,9 @@ import torch
 from tadaconv.data import folder, inspection, mirroring
 from tadaconv.data.folder import FolderClips, resolve
 from tadaconv.data.sampling import evaluation_frames, training_frames
+from tadaconv.dry_run import dry_run
 from tadaconv.errors import RunError, UserError
-from tadaconv.experiment import rehearse, run
+from tadaconv.experiment import run
 from tadaconv.regime import load_regime
 from tadaconv.spec import Backbone, Experiment, Folder, Sampling, Schedule, TAda
 
@@ -147,11 +148,11 @@ def test_a_row_that_takes_more_frames_than_clips_have_is_refused(clips, tmp_path
     longer = Experiment(
         backbone=Backbone(name="tiny"), data=data.but(num_frames=500), schedule=Schedule(epochs=1, batch_size=4, lr=0.1)
     )
-    for refused in (lambda: rehearse(longer), lambda: FolderClips(longer.data, CPU)):
+    for refused in (lambda: dry_run(longer), lambda: FolderClips(longer.data, CPU)):
         with pytest.raises(UserError, match=r"frame\(s\), fewer than num_frames=500; remove the clip or lower"):
             refused()
-    rehearse(longer.but(data__num_frames=SPEC.num_frames))
-    rehearse(longer.but(data__short_clips="repeat"))
+    dry_run(longer.but(data__num_frames=SPEC.num_frames))
+    dry_run(longer.but(data__short_clips="repeat"))
 
 
 def test_without_pyav_one_line_says_how_to_get_it(clips, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,8 +22,9 @@ from tadaconv.data.sample import SECONDS, DigitMedia, class_names, sample_clips,
 from tadaconv.data.sampling import training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store, WorkerCall, worker
-from tadaconv.spec import PROTOCOL, Backbone, Experiment, Folder, Sampling, Schedule
+from tadaconv.execution import Store
+from tadaconv.locations import at_home, why_missing
+from tadaconv.spec import Backbone, Experiment, Folder, Sampling, Schedule
 
 pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
@@ -541,21 +541,20 @@ def test_a_worker_opens_the_index_where_it_was_made_or_in_its_own_cache(ssv2, ca
     check_layout(ssv2, "ssv2", "", cache)
     data = resolve(SPEC, ssv2, cache)
     experiment = Experiment(backbone=Backbone(name="tiny"), data=data, schedule=Schedule(epochs=1, batch_size=2, lr=1))
-    call = WorkerCall("journal.log", "w0", "cpu", tmp_path / "other")
-    assert worker._at_home(experiment, call) == experiment
-    attempt = SimpleNamespace(protocol=PROTOCOL, cell=SimpleNamespace(experiment=experiment))
-    assert worker._why_not_here(attempt, call) is None
-    moved = tmp_path / "other" / "cache"
+    own_cache = tmp_path / "other" / "cache"
+    assert at_home(experiment, {}, own_cache) == experiment
+    assert why_missing(experiment, {}, own_cache) is None
     cache.rename(tmp_path / "elsewhere")
-    assert f"share {data.index}, or copy it to {moved}" in worker._why_not_here(attempt, call)
-    (tmp_path / "elsewhere").rename(moved.parent.mkdir() or moved)
-    assert worker._why_not_here(attempt, call) is None
-    at_home = worker._at_home(experiment, call)
-    assert at_home.data.index == str(moved / Path(data.index).name)
-    assert at_home.key == experiment.key
-    assert FolderClips(at_home.data, CPU).num_val == 6
+    assert f"share {data.index}, or copy it to {own_cache}" in why_missing(experiment, {}, own_cache)
+    own_cache.parent.mkdir()
+    (tmp_path / "elsewhere").rename(own_cache)
+    assert why_missing(experiment, {}, own_cache) is None
+    here = at_home(experiment, {}, own_cache)
+    assert here.data.index == str(own_cache / Path(data.index).name)
+    assert here.key == experiment.key
+    assert FolderClips(here.data, CPU).num_val == 6
     ssv2.rename(tmp_path / "unmounted")
-    assert worker._why_not_here(attempt, call) == f"its clips, {ssv2}, are not on this machine"
+    assert why_missing(experiment, {}, own_cache) == f"its clips, {ssv2}, are not on this machine"
 
 
 def test_memory_does_not_grow_with_what_is_read(ssv2, cache, monkeypatch):

@@ -408,6 +408,15 @@ def test_the_fingerprint_of_a_pack_is_of_what_it_holds(checked, tmp_path):
     assert open_pack(tmp_path / "other").fingerprint != open_pack(tmp_path / "pack").fingerprint
 
 
+def test_a_process_that_was_killed_as_it_began_a_pack_leaves_its_folder_usable(index, tmp_path):
+    pack_clips(index, tmp_path / "pack")
+    (tmp_path / "begun").mkdir()
+    for name in ("frames.npy", "clips.npy", "pack.json.a1b2c3d4.partial"):
+        (tmp_path / "begun" / name).write_bytes(b"{")
+    pack_clips(index, tmp_path / "begun")
+    assert open_pack(tmp_path / "begun").fingerprint == open_pack(tmp_path / "pack").fingerprint
+
+
 def test_what_is_no_pack_of_these_clips_is_refused(checked, index, tmp_path, capsys):
     other = checked("epic100", "frames")[0]
     pack_clips(index, tmp_path / "pack")

@@ -10,6 +10,7 @@ STORED = {
     "cell", "label", "spec", "lease", "after", "result", "error", "traceback", "device", "step", "again", "interrupted",
     "withdrawn", "duplicate_of", "died_at", "tries", "deaths", "best_step", "trial", "pruned", "curve", "copied",
     "macs", "over_budget", "infeasible", "drawn_for", "format", "plan", "protocol", "space", "table", "study", "regime",
+    "places",
 }  # fmt: skip
 """Whoever takes one from this list, or writes it otherwise, loses what storages hold under it."""
 

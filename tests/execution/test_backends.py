@@ -98,7 +98,11 @@ def fill(backend: Backend, draw: random.Random, num_trials: int) -> None:
         attrs = {"label": "(1,1) ∞", "spec": {"x": [1, 2.5, None, "\n"]}, "n": draw.choice([math.inf, -3, "", True])}
         if draw.random() < 0.8:
             attrs["cell"] = draw.choice(KEYS)
-        params = {"lr": 0.1 + 0.9 * draw.random(), "stage": 3, "norm": draw.choice(["bn", None, 2.5, True])}
+        params = {
+            "lr": draw.choice([0.1 + 0.9 * draw.random(), 1.0]),
+            "stage": 3,
+            "norm": draw.choice(["bn", None, 2.5, True]),
+        }
         chosen = {name: value for name, value in params.items() if draw.random() < 0.7}
         trial = create_trial(
             state=state,
@@ -148,6 +152,7 @@ def assert_reads(backend: Backend, rows: list[TrialRow]) -> None:
     """``backend`` answers every question by ``rows``, which are all attempts there are."""
     studies = backend.studies()
     assert backend.rows() == rows
+    assert repr([row.params for row in backend.rows()]) == repr([row.params for row in rows]), "1 is not 1.0 here"
     assert backend.running() == [row for row in rows if row.state == TrialState.RUNNING]
     for keys in (["k1"], ["k0", "é", "k0", 'odd "key"\\,'], [], ["none"], [f"x{i}" for i in range(5000)] + ["k2"]):
         assert backend.rows(keys) == [row for row in rows if row.key in keys]

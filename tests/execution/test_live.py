@@ -10,15 +10,8 @@ from fake_cells import ROWS, result
 from rich.console import Console
 
 from tadaconv.execution import Cell, CellRecord, Event
-from tadaconv.execution.live import LineView, LiveView, seconds_text, view
+from tadaconv.execution.live import LineView, LiveView, view
 from tadaconv.result import Progress
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
-)
-def test_seconds_are_readable(seconds: float, text: str) -> None:
-    assert seconds_text(seconds) == text
 
 
 def progress(step: int, num_steps: int = 4) -> Progress:

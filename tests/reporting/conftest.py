@@ -7,12 +7,12 @@ import numpy as np
 import optuna
 import pytest
 
-from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.regime import Regime
 from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.spec import Backbone, Context, Placement, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.study import Budget, LoadedStudy, Study, Suggestion, TrialRecord, walk
+from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
 
 REGIME = Regime(
     summary="made up",

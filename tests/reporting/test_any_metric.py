@@ -264,7 +264,7 @@ def run_study(study: LoadedStudy, store: Store, num_trials: int, regime: Regime 
 
 @pytest.fixture
 def _rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
 
 
 @pytest.mark.usefixtures("_rehearsed")

@@ -544,7 +544,6 @@ def test_several_paths_name_the_report() -> None:
 
 def test_words_of_numbers() -> None:
     assert [text.per_cent(x) for x in (0.004, 0.0994, 0.0996, 1.234)] == ["0.4", "9.9", "10", "123"]
-    assert [text.three_digits(x) for x in (1.084, 9.994, 9.996, 99.96)] == ["1.08", "9.99", "10.0", "100"]
     assert [text.mebibytes(x) for x in (None, 2**20)] == ["\u2013", "1"]
 
 

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 import torch
 
-from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.data import open_source
 from tadaconv.data.source import Head, classes_of_heads
 from tadaconv.data.synthetic import SyntheticClips
@@ -39,6 +38,7 @@ from tadaconv.reporting.calibration.text import layer_names
 from tadaconv.reporting.core.export import write_files
 from tadaconv.reporting.core.format import number
 from tadaconv.spec import Aggregation, Backbone, Rival, Schedule, Synthetic, TAda
+from tadaconv.table import LoadedTable, Row, Table
 
 SCRIPT = "<script>alert(1)</script> $x_1$"
 RANDOM = TAda(init="random", aggregation=Aggregation(kind="none"))

@@ -7,11 +7,11 @@ import pytest
 from matplotlib.collections import PolyCollection
 from scipy import stats
 
-from tadaconv.ablation import LoadedTable, Table
 from tadaconv.reporting.ablation import figures
 from tadaconv.reporting.ablation.data import collect
 from tadaconv.reporting.ablation.figures.classes import contrast
 from tadaconv.spec import Rival
+from tadaconv.table import LoadedTable, Table
 
 
 def with_classes(records, names: list[str], families: dict[str, list[str]], top1):

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord, scores_file
 from tadaconv.reporting import report
 from tadaconv.reporting.ablation import page as blocks
@@ -24,6 +23,7 @@ from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.ablation.text import what_was_run
 from tadaconv.scores import Scores, as_npz
 from tadaconv.spec import Rival, TAda
+from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
 
 NUM_CLIPS, NUM_CLASSES, SEEDS = 60, 8, (0, 1, 2)
 PAPER = PaperResult(67.2, "paper, table 8", "Something-Something-V2", 12, "2 clips x 3 crops", 129)

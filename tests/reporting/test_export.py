@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from tadaconv.errors import RunError, UserError
+from tadaconv.files import write_atomically
 from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation.data import Manifest, collect, files_of, read_export
 from tadaconv.reporting.ablation.summary import summarise
-from tadaconv.reporting.core.export import cell_columns, write_atomically, write_files
+from tadaconv.reporting.core.export import cell_columns, write_files
 
 
 def test_what_is_exported_is_read_back(made_up, tmp_path: Path) -> None:

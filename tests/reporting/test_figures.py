@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from tadaconv.ablation import LoadedTable, load_table
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.ablation import figures
 from tadaconv.reporting.ablation.data import collect
 from tadaconv.reporting.ablation.figures import calibration_over_training
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.text import as_markdown
+from tadaconv.table import LoadedTable, load_table
 
 ALWAYS = [
     figures.accuracy_by_row,

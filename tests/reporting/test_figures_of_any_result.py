@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 
-from tadaconv.ablation import LoadedTable, Row, Table
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.regime import Regime
 from tadaconv.reporting.ablation import figures
@@ -15,6 +14,7 @@ from tadaconv.reporting.ablation.data import Export, collect
 from tadaconv.reporting.ablation.figures import calibration_over_training, calibration_over_training_data
 from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.spec import Backbone, Placement, Schedule, Synthetic, TAda
+from tadaconv.table import LoadedTable, Row, Table
 
 FIGURES = [
     figures.accuracy_by_row,

@@ -14,7 +14,6 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tadaconv.ablation import Claim
 from tadaconv.errors import UserError
 from tadaconv.reporting import index, report
 from tadaconv.reporting.ablation.data import read_export
@@ -24,6 +23,7 @@ from tadaconv.reporting.calibration.data import CalibrationManifest
 from tadaconv.reporting.calibration.text import listing
 from tadaconv.reporting.index import IndexEntry, read_entries, read_entry, render, write_index
 from tadaconv.reporting.study import study_report
+from tadaconv.table import Claim
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 SCRIPT = "<script>alert('1')</script>"

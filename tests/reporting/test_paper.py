@@ -14,7 +14,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.reporting import report
@@ -32,6 +31,7 @@ from tadaconv.reporting.study.page import conditions as study_conditions
 from tadaconv.reporting.study.terminal import StudyTable
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Backbone, Folder, Rival, Schedule, Synthetic, TAda
+from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
 
 SSV2, VIEWS = "Something-Something-V2", "2 clips x 3 crops of 256 px"
 T_975_2 = 4.302653

@@ -1,11 +1,11 @@
 import pytest
 
-from tadaconv.ablation import LoadedTable, Row, Table, load_table
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.reporting.ablation import figures
 from tadaconv.reporting.ablation.data import collect
 from tadaconv.reporting.core.placement import placed
 from tadaconv.spec import Aggregation, Rival, TAda
+from tadaconv.table import LoadedTable, Row, Table, load_table
 
 BASE = TAda()
 

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from tadaconv.ablation import Claim
 from tadaconv.errors import RunError, UserError
 from tadaconv.reporting import FORMATS, report
 from tadaconv.reporting.ablation import page as blocks
@@ -23,6 +22,7 @@ from tadaconv.reporting.ablation.data import collect, read_export
 from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.core.notebook import execute
 from tadaconv.reporting.core.options import ReportOptions
+from tadaconv.table import Claim
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (

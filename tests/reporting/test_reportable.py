@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from tadaconv.ablation import claim_name, current_records, load_table, study_name
 from tadaconv.errors import UserError
 from tadaconv.execution import Store, plan
 from tadaconv.regime import Regime, load_regime
 from tadaconv.reporting.reportable import reportable, storage_context
 from tadaconv.result import Result
+from tadaconv.table import load_table, study_name
+from tadaconv.table_run import claim_name, current_records
 
 Run = Callable[..., None]
 
 TABLE = '''"""Does it matter?"""
-from tadaconv.ablation import Row, Table
+from tadaconv.table import Row, Table
 from tadaconv.spec import Context, TAda
 
 TABLE = Table(base=Row("base", TAda()), rows=[Row("other", TAda(context=Context(kernels=({kernel}, 1))))])

@@ -130,3 +130,41 @@ def test_a_kind_of_report_is_its_data_and_a_template(tmp_path: Path, monkeypatch
     page = write_index(tmp_path / "runs").read_text()
     assert "<h2>poem</h2>" in page
     assert 'href="poem-roses/report.html"' in page
+
+
+BEFORE = """
+from tadaconv.reporting import blocks, figures
+from tadaconv.reporting.calibration.figures import calibration_over_training
+from tadaconv.reporting.export import read_export
+from tadaconv.reporting.provenance import provenance
+used = [blocks.headline, blocks.claims, blocks.results, blocks.failures, blocks.conditions, blocks.methods]
+used += [figures.heading, figures.show, figures.accuracy_by_row, figures.differences, figures.accuracy_by_family]
+used += [figures.accuracy_by_macs, figures.accuracy_by_latency, figures.placement_map, figures.gain_by_class]
+used += [figures.confusion, figures.learning_curves, figures.Drawing]
+used += [calibration_over_training, read_export, provenance]
+""", """
+from tadaconv.reporting.figures import show
+from tadaconv.reporting.study import blocks, figures
+from tadaconv.reporting.study.frame import read_study
+from tadaconv.reporting.study.importance import importance
+used = [show, blocks.headline, blocks.confirmation, blocks.ranking, blocks.importances, blocks.every_trial]
+used += [blocks.unfinished, blocks.infeasible, blocks.conditions, blocks.provenance, blocks.methods, read_study]
+used += [figures.pareto, figures.placement_map, figures.importance, figures.slices, figures.best_so_far]
+used += [figures.learning_curves, importance]
+""", """
+from tadaconv.reporting.calibration import blocks, figures
+from tadaconv.reporting.calibration.frame import read_calibration
+from tadaconv.reporting.figures import show
+from tadaconv.reporting.provenance import provenance
+used = [blocks.headline, blocks.clips, blocks.layers, blocks.conditions, blocks.cell_lines, blocks.methods]
+used += [figures.alpha_over_time, figures.alpha_spread, figures.alpha_over_training, read_calibration, show, provenance]
+"""  # fmt: skip
+"""What notebooks and templates of the first version import and call."""
+
+
+@pytest.mark.parametrize("program", BEFORE)
+def test_notebooks_of_before_find_what_they_import(program: str) -> None:
+    names: dict[str, object] = {}
+    exec(program, names)
+    assert names["used"]
+    assert all(map(callable, names["used"]))

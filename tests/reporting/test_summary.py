@@ -15,7 +15,6 @@ from hypothesis import strategies as hs
 from rich.console import Console
 from scipy import stats
 
-from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table
 from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
 from tadaconv.metrics import TOP1
@@ -52,6 +51,7 @@ from tadaconv.reporting.core import format as words
 from tadaconv.reporting.core import statistics as st
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Backbone, Schedule, Synthetic
+from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
 
 
 def lines(export: Export) -> dict[str, pd.Series]:

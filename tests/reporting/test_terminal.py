@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tadaconv.ablation import LoadedTable, PaperResult, Row, Table
 from tadaconv.cli.running import print_table
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import load_regime
@@ -18,6 +17,7 @@ from tadaconv.reporting.ablation.summary import summarise
 from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.core.format import MINUS, p_value
 from tadaconv.spec import TAda
+from tadaconv.table import LoadedTable, PaperResult, Row, Table
 
 LIGHT = """
 import sys

@@ -14,15 +14,17 @@ import postgres_server
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
+from support import made_result
 
 from tadaconv.data.synthetic import CLASS_NAMES
+from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, WorkerCall
 from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Attempt, Store
-from tadaconv.experiment import build_model, rehearse
+from tadaconv.experiment import build_model
 from tadaconv.measure import count
 from tadaconv.regime import Regime, load_regime
 from tadaconv.result import CurvePoint, Result
@@ -79,18 +81,18 @@ def macs_of(temporal: Temporal) -> int:
 
 @pytest.fixture(autouse=True)
 def _each_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tadaconv.experiment.rehearse", rehearsed)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", dry_run_once)
 
 
 _heard: dict[str, str] = {}
 
 
-def rehearsed(experiment: Experiment) -> None:
-    """As ``rehearse``, which takes a tenth of a second, but a configuration at a time."""
+def dry_run_once(experiment: Experiment) -> None:
+    """As ``dry_run``, which takes a tenth of a second, but a configuration at a time."""
     key = experiment.but(seed=0).key
     if key not in _heard:
         try:
-            rehearse(experiment)
+            dry_run(experiment)
             _heard[key] = ""
         except UserError as error:
             _heard[key] = str(error)
@@ -110,10 +112,7 @@ def top1_of(key: str) -> float:
 
 def result(top1: float, num_epochs: int = 4) -> Result:
     curve = [CurvePoint(epoch=e, step=e, train_loss=1.0, score=top1 * e / num_epochs) for e in range(1, num_epochs + 1)]
-    return Result(
-        score=top1, top5=100.0, loss=1.0, per_class={}, num_val=8, curve=curve, params=1, macs=1_000, cost={},
-        train_clips_per_second=1.0, eval_clips_per_second=1.0, peak_memory_bytes=1, seconds=1.0, environment={},
-    )  # fmt: skip
+    return made_result(top1, curve=curve, macs=1_000)
 
 
 def waiting(store: Store) -> list[Attempt]:
@@ -457,7 +456,7 @@ CIN = {name: {"stage": stage, "factor": "cin", "share": 1.0} for name, stage in 
 
 def feasible(temporal: Temporal) -> bool:
     try:
-        rehearse(REGIME.experiment(temporal, 0))
+        dry_run(REGIME.experiment(temporal, 0))
     except UserError:
         return False
     return True
@@ -661,7 +660,7 @@ def test_what_cannot_be_had_for_another_reason_is_not_taken_for_infeasible(
     def refuse(_: Experiment) -> None:
         raise UserError("the weights are gone")
 
-    monkeypatch.setattr("tadaconv.experiment.rehearse", refuse)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", refuse)
     with pytest.raises(UserError, match="the base of study 'toy', is infeasible in this regime: the weights are gone"):
         run(loaded(), store, 2)
     assert infeasible_draws(loaded(), REGIME, NAME, store) == []
@@ -754,6 +753,7 @@ def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store
 
 def test_every_configuration_gets_its_seeds(store: Store) -> None:
     records = run(loaded(seeds=3), store, 3, num_workers=2)
+    assert len(records) == 3
     for record in records:
         assert [cell.cell.experiment.seed for cell in record.cells] == [0, 1, 2]
         assert record.score == pytest.approx(mean(top1_of(cell.cell.key) for cell in record.cells))

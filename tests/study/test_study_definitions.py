@@ -7,13 +7,13 @@ import optuna
 import pytest
 
 from tadaconv import discovery
-from tadaconv.ablation import load_table
+from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
 from tadaconv.execution.store import Store
-from tadaconv.experiment import rehearse
 from tadaconv.regime import load_regime
 from tadaconv.spec import CALIBRATIONS, Rival, TAda, Temporal
 from tadaconv.study import Proposer, load_study, walk
+from tadaconv.table import load_table
 
 STUDIES = [file.stem for file in discovery.shipped_folder("study").glob("*.py")]
 REGIME = load_regime("quick")
@@ -55,7 +55,7 @@ def test_thirty_sampled_configurations_are_experiments_and_some_are_built(name: 
     num_built = 0
     for experiment in experiments[:6]:
         try:
-            rehearse(experiment)
+            dry_run(experiment)
             num_built += 1
         except UserError as error:
             assert "picks no convolution of this backbone" in str(error)  # noqa: PT017 - blocks a small one lacks
@@ -69,7 +69,7 @@ def test_the_start_lies_in_the_space_and_can_be_built(name: str) -> None:
     study = load_study(name).study
     for given, found in zip(study.start.values(), study.started.values(), strict=True):
         assert found.params == dict(given)
-        rehearse(REGIME.experiment(found.temporal, 0))
+        dry_run(REGIME.experiment(found.temporal, 0))
     assert study.base_temporal == study.started[study.base].temporal
 
 
@@ -108,7 +108,7 @@ def test_what_is_proposed_first_is_the_start(name: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(
         "tadaconv.study.cost.MacsCounter.macs", lambda *_: 1
     )  # what a network costs is tested elsewhere
-    monkeypatch.setattr("tadaconv.experiment.rehearse", lambda _: None)
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
     loaded = load_study(name)
     num_start = len(loaded.study.start)
     queues = []

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tadaconv.ablation import LoadedTable
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
 from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
+from tadaconv.table import LoadedTable
 
 
 @dataclass(frozen=True)

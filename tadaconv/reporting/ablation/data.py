@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, metric_of
@@ -34,6 +33,7 @@ from tadaconv.reporting.core.export import (
     shared_conditions,
 )
 from tadaconv.result import HeadAccuracy, Result, Scored
+from tadaconv.table import Claim, LoadedTable, PaperResult, Row
 
 _OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
 FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tadaconv.ablation import LoadedTable, Row
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, scores_file
 from tadaconv.reporting.ablation.data import EnsembleOrigin
 from tadaconv.reporting.core.export import checked
-from tadaconv.reporting.core.format import listed
 from tadaconv.scores import ensemble, read_scores
+from tadaconv.table import LoadedTable, Row
+from tadaconv.text import listed
 
 _NO_RESULT = {"failed": "failed", "running": "is still running"}
 

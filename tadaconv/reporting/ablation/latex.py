@@ -10,8 +10,9 @@ from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.summary import compares_apart, is_marked, summarise, untested
 from tadaconv.reporting.ablation.text import latex_notes, what_was_run
 from tadaconv.reporting.ablation.text import title as title_of
-from tadaconv.reporting.core.format import count_scale, difference, plural, published, scaled, score, some
+from tadaconv.reporting.core.format import count_scale, difference, published, scaled, score, some
 from tadaconv.reporting.core.latex import NameColumn, comment, escape, kind_of, name_column, tabular
+from tadaconv.text import plural
 
 
 def latex_report(export: Export, *, paper: bool) -> str:

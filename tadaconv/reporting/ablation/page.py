@@ -21,8 +21,9 @@ from tadaconv.reporting.ablation.summary import (
 )
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import no_number
-from tadaconv.reporting.core.format import at_once, count_scale, percent, plural
+from tadaconv.reporting.core.format import at_once, count_scale, percent
 from tadaconv.reporting.core.page import Block, flat, render
+from tadaconv.text import plural
 
 
 def headline(export: Export) -> Block:

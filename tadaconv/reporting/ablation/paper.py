@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from tadaconv.reporting.ablation.data import Manifest, ReportedRow
 from tadaconv.reporting.core.export import CellOrigin
-from tadaconv.reporting.core.format import plural
 from tadaconv.reporting.core.text import Clips, listed_clips
+from tadaconv.text import plural
 
 MOST_MISSING: Final = 0.005
 """Largest share of the listed validation clips that may be missing where a published number is compared with ours."""

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tadaconv.ablation import Claim
 from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
@@ -19,6 +18,7 @@ from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
 from tadaconv.reporting.core.format import ROUNDING_ERROR
 from tadaconv.spec import without_places
+from tadaconv.table import Claim
 
 
 def base_columns(metric: Metric) -> list[str]:

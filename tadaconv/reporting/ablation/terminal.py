@@ -13,7 +13,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tadaconv.ablation import LoadedTable
 from tadaconv.execution.cells import CellRecord
 from tadaconv.metrics import Metric
 from tadaconv.regime import Regime
@@ -23,19 +22,10 @@ from tadaconv.reporting.ablation.paper import clips_of
 from tadaconv.reporting.ablation.summary import compares_apart, summarise, untested
 from tadaconv.reporting.ablation.text import ensemble_gaps, has_paper, order_notes, recipe_notes
 from tadaconv.reporting.core.export import checked
-from tadaconv.reporting.core.format import (
-    count_scale,
-    difference,
-    in_unit,
-    listed,
-    plural,
-    published,
-    scaled,
-    score,
-    some,
-)
+from tadaconv.reporting.core.format import count_scale, difference, in_unit, published, scaled, score, some
 from tadaconv.reporting.core.text import missing_notes
-from tadaconv.text import visible
+from tadaconv.table import LoadedTable
+from tadaconv.text import listed, plural, visible
 
 _MOST_REASONS = 5
 _WIDTH = 80

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.ablation import PaperResult
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.paper import ASPECTS, MOST_MISSING, clips_of, unlike_paper, views
@@ -33,16 +32,16 @@ from tadaconv.reporting.core.format import (
     coefficient,
     difference,
     distance,
-    listed,
     p_value,
     percent,
-    plural,
     published,
     score,
     some,
 )
 from tadaconv.reporting.core.text import first_line, missing_notes
 from tadaconv.run_options import BFLOAT16, precision_of
+from tadaconv.table import PaperResult
+from tadaconv.text import listed, plural
 
 VERDICTS = ("supported", "contradicted", "undecided")
 

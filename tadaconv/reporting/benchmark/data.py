@@ -17,6 +17,7 @@ from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.reporting.core.export import ReportManifest, as_csv
 from tadaconv.spec import describe
+from tadaconv.text import one_line
 
 TABLE_COLUMNS = [
     "file", "bench", "race", "mode", "contestant", "phase", "rounds", "repeats",
@@ -121,7 +122,7 @@ def _read(path: Path) -> Benchmark:
     try:
         return Benchmark.model_validate(tree)
     except ValidationError as error:
-        raise _NotOursError(" ".join(describe(error).split())) from error  # a name in the file may break the line
+        raise _NotOursError(one_line(describe(error))) from error  # a name in the file may break the line
 
 
 def _distinct_names(paths: Iterable[Path]) -> dict[Path, str]:

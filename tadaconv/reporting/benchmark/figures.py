@@ -14,8 +14,8 @@ from tadaconv.reporting.benchmark import text
 from tadaconv.reporting.benchmark.data import BenchmarkManifest
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing
-from tadaconv.reporting.core.format import listed
 from tadaconv.reporting.core.labels import label_of
+from tadaconv.text import listed
 
 LOG_FROM = 3.0
 """The largest ratio that is still drawn on a linear axis."""

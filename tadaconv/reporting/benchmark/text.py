@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from tadaconv.bench.record import Benchmark, Case, Spread, Timing
 from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
 from tadaconv.reporting.core.export import Listing
-from tadaconv.reporting.core.format import listed, plural
+from tadaconv.text import listed, plural
+from tadaconv.text import three_digits as three_digits
 
 FEWEST_WITH_INTERVAL = 6
 """Rounds below which order statistics give no 95 % interval of a median."""
@@ -22,11 +23,6 @@ _SAME = {
     "cuda": "the version of CUDA", "driver": "the driver", "cudnn": "the version of cuDNN",
 }  # fmt: skip
 """What times depend on, by its name in the environment."""
-
-
-def three_digits(value: float) -> str:
-    """As many decimals as three digits leave: 1.08, 15.3, 104."""
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def interval(spread: Spread) -> str:

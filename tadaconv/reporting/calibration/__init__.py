@@ -6,11 +6,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tadaconv.ablation import LoadedTable
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
 from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
+from tadaconv.table import LoadedTable
 
 NUM_CLIPS = 32
 """Validation clips that are passed through a trained network."""

@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tadaconv.ablation import LoadedTable, Table
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
@@ -32,6 +31,7 @@ from tadaconv.reporting.core.export import (
     shared_conditions,
 )
 from tadaconv.spec import TAda
+from tadaconv.table import LoadedTable, Table
 
 QUANTILES = {"q025": 0.025, "q250": 0.25, "q500": 0.5, "q750": 0.75, "q975": 0.975}
 """Columns of ``layers.csv`` that hold quantiles of alpha over clips, frames and channels."""

@@ -20,10 +20,11 @@ from tadaconv.reporting.calibration.data import Array, CalibrationExport, consta
 from tadaconv.reporting.calibration.text import FACTORS, layer_names
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import number, plural
+from tadaconv.reporting.core.format import number
 from tadaconv.reporting.core.labels import epochs_axis, label_of
 from tadaconv.reporting.renamed import moved_figure
 from tadaconv.result import NUM_INSPECTED
+from tadaconv.text import plural
 
 MOST_CHANNELS = 64
 """Channels of a layer that are shown; more would be thinner than a line."""

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tadaconv.ablation import LoadedTable
 from tadaconv.data import Source, open_source
 from tadaconv.data.transforms import MEAN, STD
+from tadaconv.environment import environment, resolve_device
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
-from tadaconv.experiment import build_model, environment, fixed_threads, resolve_device
+from tadaconv.experiment import build_model, fixed_threads
 from tadaconv.measure.calibration import LayerCalibration, calibrations, inspected_clips, summarise
 from tadaconv.models import Host
 from tadaconv.nn.frames import channels_last
 from tadaconv.reporting.calibration.data import QUANTILES, Array, Inspection, calibrating_rows, constant_part
 from tadaconv.run_options import FLOAT32, Precision, RunOptions, precision_of
 from tadaconv.spec import TAda, Temporal
+from tadaconv.table import LoadedTable
 from tadaconv.training import autocast, computing_as
 from tadaconv.training.checkpoint import load_weights
 

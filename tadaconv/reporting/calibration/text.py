@@ -6,7 +6,8 @@ import pandas as pd
 
 from tadaconv.reporting.calibration.data import CalibrationExport, CalibrationManifest, by_stage, shares
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import listed, number, percent, plural
+from tadaconv.reporting.core.format import number, percent
+from tadaconv.text import listed, plural
 
 FACTORS = {
     "cin": "input channels",

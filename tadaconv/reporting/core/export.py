@@ -1,10 +1,7 @@
 """What reports are exported to, in memory and in a folder: cells as a frame, where each comes from, and files."""
 
 import csv
-import errno
 import json
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +13,8 @@ from typing import Any, Literal, overload
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from tadaconv.errors import RunError, UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.files import write_atomically
 from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
@@ -171,31 +168,6 @@ def write_files(files: Mapping[str, str | bytes], folder: Path) -> None:
     """Write every one of ``files``, which are contents by name, into ``folder``."""
     for name, content in files.items():
         write_atomically(folder / name, content)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Put a file in place in one step: a reader, or a full disk, never sees half of it.
-
-    Raises :class:`UserError` where the folder cannot be written, and :class:`RunError` where the disk is full.
-    """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)  # noqa: PTH105 - one call for both kinds of system
-    except BaseException as error:  # Ctrl-C as well: no half file stays behind
-        Path(temporary).unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise RunError(f"cannot write {path}: {error.strerror}; the results are kept, report them again") from error
 
 
 def read_csv(path: Path, columns: Columns) -> pd.DataFrame:

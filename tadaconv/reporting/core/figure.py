@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tadaconv.files import write_atomically
 from tadaconv.reporting.core import style
-from tadaconv.reporting.core.export import write_atomically
 from tadaconv.reporting.core.text import as_markdown
 from tadaconv.text import visible
 

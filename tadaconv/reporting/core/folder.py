@@ -10,7 +10,8 @@ from typing import Any
 
 from tadaconv import discovery
 from tadaconv.errors import UserError
-from tadaconv.reporting.core.export import Listing, ReportManifest, Template, printable, write_atomically, write_files
+from tadaconv.files import write_atomically
+from tadaconv.reporting.core.export import Listing, ReportManifest, Template, printable, write_files
 from tadaconv.reporting.core.options import ReportOptions
 from tadaconv.text import visible
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 from tadaconv.metrics import TOP1, Metric
+from tadaconv.text import listed
 
 MINUS = "\u2212"
 
@@ -102,17 +103,6 @@ def in_unit_of(metric: Metric) -> str:
     """``top-1 in percent``, for running text."""
     unit = "percent" if metric.unit == "%" else metric.unit
     return f"{metric.label} in {unit}" if unit else metric.label
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def listed(names: Sequence[object], last: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``, of one name or more."""
-    *others, final = map(str, names)
-    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def some(names: Sequence[str], most: int = 8) -> str:

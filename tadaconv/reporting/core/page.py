@@ -13,14 +13,13 @@ from tadaconv.reporting.core.format import (
     difference,
     p_value,
     percent,
-    plural,
     points,
     published,
     scaled,
     score,
     seconds,
 )
-from tadaconv.text import visible
+from tadaconv.text import plural, visible
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any
 
 from tadaconv.metrics import METRICS, TOP1
 from tadaconv.reporting.core.export import CellOrigin
-from tadaconv.reporting.core.format import listed, plural
 from tadaconv.reporting.core.page import Block, render
 from tadaconv.run_options import precision_of
 from tadaconv.spec import PROTOCOL
+from tadaconv.text import listed, plural
 
 LEFT_OUT = {
     "changed": "the row or the regime has changed since.",

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tadaconv.metrics import TOP1, Metric
-from tadaconv.reporting.core.format import listed, plural, some
+from tadaconv.reporting.core.format import some
+from tadaconv.text import listed, plural
 
 
 def first_line(question: str) -> str:

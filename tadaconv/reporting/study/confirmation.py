@@ -8,9 +8,10 @@ from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Manifest, ReportedRow
 from tadaconv.reporting.ablation.summary import scores_by_seed, summarise
 from tadaconv.reporting.core import statistics as st
-from tadaconv.reporting.core.format import difference, listed, plural, score
+from tadaconv.reporting.core.format import difference, score
 from tadaconv.reporting.study.data import StudyExport
 from tadaconv.reporting.study.text import called
+from tadaconv.text import listed, plural
 
 
 def confirmation_data(export: StudyExport) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import count_scale, in_unit_of, listed, plural
+from tadaconv.reporting.core.format import count_scale, in_unit_of
 from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.core.placement import draw_heatmap, placed, placement_map_data
 from tadaconv.reporting.core.scatter import beside_the_cheapest, draw_front, names_at_the_right
@@ -23,6 +23,7 @@ from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
 from tadaconv.reporting.study.importance import NUM_FORESTS, NUM_SHUFFLES, Importance
 from tadaconv.reporting.study.parameters import value_in_words
 from tadaconv.reporting.study.text import too_good
+from tadaconv.text import listed, plural
 
 _EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": ""}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.SOFT, "linestyle": ""}

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tadaconv.metrics import TOP1, Metric
-from tadaconv.reporting.core.format import listed, plural
 from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
+from tadaconv.text import listed, plural
 
 if TYPE_CHECKING:
     from optuna import Study

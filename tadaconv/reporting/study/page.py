@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tadaconv.metrics import Metric
-from tadaconv.reporting.core.format import count_scale, listed, plural
+from tadaconv.reporting.core.format import count_scale
 from tadaconv.reporting.core.page import Block, flat, render
 from tadaconv.reporting.core.provenance import provenance as cells_of
 from tadaconv.reporting.core.text import listed_clips, missing_notes
@@ -21,6 +21,7 @@ from tadaconv.reporting.study.data import StudyExport, counts
 from tadaconv.reporting.study.importance import Importance, found_in_words
 from tadaconv.reporting.study.parameters import parameters_in_words, value_in_words
 from tadaconv.reporting.study.selection import seed_sd
+from tadaconv.text import listed, plural
 
 _MOST_RANKED = 10
 _MOST_UNFOLDED = 5

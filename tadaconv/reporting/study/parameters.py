@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tadaconv.regime import run_command
-from tadaconv.reporting.core.format import listed
 from tadaconv.spec import Experiment, Rival, TAda, Temporal
+from tadaconv.text import listed
 
 
 def value_in_words(value: Any) -> str:

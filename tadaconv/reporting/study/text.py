@@ -7,10 +7,11 @@ import pandas as pd
 
 from tadaconv.metrics import Metric
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import count_scale, listed, plural, scaled, score
+from tadaconv.reporting.core.format import count_scale, scaled, score
 from tadaconv.reporting.core.text import first_line
 from tadaconv.reporting.study.data import StudyExport, StudyManifest, counts
 from tadaconv.reporting.study.selection import expected_maximum, seed_sd
+from tadaconv.text import listed, plural
 
 
 def title(manifest: StudyManifest) -> str:

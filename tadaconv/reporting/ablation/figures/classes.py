@@ -19,9 +19,10 @@ from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted
-from tadaconv.reporting.core.format import listed, percent, plural, points
+from tadaconv.reporting.core.format import percent, points
 from tadaconv.reporting.core.labels import ends, label_of, name_rows, pitch, short_labels
 from tadaconv.reporting.core.text import by_seed, left_out_of_it, meaning_of_families
+from tadaconv.text import listed, plural
 
 MOST_CLASSES = 40
 """With more classes than this no confusion matrix is drawn, and gains are shown for some classes alone."""

@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import in_unit_of, listed
+from tadaconv.reporting.core.format import in_unit_of
 from tadaconv.reporting.core.placement import draw_heatmap, placed, placement_map_data
+from tadaconv.text import listed
 
 
 def placed_rows(export: Export) -> pd.DataFrame:

@@ -1,0 +1,99 @@
+"""What is found out of an experiment before anything is run or queued for it: whether it can be built and trained."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from tadaconv.data import num_training_clips, require_usable_clips
+from tadaconv.errors import UserError
+from tadaconv.models import build, takes_clips
+from tadaconv.models.pretrained import load_checked, read_weights
+from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
+from tadaconv.text import plural
+from tadaconv.training import smallest_batch
+
+
+@lru_cache(maxsize=1)
+def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
+    """The shapes of pretrained weights, whose values are read, checked and let go; the rows of a table share them."""
+    state = read_weights(Backbone(name="", weights=weights, weights_fingerprint=fingerprint))
+    return {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+
+
+def dry_run(experiment: Experiment) -> None:
+    """Build the network of ``experiment`` and pass the shape of a clip through it, without memory or arithmetic.
+
+    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
+    experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
+    and clips that do not fit together, and for batches that :func:`require_batches` refuses.
+    """
+    backbone, data = experiment.backbone, experiment.data
+    if backbone.weights:
+        shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
+        with torch.device("meta"):
+            load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
+    for size in sorted({data.size, data.eval_side}):
+        require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
+    require_usable_clips(data)
+    require_batches(experiment)
+
+
+def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, int, int, int]) -> None:
+    """Raise :class:`UserError` unless ``backbone`` with ``temporal`` plugged in can be built and takes such clips.
+
+    Neither memory nor arithmetic is spent: the shape alone is passed through the network.
+
+    Args:
+        backbone: the host; its weights are not read.
+        temporal: what is plugged in.
+        clip_CTHW: the shape of a clip: channels, frames, height and width.
+    """
+    with torch.device("meta"), torch.no_grad():
+        network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, clip_CTHW[1]).eval()
+        with takes_clips(backbone.name, clip_CTHW):
+            network(torch.empty(1, *clip_CTHW))
+
+
+def require_batches(experiment: Experiment) -> None:
+    """Raise :class:`UserError` if an epoch has a batch of one clip and the network cannot be trained on one.
+
+    Or a micro-batch, where ``norm_batch`` cuts batches. A batch norm behind a pooling over frames and space has one
+    value per channel there, and no variance. All rows of a table see the same batches, so none is given others; a row
+    that takes one clip a batch is left as it is.
+    """
+    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
+    at_once = schedule.norm_batch or schedule.batch_size
+    if at_once > 2 and isinstance(data, Folder):
+        return  # two classes are two clips at least, and no batch of them has one
+    num_train = num_training_clips(data)
+    if at_once > 1 and (num_train is None or smallest_batch(num_train, schedule.batch_size, schedule.norm_batch) > 1):
+        return
+    with torch.device("meta"), torch.no_grad():
+        bare = backbone.but(weights="", weights_fingerprint="")
+        network = build(bare, experiment.temporal, 2, data.num_frames).train()
+        try:
+            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
+        except ValueError as error:
+            clips = "" if num_train is None else f" of {plural(num_train, 'training clip')}"
+            part, mend = _one_clip(schedule, num_train)
+            raise UserError(
+                f"an epoch{clips}, cut into batches of at most {schedule.batch_size}{part} of one clip, on which a "
+                f"batch norm of this network cannot be trained ({str(error).splitlines()[0]}); {mend}"
+            ) from error
+
+
+def _one_clip(schedule: Schedule, num_train: int | None) -> tuple[str, str]:
+    """What of an epoch's batches has one clip, to go on from ``cut into batches of at most``, and how it is mended."""
+    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
+    if norm_batch and batch_size > 1 and (num_train is None or smallest_batch(num_train, batch_size) > 1):
+        sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, batch_size, size) > 1] or [3]
+        return (
+            f" and these into micro-batches of at most {norm_batch}, has a micro-batch",
+            f"set the regime's schedule.norm_batch to {min(sizes[0], batch_size)} or more, or to 0",
+        )
+    sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, size) > 1] or [3]
+    return (
+        ", has a batch",
+        "give more clips" if num_train == 1 else f"set the regime's schedule.batch_size to {sizes[0]} or more",
+    )

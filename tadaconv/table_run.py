@@ -1,0 +1,133 @@
+"""Runs a table: what of its cells has no result yet, and the records of those that stand in a storage.
+
+:func:`run_table` is what ``tada ablate`` calls, :func:`current_records` what a report reads.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tadaconv import discovery
+from tadaconv.command import given
+from tadaconv.errors import UserError
+from tadaconv.execution import attrs as attr
+from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.locations import as_planned, places_of
+from tadaconv.regime import Regime
+from tadaconv.spec import Experiment
+from tadaconv.table import LoadedTable
+
+if TYPE_CHECKING:
+    from tadaconv.execution import Crew, Planned, Store
+    from tadaconv.execution.live import Show
+
+
+def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
+    """The cells of a table as its file and its regime stand now, for every seed its study was planned with.
+
+    A cell counts by its key: one of a row or a regime that has changed since it ran is left out, not shown under a name
+    that means something else by now. The clips of a folder regime are those of its layout and split that the study was
+    last planned on.
+
+    Args:
+        loaded: the table.
+        regime: as its file has it, or with its clips resolved.
+        study: the name of its study; see :func:`tadaconv.table.study_name`.
+        store: where results are kept.
+
+    Raises:
+        UserError: the study was never planned.
+    """
+    if study not in store.studies():
+        run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
+        raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
+    seeds = sorted({cell.experiment.seed for cell in store.planned(study)})
+    regime = as_planned(regime, (row.experiment for row in store.read_plan(study).values()))
+    cells = [row.cell(regime, seed) for row in loaded.table.trained() for seed in seeds]
+    return [record for record in store.records_of(cells) if record.status != "missing"]
+
+
+def dry_run_cells(cells: Iterable[Cell]) -> None:
+    """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
+    done: list[Experiment] = []
+    for cell in cells:
+        alike = cell.experiment.but(seed=0)
+        if alike in done:
+            continue
+        from tadaconv.dry_run import dry_run  # torch is waited for only where there is something to run
+
+        done.append(alike)
+        try:
+            dry_run(alike)
+        except UserError as error:
+            raise UserError(f"row {cell.label!r}: {error}") from error
+
+
+def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
+    """Write down whose results ``study`` holds.
+
+    Args:
+        loaded: the table.
+        study: the name of its study.
+        store: where results are kept.
+        regime_file: the file of the regime; None for one made in memory.
+
+    Raises:
+        UserError: they are another's of the same name, or the name is too long for a folder's.
+    """
+    discovery.require_short(study)
+    if loaded.path is not None and attr.SEARCH_PROTOCOL in store.study_attrs(study):
+        raise UserError(
+            f"{study} in {store.shown} holds the trials of a design study; rename {loaded.path}, or name another --out "
+            "or --storage"
+        )
+    from tadaconv.execution.origins import claim  # a storage is waited for only where there is one
+
+    claim(study, {"table": loaded.path, "regime": regime_file}, store)
+
+
+def run_table(
+    loaded: LoadedTable,
+    regime: Regime,
+    study: str,
+    store: "Store",
+    *,
+    seeds: Sequence[int],
+    rows: Sequence[str] | None,
+    crew: "Crew",
+    show: Callable[["Planned"], AbstractContextManager["Show"]],
+    regime_file: Path | None = None,
+) -> list[CellRecord]:
+    """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that ended meanwhile.
+
+    Any number of calls may run one table or several on one storage: they share the work.
+
+    Args:
+        loaded: The table.
+        regime: What it is run on, with its data resolved.
+        study: The name of its study; see :func:`study_name`.
+        store: Where results are kept.
+        seeds: Seeds of the weights, the data order and the augmentation.
+        rows: Names of the rows to run; None means all, and an ensemble its parts. Raises :class:`UserError` for one the
+            table does not have.
+        crew: The workers.
+        show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
+        regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
+    """
+    from tadaconv.execution import plan, run_cells
+
+    chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
+    claim_name(loaded, study, store, regime_file)
+    records = store.records_of(loaded.table.cells(regime, seeds, chosen))
+    to_run = [record.cell for record in records if record.status != "finished"]
+    for cell in to_run:
+        crew.require(cell)
+    dry_run_cells(to_run)
+    planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
+    with show(planned) as shown:
+        if not planned.to_run:  # nothing to wait for, torch's import included
+            return []
+        at_home = replace(crew, call=crew.call.but(places=places_of(regime)))
+        return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line)
