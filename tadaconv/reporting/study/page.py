@@ -80,7 +80,7 @@ def ranking(export: StudyExport) -> Block:
 def cost_heading(export: StudyExport) -> Block:
     """What stands above the figures of the front and of the placement."""
     title = f"{export.metric.noun.capitalize()} against cost"
-    return Block(f"<h2>{title}</h2>", title)
+    return Block(f"<h2>{title}</h2>\n", title)
 
 
 def importances(found: Importance) -> Block:
