@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,10 @@ from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table, curre
 from tadaconv.errors import UserError
 from tadaconv.execution import Store, plan
 from tadaconv.execution.attrs import CURVE, PRUNED
-from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.live import LineView
+from tadaconv.execution.merge import merge
+from tadaconv.execution.worker import Event
 from tadaconv.metrics import METRICS, Metric
 from tadaconv.regime import Regime, load_regime
 from tadaconv.reporting import report
@@ -24,6 +28,7 @@ from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.archive import read_storage
 from tadaconv.reporting.core.options import ReportOptions
 from tadaconv.reporting.study import study_report
+from tadaconv.reporting.study.confirmation import confirmation_sentences
 from tadaconv.reporting.study.data import collect as collect_study
 from tadaconv.reporting.study.data import read_study
 from tadaconv.reporting.study.importance import importance
@@ -202,6 +207,24 @@ def test_a_terminal_shows_errors(table: LoadedTable, stored: tuple[Store, list[C
     assert "significantly below every other" in shown
 
 
+def test_lines_of_a_run_and_notes_of_a_merge_are_of_errors(
+    stored: tuple[Store, list[CellRecord]], table: LoadedTable, tmp_path: Path
+) -> None:
+    console = Console(record=True, width=100)
+    cell = stored[1][0].cell
+    LineView(console, 1).event(Event("finished", cell, result=result(0.31)))
+    assert console.export_text() == f"[1/1] {cell.name}: MAE 0.310 px, 0 s\n"
+    other = Store.open(str(tmp_path / "other.log"))
+    plan(other, "drift-quick", table.table.cells(REGIME, [0]), [0])
+    for trial_id, _, _ in other.backend.waiting(list(other.backend.studies().values()), None, 100):
+        claimed = other.claim(trial_id)
+        assert claimed is not None
+        other.finish(claimed, result(0.4))
+    (merged,) = merge([stored[0]], other)
+    kept = f"MAE 0.310 px in {stored[0].shown}, 0.400 px in {other.shown}, which is kept"
+    assert sum(note.endswith(kept) for note in merged.notes) == 1
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -0.1])
 def test_what_is_no_error_counts_as_failed(
     table: LoadedTable, stored: tuple[Store, list[CellRecord]], wrong: float
@@ -222,6 +245,12 @@ def test_two_metrics_are_no_table(table: LoadedTable, stored: tuple[Store, list[
 
 
 # --- Studies
+
+
+def again(record: TrialRecord, seed: int) -> CellRecord:
+    """A trial on a new seed, where it does worse."""
+    cell = Cell(record.name, record.cells[0].cell.experiment.but(seed=seed))
+    return CellRecord(cell, "finished", result(error_of(record.temporal, seed) + 0.2))
 
 
 def suggest(trial: optuna.Trial) -> Temporal:
@@ -310,6 +339,14 @@ def test_a_report_of_a_study_of_errors_speaks_of_nothing_else(tmp_path: Path) ->
     assert "too low" in page
     assert all("Lower MAE is better." in said[name] for name in ("report.html", "table.tex"))
     export = read_study(folder)
+    confirmed = [
+        replace(r, confirmed=tuple(again(r, seed) for seed in (1, 2, 3))) if r.name in ("all", "few", "trial 8") else r
+        for r in records
+    ]
+    said = confirmation_sentences(collect_study(study, "quick", confirmed, confirmed=True))
+    require_no_accuracy({"confirmation": " ".join(said)})
+    assert "0.22 px more. A rise is to be expected, the winner\u2019s curse: what is picked for its error" in said[0]
+    assert "Lowest on new seeds is few" in said[1]
     front = export.trials[export.trials["front"]]
     assert front["name"].tolist() == ["few"], "all cost the same"
     assert importance(export).why_not is None

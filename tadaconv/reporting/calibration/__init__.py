@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
-from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.cells import CellRecord, metric_of
 from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 from tadaconv.table import LoadedTable
 
@@ -49,6 +49,8 @@ def calibration_report(
     require_formats(formats)
     if num_clips < 1:
         raise UserError(f"num_clips is a number of validation clips from 1 on, not {num_clips}")
+    if not (metric := metric_of([record])).of_classes:
+        raise UserError(f"a look inside shows predicted classes, and {record.cell.name} is judged by {metric.label}")
     from tadaconv.reporting.calibration.data import collect, files_of
     from tadaconv.reporting.calibration.inspection import inspect_cell
     from tadaconv.reporting.calibration.latex import latex_table
