@@ -15,6 +15,7 @@ from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.locations import as_planned, places_of
+from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.regime import Regime
 from tadaconv.spec import Experiment
 from tadaconv.table import LoadedTable
@@ -65,7 +66,9 @@ def dry_run_cells(cells: Iterable[Cell]) -> None:
             raise UserError(f"row {cell.label!r}: {error}") from error
 
 
-def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None) -> None:
+def claim_name(
+    loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None, metric: Metric = TOP1
+) -> None:
     """Write down whose results ``study`` holds.
 
     Args:
@@ -73,6 +76,7 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Pat
         study: the name of its study.
         store: where results are kept.
         regime_file: the file of the regime; None for one made in memory.
+        metric: what its cells are judged by.
 
     Raises:
         UserError: they are another's of the same name, or the name is too long for a folder's.
@@ -85,7 +89,7 @@ def claim_name(loaded: LoadedTable, study: str, store: "Store", regime_file: Pat
         )
     from tadaconv.execution.origins import claim  # a storage is waited for only where there is one
 
-    claim(study, {"table": loaded.path, "regime": regime_file}, store)
+    claim(study, {"table": loaded.path, "regime": regime_file}, store, metric)
 
 
 def run_table(
@@ -119,7 +123,7 @@ def run_table(
     from tadaconv.execution import plan, run_cells
 
     chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
-    claim_name(loaded, study, store, regime_file)
+    claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     records = store.records_of(loaded.table.cells(regime, seeds, chosen))
     to_run = [record.cell for record in records if record.status != "finished"]
     for cell in to_run:

@@ -7,6 +7,7 @@ from tadaconv import discovery
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.store import Store
+from tadaconv.metrics import Metric
 
 ORIGINS = {attr.TABLE_FILE: "ablation table", attr.STUDY_FILE: "study", attr.REGIME_FILE: "regime"}
 """The attributes of a study in which a storage keeps the origin of its files, and the kind of each file."""
@@ -41,9 +42,13 @@ def require_own(study: str, files: Mapping[str, Path | None], store: Store) -> N
             )
 
 
-def claim(study: str, files: Mapping[str, Path | None], store: Store) -> None:
-    """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does."""
+def claim(study: str, files: Mapping[str, Path | None], store: Store, metric: Metric) -> None:
+    """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does.
+
+    A study that is new has the direction of ``metric``.
+    """
     require_own(study, files, store)
     for kind, path in files.items():
         if path is not None:
+            store.make_study(study, metric)
             store.set_study_attr(study, kind, discovery.origin(ORIGINS[kind], path))

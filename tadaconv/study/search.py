@@ -9,6 +9,7 @@ from tadaconv.execution import attrs as attr
 from tadaconv.execution.launcher import Crew, work
 from tadaconv.execution.origins import claim, require_own
 from tadaconv.execution.store import Store
+from tadaconv.metrics import metric_named
 from tadaconv.regime import Regime
 from tadaconv.study.definition import LoadedStudy
 from tadaconv.study.proposer import Proposer
@@ -75,7 +76,7 @@ def search(
     require_own(study, files, store)
     crew.require(Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0))
     proposer = Proposer(loaded, regime, study, store)
-    claim(study, files, store)
+    claim(study, files, store, metric_named(regime.data.METRIC))
     # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from. With
     # nobody else at work nothing is proposed before all has ended, so a stopped study can be gone on with.
     if not proposer.top_up(1, num_trials).done:
