@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from jupyter_client.channels import HBChannel
 from jupyter_client.manager import AsyncKernelManager
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -119,3 +120,9 @@ def test_ctrl_c_while_the_process_starts_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run("raise SystemExit('must not run')", tmp_path)
     assert kernels() == set()
+
+
+def test_no_thread_watches_a_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """jupyter_client's thread opens sockets in a loop if it is stopped before it has begun, as by an early Ctrl-C."""
+    monkeypatch.setattr(HBChannel, "start", lambda _: pytest.fail("the heartbeat was started"))
+    assert run("print(1)", tmp_path) == "1\n"

@@ -95,7 +95,9 @@ def execute_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
                 options = ["--HistoryManager.enabled=False"]
                 await kernel.start_kernel(extra_arguments=options, cwd=str(folder), env=_environment(Path(temporary)))
                 executing.kc = kernel.client()
-                executing.kc.start_channels()
+                # No heartbeat: if it is stopped before its thread has begun, it opens sockets until none is left.
+                # Whether the kernel lives is asked of its process.
+                executing.kc.start_channels(hb=False)
                 await executing.kc.wait_for_ready(timeout=_START_SECONDS)
                 executing.kc.allow_stdin = False
                 await executing.async_execute()
