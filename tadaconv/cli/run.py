@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tadaconv import discovery
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
     CrewOptions,
@@ -19,17 +18,8 @@ from tadaconv.cli.options import (
     refuse,
     takes_workers,
 )
-from tadaconv.cli.running import (
-    regime_with_clips,
-    report_study,
-    require_own_results,
-    run_and_report,
-    say_unused_recipes,
-)
+from tadaconv.cli.running import confirm_study, run_named_table, search_study
 from tadaconv.files import require_writable
-from tadaconv.locations import resolve_data
-from tadaconv.regime import load_regime
-from tadaconv.table import load_table
 
 
 @app.command()
@@ -56,20 +46,8 @@ def ablate(
 
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
-    from tadaconv.execution import Store
-
-    loaded = load_table(table)
-    for name in rows or []:
-        loaded.table.row(name)
-    regime = regime_with_clips(loaded, data) if regime is None else regime
-    bare_regime = load_regime(regime)
-    say_unused_recipes(loaded, regime, bare_regime)
-    place = str(out / "journal.log") if storage is None else storage
-    own = crew.crew(place, out)
-    require_writable(out)
-    resolved = resolve_data(bare_regime, data, cache=out / "cache")
-    store = Store.open(place)
-    raise typer.Exit(run_and_report(Console(), loaded, regime, resolved, store, own, range(seeds), rows or None, out))
+    status, _ = run_named_table(table, regime, range(seeds), rows, data, crew, storage, out)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -127,35 +105,9 @@ def study(
 
     Example: tada study stage_placement --confirm 3 --seeds 3
     """
-    from tadaconv import study as studies
-    from tadaconv.execution import Store
-
     if confirm is None:
         refuse(context, "seeds", "counts the new seeds of --confirm; how many a trial has is in the study's file")
+        search_study(name, trials, regime, data, crew, storage, out)
     else:
         refuse(context, "trials", "searches, and --confirm runs the best of what was found; give one of the two")
-    loaded = studies.load_study(name)
-    bare_regime = load_regime(regime)
-    place = str(out / "journal.log") if storage is None else storage
-    own = crew.crew(place, out)
-    require_writable(out)
-    resolved = resolve_data(bare_regime, data, cache=out / "cache")
-    store = Store.open(place)
-    kept = studies.study_name(loaded, regime)
-    require_own_results(loaded, regime, store)
-    console = Console()
-    if confirm is not None:
-        records = studies.trial_records(loaded, resolved, kept, store)
-        table = studies.confirm(loaded, records, confirm)
-        chosen = studies.confirm_seeds(loaded, seeds)
-        status = run_and_report(console, table, regime, resolved, store, own, chosen, None, out)
-        report_study(console, loaded, regime, resolved, store, out, table=False)  # it shows what the best came to
-        raise typer.Exit(status)
-    from tadaconv.reporting.study.live import StudyView
-
-    with StudyView(console, loaded, regime, trials) as view:
-        studies.search(
-            loaded, resolved, kept, store, num_trials=trials, crew=own, show=view,
-            regime_file=discovery.find("regime", regime),
-        )  # fmt: skip
-    report_study(console, loaded, regime, resolved, store, out)
+        raise typer.Exit(confirm_study(name, confirm, seeds, regime, data, crew, storage, out))

@@ -11,13 +11,16 @@ from rich.console import Console
 from tadaconv import discovery
 from tadaconv.cli.entry import complain
 from tadaconv.errors import UserError, unknown
+from tadaconv.files import require_writable
+from tadaconv.locations import resolve_data
 from tadaconv.regime import load_regime
 from tadaconv.spec import Folder
-from tadaconv.table import LoadedTable, study_name
+from tadaconv.table import LoadedTable, load_table, study_name
 from tadaconv.table_run import current_records, run_table
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
+    from tadaconv.cli.options import CrewOptions
     from tadaconv.execution import CellRecord, Crew, Planned, Store
     from tadaconv.execution.live import Show
     from tadaconv.regime import Regime
@@ -105,6 +108,122 @@ def num_ended_trials(study: "LoadedStudy", regime_name: str, regime: "Regime", s
     return sum(record.status in ENDS for record in trial_records(study, regime, name, store))
 
 
+def run_named_table(
+    name: str,
+    regime_name: str | None,
+    seeds: range,
+    rows: Sequence[str] | None,
+    data: Path | None,
+    crew: "CrewOptions",
+    storage: str | None,
+    out: Path,
+) -> tuple[int, Path]:
+    """What ``tada ablate`` does: the exit status, and the folder of the report.
+
+    Args:
+        name: of the table, or its path.
+        regime_name: name or path; None for the table's own or ``quick``.
+        seeds: which are run.
+        rows: names of those that are run; None or none for all.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+    """
+    loaded = load_table(name)
+    for row in rows or []:
+        loaded.table.row(row)
+    regime_name = regime_with_clips(loaded, data) if regime_name is None else regime_name
+    say_unused_recipes(loaded, regime_name, load_regime(regime_name))
+    regime, store, workers = _prepare(regime_name, data, crew, storage, out)
+    return run_and_report(Console(), loaded, regime_name, regime, store, workers, seeds, rows or None, out)
+
+
+def search_study(
+    name: str,
+    trials: int,
+    regime_name: str,
+    data: Path | None,
+    crew: "CrewOptions",
+    storage: str | None,
+    out: Path,
+) -> Path:
+    """What ``tada study`` does without ``--confirm``: the folder of the report.
+
+    Args:
+        name: of the study, or its path.
+        trials: how many it shall have, those of earlier calls among them.
+        regime_name: name or path.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+    """
+    from tadaconv import study as studies
+    from tadaconv.reporting.study.live import StudyView
+
+    loaded = studies.load_study(name)
+    regime, store, workers = _prepare(regime_name, data, crew, storage, out)
+    require_own_results(loaded, regime_name, store)
+    console = Console()
+    with StudyView(console, loaded, regime_name, trials) as view:
+        studies.search(
+            loaded, regime, studies.study_name(loaded, regime_name), store, num_trials=trials, crew=workers, show=view,
+            regime_file=discovery.find("regime", regime_name),
+        )  # fmt: skip
+    return report_study(console, loaded, regime_name, regime, store, out)
+
+
+def confirm_study(
+    name: str,
+    num_best: int,
+    num_seeds: int,
+    regime_name: str,
+    data: Path | None,
+    crew: "CrewOptions",
+    storage: str | None,
+    out: Path,
+) -> int:
+    """What ``tada study --confirm`` does: the exit status.
+
+    Args:
+        name: of the study, or its path.
+        num_best: how many of its best are run.
+        num_seeds: how many new seeds each is run with.
+        regime_name: name or path.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+    """
+    from tadaconv import study as studies
+
+    loaded = studies.load_study(name)
+    regime, store, workers = _prepare(regime_name, data, crew, storage, out)
+    require_own_results(loaded, regime_name, store)
+    console = Console()
+    records = studies.trial_records(loaded, regime, studies.study_name(loaded, regime_name), store)
+    table = studies.confirm(loaded, records, num_best)
+    chosen = studies.confirm_seeds(loaded, num_seeds)
+    status, _ = run_and_report(console, table, regime_name, regime, store, workers, chosen, None, out)
+    report_study(console, loaded, regime_name, regime, store, out, table=False)  # it shows what the best came to
+    return status
+
+
+def _prepare(
+    regime_name: str, data: Path | None, crew: "CrewOptions", storage: str | None, out: Path
+) -> "tuple[Regime, Store, Crew]":
+    """The regime on its clips, the storage, which is made if need be, and the workers."""
+    from tadaconv.execution import Store
+
+    regime = load_regime(regime_name)
+    place = str(out / "journal.log") if storage is None else storage
+    workers = crew.crew(place, out)
+    require_writable(out)
+    resolved = resolve_data(regime, data, cache=out / "cache")
+    return resolved, Store.open(place), workers
+
+
 def run_and_report(
     console: Console,
     loaded: LoadedTable,
@@ -115,8 +234,8 @@ def run_and_report(
     seeds: range,
     rows: Sequence[str] | None,
     out: Path,
-) -> int:
-    """Run a table, print it and write its report; the exit status."""
+) -> tuple[int, Path]:
+    """Run a table, print it and write its report; the exit status, and the report's folder."""
     from tadaconv.execution.live import view
 
     study = study_name(loaded, regime_name)
@@ -140,8 +259,7 @@ def run_and_report(
     records = current_records(loaded, regime, study, store)
     print_table(console, loaded, regime_name, regime, records, out)
     status = _summarise_failures(ran)
-    write_report(console, loaded, regime_name, regime, records, store, out)  # last: its notebook takes its time
-    return status
+    return status, write_report(console, loaded, regime_name, regime, records, store, out)
 
 
 def report_study(

@@ -1,0 +1,84 @@
+"""The functions for notebooks and scripts do what the commands do, on the same storage, and give what these write."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_stored_runs import NUM_TRIALS, REGIME, STUDY, TABLE, folder
+
+from tadaconv.api import results, run_study, run_table
+from tadaconv.errors import UserError
+from tadaconv.execution import Store
+from tadaconv.reporting.ablation import figures
+from tadaconv.reporting.study import figures as study_figures
+
+__all__ = ["folder"]  # a fixture: the folder of a user, with the results of a table and a study
+
+ROWS = ("no calibration (TSN)", "(1,1) in res2")
+
+
+def lines_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def num_attempts() -> int:
+    return sum(map(len, Store.open("runs/journal.log", create=False).attempts().values()))
+
+
+def test_a_table_is_run_and_what_comes_back_is_its_report(folder: Path) -> None:
+    before = num_attempts()
+    export = run_table(TABLE, regime=REGIME, seeds=2, rows=ROWS)
+    assert num_attempts() == before
+    written = lines_of(folder / "runs" / "reports" / f"{TABLE}-{REGIME}" / "cells.csv")
+    assert len(export.cells) == len(written) > 0
+    assert [f"{top1:.6f}" for top1 in export.cells.top1.dropna()] == [
+        f"{float(line['top1']):.6f}" for line in written if line["top1"]
+    ]
+    drawing = figures.accuracy_by_row(export)
+    assert drawing is not None
+    assert drawing._repr_mimebundle_()[0]["image/svg+xml"].startswith("<?xml")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_study_goes_on_and_what_comes_back_is_its_report() -> None:
+    before = num_attempts()
+    export = run_study(STUDY, regime=REGIME, trials=NUM_TRIALS + 1)
+    assert num_attempts() == before + 1
+    assert len(export.trials) == NUM_TRIALS + 1
+    assert study_figures.best_so_far(export) is not None
+    frame = results()
+    assert (frame.study == f"{STUDY}-{REGIME}").sum() == NUM_TRIALS + 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_storage_is_one_frame() -> None:
+    frame = results("runs/journal.log")
+    store = Store.open("runs/journal.log", create=False)
+    of_table = frame[frame.study == f"{TABLE}-{REGIME}"]
+    records = store.records(f"{TABLE}-{REGIME}")
+    assert list(zip(of_table.label, of_table.seed, of_table.status, of_table.cell, strict=True)) == [
+        (record.cell.label, record.cell.experiment.seed, record.status, record.cell.key) for record in records
+    ]
+    scores = [None if record.result is None else record.result.score for record in records]
+    assert [None if pd.isna(score) else score for score in of_table.top1] == scores
+    assert [record.error for record in records] == [None if pd.isna(error) else error for error in of_table.error]
+    assert "failed" in set(of_table.status)
+    finished = frame[frame.status == "finished"]
+    assert (finished["experiment.seed"] == finished.seed).all()
+    of_study = frame[frame.study == f"{STUDY}-{REGIME}"]
+    assert set(of_study.status) == {"finished", "pruned"}
+    assert len(of_study) == NUM_TRIALS
+    with pytest.raises(UserError, match="no results at nowhere"):
+        results("nowhere.log")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_the_commands_refuse_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown row 'third'"):
+        run_table(TABLE, regime=REGIME, rows=["third"])
+    with pytest.raises(UserError, match="--workers 0"):
+        run_table(TABLE, regime=REGIME, workers=0)
+    with pytest.raises(UserError, match="--data is for"):
+        run_study(STUDY, regime=REGIME, data="clips")
