@@ -136,7 +136,7 @@ def run_named_table(
     regime_name = regime_with_clips(loaded, data) if regime_name is None else regime_name
     say_unused_recipes(loaded, regime_name, load_regime(regime_name))
     regime, store, workers = _prepare(regime_name, data, crew, storage, out)
-    return run_and_report(Console(), loaded, regime_name, regime, store, workers, seeds, rows or None, out)
+    return run_and_report(_console(), loaded, regime_name, regime, store, workers, seeds, rows or None, out)
 
 
 def search_study(
@@ -165,7 +165,7 @@ def search_study(
     loaded = studies.load_study(name)
     regime, store, workers = _prepare(regime_name, data, crew, storage, out)
     require_own_results(loaded, regime_name, store)
-    console = Console()
+    console = _console()
     with StudyView(console, loaded, regime_name, trials) as view:
         studies.search(
             loaded, regime, studies.study_name(loaded, regime_name), store, num_trials=trials, crew=workers, show=view,
@@ -201,13 +201,18 @@ def confirm_study(
     loaded = studies.load_study(name)
     regime, store, workers = _prepare(regime_name, data, crew, storage, out)
     require_own_results(loaded, regime_name, store)
-    console = Console()
+    console = _console()
     records = studies.trial_records(loaded, regime, studies.study_name(loaded, regime_name), store)
     table = studies.confirm(loaded, records, num_best)
     chosen = studies.confirm_seeds(loaded, num_seeds)
     status, _ = run_and_report(console, table, regime_name, regime, store, workers, chosen, None, out)
     report_study(console, loaded, regime_name, regime, store, out, table=False)  # it shows what the best came to
     return status
+
+
+def _console() -> Console:
+    """Standard output; in a notebook too as text, since what moves there asks for ipywidgets."""
+    return Console(force_jupyter=False)
 
 
 def _prepare(

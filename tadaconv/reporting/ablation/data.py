@@ -157,7 +157,7 @@ class Manifest(ScoredManifest):
     cells: list[CellOrigin]
 
 
-@dataclass(frozen=True, eq=False)  # by identity: frames have no equality of their own
+@dataclass(frozen=True, eq=False, repr=False)  # by identity: frames have no equality; a notebook would print them all
 class Export:
     """One table's results and what they mean.
 

@@ -121,7 +121,7 @@ class StudyManifest(ScoredManifest):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # a notebook would print all frames
 class StudyExport:
     """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and what they mean.
 
