@@ -1,12 +1,16 @@
 """The functions for notebooks and scripts do what the commands do, on the same storage, and give what these write."""
 
 import csv
+import re
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from test_stored_runs import NUM_TRIALS, REGIME, STUDY, TABLE, folder
 
+from tadaconv import api
 from tadaconv.api import results, run_study, run_table
 from tadaconv.errors import UserError
 from tadaconv.execution import Store
@@ -82,3 +86,26 @@ def test_what_the_commands_refuse_is_refused() -> None:
         run_table(TABLE, regime=REGIME, workers=0)
     with pytest.raises(UserError, match="--data is for"):
         run_study(STUDY, regime=REGIME, data="clips")
+
+
+@pytest.mark.usefixtures("folder")
+def test_readme_shows_a_dozen_lines_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[str, Any]] = []
+
+    def run_stored(table: str, **parameters: Any) -> object:
+        called.append((table, signature(run_table).bind(table, **parameters)))
+        return run_table(TABLE, regime=REGIME, seeds=2, rows=ROWS)
+
+    def run_no_study(study: str, **parameters: Any) -> None:
+        called.append((study, signature(run_study).bind(study, **parameters)))
+
+    monkeypatch.setattr(api, "run_table", run_stored)
+    monkeypatch.setattr(api, "run_study", run_no_study)
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    block, *_ = (text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "tadaconv.api" in text)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert [table for table, *_ in called] == ["context", "stage_placement"]
+    assert len(block.splitlines()) <= 12
+    assert list(names["export"].cells.columns[:2]) == ["row", "seed"]
+    assert set(names["frame"].study) >= {f"{TABLE}-{REGIME}", f"{STUDY}-{REGIME}"}

@@ -149,7 +149,7 @@ def readme_blocks() -> list[str]:
 
 
 def test_readme_shows_the_operator_in_ten_lines_that_run() -> None:
-    operator, _ = readme_blocks()
+    _, operator, _ = readme_blocks()
     names: dict[str, object] = {}
 
     exec(operator, names)
@@ -159,7 +159,7 @@ def test_readme_shows_the_operator_in_ten_lines_that_run() -> None:
 
 
 def test_readme_shows_a_table_that_builds() -> None:
-    _, table = readme_blocks()
+    *_, table = readme_blocks()
     names: dict[str, object] = {}
 
     exec(table, names)
