@@ -1,8 +1,9 @@
 """How should frames be aggregated after the operator?
 
-After the calibrated convolution, the paper adds what a frame's neighbours pool to: BN1(y) + BN2(pool(y)). Rows leave
-the second branch out, or pool by another function or over more frames. Paper section 5, ablation of the temporal
-aggregation. The base is TAda2D as published.   Run: tada ablate aggregation
+After the calibrated convolution, the paper adds a second branch that pools over neighbouring frames: BN1(y) +
+BN2(pool(y)). Rows omit this branch, or pool by another function or over more frames. Paper section 5, ablation of the
+temporal aggregation. The base is TAda2D as published.
+Run: tada ablate aggregation
 """
 
 from tadaconv.spec import Aggregation, TAda

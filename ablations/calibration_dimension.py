@@ -2,9 +2,9 @@
 
 A frame's calibration can scale the kernel along its input channels, its output channels, its taps, or every pair of
 input channel and tap; and along several of these at once, as an outer product. Paper section 5, ablation of the
-calibration dimension; the outer products are ours to ask.
+calibration dimension; the outer products are not in the paper.
 
-Rows use the operator without its temporal aggregation, so that what is scaled is all that differs.
+Rows use the operator without its temporal aggregation, so that they differ in the calibration dimension alone.
 Run: tada ablate calibration_dimension
 """
 

@@ -1,11 +1,11 @@
 """Which parts of the context make the calibration work?
 
-Each row makes the calibration of a frame from a different context: from the frame alone or from its neighbours in
+Each row computes the calibration of a frame from a different context: from the frame alone or with its neighbours in
 time, by one temporal convolution (linear) or two with a ReLU between them, with or without the clip's global
 descriptor. Paper section 3.2 and the ablation of the calibration weight generation in section 5.
 
-Rows use the operator without its temporal aggregation, so that the context is the only way from frame to frame: no
-calibration, linear 1 and (1,1) are blind to time.   Run: tada ablate context
+Rows use the operator without its temporal aggregation, so that the context is the only exchange between frames: no
+calibration, linear 1 and (1,1) cannot use the order of frames.   Run: tada ablate context
 """
 
 from tadaconv.spec import Aggregation, Context, TAda

@@ -1,10 +1,12 @@
-"""Where should the calibration start?
+"""How should the calibration be initialized?
 
-At identity the last layer of the context is zero and alpha is exactly 1: the network starts as the one that is plugged
-into. The alternatives leave the last layer random, around one or, without the one, around zero. The paper argues for
-identity with pretrained weights; a regime that trains from scratch asks whether it matters there too.
+At identity the last layer of the context is zero and alpha is exactly 1: the network starts equal to the plain one.
+The alternatives initialize the last layer at random, so that alpha is around one or, without the one, around zero. The
+paper argues for identity with pretrained weights; a regime that trains from scratch tests whether it matters there
+too.
 
-Rows use the operator without its temporal aggregation, which has a start of its own.   Run: tada ablate initialization
+Rows use the operator without its temporal aggregation, which has an initialization of its own.
+Run: tada ablate initialization
 """
 
 from tadaconv.spec import Aggregation, TAda

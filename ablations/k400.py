@@ -1,7 +1,7 @@
 """How does TAda2D compare with the networks of its time on Kinetics-400?
 
 TSM, TANet and TAda2D on one ResNet-50, the ensemble of TAda2D with 8 and 16 frames, SlowFast, and TAdaConvNeXt-T.
-Published table 10, whose top-1 and costs stand beside ours.   Run: tada ablate k400
+Published table 10, whose top-1 and costs are shown next to ours.   Run: tada ablate k400
 """
 
 from tadaconv.spec import Rival, TAda

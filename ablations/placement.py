@@ -1,10 +1,10 @@
-"""Where in the network does calibration pay?
+"""Where in the network does calibration help most?
 
-The operator is placed in every stage, in the late stages, in the early ones, or in every stage but on a share of the
-channels. Paper section 5, ablation of the stages; the shares are ours to ask. Which blocks of a stage is a question
-for a backbone with several of them, and so for a table of its own.
+The operator is placed in every stage, in the late stages, in the early ones, or in every stage but on a fraction of
+the channels. Paper section 5, ablation of the stages; the fractions are not in the paper. Which blocks of a stage is a
+question for a backbone with several blocks per stage, and so for a separate table.
 
-Rows use the operator without its temporal aggregation, so that the calibration is all that moves.
+Rows use the operator without its temporal aggregation, so that they differ in the placement of the calibration alone.
 Run: tada ablate placement
 """
 

@@ -1,8 +1,8 @@
-"""Does the operator improve whichever video network it is plugged into?
+"""Does the operator improve every video network it is plugged into?
 
-TAdaConv takes the place of the spatial convolutions of SlowOnly, SlowFast, R(2+1)D and R3D, and in R(2+1)D of the
-temporal ones as well; each row is compared with its own host. Published table 3. Its top-1 on Kinetics-400 stands
-beside ours; on Something-Something-V2 it has, without and with: SlowOnly 60.31 and 63.30, SlowFast 4x16 56.71 and
+TAdaConv replaces the spatial convolutions of SlowOnly, SlowFast, R(2+1)D and R3D, and in R(2+1)D of the temporal ones
+as well; each row is compared with its own backbone. Published table 3. Its top-1 on Kinetics-400 is shown next to
+ours; on Something-Something-V2 the paper has, without and with: SlowOnly 60.31 and 63.30, SlowFast 4x16 56.71 and
 59.80, SlowFast 8x8 61.54 and 63.88, R(2+1)D 61.06, 62.86 (2d) and 63.78 (2d+1d), R3D 59.86 and 62.85.
 
 Rows use the operator without its temporal aggregation: the published costs are those of the operator alone.

@@ -1,12 +1,13 @@
-"""Does adapting the kernel to its frame beat other ways to see time, or to adapt?
+"""Does adapting the kernel to each frame beat other temporal operators and dynamic filters?
 
-In place of a temporally adaptive convolution, rows put a temporal convolution, a temporal shift (TSM), a temporal
-kernel for each clip and channel (TAM), and what adapts to a frame by itself: squeeze-and-excitation, CondConv and
-dynamic convolution. Paper, comparison with other temporal operators and dynamic filters; squeeze-and-excitation is ours
-to ask.
+Rows replace the temporally-adaptive convolution by a temporal convolution, a temporal shift (TSM), a temporal kernel
+per clip and channel (TAM), or by what adapts to each frame separately: squeeze-and-excitation, CondConv and dynamic
+convolution. Paper, comparison with other temporal operators and dynamic filters; squeeze-and-excitation is not in the
+paper.
 
 The base is the operator alone; only the row of TAdaConv as published has a temporal aggregation. Without an operator,
-and with squeeze-and-excitation, CondConv or dynamic convolution, a network is blind to time.   Run: tada ablate rivals
+and with squeeze-and-excitation, CondConv or dynamic convolution, a network cannot use the order of frames.
+Run: tada ablate rivals
 """
 
 from tadaconv.spec import Aggregation, Rival, TAda

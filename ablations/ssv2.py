@@ -1,8 +1,8 @@
 """How does TAda2D compare with the networks of its time on Something-Something-V2?
 
 TSM, TANet and TAda2D on one ResNet-50 with 8 and with 16 frames, the ensemble of TAda2D with both, and TAdaConvNeXt-T
-with 16 and 32. Published table 8, whose top-1 and costs stand beside ours. What it has that is not here: SmallBig R50
-with 8 frames, 61.6 at 57 G.   Run: tada ablate ssv2
+with 16 and 32. Published table 8, whose top-1 and costs are shown next to ours. Not included: SmallBig R50 with 8
+frames, 61.6 at 57 G.   Run: tada ablate ssv2
 """
 
 from tadaconv.spec import Rival, TAda

@@ -1,11 +1,12 @@
 """How much accuracy can be had for two percent more multiply-adds?
 
-Everything at once: temporally-adaptive convolutions of any calibration, context, aggregation and placement, and in
-their place the temporal shift, the temporal adaptive module, squeeze-and-excitation and plain convolutions over frames.
-Nothing over 1.02 times the bare backbone's multiply-adds is trained; the report has the Pareto front of what was.
+Everything at once: temporally-adaptive convolutions with any calibration, context, aggregation and placement, or
+instead of them the temporal shift, the temporal adaptive module, squeeze-and-excitation and plain convolutions over
+frames. Nothing over 1.02 times the bare backbone's multiply-adds is trained; the report shows the Pareto front of the
+rest.
 
 The paper's rows are the operator as published, with and without its aggregation, and the rivals it compares with. The
-space has 63,301 configurations, so ask for as many trials as there is time. In the quick regime a trial
+space has 63,301 configurations, so run as many trials as time allows. In the quick regime a trial
 takes about 35 seconds on one core, less where it is pruned and none where it is over the budget.
 Run: tada study accuracy_per_mac --trials 100
 """

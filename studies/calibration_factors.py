@@ -3,11 +3,11 @@
 A kernel can be scaled along its input channels, its output channels, its taps, and every pair of input channel and
 tap; any set of these makes an outer product. The paper compares the four single ones (section 5) and leaves the
 products open. There are 15 sets, and the empty one, the bare backbone, so that the space is a full factorial of four
-yes-or-no questions: ask for 16 trials and it is run to its end.
+yes-or-no questions: 16 trials run all of it.
 
-As in the tables, the operator has no temporal aggregation here, so that what is scaled is all that differs. Every
-configuration gets three seeds, since differences are small. In the quick regime 16 x 3 cells take about half an hour
-on one core, factors of taps the longest.
+As in the tables, the operator has no temporal aggregation here, so that trials differ in the calibration dimension
+alone. Every configuration gets three seeds, since differences are small. In the quick regime 16 x 3 cells take about
+half an hour on one core, factors of taps the longest.
 Run: tada study calibration_factors --trials 16
 """
 

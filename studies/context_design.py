@@ -1,11 +1,11 @@
-"""From what, and by how large a network, should a frame's calibration be made?
+"""Which context, and how large a network, should generate a frame's calibration?
 
 The context of the calibration is one temporal convolution (linear) or two with a ReLU between them, each over 1, 3 or
 5 frames, with or without the clip's global descriptor, from the frame's average or its maximum; the non-linear one has
 a reduction and a norm to choose. The paper tries ten of these (sections 3.2 and 5); the space has 228.
 
-As in the table `context`, the operator has no temporal aggregation here, so that the context is the only way from
-frame to frame. In the quick regime a trial takes about 35 seconds on one core, less where it is pruned.
+As in the table `context`, the operator has no temporal aggregation here, so that the context is the only exchange
+between frames. In the quick regime a trial takes about 35 seconds on one core, less where it is pruned.
 Run: tada study context_design --trials 40
 """
 

@@ -1,17 +1,17 @@
 """Where should a given number of extra multiply-adds be spent?
 
 The operator goes into any set of stages, into all of their blocks or every second one, on all of their channels or a
-share, with a context of more or fewer hidden channels. The paper places it in growing sets of stages alone (section 5);
-everything else is ours to ask. No stage at all is the bare backbone.
+fraction, with a context of more or fewer hidden channels. The paper only places it in growing sets of stages (section
+5); everything else is not in the paper. No stage at all is the bare backbone.
 
-The budget is 1.02 times the bare backbone's multiply-adds. At the scale of the quick regime that excludes wide contexts
-in many stages; at the paper's, where the context costs next to nothing, it excludes none. On a backbone with one block
-a stage, as in the quick regime, there is no second block: such a draw is infeasible there, which is found before it is
-queued. It is no trial; the sampler is told, and draws again.
+The budget is 1.02 times the bare backbone's multiply-adds. At the scale of the quick regime that excludes wide
+contexts in many stages; at the paper's, where the context costs next to nothing, it excludes none. On a backbone with
+one block a stage, as in the quick regime, there is no second block: such a draw is infeasible there. It is rejected
+before it is queued and is no trial; the sampler is informed and draws again.
 
-As in the tables, the operator has no temporal aggregation here, so that the calibration is all that moves.
-The space has 361 configurations. In the quick regime a trial takes about 35 seconds on one core, less where it is
-pruned.
+As in the tables, the operator has no temporal aggregation here, so that trials differ in the placement of the
+calibration alone. The space has 361 configurations. In the quick regime a trial takes about 35 seconds on one core,
+less where it is pruned.
 Run: tada study stage_placement --trials 40
 """
 
