@@ -8,16 +8,17 @@ there is no max-pool. A checkpoint that carries its configuration is held to tha
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.plugin import chosen_sites, plug_in
 from tadaconv.models.resnet import Bottleneck, ResNet
+from tadaconv.models.state_dicts import State, checked, read_content, refuse_mismatch, some
 from tadaconv.nn import TAdaConv2d
 from tadaconv.spec import Placement, TAda
 
@@ -65,12 +66,6 @@ _CONFIGURED: dict[str, tuple[Any, ...]] = {
 """Settings that no shape tells, and the values that are supported."""
 
 
-def _some(names: Iterable[str], most: int = 3) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
-
-
 def _check_configuration(text: object) -> None:
     """Refuse what the configuration in a checkpoint says to be other than in the release."""
     try:
@@ -85,25 +80,7 @@ def _check_configuration(text: object) -> None:
             raise UserError(f"the checkpoint was made with {path} = {value!r}; supported is {supported[0]!r}")
 
 
-def _state(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors by the authors' names, from a state dict or from a whole training checkpoint."""
-    state = checkpoint
-    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("model_state"), Mapping):
-        state = checkpoint["model_state"]
-    if not isinstance(state, Mapping):
-        raise UserError(f"a state dict is a mapping from names to tensors, not {type(state).__name__}; {SUPPORTED}")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(
-                f"a state dict maps names to tensors, but {name!r} holds {type(value).__name__} "
-                f"(keys: {_some(map(str, state))}); pass the state dict, or a checkpoint that has it as 'model_state'"
-            )
-    if state and all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): value for name, value in state.items()}
-    return dict(state)
-
-
-def _refuse_other_architectures(state: dict[str, Tensor]) -> None:
+def _refuse_other_architectures(state: State) -> None:
     adaptive = any(re.match(r"backbone\.conv[2-5]\.res_\d+\.conv_branch\.b_rf\.", name) for name in state)
     signs = LOOKS_LIKE
     if adaptive:
@@ -114,10 +91,10 @@ def _refuse_other_architectures(state: dict[str, Tensor]) -> None:
         if matching := [name for name in state if re.search(sign, name)]:
             raise UserError(f"the checkpoint looks like {architecture} (it has {matching[0]}); {SUPPORTED}")
     if not adaptive:
-        raise UserError(f"the checkpoint looks like nothing known (its names: {_some(state) or 'none'}); {SUPPORTED}")
+        raise UserError(f"the checkpoint looks like nothing known (its names: {some(state) or 'none'}); {SUPPORTED}")
 
 
-def _shape(state: dict[str, Tensor], name: str, num_dims: int) -> tuple[int, ...]:
+def _shape(state: State, name: str, num_dims: int) -> tuple[int, ...]:
     """The shape from which the structure is read; raises :class:`UserError` if it is not there or not of that kind."""
     if name not in state:
         raise UserError(f"the checkpoint misses {name}; {SUPPORTED}")
@@ -127,7 +104,7 @@ def _shape(state: dict[str, Tensor], name: str, num_dims: int) -> tuple[int, ...
     return shape
 
 
-def _depths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
+def _depths(state: State) -> list[int]:
     """Blocks of each stage, which are numbered from 1 without a gap."""
     blocks_of: dict[int, set[int]] = {stage: set() for stage in (2, 3, 4, 5)}
     for name in state:
@@ -139,21 +116,18 @@ def _depths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
             raise UserError(
                 f"the checkpoint misses backbone.conv{stage}.res_{min(lost)} (it has {sorted(blocks)}); {SUPPORTED}"
             )
-    return len(blocks_of[2]), len(blocks_of[3]), len(blocks_of[4]), len(blocks_of[5])
+    return [len(blocks) for blocks in blocks_of.values()]
 
 
-def _host(state: dict[str, Tensor]) -> ResNet:
+def _host(state: State) -> ResNet:
     """The network without TAdaConv, at its random start."""
     stem = _shape(state, "backbone.conv1.a.weight", 5)
     classes = _shape(state, "head.out.weight", 2)
     widths = [_shape(state, f"backbone.conv{stage}.res_1.conv_branch.a.weight", 5)[0] for stage in (2, 3, 4, 5)]
-    depths = _depths(state)
-    return ResNet(
-        Bottleneck, depths, classes[0], widths=(stem[0], widths[0], widths[1], widths[2], widths[3]), dropout=DROPOUT
-    )
+    return ResNet(Bottleneck, _depths(state), classes[0], widths=(stem[0], *widths), dropout=DROPOUT)
 
 
-def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[str]]:
+def _placement(state: State, host: ResNet) -> tuple[Placement, list[str]]:
     """Where TAdaConv is, as a placement and as the authors' names of the branches."""
     sites = list(host.sites())
     branches = {site: f"backbone.conv{site.stage}.res_{site.block + 1}.conv_branch" for site in sites}
@@ -168,7 +142,7 @@ def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[
         if picked == adaptive:
             return placement, [branches[site] for site in adaptive]
     raise UserError(
-        f"TAdaConv is in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
+        f"TAdaConv is in {some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
         "says: all, the first, the last or every second block of some stages"
     )
 
@@ -178,11 +152,11 @@ def _reduction(hidden: dict[int, int]) -> int:
     for reduction in range(1, max(hidden) + 1):
         if all(channels // reduction == width for channels, width in hidden.items()):
             return reduction
-    widths = _some(f"{width} hidden channels of {channels}" for channels, width in hidden.items())
+    widths = some(f"{width} hidden channels of {channels}" for channels, width in hidden.items())
     raise UserError(f"no one reduction makes {widths}, as b_rf.a.weight has in the checkpoint; {SUPPORTED}")
 
 
-def _temporal(state: dict[str, Tensor], host: ResNet) -> TAda:
+def _temporal(state: State, host: ResNet) -> TAda:
     """What is plugged into the network, read from the shapes of the routing functions (the contexts)."""
     placement, branches = _placement(state, host)
     first = [_shape(state, f"{branch}.b_rf.a.weight", 5) for branch in branches]
@@ -219,23 +193,6 @@ def _official(network: ResNet) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         yield name, official, shape
 
 
-def _check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:
-    """One line with every way in which the names and shapes are not the expected ones."""
-    wrong = [
-        f"{name} is {tuple(state[name].shape)} instead of {shape}"
-        for name, shape in expected.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    faults = {
-        "missing": [name for name in expected if name not in state],
-        "surplus": [name for name in state if name not in expected],
-        "wrong shapes": wrong,
-    }
-    lines = [f"{fault}: {_some(names)}" for fault, names in faults.items() if names]
-    if lines:
-        raise UserError(f"the checkpoint is not a whole TAda2D of the authors' release; {'; '.join(lines)}")
-
-
 def import_official(state_dict: Mapping[str, Any]) -> ResNet:
     """Our network with the weights of a TAda2D that the authors' code trained (arXiv:2110.06178).
 
@@ -252,34 +209,30 @@ def import_official(state_dict: Mapping[str, Any]) -> ResNet:
     Raises:
         UserError: another architecture, a missing or surplus name, a wrong shape, or settings that are not supported.
     """
-    state = _state(state_dict)
+    whole = isinstance(state_dict, Mapping) and isinstance(state_dict.get("model_state"), Mapping)
+    state = checked(state_dict["model_state"] if whole else state_dict)
     _refuse_other_architectures(state)
-    if "model_state" in state_dict and "cfg" in state_dict:
+    if whole and "cfg" in state_dict:
         _check_configuration(state_dict["cfg"])
     host = _host(state)
     network = plug_in(host, _temporal(state, host))
     rows = list(_official(network))
-    _check(state, {official: shape for _, official, shape in rows})
+    shapes = {official: shape for _, official, shape in rows}
+    refuse_mismatch(
+        "the checkpoint is not a whole TAda2D of the authors' release",
+        SUPPORTED,
+        missing=[name for name in shapes if name not in state],
+        unexpected=[name for name in state if name not in shapes],
+        mismatched=[
+            f"{name} {tuple(state[name].shape)} for {shape}"
+            for name, shape in shapes.items()
+            if name in state and tuple(state[name].shape) != shape
+        ],
+    )
     network.to(torch.promote_types(state["backbone.conv1.a.weight"].dtype, torch.float32))
     ours = network.state_dict()
     network.load_state_dict({name: state[official].reshape(ours[name].shape) for name, official, _ in rows})
     return network.eval()
-
-
-def _read(file: BinaryIO, path: str | Path) -> Any:
-    """What the file holds; raises :class:`UserError` if it is no checkpoint, or one that asks to run code."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # broken bytes raise whatever the reader trips over
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused is None:
-            raise UserError(
-                f"checkpoint {path} is broken or is no PyTorch file ({type(error).__name__}); download it again"
-            ) from error
-        raise UserError(
-            f"checkpoint {path} holds more than weights ({refused[1]}) and was not unpickled; if you trust it, save "
-            "its 'model_state' to a separate file"
-        ) from error
 
 
 def load_official(path: str | Path) -> ResNet:
@@ -288,11 +241,7 @@ def load_official(path: str | Path) -> ResNet:
     Raises:
         UserError: the file is missing or broken, holds more than tensors and plain values, or is not a TAda2D.
     """
-    try:
-        with Path(path).open("rb") as file:
-            checkpoint = _read(file, path)
-    except OSError as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    checkpoint = read_content(Path(path))
     try:
         return import_official(checkpoint)
     except UserError as error:

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Literal, TypeVar, overload
+from typing import Literal, TypeVar, cast, overload
 
 from torch import nn
-from torch.nn.utils import parametrize
 
 from tadaconv.errors import UserError, lookup
 from tadaconv.models.host import Host, Site
@@ -19,20 +18,28 @@ from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibra
 
 Model = TypeVar("Model", bound=Host)
 
+_AGGREGATED = {
+    FrameLayerNorm2d: AggregatedLayerNorm2d,
+    nn.BatchNorm3d: AggregatedBatchNorm3d,
+    FrameBatchNorm2d: AggregatedBatchNorm2d,
+    FoldedBatchNorm2d: AggregatedBatchNorm2d,
+}
+"""The aggregating norm that takes a norm's place."""
+
 
 def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
-    """The sites a placement picks; raises :class:`UserError` if there is none."""
-    kinds = {"spatial": {"spatial"}, "temporal": {"temporal"}, "both": {"spatial", "temporal"}}[placement.convs]
+    """The sites a placement picks; raises :class:`UserError` where it picks none."""
+    kinds = ("spatial", "temporal") if placement.convs == "both" else (placement.convs,)
+    last = {site.stage: site.block for site in sites}
     chosen = []
     for site in sites:
-        last = max(other.block for other in sites if other.stage == site.stage)
-        fits = {
+        rules = {
             "all": True,
             "first": site.block == 0,
-            "last": site.block == last,
+            "last": site.block == last[site.stage],
             "alternate": site.block % 2 == 1,
-        }[placement.blocks]
-        if site.stage in placement.stages and site.kind in kinds and fits:
+        }
+        if site.stage in placement.stages and site.kind in kinds and rules[placement.blocks]:
             chosen.append(site)
     if not chosen:
         raise UserError(
@@ -64,22 +71,14 @@ def _part(model: nn.Module, name: str) -> nn.Module:
 
 
 def _refuse_losses(module: nn.Module, name: str) -> None:
-    """Raises :class:`UserError` where what stands in for ``module`` would drop more than ``forward``."""
-    if parametrize.is_parametrized(module):
-        raise UserError(
-            f"{name} has parametrised weights, which would be lost; make them plain with "
-            "torch.nn.utils.parametrize.remove_parametrizations, or choose another placement"
-        )
+    """Raises :class:`UserError` where what replaces ``module`` would drop hooks, or layers and tensors added to it."""
+    plain = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    lost = {*module._modules, *module._parameters, *module._buffers} - plain
     if has_hooks(module):
+        lost = {"hooks (of a rival, or your own)"}
+    if lost:
         raise UserError(
-            f"{name} has hooks (a rival next to it, or your own), which would be lost; remove them, add them after "
-            "plug_in, or choose another placement"
-        )
-    known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-    extra = [*dict(module.named_children()), *({*module._parameters, *module._buffers} - known)]
-    if extra and isinstance(module, nn.Conv2d | nn.Conv3d | nn.BatchNorm3d | nn.BatchNorm2d | nn.LayerNorm):
-        raise UserError(
-            f"{name} holds {', '.join(sorted(extra))} of its own, which would be lost; take a plain layer there, or "
+            f"{name} has {', '.join(sorted(lost))}, which would be lost; plug in first and add them afterwards, or "
             "choose another placement"
         )
 
@@ -97,18 +96,13 @@ def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
 
     Raises :class:`UserError` for a module of which more than that would have to be kept.
     """
-    if isinstance(conv, TAdaConv2d | TAdaConv3d):
-        raise UserError(
-            f"{name} is a {type(conv).__name__} already; plug into the model as it was before, or choose another "
-            "placement"
-        )
-    _refuse_losses(conv, name)
     kinds = (nn.Conv2d, nn.Conv3d, FrameConv2d, TemporalConv)
     if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not any(computes_as(conv, kind) for kind in kinds):
         raise UserError(
-            f"{name} is a {type(conv).__name__}, whose own forward cannot be calibrated; sites are nn.Conv2d or "
-            "nn.Conv3d that compute as these do"
+            f"{name} is a {type(conv).__name__}, whose own forward pass cannot be calibrated; plug into a plain "
+            "nn.Conv2d or nn.Conv3d, and only once"
         )
+    _refuse_losses(conv, name)
     adaptive = (TAdaConv2d if isinstance(conv, nn.Conv2d) else TAdaConv3d)(
         conv.in_channels,
         conv.out_channels,
@@ -134,15 +128,7 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Modu
 
     Raises :class:`UserError` for a norm of another kind, or without what a branch holds.
     """
-    _refuse_losses(norm, name)
-    kind = next(
-        (
-            kind
-            for kind in (FrameLayerNorm2d, nn.BatchNorm3d, FrameBatchNorm2d, FoldedBatchNorm2d)
-            if computes_as(norm, kind)
-        ),
-        None,
-    )
+    kind = next((kind for kind in _AGGREGATED if computes_as(norm, kind)), None)
     if kind is None:
         raise UserError(
             f"{name} is a {type(norm).__name__}, which no aggregation can extend; plug in before norms are "
@@ -153,15 +139,10 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Modu
             f"{name} lacks weights or running statistics ({norm.extra_repr()}), so that no aggregation can extend it; "
             "use a norm with both, or Aggregation(kind='none')"
         )
-    aggregated: AggregatedBatchNorm2d | AggregatedBatchNorm3d | AggregatedLayerNorm2d
-    if isinstance(norm, FrameLayerNorm2d):
-        aggregated = AggregatedLayerNorm2d(norm.normalized_shape[0], aggregation, norm.eps)
-    elif isinstance(norm, nn.BatchNorm3d):
-        aggregated = AggregatedBatchNorm3d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    else:
-        assert isinstance(norm, nn.BatchNorm2d)
-        aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    aggregated.to(norm.weight.device, norm.weight.dtype)
+    _refuse_losses(norm, name)
+    weight = cast(nn.Parameter, norm.weight)
+    options = {option: getattr(norm, option) for option in ("eps", "momentum") if hasattr(norm, option)}
+    aggregated = _AGGREGATED[kind](weight.shape[0], aggregation, **options).to(weight.device, weight.dtype)
     _take_state(aggregated.norm, norm)
     return aggregated
 

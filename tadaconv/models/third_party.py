@@ -10,7 +10,7 @@ import math
 import operator
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from tadaconv.command import install
 from tadaconv.errors import UserError
 from tadaconv.models.host import Host, Site
+from tadaconv.models.state_dicts import first_line
 from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
 from tadaconv.nn.frames import FrameLayerNorm2d, fold, unfold
 
@@ -36,13 +37,8 @@ def import_package(name: str) -> Any:
     mend = install(name, f"torch=={torch.__version__}")
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise UserError(f"{name} lacks {error.name}: {mend}") from error
-        raise UserError(f"{name} is not installed: {mend}") from error
-    except (ImportError, RuntimeError, OSError) as error:  # built for another torch
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{name} cannot be imported beside torch {torch.__version__} ({reason}): {mend}") from error
+    except (ImportError, RuntimeError, OSError) as error:  # not installed, or built for another torch
+        raise UserError(f"{name} cannot be imported ({first_line(error)}): {mend}") from error
 
 
 def create(name: str, num_classes: int, dropout: float) -> nn.Module:
@@ -255,13 +251,10 @@ class FrameHost(ThirdPartyHost):
         return of_frames.mean(1)
 
 
-def _is_two_dimensional(norm: nn.Module) -> bool:
-    """Whether a layer norm takes (B, C, H, W), which both packages say by its name."""
-    return any(kind.__name__ == "LayerNorm2d" for kind in type(norm).__mro__)
-
-
 def _takes_channels_last(module: nn.Module) -> bool:
-    return isinstance(module, nn.LayerNorm) and not _is_two_dimensional(module)
+    """Whether it is a layer norm on (B, H, W, C); both packages call that on (B, C, H, W) LayerNorm2d."""
+    names = {kind.__name__ for kind in type(module).__mro__}
+    return "LayerNorm" in names and "LayerNorm2d" not in names
 
 
 def _on_clips(module: nn.Module, name: str) -> nn.Module:
@@ -283,104 +276,55 @@ def _on_clips(module: nn.Module, name: str) -> nn.Module:
     return module
 
 
-def _image_residual_sites(model: nn.Module) -> Iterator[Site]:
-    """ResNets of both packages: ``layer1`` to ``layer4``, whose blocks have ``conv1``, ``conv2`` and ``bn2``."""
-    for stage in (2, 3, 4, 5):
-        for b, block in enumerate(_children(model, f"layer{stage - 1}")):
-            if _is_image_block(block):
-                at = f"layer{stage - 1}.{b}"
-                yield Site(stage, b, f"{at}.conv2", f"{at}.bn2", f"{at}.conv1")
+@dataclass(frozen=True)
+class _Family:
+    """Image models of one structure, by the names of their modules.
 
-
-def _video_residual_sites(model: nn.Module) -> Iterator[Site]:
-    """Video ResNets of torchvision: as above, but sequences of 3-d convolutions and batch norms as ``conv2``.
-
-    Raises :class:`UserError` for a block without a convolution and its batch norm there, as where they are wrapped.
+    Attributes:
+        block: the name of a block; its groups are the block's stage and its number in the stage.
+        stages: the stage in names, of res2 to res5.
+        parts: names that every block has, of modules or parameters, and no other module.
+        conv: the convolution that an operator replaces, within a block.
+        norm: the normalisation after it.
+        entry: the first convolution.
     """
-    stride = math.prod(conv.stride[0] for _, conv in _convolutions(model, "stem"))
-    for stage in (2, 3, 4, 5):
-        for b, block in enumerate(_children(model, f"layer{stage - 1}")):
-            at = f"layer{stage - 1}.{b}"
-            entry = next(_convolutions(block, "conv1"), None)
-            if not _is_video_block(block):
-                continue
-            for part in ("conv1", "conv2"):
-                convs = list(_convolutions(block, part))
-                plain = all(
-                    isinstance(module, nn.Conv3d | nn.BatchNorm3d)
-                    for module in block.get_submodule(part).modules()
-                    if next(module.parameters(recurse=False), None) is not None
-                )
-                if not (convs and plain and all(_norm_after(block, part, name) for name, _ in convs)):
-                    raise UserError(
-                        f"{at}.{part} is no sequence of plain 3-d convolutions, each with its batch norm, so that no "
-                        "operator can stand in for it; take a model whose convolutions are not wrapped"
-                    )
-            assert entry is not None
-            for part in ("conv1", "conv2", "conv3"):
-                for name, conv in _convolutions(block, part):
-                    norm = _norm_after(block, part, name)
-                    if part == "conv2":
-                        assert norm is not None
-                        over_time = conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1)
-                        kind: Literal["spatial", "temporal"] = "temporal" if over_time else "spatial"
-                        yield Site(stage, b, f"{at}.{name}", f"{at}.{norm}", f"{at}.{entry[0]}", kind, stride)
-                    stride *= conv.stride[0]
+
+    block: re.Pattern[str]
+    stages: str
+    parts: frozenset[str]
+    conv: str
+    norm: str
+    entry: str
+
+    def is_block(self, module: nn.Module) -> bool:
+        """Whether ``module`` is a block, wherever it is."""
+        return self.parts <= module._modules.keys() | module._parameters.keys()  # a wrapper passes attributes on
+
+    def sites(self, model: nn.Module) -> Iterator[Site]:
+        """The sites in blocks that have their names."""
+        for name, module in model.named_modules():
+            if (match := self.block.fullmatch(name)) and self.is_block(module):
+                stage, block = 2 + self.stages.index(match[1]), int(match[2])
+                yield Site(stage, block, f"{name}.{self.conv}", f"{name}.{self.norm}", f"{name}.{self.entry}")
 
 
-def _timm_convnext_sites(model: nn.Module) -> Iterator[Site]:
-    """ConvNeXts of timm: ``stages``, whose ``blocks`` have ``conv_dw`` and ``norm``."""
-    for i, stage in enumerate(_children(model, "stages")[:4]):
-        for b, block in enumerate(_children(stage, "blocks")):
-            if _is_timm_convnext_block(block):
-                at = f"stages.{i}.blocks.{b}"
-                yield Site(i + 2, b, f"{at}.conv_dw", f"{at}.norm", f"{at}.conv_dw")
-
-
-def _torchvision_convnext_sites(model: nn.Module) -> Iterator[Site]:
-    """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block``: a convolution, then a layer norm."""
-    stage = 1
-    for i, blocks in enumerate(_children(model, "features")):
-        norms_of_blocks = []
-        for j, block in enumerate(blocks.children()):
-            layers = _children(block, "block")
-            norms = [k for k, layer in enumerate(layers) if isinstance(layer, nn.LayerNorm)]
-            if norms:
-                norms_of_blocks.append((j, norms[0]))
-        stage += bool(norms_of_blocks)
-        for b, (j, norm) in enumerate(norms_of_blocks):
-            at = f"features.{i}.{j}.block"
-            yield Site(stage, b, f"{at}.0", f"{at}.{norm}", f"{at}.0")
-
-
-def _children(module: nn.Module, name: str) -> list[nn.Module]:
-    """The modules within ``module.name``; none where it has no such module."""
-    child = getattr(module, name, None)
-    return list(child.children()) if isinstance(child, nn.Module) else []
-
-
-def _convolutions(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Conv3d]]:
-    """The 3-d convolutions of ``module.name`` with their names within ``module``, in order."""
-    child = getattr(module, name, None)
-    if isinstance(child, nn.Module):
-        for at, layer in child.named_modules(prefix=name):
-            if isinstance(layer, nn.Conv3d):
-                yield at, layer
-
-
-def _norm_after(module: nn.Module, part: str, conv: str) -> str | None:
-    """The name within ``module`` of the batch norm that follows a convolution of ``module.part``."""
-    names = [
-        (at, layer)
-        for at, layer in module.get_submodule(part).named_modules(prefix=part)
-        if isinstance(layer, nn.Conv3d | nn.BatchNorm3d)
-    ]
-    after = [at for at, _ in names].index(conv) + 1
-    return names[after][0] if after < len(names) and isinstance(names[after][1], nn.BatchNorm3d) else None
-
-
-def _is_image_block(module: nn.Module) -> bool:
-    return {"conv2", "bn2"} <= module._modules.keys()  # not by hasattr: a wrapper passes attributes on
+_IN_STAGES = re.compile(r"(layer[1-4]|stages|features)\.")
+_RESIDUAL_BLOCK = re.compile(r"layer([1-4])\.(\d+)")
+_FAMILIES = (
+    _Family(_RESIDUAL_BLOCK, "1234", frozenset({"conv2", "bn2"}), "conv2", "bn2", "conv1"),
+    # ConvNeXts of timm, then of torchvision, whose features alternate between stages and what reduces them.
+    _Family(
+        re.compile(r"stages\.(\d)\.blocks\.(\d+)"), "0123", frozenset({"conv_dw", "norm"}), "conv_dw", "norm", "conv_dw"
+    ),
+    _Family(
+        re.compile(r"features\.(\d)\.(\d+)"),
+        "1357",
+        frozenset({"block", "layer_scale"}),
+        "block.0",
+        "block.2",
+        "block.0",
+    ),
+)
 
 
 def _is_video_block(module: nn.Module) -> bool:
@@ -388,31 +332,39 @@ def _is_video_block(module: nn.Module) -> bool:
     return over_time and {"conv1", "conv2"} <= module._modules.keys() and "bn2" not in module._modules
 
 
-def _is_timm_convnext_block(module: nn.Module) -> bool:
-    return {"conv_dw", "norm"} <= module._modules.keys()
+def _video_sites(model: nn.Module) -> Iterator[Site]:
+    """Video ResNets of torchvision: the ``conv2`` of a block is a sequence of 3-d convolutions and batch norms.
 
-
-def _is_torchvision_convnext_block(module: nn.Module) -> bool:
-    return "block" in module._modules and "layer_scale" in module._parameters
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Models of one structure: where their sites are, and what is a block of theirs, wherever it is."""
-
-    sites: Callable[[nn.Module], Iterator[Site]]
-    is_block: Callable[[nn.Module], bool]
-    stages: re.Pattern[str]
-    of_images: bool = True
-
-
-_LAYERS = re.compile(r"layer[1-4]\.")
-_FAMILIES = (
-    _Family(_image_residual_sites, _is_image_block, _LAYERS),
-    _Family(_video_residual_sites, _is_video_block, _LAYERS, of_images=False),
-    _Family(_timm_convnext_sites, _is_timm_convnext_block, re.compile(r"stages\.")),
-    _Family(_torchvision_convnext_sites, _is_torchvision_convnext_block, re.compile(r"features\.")),
-)
+    Raises :class:`UserError` for a block without a convolution and its batch norm there, as where they are wrapped.
+    """
+    stem = model.get_submodule("stem") if "stem" in model._modules else nn.Identity()
+    stride = math.prod(conv.stride[0] for conv in stem.modules() if isinstance(conv, nn.Conv3d))
+    for name, block in model.named_modules():
+        match = _RESIDUAL_BLOCK.fullmatch(name)
+        if match is None or not _is_video_block(block):
+            continue
+        for part in sorted({"conv1", "conv2", "conv3"} & block._modules.keys()):
+            modules = block.get_submodule(part).named_modules(prefix=f"{name}.{part}")
+            layers = [(at, layer) for at, layer in modules if layer._parameters]
+            convs, norms = layers[::2], layers[1::2]
+            if not (
+                len(convs) == len(norms) > 0
+                and all(isinstance(conv, nn.Conv3d) for _, conv in convs)
+                and all(isinstance(norm, nn.BatchNorm3d) for _, norm in norms)
+            ):
+                raise UserError(
+                    f"{name}.{part} is no sequence of plain 3-d convolutions, each with its batch norm, so that no "
+                    "operator can replace it; plug in first, and wrap the network that comes back"
+                )
+            if part == "conv1":
+                entry = convs[0][0]
+            for (at, conv), (norm, _) in zip(convs, norms, strict=True):
+                assert isinstance(conv, nn.Conv3d)
+                if part == "conv2":
+                    over_time = conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1)
+                    kind: Literal["spatial", "temporal"] = "temporal" if over_time else "spatial"
+                    yield Site(1 + int(match[1]), int(match[2]), at, norm, entry, kind, stride)
+                stride *= conv.stride[0]
 
 
 def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
@@ -423,18 +375,18 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
     if isinstance(model, Host) or callable(getattr(model, "sites", None)):
         return cast(Host, model)
     _require_scores(model)
-    for family in _FAMILIES:
-        sites = list(family.sites(model))
-        for name, module in model.named_modules() if sites else ():
-            known = any(site.conv.startswith(f"{name}.") for site in sites)
-            if family.stages.match(name) and family.is_block(module) and not known:
-                raise UserError(
-                    f"{name} is a block in which an operator's place is not known, since it or its norm is wrapped; "
-                    "plug in first, and wrap the network that comes back"
-                )
-        if sites:
-            within = [_within_model(site) for site in sites]
-            return FrameHost(model, within, num_frames) if family.of_images else ThirdPartyHost(model, within)
+    of_images = [site for family in _FAMILIES for site in family.sites(model)]
+    sites = of_images or list(_video_sites(model))
+    for name, module in model.named_modules() if sites else ():
+        is_block = any(family.is_block(module) for family in _FAMILIES) or _is_video_block(module)
+        if is_block and _IN_STAGES.match(name) and not any(site.conv.startswith(f"{name}.") for site in sites):
+            raise UserError(
+                f"{name} is a block in which an operator's place is not known, since it is wrapped; plug in first, and "
+                "wrap the network that comes back"
+            )
+    if sites:
+        within = [_within_model(site) for site in sites]
+        return FrameHost(model, within, num_frames) if of_images else ThirdPartyHost(model, within)
     raise UserError(
         f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
         "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"

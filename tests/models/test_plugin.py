@@ -322,16 +322,22 @@ def hooked(module: nn.Module, kind: str) -> nn.Module:
     return module
 
 
-PLAIN, LOST = TAda().but(aggregation__kind="none"), "hooks .*, which would be lost; remove them, add them after plug_in"
+PLAIN, LOST = TAda().but(aggregation__kind="none"), "hooks .*, which would be lost; plug in first"
 REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
-    "weight norm": (lambda: Live(weight_norm(nn.Conv3d(16, 16, 1))), "^conv has parametrised weights, .* make them"),
-    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose own forward cannot be"),
+    "weight norm": (
+        lambda: Live(weight_norm(nn.Conv3d(16, 16, 1))),
+        "^conv is a ParametrizedConv3d, whose own forward pass",
+    ),
+    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose own forward pass cannot be"),
     "own convolution": (
         lambda: Live(StandardisedWithin(16, 16, 1)),
-        "^conv is a StandardisedWithin, whose own forward",
+        "^conv is a StandardisedWithin, whose own forward pass",
     ),
-    "own parameter": (lambda: Live(Adapted()), "^conv holds scale of its own, which would be lost; take a plain layer"),
-    "no convolution": (lambda: Live(nn.Linear(16, 16)), "^conv is a Linear, .*; sites are nn.Conv2d or nn.Conv3d"),
+    "own parameter": (lambda: Live(Adapted()), "^conv has scale, which would be lost; plug in first"),
+    "no convolution": (
+        lambda: Live(nn.Linear(16, 16)),
+        "^conv is a Linear, .*; plug into a plain nn.Conv2d or nn.Conv3d",
+    ),
     **{
         f"{kind} hook": (lambda kind=kind: Live(hooked(nn.Conv3d(16, 16, 1), kind)), f"^conv has {LOST}")
         for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre")
@@ -342,7 +348,7 @@ REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
     },
     "adaptive already": (
         lambda: plug_in(Live(), PLAIN),
-        "^conv is a TAdaConv3d already; plug into the model as it was",
+        "^conv is a TAdaConv3d, .*, and only once",
     ),
     "hook on the norm": (lambda: Live(norm=hooked(nn.BatchNorm3d(16), "forward")), f"^norm has {LOST}"),
     "no statistics": (

@@ -376,7 +376,7 @@ class Wrapper(nn.Module):
         ("resnet", "layer2.0.bn2", "layer2.0.bn2 is a Wrapper"),
         ("timm convnext", "stages.0.blocks.0", "stages.0.blocks.0.wrapped is a block"),
         ("timm convnext", "stages.1", "stages.1.wrapped.blocks.0 is a block"),
-        ("torchvision convnext", "features.1.0.block.2", "features.1.0 is a block"),
+        ("torchvision convnext", "features.1.0.block.2", "features.1.0.block.2 is a Wrapper"),
         ("torchvision convnext", "features.1", "features.1.wrapped.0 is a block"),
         ("r3d", "layer1.0", "layer1.0.wrapped is a block"),
     ],
@@ -469,15 +469,16 @@ def test_a_missing_package_is_named_with_the_extra_to_install(monkeypatch: pytes
 
     for package in third_party.PACKAGES:
         monkeypatch.setattr(third_party, "import_module", missing)
-        line = f"{package} is not installed: pip install {package} torch=={torch.__version__}"
+        reason = f"No module named {package!r}"
+        line = f"{package} cannot be imported ({reason}): pip install {package} torch=={torch.__version__}"
         with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
             build(Backbone(name=f"{package}:resnet50"), None, 5)
         with pytest.raises(
-            UserError, match=f"^cannot get the weights '{package}:resnet50': {re.escape(line)}; or give"
+            UserError, match=f"^cannot get the weights '{package}:resnet50': {re.escape(line)}; alternatively, give"
         ):
             build(Backbone(name="tiny", weights=f"{package}:resnet50"), None, 5)
         monkeypatch.setattr(third_party, "import_module", broken)
-        with pytest.raises(UserError, match=rf"{package} cannot be imported beside torch .*pip install") as error:
+        with pytest.raises(UserError, match=rf"{package} cannot be imported \(operator .*pip install") as error:
             build(Backbone(name=f"{package}:resnet50"), None, 5)
         assert "\n" not in str(error.value)
 
