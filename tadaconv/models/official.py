@@ -8,18 +8,16 @@ there is no max-pool. A checkpoint that carries its configuration is held to tha
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.plugin import chosen_sites, plug_in
 from tadaconv.models.resnet import Bottleneck, ResNet
-from tadaconv.models.state_dicts import State, checked, read_content, refuse_mismatch, some
-from tadaconv.nn import TAdaConv2d
+from tadaconv.models.state_dicts import State, checked, fit, read_content, refuse_mismatch, some
 from tadaconv.spec import Placement, TAda
 
 DROPOUT = 0.5
@@ -170,27 +168,13 @@ def _temporal(state: State, host: ResNet) -> TAda:
     )
 
 
-def _official(network: ResNet) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Our name, the authors' name and the authors' shape of every tensor: theirs are three-dimensional layers."""
-    for name, tensor in network.state_dict().items():
-        module_name, _, kind = name.rpartition(".")
-        shape = tuple(tensor.shape)
-        if module_name in _ENDS:
-            official = f"{_ENDS[module_name]}.{kind}"
-        else:
-            layer, block, part = module_name.split(".", 2)
-            official = f"backbone.conv{int(layer.removeprefix('layer')) + 1}.res_{int(block) + 1}.{_PARTS[part]}.{kind}"
-        if kind == "weight":
-            module = network.get_submodule(module_name)
-            if isinstance(module, TAdaConv2d):
-                shape = (1, 1, *shape)
-            elif isinstance(module, nn.Conv2d):
-                shape = (*shape[:2], 1, *shape[2:])
-            elif isinstance(module, nn.Conv1d):
-                shape = (*shape, 1, 1)
-            elif isinstance(module, nn.Linear) and module_name != "fc":
-                shape = (*shape, 1, 1, 1)
-        yield name, official, shape
+def _official(name: str) -> str:
+    """The authors' name of a tensor of ours."""
+    module, _, kind = name.rpartition(".")
+    if module in _ENDS:
+        return f"{_ENDS[module]}.{kind}"
+    layer, block, part = module.split(".", 2)
+    return f"backbone.conv{int(layer.removeprefix('layer')) + 1}.res_{int(block) + 1}.{_PARTS[part]}.{kind}"
 
 
 def import_official(state_dict: Mapping[str, Any]) -> ResNet:
@@ -216,22 +200,22 @@ def import_official(state_dict: Mapping[str, Any]) -> ResNet:
         _check_configuration(state_dict["cfg"])
     host = _host(state)
     network = plug_in(host, _temporal(state, host))
-    rows = list(_official(network))
-    shapes = {official: shape for _, official, shape in rows}
+    network.to(torch.promote_types(state["backbone.conv1.a.weight"].dtype, torch.float32))
+    ours = network.state_dict()
+    official = {name: _official(name) for name in ours}
+    values = {name: fit(state[theirs], ours[name].shape) for name, theirs in official.items() if theirs in state}
     refuse_mismatch(
         "the checkpoint is not a whole TAda2D of the authors' release",
         SUPPORTED,
-        missing=[name for name in shapes if name not in state],
-        unexpected=[name for name in state if name not in shapes],
+        missing=[theirs for name, theirs in official.items() if name not in values],
+        unexpected=sorted(state.keys() - set(official.values())),
         mismatched=[
-            f"{name} {tuple(state[name].shape)} for {shape}"
-            for name, shape in shapes.items()
-            if name in state and tuple(state[name].shape) != shape
+            f"{official[name]} {tuple(state[official[name]].shape)} for {tuple(ours[name].shape)}"
+            for name, value in values.items()
+            if value is None
         ],
     )
-    network.to(torch.promote_types(state["backbone.conv1.a.weight"].dtype, torch.float32))
-    ours = network.state_dict()
-    network.load_state_dict({name: state[official].reshape(ours[name].shape) for name, official, _ in rows})
+    network.load_state_dict(values)
     return network.eval()
 
 

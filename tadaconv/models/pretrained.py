@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.host import Site
-from tadaconv.models.state_dicts import State, checked, first_line, read_content, refuse_mismatch
+from tadaconv.models.state_dicts import State, checked, first_line, fit, read_content, refuse_mismatch
 from tadaconv.models.third_party import import_package
 from tadaconv.spec import Backbone
 from tadaconv.weights import fingerprint
@@ -56,15 +56,6 @@ def from_torchvision(name: str) -> str:
     return re.sub(r"^classifier\.0\.", "head.norm.", re.sub(r"^classifier\.2\.", "head.fc.", name))
 
 
-def _fitted(value: Tensor, shape: torch.Size) -> Tensor | None:
-    """``value`` in ``shape``: as it is, with axes of one added or removed, or inflated; None where it does not fit."""
-    if [size for size in value.shape if size != 1] == [size for size in shape if size != 1]:
-        return value.reshape(shape)
-    if len(shape) == 5 and value.shape == shape[:2] + shape[3:]:
-        return value.unsqueeze(2).expand(shape) / shape[2]
-    return None
-
-
 def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     """Load the weights of an image network of timm or torchvision into a network on clips, by name.
 
@@ -88,9 +79,7 @@ def load_checked(model: nn.Module, state_dict: State) -> Loaded:
     targets = model.state_dict()
     slow = {name.partition(".")[0] for name in targets} >= {"slow", "fast"}
     sources = _renamed(state_dict, targets, slow)
-    fitted = {
-        name: _fitted(state_dict[source], targets[name].shape) for name, source in sources.items() if name in targets
-    }
+    fitted = {name: fit(state_dict[source], targets[name].shape) for name, source in sources.items() if name in targets}
     classifier = [name for name in fitted if _is_classifier(name)]
     if any(fitted[name] is None for name in classifier):
         fitted |= dict.fromkeys(classifier)  # a bias alone may fit, and would belong to other weights

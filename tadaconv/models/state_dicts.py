@@ -86,6 +86,15 @@ def _fault(value: object) -> str:
     return "" if value.dtype in _INTEGER or bool(value.isfinite().all()) else "is not finite"
 
 
+def fit(value: Tensor, shape: torch.Size) -> Tensor | None:
+    """``value`` in ``shape``: as it is, with axes of one added or removed, or inflated; None where it does not fit."""
+    if [size for size in value.shape if size != 1] == [size for size in shape if size != 1]:
+        return value.reshape(shape)
+    if len(shape) == 5 and value.shape == shape[:2] + shape[3:]:
+        return value.unsqueeze(2).expand(shape) / shape[2]
+    return None
+
+
 def refuse_mismatch(
     error: str, mend: str, *, missing: Sequence[str], unexpected: Sequence[str], mismatched: Sequence[str]
 ) -> None:

@@ -108,6 +108,7 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         context: how the calibration is made from the clip.
         init: ``identity``, ``random`` or ``without_one``; see :class:`tadaconv.nn.ContextFunction`.
         share: fraction of the channels that is calibrated, above 0 and at most 1; the others keep alpha = 1.
+        device, dtype: of the parameters.
 
     Raises:
         UserError: an unknown calibration, or a share that leaves no channel or that the factor k2 cannot have.
@@ -205,8 +206,7 @@ class TAdaConv1d(TAdaConv3d):
         groups: as for ``nn.Conv1d``.
         bias: as for ``nn.Conv1d``.
         padding_mode: as for ``nn.Conv1d``.
-        calibration, context, init, share: as for :class:`TAdaConv2d`.
-        device, dtype: of the parameters.
+        calibrated: calibration, context, init, share, device and dtype, as for :class:`TAdaConv2d`.
     """
 
     def __init__(
@@ -220,13 +220,7 @@ class TAdaConv1d(TAdaConv3d):
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
-        *,
-        calibration: str = "cin",
-        context: Context | None = None,
-        init: Init = "identity",
-        share: float = 1.0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
+        **calibrated: Any,
     ) -> None:
         super().__init__(
             in_channels,
@@ -238,10 +232,5 @@ class TAdaConv1d(TAdaConv3d):
             groups,
             bias,
             padding_mode,
-            calibration=calibration,
-            context=context,
-            init=init,
-            share=share,
-            device=device,
-            dtype=dtype,
+            **calibrated,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from tadaconv.nn.frames import fold, unfold
 from tadaconv.nn.scaling import scale
 from tadaconv.nn.taps import conv_on_scaled_taps
+from tadaconv.nn.window import Window
 from tadaconv.spec import calibration_factors
 
 Pair = int | tuple[int, int]
@@ -151,7 +152,8 @@ def convolve_frames(
     if "k2" in factors or "cin_k2" in factors:
         num_taps = math.prod(weight_OIKK.shape[2:])
         taps = [factors[name].unflatten(1, (-1, num_taps)) for name in ("k2", "cin_k2") if name in factors]
-        y = conv_on_scaled_taps(x_BCHW, weight_OIKK, reduce(torch.mul, taps), stride, padding, dilation, groups)
+        window = Window((weight_OIKK.shape[2], weight_OIKK.shape[3]), stride, padding, dilation, groups)
+        y = conv_on_scaled_taps(x_BCHW, weight_OIKK, reduce(torch.mul, taps), window)
     else:
         inner_bias = None if "cout" in factors else bias_O
         y = F.conv2d(x_BCHW, weight_OIKK, inner_bias, stride, padding, dilation, groups)

@@ -108,9 +108,7 @@ def scale_by_average(
     if is_traced() or not (torch.is_grad_enabled() and x_BCHW.requires_grad):
         factors = calibrate(x_BCHW.mean((2, 3), dtype=dtype))
         return scale(x_BCHW, factors["cin"]), factors
-    pending: list[
-        Tensor
-    ] = []  # in the backward pass, the factor by which the frames' gradient has yet to be multiplied
+    pending: list[Tensor] = []  # in the backward pass, the factor that the frames' gradient has still to be scaled by
     v_BC, routed = _Describe.apply(x_BCHW, dtype, pending)  # type: ignore[no-untyped-call]
     factors = calibrate(v_BC)
     return _Scale.apply(x_BCHW, factors["cin"], routed, pending), factors  # type: ignore[no-untyped-call]

@@ -144,10 +144,7 @@ def conv_on_scaled_taps(
     x_BCHW: Tensor,
     weight_OIKK: Tensor,
     taps_BCK: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    window: Window,
 ) -> Tensor:
     """Convolve frame b with ``weight * taps_b``.
 
@@ -155,10 +152,7 @@ def conv_on_scaled_taps(
         x_BCHW: frames, (B, C, H, W).
         weight_OIKK: the shared kernel, (O, I, kh, kw).
         taps_BCK: the factors of each frame, (B, C or 1, kh * kw).
-        stride: as for ``conv2d``, height before width, in pixels.
-        padding: zeros on each side, in pixels.
-        dilation: distance of the taps, in pixels.
-        groups: as for ``conv2d``.
+        window: where the taps are.
 
     Returns:
         (B, O, H', W').
@@ -166,13 +160,11 @@ def conv_on_scaled_taps(
     device = x_BCHW.device.type
     if (dtype := autocast_dtype(device)) is not None:  # as conv2d would
         x_BCHW, weight_OIKK = x_BCHW.to(dtype), weight_OIKK.to(dtype)
-    kernel = (weight_OIKK.shape[2], weight_OIKK.shape[3])
-    window = Window(kernel, stride, padding, dilation, groups)
     if weight_OIKK.shape[1] == 1:
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
     with without_autocast(device):
         # The fused form is one operation to a compiler, but nothing to a tracer.
-        fused = _fused_is_on and _can_be_fused(x_BCHW, weight_OIKK, groups)
+        fused = _fused_is_on and _can_be_fused(x_BCHW, weight_OIKK, window.groups)
         if fused and (torch.compiler.is_compiling() or not is_traced()):
             from tadaconv.nn.fused import fused_conv_on_scaled_taps
 

@@ -33,9 +33,7 @@ class DynamicConv(KernelMixture):
         return torch.softmax(self.attend(F.relu(self.squeeze(v_BC))) / self.temperature, 1)
 
 
-def add_dynamic_conv(
-    conv: nn.Module, num_frames: int | None, num_kernels: int = 4, reduction: int = 4, temperature: float = 1.0
-) -> nn.Module:
+def add_dynamic_conv(conv: nn.Module, num_kernels: int = 4, reduction: int = 4, temperature: float = 1.0) -> nn.Module:
     """:class:`DynamicConv` in place of a per-frame convolution, with the paper's 4 kernels and reduction.
 
     Equal kernels whose weights sum to one: the network starts as its host, to rounding.
@@ -49,12 +47,10 @@ def add_dynamic_conv(
 
     Args:
         conv: the convolution that is replaced.
-        num_frames: T; of no matter here.
         num_kernels: K, the kernels that are mixed.
         reduction: r, where the hidden layer of the attention has C / r channels.
         temperature: of the softmax over kernels.
     """
-    del num_frames
     if not (temperature > 0 and math.isfinite(temperature)):
         raise UserError(f"option temperature is above 0 and finite, not {temperature}")
     return DynamicConv(per_frame(conv), num_kernels, reduction, temperature)
