@@ -6,11 +6,10 @@ that a clip of one repeated frame gives what the image gave.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -123,22 +122,18 @@ def _is_classifier(name: str) -> bool:
 
 def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: bool) -> list[str]:
     """The names that nothing fills though an image network should have them."""
-    find: Any = getattr(model, "sites", list)
-    sites: list[Site] = list(find())
-    at_sites = {name for site in sites for name in (site.conv, site.norm, site.entry)}
-
-    def expected(name: str) -> bool:
-        module, _, parameter = name.rpartition(".")
-        added = any(name.startswith(f"{site}.") and name[len(site) + 1 :] not in _PLAIN for site in at_sites)
-        return (
-            parameter == "num_batches_tracked"
-            or _is_classifier(name)
-            or (slow and name.startswith("fast."))
-            or added
-            or _looks_over_time(model, module, filled)
-        )
-
-    return [name for name in left if not expected(name)]
+    sites: Iterable[Site] = getattr(model, "sites", list)()
+    layers = {layer for site in sites for layer in (site.conv, site.norm, site.entry)}
+    added = {name for layer in layers for name in left if name.removeprefix(f"{layer}.") not in (name, *_PLAIN)}
+    return [
+        name
+        for name in left
+        if name not in added
+        and not name.endswith("num_batches_tracked")
+        and not _is_classifier(name)
+        and not (slow and name.startswith("fast."))
+        and not _looks_over_time(model, name.rpartition(".")[0], filled)
+    ]
 
 
 def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:

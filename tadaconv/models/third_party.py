@@ -18,7 +18,6 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
 from torch.nn.utils import parametrize
 
 from tadaconv.command import install
@@ -124,11 +123,11 @@ def _plain(x: Tensor) -> Tensor:
         return x.view(x.shape)
 
 
+@dataclass(frozen=True)
 class _ToClips:
     """Before a site's module: the batch of frames as clips. ``channels_last`` frames are (B, H, W, C)."""
 
-    def __init__(self, channels_last: bool) -> None:
-        self.channels_last = channels_last
+    channels_last: bool
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         del module
@@ -143,19 +142,17 @@ class _ToClips:
         return unfold(x_BCHW.permute(0, 3, 1, 2) if self.channels_last else x_BCHW, size // num_frames)
 
 
+@dataclass(frozen=True)
 class _ToFrames:
     """After a site's module: its clips as the batch of frames that the rest of the model takes."""
 
-    def __init__(self, channels_last: bool) -> None:
-        self.channels_last = channels_last
+    channels_last: bool
 
     def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         del module, inputs
         y_BCHW = fold(output)
         return _with_length(y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW, output.shape[2])
 
-
-_TAKE_SCORES = "plug into the whole model, as it is without features_only or a feature extractor, which gives scores"
 
 _HOST_HOOKS = (_ToClips, _ToFrames)
 
@@ -374,7 +371,6 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
     """
     if isinstance(model, Host) or callable(getattr(model, "sites", None)):
         return cast(Host, model)
-    _require_scores(model)
     of_images = [site for family in _FAMILIES for site in family.sites(model)]
     sites = of_images or list(_video_sites(model))
     for name, module in model.named_modules() if sites else ():
@@ -393,23 +389,15 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
     )
 
 
-def _require_scores(model: nn.Module) -> None:
-    """Raise :class:`UserError` for a model that is known to be cut off before its scores, to give features."""
-    extractors = {
-        "FeatureDictNet", "FeatureListNet", "FeatureHookNet", "FeatureGetterNet", "IntermediateLayerGetter",
-    }  # fmt: skip
-    by_name = any(kind.__name__ in extractors for kind in type(model).__mro__)
-    traced = isinstance(model, GraphModule) and not isinstance(model.graph.output_node().args[0], Node)
-    if by_name or traced:
-        raise UserError(f"a {type(model).__name__} gives features instead of scores; {_TAKE_SCORES}")
-
-
 def _scores(model: nn.Module, output: object) -> Tensor:
     """``output`` of ``model`` where it is scores, (B, num_classes); raises :class:`UserError` for anything else."""
     if isinstance(output, Tensor) and output.dim() == 2:
         return _plain(output)
     form = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-    raise UserError(f"{type(model).__name__} gives {form} instead of scores (B, num_classes); {_TAKE_SCORES}")
+    raise UserError(
+        f"{type(model).__name__} gives {form} instead of scores (B, num_classes); plug into the whole model, without "
+        "features_only or a feature extractor"
+    )
 
 
 def _within_model(site: Site) -> Site:
