@@ -514,7 +514,7 @@ def test_the_real_packages_features_are_refused(clips: Tensor) -> None:
         timm.create_model("convnext_atto", features_only=True),
         extraction.create_feature_extractor(resnet, {"layer2": "features"}),
     ):
-        with pytest.raises(UserError, match="instead of scores|no place for an operator is known"):
+        with pytest.raises(UserError, match=r"instead of scores|no place for an operator is known"):
             plug_in(model, TAda())(clips)
 
 
