@@ -1,7 +1,7 @@
 """ConvNeXt on clips (Liu et al., arXiv:2201.03545), with timm's parameter names.
 
 Every layer takes (N, C, T, H, W), channels last throughout: the layer norms and the two linear layers of a block work
-on the (N, T, H, W, C) view, so that nothing is copied. With the image stem frames are treated alike; the clip stem
+on the (N, T, H, W, C) view, without a copy. The image stem convolves every frame by itself; the clip stem
 sees three frames and halves their number, as in TAdaConvNeXt (arXiv:2110.06178). The head averages over frames and
 space. There is no stochastic depth: rows of one seed would differ by the blocks that were dropped.
 """
@@ -184,8 +184,8 @@ def convnext_base_clip(num_classes: int, dropout: float) -> ConvNeXt:
 def tiny_convnext_clip(num_classes: int, dropout: float) -> ConvNeXt:
     """A small relative for frames of a few dozen pixels, with the clip stem.
 
-    Its blocks start at full scale: at 1e-6 the gradient of whatever is plugged in is below what AdamW resolves, which
-    hundreds of epochs make good and a few do not.
+    Its blocks start at full scale: at 1e-6 the gradient of an operator that is plugged in is below what AdamW
+    resolves; hundreds of epochs make up for that, a few do not.
     """
     return ConvNeXt(
         (1, 1, 2, 1), (16, 32, 48, 64), num_classes, clip_stem=True, patch=2, layer_scale=1.0, dropout=dropout

@@ -1,9 +1,10 @@
 """Checkpoints of TAda2D as its authors release them (github.com/alibaba-mmai-research/TAdaConv, arXiv:2110.06178).
 
-Depth, widths, classes, placement, kernels and reduction are read from names and shapes. What neither tells is as in
-every configuration of the release: a batch norm's epsilon is 1e-5, in the backbone and in the context; the pooling of
-the aggregation spans 3 frames; the stem and the first block of every stage halve height and width, frames are kept, and
-there is no max-pool. A checkpoint that carries its configuration is held to that.
+Depth, widths, classes, placement, kernels and reduction are read from names and shapes. Settings that leave no
+trace there are those of every configuration of the release: a batch norm's epsilon is 1e-5, in the backbone and in the
+context; the pooling of the aggregation spans 3 frames; the stem and the first block of every stage halve height and
+width, frames are kept, and there is no max-pool. Where a checkpoint contains its configuration, these settings are
+checked in it.
 """
 
 import json
@@ -23,7 +24,7 @@ from tadaconv.spec import Placement, TAda
 DROPOUT = 0.5
 """Dropout before the classifier in the release's configurations for Kinetics-400 and Something-Something-V2."""
 
-SUPPORTED = "what is read is TAda2D: bottleneck blocks with TAdaConv (b_rf) in backbone.conv2 to conv5, and head.out"
+SUPPORTED = "supported is TAda2D: bottleneck blocks with TAdaConv (b_rf) in backbone.conv2 to conv5, and head.out"
 
 LOOKS_LIKE = {
     r"slow_conv|fast_conv|slowfast": "SlowFast or SlowOnly",
@@ -34,7 +35,7 @@ LOOKS_LIKE = {
     r"^layer1\.0\.": "an image ResNet with torchvision's or timm's names",
     r"conv_branch\.b\.weight$": "a ResNet of the release without TAdaConv, such as TSN, R3D or CSN",
 }
-"""What gives another architecture away, the surest sign first."""
+"""Patterns in names by which other architectures are recognised, the most specific first."""
 
 _ENDS = {"conv1": "backbone.conv1.a", "bn1": "backbone.conv1.a_bn", "fc": "head.out"}
 _PARTS = {
@@ -61,15 +62,15 @@ _CONFIGURED: dict[str, tuple[Any, ...]] = {
     "VIDEO.BACKBONE.DOWNSAMPLING_TEMPORAL": ([False] * 5,),
     "VIDEO.BACKBONE.BRANCH.POOL_K": ([3, 1, 1],),
 }
-"""Settings that no shape tells, and the values that are supported."""
+"""Settings that cannot be read from shapes, and the values that are supported."""
 
 
 def _check_configuration(text: object) -> None:
-    """Refuse what the configuration in a checkpoint says to be other than in the release."""
+    """Raise :class:`UserError` where the configuration in a checkpoint differs from the release's."""
     try:
         config = json.loads(text)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise UserError("the checkpoint's 'cfg' is not the release's JSON; import its 'model_state' alone") from error
+        raise UserError("the checkpoint's 'cfg' is not the release's JSON; import only its 'model_state'") from error
     for path, supported in _CONFIGURED.items():
         value = config
         for part in path.split("."):
@@ -89,11 +90,13 @@ def _refuse_other_architectures(state: State) -> None:
         if matching := [name for name in state if re.search(sign, name)]:
             raise UserError(f"the checkpoint looks like {architecture} (it has {matching[0]}); {SUPPORTED}")
     if not adaptive:
-        raise UserError(f"the checkpoint looks like nothing known (its names: {some(state) or 'none'}); {SUPPORTED}")
+        raise UserError(
+            f"the architecture of the checkpoint is unknown (its names: {some(state) or 'none'}); {SUPPORTED}"
+        )
 
 
 def _shape(state: State, name: str, num_dims: int) -> tuple[int, ...]:
-    """The shape from which the structure is read; raises :class:`UserError` if it is not there or not of that kind."""
+    """The shape from which the structure is read; raises :class:`UserError` if it is missing or of other length."""
     if name not in state:
         raise UserError(f"the checkpoint misses {name}; {SUPPORTED}")
     shape = tuple(state[name].shape)
@@ -140,8 +143,8 @@ def _placement(state: State, host: ResNet) -> tuple[Placement, list[str]]:
         if picked == adaptive:
             return placement, [branches[site] for site in adaptive]
     raise UserError(
-        f"TAdaConv is in {some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
-        "says: all, the first, the last or every second block of some stages"
+        f"TAdaConv is in {some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which is no placement: "
+        "all, the first, the last or every second block of some stages"
     )
 
 
@@ -155,7 +158,7 @@ def _reduction(hidden: dict[int, int]) -> int:
 
 
 def _temporal(state: State, host: ResNet) -> TAda:
-    """What is plugged into the network, read from the shapes of the routing functions (the contexts)."""
+    """The operator in the network, read from the shapes of the routing functions (the contexts)."""
     placement, branches = _placement(state, host)
     first = [_shape(state, f"{branch}.b_rf.a.weight", 5) for branch in branches]
     last = _shape(state, f"{branches[0]}.b_rf.b.weight", 5)
@@ -188,7 +191,7 @@ def import_official(state_dict: Mapping[str, Any]) -> ResNet:
     Args:
         state_dict: tensors by the authors' names, with or without the ``module.`` of a parallel wrapper; or a whole
             training checkpoint, of which ``model_state`` is taken, never the running average ``model_ema_state``. Its
-            configuration, ``cfg``, is checked where it says what no shape does.
+            configuration, ``cfg``, is checked for the settings that shapes do not show.
 
     Raises:
         UserError: another architecture, a missing or surplus name, a wrong shape, or settings that are not supported.
@@ -220,7 +223,7 @@ def import_official(state_dict: Mapping[str, Any]) -> ResNet:
 
 
 def load_official(path: str | Path) -> ResNet:
-    """:func:`import_official` of a file that the authors' code wrote; runs none of the code a pickle may hold.
+    """:func:`import_official` of a file that the authors' code wrote; no code in a pickle is run.
 
     Raises:
         UserError: the file is missing or broken, holds more than tensors and plain values, or is not a TAda2D.

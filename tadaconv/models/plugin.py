@@ -64,8 +64,8 @@ def _part(model: nn.Module, name: str) -> nn.Module:
     others = [at for at, module in model.named_modules(remove_duplicate=False) if module is part and at != name]
     if others:
         raise UserError(
-            f"{_shown(model, name)} and {_shown(model, others[0])} are one module, which would come apart; give each "
-            "place a separate module, or choose another placement"
+            f"{_shown(model, name)} and {_shown(model, others[0])} are one module; give each place its own, or choose "
+            "another placement"
         )
     return part
 
@@ -84,7 +84,7 @@ def _refuse_losses(module: nn.Module, name: str) -> None:
 
 
 def _take_state(new: nn.Module, old: nn.Module) -> nn.Module:
-    """``new`` with the very parameters and buffers of ``old``: frozen, tied and laid out as they were."""
+    """``new`` with the same parameters and buffers as ``old``, so that they stay frozen, tied and in their layout."""
     for name, value in [*old.named_parameters(recurse=False), *old.named_buffers(recurse=False)]:
         assert hasattr(new, name), name
         setattr(new, name, value)
@@ -92,9 +92,9 @@ def _take_state(new: nn.Module, old: nn.Module) -> nn.Module:
 
 
 def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
-    """The adaptive convolution that starts from ``conv``'s arguments and holds its weights.
+    """The adaptive convolution with the arguments and the weights of ``conv``.
 
-    Raises :class:`UserError` for a module of which more than that would have to be kept.
+    Raises :class:`UserError` for a module that cannot be replaced without loss.
     """
     kinds = (nn.Conv2d, nn.Conv3d, FrameConv2d, TemporalConv)
     if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not any(computes_as(conv, kind) for kind in kinds):
@@ -124,9 +124,9 @@ def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
 
 
 def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Module:
-    """The aggregating norm whose first branch is ``norm``.
+    """The aggregating norm that has ``norm`` as its first branch.
 
-    Raises :class:`UserError` for a norm of another kind, or without what a branch holds.
+    Raises :class:`UserError` for a norm of another kind, or without weights or running statistics.
     """
     kind = next((kind for kind in _AGGREGATED if computes_as(norm, kind)), None)
     if kind is None:
@@ -137,7 +137,7 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Modu
     if any(value is None for value in [*norm._parameters.values(), *norm._buffers.values()]):
         raise UserError(
             f"{name} lacks weights or running statistics ({norm.extra_repr()}), so that no aggregation can extend it; "
-            "use a norm with both, or Aggregation(kind='none')"
+            "take a norm with both, or Aggregation(kind='none')"
         )
     _refuse_losses(norm, name)
     weight = cast(nn.Parameter, norm.weight)
@@ -148,7 +148,7 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Modu
 
 
 def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put ``new`` where ``name`` was, in the training or evaluation mode of what was there."""
+    """Replace the module ``name`` by ``new``, in the same training or evaluation mode."""
     new.train(model.get_submodule(name).training)
     if isinstance(model, FrameHost):
         model.put(name, new)
@@ -177,7 +177,7 @@ def _check_arguments(temporal: Temporal, num_frames: int | None) -> None:
 
 
 def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
-    """How near to its host a network with ``temporal`` starts: bit for bit, to rounding, or not at all."""
+    """Whether a network with ``temporal`` starts equal to its host: bit for bit, to rounding, or not."""
     if temporal is None:
         return "exact"
     if isinstance(temporal, Rival):
@@ -206,14 +206,14 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
     Args:
         model: a backbone on clips; a ResNet or ConvNeXt of timm or torchvision, or a video ResNet of torchvision; or
             any model on clips with a method ``sites()`` as :class:`tadaconv.models.Host` has it.
-        temporal: what is plugged in, and where.
+        temporal: the operator and its placement.
         num_frames: frames of a clip, for the rivals that learn over a fixed number of them, and for image models that
             are to take frames folded into the batch, (N * num_frames, 3, H, W).
 
     Raises:
-        UserError: the placement picks nothing, the operator cannot take a convolution's place without loss (its own
-            forward, hooks, parametrised weights, a TAdaConv already, one module in two places), no place for an
-            operator is known in the model, or an argument is of another type.
+        UserError: the placement picks no convolution, a convolution cannot be replaced without loss (its own forward
+            pass, hooks, parametrised weights, a TAdaConv already, one module in two places), the model has no known
+            sites, or an argument is of another type.
     """
     _check_arguments(temporal, num_frames)
     plugged = as_host(deepcopy(model), num_frames)

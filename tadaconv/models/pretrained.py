@@ -2,7 +2,7 @@
 
 Backbones have timm's parameter names, and torchvision's residual networks have the same; torchvision's ConvNeXts are
 renamed. A 2-d kernel becomes a 3-d one by repeating it over time and dividing by the frames (I3D, arXiv:1705.07750), so
-that a clip of one repeated frame gives what the image gave.
+that a clip of one repeated frame has the scores of the image.
 """
 
 import re
@@ -28,13 +28,13 @@ _PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Loaded:
-    """What :func:`load_pretrained` did, by the network's names.
+    """The result of :func:`load_pretrained`, by the network's names.
 
     Attributes:
         loaded: taken as they are.
         inflated: taken with frames added to the kernel.
-        left: left at their start: a classifier of another size, what looks over time, what an operator added, and all
-            of SlowFast that has no counterpart in an image network.
+        left: left at their initial values: a classifier of another size, convolutions over time, parameters of an
+            operator, and all of SlowFast that has no counterpart in an image network.
     """
 
     loaded: tuple[str, ...]
@@ -59,7 +59,7 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     """Load the weights of an image network of timm or torchvision into a network on clips, by name.
 
     Shapes that are equal are taken as they are, a 2-d kernel into (1, k, k) too; into (t, k, k) and (t, 1, 1) it is
-    repeated over time and divided by t. In SlowFast the slow pathway alone takes weights, where the shapes fit.
+    repeated over time and divided by t. In SlowFast only the slow pathway takes weights, where shapes fit.
 
     Args:
         model: one of ours, or of timm or torchvision within a host; before or after the plug-in.
@@ -67,14 +67,14 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
             wrapper before every one.
 
     Raises:
-        UserError: weights that nothing takes, parameters that nothing fills, shapes that differ, or anything but
-            dense, real, finite tensors; the network is then as it was.
+        UserError: unexpected or missing names, shapes that differ, or values that are no dense, real, finite tensors;
+            the network is then unchanged.
     """
     return load_checked(model, checked(state_dict))
 
 
 def load_checked(model: nn.Module, state_dict: State) -> Loaded:
-    """:func:`load_pretrained` of what :func:`checked` gave, or of its shapes alone where the network has no more."""
+    """:func:`load_pretrained` of a checked state dict, or, for a network on the meta device, of its shapes."""
     targets = model.state_dict()
     slow = {name.partition(".")[0] for name in targets} >= {"slow", "fast"}
     sources = _renamed(state_dict, targets, slow)
@@ -121,7 +121,7 @@ def _is_classifier(name: str) -> bool:
 
 
 def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: bool) -> list[str]:
-    """The names that nothing fills though an image network should have them."""
+    """The names among ``left`` that an image network should have filled."""
     sites: Iterable[Site] = getattr(model, "sites", list)()
     layers = {layer for site in sites for layer in (site.conv, site.norm, site.entry)}
     added = {name for layer in layers for name in left if name.removeprefix(f"{layer}.") not in (name, *_PLAIN)}
@@ -137,11 +137,11 @@ def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: boo
 
 
 def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:
-    """Whether a module is a (t, 1, 1) convolution, or is next to one where nothing is filled."""
-    around = name.rpartition(".")[0]
-    beside = [module for module in model.get_submodule(around).children() if isinstance(module, nn.Conv3d)]
-    over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in beside)
-    return over_time and not any(other.startswith(f"{around}.") for other in filled)
+    """Whether a module is a (t, 1, 1) convolution, or is next to one in a module without any filled name."""
+    parent = name.rpartition(".")[0]
+    siblings = [module for module in model.get_submodule(parent).children() if isinstance(module, nn.Conv3d)]
+    over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in siblings)
+    return over_time and not any(other.startswith(f"{parent}.") for other in filled)
 
 
 _TORCHVISION_FILES = {
@@ -157,7 +157,7 @@ _TORCHVISION_FILES = {
 
 
 def _file_behind(package: str, name: str) -> str:
-    """Which file holds the weights that a package has by this name, and where it is had, to end a line with."""
+    """The file and the address of the weights that a package has by this name, as the end of a message."""
     if package == "torchvision" and name in _TORCHVISION_FILES:
         return f": {_TORCHVISION_FILES[name]} from https://download.pytorch.org/models"
     if package == "timm" and "." in name:  # names with a tag are those of its repositories
@@ -169,7 +169,7 @@ def read_weights(backbone: Backbone) -> State:
     """The state dict that ``backbone.weights`` names, on the CPU.
 
     Raises :class:`UserError` for a missing package, name or file, a file that has changed since its fingerprint was
-    taken, and one that holds anything but weights, as :func:`checked` has them.
+    taken, and one that holds anything but weights; see :func:`checked`.
     """
     package, _, name = backbone.weights.partition(":")
     if backbone.weights_file is None:
@@ -193,10 +193,10 @@ def read_weights(backbone: Backbone) -> State:
 
 
 def read_file(file: Path) -> State:
-    """The state dict in a .safetensors file, or in one that ``torch.save`` wrote and that holds nothing but tensors.
+    """The state dict in a .safetensors file, or in one of ``torch.save`` that holds tensors only.
 
-    A checkpoint that holds it as ``state_dict`` or ``model`` is taken too. Raises :class:`UserError` for a file that
-    is missing or broken, and for one that holds anything but weights, as :func:`checked` has them.
+    It may be the entry ``state_dict`` or ``model`` of a checkpoint. Raises :class:`UserError` for a file that
+    is missing or broken, and for one that holds anything but weights; see :func:`checked`.
     """
     content = read_content(file)
     for part in ("state_dict", "model"):

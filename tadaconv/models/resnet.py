@@ -1,10 +1,10 @@
 """Residual networks on clips (He et al., arXiv:1512.03385), with timm's parameter names.
 
-Every layer takes (N, C, T, H, W); the head averages over frames and space. What a block's convolutions see of time is
-said by :class:`TemporalKernels`: nothing in TSN, the entry convolution in SlowOnly and SlowFast (arXiv:1812.03982), the
-3x3 convolution in R3D and, by a separate convolution, in R(2+1)D (both arXiv:1711.11248). Without the max-pool, as in
-TSN, TAda2D, R3D and R(2+1)D, the first block of res2 has stride 2 instead; with it, as in the SlowFast family, res2 has
-stride 1.
+Every layer takes (N, C, T, H, W); the head averages over frames and space. How many frames a block's convolutions see
+is set by :class:`TemporalKernels`: one in TSN; several in the entry convolutions of SlowOnly and SlowFast
+(arXiv:1812.03982), in the 3x3 convolutions of R3D, and in separate convolutions of R(2+1)D (both arXiv:1711.11248).
+Without the max-pool, as in TSN, TAda2D, R3D and R(2+1)D, the first block of res2 has stride 2 instead; with it, as in
+the SlowFast family, res2 has stride 1.
 """
 
 from collections import OrderedDict
@@ -65,9 +65,9 @@ def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, frames: int = 1) 
 
 
 def _factored_out(width: int, kernels: TemporalKernels) -> nn.Module:
-    """What follows the batch norm of a 3x3 convolution: its part over time, or nothing.
+    """The convolution over time after the batch norm of a 3x3 convolution, or an identity.
 
-    The batch norm of the 3x3 convolution stays next to it, so that pretrained statistics meet what they were taken of.
+    The batch norm of the 3x3 convolution stays next to it, so that pretrained statistics match their convolution.
     """
     if not kernels.factorised:
         return nn.Identity()
@@ -84,7 +84,7 @@ def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; its spatial site is the second convolution.
 
-    The first convolution is both the entry and a 3x3: it sees as many frames as the larger of the two says, so that
+    The first convolution is both the entry and a 3x3: it sees the larger of the two numbers of frames, so that
     (3, 1, 1) entries become (3, 3, 3) here. Factorised, each of the two has a convolution over time after it.
 
     Args:
@@ -211,8 +211,8 @@ class Pathway(nn.Module):
 def init_convolutions(model: nn.Module) -> None:
     """He initialisation of the convolutions; norms keep weight 1.
 
-    A last norm of weight zero in every block, as some trainings have it, would hold back the gradient of whatever is
-    plugged in before it.
+    A last norm of weight zero in every block, as in some recipes, would block the gradient of an operator
+    that is plugged in before it.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
@@ -283,7 +283,7 @@ def resnet50_max_pool(num_classes: int, dropout: float) -> ResNet:
 
 
 def slow_only_8x8(num_classes: int, dropout: float) -> ResNet:
-    """SlowOnly (arXiv:1812.03982): entry convolutions of 3 frames in res4 and res5; for 8 frames, 8 apart."""
+    """SlowOnly (arXiv:1812.03982): entry convolutions of 3 frames in res4 and res5; for 8 frames at interval 8."""
     return ResNet(Bottleneck, FIFTY, num_classes, max_pool=True, kernels=SLOW_ONLY, dropout=dropout)
 
 

@@ -100,8 +100,8 @@ class SlowFast(Host):
         num_frames = x_NCTHW.shape[2]
         if num_frames % self.alpha:
             raise UserError(
-                f"the slow pathway takes every {self.alpha}th frame, which {num_frames} frames cannot be divided into; "
-                f"give clips of a multiple of {self.alpha} frames"
+                f"the slow pathway takes every {self.alpha}th frame; give clips of a multiple of {self.alpha} frames, "
+                f"not of {num_frames}"
             )
         slow, fast = self.slow.stem(x_NCTHW[:, :, :: self.alpha]), self.fast.stem(x_NCTHW)
         for lateral, slow_stage, fast_stage in zip(self.laterals, self.slow.stages, self.fast.stages, strict=True):
@@ -122,7 +122,7 @@ def slowfast_8x8(num_classes: int, dropout: float) -> SlowFast:
 
 
 def _tiny_slowfast(num_classes: int, dropout: float, alpha: int, lateral_frames: int) -> SlowFast:
-    """Two tiny pathways; the fast one is no thinner than 16 channels, below which processors waste their width."""
+    """Two tiny pathways; the fast one is no thinner than 16 channels, below which processors are not used fully."""
     return SlowFast(
         BasicBlock,
         ONE_EACH,
@@ -137,10 +137,10 @@ def _tiny_slowfast(num_classes: int, dropout: float, alpha: int, lateral_frames:
 
 
 def tiny_slowfast_4x16(num_classes: int, dropout: float) -> SlowFast:
-    """SlowFast 4x16 from tiny pathways: entries are (3, 3, 3) where its big sister's are (3, 1, 1)."""
+    """SlowFast 4x16 from tiny pathways: entries are (3, 3, 3) where the full-size network's are (3, 1, 1)."""
     return _tiny_slowfast(num_classes, dropout, alpha=8, lateral_frames=5)
 
 
 def tiny_slowfast_8x8(num_classes: int, dropout: float) -> SlowFast:
-    """SlowFast 8x8 from tiny pathways: entries are (3, 3, 3) where its big sister's are (3, 1, 1)."""
+    """SlowFast 8x8 from tiny pathways: entries are (3, 3, 3) where the full-size network's are (3, 1, 1)."""
     return _tiny_slowfast(num_classes, dropout, alpha=4, lateral_frames=7)

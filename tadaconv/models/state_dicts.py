@@ -30,7 +30,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def read_content(file: Path) -> Any:
-    """What a .safetensors file holds, or one that ``torch.save`` wrote; no code in it is run.
+    """The content of a .safetensors file, or of one that ``torch.save`` wrote; no code in it is run.
 
     Raises :class:`UserError` for a file that is missing or broken, and for one that holds more than tensors and plain
     values.
@@ -48,7 +48,7 @@ def read_content(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except ModuleNotFoundError as error:
         raise UserError(f"reading {str(file)!r} needs safetensors: pip install safetensors") from error
-    except Exception as error:  # broken bytes raise whatever the reader trips over
+    except Exception as error:  # broken bytes raise any kind of error
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
                 f"{str(file)!r} holds more than tensors ({refused[1]}) and is not loaded; save its state dict alone"
@@ -77,7 +77,7 @@ def checked(state_dict: object) -> State:
 
 
 def _fault(value: object) -> str:
-    """What keeps ``value`` from being a weight; empty where it is one."""
+    """Why ``value`` cannot be a weight; empty if it can."""
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__}, not a tensor"
     dense = value.layout is torch.strided and not (value.is_meta or value.is_nested)
@@ -101,11 +101,11 @@ def refuse_mismatch(
     """Raise :class:`UserError` of one line unless the names and shapes of weights are those of the network.
 
     Args:
-        error: what is wrong, the beginning of the line.
-        mend: what to do about it, its end.
-        missing: names that the network has alone.
-        unexpected: names that the weights have alone.
-        mismatched: names of other shapes, with both.
+        error: the beginning of the line, such as the kind of the weights.
+        mend: its end, what to do about it.
+        missing: names that only the network has.
+        unexpected: names that only the weights have.
+        mismatched: names of tensors of other shapes, with both shapes.
     """
     faults = {"missing": missing, "unexpected": unexpected, "size mismatch": mismatched}
     lines = [f"{fault}: {some(names)}" for fault, names in faults.items() if names]

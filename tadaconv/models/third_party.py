@@ -1,7 +1,7 @@
 """Live timm and torchvision models as hosts: image models get their frames folded, video models are taken as they are.
 
-Models are recognised by the names and kinds of their modules, so that neither package is imported for a model that is
-at hand. A model of another structure becomes a host by a method ``sites()`` of its own; see
+Models are recognised by the names and kinds of their modules, so that neither package is imported for an existing
+model. A model of another structure becomes a host by its own method ``sites()``; see
 :class:`tadaconv.models.Host`.
 """
 
@@ -65,10 +65,10 @@ def create(name: str, num_classes: int, dropout: float) -> nn.Module:
 
 
 class _Frames(Tensor):
-    """The batch of frames on its way through an image model: the class says how many frames make a clip.
+    """The batch of frames within an image model; the class has the number of frames of a clip.
 
-    Every operation on such frames gives such frames, so that a module knows its clips from its input alone: calls in
-    several threads do not meet, and a block that activation checkpointing runs again sees the clips it saw before.
+    Every operation on such frames returns such frames, so that a module derives its clips from its input: calls in
+    several threads do not interfere, and a block that activation checkpointing runs again sees the clips it saw before.
     """
 
     num_frames: int
@@ -77,7 +77,7 @@ class _Frames(Tensor):
     def __torch_function__(
         cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        # Clips of several lengths may meet outside of the model, in what hooks of the caller have collected.
+        # Frames of clips of several lengths may be concatenated outside of the model, by hooks of the caller.
         others = [kind for kind in types if not issubclass(kind, _Frames)]
         return super().__torch_function__(func, (cls, *others), args, kwargs or {})  # type: ignore[no-untyped-call]
 
@@ -86,7 +86,7 @@ class _Frames(Tensor):
         return self.as_subclass(Tensor).__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        """A plain tensor; PyTorch's way asks more of a class than a length is worth."""
+        """A plain tensor: PyTorch's way of copying subclasses needs more of the class."""
         copied: Tensor = self.as_subclass(Tensor).__deepcopy__(memo)
         return copied
 
@@ -98,8 +98,8 @@ def _frames_of(num_frames: int) -> type[_Frames]:
 
 
 class _Call(threading.local):
-    """What stands in for the class of the frames where there is none: while a graph is traced, which no other call
-    shares, and after an operation that gives plain tensors alone.
+    """The number of frames where tensors have no class for it: while a graph is traced, which no other call shares, and
+    after an operation that returns plain tensors.
     """
 
     num_frames: int | None = None
@@ -109,14 +109,14 @@ _call = _Call()
 
 
 def _with_length(x_BCHW: Tensor, num_frames: int) -> Tensor:
-    """``x_BCHW`` as frames that know the length of their clip; as it is where a tracer knows plain tensors alone."""
+    """``x_BCHW`` as frames that know the length of their clip; unchanged for tracers, which need plain tensors."""
     if torch.compiler.is_compiling() or type(x_BCHW) is not Tensor:
         return x_BCHW
     return x_BCHW.as_subclass(_frames_of(num_frames))
 
 
 def _plain(x: Tensor) -> Tensor:
-    """``x`` without what :func:`_with_length` added."""
+    """``x`` as a plain tensor, without the length of its clips."""
     if not isinstance(x, _Frames):
         return x
     with torch._C.DisableTorchFunctionSubclass():  # as_subclass(Tensor) cannot be compiled
@@ -133,7 +133,7 @@ class _ToClips:
         del module
         x_BCHW, num_frames, size = _plain(inputs[0]), _call.num_frames, inputs[0].shape[0]
         if isinstance(inputs[0], _Frames):
-            # A compiled part of the model sees the batch alone: it is compiled for each size, as dividing a symbol
+            # A compiled part of the model sees only the batch: it is compiled for each size, as dividing a symbol
             # into clips costs the tracer half a minute.
             num_frames, size = type(inputs[0]).num_frames, operator.index(size)
         if num_frames is None or size % num_frames:
@@ -158,13 +158,13 @@ _HOST_HOOKS = (_ToClips, _ToFrames)
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anybody but a :class:`FrameHost` hooks into what ``module`` computes, forward or backward."""
+    """Whether ``module`` has forward or backward hooks other than those of a :class:`FrameHost`."""
     kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     return any(not isinstance(hook, _HOST_HOOKS) for hooks in kinds for hook in hooks.values())
 
 
 def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether ``module`` is a ``kind`` that computes no other way: no method of its own, no parametrised weight."""
+    """Whether ``module`` is a ``kind`` that computes in the same way: no overridden method, no parametrised weight."""
     same = all(
         getattr(type(module), method, None) is getattr(kind, method, None)
         for method in ("forward", "_conv_forward", "__call__")
@@ -174,7 +174,7 @@ def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 class ThirdPartyHost(Host):
-    """A model of another package, under the name ``model``, with the sites that were found in it."""
+    """A model of another package, under the name ``model``, with its sites."""
 
     def __init__(self, model: nn.Module, sites: list[Site]) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class FrameHost(ThirdPartyHost):
     Args:
         model: takes (B, 3, H, W); changed in place.
         sites: by names within the host, which begin with ``model.``.
-        num_frames: frames of a clip, for batches of frames that are folded already; None takes clips alone.
+        num_frames: frames of a clip, for batches of frames that are folded already; None for clips only.
     """
 
     def __init__(self, model: nn.Module, sites: list[Site], num_frames: int | None = None) -> None:
@@ -214,7 +214,7 @@ class FrameHost(ThirdPartyHost):
     def put(self, name: str, module: nn.Module) -> None:
         """Put ``module``, which takes clips, at a site; its other hooks see clips as well.
 
-        An operator may have been made from what stood there, hooks and all; those are replaced.
+        An operator may have been made from the former module with its hooks; those of the host are replaced.
         """
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if isinstance(hook, _HOST_HOOKS)]:
@@ -255,9 +255,9 @@ def _takes_channels_last(module: nn.Module) -> bool:
 
 
 def _on_clips(module: nn.Module, name: str) -> nn.Module:
-    """The module of a site as its relative on clips, which differs in ``forward`` alone, so the state stays as it is.
+    """The module of a site as the class of the same layer on clips: only ``forward`` differs, the state stays.
 
-    Raises :class:`UserError` for a module that computes something else.
+    Raises :class:`UserError` for a module that computes anything else.
     """
     if computes_as(module, nn.Conv2d):
         module.__class__ = FrameConv2d
@@ -267,7 +267,7 @@ def _on_clips(module: nn.Module, name: str) -> nn.Module:
         module.__class__ = FrameLayerNorm2d
     else:
         raise UserError(
-            f"{name.removeprefix('model.')} is a {type(module).__name__}, which no operator can stand in for or "
+            f"{name.removeprefix('model.')} is a {type(module).__name__}, which no operator can replace or "
             "extend; take a model with plain convolutions, batch norms or layer norms there"
         )
     return module
@@ -294,7 +294,7 @@ class _Family:
     entry: str
 
     def is_block(self, module: nn.Module) -> bool:
-        """Whether ``module`` is a block, wherever it is."""
+        """Whether ``module`` is a block, by whatever name."""
         return self.parts <= module._modules.keys() | module._parameters.keys()  # a wrapper passes attributes on
 
     def sites(self, model: nn.Module) -> Iterator[Site]:
@@ -309,7 +309,7 @@ _IN_STAGES = re.compile(r"(layer[1-4]|stages|features)\.")
 _RESIDUAL_BLOCK = re.compile(r"layer([1-4])\.(\d+)")
 _FAMILIES = (
     _Family(_RESIDUAL_BLOCK, "1234", frozenset({"conv2", "bn2"}), "conv2", "bn2", "conv1"),
-    # ConvNeXts of timm, then of torchvision, whose features alternate between stages and what reduces them.
+    # ConvNeXts of timm, then of torchvision, whose features alternate between stages and downsampling.
     _Family(
         re.compile(r"stages\.(\d)\.blocks\.(\d+)"), "0123", frozenset({"conv_dw", "norm"}), "conv_dw", "norm", "conv_dw"
     ),
@@ -365,9 +365,9 @@ def _video_sites(model: nn.Module) -> Iterator[Site]:
 
 
 def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
-    """``model`` as a host, changed in place; a host already, of ours or by a ``sites()`` of its own, as it is.
+    """``model`` as a host, changed in place; one that is a host already, or has its own ``sites()``, is not changed.
 
-    Raises :class:`UserError` where no place for an operator is known in it, or it gives no scores.
+    Raises :class:`UserError` where no place for an operator is known in it.
     """
     if isinstance(model, Host) or callable(getattr(model, "sites", None)):
         return cast(Host, model)

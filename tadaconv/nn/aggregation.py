@@ -62,11 +62,11 @@ class TemporalPool(nn.Module):
 
 
 class _Aggregated(ClipNorm):
-    """What every aggregating norm shares: two norms and a pool.
+    """The common part of the aggregating norms: two norms and a pool.
 
-    The first norm is the child ``norm``; state dicts name what it holds as if this module were the norm, and so do
-    attributes. The second, of the neighbours, starts at zero. As children both are reached by what converts or freezes
-    the norms of a network, such as ``SyncBatchNorm.convert_sync_batchnorm``.
+    The first norm is the child ``norm``; state dicts and attributes name its tensors as if this module were the
+    norm. The second, of the neighbours, starts at zero. Since both are children, functions that convert or freeze the
+    norms of a network reach them, such as ``SyncBatchNorm.convert_sync_batchnorm``.
     """
 
     kind: ClassVar[Callable[..., nn.Module]]
@@ -95,7 +95,7 @@ class _Aggregated(ClipNorm):
         return super().__getattr__(name) if tensors is None else tensors[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A new value of the first norm's tensor ``name``, which ``torch.func.functional_call`` puts for a time."""
+        """A new value of the first norm's tensor ``name``, which ``torch.func.functional_call`` sets temporarily."""
         tensors = self._tensors_of_norm(name)
         if tensors is None:
             super().__setattr__(name, value)
@@ -103,7 +103,7 @@ class _Aggregated(ClipNorm):
             tensors[name] = value
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise every frame, and add what its neighbours pool to."""
+        """Normalise every frame, and add its normalised temporal pool."""
         pooled = self._normalise(self.get_submodule(self.second_name), self.pool(input))
         return self._normalise(self.norm, input) + pooled
 
@@ -125,7 +125,7 @@ class AggregatedBatchNorm2d(_Aggregated):
         named_options: the same, by name.
 
     Raises:
-        ValueError: an aggregation of kind ``none``, which is no aggregation.
+        ValueError: an aggregation of kind ``none``.
     """
 
     kind, second_name = FoldedBatchNorm2d, "bn_pool"

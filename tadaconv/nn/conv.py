@@ -24,7 +24,7 @@ def _require_clips(x_NCTHW: Tensor) -> None:
 
 
 class _Calibrated(nn.modules.conv._ConvNd):
-    """What the adaptive convolutions share: a context function that makes the calibration of each frame."""
+    """The common part of the adaptive convolutions: a context function that computes the calibration of each frame."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class _Calibrated(nn.modules.conv._ConvNd):
         self.context.to(device=self.weight.device, dtype=self.weight.dtype)
 
     def _require_geometry(self) -> None:
-        """Raise :class:`UserError` for a kernel that has no frame to take its calibration from."""
+        """Raise :class:`UserError` for a kernel without an input frame at its centre."""
 
     def _calibrated_sizes(self, share: float) -> dict[str, int]:
         """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
@@ -97,9 +97,9 @@ class _Calibrated(nn.modules.conv._ConvNd):
 class TAdaConv2d(_Calibrated, nn.Conv2d):
     """A convolution whose kernel adapts to every frame: a drop-in for ``nn.Conv2d`` that takes clips.
 
-    (N, C, T, H, W) to (N, O, T, H', W'). The layer owns its context function and calibrates itself,
-    ``y = conv(x)``; its ``weight`` and ``bias`` have the names and shapes of ``nn.Conv2d``, so pretrained weights load
-    unchanged. With ``init="identity"`` it starts as exactly the plain convolution.
+    (N, C, T, H, W) to (N, O, T, H', W'). The layer contains its context function, so that ``y = conv(x)``; its
+    ``weight`` and ``bias`` have the names and shapes of ``nn.Conv2d``, so pretrained weights load unchanged. With
+    ``init="identity"`` it starts as exactly the plain convolution.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode: as for
@@ -120,7 +120,7 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         num_clips, _, num_frames = input.shape[:3]
 
         def calibrate(v_BC: Tensor | None) -> dict[str, Tensor]:
-            """The factors of every frame, from the frames' averages where they are known."""
+            """The factors of every frame, from the frames' averages if they are given."""
             v_NCT = None if v_BC is None else v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
             alpha = self._calibration(input, v_NCT)
             return frame_factors(alpha, self.weight, self.groups, self.calibration, num_clips, num_frames)

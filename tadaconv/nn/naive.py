@@ -1,7 +1,7 @@
-"""The temporally-adaptive convolution as it is written: a kernel for every frame.
+"""The temporally-adaptive convolution by its definition: a kernel for every frame.
 
-Slow and large by design. Tests hold :mod:`tadaconv.nn.functional` against it, and benchmarks measure what avoiding
-the kernels is worth; nothing else uses it.
+Slow and large by design. Tests compare :mod:`tadaconv.nn.functional` with it, and benchmarks measure how much time and
+memory it takes to build the kernels.
 """
 
 import torch.nn.functional as F

@@ -318,7 +318,7 @@ def test_another_architecture_is_named_before_its_settings() -> None:
 def test_a_configuration_that_is_not_json_is_refused() -> None:
     for cfg in ("VIDEO: {}", {"VIDEO": {}}):
         line = refusal(lambda cfg=cfg: import_official({"model_state": official_state(), "cfg": cfg}))
-        assert "import its 'model_state' alone" in line
+        assert "import only its 'model_state'" in line
 
 
 def without(state: State, *lost: str) -> State:
@@ -377,7 +377,7 @@ def test_blocks_that_are_not_whole_stages_are_refused() -> None:
     short = {name: value for name, value in state.items() if "backbone.conv5" not in name}
     assert "misses backbone.conv5.res_1" in refusal(lambda: import_official(short))
     scattered = official_state(depths=(2, 2, 2, 2), adaptive=lambda stage, block: (stage, block) != (4, 2))
-    assert "no placement says" in refusal(lambda: import_official(scattered))
+    assert "which is no placement" in refusal(lambda: import_official(scattered))
     unaggregated = without(state, *(n for n in state if n.startswith("backbone.conv5") and "avgpool" in n))
     assert "missing: backbone.conv5.res_1.conv_branch.b_avgpool_bn.weight" in refusal(
         lambda: import_official(unaggregated)
@@ -411,8 +411,11 @@ OTHERS: dict[str, tuple[Callable[[], State], str]] = {
         "a ConvNeXt, such as TAdaConvNeXt",
     ),
     "transformer": (lambda: {"backbone.cls_token": torch.zeros(1), "backbone.pos_embd": torch.zeros(1)}, "transformer"),
-    "unknown": (lambda: {"weight": torch.zeros(1)}, "looks like nothing known (its names: weight)"),
-    "empty": (dict, "looks like nothing known (its names: none)"),
+    "unknown": (
+        lambda: {"weight": torch.zeros(1)},
+        "the architecture of the checkpoint is unknown (its names: weight)",
+    ),
+    "empty": (dict, "the architecture of the checkpoint is unknown (its names: none)"),
 }
 
 
@@ -421,7 +424,7 @@ def test_another_architecture_is_told_what_it_looks_like(name: str) -> None:
     make, said = OTHERS[name]
     line = refusal(lambda: import_official(make()))
     assert said in line
-    assert "what is read is TAda2D" in line
+    assert "supported is TAda2D" in line
 
 
 @pytest.mark.parametrize(

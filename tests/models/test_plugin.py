@@ -353,7 +353,7 @@ REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
     "hook on the norm": (lambda: Live(norm=hooked(nn.BatchNorm3d(16), "forward")), f"^norm has {LOST}"),
     "no statistics": (
         lambda: Live(norm=nn.BatchNorm3d(16, track_running_stats=False)),
-        "^norm lacks weights or running statistics .*track_running_stats=False.* use a norm with both",
+        "^norm lacks weights or running statistics .*track_running_stats=False.* take a norm with both",
     ),
     "no weights": (lambda: Live(norm=nn.BatchNorm3d(16, affine=False)), "^norm lacks weights .*affine=False"),
     "other norm": (lambda: Live(norm=nn.InstanceNorm3d(16)), "^norm is a InstanceNorm3d, which no aggregation can"),
@@ -399,7 +399,7 @@ def test_what_is_frozen_or_tied_stays_so() -> None:
 def test_one_module_at_two_sites_is_refused(temporal: Temporal) -> None:
     model = Live()
     model.again, model.names = model.conv, [("conv", "norm"), ("again", "norm")]
-    with pytest.raises(UserError, match=r"^conv and again are one module, which would come apart; give each") as error:
+    with pytest.raises(UserError, match=r"^conv and again are one module; give each place its own") as error:
         plug_in(model, temporal)
     assert "\n" not in str(error.value)
 

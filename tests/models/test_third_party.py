@@ -296,9 +296,7 @@ class ActivatedNorm(nn.BatchNorm2d):
 def test_a_layer_that_computes_something_else_is_refused(at: str, module: nn.Module) -> None:
     model = make("resnet")
     model.set_submodule(at, module)
-    with pytest.raises(
-        UserError, match=rf"^{at} is a {type(module).__name__}, which no operator can stand in for"
-    ) as error:
+    with pytest.raises(UserError, match=rf"^{at} is a {type(module).__name__}, which no operator can replace") as error:
         plug_in(model, TAda())
     assert "\n" not in str(error.value)
 
@@ -417,9 +415,7 @@ def test_a_traced_model_is_plugged_into(clips: Tensor) -> None:
 def test_what_a_layer_would_lose_is_refused_under_the_models_own_names() -> None:
     model = make("resnet")
     nn.utils.parametrizations.weight_norm(model.layer2[0].conv2)
-    with pytest.raises(
-        UserError, match=r"^layer2\.0\.conv2 is a ParametrizedConv2d, which no operator can stand in for"
-    ):
+    with pytest.raises(UserError, match=r"^layer2\.0\.conv2 is a ParametrizedConv2d, which no operator can replace"):
         plug_in(model, TAda())
     model = make("resnet")
     model.layer2[0].conv2.register_forward_hook(lambda *_: None)

@@ -8,7 +8,7 @@ from tadaconv.models.rivals.operator import Operator
 
 
 class CondConv(KernelMixture):
-    """:class:`KernelMixture` with ``r = sigmoid(R v)``, R of (K, C) without a bias, drawn at random."""
+    """:class:`KernelMixture` with ``r = sigmoid(R v)``, R of (K, C) without a bias, initialised at random."""
 
     def __init__(self, conv: nn.Conv2d, num_experts: int) -> None:
         super().__init__(conv, num_experts)

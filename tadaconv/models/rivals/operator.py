@@ -1,4 +1,4 @@
-"""The interface that a rival of TAdaConv fills in."""
+"""The interface of a rival of TAdaConv."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class Operator:
         """The module that replaces ``conv``: a new one, or ``conv`` itself, changed.
 
         Raises :class:`UserError` for an option the rival does not have, a value of another type than its default's,
-        and whatever ``build`` refuses.
+        and for all that ``build`` rejects.
 
         Args:
             conv: a convolution of the host.
