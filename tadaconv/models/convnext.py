@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
@@ -21,20 +20,6 @@ from tadaconv.nn.frames import FrameLayerNorm2d
 Four = tuple[int, int, int, int]
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them, on the last axis: (..., C) to (..., C)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, 4 * channels)
-        self.fc2 = nn.Linear(4 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to (..., C)."""
-        y: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return y
-
-
 class Block(nn.Module):
     """A 7x7 depthwise convolution, a layer norm, an MLP over channels, a scale a channel, and a shortcut."""
 
@@ -42,7 +27,8 @@ class Block(nn.Module):
         super().__init__()
         self.conv_dw = FrameConv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = FrameLayerNorm2d(channels)
-        self.mlp = Mlp(channels)
+        wide, narrow = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.mlp = nn.Sequential(OrderedDict(fc1=wide, act=nn.GELU(), fc2=narrow))
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:

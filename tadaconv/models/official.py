@@ -10,6 +10,7 @@ checked in it.
 import json
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,9 @@ def _shape(state: State, name: str, num_dims: int) -> tuple[int, ...]:
 
 
 def _depths(state: State) -> list[int]:
-    """Blocks of each stage, which are numbered from 1 without a gap."""
-    blocks_of: dict[int, set[int]] = {stage: set() for stage in (2, 3, 4, 5)}
-    for name in state:
-        if match := re.match(r"backbone\.conv([2-5])\.res_(\d+)\.", name):
-            blocks_of[int(match[1])].add(int(match[2]))
-    for stage, blocks in blocks_of.items():
-        lost = set(range(1, max(len(blocks), 1) + 1)) - blocks
-        if lost:
-            raise UserError(
-                f"the checkpoint misses backbone.conv{stage}.res_{min(lost)} (it has {sorted(blocks)}); {SUPPORTED}"
-            )
-    return [len(blocks) for blocks in blocks_of.values()]
+    """Blocks of res2 to res5, which are numbered from 1."""
+    blocks = {match[0] for name in state if (match := re.match(r"backbone\.conv\d\.res_\d+", name))}
+    return [next(n for n in count() if f"backbone.conv{stage}.res_{n + 1}" not in blocks) for stage in (2, 3, 4, 5)]
 
 
 def _host(state: State) -> ResNet:
