@@ -39,7 +39,7 @@ def test_a_dry_run_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"temporal": Rival(name="tms")}, "unknown rival 'tms'; one of: tsm"),
         ({"temporal": Rival(name="tsm", options={"shear": 1})}, "unknown option of this rival 'shear'"),
         ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
-        ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "6 frames cannot be divided"),
+        ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "4 frames, not of 6"),
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -175,7 +175,7 @@ def test_a_dry_run_reads_a_file_of_weights_once_for_all_rows(reads: list[str], t
         dry_run(good.but(temporal=temporal))
         build_model(good.but(temporal=temporal), 10)
     assert len(reads) == 1
-    with pytest.raises(UserError, match=r"these weights are of another architecture: nothing takes conv1\.weight,"):
+    with pytest.raises(UserError, match=r"these weights are of another architecture; .* unexpected: conv1\.weight,"):
         dry_run(good.but(backbone__name="tiny_convnext_clip", data__size=32))
     assert len(reads) == 1
     with pytest.raises(UserError, match="have changed since this was planned"):
@@ -195,7 +195,7 @@ def test_a_dry_run_refuses_weights_that_cannot_be_had(
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(third_party, "import_module", missing)
-    with pytest.raises(UserError, match="timm is not installed: pip install"):
+    with pytest.raises(UserError, match=r"timm cannot be imported .*: pip install"):
         dry_run(TINY.but(backbone__weights="timm:resnet18"))
     assert len(reads) == 3
 
@@ -208,7 +208,7 @@ def test_weights_that_do_not_fit_one_row_stop_a_table_before_anything_is_queued(
     other = Row("another backbone", TAda(), backbone="tiny")
     loaded = LoadedTable("t", "?", Table(Row("fits", None), [Row("fits too", TAda()), other]))
     store = Store.open(str(tmp_path / "journal.log"))
-    with pytest.raises(UserError, match=r"^row 'another backbone': these weights are of another architecture: ") as e:
+    with pytest.raises(UserError, match=r"^row 'another backbone': these weights are of another architecture; ") as e:
         run_table(
             loaded,
             resolve_data(regime, None, tmp_path),

@@ -56,16 +56,16 @@ BACKBONES: dict[str, Callable[[int, float], Host]] = {
 
 
 def build(backbone: Backbone, temporal: Temporal, num_classes: int, num_frames: int | None = None) -> Host:
-    """The network of an experiment: the backbone, its pretrained weights if it names any, and what is plugged in.
+    """The network of an experiment: the backbone, its pretrained weights if it names any, and the operator plugged in.
 
-    Raises :class:`UserError` for an unknown backbone, listing the right ones, and for weights that cannot be read or
+    Raises :class:`UserError` for an unknown backbone, and lists the right ones, and for weights that cannot be read or
     are of another architecture.
 
     Args:
         backbone: its name, its weights and its dropout.
         temporal: what is plugged in; None for nothing.
         num_classes: outputs of the classifier.
-        num_frames: T, of a clip, for what is plugged in for a fixed number of frames; None where nobody says.
+        num_frames: T, frames of a clip, for operators that learn over a fixed number of them; None if not known.
     """
     if backbone.name.startswith(("timm:", "torchvision:")):
         host = as_host(create(backbone.name, num_classes, backbone.dropout))

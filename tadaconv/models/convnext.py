@@ -1,7 +1,7 @@
 """ConvNeXt on clips (Liu et al., arXiv:2201.03545), with timm's parameter names.
 
 Every layer takes (N, C, T, H, W), channels last throughout: the layer norms and the two linear layers of a block work
-on the (N, T, H, W, C) view, so that nothing is copied. With the image stem frames are treated alike; the clip stem
+on the (N, T, H, W, C) view, without a copy. The image stem convolves every frame by itself; the clip stem
 sees three frames and halves their number, as in TAdaConvNeXt (arXiv:2110.06178). The head averages over frames and
 space. There is no stochastic depth: rows of one seed would differ by the blocks that were dropped.
 """
@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.errors import UserError
@@ -21,20 +20,6 @@ from tadaconv.nn.frames import FrameLayerNorm2d
 Four = tuple[int, int, int, int]
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them, on the last axis: (..., C) to (..., C)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, 4 * channels)
-        self.fc2 = nn.Linear(4 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to (..., C)."""
-        y: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return y
-
-
 class Block(nn.Module):
     """A 7x7 depthwise convolution, a layer norm, an MLP over channels, a scale a channel, and a shortcut."""
 
@@ -42,7 +27,8 @@ class Block(nn.Module):
         super().__init__()
         self.conv_dw = FrameConv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = FrameLayerNorm2d(channels)
-        self.mlp = Mlp(channels)
+        wide, narrow = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.mlp = nn.Sequential(OrderedDict(fc1=wide, act=nn.GELU(), fc2=narrow))
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,8 +170,8 @@ def convnext_base_clip(num_classes: int, dropout: float) -> ConvNeXt:
 def tiny_convnext_clip(num_classes: int, dropout: float) -> ConvNeXt:
     """A small relative for frames of a few dozen pixels, with the clip stem.
 
-    Its blocks start at full scale: at 1e-6 the gradient of whatever is plugged in is below what AdamW resolves, which
-    hundreds of epochs make good and a few do not.
+    Its blocks start at full scale: at 1e-6 the gradient of an operator that is plugged in is below what AdamW
+    resolves; hundreds of epochs make up for that, a few do not.
     """
     return ConvNeXt(
         (1, 1, 2, 1), (16, 32, 48, 64), num_classes, clip_stem=True, patch=2, layer_scale=1.0, dropout=dropout

@@ -1,4 +1,4 @@
-"""What a backbone offers to a plug-in: a network on clips that says where its convolutions are."""
+"""The interface of backbones: a network on clips that lists the sites of its convolutions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -1,30 +1,31 @@
 """Checkpoints of TAda2D as its authors release them (github.com/alibaba-mmai-research/TAdaConv, arXiv:2110.06178).
 
-Depth, widths, classes, placement, kernels and reduction are read from names and shapes. What neither tells is as in
-every configuration of the release: a batch norm's epsilon is 1e-5, in the backbone and in the context; the pooling of
-the aggregation spans 3 frames; the stem and the first block of every stage halve height and width, frames are kept, and
-there is no max-pool. A checkpoint that carries its configuration is held to that.
+Depth, widths, classes, placement, kernels and reduction are read from names and shapes. Settings that leave no
+trace there are those of every configuration of the release: a batch norm's epsilon is 1e-5, in the backbone and in the
+context; the pooling of the aggregation spans 3 frames; the stem and the first block of every stage halve height and
+width, frames are kept, and there is no max-pool. Where a checkpoint contains its configuration, these settings are
+checked in it.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.plugin import chosen_sites, plug_in
 from tadaconv.models.resnet import Bottleneck, ResNet
-from tadaconv.nn import TAdaConv2d
+from tadaconv.models.state_dicts import State, checked, fit, read_content, refuse_mismatch, some
 from tadaconv.spec import Placement, TAda
 
 DROPOUT = 0.5
 """Dropout before the classifier in the release's configurations for Kinetics-400 and Something-Something-V2."""
 
-SUPPORTED = "what is read is TAda2D: bottleneck blocks with TAdaConv (b_rf) in backbone.conv2 to conv5, and head.out"
+SUPPORTED = "supported is TAda2D: bottleneck blocks with TAdaConv (b_rf) in backbone.conv2 to conv5, and head.out"
 
 LOOKS_LIKE = {
     r"slow_conv|fast_conv|slowfast": "SlowFast or SlowOnly",
@@ -35,7 +36,7 @@ LOOKS_LIKE = {
     r"^layer1\.0\.": "an image ResNet with torchvision's or timm's names",
     r"conv_branch\.b\.weight$": "a ResNet of the release without TAdaConv, such as TSN, R3D or CSN",
 }
-"""What gives another architecture away, the surest sign first."""
+"""Patterns in names by which other architectures are recognised, the most specific first."""
 
 _ENDS = {"conv1": "backbone.conv1.a", "bn1": "backbone.conv1.a_bn", "fc": "head.out"}
 _PARTS = {
@@ -62,21 +63,15 @@ _CONFIGURED: dict[str, tuple[Any, ...]] = {
     "VIDEO.BACKBONE.DOWNSAMPLING_TEMPORAL": ([False] * 5,),
     "VIDEO.BACKBONE.BRANCH.POOL_K": ([3, 1, 1],),
 }
-"""Settings that no shape tells, and the values that are supported."""
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+"""Settings that cannot be read from shapes, and the values that are supported."""
 
 
 def _check_configuration(text: object) -> None:
-    """Refuse what the configuration in a checkpoint says to be other than in the release."""
+    """Raise :class:`UserError` where the configuration in a checkpoint differs from the release's."""
     try:
         config = json.loads(text)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise UserError("the checkpoint's 'cfg' is not the release's JSON; import its 'model_state' alone") from error
+        raise UserError("the checkpoint's 'cfg' is not the release's JSON; import only its 'model_state'") from error
     for path, supported in _CONFIGURED.items():
         value = config
         for part in path.split("."):
@@ -85,25 +80,7 @@ def _check_configuration(text: object) -> None:
             raise UserError(f"the checkpoint was made with {path} = {value!r}; supported is {supported[0]!r}")
 
 
-def _state(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors by the authors' names, from a state dict or from a whole training checkpoint."""
-    state = checkpoint
-    if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("model_state"), Mapping):
-        state = checkpoint["model_state"]
-    if not isinstance(state, Mapping):
-        raise UserError(f"a state dict is a mapping from names to tensors, not {type(state).__name__}; {SUPPORTED}")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(
-                f"a state dict maps names to tensors, but {name!r} holds {type(value).__name__} "
-                f"(keys: {_some(map(str, state))}); pass the state dict, or a checkpoint that has it as 'model_state'"
-            )
-    if state and all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): value for name, value in state.items()}
-    return dict(state)
-
-
-def _refuse_other_architectures(state: dict[str, Tensor]) -> None:
+def _refuse_other_architectures(state: State) -> None:
     adaptive = any(re.match(r"backbone\.conv[2-5]\.res_\d+\.conv_branch\.b_rf\.", name) for name in state)
     signs = LOOKS_LIKE
     if adaptive:
@@ -114,11 +91,13 @@ def _refuse_other_architectures(state: dict[str, Tensor]) -> None:
         if matching := [name for name in state if re.search(sign, name)]:
             raise UserError(f"the checkpoint looks like {architecture} (it has {matching[0]}); {SUPPORTED}")
     if not adaptive:
-        raise UserError(f"the checkpoint looks like nothing known (its names: {_some(state) or 'none'}); {SUPPORTED}")
+        raise UserError(
+            f"the architecture of the checkpoint is unknown (its names: {some(state) or 'none'}); {SUPPORTED}"
+        )
 
 
-def _shape(state: dict[str, Tensor], name: str, num_dims: int) -> tuple[int, ...]:
-    """The shape from which the structure is read; raises :class:`UserError` if it is not there or not of that kind."""
+def _shape(state: State, name: str, num_dims: int) -> tuple[int, ...]:
+    """The shape from which the structure is read; raises :class:`UserError` if it is missing or of other length."""
     if name not in state:
         raise UserError(f"the checkpoint misses {name}; {SUPPORTED}")
     shape = tuple(state[name].shape)
@@ -127,33 +106,21 @@ def _shape(state: dict[str, Tensor], name: str, num_dims: int) -> tuple[int, ...
     return shape
 
 
-def _depths(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
-    """Blocks of each stage, which are numbered from 1 without a gap."""
-    blocks_of: dict[int, set[int]] = {stage: set() for stage in (2, 3, 4, 5)}
-    for name in state:
-        if match := re.match(r"backbone\.conv([2-5])\.res_(\d+)\.", name):
-            blocks_of[int(match[1])].add(int(match[2]))
-    for stage, blocks in blocks_of.items():
-        lost = set(range(1, max(len(blocks), 1) + 1)) - blocks
-        if lost:
-            raise UserError(
-                f"the checkpoint misses backbone.conv{stage}.res_{min(lost)} (it has {sorted(blocks)}); {SUPPORTED}"
-            )
-    return len(blocks_of[2]), len(blocks_of[3]), len(blocks_of[4]), len(blocks_of[5])
+def _depths(state: State) -> list[int]:
+    """Blocks of res2 to res5, which are numbered from 1."""
+    blocks = {match[0] for name in state if (match := re.match(r"backbone\.conv\d\.res_\d+", name))}
+    return [next(n for n in count() if f"backbone.conv{stage}.res_{n + 1}" not in blocks) for stage in (2, 3, 4, 5)]
 
 
-def _host(state: dict[str, Tensor]) -> ResNet:
+def _host(state: State) -> ResNet:
     """The network without TAdaConv, at its random start."""
     stem = _shape(state, "backbone.conv1.a.weight", 5)
     classes = _shape(state, "head.out.weight", 2)
     widths = [_shape(state, f"backbone.conv{stage}.res_1.conv_branch.a.weight", 5)[0] for stage in (2, 3, 4, 5)]
-    depths = _depths(state)
-    return ResNet(
-        Bottleneck, depths, classes[0], widths=(stem[0], widths[0], widths[1], widths[2], widths[3]), dropout=DROPOUT
-    )
+    return ResNet(Bottleneck, _depths(state), classes[0], widths=(stem[0], *widths), dropout=DROPOUT)
 
 
-def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[str]]:
+def _placement(state: State, host: ResNet) -> tuple[Placement, list[str]]:
     """Where TAdaConv is, as a placement and as the authors' names of the branches."""
     sites = list(host.sites())
     branches = {site: f"backbone.conv{site.stage}.res_{site.block + 1}.conv_branch" for site in sites}
@@ -168,8 +135,8 @@ def _placement(state: dict[str, Tensor], host: ResNet) -> tuple[Placement, list[
         if picked == adaptive:
             return placement, [branches[site] for site in adaptive]
     raise UserError(
-        f"TAdaConv is in {_some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which no placement "
-        "says: all, the first, the last or every second block of some stages"
+        f"TAdaConv is in {some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which is no placement: "
+        "all, the first, the last or every second block of some stages"
     )
 
 
@@ -178,12 +145,12 @@ def _reduction(hidden: dict[int, int]) -> int:
     for reduction in range(1, max(hidden) + 1):
         if all(channels // reduction == width for channels, width in hidden.items()):
             return reduction
-    widths = _some(f"{width} hidden channels of {channels}" for channels, width in hidden.items())
+    widths = some(f"{width} hidden channels of {channels}" for channels, width in hidden.items())
     raise UserError(f"no one reduction makes {widths}, as b_rf.a.weight has in the checkpoint; {SUPPORTED}")
 
 
-def _temporal(state: dict[str, Tensor], host: ResNet) -> TAda:
-    """What is plugged into the network, read from the shapes of the routing functions (the contexts)."""
+def _temporal(state: State, host: ResNet) -> TAda:
+    """The operator in the network, read from the shapes of the routing functions (the contexts)."""
     placement, branches = _placement(state, host)
     first = [_shape(state, f"{branch}.b_rf.a.weight", 5) for branch in branches]
     last = _shape(state, f"{branches[0]}.b_rf.b.weight", 5)
@@ -196,44 +163,13 @@ def _temporal(state: dict[str, Tensor], host: ResNet) -> TAda:
     )
 
 
-def _official(network: ResNet) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Our name, the authors' name and the authors' shape of every tensor: theirs are three-dimensional layers."""
-    for name, tensor in network.state_dict().items():
-        module_name, _, kind = name.rpartition(".")
-        shape = tuple(tensor.shape)
-        if module_name in _ENDS:
-            official = f"{_ENDS[module_name]}.{kind}"
-        else:
-            layer, block, part = module_name.split(".", 2)
-            official = f"backbone.conv{int(layer.removeprefix('layer')) + 1}.res_{int(block) + 1}.{_PARTS[part]}.{kind}"
-        if kind == "weight":
-            module = network.get_submodule(module_name)
-            if isinstance(module, TAdaConv2d):
-                shape = (1, 1, *shape)
-            elif isinstance(module, nn.Conv2d):
-                shape = (*shape[:2], 1, *shape[2:])
-            elif isinstance(module, nn.Conv1d):
-                shape = (*shape, 1, 1)
-            elif isinstance(module, nn.Linear) and module_name != "fc":
-                shape = (*shape, 1, 1, 1)
-        yield name, official, shape
-
-
-def _check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:
-    """One line with every way in which the names and shapes are not the expected ones."""
-    wrong = [
-        f"{name} is {tuple(state[name].shape)} instead of {shape}"
-        for name, shape in expected.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    faults = {
-        "missing": [name for name in expected if name not in state],
-        "surplus": [name for name in state if name not in expected],
-        "wrong shapes": wrong,
-    }
-    lines = [f"{fault}: {_some(names)}" for fault, names in faults.items() if names]
-    if lines:
-        raise UserError(f"the checkpoint is not a whole TAda2D of the authors' release; {'; '.join(lines)}")
+def _official(name: str) -> str:
+    """The authors' name of a tensor of ours."""
+    module, _, kind = name.rpartition(".")
+    if module in _ENDS:
+        return f"{_ENDS[module]}.{kind}"
+    layer, block, part = module.split(".", 2)
+    return f"backbone.conv{int(layer.removeprefix('layer')) + 1}.res_{int(block) + 1}.{_PARTS[part]}.{kind}"
 
 
 def import_official(state_dict: Mapping[str, Any]) -> ResNet:
@@ -247,52 +183,44 @@ def import_official(state_dict: Mapping[str, Any]) -> ResNet:
     Args:
         state_dict: tensors by the authors' names, with or without the ``module.`` of a parallel wrapper; or a whole
             training checkpoint, of which ``model_state`` is taken, never the running average ``model_ema_state``. Its
-            configuration, ``cfg``, is checked where it says what no shape does.
+            configuration, ``cfg``, is checked for the settings that shapes do not show.
 
     Raises:
         UserError: another architecture, a missing or surplus name, a wrong shape, or settings that are not supported.
     """
-    state = _state(state_dict)
+    whole = isinstance(state_dict, Mapping) and isinstance(state_dict.get("model_state"), Mapping)
+    state = checked(state_dict["model_state"] if whole else state_dict)
     _refuse_other_architectures(state)
-    if "model_state" in state_dict and "cfg" in state_dict:
+    if whole and "cfg" in state_dict:
         _check_configuration(state_dict["cfg"])
     host = _host(state)
     network = plug_in(host, _temporal(state, host))
-    rows = list(_official(network))
-    _check(state, {official: shape for _, official, shape in rows})
     network.to(torch.promote_types(state["backbone.conv1.a.weight"].dtype, torch.float32))
     ours = network.state_dict()
-    network.load_state_dict({name: state[official].reshape(ours[name].shape) for name, official, _ in rows})
+    official = {name: _official(name) for name in ours}
+    values = {name: fit(state[theirs], ours[name].shape) for name, theirs in official.items() if theirs in state}
+    refuse_mismatch(
+        "the checkpoint is not a whole TAda2D of the authors' release",
+        SUPPORTED,
+        missing=[theirs for name, theirs in official.items() if name not in values],
+        unexpected=sorted(state.keys() - set(official.values())),
+        mismatched=[
+            f"{official[name]} {tuple(state[official[name]].shape)} for {tuple(ours[name].shape)}"
+            for name, value in values.items()
+            if value is None
+        ],
+    )
+    network.load_state_dict(values)
     return network.eval()
 
 
-def _read(file: BinaryIO, path: str | Path) -> Any:
-    """What the file holds; raises :class:`UserError` if it is no checkpoint, or one that asks to run code."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # broken bytes raise whatever the reader trips over
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused is None:
-            raise UserError(
-                f"checkpoint {path} is broken or is no PyTorch file ({type(error).__name__}); download it again"
-            ) from error
-        raise UserError(
-            f"checkpoint {path} holds more than weights ({refused[1]}) and was not unpickled; if you trust it, save "
-            "its 'model_state' to a separate file"
-        ) from error
-
-
 def load_official(path: str | Path) -> ResNet:
-    """:func:`import_official` of a file that the authors' code wrote; runs none of the code a pickle may hold.
+    """:func:`import_official` of a file that the authors' code wrote; no code in a pickle is run.
 
     Raises:
         UserError: the file is missing or broken, holds more than tensors and plain values, or is not a TAda2D.
     """
-    try:
-        with Path(path).open("rb") as file:
-            checkpoint = _read(file, path)
-    except OSError as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    checkpoint = read_content(Path(path))
     try:
         return import_official(checkpoint)
     except UserError as error:

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Literal, TypeVar, overload
+from typing import Literal, TypeVar, cast, overload
 
 from torch import nn
-from torch.nn.utils import parametrize
 
 from tadaconv.errors import UserError, lookup
 from tadaconv.models.host import Host, Site
@@ -19,20 +18,28 @@ from tadaconv.spec import Aggregation, Placement, Rival, TAda, Temporal, calibra
 
 Model = TypeVar("Model", bound=Host)
 
+_AGGREGATED = {
+    FrameLayerNorm2d: AggregatedLayerNorm2d,
+    nn.BatchNorm3d: AggregatedBatchNorm3d,
+    FrameBatchNorm2d: AggregatedBatchNorm2d,
+    FoldedBatchNorm2d: AggregatedBatchNorm2d,
+}
+"""The aggregating norm that takes a norm's place."""
+
 
 def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
-    """The sites a placement picks; raises :class:`UserError` if there is none."""
-    kinds = {"spatial": {"spatial"}, "temporal": {"temporal"}, "both": {"spatial", "temporal"}}[placement.convs]
+    """The sites a placement picks; raises :class:`UserError` where it picks none."""
+    kinds = ("spatial", "temporal") if placement.convs == "both" else (placement.convs,)
+    last = {site.stage: site.block for site in sites}
     chosen = []
     for site in sites:
-        last = max(other.block for other in sites if other.stage == site.stage)
-        fits = {
+        rules = {
             "all": True,
             "first": site.block == 0,
-            "last": site.block == last,
+            "last": site.block == last[site.stage],
             "alternate": site.block % 2 == 1,
-        }[placement.blocks]
-        if site.stage in placement.stages and site.kind in kinds and fits:
+        }
+        if site.stage in placement.stages and site.kind in kinds and rules[placement.blocks]:
             chosen.append(site)
     if not chosen:
         raise UserError(
@@ -57,35 +64,27 @@ def _part(model: nn.Module, name: str) -> nn.Module:
     others = [at for at, module in model.named_modules(remove_duplicate=False) if module is part and at != name]
     if others:
         raise UserError(
-            f"{_shown(model, name)} and {_shown(model, others[0])} are one module, which would come apart; give each "
-            "place a separate module, or choose another placement"
+            f"{_shown(model, name)} and {_shown(model, others[0])} are one module; give each place its own, or choose "
+            "another placement"
         )
     return part
 
 
 def _refuse_losses(module: nn.Module, name: str) -> None:
-    """Raises :class:`UserError` where what stands in for ``module`` would drop more than ``forward``."""
-    if parametrize.is_parametrized(module):
-        raise UserError(
-            f"{name} has parametrised weights, which would be lost; make them plain with "
-            "torch.nn.utils.parametrize.remove_parametrizations, or choose another placement"
-        )
+    """Raises :class:`UserError` where what replaces ``module`` would drop hooks, or layers and tensors added to it."""
+    plain = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    lost = {*module._modules, *module._parameters, *module._buffers} - plain
     if has_hooks(module):
+        lost = {"hooks (of a rival, or your own)"}
+    if lost:
         raise UserError(
-            f"{name} has hooks (a rival next to it, or your own), which would be lost; remove them, add them after "
-            "plug_in, or choose another placement"
-        )
-    known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-    extra = [*dict(module.named_children()), *({*module._parameters, *module._buffers} - known)]
-    if extra and isinstance(module, nn.Conv2d | nn.Conv3d | nn.BatchNorm3d | nn.BatchNorm2d | nn.LayerNorm):
-        raise UserError(
-            f"{name} holds {', '.join(sorted(extra))} of its own, which would be lost; take a plain layer there, or "
+            f"{name} has {', '.join(sorted(lost))}, which would be lost; plug in first and add them afterwards, or "
             "choose another placement"
         )
 
 
 def _take_state(new: nn.Module, old: nn.Module) -> nn.Module:
-    """``new`` with the very parameters and buffers of ``old``: frozen, tied and laid out as they were."""
+    """``new`` with the same parameters and buffers as ``old``, so that they stay frozen, tied and in their layout."""
     for name, value in [*old.named_parameters(recurse=False), *old.named_buffers(recurse=False)]:
         assert hasattr(new, name), name
         setattr(new, name, value)
@@ -93,22 +92,17 @@ def _take_state(new: nn.Module, old: nn.Module) -> nn.Module:
 
 
 def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
-    """The adaptive convolution that starts from ``conv``'s arguments and holds its weights.
+    """The adaptive convolution with the arguments and the weights of ``conv``.
 
-    Raises :class:`UserError` for a module of which more than that would have to be kept.
+    Raises :class:`UserError` for a module that cannot be replaced without loss.
     """
-    if isinstance(conv, TAdaConv2d | TAdaConv3d):
-        raise UserError(
-            f"{name} is a {type(conv).__name__} already; plug into the model as it was before, or choose another "
-            "placement"
-        )
-    _refuse_losses(conv, name)
     kinds = (nn.Conv2d, nn.Conv3d, FrameConv2d, TemporalConv)
     if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not any(computes_as(conv, kind) for kind in kinds):
         raise UserError(
-            f"{name} is a {type(conv).__name__}, whose own forward cannot be calibrated; sites are nn.Conv2d or "
-            "nn.Conv3d that compute as these do"
+            f"{name} is a {type(conv).__name__}, whose own forward pass cannot be calibrated; plug into a plain "
+            "nn.Conv2d or nn.Conv3d, and only once"
         )
+    _refuse_losses(conv, name)
     adaptive = (TAdaConv2d if isinstance(conv, nn.Conv2d) else TAdaConv3d)(
         conv.in_channels,
         conv.out_channels,
@@ -130,19 +124,11 @@ def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
 
 
 def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Module:
-    """The aggregating norm whose first branch is ``norm``.
+    """The aggregating norm that has ``norm`` as its first branch.
 
-    Raises :class:`UserError` for a norm of another kind, or without what a branch holds.
+    Raises :class:`UserError` for a norm of another kind, or without weights or running statistics.
     """
-    _refuse_losses(norm, name)
-    kind = next(
-        (
-            kind
-            for kind in (FrameLayerNorm2d, nn.BatchNorm3d, FrameBatchNorm2d, FoldedBatchNorm2d)
-            if computes_as(norm, kind)
-        ),
-        None,
-    )
+    kind = next((kind for kind in _AGGREGATED if computes_as(norm, kind)), None)
     if kind is None:
         raise UserError(
             f"{name} is a {type(norm).__name__}, which no aggregation can extend; plug in before norms are "
@@ -151,23 +137,18 @@ def _aggregated(norm: nn.Module, aggregation: Aggregation, name: str) -> nn.Modu
     if any(value is None for value in [*norm._parameters.values(), *norm._buffers.values()]):
         raise UserError(
             f"{name} lacks weights or running statistics ({norm.extra_repr()}), so that no aggregation can extend it; "
-            "use a norm with both, or Aggregation(kind='none')"
+            "take a norm with both, or Aggregation(kind='none')"
         )
-    aggregated: AggregatedBatchNorm2d | AggregatedBatchNorm3d | AggregatedLayerNorm2d
-    if isinstance(norm, FrameLayerNorm2d):
-        aggregated = AggregatedLayerNorm2d(norm.normalized_shape[0], aggregation, norm.eps)
-    elif isinstance(norm, nn.BatchNorm3d):
-        aggregated = AggregatedBatchNorm3d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    else:
-        assert isinstance(norm, nn.BatchNorm2d)
-        aggregated = AggregatedBatchNorm2d(norm.num_features, aggregation, norm.eps, norm.momentum)
-    aggregated.to(norm.weight.device, norm.weight.dtype)
+    _refuse_losses(norm, name)
+    weight = cast(nn.Parameter, norm.weight)
+    options = {option: getattr(norm, option) for option in ("eps", "momentum") if hasattr(norm, option)}
+    aggregated = _AGGREGATED[kind](weight.shape[0], aggregation, **options).to(weight.device, weight.dtype)
     _take_state(aggregated.norm, norm)
     return aggregated
 
 
 def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put ``new`` where ``name`` was, in the training or evaluation mode of what was there."""
+    """Replace the module ``name`` by ``new``, in the same training or evaluation mode."""
     new.train(model.get_submodule(name).training)
     if isinstance(model, FrameHost):
         model.put(name, new)
@@ -196,7 +177,7 @@ def _check_arguments(temporal: Temporal, num_frames: int | None) -> None:
 
 
 def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
-    """How near to its host a network with ``temporal`` starts: bit for bit, to rounding, or not at all."""
+    """Whether a network with ``temporal`` starts equal to its host: bit for bit, to rounding, or not."""
     if temporal is None:
         return "exact"
     if isinstance(temporal, Rival):
@@ -225,14 +206,14 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
     Args:
         model: a backbone on clips; a ResNet or ConvNeXt of timm or torchvision, or a video ResNet of torchvision; or
             any model on clips with a method ``sites()`` as :class:`tadaconv.models.Host` has it.
-        temporal: what is plugged in, and where.
+        temporal: the operator and its placement.
         num_frames: frames of a clip, for the rivals that learn over a fixed number of them, and for image models that
             are to take frames folded into the batch, (N * num_frames, 3, H, W).
 
     Raises:
-        UserError: the placement picks nothing, the operator cannot take a convolution's place without loss (its own
-            forward, hooks, parametrised weights, a TAdaConv already, one module in two places), no place for an
-            operator is known in the model, or an argument is of another type.
+        UserError: the placement picks no convolution, a convolution cannot be replaced without loss (its own forward
+            pass, hooks, parametrised weights, a TAdaConv already, one module in two places), the model has no known
+            sites, or an argument is of another type.
     """
     _check_arguments(temporal, num_frames)
     plugged = as_host(deepcopy(model), num_frames)

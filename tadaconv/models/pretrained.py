@@ -2,44 +2,39 @@
 
 Backbones have timm's parameter names, and torchvision's residual networks have the same; torchvision's ConvNeXts are
 renamed. A 2-d kernel becomes a 3-d one by repeating it over time and dividing by the frames (I3D, arXiv:1705.07750), so
-that a clip of one repeated frame gives what the image gave.
+that a clip of one repeated frame has the scores of the image.
 """
 
 import re
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tadaconv.errors import UserError
 from tadaconv.models.host import Site
+from tadaconv.models.state_dicts import State, checked, first_line, fit, read_content, refuse_mismatch
 from tadaconv.models.third_party import import_package
 from tadaconv.spec import Backbone
 from tadaconv.weights import fingerprint
 
-State = Mapping[str, Tensor]
-
 _CONVNEXT_LAYERS = {"block.0": "conv_dw", "block.2": "norm", "block.3": "mlp.fc1", "block.5": "mlp.fc2"}
 _CLASSIFIERS = ("fc.", "head.fc.", "classifier.2.")
 _PLAIN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGER = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What :func:`load_pretrained` did, by the network's names.
+    """The result of :func:`load_pretrained`, by the network's names.
 
     Attributes:
         loaded: taken as they are.
         inflated: taken with frames added to the kernel.
-        left: left at their start: a classifier of another size, what looks over time, what an operator added, and all
-            of SlowFast that has no counterpart in an image network.
+        left: left at their initial values: a classifier of another size, convolutions over time, parameters of an
+            operator, and all of SlowFast that has no counterpart in an image network.
     """
 
     loaded: tuple[str, ...]
@@ -60,50 +55,11 @@ def from_torchvision(name: str) -> str:
     return re.sub(r"^classifier\.0\.", "head.norm.", re.sub(r"^classifier\.2\.", "head.fc.", name))
 
 
-def _fitted(value: Tensor, shape: torch.Size) -> Tensor | None:
-    """``value`` in ``shape``: as it is, with axes of one added or removed, or inflated; None where it does not fit."""
-    if [size for size in value.shape if size != 1] == [size for size in shape if size != 1]:
-        return value.reshape(shape)
-    if len(shape) == 5 and value.shape == shape[:2] + shape[3:]:
-        return value.unsqueeze(2).expand(shape) / shape[2]
-    return None
-
-
-def checked(state_dict: object) -> State:
-    """``state_dict`` as a state dict of usable weights, without the ``module.`` of a parallel wrapper.
-
-    Raises :class:`UserError` for anything but a mapping from names to dense, real, finite tensors with memory.
-    """
-    if not isinstance(state_dict, Mapping):
-        raise UserError(f"weights are a state dict, not a {type(state_dict).__name__}; pass a state dict")
-    for name, value in state_dict.items():
-        if not isinstance(name, str):
-            raise UserError(f"{name!r} in these weights is a {type(name).__name__}, not a name; pass a state dict")
-        if wrong := _unusable(value):
-            raise UserError(f"{name!r} in these weights {wrong}; pass a state dict of usable tensors")
-    if state_dict and all(name.startswith("module.") for name in state_dict):
-        return {name.removeprefix("module."): value for name, value in state_dict.items()}
-    return state_dict
-
-
-def _unusable(value: object) -> str:
-    """What keeps ``value`` from being a weight; empty where nothing does."""
-    if not isinstance(value, Tensor):
-        return f"is a {type(value).__name__}, not a tensor"
-    if value.is_meta:
-        return "has a shape but no values (device meta)"
-    if value.is_nested or value.layout is not torch.strided:
-        return f"is not dense ({'nested' if value.is_nested else value.layout})"
-    if value.dtype not in _FLOATING + _INTEGER:
-        return f"is of {value.dtype}, not of real or whole numbers"
-    return "" if value.dtype in _INTEGER or bool(value.isfinite().all()) else "is not finite"
-
-
 def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
     """Load the weights of an image network of timm or torchvision into a network on clips, by name.
 
     Shapes that are equal are taken as they are, a 2-d kernel into (1, k, k) too; into (t, k, k) and (t, 1, 1) it is
-    repeated over time and divided by t. In SlowFast the slow pathway alone takes weights, where the shapes fit.
+    repeated over time and divided by t. In SlowFast only the slow pathway takes weights, where shapes fit.
 
     Args:
         model: one of ours, or of timm or torchvision within a host; before or after the plug-in.
@@ -111,49 +67,40 @@ def load_pretrained(model: nn.Module, state_dict: State) -> Loaded:
             wrapper before every one.
 
     Raises:
-        UserError: weights that nothing takes, parameters that nothing fills, shapes that differ, or anything but
-            dense, real, finite tensors; the network is then as it was.
+        UserError: unexpected or missing names, shapes that differ, or values that are no dense, real, finite tensors;
+            the network is then unchanged.
     """
     return load_checked(model, checked(state_dict))
 
 
 def load_checked(model: nn.Module, state_dict: State) -> Loaded:
-    """:func:`load_pretrained` of what :func:`checked` gave, or of its shapes alone where the network has no more."""
+    """:func:`load_pretrained` of a checked state dict, or, for a network on the meta device, of its shapes."""
     targets = model.state_dict()
     slow = {name.partition(".")[0] for name in targets} >= {"slow", "fast"}
     sources = _renamed(state_dict, targets, slow)
-    values = {name: state_dict[source] for name, source in sources.items() if name in targets}
-    fitted = {name: _fitted(value, targets[name].shape) for name, value in values.items()}
+    fitted = {name: fit(state_dict[source], targets[name].shape) for name, source in sources.items() if name in targets}
     classifier = [name for name in fitted if _is_classifier(name)]
     if any(fitted[name] is None for name in classifier):
         fitted |= dict.fromkeys(classifier)  # a bias alone may fit, and would belong to other weights
-    tolerated = [
-        name
-        for name, value in fitted.items()
-        if value is None and (_is_classifier(name) or (slow and name.startswith("slow.")))
-    ]
-    filled = {name for name, value in fitted.items() if value is not None}
+    filled = {name: value for name in targets if (value := fitted.get(name)) is not None}
     left = [name for name in targets if name not in filled]
-    _refuse(
-        differ=[
-            f"{name} {tuple(values[name].shape)} for {tuple(targets[name].shape)}"
-            for name in targets
-            if name in fitted and name not in filled and name not in tolerated
+    refuse_mismatch(
+        "these weights are of another architecture",
+        "name weights of this backbone",
+        missing=[name for name in _not_expected(model, left, set(filled), slow) if name not in fitted],
+        unexpected=[source for name, source in sources.items() if name not in targets],
+        mismatched=[
+            f"{name} {tuple(state_dict[sources[name]].shape)} for {tuple(targets[name].shape)}"
+            for name in left
+            if name in fitted and not _is_classifier(name) and not (slow and name.startswith("slow."))
         ],
-        surplus=[source for name, source in sources.items() if name not in targets],
-        missing=[name for name in _not_expected(model, left, filled, slow) if name not in fitted],
     )
-    inflated = {name for name in filled if values[name].numel() != targets[name].numel()}
     with torch.no_grad():
-        for name in filled:
-            value = fitted[name]
-            assert value is not None
+        for name, value in filled.items():
             targets[name].copy_(value)
-    in_order = [name for name in targets if name in filled]
+    inflated = [name for name in filled if state_dict[sources[name]].numel() != targets[name].numel()]
     return Loaded(
-        loaded=tuple(name for name in in_order if name not in inflated),
-        inflated=tuple(name for name in in_order if name in inflated),
-        left=tuple(left),
+        loaded=tuple(name for name in filled if name not in inflated), inflated=tuple(inflated), left=tuple(left)
     )
 
 
@@ -174,42 +121,27 @@ def _is_classifier(name: str) -> bool:
 
 
 def _not_expected(model: nn.Module, left: list[str], filled: set[str], slow: bool) -> list[str]:
-    """The names that nothing fills though an image network should have them."""
-    find: Any = getattr(model, "sites", list)
-    sites: list[Site] = list(find())
-    at_sites = {name for site in sites for name in (site.conv, site.norm, site.entry)}
-
-    def expected(name: str) -> bool:
-        module, _, parameter = name.rpartition(".")
-        added = any(name.startswith(f"{site}.") and name[len(site) + 1 :] not in _PLAIN for site in at_sites)
-        return (
-            parameter == "num_batches_tracked"
-            or _is_classifier(name)
-            or (slow and name.startswith("fast."))
-            or added
-            or _looks_over_time(model, module, filled)
-        )
-
-    return [name for name in left if not expected(name)]
+    """The names among ``left`` that an image network should have filled."""
+    sites: Iterable[Site] = getattr(model, "sites", list)()
+    layers = {layer for site in sites for layer in (site.conv, site.norm, site.entry)}
+    added = {name for layer in layers for name in left if name.removeprefix(f"{layer}.") not in (name, *_PLAIN)}
+    return [
+        name
+        for name in left
+        if name not in added
+        and not name.endswith("num_batches_tracked")
+        and not _is_classifier(name)
+        and not (slow and name.startswith("fast."))
+        and not _looks_over_time(model, name.rpartition(".")[0], filled)
+    ]
 
 
 def _looks_over_time(model: nn.Module, name: str, filled: set[str]) -> bool:
-    """Whether a module is a (t, 1, 1) convolution, or is next to one where nothing is filled."""
-    around = name.rpartition(".")[0]
-    beside = [module for module in model.get_submodule(around).children() if isinstance(module, nn.Conv3d)]
-    over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in beside)
-    return over_time and not any(other.startswith(f"{around}.") for other in filled)
-
-
-def _refuse(differ: list[str], surplus: list[str], missing: list[str]) -> None:
-    """Raise :class:`UserError` of one line where weights and network do not belong together."""
-    parts = [
-        f"{fault} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for fault, names in (("shapes differ:", differ), ("nothing takes", surplus), ("nothing fills", missing))
-        if names
-    ]
-    if parts:
-        raise UserError(f"these weights are of another architecture: {'; '.join(parts)}; name weights of this backbone")
+    """Whether a module is a (t, 1, 1) convolution, or is next to one in a module without any filled name."""
+    parent = name.rpartition(".")[0]
+    siblings = [module for module in model.get_submodule(parent).children() if isinstance(module, nn.Conv3d)]
+    over_time = any(conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1) for conv in siblings)
+    return over_time and not any(other.startswith(f"{parent}.") for other in filled)
 
 
 _TORCHVISION_FILES = {
@@ -225,7 +157,7 @@ _TORCHVISION_FILES = {
 
 
 def _file_behind(package: str, name: str) -> str:
-    """Which file holds the weights that a package has by this name, and where it is had, to end a line with."""
+    """The file and the address of the weights that a package has by this name, as the end of a message."""
     if package == "torchvision" and name in _TORCHVISION_FILES:
         return f": {_TORCHVISION_FILES[name]} from https://download.pytorch.org/models"
     if package == "timm" and "." in name:  # names with a tag are those of its repositories
@@ -237,24 +169,20 @@ def read_weights(backbone: Backbone) -> State:
     """The state dict that ``backbone.weights`` names, on the CPU.
 
     Raises :class:`UserError` for a missing package, name or file, a file that has changed since its fingerprint was
-    taken, and one that holds anything but weights, as :func:`checked` has them.
+    taken, and one that holds anything but weights; see :func:`checked`.
     """
     package, _, name = backbone.weights.partition(":")
     if backbone.weights_file is None:
-        cannot = f"cannot get the weights {backbone.weights!r}"
-        mend = f"give the file, backbone__weights=PATH in a regime of your own{_file_behind(package, name)}"
         try:
             library = import_package(package)
-        except UserError as error:
-            raise UserError(f"{cannot}: {error}; or {mend}") from error
-        try:
             if package == "timm":
-                state = library.create_model(name, pretrained=True).state_dict()
-            else:
-                state = import_module("torchvision.models").get_weight(name).get_state_dict(progress=False)
-            return checked(state)
+                return checked(library.create_model(name, pretrained=True).state_dict())
+            return checked(import_module("torchvision.models").get_weight(name).get_state_dict(progress=False))
         except Exception as error:  # each hub has errors of its own
-            raise UserError(f"{cannot}: {_first_line(error)}; correct the name, or {mend}") from error
+            raise UserError(
+                f"cannot get the weights {backbone.weights!r}: {first_line(error)}; alternatively, give the file, "
+                f"backbone__weights=PATH in your own regime{_file_behind(package, name)}"
+            ) from error
     present = fingerprint(backbone.weights_file)
     if backbone.weights_fingerprint not in ("", present):
         raise UserError(
@@ -265,29 +193,12 @@ def read_weights(backbone: Backbone) -> State:
 
 
 def read_file(file: Path) -> State:
-    """The state dict in a .safetensors file, or in one that ``torch.save`` wrote and that holds nothing but tensors.
+    """The state dict in a .safetensors file, or in one of ``torch.save`` that holds tensors only.
 
-    A checkpoint that holds it as ``state_dict`` or ``model`` is taken too. Raises :class:`UserError` for a file that
-    is missing or broken, and for one that holds anything but weights, as :func:`checked` has them.
+    It may be the entry ``state_dict`` or ``model`` of a checkpoint. Raises :class:`UserError` for a file that
+    is missing or broken, and for one that holds anything but weights; see :func:`checked`.
     """
-    read = _read_safetensors if file.suffix == ".safetensors" else _read_pickle
-    try:
-        content: Any = read(file)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file of weights {str(file)!r}") from error
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"cannot read the weights {str(file)!r}: {error.strerror or _first_line(error)}") from error
-    except Exception as error:  # broken bytes raise whatever the reader trips over
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"{str(file)!r} holds more than tensors ({refused[1]}) and is not loaded; save its state dict alone"
-            ) from error
-        raise UserError(
-            f"cannot read the weights {str(file)!r}: the file is empty, broken or of another format "
-            f"({type(error).__name__}); download it again, or save a state dict with torch.save"
-        ) from error
+    content = read_content(file)
     for part in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(part), Mapping):
             content = content[part]
@@ -295,21 +206,3 @@ def read_file(file: Path) -> State:
         return checked(content)
     except UserError as error:
         raise UserError(f"{str(file)!r}: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _read_safetensors(file: Path) -> Any:
-    try:
-        tensors = import_module("safetensors.torch")
-    except ModuleNotFoundError as error:
-        raise UserError(f"reading {str(file)!r} needs safetensors: pip install safetensors") from error
-    return tensors.load_file(file)
-
-
-def _read_pickle(file: Path) -> Any:
-    with warnings.catch_warnings():  # of sparse tensors, which checked() refuses by name
-        warnings.filterwarnings("ignore", "Validating sparse tensor invariants", UserWarning)
-        return torch.load(file, map_location="cpu", weights_only=True)

@@ -1,15 +1,16 @@
 """Residual networks on clips (He et al., arXiv:1512.03385), with timm's parameter names.
 
-Every layer takes (N, C, T, H, W); the head averages over frames and space. What a block's convolutions see of time is
-said by :class:`TemporalKernels`: nothing in TSN, the entry convolution in SlowOnly and SlowFast (arXiv:1812.03982), the
-3x3 convolution in R3D and, by a separate convolution, in R(2+1)D (both arXiv:1711.11248). Without the max-pool, as in
-TSN, TAda2D, R3D and R(2+1)D, the first block of res2 has stride 2 instead; with it, as in the SlowFast family, res2 has
-stride 1.
+Every layer takes (N, C, T, H, W); the head averages over frames and space. How many frames a block's convolutions see
+is set by :class:`TemporalKernels`: one in TSN; several in the entry convolutions of SlowOnly and SlowFast
+(arXiv:1812.03982), in the 3x3 convolutions of R3D, and in separate convolutions of R(2+1)D (both arXiv:1711.11248).
+Without the max-pool, as in TSN, TAda2D, R3D and R(2+1)D, the first block of res2 has stride 2 instead; with it, as in
+the SlowFast family, res2 has stride 1.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,21 +41,16 @@ class TemporalKernels:
         return 1 if self.factorised else self.spatial
 
 
-Kernels = tuple[TemporalKernels, TemporalKernels, TemporalKernels, TemporalKernels]
-"""Of res2 to res5."""
-
 FRAME_BY_FRAME = TemporalKernels()
-TSN: Kernels = (FRAME_BY_FRAME,) * 4
-SLOW_ONLY: Kernels = (FRAME_BY_FRAME, FRAME_BY_FRAME, TemporalKernels(entry=3), TemporalKernels(entry=3))
-R2PLUS1D: Kernels = (TemporalKernels(spatial=3, factorised=True),) * 4
-R3D: Kernels = (TemporalKernels(spatial=3),) * 4
+TSN = (FRAME_BY_FRAME,) * 4
+SLOW_ONLY = (FRAME_BY_FRAME, FRAME_BY_FRAME, TemporalKernels(entry=3), TemporalKernels(entry=3))
+R2PLUS1D = (TemporalKernels(spatial=3, factorised=True),) * 4
+R3D = (TemporalKernels(spatial=3),) * 4
 
-Depths = tuple[int, int, int, int]
-Widths = tuple[int, int, int, int, int]
-FIFTY: Depths = (3, 4, 6, 3)
-WIDTHS: Widths = (64, 64, 128, 256, 512)
-ONE_EACH: Depths = (1, 1, 1, 1)
-TINY_WIDTHS: Widths = (16, 32, 48, 64, 64)
+FIFTY = (3, 4, 6, 3)
+WIDTHS = (64, 64, 128, 256, 512)
+ONE_EACH = (1, 1, 1, 1)
+TINY_WIDTHS = (16, 32, 48, 64, 64)
 
 
 def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, frames: int = 1) -> FrameConv2d | nn.Conv3d:
@@ -69,9 +65,9 @@ def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, frames: int = 1) 
 
 
 def _factored_out(width: int, kernels: TemporalKernels) -> nn.Module:
-    """What follows the batch norm of a 3x3 convolution: its part over time, or nothing.
+    """The convolution over time after the batch norm of a 3x3 convolution, or an identity.
 
-    The batch norm of the 3x3 convolution stays next to it, so that pretrained statistics meet what they were taken of.
+    The batch norm of the 3x3 convolution stays next to it, so that pretrained statistics match their convolution.
     """
     if not kernels.factorised:
         return nn.Identity()
@@ -88,7 +84,7 @@ def _shortcut(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; its spatial site is the second convolution.
 
-    The first convolution is both the entry and a 3x3: it sees as many frames as the larger of the two says, so that
+    The first convolution is both the entry and a 3x3: it sees the larger of the two numbers of frames, so that
     (3, 1, 1) entries become (3, 3, 3) here. Factorised, each of the two has a convolution over time after it.
 
     Args:
@@ -161,14 +157,14 @@ class Pathway(nn.Module):
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
-        depths: Depths,
+        depths: Sequence[int],
         *,
-        widths: Widths = WIDTHS,
+        widths: Sequence[int] = WIDTHS,
         max_pool: bool = False,
         small_stem: bool = False,
         stem_frames: int = 1,
-        kernels: Kernels = TSN,
-        joined: tuple[int, int, int, int] = (0, 0, 0, 0),
+        kernels: Sequence[TemporalKernels] = TSN,
+        joined: Sequence[int] = (0, 0, 0, 0),
     ) -> None:
         super().__init__()
         self.conv1 = _conv(3, widths[0], 3 if small_stem else 7, 2, stem_frames)
@@ -215,8 +211,8 @@ class Pathway(nn.Module):
 def init_convolutions(model: nn.Module) -> None:
     """He initialisation of the convolutions; norms keep weight 1.
 
-    A last norm of weight zero in every block, as some trainings have it, would hold back the gradient of whatever is
-    plugged in before it.
+    A last norm of weight zero in every block, as in some recipes, would block the gradient of an operator
+    that is plugged in before it.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
@@ -227,33 +223,23 @@ class ResNet(Pathway, Host):
     """A residual network on clips, (N, 3, T, H, W) to logits (N, num_classes).
 
     Args:
-        block, depths, widths, max_pool, small_stem, stem_frames, kernels: as for :class:`Pathway`.
+        block: ``BasicBlock`` or ``Bottleneck``.
+        depths: blocks in res2 to res5.
         num_classes: outputs of the classifier.
         dropout: before the classifier.
+        pathway: widths, max_pool, small_stem, stem_frames and kernels, as for :class:`Pathway`.
     """
 
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
-        depths: Depths,
+        depths: Sequence[int],
         num_classes: int,
         *,
-        widths: Widths = WIDTHS,
-        max_pool: bool = False,
-        small_stem: bool = False,
-        stem_frames: int = 1,
-        kernels: Kernels = TSN,
         dropout: float = 0.0,
+        **pathway: Any,
     ) -> None:
-        super().__init__(
-            block,
-            depths,
-            widths=widths,
-            max_pool=max_pool,
-            small_stem=small_stem,
-            stem_frames=stem_frames,
-            kernels=kernels,
-        )
+        super().__init__(block, depths, **pathway)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(self.num_features, num_classes)
         init_convolutions(self)
@@ -267,9 +253,13 @@ class ResNet(Pathway, Host):
         return scores
 
 
+def _tiny(num_classes: int, dropout: float, **pathway: Any) -> ResNet:
+    return ResNet(BasicBlock, ONE_EACH, num_classes, widths=TINY_WIDTHS, small_stem=True, dropout=dropout, **pathway)
+
+
 def tiny(num_classes: int, dropout: float) -> ResNet:
     """One basic block a stage at an eighth to a quarter of ResNet-18's width, for frames of a few dozen pixels."""
-    return ResNet(BasicBlock, ONE_EACH, num_classes, widths=TINY_WIDTHS, small_stem=True, dropout=dropout)
+    return _tiny(num_classes, dropout)
 
 
 def resnet18(num_classes: int, dropout: float) -> ResNet:
@@ -293,7 +283,7 @@ def resnet50_max_pool(num_classes: int, dropout: float) -> ResNet:
 
 
 def slow_only_8x8(num_classes: int, dropout: float) -> ResNet:
-    """SlowOnly (arXiv:1812.03982): entry convolutions of 3 frames in res4 and res5; for 8 frames, 8 apart."""
+    """SlowOnly (arXiv:1812.03982): entry convolutions of 3 frames in res4 and res5; for 8 frames at interval 8."""
     return ResNet(Bottleneck, FIFTY, num_classes, max_pool=True, kernels=SLOW_ONLY, dropout=dropout)
 
 
@@ -307,31 +297,16 @@ def r3d(num_classes: int, dropout: float) -> ResNet:
     return ResNet(Bottleneck, FIFTY, num_classes, stem_frames=3, kernels=R3D, dropout=dropout)
 
 
-def _tiny_video(num_classes: int, dropout: float, kernels: Kernels, max_pool: bool = False, frames: int = 1) -> ResNet:
-    """``tiny`` with convolutions over time, and a stem of ``frames`` frames."""
-    return ResNet(
-        BasicBlock,
-        ONE_EACH,
-        num_classes,
-        widths=TINY_WIDTHS,
-        small_stem=True,
-        max_pool=max_pool,
-        stem_frames=frames,
-        kernels=kernels,
-        dropout=dropout,
-    )
-
-
 def tiny_slow_only_8x8(num_classes: int, dropout: float) -> ResNet:
     """``tiny`` as SlowOnly: the first convolutions of res4 and res5 are (3, 3, 3)."""
-    return _tiny_video(num_classes, dropout, SLOW_ONLY, max_pool=True)
+    return _tiny(num_classes, dropout, kernels=SLOW_ONLY, max_pool=True)
 
 
 def tiny_r2plus1d(num_classes: int, dropout: float) -> ResNet:
     """``tiny`` as R(2+1)D: both convolutions of every block are followed by one over time."""
-    return _tiny_video(num_classes, dropout, R2PLUS1D)
+    return _tiny(num_classes, dropout, kernels=R2PLUS1D)
 
 
 def tiny_r3d(num_classes: int, dropout: float) -> ResNet:
     """``tiny`` as R3D: every convolution but the shortcuts' is (3, 3, 3)."""
-    return _tiny_video(num_classes, dropout, R3D, frames=3)
+    return _tiny(num_classes, dropout, kernels=R3D, stem_frames=3)

@@ -1,6 +1,7 @@
 """SlowFast networks on clips (Feichtenhofer et al., arXiv:1812.03982), with timm's names in each pathway."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,8 @@ from tadaconv.models.resnet import (
     WIDTHS,
     BasicBlock,
     Bottleneck,
-    Depths,
     Pathway,
     TemporalKernels,
-    Widths,
     init_convolutions,
 )
 from tadaconv.nn.frames import FoldedBatchNorm2d, normalise
@@ -70,37 +69,22 @@ class SlowFast(Host):
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
-        depths: Depths,
+        depths: Sequence[int],
         num_classes: int,
         *,
         alpha: int,
         lateral_frames: int,
-        widths: Widths = WIDTHS,
-        fast_widths: Widths = (8, 8, 16, 32, 64),
+        widths: Sequence[int] = WIDTHS,
+        fast_widths: Sequence[int] = (8, 8, 16, 32, 64),
         small_stem: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.alpha = alpha
         joined = (fast_widths[0], *(width * block.expansion for width in fast_widths[1:4]))
-        self.slow = Pathway(
-            block,
-            depths,
-            widths=widths,
-            max_pool=True,
-            small_stem=small_stem,
-            kernels=SLOW_ONLY,
-            joined=(2 * joined[0], 2 * joined[1], 2 * joined[2], 2 * joined[3]),
-        )
-        self.fast = Pathway(
-            block,
-            depths,
-            widths=fast_widths,
-            max_pool=True,
-            small_stem=small_stem,
-            stem_frames=5,
-            kernels=(TemporalKernels(entry=3),) * 4,
-        )
+        pathway = partial(Pathway, block, depths, max_pool=True, small_stem=small_stem)
+        self.slow = pathway(widths=widths, kernels=SLOW_ONLY, joined=[2 * channels for channels in joined])
+        self.fast = pathway(widths=fast_widths, stem_frames=5, kernels=[TemporalKernels(entry=3)] * 4)
         self.laterals = nn.ModuleList(Lateral(channels, lateral_frames, alpha) for channels in joined)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(self.slow.num_features + self.fast.num_features, num_classes)
@@ -116,8 +100,8 @@ class SlowFast(Host):
         num_frames = x_NCTHW.shape[2]
         if num_frames % self.alpha:
             raise UserError(
-                f"the slow pathway takes every {self.alpha}th frame, which {num_frames} frames cannot be divided into; "
-                f"give clips of a multiple of {self.alpha} frames"
+                f"the slow pathway takes every {self.alpha}th frame; give clips of a multiple of {self.alpha} frames, "
+                f"not of {num_frames}"
             )
         slow, fast = self.slow.stem(x_NCTHW[:, :, :: self.alpha]), self.fast.stem(x_NCTHW)
         for lateral, slow_stage, fast_stage in zip(self.laterals, self.slow.stages, self.fast.stages, strict=True):
@@ -138,7 +122,7 @@ def slowfast_8x8(num_classes: int, dropout: float) -> SlowFast:
 
 
 def _tiny_slowfast(num_classes: int, dropout: float, alpha: int, lateral_frames: int) -> SlowFast:
-    """Two tiny pathways; the fast one is no thinner than 16 channels, below which processors waste their width."""
+    """Two tiny pathways; the fast one is no thinner than 16 channels, below which processors are not used fully."""
     return SlowFast(
         BasicBlock,
         ONE_EACH,
@@ -153,10 +137,10 @@ def _tiny_slowfast(num_classes: int, dropout: float, alpha: int, lateral_frames:
 
 
 def tiny_slowfast_4x16(num_classes: int, dropout: float) -> SlowFast:
-    """SlowFast 4x16 from tiny pathways: entries are (3, 3, 3) where its big sister's are (3, 1, 1)."""
+    """SlowFast 4x16 from tiny pathways: entries are (3, 3, 3) where the full-size network's are (3, 1, 1)."""
     return _tiny_slowfast(num_classes, dropout, alpha=8, lateral_frames=5)
 
 
 def tiny_slowfast_8x8(num_classes: int, dropout: float) -> SlowFast:
-    """SlowFast 8x8 from tiny pathways: entries are (3, 3, 3) where its big sister's are (3, 1, 1)."""
+    """SlowFast 8x8 from tiny pathways: entries are (3, 3, 3) where the full-size network's are (3, 1, 1)."""
     return _tiny_slowfast(num_classes, dropout, alpha=4, lateral_frames=7)

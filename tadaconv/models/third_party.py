@@ -1,7 +1,7 @@
 """Live timm and torchvision models as hosts: image models get their frames folded, video models are taken as they are.
 
-Models are recognised by the names and kinds of their modules, so that neither package is imported for a model that is
-at hand. A model of another structure becomes a host by a method ``sites()`` of its own; see
+Models are recognised by the names and kinds of their modules, so that neither package is imported for an existing
+model. A model of another structure becomes a host by its own method ``sites()``; see
 :class:`tadaconv.models.Host`.
 """
 
@@ -10,7 +10,7 @@ import math
 import operator
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -18,12 +18,12 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
 from torch.nn.utils import parametrize
 
 from tadaconv.command import install
 from tadaconv.errors import UserError
 from tadaconv.models.host import Host, Site
+from tadaconv.models.state_dicts import first_line
 from tadaconv.nn import FrameBatchNorm2d, FrameConv2d
 from tadaconv.nn.frames import FrameLayerNorm2d, fold, unfold
 
@@ -36,13 +36,8 @@ def import_package(name: str) -> Any:
     mend = install(name, f"torch=={torch.__version__}")
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise UserError(f"{name} lacks {error.name}: {mend}") from error
-        raise UserError(f"{name} is not installed: {mend}") from error
-    except (ImportError, RuntimeError, OSError) as error:  # built for another torch
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{name} cannot be imported beside torch {torch.__version__} ({reason}): {mend}") from error
+    except (ImportError, RuntimeError, OSError) as error:  # not installed, or built for another torch
+        raise UserError(f"{name} cannot be imported ({first_line(error)}): {mend}") from error
 
 
 def create(name: str, num_classes: int, dropout: float) -> nn.Module:
@@ -70,10 +65,10 @@ def create(name: str, num_classes: int, dropout: float) -> nn.Module:
 
 
 class _Frames(Tensor):
-    """The batch of frames on its way through an image model: the class says how many frames make a clip.
+    """The batch of frames within an image model; the class has the number of frames of a clip.
 
-    Every operation on such frames gives such frames, so that a module knows its clips from its input alone: calls in
-    several threads do not meet, and a block that activation checkpointing runs again sees the clips it saw before.
+    Every operation on such frames returns such frames, so that a module derives its clips from its input: calls in
+    several threads do not interfere, and a block that activation checkpointing runs again sees the clips it saw before.
     """
 
     num_frames: int
@@ -82,7 +77,7 @@ class _Frames(Tensor):
     def __torch_function__(
         cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        # Clips of several lengths may meet outside of the model, in what hooks of the caller have collected.
+        # Frames of clips of several lengths may be concatenated outside of the model, by hooks of the caller.
         others = [kind for kind in types if not issubclass(kind, _Frames)]
         return super().__torch_function__(func, (cls, *others), args, kwargs or {})  # type: ignore[no-untyped-call]
 
@@ -91,7 +86,7 @@ class _Frames(Tensor):
         return self.as_subclass(Tensor).__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        """A plain tensor; PyTorch's way asks more of a class than a length is worth."""
+        """A plain tensor: PyTorch's way of copying subclasses needs more of the class."""
         copied: Tensor = self.as_subclass(Tensor).__deepcopy__(memo)
         return copied
 
@@ -103,8 +98,8 @@ def _frames_of(num_frames: int) -> type[_Frames]:
 
 
 class _Call(threading.local):
-    """What stands in for the class of the frames where there is none: while a graph is traced, which no other call
-    shares, and after an operation that gives plain tensors alone.
+    """The number of frames where tensors have no class for it: while a graph is traced, which no other call shares, and
+    after an operation that returns plain tensors.
     """
 
     num_frames: int | None = None
@@ -114,31 +109,31 @@ _call = _Call()
 
 
 def _with_length(x_BCHW: Tensor, num_frames: int) -> Tensor:
-    """``x_BCHW`` as frames that know the length of their clip; as it is where a tracer knows plain tensors alone."""
+    """``x_BCHW`` as frames that know the length of their clip; unchanged for tracers, which need plain tensors."""
     if torch.compiler.is_compiling() or type(x_BCHW) is not Tensor:
         return x_BCHW
     return x_BCHW.as_subclass(_frames_of(num_frames))
 
 
 def _plain(x: Tensor) -> Tensor:
-    """``x`` without what :func:`_with_length` added."""
+    """``x`` as a plain tensor, without the length of its clips."""
     if not isinstance(x, _Frames):
         return x
     with torch._C.DisableTorchFunctionSubclass():  # as_subclass(Tensor) cannot be compiled
         return x.view(x.shape)
 
 
+@dataclass(frozen=True)
 class _ToClips:
     """Before a site's module: the batch of frames as clips. ``channels_last`` frames are (B, H, W, C)."""
 
-    def __init__(self, channels_last: bool) -> None:
-        self.channels_last = channels_last
+    channels_last: bool
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         del module
         x_BCHW, num_frames, size = _plain(inputs[0]), _call.num_frames, inputs[0].shape[0]
         if isinstance(inputs[0], _Frames):
-            # A compiled part of the model sees the batch alone: it is compiled for each size, as dividing a symbol
+            # A compiled part of the model sees only the batch: it is compiled for each size, as dividing a symbol
             # into clips costs the tracer half a minute.
             num_frames, size = type(inputs[0]).num_frames, operator.index(size)
         if num_frames is None or size % num_frames:
@@ -147,11 +142,11 @@ class _ToClips:
         return unfold(x_BCHW.permute(0, 3, 1, 2) if self.channels_last else x_BCHW, size // num_frames)
 
 
+@dataclass(frozen=True)
 class _ToFrames:
     """After a site's module: its clips as the batch of frames that the rest of the model takes."""
 
-    def __init__(self, channels_last: bool) -> None:
-        self.channels_last = channels_last
+    channels_last: bool
 
     def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         del module, inputs
@@ -159,19 +154,17 @@ class _ToFrames:
         return _with_length(y_BCHW.permute(0, 2, 3, 1) if self.channels_last else y_BCHW, output.shape[2])
 
 
-_TAKE_SCORES = "plug into the whole model, as it is without features_only or a feature extractor, which gives scores"
-
 _HOST_HOOKS = (_ToClips, _ToFrames)
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anybody but a :class:`FrameHost` hooks into what ``module`` computes, forward or backward."""
+    """Whether ``module`` has forward or backward hooks other than those of a :class:`FrameHost`."""
     kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     return any(not isinstance(hook, _HOST_HOOKS) for hooks in kinds for hook in hooks.values())
 
 
 def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether ``module`` is a ``kind`` that computes no other way: no method of its own, no parametrised weight."""
+    """Whether ``module`` is a ``kind`` that computes in the same way: no overridden method, no parametrised weight."""
     same = all(
         getattr(type(module), method, None) is getattr(kind, method, None)
         for method in ("forward", "_conv_forward", "__call__")
@@ -181,7 +174,7 @@ def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 class ThirdPartyHost(Host):
-    """A model of another package, under the name ``model``, with the sites that were found in it."""
+    """A model of another package, under the name ``model``, with its sites."""
 
     def __init__(self, model: nn.Module, sites: list[Site]) -> None:
         super().__init__()
@@ -204,7 +197,7 @@ class FrameHost(ThirdPartyHost):
     Args:
         model: takes (B, 3, H, W); changed in place.
         sites: by names within the host, which begin with ``model.``.
-        num_frames: frames of a clip, for batches of frames that are folded already; None takes clips alone.
+        num_frames: frames of a clip, for batches of frames that are folded already; None for clips only.
     """
 
     def __init__(self, model: nn.Module, sites: list[Site], num_frames: int | None = None) -> None:
@@ -221,7 +214,7 @@ class FrameHost(ThirdPartyHost):
     def put(self, name: str, module: nn.Module) -> None:
         """Put ``module``, which takes clips, at a site; its other hooks see clips as well.
 
-        An operator may have been made from what stood there, hooks and all; those are replaced.
+        An operator may have been made from the former module with its hooks; those of the host are replaced.
         """
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if isinstance(hook, _HOST_HOOKS)]:
@@ -255,19 +248,16 @@ class FrameHost(ThirdPartyHost):
         return of_frames.mean(1)
 
 
-def _is_two_dimensional(norm: nn.Module) -> bool:
-    """Whether a layer norm takes (B, C, H, W), which both packages say by its name."""
-    return any(kind.__name__ == "LayerNorm2d" for kind in type(norm).__mro__)
-
-
 def _takes_channels_last(module: nn.Module) -> bool:
-    return isinstance(module, nn.LayerNorm) and not _is_two_dimensional(module)
+    """Whether it is a layer norm on (B, H, W, C); both packages call that on (B, C, H, W) LayerNorm2d."""
+    names = {kind.__name__ for kind in type(module).__mro__}
+    return "LayerNorm" in names and "LayerNorm2d" not in names
 
 
 def _on_clips(module: nn.Module, name: str) -> nn.Module:
-    """The module of a site as its relative on clips, which differs in ``forward`` alone, so the state stays as it is.
+    """The module of a site as the class of the same layer on clips: only ``forward`` differs, the state stays.
 
-    Raises :class:`UserError` for a module that computes something else.
+    Raises :class:`UserError` for a module that computes anything else.
     """
     if computes_as(module, nn.Conv2d):
         module.__class__ = FrameConv2d
@@ -277,110 +267,61 @@ def _on_clips(module: nn.Module, name: str) -> nn.Module:
         module.__class__ = FrameLayerNorm2d
     else:
         raise UserError(
-            f"{name.removeprefix('model.')} is a {type(module).__name__}, which no operator can stand in for or "
+            f"{name.removeprefix('model.')} is a {type(module).__name__}, which no operator can replace or "
             "extend; take a model with plain convolutions, batch norms or layer norms there"
         )
     return module
 
 
-def _image_residual_sites(model: nn.Module) -> Iterator[Site]:
-    """ResNets of both packages: ``layer1`` to ``layer4``, whose blocks have ``conv1``, ``conv2`` and ``bn2``."""
-    for stage in (2, 3, 4, 5):
-        for b, block in enumerate(_children(model, f"layer{stage - 1}")):
-            if _is_image_block(block):
-                at = f"layer{stage - 1}.{b}"
-                yield Site(stage, b, f"{at}.conv2", f"{at}.bn2", f"{at}.conv1")
+@dataclass(frozen=True)
+class _Family:
+    """Image models of one structure, by the names of their modules.
 
-
-def _video_residual_sites(model: nn.Module) -> Iterator[Site]:
-    """Video ResNets of torchvision: as above, but sequences of 3-d convolutions and batch norms as ``conv2``.
-
-    Raises :class:`UserError` for a block without a convolution and its batch norm there, as where they are wrapped.
+    Attributes:
+        block: the name of a block; its groups are the block's stage and its number in the stage.
+        stages: the stage in names, of res2 to res5.
+        parts: names that every block has, of modules or parameters, and no other module.
+        conv: the convolution that an operator replaces, within a block.
+        norm: the normalisation after it.
+        entry: the first convolution.
     """
-    stride = math.prod(conv.stride[0] for _, conv in _convolutions(model, "stem"))
-    for stage in (2, 3, 4, 5):
-        for b, block in enumerate(_children(model, f"layer{stage - 1}")):
-            at = f"layer{stage - 1}.{b}"
-            entry = next(_convolutions(block, "conv1"), None)
-            if not _is_video_block(block):
-                continue
-            for part in ("conv1", "conv2"):
-                convs = list(_convolutions(block, part))
-                plain = all(
-                    isinstance(module, nn.Conv3d | nn.BatchNorm3d)
-                    for module in block.get_submodule(part).modules()
-                    if next(module.parameters(recurse=False), None) is not None
-                )
-                if not (convs and plain and all(_norm_after(block, part, name) for name, _ in convs)):
-                    raise UserError(
-                        f"{at}.{part} is no sequence of plain 3-d convolutions, each with its batch norm, so that no "
-                        "operator can stand in for it; take a model whose convolutions are not wrapped"
-                    )
-            assert entry is not None
-            for part in ("conv1", "conv2", "conv3"):
-                for name, conv in _convolutions(block, part):
-                    norm = _norm_after(block, part, name)
-                    if part == "conv2":
-                        assert norm is not None
-                        over_time = conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1)
-                        kind: Literal["spatial", "temporal"] = "temporal" if over_time else "spatial"
-                        yield Site(stage, b, f"{at}.{name}", f"{at}.{norm}", f"{at}.{entry[0]}", kind, stride)
-                    stride *= conv.stride[0]
+
+    block: re.Pattern[str]
+    stages: str
+    parts: frozenset[str]
+    conv: str
+    norm: str
+    entry: str
+
+    def is_block(self, module: nn.Module) -> bool:
+        """Whether ``module`` is a block, by whatever name."""
+        return self.parts <= module._modules.keys() | module._parameters.keys()  # a wrapper passes attributes on
+
+    def sites(self, model: nn.Module) -> Iterator[Site]:
+        """The sites in blocks that have their names."""
+        for name, module in model.named_modules():
+            if (match := self.block.fullmatch(name)) and self.is_block(module):
+                stage, block = 2 + self.stages.index(match[1]), int(match[2])
+                yield Site(stage, block, f"{name}.{self.conv}", f"{name}.{self.norm}", f"{name}.{self.entry}")
 
 
-def _timm_convnext_sites(model: nn.Module) -> Iterator[Site]:
-    """ConvNeXts of timm: ``stages``, whose ``blocks`` have ``conv_dw`` and ``norm``."""
-    for i, stage in enumerate(_children(model, "stages")[:4]):
-        for b, block in enumerate(_children(stage, "blocks")):
-            if _is_timm_convnext_block(block):
-                at = f"stages.{i}.blocks.{b}"
-                yield Site(i + 2, b, f"{at}.conv_dw", f"{at}.norm", f"{at}.conv_dw")
-
-
-def _torchvision_convnext_sites(model: nn.Module) -> Iterator[Site]:
-    """ConvNeXts of torchvision: the ``features`` whose blocks have a ``block``: a convolution, then a layer norm."""
-    stage = 1
-    for i, blocks in enumerate(_children(model, "features")):
-        norms_of_blocks = []
-        for j, block in enumerate(blocks.children()):
-            layers = _children(block, "block")
-            norms = [k for k, layer in enumerate(layers) if isinstance(layer, nn.LayerNorm)]
-            if norms:
-                norms_of_blocks.append((j, norms[0]))
-        stage += bool(norms_of_blocks)
-        for b, (j, norm) in enumerate(norms_of_blocks):
-            at = f"features.{i}.{j}.block"
-            yield Site(stage, b, f"{at}.0", f"{at}.{norm}", f"{at}.0")
-
-
-def _children(module: nn.Module, name: str) -> list[nn.Module]:
-    """The modules within ``module.name``; none where it has no such module."""
-    child = getattr(module, name, None)
-    return list(child.children()) if isinstance(child, nn.Module) else []
-
-
-def _convolutions(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Conv3d]]:
-    """The 3-d convolutions of ``module.name`` with their names within ``module``, in order."""
-    child = getattr(module, name, None)
-    if isinstance(child, nn.Module):
-        for at, layer in child.named_modules(prefix=name):
-            if isinstance(layer, nn.Conv3d):
-                yield at, layer
-
-
-def _norm_after(module: nn.Module, part: str, conv: str) -> str | None:
-    """The name within ``module`` of the batch norm that follows a convolution of ``module.part``."""
-    names = [
-        (at, layer)
-        for at, layer in module.get_submodule(part).named_modules(prefix=part)
-        if isinstance(layer, nn.Conv3d | nn.BatchNorm3d)
-    ]
-    after = [at for at, _ in names].index(conv) + 1
-    return names[after][0] if after < len(names) and isinstance(names[after][1], nn.BatchNorm3d) else None
-
-
-def _is_image_block(module: nn.Module) -> bool:
-    return {"conv2", "bn2"} <= module._modules.keys()  # not by hasattr: a wrapper passes attributes on
+_IN_STAGES = re.compile(r"(layer[1-4]|stages|features)\.")
+_RESIDUAL_BLOCK = re.compile(r"layer([1-4])\.(\d+)")
+_FAMILIES = (
+    _Family(_RESIDUAL_BLOCK, "1234", frozenset({"conv2", "bn2"}), "conv2", "bn2", "conv1"),
+    # ConvNeXts of timm, then of torchvision, whose features alternate between stages and downsampling.
+    _Family(
+        re.compile(r"stages\.(\d)\.blocks\.(\d+)"), "0123", frozenset({"conv_dw", "norm"}), "conv_dw", "norm", "conv_dw"
+    ),
+    _Family(
+        re.compile(r"features\.(\d)\.(\d+)"),
+        "1357",
+        frozenset({"block", "layer_scale"}),
+        "block.0",
+        "block.2",
+        "block.0",
+    ),
+)
 
 
 def _is_video_block(module: nn.Module) -> bool:
@@ -388,68 +329,64 @@ def _is_video_block(module: nn.Module) -> bool:
     return over_time and {"conv1", "conv2"} <= module._modules.keys() and "bn2" not in module._modules
 
 
-def _is_timm_convnext_block(module: nn.Module) -> bool:
-    return {"conv_dw", "norm"} <= module._modules.keys()
+def _video_sites(model: nn.Module) -> Iterator[Site]:
+    """Video ResNets of torchvision: the ``conv2`` of a block is a sequence of 3-d convolutions and batch norms.
 
-
-def _is_torchvision_convnext_block(module: nn.Module) -> bool:
-    return "block" in module._modules and "layer_scale" in module._parameters
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Models of one structure: where their sites are, and what is a block of theirs, wherever it is."""
-
-    sites: Callable[[nn.Module], Iterator[Site]]
-    is_block: Callable[[nn.Module], bool]
-    stages: re.Pattern[str]
-    of_images: bool = True
-
-
-_LAYERS = re.compile(r"layer[1-4]\.")
-_FAMILIES = (
-    _Family(_image_residual_sites, _is_image_block, _LAYERS),
-    _Family(_video_residual_sites, _is_video_block, _LAYERS, of_images=False),
-    _Family(_timm_convnext_sites, _is_timm_convnext_block, re.compile(r"stages\.")),
-    _Family(_torchvision_convnext_sites, _is_torchvision_convnext_block, re.compile(r"features\.")),
-)
+    Raises :class:`UserError` for a block without a convolution and its batch norm there, as where they are wrapped.
+    """
+    stem = model.get_submodule("stem") if "stem" in model._modules else nn.Identity()
+    stride = math.prod(conv.stride[0] for conv in stem.modules() if isinstance(conv, nn.Conv3d))
+    for name, block in model.named_modules():
+        match = _RESIDUAL_BLOCK.fullmatch(name)
+        if match is None or not _is_video_block(block):
+            continue
+        for part in sorted({"conv1", "conv2", "conv3"} & block._modules.keys()):
+            modules = block.get_submodule(part).named_modules(prefix=f"{name}.{part}")
+            layers = [(at, layer) for at, layer in modules if layer._parameters]
+            convs, norms = layers[::2], layers[1::2]
+            if not (
+                len(convs) == len(norms) > 0
+                and all(isinstance(conv, nn.Conv3d) for _, conv in convs)
+                and all(isinstance(norm, nn.BatchNorm3d) for _, norm in norms)
+            ):
+                raise UserError(
+                    f"{name}.{part} is no sequence of plain 3-d convolutions, each with its batch norm, so that no "
+                    "operator can replace it; plug in first, and wrap the network that comes back"
+                )
+            if part == "conv1":
+                entry = convs[0][0]
+            for (at, conv), (norm, _) in zip(convs, norms, strict=True):
+                assert isinstance(conv, nn.Conv3d)
+                if part == "conv2":
+                    over_time = conv.kernel_size[0] > 1 and conv.kernel_size[1:] == (1, 1)
+                    kind: Literal["spatial", "temporal"] = "temporal" if over_time else "spatial"
+                    yield Site(1 + int(match[1]), int(match[2]), at, norm, entry, kind, stride)
+                stride *= conv.stride[0]
 
 
 def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
-    """``model`` as a host, changed in place; a host already, of ours or by a ``sites()`` of its own, as it is.
+    """``model`` as a host, changed in place; one that is a host already, or has its own ``sites()``, is not changed.
 
-    Raises :class:`UserError` where no place for an operator is known in it, or it gives no scores.
+    Raises :class:`UserError` where no place for an operator is known in it.
     """
     if isinstance(model, Host) or callable(getattr(model, "sites", None)):
         return cast(Host, model)
-    _require_scores(model)
-    for family in _FAMILIES:
-        sites = list(family.sites(model))
-        for name, module in model.named_modules() if sites else ():
-            known = any(site.conv.startswith(f"{name}.") for site in sites)
-            if family.stages.match(name) and family.is_block(module) and not known:
-                raise UserError(
-                    f"{name} is a block in which an operator's place is not known, since it or its norm is wrapped; "
-                    "plug in first, and wrap the network that comes back"
-                )
-        if sites:
-            within = [_within_model(site) for site in sites]
-            return FrameHost(model, within, num_frames) if family.of_images else ThirdPartyHost(model, within)
+    of_images = [site for family in _FAMILIES for site in family.sites(model)]
+    sites = of_images or list(_video_sites(model))
+    for name, module in model.named_modules() if sites else ():
+        is_block = any(family.is_block(module) for family in _FAMILIES) or _is_video_block(module)
+        if is_block and _IN_STAGES.match(name) and not any(site.conv.startswith(f"{name}.") for site in sites):
+            raise UserError(
+                f"{name} is a block in which an operator's place is not known, since it is wrapped; plug in first, and "
+                "wrap the network that comes back"
+            )
+    if sites:
+        within = [_within_model(site) for site in sites]
+        return FrameHost(model, within, num_frames) if of_images else ThirdPartyHost(model, within)
     raise UserError(
         f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
         "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"
     )
-
-
-def _require_scores(model: nn.Module) -> None:
-    """Raise :class:`UserError` for a model that is known to be cut off before its scores, to give features."""
-    extractors = {
-        "FeatureDictNet", "FeatureListNet", "FeatureHookNet", "FeatureGetterNet", "IntermediateLayerGetter",
-    }  # fmt: skip
-    by_name = any(kind.__name__ in extractors for kind in type(model).__mro__)
-    traced = isinstance(model, GraphModule) and not isinstance(model.graph.output_node().args[0], Node)
-    if by_name or traced:
-        raise UserError(f"a {type(model).__name__} gives features instead of scores; {_TAKE_SCORES}")
 
 
 def _scores(model: nn.Module, output: object) -> Tensor:
@@ -457,7 +394,10 @@ def _scores(model: nn.Module, output: object) -> Tensor:
     if isinstance(output, Tensor) and output.dim() == 2:
         return _plain(output)
     form = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-    raise UserError(f"{type(model).__name__} gives {form} instead of scores (B, num_classes); {_TAKE_SCORES}")
+    raise UserError(
+        f"{type(model).__name__} gives {form} instead of scores (B, num_classes); plug into the whole model, without "
+        "features_only or a feature extractor"
+    )
 
 
 def _within_model(site: Site) -> Site:

@@ -1,7 +1,8 @@
 """Temporal aggregation after the operator: ``norm1(y) + norm2(pool_t(y))`` (TAda, section 3.4)."""
 
+from collections.abc import Callable
 from functools import reduce
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -61,23 +62,24 @@ class TemporalPool(nn.Module):
 
 
 class _Aggregated(ClipNorm):
-    """What every aggregating norm shares: two norms and a pool.
+    """The common part of the aggregating norms: two norms and a pool.
 
-    The first norm is the child ``norm``; state dicts name what it holds as if this module were the norm, and so do
-    attributes. The second, of the neighbours, starts at zero. As children both are reached by what converts or freezes
-    the norms of a network, such as ``SyncBatchNorm.convert_sync_batchnorm``.
+    The first norm is the child ``norm``; state dicts and attributes name its tensors as if this module were the
+    norm. The second, of the neighbours, starts at zero. Since both are children, functions that convert or freeze the
+    norms of a network reach them, such as ``SyncBatchNorm.convert_sync_batchnorm``.
     """
 
+    kind: ClassVar[Callable[..., nn.Module]]
     second_name: ClassVar[str]
 
-    def __init__(self, norm: nn.Module, second: nn.Module, num_channels: int, aggregation: Aggregation) -> None:
+    def __init__(self, num_features: int, aggregation: Aggregation, *options: Any, **named_options: Any) -> None:
         super().__init__()
         if aggregation.kind == "none":
             raise ValueError("an aggregation of kind 'none' needs no layer; keep the plain norm")
-        nn.init.zeros_(cast(Tensor, second.weight))
-        nn.init.zeros_(cast(Tensor, second.bias))
-        self.norm = norm
-        self.pool = TemporalPool(num_channels, aggregation)
+        self.norm, second = (self.kind(num_features, *options, **named_options) for _ in range(2))
+        for parameter in second.parameters():
+            nn.init.zeros_(parameter)
+        self.pool = TemporalPool(num_features, aggregation)
         self.add_module(self.second_name, second)
         in_place_of(self, "norm")
 
@@ -93,7 +95,7 @@ class _Aggregated(ClipNorm):
         return super().__getattr__(name) if tensors is None else tensors[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A new value of the first norm's tensor ``name``, which ``torch.func.functional_call`` puts for a time."""
+        """A new value of the first norm's tensor ``name``, which ``torch.func.functional_call`` sets temporarily."""
         tensors = self._tensors_of_norm(name)
         if tensors is None:
             super().__setattr__(name, value)
@@ -101,7 +103,7 @@ class _Aggregated(ClipNorm):
             tensors[name] = value
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise every frame, and add what its neighbours pool to."""
+        """Normalise every frame, and add its normalised temporal pool."""
         pooled = self._normalise(self.get_submodule(self.second_name), self.pool(input))
         return self._normalise(self.norm, input) + pooled
 
@@ -119,61 +121,26 @@ class AggregatedBatchNorm2d(_Aggregated):
     Args:
         num_features: C.
         aggregation: how neighbouring frames are pooled.
-        eps: added to variances, as for ``nn.BatchNorm2d``.
-        momentum: of the running statistics, as for ``nn.BatchNorm2d``.
+        options: as for ``nn.BatchNorm2d``: epsilon, momentum.
+        named_options: the same, by name.
 
     Raises:
-        ValueError: an aggregation of kind ``none``, which is no aggregation.
+        ValueError: an aggregation of kind ``none``.
     """
 
-    second_name = "bn_pool"
-
-    def __init__(
-        self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
-    ) -> None:
-        first, second = (FoldedBatchNorm2d(num_features, eps, momentum) for _ in range(2))
-        super().__init__(first, second, num_features, aggregation)
+    kind, second_name = FoldedBatchNorm2d, "bn_pool"
 
     def _normalise(self, norm: nn.Module, x_NCTHW: Tensor) -> Tensor:
         return normalise(norm, x_NCTHW)
 
 
 class AggregatedBatchNorm3d(_Aggregated):
-    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``; both see clips.
+    """As :class:`AggregatedBatchNorm2d`, in place of an ``nn.BatchNorm3d``; both see clips."""
 
-    Args:
-        num_features: C.
-        aggregation: how neighbouring frames are pooled.
-        eps: added to variances, as for ``nn.BatchNorm3d``.
-        momentum: of the running statistics, as for ``nn.BatchNorm3d``.
-    """
-
-    second_name = "bn_pool"
-
-    def __init__(
-        self, num_features: int, aggregation: Aggregation, eps: float = 1e-5, momentum: float | None = 0.1
-    ) -> None:
-        first, second = (nn.BatchNorm3d(num_features, eps, momentum) for _ in range(2))
-        super().__init__(first, second, num_features, aggregation)
+    kind, second_name = nn.BatchNorm3d, "bn_pool"
 
 
 class AggregatedLayerNorm2d(_Aggregated):
-    """``LN1(y) + LN2(pool_t(y))`` in place of the layer norm after a convolution, (N, C, T, H, W).
+    """``LN1(y) + LN2(pool_t(y))`` in place of the layer norm after a convolution, as :class:`AggregatedBatchNorm2d`."""
 
-    LN1 keeps the names and values of the layer norm it replaces; LN2 starts with weight and bias zero, so that the
-    sum starts as exactly LN1.
-
-    Args:
-        num_channels: C.
-        aggregation: how neighbouring frames are pooled.
-        eps: added to variances, as for ``nn.LayerNorm``.
-
-    Raises:
-        ValueError: an aggregation of kind ``none``, which is no aggregation.
-    """
-
-    second_name = "ln_pool"
-
-    def __init__(self, num_channels: int, aggregation: Aggregation, eps: float = 1e-6) -> None:
-        first, second = (FrameLayerNorm2d(num_channels, eps) for _ in range(2))
-        super().__init__(first, second, num_channels, aggregation)
+    kind, second_name = FrameLayerNorm2d, "ln_pool"

@@ -32,7 +32,7 @@ class ContextFunction(nn.Module):
     - non-linear, kernels (K1, K2): ``alpha = 1 + conv1d_K2(ReLU(norm(conv1d_K1(u))))`` with C / reduction hidden
       channels (TAda, arXiv:2110.06178, section 3.2);
     - time-invariant: the same functions of the clip's descriptor in place of the frames';
-    - static: ``alpha = 1 + a`` with a learned ``a``, whatever the clip.
+    - static: ``alpha = 1 + a`` with a learned ``a`` that does not depend on the clip.
 
     Args:
         in_channels: C, the channels of the clip.
@@ -74,7 +74,7 @@ class ContextFunction(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the parameters, in which alpha is made also where a clip is held in a coarser one."""
+        """The type of the parameters, in which alpha is computed even if the clip has a coarser one."""
         return (self.static_alpha if self.context.variation == "static" else self.last.weight).dtype
 
     def describe(self, x_NCTHW: Tensor) -> Tensor:
@@ -84,11 +84,11 @@ class ContextFunction(nn.Module):
         return x_NCTHW.mean((3, 4), dtype=self.dtype)
 
     def forward(self, x_NCTHW: Tensor, descriptor_NCT: Tensor | None = None) -> Tensor:
-        """The calibration of each frame, (N, D, T); pass the frames' descriptors where they are known already."""
+        """The calibration of each frame, (N, D, T); pass the frames' descriptors if they are already computed."""
         num_clips, _, num_frames = x_NCTHW.shape[:3]
         if self.context.variation == "static":
             return (self.one + self.static_alpha)[:, None].expand(num_clips, -1, num_frames)
-        # Of little cost and added to one: half precision would round alpha to steps of 0.4 %.
+        # Costs little and is added to one: half precision would round alpha to steps of 0.4 %.
         with without_autocast(x_NCTHW.device.type):
             u_NCT = self.describe(x_NCTHW) if descriptor_NCT is None else descriptor_NCT
             g_NC = u_NCT.mean(2)

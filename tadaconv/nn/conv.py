@@ -24,7 +24,7 @@ def _require_clips(x_NCTHW: Tensor) -> None:
 
 
 class _Calibrated(nn.modules.conv._ConvNd):
-    """What the adaptive convolutions share: a context function that makes the calibration of each frame."""
+    """The common part of the adaptive convolutions: a context function that computes the calibration of each frame."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class _Calibrated(nn.modules.conv._ConvNd):
         self.context.to(device=self.weight.device, dtype=self.weight.dtype)
 
     def _require_geometry(self) -> None:
-        """Raise :class:`UserError` for a kernel that has no frame to take its calibration from."""
+        """Raise :class:`UserError` for a kernel without an input frame at its centre."""
 
     def _calibrated_sizes(self, share: float) -> dict[str, int]:
         """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
@@ -97,9 +97,9 @@ class _Calibrated(nn.modules.conv._ConvNd):
 class TAdaConv2d(_Calibrated, nn.Conv2d):
     """A convolution whose kernel adapts to every frame: a drop-in for ``nn.Conv2d`` that takes clips.
 
-    (N, C, T, H, W) to (N, O, T, H', W'). The layer owns its context function and calibrates itself,
-    ``y = conv(x)``; its ``weight`` and ``bias`` have the names and shapes of ``nn.Conv2d``, so pretrained weights load
-    unchanged. With ``init="identity"`` it starts as exactly the plain convolution.
+    (N, C, T, H, W) to (N, O, T, H', W'). The layer contains its context function, so that ``y = conv(x)``; its
+    ``weight`` and ``bias`` have the names and shapes of ``nn.Conv2d``, so pretrained weights load unchanged. With
+    ``init="identity"`` it starts as exactly the plain convolution.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode: as for
@@ -108,6 +108,7 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         context: how the calibration is made from the clip.
         init: ``identity``, ``random`` or ``without_one``; see :class:`tadaconv.nn.ContextFunction`.
         share: fraction of the channels that is calibrated, above 0 and at most 1; the others keep alpha = 1.
+        device, dtype: of the parameters.
 
     Raises:
         UserError: an unknown calibration, or a share that leaves no channel or that the factor k2 cannot have.
@@ -119,7 +120,7 @@ class TAdaConv2d(_Calibrated, nn.Conv2d):
         num_clips, _, num_frames = input.shape[:3]
 
         def calibrate(v_BC: Tensor | None) -> dict[str, Tensor]:
-            """The factors of every frame, from the frames' averages where they are known."""
+            """The factors of every frame, from the frames' averages if they are given."""
             v_NCT = None if v_BC is None else v_BC.unflatten(0, (num_clips, -1)).transpose(1, 2)
             alpha = self._calibration(input, v_NCT)
             return frame_factors(alpha, self.weight, self.groups, self.calibration, num_clips, num_frames)
@@ -205,8 +206,7 @@ class TAdaConv1d(TAdaConv3d):
         groups: as for ``nn.Conv1d``.
         bias: as for ``nn.Conv1d``.
         padding_mode: as for ``nn.Conv1d``.
-        calibration, context, init, share: as for :class:`TAdaConv2d`.
-        device, dtype: of the parameters.
+        calibrated: calibration, context, init, share, device and dtype, as for :class:`TAdaConv2d`.
     """
 
     def __init__(
@@ -220,13 +220,7 @@ class TAdaConv1d(TAdaConv3d):
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
-        *,
-        calibration: str = "cin",
-        context: Context | None = None,
-        init: Init = "identity",
-        share: float = 1.0,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
+        **calibrated: Any,
     ) -> None:
         super().__init__(
             in_channels,
@@ -238,10 +232,5 @@ class TAdaConv1d(TAdaConv3d):
             groups,
             bias,
             padding_mode,
-            calibration=calibration,
-            context=context,
-            init=init,
-            share=share,
-            device=device,
-            dtype=dtype,
+            **calibrated,
         )

@@ -1,4 +1,4 @@
-"""Clips as batches of frames. Under ``channels_last_3d`` folding and unfolding are views: nothing is copied."""
+"""Clips as batches of frames. Under ``channels_last_3d`` folding and unfolding are views, without a copy."""
 
 from functools import partial
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold(x_NCTHW: Tensor) -> Tensor:
-    """Lay the frames of all clips side by side: (N, C, T, H, W) to (N * T, C, H, W)."""
+    """The frames of all clips as one batch: (N, C, T, H, W) to (N * T, C, H, W)."""
     return x_NCTHW.transpose(1, 2).flatten(0, 1)
 
 
@@ -22,7 +22,7 @@ def unfold(x_BCHW: Tensor, num_clips: int) -> Tensor:
 
 
 def channels_last(network: Network) -> Network:
-    """``network`` with its kernels laid out as the clips are; ``nn.Module.to`` cannot where some are over time."""
+    """``network`` with its kernels in channels-last layouts; ``nn.Module.to`` cannot where some are over time."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
         if parameter.dim() in formats:
@@ -49,12 +49,12 @@ class FrameBatchNorm2d(nn.BatchNorm2d):
 class FoldedBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` in a network on clips that calls it by :func:`normalise`, on frames, (N * T, C, H, W).
 
-    What converts or freezes the batch norms of a network puts one on frames in its place, and that is what it is given.
+    Functions that convert or freeze the batch norms of a network replace it by one on frames, which then gets frames.
     """
 
 
 class ClipNorm(nn.Module):
-    """A norm that takes clips, (N, C, T, H, W), where :func:`normalise` would give frames to another."""
+    """A norm that takes clips, (N, C, T, H, W), where :func:`normalise` passes frames to other norms."""
 
 
 def normalise(norm: nn.Module, x_NCTHW: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class ThenNorm(nn.Sequential):
 
 
 def in_place_of(module: nn.Module, child: str) -> None:
-    """Let state dicts name what ``module.child`` holds as if ``module``, which took its place, held it itself."""
+    """Let state dicts name the tensors of ``module.child`` as if they were those of ``module``."""
     module.register_state_dict_post_hook(partial(_without_child, child=child))
     module.register_load_state_dict_pre_hook(partial(_with_child, child=child))
 
@@ -97,7 +97,7 @@ def _with_child(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any, 
 class FrameLayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels of each position of a clip, (N, C, T, H, W).
 
-    Works on the channels-last view, so that a channels-last clip is neither copied nor left in another layout.
+    Works on the channels-last view, so that a channels-last clip is not copied and keeps its layout.
     """
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:

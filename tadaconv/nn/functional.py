@@ -16,6 +16,7 @@ from torch import Tensor
 from tadaconv.nn.frames import fold, unfold
 from tadaconv.nn.scaling import scale
 from tadaconv.nn.taps import conv_on_scaled_taps
+from tadaconv.nn.window import Window
 from tadaconv.spec import calibration_factors
 
 Pair = int | tuple[int, int]
@@ -102,7 +103,7 @@ def tada_conv2d(
         stride: in pixels, as for ``conv2d``; frames are never skipped.
         padding: zeros on each side, in pixels.
         dilation: distance of the taps, in pixels.
-        groups: as for ``conv2d``; C calibrated channels, whatever the groups.
+        groups: as for ``conv2d``; C calibrated channels for any number of groups.
         calibration: one of :data:`tadaconv.spec.CALIBRATIONS`.
 
     Returns:
@@ -138,7 +139,7 @@ def convolve_frames(
         x_BCHW: frames, (B, C, H, W); times the factor ``cin``.
         weight_OIKK: the shared kernel, (O, I, kh, kw).
         factors: the factors of every frame by name, each (B, size); ``cin`` is not used.
-        bias_O: added to every frame, (O,); None for nothing.
+        bias_O: added to every frame, (O,); None for no bias.
         stride: in pixels, height before width.
         padding: zeros on each side, in pixels.
         dilation: distance of the taps, in pixels.
@@ -151,7 +152,8 @@ def convolve_frames(
     if "k2" in factors or "cin_k2" in factors:
         num_taps = math.prod(weight_OIKK.shape[2:])
         taps = [factors[name].unflatten(1, (-1, num_taps)) for name in ("k2", "cin_k2") if name in factors]
-        y = conv_on_scaled_taps(x_BCHW, weight_OIKK, reduce(torch.mul, taps), stride, padding, dilation, groups)
+        window = Window((weight_OIKK.shape[2], weight_OIKK.shape[3]), stride, padding, dilation, groups)
+        y = conv_on_scaled_taps(x_BCHW, weight_OIKK, reduce(torch.mul, taps), window)
     else:
         inner_bias = None if "cout" in factors else bias_O
         y = F.conv2d(x_BCHW, weight_OIKK, inner_bias, stride, padding, dilation, groups)
@@ -187,9 +189,9 @@ def tada_conv3d(
 ) -> Tensor:
     """Make output frame t with its own kernel ``alpha_t * weight`` that reaches over frames (TAda, arXiv:2110.06178).
 
-    The frames under a kernel's temporal taps are laid side by side as channels; what is left is :func:`tada_conv2d`
-    with kt times the channels, at the multiply-adds of the plain convolution. Calibrated output channels alone need no
-    such step. ``alpha == 1`` equals ``conv3d`` to rounding.
+    The frames under a kernel's temporal taps are concatenated as channels; the rest is :func:`tada_conv2d` with kt
+    times the channels, at the multiply-adds of the plain convolution. If only output channels are calibrated, this
+    step is not needed. ``alpha == 1`` equals ``conv3d`` to rounding.
 
     Args:
         x_NCTHW: clips, (N, C, T, H, W).
@@ -226,12 +228,12 @@ def tada_conv3d(
         y = unfold(scale(fold(y), cout.transpose(1, 2).flatten(0, 1)), num_clips)
         return y if bias_O is None else y + bias_O[:, None, None, None].to(y.dtype)
 
-    # All that belongs to the input is one factor of each input channel and tap, (N, C, kt, kh * kw, T').
+    # All factors of the input as one per input channel and tap, (N, C, kt, kh * kw, T').
     by_tap = {"cin": (in_channels, 1, 1), "k2": (1, kt, kh * kw), "cin_k2": (in_channels, kt, kh * kw)}
     tap_NCKST = reduce(torch.mul, (part.unflatten(1, by_tap[name]) for name, part in factors.items()))
     inner = "cin" if tap_NCKST.shape[3] == 1 else "cin_k2"
     tap_NCKST = tap_NCKST.expand(-1, in_channels, kt, -1, -1)
-    grouped = groups > 1  # then a group's channels must stay together, or else whole frames are copied side by side
+    grouped = groups > 1  # then a group's channels must stay together; else whole frames are copied
     inner_alpha = (tap_NCKST if grouped else tap_NCKST.transpose(1, 2)).flatten(1, 3)
     inner_weight = (weight_OIKKK if grouped else weight_OIKKK.transpose(1, 2)).flatten(1, 2)
     if cout is not None:  # factors are in the order of FACTORS

@@ -1,7 +1,7 @@
-"""Convolutions on scaled taps as Triton kernels, which scale what a tap sees on its way into the matrix product.
+"""Convolutions on scaled taps as Triton kernels: inputs are scaled while they are loaded for the matrix product.
 
 The eager form in :mod:`tadaconv.nn.taps` writes the unfolded, scaled input to memory before it multiplies. Here it
-never gets there: a tile is loaded from the frames where a tap sees them, scaled in float32, rounded to the type of the
+is never stored: a tile is loaded from the frames where a tap sees them, scaled in float32, rounded to the type of the
 frames as the eager form does, and multiplied with the kernel; sums are kept in float32. Three kernels:
 
 - the output: a tile is positions of one frame by output channels, summed over taps and input channels;
@@ -9,12 +9,12 @@ frames as the eager form does, and multiplied with the kernel; sums are kept in 
   gathers over the output channels goes, times the factor, into the first; times the frame and summed, into the second;
 - the gradient of the shared kernel: a tile is input by output channels of one tap, summed over positions and frames.
 
-As the positions of a tile are of one frame, the factors of a tap are one vector of channels. Nothing is summed by
-atomics: what several programs add to is written in parts and summed afterwards, so two runs give equal bits. For the
-same reason tiles depend on shapes and types alone and are not tuned at run time.
+As the positions of a tile are of one frame, the factors of a tap are one vector of channels. There are no atomic
+sums: partial sums of several programs are written separately and summed afterwards, so two runs are equal bit by bit.
+For the same reason tiles depend only on shapes and types and are not tuned at run time.
 
-In float32 the products are IEEE or TF32 as PyTorch's setting for matrix products says (IEEE by default), which rules
-the eager form as well. One group only; frames that are not channels-last are copied.
+In float32 the products are IEEE or TF32 according to PyTorch's setting for matrix products (IEEE by default), as in the
+eager form. One group only; frames that are not channels-last are copied.
 """
 
 import math
@@ -35,7 +35,7 @@ NUM_PROGRAMS = 512
 
 @dataclass(frozen=True)
 class Tile:
-    """What a program works on: ``rows`` by ``columns`` of a result, in steps of ``depth`` terms of each sum."""
+    """The work of a program: ``rows`` by ``columns`` of a result, in steps of ``depth`` terms of each sum."""
 
     rows: int
     columns: int
@@ -238,13 +238,13 @@ def _precision() -> str:
 
 
 def _sizes(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> tuple[int, ...]:
-    """What every kernel is given at run time, in the order of their parameters."""
+    """The arguments of every kernel at run time, in the order of its parameters."""
     strides = taps_BCK.expand(-1, x_BCHW.shape[1], -1).stride()  # a factor all channels share is read for each of them
     return (x_BCHW.shape[1], weight_OIKK.shape[0], *x_BCHW.shape[2:], *window.size_out(x_BCHW), *strides)
 
 
 def _constants(window: Window) -> dict[str, Any]:
-    """What every kernel is compiled for."""
+    """The constants that every kernel is compiled for."""
     names = ("KH", "KW", "SH", "SW", "PH", "PW", "DH", "DW")
     values = (*window.kernel, *window.stride, *window.padding, *window.dilation)
     return {**dict(zip(names, values, strict=True)), "PRECISION": _precision()}
@@ -290,7 +290,7 @@ def _input_gradients(
     tile = choose_tile(pixels_in_phase, 64, x.dtype)  # two sums at once: half the columns
     parts = sh * sw * triton.cdiv(pixels_in_phase, tile.rows)
     g_x_BHWC = x.new_empty(frames, height, width, channels)
-    # Zeros, as a part stays empty where its phase is out of a tap's sight.
+    # Zeros, since a part stays unwritten where no pixel of its phase is under a tap.
     g_taps_BPKC = x.new_zeros(frames, parts, window.num_taps, channels, dtype=torch.float32)
     with torch.cuda.device_of(x):
         _input_gradients_kernel[(frames * parts * triton.cdiv(channels, tile.columns),)](
@@ -330,7 +330,7 @@ def _window(weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilat
 
 
 def _like_channels_last(t: Tensor, *sizes: int) -> Tensor:
-    """What a compiler needs to know of a result, (B, C, H, W)."""
+    """An empty result, (B, C, H, W), by which a compiler knows shape and layout."""
     return t.new_empty(sizes[0], *sizes[2:], sizes[1]).permute(0, 3, 1, 2)
 
 
@@ -356,7 +356,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, taps = ctx.saved_tensors
     needed = ctx.needs_input_grad[:3]
-    if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+    if torch.is_grad_enabled():  # a second derivative is needed
         return (*gradients_with_graph(x, weight, taps, _window(weight, *ctx.geometry), needed, g), None, None, None)
     g_x, g_taps = _input_gradients(g, x, weight, taps, *ctx.geometry) if needed[0] or needed[2] else (None, None)
     g_weight = _weight_gradient(g, x, weight, taps, *ctx.geometry) if needed[1] else None
@@ -372,7 +372,7 @@ _conv.register_autograd(_backward, setup_context=_save)
 def fused_conv_on_scaled_taps(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
     """Convolve frame b with ``weight * taps_b``; differentiable, and one operation to compilers.
 
-    A gradient of the gradient is made as the eager form makes it, from the unfolded input.
+    Second derivatives are computed as in the eager form, from the unfolded input.
 
     Args:
         x_BCHW: frames, (B, C, H, W), in float32, bfloat16 or float16.
@@ -384,7 +384,7 @@ def fused_conv_on_scaled_taps(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Ten
         (B, O, H', W'), channels-last in memory.
 
     Raises:
-        ValueError: the three do not fit each other.
+        ValueError: their shapes do not fit together.
     """
     assert window.groups == 1, "groups are convolved by the eager form"
     frames, channels = x_BCHW.shape[:2]

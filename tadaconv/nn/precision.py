@@ -6,7 +6,7 @@ import torch
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
-    """A context in which operations keep the types they are given; nothing to do on the meta device."""
+    """A context in which operations keep the types of their inputs; the meta device has no autocast."""
     if device_type == "meta":
         return nullcontext()
     return torch.autocast(device_type, enabled=False)

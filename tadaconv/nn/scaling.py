@@ -1,8 +1,8 @@
 """Frames times one number a channel, with few passes over memory.
 
-Next to a convolution these products cost no arithmetic to speak of, but each pass over a clip costs time. Left to
-autograd, describing a frame and scaling it takes twelve passes over the clip in a training step; the two functions
-here, which know of each other, take seven.
+Compared with a convolution these products are little arithmetic, but each pass over a clip takes time. With plain
+autograd, averaging and scaling frames takes twelve passes over the clip in a training step; the two functions here,
+which share their backward pass, take seven.
 """
 
 from collections.abc import Callable
@@ -36,10 +36,10 @@ def _dot(g_BCHW: Tensor, x_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Scale(Function):
-    """``x * alpha``. With ``pending``, ``routed`` is ``x`` as :class:`_Describe` gave it back.
+    """``x * alpha``. With ``pending``, ``routed`` is ``x`` as :class:`_Describe` returned it.
 
-    The gradient then goes that way, not yet multiplied, and alpha is left in ``pending``; ``x`` itself is there for
-    second derivatives, whose way is the direct one.
+    The gradient is then routed there, not yet multiplied, and alpha is put into ``pending``; ``x`` itself is saved for
+    second derivatives, which take the direct route.
     """
 
     @staticmethod
@@ -76,7 +76,7 @@ class _Describe(Function):
         g_mean = None if g_BC is None else (g_BC / ctx.shape[2:].numel())[:, :, None, None].to(ctx.dtype)
         if routed_BCHW is None:
             return None if g_mean is None else g_mean.expand(ctx.shape), None, None
-        # Left there it would hold the graph that leads to it, a cycle that no garbage collector sees.
+        # If it stayed there, it would keep the graph that leads to it alive, a cycle that no garbage collector sees.
         alpha = ctx.pending.pop()[:, :, None, None].to(ctx.dtype)
         if g_mean is None:
             return routed_BCHW * alpha, None, None
@@ -95,7 +95,7 @@ def scale_by_average(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """:func:`scale` by the factor ``cin`` that is made from the average of every channel of every frame.
 
-    The two ways on which the frames get a gradient are walked together.
+    The two gradients of the frames, of average and product, are computed in one pass.
 
     Args:
         x_BCHW: frames, (B, C, H, W).
@@ -108,9 +108,7 @@ def scale_by_average(
     if is_traced() or not (torch.is_grad_enabled() and x_BCHW.requires_grad):
         factors = calibrate(x_BCHW.mean((2, 3), dtype=dtype))
         return scale(x_BCHW, factors["cin"]), factors
-    pending: list[
-        Tensor
-    ] = []  # in the backward pass, the factor by which the frames' gradient has yet to be multiplied
+    pending: list[Tensor] = []  # in the backward pass, the factor that the frames' gradient has still to be scaled by
     v_BC, routed = _Describe.apply(x_BCHW, dtype, pending)  # type: ignore[no-untyped-call]
     factors = calibrate(v_BC)
     return _Scale.apply(x_BCHW, factors["cin"], routed, pending), factors  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 A factor that differs from tap to tap belongs to neither the input nor the output, so the input is unfolded and scaled,
 and one matrix product with the shared kernel does the rest. Unfolded, a clip is as many times larger as the kernel has
-taps: it is made in pieces of some frames, once for the output and once more for the gradients, and never kept.
+taps: it is computed for a few frames at a time, once for the output and once more for the gradients, and not stored.
 """
 
 import importlib.util
@@ -20,12 +20,12 @@ from tadaconv.nn.tracing import is_traced
 from tadaconv.nn.window import Window, conv_in_one_piece, gradients_with_graph
 
 PIECE_BYTES = {"cpu": 2**23, "cuda": 2**29, "meta": 2**23}
-"""How large a piece of the unfolded input may be: on the CPU it should stay in the cache, on a GPU keep it busy.
+"""The size of a piece of the unfolded input: on the CPU it should fit the cache, on a GPU keep it busy.
 
 The meta device, on which costs are counted, is counted as the CPU."""
 
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""What the kernels of :mod:`tadaconv.nn.fused` compute in."""
+"""The types that the kernels of :mod:`tadaconv.nn.fused` compute in."""
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
@@ -66,7 +66,7 @@ class _ScaledTaps(Function):
     def backward(ctx: Any, g_BOHW: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, taps = ctx.saved_tensors
         window: Window = ctx.window
-        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+        if torch.is_grad_enabled():  # a second derivative is needed
             return (*gradients_with_graph(x, weight, taps, window, ctx.needs_input_grad[:3], g_BOHW), None)
         size, kernels = window.size_out(x), window.kernels(weight)
         g_kernels, g_taps, g_x = torch.zeros_like(kernels), torch.empty_like(taps), torch.empty_like(x)
@@ -122,9 +122,10 @@ def has_fused_kernels(device: torch.device) -> bool:
 
 @contextmanager
 def fused_kernels(on: bool = True) -> Generator[None]:
-    """Within it, the kernels of :mod:`tadaconv.nn.fused` convolve with tap factors wherever they can, or nowhere.
+    """Within it, the kernels of :mod:`tadaconv.nn.fused` are on, or off, for convolutions with tap factors.
 
-    They are off by default. It counts for all threads of the process; a backward pass is made as its forward pass was.
+    They are off by default. It applies to all threads of the process; a backward pass uses the same form as its forward
+    pass.
     """
     global _fused_is_on
     before, _fused_is_on = _fused_is_on, on
@@ -144,10 +145,7 @@ def conv_on_scaled_taps(
     x_BCHW: Tensor,
     weight_OIKK: Tensor,
     taps_BCK: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    window: Window,
 ) -> Tensor:
     """Convolve frame b with ``weight * taps_b``.
 
@@ -155,10 +153,7 @@ def conv_on_scaled_taps(
         x_BCHW: frames, (B, C, H, W).
         weight_OIKK: the shared kernel, (O, I, kh, kw).
         taps_BCK: the factors of each frame, (B, C or 1, kh * kw).
-        stride: as for ``conv2d``, height before width, in pixels.
-        padding: zeros on each side, in pixels.
-        dilation: distance of the taps, in pixels.
-        groups: as for ``conv2d``.
+        window: where the taps are.
 
     Returns:
         (B, O, H', W').
@@ -166,13 +161,11 @@ def conv_on_scaled_taps(
     device = x_BCHW.device.type
     if (dtype := autocast_dtype(device)) is not None:  # as conv2d would
         x_BCHW, weight_OIKK = x_BCHW.to(dtype), weight_OIKK.to(dtype)
-    kernel = (weight_OIKK.shape[2], weight_OIKK.shape[3])
-    window = Window(kernel, stride, padding, dilation, groups)
     if weight_OIKK.shape[1] == 1:
         return _depthwise(x_BCHW, weight_OIKK, taps_BCK, window)
     with without_autocast(device):
-        # The fused form is one operation to a compiler, but nothing to a tracer.
-        fused = _fused_is_on and _can_be_fused(x_BCHW, weight_OIKK, groups)
+        # A compiler sees the fused form as one operation; a tracer cannot see it.
+        fused = _fused_is_on and _can_be_fused(x_BCHW, weight_OIKK, window.groups)
         if fused and (torch.compiler.is_compiling() or not is_traced()):
             from tadaconv.nn.fused import fused_conv_on_scaled_taps
 

@@ -1,4 +1,4 @@
-"""Where the taps of a convolution are, and what each of them sees of the frames."""
+"""The geometry of a convolution: where its taps are, and the part of the frames under each of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Window:
 
     @property
     def num_taps(self) -> int:
-        """How many factors a frame and channel takes."""
+        """Factors per frame and channel."""
         return self.kernel[0] * self.kernel[1]
 
     def size_out(self, x_BCHW: Tensor) -> tuple[int, int]:
@@ -40,7 +40,7 @@ class Window:
         return padded_BHWGC
 
     def shifted(self, padded_BHWGC: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-        """What each tap sees of the padded frames, (G, B, H', W', I): views."""
+        """The part of the padded frames under each tap, (G, B, H', W', I): views."""
         for tap in range(self.num_taps):
             top, left = self.dilation[0] * (tap // self.kernel[1]), self.dilation[1] * (tap % self.kernel[1])
             rows = slice(top, top + self.stride[0] * (size[0] - 1) + 1, self.stride[0])
@@ -60,7 +60,7 @@ class Window:
 
 
 def conv_in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
-    """Convolve frame b with ``weight * taps_b``, (B, O, H', W'), by operations that autograd and compilers see through.
+    """Convolve frame b with ``weight * taps_b``, (B, O, H', W'), by operations that autograd and compilers support.
 
     The whole unfolded input is made at once.
 
@@ -82,7 +82,7 @@ def conv_in_one_piece(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, win
 def gradients_with_graph(
     x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window, needed: Sequence[bool], g_BOHW: Tensor
 ) -> list[Tensor | None]:
-    """The gradients of :func:`conv_in_one_piece`, themselves to be differentiated.
+    """The gradients of :func:`conv_in_one_piece`, which can be differentiated again.
 
     Args:
         x_BCHW: frames, (B, C, H, W).

@@ -322,16 +322,22 @@ def hooked(module: nn.Module, kind: str) -> nn.Module:
     return module
 
 
-PLAIN, LOST = TAda().but(aggregation__kind="none"), "hooks .*, which would be lost; remove them, add them after plug_in"
+PLAIN, LOST = TAda().but(aggregation__kind="none"), "hooks .*, which would be lost; plug in first"
 REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
-    "weight norm": (lambda: Live(weight_norm(nn.Conv3d(16, 16, 1))), "^conv has parametrised weights, .* make them"),
-    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose own forward cannot be"),
+    "weight norm": (
+        lambda: Live(weight_norm(nn.Conv3d(16, 16, 1))),
+        "^conv is a ParametrizedConv3d, whose own forward pass",
+    ),
+    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose own forward pass cannot be"),
     "own convolution": (
         lambda: Live(StandardisedWithin(16, 16, 1)),
-        "^conv is a StandardisedWithin, whose own forward",
+        "^conv is a StandardisedWithin, whose own forward pass",
     ),
-    "own parameter": (lambda: Live(Adapted()), "^conv holds scale of its own, which would be lost; take a plain layer"),
-    "no convolution": (lambda: Live(nn.Linear(16, 16)), "^conv is a Linear, .*; sites are nn.Conv2d or nn.Conv3d"),
+    "own parameter": (lambda: Live(Adapted()), "^conv has scale, which would be lost; plug in first"),
+    "no convolution": (
+        lambda: Live(nn.Linear(16, 16)),
+        "^conv is a Linear, .*; plug into a plain nn.Conv2d or nn.Conv3d",
+    ),
     **{
         f"{kind} hook": (lambda kind=kind: Live(hooked(nn.Conv3d(16, 16, 1), kind)), f"^conv has {LOST}")
         for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre")
@@ -342,12 +348,12 @@ REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
     },
     "adaptive already": (
         lambda: plug_in(Live(), PLAIN),
-        "^conv is a TAdaConv3d already; plug into the model as it was",
+        "^conv is a TAdaConv3d, .*, and only once",
     ),
     "hook on the norm": (lambda: Live(norm=hooked(nn.BatchNorm3d(16), "forward")), f"^norm has {LOST}"),
     "no statistics": (
         lambda: Live(norm=nn.BatchNorm3d(16, track_running_stats=False)),
-        "^norm lacks weights or running statistics .*track_running_stats=False.* use a norm with both",
+        "^norm lacks weights or running statistics .*track_running_stats=False.* take a norm with both",
     ),
     "no weights": (lambda: Live(norm=nn.BatchNorm3d(16, affine=False)), "^norm lacks weights .*affine=False"),
     "other norm": (lambda: Live(norm=nn.InstanceNorm3d(16)), "^norm is a InstanceNorm3d, which no aggregation can"),
@@ -393,7 +399,7 @@ def test_what_is_frozen_or_tied_stays_so() -> None:
 def test_one_module_at_two_sites_is_refused(temporal: Temporal) -> None:
     model = Live()
     model.again, model.names = model.conv, [("conv", "norm"), ("again", "norm")]
-    with pytest.raises(UserError, match=r"^conv and again are one module, which would come apart; give each") as error:
+    with pytest.raises(UserError, match=r"^conv and again are one module; give each place its own") as error:
         plug_in(model, temporal)
     assert "\n" not in str(error.value)
 

@@ -171,28 +171,37 @@ def refusal(model: nn.Module, state: dict[str, Any]) -> str:
 def test_weights_of_another_architecture_are_refused() -> None:
     state, tiny = image_state(), BACKBONES["tiny"](7, 0.0)
     more = state | {f"layer5.0.bn{i}.weight": torch.ones(1) for i in range(5)}
-    assert "nothing takes layer5.0.bn0.weight, layer5.0.bn1.weight, layer5.0.bn2.weight and 2 more;" in refusal(
+    assert "unexpected: layer5.0.bn0.weight, layer5.0.bn1.weight, layer5.0.bn2.weight and 2 more;" in refusal(
         tiny, more
     )
     fewer = {name: value for name, value in state.items() if not name.startswith("layer2.0.bn1")}
-    assert "nothing fills layer2.0.bn1.weight, layer2.0.bn1.bias, layer2.0.bn1.running_mean and 1 more;" in refusal(
+    assert "missing: layer2.0.bn1.weight, layer2.0.bn1.bias, layer2.0.bn1.running_mean and 1 more;" in refusal(
         tiny, fewer
     )
     other = state | {"conv1.weight": torch.ones(8, 3, 3, 3)}
-    assert "shapes differ: conv1.weight (8, 3, 3, 3) for (16, 3, 3, 3);" in refusal(tiny, other)
-    assert "nothing takes features.0.0.weight," in refusal(tiny, TorchvisionConvNeXt().state_dict())
+    assert "size mismatch: conv1.weight (8, 3, 3, 3) for (16, 3, 3, 3);" in refusal(tiny, other)
+    assert "unexpected: features.0.0.weight," in refusal(tiny, TorchvisionConvNeXt().state_dict())
     assert "'epoch' in these weights is a int, not a tensor; pass a state dict" in refusal(tiny, state | {"epoch": 3})
     block = {"features.1.0.block.1.weight": torch.ones(1)}  # a block of torchvision has no parameters there
-    assert "nothing takes features.1.0.block.1.weight;" in refusal(tiny, state | block)
+    assert "unexpected: features.1.0.block.1.weight;" in refusal(tiny, state | block)
 
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "number": ({0: torch.ones(1)}, "0 in these weights is a int, not a name"),
-    "list": ([torch.ones(1)], "weights are a state dict, not a list"),
-    "meta": ({"a": torch.ones(1, device="meta")}, "'a' in these weights has a shape but no values"),
-    "sparse": ({"a": torch.eye(2).to_sparse()}, "'a' in these weights is not dense (torch.sparse_coo)"),
-    "complex": ({"a": torch.ones(1, dtype=torch.complex64)}, "'a' in these weights is of torch.complex64"),
-    "bool": ({"a": torch.ones(1, dtype=torch.bool)}, "'a' in these weights is of torch.bool"),
+    "list": ([torch.ones(1)], "weights are no list"),
+    "meta": ({"a": torch.ones(1, device="meta")}, "'a' in these weights is not a dense tensor of real numbers"),
+    "sparse": (
+        {"a": torch.eye(2).to_sparse()},
+        "'a' in these weights is not a dense tensor of real numbers (torch.float32, torch.sparse_coo",
+    ),
+    "complex": (
+        {"a": torch.ones(1, dtype=torch.complex64)},
+        "'a' in these weights is not a dense tensor of real numbers (torch.complex64",
+    ),
+    "bool": (
+        {"a": torch.ones(1, dtype=torch.bool)},
+        "'a' in these weights is not a dense tensor of real numbers (torch.bool",
+    ),
     "nan": ({"a": torch.ones(2), "b": torch.tensor([1, torch.nan]), "c": torch.tensor(torch.inf)}, "'b' in these"),
     "inf": ({"a": torch.tensor(-torch.inf, dtype=torch.bfloat16)}, "'a' in these weights is not finite"),
 }
@@ -217,7 +226,7 @@ def test_the_prefix_of_a_parallel_wrapper_goes_if_every_name_has_it(tmp_path: Pa
     assert list(pretrained.read_file(tmp_path / "weights.pth")) == list(state)
     assert load_pretrained(tiny, wrapped).loaded == tuple(state)
     assert all(torch.equal(value, state[name]) for name, value in tiny.state_dict().items())
-    assert "nothing takes module.conv1.weight," in refusal(tiny, wrapped | {"fc.weight": state["fc.weight"]})
+    assert "unexpected: module.conv1.weight," in refusal(tiny, wrapped | {"fc.weight": state["fc.weight"]})
 
 
 def test_weights_without_a_classifier_and_without_counters_are_enough() -> None:
@@ -283,10 +292,10 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
         assert str(path) in said[name]
     assert not (tmp_path / "harm").exists()
     assert "holds more than tensors" in said["code.pth"]
-    assert "weights are a state dict, not a list" in said["list.pth"]
+    assert "weights are no list" in said["list.pth"]
     for name in ("text.pth", "half.pth", "empty.pth"):
         assert "the file is empty, broken or of another format" in said[name]
-    assert "no file of weights" in said["gone.pth"]
+    assert "No such file" in said["gone.pth"]
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "pickle"])
@@ -359,7 +368,9 @@ def test_weights_are_had_from_the_package_that_is_named(package: str, monkeypatc
     monkeypatch.setattr(pretrained, "import_module", lambda name: {"torchvision.models": fake}[name])
     model = build(Backbone(name="tiny", weights=f"{package}:known"), None, 7)
     assert torch.equal(model.state_dict()["conv1.weight"], fake.state["conv1.weight"])
-    with pytest.raises(UserError, match=rf"^cannot get the weights '{package}:unknown': no unknown; correct the name"):
+    with pytest.raises(
+        UserError, match=rf"^cannot get the weights '{package}:unknown': no unknown; alternatively, give the file"
+    ):
         build(Backbone(name="tiny", weights=f"{package}:unknown"), None, 7)
 
 
@@ -384,12 +395,12 @@ def test_weights_that_cannot_be_had_say_which_file_to_give(
     def missing(name: str) -> object:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    give = "give the file, backbone__weights=PATH in a regime of your own"
+    give = "give the file, backbone__weights=PATH in your own regime"
     monkeypatch.setattr(third_party, "import_module", missing)
     with pytest.raises(UserError) as refused:
         pretrained.read_weights(Backbone(name="", weights=weights))
-    installed = f"pip install {package} torch=={torch.__version__}"
-    line = f"cannot get the weights {weights!r}: {package} is not installed: {installed}; or {give}{file}"
+    reason = f"{package} cannot be imported (No module named {package!r}): pip install {package} torch=="
+    line = f"cannot get the weights {weights!r}: {reason}{torch.__version__}; alternatively, {give}{file}"
     assert str(refused.value) == line
 
     class Offline(FakePackage):
@@ -401,7 +412,7 @@ def test_weights_that_cannot_be_had_say_which_file_to_give(
     with pytest.raises(UserError) as refused:
         pretrained.read_weights(Backbone(name="", weights=weights))
     name = weights.partition(":")[2]
-    line = f"cannot get the weights {weights!r}: <no network for {name}>; correct the name, or {give}{file}"
+    line = f"cannot get the weights {weights!r}: <no network for {name}>; alternatively, {give}{file}"
     assert str(refused.value) == line
 
 

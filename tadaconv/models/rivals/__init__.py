@@ -14,4 +14,4 @@ RIVALS: dict[str, Operator] = {
     "condconv": condconv.OPERATOR,
     "dynamic_conv": dynamic_conv.OPERATOR,
 }
-"""What a row can name: ``Rival(name="tsm")``."""
+"""By the name that a row gives: ``Rival(name="tsm")``."""

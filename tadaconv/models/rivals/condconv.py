@@ -8,7 +8,7 @@ from tadaconv.models.rivals.operator import Operator
 
 
 class CondConv(KernelMixture):
-    """:class:`KernelMixture` with ``r = sigmoid(R v)``, R of (K, C) without a bias, drawn at random."""
+    """:class:`KernelMixture` with ``r = sigmoid(R v)``, R of (K, C) without a bias, initialised at random."""
 
     def __init__(self, conv: nn.Conv2d, num_experts: int) -> None:
         super().__init__(conv, num_experts)
@@ -20,7 +20,7 @@ class CondConv(KernelMixture):
         return torch.sigmoid(self.router(v_BC))
 
 
-def add_condconv(conv: nn.Module, num_frames: int | None, num_experts: int = 8) -> nn.Module:
+def add_condconv(conv: nn.Module, num_experts: int = 8) -> nn.Module:
     """:class:`CondConv` in place of a per-frame convolution, with the paper's 8 experts.
 
     The network does not start as its host: weights near one half for each of 8 equal experts make the output about 4
@@ -28,10 +28,8 @@ def add_condconv(conv: nn.Module, num_frames: int | None, num_experts: int = 8) 
 
     Args:
         conv: the convolution that is replaced.
-        num_frames: T; of no matter here.
         num_experts: K, the kernels that are mixed.
     """
-    del num_frames
     return CondConv(per_frame(conv), num_experts)
 
 

@@ -12,7 +12,7 @@ from tadaconv.models.rivals.operator import Operator, hidden_width
 
 
 class DynamicConv(KernelMixture):
-    """:class:`KernelMixture` with ``r = softmax(FC_{C/4->K}(ReLU(FC_{C->C/4}(v))) / temperature)``, drawn at random.
+    """:class:`KernelMixture` with ``r = softmax(FC_{C/4->K}(ReLU(FC_{C->C/4}(v))) / temperature)``, random at first.
 
     Args:
         conv: the convolution that is replaced.
@@ -33,28 +33,24 @@ class DynamicConv(KernelMixture):
         return torch.softmax(self.attend(F.relu(self.squeeze(v_BC))) / self.temperature, 1)
 
 
-def add_dynamic_conv(
-    conv: nn.Module, num_frames: int | None, num_kernels: int = 4, reduction: int = 4, temperature: float = 1.0
-) -> nn.Module:
+def add_dynamic_conv(conv: nn.Module, num_kernels: int = 4, reduction: int = 4, temperature: float = 1.0) -> nn.Module:
     """:class:`DynamicConv` in place of a per-frame convolution, with the paper's 4 kernels and reduction.
 
     Equal kernels whose weights sum to one: the network starts as its host, to rounding.
 
-    The paper cools the temperature from 30 to 1 over its first epochs, so that attention over kernels drawn at random
-    is even at first and each of them learns. A layer knows no epochs, so here it stays, at the 1 the paper ends with;
-    attention drawn afresh is near even by itself, and the kernels start equal.
+    The paper cools the temperature from 30 to 1 over its first epochs, so that attention over random kernels
+    is even at first and each of them learns. A layer knows no epochs, so here it is constant, at the final 1;
+    attention at its random start is nearly even, and the kernels start equal.
 
     Raises :class:`UserError` for a convolution that is not per frame, a reduction below 1 or above the channels, or a
     temperature that is not positive and finite.
 
     Args:
         conv: the convolution that is replaced.
-        num_frames: T; of no matter here.
         num_kernels: K, the kernels that are mixed.
         reduction: r, where the hidden layer of the attention has C / r channels.
         temperature: of the softmax over kernels.
     """
-    del num_frames
     if not (temperature > 0 and math.isfinite(temperature)):
         raise UserError(f"option temperature is above 0 and finite, not {temperature}")
     return DynamicConv(per_frame(conv), num_kernels, reduction, temperature)

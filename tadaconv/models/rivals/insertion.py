@@ -1,7 +1,7 @@
 """Puts a module before or after a convolution without renaming the convolution's weights.
 
-The convolution stays what it is and gains a child, ``before`` or ``after``, that a forward hook runs: a module around
-it would put its own name into that of every weight.
+The convolution gets a child, ``before`` or ``after``, that a forward hook runs. A module around the convolution would
+add its own name to those of all weights.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ Convolution = nn.Conv2d | nn.Conv3d
 def convolution(module: nn.Module) -> Convolution:
     """``module``, if it is a convolution over frames or clips; raises :class:`UserError` if not."""
     if not isinstance(module, Convolution):
-        raise UserError(f"this rival is put next to a Conv2d or a Conv3d, not {type(module).__name__}; leave it out")
+        raise UserError(f"this rival needs a Conv2d or a Conv3d, not {type(module).__name__}; choose another placement")
     return module
 
 
@@ -38,14 +38,14 @@ def _add(conv: Convolution, name: str, module: nn.Module) -> None:
 
 
 def put_before(conv: Convolution, module: nn.Module) -> nn.Module:
-    """``conv`` on what ``module`` makes of its input; ``module`` goes to the convolution's device and type."""
+    """``conv`` with its input passed through ``module``, which is moved to the convolution's device and type."""
     _add(conv, "before", module)
     conv.register_forward_pre_hook(_run_before)
     return conv
 
 
 def put_after(conv: Convolution, module: nn.Module) -> nn.Module:
-    """``module`` on what ``conv`` makes; ``module`` goes to the convolution's device and type."""
+    """``conv`` with its output passed through ``module``, which is moved to the convolution's device and type."""
     _add(conv, "after", module)
     conv.register_forward_hook(_run_after)
     return conv

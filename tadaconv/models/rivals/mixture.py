@@ -1,4 +1,4 @@
-"""A kernel for each frame, mixed from several: what conditional and dynamic convolution share."""
+"""A kernel for each frame, mixed from several: the common part of conditional and dynamic convolution."""
 
 from abc import ABC, abstractmethod
 from typing import cast
@@ -16,10 +16,9 @@ def per_frame(conv: nn.Module) -> nn.Conv2d:
     """``conv``, if it convolves frame by frame, zero-padded; raises :class:`UserError` if not."""
     plain = type(conv) in (nn.Conv2d, FrameConv2d) and not list(conv.children())
     if not plain or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-        says = f"{type(conv).__name__}({conv.extra_repr()})"
+        given = f"{type(conv).__name__}({conv.extra_repr()})"
         raise UserError(
-            f"a kernel for each frame stands in for a zero-padded Conv2d, not for {says}; choose another rival or "
-            "placement"
+            f"a kernel for each frame replaces a zero-padded Conv2d, not {given}; choose another rival or placement"
         )
     return cast(nn.Conv2d, conv)
 
@@ -29,7 +28,7 @@ class KernelMixture(nn.Module, ABC):
 
     (N, C, T, H, W) to (N, O, T, H', W'). ``W_0`` is the host's kernel under the host's name, ``weight``; the others
     are in ``kernels``, (K - 1, kh * kw * I, O), and start as copies of it; K counts the kernels here. Biases are mixed
-    alike.
+    in the same way.
 
     Kernels are mixed before they are applied, as both papers do: the host's multiply-adds plus K for each element of
     a frame's kernel, where mixing outputs would take K times the host's.

@@ -5,9 +5,8 @@ from torch import nn
 from tadaconv.models.rivals.operator import Operator
 
 
-def keep(conv: nn.Module, num_frames: int | None) -> nn.Module:
+def keep(conv: nn.Module) -> nn.Module:
     """The convolution itself."""
-    del num_frames
     return conv
 
 

@@ -1,4 +1,4 @@
-"""The interface that a rival of TAdaConv fills in."""
+"""The interface of a rival of TAdaConv."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -25,9 +25,10 @@ class Operator:
 
     Attributes:
         build: makes the module that replaces a convolution of the host, from that convolution, which it may change or
-            use up, the number of frames it sees (keyword ``num_frames``; None where nobody said) and the rival's own
-            options (keywords with defaults). It keeps the convolution's weights under their names, takes and returns
-            clips, (N, C, T, H, W), and raises :class:`UserError` for a convolution or an option it cannot do with.
+            use up, and the rival's options (keywords with defaults). A rival that depends on the number of frames of
+            a clip has a keyword ``num_frames`` for it, which is None where it is not known. The module keeps the
+            convolution's weights under their names and takes and returns clips, (N, C, T, H, W). Raises
+            :class:`UserError` for a convolution or an option that it does not support.
         source: the paper, for readers.
         place: ``conv`` for a block's spatial convolution, ``entry`` for its first convolution.
         identity: whether a network with it starts as the network without it: ``exact``, to ``rounding``, or not at
@@ -40,20 +41,20 @@ class Operator:
     identity: Literal["exact", "rounding", "no"] = "no"
 
     def options(self) -> dict[str, Any]:
-        """The rival's own options with their defaults."""
+        """The rival's options with their defaults."""
         parameters = list(inspect.signature(self.build).parameters.values())
         return {p.name: p.default for p in parameters[1:] if p.name != "num_frames"}
 
     def replace(self, conv: nn.Module, num_frames: int | None, options: Mapping[str, Any]) -> nn.Module:
-        """What stands in for ``conv``, which is used up: it may be what is returned, changed.
+        """The module that replaces ``conv``: a new one, or ``conv`` itself, changed.
 
         Raises :class:`UserError` for an option the rival does not have, a value of another type than its default's,
-        and whatever ``build`` refuses.
+        and for all that ``build`` rejects.
 
         Args:
             conv: a convolution of the host.
-            num_frames: T, that the convolution sees; None where nobody says.
-            options: the rival's own options by name.
+            num_frames: T, the frames of a clip that the convolution takes; None where it is not known.
+            options: the rival's options by name.
         """
         defaults = self.options()
         for name, value in options.items():
@@ -62,4 +63,5 @@ class Operator:
             kind = type(defaults[name])
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise UserError(f"option {name} is of type {kind.__name__} (such as {defaults[name]!r}), not {value!r}")
-        return self.build(conv, num_frames=num_frames, **options)
+        takes_frames = "num_frames" in inspect.signature(self.build).parameters
+        return self.build(conv, **options, **({"num_frames": num_frames} if takes_frames else {}))

@@ -27,7 +27,7 @@ class FrameExcitation(nn.Module):
         return x_NCTHW * scale_NTC.transpose(1, 2)[..., None, None]
 
 
-def add_excitation(conv: nn.Module, num_frames: int | None, reduction: int = 16) -> nn.Module:
+def add_excitation(conv: nn.Module, reduction: int = 16) -> nn.Module:
     """:class:`FrameExcitation` right after a block's spatial convolution, before its norm.
 
     Of the places the paper compares, the one it calls SE_3x3: where TAdaConv is. The network does not start as its
@@ -36,10 +36,8 @@ def add_excitation(conv: nn.Module, num_frames: int | None, reduction: int = 16)
 
     Args:
         conv: the convolution of a block.
-        num_frames: T; of no matter here.
         reduction: r, where the hidden layer has C / r channels.
     """
-    del num_frames
     host = convolution(conv)
     return put_after(host, FrameExcitation(host.out_channels, reduction))
 

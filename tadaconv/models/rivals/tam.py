@@ -53,7 +53,7 @@ class TemporalAdaptiveModule(nn.Module):
         num_clips, num_channels, num_frames = x_NCTHW.shape[:3]
         if num_frames != self.num_frames:
             raise UserError(
-                f"this TAM learns over {self.num_frames} frames and got {num_frames}; plug it in for that number"
+                f"this TAM learns over {self.num_frames} frames, not {num_frames}; plug it in for that many"
             )
         v_NCT = x_NCTHW.mean((3, 4))
         weighed = x_NCTHW * self.local_branch(v_NCT)[..., None, None]
@@ -76,7 +76,7 @@ def add_tam(
 ) -> nn.Module:
     """:class:`TemporalAdaptiveModule` before a block's spatial convolution, as in TANet.
 
-    The network does not start as its host: both branches are drawn at random. Raises :class:`UserError` where the
+    The network does not start as its host: both branches are initialised at random. Raises :class:`UserError` where the
     number of frames is not known, for a kernel that is even or of more frames, and for a reduction or an expansion
     below 1 or a reduction above the channels.
 
@@ -89,7 +89,7 @@ def add_tam(
     """
     host = convolution(conv)
     if num_frames is None:
-        raise UserError("tam learns over a fixed number of frames; say which with plug_in(..., num_frames=8)")
+        raise UserError("tam learns over a fixed number of frames; give it with plug_in(..., num_frames=8)")
     if kernel < 1 or kernel % 2 == 0:
         raise UserError(f"option kernel is a positive odd number of frames, not {kernel}")
     if kernel > num_frames:

@@ -23,7 +23,7 @@ class IdentityTemporalConv(TemporalConv):
         return super().forward(input).contiguous(memory_format=torch.channels_last_3d)
 
 
-def add_temporal_conv(conv: nn.Module, num_frames: int | None, kernel: int = 3) -> nn.Module:
+def add_temporal_conv(conv: nn.Module, kernel: int = 3) -> nn.Module:
     """``z_t = sum_k V_k y_{t+k}``, k from -(kernel // 2) to kernel // 2, after the spatial convolution's ``y``.
 
     y and z are (N, O, T, H', W'), each V_k is (O, O) and mixes channels, frames outside the clip are zero. As in
@@ -36,10 +36,8 @@ def add_temporal_conv(conv: nn.Module, num_frames: int | None, kernel: int = 3) 
 
     Args:
         conv: the convolution of a block.
-        num_frames: T; of no matter here.
         kernel: k, frames.
     """
-    del num_frames
     if kernel < 1 or kernel % 2 == 0:
         raise UserError(f"option kernel is a positive odd number of frames, not {kernel}")
     host = convolution(conv)

@@ -32,7 +32,7 @@ class TemporalShift(nn.Module):
         return f"num_channels={self.num_channels}"
 
 
-def add_shift(conv: nn.Module, num_frames: int | None, share: float = 1 / 8) -> nn.Module:
+def add_shift(conv: nn.Module, share: float = 1 / 8) -> nn.Module:
     """:class:`TemporalShift` of ``share`` of the channels each way, before a block's first convolution.
 
     The paper's residual shift: the shortcut keeps its frames. Costs no multiply-add and no parameter. The network
@@ -41,10 +41,8 @@ def add_shift(conv: nn.Module, num_frames: int | None, share: float = 1 / 8) -> 
 
     Args:
         conv: the convolution of a block.
-        num_frames: T; of no matter here.
         share: fraction of the channels that is shifted each way.
     """
-    del num_frames
     host = convolution(conv)
     if not 0 < share <= 1 / 2:
         raise UserError(f"option share is a fraction of the channels, above 0 and at most 0.5, not {share}")

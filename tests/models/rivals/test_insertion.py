@@ -191,10 +191,10 @@ def test_tam_stands_before_the_convolution_and_learns() -> None:
 
 
 def test_tam_is_for_one_number_of_frames() -> None:
-    with pytest.raises(UserError, match=r"^tam learns over a fixed number of frames; say which with plug_in") as error:
+    with pytest.raises(UserError, match=r"^tam learns over a fixed number of frames; give it with plug_in") as error:
         make("tam", frame_conv(4, 4, 3), None)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"^this TAM learns over 8 frames and got 4; plug it in for that number$"):
+    with pytest.raises(UserError, match=r"^this TAM learns over 8 frames, not 4; plug it in for that many$"):
         make("tam", frame_conv(4, 4, 3), 8)(clips(1, 4, 4, 5, 5))
 
 
@@ -255,5 +255,5 @@ def test_any_convolution_can_have_them_beside_it_and_one_alone(name: str) -> Non
     assert conv(clips(1, 16, 4, 5, 5)).shape == (1, 16, 4, 5, 5)
     with pytest.raises(UserError, match="this Conv3d already; place one rival a convolution"):
         make(name, conv, 4)
-    with pytest.raises(UserError, match="is put next to a Conv2d or a Conv3d, not Linear"):
+    with pytest.raises(UserError, match="needs a Conv2d or a Conv3d, not Linear"):
         make(name, nn.Linear(8, 8), 4)

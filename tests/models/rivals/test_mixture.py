@@ -162,14 +162,14 @@ def test_a_high_temperature_levels_the_attention() -> None:
 )
 @pytest.mark.parametrize("name", ["condconv", "dynamic_conv"])
 def test_what_is_not_a_plain_convolution_a_frame_is_refused(name: str, conv: nn.Module, says: str) -> None:
-    with pytest.raises(UserError, match=r"^a kernel for each frame stands in for a zero-padded Conv2d, not") as error:
+    with pytest.raises(UserError, match=r"^a kernel for each frame replaces a zero-padded Conv2d, not") as error:
         make(name, conv)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_convolution_with_a_rival_beside_it_is_refused() -> None:
-    with pytest.raises(UserError, match="stands in for a zero-padded Conv2d"):
+    with pytest.raises(UserError, match="replaces a zero-padded Conv2d"):
         make("condconv", make("squeeze_excitation", FrameConv2d(16, 16, 3)))
 
 

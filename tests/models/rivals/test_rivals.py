@@ -180,7 +180,7 @@ def test_other_hosts_take_them(name: str, backbone: str) -> None:
 
 @pytest.mark.parametrize("name", ["condconv", "dynamic_conv"])
 def test_kernels_a_frame_cannot_take_three_dimensional_ones(name: str) -> None:
-    with pytest.raises(UserError, match=r"zero-padded Conv2d, not for Conv3d\(") as error:
+    with pytest.raises(UserError, match=r"zero-padded Conv2d, not Conv3d\(") as error:
         plug_in(BACKBONES["tiny_r3d"](5, 0.0), Rival(name=name), 8)
     assert "\n" not in str(error.value)
 
