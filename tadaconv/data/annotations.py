@@ -6,16 +6,15 @@ import json
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.layout import Problem
-from tadaconv.data.media import Finder, Form, FrameFiles, Tree, comparable, frame_files, stem
+from tadaconv.data.media import Finder, Form, FrameFiles, Problem, Tree, comparable, frame_files, stem
 
 if TYPE_CHECKING:
     import _csv
@@ -36,7 +35,7 @@ _NUM_LOOKED_AT = 9
 """Folders of frames that tell how frames are called."""
 
 
-class Strings(Sequence[str]):
+class Strings:
     """Many strings in one buffer, so that a column of 250,000 costs its bytes and not an object each."""
 
     def __init__(self, strings: Iterable[str]) -> None:
@@ -67,23 +66,12 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
+    def __getitem__(self, place: int) -> str:
         start = int(self._ends[place - 1]) if place else 0
         return bytes(self._bytes[start : int(self._ends[place])]).decode(errors="surrogateescape")
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Strings):
-            return NotImplemented
-        return np.array_equal(self._bytes, other._bytes) and np.array_equal(self._ends, other._ends)
-
-    __hash__ = None  # type: ignore[assignment]
+    def __iter__(self) -> Iterator[str]:
+        return (self[place] for place in range(len(self)))
 
 
 class AnnotatedClip(NamedTuple):
@@ -117,26 +105,26 @@ class Annotations:
     media: Strings
     spans: NDArray[np.float64]
     rates: NDArray[np.float32]
-    form: Form | Literal["pack"]
-    frames: FrameFiles | None
-    mirror_words: tuple[WordPair, ...]
-    """Words that a mirror exchanges in the names of classes; empty where no class depends on them."""
-    listed: Mapping[str, int]
-    """Entries of the annotations, by side."""
-    published: Mapping[str, tuple[int, str]]
-    """Clips of the whole data set by side, each with its source."""
-    subsets: Mapping[str, NDArray[np.bool_]]
-    """Clips that the data set judges apart as well, by name, such as those of its tail: (clips,)."""
-    files: tuple[str, ...]
-    """Sentences: which files were taken for what."""
-    sources: tuple[Path, ...]
-    """The files that were read."""
-    unlisted: Strings
+    form: Form
     problems: tuple[Problem, ...]
     """What must be mended before anything trains."""
-    gaps: tuple[Problem, ...]
-    """A line for every side that lacks media; a run may go on without these clips once they are accepted."""
     warnings: tuple[Problem, ...]
+    frames: FrameFiles | None = None
+    mirror_words: tuple[WordPair, ...] = ()
+    """Words that a mirror exchanges in the names of classes; empty where no class depends on them."""
+    listed: Mapping[str, int] = field(default_factory=dict)
+    """Entries of the annotations, by side; empty where there are no annotations."""
+    published: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Clips of the whole data set by side, each with its source."""
+    subsets: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Clips that are evaluated separately as well, by name, such as those of the tail: (clips,)."""
+    files: tuple[str, ...] = ()
+    """Sentences: which files were taken for what."""
+    sources: tuple[Path, ...] = ()
+    """The files that were read."""
+    unlisted: Sequence[str] = ()
+    gaps: tuple[Problem, ...] = ()
+    """A line for every side that lacks media; a run may go on without these clips once they are accepted."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -150,11 +138,6 @@ class Annotations:
     def __iter__(self) -> Iterator[AnnotatedClip]:
         return (self[place] for place in range(len(self)))
 
-    @property
-    def subset_names(self) -> tuple[str, ...]:
-        """The names of what is judged apart."""
-        return tuple(self.subsets)
-
     @cached_property
     def missing(self) -> NDArray[np.int64]:
         """The places of clips without a medium."""
@@ -167,7 +150,7 @@ def some(names: Iterable[str], count: int) -> str:
     return ", ".join(first) + (", ..." if count > len(first) else "")
 
 
-class _Notes:
+class Notes:
     """Findings, those of one kind counted in one line with its first three examples."""
 
     def __init__(self) -> None:
@@ -202,7 +185,7 @@ class Gathering:
         self.root = tree.root
         self.files: list[str] = []
         self._sources: dict[Path, None] = {}
-        self._problems, self._warnings = _Notes(), _Notes()
+        self._problems, self._warnings = Notes(), Notes()
         self._places: dict[str, int] = {}
         self._sides, self._labels = array("b"), array("i")
         self._keys: list[str] = []
@@ -496,7 +479,7 @@ class Gathering:
             subsets={name: np.isin(np.arange(length), members) for name, members in self._subsets.items()},
             files=tuple(self.files),
             sources=tuple(self._sources),
-            unlisted=Strings(unlisted),
+            unlisted=unlisted,
             problems=(*self.tree.problems, *self._problems.lines()),
             gaps=gaps,
             warnings=tuple(self._warnings.lines()),

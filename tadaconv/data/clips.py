@@ -1,4 +1,4 @@
-"""The clips of a folder in columns, and how the frames of one are read: two ways to know them, one to use them."""
+"""The clips of an index as training uses them, and how the frames of one are read."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.decode import Frames, decode, decode_at
+from tadaconv.data.decode import Frames, Read, decode, decode_at
 from tadaconv.data.index import Index, open_index
-from tadaconv.data.inspection import Inspection
-from tadaconv.data.layout import Layout
 from tadaconv.data.pack import pack_of
 from tadaconv.data.pictures import read_pictures
 from tadaconv.data.source import Head
@@ -40,7 +38,7 @@ class Clips:
     fps: NDArray[np.float32]
     subsets: Mapping[str, NDArray[np.int64]]
     """Validation clips that are judged apart, by name: indices into ``val``."""
-    read: Callable[[int, Sequence[int] | None, int], Frames]
+    read: Read
     path: Callable[[int], Path]
     name: Callable[[int], str]
     can_be_kept: bool
@@ -48,43 +46,17 @@ class Clips:
     """What clips are read from: video, frames or pack."""
 
 
-def read_of_index(folder: Path, fingerprint: str) -> Callable[[int, Sequence[int] | None, int], Frames]:
+def read_of_folder(folder: Path, fingerprint: str) -> Read:
     """:attr:`Clips.read` of the index in ``folder``, opened again; raises :class:`UserError` if it is another now."""
     index = open_index(folder)
     if index.fingerprint != fingerprint:
         raise UserError(f"the index in {str(folder)!r} has changed since it was opened; give the same command again")
+    return read_of_index(index)
+
+
+def read_of_index(index: Index) -> Read:
+    """:attr:`Clips.read` of the clips of an index."""
     return of_index(index).read
-
-
-def read_of_files(paths: Sequence[Path]) -> Callable[[int, Sequence[int] | None, int], Frames]:
-    """:attr:`Clips.read` of clips that are a video each."""
-    return lambda place, indices, short_side: decode(paths[place], short_side, indices)
-
-
-def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Clips:
-    """The clips of a folder of class folders, all of them intact."""
-    names = layout.class_names
-    labels = {name: label for label, name in enumerate(names)}
-    clips = layout.train + layout.val
-    infos = [info for clip in clips if (info := inspected[clip.path].info)]
-    assert len(infos) == len(clips)
-    paths = [layout.root / clip.path for clip in clips]
-    return Clips(
-        heads=(Head("class", tuple(map(encodable, names))),),
-        labels=np.array([[labels[clip.class_name]] for clip in clips], dtype=np.int32),
-        train=np.arange(len(layout.train)),
-        val=np.arange(len(layout.train), len(clips)),
-        num_frames=np.array([info.num_frames for info in infos], dtype=np.int32),
-        heights=np.array([info.height for info in infos], dtype=np.int32),
-        widths=np.array([info.width for info in infos], dtype=np.int32),
-        fps=np.array([info.fps for info in infos], dtype=np.float32),
-        subsets={},
-        read=read_of_files(paths),
-        path=lambda place: paths[place],
-        name=lambda place: encodable(clips[place].path),
-        can_be_kept=True,
-        form="video",
-    )
 
 
 def of_index(index: Index) -> Clips:

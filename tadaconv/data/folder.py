@@ -7,11 +7,11 @@ Otherwise the frames of a clip are read ahead by processes (:mod:`tadaconv.data.
 come next, and else when they are asked for. All ways give the same pixels.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from weakref import WeakSet
 
 import numpy as np
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tadaconv.command import command
-from tadaconv.data.annotations import some
-from tadaconv.data.check import problems
-from tadaconv.data.clips import Clips, of_class_folders, of_index, read_of_files, read_of_index
+from tadaconv.data.annotations import Annotations, some
+from tadaconv.data.clips import Clips, of_index, read_of_folder, read_of_index
 from tadaconv.data.decode import BrokenVideoError, Frames, scaled_size
+from tadaconv.data.examination import examine, sizes_and_changes
 from tadaconv.data.finishing import Finisher
-from tadaconv.data.index import Index, index_folder, is_index, open_index
-from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
-from tadaconv.data.layout import Layout, scan
+from tadaconv.data.index import Index, index_folder, index_of, is_index, journal_folder, open_index
 from tadaconv.data.layouts import guess, split_of
+from tadaconv.data.layouts.classes import read_class_folders
+from tadaconv.data.media import Problem
 from tadaconv.data.memory import total_bytes
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.pack import is_pack, open_pack
@@ -41,7 +41,7 @@ from tadaconv.data.prefetch import (
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import Source, classes_of_heads
-from tadaconv.data.threads import Threads, read_all
+from tadaconv.data.threads import Threads, over_cores, read_all
 from tadaconv.data.transforms import (
     random_box,
     random_scaled_box,
@@ -76,23 +76,26 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
         root: the folder of the clips.
         cache: the folder of what is known of them.
     """
-    if data.layout != "classes":
-        return _resolve_index(data, root, cache)
-    if is_pack(root):
-        packed = open_pack(root).layout
-        raise UserError(f"{str(root)!r} is a pack of {packed}; name a --regime on {packed}")
-    layout = scan(root, data.val_share)
-    inspected = inspect_clips(root, layout.paths, cache)
-    _require_usable(layout, inspected, data, root)
-    return data.but(
+    index = _index(data, root, cache)
+    _require_usable_index(index, data)
+    _require_same_media(index)
+    resolved = data.but(
         root=path_to_text(root.absolute()),
-        fingerprint=fingerprint(layout, inspected),
-        num_classes=len(layout.class_names),
+        fingerprint=index.fingerprint,
+        num_classes=sum(len(names) for _, names in index.heads),
+    )
+    if data.layout == "classes":
+        return resolved
+    folder = root if index.form == "pack" else index_folder(cache, root, index.layout, index.split)
+    return resolved.but(
+        index=path_to_text(folder.absolute()),
+        num_listed=(index.listed.get("train", 0), index.listed.get("val", 0)),
+        num_missing=(index.num_left_out("train"), index.num_left_out("val")),
     )
 
 
 def require_usable_clips(data: Folder) -> None:
-    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on as it says, too short ones say.
+    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on as it says, such as short ones.
 
     For what a row or a recipe changes of the folder that was resolved. Opens no clip: where this process has not
     inspected them, :class:`FolderClips` raises the same.
@@ -100,12 +103,43 @@ def require_usable_clips(data: Folder) -> None:
     if data.layout != "classes":
         if is_index(text_to_path(data.index)):  # else on another machine
             _require_usable_index(open_index(text_to_path(data.index)), data)
-        return
-    if not data.path.is_dir():
-        return  # on another machine
-    layout = scan(data.path, data.val_share)
-    if inspected := known_clips(data.path, layout.paths):
-        _require_usable(layout, inspected, data, data.path)
+    elif data.path.is_dir() and (index := _known.get(_state_of(read_class_folders(data.path, data.val_share)))):
+        _require_usable_index(index, data)
+
+
+_State = tuple[Path, bytes, tuple[str, ...], bytes, bytes]
+
+_known: dict[_State, Index] = {}
+"""Indices of class folders that this process has inspected, by the state of their files."""
+
+
+def _state_of(annotations: Annotations) -> _State:
+    """The paths, sides, sizes and times of change of the clips of class folders."""
+    paths = tuple(annotations.media)
+    sizes, changed = sizes_and_changes(annotations.root, paths)
+    return annotations.root, annotations.sides.tobytes(), paths, sizes.tobytes(), changed.tobytes()
+
+
+def _index_of_class_folders(root: Path, val_share: float, cache: Path | None = None) -> Index:
+    """The index of class folders, in memory; clips that this process and ``cache`` do not know are decoded.
+
+    Raises :class:`UserError` for folders that cannot be trained on, and for broken clips.
+    """
+    annotations = read_class_folders(root.absolute(), val_share)
+    state = _state_of(annotations)
+    if state not in _known:
+        with TemporaryDirectory() if cache is None else nullcontext(journal_folder(cache, root)) as folder:
+            examination = examine(annotations, Path(folder), whole=True)
+        broken = [Problem(annotations.ids[place], reason) for place, reason in examination.broken.items()]
+        if wrong := [*annotations.problems, *broken]:
+            named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
+            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise UserError(
+                f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: "
+                f"{command('data check', root)}"
+            )
+        _known[state] = index_of(annotations, examination.clips)
+    return _known[state]
 
 
 def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
@@ -120,23 +154,26 @@ def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
         root: the folder of the clips, or a pack of them.
         cache: the folder of what is known of them.
     """
-    index = _index(layout, split_of(layout, split), root, cache)
+    index = _index(Folder(layout=layout, split=split), root, cache)
     _require_usable_clips(index)
     _require_same_media(index)
     return index
 
 
-def _index(layout: str, split: str, root: Path, cache: Path) -> Index:
+def _index(data: Folder, root: Path, cache: Path) -> Index:
+    layout, split = data.layout, split_of(data.layout, data.split)
     if not root.is_dir():
         raise UserError(f"no folder at {str(root)!r}; give the one that holds annotations and media")
     if is_pack(root):
         index = open_pack(root.absolute())
         if (index.layout, index.split) != (layout, split):
             raise UserError(
-                f"{str(root)!r} is a pack of {_called(index.layout, index.split)}, where {_called(layout, split)} is "
-                "asked for; name another folder, or what it is a pack of"
+                f"{str(root)!r} is a pack of {_with_split(index.layout, index.split)}, and the regime is on "
+                f"{_with_split(layout, split)}; name another --data or another --regime"
             )
         return index
+    if layout == "classes":
+        return _index_of_class_folders(root, data.val_share, cache)
     folder = index_folder(cache, root, layout, split)
     check = command("data check", root, layout=layout, split=split or None)
     if not is_index(folder):
@@ -153,24 +190,8 @@ def _index(layout: str, split: str, root: Path, cache: Path) -> Index:
     return index
 
 
-def _called(layout: str, split: str) -> str:
+def _with_split(layout: str, split: str) -> str:
     return f"{layout}, split {split!r}" if split else layout
-
-
-def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
-    split = split_of(data.layout, data.split)
-    index = _index(data.layout, split, root, cache)
-    _require_usable_index(index, data)
-    _require_same_media(index)
-    folder = root if index.form == "pack" else index_folder(cache, root, data.layout, split)
-    return data.but(
-        root=path_to_text(root.absolute()),
-        index=path_to_text(folder.absolute()),
-        fingerprint=index.fingerprint,
-        num_classes=sum(len(names) for _, names in index.heads),
-        num_listed=(index.listed.get("train", 0), index.listed.get("val", 0)),
-        num_missing=(index.num_left_out("train"), index.num_left_out("val")),
-    )
 
 
 def _require_same_media(index: Index) -> None:
@@ -231,47 +252,28 @@ def _some_ids(index: Index, places: NDArray[np.int64]) -> str:
     return f"{len(places):,} clips ({some((index.ids[int(place)] for place in places), len(places))})"
 
 
-def _require_usable(layout: Layout, inspected: Mapping[str, Inspection], data: Folder, root: Path) -> None:
-    wrong = problems(layout, inspected, data)
-    if wrong:
-        named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(
-            f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {command('data check', root)}"
-        )
-    require_mirror(data.mirror, layout.class_names)
-
-
-def fingerprint(layout: Layout, inspected: Mapping[str, Inspection]) -> str:
-    """16 hex digits over the clips' relative paths, contents (hence sizes) and split; not over places and dates."""
-    sides = [[[clip.path, inspected[clip.path].digest] for clip in side] for side in (layout.train, layout.val)]
-    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16]
-
-
-def _opened(data: Folder, cache: Path | None) -> Clips:
+def _opened(data: Folder) -> Index:
+    """The index of the clips of a resolved ``data``; raises :class:`UserError` unless it has its fingerprint."""
     if not data.fingerprint:
         raise UserError("this regime trains on a folder of clips; say which: --data DIR")
-    changed = f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
-    if data.layout == "classes":
-        layout = scan(data.path, data.val_share)
-        inspected = inspect_clips(data.path, layout.paths, cache)
-        if fingerprint(layout, inspected) != data.fingerprint:
-            raise UserError(changed)
-        _require_usable(layout, inspected, data, data.path)
-        return of_class_folders(layout, inspected)
     folder = text_to_path(data.index)
-    if not is_index(folder):
+    if data.layout == "classes":
+        index = _index_of_class_folders(data.path, data.val_share)
+    elif is_index(folder):
+        index = open_pack(folder) if is_pack(folder) else open_index(folder)
+    else:
         raise UserError(
             f"the index of the clips is not here, {str(folder)!r}; share that folder, or the pack that it is, between "
             "the machines, or make the index with tada data check in the --out of this one"
         )
-    index = open_pack(folder) if is_pack(folder) else open_index(folder)
     if index.fingerprint != data.fingerprint:
-        raise UserError(changed)
+        raise UserError(
+            f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
+        )
     if not Path(index.root).is_dir():
         raise UserError(f"the clips, {index.root!r}, are not on this machine; mount them there")
     _require_usable_index(index, data)
-    return of_index(index)
+    return index
 
 
 class FolderClips(Source):
@@ -280,8 +282,6 @@ class FolderClips(Source):
     Args:
         data: resolved, by :func:`resolve`.
         device: where batches are made.
-        cache: the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes every
-            clip of class folders once more to count its frames.
         beside: a source of the same clips, whose readers are shared; None for none.
 
     Raises:
@@ -292,12 +292,12 @@ class FolderClips(Source):
         self,
         data: Folder,
         device: torch.device,
-        cache: Path | None = None,
         beside: "FolderClips | None" = None,
     ) -> None:
         self._data = data
         self._device = device
-        self._clips = _opened(data, cache)
+        self._index = _opened(data)
+        self._clips = of_index(self._index)
         self._videos = _kept_videos(data, self._clips)
         self.is_in_memory = self._videos is not None
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
@@ -442,10 +442,11 @@ class FolderClips(Source):
         if self._videos is not None:
             return None
         data, clips = self._data, self._clips
-        if data.layout == "classes":
-            opening = partial(read_of_files, [clips.path(place) for place in range(len(clips.labels))])
-        else:
-            opening = partial(read_of_index, text_to_path(data.index), data.fingerprint)
+        opening = (
+            partial(read_of_index, self._index)
+            if data.layout == "classes"
+            else partial(read_of_folder, text_to_path(data.index), data.fingerprint)
+        )
 
         def num_bytes(wanted: Wanted) -> int:
             place, indices = wanted

@@ -11,9 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from tadaconv.data.layout import COMPANION_EXTENSIONS, VIDEO_EXTENSIONS, Problem
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
+"""Files that are clips, in upper or lower case."""
+
+COMPANION_EXTENSIONS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".md")
+"""Files that may be next to clips and are left alone, as hidden files are."""
 
 Form = Literal["video", "frames"]
 """A clip is a video file, or a folder of numbered images."""
@@ -37,6 +41,14 @@ def stem(name: str) -> str:
         if not shorter or extension.lower() not in VIDEO_EXTENSIONS:
             return name
         name = shorter
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """What is wrong, and with which file or folder, relative to the root (``.``)."""
+
+    path: str
+    reason: str
 
 
 @dataclass
@@ -221,8 +233,7 @@ def _shared_end(one: str, other: str) -> Iterator[str]:
         yield left
 
 
-@dataclass(frozen=True)
-class FrameFiles:
+class FrameFiles(NamedTuple):
     """How the frames of a folder are called: ``template.format(id=folder's name, number=first + position)``."""
 
     template: str

@@ -28,7 +28,6 @@ from tadaconv.data.annotations import Strings
 from tadaconv.data.clips import Clips, of_index
 from tadaconv.data.decode import BrokenVideoError, Frames, decode_each, require_av
 from tadaconv.data.index import Index, is_index, remove_index, write_index
-from tadaconv.data.inspection import over_cores
 from tadaconv.data.pack import (
     ABOUT,
     CLIP,
@@ -42,6 +41,7 @@ from tadaconv.data.pack import (
     require_bytes,
     shard_name,
 )
+from tadaconv.data.threads import over_cores
 from tadaconv.errors import UserError
 from tadaconv.files import write_file
 
@@ -92,9 +92,7 @@ def pack_clips(index: Index, folder: Path) -> int:
             for packed in over_cores(lambda place: _packed(index, clips, place), todo, "packing clips"):
                 writer.add(packed)
             writer.finish()
-            records = np.load(folder / CLIPS)
-            of_pack = _index_of_pack(index, records)
-            write_index(folder, of_pack, of_pack.measured, np.array(index.left_out))
+            write_index(folder, _index_of_pack(index, np.load(folder / CLIPS)))
     except OSError as error:
         raise UserError(
             f"cannot write the pack {str(folder)!r}: {error.strerror}; make room or name another --out, and give the "

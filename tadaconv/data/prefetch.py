@@ -30,9 +30,9 @@ import numpy as np
 
 from tadaconv import child
 from tadaconv.data import threads
-from tadaconv.data.decode import Frames
+from tadaconv.data.decode import Frames, Read
 from tadaconv.data.memory import alone, free_bytes
-from tadaconv.data.reader import Answer, Job, Read
+from tadaconv.data.reader import Answer, Job
 from tadaconv.data.sampling import Indices
 from tadaconv.errors import RunError, UserError
 

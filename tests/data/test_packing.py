@@ -18,11 +18,11 @@ from PIL import Image
 
 from tadaconv.cli import main
 from tadaconv.data import num_training_clips, packing, prefetch
+from tadaconv.data.check import check_layout
 from tadaconv.data.clips import of_index
 from tadaconv.data.decode import BrokenVideoError, decode
 from tadaconv.data.folder import FolderClips, checked_index, resolve
 from tadaconv.data.index import index_folder, open_index
-from tadaconv.data.layout_check import check_layout
 from tadaconv.data.pack import Pack, open_pack
 from tadaconv.data.pack_check import check_pack, render
 from tadaconv.data.packing import JpegEncoder, member_folder, pack_clips
@@ -428,9 +428,9 @@ def test_what_is_no_pack_of_these_clips_is_refused(checked, index, tmp_path, cap
     (tmp_path / "full" / "thesis.pdf").touch()
     with pytest.raises(UserError, match=r"holds 'thesis.pdf' and no pack; name a new folder"):
         pack_clips(index, tmp_path / "full")
-    with pytest.raises(UserError, match="is a pack of ssv2, where epic100 is asked for"):
+    with pytest.raises(UserError, match="is a pack of ssv2, and the regime is on epic100; name another --data"):
         resolve(SPEC.but(layout="epic100"), tmp_path / "pack", tmp_path)
-    with pytest.raises(UserError, match="is a pack of ssv2; name a --regime on ssv2"):
+    with pytest.raises(UserError, match="is a pack of ssv2, and the regime is on classes"):
         resolve(Folder(), tmp_path / "pack", tmp_path)
     assert main_status("data", "check", str(tmp_path / "pack"), "--layout", "jester") == 2
     assert "is a pack of ssv2, not of jester" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
-from tadaconv.data.layout import Problem
+from tadaconv.data.media import Problem
 
 _SIDES: dict[Side, str] = {
     "train": "EPIC_100_train.csv",

@@ -16,8 +16,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
-from tadaconv.data.layout import VIDEO_EXTENSIONS
-from tadaconv.data.media import stem
+from tadaconv.data.media import VIDEO_EXTENSIONS, stem
 from tadaconv.errors import UserError
 
 _SIDES: dict[str, Side] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
