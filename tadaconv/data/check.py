@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.command import command
 from tadaconv.data.annotations import SIDES, Annotations, some
-from tadaconv.data.clips import of_index
+from tadaconv.data.clips import Clips
 from tadaconv.data.decode import BrokenVideoError
 from tadaconv.data.examination import Examination, examine
 from tadaconv.data.index import Index, index_folder, index_of, journal_folder, open_index, write_index
@@ -337,7 +337,7 @@ def _empty_classes(annotations: Annotations, used: NDArray[np.bool_]) -> list[Pr
 
 def _clips_per_second(index: Index) -> float | None:
     """How many clips of eight frames one core reads a second, whole frames, from some that are evenly chosen."""
-    clips = of_index(index)
+    clips = Clips(index)
     usable = clips.train[clips.num_frames[clips.train] > 0]
     places = usable[:: max(1, len(usable) // _NUM_TIMED)][:_NUM_TIMED]
     sampling = Sampling()

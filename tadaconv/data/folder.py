@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tadaconv.command import command
 from tadaconv.data.annotations import Annotations, some
-from tadaconv.data.clips import Clips, of_index, read_of_folder, read_of_index
+from tadaconv.data.clips import Clips, read_of_folder, read_of_index
 from tadaconv.data.decode import BrokenVideoError, Frames, scaled_size
 from tadaconv.data.examination import examine, sizes_and_changes
 from tadaconv.data.finishing import Finisher
@@ -297,7 +297,7 @@ class FolderClips(Source):
         self._data = data
         self._device = device
         self._index = _opened(data)
-        self._clips = of_index(self._index)
+        self._clips = Clips(self._index)
         self._videos = _kept_videos(data, self._clips)
         self.is_in_memory = self._videos is not None
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
@@ -311,7 +311,7 @@ class FolderClips(Source):
         self._threads: Threads[Wanted, Frames] | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
-        self.form = self._clips.form
+        self.form = self._index.form
         self.class_names = classes_of_heads(self.heads)
         self.families: dict[str, tuple[int, ...]] = {}
         self.subsets = {name: torch.from_numpy(places) for name, places in self._clips.subsets.items()}

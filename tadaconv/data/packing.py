@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tadaconv.command import command
 from tadaconv.data.annotations import Strings
-from tadaconv.data.clips import Clips, of_index
+from tadaconv.data.clips import Clips
 from tadaconv.data.decode import BrokenVideoError, Frames, decode_each, require_av
 from tadaconv.data.index import Index, is_index, remove_index, write_index
 from tadaconv.data.pack import (
@@ -82,7 +82,7 @@ def pack_clips(index: Index, folder: Path) -> int:
     require_av()
     places = np.sort(np.concatenate([index.places("train"), index.places("val")]))
     about = About(index.fingerprint, index.layout, index.split, SHORT_SIDE, QUALITY)
-    clips = of_index(index)
+    clips = Clips(index)
     try:
         with closing(_Writer(folder, about, places, index.measured["frames"][places])) as writer:
             num_kept = writer.num_clips
