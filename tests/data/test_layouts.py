@@ -644,10 +644,10 @@ BAD = {
     "an object for a list": ("ssv2", SSV2 | {"labels/train.json": '{"id": "7"}'},
                              "labels/train.json: must be a list of"),
     "numbers with a hole": ("ssv2", SSV2 | {"labels/labels.json": '{"a": "0", "b": "2"}'},
-                            "labels/labels.json: must be"),
+                            "labels/labels.json: must number every class once, from 0 on"),
     "labels absent": ("ssv2", {"train.json": "[]"}, ".: no labels.json or something-something-v2-labels.json"),
     "validation absent": ("ssv2", {k: v for k, v in SSV2.items() if "validation" not in k},
-                          ".: no validation.json or something-something-v2-validation.json"),
+                          ".: no something-something-v2-validation.json or validation.json"),
     "a line of another length": (
         "kinetics400", {"train.csv": KINETICS + "eating, fast,__________b,0,10,val,0\n"},
         "train.csv: lines with another number of fields than the header's 6: 1 (line 6)",

@@ -65,7 +65,7 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
         )
     names = (stem(line.strip().rpartition("/")[2]) for line in text.splitlines() if line.strip())
     wanted = frozenset(map(youtube_id, names))
-    gathering.took(f"{gathering.split}: {len(wanted):,} ids, to which clips and classes are restricted")
+    gathering.files.append(f"{gathering.split}: {len(wanted):,} ids, to which clips and classes are restricted")
     return wanted
 
 
@@ -95,7 +95,7 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.problem(path, reason, f"line {number}")
                 continue
             rows.append((path, row["youtube_id"].strip(), side, shared.setdefault(label, label), *times))
-        gathering.took(f"{path}: {len(rows) - before:,} clips")
+        gathering.files.append(f"{path}: {len(rows) - before:,} clips")
     known = None if wanted is None else {row[1] for row in rows} & wanted
     if wanted is not None and known is not None and len(known) < len(wanted):
         for one in sorted(wanted - known):
@@ -139,7 +139,7 @@ def _all_labels(gathering: Gathering) -> tuple[str, ...]:
             names = [
                 (int(row["id"]), row["name"]) for _, row in gathering.rows(path, ("id", "name")) if row["id"].isdigit()
             ]
-            gathering.took(f"{path}: {len(names)} classes")
+            gathering.files.append(f"{path}: {len(names)} classes")
             return tuple(name for _, name in sorted(names))
     return ()
 

@@ -102,7 +102,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
         lines = [line for _, line in gathering.lines(path)]
         if lines and all(re.match(r"\d+\s", line) for line in lines):
             lines = [line.split(maxsplit=1)[1] for line in lines]
-        gathering.took(f"{path}: {len(lines)} classes")
+        gathering.files.append(f"{path}: {len(lines)} classes")
         return tuple(lines)
     return ()
 
@@ -141,9 +141,9 @@ def _read(gathering: Gathering) -> Annotations:
         if side == "test" and _entries(new) <= _entries(line for line in lines if line.side == "val"):
             # Code that wants a third list is given a copy of the second.
             gathering.listed.pop("test", None)
-            gathering.took(f"{file}: the clips of val once more, not read")
+            gathering.files.append(f"{file}: the clips of val once more, not read")
             continue
-        gathering.took(f"{file}: {len(new):,} clips of {side}")
+        gathering.files.append(f"{file}: {len(new):,} clips of {side}")
         lines += new
     if "train" in taken and not {"val", "test"} & taken.keys():
         gathering.problem(".", "no list of val")
