@@ -6,6 +6,7 @@ ids have been accepted, and then leaves them out. Class folders have no annotati
 what is new in them.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -141,6 +142,7 @@ def check_layout(
     usable = examination.clips["frames"] > 0
     wanted = annotations.sides != SIDES.index("test")
     used = usable & wanted
+    clips = examination.clips[used]
     left_out = wanted & ~usable & is_accepted
     unusable = [annotations.ids[int(place)] for place in np.flatnonzero(wanted & ~usable & ~left_out)]
     problems = annotations.problems or _empty_sides(annotations, left_out)
@@ -161,10 +163,10 @@ def check_layout(
         sides=_by_side(annotations, examination, left_out),
         num_unlisted=len(annotations.unlisted),
         num_media=examination.num_media,
-        frames=_spread(examination.clips["frames"][used]),
-        shorter={count: int((examination.clips["frames"][used] < count).sum()) for count in CLIP_FRAMES},
-        rates=_rates(examination.clips["fps"][used]),
-        sizes=_sizes(examination, used),
+        frames=_spread(clips["frames"]),
+        shorter={count: int((clips["frames"] < count).sum()) for count in CLIP_FRAMES},
+        rates=_by_count(_rate(fps) for fps in clips["fps"].tolist()),
+        sizes=_by_count(f"{width} x {height}" for width, height in clips[["width", "height"]].tolist()),
         mirror_pairs=_encodable_pairs(annotations),
         in_long_videos=annotations.form == "video" and not bool(np.isnan(annotations.spans[:, 0]).all()),
         clips_per_second=None if index is None else _clips_per_second(index),
@@ -237,10 +239,8 @@ def _write_ids(folder: Path, ids: Sequence[str], quick: bool) -> str:
 
 
 def _by_side(annotations: Annotations, examination: Examination, left_out: NDArray[np.bool_]) -> dict[str, SideCounts]:
-    has_medium = np.ones(len(annotations), dtype=bool)
-    has_medium[annotations.missing] = False
-    broken = np.zeros(len(annotations), dtype=bool)
-    broken[list(examination.broken)] = True
+    has_medium = np.array([bool(medium) for medium in annotations.media], dtype=bool)
+    broken = np.isin(np.arange(len(annotations)), list(examination.broken))
     counts = {}
     for number, side in enumerate(SIDES):
         members = annotations.sides == number
@@ -265,18 +265,13 @@ def _spread(counts: NDArray[np.int32]) -> Spread | None:
     return Spread(least=int(counts.min()), median=float(np.median(counts)), most=int(counts.max()))
 
 
-def _rates(fps: NDArray[np.float32]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for rate, count in zip(*np.unique(fps, return_counts=True), strict=True):
-        counts["unknown" if np.isnan(rate) else f"{rate:.2f}".rstrip("0").rstrip(".")] += int(count)
-    return dict(counts.most_common())
+def _by_count(values: Iterable[str]) -> dict[str, int]:
+    """How often each value occurs, the most frequent first."""
+    return dict(Counter(values).most_common())
 
 
-def _sizes(examination: Examination, used: NDArray[np.bool_]) -> dict[str, int]:
-    pairs = np.stack([examination.clips["width"][used], examination.clips["height"][used]], axis=1)
-    different, counts = np.unique(pairs, axis=0, return_counts=True)
-    named = {f"{width} x {height}": int(count) for (width, height), count in zip(different, counts, strict=True)}
-    return dict(Counter(named).most_common())
+def _rate(fps: float) -> str:
+    return "unknown" if math.isnan(fps) else f"{fps:.2f}".rstrip("0").rstrip(".")
 
 
 def _encodable_pairs(annotations: Annotations) -> tuple[tuple[str, str], ...]:
