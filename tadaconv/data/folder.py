@@ -58,7 +58,7 @@ MEMORY_SHARE = 1 / 8
 """Fraction of the memory that decoded videos may fill; several workers of one machine each keep their own."""
 
 NUM_SPOT_CHECKED = 100
-"""Media of an index that are held against the disk when a run is planned, by size and time of change."""
+"""Media of an index that are compared with the disk when a run is planned, by size and time of change."""
 
 TRAIN, VAL = range(2)
 """Lanes of what is read ahead."""
@@ -134,10 +134,8 @@ def _index_of_class_folders(root: Path, val_share: float, cache: Path | None = N
         if wrong := [*annotations.problems, *broken]:
             named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise UserError(
-                f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: "
-                f"{command('data check', root)}"
-            )
+            check = command("data check", root)
+            raise UserError(f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {check}")
         _known[state] = index_of(annotations, examination.clips)
     return _known[state]
 
@@ -175,7 +173,6 @@ def _index(data: Folder, root: Path, cache: Path) -> Index:
     if layout == "classes":
         return _index_of_class_folders(root, data.val_share, cache)
     folder = index_folder(cache, root, layout, split)
-    check = command("data check", root, layout=layout, split=split or None)
     if not is_index(folder):
         named = guess(root)
         if named and named[0] != layout:
@@ -183,10 +180,11 @@ def _index(data: Folder, root: Path, cache: Path) -> Index:
                 f"{str(root)!r} looks like {named[0]} ({named[1]}), and the regime is on {layout}; name another "
                 "--data or another --regime"
             )
+        check = command("data check", root, layout=layout, split=split or None)
         raise UserError(f"the clips in {str(root)!r} have not been checked yet; check them once with: {check}")
     index = open_index(folder)
     if changed := index.changed_sources():
-        raise UserError(f"{changed[0]} has changed since the clips were checked; check them again with: {check}")
+        raise UserError(f"{changed[0]} has changed since the clips were checked; check them again with: {index.check}")
     return index
 
 
@@ -195,33 +193,25 @@ def _with_split(layout: str, split: str) -> str:
 
 
 def _require_same_media(index: Index) -> None:
-    if index.form != "pack" and (medium := _changed_media(index)):
-        check = command("data check", index.root, layout=index.layout, split=index.split or None)
-        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {check}")
-
-
-def _changed_media(index: Index) -> Path | None:
-    """One of some media, evenly chosen, that is no longer as it was when it was inspected; None where all are."""
+    """Raise :class:`UserError` if one of some media, evenly chosen, has changed since it was inspected."""
+    if index.form == "pack":
+        return
     used = np.concatenate([index.places("train"), index.places("val")])
-    for place in used[:: max(1, len(used) // NUM_SPOT_CHECKED)]:
-        path = Path(index.root) / index.media[int(place)]
-        try:
-            status = path.stat()
-            same = (status.st_size, status.st_mtime_ns) == tuple(index.measured[["bytes", "changed"]][place])
-        except OSError:
-            same = False
-        if not same:
-            return path
-    return None
+    places = used[:: max(1, len(used) // NUM_SPOT_CHECKED)]
+    media, measured = [index.media[int(place)] for place in places], index.measured[places]
+    sizes, changed = sizes_and_changes(Path(index.root), media)
+    different = np.flatnonzero((sizes != measured["bytes"]) | (changed != measured["changed"]))
+    if different.size:
+        medium = Path(index.root) / media[int(different[0])]
+        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {index.check}")
 
 
 def _require_usable_clips(index: Index) -> None:
     if unusable := index.unusable():
-        check = command("data check", index.root, layout=index.layout, split=index.split or None)
         raise UserError(
             f"{len(unusable):,} clips that the annotations list are missing or broken "
             f"({some(unusable, len(unusable))}); none is replaced: list them, and see how to accept that they are left "
-            f"out, with: {check}"
+            f"out, with: {index.check}"
         )
 
 
@@ -288,12 +278,7 @@ class FolderClips(Source):
         UserError: ``data`` is not resolved, or the clips are no longer those of its fingerprint.
     """
 
-    def __init__(
-        self,
-        data: Folder,
-        device: torch.device,
-        beside: "FolderClips | None" = None,
-    ) -> None:
+    def __init__(self, data: Folder, device: torch.device, beside: "FolderClips | None" = None) -> None:
         self._data = data
         self._device = device
         self._index = _opened(data)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tadaconv.command import command
 from tadaconv.data.annotations import SIDES, Annotations, Head, Strings
 from tadaconv.data.media import FrameFiles
 from tadaconv.errors import UserError
@@ -201,6 +202,11 @@ class Index:
     def num_left_out(self, side: str) -> int:
         """How many clips of a side are left out."""
         return int(self.left_out[self.sides == SIDES.index(side)].sum())
+
+    @property
+    def check(self) -> str:
+        """The command that checks its clips."""
+        return command("data check", self.root, layout=self.layout, split=self.split or None)
 
     def unusable(self) -> list[str]:
         """The ids of training and validation clips that are missing or broken and were not accepted."""

@@ -23,7 +23,6 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.command import command
 from tadaconv.data.annotations import Strings
 from tadaconv.data.clips import Clips
 from tadaconv.data.decode import BrokenVideoError, Frames, decode_each, require_av
@@ -168,10 +167,9 @@ def _packed(index: Index, clips: Clips, place: int) -> Packed:
         if count != len(frames):
             raise BrokenVideoError(f"it has {count} frames instead of {len(frames)}")
     except (BrokenVideoError, OSError) as error:
-        again = command("data check", index.root, layout=index.layout, split=index.split or None)
         raise UserError(
             f"{clips.path(place)} was intact when checked and no longer is: {error}; mend it, or check the clips again "
-            f"({again}) and pack them into another folder"
+            f"({index.check}) and pack them into another folder"
         ) from error
     return Packed(b"".join(members), frames, *size)
 
