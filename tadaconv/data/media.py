@@ -29,7 +29,8 @@ _NUM_PEEKED = 32
 _NOT_FRAMES = re.compile("annotation|label|split|list|train|val|test|video", re.IGNORECASE)
 """Names of folders that are inspected even among folders of frames."""
 
-_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<extension>\.[A-Za-z]+)", re.DOTALL)
+NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<extension>\.[A-Za-z]+)", re.DOTALL)
+"""Names of pictures."""
 _FLOW = ("flow", "x_", "y_", "u_", "v_")  # optical flow may be next to the pictures
 
 
@@ -150,7 +151,7 @@ def _holds_pictures(folder: Path) -> bool:
             for entry, _ in zip(entries, range(64), strict=False):
                 if entry.name.lower().endswith(VIDEO_EXTENSIONS):
                     return False
-                name = _NUMBERED.fullmatch(entry.name)
+                name = NUMBERED.fullmatch(entry.name)
                 numbered = numbered or (name is not None and name["extension"].lower() in IMAGE_EXTENSIONS)
     except OSError:
         return False  # listed again, and reported, as a folder of folders
@@ -231,7 +232,7 @@ def frame_files(folder: Path) -> FrameFiles | None:
     lowest: dict[tuple[str, str], tuple[int, int]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = _NUMBERED.fullmatch(entry.name)
+            name = NUMBERED.fullmatch(entry.name)
             if name is None or name["extension"].lower() not in IMAGE_EXTENSIONS:
                 continue
             group = (name["prefix"], name["extension"])

@@ -9,10 +9,10 @@ of them begin with and without extension, so that they do not depend on where th
 """
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
 from typing import NamedTuple
 
 from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
@@ -187,12 +187,8 @@ def _entries(lines: Iterable[_Line]) -> set[tuple[str, tuple[int, ...]]]:
 def _common_folder(lines: Sequence[_Line]) -> str:
     """The folders that all paths begin with, and a slash; empty where there are none."""
     folders = {line.path.rstrip("/").rpartition("/")[0] for line in lines}
-    shared = [parts[0] for parts in takewhile(_same, zip(*(folder.split("/") for folder in folders), strict=False))]
+    shared = os.path.commonprefix([folder.split("/") for folder in folders])  # noqa: RUF071 - of the lists of their parts
     return "/".join([*shared, ""]) if folders != {""} else ""
-
-
-def _same(parts: tuple[str, ...]) -> bool:
-    return len(set(parts)) == 1
 
 
 READER = Reader(_read, _evidence, has_splits=True)
