@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,6 +140,17 @@ class Annotations:
     def missing(self) -> NDArray[np.int64]:
         """The places of clips without a medium."""
         return np.array([place for place, medium in enumerate(self.media) if not medium], dtype=np.int64)
+
+
+_SIDE_WORDS: dict[str, Side] = {
+    "train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test",
+}  # fmt: skip
+
+
+def side_of(name: str) -> Side | None:
+    """The side that a word of ``name`` means, such as that of a file; None where none does."""
+    words = re.split(r"[\W_]+", name.lower())
+    return next((_SIDE_WORDS[word] for word in words if word in _SIDE_WORDS), None)
 
 
 def some(names: Iterable[str], count: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tadaconv.data.decode import Frames, Read, decode, decode_at
 from tadaconv.data.index import Index, open_index
@@ -39,6 +40,13 @@ class Clips:
             name: np.flatnonzero(index.subsets[self.val, column]) for column, name in enumerate(index.subset_names)
         }
         self.can_be_kept = index.form in ("frames", "pack") or bool(np.isnan(self._starts).all())
+
+    def frame_bytes(self, short_side: int) -> NDArray[np.int64]:
+        """Bytes of a frame of each clip, (clips,), at a short side in pixels; 0 keeps the size."""
+        short = np.maximum(np.minimum(self.heights, self.widths), 1)  # 0 of clips that are left out
+        sides = [np.rint(side * short_side / short) if short_side else side for side in (self.heights, self.widths)]
+        bytes_of: NDArray[np.int64] = 3 * sides[0].astype(np.int64) * sides[1].astype(np.int64)
+        return bytes_of
 
     def path(self, place: int) -> Path:
         """The medium of a clip."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from tadaconv.command import command
 from tadaconv.data.annotations import Annotations, some
 from tadaconv.data.clips import Clips, read_of_folder, read_of_index
-from tadaconv.data.decode import BrokenVideoError, Frames, scaled_size
+from tadaconv.data.decode import BrokenVideoError, Frames
 from tadaconv.data.examination import examine, sizes_and_changes
 from tadaconv.data.finishing import Finisher
 from tadaconv.data.index import Index, index_folder, index_of, is_index, journal_folder, open_index
@@ -283,7 +283,8 @@ class FolderClips(Source):
         self._device = device
         self._index = _opened(data)
         self._clips = Clips(self._index)
-        self._videos = _kept_videos(data, self._clips)
+        self._frame_bytes = self._clips.frame_bytes(data.short_side)
+        self._videos = _kept_videos(data, self._clips, self._frame_bytes)
         self.is_in_memory = self._videos is not None
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
         self._sharing: WeakSet[FolderClips] = WeakSet() if beside is None else beside._sharing
@@ -426,7 +427,7 @@ class FolderClips(Source):
         """What reads clips ahead; None where they are kept in memory."""
         if self._videos is not None:
             return None
-        data, clips = self._data, self._clips
+        data, clips, frame_bytes = self._data, self._clips, self._frame_bytes
         opening = (
             partial(read_of_index, self._index)
             if data.layout == "classes"
@@ -435,8 +436,7 @@ class FolderClips(Source):
 
         def num_bytes(wanted: Wanted) -> int:
             place, indices = wanted
-            height, width = scaled_size(int(clips.heights[place]), int(clips.widths[place]), data.short_side)
-            return 3 * len(indices) * height * width
+            return len(indices) * int(frame_bytes[place])
 
         return Readers(opening, data.short_side, num_bytes, clips.path)
 
@@ -445,7 +445,7 @@ class FolderClips(Source):
         clips, data = self._clips, self._data
         used = (clips.train, clips.val)[lane]
         num_frames = data.num_frames * (data.num_temporal_views if lane == VAL else 1)
-        frame_bytes = _frame_bytes(clips, used, data.short_side)
+        frame_bytes = self._frame_bytes[used]
         return int(num_frames * (num_clips * frame_bytes.mean() + frame_bytes.max())) + 64 * (num_clips + 1)
 
     def _val_clips(self, views: int) -> int:
@@ -483,10 +483,11 @@ _kept: dict[tuple[str, int], list[Frames]] = {}
 table starts at once."""
 
 
-def _kept_videos(data: Folder, clips: Clips) -> dict[int, Frames] | None:
+def _kept_videos(data: Folder, clips: Clips, frame_bytes: NDArray[np.int64]) -> dict[int, Frames] | None:
     """All videos decoded, by the places of their clips; None where they do not fit into memory."""
     used = np.concatenate([clips.train, clips.val])
-    if not clips.can_be_kept or _decoded_bytes(clips, used, data.short_side) > MEMORY_SHARE * total_bytes():
+    decoded_bytes = int((clips.num_frames * frame_bytes)[used].sum())
+    if not clips.can_be_kept or decoded_bytes > MEMORY_SHARE * total_bytes():
         return None
     key = (data.fingerprint, data.short_side)
     if key not in _kept:
@@ -501,16 +502,3 @@ def _decode(clips: Clips, place: int, indices: Sequence[int] | None, short_side:
         return clips.read(place, indices, short_side)
     except (BrokenVideoError, OSError) as error:
         raise no_longer_intact(clips.path(place), error) from error
-
-
-def _decoded_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> float:
-    """What the frames of the clips ``used`` take in memory when decoded."""
-    return float((clips.num_frames[used] * _frame_bytes(clips, used, short_side)).sum())
-
-
-def _frame_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> NDArray[np.float64]:
-    """What a frame of each of the clips ``used`` takes in memory when decoded."""
-    height, width = clips.heights[used].astype(float), clips.widths[used].astype(float)
-    scale = short_side / np.minimum(height, width) if short_side else np.ones(len(used))
-    bytes_of: NDArray[np.float64] = 3 * np.rint(height * scale) * np.rint(width * scale)
-    return bytes_of

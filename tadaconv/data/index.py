@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +56,7 @@ _ABOUT = "about.json"
 _NUM_TRIES = 5
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What inspecting a medium showed: frames, pixels, and frames a second; or, without frames, why it is broken."""
 
     frames: int
@@ -133,10 +132,7 @@ class Journal:
             measured: what was seen.
         """
         record = np.zeros(1, self._record)
-        record[0] = (
-            _hash(path), size, changed, measured.frames, measured.height, measured.width, measured.fps, measured.whole,
-            measured.digest,  # as much of it as the record holds
-        )  # fmt: skip
+        record[0] = (_hash(path), size, changed, *measured[:-1])  # of the digest as much as it holds
         try:
             self._file.write(record.tobytes())
         except OSError as error:

@@ -13,13 +13,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side, side_of
 from tadaconv.data.media import VIDEO_EXTENSIONS, stem
 from tadaconv.errors import UserError
 
-_SIDES: dict[str, Side] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt", "category.txt", "categories.txt", "classind.txt")
 _FIELDS = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[\s,]+-?\d+){1,3})", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+")
@@ -34,15 +34,10 @@ class _Line(NamedTuple):
     numbers: tuple[int, ...]
 
 
-def _side(path: str) -> Side | None:
-    words = re.split(r"[\W_]+", path.rpartition("/")[2].lower())
-    return next((_SIDES[word] for word in words if word in _SIDES), None)
-
-
 def _files(gathering: Gathering, split: str) -> list[str]:
     """The lists with ``split`` in their names, by their names and by what their first line looks like."""
     named = gathering.companions(lambda name: name.endswith((".txt", ".csv")) and split.lower() in name)
-    return [path for path in named if _side(path) and _looks_listed(gathering, path)]
+    return [path for path in named if side_of(PurePosixPath(path).name) and _looks_listed(gathering, path)]
 
 
 def _looks_listed(gathering: Gathering, path: str) -> bool:
@@ -127,8 +122,8 @@ def _read(gathering: Gathering) -> Annotations:
         gathering.problem(".", "no list: a .txt or .csv file named after train or val, of lines 'path label'")
     lines: list[_Line] = []
     taken: dict[Side, str] = {}
-    for file in sorted(files, key=lambda file: _side(file) == "test"):
-        side = _side(file)
+    for file in sorted(files, key=lambda file: side_of(PurePosixPath(file).name) == "test"):
+        side = side_of(PurePosixPath(file).name)
         assert side is not None  # _files takes no other
         if side in taken:
             reason = (

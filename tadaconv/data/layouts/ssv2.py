@@ -4,6 +4,7 @@ The key of the table of labels is a template without its square brackets; ids an
 of TAdaConv's authors, ``*-with-label.json``, have a number in each entry, which serves where there is no table.
 """
 
+import sys
 from typing import Any
 
 from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
@@ -74,9 +75,8 @@ def _read(gathering: Gathering) -> Annotations:
 
     def entry(fields: dict[str, Any]) -> tuple[str, str]:  # two strings of each entry are kept; templates are shared
         template = _plain(str(fields.get("template", "")))
-        return str(fields.get("id", "")), shared.setdefault(template, template)
+        return str(fields.get("id", "")), sys.intern(template)
 
-    shared: dict[str, str] = {}
     table = gathering.file(*_LABELS) or "the lists"
     for side, path in gathering.lists(_LISTS, "put it next to labels.json"):
         entries = gathering.json(path, entry)
