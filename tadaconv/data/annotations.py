@@ -23,11 +23,6 @@ Side = Literal["train", "val", "test"]
 Head = tuple[str, tuple[str, ...]]
 """The name of a label, such as ``verb``, and of its classes in the official order."""
 
-WordPair = tuple[str, str]
-
-LEFT_RIGHT: tuple[WordPair, ...] = (("left", "right"),)
-TURNS: tuple[WordPair, ...] = (("clockwise", "counterclockwise"),)
-
 _NO_LABEL = -1
 _NUM_INSPECTED = 9
 """Folders of frames that are inspected for how frames are called."""
@@ -108,8 +103,6 @@ class Annotations:
     """What must be mended before anything trains."""
     warnings: tuple[Problem, ...]
     frames: FrameFiles | None = None
-    mirror_words: tuple[WordPair, ...] = ()
-    """Words that a mirror exchanges in the names of classes; empty where no class depends on them."""
     listed: Mapping[str, int] = field(default_factory=dict)
     """Entries of the annotations, by side; empty where there are no annotations."""
     published: Mapping[str, tuple[int, str]] = field(default_factory=dict)
@@ -425,7 +418,6 @@ class Gathering:
         class_folders: bool = False,
         forms: Sequence[tuple[Form, bool]] = (("frames", True), ("video", True)),
         by_path: bool = False,
-        mirror_words: tuple[WordPair, ...] = (),
         published: Mapping[str, tuple[int, str]] | None = None,
         hint: str = "",
         media_places: str = "",
@@ -439,7 +431,6 @@ class Gathering:
             forms: forms of media, in the order in which they are tried, and whether a medium is a whole stretch that
                 clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
             by_path: whether keys are found by the folders of a list as well.
-            mirror_words: words that a mirror exchanges in the names of classes.
             published: clips of the whole data set by side, each with its source.
             hint: ends the line of missing media.
             media_places: where media are looked for, for readers.
@@ -490,7 +481,6 @@ class Gathering:
             rates=np.array([clip.rate for clip in clips], dtype=np.float32),
             form=form,
             frames=frames,
-            mirror_words=mirror_words,
             listed=dict(self.listed),
             published=published or {},
             subsets={name: np.array([name in clip.subsets for clip in clips]) for name in subsets},
@@ -580,3 +570,5 @@ class Reader:
     has_splits: bool = False
     default_split: str = ""
     """The split that is meant where none is named."""
+    has_mirror_classes: bool = False
+    """Whether only left and right, or the sense of a turn, tell some classes apart: a plain mirror is refused."""

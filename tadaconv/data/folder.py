@@ -26,7 +26,7 @@ from tadaconv.data.decode import BrokenVideoError, Frames
 from tadaconv.data.examination import examine, sizes_and_changes
 from tadaconv.data.finishing import Finisher
 from tadaconv.data.index import Index, index_folder, index_of, is_index, journal_folder, open_index
-from tadaconv.data.layouts import guess, split_of
+from tadaconv.data.layouts import LAYOUTS, guess, split_of
 from tadaconv.data.layouts.classes import read_class_folders
 from tadaconv.data.media import Problem
 from tadaconv.data.memory import total_bytes
@@ -233,9 +233,10 @@ def _require_usable_index(index: Index, data: Folder) -> None:
                 f"{_some_ids(index, short)} have fewer frames than a clip takes, {int(needed.max())}; have the regime "
                 "say short_clips='repeat', or lower num_frames"
             )
+    reader = LAYOUTS.get(index.layout)
     with_pairs = [names for _, names in index.heads if mirror_pairs(names)]
     for names in with_pairs or [index.heads[0][1]]:
-        require_mirror(data.mirror, names, refuse=bool(index.mirror_words))
+        require_mirror(data.mirror, names, refuse=reader is not None and reader.has_mirror_classes)
 
 
 def _some_ids(index: Index, places: NDArray[np.int64]) -> str:

@@ -50,7 +50,7 @@ Records = NDArray[np.void]
 
 _COLUMNS = ("sides", "labels", "spans", "measured", "left_out", "subsets")
 _STRINGS = ("ids", "media")
-_VALUES = ("layout", "root", "split", "heads", "form", "frames", "mirror_words", "listed", "subset_names", "sources")
+_VALUES = ("layout", "root", "split", "heads", "form", "frames", "listed", "subset_names", "sources")
 _ABOUT = "about.json"
 """The values of an index, and which folder has its columns: replaced in one step, and with it the index."""
 _NUM_TRIES = 5
@@ -174,7 +174,6 @@ class Index:
     heads: tuple[Head, ...]
     form: str
     frames: FrameFiles | None
-    mirror_words: tuple[tuple[str, str], ...]
     listed: dict[str, int]
     subset_names: tuple[str, ...]
     sources: tuple[tuple[str, int, int], ...]
@@ -231,7 +230,6 @@ def index_of(annotations: Annotations, measured: Records, left_out: NDArray[np.b
         heads=annotations.heads,
         form=annotations.form,
         frames=annotations.frames,
-        mirror_words=annotations.mirror_words,
         listed=dict(annotations.listed),
         subset_names=tuple(annotations.subsets),
         sources=tuple((os.fspath(path), *_changed(path)) for path in annotations.sources),
@@ -322,7 +320,6 @@ def _opened(folder: Path) -> Index:
         heads=tuple((name, tuple(names)) for name, names in about["heads"]),
         form=about["form"],
         frames=None if frames is None else FrameFiles(*frames),
-        mirror_words=tuple((one, other) for one, other in about["mirror_words"]),
         listed=about["listed"],
         subset_names=tuple(about["subset_names"]),
         sources=tuple((path, size, changed) for path, size, changed in about["sources"]),

@@ -97,7 +97,7 @@ def test_a_pack_has_the_frames_of_every_clip(layout, form, checked, tmp_path):
         np.testing.assert_array_equal(getattr(packed, name), getattr(index, name))
     for name in ("labels", "train", "val", "num_frames", "heights", "widths", "fps"):
         np.testing.assert_array_equal(getattr(pack, name), getattr(media, name))
-    assert (packed.heads, packed.listed, packed.mirror_words) == (index.heads, index.listed, index.mirror_words)
+    assert (packed.heads, packed.listed) == (index.heads, index.listed)
     for place in places_of(index):
         count = int(media.num_frames[place])
         frames = pack.read(place, None, 0)

@@ -3,7 +3,7 @@
 A line is ``id;label``; classes have the order of their file.
 """
 
-from tadaconv.data.annotations import LEFT_RIGHT, TURNS, Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
 
 _NUM_CLASSES = 27
 _LABELS = ("jester-v1-labels.csv", "labels.csv")
@@ -40,9 +40,7 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.clip_of_class(path, clip_id, side, label, numbers, f"{table}", rate=12.0)
             else:
                 gathering.problem(path, "lines that are not id;label: {}", f"line {number}")
-    return gathering.finish(
-        (("label", class_names),), mirror_words=LEFT_RIGHT + TURNS, media_places="20bn-jester-v1/<id>/00001.jpg"
-    )
+    return gathering.finish((("label", class_names),), media_places="20bn-jester-v1/<id>/00001.jpg")
 
 
-READER = Reader(_read, _evidence)
+READER = Reader(_read, _evidence, has_mirror_classes=True)

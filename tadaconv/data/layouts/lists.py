@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side, side_of
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
 from tadaconv.data.media import VIDEO_EXTENSIONS, stem
 from tadaconv.errors import UserError
 
@@ -168,7 +168,6 @@ def _read(gathering: Gathering) -> Annotations:
         (("label", names),),
         forms=(("frames", True),) if in_stretches else (("frames", True), ("video", True)),
         by_path=True,
-        mirror_words=LEFT_RIGHT,
         media_places="folders of frames at the listed paths"
         if in_stretches
         else "the listed paths, with any extension",
@@ -186,4 +185,4 @@ def _common_folder(lines: Sequence[_Line]) -> str:
     return "/".join([*shared, ""]) if folders != {""} else ""
 
 
-READER = Reader(_read, _evidence, has_splits=True)
+READER = Reader(_read, _evidence, has_splits=True, has_mirror_classes=True)

@@ -7,7 +7,7 @@ of TAdaConv's authors, ``*-with-label.json``, have a number in each entry, which
 import sys
 from typing import Any
 
-from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
 
 _NUM_CLASSES = 174
 _HINT = "the archives 20bn-something-something-v2-00 to -19 are parts of a single one, to be joined before unpacking"
@@ -100,7 +100,6 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.problem(path, "an entry has no id")
     return gathering.finish(
         (("label", class_names),),
-        mirror_words=LEFT_RIGHT,
         hint=_HINT,
         media_places="<id>.webm, <id>.mp4 or a folder <id> of frames",
     )
@@ -116,4 +115,4 @@ def _answers(gathering: Gathering) -> dict[str, str]:
     return {clip_id.strip(): _plain(label.strip().strip('"')) for clip_id, label in answers.items()}
 
 
-READER = Reader(_read, _evidence)
+READER = Reader(_read, _evidence, has_mirror_classes=True)
