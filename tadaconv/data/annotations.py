@@ -8,7 +8,6 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -67,16 +66,6 @@ class Strings:
         return (self[place] for place in range(len(self)))
 
 
-class AnnotatedClip(NamedTuple):
-    """One clip: a label for every head, None where the annotations give none; medium None where it is missing."""
-
-    id: str
-    side: str
-    labels: tuple[int | None, ...]
-    medium: str | None
-    span: tuple[float, float] | None
-
-
 @dataclass(frozen=True, eq=False)
 class Annotations:
     """The clips of a data set as its own files list them, a column a property; no video was opened.
@@ -119,20 +108,6 @@ class Annotations:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def __getitem__(self, place: int) -> AnnotatedClip:
-        labels = tuple(None if label == _NO_LABEL else int(label) for label in self.labels[place])
-        start, end = (float(limit) for limit in self.spans[place])
-        span = None if math.isnan(start) else (start, end)
-        return AnnotatedClip(self.ids[place], SIDES[self.sides[place]], labels, self.media[place] or None, span)
-
-    def __iter__(self) -> Iterator[AnnotatedClip]:
-        return (self[place] for place in range(len(self)))
-
-    @cached_property
-    def missing(self) -> NDArray[np.int64]:
-        """The places of clips without a medium."""
-        return np.array([place for place, medium in enumerate(self.media) if not medium], dtype=np.int64)
 
 
 _SIDE_WORDS: dict[str, Side] = {

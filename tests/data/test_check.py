@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from annotated import clips_of
 
 from tadaconv.cli import main
 from tadaconv.command import called_with, shared_options
@@ -75,7 +76,7 @@ def test_a_whole_data_set_is_trained_on_after_its_check(ssv2, cache):
     assert (data.num_classes, data.num_listed, data.num_missing) == (6, (12, 6), (0, 0))
     assert num_training_clips(data) == 12
     source = FolderClips(Folder.model_validate_json(data.model_dump_json()), CPU)
-    annotated = [clip for clip in read("ssv2", ssv2) if clip.side == "val"]
+    annotated = [clip for clip in clips_of(read("ssv2", ssv2)) if clip.side == "val"]
     x, labels = source.val_batch(torch.arange(source.num_val))
     assert x.shape == (6, 1, 3, 4, 16, 16)
     assert labels.tolist() == [clip.labels[0] for clip in annotated]
@@ -87,7 +88,7 @@ def test_a_whole_data_set_is_trained_on_after_its_check(ssv2, cache):
 def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
     looks = []
     look = examination._look
-    broken = video(ssv2, read("ssv2", ssv2)[0].id)
+    broken = video(ssv2, clips_of(read("ssv2", ssv2))[0].id)
     broken.write_bytes(b"no video")
 
     def stop(path, *rest):
@@ -111,8 +112,7 @@ def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
 def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, cache, tmp_path, monkeypatch):
     check_layout(ssv2, "ssv2", "", cache)
     whole = resolve(SPEC, ssv2, cache)
-    annotations = read("ssv2", ssv2)
-    missing, broken = annotations[0], annotations[len(annotations) - 1]
+    missing, *_, broken = clips_of(read("ssv2", ssv2))
     assert (missing.side, broken.side) == ("train", "val")
     video(ssv2, missing.id).unlink()
     video(ssv2, broken.id).write_bytes(video(ssv2, broken.id).read_bytes()[:300])
@@ -152,7 +152,7 @@ def test_a_run_refuses_missing_and_broken_clips_until_they_are_accepted(ssv2, ca
 
 
 def test_what_was_accepted_and_is_used_or_no_longer_listed_is_forgotten(ssv2, cache, tmp_path):
-    mended, unlisted = (clip.id for clip in list(read("ssv2", ssv2))[:2])
+    mended, unlisted = (clip.id for clip in clips_of(read("ssv2", ssv2))[:2])
     for clip_id in (mended, unlisted):
         video(ssv2, clip_id).rename(tmp_path / clip_id)
     accepted = tmp_path / "accepted.txt"
@@ -168,7 +168,7 @@ def test_what_was_accepted_and_is_used_or_no_longer_listed_is_forgotten(ssv2, ca
 
 
 def test_headers_alone_make_no_index(ssv2, cache):
-    empty = read("ssv2", ssv2)[1].id
+    empty = clips_of(read("ssv2", ssv2))[1].id
     video(ssv2, empty).write_bytes(b"")
     report = check_layout(ssv2, "ssv2", "", cache, quick=True)
     assert [finding.path for finding in report.broken] == [empty]
@@ -192,7 +192,7 @@ def test_an_index_that_is_no_longer_true_is_not_used(ssv2, cache):
         resolve(SPEC, ssv2 / "nowhere", cache)
     check_layout(ssv2, "ssv2", "", cache)
     data = resolve(SPEC, ssv2, cache)
-    clip = video(ssv2, read("ssv2", ssv2)[0].id)
+    clip = video(ssv2, clips_of(read("ssv2", ssv2))[0].id)
     os.utime(clip, ns=(1, 1))
     with pytest.raises(UserError, match=rf"{clip.name} has changed since the clips were checked"):
         resolve(SPEC, ssv2, cache)
@@ -226,14 +226,14 @@ def test_a_clip_that_breaks_while_training_is_named(ssv2, cache, monkeypatch):
     monkeypatch.setattr("tadaconv.data.folder.MEMORY_SHARE", 0)
     check_layout(ssv2, "ssv2", "", cache)
     source = FolderClips(resolve(SPEC, ssv2, cache), CPU)
-    first = next(clip for clip in read("ssv2", ssv2) if clip.side == "val")
+    first = next(clip for clip in clips_of(read("ssv2", ssv2)) if clip.side == "val")
     video(ssv2, first.id).write_bytes(b"")
     with pytest.raises(RunError, match=rf"{first.id}\.webm was intact when checked and no longer is: zero-length"):
         source.val_batch(torch.tensor([0]))
 
 
 def test_copies_across_the_split_and_classes_without_clips_are_warned_of(ssv2, cache):
-    annotations = list(read("ssv2", ssv2))
+    annotations = clips_of(read("ssv2", ssv2))
     train, val = annotations[0], annotations[-1]
     shutil.copy(video(ssv2, train.id), video(ssv2, val.id))
     text = render(check_layout(ssv2, "ssv2", "", cache))
@@ -248,7 +248,7 @@ def test_copies_across_the_split_and_classes_without_clips_are_warned_of(ssv2, c
 
 def test_folders_are_copies_only_where_last_pictures_are_too(written, tmp_path, cache):
     root = written("jester", "frames", tmp_path / "jester")
-    annotations = list(read("jester", root))
+    annotations = clips_of(read("jester", root))
     train, val = (root / clip.medium for clip in (annotations[0], annotations[-1]))
     shutil.rmtree(val)
     shutil.copytree(train, val)
@@ -285,7 +285,7 @@ def test_nothing_is_trained_without_a_clip_to_validate_on(written, ssv2, cache, 
     assert [finding.reason for finding in report.problems] == [
         "the annotations list no clip of val; put the list of val next to them"
     ]
-    ids = [clip.id for clip in read("ssv2", ssv2) if clip.side == "val"]
+    ids = [clip.id for clip in clips_of(read("ssv2", ssv2)) if clip.side == "val"]
     for clip_id in ids:
         video(ssv2, clip_id).unlink()
     accepted = tmp_path / "accepted.txt"
@@ -347,7 +347,7 @@ def test_segments_by_frame_numbers_and_by_time_are_the_same_clips(tmp_path, cach
         np.testing.assert_array_equal(by_number, annotations.spans[place, 0] + indices)
         by_time = numbers(videos._clips.read(int(place), indices, 0))
         assert np.abs(by_time / of_video - by_number / rate).max() <= 0.5 / of_video + 1e-6
-    annotated = [clip for clip in annotations if clip.side == "val"]
+    annotated = [clip for clip in clips_of(annotations) if clip.side == "val"]
     expected = {
         "unseen participants": [clip.id.startswith("P02") for clip in annotated],
         "tail verbs": [clip.labels[0] == 5 for clip in annotated],
@@ -390,7 +390,7 @@ def test_a_data_set_that_is_checked_as_class_folders_is_recognised(ssv2, written
 
 def test_frames_are_called_as_most_folders_call_them(written, tmp_path, cache):
     root = written("jester", "frames", tmp_path / "jester")
-    odd = root / read("jester", root)[0].medium
+    odd = root / clips_of(read("jester", root))[0].medium
     for picture in sorted(odd.iterdir()):
         picture.rename(picture.with_name(f"{int(picture.stem) - 1:05d}.jpg"))
     report = check_layout(root, "jester", "", cache)
@@ -402,7 +402,7 @@ def test_frames_are_called_as_most_folders_call_them(written, tmp_path, cache):
 
 def test_broken_clips_of_one_medium_are_one_line(written, tmp_path, cache):
     root = written("epic100", "frames", tmp_path / "data")
-    folder = root / read("epic100", root)[0].medium
+    folder = root / clips_of(read("epic100", root))[0].medium
     (folder / "frame_0000000200.jpg").unlink()
     report = check_layout(root, "epic100", "", cache)
     assert len(report.broken) > 3
@@ -434,7 +434,7 @@ def test_the_first_split_is_meant_where_none_is_named(written, tmp_path, cache):
 
 def test_the_file_of_ids_is_part_of_where_clips_lie(written, tmp_path, cache):
     root = written("kinetics400", "videos", tmp_path / "kinetics")
-    ids = [clip.id for clip in read("kinetics400", root)]
+    ids = [clip.id for clip in clips_of(read("kinetics400", root))]
     (root / "mini.txt").write_text("\n".join(ids[:2] + ids[-2:]) + "\n")
     spec = SPEC.but(layout="kinetics400", split="mini.txt", mirror="yes")
     report = check_layout(root, "kinetics400", "mini.txt", cache)

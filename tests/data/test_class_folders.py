@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from annotated import clips_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ def test_a_given_split_is_taken_as_it_is(tmp_path):
     )
     annotations = read_class_folders(root, 0.25)
     assert names_of(annotations) == ("a", "b")
-    clips = [(clip.id, clip.side, clip.labels) for clip in annotations]
+    clips = [(clip.id, clip.side, clip.labels) for clip in clips_of(annotations)]
     assert clips == [
         ("train/a/1.mkv", "train", (0,)), ("train/a/2.webm", "train", (0,)), ("train/b/1.MP4", "train", (1,)),
         ("val/a/3.avi", "val", (0,)), ("val/b/2.mov", "val", (1,)),
