@@ -167,7 +167,7 @@ READING = """
 import json, sys, time, torch
 from pathlib import Path
 from tadaconv.data import folder
-from tadaconv.data.layout_check import check_layout
+from tadaconv.data.check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
 from tadaconv.data import sample
 from tadaconv.environment import resolve_device

@@ -61,10 +61,10 @@ def now_mib(page: int = 1) -> float:
 
 def check(root: Path, out: Path, quick: bool) -> dict[str, float]:
     """``tada data check``, its seconds and memory."""
-    from tadaconv.data import layout_check
+    from tadaconv.data.check import check_layout
 
     bare, begin = peak_mib(), time.perf_counter()
-    report = layout_check.check_layout(root, "ssv2", "", out / "cache", quick=quick)
+    report = check_layout(root, "ssv2", "", out / "cache", quick=quick)
     assert report.ok, report.problems
     return {"seconds": time.perf_counter() - begin, "mib": peak_mib() - bare}
 

@@ -33,8 +33,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tadaconv.data import folder, prefetch
+from tadaconv.data.check import check_layout
 from tadaconv.data.folder import TRAIN, FolderClips, checked_index, resolve
-from tadaconv.data.layout_check import check_layout
 from tadaconv.data.packing import pack_clips
 from tadaconv.spec import Folder, Sampling
 from tadaconv.training.fit import epoch_order

@@ -71,22 +71,14 @@ def data_check(
         seen = pack_check.check_pack(folder)
         if layout not in ("classes", seen.layout):
             raise UserError(f"{str(folder)!r} is a pack of {seen.layout}, not of {layout}; leave --layout out")
-        text = "" if as_json else pack_check.render(seen)
-        document, ok = seen.model_dump_json(indent=2), seen.ok
-    elif layout == "classes":
-        for name in ("split", "quick", "accept"):
-            refuse(context, name, "is for the layouts of data sets; name one with --layout")
-        from tadaconv.data.check import check, render
-
-        found = check(folder, out / "cache")
-        text = "" if as_json else render(found)
-        document, ok = found.model_dump_json(indent=2), found.ok
+        text, document, ok = pack_check.render(seen), seen.model_dump_json(indent=2), seen.ok
     else:
-        from tadaconv.data import layout_check
+        if layout == "classes":
+            refuse(context, "accept", "is for the layouts of data sets; name one with --layout")
+        from tadaconv.data.check import check_layout, render
 
-        report = layout_check.check_layout(folder, layout, split, out / "cache", quick=quick, accept=accept)
-        text = "" if as_json else layout_check.render(report)
-        document, ok = report.model_dump_json(indent=2), report.ok
+        report = check_layout(folder, layout, split, out / "cache", quick=quick, accept=accept)
+        text, document, ok = render(report), report.model_dump_json(indent=2), report.ok
     print_json(document) if as_json else print(text)
     raise typer.Exit(0 if ok else 1)
 

@@ -65,9 +65,9 @@ def num_training_clips(data: "Synthetic | Folder") -> int | None:
     if not data.root:
         return None
     if data.layout == "classes":
-        from tadaconv.data.layout import scan
+        from tadaconv.data.layouts.classes import read_class_folders
 
-        return len(scan(data.path, data.val_share).train)
+        return int((read_class_folders(data.path, data.val_share).sides == 0).sum())
     from tadaconv.data.index import open_index
 
     return len(open_index(text_to_path(data.index)).places("train"))

@@ -4,21 +4,17 @@ import csv
 import io
 import json
 import math
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.layout import Problem
-from tadaconv.data.media import Finder, Form, FrameFiles, Tree, comparable, frame_files, stem
-
-if TYPE_CHECKING:
-    import _csv
+from tadaconv.data.media import Finder, Form, FrameFiles, Medium, Problem, Tree, comparable, frame_files, stem
 
 SIDES = ("train", "val", "test")
 Side = Literal["train", "val", "test"]
@@ -26,17 +22,12 @@ Side = Literal["train", "val", "test"]
 Head = tuple[str, tuple[str, ...]]
 """The name of a label, such as ``verb``, and of its classes in the official order."""
 
-WordPair = tuple[str, str]
-
-LEFT_RIGHT: tuple[WordPair, ...] = (("left", "right"),)
-TURNS: tuple[WordPair, ...] = (("clockwise", "counterclockwise"),)
-
 _NO_LABEL = -1
-_NUM_LOOKED_AT = 9
-"""Folders of frames that tell how frames are called."""
+_NUM_INSPECTED = 9
+"""Folders of frames that are inspected for how frames are called."""
 
 
-class Strings(Sequence[str]):
+class Strings:
     """Many strings in one buffer, so that a column of 250,000 costs its bytes and not an object each."""
 
     def __init__(self, strings: Iterable[str]) -> None:
@@ -67,33 +58,12 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
+    def __getitem__(self, place: int) -> str:
         start = int(self._ends[place - 1]) if place else 0
         return bytes(self._bytes[start : int(self._ends[place])]).decode(errors="surrogateescape")
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Strings):
-            return NotImplemented
-        return np.array_equal(self._bytes, other._bytes) and np.array_equal(self._ends, other._ends)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class AnnotatedClip(NamedTuple):
-    """One clip: a label for every head, None where the annotations give none; medium None where it is missing."""
-
-    id: str
-    side: str
-    labels: tuple[int | None, ...]
-    medium: str | None
-    span: tuple[float, float] | None
+    def __iter__(self) -> Iterator[str]:
+        return (self[place] for place in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,48 +87,38 @@ class Annotations:
     media: Strings
     spans: NDArray[np.float64]
     rates: NDArray[np.float32]
-    form: Form | Literal["pack"]
-    frames: FrameFiles | None
-    mirror_words: tuple[WordPair, ...]
-    """Words that a mirror exchanges in the names of classes; empty where no class depends on them."""
-    listed: Mapping[str, int]
-    """Entries of the annotations, by side."""
-    published: Mapping[str, tuple[int, str]]
-    """Clips of the whole data set by side, each with its source."""
-    subsets: Mapping[str, NDArray[np.bool_]]
-    """Clips that the data set judges apart as well, by name, such as those of its tail: (clips,)."""
-    files: tuple[str, ...]
-    """Sentences: which files were taken for what."""
-    sources: tuple[Path, ...]
-    """The files that were read."""
-    unlisted: Strings
+    form: Form
     problems: tuple[Problem, ...]
     """What must be mended before anything trains."""
-    gaps: tuple[Problem, ...]
-    """A line for every side that lacks media; a run may go on without these clips once they are accepted."""
     warnings: tuple[Problem, ...]
+    frames: FrameFiles | None = None
+    listed: Mapping[str, int] = field(default_factory=dict)
+    """Entries of the annotations, by side; empty where there are no annotations."""
+    published: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Clips of the whole data set by side, each with its source."""
+    subsets: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Clips that are evaluated separately as well, by name, such as those of the tail: (clips,)."""
+    files: tuple[str, ...] = ()
+    """Sentences: which files were taken for what."""
+    sources: tuple[Path, ...] = ()
+    """The files that were read."""
+    unlisted: Sequence[str] = ()
+    gaps: tuple[Problem, ...] = ()
+    """A line for every side that lacks media; a run may go on without these clips once they are accepted."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, place: int) -> AnnotatedClip:
-        labels = tuple(None if label == _NO_LABEL else int(label) for label in self.labels[place])
-        start, end = (float(limit) for limit in self.spans[place])
-        span = None if math.isnan(start) else (start, end)
-        return AnnotatedClip(self.ids[place], SIDES[self.sides[place]], labels, self.media[place] or None, span)
 
-    def __iter__(self) -> Iterator[AnnotatedClip]:
-        return (self[place] for place in range(len(self)))
+_SIDE_WORDS: dict[str, Side] = {
+    "train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test",
+}  # fmt: skip
 
-    @property
-    def subset_names(self) -> tuple[str, ...]:
-        """The names of what is judged apart."""
-        return tuple(self.subsets)
 
-    @cached_property
-    def missing(self) -> NDArray[np.int64]:
-        """The places of clips without a medium."""
-        return np.array([place for place, medium in enumerate(self.media) if not medium], dtype=np.int64)
+def side_of(name: str) -> Side | None:
+    """The side that a word of ``name`` means, such as that of a file; None where none does."""
+    words = re.split(r"[\W_]+", name.lower())
+    return next((_SIDE_WORDS[word] for word in words if word in _SIDE_WORDS), None)
 
 
 def some(names: Iterable[str], count: int) -> str:
@@ -167,14 +127,20 @@ def some(names: Iterable[str], count: int) -> str:
     return ", ".join(first) + (", ..." if count > len(first) else "")
 
 
-class _Notes:
+class Notes:
     """Findings, those of one kind counted in one line with its first three examples."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], tuple[list[str], list[int]]] = {}
 
     def add(self, path: str, reason: str, example: str = "") -> None:
-        """Note ``reason``, in which ``{}`` is where count and examples are put, if anywhere."""
+        """Note ``reason``, in which ``{}`` becomes the count and the first examples.
+
+        Args:
+            path: the file or folder, relative to the root.
+            reason: what is wrong, and how to mend it.
+            example: of an id or a line, for a reason that holds of several.
+        """
         examples, count = self._kinds.setdefault((path, reason), ([], [0]))
         count[0] += 1
         if example and len(examples) < 3:
@@ -186,6 +152,20 @@ class _Notes:
             Problem(path, reason.replace("{}", f"{count[0]:,} ({some(examples, count[0])})"))
             for (path, reason), (examples, count) in self._kinds.items()
         ]
+
+
+class _Listed(NamedTuple):
+    """A clip as a file lists it, and what its medium is found by."""
+
+    side: Side
+    labels: tuple[int, ...]
+    key: str
+    exact: str
+    folder: str
+    seconds: tuple[float, float] | None
+    positions: tuple[float, float] | None
+    rate: float
+    subsets: tuple[str, ...]
 
 
 class Gathering:
@@ -201,42 +181,13 @@ class Gathering:
         self.layout, self.split, self.tree = layout, split, tree
         self.root = tree.root
         self.files: list[str] = []
-        self._sources: dict[Path, None] = {}
-        self._problems, self._warnings = _Notes(), _Notes()
-        self._places: dict[str, int] = {}
-        self._sides, self._labels = array("b"), array("i")
-        self._keys: list[str] = []
-        self._exact: list[str] = []
-        self._folders: list[str] = []
-        self._seconds, self._positions = array("d"), array("d")
-        self._rates = array("f")
-        self._subsets: dict[str, list[int]] = {}
+        """Sentences: which files were taken for what."""
         self.listed: dict[str, int] = {}
+        self._sources: dict[Path, None] = {}
+        self._problems, self._warnings = Notes(), Notes()
+        self.problem, self.warning = self._problems.add, self._warnings.add
+        self._clips: dict[str, _Listed] = {}
         self._left_out: list[tuple[str, str]] = []
-
-    def problem(self, path: str, reason: str, example: str = "") -> None:
-        """Note what must be mended; ``{}`` in ``reason`` becomes the count and the first examples.
-
-        Args:
-            path: the file or folder, relative to the root.
-            reason: what is wrong, and how to mend it.
-            example: of an id or a line, for a reason that holds of several.
-        """
-        self._problems.add(path, reason, example)
-
-    def warning(self, path: str, reason: str, example: str = "") -> None:
-        """Note what may be meant; as :meth:`problem`.
-
-        Args:
-            path: the file or folder, relative to the root.
-            reason: what is wrong, and how to mend it.
-            example: of an id or a line, for a reason that holds of several.
-        """
-        self._warnings.add(path, reason, example)
-
-    def took(self, sentence: str) -> None:
-        """Say which file was taken for what."""
-        self.files.append(sentence)
 
     def companions(self, accept: Callable[[str], bool]) -> list[str]:
         """The small files whose names, in lower case, ``accept`` takes, those nearest to the root first."""
@@ -299,27 +250,37 @@ class Gathering:
 
         A header without the columns ``needed``, or a row of another length, is a problem.
         """
-        reader = csv.reader(io.StringIO(self.text(path) or "", newline=""))
+        reader = csv.DictReader(io.StringIO(self.text(path) or "", newline=""))
         try:
-            header = [name.strip() for name in next(reader, [])]
-            yield from self._rows(path, reader, header, needed)
+            header = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            if lacking := [name for name in needed if name not in header]:
+                self.problem(path, f"has no column {', '.join(lacking)}; its header is {','.join(header)!r}")
+                return
+            for row in reader:
+                if None in row or None in row.values():
+                    reason = f"lines with another number of fields than the header's {len(header)}: {{}}"
+                    self.problem(path, reason, f"line {reader.line_num}")
+                else:
+                    yield reader.line_num, row
         except csv.Error as error:
-            self.problem(path, f"no CSV from line {reader.line_num} on, perhaps a quote that is not closed: {error}")
+            self.problem(
+                path, f"no CSV from line {reader.reader.line_num} on, perhaps a quote that is not closed: {error}"
+            )
 
-    def _rows(
-        self, path: str, reader: "_csv.Reader", header: list[str], needed: Sequence[str]
-    ) -> Iterator[tuple[int, dict[str, str]]]:
-        if lacking := [name for name in needed if name not in header]:
-            self.problem(path, f"has no column {', '.join(lacking)}; its header is {','.join(header)!r}")
-            return
-        for row in reader:
-            if not row or row == [""]:
-                continue
-            if len(row) != len(header):
-                reason = f"lines with another number of fields than the header's {len(header)}: {{}}"
-                self.problem(path, reason, f"line {reader.line_num}")
-                continue
-            yield reader.line_num, dict(zip(header, row, strict=True))
+    def lists(self, names: Mapping[Side, Sequence[str]], advice: str) -> Iterator[tuple[Side, str]]:
+        """The side and the path of every list of clips; a missing list, but for one of test, is a problem.
+
+        Args:
+            names: by side, what its list may be called.
+            advice: how to get a missing one, for readers.
+        """
+        for side, candidates in names.items():
+            path = self.file(*candidates)
+            if path is not None:
+                yield side, path
+                self.files.append(f"{path}: {self.listed.get(side, 0):,} clips of {side}")
+            elif side != "test":
+                self.problem(".", f"no {' or '.join(candidates[:2])}; {advice}")
 
     def clip(
         self,
@@ -351,23 +312,14 @@ class Gathering:
             rate: frames a second of a folder of frames; NaN where nothing tells.
             subsets: what the clip is judged with as well.
         """
-        place = self._places.setdefault(clip_id, len(self._places))
-        if place < len(self._sides):
-            other = SIDES[self._sides[place]]
+        if clip_id in self._clips:
+            other = self._clips[clip_id].side
             where = "twice" if other == side else f"on both sides, {other} and {side}"
             self.problem(path, f"ids listed {where}: {{}}; keep one entry of each", clip_id)
             return
-        self._sides.append(SIDES.index(side))
-        self._labels.extend(labels)
-        self._keys.append(key or clip_id)
-        self._exact.append(exact)
-        self._folders.append(folder)
-        nothing = (math.nan, math.nan)
-        self._seconds.extend(seconds or nothing)
-        self._positions.extend(positions or nothing)
-        self._rates.append(rate)
-        for name in subsets:
-            self._subsets.setdefault(name, []).append(place)
+        self._clips[clip_id] = _Listed(
+            side, labels, key or clip_id, exact, folder, seconds, positions, rate, tuple(subsets)
+        )
 
     def clip_of_class(
         self, path: str, clip_id: str, side: Side, label: str, numbers: Mapping[str, int], table: str, rate: float
@@ -401,9 +353,29 @@ class Gathering:
             head: what the classes are of, where there are several heads.
         """
         classes = f"{len(names)} classes{f' of {head}' if head else ''}"
-        self.took(f"{path}: {classes}")
+        self.files.append(f"{path}: {classes}")
         if len(names) != usual:
             self.warning(path, f"{classes}, where {data_set} has {usual}")
+
+    def numbered_classes(
+        self, path: str, names: Mapping[int, str], usual: int, data_set: str, *, first: int = 0, head: str = ""
+    ) -> tuple[str, ...]:
+        """The classes in the order of their numbers; empty, and a problem, where a number is missing.
+
+        Args:
+            path: the file that numbers the classes.
+            names: by number.
+            usual: how many there are in the whole data set.
+            data_set: its name, for readers.
+            first: the first number.
+            head: what the classes are of, where there are several heads.
+        """
+        if not names or set(names) != set(range(first, first + len(names))):
+            self.problem(path, f"must number every class once, from {first} on")
+            return ()
+        in_order = tuple(names[number] for number in sorted(names))
+        self.took_classes(path, in_order, usual, data_set, head)
+        return in_order
 
     def count(self, side: Side, entries: int = 1) -> None:
         """Count entries of the annotations, good or not."""
@@ -421,7 +393,6 @@ class Gathering:
         class_folders: bool = False,
         forms: Sequence[tuple[Form, bool]] = (("frames", True), ("video", True)),
         by_path: bool = False,
-        mirror_words: tuple[WordPair, ...] = (),
         published: Mapping[str, tuple[int, str]] | None = None,
         hint: str = "",
         media_places: str = "",
@@ -435,48 +406,43 @@ class Gathering:
             forms: forms of media, in the order in which they are tried, and whether a medium is a whole stretch that
                 clips are spans of (its key then is the clip's key) or is one clip (its key is the id).
             by_path: whether keys are found by the folders of a list as well.
-            mirror_words: words that a mirror exchanges in the names of classes.
             published: clips of the whole data set by side, each with its source.
             hint: ends the line of missing media.
             media_places: where media are looked for, for readers.
         """
         names = frozenset(comparable(name) for name in heads[0][1]) if class_folders and heads else frozenset()
-        ids = list(self._places)
-        finders: dict[Form, Finder] = {
-            form: Finder(self.tree.shelf(form), key_of, names) for form in ("video", "frames")
-        }
-        trials = [(form, spanning, self._match(finders[form], self._keys if spanning else ids, by_path))
-                  for form, spanning in forms]  # fmt: skip
-        form, spanning, (places, doubtful) = max(trials, key=lambda trial: sum(place != -1 for place in trial[2][0]))
+        ids, clips = list(self._clips), list(self._clips.values())
+        keys = {True: [clip.key for clip in clips], False: ids}
+        finders = {form: Finder(media, key_of, names) for form, media in self.tree.media.items()}
+        trials = [(form, spanning, *self._match(finders[form], keys[spanning], by_path)) for form, spanning in forms]
+        form, spanning, media, doubtful = max(trials, key=lambda trial: sum(medium is not None for medium in trial[2]))
         finder = finders[form]
-        for other, _, (matched, _) in trials:
-            if other != form and any(place >= 0 for place in matched):
-                self.warning(".", "there are both videos and folders of frames; the "
-                             f"{'folders of frames' if form == 'frames' else 'videos'} are taken")  # fmt: skip
+        for other, _, matched, _ in trials:
+            if other != form and any(medium and medium.is_under_root for medium in matched):
+                taken = "folders of frames" if form == "frames" else "videos"
+                self.warning(".", f"there are both videos and folders of frames; the {taken} are taken")
         for place in doubtful:
             self.warning(".", "ids with several media: {}; the first in the order of paths is taken", ids[place])
-        for place, medium in enumerate(places):
+        for clip_id, clip, medium in zip(ids, clips, media, strict=True):
             # An exact name that was not met, and more than the bare id in the medium's name: of another stretch.
-            exact = self._exact[place]
-            if medium >= 0 and exact and stem(finder.shelf.names[medium]) not in (exact, self._keys[place], ids[place]):
-                self.warning(".", "media whose names give other times than the annotations: {}", ids[place])
-        media = self._media(finder, places)
-        unlisted = self._unlisted(finder, places, ((self._keys if spanning else ids)[place] for place in doubtful))
+            fitting = (clip.exact, clip.key, clip_id)
+            if medium and medium.is_under_root and clip.exact and stem(medium.name) not in fitting:
+                self.warning(".", "media whose names give other times than the annotations: {}", clip_id)
+        unlisted = self._unlisted(finder, media, [keys[spanning][place] for place in doubtful])
         if unlisted:
             reason = f"{len(unlisted):,} media that the annotations do not list ({some(unlisted, len(unlisted))})"
             self.warning(".", reason)
-        frames = self._frame_files(finder, places) if form == "frames" else None
-        self._say_media(form, finder, places, frames)
-        spans = self._positions if form == "frames" else self._seconds
-        length = len(ids)
-        no_spans = np.full((length, 2), math.nan)
-        missing = np.array([not medium for medium in media], dtype=bool)
-        sides = np.array(self._sides, dtype=np.int8)
-        gaps = self._gaps(ids, sides, missing, hint)
+        there = [medium for medium in media if medium and medium.is_under_root]
+        frames = self._frame_files(there) if form == "frames" else None
+        self._say_media(form, there, frames)
+        missing = np.array([medium is None for medium in media], dtype=bool)
+        sides = np.array([SIDES.index(clip.side) for clip in clips], dtype=np.int8)
         wanted = sides != SIDES.index("test")
         if wanted.any() and missing[wanted].all():
             where = media_places or "anywhere below it"
             self.problem(".", f"no video and no folder of frames of any listed clip; looked for {where}")
+        given = [(clip.positions if form == "frames" else clip.seconds) if spanning else None for clip in clips]
+        subsets = {name: None for clip in clips for name in clip.subsets}
         return Annotations(
             layout=self.layout,
             root=self.root,
@@ -484,68 +450,50 @@ class Gathering:
             heads=heads,
             ids=Strings(ids),
             sides=sides,
-            labels=np.array(self._labels, dtype=np.int32).reshape(length, -1 if length else len(heads)),
-            media=media,
-            spans=np.array(spans, dtype=np.float64).reshape(-1, 2) if spanning else no_spans,
-            rates=np.array(self._rates, dtype=np.float32),
+            labels=np.array([clip.labels for clip in clips], dtype=np.int32).reshape(len(clips), len(heads)),
+            media=Strings(medium.path if medium else "" for medium in media),
+            spans=np.array([span or (math.nan, math.nan) for span in given], dtype=np.float64).reshape(-1, 2),
+            rates=np.array([clip.rate for clip in clips], dtype=np.float32),
             form=form,
             frames=frames,
-            mirror_words=mirror_words,
             listed=dict(self.listed),
             published=published or {},
-            subsets={name: np.isin(np.arange(length), members) for name, members in self._subsets.items()},
+            subsets={name: np.array([name in clip.subsets for clip in clips]) for name in subsets},
             files=tuple(self.files),
             sources=tuple(self._sources),
-            unlisted=Strings(unlisted),
+            unlisted=unlisted,
             problems=(*self.tree.problems, *self._problems.lines()),
-            gaps=gaps,
+            gaps=self._gaps(ids, sides, missing, hint),
             warnings=tuple(self._warnings.lines()),
         )
 
-    def _match(self, finder: Finder, keys: Sequence[str], by_path: bool) -> tuple["array[int]", list[int]]:
-        """For every clip the place of its medium, -1 for none, -2 for one that is elsewhere; and the doubtful."""
-        places, doubtful = array("i"), []
-        for number, key in enumerate(keys):
-            folder = self._folders[number]
-            place, several = finder.find(key, self._exact[number], folder)
-            if by_path and folder and place >= 0 and not finder.agreement(place, folder):
-                place, several = -1, False
-            if place < 0 and folder.startswith("/") and Path(folder, self._exact[number]).exists():
-                place = -2
-            places.append(place)
+    def _match(self, finder: Finder, keys: Sequence[str], by_path: bool) -> tuple[list[Medium | None], list[int]]:
+        """The medium of every clip; and the places of those for which others would have done as well."""
+        media: list[Medium | None] = []
+        doubtful = []
+        for place, (key, clip) in enumerate(zip(keys, self._clips.values(), strict=True)):
+            medium, several = finder.find(key, clip.exact, clip.folder)
+            if by_path and clip.folder and medium and not medium.agreement(clip.folder):
+                medium, several = None, False
+            if medium is None and clip.folder.startswith("/") and Path(clip.folder, clip.exact).exists():
+                medium = Medium(clip.folder, clip.exact)
+            media.append(medium)
             if several:
-                doubtful.append(number)
-        return places, doubtful
+                doubtful.append(place)
+        return media, doubtful
 
-    def _media(self, finder: Finder, places: Sequence[int]) -> Strings:
-        def path(number: int, place: int) -> str:
-            if place == -2:
-                return str(Path(self._folders[number], self._exact[number]))
-            return finder.shelf.path(place) if place >= 0 else ""
+    def _unlisted(self, finder: Finder, media: Iterable[Medium | None], doubtful: Iterable[str]) -> list[str]:
+        left_out = (finder.find(key, folder=folder)[0] for key, folder in self._left_out)
+        known = {*media, *left_out, *(medium for key in doubtful for medium in finder.candidates(key))}
+        return [medium.path for medium in finder.media if medium not in known]
 
-        return Strings(path(number, place) for number, place in enumerate(places))
-
-    def _unlisted(self, finder: Finder, places: "array[int]", doubtful: Iterable[str]) -> list[str]:
-        known = np.zeros(len(finder.shelf), dtype=bool)
-        matched = np.array(places, dtype=np.int64)
-        known[matched[matched >= 0]] = True
-        for key in doubtful:
-            known[finder.candidates(key)] = True
-        for key, folder in self._left_out:
-            if (place := finder.find(key, folder=folder)[0]) >= 0:
-                known[place] = True
-        return [finder.shelf.path(int(place)) for place in np.flatnonzero(~known)]
-
-    def _frame_files(self, finder: Finder, places: Sequence[int]) -> FrameFiles | None:
+    def _frame_files(self, there: Sequence[Medium]) -> FrameFiles | None:
         """How frames are called, from a few folders, evenly chosen; most are right."""
-        there = [place for place in places if place >= 0]
         if not there:
             return None
         kinds: dict[FrameFiles, list[str]] = {}
-        for place in sorted(
-            {there[number * (len(there) - 1) // (_NUM_LOOKED_AT - 1)] for number in range(_NUM_LOOKED_AT)}
-        ):
-            path = finder.shelf.path(place)
+        numbers = {number * (len(there) - 1) // (_NUM_INSPECTED - 1) for number in range(_NUM_INSPECTED)}
+        for path in (there[number].path for number in sorted(numbers)):
             try:
                 files = frame_files(self.root / path)
             except OSError as error:
@@ -565,18 +513,12 @@ class Gathering:
             self.warning(".", f"frames are numbered from {first.first} ({name}), where 1 was expected; read so")
         return first
 
-    def _say_media(self, form: Form, finder: Finder, places: Sequence[int], frames: FrameFiles | None) -> None:
-        folders = sorted({finder.shelf.folder(place) or "." for place in places if place >= 0})
-        if not folders:
-            return
-        media = (
-            f"folders of frames ({frames.template})"
-            if frames
-            else "folders of frames"
-            if form == "frames"
-            else "videos"
-        )
-        self.took(f"{media} in {some(folders, len(folders))}")
+    def _say_media(self, form: Form, there: Iterable[Medium], frames: FrameFiles | None) -> None:
+        folders = sorted({medium.folder or "." for medium in there})
+        if folders:
+            template = f" ({frames.template})" if frames else ""
+            media = "videos" if form == "video" else f"folders of frames{template}"
+            self.files.append(f"{media} in {some(folders, len(folders))}")
 
     def _gaps(
         self, ids: Sequence[str], sides: NDArray[np.int8], missing: NDArray[np.bool_], hint: str
@@ -603,3 +545,5 @@ class Reader:
     has_splits: bool = False
     default_split: str = ""
     """The split that is meant where none is named."""
+    has_mirror_classes: bool = False
+    """Whether only left and right, or the sense of a turn, tell some classes apart: a plain mirror is refused."""

@@ -1,17 +1,14 @@
-"""The clips of a folder in columns, and how the frames of one are read: two ways to know them, one to use them."""
+"""The clips of an index as training uses them, and how the frames of one are read."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.data.decode import Frames, decode, decode_at
+from tadaconv.data.decode import Frames, Read, decode, decode_at
 from tadaconv.data.index import Index, open_index
-from tadaconv.data.inspection import Inspection
-from tadaconv.data.layout import Layout
 from tadaconv.data.pack import pack_of
 from tadaconv.data.pictures import read_pictures
 from tadaconv.data.source import Head
@@ -19,112 +16,79 @@ from tadaconv.errors import UserError
 from tadaconv.text import encodable
 
 
-@dataclass(frozen=True, eq=False)
 class Clips:
-    """Training and validation clips; a clip's place counts all of them, and ``train`` and ``val`` are places.
+    """Training and validation clips, those left out excepted; a clip's place counts all clips of the index.
 
-    ``labels`` are (clips, heads). ``num_frames``, ``heights``, ``widths`` and ``fps`` are (clips,), fps 0 where nothing
-    tells. ``read`` gives the frames of a clip at some indices, or all with None, at a short side in pixels: (T, H, W,
-    3); it raises :class:`tadaconv.data.decode.BrokenVideoError` and OSError. ``path`` is that of a clip's medium, and
-    ``name`` what the clip is called in the data set. ``can_be_kept`` says whether a clip is worth decoding whole: not
-    one that is a part of a long video.
+    ``train`` and ``val`` are places, ``labels`` (clips, heads). ``num_frames``, ``heights``, ``widths`` and ``fps`` are
+    (clips,), fps 0 where it is not known. ``subsets`` are validation clips that are evaluated separately, by name:
+    indices into ``val``. ``can_be_kept`` says whether a clip is worth decoding whole: not one that is a part of a long
+    video. Columns that are read clip by clip are copied, so that memory does not grow by mapped pages while clips are
+    read.
     """
 
-    heads: tuple[Head, ...]
-    labels: NDArray[np.int32]
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    num_frames: NDArray[np.int32]
-    heights: NDArray[np.int32]
-    widths: NDArray[np.int32]
-    fps: NDArray[np.float32]
-    subsets: Mapping[str, NDArray[np.int64]]
-    """Validation clips that are judged apart, by name: indices into ``val``."""
-    read: Callable[[int, Sequence[int] | None, int], Frames]
-    path: Callable[[int], Path]
-    name: Callable[[int], str]
-    can_be_kept: bool
-    form: str
-    """What clips are read from: video, frames or pack."""
+    def __init__(self, index: Index) -> None:
+        self._index, self._root = index, Path(index.root)
+        self._media, self._starts = index.media.copy(), np.array(index.spans[:, 0])
+        self._pack = pack_of(index) if index.form == "pack" else None
+        self.heads = tuple(Head(name, tuple(map(encodable, names))) for name, names in index.heads)
+        self.labels = np.array(index.labels)
+        self.train, self.val = index.places("train"), index.places("val")
+        self.num_frames = np.array(index.measured["frames"])
+        self.heights, self.widths = np.array(index.measured["height"]), np.array(index.measured["width"])
+        self.fps = np.nan_to_num(index.measured["fps"], nan=0.0)
+        self.subsets = {
+            name: np.flatnonzero(index.subsets[self.val, column]) for column, name in enumerate(index.subset_names)
+        }
+        self.can_be_kept = index.form in ("frames", "pack") or bool(np.isnan(self._starts).all())
 
+    def frame_bytes(self, short_side: int) -> NDArray[np.int64]:
+        """Bytes of a frame of each clip, (clips,), at a short side in pixels; 0 keeps the size."""
+        short = np.maximum(np.minimum(self.heights, self.widths), 1)  # 0 of clips that are left out
+        sides = [np.rint(side * short_side / short) if short_side else side for side in (self.heights, self.widths)]
+        bytes_of: NDArray[np.int64] = 3 * sides[0].astype(np.int64) * sides[1].astype(np.int64)
+        return bytes_of
 
-def read_of_index(folder: Path, fingerprint: str) -> Callable[[int, Sequence[int] | None, int], Frames]:
-    """:attr:`Clips.read` of the index in ``folder``, opened again; raises :class:`UserError` if it is another now."""
-    index = open_index(folder)
-    if index.fingerprint != fingerprint:
-        raise UserError(f"the index in {str(folder)!r} has changed since it was opened; give the same command again")
-    return of_index(index).read
+    def path(self, place: int) -> Path:
+        """The medium of a clip."""
+        return self._root / self._media[place]
 
+    def name(self, place: int) -> str:
+        """The id of a clip in the data set."""
+        return encodable(self._index.ids[place])
 
-def read_of_files(paths: Sequence[Path]) -> Callable[[int, Sequence[int] | None, int], Frames]:
-    """:attr:`Clips.read` of clips that are a video each."""
-    return lambda place, indices, short_side: decode(paths[place], short_side, indices)
+    def read(self, place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
+        """The frames of a clip, (T, H, W, 3).
 
+        Raises :class:`tadaconv.data.decode.BrokenVideoError` and OSError.
 
-def of_class_folders(layout: Layout, inspected: Mapping[str, Inspection]) -> Clips:
-    """The clips of a folder of class folders, all of them intact."""
-    names = layout.class_names
-    labels = {name: label for label, name in enumerate(names)}
-    clips = layout.train + layout.val
-    infos = [info for clip in clips if (info := inspected[clip.path].info)]
-    assert len(infos) == len(clips)
-    paths = [layout.root / clip.path for clip in clips]
-    return Clips(
-        heads=(Head("class", tuple(map(encodable, names))),),
-        labels=np.array([[labels[clip.class_name]] for clip in clips], dtype=np.int32),
-        train=np.arange(len(layout.train)),
-        val=np.arange(len(layout.train), len(clips)),
-        num_frames=np.array([info.num_frames for info in infos], dtype=np.int32),
-        heights=np.array([info.height for info in infos], dtype=np.int32),
-        widths=np.array([info.width for info in infos], dtype=np.int32),
-        fps=np.array([info.fps for info in infos], dtype=np.float32),
-        subsets={},
-        read=read_of_files(paths),
-        path=lambda place: paths[place],
-        name=lambda place: encodable(clips[place].path),
-        can_be_kept=True,
-        form="video",
-    )
-
-
-def of_index(index: Index) -> Clips:
-    """The clips of an index, those left out excepted.
-
-    Columns that are read clip by clip are copied, so that memory does not grow by mapped pages while clips are read.
-    """
-    root, in_frames = Path(index.root), index.form == "frames"
-    measured, media, starts = index.measured, index.media.copy(), np.array(index.spans[:, 0])
-    val = index.places("val")
-    pack = pack_of(index) if index.form == "pack" else None
-
-    def read(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
-        if pack is not None:
-            return pack.read(place, indices, short_side)
-        medium, start = root / media[place], float(starts[place])
-        if in_frames:
-            assert index.frames is not None
+        Args:
+            place: of the clip.
+            indices: of the frames; None for all.
+            short_side: in pixels; 0 keeps the size.
+        """
+        if self._pack is not None:
+            return self._pack.read(place, indices, short_side)
+        medium, start = self.path(place), float(self._starts[place])
+        if self._index.form == "frames":
+            assert self._index.frames is not None
             first = 0 if math.isnan(start) else round(start)
-            wanted = range(int(measured["frames"][place])) if indices is None else indices
-            return read_pictures(medium, index.frames, [first + number for number in wanted], short_side)
+            wanted = range(int(self.num_frames[place])) if indices is None else indices
+            return read_pictures(medium, self._index.frames, [first + number for number in wanted], short_side)
         if math.isnan(start):
             return decode(medium, short_side, indices)
         assert indices is not None  # see can_be_kept
-        fps = float(measured["fps"][place])
+        fps = float(self.fps[place])
         return decode_at(medium, short_side, [start + number / fps for number in indices])
 
-    return Clips(
-        heads=tuple(Head(name, tuple(map(encodable, names))) for name, names in index.heads),
-        labels=np.array(index.labels),
-        train=index.places("train"),
-        val=val,
-        num_frames=np.array(measured["frames"]),
-        heights=np.array(measured["height"]),
-        widths=np.array(measured["width"]),
-        fps=np.nan_to_num(measured["fps"], nan=0.0),
-        subsets={name: np.flatnonzero(index.subsets[val, column]) for column, name in enumerate(index.subset_names)},
-        read=read,
-        path=lambda place: root / media[place],
-        name=lambda place: encodable(index.ids[place]),
-        can_be_kept=in_frames or pack is not None or bool(np.isnan(starts).all()),
-        form=index.form,
-    )
+
+def read_of_index(index: Index) -> Read:
+    """:meth:`Clips.read` of the clips of an index."""
+    return Clips(index).read
+
+
+def read_of_folder(folder: Path, fingerprint: str) -> Read:
+    """:meth:`Clips.read` of the index in ``folder``, opened again; raises :class:`UserError` if it is another now."""
+    index = open_index(folder)
+    if index.fingerprint != fingerprint:
+        raise UserError(f"the index in {str(folder)!r} has changed since it was opened; give the same command again")
+    return read_of_index(index)

@@ -7,7 +7,7 @@ time, in long videos, seeks: a frame carries its time with it, wherever the seek
 """
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Frames = NDArray[np.uint8]
 """Decoded frames, (T, H, W, 3), RGB."""
 
+Read = Callable[[int, Sequence[int] | None, int], Frames]
+"""Gives the frames of a clip by its place, the indices of frames and the short side; see :class:`.clips.Clips`."""
 
 _MIN_STRIDE = 1
 """Seconds that are decoded rather than sought over, as long as key frames are not known to be further apart."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 
 from tadaconv.data.annotations import SIDES, Annotations
 from tadaconv.data.decode import BrokenVideoError, headers, inspect, require_av
-from tadaconv.data.index import RECORD, Journal, Measured, Records
-from tadaconv.data.inspection import content_digest, over_cores
+from tadaconv.data.index import CONTENT_RECORD, RECORD, Journal, Measured, Records
 from tadaconv.data.media import FrameFiles
 from tadaconv.data.pictures import inspect_pictures
+from tadaconv.data.threads import over_cores
+
+WHOLE_BYTES = 64 * 2**20
+"""Files up to this size are hashed whole; of larger ones the size and as many bytes, half from each end."""
 
 _NONE = -1
 
@@ -50,9 +54,10 @@ def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examinati
     """
     require_av()
     paths, medium_of = _media(annotations)
-    sizes, changed = _as_they_are(annotations.root, paths)
+    sizes, changed = sizes_and_changes(annotations.root, paths)
     reasons: dict[str, str] = {}
-    with closing(Journal(folder)) as journal:
+    record = CONTENT_RECORD if annotations.layout == "classes" else RECORD
+    with closing(Journal(folder, record)) as journal:
         known = journal.known(paths, sizes, changed)
         unknown = np.flatnonzero((known["frames"] == 0) | (whole & ~known["whole"]))
         todo = [paths[int(number)] for number in unknown]
@@ -77,7 +82,7 @@ def _media(annotations: Annotations) -> tuple[list[str], NDArray[np.int64]]:
     return list(numbers), medium_of
 
 
-def _as_they_are(root: Path, paths: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sizes_and_changes(root: Path, paths: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Bytes and time of change in nanoseconds of each medium; -1 and 0 for what leads nowhere."""
     sizes = np.full(len(paths), -1, dtype=np.int64)
     changed = np.zeros(len(paths), dtype=np.int64)
@@ -104,7 +109,22 @@ def _look(path: Path, files: FrameFiles | None, whole: bool) -> Measured:
         return Measured(0, 0, 0, reason=str(error))
     except OSError as error:
         return Measured(0, 0, 0, reason=f"unreadable ({error.strerror})")
-    return Measured(info.num_frames, info.height, info.width, info.fps or math.nan, whole, bytes.fromhex(digest)[:16])
+    return Measured(info.num_frames, info.height, info.width, info.fps or math.nan, whole, bytes.fromhex(digest))
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content, or of its size and both ends where it is larger than ``WHOLE_BYTES``."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= WHOLE_BYTES:
+            digest.update(file.read())
+        else:
+            digest.update(str(size).encode())
+            digest.update(file.read(WHOLE_BYTES // 2))
+            file.seek(size - WHOLE_BYTES // 2)
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _digest_of_pictures(folder: Path, files: FrameFiles, count: int) -> str:
@@ -124,7 +144,7 @@ def _by_clip(
     reasons: dict[str, str],
 ) -> Examination:
     """The records of clips: those of their media, and of spans the frames of the span, at the rate they are counted."""
-    clips = np.zeros(len(annotations), dtype=RECORD)
+    clips = np.zeros(len(annotations), dtype=records.dtype)
     there = medium_of != _NONE
     clips[there] = records[medium_of[there]]
     intact = clips["frames"] > 0

@@ -7,11 +7,11 @@ Otherwise the frames of a clip are read ahead by processes (:mod:`tadaconv.data.
 come next, and else when they are asked for. All ways give the same pixels.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from weakref import WeakSet
 
 import numpy as np
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tadaconv.command import command
-from tadaconv.data.annotations import some
-from tadaconv.data.check import problems
-from tadaconv.data.clips import Clips, of_class_folders, of_index, read_of_files, read_of_index
-from tadaconv.data.decode import BrokenVideoError, Frames, scaled_size
+from tadaconv.data.annotations import Annotations, some
+from tadaconv.data.clips import Clips, read_of_folder, read_of_index
+from tadaconv.data.decode import BrokenVideoError, Frames
+from tadaconv.data.examination import examine, sizes_and_changes
 from tadaconv.data.finishing import Finisher
-from tadaconv.data.index import Index, index_folder, is_index, open_index
-from tadaconv.data.inspection import Inspection, inspect_clips, known_clips, over_cores
-from tadaconv.data.layout import Layout, scan
-from tadaconv.data.layouts import guess, split_of
+from tadaconv.data.index import Index, index_folder, index_of, is_index, journal_folder, open_index
+from tadaconv.data.layouts import LAYOUTS, guess, split_of
+from tadaconv.data.layouts.classes import read_class_folders
+from tadaconv.data.media import Problem
 from tadaconv.data.memory import total_bytes
 from tadaconv.data.mirroring import mirror_pairs, mirrored_labels, require_mirror
 from tadaconv.data.pack import is_pack, open_pack
@@ -41,7 +41,7 @@ from tadaconv.data.prefetch import (
 )
 from tadaconv.data.sampling import evaluation_frames, frames_needed, training_frames
 from tadaconv.data.source import Source, classes_of_heads
-from tadaconv.data.threads import Threads, read_all
+from tadaconv.data.threads import Threads, over_cores, read_all
 from tadaconv.data.transforms import (
     random_box,
     random_scaled_box,
@@ -58,7 +58,7 @@ MEMORY_SHARE = 1 / 8
 """Fraction of the memory that decoded videos may fill; several workers of one machine each keep their own."""
 
 NUM_SPOT_CHECKED = 100
-"""Media of an index that are held against the disk when a run is planned, by size and time of change."""
+"""Media of an index that are compared with the disk when a run is planned, by size and time of change."""
 
 TRAIN, VAL = range(2)
 """Lanes of what is read ahead."""
@@ -76,23 +76,26 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
         root: the folder of the clips.
         cache: the folder of what is known of them.
     """
-    if data.layout != "classes":
-        return _resolve_index(data, root, cache)
-    if is_pack(root):
-        packed = open_pack(root).layout
-        raise UserError(f"{str(root)!r} is a pack of {packed}; name a --regime on {packed}")
-    layout = scan(root, data.val_share)
-    inspected = inspect_clips(root, layout.paths, cache)
-    _require_usable(layout, inspected, data, root)
-    return data.but(
+    index = _index(data, root, cache)
+    _require_usable_index(index, data)
+    _require_same_media(index)
+    resolved = data.but(
         root=path_to_text(root.absolute()),
-        fingerprint=fingerprint(layout, inspected),
-        num_classes=len(layout.class_names),
+        fingerprint=index.fingerprint,
+        num_classes=sum(len(names) for _, names in index.heads),
+    )
+    if data.layout == "classes":
+        return resolved
+    folder = root if index.form == "pack" else index_folder(cache, root, index.layout, index.split)
+    return resolved.but(
+        index=path_to_text(folder.absolute()),
+        num_listed=(index.listed.get("train", 0), index.listed.get("val", 0)),
+        num_missing=(index.num_left_out("train"), index.num_left_out("val")),
     )
 
 
 def require_usable_clips(data: Folder) -> None:
-    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on as it says, too short ones say.
+    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on as it says, such as short ones.
 
     For what a row or a recipe changes of the folder that was resolved. Opens no clip: where this process has not
     inspected them, :class:`FolderClips` raises the same.
@@ -100,12 +103,41 @@ def require_usable_clips(data: Folder) -> None:
     if data.layout != "classes":
         if is_index(text_to_path(data.index)):  # else on another machine
             _require_usable_index(open_index(text_to_path(data.index)), data)
-        return
-    if not data.path.is_dir():
-        return  # on another machine
-    layout = scan(data.path, data.val_share)
-    if inspected := known_clips(data.path, layout.paths):
-        _require_usable(layout, inspected, data, data.path)
+    elif data.path.is_dir() and (index := _known.get(_state_of(read_class_folders(data.path, data.val_share)))):
+        _require_usable_index(index, data)
+
+
+_State = tuple[Path, bytes, tuple[str, ...], bytes, bytes]
+
+_known: dict[_State, Index] = {}
+"""Indices of class folders that this process has inspected, by the state of their files."""
+
+
+def _state_of(annotations: Annotations) -> _State:
+    """The paths, sides, sizes and times of change of the clips of class folders."""
+    paths = tuple(annotations.media)
+    sizes, changed = sizes_and_changes(annotations.root, paths)
+    return annotations.root, annotations.sides.tobytes(), paths, sizes.tobytes(), changed.tobytes()
+
+
+def _index_of_class_folders(root: Path, val_share: float, cache: Path | None = None) -> Index:
+    """The index of class folders, in memory; clips that this process and ``cache`` do not know are decoded.
+
+    Raises :class:`UserError` for folders that cannot be trained on, and for broken clips.
+    """
+    annotations = read_class_folders(root.absolute(), val_share)
+    state = _state_of(annotations)
+    if state not in _known:
+        with TemporaryDirectory() if cache is None else nullcontext(journal_folder(cache, root)) as folder:
+            examination = examine(annotations, Path(folder), whole=True)
+        broken = [Problem(annotations.ids[place], reason) for place, reason in examination.broken.items()]
+        if wrong := [*annotations.problems, *broken]:
+            named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
+            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            check = command("data check", root)
+            raise UserError(f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {check}")
+        _known[state] = index_of(annotations, examination.clips)
+    return _known[state]
 
 
 def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
@@ -120,25 +152,27 @@ def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
         root: the folder of the clips, or a pack of them.
         cache: the folder of what is known of them.
     """
-    index = _index(layout, split_of(layout, split), root, cache)
+    index = _index(Folder(layout=layout, split=split), root, cache)
     _require_usable_clips(index)
     _require_same_media(index)
     return index
 
 
-def _index(layout: str, split: str, root: Path, cache: Path) -> Index:
+def _index(data: Folder, root: Path, cache: Path) -> Index:
+    layout, split = data.layout, split_of(data.layout, data.split)
     if not root.is_dir():
         raise UserError(f"no folder at {str(root)!r}; give the one that holds annotations and media")
     if is_pack(root):
         index = open_pack(root.absolute())
         if (index.layout, index.split) != (layout, split):
             raise UserError(
-                f"{str(root)!r} is a pack of {_called(index.layout, index.split)}, where {_called(layout, split)} is "
-                "asked for; name another folder, or what it is a pack of"
+                f"{str(root)!r} is a pack of {_with_split(index.layout, index.split)}, and the regime is on "
+                f"{_with_split(layout, split)}; name another --data or another --regime"
             )
         return index
+    if layout == "classes":
+        return _index_of_class_folders(root, data.val_share, cache)
     folder = index_folder(cache, root, layout, split)
-    check = command("data check", root, layout=layout, split=split or None)
     if not is_index(folder):
         named = guess(root)
         if named and named[0] != layout:
@@ -146,61 +180,38 @@ def _index(layout: str, split: str, root: Path, cache: Path) -> Index:
                 f"{str(root)!r} looks like {named[0]} ({named[1]}), and the regime is on {layout}; name another "
                 "--data or another --regime"
             )
+        check = command("data check", root, layout=layout, split=split or None)
         raise UserError(f"the clips in {str(root)!r} have not been checked yet; check them once with: {check}")
     index = open_index(folder)
     if changed := index.changed_sources():
-        raise UserError(f"{changed[0]} has changed since the clips were checked; check them again with: {check}")
+        raise UserError(f"{changed[0]} has changed since the clips were checked; check them again with: {index.check}")
     return index
 
 
-def _called(layout: str, split: str) -> str:
+def _with_split(layout: str, split: str) -> str:
     return f"{layout}, split {split!r}" if split else layout
 
 
-def _resolve_index(data: Folder, root: Path, cache: Path) -> Folder:
-    split = split_of(data.layout, data.split)
-    index = _index(data.layout, split, root, cache)
-    _require_usable_index(index, data)
-    _require_same_media(index)
-    folder = root if index.form == "pack" else index_folder(cache, root, data.layout, split)
-    return data.but(
-        root=path_to_text(root.absolute()),
-        index=path_to_text(folder.absolute()),
-        fingerprint=index.fingerprint,
-        num_classes=sum(len(names) for _, names in index.heads),
-        num_listed=(index.listed.get("train", 0), index.listed.get("val", 0)),
-        num_missing=(index.num_left_out("train"), index.num_left_out("val")),
-    )
-
-
 def _require_same_media(index: Index) -> None:
-    if index.form != "pack" and (medium := _changed_media(index)):
-        check = command("data check", index.root, layout=index.layout, split=index.split or None)
-        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {check}")
-
-
-def _changed_media(index: Index) -> Path | None:
-    """One of some media, evenly chosen, that is no longer as it was when it was inspected; None where all are."""
+    """Raise :class:`UserError` if one of some media, evenly chosen, has changed since it was inspected."""
+    if index.form == "pack":
+        return
     used = np.concatenate([index.places("train"), index.places("val")])
-    for place in used[:: max(1, len(used) // NUM_SPOT_CHECKED)]:
-        path = Path(index.root) / index.media[int(place)]
-        try:
-            status = path.stat()
-            same = (status.st_size, status.st_mtime_ns) == tuple(index.measured[["bytes", "changed"]][place])
-        except OSError:
-            same = False
-        if not same:
-            return path
-    return None
+    places = used[:: max(1, len(used) // NUM_SPOT_CHECKED)]
+    media, measured = [index.media[int(place)] for place in places], index.measured[places]
+    sizes, changed = sizes_and_changes(Path(index.root), media)
+    different = np.flatnonzero((sizes != measured["bytes"]) | (changed != measured["changed"]))
+    if different.size:
+        medium = Path(index.root) / media[int(different[0])]
+        raise UserError(f"{medium} has changed since the clips were checked; check them again with: {index.check}")
 
 
 def _require_usable_clips(index: Index) -> None:
     if unusable := index.unusable():
-        check = command("data check", index.root, layout=index.layout, split=index.split or None)
         raise UserError(
             f"{len(unusable):,} clips that the annotations list are missing or broken "
             f"({some(unusable, len(unusable))}); none is replaced: list them, and see how to accept that they are left "
-            f"out, with: {check}"
+            f"out, with: {index.check}"
         )
 
 
@@ -222,56 +233,38 @@ def _require_usable_index(index: Index, data: Folder) -> None:
                 f"{_some_ids(index, short)} have fewer frames than a clip takes, {int(needed.max())}; have the regime "
                 "say short_clips='repeat', or lower num_frames"
             )
+    reader = LAYOUTS.get(index.layout)
     with_pairs = [names for _, names in index.heads if mirror_pairs(names)]
     for names in with_pairs or [index.heads[0][1]]:
-        require_mirror(data.mirror, names, refuse=bool(index.mirror_words))
+        require_mirror(data.mirror, names, refuse=reader is not None and reader.has_mirror_classes)
 
 
 def _some_ids(index: Index, places: NDArray[np.int64]) -> str:
     return f"{len(places):,} clips ({some((index.ids[int(place)] for place in places), len(places))})"
 
 
-def _require_usable(layout: Layout, inspected: Mapping[str, Inspection], data: Folder, root: Path) -> None:
-    wrong = problems(layout, inspected, data)
-    if wrong:
-        named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(
-            f"cannot train on {str(root)!r}: {named}{more}; list every broken clip with: {command('data check', root)}"
-        )
-    require_mirror(data.mirror, layout.class_names)
-
-
-def fingerprint(layout: Layout, inspected: Mapping[str, Inspection]) -> str:
-    """16 hex digits over the clips' relative paths, contents (hence sizes) and split; not over places and dates."""
-    sides = [[[clip.path, inspected[clip.path].digest] for clip in side] for side in (layout.train, layout.val)]
-    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16]
-
-
-def _opened(data: Folder, cache: Path | None) -> Clips:
+def _opened(data: Folder) -> Index:
+    """The index of the clips of a resolved ``data``; raises :class:`UserError` unless it has its fingerprint."""
     if not data.fingerprint:
         raise UserError("this regime trains on a folder of clips; say which: --data DIR")
-    changed = f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
-    if data.layout == "classes":
-        layout = scan(data.path, data.val_share)
-        inspected = inspect_clips(data.path, layout.paths, cache)
-        if fingerprint(layout, inspected) != data.fingerprint:
-            raise UserError(changed)
-        _require_usable(layout, inspected, data, data.path)
-        return of_class_folders(layout, inspected)
     folder = text_to_path(data.index)
-    if not is_index(folder):
+    if data.layout == "classes":
+        index = _index_of_class_folders(data.path, data.val_share)
+    elif is_index(folder):
+        index = open_pack(folder) if is_pack(folder) else open_index(folder)
+    else:
         raise UserError(
             f"the index of the clips is not here, {str(folder)!r}; share that folder, or the pack that it is, between "
             "the machines, or make the index with tada data check in the --out of this one"
         )
-    index = open_pack(folder) if is_pack(folder) else open_index(folder)
     if index.fingerprint != data.fingerprint:
-        raise UserError(changed)
+        raise UserError(
+            f"the clips in {data.root!r} have changed since the run was planned; give the same command again"
+        )
     if not Path(index.root).is_dir():
         raise UserError(f"the clips, {index.root!r}, are not on this machine; mount them there")
     _require_usable_index(index, data)
-    return of_index(index)
+    return index
 
 
 class FolderClips(Source):
@@ -280,25 +273,19 @@ class FolderClips(Source):
     Args:
         data: resolved, by :func:`resolve`.
         device: where batches are made.
-        cache: the folder given to :func:`resolve`; without it, a process other than the one that resolved decodes every
-            clip of class folders once more to count its frames.
         beside: a source of the same clips, whose readers are shared; None for none.
 
     Raises:
         UserError: ``data`` is not resolved, or the clips are no longer those of its fingerprint.
     """
 
-    def __init__(
-        self,
-        data: Folder,
-        device: torch.device,
-        cache: Path | None = None,
-        beside: "FolderClips | None" = None,
-    ) -> None:
+    def __init__(self, data: Folder, device: torch.device, beside: "FolderClips | None" = None) -> None:
         self._data = data
         self._device = device
-        self._clips = _opened(data, cache)
-        self._videos = _kept_videos(data, self._clips)
+        self._index = _opened(data)
+        self._clips = Clips(self._index)
+        self._frame_bytes = self._clips.frame_bytes(data.short_side)
+        self._videos = _kept_videos(data, self._clips, self._frame_bytes)
         self.is_in_memory = self._videos is not None
         self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
         self._sharing: WeakSet[FolderClips] = WeakSet() if beside is None else beside._sharing
@@ -311,7 +298,7 @@ class FolderClips(Source):
         self._threads: Threads[Wanted, Frames] | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
-        self.form = self._clips.form
+        self.form = self._index.form
         self.class_names = classes_of_heads(self.heads)
         self.families: dict[str, tuple[int, ...]] = {}
         self.subsets = {name: torch.from_numpy(places) for name, places in self._clips.subsets.items()}
@@ -441,16 +428,16 @@ class FolderClips(Source):
         """What reads clips ahead; None where they are kept in memory."""
         if self._videos is not None:
             return None
-        data, clips = self._data, self._clips
-        if data.layout == "classes":
-            opening = partial(read_of_files, [clips.path(place) for place in range(len(clips.labels))])
-        else:
-            opening = partial(read_of_index, text_to_path(data.index), data.fingerprint)
+        data, clips, frame_bytes = self._data, self._clips, self._frame_bytes
+        opening = (
+            partial(read_of_index, self._index)
+            if data.layout == "classes"
+            else partial(read_of_folder, text_to_path(data.index), data.fingerprint)
+        )
 
         def num_bytes(wanted: Wanted) -> int:
             place, indices = wanted
-            height, width = scaled_size(int(clips.heights[place]), int(clips.widths[place]), data.short_side)
-            return 3 * len(indices) * height * width
+            return len(indices) * int(frame_bytes[place])
 
         return Readers(opening, data.short_side, num_bytes, clips.path)
 
@@ -459,7 +446,7 @@ class FolderClips(Source):
         clips, data = self._clips, self._data
         used = (clips.train, clips.val)[lane]
         num_frames = data.num_frames * (data.num_temporal_views if lane == VAL else 1)
-        frame_bytes = _frame_bytes(clips, used, data.short_side)
+        frame_bytes = self._frame_bytes[used]
         return int(num_frames * (num_clips * frame_bytes.mean() + frame_bytes.max())) + 64 * (num_clips + 1)
 
     def _val_clips(self, views: int) -> int:
@@ -497,10 +484,11 @@ _kept: dict[tuple[str, int], list[Frames]] = {}
 table starts at once."""
 
 
-def _kept_videos(data: Folder, clips: Clips) -> dict[int, Frames] | None:
+def _kept_videos(data: Folder, clips: Clips, frame_bytes: NDArray[np.int64]) -> dict[int, Frames] | None:
     """All videos decoded, by the places of their clips; None where they do not fit into memory."""
     used = np.concatenate([clips.train, clips.val])
-    if not clips.can_be_kept or _decoded_bytes(clips, used, data.short_side) > MEMORY_SHARE * total_bytes():
+    decoded_bytes = int((clips.num_frames * frame_bytes)[used].sum())
+    if not clips.can_be_kept or decoded_bytes > MEMORY_SHARE * total_bytes():
         return None
     key = (data.fingerprint, data.short_side)
     if key not in _kept:
@@ -515,16 +503,3 @@ def _decode(clips: Clips, place: int, indices: Sequence[int] | None, short_side:
         return clips.read(place, indices, short_side)
     except (BrokenVideoError, OSError) as error:
         raise no_longer_intact(clips.path(place), error) from error
-
-
-def _decoded_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> float:
-    """What the frames of the clips ``used`` take in memory when decoded."""
-    return float((clips.num_frames[used] * _frame_bytes(clips, used, short_side)).sum())
-
-
-def _frame_bytes(clips: Clips, used: NDArray[np.int64], short_side: int) -> NDArray[np.float64]:
-    """What a frame of each of the clips ``used`` takes in memory when decoded."""
-    height, width = clips.heights[used].astype(float), clips.widths[used].astype(float)
-    scale = short_side / np.minimum(height, width) if short_side else np.ones(len(used))
-    bytes_of: NDArray[np.float64] = 3 * np.rint(height * scale) * np.rint(width * scale)
-    return bytes_of

@@ -13,13 +13,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tadaconv.command import command
 from tadaconv.data.annotations import SIDES, Annotations, Head, Strings
 from tadaconv.data.media import FrameFiles
 from tadaconv.errors import UserError
@@ -42,18 +43,20 @@ RECORD = np.dtype(
 )
 """What is known of one medium."""
 
+CONTENT_RECORD = np.dtype([*RECORD.descr[:-1], ("digest", "S32")])
+"""The same with the whole SHA-256, over which the fingerprint of class folders is."""
+
 Records = NDArray[np.void]
 
-_ANNOTATED = ("sides", "labels", "spans")
-_COLUMNS = (*_ANNOTATED, "measured", "left_out", "subsets")
+_COLUMNS = ("sides", "labels", "spans", "measured", "left_out", "subsets")
 _STRINGS = ("ids", "media")
+_VALUES = ("layout", "root", "split", "heads", "form", "frames", "listed", "subset_names", "sources")
 _ABOUT = "about.json"
-"""What is no column, and which folder has the columns: replaced at one go, and with it the index."""
+"""The values of an index, and which folder has its columns: replaced in one step, and with it the index."""
 _NUM_TRIES = 5
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What inspecting a medium showed: frames, pixels, and frames a second; or, without frames, why it is broken."""
 
     frames: int
@@ -97,14 +100,18 @@ def _cannot_write(folder: Path, error: OSError) -> UserError:
 class Journal:
     """The records of an index, appended as media are inspected; whoever opens one closes it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written."""
-        self._path = folder / "journal.bin"
+    def __init__(self, folder: Path, record: np.dtype[np.void] = RECORD) -> None:
+        """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written.
+
+        ``record`` is :data:`RECORD` or :data:`CONTENT_RECORD`, each in a file of its own.
+        """
+        self._record = record
+        self._path = folder / ("journal.bin" if record == RECORD else "journal-contents.bin")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             size = self._path.stat().st_size if self._path.exists() else 0
-            if size % RECORD.itemsize:  # stopped in the middle of a record
-                os.truncate(self._path, size - size % RECORD.itemsize)
+            if size % record.itemsize:  # stopped in the middle of a record
+                os.truncate(self._path, size - size % record.itemsize)
             self._file = self._path.open("ab", buffering=0)  # a record is known to others as soon as it is added
         except OSError as error:
             raise _cannot_write(folder, error) from error
@@ -124,11 +131,8 @@ class Journal:
             changed: time of change, in nanoseconds.
             measured: what was seen.
         """
-        record = np.zeros(1, RECORD)
-        record[0] = (
-            _hash(path), size, changed, measured.frames, measured.height, measured.width, measured.fps, measured.whole,
-            measured.digest[:16],
-        )  # fmt: skip
+        record = np.zeros(1, self._record)
+        record[0] = (_hash(path), size, changed, *measured[:-1])  # of the digest as much as it holds
         try:
             self._file.write(record.tobytes())
         except OSError as error:
@@ -142,8 +146,8 @@ class Journal:
             sizes: in bytes, (media,).
             changed: times of change in nanoseconds, (media,).
         """
-        written = np.fromfile(self._path, dtype=RECORD)
-        records = np.zeros(len(paths), dtype=RECORD)
+        written = np.fromfile(self._path, dtype=self._record)
+        records = np.zeros(len(paths), dtype=self._record)
         if not len(written) or not len(paths):
             return records
         order = np.argsort(written["path"], kind="stable")  # of equals the latest is last
@@ -170,7 +174,6 @@ class Index:
     heads: tuple[Head, ...]
     form: str
     frames: FrameFiles | None
-    mirror_words: tuple[tuple[str, str], ...]
     listed: dict[str, int]
     subset_names: tuple[str, ...]
     sources: tuple[tuple[str, int, int], ...]
@@ -195,6 +198,11 @@ class Index:
         """How many clips of a side are left out."""
         return int(self.left_out[self.sides == SIDES.index(side)].sum())
 
+    @property
+    def check(self) -> str:
+        """The command that checks its clips."""
+        return command("data check", self.root, layout=self.layout, split=self.split or None)
+
     def unusable(self) -> list[str]:
         """The ids of training and validation clips that are missing or broken and were not accepted."""
         gone = (self.measured["frames"] == 0) & ~self.left_out & (self.sides != SIDES.index("test"))
@@ -205,52 +213,58 @@ class Index:
         return [path for path, *was in self.sources if list(_changed(Path(path))) != was]
 
 
-def write_index(
-    folder: Path, annotations: Annotations | Index, measured: Records, left_out: NDArray[np.bool_] | None = None
-) -> Index:
-    """Write the columns of an index and open them; an index that is there already is replaced whole.
+def index_of(annotations: Annotations, measured: Records, left_out: NDArray[np.bool_] | None = None) -> Index:
+    """The index of annotated clips, in memory.
 
     Args:
-        folder: where the columns are written.
-        annotations: the clips; or an index of them, whose ``measured`` and ``left_out`` are not used.
+        annotations: the clips.
         measured: a record for each clip, (clips,).
         left_out: the clips that are accepted as missing or broken, (clips,); None for none.
-
-    Raises:
-        UserError: ``folder`` cannot be written.
     """
-    assert measured.dtype == RECORD
     assert len(measured) == len(annotations)
-    left_out = np.zeros(len(annotations), dtype=bool) if left_out is None else left_out
-    about: dict[str, Any] = {
-        "version": VERSION,
-        "layout": annotations.layout,
-        "root": os.fspath(annotations.root),
-        "split": annotations.split,
-        "heads": annotations.heads,
-        "form": annotations.form,
-        "frames": None if annotations.frames is None else [annotations.frames.template, annotations.frames.first],
-        "mirror_words": annotations.mirror_words,
-        "listed": dict(annotations.listed),
-        "subset_names": annotations.subset_names,
-        "sources": _sources(annotations),
-        "fingerprint": _fingerprint(annotations, measured, left_out),
-    }
+    subsets = list(annotations.subsets.values())
+    index = Index(
+        layout=annotations.layout,
+        root=os.fspath(annotations.root),
+        split=annotations.split,
+        heads=annotations.heads,
+        form=annotations.form,
+        frames=annotations.frames,
+        listed=dict(annotations.listed),
+        subset_names=tuple(annotations.subsets),
+        sources=tuple((os.fspath(path), *_changed(path)) for path in annotations.sources),
+        ids=annotations.ids,
+        media=annotations.media,
+        sides=annotations.sides,
+        labels=annotations.labels,
+        spans=annotations.spans,
+        measured=measured,
+        left_out=np.zeros(len(annotations), dtype=bool) if left_out is None else left_out,
+        subsets=np.stack(subsets, axis=1) if subsets else np.zeros((len(annotations), 0), dtype=bool),
+        fingerprint="",
+    )
+    return replace(index, fingerprint=_fingerprint(index))
+
+
+def write_index(folder: Path, index: Index) -> Index:
+    """Write an index, whose fingerprint is made again, and open it; one that is there already is replaced whole.
+
+    Raises :class:`UserError` where ``folder`` cannot be written.
+    """
+    values = {name: getattr(index, name) for name in _VALUES}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix="columns-", dir=folder))
         new.chmod(0o755)  # for workers of other users
-        for name in _ANNOTATED:
-            np.save(new / f"{name}.npy", getattr(annotations, name))
-        np.save(new / "subsets.npy", _subsets(annotations))
-        np.save(new / "measured.npy", measured)
-        np.save(new / "left_out.npy", left_out)
+        for name in _COLUMNS:
+            np.save(new / f"{name}.npy", getattr(index, name))
         for name in _STRINGS:
-            buffer, ends = getattr(annotations, name).columns
+            buffer, ends = getattr(index, name).columns
             np.save(new / f"{name}.npy", buffer)
             np.save(new / f"{name}_ends.npy", ends)
         old = _columns_of(folder)
-        write_file(folder / _ABOUT, json.dumps({**about, "columns": new.name}))
+        about = {"version": VERSION, **values, "fingerprint": _fingerprint(index), "columns": new.name}
+        write_file(folder / _ABOUT, json.dumps(about))
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)  # who has it mapped keeps it
     except OSError as error:
@@ -306,7 +320,6 @@ def _opened(folder: Path) -> Index:
         heads=tuple((name, tuple(names)) for name, names in about["heads"]),
         form=about["form"],
         frames=None if frames is None else FrameFiles(*frames),
-        mirror_words=tuple((one, other) for one, other in about["mirror_words"]),
         listed=about["listed"],
         subset_names=tuple(about["subset_names"]),
         sources=tuple((path, size, changed) for path, size, changed in about["sources"]),
@@ -320,16 +333,19 @@ def _mapped(path: Path) -> NDArray[Any]:
     return mapped
 
 
-def _fingerprint(annotations: Annotations | Index, measured: Records, left_out: NDArray[np.bool_]) -> str:
+def _fingerprint(index: Index) -> str:
     """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
     height and width; and over what is judged apart, and how many clips are left out.
 
     Paths, sizes and codecs of media have no say, so that a copy encoded again with equal frames is the same data; nor
     have test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
+    Class folders are known by their contents instead.
     """
+    if index.layout == "classes":
+        return _fingerprint_of_contents(index)
     digest = hashlib.sha256()
-    used = ~left_out & (annotations.sides != SIDES.index("test"))
-    if annotations.form == "pack":
+    used = ~index.left_out & (index.sides != SIDES.index("test"))
+    if index.form == "pack":
         digest.update(b"pack")
 
     def take(parts: Iterable[bytes]) -> None:
@@ -337,27 +353,22 @@ def _fingerprint(annotations: Annotations | Index, measured: Records, left_out: 
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
 
-    take(json.dumps(part).encode() for part in (annotations.heads, annotations.subset_names, int(left_out.sum())))
-    take(annotations.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
+    take(json.dumps(part).encode() for part in (index.heads, index.subset_names, int(index.left_out.sum())))
+    take(index.ids[int(place)].encode(errors="surrogateescape") for place in np.flatnonzero(used))
+    measured = index.measured
     rates = np.nan_to_num(measured["fps"].astype("f8") * 100, nan=-1).round().astype("<i8")  # 29.97 is 30000/1001
     take(np.ascontiguousarray(column[used]).tobytes() for column in (
-        annotations.sides, annotations.labels.astype("<i4"), annotations.spans.astype("<f8"), _subsets(annotations),
+        index.sides, index.labels.astype("<i4"), index.spans.astype("<f8"), index.subsets,
         measured["frames"], measured["height"], measured["width"], rates,
     ))  # fmt: skip
     return digest.hexdigest()[:16]
 
 
-def _sources(annotations: Annotations | Index) -> Sequence[tuple[str, int, int]]:
-    if isinstance(annotations, Index):
-        return annotations.sources
-    return [(os.fspath(path), *_changed(path)) for path in annotations.sources]
-
-
-def _subsets(annotations: Annotations | Index) -> NDArray[np.bool_]:
-    if isinstance(annotations, Index):
-        return annotations.subsets
-    columns = list(annotations.subsets.values())
-    return np.stack(columns, axis=1) if columns else np.zeros((len(annotations), 0), dtype=bool)
+def _fingerprint_of_contents(index: Index) -> str:
+    """16 hex digits over the paths of the clips relative to the root, their contents and the split."""
+    digests = [bytes(digest).ljust(32, b"\0").hex() for digest in index.measured["digest"]]  # NumPy drops last zeros
+    sides = [[[index.ids[int(place)], digests[place]] for place in index.places(side)] for side in SIDES[:2]]
+    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:16]
 
 
 def _changed(path: Path) -> tuple[int, int]:

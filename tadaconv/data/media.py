@@ -6,14 +6,17 @@ frames are side by side, the first few show that they are, and the others are ta
 
 import os
 import re
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from tadaconv.data.layout import COMPANION_EXTENSIONS, VIDEO_EXTENSIONS, Problem
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".avi", ".webm", ".mov", ".m4v")
+"""Files that are clips, in upper or lower case."""
+
+COMPANION_EXTENSIONS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".md")
+"""Files that may be next to clips and are left alone, as hidden files are."""
 
 Form = Literal["video", "frames"]
 """A clip is a video file, or a folder of numbered images."""
@@ -26,7 +29,8 @@ _NUM_PEEKED = 32
 _NOT_FRAMES = re.compile("annotation|label|split|list|train|val|test|video", re.IGNORECASE)
 """Names of folders that are inspected even among folders of frames."""
 
-_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<extension>\.[A-Za-z]+)", re.DOTALL)
+NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<extension>\.[A-Za-z]+)", re.DOTALL)
+"""Names of pictures."""
 _FLOW = ("flow", "x_", "y_", "u_", "v_")  # optical flow may be next to the pictures
 
 
@@ -39,47 +43,47 @@ def stem(name: str) -> str:
         name = shorter
 
 
-@dataclass
-class Shelf:
-    """Media of one form: each a name in a folder, in columns."""
+@dataclass(frozen=True, order=True)
+class Problem:
+    """What is wrong, and with which file or folder, relative to the root (``.``)."""
 
-    folders: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    folder_numbers: "array[int]" = field(default_factory=lambda: array("i"))
+    path: str
+    reason: str
 
-    def __len__(self) -> int:
-        return len(self.names)
 
-    def add(self, folder: str, names: list[str]) -> None:
-        """Add what is in ``folder``, relative to the root."""
-        if names:
-            self.folder_numbers.extend([len(self.folders)] * len(names))
-            self.folders.append(folder)
-            self.names += names
+class Medium(NamedTuple):
+    """A video or a folder of frames: its folder, relative to the root and empty for the root itself, and its name."""
 
-    def folder(self, place: int) -> str:
-        """The folder that medium number ``place`` is in, relative to the root; the root itself is empty."""
-        return self.folders[self.folder_numbers[place]]
+    folder: str
+    name: str
 
-    def path(self, place: int) -> str:
-        """The path of medium number ``place`` relative to the root, with forward slashes."""
-        folder = self.folder(place)
-        return f"{folder}/{self.names[place]}" if folder else self.names[place]
+    @property
+    def path(self) -> str:
+        """Relative to the root, with forward slashes."""
+        return _join(self.folder, self.name)
+
+    @property
+    def is_under_root(self) -> bool:
+        """Whether it was found under the root, not at an absolute path that a list names."""
+        return not self.folder.startswith("/")
+
+    def agreement(self, folder: str) -> int:
+        """How many folders, counted from the last, its path shares with ``folder``."""
+        return sum(1 for _ in _shared_end(self.folder, folder))
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What is under a root: media, and the small files that may be annotations, by path relative to the root."""
+    """What is under a root: media by form, and the small files that may be annotations, relative to the root."""
 
     root: Path
-    videos: Shelf
-    frames: Shelf
+    media: Mapping[Form, Sequence[Medium]]
     companions: tuple[str, ...]
     problems: tuple[Problem, ...]
-
-    def shelf(self, form: Form) -> Shelf:
-        """The media of one form."""
-        return self.videos if form == "video" else self.frames
 
 
 def survey(root: Path) -> Tree:
@@ -87,7 +91,7 @@ def survey(root: Path) -> Tree:
 
     A folder that cannot be listed is a problem of the tree, not an error.
     """
-    videos, frames = Shelf(), Shelf()
+    media: dict[Form, list[Medium]] = {"video": [], "frames": []}
     companions: list[str] = []
     problems: list[Problem] = []
     top = root.stat()
@@ -102,14 +106,12 @@ def survey(root: Path) -> Tree:
                 Problem(folder or ".", f"cannot be listed: {error.strerror}; make it readable, or give another folder")
             )
             continue
-        videos.add(folder, [name for name in names if name.lower().endswith(VIDEO_EXTENSIONS)])
-        companions += [
-            f"{folder}/{name}" if folder else name for name in names if name.lower().endswith(COMPANION_EXTENSIONS)
-        ]
+        media["video"] += [Medium(folder, name) for name in names if name.lower().endswith(VIDEO_EXTENSIONS)]
+        companions += [_join(folder, name) for name in names if name.lower().endswith(COMPANION_EXTENSIONS)]
         pictured, others = _frame_folders(root / folder, subfolders)
-        frames.add(folder, pictured)
-        waiting += [f"{folder}/{name}" if folder else name for name in reversed(others)]
-    return Tree(root, videos, frames, tuple(sorted(companions)), tuple(problems))
+        media["frames"] += [Medium(folder, name) for name in pictured]
+        waiting += [_join(folder, name) for name in reversed(others)]
+    return Tree(root, media, tuple(sorted(companions)), tuple(problems))
 
 
 def _listing(folder: Path, seen: set[tuple[int, int]]) -> tuple[list[str], list[str]]:
@@ -149,7 +151,7 @@ def _holds_pictures(folder: Path) -> bool:
             for entry, _ in zip(entries, range(64), strict=False):
                 if entry.name.lower().endswith(VIDEO_EXTENSIONS):
                     return False
-                name = _NUMBERED.fullmatch(entry.name)
+                name = NUMBERED.fullmatch(entry.name)
                 numbered = numbered or (name is not None and name["extension"].lower() in IMAGE_EXTENSIONS)
     except OSError:
         return False  # listed again, and reported, as a folder of folders
@@ -165,29 +167,28 @@ class Finder:
     """Finds media of one form by key, which is what ``key_of`` makes of a name without its extension.
 
     Args:
-        shelf: the media.
+        media: what is searched, in the order of paths.
         key_of: from a name without its extension to a key.
         class_folders: names of classes, as :func:`comparable` writes them, whose folders hold their own clips alone.
     """
 
-    def __init__(self, shelf: Shelf, key_of: Callable[[str], str] = str, class_folders: frozenset[str] = frozenset()):
-        """``class_folders``, as :func:`comparable` writes them, hold clips of their own class alone."""
-        self.shelf, self.class_folders = shelf, class_folders
-        self._first: dict[str, int] = {}
-        self._more: dict[str, list[int]] = {}
-        for place, name in enumerate(shelf.names):
-            key = key_of(stem(name))
-            if self._first.setdefault(key, place) != place:
-                self._more.setdefault(key, [self._first[key]]).append(place)
+    def __init__(
+        self,
+        media: Sequence[Medium],
+        key_of: Callable[[str], str] = str,
+        class_folders: frozenset[str] = frozenset(),
+    ) -> None:
+        self.media, self.class_folders = media, class_folders
+        self._by_key: dict[str, list[Medium]] = {}
+        for medium in media:
+            self._by_key.setdefault(key_of(stem(medium.name)), []).append(medium)
 
-    def candidates(self, key: str) -> list[int]:
+    def candidates(self, key: str) -> list[Medium]:
         """Every medium of ``key``, in the order of their paths."""
-        if key in self._more:
-            return self._more[key]
-        return [self._first[key]] if key in self._first else []
+        return self._by_key.get(key, [])
 
-    def find(self, key: str, exact: str = "", folder: str = "") -> tuple[int, bool]:
-        """The medium of ``key``, or -1, and whether others would have done as well.
+    def find(self, key: str, exact: str = "", folder: str = "") -> tuple[Medium | None, bool]:
+        """The medium of ``key``, or None, and whether others would have done as well.
 
         Of several, one called ``exact`` comes first, then one whose folder agrees with the end of ``folder``.
 
@@ -196,21 +197,15 @@ class Finder:
             exact: its name without extension.
             folder: its folder.
         """
-        fit = [place for place in self.candidates(key) if self._may_hold(place, folder)]
-        if len(fit) < 2:
-            return (fit[0], False) if fit else (-1, False)
-        ranks = [(stem(self.shelf.names[place]) == exact, self.agreement(place, folder)) for place in fit]
-        best = max(ranks)
-        return fit[ranks.index(best)], ranks.count(best) > 1
+        fit = [medium for medium in self.candidates(key) if self._may_hold(medium, folder)]
+        ranks = [(stem(medium.name) == exact, medium.agreement(folder)) for medium in fit]
+        best = max(ranks, default=None)
+        return (None, False) if best is None else (fit[ranks.index(best)], ranks.count(best) > 1)
 
-    def agreement(self, place: int, folder: str) -> int:
-        """How many folders, counted from the last, a medium's path shares with ``folder``."""
-        return sum(1 for _ in _shared_end(self.shelf.folder(place), folder))
-
-    def _may_hold(self, place: int, folder: str) -> bool:
+    def _may_hold(self, medium: Medium, folder: str) -> bool:
         if not folder or not self.class_folders:
             return True
-        parent = comparable(self.shelf.folder(place).rpartition("/")[2])
+        parent = comparable(medium.folder.rpartition("/")[2])
         return parent == comparable(folder.rpartition("/")[2]) or parent not in self.class_folders
 
 
@@ -221,8 +216,7 @@ def _shared_end(one: str, other: str) -> Iterator[str]:
         yield left
 
 
-@dataclass(frozen=True)
-class FrameFiles:
+class FrameFiles(NamedTuple):
     """How the frames of a folder are called: ``template.format(id=folder's name, number=first + position)``."""
 
     template: str
@@ -238,7 +232,7 @@ def frame_files(folder: Path) -> FrameFiles | None:
     lowest: dict[tuple[str, str], tuple[int, int]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = _NUMBERED.fullmatch(entry.name)
+            name = NUMBERED.fullmatch(entry.name)
             if name is None or name["extension"].lower() not in IMAGE_EXTENSIONS:
                 continue
             group = (name["prefix"], name["extension"])

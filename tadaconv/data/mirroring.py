@@ -8,7 +8,7 @@ anything, nor "turn left" where there is no "turn right".
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tadaconv.errors import UserError
 
@@ -22,7 +22,8 @@ _OPPOSITE = {word: other for pair in _OPPOSITES for word, other in (pair, pair[:
 
 _said: set[str] = set()
 
-_LETTERS = re.compile(r"[^\W\d_]+")
+_PART = re.compile(r"u?l+|u+(?!l)|\.+")
+"""A word or what is between two, where u is a capital, l another letter and a dot any other sign."""
 
 
 def mirrored_labels(class_names: Sequence[str]) -> tuple[int, ...]:
@@ -92,12 +93,8 @@ def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = Fa
 
 def _parts(name: str) -> list[str]:
     """``name`` in words and what is between them, every way to write ``counterclockwise`` being that word."""
-    parts: list[str] = []
-    end = 0
-    for letters in _LETTERS.finditer(name):
-        parts += [name[end : letters.start()], *_words(letters[0])]
-        end = letters.end()
-    parts = [part for part in (*parts, name[end:]) if part]
+    cases = "".join("." if not sign.isalpha() else "u" if sign.isupper() else "l" for sign in name)
+    parts = [name[slice(*part.span())] for part in _PART.finditer(cases)]
     joined: list[str] = []
     while parts:
         length = _length_of_counterclockwise(parts)
@@ -108,24 +105,14 @@ def _parts(name: str) -> list[str]:
 
 def _length_of_counterclockwise(parts: Sequence[str]) -> int:
     """How many of the first ``parts`` are ``counterclockwise`` written in any way; 0 where they are not."""
-    written = [(parts[:1], 1), (parts[:2], 2)]
+    written = {1: parts[:1], 2: parts[:2]}
     if parts[1:2] in (["-"], ["_"], [" "]):
-        written.append((parts[:3:2], 3))
-    for words, length in written:
-        if "".join(words).lower() in _SPELLINGS and all(map(_is_cased, words)):
-            return length
-    return 0
-
-
-def _words(letters: str) -> Iterator[str]:
-    """Cut before a capital that follows a small letter, and before the last of several that a small letter follows."""
-    begin = 0
-    for i in range(1, len(letters)):
-        small_after = i + 1 < len(letters) and not letters[i + 1].isupper()
-        if letters[i].isupper() and (not letters[i - 1].isupper() or small_after):
-            yield letters[begin:i]
-            begin = i
-    yield letters[begin:]
+        written[3] = parts[:3:2]
+    spelled = (
+        length for length, words in written.items()
+        if "".join(words).lower() in _SPELLINGS and all(map(_is_cased, words))
+    )  # fmt: skip
+    return next(spelled, 0)
 
 
 def _mirrored_word(word: str) -> str:

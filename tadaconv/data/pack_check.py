@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tadaconv.data.annotations import SIDES
 from tadaconv.data.index import Index
-from tadaconv.data.inspection import over_cores
 from tadaconv.data.pack import Pack, open_pack, shard_name
+from tadaconv.data.threads import over_cores
 from tadaconv.text import encodable
 
 

@@ -1,13 +1,12 @@
 """Writing a pack: every training and validation clip decoded once, its frames coded as JPEGs and appended to tar files.
 
-Everything is appended, clips in the order of the index: first to the shard, then to ``frames.npy``, then to
-``clips.npy``. So a pack whose writing was stopped, at any moment, is cut back to its last whole clip and goes on from
-there, to the bytes it would have had.
+Clips are written in the order of the index: first appended to the shard, then entered into ``frames.npy``, then into
+``clips.npy``, both of which have their full length, in zeros, from the beginning. So a pack whose writing was stopped,
+at any moment, is cut back to its last whole clip and resumed from there, to the bytes it would have had.
 """
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -23,12 +22,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from tadaconv.command import command
 from tadaconv.data.annotations import Strings
-from tadaconv.data.clips import Clips, of_index
+from tadaconv.data.clips import Clips
 from tadaconv.data.decode import BrokenVideoError, Frames, decode_each, require_av
 from tadaconv.data.index import Index, is_index, remove_index, write_index
-from tadaconv.data.inspection import over_cores
 from tadaconv.data.pack import (
     ABOUT,
     CLIP,
@@ -42,6 +39,7 @@ from tadaconv.data.pack import (
     require_bytes,
     shard_name,
 )
+from tadaconv.data.threads import over_cores
 from tadaconv.errors import UserError
 from tadaconv.files import write_file
 
@@ -82,7 +80,7 @@ def pack_clips(index: Index, folder: Path) -> int:
     require_av()
     places = np.sort(np.concatenate([index.places("train"), index.places("val")]))
     about = About(index.fingerprint, index.layout, index.split, SHORT_SIDE, QUALITY)
-    clips = of_index(index)
+    clips = Clips(index)
     try:
         with closing(_Writer(folder, about, places, index.measured["frames"][places])) as writer:
             num_kept = writer.num_clips
@@ -92,9 +90,7 @@ def pack_clips(index: Index, folder: Path) -> int:
             for packed in over_cores(lambda place: _packed(index, clips, place), todo, "packing clips"):
                 writer.add(packed)
             writer.finish()
-            records = np.load(folder / CLIPS)
-            of_pack = _index_of_pack(index, records)
-            write_index(folder, of_pack, of_pack.measured, np.array(index.left_out))
+            write_index(folder, _index_of_pack(index, np.load(folder / CLIPS)))
     except OSError as error:
         raise UserError(
             f"cannot write the pack {str(folder)!r}: {error.strerror}; make room or name another --out, and give the "
@@ -170,10 +166,9 @@ def _packed(index: Index, clips: Clips, place: int) -> Packed:
         if count != len(frames):
             raise BrokenVideoError(f"it has {count} frames instead of {len(frames)}")
     except (BrokenVideoError, OSError) as error:
-        again = command("data check", index.root, layout=index.layout, split=index.split or None)
         raise UserError(
             f"{clips.path(place)} was intact when checked and no longer is: {error}; mend it, or check the clips again "
-            f"({again}) and pack them into another folder"
+            f"({index.check}) and pack them into another folder"
         ) from error
     return Packed(b"".join(members), frames, *size)
 
@@ -206,14 +201,15 @@ class _Writer:
                 f"{str(folder)!r} is a pack of other clips, or of the same ones before something changed; name another "
                 "--out, or delete it"
             )
-        self._clips_file = (folder / CLIPS).open("ab", buffering=0)
-        self._frames_file = (folder / FRAMES).open("ab", buffering=0)
+        self._lock_file = (folder / CLIPS).open("ab")
         self._shard_file: Any = None
         self._shard, self._end = 0, 0  # the last one, and how many bytes of it are members
         try:
             self._lock()
+            self._clips = _column(folder / CLIPS, CLIP, len(places))
+            self._frames = _column(folder / FRAMES, FRAME, int(self._firsts[-1]))
             if not is_pack(folder):
-                self._begin(about)
+                write_file(folder / ABOUT, json.dumps(asdict(about)))
             self.num_clips = self._cut_back()
         except BaseException:
             self.close()
@@ -221,7 +217,7 @@ class _Writer:
 
     def close(self) -> None:
         """Close and unlock it."""
-        for file in (self._shard_file, self._frames_file, self._clips_file):
+        for file in (self._shard_file, self._lock_file):
             if file is not None:
                 file.close()
 
@@ -233,14 +229,12 @@ class _Writer:
         if self._shard_file is None:
             self._shard_file = (self._folder / shard_name(self._shard)).open("ab", buffering=0)
         _write(self._shard_file, packed.members)
-        frames = packed.frames.copy()
-        frames["offset"] += self._end
-        _write(self._frames_file, frames.tobytes())
+        first, end = self._firsts[self.num_clips : self.num_clips + 2]
+        self._frames[first:end] = packed.frames
+        self._frames["offset"][first:end] += self._end
         self._end += len(packed.members)
-        clip = np.zeros(1, CLIP)
-        place, first = self._places[self.num_clips], self._firsts[self.num_clips]
-        clip[0] = (place, self._shard, first, self._end, packed.height, packed.width)
-        _write(self._clips_file, clip.tobytes())
+        place = self._places[self.num_clips]
+        self._clips[self.num_clips] = (place, self._shard, first, self._end, packed.height, packed.width)
         self.num_clips += 1
 
     def finish(self) -> None:
@@ -251,40 +245,29 @@ class _Writer:
         if self._shard_file is None:  # all clips were there
             self._shard_file = (self._folder / shard_name(self._shard)).open("ab", buffering=0)
         _write(self._shard_file, bytes(END_BYTES))
-        for file in (self._shard_file, self._frames_file, self._clips_file):
-            os.fsync(file.fileno())  # shards that are not the last are not inspected again
+        os.fsync(self._shard_file.fileno())  # shards that are not the last are not inspected again
+        self._frames.flush()
+        self._clips.flush()
         self._shard_file.close()
         self._shard_file = None
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._clips_file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process is writing the pack {str(self._folder)!r}; wait for it") from error
         except OSError:  # a disk that has no locks
             return
 
-    def _begin(self, about: About) -> None:
-        """The headers of both columns, which say how long they will be; then what the pack is of."""
-        for file, kind, count in (
-            (self._frames_file, FRAME, int(self._firsts[-1])),
-            (self._clips_file, CLIP, len(self._places)),
-        ):
-            os.ftruncate(file.fileno(), 0)
-            _write(file, _npy_header(kind, count))
-        write_file(self._folder / ABOUT, json.dumps(asdict(about)))
-
     def _cut_back(self) -> int:
         """Cut off what is no whole clip, and return how many whole ones there are."""
-        clips, frames = self._written()
-        num_clips = int(np.searchsorted(self._firsts[1:], len(frames), side="right"))
-        clips = clips[: min(len(clips), num_clips)]
-        own = (clips["place"] == self._places[: len(clips)]) & (clips["first"] == self._firsts[: len(clips)])
-        clips = clips[: len(clips) if own.all() else int(np.argmin(own))]  # a power cut leaves zeros
+        clips: Records = np.array(self._clips)
+        own = (clips["place"] == self._places) & (clips["first"] == self._firsts[:-1]) & (clips["end"] > 0)
+        clips = clips[: len(clips) if own.all() else int(np.argmin(own))]
         while len(clips):
             self._shard = int(clips["shard"][-1])
             (rows,) = np.nonzero(clips["shard"] == self._shard)
-            num_intact = self._num_intact(clips[rows], frames, int(rows[0]))
+            num_intact = self._num_intact(clips[rows], int(rows[0]))
             clips = clips[: rows[0] + num_intact]
             if num_intact:
                 break
@@ -292,46 +275,29 @@ class _Writer:
         for number in range(self._shard):
             ends = clips["end"][clips["shard"] == number]
             require_bytes(self._folder / shard_name(number), int(ends[-1]) + END_BYTES)
+        last = self._folder / shard_name(self._shard)
         whole = len(clips) == len(self._places) and is_index(self._folder)
-        if whole and self._shard_bytes() == self._end + END_BYTES:
+        if whole and last.stat().st_size == self._end + END_BYTES:
             return len(clips)
         remove_index(self._folder)
-        for file, kind, count in (
-            (self._frames_file, FRAME, int(self._firsts[len(clips)])),
-            (self._clips_file, CLIP, len(clips)),
-        ):
-            os.ftruncate(file.fileno(), len(_npy_header(kind, self._total(kind))) + count * kind.itemsize)
+        self._clips[len(clips) :] = 0
+        self._frames[self._firsts[len(clips)] :] = 0
         for path in self._folder.glob("shard-*.tar"):
-            if path.name > shard_name(self._shard):
+            if path.name > last.name:
                 path.unlink()
-        if (self._folder / shard_name(self._shard)).exists():
-            os.truncate(self._folder / shard_name(self._shard), self._end)
+        if last.exists():
+            os.truncate(last, self._end)
         return len(clips)
 
-    def _shard_bytes(self) -> int:
-        return (self._folder / shard_name(self._shard)).stat().st_size
-
-    def _total(self, kind: np.dtype[Any]) -> int:
-        return int(self._firsts[-1]) if kind == FRAME else len(self._places)
-
-    def _written(self) -> tuple[Records, Records]:
-        """The whole records of clips and of frames that were written."""
-        columns = []
-        for name, kind in ((CLIPS, CLIP), (FRAMES, FRAME)):
-            path, at = self._folder / name, len(_npy_header(kind, self._total(kind)))
-            count = max(0, path.stat().st_size - at) // kind.itemsize
-            columns.append(np.memmap(path, kind, "r", at, (count,)) if count else np.zeros(0, kind))
-        return np.array(columns[0]), columns[1]
-
-    def _num_intact(self, clips: Records, frames: Records, first_row: int) -> int:
+    def _num_intact(self, clips: Records, first_row: int) -> int:
         """How many of the clips of one shard, the last, are in it whole, counted from the first."""
         try:
             with (self._folder / shard_name(int(clips["shard"][0]))).open("rb") as file:
                 for number in range(len(clips)):
                     row = first_row + number
-                    for offset, size, crc in frames[self._firsts[row] : self._firsts[row + 1]].tolist():
+                    for offset, size, crc in self._frames[self._firsts[row] : self._firsts[row + 1]].tolist():
                         file.seek(offset)
-                        if zlib.crc32(file.read(size)) != crc:
+                        if size == 0 or zlib.crc32(file.read(size)) != crc:
                             return number
                         end = offset + size + -size % tarfile.BLOCKSIZE
                     if end != clips["end"][number]:
@@ -341,12 +307,18 @@ class _Writer:
         return len(clips)
 
 
-def _npy_header(kind: np.dtype[Any], count: int) -> bytes:
-    """The beginning of a file of ``count`` records."""
-    header = io.BytesIO()
-    description = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (count,)}
-    np.lib.format.write_array_header_1_0(header, description)
-    return header.getvalue()
+def _column(file: Path, kind: np.dtype[Any], count: int) -> Any:
+    """The column of ``count`` records in ``file``, mapped for writing; of zeros where nothing is written yet."""
+    try:
+        column = np.lib.format.open_memmap(file, "r+")
+    except (OSError, ValueError):  # none yet, or spoilt
+        column = None
+    if column is None or (column.dtype, column.shape) != (kind, (count,)):
+        column = np.lib.format.open_memmap(file, "w+", kind, (count,))
+    if hasattr(os, "posix_fallocate"):
+        with file.open("ab") as allocated:
+            os.posix_fallocate(allocated.fileno(), 0, file.stat().st_size)  # else a full disk would be met as a signal
+    return column
 
 
 def _write(file: Any, data: bytes) -> None:

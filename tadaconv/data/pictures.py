@@ -6,16 +6,14 @@ decode to wrong pixels in silence.
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tadaconv.data.decode import BrokenVideoError, Frames, VideoInfo, require_av, scaled_picture, scaled_size
-from tadaconv.data.media import FrameFiles, frame_files
+from tadaconv.data.media import NUMBERED, FrameFiles, frame_files
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -27,10 +25,9 @@ def count_pictures(folder: Path, files: FrameFiles) -> int:
     Raises :class:`BrokenVideoError` for a folder without frames, with frames of other names or of another first
     number, and with a gap, and :class:`OSError` if it cannot be listed.
     """
-    numbered = _name_pattern(folder, files)
-    names = os.listdir(folder)  # noqa: PTH208
-    numbers = {int(name[1]): name[0] for name in map(numbered.fullmatch, names) if name}
-    numbers = {number: name for number, name in numbers.items() if name == _name(folder, files, number)}
+    numbered = map(NUMBERED.fullmatch, os.listdir(folder))  # noqa: PTH208
+    found = [(int(name["number"]), name[0]) for name in numbered if name]
+    numbers = {number for number, name in found if name == _name(folder, files, number)}
     if not numbers:
         others = frame_files(folder)
         raise BrokenVideoError(
@@ -41,7 +38,8 @@ def count_pictures(folder: Path, files: FrameFiles) -> int:
         raise BrokenVideoError(f"frames numbered from {first} where {files.first} was expected")
     if len(numbers) <= last - first:
         missing = next(number for number in range(first, last) if number not in numbers)
-        raise BrokenVideoError(f"{_name(folder, files, missing)} is missing, though {numbers[last]} is there")
+        names = _name(folder, files, missing), _name(folder, files, last)
+        raise BrokenVideoError(f"{names[0]} is missing, though {names[1]} is there")
     return len(numbers)
 
 
@@ -105,16 +103,6 @@ def decode_pictures(load: Callable[[int], tuple[str, bytes]], positions: Sequenc
 
 def _name(folder: Path, files: FrameFiles, number: int) -> str:
     return files.template.format(id=folder.name, number=number)
-
-
-def _name_pattern(folder: Path, files: FrameFiles) -> re.Pattern[str]:
-    """What the names of frames match, the number being group 1."""
-    parts = ""
-    for text, field, _, _ in Formatter().parse(files.template):
-        parts += re.escape(text)
-        if field is not None:
-            parts += "([0-9]+)" if field == "number" else re.escape(folder.name)
-    return re.compile(parts)
 
 
 def _of_one_size(frame: "VideoFrame", size: tuple[int, int] | None, name: str) -> tuple[int, int]:

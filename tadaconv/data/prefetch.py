@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -30,9 +29,9 @@ import numpy as np
 
 from tadaconv import child
 from tadaconv.data import threads
-from tadaconv.data.decode import Frames
+from tadaconv.data.decode import Frames, Read
 from tadaconv.data.memory import alone, free_bytes
-from tadaconv.data.reader import Answer, Job, Read
+from tadaconv.data.reader import Answer, Job
 from tadaconv.data.sampling import Indices
 from tadaconv.errors import RunError, UserError
 
@@ -322,7 +321,7 @@ class Readers:
             clip = lane.ahead[0]
             assert alike(clip.wanted, one), "clips are asked for in the order that was given"
             with self._changed:
-                self._wait_until(partial(_is_read_or, is_given_up, clip))
+                self._wait_until(lambda: lane.ahead[0].is_read or is_given_up())
             if not clip.is_read:
                 raise GivenUpError
             yield lane.frames(clip)
@@ -359,7 +358,7 @@ class Readers:
         """Hand out jobs and hear of them, in a thread, until closed or something failed."""
         by_connection = {reader.connection: reader for reader in self._readers}
         while True:
-            for ready in wait([*by_connection, self._ours], self._seconds_to_look()):
+            for ready in wait([*by_connection, self._ours], min(1.0, threads.SILENT_SECONDS)):
                 if ready is self._ours:
                     self._ours.recv_bytes()
                     continue
@@ -422,17 +421,6 @@ class Readers:
                 with suppress(OSError):  # it has died, which is heard next
                     reader.connection.send(tuple(job))
 
-    def _seconds_to_look(self) -> float | None:
-        """Seconds until the longest job is silent; None if there is none."""
-        busy = [reader for reader in self._readers if reader.jobs]
-        if not busy:
-            return None
-        deadlines = [
-            reader.since + (threads.PATIENCE_SECONDS if reader.is_reported else threads.SILENT_SECONDS)
-            for reader in busy
-        ]
-        return max(0.0, min(deadlines) - time.monotonic())
-
     def _look_at_silent(self) -> None:
         for reader in self._readers:
             seconds = time.monotonic() - reader.since
@@ -475,10 +463,6 @@ def _whole_pages(num_bytes: int) -> int:
 
 def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.1f} GiB"
-
-
-def _is_read_or(is_given_up: Callable[[], bool], clip: _Ahead) -> bool:
-    return clip.is_read or is_given_up()
 
 
 def alike(one: Wanted, other: Wanted) -> bool:

@@ -7,19 +7,16 @@ no torch. It ends when its parent does, whatever the parent ends by.
 import mmap
 import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
 
 from tadaconv.child import end_with_parent
-from tadaconv.data.decode import BrokenVideoError, Frames
+from tadaconv.data.decode import BrokenVideoError, Frames, Read
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.errors import UserError
-
-Read = Callable[[int, Sequence[int] | None, int], Frames]
-"""Gives the frames of a clip by its place, the indices of frames and the short side; see :class:`.clips.Clips`."""
 
 
 class Job(NamedTuple):

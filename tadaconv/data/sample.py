@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tadaconv.data.decode import require_av
 from tadaconv.data.layouts import LAYOUTS
+from tadaconv.data.packing import JpegEncoder
 from tadaconv.errors import UserError, lookup, unknown
 
 HEIGHT, WIDTH = 64, 80
@@ -216,20 +217,10 @@ class DigitMedia:
 
     def frames(self, folder: Path, template: str, clips: Sequence[SampleClip], rate: float) -> None:
         """JPEG, numbered from 1."""
-        from fractions import Fraction
-
-        import av
-
         folder.mkdir(parents=True, exist_ok=True)
-        encoder: Any = av.CodecContext.create("mjpeg", "w")
-        encoder.height, encoder.width, encoder.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
-        encoder.time_base, encoder.thread_count = Fraction(1, 60), 1
-        encoder.options = {"qmin": "2", "qmax": "4"}
+        encoder = JpegEncoder(HEIGHT, WIDTH)
         for number, pixels in enumerate(self.shown(clips, rate), 1):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuvj420p")
-            frame.pts = number
-            (packet,) = encoder.encode(frame)
-            (folder / template.format(number=number)).write_bytes(bytes(packet))
+            (folder / template.format(number=number)).write_bytes(encoder.encode(pixels))
 
 
 # --- the files of each data set

@@ -5,7 +5,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,6 +22,9 @@ PATIENCE_SECONDS = 300.0
 
 CLOSING_SECONDS = 2.0
 """How long closing waits for what is being read, which few clips take longer than, unless their disk is away."""
+
+SHOWN_SECONDS = 2.0
+"""After which work on many items shows a progress bar."""
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -58,6 +62,46 @@ class Threads(Generic[A, T]):
         deadline = time.monotonic() + CLOSING_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def over_cores(work: Callable[[A], T], items: Collection[A], label: str) -> Iterator[T]:
+    """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long.
+
+    Outcomes come in the order of ``items`` while the work goes on; few are held at a time.
+
+    Args:
+        work: what is done with an item; in a thread.
+        items: what there is to do.
+        label: of the progress bar.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task(label, total=len(items))
+    begin = time.monotonic()
+    cores = os.cpu_count() or 1
+    threads = Threads(work)
+    in_work: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            in_work.append(threads.submit(item))
+            if len(in_work) < 4 * cores:
+                continue
+            yield in_work.popleft().result()
+            progress.advance(task)
+            if time.monotonic() - begin > SHOWN_SECONDS:
+                progress.start()
+        while in_work:
+            yield in_work.popleft().result()
+            progress.advance(task)
+    finally:
+        for future in in_work:
+            future.cancel()
+        threads.close()
+        progress.stop()
 
 
 def warn_of_silence(path: Path, seconds: float) -> None:

@@ -7,20 +7,13 @@ there are hundreds of clips and a GPU.
 """
 
 from tadaconv.regime import Regime
+from tadaconv.regimes.quick import REGIME as QUICK
 from tadaconv.spec import Backbone, Folder, Schedule
 
 REGIME = Regime(
     summary="your own clips: DIR/<class>/*, or DIR/train/<class>/* and DIR/val/<class>/*; 8 frames at 112 px",
     backbone=Backbone(name="tiny"),
-    stand_ins={
-        "resnet50": "tiny",
-        "slow_only_8x8": "tiny_slow_only_8x8",
-        "slowfast_4x16": "tiny_slowfast_4x16",
-        "slowfast_8x8": "tiny_slowfast_8x8",
-        "r2plus1d": "tiny_r2plus1d",
-        "r3d": "tiny_r3d",
-        "convnext_tiny_clip": "tiny_convnext_clip",
-    },
+    stand_ins=QUICK.stand_ins,
     # No mirror images: whether left and right are classes is for whoever knows the clips to say.
     data=Folder(num_frames=8, size=112, short_side=128, mirror="no"),
     schedule=Schedule(optimizer="adamw", epochs=30, batch_size=8, lr=3e-3, warmup_epochs=2, weight_decay=0.05),

@@ -4,7 +4,8 @@ Run: tada ablate k400 --data DIR
 
 The paper's: configs/projects/tada/k400/tada2d_8x8.yaml and tada2d_16x5.yaml of
 github.com/alibaba-mmai-research/TAdaConv at 75b7839, with the frames, crops and views of its code. There the one view
-of an evaluation while training is drawn at random; here it is the middle one.
+of an evaluation while training is drawn at random; here it is the middle one. What is not listed below is as in
+``ssv2_8f``: the two configurations agree in it.
 
 A batch norm's statistics are over 16 clips, ``norm_batch=16``: the 128 were spread over 8 GPUs, and not synchronised.
 
@@ -16,30 +17,17 @@ Ours: what ConvNeXts and the networks of the table ``plug_in`` are trained by, f
 those rows only the order is compared with the paper's.
 """
 
-from tadaconv.regime import Published, Recipe, Regime
-from tadaconv.spec import Backbone, Folder, Sampling, Schedule
+from tadaconv.regime import Published, Recipe
+from tadaconv.regimes.ssv2_8f import CONVNEXT as CONVNEXT_OF_SEGMENTS
+from tadaconv.regimes.ssv2_8f import REGIME as SSV2
+from tadaconv.spec import Sampling
 
 VIEWS = "10 clips x 3 crops of 256 px"
 
-# ConvNeXts start from their own weights. The figures are those of the authors' later TAdaConvNeXtV2-T, its rate of 5e-4
-# at 512 clips scaled to 64, without its augmentation and its rates by layer. A window is of 64 or 80 frames throughout.
+# Those of ``ssv2_8f``; a window is of 64 or 80 frames throughout.
 CONVNEXT = tuple(
-    Recipe(
-        backbones=(f"convnext_{size}", f"convnext_{size}_clip"),
-        num_frames=num_frames,
-        origin="ours",
-        changes={
-            "backbone__weights": f"torchvision:ConvNeXt_{size.title()}_Weights.IMAGENET1K_V1",
-            "data__sampling__interval": interval,
-            "schedule__optimizer": "adamw",
-            "schedule__batch_size": 64,
-            "schedule__lr": 6.25e-5,
-            "schedule__warmup_lr": 1e-6,
-            "schedule__weight_decay": 0.02,
-            "schedule__norm_batch": 0,
-        },
-    )
-    for size in ("tiny", "small", "base")
+    recipe.but(num_frames=num_frames, changes={**recipe.changes, "data__sampling__interval": interval})
+    for recipe in CONVNEXT_OF_SEGMENTS
     for num_frames, interval in ((16, 5), (32, 2), (None, 8))
 )
 
@@ -77,37 +65,17 @@ PLAIN = (
     Recipe(num_frames=16, origin="ours", changes={"data__sampling__interval": 5}),
 )
 
-REGIME = Regime(
+REGIME = SSV2.but(
     summary="Kinetics-400, 8 frames at interval 8, the paper's recipe: ResNet-50, 224 px, 100 epochs; "
     "10 x 3 views of 256 px",
-    backbone=Backbone(name="resnet50", dropout=0.5, weights="torchvision:ResNet50_Weights.IMAGENET1K_V1"),
-    data=Folder(
-        layout="kinetics400",
-        num_frames=8,
-        sampling=Sampling(kind="intervals", rule="paper", interval=8),
-        short_clips="repeat",
-        size=224,
-        eval_size=256,
-        short_side=0,
-        jitter=(1.0, 340 / 224),
-        mirror="yes",
-        num_temporal_views=10,
-        num_spatial_crops=3,
-    ),
-    schedule=Schedule(
-        optimizer="sgd",
-        epochs=100,
-        batch_size=128,
-        lr=0.24,
-        warmup_epochs=8,
-        warmup_lr=0.01,
-        momentum=0.9,
-        weight_decay=1e-4,
-        cosine="all_epochs",
-        evaluate_every=5,
-        curve_views="one",
-        norm_batch=16,
-    ),
+    data__layout="kinetics400",
+    data__sampling=Sampling(kind="intervals", rule="paper", interval=8),
+    data__mirror="yes",
+    data__num_temporal_views=10,
+    schedule__epochs=100,
+    schedule__lr=0.24,
+    schedule__warmup_epochs=8,
+    schedule__warmup_lr=0.01,
     recipes=(*CONVNEXT, *HOSTS, SIXTEEN),
     published=(
         Published(data="Kinetics-400", num_frames=8, views=VIEWS),

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tadaconv.data.decode import Frames
-from tadaconv.data.reader import Read
+from tadaconv.data.decode import Frames, Read
 
 SHAPE = (8, 240, 428, 3)
 

@@ -4,13 +4,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tadaconv.data.clips import read_of_files
-from tadaconv.data.decode import Frames
-from tadaconv.data.reader import Read
+from tadaconv.data.decode import Frames, Read, decode
+
+
+def sound(paths: Sequence[Path]) -> Read:
+    return lambda place, indices, short_side: decode(paths[place], short_side, indices)
 
 
 def opening(paths: Sequence[Path], hangs: Path) -> Read:
-    read = read_of_files(paths)
+    read = sound(paths)
 
     def reading(place: int, indices: Sequence[int] | None, short_side: int) -> Frames:
         while paths[place] == hangs:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tadaconv.data.annotations import SIDES, Strings
-from tadaconv.data.index import RECORD, Journal, Measured, open_index, write_index
+from tadaconv.data.index import RECORD, Journal, Measured, index_of, open_index, write_index
 from tadaconv.data.layouts import read
 from tadaconv.data.sample import sample_clips, write_layout
 from tadaconv.errors import UserError
@@ -38,7 +38,7 @@ def records(count, **fields):
 
 def test_an_index_holds_what_was_annotated_and_measured(tmp_path, annotations):
     measured = records(len(annotations), fps=np.arange(len(annotations)))
-    written = write_index(tmp_path / "index", annotations, measured)
+    written = write_index(tmp_path / "index", index_of(annotations, measured))
     opened = open_index(tmp_path / "index")
     for name in ("ids", "media"):
         assert list(getattr(opened, name)) == list(getattr(annotations, name))
@@ -53,11 +53,11 @@ def test_an_index_holds_what_was_annotated_and_measured(tmp_path, annotations):
     assert len(opened.places("train")) + len(opened.places("val")) == len(annotations)
 
 
-def test_the_fingerprint_is_of_what_a_network_can_tell(tmp_path, annotations):
+def test_the_fingerprint_is_of_what_a_network_can_tell(annotations):
     count = len(annotations)
 
     def fingerprint(annotations=annotations, left_out=None, **fields):
-        return write_index(tmp_path / "index", annotations, records(count, **fields), left_out).fingerprint
+        return index_of(annotations, records(count, **fields), left_out).fingerprint
 
     plain = fingerprint()
     copied = replace(annotations, media=Strings(f"{path}.mkv" for path in annotations.media))
@@ -79,7 +79,7 @@ def test_the_fingerprint_is_of_what_a_network_can_tell(tmp_path, annotations):
     assert len({plain, *others}) == len(others) + 1
 
 
-def test_a_list_of_test_clips_makes_no_other_data(tmp_path, annotations):
+def test_a_list_of_test_clips_makes_no_other_data(annotations):
     def fingerprint(number_of_test):
         sides = np.append(annotations.sides, np.int8(SIDES.index("test")))
         with_test = replace(
@@ -89,20 +89,18 @@ def test_a_list_of_test_clips_makes_no_other_data(tmp_path, annotations):
             subsets={name: np.append(members, False) for name, members in annotations.subsets.items()},
         )  # fmt: skip
         measured = np.append(records(len(annotations)), np.zeros(1, RECORD))
-        return write_index(tmp_path / "index", with_test, measured).fingerprint
+        return index_of(with_test, measured).fingerprint
 
-    plain = write_index(tmp_path / "index", annotations, records(len(annotations))).fingerprint
+    plain = index_of(annotations, records(len(annotations))).fingerprint
     assert fingerprint(1) == fingerprint(2) == plain
 
 
-def test_missing_clips_are_named_until_they_are_accepted(tmp_path, annotations):
+def test_missing_clips_are_named_until_they_are_accepted(annotations):
     frames = [50] * len(annotations)
     frames[3] = frames[-1] = 0
     gone = [annotations.ids[3], annotations.ids[len(annotations) - 1]]
-    assert write_index(tmp_path / "index", annotations, records(len(frames), frames=frames)).unusable() == gone
-    index = write_index(
-        tmp_path / "index", annotations, records(len(frames), frames=frames), np.arange(len(frames)) == 3
-    )
+    assert index_of(annotations, records(len(frames), frames=frames)).unusable() == gone
+    index = index_of(annotations, records(len(frames), frames=frames), np.arange(len(frames)) == 3)
     assert index.unusable() == gone[1:]
     assert 3 not in index.places("train")
 

@@ -45,8 +45,8 @@ def test_media_and_companions_are_told_apart_and_in_order(tmp_path):
           tmp_path / "frames" / "7" / "00001.jpg", tmp_path / ".hidden" / "x.mp4",
           tmp_path / "a" / "x.npy")  # fmt: skip
     tree = survey(tmp_path)
-    assert [tree.videos.path(place) for place in range(len(tree.videos))] == ["b.mp4", "a/y.mkv", "a/z.WEBM"]
-    assert [tree.frames.path(place) for place in range(len(tree.frames))] == ["frames/7"]
+    assert [medium.path for medium in tree.media["video"]] == ["b.mp4", "a/y.mkv", "a/z.WEBM"]
+    assert [medium.path for medium in tree.media["frames"]] == ["frames/7"]
     assert tree.companions == ("train.csv",)
     assert not tree.problems
 
@@ -56,7 +56,7 @@ def test_many_folders_of_frames_are_not_all_listed(tmp_path, monkeypatch):
     listed = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
-    assert len(survey(tmp_path).frames) == 100
+    assert len(survey(tmp_path).media["frames"]) == 100
     assert len(listed) < 40
 
 
@@ -64,23 +64,23 @@ def test_annotations_among_folders_of_frames_are_seen(tmp_path):
     touch(*(tmp_path / f"{number:03d}" / "1.jpg" for number in range(50)), tmp_path / "labels" / "train.json")
     tree = survey(tmp_path)
     assert tree.companions == ("labels/train.json",)
-    assert len(tree.frames) == 50
+    assert len(tree.media["frames"]) == 50
 
 
 def test_a_link_that_leads_round_ends(tmp_path):
     touch(tmp_path / "a" / "x.mp4")
     (tmp_path / "a" / "round").symlink_to(tmp_path)
     tree = survey(tmp_path)
-    assert [tree.videos.path(place) for place in range(len(tree.videos))] == ["a/x.mp4"]
+    assert [medium.path for medium in tree.media["video"]] == ["a/x.mp4"]
 
 
 def test_of_several_media_the_exact_name_then_the_folder_decides(tmp_path):
     touch(tmp_path / "eat cake" / "k_1.mp4", tmp_path / "run" / "k_1.mp4", tmp_path / "run" / "k_2.mp4")
-    shelf = survey(tmp_path).videos
-    finder = Finder(shelf, key_of=lambda name: name.split("_")[0])
-    assert shelf.path(finder.find("k", exact="k_2")[0]) == "run/k_2.mp4"
-    assert shelf.path(finder.find("k", exact="k_1", folder="Eat_Cake")[0]) == "eat cake/k_1.mp4"
-    assert finder.find("k", exact="k_1") == (0, True)
-    assert finder.find("K") == (-1, False)
-    strict = Finder(shelf, class_folders=frozenset(map(comparable, ("eat cake", "run"))))
-    assert strict.find("k_2", folder="eat cake") == (-1, False)
+    media = survey(tmp_path).media["video"]
+    finder = Finder(media, key_of=lambda name: name.split("_")[0])
+    assert finder.find("k", exact="k_2") == (("run", "k_2.mp4"), False)
+    assert finder.find("k", exact="k_1", folder="Eat_Cake") == (("eat cake", "k_1.mp4"), False)
+    assert finder.find("k", exact="k_1") == (media[0], True)
+    assert finder.find("K") == (None, False)
+    strict = Finder(media, class_folders=frozenset(map(comparable, ("eat cake", "run"))))
+    assert strict.find("k_2", folder="eat cake") == (None, False)

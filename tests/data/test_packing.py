@@ -18,11 +18,11 @@ from PIL import Image
 
 from tadaconv.cli import main
 from tadaconv.data import num_training_clips, packing, prefetch
-from tadaconv.data.clips import of_index
+from tadaconv.data.check import check_layout
+from tadaconv.data.clips import Clips
 from tadaconv.data.decode import BrokenVideoError, decode
 from tadaconv.data.folder import FolderClips, checked_index, resolve
 from tadaconv.data.index import index_folder, open_index
-from tadaconv.data.layout_check import check_layout
 from tadaconv.data.pack import Pack, open_pack
 from tadaconv.data.pack_check import check_pack, render
 from tadaconv.data.packing import JpegEncoder, member_folder, pack_clips
@@ -92,12 +92,12 @@ def test_a_pack_has_the_frames_of_every_clip(layout, form, checked, tmp_path):
     index, _, _ = checked(layout, form)
     pack_clips(index, tmp_path / "pack")
     packed = open_pack(tmp_path / "pack")
-    media, pack = of_index(index), of_index(packed)
+    media, pack = Clips(index), Clips(packed)
     for name in ("ids", "sides", "labels", "spans", "subsets"):
         np.testing.assert_array_equal(getattr(packed, name), getattr(index, name))
     for name in ("labels", "train", "val", "num_frames", "heights", "widths", "fps"):
         np.testing.assert_array_equal(getattr(pack, name), getattr(media, name))
-    assert (packed.heads, packed.listed, packed.mirror_words) == (index.heads, index.listed, index.mirror_words)
+    assert (packed.heads, packed.listed) == (index.heads, index.listed)
     for place in places_of(index):
         count = int(media.num_frames[place])
         frames = pack.read(place, None, 0)
@@ -131,7 +131,7 @@ def test_the_short_side_is_256_at_most_and_nothing_is_enlarged(tmp_path, write_v
     assert check_layout(root, "list", "", tmp_path / "cache").ok
     pack_clips(checked_index("list", "", root, tmp_path / "cache"), tmp_path / "pack")
     index = open_pack(tmp_path / "pack")
-    clips = of_index(index)
+    clips = Clips(index)
     sizes = {}
     for place in places_of(index):
         name = index.ids[place].partition(".")[0] + ".mp4"
@@ -165,7 +165,7 @@ def test_any_reader_of_tar_files_reads_a_pack(index, tmp_path):
             expected.append((int(clip["shard"]), name, int(frame["offset"]), jpeg))
     assert members == expected
     with Image.open(io.BytesIO(members[0][3])) as picture:
-        decoded = of_index(index).read(int(pack.clips["place"][0]), [0], 0)[0]
+        decoded = Clips(index).read(int(pack.clips["place"][0]), [0], 0)[0]
         assert levels(np.asarray(picture.convert("RGB")), decoded) < 2 * MOST_LEVELS  # Pillow blurs colours
 
 
@@ -278,7 +278,7 @@ def test_an_altered_frame_is_named(checked, tmp_path, monkeypatch):
     report = check_pack(folder)
     assert [one for one, _ in report.altered] == [index.ids[int(clip["place"])]]
     assert f"{index.ids[int(clip['place'])]}: 000004.jpg" in render(report)
-    clips = of_index(open_pack(folder))
+    clips = Clips(open_pack(folder))
     with pytest.raises(BrokenVideoError, match=line):
         clips.read(int(clip["place"]), [3], 0)
     clips.read(int(clip["place"]), [2, 4], 0)
@@ -338,7 +338,7 @@ def main_status(*arguments):
 
 def test_a_frame_is_read_without_its_neighbours(index, tmp_path, monkeypatch):
     pack_clips(index, tmp_path / "pack")
-    pack, clips, read = Pack(tmp_path / "pack"), of_index(open_pack(tmp_path / "pack")), []
+    pack, clips, read = Pack(tmp_path / "pack"), Clips(open_pack(tmp_path / "pack")), []
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, at: read.append((size, at)) or pread(file, size, at))
     clips.read(int(pack.clips["place"][1]), [5, 2, 5], 0)
@@ -428,9 +428,9 @@ def test_what_is_no_pack_of_these_clips_is_refused(checked, index, tmp_path, cap
     (tmp_path / "full" / "thesis.pdf").touch()
     with pytest.raises(UserError, match=r"holds 'thesis.pdf' and no pack; name a new folder"):
         pack_clips(index, tmp_path / "full")
-    with pytest.raises(UserError, match="is a pack of ssv2, where epic100 is asked for"):
+    with pytest.raises(UserError, match="is a pack of ssv2, and the regime is on epic100; name another --data"):
         resolve(SPEC.but(layout="epic100"), tmp_path / "pack", tmp_path)
-    with pytest.raises(UserError, match="is a pack of ssv2; name a --regime on ssv2"):
+    with pytest.raises(UserError, match="is a pack of ssv2, and the regime is on classes"):
         resolve(Folder(), tmp_path / "pack", tmp_path)
     assert main_status("data", "check", str(tmp_path / "pack"), "--layout", "jester") == 2
     assert "is a pack of ssv2, not of jester" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def test_folders_are_counted_and_inspected(folder):
     assert inspect_pictures(folder, FILES, whole=False) == VideoInfo(9, 48, 64, 0.0)
 
 
-@pytest.mark.parametrize("prefix", ["{id}_", "a.b(", "100"])
+@pytest.mark.parametrize("prefix", ["{id}_", "a.b(", "100_"])
 def test_names_of_any_sign_are_counted(tmp_path, prefix):
     files = FrameFiles(prefix + "{number:03d}.png", 7)
     folder = tmp_path / "a.b(c"

@@ -20,10 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from tadaconv.data import folder, inspection, prefetch, threads
-from tadaconv.data.clips import read_of_files
+from tadaconv.data import folder, prefetch, threads
+from tadaconv.data.check import check_layout
 from tadaconv.data.folder import TRAIN, VAL, FolderClips, resolve
-from tadaconv.data.layout_check import check_layout
 from tadaconv.data.sample import DigitMedia, sample_clips, write_layout
 from tadaconv.errors import RunError, UserError
 from tadaconv.experiment import run
@@ -41,7 +40,7 @@ SPEC = Folder(num_frames=4, size=16, short_side=24, num_temporal_views=2, num_sp
 
 @pytest.fixture(autouse=True)
 def _nothing_fits_into_memory(monkeypatch):
-    monkeypatch.setattr(inspection, "_known", {})
+    monkeypatch.setattr(folder, "_known", {})
     monkeypatch.setattr(folder, "MEMORY_SHARE", 0)
     monkeypatch.setattr(prefetch, "_num_readers", 1)
 
@@ -398,7 +397,7 @@ def test_closing_and_telling_anew_wait_for_no_clip_that_hangs(resolved, opened, 
     begin = time.monotonic()
     source.close()
     assert time.monotonic() - begin < 3
-    source._readers._opening = partial(read_of_files, [source._clips.path(place) for place in range(18)])
+    source._readers._opening = partial(hanging_reads.sound, [source._clips.path(place) for place in range(18)])
     source.expect_train(train)
     assert equal(source.train_batch(*train[0]), opened(resolved).train_batch(*train[0]))
 

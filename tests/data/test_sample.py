@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from annotated import clips_of
 
 from tadaconv.cli import main
 from tadaconv.data.layouts import LAYOUTS, read
@@ -39,7 +40,7 @@ def test_a_sample_is_of_its_layout_and_each_medium_decodes(tmp_path, layout):
     assert said.endswith("6 training clips and 6 validation clips")
     found = read(layout, tmp_path / "new")
     assert (len(found), found.problems, found.gaps) == (12, (), ())
-    medium = tmp_path / "new" / found[0].medium
+    medium = tmp_path / "new" / clips_of(found)[0].medium
     path = medium if found.frames is None else medium / found.frames.template.format(id=medium.name, number=1)
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
@@ -103,7 +104,7 @@ def test_frames_by_number_and_video_by_time_show_the_same_of_epic(tmp_path, monk
         return min(steps, 40 - steps)
 
     for place in (10, 13):  # the eleventh segment of a two-digit video, the second of a three-digit one
-        number, time = by_number[place], by_time[place]
+        number, time = clips_of(by_number)[place], clips_of(by_time)[place]
         rate = float(by_number.rates[place])
         folder = tmp_path / "frames" / number.medium
         still = grey(folder / by_number.frames.template.format(number=by_number.frames.first + int(number.span[0])),
@@ -113,10 +114,10 @@ def test_frames_by_number_and_video_by_time_show_the_same_of_epic(tmp_path, monk
         moving = grey(video, lambda frame, t=seconds, r=rate: frame.time > t - 0.5 / r)
         assert apart(still, moving) <= 0.5 * 60 / rate + 0.2  # half a frame, and what rounding of greys may add
     # By its number the frame of the two-digit video is another one.
-    wrong = int(by_number[10].span[0])
+    wrong = int(clips_of(by_number)[10].span[0])
     counted = iter(range(10**6))
-    still = grey(tmp_path / "frames" / by_number[10].medium / f"frame_{wrong + 1:010d}.jpg", lambda _: True)
-    by_count = grey(tmp_path / "videos" / by_time[10].medium, lambda _: next(counted) == wrong)
+    still = grey(tmp_path / "frames" / clips_of(by_number)[10].medium / f"frame_{wrong + 1:010d}.jpg", lambda _: True)
+    by_count = grey(tmp_path / "videos" / clips_of(by_time)[10].medium, lambda _: next(counted) == wrong)
     assert apart(still, by_count) > 1
 
 

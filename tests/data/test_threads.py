@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tadaconv.data.inspection import over_cores
-from tadaconv.data.threads import Threads, read_all
+from tadaconv.data.threads import Threads, over_cores, read_all
 from tadaconv.errors import RunError
 
 

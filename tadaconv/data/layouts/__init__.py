@@ -6,10 +6,11 @@ A layout reads annotations and lists media; it opens no video.
 from pathlib import Path
 
 from tadaconv.data.annotations import Annotations, Gathering, Reader
-from tadaconv.data.layout import Problem
 from tadaconv.data.layouts import diving48, epic100, hmdb51, jester, kinetics400, lists, ssv2, ucf101
+from tadaconv.data.layouts.classes import read_class_folders
 from tadaconv.data.media import Tree, survey
 from tadaconv.errors import UserError, lookup
+from tadaconv.spec import Folder
 
 LAYOUTS: dict[str, Reader] = {
     "ssv2": ssv2.READER,
@@ -31,13 +32,15 @@ def read(layout: str, root: Path, split: str = "") -> Annotations:
     folder, and a split that the layout does not have.
 
     Args:
-        layout: a name in :data:`LAYOUTS`.
+        layout: a name in :data:`LAYOUTS`, or ``classes`` for class folders, split as :class:`.spec.Folder` does.
         root: the folder of annotations and media.
         split: of the layout; empty for the usual.
     """
-    reader = lookup("layout", layout, LAYOUTS)
-    if split and not reader.has_splits:
+    reader = None if layout == "classes" else lookup("layout", layout, LAYOUTS)
+    if split and not (reader and reader.has_splits):
         raise UserError(f"split {split!r} of {layout}, which has only one; leave the split out")
+    if reader is None:
+        return read_class_folders(root, Folder().val_share)
     tree = _survey(root)
     gathering = Gathering(layout, split, tree)
     if not reader.evidence(gathering) and (other := _guess(tree)):
@@ -47,8 +50,8 @@ def read(layout: str, root: Path, split: str = "") -> Annotations:
 
 
 def split_of(layout: str, split: str) -> str:
-    """``split``, or the split of ``layout`` that is meant where none is named; raises as :func:`read` does."""
-    return split or lookup("layout", layout, LAYOUTS).default_split
+    """``split``, or the default split of ``layout`` where none is named; raises as :func:`read` does."""
+    return split or ("" if layout == "classes" else lookup("layout", layout, LAYOUTS).default_split)
 
 
 def guess(root: Path) -> tuple[str, str] | None:
@@ -57,13 +60,6 @@ def guess(root: Path) -> tuple[str, str] | None:
     Raises :class:`UserError` if ``root`` is not a folder.
     """
     return _guess(_survey(root))
-
-
-def advice(root: Path) -> Problem | None:
-    """The line for a folder that was read in no layout or in a wrong one; None where nothing is recognised."""
-    if (seen := guess(root)) is None:
-        return None
-    return Problem(".", f"looks like {seen[0]} ({seen[1]}); add --layout {seen[0]}")
 
 
 def _guess(tree: Tree) -> tuple[str, str] | None:

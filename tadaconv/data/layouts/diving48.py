@@ -8,6 +8,7 @@ from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
 from tadaconv.data.media import stem
 
 _NUM_CLASSES = 48
+_LISTS: dict[Side, list[str]] = {"train": ["Diving48_V2_train.json"], "val": ["Diving48_V2_test.json"]}
 
 
 def _evidence(gathering: Gathering) -> str:
@@ -31,25 +32,14 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
 
 def _read(gathering: Gathering) -> Annotations:
     class_names = _class_names(gathering)
-    sides: dict[str, Side] = {"train": "train", "test": "val"}
-    for part, side in sides.items():
-        name = f"Diving48_V2_{part}.json"
-        path = gathering.file(name)
-        if path is None:
-            old = gathering.file(f"Diving48_{part}.json")
-            why = (
-                f"{old} is of version 1, whose labels are noisy: take version 2"
-                if old
-                else "put it next to the vocabulary"
-            )
-            gathering.problem(".", f"no {name}; {why}")
-            continue
+    old = gathering.file("Diving48_train.json", "Diving48_test.json")
+    noisy = f"{old} is of version 1, whose labels are noisy: take version 2"
+    for side, path in gathering.lists(_LISTS, noisy if old else "put it next to the vocabulary"):
         entries = gathering.json(path)
         if not isinstance(entries, list):
             if entries is not None:
                 gathering.problem(path, 'must be a list of {"vid_name": ..., "label": ...}')
             continue
-        gathering.took(f"{path}: {len(entries):,} clips of {side}")
         for entry in entries:
             gathering.count(side)
             if not isinstance(entry, dict) or not entry.get("vid_name"):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
-from tadaconv.data.layout import Problem
+from tadaconv.data.media import Problem
 
 _SIDES: dict[Side, str] = {
     "train": "EPIC_100_train.csv",
@@ -53,13 +53,10 @@ def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
     if path is None:
         gathering.problem(".", f"no {name}; put it next to EPIC_100_train.csv")
         return ()
-    names = {row["id"].strip(): row["key"].strip() for _, row in gathering.rows(path, ("id", "key"))}
-    if not names or set(names) != {str(number) for number in range(len(names))}:
-        gathering.problem(path, "must number every class once, from 0 on")
-        return ()
-    in_order = tuple(names[str(number)] for number in range(len(names)))
-    gathering.took_classes(path, in_order, usual, "EPIC-KITCHENS-100", head)
-    return in_order
+    rows = [row for _, row in gathering.rows(path, ("id", "key"))]
+    names = {int(row["id"]): row["key"].strip() for row in rows if row["id"].strip().isdigit()}
+    complete = names if len(names) == len(rows) else {}
+    return gathering.numbered_classes(path, complete, usual, "EPIC-KITCHENS-100", head=head)
 
 
 def _column(gathering: Gathering, name: str, column: str, members: str) -> frozenset[str]:
@@ -69,7 +66,7 @@ def _column(gathering: Gathering, name: str, column: str, members: str) -> froze
         gathering.warning(".", f"no {name}: {members} are not evaluated apart; put it next to EPIC_100_validation.csv")
         return frozenset()
     values = frozenset(row[column].strip() for _, row in gathering.rows(path, (column,)))
-    gathering.took(f"{path}: {len(values)} {members}")
+    gathering.files.append(f"{path}: {len(values)} {members}")
     return values
 
 
@@ -81,12 +78,8 @@ def _read(gathering: Gathering) -> Annotations:
         gathering.problem("EPIC_train_action_labels.csv", "of EPIC-KITCHENS-55; take the files EPIC_100_*.csv")
     widest = 0.0
     rates: set[float] = set()
-    for side, name in _SIDES.items():
-        path = gathering.file(name)
-        if path is None:
-            if side != "test":
-                gathering.problem(".", f"no {name}; take it from the annotations of EPIC-KITCHENS-100")
-            continue
+    lists = {side: [name] for side, name in _SIDES.items()}
+    for side, path in gathering.lists(lists, "take it from the annotations of EPIC-KITCHENS-100"):
         needed = _NEEDED if side == "test" else (*_NEEDED, "verb_class", "noun_class")
         for number, row in gathering.rows(path, needed):
             gathering.count(side)
@@ -116,10 +109,9 @@ def _read(gathering: Gathering) -> Annotations:
                 path, row["narration_id"].strip(), side, labels,
                 key=video, exact=video, seconds=time, positions=positions, rate=rate, subsets=subsets,
             )  # fmt: skip
-        gathering.took(f"{path}: {gathering.listed.get(side, 0):,} segments of {side}")
     if rates:
         spelled = " and ".join(f"time x {rate}" for rate in sorted(rates, reverse=True))
-        gathering.took(
+        gathering.files.append(
             f"frame numbers are {spelled} (60.0 for two-digit videos, 50.0 for three-digit), to {widest:.1f} frames"
         )
     if widest > 2:

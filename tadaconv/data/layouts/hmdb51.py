@@ -32,7 +32,7 @@ def _read(gathering: Gathering) -> Annotations:
         gathering.problem(".", f"no <class>_test_split{split}.txt; unpack test_train_splits.rar there")
     else:
         folder = next(iter(files.values())).rpartition("/")[0] or "."
-        gathering.took(f"*_test_split{split}.txt in {folder}: {len(files)} classes")
+        gathering.files.append(f"*_test_split{split}.txt in {folder}: {len(files)} classes")
         if len(files) != _NUM_CLASSES:
             gathering.warning(folder, f"{len(files)} classes of split {split}, where HMDB51 has {_NUM_CLASSES}")
     for label, (class_name, path) in enumerate(files.items()):

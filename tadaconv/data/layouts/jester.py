@@ -3,11 +3,11 @@
 A line is ``id;label``; classes have the order of their file.
 """
 
-from tadaconv.data.annotations import LEFT_RIGHT, TURNS, Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
 
 _NUM_CLASSES = 27
-_NAMES: dict[str, tuple[str, ...]] = {
-    "labels": ("jester-v1-labels.csv", "labels.csv"),
+_LABELS = ("jester-v1-labels.csv", "labels.csv")
+_LISTS: dict[Side, tuple[str, ...]] = {
     "train": ("jester-v1-train.csv", "train.csv"),
     "val": ("jester-v1-validation.csv", "validation.csv"),
     "test": ("jester-v1-test-answers.csv", "test-answers.csv", "jester-v1-test.csv", "test.csv"),
@@ -15,7 +15,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 
 def _evidence(gathering: Gathering) -> str:
-    labels, train = gathering.file(*_NAMES["labels"]), gathering.file(*_NAMES["train"])
+    labels, train = gathering.file(*_LABELS), gathering.file(*_LISTS["train"])
     if labels is None or train is None:
         return ""
     first = next(iter(gathering.lines(train)), (0, ""))[1]
@@ -23,7 +23,7 @@ def _evidence(gathering: Gathering) -> str:
 
 
 def _read(gathering: Gathering) -> Annotations:
-    table = gathering.file(*_NAMES["labels"])
+    table = gathering.file(*_LABELS)
     if table is None:
         gathering.problem(".", "no jester-v1-labels.csv or labels.csv, a class a line; put it next to the others")
     class_names = tuple(line.strip('"') for _, line in gathering.lines(table)) if table else ()
@@ -32,13 +32,7 @@ def _read(gathering: Gathering) -> Annotations:
         if len(set(class_names)) != len(class_names):
             gathering.problem(table, "names a class twice")
     numbers = {name: number for number, name in enumerate(class_names)}
-    sides: tuple[Side, ...] = ("train", "val", "test")
-    for side in sides:
-        path = gathering.file(*_NAMES[side])
-        if path is None:
-            if side != "test":
-                gathering.problem(".", f"no {_NAMES[side][0]} or {_NAMES[side][1]}; put it next to the classes")
-            continue
+    for side, path in gathering.lists(_LISTS, "put it next to the classes"):
         for number, line in gathering.lines(path):
             clip_id, _, label = (part.strip().strip('"') for part in line.partition(";"))
             gathering.count(side)
@@ -46,10 +40,7 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.clip_of_class(path, clip_id, side, label, numbers, f"{table}", rate=12.0)
             else:
                 gathering.problem(path, "lines that are not id;label: {}", f"line {number}")
-        gathering.took(f"{path}: {gathering.listed.get(side, 0):,} clips of {side}")
-    return gathering.finish(
-        (("label", class_names),), mirror_words=LEFT_RIGHT + TURNS, media_places="20bn-jester-v1/<id>/00001.jpg"
-    )
+    return gathering.finish((("label", class_names),), media_places="20bn-jester-v1/<id>/00001.jpg")
 
 
-READER = Reader(_read, _evidence)
+READER = Reader(_read, _evidence, has_mirror_classes=True)

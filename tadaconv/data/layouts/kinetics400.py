@@ -6,9 +6,10 @@ file of ids as ``split`` restricts both clips and classes to those of its ids: M
 
 import csv
 import re
+import sys
 from pathlib import Path
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
 from tadaconv.data.media import stem
 from tadaconv.errors import UserError
 
@@ -16,9 +17,6 @@ _NUM_CLASSES = 400
 _LATEST = 999_999
 """Seconds; names of videos have six digits for a time."""
 _TIMES = re.compile(r"(?P<id>.{11})_(?P<start>\d+)_(?P<end>\d+)", re.DOTALL)
-_SIDES: dict[str, Side] = {
-    "train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test",
-}  # fmt: skip
 
 
 def youtube_id(name: str) -> str:
@@ -42,12 +40,6 @@ def _evidence(gathering: Gathering) -> str:
     return f"{tables[0]} with a column youtube_id" if tables else ""
 
 
-def _side(path: str, split: str) -> Side | None:
-    """The side by the column ``split``, or else by the file's name."""
-    words = [split.strip().lower()] if split else re.split(r"[\W_]+", Path(path).stem.lower())
-    return next((_SIDES[word] for word in words if word in _SIDES), None)
-
-
 def _wanted(gathering: Gathering) -> frozenset[str] | None:
     """The ids of the file that the split names; None for all of Kinetics-400."""
     if not gathering.split:
@@ -65,14 +57,13 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
         )
     names = (stem(line.strip().rpartition("/")[2]) for line in text.splitlines() if line.strip())
     wanted = frozenset(map(youtube_id, names))
-    gathering.took(f"{gathering.split}: {len(wanted):,} ids, to which clips and classes are restricted")
+    gathering.files.append(f"{gathering.split}: {len(wanted):,} ids, to which clips and classes are restricted")
     return wanted
 
 
 def _read(gathering: Gathering) -> Annotations:
     wanted = _wanted(gathering)
     rows: list[tuple[str, str, Side, str, int, int]] = []
-    shared: dict[str, str] = {}  # one object for each class name
     tables = _tables(gathering)
     if not tables:
         gathering.problem(
@@ -81,7 +72,7 @@ def _read(gathering: Gathering) -> Annotations:
     for path in tables:
         before = len(rows)
         for number, row in gathering.rows(path, ("youtube_id", "time_start", "time_end")):
-            side = _side(path, row.get("split", ""))
+            side = side_of(row.get("split") or Path(path).stem)
             label = row.get("label", "").strip()
             if side is None:
                 gathering.problem(path, "of no side: name it train.csv or val.csv, or give a column split")
@@ -94,8 +85,8 @@ def _read(gathering: Gathering) -> Annotations:
                 reason = "lines whose times are no seconds from 0 on, the first before the second: {}"
                 gathering.problem(path, reason, f"line {number}")
                 continue
-            rows.append((path, row["youtube_id"].strip(), side, shared.setdefault(label, label), *times))
-        gathering.took(f"{path}: {len(rows) - before:,} clips")
+            rows.append((path, row["youtube_id"].strip(), side, sys.intern(label), *times))
+        gathering.files.append(f"{path}: {len(rows) - before:,} clips")
     known = None if wanted is None else {row[1] for row in rows} & wanted
     if wanted is not None and known is not None and len(known) < len(wanted):
         for one in sorted(wanted - known):
@@ -139,7 +130,7 @@ def _all_labels(gathering: Gathering) -> tuple[str, ...]:
             names = [
                 (int(row["id"]), row["name"]) for _, row in gathering.rows(path, ("id", "name")) if row["id"].isdigit()
             ]
-            gathering.took(f"{path}: {len(names)} classes")
+            gathering.files.append(f"{path}: {len(names)} classes")
             return tuple(name for _, name in sorted(names))
     return ()
 

@@ -9,18 +9,17 @@ of them begin with and without extension, so that they do not depend on where th
 """
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from tadaconv.data.annotations import LEFT_RIGHT, Annotations, Gathering, Reader, Side
-from tadaconv.data.layout import VIDEO_EXTENSIONS
-from tadaconv.data.media import stem
+from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
+from tadaconv.data.media import VIDEO_EXTENSIONS, stem
 from tadaconv.errors import UserError
 
-_SIDES: dict[str, Side] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt", "category.txt", "categories.txt", "classind.txt")
 _FIELDS = re.compile(r"(?P<path>.+?)(?P<numbers>(?:[\s,]+-?\d+){1,3})", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+")
@@ -35,15 +34,10 @@ class _Line(NamedTuple):
     numbers: tuple[int, ...]
 
 
-def _side(path: str) -> Side | None:
-    words = re.split(r"[\W_]+", path.rpartition("/")[2].lower())
-    return next((_SIDES[word] for word in words if word in _SIDES), None)
-
-
 def _files(gathering: Gathering, split: str) -> list[str]:
     """The lists with ``split`` in their names, by their names and by what their first line looks like."""
     named = gathering.companions(lambda name: name.endswith((".txt", ".csv")) and split.lower() in name)
-    return [path for path in named if _side(path) and _looks_listed(gathering, path)]
+    return [path for path in named if side_of(PurePosixPath(path).name) and _looks_listed(gathering, path)]
 
 
 def _looks_listed(gathering: Gathering, path: str) -> bool:
@@ -103,7 +97,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
         lines = [line for _, line in gathering.lines(path)]
         if lines and all(re.match(r"\d+\s", line) for line in lines):
             lines = [line.split(maxsplit=1)[1] for line in lines]
-        gathering.took(f"{path}: {len(lines)} classes")
+        gathering.files.append(f"{path}: {len(lines)} classes")
         return tuple(lines)
     return ()
 
@@ -128,8 +122,8 @@ def _read(gathering: Gathering) -> Annotations:
         gathering.problem(".", "no list: a .txt or .csv file named after train or val, of lines 'path label'")
     lines: list[_Line] = []
     taken: dict[Side, str] = {}
-    for file in sorted(files, key=lambda file: _side(file) == "test"):
-        side = _side(file)
+    for file in sorted(files, key=lambda file: side_of(PurePosixPath(file).name) == "test"):
+        side = side_of(PurePosixPath(file).name)
         assert side is not None  # _files takes no other
         if side in taken:
             reason = (
@@ -142,9 +136,9 @@ def _read(gathering: Gathering) -> Annotations:
         if side == "test" and _entries(new) <= _entries(line for line in lines if line.side == "val"):
             # Code that wants a third list is given a copy of the second.
             gathering.listed.pop("test", None)
-            gathering.took(f"{file}: the clips of val once more, not read")
+            gathering.files.append(f"{file}: the clips of val once more, not read")
             continue
-        gathering.took(f"{file}: {len(new):,} clips of {side}")
+        gathering.files.append(f"{file}: {len(new):,} clips of {side}")
         lines += new
     if "train" in taken and not {"val", "test"} & taken.keys():
         gathering.problem(".", "no list of val")
@@ -174,7 +168,6 @@ def _read(gathering: Gathering) -> Annotations:
         (("label", names),),
         forms=(("frames", True),) if in_stretches else (("frames", True), ("video", True)),
         by_path=True,
-        mirror_words=LEFT_RIGHT,
         media_places="folders of frames at the listed paths"
         if in_stretches
         else "the listed paths, with any extension",
@@ -188,12 +181,8 @@ def _entries(lines: Iterable[_Line]) -> set[tuple[str, tuple[int, ...]]]:
 def _common_folder(lines: Sequence[_Line]) -> str:
     """The folders that all paths begin with, and a slash; empty where there are none."""
     folders = {line.path.rstrip("/").rpartition("/")[0] for line in lines}
-    shared = [parts[0] for parts in takewhile(_same, zip(*(folder.split("/") for folder in folders), strict=False))]
+    shared = os.path.commonprefix([folder.split("/") for folder in folders])  # noqa: RUF071 - of the lists of their parts
     return "/".join([*shared, ""]) if folders != {""} else ""
 
 
-def _same(parts: tuple[str, ...]) -> bool:
-    return len(set(parts)) == 1
-
-
-READER = Reader(_read, _evidence, has_splits=True)
+READER = Reader(_read, _evidence, has_splits=True, has_mirror_classes=True)

@@ -33,25 +33,15 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
             gathering.problem(path, "lines that are no class such as '1 ApplyEyeMakeup': {}", f"line {number}")
             continue
         names[int(first)] = name.strip()
-    if set(names) != set(range(1, len(names) + 1)):
-        gathering.problem(path, "must number every class once, from 1 on")
-        return ()
-    in_order = tuple(names[number] for number in range(1, len(names) + 1))
-    gathering.took_classes(path, in_order, _NUM_CLASSES, "UCF101")
-    return in_order
+    return gathering.numbered_classes(path, names, _NUM_CLASSES, "UCF101", first=1)
 
 
 def _read(gathering: Gathering) -> Annotations:
     split = split_number(gathering)
     class_names = _class_names(gathering)
     numbers = {comparable(name): number for number, name in enumerate(class_names)}
-    sides: dict[str, Side] = {"train": "train", "test": "val"}
-    for part, side in sides.items():
-        name = f"{part}list0{split}.txt"
-        path = gathering.file(name)
-        if path is None:
-            gathering.problem(".", f"no {name}; unpack UCF101TrainTestSplits-RecognitionTask.zip there")
-            continue
+    lists: dict[Side, list[str]] = {"train": [f"trainlist0{split}.txt"], "val": [f"testlist0{split}.txt"]}
+    for side, path in gathering.lists(lists, "unpack UCF101TrainTestSplits-RecognitionTask.zip there"):
         for number, line in gathering.lines(path):
             gathering.count(side)
             medium, _, label = line.replace("\\", "/").partition(" ")
@@ -65,7 +55,6 @@ def _read(gathering: Gathering) -> Annotations:
                 gathering.problem(path, "labels that are not the number of their folder's class: {}", f"line {number}")
                 continue
             gathering.clip(path, stem(video), side, (of_folder,), folder=folder, rate=25.0)
-        gathering.took(f"{path}: {gathering.listed.get(side, 0):,} clips of {side}")
     return gathering.finish(
         (("label", class_names),), class_folders=True, media_places="<Class>/<name>.avi or a folder <name> of frames"
     )

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+from annotated import clips_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tadaconv.data.layout import Clip, held_out, scan
+from tadaconv.data.annotations import Annotations
+from tadaconv.data.layouts.classes import Clip, held_out, read_class_folders
 from tadaconv.errors import UserError
 
 stems = st.sets(st.text("abcdefgh0123456789_", min_size=1, max_size=8), min_size=1, max_size=30)
@@ -18,7 +20,11 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def complaints(root: Path) -> dict[str, str]:
-    return {problem.path: problem.reason for problem in scan(root, 0.25).problems}
+    return {problem.path: problem.reason for problem in read_class_folders(root, 0.25).problems}
+
+
+def names_of(annotations: Annotations) -> tuple[str, ...]:
+    return annotations.heads[0][1]
 
 
 @given(stems, st.floats(0.01, 0.99))
@@ -55,20 +61,24 @@ def test_a_given_split_is_taken_as_it_is(tmp_path):
     root = touch(
         tmp_path, "train/b/1.MP4", "train/a/1.mkv", "train/a/2.webm", "val/a/3.avi", "val/b/2.mov", "labels.csv"
     )
-    layout = scan(root, 0.25)
-    assert layout.class_names == ("a", "b")
-    assert [clip.path for clip in layout.train] == ["train/a/1.mkv", "train/a/2.webm", "train/b/1.MP4"]
-    assert [clip.path for clip in layout.val] == ["val/a/3.avi", "val/b/2.mov"]
-    assert layout.problems == layout.warnings == ()
+    annotations = read_class_folders(root, 0.25)
+    assert names_of(annotations) == ("a", "b")
+    clips = [(clip.id, clip.side, clip.labels) for clip in clips_of(annotations)]
+    assert clips == [
+        ("train/a/1.mkv", "train", (0,)), ("train/a/2.webm", "train", (0,)), ("train/b/1.MP4", "train", (1,)),
+        ("val/a/3.avi", "val", (0,)), ("val/b/2.mov", "val", (1,)),
+    ]  # fmt: skip
+    assert list(annotations.media) == list(annotations.ids)
+    assert annotations.problems == annotations.warnings == ()
 
 
 def test_a_class_that_only_val_has_is_a_problem(tmp_path):
     root = touch(
         tmp_path, "train/a/1.mp4", "train/b/1.mp4", "val/a/2.mp4", "val/c/1.mp4", "val/c/2.mp4", "test/a/9.mp4"
     )
-    layout = scan(root, 0.25)
+    annotations = read_class_folders(root, 0.25)
     assert complaints(root) == {"val/c": "a class in val/ that train/ lacks"}
-    assert {warning.path for warning in layout.warnings} == {"test", "train/b", "."}
+    assert {warning.path for warning in annotations.warnings} == {"test", "train/b", "."}
 
 
 def test_files_of_other_kinds_are_reported_unless_they_are_notes(tmp_path):
@@ -86,7 +96,7 @@ def test_files_of_other_kinds_are_reported_unless_they_are_notes(tmp_path):
         (["a/1.mp4", "a/2.mp4"], "only one class, 'a'"),
         (["a/1.mp4", "b/1.mp4"], "no clips to validate on"),
         (["train/a/1.mp4", "train/b/1.mp4", "val/x.txt"], "no clips to validate on"),
-        (["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4", "stray.mp4"], "1 video(s) outside class folders (stray.mp4)"),
+        (["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4", "stray.mp4"], "videos outside class folders: 1 (stray.mp4)"),
     ],
 )
 def test_a_folder_nothing_can_be_learned_from_is_a_problem(tmp_path, names, expected):
@@ -100,18 +110,18 @@ def test_half_a_split_is_not_taken_for_a_class(tmp_path):
 
 def test_a_class_may_be_called_train(tmp_path):
     root = touch(tmp_path, "train/1.mp4", "train/2.mp4", "bus/1.mp4", "bus/2.mp4")
-    assert scan(root, 0.25).class_names == ("bus", "train")
+    assert names_of(read_class_folders(root, 0.25)) == ("bus", "train")
     assert not complaints(root)
 
 
 def test_empty_single_and_nested_are_warned_of(tmp_path):
     root = touch(tmp_path, "a/1.mp4", "a/2.mp4", "b/1.mp4", "c/notes.txt", "a/more/3.mp4")
-    layout = scan(root, 0.25)
-    assert layout.problems == ()
-    assert {warning.path for warning in layout.warnings} == {".", "c", "a/more"}
-    assert layout.class_names == ("a", "b")
+    annotations = read_class_folders(root, 0.25)
+    assert annotations.problems == ()
+    assert {warning.path for warning in annotations.warnings} == {".", "c", "a/more"}
+    assert names_of(annotations) == ("a", "b")
 
 
 def test_what_is_no_folder_is_a_wrong_call(tmp_path):
     with pytest.raises(UserError, match="no folder at"):
-        scan(tmp_path / "nowhere", 0.25)
+        read_class_folders(tmp_path / "nowhere", 0.25)
