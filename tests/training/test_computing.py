@@ -181,9 +181,7 @@ def test_missing_triton_and_missing_headers_are_one_line(monkeypatch: pytest.Mon
     computing.require(COMPILED, CPU)
     monkeypatch.setattr(computing, "HAS_TRITON", False)
     computing.require(COMPILED, CPU)
-    with pytest.raises(
-        UserError, match="needs Triton, which is not installed; pip install triton, or omit --com"
-    ):
+    with pytest.raises(UserError, match="needs Triton, which is not installed; pip install triton, or omit --com"):
         computing.require(COMPILED, CUDA)
     monkeypatch.setattr(computing.sysconfig, "get_path", lambda _: "/nowhere")
     with pytest.raises(UserError, match=r"no Python.h in /nowhere; install them \(python3-dev\), or omit"):

@@ -130,7 +130,7 @@ def test_ranks_that_find_different_checkpoints_train_nothing(tmp_path: Path) -> 
     for step, checkpoint in ((1, first), (3, third)):
         with pytest.raises(_StoppedError):
             rank_programs.train(rank_programs.SGD, checkpoint=checkpoint, report=stop_at(step + 1))
-    with pytest.raises(RunError, match="changed while it was read; somebody else writes it"):
+    with pytest.raises(RunError, match="changed while it was read; another process writes it"):
         run_on_ranks("rank_programs:train_on_from_own", [first, third], ["cpu"] * 2)
 
 
