@@ -1,4 +1,4 @@
-"""The device: its clock, what it can do at best, and what it is."""
+"""The device: its clock, its limits, and its description."""
 
 import time
 from collections.abc import Callable
@@ -16,13 +16,13 @@ Mark = float | torch.cuda.Event
 
 
 class Clock:
-    """Time on a device: marks are set in its stream of work, and read when the work is done."""
+    """Time on a device: marks are recorded in its stream, and read when the work is done."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def mark(self) -> Mark:
-        """A point in time, behind all work handed to the device so far."""
+        """A point in time, after all work queued on the device so far."""
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -44,7 +44,7 @@ class Clock:
 
 
 def tune_cudnn(device: torch.device) -> None:
-    """Let cuDNN try its algorithms: shapes do not change here, and every method gets its fastest."""
+    """Let cuDNN choose the fastest algorithms: shapes do not change here."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
 
@@ -88,7 +88,7 @@ class MatrixProduct:
 
 
 def limits(device: torch.device, dtype: torch.dtype) -> tuple[Copy, MatrixProduct]:
-    """A copy and a matrix product large enough to show what the device can do, and not much larger.
+    """A copy and a matrix product just large enough to reach the limits of the device.
 
     Matrices grow until a product would take a quarter of a second: processors without units for bfloat16 are a
     hundred times slower in it.

@@ -5,37 +5,27 @@ always runs after the same one.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def run_interleaved(
-    trials: Mapping[str, Callable[[], T]],
-    rounds: int,
-    *,
-    warm_up: int = 1,
-    seed: int = 0,
-    after_round: Callable[[], None] = lambda: None,
-) -> list[dict[str, T]]:
-    """Run one trial of every method a round; returns what they returned, a dict a round in the order of that round.
+def run_interleaved(trials: Mapping[str, Callable[[], T]], rounds: int, *, seed: int = 0) -> Iterator[dict[str, T]]:
+    """Run one trial of every method a round, after a warm-up trial of each.
 
     Args:
         trials: by method, what runs one.
         rounds: how many.
-        warm_up: trials of each method before the first round, whose outcome is dropped.
         seed: of the order within the rounds.
-        after_round: called when a round is over.
+
+    Yields:
+        What the trials of a round returned, by method in the order of that round.
     """
     generator = random.Random(seed)
     for trial in trials.values():
-        for _ in range(warm_up):
-            trial()
-    outcome = []
+        trial()
     for _ in range(rounds):
         order = list(trials)
         generator.shuffle(order)
-        outcome.append({name: trials[name]() for name in order})
-        after_round()
-    return outcome
+        yield {name: trials[name]() for name in order}

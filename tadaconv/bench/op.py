@@ -12,13 +12,12 @@ from tadaconv.bench.options import Options, require_taps
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.roofline import least_work
 from tadaconv.bench.run import OnProgress, no_progress, run
-from tadaconv.bench.trial import Form, Trial, naive
+from tadaconv.bench.trial import Form, Trial
 from tadaconv.bench.workload import Workload, choose_methods
 from tadaconv.environment import resolve_device
 from tadaconv.errors import UserError, lookup
 from tadaconv.models import Host, Site, plug_in
 from tadaconv.nn import FrameConv2d
-from tadaconv.nn.frames import channels_last
 from tadaconv.spec import CALIBRATIONS, Aggregation, TAda, Temporal, calibration_factors
 
 
@@ -55,7 +54,7 @@ PLAIN = "plain convolution"
 
 
 class Lone(Host):
-    """A convolution as a network of its own, so that everything is plugged into it as into any other."""
+    """A network of one convolution, into which operators are plugged as into any other."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -66,30 +65,21 @@ class Lone(Host):
         yield Site(2, 0, "conv", "conv", "conv")
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
-        """What the convolution, or what is in its place, makes of the clips."""
+        """(N, C, T, H, W) through the convolution, or what replaces it."""
         y_NCTHW: Tensor = self.conv(x_NCTHW)
         return y_NCTHW
 
 
 def plain(shape: Shape) -> Lone:
-    """The convolution that every method starts from, drawn from a fixed seed."""
+    """The convolution that every method starts from, initialised from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        groups = shape.channels if shape.depthwise else 1
-        return Lone(
-            FrameConv2d(
-                shape.channels,
-                shape.channels,
-                shape.kernel,
-                padding=shape.kernel // 2,
-                groups=groups,
-                bias=shape.depthwise,
-            )
-        )
+        layout = {"padding": shape.kernel // 2, "groups": shape.channels if shape.depthwise else 1}
+        return Lone(FrameConv2d(shape.channels, shape.channels, shape.kernel, bias=shape.depthwise, **layout))
 
 
 def clips_for(shape: Shape, options: Options) -> Tensor:
-    """The clips that every method gets, (N, C, T, H, W), channels-last, and as it wants a gradient of them."""
+    """The clips of every method, (N, C, T, H, W), channels-last, with a gradient."""
     side = options.size // shape.stride
     size = (options.num_clips, shape.channels, options.num_frames, side, side)
     clips = torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
@@ -113,14 +103,13 @@ def make(shape: Shape, options: Options, temporal: Temporal, form: Form, compile
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: nn.Module = plug_in(plain(shape), temporal, options.num_frames)
-    network = channels_last((naive(network) if form == "naive" else network).to(clips.device, clips.dtype).train())
     gradient = torch.randn(clips.shape, generator=torch.Generator().manual_seed(2)).to(clips)
     gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
-    return Trial(network, clips, gradient=gradient, compiled=compiled, fused=form == "fused")
+    return Trial(network.to(clips.dtype), clips, form, compiled, gradient=gradient)
 
 
 def workload(name: str, shape: Shape, options: Options, calibrations: Sequence[str]) -> Workload:
-    """The methods that are asked for, at one shape.
+    """The methods of ``options``, at one shape.
 
     Args:
         name: of the shape.
@@ -151,17 +140,15 @@ def bench(
         options: device, dtype, clips, rounds and methods.
         calibrations: of ours, and of the form with a kernel for every frame.
         shapes: names in ``SHAPES``.
-        progress: called with what is being done, and the fraction that is done.
+        progress: called with the current step, and the fraction that is done.
 
     Raises:
-        UserError: a name that is not known, or a setting that cannot be run.
-        RunError: memory is out.
+        UserError: an unknown name, or a setting that cannot be run.
+        RunError: out of memory.
     """
     options.check()
     if options.size % 32 or options.size < 64:
-        raise UserError(
-            f"--size {options.size} does not give each stage whole pixels, and several; use 64, 96, 128, ..."
-        )
+        raise UserError(f"--size {options.size} is no multiple of 32 from 64 on; use 64, 96, 128, ...")
     if not calibrations:
         raise UserError(f"no calibration is named; use --calibration cin, or another of: {', '.join(CALIBRATIONS)}")
     for calibration in calibrations:

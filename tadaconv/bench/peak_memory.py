@@ -1,12 +1,12 @@
-"""The memory that a method takes, of a process that does nothing else."""
+"""The peak memory of a method, in a process that runs it alone."""
 
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 
 import torch
 
@@ -17,9 +17,9 @@ from tadaconv.measure import peak_memory_bytes, reset_peak_memory
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Processes started within never see Ctrl-C: it is for the one that starts them, which ends them."""
-    resource_tracker.ensure_running()  # starting it would let Ctrl-C through again
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started within it print no traceback at Ctrl-C while they import."""
+    resource_tracker.ensure_running()  # starting it would unblock them again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -27,18 +27,13 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _send_peak(make: Callable[[], Trial], num_threads: int, sender: Connection) -> None:
-    outcome: int | Exception
-    try:
-        outcome = _peak(make, num_threads)
-    except Exception as error:
-        outcome = error  # raised where the number is awaited
-    with suppress(BrokenPipeError):  # after Ctrl-C nobody awaits it
-        sender.send(outcome)
-
-
-def _peak(make: Callable[[], Trial], num_threads: int) -> int:
+def _start(num_threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     torch.set_num_threads(num_threads)
+
+
+def _peak(make: Callable[[], Trial]) -> int:
     trial = make()
     tune_cudnn(trial.clips.device)
     trial()
@@ -48,34 +43,21 @@ def _peak(make: Callable[[], Trial], num_threads: int) -> int:
 
 
 def peaks(makes: Sequence[Callable[[], Trial]]) -> Iterator[int]:
-    """Bytes at the peak of a second trial, each in a process of its own; on the CPU all that the process holds counts.
+    """Peak bytes of a second trial, each in a separate process; on the CPU this is all memory of the process.
 
-    Every process is forked from one that has imported this module and done nothing else: one started afresh would
-    inherit the peak of the process that starts it.
+    Every process is forked from one that has imported this module and done nothing else: a process started by this one
+    would inherit its peak.
 
     Raises:
-        RunError: a process was ended, most likely for the lack of memory.
+        RunError: a process was killed, most likely out of memory.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     for make in makes:
-        yield _peak_apart(make, context)
-
-
-def _peak_apart(make: Callable[[], Trial], context: ForkServerContext) -> int:
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_peak, args=(make, torch.get_num_threads(), sender), daemon=True)
-    with receiver:
-        try:
-            with sender, _uninterrupted():
-                process.start()
-            outcome: int | Exception = receiver.recv()
-        except EOFError as error:
-            raise RunError("a process that measured memory was ended, most likely for the lack of it") from error
-        finally:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+        with ProcessPoolExecutor(1, context, _start, (torch.get_num_threads(),)) as pool:
+            with _interrupts_blocked():
+                peak = pool.submit(_peak, make)
+            try:
+                yield peak.result()
+            except BrokenProcessPool as error:
+                raise RunError("a process that measured memory was killed, most likely out of memory (OOM)") from error

@@ -1,6 +1,6 @@
-"""What a benchmark leaves: every time as it was measured, and what follows from them.
+"""The record of a benchmark: every measured time, and the statistics of them.
 
-Imports no torch, so that a report reads it at once. What later versions add to a file is ignored.
+Imports no torch, so that reports read it quickly. Fields that later versions add to a file are ignored.
 """
 
 import re
@@ -18,12 +18,12 @@ PHASES: tuple[Phase, ...] = ("both", "forward", "backward")
 class Stored(Spec):
     """A part of the file."""
 
-    # Some fields have other names in the files than here: those that they were stored under first.
+    # Some fields have other names in the files: those of the first version.
     model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
 
 class Work(Stored):
-    """What must be done at least."""
+    """The least work to be done."""
 
     bytes: int
     multiply_adds: int
@@ -33,7 +33,7 @@ class Work(Stored):
 
 
 class Spread(Stored):
-    """The middle of some numbers, how far they scatter, and how sure the middle is."""
+    """Median, quartiles and the confidence interval of the median."""
 
     median: FiniteFloat
     quartile_low: FiniteFloat
@@ -46,7 +46,7 @@ class Spread(Stored):
 
 
 class Limit(Stored):
-    """What the device reached in the rounds of a case: a copy of a large tensor, or a product of large matrices."""
+    """A limit of the device in the rounds of a case: a copy of a large tensor, or a product of large matrices."""
 
     # Reports that were exported before have neither work nor seconds.
     work: Work = Field(
@@ -77,7 +77,7 @@ class Timing(Stored):
 
 
 class Case(Stored):
-    """Methods that were timed in turn on the same clips, in one mode; the first is the plain network."""
+    """Methods timed in interleaved trials on the same clips, in one mode; the first is the plain network."""
 
     name: str
     mode: str = Field(description="eager or compiled.")
@@ -95,7 +95,7 @@ class Case(Stored):
 
     @property
     def plain(self) -> Timing:
-        """The method that the others are held against."""
+        """The method that the others are compared with."""
         return self.timings[0]
 
     @model_validator(mode="after")
@@ -116,7 +116,7 @@ class Case(Stored):
 
 
 class Settings(Stored):
-    """What was asked for."""
+    """The options of the run."""
 
     dtype: str
     num_clips: int

@@ -1,4 +1,4 @@
-"""Runs the cases of a benchmark: memory first, then rounds of trials, then what follows from them."""
+"""Runs the cases of a benchmark: memory first, then rounds of trials, then their statistics."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from tadaconv.errors import RunError
 from tadaconv.training.computing import many_compiled
 
 TRIAL_SECONDS = 0.05
-"""A trial repeats its pass until the plain network takes about this long: shorter times are mostly the clock's."""
+"""A trial repeats its pass until the plain network takes about this long: shorter times are dominated by the clock."""
 
 MOST_REPEATS = 100
 
@@ -29,10 +29,10 @@ MOST_COMPILED = 1024
 """Methods, and parts of them, whose compiled form is kept."""
 
 OnProgress = Callable[[str, float], None]
-"""Called with what is being done, and the fraction of the whole that is done."""
+"""Called with the current step, and the fraction of the whole that is done."""
 
 _COPY, _MATRIX = "(copy)", "(matrix product)"
-"""The device's own trials, which no method's name can be taken for."""
+"""The trials of the device itself; no method has such a name."""
 
 Seconds = dict[str, dict[Phase, list[float]]]
 """By method and phase, a number a round."""
@@ -58,12 +58,12 @@ def run(
         bench: which of the two benchmarks it is.
         workloads: what is run.
         options: how.
-        progress: called with what is being done, and the fraction that is done.
+        progress: called with the current step, and the fraction that is done.
         calibrations: of ours, for the record.
         backbone: of a training step, for the record.
 
     Raises:
-        RunError: memory is out.
+        RunError: out of memory.
     """
     device = resolve_device(options.device)
     tune_cudnn(device)
@@ -119,7 +119,7 @@ def _case(workload: Workload, mode: Mode, options: Options, device: torch.device
 def _timed(
     workload: Workload, compiled: bool, options: Options, device: torch.device, progress: Callable[[float], None]
 ) -> tuple[Seconds, Limit, Limit, int]:
-    """Seconds of every method, what the device reached in the same rounds, and the passes in a trial."""
+    """Seconds of every method, the limits of the device in the same rounds, and the passes in a trial."""
     trials = {}
     for name, make in workload.methods.items():
         trials[name] = make(compiled)
@@ -128,26 +128,18 @@ def _timed(
     once = sum(next(iter(trials.values()))().values())
     repeats = min(MOST_REPEATS, max(1, math.ceil(TRIAL_SECONDS / once)))
     copy, product = limits(device, DTYPES[options.dtype])
-    done = 0
-
-    def after_round() -> None:
-        nonlocal done
-        done += 1
-        progress(done / options.rounds)
-
-    everyone: dict[str, Callable[[], dict[str, float]]] = {n: partial(trial, repeats) for n, trial in trials.items()}
-    everyone |= {_COPY: lambda: {"both": copy()}, _MATRIX: lambda: {"both": product()}}
-    rounds = run_interleaved(everyone, options.rounds, after_round=after_round)
+    methods: dict[str, Callable[[], dict[str, float]]] = {n: partial(trial, repeats) for n, trial in trials.items()}
+    methods |= {_COPY: lambda: {"both": copy()}, _MATRIX: lambda: {"both": product()}}
+    rounds = []
+    for outcome in run_interleaved(methods, options.rounds):
+        rounds.append(outcome)
+        progress(len(rounds) / options.rounds)
     seconds: Seconds = {}
     for name in trials:
-        forward, backward = ([played[name][phase] for played in rounds] for phase in ("forward", "backward"))
-        both = [there + back for there, back in zip(forward, backward, strict=True)]
+        forward, backward = ([outcome[name][phase] for outcome in rounds] for phase in ("forward", "backward"))
+        both = [sum(pair) for pair in zip(forward, backward, strict=True)]
         seconds[name] = {"forward": forward, "backward": backward, "both": both}
-    reached = [
-        limit(work, [played[name]["both"] for played in rounds])
-        for name, work in (
-            (_COPY, Work(bytes=copy.bytes, multiply_adds=0)),
-            (_MATRIX, Work(bytes=0, multiply_adds=product.multiply_adds)),
-        )
-    ]
-    return seconds, reached[0], reached[1], repeats
+    copies, products = ([outcome[name]["both"] for outcome in rounds] for name in (_COPY, _MATRIX))
+    copy_limit = limit(Work(bytes=copy.bytes, multiply_adds=0), copies)
+    matrix_limit = limit(Work(bytes=0, multiply_adds=product.multiply_adds), products)
+    return seconds, copy_limit, matrix_limit, repeats

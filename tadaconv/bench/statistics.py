@@ -1,4 +1,4 @@
-"""What follows from the times of a benchmark: medians with intervals, ratios within a round, parts of a limit."""
+"""Statistics of the times of a benchmark: medians with intervals, ratios within a round, fractions of a limit."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def spread(values: Sequence[float]) -> Spread:
     from scipy.stats import binom
 
     low, median, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
-    # How many numbers lie below the true median is binomial; the rank from either end that seldom lies beyond it.
+    # The number of values below the true median is binomial: the largest rank from either end that covers it.
     rank = int(binom.ppf((1 - CONFIDENCE) / 2, len(values), 0.5))
     ordered = sorted(values)
     return Spread(
@@ -33,7 +33,7 @@ def ratios(times: Sequence[float], bases: Sequence[float]) -> Spread:
 
 
 def limit(work: Work, seconds: list[float]) -> Limit:
-    """What the device reached, from the seconds of a trial by round."""
+    """A limit of the device, from the seconds of its trial by round."""
     amount = work.bytes or work.multiply_adds
     return Limit(work=work, seconds=seconds, per_second=spread([amount / s for s in seconds]))
 
@@ -54,8 +54,8 @@ def timing(
         seconds: of one pass, by phase and round.
         base: those of the plain network in the same rounds.
         work: the least that the plain network must do in a pass, by phase.
-        copy: what the device reached in the same rounds in bytes a second.
-        matrix: what it reached in multiply-adds a second.
+        copy: the limit of the device in the same rounds, in bytes a second.
+        matrix: the same in multiply-adds a second.
         peak_memory_bytes: of a process that runs this method alone; None where it is not known.
     """
 

@@ -14,12 +14,11 @@ from tadaconv.bench.options import Options, require_taps
 from tadaconv.bench.record import Benchmark
 from tadaconv.bench.roofline import least_work
 from tadaconv.bench.run import OnProgress, no_progress, run
-from tadaconv.bench.trial import Form, Trial, naive
+from tadaconv.bench.trial import Form, Trial
 from tadaconv.bench.workload import Workload, choose_methods
 from tadaconv.environment import resolve_device
 from tadaconv.errors import UserError, lookup
 from tadaconv.models import build
-from tadaconv.nn.frames import channels_last
 from tadaconv.spec import Backbone, TAda, Temporal
 
 NUM_CLASSES = 400
@@ -67,17 +66,15 @@ def make(backbone: str, options: Options, temporal: Temporal, form: Form, compil
     """
     clips, dtype = clips_for(options), DTYPES[options.dtype]
     model = network(backbone, temporal, options.num_frames)
-    model = channels_last((naive(model) if form == "naive" else model).to(clips.device).train())
     labels = torch.randint(NUM_CLASSES, (len(clips),), generator=torch.Generator().manual_seed(2)).to(clips.device)
     autocast: AbstractContextManager[Any] = nullcontext()
     if dtype != torch.float32:
         autocast = torch.autocast(clips.device.type, dtype)
-    loss = partial(F.cross_entropy, target=labels)
-    return Trial(model, clips, loss=loss, autocast=autocast, compiled=compiled, fused=form == "fused")
+    return Trial(model, clips, form, compiled, loss=partial(F.cross_entropy, target=labels), autocast=autocast)
 
 
 def workload(backbone: str, options: Options, calibration: str = "cin") -> Workload:
-    """The methods that are asked for, on one backbone.
+    """The methods of ``options``, on one backbone.
 
     Args:
         backbone: a name in ``BACKBONES``; raises :class:`UserError` for any other.
@@ -101,16 +98,16 @@ def bench(
     Args:
         options: device, dtype, clips, rounds and methods.
         backbone: a name in ``BACKBONES``.
-        progress: called with what is being done, and the fraction that is done.
+        progress: called with the current step, and the fraction that is done.
         calibration: of ours, and of the form with a kernel for every frame.
 
     Raises:
-        UserError: a name that is not known, or a setting that cannot be run.
-        RunError: memory is out.
+        UserError: an unknown name, or a setting that cannot be run.
+        RunError: out of memory.
     """
     options.check()
     if options.num_clips * options.num_frames == 1 and options.size == 32:
-        raise UserError("--clips 1 --frames 1 --size 32 leave the last batch norm one value; raise one of the three")
+        raise UserError("--clips 1 --frames 1 --size 32 leave the last batch norm one value; increase one of the three")
     require_taps(options, (calibration,))
     workloads = [workload(backbone, options, calibration)]
     return run("step", workloads, options, progress, calibrations=(calibration,), backbone=backbone)

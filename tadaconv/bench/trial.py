@@ -1,4 +1,4 @@
-"""What a method does in its trial: passes forward and backward, timed each."""
+"""A trial of a method: passes forward and backward, timed separately."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from tadaconv.bench.device import Clock
 from tadaconv.nn import TAdaConv2d, fused_kernels
+from tadaconv.nn.frames import channels_last
 from tadaconv.nn.naive import naive_tada_conv2d
 
 Form = Literal["eager", "naive", "fused"]
-"""Of an adaptive convolution: ours, one with a kernel for every frame, or ours with the fused kernels for taps."""
+"""How an adaptive convolution is computed: as it is, with a kernel for every frame, or with fused kernels for taps."""
 
 Timed = dict[str, float]
 """Seconds of one pass, ``forward`` and ``backward``."""
@@ -41,34 +42,34 @@ def naive(network: nn.Module) -> nn.Module:
 
 
 class Trial:
-    """Forward and backward of one network on clips of its own.
+    """Forward and backward of one network on its clips.
 
     Args:
-        network: in training mode, on the device of ``clips``.
+        network: which is moved to the device of ``clips``, channels-last and in training mode.
         clips: (N, C, T, H, W), channels-last.
-        loss: from the network's output to the scalar whose gradient is taken, timed with the forward pass; None sends
-            ``gradient`` back from the output itself.
+        form: how adaptive convolutions are computed.
+        compiled: whether ``torch.compile`` compiles it, in the first trial.
+        loss: from the network's output to the scalar whose gradient is computed, timed with the forward pass; None
+            backpropagates ``gradient`` from the output itself.
         gradient: of the output.
-        autocast: within which the forward pass runs.
-        compiled: by ``torch.compile``, in the first trial.
-        fused: with the fused kernels, where there are any.
+        autocast: the context of the forward pass.
     """
 
     def __init__(
         self,
         network: nn.Module,
         clips: Tensor,
+        form: Form,
+        compiled: bool,
         *,
         loss: Callable[[Tensor], Tensor] | None = None,
         gradient: Tensor | None = None,
         autocast: AbstractContextManager[Any] | None = None,
-        compiled: bool = False,
-        fused: bool = False,
     ) -> None:
-        self.fused = fused
-        self.network, self.clips = network, clips
+        self.fused, self.clips = form == "fused", clips
+        self.network = channels_last((naive(network) if form == "naive" else network).to(clips.device).train())
         self.loss, self.gradient, self.autocast = loss, gradient, autocast or nullcontext()
-        self.run = torch.compile(network, dynamic=False) if compiled else network
+        self.run = torch.compile(self.network, dynamic=False) if compiled else self.network
 
     def forward(self) -> Tensor:
         """The network's output, or its loss."""

@@ -1,4 +1,4 @@
-"""What is timed: the plain network, and the methods that are compared with it on the same clips."""
+"""A workload: the plain network, and the methods that are compared with it on the same clips."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ def choose_methods(
     *,
     can_be_fused: bool = True,
 ) -> tuple[dict[str, MakeTrial], dict[str, str]]:
-    """The methods that ``options`` ask for, and which of them are each other's naive form, as in :class:`Workload`.
+    """The methods of ``options``, and the naive form of those that have one, as in :class:`Workload`.
 
     Args:
         options: name the methods.
-        make: makes a trial from what is plugged in, in which form, and whether it is compiled.
+        make: makes a trial from what is plugged in, its form, and whether it is compiled.
         plain: name of the plain network.
         ours: of each calibration, the names of ours and of its naive form, and the operator.
-        can_be_fused: whether the fused kernels take such convolutions.
+        can_be_fused: whether the fused kernels support such convolutions.
     """
     chosen: dict[str, tuple[Temporal, Form]] = {plain: (None, "eager")}
     naive = {}

@@ -1,4 +1,4 @@
-"""What a network computes in, and by which code: precision, ``torch.compile`` and fused kernels, as run options say."""
+"""How a network is computed, by the run options: precision, ``torch.compile`` and fused kernels."""
 
 import os
 import shutil
@@ -17,14 +17,14 @@ from tadaconv.nn.taps import HAS_TRITON, fused_kernels, has_fused_kernels
 from tadaconv.run_options import Precision, RunOptions
 
 BACKEND = "inductor"
-"""What ``torch.compile`` makes code with."""
+"""The backend of ``torch.compile``."""
 
 MOST_SHAPES = 64
-"""Shapes of batches for which a network is compiled before that is an error; a cell has some eight at most."""
+"""The most shapes of batches that a network is compiled for; a cell has about eight at most."""
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[Any]:
-    """The types that a forward pass computes in: bfloat16 where matrix units have it, on CUDA; else float32."""
+    """The precision of a forward pass: bfloat16 on CUDA, else float32."""
     if precision == "float32" or device.type != "cuda":
         return nullcontext()
     return torch.autocast("cuda", torch.bfloat16)
@@ -32,10 +32,10 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
 
 @contextmanager
 def without_tf32() -> Generator[None]:
-    """Within it, float32 is that of IEEE 754 on a GPU too: PyTorch rounds to TensorFloat-32 in convolutions there.
+    """A context in which float32 is IEEE 754 on a GPU too, where PyTorch rounds to TensorFloat-32 in convolutions.
 
-    Rows whose operators are convolutions and rows whose are matrix products then differ in nothing but the operator,
-    and a number means the same on every device.
+    Rows whose operators are convolutions and rows whose are matrix products then differ in the operator alone, and
+    numbers of different devices can be compared.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32
@@ -48,21 +48,15 @@ def without_tf32() -> Generator[None]:
 
 @contextmanager
 def many_compiled(most: int, threads: int | None = None) -> Generator[None]:
-    """Within it, ``torch.compile`` keeps a version for up to ``most`` shapes and networks instead of for a few.
+    """A context in which ``torch.compile`` keeps code for up to ``most`` shapes and networks instead of for a few.
 
-    Above that it raises, where it would go on without compiling; and what was compiled is forgotten at the end.
+    Beyond that it raises, where it would continue without compiling; compiled code is discarded at the end.
     ``threads`` compile at a time; None is PyTorch's own choice.
     """
     import torch._dynamo as dynamo
     import torch._inductor.config as inductor
 
-    limits: dict[str, Any] = {}
-    for limit, fail in (
-        ("recompile_limit", "fail_on_recompile_limit_hit"),
-        ("cache_size_limit", "fail_on_cache_limit_hit"),
-    ):
-        if hasattr(dynamo.config, limit) and not limits:
-            limits = {limit: most, **({fail: True} if hasattr(dynamo.config, fail) else {})}
+    limits = {"cache_size_limit": most, "fail_on_cache_limit_hit": True}  # names that torch has since 2.6
     dynamo.reset()
     with dynamo.config.patch(limits), inductor.patch({} if threads is None else {"compile_threads": threads}):
         yield
@@ -78,43 +72,40 @@ def compiled(network: nn.Module) -> nn.Module:
 
 
 def require_compiler(device: torch.device, instead: str) -> None:
-    """Raise :class:`UserError` where ``torch.compile`` would find no compiler for ``device``.
+    """Raise :class:`UserError` where ``torch.compile`` has no compiler for ``device``.
 
-    ``instead`` is what to call to run without, as ``use --mode eager``.
+    ``instead`` is how to run without one, as ``use --mode eager``.
     """
-    if device.type == "cuda":
-        variable, usual = "CC", ["gcc", "clang"]
-    else:
-        variable, usual = "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
+    on_cuda, include = device.type == "cuda", sysconfig.get_path("include")
+    variable, usual = (
+        ("CC", ["gcc", "clang"]) if on_cuda else ("CXX", ["clang++" if sys.platform == "darwin" else "g++"])
+    )
     compilers = [os.environ[variable]] if variable in os.environ else usual
+    missing = ""
     if not any(shutil.which(compiler) for compiler in compilers):
-        raise UserError(
-            f"compiled code on {device.type} needs a compiler, and there is no {' or '.join(compilers)!r}; "
-            f"install one, name yours in {variable}, or {instead}"
-        )
-    if device.type == "cuda" and not HAS_TRITON:
-        raise UserError(f"compiled code on cuda needs Triton, which is not there; pip install triton, or {instead}")
-    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        raise UserError(
-            f"compiled code needs the headers of Python, and there is no Python.h in {sysconfig.get_path('include')}; "
-            f"install them (python3-dev), or {instead}"
-        )
+        missing = f"a compiler, and there is no {' or '.join(compilers)!r}; install one, name yours in {variable}"
+    elif on_cuda and not HAS_TRITON:
+        missing = "Triton, which is not installed; pip install triton"
+    elif not (Path(include) / "Python.h").is_file():
+        missing = f"the headers of Python, and there is no Python.h in {include}; install them (python3-dev)"
+    if missing:
+        raise UserError(f"compiled code on {device.type} needs {missing}, or {instead}")
 
 
 def require(options: RunOptions, device: torch.device) -> None:
-    """Raise :class:`UserError` if ``device`` has no compiler or no fused kernels, and the options ask for them."""
+    """Raise :class:`UserError` if the options need a compiler or fused kernels that ``device`` does not have."""
     if options.compile:
-        require_compiler(device, "leave --compile out")
+        require_compiler(device, "omit --compile")
     if options.fused_kernels and not has_fused_kernels(device):
-        raise UserError(
-            "--fused-kernels are for NVIDIA GPUs since Ampere, by Triton, and there are none "
-            f"{'without it' if device.type == 'cuda' and not HAS_TRITON else f'for {device}'}; leave the option out"
+        lacking = (
+            "Triton is not installed" if device.type == "cuda" and not HAS_TRITON else f"there is none for {device}"
         )
+        raise UserError(f"--fused-kernels needs Triton and an NVIDIA GPU since Ampere, and {lacking}; omit the option")
 
 
 @contextmanager
 def computing_as(options: RunOptions, device: torch.device) -> Generator[None]:
-    """Within it, operations are the ones that ``options`` ask for; forward passes need :func:`autocast` as well.
+    """A context in which operations are computed as in ``options``; forward passes need :func:`autocast` as well.
 
     Raises :class:`UserError` as :func:`require` does.
     """

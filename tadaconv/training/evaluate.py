@@ -38,12 +38,6 @@ class Evaluation:
     """
 
 
-def view_log_probabilities(model: nn.Module, clips: Tensor) -> Tensor:
-    """Log of the class probabilities averaged over views: (B, V, C, T, H, W) to (B, num_classes), float32."""
-    (of_views,) = _by_head(model, clips)
-    return averaged(of_views)
-
-
 def _by_head(model: nn.Module, clips: Tensor, num_classes: Sequence[int] = ()) -> list[Tensor]:
     """Log-probabilities of every view by head, (B, V, C) each; ``num_classes`` are those of several heads."""
     scores: Tensor = model(clips.flatten(0, 1)).float()

@@ -1,4 +1,4 @@
-"""Training: a plain loop whose every step follows from the schedule, the seed and the step's number."""
+"""Training: a plain loop in which every step follows from the schedule, the seed and the step's number."""
 
 import math
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,20 +23,20 @@ from tadaconv.training.micro_batches import MicroBatch, RunningStatistics, cut, 
 from tadaconv.training.ranks import ALONE, Ranks
 
 CHECKPOINT_SECONDS = 30.0
-"""A checkpoint is written at the end of an epoch, and whenever the last one is this old; but see ``TIMES_A_SAVE``."""
+"""A checkpoint is written at the end of an epoch, and when the last one is this old; but see ``TIMES_A_SAVE``."""
 
 TIMES_A_SAVE = 100.0
-"""From one checkpoint to the next pass as many times the seconds that writing one takes: writing takes a hundredth."""
+"""The least time between checkpoints over the time to write one: writing takes at most a hundredth."""
 
 REPORT_SECONDS = 1.0
-"""What is reported within an epoch waits for the device: no more often than this."""
+"""The least time between reports within an epoch, each of which waits for the device."""
 
 
 def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
     """The learning rate of step ``step``, counted from 0: linear warm-up, then half a cosine down to 0.
 
     The cosine begins at ``schedule.lr`` where the warm-up ends; or, with ``cosine="all_epochs"``, at step 0, and the
-    warm-up leads up to what it has come to.
+    warm-up leads to its value at the end of the warm-up.
 
     Args:
         schedule: the recipe.
@@ -102,7 +102,7 @@ def _batches(num_train: int, seed: int, epoch: int, num_batches: int) -> tuple[T
 
 
 def steps_per_epoch(num_train: int, batch_size: int) -> int:
-    """Into how many batches of at most ``batch_size`` clips an epoch of ``num_train`` clips is cut."""
+    """The number of batches of at most ``batch_size`` clips in an epoch of ``num_train`` clips."""
     return math.ceil(num_train / batch_size)
 
 
@@ -123,7 +123,7 @@ def smallest_batch(num_train: int, batch_size: int, norm_batch: int = 0) -> int:
 
 @dataclass
 class State:
-    """How far a run has come: what a checkpoint holds next to weights and optimizer."""
+    """The progress of a run: what a checkpoint holds next to weights and optimizer."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -131,51 +131,6 @@ class State:
     train_seconds: float = 0.0
     seconds: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
-
-
-class LossValues(NamedTuple):
-    """What :class:`Losses` hold: of the epoch so far, of the last step, and the first step with a bad one, if any."""
-
-    total: float
-    last: float
-    first_bad: tuple[int, float] | None
-
-
-class Losses:
-    """The losses of steps, kept on the device until they are read: a read waits for the device, a step does not."""
-
-    def __init__(self, device: torch.device, total: float) -> None:
-        """``total`` is what the epoch's clips have lost before."""
-        self._total = torch.tensor(total, dtype=torch.float64, device=device)
-        self._last = torch.zeros((), dtype=torch.float64, device=device)
-        self._bad_step = torch.zeros((), dtype=torch.int64, device=device)  # from 1
-        self._bad_loss = torch.zeros((), dtype=torch.float64, device=device)
-
-    def begin_epoch(self) -> None:
-        """Forget what was added up."""
-        self._total.zero_()
-
-    def add(self, loss: Tensor, num_clips: int, step: int) -> None:
-        """Add the mean loss () of ``num_clips`` clips in the step counted ``step`` from 1.
-
-        Args:
-            loss: the mean over the step's clips, a scalar on the device.
-            num_clips: of the step.
-            step: from 1.
-        """
-        value = loss.double()
-        is_first = (self._bad_step == 0) & ~value.isfinite()
-        self._bad_step.masked_fill_(is_first, step)
-        self._bad_loss.copy_(torch.where(is_first, value, self._bad_loss))
-        self._total += value * num_clips
-        self._last = value
-
-    def read(self) -> LossValues:
-        """All of it, from the device."""
-        total, last, step, value = torch.stack(
-            [self._total, self._last, self._bad_step.double(), self._bad_loss]
-        ).tolist()
-        return LossValues(total, last, (int(step), value) if step else None)
 
 
 class Fit:
@@ -187,8 +142,8 @@ class Fit:
         schedule: the recipe.
         seed: of the data order and augmentation.
         device: where the model is.
-        identity: what a checkpoint must be of to be resumed from (the cell key).
-        checkpoint: file to keep the state in; None keeps none. Rank 0 writes it, and all ranks go on from it.
+        identity: the cell key, which a checkpoint must have to be resumed.
+        checkpoint: file of the state; None keeps none. Rank 0 writes it, and all ranks resume from it.
         options: its precision, and whether to compile; see :func:`tadaconv.training.computing.computing_as`.
         ranks: which of the processes that train the model together this is.
 
@@ -217,7 +172,8 @@ class Fit:
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
         self.state = State()
-        self._losses = Losses(device, 0.0)
+        self._losses: list[tuple[int, int, Tensor]] = []
+        """Steps whose losses are on the device only: the step from 1, its clips and their mean loss, float64."""
         self._trained: list[nn.Parameter] | None = None
 
     def run(
@@ -230,11 +186,11 @@ class Fit:
         """Train to the end, from the checkpoint if there is one.
 
         Args:
-            validate: gives the validation top-1 in percent; called at the end of each epoch that the schedule names.
+            validate: returns the validation top-1 in percent; called at the end of each epoch that the schedule names.
             report: called at the ends of epochs, and in between at most once in ``report_seconds``, by default
                 ``REPORT_SECONDS``.
-            inspect: tells what the calibrations do; called after ``validate``.
-            report_seconds: 0 is after every step, for which each has to wait for the device.
+            inspect: returns the calibrations by stage; called after ``validate``.
+            report_seconds: 0 reports every step, and waits for the device each time.
 
         Raises:
             RunError: the loss is not finite, or a checkpoint cannot be read or written.
@@ -244,9 +200,8 @@ class Fit:
         self._require_same_step()
         batch_size = self.schedule.batch_size
         self.source.expect_train(self._batches_to_come(), -(-batch_size // self.ranks.size), views=batch_size)
-        saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that it can be stopped at
+        saved, reported = time.perf_counter(), -math.inf  # the first step is reported, so that a run can stop there
         save_seconds, wait_to_report = 0.0, REPORT_SECONDS if report_seconds is None else report_seconds
-        self._losses = Losses(self.device, self.state.loss_sum)
         before: tuple[int, float] | None = None
         while self.state.step < self.num_steps:
             started = time.perf_counter()
@@ -256,7 +211,7 @@ class Fit:
             wait = TIMES_A_SAVE * save_seconds
             least = wait if ends_epoch else max(wait, CHECKPOINT_SECONDS)
             saves = self.checkpoint is not None and self.ranks.is_first and started - saved >= least
-            loss = self._look_at_losses() if ends_epoch or reports or saves else None
+            loss = self._read_losses() if ends_epoch or reports or saves else None
             self.state.train_seconds += time.perf_counter() - started
             if ends_epoch and self.schedule.evaluates_after(self.state.step // self.steps_per_epoch):
                 self._add_point(validate(), inspect() if inspect is not None else {})
@@ -286,28 +241,29 @@ class Fit:
         return (self.state.step - 1) // self.steps_per_epoch * self.source.num_train + self.state.num_clips
 
     def _require_same_step(self) -> None:
-        """Raise :class:`RunError`, on all ranks, unless all go on from the same step: a checkpoint may be replaced."""
+        """Raise :class:`RunError`, on all ranks, unless all resume from the same step: a checkpoint may be replaced."""
         steps = torch.zeros(self.ranks.size, dtype=torch.int64, device=self.device)
         steps[self.ranks.rank] = self.state.step
         self.ranks.add_up([steps])
         if steps.ne(self.state.step).any():
-            raise RunError(f"checkpoint {self.checkpoint} changed while it was read; somebody else writes it")
+            raise RunError(f"checkpoint {self.checkpoint} changed while it was read; another process writes it")
 
-    def _look_at_losses(self) -> float:
-        """Wait for the device, and bring the losses of the epoch so far from it; returns that of the last step."""
-        losses = self._losses.read()
-        if losses.first_bad is not None:
-            step, value = losses.first_bad
-            epoch = (step - 1) // self.steps_per_epoch + 1
-            raise RunError(
-                f"the loss is {value} at step {step} of {self.num_steps} (epoch {epoch}); lower the learning rate or "
-                "clip the gradient norm (schedule.clip_norm)"
-            )
-        self.state.loss_sum = losses.total
-        return losses.last
+    def _read_losses(self) -> float:
+        """Add the losses of further steps to the epoch's, which waits for the device; returns that of the last step."""
+        values: list[float] = torch.stack([loss for *_, loss in self._losses]).tolist()
+        for (step, num_clips, _), value in zip(self._losses, values, strict=True):
+            if not math.isfinite(value):
+                epoch = (step - 1) // self.steps_per_epoch + 1
+                raise RunError(
+                    f"the loss is {value} at step {step} of {self.num_steps} (epoch {epoch}); lower the learning rate "
+                    "or clip the gradient norm (schedule.clip_norm)"
+                )
+            self.state.loss_sum += value * num_clips
+        self._losses.clear()
+        return values[-1]
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
-        """What step ``step``, counted from 0, reads and trains on, in order; by all ranks."""
+        """The micro-batches of step ``step``, counted from 0, in order, of all ranks."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         indices = _batches(self.source.num_train, self.seed, epoch, self.steps_per_epoch)[batch]
         return cut(indices, epoch, self.schedule.norm_batch)
@@ -319,11 +275,10 @@ class Fit:
                 yield part.indices, part.epoch, self.seed
 
     def _step(self) -> None:
-        """One optimizer step. Its loss stays on the device, so that nobody waits for it."""
+        """One optimizer step. Its loss stays on the device, so that the step does not wait for it."""
         state, schedule = self.state, self.schedule
         if state.step % self.steps_per_epoch == 0:
-            self._losses.begin_epoch()
-            state.num_clips = 0
+            state.loss_sum, state.num_clips = 0.0, 0
         micro_batches = self.micro_batches(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(schedule, state.step, self.steps_per_epoch)
@@ -336,10 +291,10 @@ class Fit:
         num_clips = sum(len(part.indices) for part in micro_batches)
         state.step += 1
         state.num_clips += num_clips
-        self._losses.add(loss, num_clips, state.step)
+        self._losses.append((state.step, num_clips, loss.double()))
 
     def _accumulate(self, micro_batches: Sequence[MicroBatch]) -> Tensor:
-        """Add up the gradients of the mean loss over the clips of a batch, and move the running statistics by all.
+        """Add up the gradients of the mean loss over the clips of a batch, and update the running statistics.
 
         Returns that loss.
         """
@@ -371,13 +326,13 @@ class Fit:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if len(gradients) != len(self._trained):
             raise RunError(
-                "from step to step other parameters of the network are used, and its ranks cannot know of which to add "
-                "up gradients; train it on one GPU"
+                "the parameters that the network uses differ from step to step, so ranks cannot add up gradients; "
+                "train it on one GPU"
             )
         return gradients
 
     def _add_gradients(self, part: MicroBatch) -> Tensor:
-        """Add the gradients of a micro-batch's part in the loss; returns that part. Clips and graph are let go."""
+        """Add the gradients of a micro-batch's part of the loss, and return that part, without its graph."""
         clips, labels = self.source.train_batch(part.indices, part.epoch, self.seed)
         with random_numbers_of(part, self.seed, self.state.step, self.device):
             with autocast(self.device, self.options.precision):
@@ -418,7 +373,7 @@ class Fit:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"].cpu())
-        # A checkpoint made on the CPU has no CUDA state, and its numbers go on in another precision anyway.
+        # A checkpoint of the CPU has no CUDA state, and training continues in another precision anyway.
         if self.device.type == "cuda" and saved["cuda_rng"].numel():
             torch.cuda.set_rng_state(saved["cuda_rng"].cpu(), self.device)
         state = saved["state"]

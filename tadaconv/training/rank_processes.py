@@ -1,7 +1,7 @@
-"""Starts the processes that train a cell together, hears of them, and ends them all as soon as one has failed.
+"""Starts the processes that train a cell together, receives their messages, and ends all as soon as one has failed.
 
-Whoever calls :func:`run_on_ranks` waits for nothing but their words: it takes part in no sum over ranks, which would
-hang where another rank is gone, so it can end them at any moment.
+The caller of :func:`run_on_ranks` waits for messages alone: it takes part in no sum over ranks, which would hang where
+another rank is gone, so it can end them at any moment.
 """
 
 import logging
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed as dist
@@ -33,22 +33,12 @@ from tadaconv.text import one_line
 from tadaconv.training.ranks import BrokenSumError, Ranks
 
 _OTHERS_SECONDS = 2.0
-"""How long the others are heard after one has failed: whose failure was first, they cannot know."""
+"""How long messages of the others are read after one has failed: theirs may be the first failure."""
 
 _SUM_MINUTES = 30
-"""How long a rank waits for the others at a sum; a clip may be waited for for minutes."""
+"""How long a rank waits for the others at a sum; reading a clip may take minutes."""
 
 _log = logging.getLogger("tadaconv")
-
-
-class Program(Protocol):
-    """What every rank does; rank 0's result is the result."""
-
-    def __call__(
-        self, arguments: Any, *, device: torch.device, ranks: Ranks, report: Callable[[Progress], None]
-    ) -> Any:
-        """Carry out the part of one rank on its device; ``report`` is heard where the ranks were started."""
-        ...
 
 
 class _Failure(NamedTuple):
@@ -65,13 +55,6 @@ class _Done(NamedTuple):
     result: Any
 
 
-class _TracebackError(Exception):
-    """The traceback of another process, as the cause of an error here."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
 @dataclass
 class _Rank:
     number: int
@@ -80,7 +63,7 @@ class _Rank:
     connection: Connection
     failure: _Failure | None = None
     ended: float = math.inf
-    """When it had said its last word, or was gone."""
+    """When its last message came, or its connection closed."""
     died: str = ""
 
     @property
@@ -94,12 +77,13 @@ def run_on_ranks(
     """Run a program in as many processes as there are devices, a rank each.
 
     Args:
-        program: ``module:function`` of a :class:`Program`.
-        arguments: what every rank is given; pickled.
+        program: ``module:function`` of what every rank does: called with the arguments and, by keyword, its
+            ``device``, its :class:`Ranks` as ``ranks``, and ``report``, which takes a :class:`Progress`.
+        arguments: of every rank; pickled.
         devices: of the ranks: all ``cpu``, whose sums pass through gloo, or different GPUs, through NCCL.
         report: called here with what rank 0 reports. What it raises ends the ranks, and is raised.
 
-    Returns what rank 0 returns.
+    Returns the result of rank 0.
 
     Raises:
         UserError: raised by a rank.
@@ -120,14 +104,14 @@ def run_on_ranks(
             process = child.start(f"{__name__}:main", where, [theirs.fileno()], _environment(device))
             theirs.close()
             ranks.append(_Rank(number, device, process, ours))
-            with suppress(OSError):  # it died at once, which is heard as its end
+            with suppress(OSError):  # it died at once, and its connection is closed
                 ours.send_bytes(about)
-        return _hear(ranks, report)
+        return _result(ranks, report)
     finally:
         for rank in ranks:
             rank.process.kill()
         for rank in ranks:
-            with suppress(subprocess.TimeoutExpired):  # a driver or a disk is waited for on its behalf
+            with suppress(subprocess.TimeoutExpired):  # it may wait for a driver or a disk
                 rank.process.wait(5.0)
             assert rank.process.stdin is not None
             rank.process.stdin.close()
@@ -142,20 +126,25 @@ def _environment(device: str) -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", loopback)}
 
 
-def _hear(ranks: Sequence[_Rank], report: Callable[[Progress], None] | None) -> Any:
+def _result(ranks: Sequence[_Rank], report: Callable[[Progress], None] | None) -> Any:
+    """What rank 0 returns; raises the first failure, after a moment in which the others may report theirs."""
     by_connection = {rank.connection: rank for rank in ranks}
-    while True:
-        for connection in wait([rank.connection for rank in ranks if not rank.has_ended]):
+    deadline: float | None = None
+    while waiting := [rank.connection for rank in ranks if not rank.has_ended]:
+        ready = wait(waiting, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not ready:
+            break
+        for connection in ready:
             assert isinstance(connection, Connection)
             rank = by_connection[connection]
             message = _next(rank)
-            if isinstance(message, _Done) and rank.number == 0:
+            if deadline is None and isinstance(message, _Done) and rank.number == 0:
                 return message.result
-            if isinstance(message, Progress) and report is not None:
+            if deadline is None and isinstance(message, Progress) and report is not None:
                 report(message)
-        if any(rank.failure or rank.died for rank in ranks):
-            _hear_others(ranks)
-            raise _error(ranks)
+        if deadline is None and any(rank.failure or rank.died for rank in ranks):
+            deadline = time.monotonic() + _OTHERS_SECONDS
+    raise _error(ranks)
 
 
 def _next(rank: _Rank) -> Any:
@@ -174,19 +163,8 @@ def _next(rank: _Rank) -> Any:
     return message
 
 
-def _hear_others(ranks: Sequence[_Rank]) -> None:
-    deadline = time.monotonic() + _OTHERS_SECONDS
-    while waiting := [rank.connection for rank in ranks if not rank.has_ended]:
-        ready = wait(waiting, max(0.0, deadline - time.monotonic()))
-        if not ready:
-            return
-        for rank in ranks:
-            if rank.connection in ready:
-                _next(rank)
-
-
 def _error(ranks: Sequence[_Rank]) -> UserError | RunError:
-    """The failure that the others followed from: what a rank raised by itself, else the first death."""
+    """The failure that caused the others: an exception of a rank itself, else the first death."""
     failures = [rank.failure for rank in ranks if rank.failure is not None]
     dead = sorted((rank for rank in ranks if rank.died), key=lambda rank: rank.ended)
     first = next((failure for failure in failures if not failure.is_broken_sum), None)
@@ -194,7 +172,7 @@ def _error(ranks: Sequence[_Rank]) -> UserError | RunError:
         return RunError(f"rank {dead[0].number} of {len(ranks)}, on {dead[0].device}, died ({dead[0].died})")
     first = first or failures[0]
     error = UserError(first.message) if first.is_users else RunError(first.message)
-    error.__cause__ = _TracebackError(first.trace)
+    error.add_note(first.trace)
     return error
 
 
@@ -204,28 +182,28 @@ def _ending(process: "subprocess.Popen[bytes]") -> str:
     except subprocess.TimeoutExpired:
         return "it closed its connection"
     if code < 0:
-        return f"killed by signal {-code}" + (", perhaps for lack of memory" if -code == signal.SIGKILL else "")
+        return f"killed by signal {-code}" + (", perhaps out of memory" if -code == signal.SIGKILL else "")
     return f"exit status {code}"
 
 
-class _Voice(logging.Handler):
-    """Sends what a rank logs and reports to whoever started it, from whichever thread."""
+class _Sender(logging.Handler):
+    """Sends the log messages and reports of a rank to its parent, from any thread."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
         self._connection, self._sending = connection, threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.say((record.levelno, "%s", record.getMessage()))
+        self.send((record.levelno, "%s", record.getMessage()))
 
-    def say(self, message: Any) -> None:
-        """Send; what nobody is left to hear is dropped, as this process ends with whoever started it."""
+    def send(self, message: Any) -> None:
+        """Send a message; it is dropped if the parent is gone, as this process ends with it."""
         with suppress(OSError), self._sending:
             self._connection.send_bytes(pickle.dumps(message))
 
 
 def main(connection_number: int, port: int, rank: int, size: int, device_name: str, parent: int) -> None:
-    """The life of a rank.
+    """Run one rank, from start to end.
 
     Args:
         connection_number: of the pipe to the parent.
@@ -237,12 +215,12 @@ def main(connection_number: int, port: int, rank: int, size: int, device_name: s
     """
     child.end_with_parent(parent)
     connection = Connection(connection_number)
-    voice = _Voice(connection)
-    _log.handlers, _log.propagate = [voice], False
+    sender = _Sender(connection)
+    _log.handlers, _log.propagate = [sender], False
     try:
         program, arguments = pickle.loads(connection.recv_bytes())
         module, _, function = program.partition(":")
-        carry_out: Program = getattr(import_module(module), function)
+        carry_out = getattr(import_module(module), function)
         device = torch.device(device_name)
         store = dist.TCPStore("127.0.0.1", port, is_master=False)  # type: ignore[attr-defined]
         on_gpu = device.type == "cuda"
@@ -256,12 +234,12 @@ def main(connection_number: int, port: int, rank: int, size: int, device_name: s
             timeout=timedelta(minutes=_SUM_MINUTES),
             device_id=device if on_gpu else None,
         )
-        result = carry_out(arguments, device=device, ranks=Ranks(rank, size), report=voice.say)
-        voice.say(_Done(result if rank == 0 else None))
+        result = carry_out(arguments, device=device, ranks=Ranks(rank, size), report=sender.send)
+        sender.send(_Done(result if rank == 0 else None))
         dist.destroy_process_group()
     except Exception as error:
         message = one_line(error)
         if not isinstance(error, UserError | RunError):
             message = f"rank {rank} of {size}, on {device_name}: {type(error).__name__}: {message}"
         is_broken_sum = isinstance(error, BrokenSumError)
-        voice.say(_Failure(message, isinstance(error, UserError), is_broken_sum, traceback.format_exc()))
+        sender.send(_Failure(message, isinstance(error, UserError), is_broken_sum, traceback.format_exc()))

@@ -15,7 +15,7 @@ from tadaconv.bench.device import Copy, MatrixProduct
 from tadaconv.bench.options import Options, method_names
 from tadaconv.bench.peak_memory import peaks
 from tadaconv.bench.record import Benchmark
-from tadaconv.bench.trial import Trial, naive
+from tadaconv.bench.trial import Form, Trial, naive
 from tadaconv.bench.workload import Workload
 from tadaconv.errors import RunError, UserError
 from tadaconv.models import BACKBONES, RIVALS, build
@@ -62,7 +62,8 @@ def test_rivals_that_start_as_the_plain_convolution_do_so_here(name: str) -> Non
 @pytest.mark.parametrize("shape", SMALL.values(), ids=SMALL)
 def test_the_naive_form_computes_what_ours_does_gradients_included(shape: op.Shape, calibration: str) -> None:
     tada = TAda(calibration=calibration, init="random", aggregation=Aggregation(kind="none"))
-    pair = [op.make(shape, TINY, tada, as_naive, False) for as_naive in (False, True)]
+    forms: tuple[Form, ...] = ("eager", "naive")
+    pair = [op.make(shape, TINY, tada, form, False) for form in forms]
     results: list[tuple[Tensor, ...]] = []
     for each in pair:
         network, clips = each.network.double(), each.clips.detach().double().requires_grad_()
@@ -87,8 +88,8 @@ def test_a_network_made_naive_has_no_adaptive_convolution_of_ours_left_to_run() 
     torch.testing.assert_close(theirs(clips), expected)
 
 
-def test_a_turn_times_both_passes_and_leaves_the_gradients_of_one() -> None:
-    each = op.make(SMALL["dense"], TINY, TAda(aggregation=Aggregation(kind="none")), False, False)
+def test_a_trial_times_both_passes_and_leaves_the_gradients_of_one() -> None:
+    each = op.make(SMALL["dense"], TINY, TAda(aggregation=Aggregation(kind="none")), "eager", False)
     once, thrice = each(), each(3)
     gradient = each.clips.grad
 
@@ -172,10 +173,12 @@ def test_a_benchmark_is_read_as_it_was_written_and_names_its_files(benchmark: Be
 
 
 def make_tiny(size: int, compiled: bool) -> Trial:
-    return op.make(op.Shape(16, 1), Options(device="cpu", num_clips=1, num_frames=4, size=size), None, False, compiled)
+    return op.make(
+        op.Shape(16, 1), Options(device="cpu", num_clips=1, num_frames=4, size=size), None, "eager", compiled
+    )
 
 
-def test_memory_is_measured_apart_and_grows_with_the_clips() -> None:
+def test_memory_is_of_a_separate_process_and_grows_with_the_clips() -> None:
     small, large = peaks([partial(make_tiny, size, False) for size in (32, 256)])
 
     assert large - small > 2 * 16 * 4 * 256**2 * 4  # at least clips and their gradient
@@ -191,7 +194,7 @@ def refuse(*_: object) -> Trial:
 
 
 def test_a_process_that_measures_memory_and_fails_says_why() -> None:
-    with pytest.raises(RunError, match="a process that measured memory was ended, most likely for the lack of it"):
+    with pytest.raises(RunError, match="a process that measured memory was killed, most likely out of memory"):
         list(peaks([die]))
     with pytest.raises(ValueError, match="no such kernel"):
         list(peaks([refuse]))
@@ -220,7 +223,7 @@ def test_everyone_can_be_named() -> None:
         )
 
 
-def test_fused_kernels_race_beside_the_form_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fused_kernels_are_run_next_to_the_form_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the device has them, and where taps of a dense convolution are calibrated; each has its switch."""
     monkeypatch.setattr("tadaconv.bench.options.has_fused_kernels", lambda _: True)
     asked = replace(TINY, methods=("tada", "fused"))
@@ -240,11 +243,11 @@ def test_fused_kernels_race_beside_the_form_without_them(monkeypatch: pytest.Mon
         assert switched == ([True] if is_fused else [])
 
 
-def test_fused_kernels_that_cannot_race_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fused_kernels_that_cannot_be_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = replace(TINY, methods=("fused",))
-    with pytest.raises(UserError, match="method 'fused' is for NVIDIA GPUs since Ampere"):
+    with pytest.raises(UserError, match="method 'fused' needs Triton and an NVIDIA GPU since Ampere"):
         asked.check()
     monkeypatch.setattr("tadaconv.bench.options.has_fused_kernels", lambda _: True)
     for bench in (op.bench, step.bench):
-        with pytest.raises(UserError, match="method 'fused' is for calibrations of taps; use --calibration k2"):
+        with pytest.raises(UserError, match="method 'fused' needs a calibration of taps; use --calibration k2"):
             bench(replace(asked, size=64))

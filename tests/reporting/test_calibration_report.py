@@ -311,8 +311,8 @@ def test_ends_of_a_clip_are_told_from_its_middle(seen) -> None:
     whole = export.layers.dropna()
     text = said(replace(export, layers=whole))
     assert number(np.sqrt((whole["num"] * whole["over_inner_time"] ** 2).sum() / whole["num"].sum())) in text
-    assert "over the frames whose context lies within the clip" in text
-    assert "context lies within the clip" not in said(export)  # not known in every layer
+    assert "over the frames whose context is within the clip" in text
+    assert "context is within the clip" not in said(export)  # not known in every layer
     assert seen("still").layers["over_inner_time"].isna().all()
 
 
@@ -328,14 +328,13 @@ def test_words_say_what_a_row_can_do_and_no_more(seen) -> None:
     assert "varies most" not in still
     a_clip = said(seen("a clip"))
     assert "one calibration a clip, the same for all its frames" in a_clip
-    assert "nothing between the frames" in a_clip
+    assert "none between the frames" in a_clip
     some = said(seen("some"))
     assert "calibrates 50 % of the channels" in some
     assert "at random around zero" in some
     assert "farthest" not in some  # one stage is neither far nor near
     outer = said(seen("outer"))
     assert "input channels and taps (cin+k2): the factors multiply" in outer
-    assert "as they lie in the kernel" in outer
     assert "the 5 frames around it, and from the average of the whole clip" in outer
     assert "not whether it helps" in outer
 
@@ -438,13 +437,15 @@ def test_the_figure_of_a_table_has_every_row_that_calibrates(context) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "a rival"])
-def test_a_row_that_calibrates_nothing_says_which_do(trained: Trained, tmp_path: Path, name: str) -> None:
+def test_a_row_without_a_calibration_is_refused_and_others_are_named(
+    trained: Trained, tmp_path: Path, name: str
+) -> None:
     record = trained(name, tmp_path)
-    with pytest.raises(UserError, match=f"row '{name}' calibrates nothing.*'starts', 'outer'") as error:
+    with pytest.raises(UserError, match=f"row '{name}' has no calibration to inspect.*'starts', 'outer'") as error:
         calibration_report(LOADED, "quick", record, tmp_path)
     assert "\n" not in str(error.value)
     bare = LoadedTable("bare", "", Table(base=ROWS[-1], rows=[ROWS[-2]]))
-    with pytest.raises(UserError, match="no row of bare does"):
+    with pytest.raises(UserError, match="no row of bare has one"):
         calibration_report(bare, "quick", record, tmp_path)
 
 
@@ -460,7 +461,7 @@ def test_wrong_calls(trained: Trained, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
     fails("unknown report format 'htm'", formats=["htm"])
-    fails("num_clips is a number of validation clips from 1 on, not 0", num_clips=0)
+    fails("num_clips must be at least 1, not 0", num_clips=0)
     fails(f"has no result yet .waiting.; train it with: {here}$", replace(record, result=None, status="waiting"))
     other = trained("starts", tmp_path)
     good = path.read_bytes()
@@ -481,14 +482,14 @@ def test_wrong_calls(trained: Trained, tmp_path: Path) -> None:
     assert not (tmp_path / "reports").exists()
 
 
-def test_weights_of_no_numbers_are_said_to_be(trained: Trained, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(trained: Trained, tmp_path: Path) -> None:
     record = trained(SCRIPT, tmp_path)
     path = weights_file(tmp_path, record.cell.key)
     kept = torch.load(path)
     name = next(name for name in kept["model"] if name.endswith("context.last.weight"))
     kept["model"][name].fill_(torch.nan)
     torch.save(kept, path)
-    with pytest.raises(UserError, match="calibrations that are no finite numbers"):
+    with pytest.raises(UserError, match=r"are non-finite \(NaN or inf\)"):
         calibration_report(LOADED, "quick", record, tmp_path, ["csv"])
 
 
@@ -497,7 +498,7 @@ def test_a_folder_of_another_kind_is_refused(reported: tuple[CellRecord, Path, P
         read_calibration(tmp_path)
     copied = shutil.copytree(reported[2], tmp_path / "copy")
     (copied / "alphas.npz").write_bytes(b"PK")
-    with pytest.raises(UserError, match="holds no whole report of a trained cell") as error:
+    with pytest.raises(UserError, match=r"the report of a trained cell in .* is damaged") as error:
         read_calibration(copied)
     assert "\n" not in str(error.value)
 

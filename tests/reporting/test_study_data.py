@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_of_equal_trials_the_cheapest_is_the_best(study) -> None:
     assert frame["best"].tolist() == [False, False, True, False]
     assert frame["front"].tolist() == [True, False, True, True]
     said = best_sentences(collect(study[0], "quick", records))
-    assert "paper: stage 5 and trial 3 came out equal." in said
+    assert "Equally good: paper: stage 5 and trial 3." in said
 
 
 def test_an_accuracy_that_is_no_number_failed(study) -> None:
@@ -114,9 +115,9 @@ def test_infeasible_draws_are_read_back_and_an_earlier_report_knows_of_none(make
     assert export.infeasible["params_stage2"].tolist() == ["no", "yes"]
     assert export.infeasible["params_kernels"].tolist() == [records[1].params["kernels"], ""]
     assert what_became(export.trials, 2) == (
-        f"{what_became(export.trials)} 2 draws were infeasible in this regime, and are no trials."
+        f"{what_became(export.trials)} Not counted: 2 draws infeasible in this regime."
     )
-    assert what_became(export.trials, 1).endswith(" 1 draw was infeasible in this regime, and is no trial.")
+    assert what_became(export.trials, 1).endswith(" Not counted: 1 draw infeasible in this regime.")
     write_files(files_of(export), tmp_path)
     (tmp_path / "report.json").write_text(export.manifest.model_dump_json())
     pd.testing.assert_frame_equal(read_study(tmp_path).infeasible, export.infeasible)
@@ -177,28 +178,29 @@ def test_parameters_in_words(frame) -> None:
 def test_the_best_against_the_base(study) -> None:
     records = with_top1(study[1], 60.0, 62.5)
     said = " ".join(best_sentences(collect(study[0], "quick", records)))
-    assert "\u201cpaper: stage 5\u201d is the best of 2 that finished: 62.5 %" in said
+    assert "\u201cpaper: stage 5\u201d is the best of 2 finished trials: 62.5 %" in said
     assert "in res5 instead of res2 to res5." in said
     fewer = 100 * (1 - records[1].macs / records[0].macs)
-    assert f"2.5 points above \u201cpaper: all stages\u201d (60.0 %, from one seed), at {fewer:.2g} % fewer" in said
+    its = "\u201cpaper: all stages\u201d (60.0 %, from one seed)"
+    assert f"Difference to {its}: +2.5 points, \u2212{fewer:.2g} % multiply-adds." in said
 
 
 def test_a_base_that_did_not_finish_is_said(study) -> None:
     said = best_sentences(collect(study[0], "quick", with_top1(study[1], None, 62.5)))
-    assert said[-1] == "The base itself has no finished trial to compare with."
+    assert said[-1] == "The base itself has not finished."
     assert "It is the base" in " ".join(best_sentences(collect(study[0], "quick", with_top1(study[1], 62.5, 60.0))))
     assert best_sentences(collect(study[0], "quick", [r for r in study[1] if r.status == "failed"])) == []
 
 
-def test_the_warning_says_how_far_luck_lifts(make_study) -> None:
+def test_the_warning_estimates_the_bias_by_selection(make_study) -> None:
     loaded, records = make_study(12)
     number = sum(record.status == "finished" for record in records)
     alone = warning(collect(loaded, "quick", records))
-    assert "biased upwards" in alone
-    assert f"of {number} equally good trials" in alone
+    assert "optimistically biased by selection" in alone
+    assert f"between seeds of an assumed 1 point, the best of {number} equally good trials" in alone
     loaded, records = make_study(12, seeds=3)
     seeds = warning(collect(loaded, "quick", records))
-    assert "Seeds of one trial vary by 1." in seeds or "Seeds of one trial vary by 0." in seeds
+    assert re.search(r"between seeds of [01]\.\d points here", seeds)
 
 
 def test_the_command_that_confirms() -> None:

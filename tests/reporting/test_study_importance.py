@@ -13,7 +13,7 @@ from optuna.distributions import (
 
 from tadaconv.reporting.study import importance as fanova
 from tadaconv.reporting.study.data import StudyExport, collect, joined
-from tadaconv.reporting.study.importance import Importance, fewest_trials, found_in_words, importance
+from tadaconv.reporting.study.importance import Importance, fewest_trials, importance, sentences
 
 YES_NO = CategoricalDistribution([True, False])
 
@@ -66,7 +66,7 @@ def test_main_effects_are_the_shares_of_the_variance(scored, monkeypatch: pytest
     assert by_name.index[0] == "a"
     rest = 100 * (1 - sum(shares(lines).values()))
     assert rest == pytest.approx(30, abs=1)
-    (said,) = [line for line in found_in_words(found) if "no single parameter" in line]
+    (said,) = [line for line in sentences(found) if "interactions" in line]
     assert float(said.split()[1]) == pytest.approx(rest, abs=4)
 
 
@@ -86,9 +86,10 @@ def test_what_matters_stands_above_noise_and_noise_does_not(scored, monkeypatch:
     space: dict[str, BaseDistribution] = {"a": YES_NO, "b": YES_NO}
     params = [{"a": bool(draw.integers(2)), "b": bool(draw.integers(2))} for _ in range(24)]
     matters = importance(scored([(p, 50.0 + 8 * p["a"] + draw.normal()) for p in params], space))
-    assert found_in_words(matters)[0] == "a explains more of the accuracy than noise would, in 24 finished trials."
+    opening = "Parameters that explain more of the accuracy than noise, in 24 finished trials"
+    assert sentences(matters)[0] == f"{opening}: a."
     noise = importance(scored([(p, 50.0 + draw.normal()) for p in params], space))
-    assert found_in_words(noise)[0].startswith("No parameter explains more of the accuracy than noise would")
+    assert sentences(noise)[0] == f"{opening}: none."
 
 
 def test_a_logarithmic_parameter_is_measured_on_its_scale(scored, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,8 @@ def test_too_few_trials_are_counted(make_study) -> None:
     found = importance(collect(loaded, "quick", records))
     assert found.data.empty
     assert found.why_not == (
-        f"{num_finished} trials with something plugged in finished; it takes 12 to tell the importance of parameters."
+        f"Too few trials to estimate importance: {num_finished} finished trials with an operator plugged in, of 12 "
+        "needed."
     )
     assert (fewest_trials(2), fewest_trials(5), fewest_trials(6)) == (10, 10, 12)
 
@@ -131,13 +133,13 @@ def test_what_is_left_out_is_named(scored) -> None:
         "fixed": "it has one value in all finished trials",
         "sometimes": "only 8 of 12 finished trials have it",
     }
-    assert found.why_not == "Importance compares two parameters or more; all finished trials share 1 that varies."
-    assert "Left out: sometimes, as only 8 of 12 finished trials have it." in found_in_words(found)
+    assert found.why_not == "Importance compares two parameters or more; 1 varies among all finished trials."
+    assert "Left out: sometimes, as only 8 of 12 finished trials have it." in sentences(found)
 
 
 def test_equal_accuracies_have_nothing_to_explain(scored) -> None:
     lines = [(params, 50.0) for params, _ in factorial(copies=2)]
-    assert "nothing to explain" in (importance(scored(lines, dict.fromkeys("abc", YES_NO))).why_not or "")
+    assert "no variance to explain" in (importance(scored(lines, dict.fromkeys("abc", YES_NO))).why_not or "")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,4 @@ def test_trials_that_plug_nothing_in_teach_nothing_of_parameters(make_study, mon
     assert whole.num_bare == len(bare)
     assert whole.num_trials == without.num_trials
     pd.testing.assert_frame_equal(whole.data, without.data)
-    assert any(
-        "that plug nothing in" in sentence or "that plugs nothing in" in sentence for sentence in found_in_words(whole)
-    )
+    assert any("with nothing plugged in" in sentence for sentence in sentences(whole))

@@ -52,7 +52,8 @@ def test_the_counts_and_the_warning_stand_below(make_study) -> None:
     numbers = {s: sum(r.status == s for r in records) for s in ("finished", "pruned", "over budget", "failed")}
     said = "24 trials: {finished} finished, {pruned} pruned, {over budget} over budget and {failed} failed."
     assert said.format(**numbers) in text
-    assert "biased upwards; confirm it: tada study placed --confirm 3 --seeds 3" in text
+    command = "tada study placed --confirm 3 --seeds 3"
+    assert f"optimistically biased by selection (winner\u2019s curse); confirm it: {command}" in text
     assert "biased" not in drawn(loaded, records[:1], 80)
 
 
@@ -60,7 +61,7 @@ def test_infeasible_draws_are_counted_and_a_start_among_them_is_named(make_study
     loaded, records = make_study(3)
     draws = [InfeasibleDraw(1, "paper: stage 5", {}, {}, "no stage 5 \x1b[31m"), InfeasibleDraw(2, "", {}, {}, "none")]
     text = " ".join(drawn(loaded, records, 80, draws).split())
-    assert "2 draws were infeasible in this regime, and are no trials. paper: stage 5 is infeasible: no stage 5" in text
+    assert "Not counted: 2 draws infeasible in this regime. paper: stage 5 is infeasible: no stage 5" in text
     assert "\x1b" not in text
     assert "is infeasible: none" not in text
     assert "infeasible" not in drawn(loaded, records, 80)

@@ -164,7 +164,7 @@ def test_a_missing_compiler_is_one_line_that_says_how_to_mend_it(monkeypatch: py
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"no 'no-such-compiler'; install one, name yours in CXX, or use --mode eager"):
         computing.require_compiler(CPU, "use --mode eager")
-    with pytest.raises(UserError, match=r"name yours in CXX, or leave --compile out$"), computing_as(COMPILED, CPU):
+    with pytest.raises(UserError, match=r"name yours in CXX, or omit --compile$"), computing_as(COMPILED, CPU):
         pass
 
     monkeypatch.delenv("CXX")
@@ -181,19 +181,19 @@ def test_missing_triton_and_missing_headers_are_one_line(monkeypatch: pytest.Mon
     computing.require(COMPILED, CPU)
     monkeypatch.setattr(computing, "HAS_TRITON", False)
     computing.require(COMPILED, CPU)
-    with pytest.raises(UserError, match="on cuda needs Triton, which is not there; pip install triton, or leave --com"):
+    with pytest.raises(UserError, match="needs Triton, which is not installed; pip install triton, or omit --com"):
         computing.require(COMPILED, CUDA)
     monkeypatch.setattr(computing.sysconfig, "get_path", lambda _: "/nowhere")
-    with pytest.raises(UserError, match=r"no Python.h in /nowhere; install them \(python3-dev\), or leave"):
+    with pytest.raises(UserError, match=r"no Python.h in /nowhere; install them \(python3-dev\), or omit"):
         computing.require(COMPILED, CPU)
 
 
 @pytest.mark.parametrize(
     ("device", "capability", "triton", "says"),
     [
-        (CPU, (9, 0), True, "there are none for cpu; leave the option out"),
-        (torch.device("cuda:1"), (7, 5), True, "there are none for cuda:1; leave the option out"),
-        (CUDA, (9, 0), False, "there are none without it; leave the option out"),
+        (CPU, (9, 0), True, "there is none for cpu; omit the option"),
+        (torch.device("cuda:1"), (7, 5), True, "there is none for cuda:1; omit the option"),
+        (CUDA, (9, 0), False, "Triton is not installed; omit the option"),
         (CUDA, (8, 0), True, None),
     ],
 )

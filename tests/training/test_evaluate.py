@@ -12,7 +12,7 @@ from tadaconv.data.source import Head, classes_of_heads
 from tadaconv.errors import RunError
 from tadaconv.result import SubsetAccuracy
 from tadaconv.training import Evaluation, evaluate
-from tadaconv.training.evaluate import view_log_probabilities
+from tadaconv.training.evaluate import _by_head, averaged
 
 CPU = torch.device("cpu")
 
@@ -90,7 +90,8 @@ class Says(nn.Module):
 def test_views_average_probabilities_not_scores() -> None:
     """Two views lean to class 1 and one is sure of class 0, which the mean of their scores would weigh differently."""
     scores = torch.tensor([[[0.0, 2.0, -9.0], [0.0, 2.0, -9.0], [9.0, 0.0, -9.0]]])
-    found = view_log_probabilities(Says(), scores[..., None, None, None])
+    (of_views,) = _by_head(Says(), scores[..., None, None, None])
+    found = averaged(of_views)
     torch.testing.assert_close(found.double(), scores.double().softmax(2).mean(1).log())
     torch.testing.assert_close(found.exp().sum(1), torch.ones(1))
     assert scores.mean(1).argmax() == 0

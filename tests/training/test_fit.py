@@ -284,8 +284,8 @@ def test_what_is_reported_and_saved_waits_for_the_device_now_and_then(
     monkeypatch.setattr(fit, "TIMES_A_SAVE", 100.0)
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 30.0)
     reads: list[int] = []
-    read = loop._look_at_losses
-    monkeypatch.setattr(loop, "_look_at_losses", lambda: reads.append(loop.state.step) or read())
+    read = loop._read_losses
+    monkeypatch.setattr(loop, "_read_losses", lambda: reads.append(loop.state.step) or read())
     reported: list[int] = []
     loop.run(lambda: 0.0, lambda progress: reported.append(progress.step), report_seconds=1.0)
     assert {3 * epoch for epoch in range(1, 41)} <= set(reported)
@@ -297,14 +297,17 @@ def test_what_is_reported_and_saved_waits_for_the_device_now_and_then(
 
 @given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=9), st.integers(1, 64))
 def test_losses_add_up_as_numbers_of_python_do(values: list[float], num_clips: int) -> None:
-    losses, total = fit.Losses(torch.device("cpu"), 0.5), 0.5
+    loop, total = Fit(make_net(), TinyClips(), SGD, 0, torch.device("cpu")), 0.5
+    loop.state.loss_sum = total
     for step, value in enumerate(values, 1):
-        losses.add(torch.tensor(value), num_clips, step)
+        loop._losses.append((step, num_clips, torch.tensor(value).double()))
         total += value * num_clips
-    assert losses.read() == (total, values[-1], None)
-    losses.add(torch.tensor(math.inf), 1, 11)
-    losses.add(torch.tensor(math.nan), 1, 12)
-    assert losses.read().first_bad == (11, math.inf)
+    assert loop._read_losses() == values[-1]
+    assert loop.state.loss_sum == total
+    for step, value in ((6, math.inf), (7, math.nan)):
+        loop._losses.append((step, 1, torch.tensor(value).double()))
+    with pytest.raises(RunError, match=r"the loss is inf at step 6 of 9 \(epoch 2\)"):
+        loop._read_losses()
 
 
 def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def test_a_step_is_that_of_the_mean_loss_of_the_batch(name: str, monkeypatch: py
 
     source.served.clear()
     loop._step()
-    assert loop._losses.read().last == pytest.approx(float(loss), rel=1e-12)
+    assert loop._read_losses() == pytest.approx(float(loss), rel=1e-12)
     assert source.served == [(0, part) for part in parts]
     assert_close(gradients(found_net), wanted)
     found, expected = found_net.state_dict(), expected_net.state_dict()

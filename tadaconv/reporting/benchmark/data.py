@@ -1,4 +1,4 @@
-"""What a report of benchmarks is made of: the files of ``tada bench``, read, and frames of them.
+"""The data of a report of benchmarks: the files of ``tada bench``, and frames of them.
 
 A line of a frame is a method and phase, or a round of one. Columns have the names of stored files, in which a case is a
 ``race`` and a method a ``contestant``.
@@ -34,7 +34,7 @@ ROUND_COLUMNS = ["file", "race", "mode", "contestant", "phase", "round", "second
 class NamedRun(Stored):
     """A run and the file it was read from."""
 
-    file: str = Field(description="Its name, with as much of its path as tells it from the others.")
+    file: str = Field(description="Its name, with as much of its path as no other file shares.")
     run: Benchmark
 
 
@@ -53,14 +53,10 @@ class BenchmarkManifest(ReportManifest):
     left_out: list[LeftOut] = Field(description="JSON files next to them that are no results of tada bench.")
 
 
-class _NotOursError(Exception):
-    """Why a file is no result."""
-
-
 def collect(paths: Sequence[Path]) -> BenchmarkManifest:
     """Read the files, and those of the folders, in the order of their names.
 
-    Raises :class:`UserError` for a path that is not there or cannot be read, a file that is no result of
+    Raises :class:`UserError` for a path that does not exist or cannot be read, a file that is no result of
     ``tada bench``, and a folder without one.
     """
     if not paths:
@@ -68,15 +64,17 @@ def collect(paths: Sequence[Path]) -> BenchmarkManifest:
     results: dict[Path, Benchmark] = {}
     left_out: dict[Path, str] = {}
     for path in paths:
-        if path.is_dir():
-            inside, others = _folder(path)
-            results |= inside
-            left_out |= others
-        else:
-            try:
-                results[path.resolve()] = _read(path)
-            except _NotOursError as error:
-                raise UserError(f"{str(path)!r} is no result of tada bench: {error}") from error
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        read = {file.resolve(): _read(file) for file in files}
+        runs = {file: run for file, run in read.items() if isinstance(run, Benchmark)}
+        others = {file: reason for file, reason in read.items() if isinstance(reason, str)}
+        if path.is_dir() and not runs:
+            run = command("bench op", out=path)
+            raise UserError(f"{str(path)!r} holds no result of tada bench; make one with: {run}")
+        if not path.is_dir() and others:
+            raise UserError(f"{str(path)!r} is no result of tada bench: {others.popitem()[1]}")
+        results |= runs
+        left_out |= others
     names = _distinct_names([*results, *left_out])
     return BenchmarkManifest(
         benchmark=_name(paths),
@@ -86,7 +84,7 @@ def collect(paths: Sequence[Path]) -> BenchmarkManifest:
 
 
 def read_benchmark(folder: Path | str = ".") -> BenchmarkManifest:
-    """Read back what a report's folder holds; raises :class:`UserError` where it is not one."""
+    """Read the folder of a report; raises :class:`UserError` where it is not one."""
     path = Path(folder) / "report.json"
     try:
         return BenchmarkManifest.model_validate_json(path.read_text(encoding="utf-8"))
@@ -94,35 +92,22 @@ def read_benchmark(folder: Path | str = ".") -> BenchmarkManifest:
         raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
 
 
-def _folder(folder: Path) -> tuple[dict[Path, Benchmark], dict[Path, str]]:
-    results: dict[Path, Benchmark] = {}
-    left_out: dict[Path, str] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            results[path.resolve()] = _read(path)
-        except _NotOursError as error:
-            left_out[path.resolve()] = str(error)
-    if not results:
-        run = command("bench op", out=folder)
-        raise UserError(f"{str(folder)!r} holds no result of tada bench; make one with: {run}")
-    return results, left_out
-
-
-def _read(path: Path) -> Benchmark:
+def _read(path: Path) -> Benchmark | str:
+    """The run in a file, or why it holds none."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no file {str(path)!r}; give a file that tada bench has written") from error
     except OSError as error:
         raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise _NotOursError("it is not JSON") from error
+    except (ValueError, RecursionError):
+        return "it is not JSON"
     if not isinstance(tree, dict) or not {"bench", "races"} <= tree.keys():
-        raise _NotOursError("it holds no benchmark")
+        return "it holds no benchmark"
     try:
         return Benchmark.model_validate(tree)
     except ValidationError as error:
-        raise _NotOursError(one_line(describe(error))) from error  # a name in the file may break the line
+        return one_line(describe(error))  # a name in the file may break the line
 
 
 def _distinct_names(paths: Iterable[Path]) -> dict[Path, str]:

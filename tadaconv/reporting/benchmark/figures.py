@@ -1,13 +1,14 @@
 """The figure of a benchmark: time over the plain network's, a panel a case."""
 
-from math import isnan, nan
+from math import isnan
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from tadaconv.bench.record import Benchmark, Case, Timing
 from tadaconv.reporting.benchmark import text
@@ -32,7 +33,7 @@ def ratios_data(run: Benchmark) -> pd.DataFrame:
     where it is not known; of a training step alone, as an operator's is mostly the libraries').
     """
     lines = [_line(case, timing, run.bench == "step") for case in run.cases for timing in case.timings]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).astype(dict.fromkeys(["low", "high", "memory"], "float64"))
 
 
 def _line(case: Case, timing: Timing, with_memory: bool) -> dict[str, Any]:
@@ -45,10 +46,10 @@ def _line(case: Case, timing: Timing, with_memory: bool) -> dict[str, Any]:
         "plain": timing is case.plain,
         "seconds": timing.time["both"].median,
         "ratio": ratio.median,
-        "low": nan if ratio.interval_low is None else ratio.interval_low,
-        "high": nan if ratio.interval_high is None else ratio.interval_high,
+        "low": ratio.interval_low,
+        "high": ratio.interval_high,
         "rounds": [seconds / plain for seconds, plain in rounds],
-        "memory": memory if with_memory and memory is not None else nan,
+        "memory": memory if with_memory else None,
     }
 
 
@@ -56,16 +57,10 @@ def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
     """A figure a run, in the order of the runs; none of a run of the plain network alone."""
     drawings = []
     for number, named in enumerate(manifest.runs, start=1):
-        data = ratios_data(named.run)
+        data, name = ratios_data(named.run), "ratios" if len(manifest.runs) == 1 else f"ratios_{number}"
         if not data["plain"].all():
-            drawings.append(
-                Drawing(
-                    "ratios" if len(manifest.runs) == 1 else f"ratios_{number}",
-                    draw_ratios(data, "" if len(manifest.runs) == 1 else text.clips(named.run)),
-                    caption(named.run.bench, text.setting(named.run), data),
-                    alt(data),
-                )
-            )
+            words = caption(named.run, data), alt(data)
+            drawings.append(Drawing(name, draw_ratios(data, text.clips(named.run)), *words))
     return drawings
 
 
@@ -78,34 +73,30 @@ def picture(run: Benchmark) -> bytes | None:
 
 
 @style.styled
-def draw_ratios(data: pd.DataFrame, title: str = "") -> Figure:
+def draw_ratios(data: pd.DataFrame, title: str) -> Figure:
     """A dot plot a case: the median with its interval, and below it a ring a round.
 
-    ``title`` stands above the panels.
+    ``title`` is the heading of the figure.
     """
-    cases = [part for _, part in data.groupby(["case", "mode"], sort=False)]
-    panels = [part for part in cases if not part["plain"].all()]
-    compared = [part[~part["plain"]] for part in panels]
-    # Side by side only where a line means the same method in both.
-    pairs = len(panels) > 1 and len({tuple(part["method"]) for part in compared}) == 1
-    columns = 2 if pairs else 1
+    panels = [part for _, part in data.groupby(["case", "mode"], sort=False) if not part["plain"].all()]
+    methods = [tuple(part.loc[~part["plain"], "method"]) for part in panels]
+    # Side by side only where the rows of all panels are the same methods.
+    columns = 2 if len(panels) > 1 and len(set(methods)) == 1 else 1
+    heights = [0.62 + _PITCH * max(map(len, methods[i : i + columns])) for i in range(0, len(panels), columns)]
     title_lines = [label_of(line, 60) for line in wrap(title, 60)]
-    lines = [max(map(len, compared[i : i + columns])) for i in range(0, len(panels), columns)]
-    heights = [0.62 + _PITCH * num for num in lines]
     figure = Figure(figsize=(style.WIDTH, 0.35 + 0.2 * len(title_lines) + sum(heights)))
     figure.set_layout_engine("constrained", w_pad=0.08)
-    if title:
-        figure.suptitle("\n".join(title_lines), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
+    figure.suptitle("\n".join(title_lines), x=0.01, ha="left", fontsize=8.5, fontweight="bold")
     grid = figure.subplots(
-        len(lines), columns, sharex=True, sharey="row" if pairs else False, squeeze=False, height_ratios=heights
-    )
+        len(heights), columns, sharex=True, sharey="row", squeeze=False, height_ratios=heights
+    ).ravel()
     limits, is_log = _limits(data)
-    for ax, part, plain in zip(grid.ravel(), compared, (part[part["plain"]] for part in panels), strict=False):
-        _draw_case(ax, part, plain.iloc[0])
+    for ax, part in zip(grid, panels, strict=False):
+        _draw_case(ax, part[~part["plain"]], part[part["plain"]].iloc[0])
         _scale(ax, limits, is_log)
-    for ax in grid.ravel()[len(panels) :]:
+    for ax in grid[len(panels) :]:
         ax.set_visible(False)
-    for ax in grid.ravel()[max(0, len(panels) - columns) : len(panels)]:
+    for ax in grid[max(0, len(panels) - columns) : len(panels)]:
         ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
     figure.supxlabel("time relative to plain, forward and backward", fontsize=8.5)
     return figure
@@ -116,7 +107,7 @@ def _draw_case(ax: Axes, part: pd.DataFrame, plain: "pd.Series[Any]") -> None:
     for y, line in enumerate(part.to_dict("records")):
         numbers = text.three_digits(line["ratio"]) + _memory(line["memory"])
         ax.annotate(numbers, (1, y), (4, 0), ax.get_yaxis_transform(), "offset points", fontsize=7.5, va="center")
-        colour, marker = (style.ROW, "o") if text.is_ours(line["method"]) else (style.SOFT, "s")
+        colour, marker = style.ROW if text.is_ours(line["method"]) else style.SOFT, _mark(line["method"])
         if line["low"] == line["low"]:
             ax.hlines(y, line["low"], line["high"], color=colour, linewidth=2.0)
         ax.plot(line["ratio"], y, marker=marker, color=colour, markersize=5.5, markeredgecolor="white",
@@ -141,13 +132,8 @@ def _memory(memory: float) -> str:
 
 def _limits(data: pd.DataFrame) -> tuple[tuple[float, float], bool]:
     """Ends of the axis that all panels share, and whether it is logarithmic."""
-    drawn = [
-        *data["ratio"],
-        *data["low"].dropna(),
-        *data["high"].dropna(),
-        *(ratio for of_method in data["rounds"] for ratio in of_method),
-    ]
-    low, high = min(1.0, *drawn), max(1.0, *drawn)
+    drawn = np.concatenate([[1.0], data[["ratio", "low", "high"]].to_numpy().ravel(), *data["rounds"]])
+    low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
     if high > LOG_FROM:
         return (low / 1.12, high * 1.12), True
     room = max(0.05 * (high - low), 0.01)
@@ -159,33 +145,31 @@ def _scale(ax: Axes, limits: tuple[float, float], is_log: bool) -> None:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_locator(LogLocator(base=2, numticks=8))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter("{x:g}")
     else:
         ax.locator_params(axis="x", nbins=5)
     ax.set_xlim(*limits)
 
 
-def caption(bench: str, setting: str, data: pd.DataFrame) -> str:
-    """The caption of the figure.
-
-    Args:
-        bench: *op* or *step*.
-        setting: clips, dtype, mode and device in one line.
-        data: as :func:`ratios_data` gives them.
-    """
-    subject, plain = ("the operator alone", "convolution") if bench == "op" else ("a training step", "network")
+def caption(run: Benchmark, data: pd.DataFrame) -> str:
+    """The caption of the figure of a run, whose ``data`` are those of :func:`ratios_data`."""
+    subject, plain = ("the operator alone", "convolution") if run.bench == "op" else ("a training step", "network")
+    marks = {"o": "circles", "s": "squares"}
     kinds = text.kinds(data.loc[~data["plain"], "method"])
-    ours = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if text.is_ours(names[0])]
-    others = [f"{listed(names)} ({kind})" for kind, names in kinds.items() if not text.is_ours(names[0])]
-    marks = [f"{mark}: {listed(names)}." for mark, names in (("Circles", ours), ("Squares", others)) if names]
+    by_mark = "; ".join(f"{marks[_mark(names[0])]} for {listed(names)} ({kind})" for kind, names in kinds.items())
     interval = " and its 95 % interval" if data["low"].notna().any() else ""
-    memory = " and the peak memory of a process of its own" if data["memory"].notna().any() else ""
+    memory = " and the peak memory of a separate process" if data["memory"].notna().any() else ""
     words = (
-        f"Time of {subject}, divided by that of the plain {plain} in the same round ({setting}). {' '.join(marks)} "
-        f"Filled marks: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line is faster "
-        f"than the plain {plain}. To the right: the median{memory}."
+        f"Time of {subject}, divided by that of the plain {plain} in the same round ({text.setting(run)}). Marks: "
+        f"{by_mark}. Filled: the median over the rounds{interval}. Rings: single rounds. Left of the dotted line: "
+        f"faster than the plain {plain}. To the right: the median{memory}."
     )
     return f"{words} The axis is logarithmic." if _limits(data)[1] else words
+
+
+def _mark(method: str) -> str:
+    """A circle for ours, a square for others."""
+    return "o" if text.is_ours(method) else "s"
 
 
 def alt(data: pd.DataFrame) -> str:

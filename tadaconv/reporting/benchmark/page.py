@@ -9,45 +9,32 @@ from tadaconv.reporting.core.page import Block, render
 
 
 def headline(manifest: BenchmarkManifest) -> Block:
-    """What was measured, what came out in a sentence a method, and what to be careful with."""
-    runs = [
-        {
-            "file": named.file,
-            "subject": text.run_heading(named.run, alone=len(manifest.runs) == 1),
-            "setting": text.setting(named.run),
-            "findings": text.findings(named.run),
-        }
-        for named in manifest.runs
-    ]
-    question, who, warnings = text.title(manifest), text.methods(manifest), text.warnings(manifest)
+    """What was measured, a sentence a method, and warnings."""
+    runs = [(text.run_title(named.run), text.setting(named.run), text.findings(named.run)) for named in manifest.runs]
+    question, methods, warnings = text.title(manifest), text.methods(manifest), text.warnings(manifest)
     html = render(
-        "benchmark_headline", benchmark=manifest.benchmark, question=question, runs=runs, who=who, warnings=warnings
-    )
-    lines = [f"{run['subject']}. {run['setting']}. {' '.join(run['findings'])}" for run in runs]
-    return Block(html, "\n".join([question, *lines, *filter(None, [who]), *warnings]))
+        "benchmark_headline", benchmark=manifest.benchmark, question=question, runs=runs, methods=methods,
+        warnings=warnings,
+    )  # fmt: skip
+    lines = [f"{title}. {setting}. {' '.join(findings)}" for title, setting, findings in runs]
+    return Block(html, "\n".join([question, *lines, *filter(None, [methods]), *warnings]))
 
 
 def results(manifest: BenchmarkManifest) -> Block:
-    """A table a case: ratios with intervals and quartiles, times, and what of the machine's limits was reached."""
-    runs = [
-        {
-            "subject": text.subject(named.run),
-            "setting": text.setting(named.run),
-            "cases": [
-                {**_case(case), "title": text.case_heading(named.run, case, alone=len(manifest.runs) == 1)}
-                for case in named.run.cases
-            ],
-        }
+    """A table a case: ratios with intervals and quartiles, times, and fractions of the machine's limits."""
+    cases = [
+        (f"{text.case_title(case)}, {text.clips(named.run)}", text.setting(named.run), _case(case))
         for named in manifest.runs
+        for case in named.run.cases
     ]
     table = table_frame(manifest)
     columns = ["file", "race", "mode", "contestant", "seconds", "ratio", "ratio_low", "ratio_high"]
     lines = table.loc[table["phase"] == "both", columns].to_string(index=False)
-    return Block(render("benchmark_results", runs=runs), lines)
+    return Block(render("benchmark_results", cases=cases), lines)
 
 
 def provenance(manifest: BenchmarkManifest) -> Block:
-    """Where and when each run was measured, what was asked for, and the files that were left out."""
+    """The machine, date and settings of each run, and the files that were left out."""
     runs = [(named.file, _asked(named.run.settings), named.run.environment) for named in manifest.runs]
     html = render("benchmark_provenance", runs=runs, left_out=manifest.left_out)
     lines = [f"{file}: {asked} {environment}" for file, asked, environment in runs]
@@ -56,7 +43,7 @@ def provenance(manifest: BenchmarkManifest) -> Block:
 
 
 def methods(manifest: BenchmarkManifest) -> Block:
-    """How the numbers are made, with references; of what is nowhere on the page nothing is said."""
+    """How the numbers are made, with references; of the methods that are used alone."""
     cases = [case for named in manifest.runs for case in named.run.cases]
     ratios = [timing.ratio["both"] for case in cases for timing in case.timings[1:]]
     has_interval = any(text.interval(ratio) for ratio in ratios)

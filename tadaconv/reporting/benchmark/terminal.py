@@ -12,7 +12,7 @@ _LEGEND = (
     "ms: median time, forward and backward. time ratio: median of each round's ratio to the first row, with its "
     "quartiles and the 95 % interval of the median; then of forward and of backward alone. copy, matr.: the plain "
     "network's least bytes and multiply-adds, over what a copy and a matrix product reach in that time. MiB: peak "
-    "memory of a process of its own."
+    "memory of a separate process."
 )
 
 _HEADINGS = [
@@ -22,7 +22,7 @@ _HEADINGS = [
 
 
 def terminal_tables(run: Benchmark) -> Group:
-    """Every case as a table, and below what the columns mean."""
+    """Every case as a table, and below them a legend of the columns."""
     few = run.settings.rounds < text.FEWEST_WITH_INTERVAL
     legend = f"{_LEGEND} Fewer than {text.FEWEST_WITH_INTERVAL} rounds have no 95 % interval." if few else _LEGEND
     tables = [part for case in run.cases for part in (_table(case), "")]

@@ -1,9 +1,9 @@
-"""What a report of benchmarks says in words and numbers."""
+"""The sentences and numbers of a report of benchmarks."""
 
 from collections.abc import Iterable, Sequence
 
 from tadaconv.bench.record import Benchmark, Case, Spread, Timing
-from tadaconv.reporting.benchmark.data import BenchmarkManifest, NamedRun
+from tadaconv.reporting.benchmark.data import BenchmarkManifest
 from tadaconv.reporting.core.export import Listing
 from tadaconv.text import listed, plural
 from tadaconv.text import three_digits as three_digits
@@ -12,7 +12,7 @@ FEWEST_WITH_INTERVAL = 6
 """Rounds below which order statistics give no 95 % interval of a median."""
 
 _MOST_FINDINGS = 4
-"""Of a report in the page of all."""
+"""Of a report, on the page of all reports."""
 
 _OURS = "TAdaConv of this package"
 _NAIVE = "TAdaConv computed naively, with a kernel for every frame"
@@ -22,7 +22,7 @@ _SAME = {
     "tadaconv": "the version of tadaconv", "commit": "the commit", "torch": "the version of torch",
     "cuda": "the version of CUDA", "driver": "the driver", "cudnn": "the version of cuDNN",
 }  # fmt: skip
-"""What times depend on, by its name in the environment."""
+"""What times depend on, by name in the environment."""
 
 
 def interval(spread: Spread) -> str:
@@ -48,7 +48,7 @@ def per_cent(share: float) -> str:
 
 
 def numbers(timing: Timing) -> dict[str, str]:
-    """What tables say of a method, by column: times in milliseconds, memory in MiB, parts of the limits in percent."""
+    """The numbers of a method by column: times in milliseconds, memory in MiB, fractions of the limits in percent."""
     ratio = timing.ratio["both"]
     return {
         "milliseconds": three_digits(1e3 * timing.time["both"].median),
@@ -67,9 +67,8 @@ def subject(run: Benchmark) -> str:
     """What a run timed: the operator, or the step of a network."""
     if run.bench == "op":
         return "The operator alone"
-    backbone = run.settings.backbone
     plain = listed(list(dict.fromkeys(case.plain.name for case in run.cases)))
-    return f"A training step of {plain}" + (f" (backbone {backbone})" if backbone else "")
+    return f"A training step of {plain} (backbone {run.settings.backbone})"
 
 
 def clips(run: Benchmark) -> str:
@@ -80,16 +79,9 @@ def clips(run: Benchmark) -> str:
 
 def setting(run: Benchmark) -> str:
     """Clips, dtype, mode and device in one line."""
-    asked, where = run.settings, run.environment
-    device, processor = where.get("device", "an unknown device"), where.get("processor", "")
-    parts = [
-        clips(run),
-        asked.dtype,
-        listed(_modes(run)),
-        device,
-        *([processor] if processor not in ("", device) else []),
-    ]
-    return ", ".join(parts)
+    device, processor = run.environment.get("device", "an unknown device"), run.environment.get("processor", "")
+    machine = [device] if processor in ("", device) else [device, processor]
+    return ", ".join([clips(run), run.settings.dtype, listed(_modes(run)), *machine])
 
 
 def _modes(run: Benchmark) -> list[str]:
@@ -112,11 +104,11 @@ def kinds(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def methods(manifest: BenchmarkManifest) -> str:
-    """Who is who over all runs, in one line; empty where plain networks ran alone."""
+    """The methods of all runs by kind, in one line; empty where plain networks ran alone."""
     cases = [case for named in manifest.runs for case in named.run.cases]
-    named = kinds(timing.name for case in cases for timing in case.timings[1:])
-    lines = "; ".join(f"{listed(names)}: {kind}" for kind, names in named.items())
-    return f"{lines}." if lines else ""
+    by_kind = kinds(timing.name for case in cases for timing in case.timings[1:])
+    lines = [f"{listed(names)}: {kind}" for kind, names in by_kind.items()]
+    return f"{'; '.join(lines)}." if lines else ""
 
 
 def capitalised(case: str) -> str:
@@ -129,30 +121,22 @@ def case_title(case: Case) -> str:
     return f"{capitalised(case.name)}, {case.mode}"
 
 
-def run_heading(run: Benchmark, *, alone: bool) -> str:
-    """What a run timed, as a heading; as :func:`case_heading` with its clips unless it is ``alone`` on the page."""
-    return subject(run) if alone else f"{subject(run)}, {clips(run)}"
+def run_title(run: Benchmark) -> str:
+    """What a run timed and on which clips, as a heading."""
+    return f"{subject(run)}, {clips(run)}"
 
 
-def case_heading(run: Benchmark, case: Case, *, alone: bool) -> str:
-    """The heading of a case.
-
-    Args:
-        run: that the case is of.
-        case: that is headed.
-        alone: whether the page has no other run; if it has, clips are named, by which runs may differ.
-    """
-    return case_title(case) if alone else f"{case_title(case)}, {clips(run)}"
+_TITLES = {
+    ("op",): "How fast is the operator, compared with the plain convolution?",
+    ("step",): "How fast is a training step, compared with the plain network\u2019s?",
+    ("op", "step"): "How fast are the operator and a training step, compared with the plain network\u2019s?",
+}
+"""By the benchmarks that were run."""
 
 
 def title(manifest: BenchmarkManifest) -> str:
     """What was measured, in one line."""
-    kinds = {named.run.bench for named in manifest.runs}
-    if kinds == {"op"}:
-        return "How fast is the operator, against the plain convolution?"
-    if kinds == {"step"}:
-        return "How fast is a training step, against the plain network\u2019s?"
-    return "How fast are the operator and a training step, against the plain network\u2019s?"
+    return _TITLES[tuple(sorted({named.run.bench for named in manifest.runs}))]
 
 
 def listing(manifest: BenchmarkManifest) -> Listing:
@@ -182,26 +166,26 @@ def findings(run: Benchmark) -> list[str]:
 
 
 def _finding(name: str, cases: Sequence[Case], noun: str) -> str:
-    ratios = [(case, timing.ratio["both"]) for case in cases for timing in case.timings[1:] if timing.name == name]
-    plain = listed(list(dict.fromkeys(case.plain.name for case, _ in ratios)), "or")
-    if len(ratios) == 1:
-        ratio = ratios[0][1]
-        ends = interval(ratio)
-        known = f"95 % interval {ends.replace(', ', ' to ')}" if ends else "too few rounds for an interval"
-        return f"{three_digits(ratio.median)} times as long as {plain} ({known})."
-    medians = [ratio.median for _, ratio in ratios]
-    least, most = three_digits(min(medians)), three_digits(max(medians))
-    span = least if least == most else f"{least} to {most}"
-    lows, highs = ([getattr(ratio, end) for _, ratio in ratios] for end in ("interval_low", "interval_high"))
-    if None in lows or None in highs:
-        known = "too few rounds for intervals"
-    else:
-        known = f"95 % intervals reach from {three_digits(min(lows))} to {three_digits(max(highs))}"
-    return f"{span} times as long as {plain}, over {plural(len(ratios), noun)} ({known})."
+    compared = [(case, timing.ratio["both"]) for case in cases for timing in case.timings[1:] if timing.name == name]
+    ratios = [ratio for _, ratio in compared]
+    several = "s" if len(ratios) > 1 else ""
+    plain = listed(list(dict.fromkeys(case.plain.name for case, _ in compared)), "or")
+    medians = _from_to([ratio.median for ratio in ratios])
+    ends = [end for ratio in ratios for end in (ratio.interval_low, ratio.interval_high) if end is not None]
+    known = (
+        f"95 % interval{several} {_from_to(ends)}" if len(ends) == 2 * len(ratios) else "too few rounds for an interval"
+    )
+    over = f", over {plural(len(ratios), noun)}" if several else ""
+    return f"{medians} times as long as {plain}{over} ({known})."
+
+
+def _from_to(values: Sequence[float]) -> str:
+    least, most = three_digits(min(values)), three_digits(max(values))
+    return least if least == most else f"{least} to {most}"
 
 
 def case_note(case: Case) -> str:
-    """What is said below a case's table: rounds, what the device reached, and naive over ours."""
+    """The note below a case's table: rounds, what the device reached, and naive over ours."""
     gigabytes, gigamacs = (limit.per_second.median / 1e9 for limit in (case.copy_limit, case.matrix_limit))
     rounds = len(case.plain.seconds["both"])
     note = (
@@ -217,28 +201,24 @@ def case_note(case: Case) -> str:
 
 
 def warnings(manifest: BenchmarkManifest) -> list[str]:
-    """What must not be compared, and what to be careful with; empty where there is nothing."""
+    """What must not be compared, and limits of the data; empty where there are none."""
     lines = []
     runs = manifest.runs
-    apart = [phrase for key, phrase in _SAME.items() if len({named.run.environment.get(key, "") for named in runs}) > 1]
-    if apart:
+    differ = [name for key, name in _SAME.items() if len({named.run.environment.get(key, "") for named in runs}) > 1]
+    if len(runs) > 1:
+        opening = f"The runs differ in {listed(differ)}. " if differ else ""
         lines.append(
-            f"The runs differ in {listed(apart)}. Compare within a run alone: each ratio is to the plain network of "
-            "its own run."
-        )
-    elif len(runs) > 1:
-        lines.append(
-            "Compare within a run alone: what else the machine had to do is shared by the methods of a round, "
-            "and by no two runs."
+            f"{opening}Compare methods within a run only: a ratio is relative to the plain network of the same run, "
+            "and the load of the machine differs between runs."
         )
     dirty = [named.file for named in runs if named.run.environment.get("dirty")]
     if dirty:
-        lines.append(f"Code with changes that had not been committed: {listed(dirty)}.")
-    few = [named.file for named in runs if _rounds(named) < FEWEST_WITH_INTERVAL]
+        lines.append(f"Measured with uncommitted changes of the code: {listed(dirty)}.")
+    few = [
+        named.file
+        for named in runs
+        if any(len(case.plain.seconds["both"]) < FEWEST_WITH_INTERVAL for case in named.run.cases)
+    ]
     if few:
-        lines.append(f"Fewer than {FEWEST_WITH_INTERVAL} rounds give no 95 % interval: {listed(few)}.")
+        lines.append(f"No 95 % interval, which needs {FEWEST_WITH_INTERVAL} rounds: {listed(few)}.")
     return lines
-
-
-def _rounds(named: NamedRun) -> int:
-    return min(len(case.plain.seconds["both"]) for case in named.run.cases)

@@ -1,6 +1,6 @@
-"""The report of a trained cell: what its calibration does to clips, looked at from within.
+"""The report of a trained cell: the calibrations that it computes for clips.
 
-:func:`calibration_report` opens the weights that a run folder keeps and writes a folder of its own.
+:func:`calibration_report` loads the weights that a run folder keeps and writes the folder of the report.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def calibration_report(
     num_clips: int = NUM_CLIPS,
     options: ReportOptions | None = None,
 ) -> Path:
-    """Write what the calibration of a trained cell does, and return the folder.
+    """Write the report on the calibration of a trained cell, and return its folder.
 
     The folder is ``<out>/reports/<table>-<regime>-<first 8 digits of the cell's key>/``. The data are always written:
     ``report.json``, ``layers.csv``, ``clips.csv``, ``training.csv``, ``alphas.npz`` and the frames of the clips shown,
@@ -39,8 +39,8 @@ def calibration_report(
         record: the cell, with its result.
         out: the run folder; its ``weights/`` holds what was trained.
         formats: what to write.
-        num_clips: validation clips to look at, drawn at random, the same for every cell on the same clips.
-        options: a template of one's own and values for its parameters.
+        num_clips: validation clips to inspect, drawn at random, the same for every cell on the same clips.
+        options: another template, and values for its parameters.
 
     Raises:
         UserError: for an unknown format, a cell without a result or without an adaptive convolution, weights that are
@@ -48,9 +48,11 @@ def calibration_report(
     """
     require_formats(formats)
     if num_clips < 1:
-        raise UserError(f"num_clips is a number of validation clips from 1 on, not {num_clips}")
+        raise UserError(f"num_clips must be at least 1, not {num_clips}")
     if not (metric := metric_of([record])).of_classes:
-        raise UserError(f"a look inside shows predicted classes, and {record.cell.name} is judged by {metric.label}")
+        raise UserError(
+            f"an inspection shows predicted classes, and the metric of {record.cell.name} is {metric.label}"
+        )
     from tadaconv.reporting.calibration.data import collect, files_of
     from tadaconv.reporting.calibration.inspection import inspect_cell
     from tadaconv.reporting.calibration.latex import latex_table

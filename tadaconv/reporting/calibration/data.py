@@ -1,6 +1,6 @@
-"""What the report of a trained cell is made from, in memory or in its folder; needs no torch.
+"""The data of the report of a trained cell, in memory or in its folder; needs no torch.
 
-The folder holds everything a colleague needs to execute the notebook again, in files that need no tadaconv to be read.
+The folder holds all that the notebook needs to be executed again, in files that can be read without tadaconv.
 """
 
 import io
@@ -30,8 +30,7 @@ from tadaconv.reporting.core.export import (
     read_csv,
     shared_conditions,
 )
-from tadaconv.spec import TAda
-from tadaconv.table import LoadedTable, Table
+from tadaconv.table import LoadedTable
 
 QUANTILES = {"q025": 0.025, "q250": 0.25, "q500": 0.5, "q750": 0.75, "q975": 0.975}
 """Columns of ``layers.csv`` that hold quantiles of alpha over clips, frames and channels."""
@@ -45,12 +44,10 @@ CLIP_COLUMNS: Columns = {
     "frames": TEXT,
 }  # fmt: skip
 TRAINING_COLUMNS: Columns = {
-    "epoch": "int64",
-    "stage": TEXT,
-    "distance": "float64",
-    "over_time": "float64",
-    "over_clips": "float64",
-}
+    "epoch": "int64", "stage": TEXT, **dict.fromkeys(["distance", "over_time", "over_clips"], "float64"),
+}  # fmt: skip
+FRAMES: dict[str, Columns] = {"layers": LAYER_COLUMNS, "clips": CLIP_COLUMNS, "training": TRAINING_COLUMNS}
+"""The frames of a :class:`CalibrationExport`; each is a CSV file of this name."""
 
 Array = NDArray[Any]
 
@@ -70,23 +67,23 @@ class CalibrationManifest(ReportManifest):
     alpha_high: float = Field(description="2.5 % of all alphas are higher.")
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule of the cell.")
     cells: list[CellOrigin] = Field(description="The cell alone.")
-    opened_with: dict[str, str] = Field(description="Device and versions that opened the weights.")
+    opened_with: dict[str, str] = Field(description="Device and versions that inspected the weights.")
 
 
 @dataclass(frozen=True)
 class CalibrationExport:
-    """What was seen in a trained network.
+    """The calibrations of a trained network.
 
     Attributes:
         manifest: what it is.
         layers: a line for each adaptive layer and factor of its calibration, first to last, ``LAYER_COLUMNS``:
             ``num`` numbers a frame, ``num_frames`` frames of the layer's input; root mean squares as in
-            :class:`tadaconv.result.StageCalibration` and of what is ``constant``; ``over_inner_time`` is ``over_time``
-            over the frames whose context lies within the clip alone, and not known where there are not two of these
-            or where a context looks at no other frame; quantiles of alpha.
+            :class:`tadaconv.result.StageCalibration` and of the ``constant`` part; ``over_inner_time`` is
+            ``over_time`` over the frames whose context is within the clip, and unknown where there are fewer than two
+            of these or where the context of a frame is that frame; quantiles of alpha.
         clips: a line for each clip that is shown, ``CLIP_COLUMNS``: ``index`` in the validation set, and the
-            probability that the network gives to what it takes the clip for.
-        training: a line an epoch and stage, ``TRAINING_COLUMNS``; empty for results from before it was recorded.
+            ``probability`` of the ``predicted`` class.
+        training: a line an epoch and stage, ``TRAINING_COLUMNS``; empty for results without a record of it.
         alphas: by ``<layer>.<factor>``, alpha of the clips shown, (clips, num, num_frames), float32.
         frames: for each clip shown, its frames, (T, H, W, 3), uint8.
     """
@@ -101,7 +98,7 @@ class CalibrationExport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen in a network; see :class:`CalibrationExport`."""
+    """The calibrations of a network, as it was inspected; see :class:`CalibrationExport`."""
 
     num_clips: int
     alpha_low: float
@@ -113,8 +110,8 @@ class Inspection:
     environment: dict[str, str]
 
 
-def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, seen: Inspection) -> CalibrationExport:
-    """Arrange what was seen in the network of ``record``."""
+def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, inspection: Inspection) -> CalibrationExport:
+    """The export of the cell of ``record`` and of its inspection."""
     assert record.result is not None
     cell = record.cell
     manifest = CalibrationManifest(
@@ -125,35 +122,30 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, seen: Ins
         seed=cell.experiment.seed,
         top1=record.result.top1,
         seconds=record.result.seconds,
-        num_clips=seen.num_clips,
-        alpha_low=seen.alpha_low,
-        alpha_high=seen.alpha_high,
+        num_clips=inspection.num_clips,
+        alpha_low=inspection.alpha_low,
+        alpha_high=inspection.alpha_high,
         conditions=shared_conditions([cell.experiment]),
         cells=[origin(record)],
-        opened_with={name: seen.environment[name] for name in ("device", "tadaconv", "torch")},
+        opened_with={name: inspection.environment[name] for name in ("device", "tadaconv", "torch")},
     )
     training = [
-        (point.epoch, stage, each.distance, each.over_time, each.over_clips)
+        (point.epoch, stage, parts.distance, parts.over_time, parts.over_clips)
         for point in record.result.curve
-        for stage, each in point.calibration.items()
+        for stage, parts in point.calibration.items()
     ]
     return CalibrationExport(
         manifest,
-        data_frame(seen.layers, LAYER_COLUMNS),
-        data_frame(seen.clips, CLIP_COLUMNS),
+        data_frame(inspection.layers, LAYER_COLUMNS),
+        data_frame(inspection.clips, CLIP_COLUMNS),
         data_frame(training, TRAINING_COLUMNS),
-        seen.alphas,
-        seen.frames,
+        inspection.alphas,
+        inspection.frames,
     )
 
 
-def calibrating_rows(table: Table) -> list[str]:
-    """The rows of a table that plug in an adaptive convolution."""
-    return [row.name for row in table.all_rows if isinstance(row.temporal, TAda)]
-
-
 def constant_part(distance: float, over_clips: float, over_time: float) -> float:
-    """What of a distance from one is the same for every clip and frame; see :func:`tadaconv.measure.summarise`."""
+    """The part of a distance from one that all clips and frames share; see :func:`tadaconv.measure.summarise`."""
     return sqrt(max(0.0, distance**2 - over_clips**2 - over_time**2))
 
 
@@ -163,12 +155,12 @@ PARTS = ("distance", "constant", "over_clips", "over_time")
 def by_stage(layers: pd.DataFrame) -> pd.DataFrame:
     """The root mean squares of ``layers`` joined by stage, each factor weighing the same: a line a stage, ``PARTS``."""
     weighed = layers[[*PARTS]].pow(2).mul(layers["num"], axis=0).groupby(layers["stage"]).sum()
-    found: pd.DataFrame = weighed.div(layers.groupby("stage")["num"].sum(), axis=0).pow(0.5)
-    return found
+    means: pd.DataFrame = weighed.div(layers.groupby("stage")["num"].sum(), axis=0)
+    return means.pow(0.5)
 
 
 def shares(layers: pd.DataFrame) -> dict[str, float] | None:
-    """What part of the mean square distance from one is constant, over clips and over time; None where it is zero."""
+    """The fractions of the mean square distance that are constant, over clips and over time; None where it is zero."""
     squares = {part: float((layers[part] ** 2 * layers["num"]).sum()) for part in PARTS}
     if squares["distance"] <= 1e-14 * layers["num"].sum():  # float32 rounds alpha to 1e-7
         return None
@@ -176,12 +168,8 @@ def shares(layers: pd.DataFrame) -> dict[str, float] | None:
 
 
 def files_of(export: CalibrationExport) -> dict[str, str | bytes]:
-    """The files beside ``report.json``, by their names."""
-    texts = {
-        "layers.csv": as_csv(export.layers),
-        "clips.csv": as_csv(export.clips),
-        "training.csv": as_csv(export.training),
-    }
+    """The files next to ``report.json``, by their names."""
+    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
     return {**texts, "alphas.npz": _npz(export.alphas), **strips(export)}
 
 
@@ -192,23 +180,21 @@ def strips(export: CalibrationExport) -> dict[str, bytes]:
 
 
 def read_calibration(folder: Path | str = ".") -> CalibrationExport:
-    """Read back what the folder of a cell's report holds; raises :class:`UserError` where it is not one."""
+    """Read the folder of a cell's report; raises :class:`UserError` where it is not one."""
     folder = Path(folder)
     try:
         manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        layers = read_csv(folder / "layers.csv", LAYER_COLUMNS)
-        clips = read_csv(folder / "clips.csv", CLIP_COLUMNS)
-        training = read_csv(folder / "training.csv", TRAINING_COLUMNS)
-        with np.load(folder / "alphas.npz", allow_pickle=False) as kept:
-            alphas = {name: kept[name] for name in kept.files}
+        df = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in FRAMES.items()}
+        with np.load(folder / "alphas.npz", allow_pickle=False) as arrays:
+            alphas = dict(arrays)
         num_frames = int(manifest.conditions["data"]["num_frames"])
-        frames = [_cut(_read_png(folder / name), num_frames) for name in clips["frames"]]
+        frames = [np.stack(np.split(_read_png(folder / name), num_frames, 1)) for name in df["clips"]["frames"]]
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no exported report of a trained cell: {error.filename} is missing") from error
     except (BadZipFile, ValueError, KeyError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"{folder} holds no whole report of a trained cell ({said}); report it again") from error
-    return CalibrationExport(manifest, layers, clips, training, alphas, frames)
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the report of a trained cell in {folder} is damaged ({reason}); report it again") from error
+    return CalibrationExport(manifest, **df, alphas=alphas, frames=frames)
 
 
 def _npz(arrays: Mapping[str, Array]) -> bytes:
@@ -230,7 +216,3 @@ def _read_png(path: Path) -> Array:
 
     pixels: Array = np.rint(imread(path, format="png")[:, :, :3] * 255).astype(np.uint8)
     return pixels
-
-
-def _cut(strip_HWC: Array, num_frames: int) -> Array:
-    return np.stack(np.split(strip_HWC, num_frames, 1))

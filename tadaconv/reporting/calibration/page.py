@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from tadaconv.reporting.calibration import text
 from tadaconv.reporting.calibration.data import PARTS, CalibrationExport, strips
 from tadaconv.reporting.calibration.text import layer_names
@@ -11,66 +13,49 @@ from tadaconv.reporting.core.text import meaning_of_families
 
 
 def headline(export: CalibrationExport) -> Block:
-    """Which cell was opened, and what was seen."""
+    """Which cell was inspected, and how far its calibration is from one."""
     manifest = export.manifest
-    title, about, found = text.title(manifest), text.about(manifest), text.findings(export)
+    title, about, findings = text.title(manifest), text.about(manifest), text.findings(export)
     notes = text.context_notes(manifest.cells[0].experiment["temporal"])
-    html = render("calibration_headline", manifest=manifest, title=title, about=about, found=found, notes=notes)
-    return Block(html, "\n".join([title, about, *found, *notes]))
+    html = render("calibration_headline", manifest=manifest, title=title, about=about, findings=findings, notes=notes)
+    return Block(html, "\n".join([title, about, *findings, *notes]))
 
 
 def clips(export: CalibrationExport) -> Block:
     """The clips whose alpha is shown, every frame of them."""
-    lines = [
-        {
-            **clip,
-            "right": clip["predicted"] == clip["class"],
-            "sure": 100 * clip["probability"],
-            "image": data_uri(image, "image/png"),
-        }
-        for clip, image in zip(export.clips.to_dict("records"), strips(export).values(), strict=True)
-    ]
-    said = [f"{line['class']}: predicted as {line['predicted']}, {line['sure']:.0f} %" for line in lines]
+    clips, strip_of = export.clips.to_dict("records"), strips(export)
+    images = {name: data_uri(image, "image/png") for name, image in strip_of.items()}
+    predictions = [f"{clip['class']}: predicted as {clip['predicted']}, {clip['probability']:.2f}" for clip in clips]
     num_frames = len(export.frames[0])
-    meaning = meaning_of_families({line["family"] for line in lines}, classes=True)
-    html = render("calibration_clips", clips=lines, num_frames=num_frames, meaning=meaning)
-    return Block(html, "\n".join([*said, meaning]).rstrip())
+    meaning = meaning_of_families(set(export.clips["family"]), classes=True)
+    html = render("calibration_clips", clips=clips, images=images, num_frames=num_frames, meaning=meaning)
+    return Block(html, "\n".join([*predictions, meaning]).rstrip())
 
 
 def layers(export: CalibrationExport) -> Block:
     """Every layer with its distances from one."""
-    lines = [
-        {
-            "name": name,
-            "num": line["num"],
-            "frames": line["num_frames"],
-            **{part: number(line[part]) for part in (*PARTS, "over_inner_time")},
-        }
-        for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True)
-    ]
+    numbers = {part: export.layers[part].map(number) for part in (*PARTS, "over_inner_time")}
+    lines = export.layers.assign(name=layer_names(export.layers), **numbers).to_dict("records")
     has_inner = bool(export.layers["over_inner_time"].notna().any())
     return Block(render("calibration_layers", lines=lines, has_inner=has_inner), export.layers.to_string(index=False))
 
 
 def conditions(export: CalibrationExport) -> Block:
-    """What the cell was trained on, by which recipe, and which clips were looked at."""
+    """What the cell was trained on, by which recipe, and which clips were inspected."""
     manifest = export.manifest
     groups = {name: flat(values) for name, values in manifest.conditions.items()}
     temporal = manifest.cells[0].experiment["temporal"]
-    groups["plugged in"] = flat({name: value for name, value in _unfolded(temporal).items() if name != "kind"})
+    groups["plugged in"] = flat({name: value for name, value in _leaves(temporal).items() if name != "kind"})
     html = render("calibration_conditions", manifest=manifest, groups=groups)
     return Block(html, "\n".join(f"{name}: {values}" for name, values in groups.items()))
 
 
-def _unfolded(tree: dict[str, Any], within: str = "") -> dict[str, Any]:
-    """A description as one level of names: ``context kernels``; lists as readers write them."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= _unfolded(value, f"{within}{name} ")
-        else:
-            found[within + name] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return found
+def _leaves(tree: dict[str, Any]) -> dict[str, Any]:
+    """A description with one level of names, ``context kernels``, and lists in words."""
+    leaves = pd.json_normalize(tree, sep=" ").to_dict("records")[0]
+    return {
+        str(name): ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in leaves.items()
+    }
 
 
 def cell_lines(export: CalibrationExport) -> list[dict[str, Any]]:

@@ -143,3 +143,11 @@ def space_out(wanted: list[float], gap: float) -> list[float]:
     result = np.empty_like(placed)
     result[order] = placed
     return [float(value) for value in result]
+
+
+def legend(figure: Figure, num_columns: int, **look: Any) -> None:
+    """A legend of all labels in the figure, each once, above what is drawn."""
+    entries = [entry for ax in figure.axes for entry in zip(*ax.get_legend_handles_labels(), strict=True)]
+    by_label = {label: handle for handle, label in entries}
+    spacing = {"handlelength": 1.8, "columnspacing": 1.2}
+    figure.legend(by_label.values(), by_label.keys(), ncols=num_columns, **{**LEGEND, **spacing, **look})

@@ -1,16 +1,16 @@
-"""What became of the best trials on seeds that the search had not seen."""
+"""The best trials of the search, on new seeds."""
 
+from math import isnan
 from typing import Any
 
 import pandas as pd
 
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Manifest, ReportedRow
-from tadaconv.reporting.ablation.summary import scores_by_seed, summarise
-from tadaconv.reporting.core import statistics as st
-from tadaconv.reporting.core.format import difference, score
+from tadaconv.reporting.ablation.summary import summarise
+from tadaconv.reporting.core.format import difference
 from tadaconv.reporting.study.data import StudyExport
-from tadaconv.reporting.study.text import called
+from tadaconv.reporting.study.text import BIASED, called
 from tadaconv.text import listed, plural
 
 
@@ -21,7 +21,7 @@ def confirmation_data(export: StudyExport) -> pd.DataFrame:
     trial that has not finished there), num_seeds (behind it), change (new seeds - search), then of
     :func:`.summary.summarise`, from the new seeds alone: n, num_planned, num_failed, top1_mean,
     top1_low, top1_high, covers, standing, and delta_mean, delta_low, delta_high, num_pairs and other_seeds, which
-    compare with the base in pairs by seed and are not known where the base has not been run on new seeds.
+    compare with the base in pairs by seed and are unknown where the base has not been run on new seeds.
     """
     metric = export.metric
     mean = metric.column("mean")
@@ -53,7 +53,7 @@ def as_table(export: StudyExport, trials: pd.DataFrame) -> Export:
         question="",
         regime=export.manifest.regime,
         base=bases[0] if bases else names[0],
-        # Its own name says that a row is compared with none.
+        # A row with its own name here is not compared.
         rows=[ReportedRow(name=name, paper=None, versus=None if bases else name) for name in names],
         claims=[],
         seeds=sorted(export.confirmation["seed"].unique().tolist()),
@@ -69,136 +69,76 @@ def as_table(export: StudyExport, trials: pd.DataFrame) -> Export:
 
 
 def confirmation_sentences(export: StudyExport) -> list[str]:
-    """How far the picked fell, and whether the best of them still stands above base and second: a paragraph each."""
-    data = confirmation_data(export)
-    picked = data[~data["base"]]
-    found = _fall(data, export.metric)
-    if len(picked) and picked[export.metric.column("mean")].notna().any():
-        found.append(" ".join(_standing(export, data)))
-    return found
+    """The scores of the search and of new seeds compared, and the best trial of the search with the base."""
+    data, metric = confirmation_data(export), export.metric
+    mean = metric.column("mean")
+    known = data.dropna(subset=["searched", mean])
+    sentences = []
+    for is_base, trials in known.groupby("base"):
+        name = "The base, which was not selected" if is_base else f"Mean of {plural(len(trials), 'selected trial')}"
+        searched, new = (metric.in_words(trials[column].mean()) for column in ("searched", mean))
+        change = metric.of_difference(difference(trials["change"].mean(), metric))
+        sentences.append(f"{name}: {searched} in the search, {new} on new seeds, a difference of {change}.")
+    if not known["base"].all():
+        sentences.insert(0, f"The {metric.noun} of a selected trial in the search is {BIASED}.")
+    best = next(iter(data[~data["base"]].to_dict("records")), None)
+    if best is not None and best["num_pairs"] > 0:
+        sentences.append(f"{called(best)}, the best in the search, {_against_base(best, metric)}")
+    return [*sentences, *_best_on_new_seeds(data, metric)]
 
 
 def late_best(export: StudyExport) -> str | None:
-    """That the best by now came after those that were confirmed; None where it is among them."""
+    """That the best trial came after those that were confirmed; None where it is among them."""
     best = export.trials[export.trials["best"] & ~export.trials["trial"].isin(export.confirmation["trial"])]
-    for trial in best.to_dict("records"):
-        return (
-            f"{called(trial)}, the best by now at {export.metric.in_words(trial[export.metric.name])}, is not among "
-            "them: it came out best after they were picked. To run it as well:"
-        )
-    return None
+    if best.empty:
+        return None
+    trial, metric = best.to_dict("records")[0], export.metric
+    return (
+        f"{called(trial)}, now the best at {metric.in_words(trial[metric.name])}, is not among them. To run it as well:"
+    )
 
 
-def _fall(data: pd.DataFrame, metric: Metric) -> list[str]:
-    """The winner's curse, as far as it shows: what the search saw, and what new seeds came to, over the same trials."""
-    mean = metric.column("mean")
-    both = data.dropna(subset=["searched", mean])
-    picked = both[~both["base"]]
-    if picked.empty:
-        return []
-    loss = -metric.sign * float(picked["change"].mean())
-    by, more, less = metric.of_difference(score(abs(loss), metric)), *_more_and_less(metric)
-    who = "The trial that was picked" if len(picked) == 1 else f"The {len(picked)} trials that were picked"
-    averaged = "" if len(picked) == 1 else " on average"
-    opening = f"{who} had {metric.in_words(picked['searched'].mean())}{averaged} in the search and"
-    came = f"{metric.in_words(picked[mean].mean())}{averaged} on new seeds"
-    if round(-loss, metric.decimals) < 0:
-        said = (
-            f"{opening} {came}, {by} {less}. A {'fall' if metric.higher_is_better else 'rise'} is to be expected, the "
-            f"winner\u2019s curse: what is picked for its {metric.noun} was lucky as well as good, and new seeds do "
-            "not repeat the luck."
-        )
-    else:
-        how = "as much" if round(loss, metric.decimals) == 0 else f"{by} {more}"
-        said = f"{opening} {came}, {how}: no winner\u2019s curse shows here."
-    base = both[both["base"]].to_dict("records")
-    if base:
-        ((one),) = base
-        said += (
-            f" The base, which was not picked for its {metric.noun}, went from {metric.in_words(one['searched'])} to "
-            f"{metric.in_words(one[mean])}."
-        )
-    return [said]
+def _against_base(trial: dict[Any, Any], metric: Metric) -> str:
+    """``significantly better than the base: +6.0 points in 3 pairs, ...``, from the mean paired difference."""
+    by = f"{metric.of_difference(difference(trial['delta_mean'], metric))} in {plural(trial['num_pairs'], 'pair')}"
+    if isnan(trial["delta_low"]):
+        return f"compared with the base: {by} of new seeds, no interval (one pair, or equal differences)."
+    low, high = sorted(metric.sign * trial[end] for end in ("delta_low", "delta_high"))
+    verdict = "significantly better than" if low > 0 else "significantly worse than" if high < 0 else "compared with"
+    ends = " to ".join(difference(trial[end], metric) for end in ("delta_low", "delta_high"))
+    return f"{verdict} the base: {by} of new seeds, 95 % interval {ends}."
 
 
-def _standing(export: StudyExport, data: pd.DataFrame) -> list[str]:
-    """The search's favourite against the base and the second, and what is highest on new seeds."""
-    picked = data[~data["base"]].to_dict("records")
-    base = data[data["base"]].to_dict("records")
-    favourite, *others = picked
-    metric = export.metric
-    scores = scores_by_seed(as_table(export, data))
-    found = [_compared(scores, favourite, each, "the base", metric) for each in base]
-    found += [_compared(scores, favourite, each, f"{each['name']}, the second", metric) for each in others[:1]]
-    opening = "the best of them in the search" if others else "the best in the search beside the base"
-    found[:1] = [f"{called(favourite)}, {opening}, {said}" for said in found[:1]]
-    found[1:] = [f"It {said}" for said in found[1:]]
-    return [*found, *_highest(data, metric)]
-
-
-def _compared(scores: pd.DataFrame, one: dict[Any, Any], other: dict[Any, Any], called_: str, metric: Metric) -> str:
-    """``stands above the base on new seeds, by ...``: the mean difference in pairs, and what its interval says."""
-    found = st.t_interval((scores.loc[str(one["trial"])] - scores.loc[str(other["trial"])]).dropna())
-    if found.n == 0:
-        return f"cannot be compared with {called_}: they have no new seed with a result in common."
-    by = f"{metric.of_difference(difference(found.mean, metric))} in {plural(found.n, 'pair')} of new seeds"
-    with_interval = f"{by}, 95 % interval {difference(found.low, metric)} to {difference(found.high, metric)}"
-    better, worse = (found.low > 0, found.high < 0) if metric.higher_is_better else (found.high < 0, found.low > 0)
-    if better:
-        return f"still stands {metric.beyond} {called_}: {with_interval}."
-    if worse:
-        return f"now stands {metric.short_of} {called_}: {with_interval}."
-    if found.low == found.low:
-        return f"cannot be told from {called_}: {with_interval}."
-    why = "one pair cannot tell" if found.n == 1 else "without a spread nothing can be tested"
-    return f"is not shown to stand {metric.beyond} {called_}: {by}, and {why}."
-
-
-def _more_and_less(metric: Metric) -> tuple[str, str]:
-    """How a better and a worse score is called, as a quantity."""
-    return ("more", "less") if metric.higher_is_better else ("less", "more")
-
-
-def _highest(data: pd.DataFrame, metric: Metric) -> list[str]:
-    """Which is best on new seeds, and what it can be told from."""
+def _best_on_new_seeds(data: pd.DataFrame, metric: Metric) -> list[str]:
+    """Which is best on new seeds, and which are not significantly different from it."""
     marked = data[data["standing"].isin(["best", "tie"])].sort_values(
         [metric.column("mean"), "trial"], ascending=[not metric.higher_is_better, True]
     )
     if marked.empty:
         return []
     top, *ties = marked["name"].tolist()
-    opening = f"{metric.superlative.capitalize()} on new seeds is {top}"
-    if (marked["standing"] == "best").any():
-        return [f"{opening}, significantly {metric.beyond} each of the others."]
-    if not ties:
-        return [f"{opening}, which is not significantly {metric.beyond} all of the others."]
-    return [f"{opening}; these seeds cannot tell it from {listed(ties)}."]
+    verdict = f"significantly {metric.beyond} all others"
+    if not (marked["standing"] == "best").any():
+        verdict = f"not significantly different from {listed(ties)}" if ties else f"not {verdict}"
+    return [f"The {metric.superlative} {metric.noun} on new seeds: {top}, {verdict}."]
 
 
 def confirmation_notes(data: pd.DataFrame, metric: Metric = TOP1) -> list[str]:
     """What the numbers of the table cover, as far as they are in it."""
-    covers = set(data["covers"])
-    found = []
-    if "seeds" in covers:
-        found.append("Brackets on new seeds: 95 % interval of the mean over seeds.")
-    if "clips" in covers:
-        found.append(
-            "Brackets behind one new seed: 95 % interval over the validation clips, for this one trained network."
-        )
-    if (data["num_pairs"] > 1).any():
-        found.append(
-            "Against base: mean of the differences in pairs, each from one new seed, with its 95 % interval. Each "
-            "interval errs one time in twenty; they are not adjusted for their number."
-        )
-    if data["other_seeds"].any():
-        found.append("Where pairs are counted, trial or base has a result of other new seeds as well, left out there.")
-    if (data["standing"] == "best").any():
-        found.append(f"Bold: significantly {metric.beyond} each of the others (t test in pairs, 5 %, Holm).")
-    elif (data["standing"] == "tie").any():
-        found.append(
-            f"Underlined: the {metric.superlative}, and what is not significantly {metric.short_of} it (t test in "
-            "pairs, 5 %, Holm)."
-        )
-    if (data["num_failed"] > 0).any():
-        found.append("Cells that failed are counted and enter no mean.")
-    return found
+    is_best, is_tied = ((data["standing"] == standing).any() for standing in ("best", "tie"))
+    test = "(paired t test, 5 %, Holm)"
+    notes = {
+        "Brackets on new seeds: 95 % interval of the mean over seeds.": (data["covers"] == "seeds").any(),
+        "Brackets for one new seed: 95 % interval over the validation clips, for this one trained network.": (
+            (data["covers"] == "clips").any()
+        ),
+        "Against base: mean of the paired differences, a pair a new seed, with its 95 % interval, not adjusted for the "
+        "number of comparisons.": (data["num_pairs"] > 1).any(),
+        "Where pairs are counted, seeds that trial and base do not share are left out.": data["other_seeds"].any(),
+        f"Bold: significantly {metric.beyond} all others {test}.": is_best,
+        f"Underlined: the {metric.superlative}, and those not significantly {metric.short_of} it {test}.": (
+            is_tied and not is_best
+        ),
+        "Failed cells are counted, and are in no mean.": (data["num_failed"] > 0).any(),
+    }
+    return [note for note, applies in notes.items() if applies]

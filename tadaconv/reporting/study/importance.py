@@ -1,4 +1,4 @@
-"""Which parameters the score hangs on: fANOVA over the finished trials, beside what noise alone would give."""
+"""Which parameters the score depends on: fANOVA over the finished trials, compared with the level of noise."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,30 +14,30 @@ from tadaconv.reporting.study.data import Parameter, StudyExport, with_operator
 from tadaconv.text import listed, plural
 
 if TYPE_CHECKING:
-    from optuna import Study
     from optuna.distributions import BaseDistribution
 
 NUM_FORESTS = 10
-"""Random forests that the importance is read from; they differ in their seed alone."""
+"""Random forests over which the importance is averaged; they differ in their seed alone."""
 
 NUM_SHUFFLES = 19
-"""Times the scores are dealt out anew; noise lifts any parameter above all of them 1 time in 20."""
+"""Random permutations of the scores; by chance, a parameter exceeds all of them 1 time in 20."""
 
 IMPORTANCE_COLUMNS = ["parameter", "importance", "low", "high", "noise"]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What fANOVA found.
+    """The result of fANOVA.
 
     Attributes:
-        data: a line a parameter, ``IMPORTANCE_COLUMNS``, the most important first. ``importance`` is the share of the
-            variance of the score over the space that the parameter explains by itself: the mean over ``NUM_FORESTS``
-            forests, with the ``low``est and the ``high``est of them. ``noise`` is the most that any parameter came to
-            over ``NUM_SHUFFLES`` random orders of the scores, in which nothing matters: one bound for all, so that
-            many parameters do not make a false finding likelier. Empty where ``why_not`` says so.
-        num_trials: finished trials behind it.
-        num_bare: finished trials that plug nothing in; their parameters mean nothing, and they are left out.
+        data: a line a parameter, ``IMPORTANCE_COLUMNS``, the most important first. ``importance`` is the fraction of
+            the variance of the score over the space that the parameter explains by itself: the mean over
+            ``NUM_FORESTS`` forests, with the ``low``est and the ``high``est of them. ``noise`` is the largest
+            importance of any parameter over ``NUM_SHUFFLES`` permutations of the scores, in which no parameter matters:
+            one bound for all, so that many parameters do not make a false positive likelier. Empty where ``why_not``
+            gives a reason.
+        num_trials: finished trials it is computed from.
+        num_bare: finished trials that plug nothing in; their parameters have no effect, and they are left out.
         left_out: by parameter, why it is not among them.
         metric: what the trials are judged by.
         why_not: why there is no importance, in a sentence; None where there is.
@@ -52,7 +52,7 @@ class Importance:
 
 
 def fewest_trials(num_parameters: int) -> int:
-    """The finished trials below which no importance is told: ten, and two a parameter."""
+    """The finished trials below which no importance is estimated: ten, and two a parameter."""
     return max(10, 2 * num_parameters)
 
 
@@ -60,26 +60,20 @@ def importance(export: StudyExport) -> Importance:
     """The importance of each parameter that all finished trials have and that varies among them.
 
     fANOVA (Hutter, Hoos and Leyton-Brown, ICML 2014) as Optuna computes it, main effects only and not scaled to a sum
-    of one: what is left over is interactions. Parameters drawn on a logarithmic scale are measured on it. Trials that
-    were pruned have no final score and do not count. The spread over forests tells how steady the estimate is on
-    these trials; it says nothing of other trials.
+    of one: the rest is interactions. Parameters drawn on a logarithmic scale are measured on it. Trials that were
+    pruned have no final score and do not count. The range over forests shows how steady the estimate is on these
+    trials, not how it would be on others.
     """
     finished = export.trials[export.trials["status"] == "finished"].set_index("trial")
     trials = finished[finished.index.isin(with_operator(export))]
     num_bare = len(finished) - len(trials)
-    usable: list[Parameter] = []
-    left_out: dict[str, str] = {}
-    for parameter in export.space.parameters:
-        reason = _unusable(parameter, trials.index.tolist())
-        if reason is None:
-            usable.append(parameter)
-        else:
-            left_out[parameter.name] = reason
-    empty = pd.DataFrame(columns=IMPORTANCE_COLUMNS)
+    reasons = {parameter.name: _unusable(parameter, trials.index.tolist()) for parameter in export.space.parameters}
+    left_out = {name: reason for name, reason in reasons.items() if reason is not None}
+    usable = [parameter for parameter in export.space.parameters if parameter.name not in left_out]
     metric = export.metric
     why_not = _too_little(len(trials), len(usable), trials[metric.name], metric)
     if why_not is not None:
-        return Importance(empty, len(trials), num_bare, left_out, metric, why_not)
+        return Importance(pd.DataFrame(columns=IMPORTANCE_COLUMNS), len(trials), num_bare, left_out, metric, why_not)
     scores = trials[metric.name].to_numpy()
     forests = pd.DataFrame([_fanova(usable, trials.index, scores, seed) for seed in range(NUM_FORESTS)])
     draw = np.random.default_rng(0)
@@ -111,23 +105,23 @@ def _unusable(parameter: Parameter, finished: Sequence[int]) -> str | None:
 def _too_little(num_trials: int, num_parameters: int, scores: "pd.Series[float]", metric: Metric) -> str | None:
     fewest = fewest_trials(num_parameters)
     if num_trials < fewest:
-        return (
-            f"{plural(num_trials, 'trial')} with something plugged in finished; it takes {fewest} to tell the "
-            "importance of parameters."
-        )
+        finished = plural(num_trials, "finished trial")
+        return f"Too few trials to estimate importance: {finished} with an operator plugged in, of {fewest} needed."
     if num_parameters < 2:
-        return f"Importance compares two parameters or more; all finished trials share {num_parameters} that varies."
+        return f"Importance compares two parameters or more; {num_parameters} varies among all finished trials."
     if scores.nunique() < 2:
-        return f"All finished trials have the same {metric.noun}, so there is nothing to explain."
+        return f"All finished trials have the same {metric.noun}: no variance to explain."
     return None
 
 
 def _fanova(parameters: Sequence[Parameter], numbers: Iterable[int], scores: Any, seed: int) -> Mapping[str, float]:
-    """The share of the variance each parameter explains, from one forest; by name, in the order given."""
+    """The fraction of the variance that each parameter explains, from one forest; by name, in the order given."""
     from optuna.importance import FanovaImportanceEvaluator
     from optuna.trial import create_trial
 
-    study = _new_study()
+    from tadaconv.study.pruning import in_memory
+
+    study = in_memory("importance", TOP1)  # the direction has no effect
     drawn = {parameter.name: _drawn(parameter) for parameter in parameters}
     for number, value in zip(numbers, scores, strict=True):
         study.add_trial(
@@ -137,20 +131,8 @@ def _fanova(parameters: Sequence[Parameter], numbers: Iterable[int], scores: Any
                 value=float(value),
             )
         )
-    found = FanovaImportanceEvaluator(n_trees=32, seed=seed).evaluate(study)
-    return {name: float(found[name]) for name in drawn}
-
-
-def _new_study() -> "Study":
-    """An empty study in memory, of which no log is told: nobody will look for it."""
-    import optuna
-
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    importances = FanovaImportanceEvaluator(n_trees=32, seed=seed).evaluate(study)
+    return {name: importances[name] for name in drawn}
 
 
 def _drawn(parameter: Parameter) -> "tuple[BaseDistribution, dict[int, Any]]":
@@ -172,32 +154,21 @@ def _drawn(parameter: Parameter) -> "tuple[BaseDistribution, dict[int, Any]]":
     return whole, parameter.drawn
 
 
-def found_in_words(found: Importance) -> list[str]:
-    """What the importances say, and what they leave out."""
-    if found.why_not is not None:
-        return [found.why_not, *_left_out(found)]
-    above = found.data[found.data["importance"] > found.data["noise"]]["parameter"].tolist()
-    noun = found.metric.noun
-    beyond = (
-        f"{listed(above)} {'explains' if len(above) == 1 else 'explain'} more of the {noun} than noise would"
-        if above
-        else f"No parameter explains more of the {noun} than noise would"
-    )
-    few = ", as far as so few trials tell" if found.num_trials < 50 else ""
-    rest = max(0.0, 1 - float(found.data["importance"].sum()))
+def sentences(result: Importance) -> list[str]:
+    """The importances in words, with what is left out of them."""
+    left_out = {name: f"as {why}" for name, why in result.left_out.items()}
+    if result.num_bare:
+        left_out = {plural(result.num_bare, "trial"): "with nothing plugged in", **left_out}
+    notes = [f"Left out: {name}, {why}." for name, why in left_out.items()]
+    if result.why_not is not None:
+        return [result.why_not, *notes]
+    noun, data = result.metric.noun, result.data
+    above = data[data["importance"] > data["noise"]]["parameter"].tolist()
+    names = listed(above) if above else "none"
+    interactions = max(0.0, 1 - float(data["importance"].sum()))
     return [
-        f"{beyond}, in {found.num_trials} finished trials.",
-        f"About {100 * rest:.0f} % of the variance of the fitted forests is no single parameter\u2019s: they put it "
-        f"down to how parameters act together{few}.",
-        *_left_out(found),
+        f"Parameters that explain more of the {noun} than noise, in {result.num_trials} finished trials: {names}.",
+        f"About {100 * interactions:.0f} % of the variance of the fitted forests is due to interactions of parameters"
+        + (", a rough estimate from so few trials." if result.num_trials < 50 else "."),
+        *notes,
     ]
-
-
-def _left_out(found: Importance) -> list[str]:
-    plug = "plugs" if found.num_bare == 1 else "plug"
-    bare = (
-        [f"Left out: {plural(found.num_bare, 'trial')} that {plug} nothing in, where parameters have no meaning."]
-        if found.num_bare
-        else []
-    )
-    return [*bare, *(f"Left out: {name}, as {why}." for name, why in found.left_out.items())]

@@ -10,6 +10,7 @@ from tadaconv.reporting.core.latex import escape, tabular
 from tadaconv.reporting.core.text import listed_clips, missing_notes
 from tadaconv.reporting.study import text
 from tadaconv.reporting.study.data import StudyExport
+from tadaconv.reporting.study.text import BIASED
 
 _WIDTH = 0.58
 """Of the line, for names and differences: the numbers beside them take the rest in an article of one column."""
@@ -20,23 +21,19 @@ def latex_table(export: StudyExport) -> str:
     finished = export.trials[export.trials["status"] == "finished"]
     rows = finished[finished["front"] | finished["first"] | finished["best"]].sort_values(["macs", "trial"])
     unit, metric = count_scale(rows["macs"].dropna()), export.metric
-    lifted = "lifted" if metric.higher_is_better else "lowered"
     manifest = export.manifest
     became = text.what_became(export.trials, manifest.num_infeasible)
     opening = f"{text.title(manifest)} Regime {manifest.regime}. {became}"
-    anew = (
-        f"confirm it with: {manifest.confirm_with}"
-        if manifest.confirmation is None
-        else f"its run on new seeds has a table of its own, in {manifest.confirmation}."
-    )
+    on_new_seeds = f"confirm it with: {manifest.confirm_with}"
+    if manifest.confirmation is not None:
+        on_new_seeds = f"for results on new seeds see {manifest.confirmation}."
     notes = [
         " ".join(opening.split()),
-        f"The best of many trials is biased {text.biased(metric)}; {anew}",
-        f"Needs \\usepackage{{booktabs}}. Bold: the {metric.superlative} of all trials that finished, which luck has "
-        f"{lifted}.",
+        f"The {metric.noun} of the best of many trials is {BIASED}; {on_new_seeds}",
+        f"Needs \\usepackage{{booktabs}}. Bold: the {metric.superlative} of all finished trials.",
         *filter(None, [metric.hint]),
         *missing_notes(listed_clips(manifest.conditions.get("data", {}))),
-        "Shown: the Pareto front and what was tried first, by cost; below each name, what differs from the base.",
+        "Rows: the Pareto front and the trials tried first, by cost; below each name, its differences from the base.",
     ]
     heads = ("", "$n$", in_unit(escape(metric.label), escape(metric.unit)), in_unit("MACs", unit[1]))
     table = tabular(

@@ -18,10 +18,10 @@ from tadaconv.reporting.study.confirmation import (
     late_best,
 )
 from tadaconv.reporting.study.data import StudyExport, counts
-from tadaconv.reporting.study.importance import Importance, found_in_words
+from tadaconv.reporting.study.importance import Importance
+from tadaconv.reporting.study.importance import sentences as importance_sentences
 from tadaconv.reporting.study.parameters import parameters_in_words, value_in_words
 from tadaconv.reporting.study.selection import seed_sd
-from tadaconv.text import listed, plural
 
 _MOST_RANKED = 10
 _MOST_UNFOLDED = 5
@@ -35,30 +35,29 @@ def headline(export: StudyExport) -> Block:
     warning, manifest = text.warning(export), export.manifest
     command = None if manifest.confirmation else manifest.confirm_with
     html = render(
-        "study_headline", manifest=export.manifest, question=question, about=about, ran=ran, best=best,
-        warning=warning, command=command,
+        "study_headline", manifest=manifest, question=question, about=about, ran=ran, best=best, warning=warning,
+        command=command,
     )  # fmt: skip
-    advice = f"Run: {command}" if command else f"Their run on new seeds is in {export.manifest.confirmation}."
+    advice = f"Run: {command}" if command else f"Results on new seeds: {manifest.confirmation}."
     plain = "\n".join([question, ran, *best, *([f"{warning} {advice}"] if best else [])])
     return Block(html, plain)
 
 
 def confirmation(export: StudyExport) -> Block | None:
-    """What the trials that were run on new seeds came to, beside what the search saw; None, where none were."""
+    """The trials that were run on new seeds, with their scores there and in the search; None where none were."""
     data = confirmation_data(export)
     if data.empty:
         return None
-    said, late, metric = confirmation_sentences(export), late_best(export), export.metric
+    sentences, late, metric = confirmation_sentences(export), late_best(export), export.metric
     command = export.manifest.confirm_with
     html = render(
-        "study_confirmation", said=said, late=late, command=command, rows=data.to_dict("records"),
+        "study_confirmation", sentences=sentences, late=late, command=command, rows=data.to_dict("records"),
         against=bool(data["num_pairs"].any()), notes=confirmation_notes(data, metric), metric=metric,
     )  # fmt: skip
     over_seeds = [metric.column(statistic) for statistic in ("mean", "low", "high")]
     columns = ["trial", "name", "searched", "n", *over_seeds, "change", "delta_mean"]
-    return Block(
-        html, "\n".join([*said, *([f"{late} {command}"] if late else []), data[columns].to_string(index=False)])
-    )
+    late_line = [f"{late} {command}"] if late else []
+    return Block(html, "\n".join([*sentences, *late_line, data[columns].to_string(index=False)]))
 
 
 def ranking(export: StudyExport) -> Block:
@@ -68,55 +67,52 @@ def ranking(export: StudyExport) -> Block:
         [metric.name, "trial"], ascending=[not metric.higher_is_better, True]
     )
     shown = finished[(finished.reset_index(drop=True).index < _MOST_RANKED) | finished["first"] | finished["front"]]
-    html = _table(
-        "study_trials", shown, metric, heading=f"The {metric.most} trials", label=f"The {metric.most} trials",
-        note=f"All {plural(len(shown), 'trial')} that finished." if len(shown) == len(finished) else
-        f"{plural(len(shown), 'trial')} of {len(finished)} that finished: the {_MOST_RANKED} {metric.most}, those on "
-        "the Pareto front and those tried first.",
-    )  # fmt: skip
+    note = f"All {len(finished)} finished trials."
+    if len(shown) < len(finished):
+        note = (
+            f"{len(shown)} of {len(finished)} finished trials: the {_MOST_RANKED} {metric.most}, those on the Pareto "
+            "front and those tried first."
+        )
+    html = _table("study_trials", shown, metric, heading=f"The {metric.most} trials", note=note)
     return Block(html, shown[["name", metric.name, "macs", "what"]].to_string(index=False))
 
 
 def cost_heading(export: StudyExport) -> Block:
-    """What stands above the figures of the front and of the placement."""
+    """The heading of the figures of the front and of the placement."""
     title = f"{export.metric.noun.capitalize()} against cost"
     return Block(f"<h2>{title}</h2>\n", title)
 
 
-def importances(found: Importance) -> Block:
+def importances(result: Importance) -> Block:
     """Which parameters matter, in words; what was left out and why."""
-    said = found_in_words(found)
-    return Block(render("study_importance", said=said), "\n".join(said))
+    sentences = importance_sentences(result)
+    return Block(render("study_importance", sentences=sentences), "\n".join(sentences))
 
 
 def every_trial(export: StudyExport) -> Block:
-    """All trials in their order, with what became of them and why; folded away, as there are many."""
-    html = _table("study_every", export.trials, export.metric, ran=_what_became(export), counted=counts(export.trials))
+    """All trials in their order, with their status and why; folded away, as there are many."""
+    html = _table("study_every", export.trials, export.metric, ran=_what_became(export))
     return Block(html, export.trials[["name", "status", export.metric.name, "why"]].to_string(index=False))
 
 
 def unfinished(export: StudyExport) -> Block | None:
-    """The trials that failed or cost too much, with why; None, which shows nothing, where none did."""
+    """The trials that failed or were over budget, with why; None where none did."""
     ended = export.trials[export.trials["status"].isin(["failed", "over budget"])]
     if ended.empty:
         return None
-    said = {"failed": "failed", "over budget": "cost more than the budget"}
-    groups = [{"number": n, "said": said[status]} for status, n in counts(ended).items()]
     trials = ended.to_dict("records")
     plain = "\n".join(f"{trial['name']}, {trial['status']}: {trial['why']}" for trial in trials)
-    html = render("study_unfinished", trials=trials, groups=groups, fold=len(trials) > _MOST_UNFOLDED)
+    html = render("study_unfinished", trials=trials, groups=counts(ended), fold=len(trials) > _MOST_UNFOLDED)
     return Block(html, plain)
 
 
 def infeasible(export: StudyExport) -> Block | None:
-    """The draws that the regime cannot take, with why; None, which shows nothing, where there are none."""
+    """The draws that cannot be run in the regime, with why; None where there are none."""
     if export.infeasible.empty:
         return None
     draws = [{**draw, "drawn": parameters_in_words(draw)} for draw in export.infeasible.to_dict("records")]
     plain = "\n".join(f"{draw['name'] or draw['drawn']}, infeasible: {draw['why']}" for draw in draws)
-    names = [draw["name"] for draw in draws if draw["name"]]
-    starts = listed(names) if names else ""
-    html = render("study_infeasible", draws=draws, starts=starts, fold=len(draws) > _MOST_UNFOLDED)
+    html = render("study_infeasible", draws=draws, fold=len(draws) > _MOST_UNFOLDED)
     return Block(html, plain)
 
 
@@ -139,35 +135,32 @@ def provenance(export: StudyExport) -> Block:
     return cells_of([*export.manifest.cells, *export.manifest.confirmed], cells)
 
 
-def methods(export: StudyExport, found: Importance) -> Block:
-    """How the numbers on this page are made, with references: of the methods that it uses, and of no other."""
+def methods(export: StudyExport, result: Importance) -> Block:
+    """How the numbers on this page are made, with references: of the methods that it uses alone."""
     trials = export.trials
     finished = trials[trials["status"] == "finished"]
     new = confirmation_data(export)
-    ended = {"pruned": "were pruned", "failed": "failed", "over budget": "cost too much"}
-    without = [said for status, said in ended.items() if (trials["status"] == status).any()]
     covers = set(new["covers"])
     used = {
         "front": bool(trials["front"].any()),
-        "importance": not found.data.empty,
-        "luck": len(finished) > 1,
+        "importance": not result.data.empty,
+        "selection": len(finished) > 1,
         "interval": "seeds" in covers or bool(new["delta_low"].notna().any()),
         "wilson": "clips" in covers,
         "ranked": bool(new["standing"].isin(["best", "tie"]).any()),
     }
     html = render(
-        "study_methods", several=bool((trials["num_seeds"] > 1).any()),
-        spread=pd.notna(seed_sd(export.cells, export.metric)), without=listed(without, "or") if without else "",
-        metric=export.metric, **used,
+        "study_methods", several=bool((trials["num_seeds"] > 1).any()), unfinished=len(finished) < len(trials),
+        sd_known=pd.notna(seed_sd(export.cells, export.metric)), metric=export.metric, **used,
     )  # fmt: skip
-    said = [_METHODS[name] for name in used if used[name]]
-    return Block(html, f"Methods: {', '.join(said)}." if said else "Methods: none beyond a mean.")
+    methods = ["means", *(_METHODS[name] for name in used if used[name])]
+    return Block(html, f"Methods: {', '.join(methods)}.")
 
 
 _METHODS = {
     "front": "Pareto dominance",
     "importance": "fANOVA",
-    "luck": "the expected largest of n normal numbers",
+    "selection": "the expected largest of n normal numbers",
     "interval": "Student's t",
     "wilson": "Wilson",
     "ranked": "Holm and Hsu's comparisons with the best",

@@ -16,7 +16,7 @@ from tadaconv.reporting.core.format import count_scale, in_unit, scaled, score
 from tadaconv.reporting.core.text import listed_clips, missing_notes
 from tadaconv.reporting.study.data import trials_data
 from tadaconv.reporting.study.parameters import confirm_command, parameters_in_words
-from tadaconv.reporting.study.text import biased, what_became
+from tadaconv.reporting.study.text import BIASED, what_became
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _STYLES = {"failed": "red", "over budget": "yellow", "pruned": "dim", "waiting":
 class StudyTable:
     """Every trial with its status in words, its parameters, its score and its cost; the best is marked.
 
-    In a narrow terminal the parameters and what ended a trial stand below its name.
+    In a narrow terminal the parameters, and why a trial did not finish, are below its name.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StudyTable:
         lines += self.missing
         lines += [self.metric.hint] if self.metric.hint else []
         if (self.trials["status"] == "finished").sum() > 1:
-            lines.append(f"The best of many is biased {biased(self.metric)}; confirm it: {self.confirm}")
+            lines.append(f"The score of the best of many is {BIASED}; confirm it: {self.confirm}")
         return lines
 
 

@@ -1,13 +1,13 @@
 """What the report of a study says in words: what became of its trials, which is best, and how far to believe it."""
 
-from math import sqrt
+from math import isnan, sqrt
 from typing import Any
 
 import pandas as pd
 
 from tadaconv.metrics import Metric
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import count_scale, scaled, score
+from tadaconv.reporting.core.format import MINUS, count_scale, difference, scaled, score
 from tadaconv.reporting.core.text import first_line
 from tadaconv.reporting.study.data import StudyExport, StudyManifest, counts
 from tadaconv.reporting.study.selection import expected_maximum, seed_sd
@@ -39,42 +39,39 @@ def listing(export: StudyExport) -> Listing:
 
 
 def what_became(trials: pd.DataFrame, num_infeasible: int | None = None) -> str:
-    """How many trials there are, and how they ended: ``12 trials: 8 finished, 4 pruned`` and so on.
+    """How many trials there are, and how they ended, as ``12 trials: 8 finished and 4 pruned``.
 
-    ``num_infeasible`` are the draws that could not be run, which are no trials; None where nobody knows.
+    ``num_infeasible`` draws could not be run and are no trials; None where this is not recorded.
     """
-    found = counts(trials)
-    if not found:
+    by_status = counts(trials)
+    if not by_status:
         return "No trials yet."
-    said = f"{plural(len(trials), 'trial')}: {listed([f'{n} {status}' for status, n in found.items()])}."
+    text = f"{plural(len(trials), 'trial')}: {listed([f'{n} {status}' for status, n in by_status.items()])}."
     if not num_infeasible:
-        return said
-    were, are = ("was", "is no trial") if num_infeasible == 1 else ("were", "are no trials")
-    return f"{said} {plural(num_infeasible, 'draw')} {were} infeasible in this regime, and {are}."
+        return text
+    return f"{text} Not counted: {plural(num_infeasible, 'draw')} infeasible in this regime."
 
 
 def best_sentences(export: StudyExport) -> list[str]:
-    """The best configuration in words, and how it stands to the base of the study; empty while none has finished."""
+    """The best configuration in words, and how it compares with the base; empty while none has finished."""
     trials, metric = export.trials, export.metric
     if not trials["best"].any():
         return []
     finished = trials[trials["status"] == "finished"]
     best = trials[trials["best"]].to_dict("records")[0]
     cost = "" if pd.isna(best["macs"]) else f" at {macs_in_words(best['macs'])} multiply-adds a clip"
-    of = "the only trial that finished" if len(finished) == 1 else f"the best of {len(finished)} that finished"
-    found = [f"{called(best)} is {of}: {metric.in_words(best[metric.name])}{cost}, {over_seeds(best['num_seeds'])}."]
+    sentences = [
+        f"{called(best)} is the best of {plural(len(finished), 'finished trial')}: "
+        f"{metric.in_words(best[metric.name])}{cost}, {over_seeds(best['num_seeds'])}."
+    ]
     equal = finished[(finished[metric.name] == best[metric.name]) & ~finished["best"]]["name"].tolist()
     if equal:
-        found.append(f"{listed(equal)} came out equal.")
-    bases = finished[finished["base"]].to_dict("records")
+        sentences.append(f"Equally good: {listed(equal)}.")
     if best["base"]:
-        found.append(f"It is the base of the study: nothing that was tried came out {metric.beyond} it.")
-    else:
-        found.append(f"Against the base of the study: {best['what']}.")
-        found += [_to_base(best, base, metric) for base in bases] or [
-            "The base itself has no finished trial to compare with."
-        ]
-    return found
+        return [*sentences, "It is the base of the study."]
+    sentences.append(f"Compared with the base of the study: {best['what']}.")
+    bases = finished[finished["base"]].to_dict("records")
+    return sentences + ([_to_base(best, base, metric) for base in bases] or ["The base itself has not finished."])
 
 
 def called(trial: dict[Any, Any]) -> str:
@@ -95,44 +92,34 @@ def macs_in_words(macs: int) -> str:
 
 
 def _to_base(best: dict[Any, Any], base: dict[Any, Any], metric: Metric) -> str:
-    gain = metric.sign * (best[metric.name] - base[metric.name])
-    by = metric.of_difference(score(gain, metric))
-    above = "level with" if round(gain, metric.decimals) == 0 else f"{by} {metric.beyond}"
-    cost = ""
-    if not (pd.isna(best["macs"]) or pd.isna(base["macs"])) and best["macs"] != base["macs"]:
-        change = 100 * (best["macs"] / base["macs"] - 1)
-        cost = f", at {abs(change):.2g} % {'more' if change > 0 else 'fewer'} multiply-adds"
+    """``Difference to “base” (60.0 %, from one seed): +2.5 points, -4.1 % multiply-adds``."""
+    gain = metric.of_difference(difference(best[metric.name] - base[metric.name], metric))
+    change = 100 * (best["macs"] / base["macs"] - 1)
+    cost = "" if pd.isna(change) else f", {f'{change:+.2g}'.replace('-', MINUS)} % multiply-adds"
     its = f"{metric.in_words(base[metric.name])}, {over_seeds(base['num_seeds'])}"
-    return f"It lies {above} \u201c{base['name']}\u201d ({its}){cost}."
+    return f"Difference to \u201c{base['name']}\u201d ({its}): {gain}{cost}."
 
 
-def biased(metric: Metric) -> str:
-    """In which direction luck shifts the best: *upwards* where higher is better."""
-    return "upwards" if metric.higher_is_better else "downwards"
-
-
-def too_good(metric: Metric) -> str:
-    """What the best of many is too much of: too *high* where higher is better."""
-    return "high" if metric.higher_is_better else "low"
+BIASED = "optimistically biased by selection (winner\u2019s curse)"
+"""What the score of the best of many is."""
 
 
 def warning(export: StudyExport) -> str:
-    """That the best of many was lucky, and by how much as far as the study can tell."""
+    """That the score of the best of many is biased, and by how much, as far as the study allows an estimate."""
     finished = export.trials[export.trials["status"] == "finished"]
     number, metric = len(finished), export.metric
-    opening = f"The best of many trials is in part the luckiest: its {metric.noun} is biased {biased(metric)}."
+    opening = f"The {metric.noun} of the best of many trials is {BIASED}."
     if number < 2:
         return opening
-    lift, sd = expected_maximum(number), seed_sd(export.cells, metric)
-    if sd == sd:
-        num_seeds = int(finished["num_seeds"].median())
-        return (
-            f"{opening} Seeds of one trial vary by {metric.of_difference(score(sd, metric))} here (standard "
-            f"deviation); were all {number} finished trials equally good, the best of them would still come out about "
-            f"{metric.of_difference(score(lift * sd / sqrt(max(num_seeds, 1)), metric))} too {too_good(metric)}."
-        )
+    expected, sd = expected_maximum(number), seed_sd(export.cells, metric)
+    if isnan(sd):
+        opening += " Trials of one seed do not show by how much."
+        sd, num_seeds, source = metric.difference, 1, f"an assumed {metric.difference_in_words}"
+    else:
+        num_seeds = max(int(finished["num_seeds"].median()), 1)
+        source = f"{metric.of_difference(score(sd, metric))} here"
+    bias = metric.of_difference(score(expected * sd / sqrt(num_seeds), metric))
     return (
-        f"{opening} Trials of one seed cannot tell by how much. Where seeds vary by "
-        f"{metric.difference_in_words} (standard deviation), the best of {number} equally good trials comes out about "
-        f"{metric.of_difference(score(lift * metric.difference, metric))} too {too_good(metric)}."
+        f"{opening} With a standard deviation between seeds of {source}, the best of {number} equally good trials "
+        f"looks better than it is by about {bias}."
     )
