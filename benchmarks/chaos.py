@@ -28,10 +28,10 @@ import cells as benchmark_cells
 from scheduling import RESULTS, ROOT, about, shown, storage
 
 from tadaconv.execution import Store, WorkerCall, plan
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
-from tadaconv.execution.store import Attempt
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 
@@ -169,7 +169,7 @@ def outcomes(location: str) -> Outcomes:
         key: [
             Result.model_validate(a.attrs["result"]).model_dump(exclude=MEASURED)
             for a in found
-            if a.state == "finished"
+            if a.status == "finished"
         ]
         for key, found in Store.open(location).attempts().items()
     }

@@ -120,7 +120,7 @@ def fill(folder: Path, num_rows: int, num_seeds: int) -> None:
         for seed, cell in enumerate(of_row):
             made = result(number, seed)
             attrs = {"result": made.model_dump(mode="json"), "lease": lease}
-            store.record(study, cell, TrialState.COMPLETE, value=made.top1, attrs=attrs)
+            store.add(study, cell, TrialState.COMPLETE, value=made.top1, attrs=attrs)
 
 
 def took(command: list[str], folder: Path) -> dict[str, float]:

@@ -86,7 +86,7 @@ def measure(location: str, out: Path, num_cells: int, num_workers: int) -> dict[
     running, parent_cpu = time.monotonic() - began, time.process_time() - began_cpu
     gaps = benchmark_cells.gaps(out)
     attempts = store.attempts(keys)
-    assert all([a.state for a in found].count("finished") == 1 for found in attempts.values())
+    assert all([a.status for a in found].count("finished") == 1 for found in attempts.values())
     assert len(attempts) == num_cells
     cuts = statistics.quantiles(gaps, n=20)
     return {

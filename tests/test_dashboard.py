@@ -37,7 +37,7 @@ def _installed() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store.open(str(tmp_path / "journal.log"))
-    store.enqueue("mini-quick", Cell("a row", EXPERIMENT))
+    store.add("mini-quick", Cell("a row", EXPERIMENT))
     return store
 
 

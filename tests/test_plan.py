@@ -294,7 +294,7 @@ def test_an_ensemble_adds_no_cell(probed: list[str]) -> None:
 def test_finished_cells_cost_nothing(probed: list[str], tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"))
     for cell in TABLE.table.cells(REGIME, [0, 1], ["TSN"]) + TABLE.table.cells(REGIME, [0], ["(1,1)"]):
-        attempt = store.claim(store.enqueue("mini-small", cell))
+        attempt = store.claim(store.add("mini-small", cell))
         assert attempt is not None
         store.finish(attempt, made_result())
     found = planned(store=store)

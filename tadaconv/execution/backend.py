@@ -11,15 +11,33 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from tadaconv.execution import attrs as attr
+from tadaconv.execution.cells import Cell, stored_experiment
+from tadaconv.locations import together
+
+AttemptStatus = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
+"""``dropped``: requeued, withdrawn or a duplicate, which does not count for its cell."""
+
+_DROPPED = {attr.INTERRUPTED, attr.WITHDRAWN, attr.DUPLICATE_OF}
+"""The attributes of attempts that ended without an outcome for their cell."""
+
+_STATUS: dict[TrialState, AttemptStatus] = {
+    TrialState.COMPLETE: "finished",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "pruned",
+}
+
 
 @dataclass(frozen=True)
-class TrialRow:
-    """A trial that is an attempt at a cell: one whose user attributes have ``cell``, the cell key.
+class Attempt:
+    """One try at a cell: a trial whose user attributes have ``cell``, the cell key.
 
     ``trial_id`` is unique in the storage, and an attempt with a smaller one was made earlier. ``number`` counts within
     the study, from 0. ``started`` and ``ended`` are in local time without a zone, as Optuna gives them.
@@ -38,7 +56,28 @@ class TrialRow:
     @property
     def key(self) -> str:
         """The cell key."""
-        return str(self.attrs["cell"])
+        return str(self.attrs[attr.CELL])
+
+    @property
+    def status(self) -> AttemptStatus:
+        """Its state, in which what was dropped has not failed."""
+        return "dropped" if self.state == TrialState.FAIL and _DROPPED & self.attrs.keys() else _STATUS[self.state]
+
+    @property
+    def cell(self) -> Cell:
+        """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
+        tree = together(self.attrs[attr.SPEC], self.attrs.get(attr.PLACES, {}))
+        return Cell(str(self.attrs[attr.LABEL]), stored_experiment(tree, "the cell"))
+
+    @property
+    def name(self) -> str:
+        """Its cell, for readers, for example ``(1,1), seed 0``."""
+        return f"{self.attrs[attr.LABEL]}, seed {self.attrs[attr.SPEC].get('seed')}"
+
+    @property
+    def protocol(self) -> Any:
+        """The protocol its experiment was described by; see :data:`tadaconv.spec.PROTOCOL`."""
+        return self.attrs[attr.SPEC].get("protocol")
 
 
 class Backend(Protocol):
@@ -73,11 +112,11 @@ class Backend(Protocol):
         """
         ...
 
-    def running(self) -> list[TrialRow]:
+    def running(self) -> list[Attempt]:
         """Every running attempt of the storage."""
         ...
 
-    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+    def attempts(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[Attempt]:
         """Every attempt in any state, oldest first.
 
         Args:
@@ -90,8 +129,8 @@ class Backend(Protocol):
         """The states of all attempts at each of ``keys`` that has any, oldest first, without their attributes."""
         ...
 
-    def row(self, trial_id: int) -> TrialRow:
-        """One attempt as it stands now. Raises KeyError for one that is not there."""
+    def attempt(self, trial_id: int) -> Attempt:
+        """One attempt in its present state. Raises KeyError for one that is not there."""
         ...
 
 

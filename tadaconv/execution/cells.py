@@ -1,14 +1,17 @@
 """A cell, which is one experiment of a table, and the record of what became of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from tadaconv.errors import UserError
 from tadaconv.metrics import Metric, common_metric
 from tadaconv.result import Result
-from tadaconv.spec import Experiment
+from tadaconv.spec import PROTOCOL, Experiment
 
 Status = Literal["finished", "failed", "running", "waiting", "missing"]
 """What became of a cell: only ``finished`` has a result; ``missing`` was never planned."""
@@ -65,3 +68,17 @@ def metric_of(records: Iterable[CellRecord]) -> Metric:
     return common_metric(
         record.result.metric if record.result is not None else record.cell.experiment.metric.name for record in records
     )
+
+
+def stored_experiment(tree: Mapping[str, Any], name: str) -> Experiment:
+    """The experiment that a storage holds as ``tree`` for what is called ``name``.
+
+    Raises :class:`UserError` if a version of tadaconv wrote it that described experiments differently.
+    """
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(
+            f"{name} was planned by another version of tadaconv (protocol {tree.get('protocol')}, here {PROTOCOL}); "
+            "run it again"
+        ) from error

@@ -50,7 +50,7 @@ class Follower:
         """Tell of what has changed since the last look."""
         if not self._open:
             return
-        for attempt in self._store.running():
+        for attempt in self._store.backend.running():
             lease = Lease.read(attempt)
             if lease is not None and attempt.key in self._open and lease.worker not in self._heard:
                 self._on_event(_running(self._open[attempt.key], lease))
@@ -87,9 +87,9 @@ class Follower:
 
     def _queue_again(self, key: str) -> None:
         """Queue a cell that a design study pruned, or another call withdrew, and that is wanted here all the same."""
-        with self._store.alone():
+        with self._store.backend.alone():
             if is_idle(self._store.backend.states([key])[key]):
-                self._store.enqueue(self._study, self._open[key])
+                self._store.add(self._study, self._open[key])
 
 
 def _running(cell: Cell, lease: Lease) -> Event:

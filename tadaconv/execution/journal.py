@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from tadaconv.command import command
 from tadaconv.errors import NoResultsError, StorageError, UserError
-from tadaconv.execution.backend import TrialRow, guarded
+from tadaconv.execution.backend import Attempt, guarded
 
 T = TypeVar("T")
 _ENTRY_HEAD = b'{"op_code":'
@@ -188,7 +188,7 @@ class JournalBackend:
         self._studies: dict[str, int] = {}
         self._num_trials: dict[int, int] = {}
         self._changed: dict[int, int] = {}
-        self._attempts: dict[int, TrialRow] = {}
+        self._attempts: dict[int, Attempt] = {}
         self._by_key: dict[str, list[int]] = {}
         self._waiting: dict[int, dict[int, str]] = {}
         self._running: set[int] = set()
@@ -196,8 +196,10 @@ class JournalBackend:
     def _guard(self, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (OptunaError, StorageError, OSError):
+        except (OptunaError, StorageError):
             raise
+        except OSError as error:
+            raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
         except Exception as error:
             self._file.require_replayed(error)
             raise
@@ -229,13 +231,13 @@ class JournalBackend:
                 first += itertools.islice(chosen, limit)
             return sorted(first)[:limit]
 
-    def running(self) -> list[TrialRow]:
+    def running(self) -> list[Attempt]:
         """Every running attempt."""
         with self._up_to_date() as there:
             rows = [self._attempts[id] for id in sorted(self._running)]
             return [row for row in rows if row.study_id in there]
 
-    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+    def attempts(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[Attempt]:
         """Every attempt, oldest first."""
         with self._up_to_date() as there:
             studies = there if study_ids is None else there.intersection(study_ids)
@@ -253,7 +255,7 @@ class JournalBackend:
                     states[key] = of_key
             return states
 
-    def row(self, trial_id: int) -> TrialRow:
+    def attempt(self, trial_id: int) -> Attempt:
         """One attempt. Raises KeyError for one that is not there."""
         with self._up_to_date():
             return self._attempts[trial_id]
@@ -302,7 +304,7 @@ class JournalBackend:
         trial = self._optuna.get_trial(trial_id)
         if "cell" not in trial.user_attrs:  # an attempt has its cell from the moment it is made; this is no attempt
             return
-        row = TrialRow(
+        row = Attempt(
             trial_id=trial_id,
             study_id=study_id,
             number=trial.number,

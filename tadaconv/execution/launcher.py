@@ -188,7 +188,7 @@ def supervise(
                 tick()
                 if not is_pending():
                     return
-                if launcher.num_alive or store.running():
+                if launcher.num_alive or store.backend.running():
                     alone_since = None
                 elif now - (alone_since := alone_since or now) > lease_seconds:
                     raise RunError(

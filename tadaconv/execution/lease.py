@@ -20,7 +20,8 @@ from typing import Self
 
 from tadaconv.errors import StorageError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.store import Attempt, Store
+from tadaconv.execution.backend import Attempt
+from tadaconv.execution.store import Store
 from tadaconv.result import Progress
 
 LEASE_SECONDS = 60.0
@@ -182,7 +183,7 @@ class Reaper:
         now = self._clock()
         passed = 0.0 if self._last is None else min(now - self._last, self._seconds / 4)
         self._last = now
-        running = self._store.running()
+        running = self._store.backend.running()
         self._seen = {a.trial_id: self._seen[a.trial_id] for a in running if a.trial_id in self._seen}
         lines = []
         for attempt in running:

@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tadaconv.errors import StorageError, UserError
+from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Backend
 from tadaconv.execution.cells import scores_file
@@ -92,13 +93,10 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
         if _same(source, into):
             raise UserError(f"{source.shown} cannot be merged into itself; name another with --storage")
     into.heal()
-    with into.alone():
-        try:
-            merges = [_Merge(source, into) for source in sources]
-            for each in merges:
-                each.run()
-        except OSError as error:
-            raise StorageError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
+    with into.backend.alone():
+        merges = [_Merge(source, into) for source in sources]
+        for each in merges:
+            each.run()
     # Large files: whoever plans meanwhile need not wait for them.
     folder = run_folder(into) or out
     return [each.found if folder is None else each.take_files(folder) for each in merges]
@@ -208,6 +206,8 @@ class _Merge:
                 )
         if search is not None:
             return
+        directions = self._source.backend.storage.get_study_directions(self._source.backend.studies()[name])
+        self._into.make_study(name, directions == [StudyDirection.MAXIMIZE])
         for written, value in attrs.items():
             if written != attr.PLAN and written not in known:
                 self._into.set_study_attr(name, written, value)
@@ -232,16 +232,16 @@ class _Merge:
     def _merge_result(self, each: _Ended) -> None:
         """Copy a result that was run, unless its cell has one or is being run."""
         attempts = self._into.attempts([each.key]).get(each.key, [])
-        ours = [attempt for attempt in attempts if attempt.state == "finished"]
+        ours = [attempt for attempt in attempts if attempt.status == "finished"]
         if ours:
             self.found.num_known += 1
             self._compare(each, ours[0].attrs[attr.RESULT])
             return
         # Once nothing waits, nobody can begin to run the cell: queueing takes the lock that is held here.
         for attempt in attempts:
-            if attempt.state == "waiting":
+            if attempt.status == "waiting":
                 self._into.withdraw(attempt, f"its result is in {self._source.shown}")
-        if any(attempt.state == "running" for attempt in self._into.attempts([each.key]).get(each.key, [])):
+        if any(attempt.status == "running" for attempt in self._into.attempts([each.key]).get(each.key, [])):
             self.found.num_busy += 1
             return
         self._copy(each, {})
@@ -264,7 +264,7 @@ class _Merge:
     def _merge_search_result(self, each: _Ended) -> None:
         """Let a search have a trial whose cell another study has finished, as searches themselves do."""
         assert each.search is not None
-        attempts = [row for row in self._into.backend.rows([each.key]) if row.state == TrialState.COMPLETE]
+        attempts = [row for row in self._into.backend.attempts([each.key]) if row.state == TrialState.COMPLETE]
         ids = optuna_studies(self._into.backend, each.search)
         run = [row for row in attempts if attr.COPIED not in row.attrs]
         if run and not any(row.study_id in ids for row in attempts):

@@ -50,5 +50,5 @@ def claim(study: str, files: Mapping[str, Path | None], store: Store, metric: Me
     require_own(study, files, store)
     for kind, path in files.items():
         if path is not None:
-            store.make_study(study, metric)
+            store.make_study(study, metric.higher_is_better)
             store.set_study_attr(study, kind, discovery.origin(ORIGINS[kind], path))

@@ -50,8 +50,9 @@ def plan(
         chosen: Labels to run; None means all. The others stay in the report as they were, unless they have changed.
     """
     cells = _wanted(rows, seeds, chosen)
-    store.make_study(study, common_metric(row.experiment.metric.name for row in rows))
-    with store.alone():
+    metric = common_metric(row.experiment.metric.name for row in rows)
+    store.make_study(study, metric.higher_is_better)
+    with store.backend.alone():
         store.write_plan(study, _merged(store.read_plan(study), rows, seeds, chosen))
         _withdraw_unplanned(store, study)
         states = store.backend.states({cell.key for cell in cells})
@@ -68,13 +69,13 @@ def plan(
                     num_resumed += 1
                 else:
                     num_retried += bool(of_cell) and _has_failed(store, cell.key)
-                    store.enqueue(study, cell, is_new=not of_cell)
+                    store.add(study, cell, is_new=not of_cell)
     num_new = len(to_run) - num_retried - num_resumed
     return Planned(tuple(to_run.values()), len(finished), num_new, num_retried, num_resumed)
 
 
 def _has_failed(store: Store, key: str) -> bool:
-    return any(attempt.state == "failed" for attempt in store.attempts([key]).get(key, []))
+    return any(attempt.status == "failed" for attempt in store.attempts([key]).get(key, []))
 
 
 def _wanted(rows: Sequence[Cell], seeds: Sequence[int], chosen: Collection[str] | None) -> list[Cell]:
@@ -109,4 +110,4 @@ def _withdraw_unplanned(store: Store, study: str) -> None:
     wanted = {key for name in store.studies() for row in store.read_plan(name).values() for key in row.seeds.values()}
     for trial_id, _, key in own:
         if key not in wanted:
-            store.withdraw(store.attempt(trial_id), "the table no longer has this cell")
+            store.withdraw(store.backend.attempt(trial_id), "the table no longer has this cell")

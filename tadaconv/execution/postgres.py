@@ -29,7 +29,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from tadaconv.command import command, install
 from tadaconv.errors import NoResultsError, StorageError, UserError
-from tadaconv.execution.backend import TrialRow, guarded
+from tadaconv.execution.backend import Attempt, guarded
 from tadaconv.execution.location import Location
 from tadaconv.text import one_line
 
@@ -272,11 +272,11 @@ class PostgresBackend:
             after, page = rows[-1][0], min(2 * page, _LONGEST_PAGE)
         return found[:limit]
 
-    def running(self) -> list[TrialRow]:
+    def running(self) -> list[Attempt]:
         """Every running attempt of the storage."""
         return self._rows("trial_user_attributes c", "c.key = 'cell' AND t.state = 'RUNNING'")
 
-    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+    def attempts(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[Attempt]:
         """Every attempt in any state, oldest first, all as they were at one moment."""
         source, condition = "trial_user_attributes c", "c.key = 'cell'"
         values: dict[str, Any] = {}
@@ -296,14 +296,14 @@ class PostgresBackend:
             found.setdefault(by_json[row.value_json], []).append(TrialState[row.state])
         return found
 
-    def row(self, trial_id: int) -> TrialRow:
-        """One attempt as it stands now. Raises KeyError for one that is not there."""
+    def attempt(self, trial_id: int) -> Attempt:
+        """One attempt in its present state. Raises KeyError for one that is not there."""
         rows = self._rows("trial_user_attributes c", "c.key = 'cell' AND c.trial_id = :id", id=trial_id)
         if not rows:
             raise KeyError(trial_id)
         return rows[0]
 
-    def _rows(self, source: str, condition: str, **values: Any) -> list[TrialRow]:
+    def _rows(self, source: str, condition: str, **values: Any) -> list[Attempt]:
         return [_row(stored) for stored in self._ask(text(_ROWS.format(source=source, condition=condition)), **values)]
 
     def _ask(self, statement: Any, **values: Any) -> Sequence[Any]:
@@ -327,8 +327,8 @@ def _by_json(keys: Iterable[str]) -> dict[str, str]:
     return {json.dumps(key): key for key in keys}
 
 
-def _row(stored: Any) -> TrialRow:
-    return TrialRow(
+def _row(stored: Any) -> Attempt:
+    return Attempt(
         trial_id=stored.trial_id,
         study_id=stored.study_id,
         number=stored.number,

@@ -21,11 +21,11 @@ from typing import Any, Literal, Protocol, Self
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.backend import Attempt, Backend
 from tadaconv.execution.cells import Cell, CellRecord, scores_file, weights_file
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
-from tadaconv.execution.store import Attempt, Store
+from tadaconv.execution.store import Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.locations import at_home, why_missing
 from tadaconv.result import CurvePoint, Progress, Result
@@ -78,7 +78,7 @@ class Run(Protocol):
 class Prune(Protocol):
     """What judges a design study's trial; :func:`tadaconv.study.pruning.reason_to_prune` is the real one."""
 
-    def __call__(self, backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+    def __call__(self, backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
         """Why the running ``attempt``, whose epochs so far are ``curve``, is not worth finishing; None if it is."""
         ...
 
@@ -282,7 +282,7 @@ class Worker:
 
     def _refuses(self, trial_id: int) -> bool:
         """Whether a cell cannot be run here, as a line in the log says; other workers may."""
-        attempt = self._store.attempt(trial_id)
+        attempt = self._store.backend.attempt(trial_id)
         why = _why_not_here(attempt, self.call)
         if why is None:
             return False
@@ -386,8 +386,9 @@ class Worker:
             return nullcontext()
         experiment = json.dumps(cell.experiment.model_dump(mode="json"), indent=2)
         by = f"worker {self.call.name} on {socket.gethostname()}, {self._device}"
-        about = f"{cell.name}, of {attempt.study}; {by}\n\n```json\n{experiment}\n```"
-        return Curves(curves_folder(self.call.out, attempt.study, cell), about)
+        study = self._store.name_of(attempt.study_id)
+        about = f"{cell.name}, of {study}; {by}\n\n```json\n{experiment}\n```"
+        return Curves(curves_folder(self.call.out, study, cell), about)
 
     def _finish(
         self, attempt: Attempt, cell: Cell, result: Result, checkpoint: Path, emit: Callable[..., None]
@@ -469,7 +470,7 @@ class Worker:
         for point in new:
             self._store.report(attempt, point.epoch, point.score)
         prune: Prune = load(self.call.prune)
-        why = prune(self._store.backend, attempt.row, curve)
+        why = prune(self._store.backend, attempt, curve)
         if why is not None:
             raise _Pruned(why, curve)
 

@@ -128,7 +128,7 @@ class Proposer:
         """
         num_new = 0
         while True:
-            with self._store.alone():
+            with self._store.backend.alone():
                 self._write_protocol()
                 added, found = self._propose_checked(num_waiting, num_trials)
             num_new += added
@@ -229,7 +229,7 @@ class Proposer:
         }
         names = [self._store.name_of(id) for id in optuna_studies(self._store.backend, self._study)]
         for name in names or [self._study]:
-            self._store.make_study(name, metric_named(self._regime.data.METRIC))
+            self._store.make_study(name, metric_named(self._regime.data.METRIC).higher_is_better)
             self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
     def _give_cells(self, trials: Sequence[TrialRecord]) -> int:
@@ -308,9 +308,9 @@ class Proposer:
     def _queue(self, cell: Cell, suggestion: Suggestion, attrs: Mapping[str, Any]) -> None:
         """Queue a cell, or copy the result that the storage has of it."""
         for attempt in self._store.attempts([cell.key]).get(cell.key, []):
-            if attempt.state == "finished":
+            if attempt.status == "finished":
                 result = attempt.attrs[attr.RESULT]
-                copied = {**attrs, attr.COPIED: attempt.study, attr.RESULT: result}
+                copied = {**attrs, attr.COPIED: self._store.name_of(attempt.study_id), attr.RESULT: result}
                 self._record(cell, suggestion, TrialState.COMPLETE, copied, stored_score(result))
                 return
         self._record(cell, suggestion, TrialState.WAITING, attrs)
@@ -325,7 +325,7 @@ class Proposer:
     ) -> None:
         constraints = _INFEASIBLE if attr.INFEASIBLE in attrs else violation(attrs.get(attr.MACS), self._max_macs)
         protocol = {attr.SEARCH_PROTOCOL: self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]}
-        self._store.record(
+        self._store.add(
             optuna_study_for(self._store, self._study, suggestion.distributions, protocol, cell.experiment.metric),
             cell,
             state,
@@ -333,8 +333,7 @@ class Proposer:
             params=suggestion.params,
             distributions=suggestion.distributions,
             attrs=attrs,
-            # Optuna's own way to say by how much a trial violates a constraint, which its dashboard shows.
-            system_attrs=create_trial(state=TrialState.FAIL, constraints=constraints).system_attrs,
+            constraints=constraints,
         )
 
 

@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.backend import Attempt, Backend
 from tadaconv.execution.spaces import optuna_studies
 from tadaconv.locations import apart
 from tadaconv.metrics import Metric, metric_named
@@ -63,7 +63,7 @@ def in_memory(name: str, metric: Metric, pruner: BasePruner | None = None) -> op
     )
 
 
-def reason_to_prune(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+def reason_to_prune(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
     """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on.
 
     Workers look it up by the name in :class:`tadaconv.execution.WorkerCall`: a worker of tables never needs it.
@@ -71,7 +71,8 @@ def reason_to_prune(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePo
     protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
     if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
         return None
-    return should_prune(protocol, backend.rows(study_ids=optuna_studies(backend, protocol["study"])), attempt, curve)
+    history = backend.attempts(study_ids=optuna_studies(backend, protocol["study"]))
+    return should_prune(protocol, history, attempt, curve)
 
 
 def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
@@ -80,7 +81,7 @@ def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
 
 
 def should_prune(
-    protocol: Mapping[str, Any], history: Sequence[TrialRow], attempt: TrialRow, curve: Sequence[CurvePoint]
+    protocol: Mapping[str, Any], history: Sequence[Attempt], attempt: Attempt, curve: Sequence[CurvePoint]
 ) -> str | None:
     """The reason to end ``attempt`` now, one line, or None to go on.
 
@@ -155,7 +156,7 @@ class _Past:
     score_by_epoch: Mapping[int, float]
 
 
-def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
+def _ended(history: Sequence[Attempt], attempt: Attempt) -> dict[int, _Past]:
     """The trials that ``attempt`` is compared with, by number; a result outweighs an earlier pruning."""
     ended: dict[int, _Past] = {}
     for row in history:
@@ -169,7 +170,7 @@ def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
     return ended
 
 
-def _recipe(row: TrialRow) -> dict[str, Any]:
+def _recipe(row: Attempt) -> dict[str, Any]:
     spec, _ = apart({name: part for name, part in row.attrs[attr.SPEC].items() if name not in ("temporal", "seed")})
     return {**spec, "data": without_places(spec["data"])}
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import TrialRow
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.cells import Cell, CellRecord, metric_of
 from tadaconv.execution.cells import Status as CellStatus
 from tadaconv.execution.spaces import optuna_studies
@@ -129,11 +129,11 @@ class Reader:
 
         A trial counts by the keys of its cells, so one of a regime that has changed since is left out. So is a draw.
         """
-        by_number: dict[int, list[TrialRow]] = {}
+        by_number: dict[int, list[Attempt]] = {}
         infeasible: dict[str, InfeasibleDraw] = {}
         next_number = 0
         ids = optuna_studies(self._store.backend, self._study)
-        for row in self._store.backend.rows(study_ids=ids) if ids else []:
+        for row in self._store.backend.attempts(study_ids=ids) if ids else []:
             if attr.TRIAL in row.attrs:
                 next_number = max(next_number, int(row.attrs[attr.TRIAL]) + 1)
             if _is_infeasible(row):
@@ -166,7 +166,7 @@ class Reader:
         self._finished |= {key: record for key, record in records.items() if record.status == "finished"}
         return {**records, **self._finished}
 
-    def _understand_draw(self, row: TrialRow) -> InfeasibleDraw | None:
+    def _understand_draw(self, row: Attempt) -> InfeasibleDraw | None:
         """An infeasible draw in the space as it stands now; None for one of another regime, or no longer in it."""
         label, study = str(row.attrs[attr.LABEL]), self._loaded.study
         try:
@@ -186,7 +186,7 @@ class Reader:
             why=str(row.attrs[attr.INFEASIBLE] if attr.INFEASIBLE in row.attrs else row.attrs[attr.ERROR]),
         )
 
-    def _understand(self, number: int, rows: Sequence[TrialRow]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
+    def _understand(self, number: int, rows: Sequence[Attempt]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
         """A trial in the space as it stands now; None for one of another regime, or one lost without a loss."""
         spec = rows[0].attrs[attr.SPEC]
         try:
@@ -211,7 +211,7 @@ def _trial(
     number: int,
     suggestion: Suggestion,
     cells: Sequence[CellRecord],
-    rows: Sequence[TrialRow],
+    rows: Sequence[Attempt],
     max_macs: int | None,
 ) -> TrialRecord:
     """What became of a configuration, from that of its cells and from the rows that were written for it."""
@@ -252,7 +252,7 @@ def _trial(
 _TEMPORAL: TypeAdapter[Temporal] = TypeAdapter(Temporal)
 
 
-def _is_infeasible(row: TrialRow) -> bool:
+def _is_infeasible(row: Attempt) -> bool:
     """Whether a row is a draw that was never queued for it could not be run.
 
     Earlier versions recorded such draws as failed trials: with an error, and without the traceback of one that ran.
@@ -313,7 +313,7 @@ def _contents(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> 
             f"{loaded.command(given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
             "or name another storage with --storage"
         )
-    reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)
+    reader = Reader(loaded, as_run(regime, store.backend.attempts(study_ids=ids)), study, store)
     return reader.read(kept_budget(study, store))
 
 
@@ -344,7 +344,7 @@ def kept_budget(study: str, store: Store) -> int | None:
     return None if max_macs is None else int(max_macs)
 
 
-def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
+def as_run(regime: Regime, rows: Sequence[Attempt]) -> Regime:
     """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
     return as_planned(regime, (together(row.attrs[attr.SPEC], row.attrs.get(attr.PLACES, {})) for row in rows))
 

@@ -124,7 +124,7 @@ def arm(out: Path) -> None:
         _die_inside(backend, die_if)
         around(backend, "__init__", after=lambda _, backend, *__: _die_in_commits(backend, die_if))
     around(Store, "claim", after=lambda got, *_: die_if("between claim and first lease") if got else None)
-    around(Store, "enqueue", after=lambda *_, **__: die_if("between two cells queued"))
+    around(Store, "add", after=lambda *_, **__: die_if("between two cells queued"))
     around(Store, "_requeue", before=lambda *_: die_if("between FAIL and queueing again"))
     _die_in_lines(out)
     around(Path, "replace", before=lambda path, _: _die_before_replacing(path, out))

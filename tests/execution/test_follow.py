@@ -5,9 +5,10 @@ from fake_cells import ROWS, FakeRun, result, worker
 
 from tadaconv.errors import RunError
 from tadaconv.execution import Cell, Event, Store, plan
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.follow import Follower
+from tadaconv.execution.journal import JournalBackend
 from tadaconv.execution.lease import Lease
-from tadaconv.execution.store import Attempt
 
 
 class Watched:
@@ -97,9 +98,9 @@ def test_a_requeued_cell_is_no_end_and_one_left_between_two_attempts_is_queued(
     with monkeypatch.context() as patch:
         patch.setattr(watched.store, "heal", lambda *_: None)  # its worker dies between the two
         watched.store.requeue(attempt, "stopped")
-    assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped"]
+    assert [a.status for a in watched.store.attempts()[attempt.key]] == ["dropped"]
     assert watched.told() == []
-    assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]
+    assert [a.status for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]
 
 
 @pytest.mark.parametrize("ends", ["withdrawn", "pruned"])
@@ -110,7 +111,7 @@ def test_a_cell_that_another_call_took_off_the_queue_is_queued_again(watched: Wa
         watched.store.withdraw(watched.store.attempts()[ROWS[0].key][0], "not wanted there")
     for _ in range(3):
         assert watched.told() == []
-    assert [a.state for a in watched.store.attempts()[ROWS[0].key]][1:] == ["waiting"]
+    assert [a.status for a in watched.store.attempts()[ROWS[0].key]][1:] == ["waiting"]
     watched.store.finish(watched.claim(), result(61.0))
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
 
@@ -132,5 +133,5 @@ def test_when_all_have_ended_the_storage_is_left_alone(watched: Watched, monkeyp
     assert len(watched.told()) == len(ROWS)
     assert not watched.follower.is_pending
     monkeypatch.setattr(Lease, "read", pytest.fail)
-    monkeypatch.setattr(Store, "running", pytest.fail)
+    monkeypatch.setattr(JournalBackend, "running", pytest.fail)
     assert watched.told() == []

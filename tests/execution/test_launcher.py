@@ -117,7 +117,7 @@ def test_two_calls_of_one_table_at_once_share_its_cells(store: Store) -> None:
     log = FakeRun(Path(store.shown).parent / "log")
     assert sorted(log.steps()) == sorted((c.key, s) for c in CELLS for s in range(1, NUM_STEPS + 1))
     takers = {a.attrs["lease"]["worker"] for found in store.attempts().values() for a in found}
-    assert all([a.state for a in found].count("finished") == 1 for found in store.attempts().values())
+    assert all([a.status for a in found].count("finished") == 1 for found in store.attempts().values())
     assert takers
 
 
@@ -173,8 +173,8 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     opened = Store.open(store.shown)
     records = worker(opened, fake_run).work()
     assert [r.cell.key for r in records] == [ROWS[0].key, ROWS[2].key]
-    assert "left to others: t-quick was planned by another version" in caplog.text
-    assert [a.state for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
+    assert "left to others: the cell was planned by another version" in caplog.text
+    assert [a.status for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
 
 
 def test_one_process_waits_in_peace_for_cells_that_only_others_can_run(

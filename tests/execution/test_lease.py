@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from tadaconv.errors import StorageError
 from tadaconv.execution import Store, plan
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
-from tadaconv.execution.store import MAX_DEATHS, Attempt
+from tadaconv.execution.store import MAX_DEATHS
 from tadaconv.result import Progress
 
 SECONDS = 60.0
@@ -29,7 +30,7 @@ ELSEWHERE = Lease("w9", "far", "another machine", 1, "1", "cpu")
 def claimed(store: Store, label: str = "TSN") -> Attempt:
     """An attempt at a cell that has just been taken."""
     plan(store, "t-quick", [row(label)], [0])
-    waiting = next(a for found in store.attempts().values() for a in found if a.state == "waiting")
+    waiting = next(a for found in store.attempts().values() for a in found if a.status == "waiting")
     attempt = store.claim(waiting.trial_id)
     assert attempt is not None
     return attempt
@@ -67,6 +68,7 @@ class FakeStore:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, self.taken = attempt, 0
+        self.backend = self
 
     def running(self) -> list[Attempt]:
         return [self.attempt]
@@ -129,7 +131,7 @@ def test_an_attempt_that_stands_still_goes_back_to_the_queue_once(store: Store) 
     (line,) = watched.expire()
     assert line == "TSN, seed 0: worker w9 on far gave no sign for 60 s; the cell is back in the queue"
     assert SECONDS <= watched.now <= SECONDS + 2 * SECONDS / 8
-    assert [a.state for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
+    assert [a.status for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
     assert watched.look(after=SECONDS) == []
 
 
@@ -139,22 +141,22 @@ def test_a_lease_that_moves_again_counts_from_there(store: Store) -> None:
         for _ in range(4):
             assert watched.look(after=SECONDS / 5) == []
         watched.renew()
-    assert [a.state for a in store.attempts()[watched.attempt.key]] == ["running"]
+    assert [a.status for a in store.attempts()[watched.attempt.key]] == ["running"]
 
 
 def test_a_lease_renewed_at_the_last_moment_is_not_taken_back(store: Store) -> None:
     watched = Watched(store)
-    stale = store.running()[0]
+    stale = store.backend.running()[0]
     watched.renew()
     assert store.reap(stale, "it was still when I looked") is None
-    assert [a.state for a in store.attempts()[stale.key]] == ["running"]
+    assert [a.status for a in store.attempts()[stale.key]] == ["running"]
 
 
 def test_a_cell_taken_without_a_sign_goes_back_to_the_queue(store: Store) -> None:
     watched = Watched(store, lease=None)
     (line,) = watched.expire()
     assert "a worker took the cell and gave no sign for 60 s" in line
-    assert [a.state for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
+    assert [a.status for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
 
 
 def test_a_lease_of_another_version_is_watched_like_none(store: Store) -> None:
@@ -238,7 +240,7 @@ def test_of_two_who_find_a_worker_dead_one_puts_its_cell_back_and_says_so(
     monkeypatch.setattr(store.backend.storage, "set_trial_state_values", end_after_another)
     lines += Reaper(store).observe()
     (attempts,) = store.attempts().values()
-    assert [a.state for a in attempts] == ["dropped", "waiting"]
+    assert [a.status for a in attempts] == ["dropped", "waiting"]
     assert attempts[-1].attrs["deaths"] == 1
     assert len(lines) == 1
 
@@ -249,7 +251,7 @@ def die_again(store: Store, step: int) -> str:
     attempt = store.claim(attempts[-1].trial_id)
     assert attempt is not None
     store.renew(attempt, asdict(replace(ELSEWHERE, step=step)))
-    line = store.reap(store.attempt(attempt.trial_id), "it died")
+    line = store.reap(store.backend.attempt(attempt.trial_id), "it died")
     assert line is not None
     return line
 
@@ -277,7 +279,7 @@ def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
     attempt = claimed(store)
 
     def beat() -> int:
-        return int(store.attempt(attempt.trial_id).attrs["lease"]["beat"])
+        return int(store.backend.attempt(attempt.trial_id).attrs["lease"]["beat"])
 
     with LeaseKeeper(store, Lease.of_this_process("w0", "cpu"), seconds=0.2) as keeper:
         with keeper.held(attempt):
@@ -287,7 +289,7 @@ def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
             while beat() < first + 3:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            lease = store.attempt(attempt.trial_id).attrs["lease"]
+            lease = store.backend.attempt(attempt.trial_id).attrs["lease"]
             assert (lease["worker"], lease["pid"], lease["step"], lease["num_steps"]) == ("w0", os.getpid(), 3, 9)
         last = beat()
         time.sleep(0.3)
@@ -300,7 +302,7 @@ def test_a_keeper_whose_attempt_was_taken_says_it_is_lost_until_the_next_one(sto
     with LeaseKeeper(store, Lease.of_this_process("w0", "cpu"), seconds=0.2) as keeper:
         with keeper.held(attempt):
             assert not keeper.lost.is_set()
-            store.requeue(store.attempt(attempt.trial_id), "taken")
+            store.requeue(store.backend.attempt(attempt.trial_id), "taken")
             assert keeper.lost.wait(10)
         again = store.claim(store.attempts()[attempt.key][-1].trial_id)
         assert again is not None
@@ -322,9 +324,9 @@ def test_a_storage_that_is_full_for_a_while_ends_no_run(
         with monkeypatch.context() as patch:
             patch.setattr(store, "renew", refuse)
             assert full.wait(10)
-        before = store.attempt(attempt.trial_id).attrs["lease"]["beat"]
+        before = store.backend.attempt(attempt.trial_id).attrs["lease"]["beat"]
         deadline = time.monotonic() + 10
-        while store.attempt(attempt.trial_id).attrs["lease"]["beat"] == before:
+        while store.backend.attempt(attempt.trial_id).attrs["lease"]["beat"] == before:
             assert time.monotonic() < deadline, "it goes on when it can"
             time.sleep(0.02)
     assert "the lease was not renewed: no space left" in caplog.text
@@ -342,7 +344,7 @@ def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
         steps += 1
         if steps == 3:
             taker = Store.open(store.shown)
-            (late,) = taker.running()
+            (late,) = taker.backend.running()
             assert taker.reap(late, "it gave no sign")
             assert [r.status for r in worker(taker, fake_run, name="w1").work()] == ["finished"]
 
@@ -350,7 +352,7 @@ def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
     with caplog.at_level(logging.WARNING, "tadaconv"):
         assert worker(store, fake_run, name="w0").work() == []
     late_one, taken_over = store.attempts()[ROWS[0].key]
-    assert (late_one.state, taken_over.state) == ("dropped", "finished")
+    assert (late_one.status, taken_over.status) == ("dropped", "finished")
     assert "result" not in late_one.attrs
     assert taken_over.attrs["lease"]["worker"] == "w1"
     (line,) = [r.getMessage() for r in caplog.records if "is discarded" in r.getMessage()]
@@ -377,7 +379,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
         assert time.monotonic() < deadline
         time.sleep(0.02)
     late.send_signal(signal.SIGSTOP)
-    (attempt,) = store.running()
+    (attempt,) = store.backend.running()
     store.renew(attempt, {**attempt.attrs["lease"], "machine": "another"})
     (tmp_path / "go").touch()
     records = worker(store, FakeRun(tmp_path / "log"), name="w1", lease_seconds=1.0).work()
@@ -386,7 +388,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     said, _ = late.communicate(timeout=60)
     assert late.returncode == 0
     assert said.count("worker w0 gave no sign for too long and the cell was given to another") == 1
-    assert [a.state for a in store.attempts()[key]] == ["dropped", "finished"]
+    assert [a.status for a in store.attempts()[key]] == ["dropped", "finished"]
     assert store.records("t-quick")[0].result == records[0].result
 
 

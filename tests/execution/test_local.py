@@ -72,7 +72,9 @@ def test_workers_that_are_told_to_stop_put_their_cells_back(table: Store, tmp_pa
     assert launcher.num_alive == 0
     assert not any(alive(pid) for pid in processes)
     assert statuses(table) == ["waiting"] * len(CELLS)
-    interrupted = [a.attrs["interrupted"] for found in table.attempts().values() for a in found if a.state == "dropped"]
+    interrupted = [
+        a.attrs["interrupted"] for found in table.attempts().values() for a in found if a.status == "dropped"
+    ]
     assert interrupted == ["its worker was told to stop"] * 2
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 

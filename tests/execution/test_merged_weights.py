@@ -32,7 +32,7 @@ def folder(store: Store) -> Path:
 
 
 def train(store: Store, cell: Cell, weights: str | None, top1: float = 50.0) -> None:
-    attempt = store.claim(store.enqueue(STUDY, cell))
+    attempt = store.claim(store.add(STUDY, cell))
     assert attempt is not None
     if weights is not None:
         path = weights_file(folder(store), cell.key)
@@ -91,7 +91,7 @@ def test_class_probabilities_follow_as_weights_do_and_none_is_written_over(new: 
 def test_another_training_with_the_same_accuracy_keeps_its_own(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     train(a, ROWS[0], "one")
-    attempt = into.claim(into.enqueue(STUDY, ROWS[0]))
+    attempt = into.claim(into.add(STUDY, ROWS[0]))
     assert attempt is not None
     assert into.finish(attempt, result(50.0).model_copy(update={"seconds": 2.0}))
     (found,) = merge([a], into)

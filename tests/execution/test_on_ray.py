@@ -255,7 +255,7 @@ def test_a_table_completes_although_a_node_is_removed(cluster: Any, tmp_path: Pa
     assert not nodes
     assert any("its node was lost; started again" in line for line in lines), lines
     assert launcher.num_alive == 0
-    complete = [row.key for row in store.backend.rows() if row.state is TrialState.COMPLETE]
+    complete = [row.key for row in store.backend.attempts() if row.state is TrialState.COMPLETE]
     assert sorted(complete) == sorted(cell.key for cell in CELLS)
     assert len(pids(tmp_path)) == 3
     # Every step once, but for the one in which the node was lost: its cell went on from there.

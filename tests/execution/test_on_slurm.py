@@ -287,7 +287,7 @@ def poll_until(launcher: SlurmLauncher, lines: list[str], met: Callable[[], bool
 
 
 def finished(store: Store) -> list[str]:
-    return sorted(row.key for row in store.backend.rows() if row.state is TrialState.COMPLETE)
+    return sorted(row.key for row in store.backend.attempts() if row.state is TrialState.COMPLETE)
 
 
 def test_an_array_runs_a_table_and_goes_on_after_a_time_out(slurm: Path, tmp_path: Path) -> None:  # noqa: ARG001
@@ -303,7 +303,7 @@ def test_an_array_runs_a_table_and_goes_on_after_a_time_out(slurm: Path, tmp_pat
         before = pids(tmp_path)
         # What Slurm does shortly before a task's time is up.
         subprocess.run(["scancel", "--signal=USR2", launcher._tasks[0].job.job_id], check=True)
-        poll_until(launcher, lines, lambda: any("interrupted" in row.attrs for row in store.backend.rows()))
+        poll_until(launcher, lines, lambda: any("interrupted" in row.attrs for row in store.backend.attempts()))
         hold.unlink()
         poll_until(launcher, lines, lambda: len(finished(store)) == len(CELLS))
         poll_until(launcher, lines, lambda: launcher.num_alive == 0)
@@ -342,7 +342,7 @@ def test_a_killed_worker_is_submitted_again_and_a_stopped_one_puts_its_cell_back
         launcher.stop()
     assert time.monotonic() - started < 15
     assert store.backend.running() == []
-    assert sum("interrupted" in row.attrs for row in store.backend.rows()) == 2
+    assert sum("interrupted" in row.attrs for row in store.backend.attempts()) == 2
     assert len(store.backend.waiting(list(store.backend.studies().values()), None, 9)) == len(ROWS)
 
 

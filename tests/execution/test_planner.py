@@ -80,7 +80,7 @@ def test_a_cell_another_table_has_queued_is_run_from_its_queue(store: Store, fak
     planned, records = ablate(store, "other-quick", fake_run, rows=[Cell("mine", ROWS[1].experiment)])
     assert planned.num_resumed == 1
     assert [r.status for r in records] == ["finished"]
-    assert [a.study for a in store.attempts()[ROWS[1].key]] == ["t-quick"]
+    assert [store.name_of(a.study_id) for a in store.attempts()[ROWS[1].key]] == ["t-quick"]
 
 
 def test_cells_the_table_no_longer_has_leave_the_queue(store: Store, fake_run: FakeRun) -> None:
@@ -89,7 +89,7 @@ def test_cells_the_table_no_longer_has_leave_the_queue(store: Store, fake_run: F
     plan(store, "t-quick", ROWS, [0])
     plan(store, "other-quick", ROWS[2:], [0])
     plan(store, "t-quick", ROWS[:1], [0])
-    states = {r.label: [a.state for a in store.attempts()[r.key]] for r in ROWS}
+    states = {r.label: [a.status for a in store.attempts()[r.key]] for r in ROWS}
     assert states == {"TSN": ["waiting"], "linear 1": ["dropped"], "(1,1)": ["waiting"]}
     ablate(store, "t-quick", fake_run)  # back in the table: queued anew
     assert shown(store, "t-quick") == {(r.label, 0): "finished" for r in ROWS}

@@ -81,10 +81,10 @@ def test_the_queue_is_read_in_order_however_it_is_paged(
     draw, ids = random.Random(7), [study(backend, name) for name in ("first", "second", "third")]
     for _ in range(30):
         queue(backend, draw.choice(ids), draw.choice(["k0", "k1", "k2", "é"]))
-    for row in backend.rows():
+    for row in backend.attempts():
         if draw.random() < 0.5:
             backend.storage.set_trial_state_values(row.trial_id, TrialState.RUNNING)
-    waiting = [(r.trial_id, r.study_id, r.key) for r in backend.rows() if r.state == TrialState.WAITING]
+    waiting = [(r.trial_id, r.study_id, r.key) for r in backend.attempts() if r.state == TrialState.WAITING]
     assert len(waiting) > 4
     for wanted in (None, {"k0"}, ["k1", "é"], {"k0": 1}.keys(), [], [waiting[-1][2]]):
         for study_ids in (ids, ids[1:2], []):
@@ -170,7 +170,7 @@ def test_writers_wait_for_a_server_that_is_restarted(
             while not done.is_set():
                 backend.storage.set_trial_user_attr(trial_id, "lease", written)
                 written += 1
-                seen = backend.row(trial_id).attrs["lease"]
+                seen = backend.attempt(trial_id).attrs["lease"]
                 trial = asked.ask()
                 trial.suggest_float("x", 0, 1)
                 asked.tell(trial, 1.0)
@@ -224,7 +224,7 @@ def test_a_restart_while_planning_ends_neither_the_plan_nor_later_ones(
         server.restart()
         queue(backend, study(backend), "k0")
     with backend.alone():
-        assert [row.key for row in backend.rows()] == ["k0"]
+        assert [row.key for row in backend.attempts()] == ["k0"]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -236,7 +236,7 @@ def test_a_server_that_stays_away_ends_the_run(
     server.stop("immediate")
     try:
         for call in (
-            backend.rows,
+            backend.attempts,
             lambda: backend.storage.set_study_user_attr(study_id, "plan", 1),
             backend.alone().__enter__,
         ):
@@ -277,7 +277,7 @@ def test_what_the_server_cannot_do_ends_the_run_with_one_line(
     server.know_password("reader", "r")
     reading = opened(server, database, user="reader")
     assert list(reading.studies().values()) == [study_id]
-    assert reading.rows() == []
+    assert reading.attempts() == []
     with pytest.raises(RunError, match=r"cannot use the storage .*reader@.*: permission denied for table") as caught:
         reading.storage.set_study_user_attr(study_id, "plan", 1)
     assert "\n" not in str(caught.value)
@@ -302,17 +302,17 @@ def test_a_call_made_anew_after_a_commit_nobody_confirmed_does_what_is_documente
         torn(lambda: study(backend, "other"))
     assert list(backend.studies()) == ["t-quick", "other"]
     torn(lambda: queue(backend, study_id, "k0"))
-    first, second = (row.trial_id for row in backend.rows(["k0"]))
+    first, second = (row.trial_id for row in backend.attempts(["k0"]))
     assert torn(lambda: storage.set_trial_state_values(first, TrialState.RUNNING)) is False
-    assert backend.row(first).state == TrialState.RUNNING
+    assert backend.attempt(first).state == TrialState.RUNNING
     torn(lambda: storage.set_trial_user_attr(first, "result", [1.5]))
-    assert backend.row(first).attrs["result"] == [1.5]
+    assert backend.attempt(first).attrs["result"] == [1.5]
     torn(lambda: storage.set_trial_param(first, "x", 0.5, FloatDistribution(0, 1)))
-    assert backend.row(first).params == {"x": 0.5}
+    assert backend.attempt(first).params == {"x": 0.5}
     with pytest.raises(UpdateFinishedTrialError):
         torn(lambda: storage.set_trial_state_values(first, TrialState.COMPLETE, [61.0]))
-    assert (backend.row(first).state, backend.row(first).value) == (TrialState.COMPLETE, 61.0)
-    assert backend.row(second).state == TrialState.WAITING
+    assert (backend.attempt(first).state, backend.attempt(first).value) == (TrialState.COMPLETE, 61.0)
+    assert backend.attempt(second).state == TrialState.WAITING
 
 
 def test_connections_are_closed_with_the_storage(server: Server, database: str) -> None:
@@ -446,5 +446,5 @@ def test_psycopg_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_attribute_too_long_for_a_btree_can_be_written_by_others(backend: PostgresBackend) -> None:
     random_text = random.Random(0).randbytes(20_000).hex()
     (trial_id,) = queue(backend, study(backend), random_text)
-    assert backend.row(trial_id).key == random_text
+    assert backend.attempt(trial_id).key == random_text
     assert backend.states([random_text]) == {random_text: [TrialState.WAITING]}

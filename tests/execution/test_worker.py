@@ -16,7 +16,7 @@ from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate, worker
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import Event, Store, WorkerCall, plan
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.backend import Attempt, Backend
 from tadaconv.execution.cells import scores_file, weights_file
 from tadaconv.execution.store import MAX_TRIES
 from tadaconv.execution.worker import Worker
@@ -171,7 +171,7 @@ def test_a_failed_cell_is_tried_anew_by_each_call(
     planned, records = ablate(store, "t-quick", fake_run)
     assert str(planned) == "3 cells: 2 finished before, 1 to run (1 failed before, tried once more)"
     assert [r.status for r in records] == ["finished"]
-    assert [a.state for a in store.attempts()[SECOND]] == ["failed"] * 3 + ["finished"]
+    assert [a.status for a in store.attempts()[SECOND]] == ["failed"] * 3 + ["finished"]
     assert by_label(store) == undisturbed
 
 
@@ -266,7 +266,7 @@ def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
 
     seen: list[tuple[int, list[float]]] = []
 
-    def judge(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+    def judge(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
         assert backend is store.backend
         seen.append((attempt.attrs[attr.TRIAL], [point.score for point in curve]))
         return "not worth it" if len(curve) == 2 else None
@@ -278,11 +278,11 @@ def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
         raise AssertionError(experiment)
 
     monkeypatch.setattr("fake_cells.judge", judge, raising=False)
-    trial_id = store.enqueue("t-quick", ROWS[1], attrs={attr.TRIAL: 7})
+    trial_id = store.add("t-quick", ROWS[1], attrs={attr.TRIAL: 7})
     call = WorkerCall(store.shown, "w0", "cpu", Path(store.shown).parent, prune="fake_cells:judge")
     assert Worker(call, store, run=run).work() == []
     assert seen == [(7, [10.0]), (7, [10.0, 20.0])]
-    ended = store.attempt(trial_id)
-    assert (ended.state, ended.attrs[attr.PRUNED]) == ("pruned", "not worth it")
+    ended = store.backend.attempt(trial_id)
+    assert (ended.status, ended.attrs[attr.PRUNED]) == ("pruned", "not worth it")
     assert [point["val_top1"] for point in ended.attrs[attr.CURVE]] == [10.0, 20.0]
     assert store.backend.storage.get_trial(trial_id).intermediate_values == {1: 10.0, 2: 20.0}

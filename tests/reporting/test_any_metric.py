@@ -282,7 +282,7 @@ def run_study(study: LoadedStudy, store: Store, num_trials: int, regime: Regime 
             experiment = regime.experiment(OPERATOR, 0).model_validate(claimed.attrs["spec"])
             made = result(error_of(experiment.temporal, experiment.seed))
             for epoch in range(1, len(made.curve) + 1):
-                why = reason_to_prune(store.backend, claimed.row, made.curve[:epoch])
+                why = reason_to_prune(store.backend, claimed, made.curve[:epoch])
                 if why is not None:
                     store.prune(claimed, {PRUNED: why, CURVE: [p.model_dump() for p in made.curve[:epoch]]})
                     break

@@ -21,9 +21,10 @@ from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
 from tadaconv.execution import Crew, WorkerCall
 from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.planner import plan
-from tadaconv.execution.store import Attempt, Store
+from tadaconv.execution.store import Store
 from tadaconv.experiment import build_model
 from tadaconv.measure import count
 from tadaconv.regime import Regime, load_regime
@@ -117,7 +118,7 @@ def result(top1: float, num_epochs: int = 4) -> Result:
 
 def waiting(store: Store) -> list[Attempt]:
     studies = list(store.backend.studies().values())
-    return [store.attempt(trial_id) for trial_id, _, _ in store.backend.waiting(studies, None, 1000)]
+    return [store.backend.attempt(trial_id) for trial_id, _, _ in store.backend.waiting(studies, None, 1000)]
 
 
 def finish(store: Store, attempt: Attempt) -> None:
@@ -127,7 +128,7 @@ def finish(store: Store, attempt: Attempt) -> None:
         return
     outcome = result(top1_of(claimed.key))
     for epoch in range(1, len(outcome.curve) + 1):
-        why = reason_to_prune(store.backend, claimed.row, outcome.curve[:epoch])
+        why = reason_to_prune(store.backend, claimed, outcome.curve[:epoch])
         if why is not None:
             curve = [point.model_dump() for point in outcome.curve[:epoch]]
             store.prune(claimed, {PRUNED: why, CURVE: curve})
@@ -384,13 +385,13 @@ def test_several_processes_propose_for_one_study_without_repeating_each_other(tm
 def test_a_result_of_the_storage_is_copied_and_not_run_again(store: Store) -> None:
     late = REGIME.experiment(loaded().study.base_temporal, 0)
     store.make_study("placement-quick")
-    finish(store, store.attempt(store.enqueue("placement-quick", Cell("res4", late))))
+    finish(store, store.backend.attempt(store.add("placement-quick", Cell("res4", late))))
     proposer = Proposer(loaded(), REGIME, NAME, store)
     assert proposer.top_up(1, 1) == Proposed(1, 1, 1, True, False)
     assert not waiting(store)
     (record,) = trial_records(loaded(), REGIME, NAME, store)
     assert (record.status, record.score) == ("finished", top1_of(late.key))
-    rows = [row for row in store.backend.rows([late.key]) if row.attrs.get("copied")]
+    rows = [row for row in store.backend.attempts([late.key]) if row.attrs.get("copied")]
     assert [(row.value, row.attrs["copied"]) for row in rows] == [(top1_of(late.key), "placement-quick")]
 
 
@@ -487,7 +488,7 @@ def test_what_is_infeasible_is_drawn_again_and_is_no_trial(
         assert draw.params.keys() == draw.distributions.keys()
     assert len({str(draw.params) for draw in draws}) == len(draws), "none is drawn twice"
     assert not waiting(store)
-    rows = [row for row in store.backend.rows() if "infeasible" in row.attrs]
+    rows = [row for row in store.backend.attempts() if "infeasible" in row.attrs]
     assert len(rows) == len(draws)
     for row in rows:  # in Optuna's own words
         assert row.state == TrialState.PRUNED
@@ -523,7 +524,7 @@ def test_a_study_stopped_at_any_draw_goes_on_as_if_it_had_not_been(
     class Stop(BaseException):
         pass
 
-    real = Store.record
+    real = Store.add
 
     def stopping(self: Store, *args: Any, **changes: Any) -> int:
         real(self, *args, **changes)
@@ -533,7 +534,7 @@ def test_a_study_stopped_at_any_draw_goes_on_as_if_it_had_not_been(
     while True:  # every draw and every trial is a process of its own
         again = Store.open(str(tmp_path / "b.log"))
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "record", stopping)
+            patch.setattr(Store, "add", stopping)
             try:
                 if Proposer(study, REGIME, NAME, again).top_up(1, 9).done:
                     break
@@ -564,7 +565,7 @@ def test_several_processes_find_a_draw_infeasible_once(backend: str, tmp_path: P
         assert {record.status for record in records} == {"finished"}
         draws = infeasible_draws(study, REGIME, NAME, store)
         assert draws
-        assert sum("infeasible" in row.attrs for row in store.backend.rows()) == len(draws)
+        assert sum("infeasible" in row.attrs for row in store.backend.attempts()) == len(draws)
 
 
 def test_a_sampler_learns_what_is_infeasible(tmp_path: Path) -> None:
@@ -670,7 +671,7 @@ def test_what_earlier_versions_called_failed_though_it_never_ran_is_infeasible(s
     study = loaded(every_second, start={**ALL, "every second": NONE})
     run(study, store, 2)
     found = study.study.started["every second"]
-    store.record(
+    store.add(
         NAME,
         Cell("every second", REGIME.experiment(found.temporal, 0)),
         TrialState.FAIL,
@@ -737,9 +738,9 @@ def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store
     over = (wide.macs / int(bare * share) - 1) * 100
     assert wide.why == f"{wide.macs:,} multiply-adds a clip, {over:.2g} % over the budget of {int(bare * share):,}"
     assert wide.score is None
-    keys = {row.key for row in store.backend.rows() if row.state != TrialState.PRUNED}
+    keys = {row.key for row in store.backend.attempts() if row.state != TrialState.PRUNED}
     assert wide.cells[0].cell.key not in keys
-    (row,) = [row for row in store.backend.rows() if row.state == TrialState.PRUNED]
+    (row,) = [row for row in store.backend.attempts() if row.state == TrialState.PRUNED]
     frozen = store.backend.storage.get_trial(row.trial_id)
     assert frozen.constraints == {"macs": pytest.approx(wide.macs / int(bare * share) - 1)}
     assert trial_records(study, REGIME, NAME, store)[1] == wide
@@ -831,7 +832,7 @@ def test_a_study_keeps_its_trials_when_its_space_grows(store: Store) -> None:
         trials = optuna.load_study(study_name=name, storage=store.backend.storage).trials
         assert len({str(trial.distributions) for trial in trials}) == 1
         assert store.study_attrs(name)[SEARCH_PROTOCOL]["study"] == NAME
-    assert len(store.backend.rows()) == 20  # nothing was run again
+    assert len(store.backend.attempts()) == 20  # nothing was run again
     assert [each.number for each in run(loaded(grown, start=GROWN), store, 22)] == list(range(22))
     assert len(store.studies()) == 2
 

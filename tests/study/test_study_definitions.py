@@ -115,7 +115,7 @@ def test_what_is_proposed_first_is_the_start(name: str, tmp_path: Path, monkeypa
     for seed in range(2):
         store = Store.open(str(tmp_path / f"{seed}.log"))
         Proposer(loaded, REGIME, f"{name}-quick", store).top_up(99, num_start + 2)
-        rows = store.backend.rows()
+        rows = store.backend.attempts()
         labels = list(dict.fromkeys(row.attrs["label"] for row in rows))
         assert labels == [*loaded.study.start, f"trial {num_start}", f"trial {num_start + 1}"]
         queues.append([(row.key, dict(row.params)) for row in rows])
