@@ -342,12 +342,9 @@ def open_journal(path: Path, *, create: bool) -> JournalBackend:
     Raises :class:`UserError` for a file of another program (left untouched), a damaged journal, a folder that cannot be
     written to, and, without ``create``, for a file that does not exist.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise UserError(f"storage {str(path)!r} is no file that could be kept; give the path of a journal file")
-    if path.is_dir():
-        raise UserError(
-            f"storage {str(path)!r} is a folder; give the path of a journal file, e.g. {path / 'journal.log'}"
-        )
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise UserError(f"storage {str(path)!r} is {kind}; give the path of a journal file, e.g. runs/journal.log")
     if not create and not path.is_file():
         raise NoResultsError(str(path), command("ablate", "TABLE", storage=path))
     # Optuna tells of every study it creates; warnings, such as a lock that is waited for, still come through.

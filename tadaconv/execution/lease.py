@@ -158,12 +158,6 @@ class LeaseKeeper:
             self.lost.set()
 
 
-@dataclass
-class _Seen:
-    beat: int | None
-    still_seconds: float = 0.0
-
-
 class Reaper:
     """Returns cells to the queue whose workers have died. Any number may watch one storage."""
 
@@ -171,7 +165,8 @@ class Reaper:
         self, store: Store, seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store, self._seconds, self._clock = store, seconds, clock
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, tuple[int | None, float]] = {}
+        """By trial id, the counter of the lease and for how many seconds it has stood still."""
         self._last: float | None = None
 
     def observe(self) -> list[str]:
@@ -199,12 +194,10 @@ class Reaper:
         if lease is not None and lease.process_is_gone:
             return f"worker {lease.worker} (process {lease.pid} on {lease.host}) died"
         beat = None if lease is None else lease.beat
-        seen = self._seen.get(attempt.trial_id)
-        if seen is None or seen.beat != beat:
-            self._seen[attempt.trial_id] = _Seen(beat)
-            return None
-        seen.still_seconds += passed
-        if seen.still_seconds < self._seconds:
+        last = self._seen.get(attempt.trial_id)
+        still_seconds = last[1] + passed if last is not None and last[0] == beat else 0.0
+        self._seen[attempt.trial_id] = beat, still_seconds
+        if still_seconds < self._seconds:
             return None
         if lease is None:
             return f"a worker took the cell and gave no sign for {self._seconds:g} s"

@@ -57,7 +57,7 @@ class LocalLauncher:
     """
 
     def __init__(self, calls: Sequence[WorkerCall], on_event: Callable[[Event], None]) -> None:
-        self._on_event = on_event
+        self._calls, self._on_event = calls, on_event
         # A server that has imported torch once forks workers in no time; it has no threads and no CUDA.
         self._context = multiprocessing.get_context("forkserver")
         on_server = any(Location.parse(call.storage).url for call in calls)
@@ -65,17 +65,9 @@ class LocalLauncher:
         self._children: list[_Child] = []
         self._waiting: dict[str, list[WorkerCall]] = {}
         """By GPU, until its first cell has shown what it takes, the calls of the other workers."""
-        self._first: list[WorkerCall] = []
         self._lines: list[str] = []
         self._num_dead_on_arrival = 0
         self._error: BaseException | None = None
-        for call in calls:
-            if call.device in self._waiting:
-                self._waiting[call.device].append(call)
-                continue
-            self._first.append(call)
-            if call.device.startswith("cuda"):
-                self._waiting[call.device] = []
 
     @property
     def num_alive(self) -> int:
@@ -84,8 +76,15 @@ class LocalLauncher:
 
     def start(self) -> None:
         """Start the processes."""
-        for call in self._first:
-            self._launch(call.but(shares_gpu=bool(self._waiting.get(call.device))))
+        num_on = Counter(call.device for call in self._calls)
+        for call in self._calls:
+            if call.device in self._waiting:
+                self._waiting[call.device].append(call)
+            elif call.device.startswith("cuda"):
+                self._waiting[call.device] = []
+                self._launch(call.but(shares_gpu=num_on[call.device] > 1))
+            else:
+                self._launch(call)
 
     def poll(self) -> list[str]:
         """Pass on what the workers have said; start dead ones again.
@@ -167,13 +166,11 @@ class LocalLauncher:
                 )
 
     def _on(self, device: str) -> int:
-        return Counter(child.call.device for child in self._children if child.process.is_alive())[device]
+        return sum(child.call.device == device and child.process.is_alive() for child in self._children)
 
     def _fill(self, device: str, held: int, total: int) -> None:
         """Start the other workers of a GPU, as many as fit beside the first."""
-        others = self._waiting.pop(device, None)
-        if others is None:
-            return
+        others = self._waiting.pop(device, [])
         asked = len(others) + 1
         fit = max(1, int(0.9 * total / max(1, held)))
         if fit < asked:

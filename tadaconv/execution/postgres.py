@@ -6,6 +6,7 @@ when they are opened, by two indexes of ours that Optuna does not notice; docs/d
 
 import json
 import logging
+import re
 import shlex
 import threading
 import time
@@ -60,6 +61,17 @@ _REFUSALS = (
     "is not permitted to log in",
     "permission denied",
 )
+_ADVICE = {
+    "password": "give the right user, and its password in PGPASSWORD or ~/.pgpass",
+    "database .* does not exist": "create it with 'createdb', or name another with --storage",
+    "role .* does not exist": "create the user with 'createuser', or name another",
+    "permission denied": "grant the user what it needs, or name another database with --storage",
+    "(relation|column|type) .* (does not|already)": "its tables are not Optuna's; name another database with --storage",
+    "too many|connection slots": "raise max_connections of the server; every worker needs one or two",
+    "": "check that the server runs and can be reached from here, or name another with --storage",
+}
+"""What to do about a database that cannot be opened, by a pattern of the driver's message; the first counts."""
+
 _COMING_BACK = "the database system is"  # starting up, shutting down, in recovery mode, not yet accepting connections
 _GONE_STATES = ("57P01", "57P02", "57P03", "53300")  # shut down, crashed, not there yet, too many connections
 
@@ -461,19 +473,5 @@ def _missing(connection: Connection, location: Location) -> set[str]:
 
 def _cannot_open(location: Location, error: BaseException) -> UserError:
     reason = _reason(error) if isinstance(error, DBAPIError) else one_line(error)
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    if "password" in reason:
-        mend = "give the right user, and its password in PGPASSWORD or ~/.pgpass"
-    elif "database" in reason and "does not exist" in reason:
-        mend = "make it with 'createdb', or name another with --storage"
-    elif "role" in reason and "does not exist" in reason:
-        mend = "make the user with 'createuser', or name another"
-    elif state == "42501" or "permission denied" in reason:
-        mend = "grant the user what it needs, or name another database with --storage"
-    elif state is not None and state.startswith("42"):
-        mend = "its tables are not Optuna's; name another database with --storage"
-    elif "too many" in reason or "connection slots" in reason:
-        mend = "raise max_connections of the server; every worker needs one or two"
-    else:
-        mend = "see that the server runs and can be reached from here, or name another with --storage"
-    return UserError(f"cannot open the storage {location}: {reason}; {mend}")
+    advice = next((advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason)), _ADVICE[""])
+    return UserError(f"cannot open the storage {location}: {reason}; {advice}")

@@ -1,14 +1,13 @@
-"""One worker: takes cells off the queue, runs them, and writes down what became of them.
+"""One worker: takes cells off the queue, runs them, and records their results.
 
-:class:`WorkerCall` is all that it is told, plain values that can be sent to another process or machine, and
-:class:`Event` what it tells.
+:class:`WorkerCall` is its configuration, plain values that can be sent to another process or machine, and
+:class:`Event` what it reports.
 """
 
 import json
 import logging
 import random
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -17,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from tadaconv.errors import RunError, StorageError, UserError
 from tadaconv.execution import attrs as attr
@@ -67,20 +66,12 @@ class Event:
     """Bytes of the device this worker holds, and bytes the device has."""
 
 
-class Run(Protocol):
-    """What trains one cell; :func:`tadaconv.experiment.run` is the real one."""
+Run = Callable[..., Result]
+"""Trains one cell, from its checkpoint if that exists; :func:`tadaconv.experiment.run` is the real one."""
 
-    def __call__(self, experiment: Any, *, device: str, report: Any, checkpoint: Path, options: RunOptions) -> Result:
-        """Run ``experiment`` as ``options`` say, going on from ``checkpoint`` if the file exists."""
-        ...
-
-
-class Prune(Protocol):
-    """What judges a design study's trial; :func:`tadaconv.study.pruning.reason_to_prune` is the real one."""
-
-    def __call__(self, backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
-        """Why the running ``attempt``, whose epochs so far are ``curve``, is not worth finishing; None if it is."""
-        ...
+Prune = Callable[[Backend, Attempt, Sequence[CurvePoint]], str | None]
+"""The reason to end a design study's trial, given its curve so far, or None; the real one is
+:func:`tadaconv.study.pruning.reason_to_prune`."""
 
 
 @dataclass(frozen=True)
@@ -137,29 +128,22 @@ def load(function: str) -> Any:
 
 
 class _Leave(BaseException):
-    """Raised in the middle of a cell to leave it; nothing that trains may catch it."""
+    """Raised in the middle of a cell to leave it; nothing that trains may catch it.
+
+    ``end`` is called when training has unwound, and ``reason`` says why, if that is for readers.
+    """
+
+    def __init__(self, end: Callable[[], object], reason: str | None = None) -> None:
+        super().__init__(reason)
+        self.end, self.reason = end, reason
 
 
-class _Stopped(_Leave):
-    pass
-
-
-class _Lost(_Leave):
-    pass
-
-
-class _Broken(_Leave):
-    """Something beside the training failed: what shows it, or what others make of it. The cell is not to blame."""
+class _Broken(BaseException):
+    """The worker itself failed, such as in its view or in the storage. The cell is not to blame."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-class _Pruned(_Leave):
-    def __init__(self, why: str, curve: list[CurvePoint]) -> None:
-        super().__init__(why)
-        self.attrs = {attr.PRUNED: why, attr.CURVE: [point.model_dump() for point in curve]}
 
 
 class Worker:
@@ -196,6 +180,7 @@ class Worker:
         self._device = ""
         self._refused: set[str] = set()
         self._out_of_memory = self._told_memory = False
+        self._started = 0.0
         self._next_look = self._next_tick = self._next_heal = 0.0
 
     def work(self) -> list[CellRecord]:
@@ -277,7 +262,12 @@ class Worker:
         except OSError as error:
             raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
         self._run_cell = self._run_cell or load(self.call.run)
-        self._device = self.call.device if self.call.device == "cpu" else _resolved(self.call)
+        self._device = self.call.device
+        if self._device != "cpu":
+            from tadaconv.environment import devices_of_cell, resolve_device
+
+            devices_of_cell(self.call.device, self.call.options.gpus_per_cell)
+            self._device = str(resolve_device(self.call.device))
         keeper.device = self._device
 
     def _refuses(self, trial_id: int) -> bool:
@@ -317,68 +307,71 @@ class Worker:
         """Run one attempt to its end; None if it left this worker without one."""
         experiment = at_home(attempt.cell.experiment, self.call.places, self.call.out / "cache")
         cell = Cell(str(attempt.attrs[attr.LABEL]), experiment)
-        started = time.monotonic()
-        last = [int(attempt.attrs.get(attr.STEP, 0))]
-
-        def emit(kind: EventKind, **details: Any) -> None:
-            seconds = time.monotonic() - started
-            self._on_event(Event(kind, cell, seconds, worker=self.call.name, device=self._device, **details))
-
-        seen_points = [0]
+        checkpoint = self._checkpoints / f"{cell.key}.pt"
+        self._started = time.monotonic()
+        step, num_points = int(attempt.attrs.get(attr.STEP, 0)), 0
 
         def report(progress: Progress) -> None:
-            last[0] = progress.step
+            nonlocal step, num_points
+            step = progress.step
             keeper.progress(progress)
             if keeper.lost.is_set():
-                raise _Lost
+                raise self._lost(attempt)
             if curves is not None:
                 curves.add(progress)
             if self._stop.is_set():
-                raise _Stopped
+                raise self._stopped(attempt)
             try:
-                self._judge(attempt, progress.curve[seen_points[0] :], progress.curve)
-                seen_points[0] = len(progress.curve)
-                emit("progress", progress=progress)
+                self._judge(attempt, progress.curve, num_points)
+                num_points = len(progress.curve)
+                self._emit("progress", cell, progress=progress)
                 if progress.step >= _STEPS_TO_FULL_MEMORY:
-                    self._tell_memory(emit)
+                    self._report_memory(cell)
                 self._look_around()
             except Exception as error:
                 raise _Broken(error) from error
 
         with keeper.held(attempt), self._curves(attempt, cell) as curves:
-            emit("started")
-            checkpoint = self._checkpoints / f"{cell.key}.pt"
+            self._emit("started", cell)
             assert self._run_cell is not None
             try:
-                result = self._run_cell(
-                    cell.experiment,
-                    device=self._device,
-                    report=report,
-                    checkpoint=checkpoint,
-                    options=self.call.options,
-                )
-            except KeyboardInterrupt:
-                self._store.requeue(attempt, "stopped by Ctrl-C")
-                raise
+                try:
+                    result = self._run_cell(
+                        cell.experiment,
+                        device=self._device,
+                        report=report,
+                        checkpoint=checkpoint,
+                        options=self.call.options,
+                    )
+                except Exception as error:
+                    if self._stop.is_set() and not isinstance(error, UserError):
+                        raise self._stopped(attempt) from error  # the signal may have ended what the cell needs
+                    return self._fail(attempt, cell, error, step)
+                if curves is not None:
+                    curves.finish(result.curve)
+                return self._finish(attempt, cell, result, checkpoint)
+            except _Leave as leave:
+                leave.end()
+                self._emit("requeued", cell, error=leave.reason)
+                return None
             except _Broken as broken:
                 if not isinstance(broken.error, StorageError):
                     self._store.requeue(attempt, f"stopped by {type(broken.error).__name__}")
                 raise broken.error from None
-            except _Leave as reason:
-                self._leave(attempt, reason, emit)
-                return None
-            except Exception as error:
-                if self._stop.is_set() and not isinstance(error, UserError):  # the signal may have ended what it needs
-                    self._leave(attempt, _Stopped(), emit)
-                    return None
-                return self._fail(attempt, cell, error, last[0], emit)
-            if curves is not None:
-                curves.finish(result.curve)
-            try:
-                return self._finish(attempt, cell, result, checkpoint, emit)
             except KeyboardInterrupt:
                 self._store.requeue(attempt, "stopped by Ctrl-C")
                 raise
+
+    def _emit(self, kind: EventKind, cell: Cell, **details: Any) -> None:
+        seconds = time.monotonic() - self._started
+        self._on_event(Event(kind, cell, seconds, worker=self.call.name, device=self._device, **details))
+
+    def _stopped(self, attempt: Attempt) -> _Leave:
+        return _Leave(lambda: self._store.requeue(attempt, "its worker was told to stop"))
+
+    def _lost(self, attempt: Attempt) -> _Leave:
+        line = "%s: worker %s gave no sign for too long and the cell was requeued; its result is discarded"
+        return _Leave(lambda: _log.warning(line, attempt.name, self.call.name))
 
     def _curves(self, attempt: Attempt, cell: Cell) -> AbstractContextManager[Curves | None]:
         """What shows the attempt in TensorBoard, if it is to be shown."""
@@ -390,19 +383,16 @@ class Worker:
         about = f"{cell.name}, of {study}; {by}\n\n```json\n{experiment}\n```"
         return Curves(curves_folder(self.call.out, study, cell), about)
 
-    def _finish(
-        self, attempt: Attempt, cell: Cell, result: Result, checkpoint: Path, emit: Callable[..., None]
-    ) -> CellRecord | None:
+    def _finish(self, attempt: Attempt, cell: Cell, result: Result, checkpoint: Path) -> CellRecord:
         self._keep_weights(cell, checkpoint)
         if not self._store.finish(attempt, result):
-            self._leave(attempt, _Lost(), emit)
-            return None
+            raise self._lost(attempt)
         with suppress(OSError):  # the result is safe; a checkpoint that cannot be removed is only in the way
             checkpoint.unlink(missing_ok=True)
             for unfinished in checkpoint.parent.glob(f"{cell.key}.*.partial"):  # of a process killed as it wrote
                 unfinished.unlink(missing_ok=True)
-        self._tell_memory(emit)
-        emit("finished", result=result)
+        self._report_memory(cell)
+        self._emit("finished", cell, result=result)
         return CellRecord(cell, "finished", result=result)
 
     def _keep_weights(self, cell: Cell, checkpoint: Path) -> None:
@@ -422,57 +412,43 @@ class Worker:
                     "%s: the result is kept, but its %s are not: %s: %s", cell.name, called, kept, error.strerror
                 )
 
-    def _leave(self, attempt: Attempt, reason: _Leave, emit: Callable[..., None]) -> None:
-        if isinstance(reason, _Lost):
-            _log.warning(
-                "%s: worker %s gave no sign for too long and the cell was given to another; what it made is discarded",
-                attempt.name,
-                self.call.name,
-            )
-        elif isinstance(reason, _Stopped):
-            self._store.requeue(attempt, "its worker was told to stop")
-        elif isinstance(reason, _Pruned):
-            self._store.prune(attempt, reason.attrs)
-        emit("requeued", error=str(reason) or None)
-
-    def _fail(
-        self, attempt: Attempt, cell: Cell, error: Exception, step: int, emit: Callable[..., None]
-    ) -> CellRecord | None:
+    def _fail(self, attempt: Attempt, cell: Cell, error: Exception, step: int) -> CellRecord | None:
         line = _one_line(error, self._device)
         if self.call.shares_gpu and _out_of_memory(error):
             self._store.requeue(attempt, f"out of memory on {self._device} beside other workers")
             self._out_of_memory = True
-            emit("out of memory", error=line)
+            self._emit("out of memory", cell, error=line)
             return None
         trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
             _log.warning("%s: %s; tried again", cell.name, line)
-            emit("requeued", error=line)
+            self._emit("requeued", cell, error=line)
             return None
-        emit("failed", error=line)
+        self._emit("failed", cell, error=line)
         return CellRecord(cell, "failed", error=line, traceback=trace)
 
-    def _tell_memory(self, emit: Callable[..., None]) -> None:
-        """Tell once what a cell takes of a GPU that others are to share: the allocator's share and CUDA's own."""
+    def _report_memory(self, cell: Cell) -> None:
+        """Report once the memory that a cell takes of a shared GPU: the allocator's and CUDA's own."""
         if not self.call.shares_gpu or self._told_memory:
             return
         import torch
 
         self._told_memory = True
         held = torch.cuda.max_memory_reserved(self._device) + _CUDA_CONTEXT_BYTES
-        emit("memory", memory=(held, torch.cuda.get_device_properties(self._device).total_memory))
+        self._emit("memory", cell, memory=(held, torch.cuda.get_device_properties(self._device).total_memory))
 
-    def _judge(self, attempt: Attempt, new: list[CurvePoint], curve: list[CurvePoint]) -> None:
-        """Write new points of the curve of a design study's trial; leave it if it is not worth finishing."""
-        if not new or attr.TRIAL not in attempt.attrs:
+    def _judge(self, attempt: Attempt, curve: list[CurvePoint], num_known: int) -> None:
+        """Write the points of a design study's trial that are new; leave the trial if it is to be pruned."""
+        if len(curve) == num_known or attr.TRIAL not in attempt.attrs:
             return
-        for point in new:
+        for point in curve[num_known:]:
             self._store.report(attempt, point.epoch, point.score)
         prune: Prune = load(self.call.prune)
         why = prune(self._store.backend, attempt, curve)
         if why is not None:
-            raise _Pruned(why, curve)
+            attrs = {attr.PRUNED: why, attr.CURVE: [point.model_dump() for point in curve]}
+            raise _Leave(lambda: self._store.prune(attempt, attrs), why)
 
 
 def run_worker(
@@ -502,14 +478,6 @@ def _open(call: WorkerCall) -> Store:
             time.sleep(call.lease_seconds / 20)
 
 
-def _resolved(call: WorkerCall) -> str:
-    """The device behind that of a call; :class:`UserError` if it, or another GPU of a cell, is not there."""
-    from tadaconv.environment import devices_of_cell, resolve_device
-
-    devices_of_cell(call.device, call.options.gpus_per_cell)
-    return str(resolve_device(call.device))
-
-
 def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
     """Why this machine, or this version of tadaconv, cannot run a cell; None if it can."""
     if attempt.protocol != PROTOCOL:
@@ -523,19 +491,18 @@ def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    # Whoever ran out of torch's memory has imported torch; where it is not imported, nobody did.
-    torch = sys.modules.get("torch")
     while error is not None:
-        if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        if (
+            isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        ):  # torch's, which is not imported
             return True
         error = error.__cause__
     return False
 
 
 def _one_line(error: Exception, device: str) -> str:
-    what = encodable(one_line(error))  # it may name a file whose name is not UTF-8
+    text = encodable(one_line(error))  # it may name a file whose name is not UTF-8
     if isinstance(error, RunError | UserError):
-        return what
-    if _out_of_memory(error):
-        return f"out of memory on {device}: {what}" if what else f"out of memory on {device}"
-    return f"{type(error).__name__}: {what}" if what else type(error).__name__
+        return text
+    kind = f"out of memory on {device}" if _out_of_memory(error) else type(error).__name__
+    return f"{kind}: {text}" if text else kind

@@ -72,7 +72,7 @@ def test_workers_share_no_gpu_where_several_train_a_cell(
         return
     launcher = Crew(told, num_workers).launcher(lambda _: None)
     assert isinstance(launcher, LocalLauncher)
-    calls = [*launcher._first, *(call for calls in launcher._waiting.values() for call in calls)]
+    calls = [*launcher._calls, *(call for calls in launcher._waiting.values() for call in calls)]
     assert sorted(one.device for one in calls) == expected
 
 

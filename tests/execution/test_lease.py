@@ -387,7 +387,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     late.send_signal(signal.SIGCONT)
     said, _ = late.communicate(timeout=60)
     assert late.returncode == 0
-    assert said.count("worker w0 gave no sign for too long and the cell was given to another") == 1
+    assert said.count("worker w0 gave no sign for too long and the cell was requeued") == 1
     assert [a.status for a in store.attempts()[key]] == ["dropped", "finished"]
     assert store.records("t-quick")[0].result == records[0].result
 

@@ -351,8 +351,8 @@ def test_who_cannot_be_let_in_is_told_why(server: Server, database: str, monkeyp
         wrong.setenv("PGPASSWORD", "s3cret@")
         for user in ("tada", "nobody"):
             assert f'password authentication failed for user "{user}"' in refused(server.url(database, user=user))
-    assert "database \"nowhere\" does not exist; make it with 'createdb'" in refused(server.url("nowhere"))
-    assert "Connection refused; see that the server runs" in refused(server.url().replace(f":{server.port}/", ":1/"))
+    assert "database \"nowhere\" does not exist; create it with 'createdb'" in refused(server.url("nowhere"))
+    assert "Connection refused; check that the server runs" in refused(server.url().replace(f":{server.port}/", ":1/"))
     assert "invalid connection option" in refused(server.url(database) + "?colour=red")
     assert "failed to resolve host" in refused("postgresql://no.invalid/x")
 
