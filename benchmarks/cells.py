@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tadaconv.execution import Cell
+from tadaconv.execution.cells import Cell
 from tadaconv.regimes import quick
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda

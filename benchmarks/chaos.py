@@ -27,11 +27,13 @@ from typing import Any
 import cells as benchmark_cells
 from scheduling import RESULTS, ROOT, about, shown, storage
 
-from tadaconv.execution import Store, WorkerCall, plan
 from tadaconv.execution.backend import Attempt
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 

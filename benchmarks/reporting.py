@@ -24,8 +24,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 import tadaconv
-from tadaconv.execution import Store
-from tadaconv.execution.store import PlannedRow
+from tadaconv.execution.store import PlannedRow, Store
 from tadaconv.regimes import quick
 from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.table import load_table

@@ -22,11 +22,13 @@ from typing import Any
 import optuna
 
 import tadaconv
-from tadaconv.execution import Store, WorkerCall, plan
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.location import Location
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -13,7 +13,7 @@ from tadaconv.errors import UserError
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
 HOST = "127.0.0.1"
 _NAMES = (HOST, "localhost")

@@ -19,7 +19,8 @@ import pytest
 
 from tadaconv.dashboard import open_dashboard
 from tadaconv.errors import UserError
-from tadaconv.execution import Cell, Store
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.store import Store
 from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic
 
 EXPERIMENT = Experiment(

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tadaconv.execution import Cell, Store, plan
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.locations import apart, as_planned, at_home, places_of, together, why_missing
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Synthetic

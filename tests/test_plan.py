@@ -19,7 +19,7 @@ from tadaconv import experiment as experiment_module
 from tadaconv import preview
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 from tadaconv.preview import Probe, RunPlan, Spread, probing
 from tadaconv.preview import plan as plan_module
 from tadaconv.preview.plan import duration, makespan, size

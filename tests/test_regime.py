@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, plan
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.locations import resolve_data
 from tadaconv.preview import check, costs
 from tadaconv.regime import Published, Recipe, Regime

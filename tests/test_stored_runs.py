@@ -22,8 +22,8 @@ from support import Call
 
 from tadaconv import discovery
 from tadaconv.ablation import load_table
-from tadaconv.execution import Store
 from tadaconv.execution.merge import merge
+from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
 from tadaconv.study import load_study
 

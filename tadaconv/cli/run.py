@@ -56,7 +56,7 @@ def ablate(
 
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
     loaded = load_table(table)
     for name in rows or []:
@@ -88,8 +88,9 @@ def worker(
 
     Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
     """
-    from tadaconv.execution import Store, join
+    from tadaconv.execution.launcher import join
     from tadaconv.execution.live import LineView
+    from tadaconv.execution.store import Store
 
     place = str(out / "journal.log") if storage is None else storage
     own = crew.crew(place, out, wait)
@@ -128,7 +129,7 @@ def study(
     Example: tada study stage_placement --confirm 3 --seeds 3
     """
     from tadaconv import study as studies
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
     if confirm is None:
         refuse(context, "seeds", "counts the new seeds of --confirm; how many a trial has is in the study's file")

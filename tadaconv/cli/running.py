@@ -18,8 +18,11 @@ from tadaconv.table_run import current_records, run_table
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
-    from tadaconv.execution import CellRecord, Crew, Planned, Store
+    from tadaconv.execution.cells import CellRecord
+    from tadaconv.execution.launcher import Crew
     from tadaconv.execution.live import Show
+    from tadaconv.execution.planner import Planned
+    from tadaconv.execution.store import Store
     from tadaconv.regime import Regime
     from tadaconv.reporting.core.options import ReportOptions
     from tadaconv.study import LoadedStudy

@@ -81,7 +81,7 @@ class SlurmWorker:
     def __call__(self) -> bool:
         """Work until nothing is left; returns whether it was, and not a signal, what ended the work.
 
-        Raises what :func:`tadaconv.execution.run_worker` raises.
+        Raises what :func:`tadaconv.execution.worker.run_worker` raises.
         """
         import submitit
 

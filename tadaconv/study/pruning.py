@@ -66,7 +66,7 @@ def in_memory(name: str, metric: Metric, pruner: BasePruner | None = None) -> op
 def reason_to_prune(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
     """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on.
 
-    Workers look it up by the name in :class:`tadaconv.execution.WorkerCall`: a worker of tables never needs it.
+    Workers look it up by the name in :class:`tadaconv.execution.worker.WorkerCall`: a worker of tables never needs it.
     """
     protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
     if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):

@@ -19,12 +19,15 @@ from typing import Any
 from fake_cells import NUM_STEPS, result, row
 from optuna.trial import TrialState
 
-from tadaconv.execution import Cell, Store, WorkerCall, plan
 from tadaconv.execution.backend import GuardedStorage
+from tadaconv.execution.cells import Cell
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.journal import JournalBackend, _File, _locked
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 

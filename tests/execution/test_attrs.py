@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fake_cells import FakeRun, ablate
 
-from tadaconv.execution import Store, attrs
+from tadaconv.execution import attrs
+from tadaconv.execution.store import Store
 
 STORED = {
     "cell", "label", "spec", "lease", "after", "result", "error", "traceback", "device", "step", "again", "interrupted",

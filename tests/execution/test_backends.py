@@ -25,8 +25,8 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState, create_trial
 
-from tadaconv.execution import Store
 from tadaconv.execution.backend import Attempt, Backend
+from tadaconv.execution.store import Store
 
 Waiting = tuple[int, int, str]
 

@@ -16,7 +16,9 @@ from crash_points import CELLS, PARENT_POINTS, REAPER_POINTS, WORKER_POINTS, WRI
 from fake_cells import NUM_STEPS, result
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, WorkerCall, launcher
+from tadaconv.execution import launcher
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.result import Result
 from tadaconv.spec import Experiment
 

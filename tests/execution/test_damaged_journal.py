@@ -15,9 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 
 from tadaconv import cli
 from tadaconv.errors import StorageError, UserError
-from tadaconv.execution import Store, journal
+from tadaconv.execution import journal
 from tadaconv.execution.journal import _entry, _locked
 from tadaconv.execution.lease import Reaper
+from tadaconv.execution.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_whatever_bytes_follow_a_journal_no_entry_is_lost(valid: bytes, after: b
 
 WRITER = """
 import sys
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 store = Store.open(sys.argv[1])
 print(flush=True)
 for number in range(40):

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tadaconv.errors import UserError
-from tadaconv.execution import WorkerCall
 from tadaconv.execution.launcher import Amount, Fraction, Text, Whole, anywhere, read_options
+from tadaconv.execution.worker import WorkerCall
 
 TYPES = {"num_cpus": Whole, "memory": Amount, "part": Fraction, "name": Text}
 

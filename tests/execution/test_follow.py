@@ -4,11 +4,14 @@ import pytest
 from fake_cells import ROWS, FakeRun, result, worker
 
 from tadaconv.errors import RunError
-from tadaconv.execution import Cell, Event, Store, plan
 from tadaconv.execution.backend import Attempt
+from tadaconv.execution.cells import Cell
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.journal import JournalBackend
 from tadaconv.execution.lease import Lease
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event
 
 
 class Watched:

@@ -12,10 +12,13 @@ from fake_cells import NUM_STEPS, ROWS, FakeRun, result, worker
 from remote_cells import CELLS
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Cell, Crew, Event, Store, WorkerCall, join, plan, run_cells
 from tadaconv.execution import worker as worker_module
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.launcher import Crew, join, run_cells
 from tadaconv.execution.local import LocalLauncher
-from tadaconv.execution.worker import Worker
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event, Worker, WorkerCall
 from tadaconv.run_options import RunOptions
 
 

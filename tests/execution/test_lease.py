@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tadaconv.errors import StorageError
-from tadaconv.execution import Store, plan
 from tadaconv.execution.backend import Attempt
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
-from tadaconv.execution.store import MAX_DEATHS
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import MAX_DEATHS, Store
 from tadaconv.result import Progress
 
 SECONDS = 60.0

@@ -9,8 +9,9 @@ import pytest
 from fake_cells import ROWS, result
 from rich.console import Console
 
-from tadaconv.execution import Cell, CellRecord, Event
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.live import LineView, LiveView, view
+from tadaconv.execution.worker import Event
 from tadaconv.result import Progress
 
 

@@ -13,9 +13,11 @@ from fake_cells import FakeRun, result
 from remote_cells import CELLS, pids
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Event, Store, WorkerCall, plan
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event, WorkerCall
 
 GIB = 2**30
 

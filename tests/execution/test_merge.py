@@ -17,8 +17,11 @@ from optuna.trial import TrialState
 
 from tadaconv import cli
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Cell, Store, journal, plan
+from tadaconv.execution import journal
+from tadaconv.execution.cells import Cell
 from tadaconv.execution.merge import merge
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 
 STUDY = "t-quick"
 FINISH, FAIL, REQUEUE, LEAVE, RUN = "finish", "fail", "requeue", "leave waiting", "leave running"

@@ -10,10 +10,10 @@ from fake_cells import ROWS, result
 
 from tadaconv import cli
 from tadaconv.errors import RunError
-from tadaconv.execution import Cell, Store
-from tadaconv.execution.cells import scores_file, weights_file
+from tadaconv.execution.cells import Cell, scores_file, weights_file
 from tadaconv.execution.merge import merge
 from tadaconv.execution.merged_weights import run_folder, take_files
+from tadaconv.execution.store import Store
 
 STUDY = "t-quick"
 

@@ -14,9 +14,12 @@ from optuna.trial import TrialState
 from remote_cells import CELLS, pids
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store, WorkerCall, on_ray, plan
+from tadaconv.execution import on_ray
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.on_ray import RayLauncher, RayWorker
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.run_options import RunOptions
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes

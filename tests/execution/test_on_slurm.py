@@ -17,8 +17,11 @@ from remote_cells import CELLS, pids
 from slurm_cluster import cluster, found
 
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store, WorkerCall, on_slurm, plan
+from tadaconv.execution import on_slurm
 from tadaconv.execution.on_slurm import SlurmLauncher
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.run_options import RunOptions
 
 

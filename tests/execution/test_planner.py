@@ -7,7 +7,8 @@ from fake_cells import ROWS, FakeRun, ablate, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadaconv.execution import Cell, Store
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.store import Store
 
 
 def shown(store: Store, study: str) -> dict[tuple[str, int], str]:
@@ -74,7 +75,7 @@ def test_one_experiment_in_two_tables_or_twice_in_one_runs_once(store: Store, fa
 
 
 def test_a_cell_another_table_has_queued_is_run_from_its_queue(store: Store, fake_run: FakeRun) -> None:
-    from tadaconv.execution import plan
+    from tadaconv.execution.planner import plan
 
     plan(store, "t-quick", ROWS, [0])
     planned, records = ablate(store, "other-quick", fake_run, rows=[Cell("mine", ROWS[1].experiment)])
@@ -84,7 +85,7 @@ def test_a_cell_another_table_has_queued_is_run_from_its_queue(store: Store, fak
 
 
 def test_cells_the_table_no_longer_has_leave_the_queue(store: Store, fake_run: FakeRun) -> None:
-    from tadaconv.execution import plan
+    from tadaconv.execution.planner import plan
 
     plan(store, "t-quick", ROWS, [0])
     plan(store, "other-quick", ROWS[2:], [0])

@@ -19,7 +19,9 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial
 
 from tadaconv.errors import RunError, StorageError, UserError
-from tadaconv.execution import Store, journal, plan
+from tadaconv.execution import journal
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 
 
 @pytest.fixture(scope="module")

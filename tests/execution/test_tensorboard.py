@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from tadaconv.cli.app import app
 from tadaconv.cli.options import CrewOptions
-from tadaconv.execution import Store, plan
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.experiment import run
 from tadaconv.result import CurvePoint, Progress

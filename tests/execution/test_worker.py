@@ -14,12 +14,12 @@ import torch
 from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate, worker
 
 from tadaconv.errors import RunError, StorageError, UserError
-from tadaconv.execution import Event, Store, WorkerCall, plan
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Attempt, Backend
 from tadaconv.execution.cells import scores_file, weights_file
-from tadaconv.execution.store import MAX_TRIES
-from tadaconv.execution.worker import Worker
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import MAX_TRIES, Store
+from tadaconv.execution.worker import Event, Worker, WorkerCall
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment

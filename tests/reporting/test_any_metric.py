@@ -13,11 +13,12 @@ from rich.console import Console
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table, current_records
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, plan
 from tadaconv.execution.attrs import CURVE, PRUNED
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.live import LineView
 from tadaconv.execution.merge import merge
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Event
 from tadaconv.metrics import METRICS, Metric
 from tadaconv.regime import Regime, load_regime

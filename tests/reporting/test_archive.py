@@ -18,9 +18,9 @@ from tadaconv.reporting.export import as_csv
 
 from tadaconv import cli
 from tadaconv.errors import UserError
-from tadaconv.execution import Cell, Store
-from tadaconv.execution.cells import scores_file
+from tadaconv.execution.cells import Cell, scores_file
 from tadaconv.execution.merge import merge
+from tadaconv.execution.store import Store
 from tadaconv.reporting import archive
 from tadaconv.reporting.archive import read_storage, write_archive
 from tadaconv.result import CurvePoint, Result

@@ -20,12 +20,13 @@ from support import made_result
 from tadaconv.data.synthetic import CLASS_NAMES
 from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
-from tadaconv.execution import Crew, WorkerCall
 from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
 from tadaconv.execution.backend import Attempt
 from tadaconv.execution.cells import Cell
+from tadaconv.execution.launcher import Crew
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.experiment import build_model
 from tadaconv.measure import count
 from tadaconv.regime import Regime, load_regime
