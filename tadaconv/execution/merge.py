@@ -15,8 +15,7 @@ from optuna.trial import TrialState
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Attempt
-from tadaconv.execution.cells import scores_file
-from tadaconv.execution.merged_weights import run_folder, take_files
+from tadaconv.execution.merged_weights import CELL_FILES, run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
@@ -141,15 +140,14 @@ class _Merge:
     def take_files(self, folder: Path) -> Merged:
         """Copy weights and scores of every result that both storages have now into the run folder ``folder``."""
         out = run_folder(self._source)
-        taken = take_files(self._held, out, folder)
-        scores = take_files(self._held, out, folder, scores_file, "class probabilities")
-        self.merged.num_weights, self.merged.num_scores = len(taken.copied), len(scores.copied)
+        weights, scores = (take_files(contents, self._held, out, folder) for contents in CELL_FILES)
+        self.merged.num_weights, self.merged.num_scores = len(weights.copied), len(scores.copied)
         self.merged.notes += [
-            f"{self._held[key]} (cell {key}): other {called} in {out} than in {folder}, which are kept"
-            for called, files in (("trained weights", taken), ("class probabilities", scores))
+            f"{self._held[key]} (cell {key}): other {contents} in {out} than in {folder}, which are kept"
+            for contents, files in zip(CELL_FILES, (weights, scores), strict=True)
             for key in files.differing
         ]
-        if missing := [self._held[key] for key in taken.missing if key in self._new]:
+        if missing := [self._held[key] for key in weights.missing if key in self._new]:
             where = "lie on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
             self.merged.notes.append(
                 f"{self._source.shown}: {plural(len(missing), 'result')} without trained weights, which {where}: "

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,8 @@ class SlurmLauncher:
         self._folder = folder.absolute()
         self._executor: Any = None
         self._tasks: list[_Task] = []
-        self._query: subprocess.Popen[str] | None = None
+        self._queries = ThreadPoolExecutor(1, "squeue")
+        self._query: Future[dict[str, tuple[str, str]]] | None = None
         self._next_look = 0.0
         self._told_pending = ""
         self._told_query = False
@@ -227,10 +229,7 @@ class SlurmLauncher:
     def stop(self) -> None:
         """Ask the workers to requeue their cells, cancel them after :data:`STOP_SECONDS`, and clear up."""
         ids = [task.job.job_id for task in self._tasks]
-        if self._query is not None:
-            self._query.kill()
-            self._query.communicate()
-            self._query = None
+        self._queries.shutdown(wait=False)
         try:
             if ids:
                 _cancel("--state=PENDING", *ids)
@@ -267,24 +266,20 @@ class SlurmLauncher:
         submitit asks sacct, which knows nothing where Slurm keeps no accounts; squeue is there everywhere, and it lists
         tasks for some minutes after their end.
         """
-        now = time.monotonic()
-        if self._query is None:
-            if self._tasks and now >= self._next_look:
-                self._query = _squeue([task.job.job_id for task in self._tasks])
-                self._next_look = now + LOOK_SECONDS
-            return None, []
-        if self._query.poll() is None:
-            if now < self._next_look - LOOK_SECONDS + _QUERY_SECONDS:
-                return None, []
-            self._query.kill()
-        out, err = self._query.communicate()
-        code, self._query = self._query.returncode, None
-        if code == 0 or "Invalid job id" in err:
+        if self._query is None and self._tasks and time.monotonic() >= self._next_look:
+            self._query = self._queries.submit(_squeue, [task.job.job_id for task in self._tasks])
+            self._next_look = time.monotonic() + LOOK_SECONDS
+        elif self._query is not None and self._query.done():
+            query, self._query = self._query, None
+            try:
+                listed = query.result()
+            except RunError as error:
+                was_told, self._told_query = self._told_query, True
+                line = f"Slurm does not say how the workers are ({error}); asked again until it does"
+                return None, [] if was_told else [line]
             self._told_query = False
-            return _read_squeue(out), []
-        was_told, self._told_query = self._told_query, True
-        what = one_line(err) or f"exit status {code}"
-        return None, [] if was_told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
+            return listed, []
+        return None, []
 
     def _judge(self, task: _Task) -> list[str]:
         if task.state in _ALIVE:
@@ -335,11 +330,10 @@ class SlurmLauncher:
         return [f"{len(self._tasks)} workers wait in Slurm's queue ({reasons})"]
 
     def _any_alive(self, ids: Sequence[str]) -> bool:
-        with _squeue(ids) as query:
-            out, err = query.communicate()
-        if query.returncode != 0 and "Invalid job id" not in err:
+        try:
+            return any(state in _ALIVE for state, _ in _squeue(ids).values())
+        except RunError:
             return True
-        return any(state in _ALIVE for state, _ in _read_squeue(out).values())
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,23 +371,25 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
     return executor
 
 
-def _squeue(ids: Sequence[str]) -> "subprocess.Popen[str]":
-    # By the array's number: lists of hundreds of tasks are slow to look up.
-    jobs = sorted({id.partition("_")[0] for id in ids})
-    return subprocess.Popen(
-        ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for this process alone
-    )
-
-
-def _read_squeue(out: str) -> dict[str, tuple[str, str]]:
-    """State and reason by id."""
-    fields = [line.strip().split("|", 2) for line in out.splitlines()]
-    return {found[0]: (found[1], found[2]) for found in fields if len(found) == 3}
+def _squeue(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """State and reason by id of the tasks that Slurm lists; raises :class:`RunError` if it does not answer."""
+    # By the array's number: lists of hundreds of tasks are slow to look up. Ctrl-C is for this process alone.
+    jobs = ",".join(sorted({id.partition("_")[0] for id in ids}))
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={jobs}"]
+    options: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "capture_output": True,
+        "text": True,
+        "start_new_session": True,
+    }
+    try:
+        done = subprocess.run(command, timeout=_QUERY_SECONDS, check=False, **options)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"no answer within {_QUERY_SECONDS:g} s") from error
+    if done.returncode != 0 and "Invalid job id" not in done.stderr:
+        raise RunError(one_line(done.stderr) or f"exit status {done.returncode}")
+    fields = [line.strip().split("|", 2) for line in done.stdout.splitlines()]
+    return {parts[0]: (parts[1], parts[2]) for parts in fields if len(parts) == 3}
 
 
 def _cancel(*arguments: str) -> None:

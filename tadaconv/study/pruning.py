@@ -6,7 +6,6 @@ study file. A step of Optuna's pruners is a finished epoch, counted from 1, or a
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -109,7 +108,13 @@ def should_prune(
         if other == number:
             now = study.ask()
         elif other in others:
-            _replay(study.ask(), others[other], rungs, study)
+            finished, score_by_epoch = others[other]
+            past = study.ask()
+            _report(past, score_by_epoch, rungs)
+            if finished:
+                study.tell(past, list(score_by_epoch.values())[-1])
+            else:
+                study.tell(past, state=TrialState.PRUNED)
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))
     assert now is not None
@@ -150,15 +155,12 @@ def reason_for_no_more_seeds(
     return f"worse than trial {best} on {len(score_by_seed)} seeds (Wilcoxon test)"
 
 
-@dataclass(frozen=True)
-class _Past:
-    finished: bool
-    score_by_epoch: Mapping[int, float]
+def _ended(history: Sequence[Attempt], attempt: Attempt) -> dict[int, tuple[bool, dict[int, float]]]:
+    """The trials that ``attempt`` is compared with, by number: whether they finished, and their scores by epoch.
 
-
-def _ended(history: Sequence[Attempt], attempt: Attempt) -> dict[int, _Past]:
-    """The trials that ``attempt`` is compared with, by number; a result outweighs an earlier pruning."""
-    ended: dict[int, _Past] = {}
+    A result outweighs an earlier pruning.
+    """
+    ended: dict[int, tuple[bool, dict[int, float]]] = {}
     for row in history:
         finished = row.state == TrialState.COMPLETE
         curve = row.attrs[attr.RESULT]["curve"] if finished else row.attrs.get(attr.CURVE, [])
@@ -166,7 +168,7 @@ def _ended(history: Sequence[Attempt], attempt: Attempt) -> dict[int, _Past]:
         if number is None or number == attempt.attrs[attr.TRIAL] or not curve or _recipe(row) != _recipe(attempt):
             continue
         if finished or int(number) not in ended:
-            ended[int(number)] = _Past(finished, stored_curve(curve))
+            ended[int(number)] = finished, stored_curve(curve)
     return ended
 
 
@@ -196,11 +198,3 @@ def _report(trial: optuna.Trial, score_by_epoch: Mapping[int, float], rungs: Col
         if any(before < rung <= epoch for rung in rungs):  # not every epoch is evaluated
             trial.should_prune()
         before = epoch
-
-
-def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: optuna.Study) -> None:
-    _report(trial, past.score_by_epoch, rungs)
-    if past.finished:
-        study.tell(trial, list(past.score_by_epoch.values())[-1])
-    else:
-        study.tell(trial, state=TrialState.PRUNED)

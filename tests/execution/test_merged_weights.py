@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_results_and_no_half_file(
     with monkeypatch.context() as patch:
         patch.setattr(fails, full)
         with pytest.raises(
-            RunError, match=r"^the results are merged, but the weights of TSN, seed 0 .*: No space left"
+            RunError, match=r"^the results are merged, but the trained weights of TSN, seed 0 .*: No space left"
         ):
             merge([a], into)
     assert held(into) == {}
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_results_and_no_half_file(
 @pytest.mark.parametrize("key", ["../../secret", "/etc/passwd", "", "a/b", "a\0b"])
 def test_a_key_that_is_a_path_leads_nowhere(key: str, tmp_path: Path) -> None:
     (tmp_path / "secret.pt").write_text("secret")
-    taken = take_files({key: "hostile"}, tmp_path / "a", tmp_path / "into")
+    taken = take_files("trained weights", {key: "hostile"}, tmp_path / "a", tmp_path / "into")
     assert (taken.copied, taken.differing, taken.missing) == ([], [], [key])
     assert [path.name for path in tmp_path.iterdir()] == ["secret.pt"]
 

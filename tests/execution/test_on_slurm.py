@@ -119,9 +119,8 @@ def test_sbatch_gets_the_password_of_the_environment_and_no_file_does(
 def look(launcher: SlurmLauncher) -> list[str]:
     """The lines of one more answer of squeue."""
     lines = launcher.poll()
-    query = launcher._query
-    assert query is not None
-    query.wait()
+    assert launcher._query is not None
+    launcher._query.exception()  # waits for it
     return lines + launcher.poll()
 
 
