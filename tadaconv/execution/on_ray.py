@@ -111,30 +111,20 @@ class RayLauncher:
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
         given = read_options("ray", options, _OPTIONS)
         self._address: str | None = given.get("address")
-        self._cpus: float = given.get("cpus", 1.0)
-        self._gpus: float | None = given.get("gpus")
-        device = calls[0].device
+        device, self._gpus_per_cell = calls[0].device, calls[0].options.gpus_per_cell
+        gpus: float | None = given.get("gpus")
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(f"--device {device}: {_GIVE_GPU}")
-        if device == "cpu" and self._gpus:
+        if gpus is not None and device != "auto" and bool(gpus) != (device == "cuda"):
+            raise UserError(f"--executor-option gpus={gpus:g} contradicts --device {device}; leave one of them out")
+        if gpus and self._gpus_per_cell > 1:
             raise UserError(
-                f"--executor-option gpus={self._gpus:g} asks for what --device cpu leaves idle; leave one of them out"
+                f"--executor-option gpus={gpus:g} is a share of one GPU; with --gpus-per-cell {self._gpus_per_cell} a "
+                "worker gets as many as that, so leave it out"
             )
-        if device == "cuda" and self._gpus == 0:
-            raise UserError("--executor-option gpus=0 leaves --device cuda without a GPU; give a share, e.g. gpus=0.5")
-        if device != "auto" and self._gpus is None:
-            self._gpus = 1.0 if device == "cuda" else 0.0
-        self._gpus_per_cell = calls[0].options.gpus_per_cell
-        if self._gpus_per_cell > 1:
-            if self._gpus and "gpus" in given:
-                raise UserError(
-                    f"--executor-option gpus={self._gpus:g} is a share of one GPU; with --gpus-per-cell "
-                    f"{self._gpus_per_cell} a worker gets as many as that, so leave it out"
-                )
-            if device == "cuda":
-                self._gpus = float(self._gpus_per_cell)
-            if "cpus" not in given:
-                self._cpus = float(self._gpus_per_cell)
+        by_device = {"cpu": 0.0, "cuda": float(self._gpus_per_cell)}
+        self._gpus = by_device.get(device) if gpus is None else gpus
+        self._cpus: float = given.get("cpus", float(self._gpus_per_cell))
         self._calls = [anywhere(call) for call in calls]
         self._ray: Any = None
         self._members: list[_Member] = []

@@ -376,14 +376,9 @@ def _squeue(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     # By the array's number: lists of hundreds of tasks are slow to look up. Ctrl-C is for this process alone.
     jobs = ",".join(sorted({id.partition("_")[0] for id in ids}))
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={jobs}"]
-    options: dict[str, Any] = {
-        "stdin": subprocess.DEVNULL,
-        "capture_output": True,
-        "text": True,
-        "start_new_session": True,
-    }
+    alone: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "start_new_session": True}
     try:
-        done = subprocess.run(command, timeout=_QUERY_SECONDS, check=False, **options)
+        done = subprocess.run(command, text=True, timeout=_QUERY_SECONDS, check=False, **alone)
     except subprocess.TimeoutExpired as error:
         raise RunError(f"no answer within {_QUERY_SECONDS:g} s") from error
     if done.returncode != 0 and "Invalid job id" not in done.stderr:

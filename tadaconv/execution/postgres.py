@@ -450,12 +450,10 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
         return
     # Processes that open an empty database at once make its tables one after the other, all but one of them nothing.
     with _locked(single) as connection:
-        missing = _missing(connection, location)
         if "tables" in missing:
             _optuna_storage(location, skip_table_creation=False, poolclass=NullPool)
-        for name, what in _INDEXES.items():
-            if name in missing or "tables" in missing:
-                connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name} {what}"))
+        for name, columns in _INDEXES.items():
+            connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name} {columns}"))
 
 
 def _missing(connection: Connection, location: Location) -> set[str]:

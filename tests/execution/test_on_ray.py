@@ -39,8 +39,8 @@ def call(out: Path, **changes: Any) -> WorkerCall:
         ({"cpus": "0"}, "cpu", r"cpus='0'.*greater than 0"),
         ({"cpus": "inf"}, "cpu", "cpus='inf'"),
         ({"address": " "}, "cpu", "address=' '"),
-        ({"gpus": "0.5"}, "cpu", "--device cpu leaves idle"),
-        ({"gpus": "0"}, "cuda", "without a GPU"),
+        ({"gpus": "0.5"}, "cpu", "gpus=0.5 contradicts --device cpu"),
+        ({"gpus": "0"}, "cuda", "gpus=0 contradicts --device cuda"),
         ({}, "cuda:1", "Ray gives each worker its GPU"),
     ],
 )
