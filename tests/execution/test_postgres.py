@@ -233,6 +233,14 @@ def test_a_server_that_stays_away_ends_the_run(
 ) -> None:
     monkeypatch.setattr(postgres, "OUTAGE_SECONDS", 0.3)
     study_id = study(backend)
+    waits = []
+    say_away = postgres._Outage._say_away
+
+    def wait(outage: Any, state: Any) -> None:
+        waits.append(state)
+        say_away(outage, state)
+
+    monkeypatch.setattr(postgres._Outage, "_say_away", wait)
     server.stop("immediate")
     try:
         for call in (
@@ -240,10 +248,10 @@ def test_a_server_that_stays_away_ends_the_run(
             lambda: backend.storage.set_study_user_attr(study_id, "plan", 1),
             backend.alone().__enter__,
         ):
-            started = time.monotonic()
+            waits.clear()
             with pytest.raises(RunError, match=r"tada@.* has been away for 0 s: .*(refused|closed|terminating)"):
                 call()
-            assert 0.3 <= time.monotonic() - started < 3
+            assert waits, "it is asked again"
     finally:
         server.start()
 
@@ -364,9 +372,7 @@ def test_an_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPat
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)
-        started = time.monotonic()
         assert "timeout" in refused(f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
-        assert time.monotonic() - started < 6
 
 
 def test_a_database_without_results_is_not_touched_by_who_only_reads(server: Server) -> None:
