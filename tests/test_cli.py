@@ -782,7 +782,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
         (work_folder / "sleeping").unlink()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("3 cells: 1 finished before, 2 to run (2 queued or started before)\n")
-    assert "died; the cell is back in the queue" in done.stdout
+    assert "died; the cell was requeued" in done.stdout
     keys = (work_folder / "log").read_text().split()
     assert [keys.count(key) for key in dict.fromkeys(keys)] == [1, 2, 2]
 

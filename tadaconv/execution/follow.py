@@ -1,4 +1,4 @@
-"""Follows through the storage what becomes of cells, whoever runs them."""
+"""Follows cells through the storage, whichever workers run them."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,13 +13,13 @@ from tadaconv.result import Progress
 
 
 class Follower:
-    """Turns what changes in the storage into events, next to those that workers of this process report at once.
+    """Turns changes in the storage into events, in addition to those that workers of this process report directly.
 
     Args:
         store: the storage.
-        study: the study in which a cell is queued again that has left the queue without an end.
+        study: the study in which a cell is queued again if it has left the queue without an end.
         cells: the cells to follow, no experiment twice; none of them finished.
-        on_event: told of everything that happens to them, once.
+        on_event: called once with every event of theirs.
     """
 
     def __init__(self, store: Store, study: str, cells: Sequence[Cell], on_event: Callable[[Event], None]) -> None:
@@ -27,7 +27,7 @@ class Follower:
         self._open = {cell.key: cell for cell in cells}
         self._heard: set[str] = set()
         self.ended: list[CellRecord] = []
-        """A record of every cell that was followed and that has ended, in the order it did."""
+        """Records of the followed cells that have ended, in that order."""
 
     @property
     def is_pending(self) -> bool:
@@ -35,11 +35,11 @@ class Follower:
         return bool(self._open)
 
     def hear(self, event: Event) -> None:
-        """Take an event that a worker of one's own reported, and pass it on."""
+        """Take an event that a worker of this call reported, and pass it on."""
         key = event.cell.key
         if event.kind in ("finished", "failed"):
             cell = self._open.pop(key, None)
-            if cell is None:  # seen in the storage before its worker's word came through
+            if cell is None:  # seen in the storage before its worker's event arrived
                 return
             status: Status = "finished" if event.kind == "finished" else "failed"
             self.ended.append(CellRecord(cell, status, event.result, event.error))
@@ -47,7 +47,7 @@ class Follower:
         self._on_event(event)
 
     def look(self) -> None:
-        """Tell of what has changed since the last look."""
+        """Report the changes since the last call."""
         if not self._open:
             return
         for attempt in self._store.backend.running():
@@ -86,7 +86,7 @@ class Follower:
         )
 
     def _queue_again(self, key: str) -> None:
-        """Queue a cell that a design study pruned, or another call withdrew, and that is wanted here all the same."""
+        """Queue a followed cell that a design study pruned or another call withdrew."""
         with self._store.backend.alone():
             if is_idle(self._store.backend.states([key])[key]):
                 self._store.add(self._study, self._open[key])

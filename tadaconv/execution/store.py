@@ -289,7 +289,7 @@ class Store:
             return f"{name}: given up, {error}" if ended else None
         # Of several that find it dead all write the same, and one ends it.
         ended = self.requeue(now, why, died_at=step)
-        return f"{name}: {why}; the cell is back in the queue" if ended else None
+        return f"{name}: {why}; the cell was requeued" if ended else None
 
     def heal(self, keys: Collection[str] | None = None) -> None:
         """Queue every cell whose last attempt is to be requeued, and that nobody has queued yet.

@@ -37,22 +37,22 @@ _PAGE = 16
 """Waiting attempts looked at together: the first is tried, then, when others are faster, the rest at random."""
 
 _STEPS_TO_FULL_MEMORY = 3
-"""Optimizer steps after which a cell has held all the memory it will: buffers, gradients, the optimizer's state."""
+"""Optimizer steps after which a cell has reached its peak of memory: buffers, gradients, the optimizer's state."""
 
 _CUDA_CONTEXT_BYTES = 600 * 2**20
-"""What a process takes of a GPU beside its tensors."""
+"""GPU memory of a process in addition to its tensors."""
 
 _log = logging.getLogger("tadaconv")
 
 
 EventKind = Literal["started", "progress", "finished", "failed", "requeued", "out of memory", "memory"]
-"""``requeued``: the cell left this worker without an end. ``out of memory``: so it did next to other workers, and
-this worker leaves. ``memory``: what the worker's first cell takes."""
+"""``requeued``: the cell left this worker before its end. ``out of memory``: the same, next to other workers, and this
+worker leaves. ``memory``: the memory of the worker's first cell."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a cell, for a live view. ``seconds`` have passed since its worker started it."""
+    """An event of a cell, for a live view, ``seconds`` after its worker started it."""
 
     kind: EventKind
     cell: Cell
@@ -76,24 +76,24 @@ Prune = Callable[[Backend, Attempt, Sequence[CurvePoint]], str | None]
 
 @dataclass(frozen=True)
 class WorkerCall:
-    """All that a worker needs to know.
+    """The configuration of a worker.
 
     Attributes:
         storage: a path or a URL.
         name: for people, such as ``w0``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         out: the run folder, with the checkpoints.
-        study: the study whose queue is looked into first; None for all alike.
+        study: the study with the queue that comes first; None for no preference.
         only_study: take the cells of that study, and of its further search spaces, alone.
         keys: the cells to take; None for any cell of the storage.
-        places: where clips and weights lie on this machine, by their fingerprints; for others the queued cell tells.
+        places: paths of clips and weights on this machine, by fingerprint; others are those of the queued cell.
         options: how cells are run.
         tensorboard: whether curves of running cells are written to ``out``; see :mod:`tadaconv.execution.tensorboard`.
-        wait_seconds: how long to stay without work; infinite until told to stop.
+        wait_seconds: how long to stay without work; infinite until it is stopped.
         shares_gpu: whether other workers use the same GPU.
-        run: what trains a cell, as ``module:function``; a :class:`Run`.
-        prune: what says whether a design study's trial is to go on, as ``module:function``; a :class:`Prune`.
-        lease_seconds: how long the worker may give no sign before it counts as dead.
+        run: the function that trains a cell, a :class:`Run`, as ``module:function``.
+        prune: the function that prunes a design study's trials, a :class:`Prune`, as ``module:function``.
+        lease_seconds: how long the worker may be silent before it counts as dead.
     """
 
     storage: str
@@ -117,20 +117,20 @@ class WorkerCall:
         return replace(self, **changes)
 
     def with_cores(self, cores: int) -> Self:
-        """The call of a worker whose share of its machine are ``cores``."""
+        """The call of a worker with ``cores`` of its machine."""
         return self.but(options=self.options.with_cores(cores))
 
 
 def load(function: str) -> Any:
-    """What ``module:function`` names; imported by whoever needs it, and not before."""
+    """The function with the name ``module:function``, which is imported."""
     module, _, name = function.partition(":")
     return getattr(import_module(module), name)
 
 
 class _Leave(BaseException):
-    """Raised in the middle of a cell to leave it; nothing that trains may catch it.
+    """Raised in the middle of a cell to leave it; training code must not catch it.
 
-    ``end`` is called when training has unwound, and ``reason`` says why, if that is for readers.
+    ``end`` is called when training has unwound; ``reason`` is for readers, if there is one.
     """
 
     def __init__(self, end: Callable[[], object], reason: str | None = None) -> None:
@@ -150,13 +150,13 @@ class Worker:
     """One worker in this process, in the thread that calls :meth:`work`.
 
     Args:
-        call: what it is told.
+        call: its configuration.
         store: the storage it works on.
         stop: set by another thread to make it requeue its cell and leave.
         on_event: called in this thread as cells start, make progress and end.
         tick: called in this thread about twice a second, whether there is work or not.
-        more: asked for work when none waits; whether it has queued any.
-        run: what trains a cell, in the place of what ``call`` names.
+        more: called when no cell waits; whether it has queued any.
+        run: trains a cell, instead of the function that ``call`` names.
     """
 
     def __init__(
@@ -184,11 +184,10 @@ class Worker:
         self._next_look = self._next_tick = self._next_heal = 0.0
 
     def work(self) -> list[CellRecord]:
-        """Run cells until none waits or is being run, or until told to stop; a record of each that ended here.
+        """Run cells until none waits or runs, or until it is stopped; returns a record of each that ended here.
 
-        Cells that others run are waited for, since their workers may die. A cell that raises is tried again or
-        recorded as failed, and the next one is run. On Ctrl-C the cell goes back to the queue and the exception on to
-        the caller.
+        It waits for cells that others run, since their workers may die. A cell that raises is tried again or
+        recorded as failed, and the next one is run. On Ctrl-C the cell is requeued and the exception raised.
 
         Raises:
             UserError: the device is not there.
@@ -227,7 +226,7 @@ class Worker:
             self._tick()
 
     def _pop(self, keeper: LeaseKeeper) -> Attempt | None:
-        """Start a waiting attempt, the oldest if nobody is faster, of the worker's own study first."""
+        """Claim a waiting attempt, of the worker's own study first: the oldest, if no other worker is faster."""
         own, others = self._queues()
         for group in (own, others):
             while group:
@@ -254,7 +253,7 @@ class Worker:
         return first, [] if self.call.only_study else [id for id in studies.values() if id not in first]
 
     def _get_ready(self, keeper: LeaseKeeper) -> None:
-        """Find the device and what trains, for which torch may have to be imported, before a cell waits for them."""
+        """Resolve the device and import the code that trains, before a cell is claimed and has to wait for them."""
         if self._device:
             return
         try:
@@ -271,21 +270,21 @@ class Worker:
         keeper.device = self._device
 
     def _refuses(self, trial_id: int) -> bool:
-        """Whether a cell cannot be run here, as a line in the log says; other workers may."""
+        """Whether a cell cannot be run here, with a warning; other workers may run it."""
         attempt = self._store.backend.attempt(trial_id)
         why = _why_not_here(attempt, self.call)
         if why is None:
             return False
         if not self._refused:
-            _log.warning("%s: left to others: %s", attempt.name, why)
+            _log.warning("%s: left to other workers: %s", attempt.name, why)
         self._refused.add(attempt.key)
         return True
 
     def _pending(self, *, leaves: bool) -> bool:
-        """Whether a cell of this worker's waits, or is being run by somebody who may die.
+        """Whether a cell for this worker waits, or is being run by a worker that may die.
 
-        A cell that was left between two attempts is looked for now and then, as that means to look at all cells, and
-        before the worker ``leaves``.
+        Cells left between two attempts are looked for only now and then, which takes reading all cells, and before the
+        worker ``leaves``.
         """
         pending, now = self._any_open(), time.monotonic()
         if now >= self._next_heal or (leaves and not pending):
@@ -367,10 +366,10 @@ class Worker:
         self._on_event(Event(kind, cell, seconds, worker=self.call.name, device=self._device, **details))
 
     def _stopped(self, attempt: Attempt) -> _Leave:
-        return _Leave(lambda: self._store.requeue(attempt, "its worker was told to stop"))
+        return _Leave(lambda: self._store.requeue(attempt, "its worker was stopped"))
 
     def _lost(self, attempt: Attempt) -> _Leave:
-        line = "%s: worker %s gave no sign for too long and the cell was requeued; its result is discarded"
+        line = "%s: worker %s was silent for too long and the cell was requeued; its result is discarded"
         return _Leave(lambda: _log.warning(line, attempt.name, self.call.name))
 
     def _curves(self, attempt: Attempt, cell: Cell) -> AbstractContextManager[Curves | None]:
@@ -396,13 +395,13 @@ class Worker:
         return CellRecord(cell, "finished", result=result)
 
     def _keep_weights(self, cell: Cell, checkpoint: Path) -> None:
-        """Put weights and class probabilities where reports look for them; a result without either is a result."""
+        """Move weights and class probabilities to where reports look for them; if that fails, the result stays."""
         out = self.call.out
         for left, kept, called in (
             (weights_beside(checkpoint), weights_file(out, cell.key), "weights"),
             (scores_beside(checkpoint), scores_file(out, cell.key), "class probabilities"),
         ):
-            if not left.exists():  # what trained keeps none
+            if not left.exists():  # training kept none
                 continue
             try:
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -415,12 +414,12 @@ class Worker:
     def _fail(self, attempt: Attempt, cell: Cell, error: Exception, step: int) -> CellRecord | None:
         line = _one_line(error, self._device)
         if self.call.shares_gpu and _out_of_memory(error):
-            self._store.requeue(attempt, f"out of memory on {self._device} beside other workers")
+            self._store.requeue(attempt, f"out of memory on {self._device} next to other workers")
             self._out_of_memory = True
             self._emit("out of memory", cell, error=line)
             return None
         trace = encodable(traceback.format_exc())
-        # A wrong description stays wrong; anything else may be chance, a full disk or a device that fell over.
+        # A wrong description stays wrong; other errors may be transient, such as a full disk or a failing device.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
             _log.warning("%s: %s; tried again", cell.name, line)
             self._emit("requeued", cell, error=line)
@@ -454,15 +453,15 @@ class Worker:
 def run_worker(
     call: WorkerCall, stop: threading.Event | None = None, on_event: Callable[[Event], None] | None = None
 ) -> int:
-    """Be a worker of ``call.storage`` until nothing is left to do or ``stop`` is set; the number of cells that ended.
+    """Be a worker of ``call.storage`` until no cell is left or ``stop`` is set; returns how many cells ended here.
 
-    Raises what :meth:`Worker.work` and :meth:`Store.open` raise.
+    Raises as :meth:`Worker.work` and :meth:`Store.open` do.
     """
     return len(Worker(call, _open(call), stop, on_event).work())
 
 
 def _open(call: WorkerCall) -> Store:
-    """The store that whoever sent the worker has opened: a server that does not answer has just gone.
+    """The store of a call. Its sender has opened it: if its server does not answer, it is waited for.
 
     It is waited for as long as a lease lasts.
     """
@@ -491,10 +490,9 @@ def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, by the name of torch's error: torch may not have been imported."""
     while error is not None:
-        if (
-            isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        ):  # torch's, which is not imported
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return True
         error = error.__cause__
     return False

@@ -85,7 +85,7 @@ def search(
             store,
             is_pending=lambda: not proposer.top_up(1, num_trials).done,
             tick=tick,
-            tell=show.line,
+            on_line=show.line,
             more=lambda: proposer.top_up(1, num_trials).num_new > 0,
             study=study,
             only_study=True,

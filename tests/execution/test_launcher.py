@@ -33,7 +33,7 @@ def planned(store: Store, cells: list[Cell] = CELLS) -> tuple[Cell, ...]:
 
 @pytest.mark.parametrize("num_workers", [0, -3])
 def test_nobody_is_no_crew(store: Store, num_workers: int) -> None:
-    with pytest.raises(UserError, match=rf"--workers {num_workers} would run nothing"):
+    with pytest.raises(UserError, match=rf"--workers {num_workers} would run no cell"):
         Crew(call(store), num_workers)
 
 
@@ -176,7 +176,7 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     opened = Store.open(store.shown)
     records = worker(opened, fake_run).work()
     assert [r.cell.key for r in records] == [ROWS[0].key, ROWS[2].key]
-    assert "left to others: the cell was planned by another version" in caplog.text
+    assert "left to other workers: the cell was planned by another version" in caplog.text
     assert [a.status for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
 
 

@@ -129,7 +129,7 @@ def test_a_worker_that_renews_within_the_length_of_watched_time_is_never_taken_f
 def test_an_attempt_that_stands_still_goes_back_to_the_queue_once(store: Store) -> None:
     watched = Watched(store)
     (line,) = watched.expire()
-    assert line == "TSN, seed 0: worker w9 on far gave no sign for 60 s; the cell is back in the queue"
+    assert line == "TSN, seed 0: worker w9 on far was silent for 60 s; the cell was requeued"
     assert SECONDS <= watched.now <= SECONDS + 2 * SECONDS / 8
     assert [a.status for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
     assert watched.look(after=SECONDS) == []
@@ -155,14 +155,14 @@ def test_a_lease_renewed_at_the_last_moment_is_not_taken_back(store: Store) -> N
 def test_a_cell_taken_without_a_sign_goes_back_to_the_queue(store: Store) -> None:
     watched = Watched(store, lease=None)
     (line,) = watched.expire()
-    assert "a worker took the cell and gave no sign for 60 s" in line
+    assert "a worker claimed the cell and was silent for 60 s" in line
     assert [a.status for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
 
 
 def test_a_lease_of_another_version_is_watched_like_none(store: Store) -> None:
     watched = Watched(store, lease=None)
     store.renew(watched.attempt, {"heartbeat": "2026-01-01"})
-    assert "gave no sign" in watched.expire()[0]
+    assert "was silent" in watched.expire()[0]
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -345,7 +345,7 @@ def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
         if steps == 3:
             taker = Store.open(store.shown)
             (late,) = taker.backend.running()
-            assert taker.reap(late, "it gave no sign")
+            assert taker.reap(late, "it was silent")
             assert [r.status for r in worker(taker, fake_run, name="w1").work()] == ["finished"]
 
     fake_run.stop = stop
@@ -356,7 +356,7 @@ def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
     assert "result" not in late_one.attrs
     assert taken_over.attrs["lease"]["worker"] == "w1"
     (line,) = [r.getMessage() for r in caplog.records if "is discarded" in r.getMessage()]
-    assert line.startswith("TSN, seed 0: worker w0 gave no sign for too long")
+    assert line.startswith("TSN, seed 0: worker w0 was silent for too long")
 
 
 def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(store: Store, tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     late.send_signal(signal.SIGCONT)
     said, _ = late.communicate(timeout=60)
     assert late.returncode == 0
-    assert said.count("worker w0 gave no sign for too long and the cell was requeued") == 1
+    assert said.count("worker w0 was silent for too long and the cell was requeued") == 1
     assert [a.status for a in store.attempts()[key]] == ["dropped", "finished"]
     assert store.records("t-quick")[0].result == records[0].result
 

@@ -77,7 +77,7 @@ def test_workers_that_are_told_to_stop_put_their_cells_back(table: Store, tmp_pa
     interrupted = [
         a.attrs["interrupted"] for found in table.attempts().values() for a in found if a.status == "dropped"
     ]
-    assert interrupted == ["its worker was told to stop"] * 2
+    assert interrupted == ["its worker was stopped"] * 2
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
@@ -106,7 +106,7 @@ def test_what_the_workers_log_and_do_reaches_the_parent(table: Store, tmp_path: 
     launcher.start()
     lines = until(lambda: not launcher.num_alive, launcher) + launcher.poll()
     launcher.stop()
-    assert any("gave no sign for 0.5 s; the cell is back in the queue" in line for line in lines)
+    assert any("was silent for 0.5 s; the cell was requeued" in line for line in lines)
     finished = {event.cell.key: event.result for event in events if event.kind == "finished"}
     assert finished == {record.cell.key: record.result for record in table.records("t-quick")}
     assert {event.worker for event in events} == {"w0"}
@@ -120,7 +120,7 @@ def test_workers_that_die_before_they_begin_end_the_table(
     monkeypatch.setattr(local, "_be_worker", _exit_at_once)
     launcher = LocalLauncher([call(tmp_path)], lambda _: None)
     lines: list[str] = []
-    with pytest.raises(RunError, match=r"die before they take a cell \(exit status 7\)"):
+    with pytest.raises(RunError, match=r"die before they claim a cell \(exit status 7\)"):
         supervise(launcher, table, lambda: True, lambda: None, lines.append)
     assert launcher.num_alive == 0
     assert len(lines) == 2
@@ -178,9 +178,9 @@ class Launched(LocalLauncher):
     ("held", "fit", "line"),
     [
         (GIB, 4, None),
-        (3 * GIB, 2, "2 of the 4 workers asked for fit on cuda:0: a cell takes 3.0 GiB of 8.0"),
-        (7 * GIB, 1, "1 of the 4 workers asked for fit on cuda:0: a cell takes 7.0 GiB of 8.0"),
-        (9 * GIB, 1, "1 of the 4 workers asked for fit on cuda:0: a cell takes 9.0 GiB of 8.0"),
+        (3 * GIB, 2, "2 of the 4 requested workers fit on cuda:0: a cell takes 3.0 GiB of 8.0"),
+        (7 * GIB, 1, "1 of the 4 requested workers fit on cuda:0: a cell takes 7.0 GiB of 8.0"),
+        (9 * GIB, 1, "1 of the 4 requested workers fit on cuda:0: a cell takes 9.0 GiB of 8.0"),
     ],
 )
 def test_as_many_workers_share_a_gpu_as_its_first_cell_leaves_room_for(
