@@ -68,7 +68,7 @@ def test_studies_and_their_cells_are_served_as_they_grow(store: Store, address: 
     assert "<html" in get(f"{address}/dashboard")
 
 
-def test_nothing_can_be_changed(store: Store, address: str) -> None:
+def test_the_dashboard_is_read_only(store: Store, address: str) -> None:
     before = Path(store.shown).read_bytes()
     calls = [
         ("DELETE", "/api/studies/0", None),
@@ -84,7 +84,7 @@ def test_nothing_can_be_changed(store: Store, address: str) -> None:
             urllib.request.urlopen(request, timeout=10)
         with refused.value as answer:
             assert answer.code == 403
-            assert json.loads(answer.read()) == {"reason": "this dashboard shows results and changes none"}
+            assert json.loads(answer.read()) == {"reason": "this dashboard is read-only"}
     assert Path(store.shown).read_bytes() == before
 
 

@@ -1,7 +1,7 @@
-"""What a storage must offer beside Optuna's own interface, so that queues stay fast and cells run once.
+"""The interface of storages in addition to Optuna's, so that queues stay fast and cells run once.
 
-Writes go through ``storage``, Optuna's; reads that Optuna makes by copying every trial are asked for by what is
-needed. :mod:`tadaconv.execution.journal` and :mod:`tadaconv.execution.postgres` implement it.
+Writes go through Optuna's ``storage``; reads for which Optuna would copy every trial are restricted to the required
+attempts. :mod:`tadaconv.execution.journal` and :mod:`tadaconv.execution.postgres` implement it.
 """
 
 import abc
@@ -60,7 +60,7 @@ class Attempt:
 
     @property
     def status(self) -> AttemptStatus:
-        """Its state, in which what was dropped has not failed."""
+        """Its state, with dropped attempts apart from failed ones."""
         return "dropped" if self.state == TrialState.FAIL and _DROPPED & self.attrs.keys() else _STATUS[self.state]
 
     @property
@@ -81,7 +81,7 @@ class Attempt:
 
 
 class Backend(Protocol):
-    """One storage. Every read sees what any process has written before it was called."""
+    """One storage. Every read sees all earlier writes of any process."""
 
     shown: str
     """Where the results are, as ``--storage`` takes it: a path or a URL."""
@@ -89,7 +89,7 @@ class Backend(Protocol):
     """Optuna's storage, which every write goes through; it waits while a server is away."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """Hold the storage's one planning lock, which its holder's death releases; waits for its turn."""
+        """Hold the storage's planning lock, after waiting for it; the death of its holder releases it."""
         ...
 
     def studies(self) -> dict[str, int]:
@@ -107,7 +107,7 @@ class Backend(Protocol):
 
         Args:
             study_ids: the studies to look into.
-            wanted: cell keys to take; None takes all. It may be a set of ten thousand: do not send it anywhere.
+            wanted: cell keys to take; None takes all. It may be a set of ten thousand, too large for a statement.
             limit: how many to return at most.
         """
         ...
@@ -126,7 +126,7 @@ class Backend(Protocol):
         ...
 
     def states(self, keys: Collection[str]) -> dict[str, list[TrialState]]:
-        """The states of all attempts at each of ``keys`` that has any, oldest first, without their attributes."""
+        """The states of all attempts at ``keys``, oldest first, without their attributes."""
         ...
 
     def attempt(self, trial_id: int) -> Attempt:
@@ -135,11 +135,11 @@ class Backend(Protocol):
 
 
 Guard = Callable[[Callable[[], Any]], Any]
-"""Makes a call, or makes it again, or raises another error in the place of what it raises; returns what it returns."""
+"""Makes a call and returns its value; may repeat it, or replace its error."""
 
 
 class GuardedStorage(BaseStorage):
-    """Optuna's storage, each of whose public methods is called through a guard; see :func:`guarded`."""
+    """Optuna's storage with every public method called through a guard; see :func:`guarded`."""
 
     def __init__(self, storage: BaseStorage, guard: Guard) -> None:
         self._storage, self._guard = storage, guard
@@ -160,5 +160,5 @@ abc.update_abstractmethods(GuardedStorage)  # type: ignore[type-abstract]
 
 
 def guarded(storage: BaseStorage, guard: Guard) -> BaseStorage:
-    """``storage``, each of whose public methods is called through ``guard``."""
+    """``storage`` with every public method called through ``guard``."""
     return GuardedStorage(storage, guard)  # type: ignore[abstract]

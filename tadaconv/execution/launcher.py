@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -20,7 +20,7 @@ from tadaconv.execution.follow import Follower
 from tadaconv.execution.lease import LEASE_SECONDS, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.store import Store
-from tadaconv.execution.worker import Event, Worker, WorkerCall
+from tadaconv.execution.worker import Event, Worker, WorkerCall, load
 from tadaconv.run_options import require_division
 
 POLL_SECONDS = 0.05
@@ -92,40 +92,22 @@ class Crew:
 
     def launcher(self, on_event: Callable[[Event], None], **changes: object) -> Launcher:
         """The workers, not started yet."""
-        return EXECUTORS[self.executor](self, self.call.but(**changes), on_event)
+        launcher, call = load(EXECUTORS[self.executor]), self.call.but(**changes)
+        if self.executor != "local":
+            calls = [call.but(name=f"{self.executor}-{i}") for i in range(self.num_workers)]
+            return cast(Launcher, launcher(calls, self.options))
+        devices = _devices(call.device, call.options.gpus_per_cell, self.num_workers)
+        call = call.with_cores(max(1, num_cores() // self.num_workers))
+        calls = [call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]) for i in range(self.num_workers)]
+        return cast(Launcher, launcher(calls, on_event))
 
 
-def _local(crew: Crew, call: WorkerCall, on_event: Callable[[Event], None]) -> Launcher:
-    from tadaconv.execution.local import LocalLauncher
-
-    devices = _devices(call.device, call.options.gpus_per_cell, crew.num_workers)
-    cores = max(1, num_cores() // crew.num_workers)
-    calls = [
-        call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]).with_cores(cores)
-        for i in range(crew.num_workers)
-    ]
-    return LocalLauncher(calls, on_event)
-
-
-def _ray(crew: Crew, call: WorkerCall, _: Callable[[Event], None]) -> Launcher:
-    from tadaconv.execution.on_ray import RayLauncher
-
-    return RayLauncher([call.but(name=f"ray-{i}") for i in range(crew.num_workers)], crew.options)
-
-
-def _slurm(crew: Crew, call: WorkerCall, _: Callable[[Event], None]) -> Launcher:
-    from tadaconv.execution.on_slurm import SlurmLauncher
-
-    calls = [call.but(name=f"slurm-{i}") for i in range(crew.num_workers)]
-    return SlurmLauncher(calls, crew.options, call.out / "slurm")
-
-
-EXECUTORS: dict[str, Callable[[Crew, WorkerCall, Callable[[Event], None]], Launcher]] = {
-    "local": _local,
-    "ray": _ray,
-    "slurm": _slurm,
+EXECUTORS = {
+    "local": "tadaconv.execution.local:LocalLauncher",
+    "ray": "tadaconv.execution.on_ray:RayLauncher",
+    "slurm": "tadaconv.execution.on_slurm:SlurmLauncher",
 }
-"""What makes a launcher, by the name ``--executor`` takes."""
+"""Launchers as ``module:class``, by the name ``--executor`` takes; all but the local one are called with options."""
 
 
 def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:

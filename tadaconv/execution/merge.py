@@ -1,4 +1,4 @@
-"""Merges storages: the results of one are copied into another, none twice, and weights and scores with them."""
+"""Merges storages: copies results of one into another, each once, with weights and class probabilities."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class Merged:
     num_scores: int = 0
     """Files of class probabilities that were copied."""
     notes: list[str] = field(default_factory=list)
-    """Where the two storages disagree, and what the source lacks, one line each."""
+    """Differences between the two storages, and files that the source lacks, one line each."""
 
     def __str__(self) -> str:
         """One line, for example ``a.log: 12 results and 1 failed or pruned attempt copied, 3 known already``."""
@@ -59,7 +59,7 @@ class Merged:
             f"{plural(self.num_weights, 'file')} of trained weights copied": self.num_weights,
             f"{plural(self.num_scores, 'file')} of class probabilities copied": self.num_scores,
             f"{plural(self.num_open, 'cell')} without a result left where they wait or run": self.num_open,
-            f"{plural(self.num_busy, 'result')} left out, as the cells are being run: merge again when they have "
+            f"{plural(self.num_busy, 'result')} left out, as the cells are being run; merge again when they have "
             "ended": self.num_busy,
         }
         return (
@@ -74,7 +74,7 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
 
     A cell that has a result in both keeps the one ``into`` has, and a difference in score is noted. What waits or
     runs is not copied: its plan is, so the next run of its table queues it. Configurations of a search get the next
-    free numbers. Sources are only read, one after the other. Merging again changes nothing.
+    free numbers. Sources are only read, one after the other. Merging again has no effect.
 
     The trained weights of a result and its class probabilities go with it, from the folder of the source's journal to
     that of ``into``, or to the run folder ``out`` where ``into`` is a server's; so do those of a result that ``into``
@@ -94,7 +94,7 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
         merges = [_Merge(source, into) for source in sources]
         for one in merges:
             one.run()
-    # Large files: whoever plans meanwhile need not wait for them.
+    # Outside the lock, as copying large files takes long.
     folder = run_folder(into) or out
     return [one.merged if folder is None else one.take_files(folder) for one in merges]
 
@@ -148,7 +148,7 @@ class _Merge:
             for key in files.differing
         ]
         if missing := [self._held[key] for key in weights.missing if key in self._new]:
-            where = "lie on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
+            where = "are on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
             self.merged.notes.append(
                 f"{self._source.shown}: {plural(len(missing), 'result')} without trained weights, which {where}: "
                 f"{'; '.join(missing[:3])}{f'; and {len(missing) - 3} more' if len(missing) > 3 else ''}"
@@ -156,7 +156,7 @@ class _Merge:
         return self.merged
 
     def _merge_study(self, name: str, search: str | None, attrs: Mapping[str, Any]) -> None:
-        """Write what ``into`` lacks of what is known about a study; of searches, what its trials do not bring along."""
+        """Write the attributes that ``into`` lacks of a table's study; a search's are written with its trials."""
         known = self._into.study_attrs(search or name)
         if (search is None and attr.SEARCH_PROTOCOL in known) or (search is not None and attr.PLAN in known):
             raise UserError(
@@ -299,12 +299,12 @@ def _identity(attempt: Attempt) -> str:
 
 
 def _moment(time: datetime | None) -> list[int] | None:
-    """Where in its quarter of an hour a time lies: Optuna gives local times, and their zones differ by quarters."""
+    """A time modulo a quarter of an hour: Optuna gives local times, and time zones differ by quarters."""
     return None if time is None else [time.minute % 15, time.second, time.microsecond]
 
 
 def _configuration(attrs: Mapping[str, Any]) -> str:
-    """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
+    """Text that identifies the configuration of an attempt, without its seed and its paths."""
     spec, _ = apart({**attrs[attr.SPEC], "seed": 0})
     spec["data"] = without_places(spec["data"])
     return json.dumps(spec, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Workers as actors of a Ray cluster, one an actor; Ray decides where each runs and gives it CPUs and a share of a GPU.
+"""Workers as actors of a Ray cluster; Ray chooses their nodes and gives them CPUs and a fraction of a GPU.
 
 Every node needs this package, and the storage and the run folder under the same names: a journal file in a folder that
 all nodes share, or a PostgreSQL server that all can reach.
@@ -35,11 +35,11 @@ _GIVE_GPU = (
 
 
 class RayWorker:
-    """The actor. It is told to stop while it works, so it needs a thread more than one.
+    """The actor. Its method ``stop`` is called while it works, so it needs several threads.
 
     Args:
-        call: what it is told.
-        password: what PGPASSWORD is where it was launched: an actor has the environment of its node.
+        call: its configuration.
+        password: PGPASSWORD of the launching process: an actor has the environment of its node.
     """
 
     def __init__(self, call: WorkerCall, password: str | None = None) -> None:
@@ -51,10 +51,10 @@ class RayWorker:
         self._ended = self._out_of_memory = False
 
     def run(self) -> bool:
-        """Work until nothing is left or :meth:`stop` is called.
+        """Work until no cell is left or :meth:`stop` is called.
 
-        Returns whether it left because memory ran out beside the other workers of its GPU. A call that comes again,
-        because the line was cut meanwhile, waits for the same end.
+        Returns whether it left because memory ran out next to the other workers of its GPU. A second call, after a lost
+        connection, waits for the same end.
         """
         import ray
 
@@ -81,7 +81,7 @@ class RayWorker:
 
 @dataclass
 class _Member:
-    """An actor as the launcher knows it. ``end`` and ``where`` are Ray's promises of what these methods return."""
+    """The launcher's record of an actor. ``end`` and ``where`` are Ray's references to results of its methods."""
 
     call: WorkerCall
     gpus: float
@@ -95,17 +95,17 @@ class _Member:
 
 
 class RayLauncher:
-    """One actor a call. An actor whose node or process is lost comes up elsewhere; its cell goes back to the queue.
+    """One actor per call. A lost actor is started again, on any node; its cell is requeued.
 
     Args:
-        calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker gets a GPU where the
+        calls: one per worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker gets a GPU where the
             cluster has any.
         options: ``address`` of the cluster (default: the variable RAY_ADDRESS, else a cluster that runs on this
             machine, else one that is started for the run), ``cpus`` of a worker (default 1, or one for each GPU of a
-            cell), ``gpus``, its share of a GPU, at most 1.
+            cell), ``gpus``, its fraction of a GPU, at most 1.
 
     Raises:
-        UserError: an option that is not there, or does not fit the device.
+        UserError: an unknown option, or one that does not fit the device.
     """
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
@@ -119,8 +119,8 @@ class RayLauncher:
             raise UserError(f"--executor-option gpus={gpus:g} contradicts --device {device}; leave one of them out")
         if gpus and self._gpus_per_cell > 1:
             raise UserError(
-                f"--executor-option gpus={gpus:g} is a share of one GPU; with --gpus-per-cell {self._gpus_per_cell} a "
-                "worker gets as many as that, so leave it out"
+                f"--executor-option gpus={gpus:g} is a fraction of one GPU; with --gpus-per-cell {self._gpus_per_cell} "
+                "a worker gets as many as that, so leave it out"
             )
         by_device = {"cpu": 0.0, "cuda": float(self._gpus_per_cell)}
         self._gpus = by_device.get(device) if gpus is None else gpus
@@ -209,8 +209,8 @@ class RayLauncher:
             )
 
     def _launch(self, call: WorkerCall, gpus: float) -> _Member:
-        # Ray would start a lost actor again by itself, but neither its method nor a word about it. Eight calls at once:
-        # run, once more for every time the line was cut, and stop.
+        # Ray could start a lost actor again, but not its method, and without a message. Eight calls at once:
+        # run, once more after every lost connection, and stop.
         remote = self._ray.remote(RayWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_concurrency=8, max_restarts=0
         )
@@ -218,7 +218,7 @@ class RayLauncher:
         return _Member(call, gpus, actor, actor.run.remote(), actor.where.remote(), time.monotonic())
 
     def _find_places(self) -> list[str]:
-        """Note which actors have come up; a line for each that had been lost."""
+        """Note which actors have started; returns a line for each that had been lost."""
         places = {member.where: member for member in self._members if not member.node}
         if not places:
             return []
@@ -228,19 +228,19 @@ class RayLauncher:
             member = places[where]
             try:
                 member.node, host = self._ray.get(where)
-            except self._ray.exceptions.RayError:  # its end tells why
+            except self._ray.exceptions.RayError:  # its end has the reason
                 continue
             if member.num_starts > 1:
                 lines.append(f"worker {member.call.name} is up again, on {host}")
         return lines
 
     def _bury(self, member: _Member) -> list[str]:
-        """Deal with an actor whose work has ended, or seems to have."""
+        """Handle an actor that has ended, or seems to have; returns lines about it."""
         name, errors = member.call.name, self._ray.exceptions
         try:
             out_of_memory = self._ray.get(member.end)
         except errors.ActorUnavailableError:
-            # Dead or merely out of reach: asked again, Ray tells which as soon as it knows.
+            # Dead or merely unreachable: a second call returns when Ray knows which.
             member.end = member.actor.run.remote()
             return []
         except errors.RayTaskError as error:
@@ -255,10 +255,10 @@ class RayLauncher:
             return []
         gpus = min(1.0, 2 * member.gpus)
         self._members.append(self._launch(member.call, gpus))
-        return [f"worker {name}: {member.gpus:g} GPU has too little memory for its cells; goes on with {gpus:g}"]
+        return [f"worker {name}: {member.gpus:g} GPU has too little memory for its cells; continues with {gpus:g}"]
 
     def _replace(self, member: _Member, error: Exception) -> str:
-        """Start a dead actor again, wherever there is room; say what it died of."""
+        """Start a dead actor again, on any node; returns the cause of its death in words."""
         self._members.remove(member)
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         lost = bool(member.node) and member.node not in alive
@@ -274,8 +274,8 @@ class RayLauncher:
 
     def _tell_waiting(self, now: float) -> list[str]:
         waiting = [member for member in self._members if not member.node and now - member.launched > _PATIENCE_SECONDS]
-        told_before, self._num_waiting = self._num_waiting, len(waiting)
-        if not waiting or told_before == len(waiting):
+        num_before, self._num_waiting = self._num_waiting, len(waiting)
+        if not waiting or num_before == len(waiting):
             return []
         gpus = max(member.gpus for member in waiting)
         needs = f"{self._cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
@@ -291,7 +291,7 @@ def _require_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Join the cluster, quietly; raises :class:`UserError` if there is none at ``address``."""
+    """Join the cluster, without its log; raises :class:`UserError` if there is none at ``address``."""
     named = address or os.environ.get("RAY_ADDRESS")
     if named not in (None, "", "auto", "local"):
         _require_listening(str(named))
@@ -317,7 +317,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def _require_listening(address: str) -> None:
-    """Raise :class:`UserError` unless somebody listens at ``address``: Ray itself would try for minutes, then exit."""
+    """Raise :class:`UserError` unless a server listens at ``address``: Ray itself would try for minutes, then exit."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit()):
         raise UserError(f"{address!r} is no address of a Ray cluster; give HOST:PORT, e.g. 10.0.0.1:6379")
@@ -331,6 +331,6 @@ def _require_listening(address: str) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    what = one_line(error)
-    what = what if len(what) <= 200 else what[:200] + "..."
-    return what if isinstance(error, RunError | UserError) and what else f"{type(error).__name__}: {what}"
+    text = one_line(error)
+    text = text if len(text) <= 200 else text[:200] + "..."
+    return text if isinstance(error, RunError | UserError) and text else f"{type(error).__name__}: {text}"

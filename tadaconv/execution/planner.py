@@ -12,13 +12,13 @@ from tadaconv.metrics import common_metric
 
 @dataclass(frozen=True)
 class Planned:
-    """What one call has to do. Cells with the same experiment count once."""
+    """The cells that one call has to run. Cells with the same experiment count once."""
 
     to_run: tuple[Cell, ...]
     num_finished: int
     num_new: int
     num_retried: int
-    """Cells whose last attempt failed; every call tries them anew."""
+    """Cells whose last attempt failed; every call tries them again."""
     num_resumed: int
     """Cells that another call has queued, or that a worker runs now."""
 
@@ -40,11 +40,11 @@ def plan(
 ) -> Planned:
     """Queue every cell of ``chosen`` rows x ``seeds`` that is neither finished nor queued or run in the storage.
 
-    Any number of processes may plan at once; they take turns.
+    Any number of processes may plan at once; a lock serialises them.
 
     Args:
         store: the storage.
-        study: Created if it does not exist; its plan becomes what the report shows.
+        study: Created if it does not exist; its plan defines the rows of the report.
         rows: Every row of the table, one cell each, in the table's order; the seed of the cell does not matter.
         seeds: Seeds to run. Seeds planned by earlier calls stay in the report.
         chosen: Labels to run; None means all. The others stay in the report as they were, unless they have changed.
@@ -79,7 +79,7 @@ def _has_failed(store: Store, key: str) -> bool:
 
 
 def _wanted(rows: Sequence[Cell], seeds: Sequence[int], chosen: Collection[str] | None) -> list[Cell]:
-    """Seed by seed, so that a first full table stands early."""
+    """Seed by seed, so that the first full table is complete early."""
     return [_seeded(row, seed) for seed in seeds for row in rows if chosen is None or row.label in chosen]
 
 

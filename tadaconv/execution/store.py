@@ -1,12 +1,11 @@
 """The results: one Optuna storage, one study a table and regime, one trial an attempt at a cell.
 
-A COMPLETE trial is a result; nothing else is. The experiment travels in the trial's user attributes and never as
-parameters, so that a new row cannot collide with distributions Optuna has frozen.
+Only a COMPLETE trial is a result. The experiment is stored in the trial's user attributes and never as parameters, so
+that a new row cannot conflict with distributions that Optuna has frozen.
 
-What makes a cell run once: a trial that has ended cannot be changed, so of a late worker's result and the verdict that
-it is dead only the first counts; and a worker that has taken an attempt drops it again if an earlier attempt at the
-cell is alive or has finished (:meth:`Store.claim`). The lock held for planning keeps the queue tidy, and no more than
-that hangs on it.
+A cell is run once for two reasons: a trial that has ended cannot be changed, so of a late worker's result and the
+detection of its death only the first counts; and a worker that has claimed an attempt drops it if an earlier attempt
+at the cell runs or has finished (:meth:`Store.claim`). The planning lock only avoids needless attempts.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ from tadaconv.locations import apart, together
 from tadaconv.result import Result
 
 FORMAT = 2
-"""How queues, leases and plans are written. 1 had no leases; its results count, its queues are planned anew."""
+"""How queues, leases and plans are written. 1 had no leases; its results count, and its queues are planned again."""
 
 MAX_TRIES = 2
 """How often one call tries a cell that raises before it is recorded as failed."""
@@ -56,7 +55,7 @@ Plan = dict[str, PlannedRow]
 
 
 class Store:
-    """One Optuna storage, read and written by cell key. Every method sees what other processes have written.
+    """One Optuna storage, read and written by cell key. Every method reads the writes of other processes.
 
     Methods that write raise :class:`StorageError` where it cannot be written (disk full, a server that stays away).
     """
@@ -70,8 +69,8 @@ class Store:
     def open(cls, location: str, *, create: bool = True) -> Self:
         """The store in the journal file or the PostgreSQL database ``location``; with ``create``, made if need be.
 
-        Raises :class:`UserError` for what is not a readable, writable storage, for one that a newer tadaconv has
-        written to, and, without ``create``, for one that is not there.
+        Raises :class:`UserError` for a storage that cannot be read and written, for one that a newer tadaconv has
+        written to, and, without ``create``, for one that does not exist.
         """
         where = Location.parse(location)
         if where.path is not None:
@@ -113,7 +112,7 @@ class Store:
         return study_id
 
     def study_attrs(self, study: str) -> Mapping[str, Any]:
-        """What is written about a study; empty for one that does not exist."""
+        """The user attributes of a study; empty for one that does not exist."""
         known = self.backend.studies()
         return self.backend.study_attrs(known[study]) if study in known else {}
 
@@ -134,7 +133,7 @@ class Store:
         """The plan of a study; empty for a study that does not exist."""
         plan = {}
         for label, row in self.study_attrs(study).get(attr.PLAN, {}).items():
-            if "experiment" in row:  # plans of the first versions had a cell a seed; planning anew costs nothing
+            if "experiment" in row:  # plans of the first versions had a cell per seed; planning again is cheap
                 seeds = {int(seed): key for seed, key in row["seeds"].items()}
                 plan[label] = PlannedRow(together(row["experiment"], row.get("places", {})), seeds)
         return plan
@@ -165,11 +164,11 @@ class Store:
 
         Args:
             study: its study.
-            cell: what is to be run, or was.
-            state: waiting in the queue, or the end of what is known without running it.
+            cell: the cell.
+            state: waiting in the queue, or the end of an attempt that needs no run.
             value: the score of a finished attempt.
             params: the parameters of a design study's trial, by name.
-            distributions: what they were drawn from.
+            distributions: of these parameters.
             attrs: further user attributes.
             constraints: by how much a design study's trial violates each of Optuna's constraints.
             is_new: whether it is known that there was no attempt at the cell before; otherwise they are looked up.
@@ -193,7 +192,7 @@ class Store:
         )
 
     def claim(self, trial_id: int) -> Attempt | None:
-        """Start a waiting attempt; None if another worker was faster, or the cell is done or being run already.
+        """Start a waiting attempt; None if another worker was faster, or the cell runs or has a result.
 
         Two attempts at one cell can come to wait: in two studies, or after a server's restart in the middle of a plan.
         Of these the others are withdrawn. The claim is written before the others are read, so of two workers that
@@ -205,7 +204,7 @@ class Store:
         others = self._others(attempt)
         older = [other for other in others if other.status == "waiting" and other.trial_id < trial_id]
         for other in older:
-            self.withdraw(other, "another attempt at the cell was taken")
+            self.withdraw(other, "another attempt at the cell was claimed")
         if older:
             others = self._others(attempt)
         running = [other for other in others if other.status == "running"]
@@ -240,15 +239,15 @@ class Store:
         return now.status == "finished" and now.attrs[attr.RESULT] == tree
 
     def fail(self, attempt: Attempt, error: str, traceback: str, device: str, step: int, *, retry: bool = True) -> bool:
-        """End a running attempt that raised; True if its cell goes back to the queue for another try.
+        """End a running attempt that raised; True if its cell is requeued for another try.
 
         Args:
-            attempt: what failed.
-            error: what happened, in one line.
-            traceback: all of it.
-            device: where it ran.
+            attempt: the attempt.
+            error: the error in one line.
+            traceback: its traceback.
+            device: the device it ran on.
             step: optimizer steps it had finished.
-            retry: whether another try could end otherwise.
+            retry: whether another try could succeed.
         """
         tries = int(attempt.attrs.get(attr.TRIES, 0)) + 1
         again = retry and tries < MAX_TRIES
@@ -259,22 +258,22 @@ class Store:
         return again
 
     def prune(self, attempt: Attempt, attrs: Mapping[str, Any]) -> None:
-        """End a running attempt of a design study that is not worth finishing; ``attrs`` say why."""
+        """End a running attempt of a design study by pruning; ``attrs`` hold the reason."""
         self._end(attempt, attrs, TrialState.PRUNED)
 
     def requeue(self, attempt: Attempt, why: str, *, died_at: int | None = None) -> bool:
-        """End a running attempt and requeue its cell; False, and nothing happens, if it has ended.
+        """End a running attempt and requeue its cell; False, without any effect, if it has ended.
 
-        ``died_at`` is the step that a worker had reached which was found dead.
+        ``died_at`` is the last step of a dead worker.
         """
         ended = self._end(attempt, {attr.INTERRUPTED: why, **({} if died_at is None else {attr.DIED_AT: died_at})})
         self.heal([attempt.key])
         return ended
 
     def reap(self, attempt: Attempt, why: str) -> str | None:
-        """Requeue the cell of a worker found dead, and say so in a line; None if it has ended meanwhile.
+        """Requeue the cell of a dead worker, and return a line about it; None if the attempt has ended meanwhile.
 
-        A cell that takes worker after worker with it, without progress, is recorded as failed.
+        A cell with which many workers in a row die without progress is recorded as failed.
         """
         now = self.backend.attempt(attempt.trial_id)
         if now.status != "running" or now.attrs.get(attr.LEASE) != attempt.attrs.get(attr.LEASE):
@@ -287,12 +286,12 @@ class Store:
             error = f"{deaths} workers in a row died with this cell; the last: {why}"
             ended = self._end(now, _failure(error, "", lease.get("device", ""), step))
             return f"{name}: given up, {error}" if ended else None
-        # Of several that find it dead all write the same, and one ends it.
+        # Several observers may detect the same death: all write the same, and one of them ends the attempt.
         ended = self.requeue(now, why, died_at=step)
         return f"{name}: {why}; the cell was requeued" if ended else None
 
     def heal(self, keys: Collection[str] | None = None) -> None:
-        """Queue every cell whose last attempt is to be requeued, and that nobody has queued yet.
+        """Queue every cell with an attempt to be requeued that has not been queued again yet.
 
         Ending an attempt and queueing the next are two writes, and a process can die between them.
         """
@@ -307,14 +306,14 @@ class Store:
                     self._requeue(ended)
 
     def withdraw(self, attempt: Attempt, why: str) -> None:
-        """Take a waiting attempt out of the queue; nothing happens if it has left it."""
+        """Take a waiting attempt out of the queue, if it is still there."""
         if self._write(self.backend.storage.set_trial_state_values, attempt.trial_id, TrialState.RUNNING):
             self._end(attempt, {attr.WITHDRAWN: why})
 
     def records(self, study: str) -> list[CellRecord]:
-        """What became of every planned cell of a study, row by row, then by seed.
+        """A record of every planned cell of a study, row by row, then by seed.
 
-        A result counts whichever study of the storage it was made in. Raises as :meth:`planned`.
+        A result counts for all studies of the storage. Raises as :meth:`planned`.
         """
         return self.records_of(self.planned(study))
 
@@ -334,12 +333,12 @@ class Store:
         return cells
 
     def records_of(self, cells: Sequence[Cell]) -> list[CellRecord]:
-        """What became of ``cells``, by their keys alone, whichever study of the storage they were run in."""
+        """A record of each of ``cells``, by their keys, whichever study of the storage they were run in."""
         attempts = self.attempts({cell.key for cell in cells})
         return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
     def _requeue(self, ended: Sequence[Attempt]) -> None:
-        """Queue an attempt in the place of those that ended: of the last that did not just step back, if any."""
+        """Queue an attempt in the place of those that ended, as the last of them that was no duplicate, if any."""
         attempt = [other for other in ended if attr.DUPLICATE_OF not in other.attrs or other is ended[0]][-1]
         attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
         if attr.DIED_AT in attempt.attrs:
@@ -360,14 +359,14 @@ class Store:
         state: TrialState = TrialState.FAIL,
         values: Sequence[float] | None = None,
     ) -> bool:
-        """End an attempt; False, and nothing happens, if it has ended."""
+        """End an attempt; False, without any effect, if it has ended."""
         storage, trial_id = self.backend.storage, attempt.trial_id
         written = all(self._write(storage.set_trial_user_attr, trial_id, *item) for item in attrs.items())
         return written and self._write(storage.set_trial_state_values, trial_id, state, values)
 
     @staticmethod
     def _write(write: Callable[..., bool | None], *arguments: Any) -> bool:
-        """Call a method of Optuna's storage that writes to a trial; False, and nothing is written, if it has ended."""
+        """Call a method of Optuna's storage that writes to a trial; False, without a write, if it has ended."""
         try:
             return write(*arguments) is not False
         except UpdateFinishedTrialError:
@@ -375,17 +374,17 @@ class Store:
 
 
 def to_be_requeued(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Of the attempts at one cell those in whose place another is to be queued; none while one waits, runs or is done.
+    """The attempts at one cell that are to be requeued; empty while one waits, runs or has finished.
 
-    An attempt is requeued if it was interrupted or is to be tried again, and none has been queued ``after`` it. One
-    that stepped back for another is not, unless that one stepped back for it in turn.
+    An attempt is to be requeued if it was interrupted or is to be tried again, and none has been queued ``after`` it. A
+    duplicate of another is not, unless that one is a duplicate of it.
     """
     if not is_idle(attempt.state for attempt in attempts):
         return []
     requeued = {trial_id for attempt in attempts for trial_id in attempt.attrs.get(attr.AFTER, [])}
     duplicates = {a.trial_id: a.attrs[attr.DUPLICATE_OF] for a in attempts if attr.DUPLICATE_OF in a.attrs}
 
-    def steps_back_in_a_circle(trial_id: int) -> bool:
+    def is_in_a_circle(trial_id: int) -> bool:
         met: set[int] = set()
         while trial_id in duplicates and trial_id not in met:
             met.add(trial_id)
@@ -397,7 +396,7 @@ def to_be_requeued(attempts: Sequence[Attempt]) -> list[Attempt]:
         for attempt in attempts
         if attempt.state == TrialState.FAIL
         and attempt.trial_id not in requeued
-        and ({attr.INTERRUPTED, attr.RETRIED} & attempt.attrs.keys() or steps_back_in_a_circle(attempt.trial_id))
+        and ({attr.INTERRUPTED, attr.RETRIED} & attempt.attrs.keys() or is_in_a_circle(attempt.trial_id))
     ]
 
 
@@ -407,16 +406,16 @@ def _failure(error: str, traceback: str, device: str, step: int) -> dict[str, An
 
 
 def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
-    """Workers in a row that died with a cell which had come no further than ever before, and its furthest step.
+    """How many workers in a row died with a cell without progress, and the furthest step that any had reached.
 
-    Counts the attempt with these attributes, whose worker died at step ``died_at``.
+    Includes the attempt with these attributes, with a worker that died at step ``died_at``.
     """
     step, best = int(attrs[attr.DIED_AT]), int(attrs.get(attr.BEST_STEP, 0))
     return (1 if step > best else int(attrs.get(attr.DEATHS, 0)) + 1), max(step, best)
 
 
 def is_idle(states: Iterable[TrialState]) -> bool:
-    """Whether nobody runs a cell or will, going by the states of all attempts at it, and it has no result."""
+    """Whether a cell neither waits nor runs nor has a result, by the states of all attempts at it."""
     return all(state in (TrialState.FAIL, TrialState.PRUNED) for state in states)
 
 

@@ -45,7 +45,7 @@ class Budget:
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
+    """Suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
 
     name: str = "tpe"
     seed: Annotated[int, pydantic.Field(ge=0, strict=True)] = 0
@@ -55,7 +55,7 @@ class Sampler:
         self.make(0)
 
     def make(self, seed: int, *, looser: bool = False) -> BaseSampler:
-        """Optuna's sampler, from ``seed``; a looser one draws from what looks good instead of taking the best of it."""
+        """Optuna's sampler, from ``seed``; a looser one draws among good suggestions instead of taking the best."""
         sampler = lookup("sampler", self.name, SAMPLERS)
         options = {**self.options, **(LOOSER.get(self.name, {}) if looser else {})}
         try:
@@ -66,10 +66,10 @@ class Sampler:
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class Pruner:
-    """What ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
+    """Ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
 
     ``median`` and ``hyperband`` compare validation scores over epochs, ``wilcoxon`` results over seeds; ``none``
-    ends nothing. A step of Optuna's options is an epoch, counted from 1, or a seed.
+    prunes no trial. A step of Optuna's options is an epoch, counted from 1, or a seed.
     """
 
     name: str = "median"
@@ -84,12 +84,12 @@ class Study:
     """A search space and how it is searched.
 
     Attributes:
-        suggest: draws what is plugged in from a trial's parameters; it never trains.
+        suggest: makes the operator from a trial's parameters; it never trains.
         start: by name, the parameters of configurations that are tried first, such as the paper's.
-        base: the name in ``start`` of what confirmed configurations are compared with.
-        sampler: what suggests the others.
-        pruner: what ends a configuration early.
-        budget: what it may cost; None sets no limit.
+        base: the name in ``start`` of the configuration that confirmed ones are compared with.
+        sampler: suggests the others.
+        pruner: ends a configuration early.
+        budget: its maximal cost; None sets no limit.
         seeds: how many seeds a configuration is given; its value is the mean of their scores.
     """
 
@@ -148,7 +148,7 @@ class Study:
 
     @property
     def base_temporal(self) -> Temporal:
-        """What the base plugs in."""
+        """The operator of the base."""
         return self.started[self.base].temporal
 
 
@@ -163,7 +163,7 @@ class LoadedStudy:
 
     @property
     def reference(self) -> str:
-        """What finds the study again, its name or the path of its file."""
+        """The name of the study or the path of its file, by which it can be loaded again."""
         return self.name if self.path is None else discovery.reference("study", self.path)
 
     def command(self, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:

@@ -1,6 +1,6 @@
-"""Whether a running trial of a study is worth going on with.
+"""Decides whether a running trial of a study is pruned.
 
-What decides travels with the storage as a study's user attribute ``protocol``, plain data, so that a worker needs no
+The pruner's configuration is stored as a study's user attribute ``protocol``, plain data, so that a worker needs no
 study file. A step of Optuna's pruners is a finished epoch, counted from 1, or a finished seed.
 """
 
@@ -56,16 +56,16 @@ def make_pruner(name: str, options: Mapping[str, Any]) -> BasePruner:
 
 def in_memory(name: str, metric: Metric, pruner: BasePruner | None = None) -> optuna.Study:
     """An empty study in the direction of ``metric``, seen by this process alone."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study it creates
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs every study it creates
     return optuna.create_study(
         study_name=name, direction=metric.direction, sampler=RandomSampler(), pruner=pruner or NopPruner()
     )
 
 
 def reason_to_prune(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
-    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on.
+    """Called by a worker at the end of each epoch of ``attempt``; see :func:`should_prune`.
 
-    Workers look it up by the name in :class:`tadaconv.execution.worker.WorkerCall`: a worker of tables never needs it.
+    Workers import it by the name in :class:`tadaconv.execution.worker.WorkerCall`: a worker of tables never needs it.
     """
     protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
     if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
@@ -82,14 +82,14 @@ def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
 def should_prune(
     protocol: Mapping[str, Any], history: Sequence[Attempt], attempt: Attempt, curve: Sequence[CurvePoint]
 ) -> str | None:
-    """The reason to end ``attempt`` now, one line, or None to go on.
+    """The reason to end ``attempt`` now, one line, or None.
 
     Args:
         protocol: ``pruner`` (``name`` and ``options``) and ``study``, the name that Hyperband draws brackets from.
         history: the attempts of the study. Those that finished or were pruned are compared with, if they trained on
             the same clips by the same schedule.
         attempt: the running one.
-        curve: its epochs so far. After the last epoch there is nothing to save, and nothing is pruned.
+        curve: its epochs so far. A trial is not pruned after its last epoch.
     """
     name = protocol["pruner"]["name"]
     num_epochs = attempt.attrs[attr.SPEC]["schedule"]["epochs"]
@@ -133,13 +133,13 @@ def reason_for_no_more_seeds(
     score_by_seed: Mapping[int, float],
     metric: Metric,
 ) -> str | None:
-    """The reason to give a configuration no further seed, one line, or None to go on.
+    """The reason to give a configuration no further seed, one line, or None.
 
     Args:
         protocol: ``pruner`` (``name`` and ``options``) and ``study``.
         finished: by number, the score by seed of the configurations that have had all their seeds.
-        score_by_seed: what the configuration in question has reached so far.
-        metric: what of.
+        score_by_seed: the scores of the configuration in question.
+        metric: of these scores.
     """
     name = protocol["pruner"]["name"]
     if name not in SEED_PRUNERS or not finished or not score_by_seed:
@@ -178,9 +178,9 @@ def _recipe(row: Attempt) -> dict[str, Any]:
 
 
 def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
-    """The epochs at which, or at the next one evaluated, Hyperband notes what a trial has reached.
+    """The epochs at which, or at the next one evaluated, Hyperband records the score of a trial.
 
-    Asking it at others changes nothing.
+    At other epochs it has no effect.
     """
     rung, factor = int(options.get("min_resource", 1)), int(options.get("reduction_factor", 3))
     rungs = set()
@@ -191,7 +191,7 @@ def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
 
 
 def _report(trial: optuna.Trial, score_by_epoch: Mapping[int, float], rungs: Collection[int]) -> None:
-    """Let a trial live through its epochs again, so that its pruner knows what it knew by then."""
+    """Report the epochs of a trial again, so that its pruner is in the same state."""
     before = 0
     for epoch, score in score_by_epoch.items():
         trial.report(score, epoch)

@@ -220,7 +220,7 @@ def test_an_attempt_is_numbered_in_its_study_and_older_ones_come_first(backend: 
     assert [row.trial_id for row in rows] == ids
 
 
-def test_studies_and_what_is_written_about_them_are_seen_by_others(backend: Backend, other: Backend) -> None:
+def test_studies_and_their_attributes_are_seen_by_other_processes(backend: Backend, other: Backend) -> None:
     assert other.studies() == {}
     names = ["z-quick", "a-quick", "ü", ""]
     ids = {name: study(backend, name) for name in names}
@@ -284,7 +284,7 @@ def test_an_attempt_that_has_ended_cannot_be_changed(backend: Backend, other: Ba
     assert ended.started <= ended.ended
 
 
-def test_what_was_read_stays_as_it_was(backend: Backend) -> None:
+def test_an_attempt_that_was_read_never_changes(backend: Backend) -> None:
     (trial_id,) = queue(backend, study(backend), "k0")
     before, attrs = backend.attempt(trial_id), dict(backend.attempt(trial_id).attrs)
     backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)

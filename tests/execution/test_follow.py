@@ -45,12 +45,12 @@ def lease(**changes: object) -> dict[str, object]:
     return {**own, "num_steps": 4, "beat": 1, **changes}
 
 
-def test_nothing_is_told_while_nothing_happens(watched: Watched) -> None:
+def test_there_are_no_events_without_changes(watched: Watched) -> None:
     assert watched.told() == watched.told() == []
     assert watched.follower._open.keys() == {cell.key for cell in ROWS}
 
 
-def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> None:
+def test_cells_that_others_run_and_finish_are_reported_once(watched: Watched) -> None:
     attempt = watched.claim()
     assert watched.told() == [], "no lease yet"
     watched.store.renew(attempt, lease())
@@ -65,7 +65,7 @@ def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> 
     assert watched.follower._open.keys() == {cell.key for cell in ROWS[1:]}
 
 
-def test_what_a_worker_of_ones_own_has_said_is_not_told_again(watched: Watched) -> None:
+def test_events_of_own_workers_are_not_reported_twice(watched: Watched) -> None:
     attempt = watched.claim()
     watched.follower.hear(Event("started", ROWS[0], worker="w7"))
     watched.store.renew(attempt, lease())
@@ -77,7 +77,7 @@ def test_what_a_worker_of_ones_own_has_said_is_not_told_again(watched: Watched) 
     assert len(watched.follower.ended) == 1
 
 
-def test_the_word_of_a_worker_that_comes_after_the_storages_is_dropped(watched: Watched) -> None:
+def test_a_workers_event_after_that_of_the_storage_is_dropped(watched: Watched) -> None:
     watched.store.finish(watched.claim(), result(61.0))
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
     watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
@@ -119,7 +119,7 @@ def test_a_cell_that_another_call_took_off_the_queue_is_queued_again(watched: Wa
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
 
 
-def test_cells_of_other_tables_are_nobodys_business_here(watched: Watched) -> None:
+def test_cells_of_other_tables_are_ignored(watched: Watched) -> None:
     other = Cell("other", ROWS[0].experiment.but(schedule__lr=0.9))
     plan(watched.store, "other-quick", [other], [0])
     attempt = watched.claim(other)

@@ -32,12 +32,12 @@ def planned(store: Store, cells: list[Cell] = CELLS) -> tuple[Cell, ...]:
 
 
 @pytest.mark.parametrize("num_workers", [0, -3])
-def test_nobody_is_no_crew(store: Store, num_workers: int) -> None:
+def test_a_crew_has_a_worker(store: Store, num_workers: int) -> None:
     with pytest.raises(UserError, match=rf"--workers {num_workers} would run no cell"):
         Crew(call(store), num_workers)
 
 
-def test_executors_are_known_by_name_and_options_are_for_those_who_have_any(store: Store) -> None:
+def test_executors_are_known_by_name_and_local_workers_take_no_options(store: Store) -> None:
     with pytest.raises(UserError, match=r"unknown executor 'slrum'; one of: slurm"):
         Crew(call(store), executor="slrum")
     with pytest.raises(UserError, match=r"partition.*ray and slurm"):
@@ -87,7 +87,7 @@ def test_a_worker_leaves_cells_to_others_that_its_gpus_cannot_share(store: Store
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_every_cell_is_run_once_and_heard_of_once(store: Store, num_workers: int) -> None:
+def test_every_cell_is_run_and_reported_once(store: Store, num_workers: int) -> None:
     cells = planned(store)
     events: list[Event] = []
     records = run_cells(store, "t-quick", cells, Crew(call(store), num_workers), events.append, pytest.fail)
@@ -124,7 +124,7 @@ def test_two_calls_of_one_table_at_once_share_its_cells(store: Store) -> None:
     assert takers
 
 
-def test_a_worker_that_joins_takes_whatever_waits_and_leaves_when_nothing_does(store: Store) -> None:
+def test_a_worker_that_joins_runs_all_waiting_cells_and_leaves(store: Store) -> None:
     planned(store)
     plan(store, "other-quick", [Cell("x", ROWS[0].experiment.but(schedule__lr=0.7))], [0])
     events: list[Event] = []
@@ -149,7 +149,7 @@ def test_a_worker_that_waits_looks_at_all_cells_now_and_then_only(
     assert len(heals) == 1
 
 
-def test_a_cell_left_between_two_attempts_is_found_before_the_last_worker_leaves(
+def test_a_cell_left_between_two_attempts_is_requeued_before_the_last_worker_leaves(
     store: Store, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(store, "t-quick", ROWS[:2], [0])
@@ -180,9 +180,7 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     assert [a.status for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
 
 
-def test_one_process_waits_in_peace_for_cells_that_only_others_can_run(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_process_waits_for_cells_that_only_others_can_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = plan(store, "t-quick", ROWS[:2], [0]).to_run
     (theirs,) = (found[0] for key, found in store.attempts().items() if key == ROWS[1].key)
     monkeypatch.setattr(worker_module, "_why_not_here", lambda a, _: "not here" if a.key == theirs.key else None)

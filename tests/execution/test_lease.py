@@ -88,7 +88,7 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.booleans()), max_size=200))
-def test_a_lease_expires_when_it_has_stood_still_for_its_length_of_watched_time(
+def test_a_lease_expires_when_it_is_unchanged_for_its_length_of_observed_time(
     attempt: Attempt, looks: list[tuple[float, bool]]
 ) -> None:
     """Gaps between looks of any length, with a renewal before the look or none.
@@ -113,9 +113,7 @@ def test_a_lease_expires_when_it_has_stood_still_for_its_length_of_watched_time(
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=9, max_size=60), st.integers(2, 4))
-def test_a_worker_that_renews_within_the_length_of_watched_time_is_never_taken_for_dead(
-    attempt: Attempt, gaps: list[float], every: int
-) -> None:
+def test_a_worker_that_renews_in_time_never_counts_as_dead(attempt: Attempt, gaps: list[float], every: int) -> None:
     store, now = FakeStore(attempt), 0.0
     reaper = Reaper(store, SECONDS, clock=lambda: now)  # type: ignore[arg-type]
     for look, gap in enumerate(gaps):
@@ -126,7 +124,7 @@ def test_a_worker_that_renews_within_the_length_of_watched_time_is_never_taken_f
     assert store.taken == 0
 
 
-def test_an_attempt_that_stands_still_goes_back_to_the_queue_once(store: Store) -> None:
+def test_an_attempt_with_an_expired_lease_is_requeued_once(store: Store) -> None:
     watched = Watched(store)
     (line,) = watched.expire()
     assert line == "TSN, seed 0: worker w9 on far was silent for 60 s; the cell was requeued"
@@ -144,7 +142,7 @@ def test_a_lease_that_moves_again_counts_from_there(store: Store) -> None:
     assert [a.status for a in store.attempts()[watched.attempt.key]] == ["running"]
 
 
-def test_a_lease_renewed_at_the_last_moment_is_not_taken_back(store: Store) -> None:
+def test_an_attempt_with_a_lease_renewed_at_the_last_moment_is_not_requeued(store: Store) -> None:
     watched = Watched(store)
     stale = store.backend.running()[0]
     watched.renew()
@@ -152,7 +150,7 @@ def test_a_lease_renewed_at_the_last_moment_is_not_taken_back(store: Store) -> N
     assert [a.status for a in store.attempts()[stale.key]] == ["running"]
 
 
-def test_a_cell_taken_without_a_sign_goes_back_to_the_queue(store: Store) -> None:
+def test_a_cell_claimed_by_a_silent_worker_is_requeued(store: Store) -> None:
     watched = Watched(store, lease=None)
     (line,) = watched.expire()
     assert "a worker claimed the cell and was silent for 60 s" in line
@@ -175,7 +173,7 @@ def lease_of(pid: int) -> Lease:
     return replace(Lease.of_this_process("w0", "cpu"), pid=pid, born=_born(pid))
 
 
-def test_a_process_is_gone_when_it_has_died_even_if_nobody_waits_for_it() -> None:
+def test_a_dead_process_is_gone_even_as_a_zombie() -> None:
     process = sleeper()
     lease = lease_of(process.pid)
     assert not lease.process_is_gone
@@ -220,7 +218,7 @@ def test_a_worker_that_died_on_this_machine_is_known_at_once(store: Store) -> No
     assert f"worker w0 (process {process.pid} on {lease.host}) died" in line
 
 
-def test_of_two_who_find_a_worker_dead_one_puts_its_cell_back_and_says_so(
+def test_of_two_observers_of_a_death_one_requeues_the_cell_and_reports_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second does all of it in the middle of the first one's: when the first is about to end the attempt."""
@@ -259,7 +257,7 @@ def die_again(store: Store, step: int) -> str:
 def test_a_cell_that_kills_its_workers_is_given_up(store: Store) -> None:
     plan(store, "t-quick", ROWS[:1], [0])
     for _ in range(MAX_DEATHS - 1):
-        assert "back in the queue" in die_again(store, step=0)
+        assert "was requeued" in die_again(store, step=0)
     assert "given up" in die_again(store, step=0)
     (record,) = store.records("t-quick")
     assert (record.status, record.error) == ("failed", f"{MAX_DEATHS} workers in a row died with this cell; "
@@ -269,13 +267,13 @@ def test_a_cell_that_kills_its_workers_is_given_up(store: Store) -> None:
 def test_a_cell_that_comes_further_each_time_may_cost_any_number_of_workers(store: Store) -> None:
     plan(store, "t-quick", ROWS[:1], [0])
     for step in range(1, 3 * MAX_DEATHS):
-        assert "back in the queue" in die_again(store, step)
+        assert "was requeued" in die_again(store, step)
     for _ in range(MAX_DEATHS - 2):
-        assert "back in the queue" in die_again(store, step=5)  # no further than before
+        assert "was requeued" in die_again(store, step=5)  # no further than before
     assert "given up" in die_again(store, step=5)
 
 
-def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
+def test_a_keeper_renews_only_the_attempt_it_holds(store: Store) -> None:
     attempt = claimed(store)
 
     def beat() -> int:
@@ -297,7 +295,7 @@ def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
         assert not keeper.lost.is_set()
 
 
-def test_a_keeper_whose_attempt_was_taken_says_it_is_lost_until_the_next_one(store: Store) -> None:
+def test_a_keeper_is_lost_after_its_attempt_was_requeued_until_the_next_one(store: Store) -> None:
     attempt = claimed(store)
     with LeaseKeeper(store, Lease.of_this_process("w0", "cpu"), seconds=0.2) as keeper:
         with keeper.held(attempt):
@@ -332,7 +330,7 @@ def test_a_storage_that_is_full_for_a_while_ends_no_run(
     assert "the lease was not renewed: no space left" in caplog.text
 
 
-def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
+def test_the_result_of_a_worker_that_was_suspended_too_long_is_discarded(
     store: Store, fake_run: FakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first worker stands still in its third step until another has taken the cell over and finished it."""
@@ -365,7 +363,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     key = ROWS[0].key
     code = (
         "import logging, sys, time; sys.path[:0] = sys.argv[2:]\n"
-        "from pathlib import Path; from fake_cells import FakeRun, worker; from tadaconv.execution import Store\n"
+        "from pathlib import Path; from fake_cells import FakeRun, worker; from tadaconv.execution.store import Store\n"
         "logging.basicConfig(format='%(message)s', stream=sys.stdout)\n"
         "out = Path(sys.argv[1])\n"
         "def stop(_, step):\n"
@@ -392,13 +390,13 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     assert store.records("t-quick")[0].result == records[0].result
 
 
-def test_a_worker_waits_for_a_cell_whose_taker_gives_no_sign(store: Store, fake_run: FakeRun) -> None:
+def test_a_worker_waits_for_a_cell_of_a_silent_worker(store: Store, fake_run: FakeRun) -> None:
     claimed(store)
     (record,) = worker(store, fake_run, lease_seconds=0.5).work()
     assert record.status == "finished"
 
 
-def test_a_process_of_another_user_that_this_one_may_not_see_is_not_known_to_be_gone(
+def test_a_hidden_process_of_another_user_is_not_known_to_be_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Mounted with ``hidepid``, /proc does not show it; a signal is refused, which tells that it is there."""

@@ -115,7 +115,7 @@ def test_pipes_and_finished_tables_get_lines() -> None:
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_what_is_logged_meanwhile_is_shown_as_a_line(is_terminal: bool) -> None:
+def test_log_messages_are_shown_as_lines(is_terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
     log = logging.getLogger("tadaconv")
     before = list(log.handlers)

@@ -60,7 +60,7 @@ def statuses(store: Store) -> list[str]:
     return [record.status for record in store.records("t-quick")]
 
 
-def test_workers_that_are_told_to_stop_put_their_cells_back(table: Store, tmp_path: Path) -> None:
+def test_workers_that_are_stopped_requeue_their_cells(table: Store, tmp_path: Path) -> None:
     (tmp_path / "hold").touch()
     launcher = LocalLauncher([call(tmp_path, name=f"w{i}") for i in range(2)], lambda _: None)
     launcher.start()
@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_is_started_again(table: Store, tmp_path: Path) 
     assert statuses(table) == ["finished"] * len(CELLS)
 
 
-def test_what_the_workers_log_and_do_reaches_the_parent(table: Store, tmp_path: Path) -> None:
+def test_events_and_log_messages_of_workers_reach_the_parent(table: Store, tmp_path: Path) -> None:
     elsewhere = table.claim(next(iter(table.attempts().values()))[0].trial_id)  # gives no sign, and is found so
     assert elsewhere is not None
     events: list[Event] = []
@@ -137,7 +137,7 @@ def _exit_at_once(*_: object) -> None:
         ({"storage": "/nowhere/journal.log"}, UserError, "/nowhere/journal.log"),
     ],
 )
-def test_what_a_worker_cannot_go_on_with_is_raised_in_the_parent(
+def test_an_error_that_ends_a_worker_is_raised_in_the_parent(
     table: Store, tmp_path: Path, changes: dict[str, str], error: type[Exception], message: str
 ) -> None:
     launcher = LocalLauncher([call(tmp_path, **changes)], lambda _: None)
@@ -204,7 +204,7 @@ def test_the_only_worker_of_a_gpu_has_it_to_itself(tmp_path: Path) -> None:
     assert [c.shares_gpu for c in launcher.started] == [False, False]
 
 
-def test_no_word_of_a_storages_password_is_in_a_call_or_in_what_is_logged(
+def test_no_call_and_no_log_message_holds_a_password(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "hunter2"
@@ -233,7 +233,7 @@ def test_a_message_of_a_result_is_whole(tmp_path: Path, table: Store) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_ctrl_c_waits_while_a_worker_is_started_and_reaches_none_of_what_is_started(
+def test_ctrl_c_waits_while_a_worker_is_started_and_does_not_reach_it(
     fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal that comes meanwhile is the parent's alone, and comes when the start is over."""

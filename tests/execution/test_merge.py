@@ -71,7 +71,7 @@ ACTS = st.dictionaries(st.sampled_from(range(len(CELLS))), st.sampled_from([FINI
 
 @settings(max_examples=25)
 @given(storages=st.lists(ACTS, min_size=3, max_size=3))
-def test_the_union_stands_in_any_order_and_again_changes_nothing(
+def test_merging_gives_the_union_in_any_order_and_is_idempotent(
     tmp_path_factory: pytest.TempPathFactory, storages: list[dict[int, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("union")
@@ -109,7 +109,7 @@ def test_attempts_keep_all_that_is_known_of_them(new: Callable[[str], Store]) ->
             assert getattr(ours, name) == getattr(theirs, name), name
 
 
-def test_plans_are_joined_and_the_next_call_runs_what_no_storage_has(new: Callable[[str], Store]) -> None:
+def test_plans_are_merged_and_the_next_call_runs_the_missing_cells(new: Callable[[str], Store]) -> None:
     a, b, into = new("a"), new("b"), new("into")
     plan(a, STUDY, ROWS[:2], [0, 1])
     plan(b, STUDY, ROWS[1:], [2])
@@ -139,7 +139,7 @@ def test_a_table_keeps_the_direction_of_its_metric(new: Callable[[str], Store]) 
     assert directions == {STUDY: [StudyDirection.MAXIMIZE], "errors-quick": [StudyDirection.MINIMIZE]}
 
 
-def test_a_row_planned_differently_is_told(new: Callable[[str], Store]) -> None:
+def test_a_row_planned_differently_is_noted(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     plan(a, STUDY, [row("TSN", lr=0.2)], [0])
     plan(into, STUDY, [row("TSN")], [0])
@@ -148,7 +148,7 @@ def test_a_row_planned_differently_is_told(new: Callable[[str], Store]) -> None:
     assert into.read_plan(STUDY)["TSN"].seeds == {0: row("TSN").key}
 
 
-def test_two_results_of_a_cell_are_told_apart(new: Callable[[str], Store]) -> None:
+def test_two_different_results_of_a_cell_are_noted(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     for store, tops in ((a, (60.25, 50.0)), (into, (61.375, 50.0))):
         for cell, top1 in zip(ROWS, tops, strict=False):
@@ -162,7 +162,7 @@ def test_two_results_of_a_cell_are_told_apart(new: Callable[[str], Store]) -> No
     assert ended(into)[(STUDY, ROWS[0].key, "61.375")] == 1
 
 
-def test_what_waits_is_taken_out_of_the_queue_and_what_runs_is_left_alone(new: Callable[[str], Store]) -> None:
+def test_waiting_attempts_are_withdrawn_and_running_ones_stay(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     for cell in ROWS[:2]:
         put(a, cell, FINISH)
@@ -319,7 +319,7 @@ def test_from_a_journal_to_postgresql_and_back(new: Callable[[str], Store]) -> N
     assert rows_of(back) == rows_of(a)
 
 
-def test_the_command_merges_and_tells(
+def test_the_command_merges_and_reports(
     new: Callable[[str], Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, into = new("a"), new("into")

@@ -122,7 +122,7 @@ def test_many_that_lack_theirs_are_one_line(new: Callable[[str], Store]) -> None
     assert note.endswith(": TSN, seed 0; TSN, seed 1; TSN, seed 2; and 2 more")
 
 
-def test_what_lies_there_is_not_written_over(new: Callable[[str], Store]) -> None:
+def test_existing_weights_are_not_overwritten(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     train(a, ROWS[0], "one")
     mine = weights_file(folder(into), ROWS[0].key)
@@ -187,7 +187,7 @@ def test_a_servers_weights_lie_in_the_run_folder_that_is_named(
     assert weights_file(tmp_path / "out", ROWS[0].key).read_text() == "one"
     (found,) = merge([server], into)
     assert found.notes == [
-        f"{server.shown}: 1 result without trained weights, which lie on the machines that trained them: TSN, seed 0"
+        f"{server.shown}: 1 result without trained weights, which are on the machines that trained them: TSN, seed 0"
     ]
     assert (held(server), held(into)) == ({}, {})
 

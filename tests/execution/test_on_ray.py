@@ -51,7 +51,7 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, s
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "127.0.0.1:99999"])
-def test_an_address_where_nobody_answers_is_refused_at_once(
+def test_an_address_without_a_server_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -127,8 +127,8 @@ def test_a_worker_whose_share_of_a_gpu_is_too_small_gets_a_larger_one(
     lines = drive(monkeypatch, fake, launcher, 3)
     assert [(gpus, asked.shares_gpu) for gpus, asked in fake.asked] == [(0.3, True), (0.6, True), (1.0, False)]
     assert lines == [
-        "worker ray-0: 0.3 GPU has too little memory for its cells; goes on with 0.6",
-        "worker ray-0: 0.6 GPU has too little memory for its cells; goes on with 1",
+        "worker ray-0: 0.3 GPU has too little memory for its cells; continues with 0.6",
+        "worker ray-0: 0.6 GPU has too little memory for its cells; continues with 1",
     ]
     assert launcher.num_alive == 0
 
@@ -207,7 +207,7 @@ def test_a_worker_that_trains_on_several_gpus_asks_for_them(
 def test_more_gpus_than_a_node_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"--gpus-per-cell 5 .* no node of this Ray cluster has more than 4"):
         drive(monkeypatch, FakeRay([]), RayLauncher([of_several_gpus(5, "auto")], {}), 1)
-    with pytest.raises(UserError, match=r"gpus=0\.5 is a share of one GPU; with --gpus-per-cell 2"):
+    with pytest.raises(UserError, match=r"gpus=0\.5 is a fraction of one GPU; with --gpus-per-cell 2"):
         RayLauncher([of_several_gpus(2, "auto")], {"gpus": "0.5"})
 
 
@@ -269,7 +269,7 @@ def test_a_table_completes_although_a_node_is_removed(cluster: Any, tmp_path: Pa
     assert steps.total() == len(CELLS) * NUM_STEPS + 1
 
 
-def test_a_dead_worker_is_started_again_and_a_stopped_one_puts_its_cell_back(
+def test_a_dead_worker_is_started_again_and_a_stopped_one_requeues_its_cell(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = cluster.add_node(num_cpus=2, object_store_memory=OBJECT_STORE_BYTES)
@@ -300,7 +300,7 @@ def test_a_dead_worker_is_started_again_and_a_stopped_one_puts_its_cell_back(
     assert signal.getsignal(signal.SIGTERM) is on_term
 
 
-def test_what_every_worker_fails_of_ends_the_run(cluster: Any, tmp_path: Path) -> None:
+def test_a_failure_of_every_worker_ends_the_run(cluster: Any, tmp_path: Path) -> None:
     launcher = RayLauncher([call(tmp_path)], {"address": cluster.address})
     launcher.start()
     try:

@@ -15,7 +15,7 @@ def shown(store: Store, study: str) -> dict[tuple[str, int], str]:
     return {(r.cell.label, r.cell.experiment.seed): r.status for r in store.records(study)}
 
 
-def test_every_cell_runs_once_and_a_second_call_runs_nothing(store: Store, fake_run: FakeRun) -> None:
+def test_every_cell_runs_once_and_a_second_call_runs_none(store: Store, fake_run: FakeRun) -> None:
     planned, records = ablate(store, "t-quick", fake_run, seeds=range(2))
     assert str(planned) == "6 cells: 0 finished before, 6 to run"
     assert [r.status for r in records] == ["finished"] * 6
@@ -110,7 +110,7 @@ CALLS = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(calls=CALLS)
-def test_whatever_is_called_no_experiment_runs_twice(calls: list[tuple[str, list[int], int, bool]]) -> None:
+def test_no_sequence_of_calls_runs_an_experiment_twice(calls: list[tuple[str, list[int], int, bool]]) -> None:
     with TemporaryDirectory() as folder:
         store, fake_run = Store.open(f"{folder}/journal.log"), FakeRun(Path(folder, "log"))
         wanted: set[str] = set()

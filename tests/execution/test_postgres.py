@@ -206,7 +206,7 @@ def test_writers_wait_for_a_server_that_is_restarted(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_connection_lost_while_optuna_reads_many_trials_is_made_anew(
+def test_a_connection_lost_while_optuna_reads_many_trials_is_restored(
     server: Server, database: str, backend: PostgresBackend
 ) -> None:
     study_id = study(backend)
@@ -257,7 +257,7 @@ def test_a_server_that_stays_away_ends_the_run(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_being_turned_away_while_running_is_no_outage(
+def test_a_refused_login_while_running_is_no_outage(
     server: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "OUTAGE_SECONDS", 1.0)
@@ -276,7 +276,7 @@ def test_being_turned_away_while_running_is_no_outage(
             call()
 
 
-def test_what_the_server_cannot_do_ends_the_run_with_one_line(
+def test_an_error_of_the_server_ends_the_run_with_one_line(
     server: Server, database: str, backend: PostgresBackend
 ) -> None:
     study_id = study(backend)
@@ -292,7 +292,7 @@ def test_what_the_server_cannot_do_ends_the_run_with_one_line(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_call_made_anew_after_a_commit_nobody_confirmed_does_what_is_documented(
+def test_a_call_repeated_after_an_unconfirmed_commit_behaves_as_documented(
     backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = Commits(backend, monkeypatch)
@@ -353,7 +353,7 @@ def refused(location: str, *, create: bool = True) -> str:
     return message
 
 
-def test_who_cannot_be_let_in_is_told_why(server: Server, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_login_gives_the_reason(server: Server, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no password supplied; give the right" in refused(server.url(database, user="nobody"))
     with monkeypatch.context() as wrong:
         wrong.setenv("PGPASSWORD", "s3cret@")
@@ -375,7 +375,7 @@ def test_an_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPat
         assert "timeout" in refused(f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
 
 
-def test_a_database_without_results_is_not_touched_by_who_only_reads(server: Server) -> None:
+def test_a_database_without_results_is_not_changed_by_readers(server: Server) -> None:
     name = server.new_database()
     message = refused(server.url(name), create=False)
     assert message.startswith("no results at postgresql+psycopg://tada@")
@@ -402,7 +402,7 @@ def test_tables_of_other_programs_and_versions_are_left_alone(server: Server, te
         assert mend in refused(server.url(name), create=False)
 
 
-def test_a_user_who_may_not_make_tables_is_told_so(server: Server) -> None:
+def test_a_user_without_the_right_to_create_tables_is_refused(server: Server) -> None:
     name = server.new_database()
     server.execute("CREATE ROLE guest LOGIN PASSWORD 'g'")
     server.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", name)
@@ -419,7 +419,7 @@ def test_a_storage_made_by_optuna_gets_the_indexes_it_lacks(server: Server, data
     assert server.execute("SELECT 1 FROM pg_indexes WHERE indexname = 'tadaconv_cell'", database)
 
 
-def test_a_half_made_database_is_completed(server: Server, template: str) -> None:
+def test_a_partly_created_database_is_completed(server: Server, template: str) -> None:
     name = server.new_database(template)
     server.execute("DROP TABLE alembic_version", name)
     server.execute("DELETE FROM version_info", name)

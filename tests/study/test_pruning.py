@@ -67,7 +67,7 @@ curves = st.lists(accuracies, min_size=6, max_size=6)
 
 
 @given(st.lists(curves, max_size=7), curves, st.integers(0, 3), st.integers(0, 3))
-def test_the_median_rule_is_what_it_says(
+def test_the_median_rule_is_as_documented(
     others: list[list[float]], curve: list[float], num_startup: int, warmup: int
 ) -> None:
     rows = [row(number, TrialState.COMPLETE, values) for number, values in enumerate(others)]
@@ -147,7 +147,7 @@ def test_a_trial_is_compared_with_its_like_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "wilcoxon"])
-def test_pruners_that_do_not_watch_epochs_end_nothing(name: str) -> None:
+def test_pruners_without_epochs_prune_no_running_trial(name: str) -> None:
     rows = [row(number, TrialState.COMPLETE, [90.0] * 6) for number in range(9)]
     assert should_prune(protocol(name), rows, row(9, TrialState.RUNNING), points([0.0])) is None
     assert should_prune(protocol("median"), rows, row(9, TrialState.RUNNING), []) is None
@@ -157,9 +157,7 @@ def test_pruners_that_do_not_watch_epochs_end_nothing(name: str) -> None:
     st.lists(st.lists(accuracies, min_size=6, max_size=6), min_size=1, max_size=4),
     st.lists(accuracies, min_size=1, max_size=6),
 )
-def test_a_further_seed_is_refused_where_the_wilcoxon_test_says_so(
-    others: list[list[float]], so_far: list[float]
-) -> None:
+def test_a_further_seed_is_refused_by_the_wilcoxon_test(others: list[list[float]], so_far: list[float]) -> None:
     finished = {3 * number: dict(enumerate(values)) for number, values in enumerate(others)}
     best = max(finished, key=lambda number: mean(finished[number].values()))
     differences = [value - finished[best][seed] for seed, value in enumerate(so_far)]
@@ -211,7 +209,7 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
     assert reason_to_prune(backend, add("table-quick", 3, None), points([1.0])) is None
 
 
-def test_unknown_pruners_and_options_say_what_there_is() -> None:
+def test_unknown_pruners_and_options_list_the_right_ones() -> None:
     with pytest.raises(UserError, match=r"^unknown pruner 'medan'; one of: median, "):
         make_pruner("medan", {})
     with pytest.raises(UserError, match=r"^pruner 'median' does not take options \{'epochs': 3\}: "):

@@ -233,7 +233,7 @@ def run(study: LoadedStudy, store: Store, num_trials: int, num_workers: int = 1)
         ),  # type: ignore[attr-defined]
     ],
 )
-def test_what_a_study_cannot_be_is_one_line(make: Callable[[], object], told: str) -> None:
+def test_a_wrong_definition_is_one_line(make: Callable[[], object], told: str) -> None:
     with pytest.raises(ValidationError) as raised:
         make()
     line = describe(raised.value)
@@ -310,7 +310,7 @@ def test_walking_a_conditional_space_draws_only_what_is_asked_for() -> None:
 # --- What is proposed
 
 
-def test_the_start_comes_first_then_the_sampler_and_nothing_twice(store: Store) -> None:
+def test_the_start_comes_first_then_the_sampler_without_duplicates(store: Store) -> None:
     records = run(loaded(), store, 12)
     assert [record.number for record in records] == list(range(12))
     assert [record.name for record in records[:3]] == ["paper: late", "paper: early", "trial 2"]
@@ -347,7 +347,7 @@ def params_of(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_study_that_was_stopped_proposes_what_it_would_have_proposed(tmp_path: Path, sampler: str) -> None:
+def test_a_stopped_study_proposes_the_same_as_without_the_stop(tmp_path: Path, sampler: str) -> None:
     study = loaded(sampler=Sampler(sampler, seed=3, options={"n_startup_trials": 3} if sampler == "tpe" else {}))
     whole = run(study, Store.open(str(tmp_path / "a.log")), 10)
     for num_trials in range(1, 11):  # every time a new process: it knows what the storage holds, and nothing else
@@ -374,7 +374,7 @@ def test_a_sampler_that_repeats_itself_still_searches_where_it_is_good(
     assert sum(record.params["wide"] for record in found[6:]) >= 6  # of 8; 4 by chance
 
 
-def test_a_space_is_run_to_its_end_and_then_said_to_be_exhausted(store: Store) -> None:
+def test_a_space_is_searched_until_it_is_exhausted(store: Store) -> None:
     records = run(loaded(sampler=Sampler("random")), store, 100, num_workers=5)
     assert len(records) == 24
     assert sorted(params_of(records), key=str) == sorted((each.params for each in walk(suggest)), key=str)
@@ -410,7 +410,7 @@ def test_a_result_of_the_storage_is_copied_and_not_run_again(store: Store) -> No
     assert [(row.value, row.attrs["copied"]) for row in rows] == [(top1_of(late.key), "placement-quick")]
 
 
-def test_what_was_requeued_or_withdrawn_stays_to_be_run(store: Store) -> None:
+def test_requeued_and_withdrawn_cells_remain_to_be_run(store: Store) -> None:
     proposer = Proposer(loaded(), REGIME, NAME, store)
     proposer.top_up(1, 4)
     claimed = store.claim(waiting(store)[0].trial_id)
@@ -433,7 +433,7 @@ def test_what_was_requeued_or_withdrawn_stays_to_be_run(store: Store) -> None:
     assert proposer.top_up(1, 4).num_ended == 1
 
 
-def test_what_failed_is_an_end_that_says_why(store: Store) -> None:
+def test_a_failed_trial_has_ended_with_a_reason(store: Store) -> None:
     study = loaded()
     proposer = Proposer(study, REGIME, NAME, store)
     proposer.top_up(1, 1)
@@ -487,7 +487,7 @@ def feasible(temporal: Temporal) -> bool:
         (contradictory, CIN, "the factor k2 has no channels to share out", "random"),
     ],
 )
-def test_what_is_infeasible_is_drawn_again_and_is_no_trial(
+def test_an_infeasible_draw_is_drawn_again_and_is_no_trial(
     store: Store, space: Callable[[optuna.Trial], Temporal], start: dict[str, Any], why: str, sampler: str
 ) -> None:
     study = loaded(space, start=start, sampler=Sampler(sampler, seed=1))
@@ -511,7 +511,7 @@ def test_what_is_infeasible_is_drawn_again_and_is_no_trial(
 
 
 @pytest.mark.parametrize(("space", "start"), [(every_second, ALL), (contradictory, CIN)])
-def test_no_choice_is_lost_with_what_is_infeasible(
+def test_no_choice_is_lost_with_infeasible_draws(
     store: Store, space: Callable[[optuna.Trial], Temporal], start: dict[str, Any]
 ) -> None:
     study = loaded(space, start=start, sampler=Sampler("random"))
@@ -527,7 +527,7 @@ def test_no_choice_is_lost_with_what_is_infeasible(
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_study_stopped_at_any_draw_goes_on_as_if_it_had_not_been(
+def test_a_study_stopped_at_any_draw_is_resumed_without_a_difference(
     tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"n_startup_trials": 3} if sampler == "tpe" else {}
@@ -583,7 +583,7 @@ def test_several_processes_find_a_draw_infeasible_once(backend: str, tmp_path: P
         assert sum("infeasible" in row.attrs for row in store.backend.attempts()) == len(draws)
 
 
-def test_a_sampler_learns_what_is_infeasible(tmp_path: Path) -> None:
+def test_a_sampler_learns_from_infeasible_draws(tmp_path: Path) -> None:
     def rarely(trial: optuna.Trial) -> Temporal:
         """Of its choices one in 16 is feasible, with any share."""
         first, second = (trial.suggest_categorical(name, [2, 3, 4, 5]) for name in ("first", "second"))
@@ -642,7 +642,7 @@ def test_a_space_without_an_end_that_is_all_infeasible_but_for_its_base_is_given
         proposer = Proposer(study, REGIME, NAME, store)
 
 
-def test_a_search_that_cannot_have_as_many_trials_as_asked_for_says_so(store: Store, tmp_path: Path) -> None:
+def test_a_search_with_fewer_trials_than_requested_reports_it(store: Store, tmp_path: Path) -> None:
     def two(trial: optuna.Trial) -> Temporal:
         return BASE.but(placement__blocks=trial.suggest_categorical("blocks", ["all", "alternate"]))
 
@@ -668,9 +668,7 @@ def test_a_search_that_cannot_have_as_many_trials_as_asked_for_says_so(store: St
         assert show.lines == said
 
 
-def test_what_cannot_be_had_for_another_reason_is_not_taken_for_infeasible(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_are_not_infeasible(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run(loaded(), store, 1)
 
     def refuse(_: Experiment) -> None:
@@ -682,7 +680,7 @@ def test_what_cannot_be_had_for_another_reason_is_not_taken_for_infeasible(
     assert infeasible_draws(loaded(), REGIME, NAME, store) == []
 
 
-def test_what_earlier_versions_called_failed_though_it_never_ran_is_infeasible(store: Store) -> None:
+def test_failed_trials_of_earlier_versions_that_never_ran_are_infeasible(store: Store) -> None:
     study = loaded(every_second, start={**ALL, "every second": NONE})
     run(study, store, 2)
     found = study.study.started["every second"]
@@ -742,7 +740,7 @@ def test_infeasible_draws_stay_when_a_space_grows(store: Store) -> None:
 # --- The budget
 
 
-def test_what_costs_too_much_is_never_queued_until_the_budget_grows(store: Store) -> None:
+def test_trials_over_budget_are_not_queued_until_the_budget_grows(store: Store) -> None:
     start = {"paper: late": START["paper: late"], "wide": {**START["paper: late"], "wide": True}}
     bare, *costs = [macs_of(None), *(macs_of(next(walk(suggest, params)).temporal) for params in start.values())]
     share = (costs[0] + 1) / bare
@@ -802,7 +800,7 @@ def test_wilcoxon_gives_seeds_one_by_one_and_stops_with_the_hopeless(store: Stor
     assert (bad.status, bad.score, bad.why) == ("pruned", 70.0, "worse than trial 0 on 4 seeds (Wilcoxon test)")
 
 
-def test_the_median_prunes_and_the_record_says_where(store: Store) -> None:
+def test_the_median_prunes_and_the_record_has_the_epoch(store: Store) -> None:
     study = loaded(pruner=Pruner("median", {"n_startup_trials": 4, "n_warmup_steps": 2}))
     records = run(study, store, 20)
     pruned = [record for record in records if record.status == "pruned"]
@@ -852,7 +850,7 @@ def test_a_study_keeps_its_trials_when_its_space_grows(store: Store) -> None:
     assert len(store.studies()) == 2
 
 
-def test_a_new_parameter_without_a_value_that_means_what_was_run_is_left_open(store: Store) -> None:
+def test_a_new_parameter_without_a_value_for_earlier_trials_is_missing_there(store: Store) -> None:
     before = run(loaded(), store, 3)
 
     def layered(trial: optuna.Trial) -> Temporal:
@@ -891,10 +889,10 @@ def to_number(trial: optuna.Trial) -> Temporal:
             {"a": {"stage": 3, "share": 1.0, "wide": 0}},
             "parameter 'wide' is a whole number from 0 to 1, not False",
         ),
-        (reworded, {"a": START["paper: late"]}, "was run with stage=4, share=1.0, wide=False, which means something"),
+        (reworded, {"a": START["paper: late"]}, "was run with stage=4, share=1.0, wide=False, which describes another"),
     ],
 )
-def test_a_space_that_has_lost_what_was_run_says_how_to_mend_it(
+def test_a_space_without_its_finished_trials_is_refused_with_advice(
     store: Store, changed: Callable[[optuna.Trial], Temporal], start: dict[str, Any], told: str
 ) -> None:
     run(loaded(), store, 1)
@@ -933,13 +931,13 @@ def test_the_clips_of_a_folder_are_those_it_ran_on(store: Store, tmp_path: Path)
 # --- Storages
 
 
-def test_a_table_of_the_same_name_is_not_mistaken_for_a_study(store: Store) -> None:
+def test_a_table_of_the_same_name_is_refused(store: Store) -> None:
     store.set_study_attr(NAME, "plan", {"a": {"experiment": {}, "seeds": {}}})
     with pytest.raises(UserError, match=r"holds a table called 'toy'; rename the file of the study, or name another"):
         Proposer(loaded(), REGIME, NAME, store)
 
 
-def test_a_storage_without_the_study_says_what_to_run(store: Store) -> None:
+def test_a_storage_without_the_study_names_the_command(store: Store) -> None:
     with pytest.raises(UserError, match=r"holds no study toy-quick; run it with: tada study toy --regime quick, "):
         trial_records(loaded(), REGIME, NAME, store)
 
@@ -956,7 +954,7 @@ def finished(number: int, top1: float, **params: Any) -> TrialRecord:
     )
 
 
-def test_the_best_become_a_table_beside_the_base() -> None:
+def test_the_best_become_a_table_next_to_the_base() -> None:
     records = [
         finished(0, 60.0), finished(1, 50.0, stage=2), finished(2, 70.0, wide=True), finished(3, 70.0, share=0.5),
         finished(4, 40.0, stage=3), replace(finished(5, 99.0, stage=3, share=0.5), status="pruned"),
@@ -972,9 +970,9 @@ def test_the_best_become_a_table_beside_the_base() -> None:
     assert len(confirm(loaded(), records, 9).table.all_rows) == 6
     assert list(confirm_seeds(loaded(seeds=3), 2)) == [3, 4]
     for none in ([], [records[0]], [records[5]]):
-        with pytest.raises(UserError, match="the study 'toy' has no finished trial beside its base yet"):
+        with pytest.raises(UserError, match="the study 'toy' has no finished trial other than its base yet"):
             confirm(loaded(), none, 3)
-    with pytest.raises(UserError, match="--confirm 0 would compare nothing"):
+    with pytest.raises(UserError, match="--confirm 0 would compare no trial"):
         confirm(loaded(), records, 0)
 
 
@@ -984,7 +982,7 @@ def test_every_configuration_has_a_row_name_of_its_own() -> None:
     assert len(set(names)) == len(names) == 24
 
 
-def test_trials_know_what_they_came_to_on_new_seeds(store: Store) -> None:
+def test_trials_have_their_results_on_new_seeds(store: Store) -> None:
     run(loaded(), store, 6)
     records = trial_records(loaded(), REGIME, NAME, store)
     assert not any(record.confirmed for record in records)
