@@ -104,7 +104,7 @@ class LiveView(Show):
 
     def event(self, event: Event) -> None:
         """Add ``event`` to the table, which is drawn a few times a second."""
-        key, status = event.cell.key, _STATUS[event.kind]
+        key, status = event.cell.key, _STATUS.get(event.kind, "running")
         if status == "running":
             if key not in self._running:
                 name = visible(event.cell.name)
@@ -155,15 +155,12 @@ class LiveView(Show):
 
 
 _STATUS: dict[EventKind, Status] = {
-    "started": "running",
-    "progress": "running",
-    "memory": "running",
     "finished": "finished",
     "failed": "failed",
     "requeued": "waiting",
     "out of memory": "waiting",
 }
-
+"""The status of a cell after an event; after any other it is running."""
 
 _MOST_TELLING: tuple[Status, ...] = ("running", "failed", "waiting", "missing")
 """Of the statuses of a row's cells the first of these is shown; without any, all have finished."""

@@ -22,6 +22,7 @@ from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Text, Whole, anywhere, read_options
 from tadaconv.execution.worker import WorkerCall, run_worker
+from tadaconv.files import require_writable
 from tadaconv.text import one_line
 
 STOP_SECONDS = 60.0
@@ -360,11 +361,8 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
             f"--executor slurm needs {', '.join(missing)}, which this machine lacks; run this where jobs are submitted "
             "to Slurm, or use --executor local"
         )
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+    require_writable(folder)
+    folder.chmod(0o700)
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=_MAX_NUM_TIMEOUTS)
     executor.update_parameters(**parameters)
     return executor

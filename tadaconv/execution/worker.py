@@ -26,6 +26,7 @@ from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.store import Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
+from tadaconv.files import require_writable
 from tadaconv.locations import at_home, why_missing
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions, require_division
@@ -173,7 +174,7 @@ class Worker:
         self._stop = stop or threading.Event()
         self._on_event, self._tick = on_event or (lambda _: None), tick or (lambda: None)
         self._more = more or (lambda: False)
-        self._run_cell = run
+        self._run_cell: Any = run
         self._checkpoints = call.out / "checkpoints"
         self._random = random.Random(call.name)
         self._reaper = Reaper(store, call.lease_seconds)
@@ -227,11 +228,9 @@ class Worker:
 
     def _pop(self, keeper: LeaseKeeper) -> Attempt | None:
         """Claim a waiting attempt, of the worker's own study first: the oldest, if no other worker is faster."""
-        own, others = self._queues()
-        for group in (own, others):
-            while group:
-                limit = _PAGE + len(self._refused)
-                page = self._store.backend.waiting(group, self.call.keys, limit)
+        for studies in self._queues():
+            while studies:
+                page = self._store.backend.waiting(studies, self.call.keys, _PAGE + len(self._refused))
                 page = [waiting for waiting in page if waiting[2] not in self._refused]
                 if not page:
                     break
@@ -244,22 +243,17 @@ class Worker:
                         return attempt
         return None
 
-    def _queues(self) -> tuple[list[int], list[int]]:
+    def _queues(self) -> list[list[int]]:
         """The studies to take cells from: first the worker's own with its further spaces, then the others."""
         studies, own = self._store.backend.studies(), self.call.study
-        if own is None:
-            return [], list(studies.values())
         first = [id for name, id in studies.items() if name == own or name.startswith(f"{own}-space")]
-        return first, [] if self.call.only_study else [id for id in studies.values() if id not in first]
+        return [first] if self.call.only_study else [first, [id for id in studies.values() if id not in first]]
 
     def _get_ready(self, keeper: LeaseKeeper) -> None:
         """Resolve the device and import the code that trains, before a cell is claimed and has to wait for them."""
         if self._device:
             return
-        try:
-            self._checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {self._checkpoints}: {error.strerror}; name another --out") from error
+        require_writable(self._checkpoints)
         self._run_cell = self._run_cell or load(self.call.run)
         self._device = self.call.device
         if self._device != "cpu":
@@ -295,11 +289,11 @@ class Worker:
 
     def _any_open(self) -> bool:
         backend, keys = self._store.backend, self.call.keys
-        own, others = self._queues()
-        for row in backend.running():
-            if row.study_id in (own if self.call.only_study else [*own, *others]) and (keys is None or row.key in keys):
+        studies = [study_id for queue in self._queues() for study_id in queue]
+        for attempt in backend.running():
+            if attempt.study_id in studies and (keys is None or attempt.key in keys):
                 return True
-        page = backend.waiting([*own, *others], keys, 1 + len(self._refused))
+        page = backend.waiting(studies, keys, 1 + len(self._refused))
         return any(key not in self._refused for _, _, key in page)
 
     def _run(self, attempt: Attempt, keeper: LeaseKeeper) -> CellRecord | None:
@@ -332,7 +326,6 @@ class Worker:
 
         with keeper.held(attempt), self._curves(attempt, cell) as curves:
             self._emit("started", cell)
-            assert self._run_cell is not None
             try:
                 try:
                     result = self._run_cell(

@@ -102,10 +102,6 @@ class Study:
     seeds: Annotated[int, pydantic.Field(ge=1, strict=True)] = 1
 
     def __post_init__(self) -> None:
-        self._check_pruner()
-        self._check_start()
-
-    def _check_pruner(self) -> None:
         name = self.pruner.name
         if name in EPOCH_PRUNERS and self.seeds > 1:
             raise UserError(
@@ -114,8 +110,6 @@ class Study:
             )
         if name in SEED_PRUNERS and self.seeds < 3:
             raise UserError(f"pruner {name!r} compares seeds, but the study has seeds={self.seeds}; use 3 or more")
-
-    def _check_start(self) -> None:
         if self.base not in self.start:
             lookup("base, a name in start", self.base, dict(self.start))
         names: dict[str, str] = {}
