@@ -51,7 +51,7 @@ def result(seed: str) -> Result:
 
 
 def run_at_once(experiment: Experiment, *, checkpoint: Path, **_: object) -> Result:
-    """Does nothing; ``out/times/PID`` gets its beginning, its end, and the processor's time so far, in seconds."""
+    """A cell that takes no time; ``out/times/PID`` gets its start, its end, and the CPU time so far, in seconds."""
     began = time.monotonic()
     outcome = result(experiment.key)
     folder = checkpoint.parent.parent / "times"

@@ -1,4 +1,4 @@
-"""A cell, which is one experiment of a table, and the record of what became of it."""
+"""A cell, which is one experiment of a table, and the record of its outcome."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from tadaconv.result import Result
 from tadaconv.spec import PROTOCOL, Experiment
 
 Status = Literal["finished", "failed", "running", "waiting", "missing"]
-"""What became of a cell: only ``finished`` has a result; ``missing`` was never planned."""
+"""The status of a cell: only ``finished`` has a result; ``missing`` was never planned."""
 
 
 def weights_file(out: Path, key: str) -> Path:
-    """Where the run folder ``out`` keeps the trained weights of a cell."""
+    """The file in the run folder ``out`` with the trained weights of a cell."""
     return out / "weights" / f"{key}.pt"
 
 
 def scores_file(out: Path, key: str) -> Path:
-    """Where the run folder ``out`` keeps the class probabilities that a cell gave the validation clips."""
+    """The file in the run folder ``out`` with a cell's class probabilities of the validation clips."""
     return out / "weights" / f"{key}.scores.npz"
 
 
@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A cell with what the storage knows of it.
+    """A cell with its outcome in the storage.
 
     ``error`` is one line, ``traceback`` the whole of it. ``started`` and ``ended``, in universal time, and ``worker``,
     with its host, are those of the attempt that ended the cell.
@@ -71,9 +71,9 @@ def metric_of(records: Iterable[CellRecord]) -> Metric:
 
 
 def stored_experiment(tree: Mapping[str, Any], name: str) -> Experiment:
-    """The experiment that a storage holds as ``tree`` for what is called ``name``.
+    """The experiment that a storage holds as ``tree``; ``name`` is for messages.
 
-    Raises :class:`UserError` if a version of tadaconv wrote it that described experiments differently.
+    Raises :class:`UserError` if another version of tadaconv, with other descriptions, wrote it.
     """
     try:
         return Experiment.model_validate(tree)

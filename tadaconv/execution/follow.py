@@ -25,7 +25,7 @@ class Follower:
     def __init__(self, store: Store, study: str, cells: Sequence[Cell], on_event: Callable[[Event], None]) -> None:
         self._store, self._study, self._on_event = store, study, on_event
         self._open = {cell.key: cell for cell in cells}
-        self._heard: set[str] = set()
+        self._own_workers: set[str] = set()
         self.ended: list[CellRecord] = []
         """Records of the followed cells that have ended, in that order."""
 
@@ -34,7 +34,7 @@ class Follower:
         """Whether a cell has not ended."""
         return bool(self._open)
 
-    def hear(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
         """Take an event that a worker of this call reported, and pass it on."""
         key = event.cell.key
         if event.kind in ("finished", "failed"):
@@ -43,16 +43,16 @@ class Follower:
                 return
             status: Status = "finished" if event.kind == "finished" else "failed"
             self.ended.append(CellRecord(cell, status, event.result, event.error))
-        self._heard.add(event.worker)
+        self._own_workers.add(event.worker)
         self._on_event(event)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Report the changes since the last call."""
         if not self._open:
             return
         for attempt in self._store.backend.running():
             lease = Lease.read(attempt)
-            if lease is not None and attempt.key in self._open and lease.worker not in self._heard:
+            if lease is not None and attempt.key in self._open and lease.worker not in self._own_workers:
                 self._on_event(_running(self._open[attempt.key], lease))
         states = self._store.backend.states(self._open.keys())
         for key, of_cell in states.items():
@@ -62,7 +62,7 @@ class Follower:
     def _note_end(self, key: str) -> None:
         attempts = self._store.attempts([key]).get(key, [])
         if not attempts or to_be_requeued(attempts):
-            self._store.heal([key])
+            self._store.requeue_ended([key])
             return
         record = self._store.records_of([self._open[key]])[0]
         if record.status == "missing":

@@ -244,7 +244,7 @@ def run_cells(
     """
     follower = Follower(store, study, cells, on_event)
     keys = frozenset(cell.key for cell in cells)
-    work(crew, store, lambda: follower.is_pending, follower.look, on_line, follower.hear, study=study, keys=keys)
+    work(crew, store, lambda: follower.is_pending, follower.update, on_line, follower.take, study=study, keys=keys)
     return follower.ended
 
 
@@ -255,15 +255,15 @@ def join(store: Store, crew: Crew, on_event: Callable[[Event], None], on_line: C
     """
     num_ended = 0
 
-    def hear(event: Event) -> None:
+    def count(event: Event) -> None:
         nonlocal num_ended
         num_ended += event.kind in ("finished", "failed")
         on_event(event)
 
     if crew.in_process:
-        Worker(crew.call.but(name=f"{os.getpid()}.0"), store, on_event=hear).work()
+        Worker(crew.call.but(name=f"{os.getpid()}.0"), store, on_event=count).work()
     else:
-        launcher = crew.launcher(hear)
+        launcher = crew.launcher(count)
         supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, on_line, crew.call.lease_seconds)
     return num_ended
 

@@ -41,7 +41,7 @@ class _Child:
     call: WorkerCall
     process: BaseProcess
     connection: Connection
-    has_spoken: bool = False
+    has_sent: bool = False
     stopping: bool = False
 
 
@@ -93,10 +93,10 @@ class LocalLauncher:
         that die before they claim a cell.
         """
         for child in list(self._children):
-            self._hear(child)
+            self._receive(child)
             if not child.process.is_alive():
-                self._hear(child)
-                self._bury(child)
+                self._receive(child)
+                self._end(child)
             if self._error is not None:
                 raise self._error
         lines, self._lines = self._lines, []
@@ -111,12 +111,12 @@ class LocalLauncher:
         deadline = time.monotonic() + STOP_SECONDS
         for child in self._children:
             while child.process.is_alive() and time.monotonic() < deadline:
-                self._hear(child)  # a worker blocks until its messages are read
+                self._receive(child)  # a worker blocks until its messages are read
                 child.process.join(0.05)
             if child.process.is_alive():
                 child.process.kill()
                 child.process.join()
-            self._hear(child)
+            self._receive(child)
             child.connection.close()
         self._children.clear()
 
@@ -134,7 +134,7 @@ class LocalLauncher:
         theirs.close()
         self._children.append(_Child(call, process, ours))
 
-    def _hear(self, child: _Child) -> None:
+    def _receive(self, child: _Child) -> None:
         while True:
             try:
                 if not child.connection.poll():
@@ -148,7 +148,7 @@ class LocalLauncher:
             self._take(child, message)  # errors of its listener are raised to the caller
 
     def _take(self, child: _Child, message: Message) -> None:
-        child.has_spoken = True
+        child.has_sent = True
         self._num_dead_on_arrival = 0
         if isinstance(message, str):
             self._lines.append(message)
@@ -181,7 +181,7 @@ class LocalLauncher:
         for call in others[: fit - 1]:
             self._launch(call.but(shares_gpu=True))
 
-    def _bury(self, child: _Child) -> None:
+    def _end(self, child: _Child) -> None:
         """Forget a process that has ended, and start it again unless it was done."""
         self._children.remove(child)
         child.connection.close()
@@ -194,7 +194,7 @@ class LocalLauncher:
                 self._lines.append(f"worker {child.call.name} was stopped by a signal; started again")
                 self._launch(child.call)
             return
-        self._num_dead_on_arrival += not child.has_spoken
+        self._num_dead_on_arrival += not child.has_sent
         if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:
             raise RunError(f"workers die before they claim a cell ({_ending(child.process)})")
         self._lines.append(f"worker {child.call.name} died ({_ending(child.process)}); started again")
@@ -208,7 +208,7 @@ def _ending(process: BaseProcess) -> str:
     return f"exit status {code}"
 
 
-class _Voice(logging.Handler):
+class _Sender(logging.Handler):
     """Sends messages to the parent, from any thread; without a parent they are dropped."""
 
     def __init__(self, connection: Connection, gone: threading.Event) -> None:
@@ -218,9 +218,9 @@ class _Voice(logging.Handler):
         self._last_progress = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.say(record.getMessage())
+        self.send(record.getMessage())
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         try:
             with self._sending:
                 self._connection.send(message)
@@ -234,7 +234,7 @@ class _Voice(logging.Handler):
             if now - self._last_progress < 0.2:
                 return
             self._last_progress = now
-        self.say(event)
+        self.send(event)
 
 
 def _be_worker(call: WorkerCall, connection: Connection) -> None:
@@ -250,11 +250,11 @@ def _be_worker(call: WorkerCall, connection: Connection) -> None:
         stop.set()
 
     threading.Thread(target=listen, name="parent", daemon=True).start()
-    voice = _Voice(connection, gone=stop)
+    sender = _Sender(connection, gone=stop)
     log = logging.getLogger("tadaconv")
-    log.handlers = [voice]
+    log.handlers = [sender]
     log.propagate = False
     try:
-        run_worker(call, stop, voice.event)
+        run_worker(call, stop, sender.event)
     except (UserError, RunError) as error:
-        voice.say(error)
+        sender.send(error)

@@ -89,7 +89,7 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
     for source in sources:
         if _same(source, into):
             raise UserError(f"{source.shown} cannot be merged into itself; name another with --storage")
-    into.heal()
+    into.requeue_ended()
     with into.backend.alone():
         merges = [_Merge(source, into) for source in sources]
         for one in merges:

@@ -17,8 +17,7 @@ from typing import Any
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Fraction, Text, anywhere, read_options
-from tadaconv.execution.worker import Event, WorkerCall, run_worker
-from tadaconv.text import one_line
+from tadaconv.execution.worker import Event, WorkerCall, error_line, run_worker
 
 STOP_SECONDS = 30.0
 """How long workers have to requeue their cells; a step of training may have to end first."""
@@ -61,11 +60,11 @@ class RayWorker:
         with self._working:
             if not self._ended:
                 device = "cuda:0" if ray.get_gpu_ids() else "cpu"
-                run_worker(self._call.but(device=device), stop=self._stop, on_event=self._hear)
+                run_worker(self._call.but(device=device), stop=self._stop, on_event=self._on_event)
                 self._ended = True
             return self._out_of_memory
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._out_of_memory |= event.kind == "out of memory"
 
     def where(self) -> tuple[str, str]:
@@ -172,11 +171,11 @@ class RayLauncher:
         if now < self._next_look or not self._members:
             return []
         self._next_look = now + _LOOK_SECONDS
-        lines = self._find_places()
+        lines = self._find_nodes()
         ends = {member.end: member for member in self._members}
         ended, _ = self._ray.wait(list(ends), num_returns=len(ends), timeout=0)
         for end in ended:
-            lines += self._bury(ends[end])
+            lines += self._end(ends[end])
         return lines + self._tell_waiting(now)
 
     def stop(self) -> None:
@@ -185,7 +184,7 @@ class RayLauncher:
         A cluster that was started for the run ends with it.
         """
         try:
-            self._find_places()
+            self._find_nodes()
             placed = [member for member in self._members if member.node]
             for member in placed:
                 member.actor.stop.remote()
@@ -217,7 +216,7 @@ class RayLauncher:
         actor = remote.remote(call.but(shares_gpu=0 < gpus < 1), os.environ.get("PGPASSWORD"))
         return _Member(call, gpus, actor, actor.run.remote(), actor.where.remote(), time.monotonic())
 
-    def _find_places(self) -> list[str]:
+    def _find_nodes(self) -> list[str]:
         """Note which actors have started; returns a line for each that had been lost."""
         places = {member.where: member for member in self._members if not member.node}
         if not places:
@@ -234,7 +233,7 @@ class RayLauncher:
                 lines.append(f"worker {member.call.name} is up again, on {host}")
         return lines
 
-    def _bury(self, member: _Member) -> list[str]:
+    def _end(self, member: _Member) -> list[str]:
         """Handle an actor that has ended, or seems to have; returns lines about it."""
         name, errors = member.call.name, self._ray.exceptions
         try:
@@ -245,7 +244,7 @@ class RayLauncher:
             return []
         except errors.RayTaskError as error:
             self._members.remove(member)
-            self._failure = _one_line(error.cause)
+            self._failure = error_line(error.cause)[:200]
             return [f"worker {name} failed: {self._failure}"]
         except errors.RayError as error:
             return [f"worker {name}: {self._replace(member, error)}"]
@@ -262,7 +261,7 @@ class RayLauncher:
         self._members.remove(member)
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         lost = bool(member.node) and member.node not in alive
-        reason = "its node was lost" if lost else f"its process died ({_one_line(error)})"
+        reason = "its node was lost" if lost else f"its process died ({error_line(error)[:200]})"
         num_deaths = member.num_deaths + (not lost)
         if num_deaths > _MAX_DEATHS:
             self._failure = reason
@@ -307,7 +306,7 @@ def _connect(ray: Any, address: str | None) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         where = f" at {named}" if named else ""
         raise UserError(
-            f"no Ray cluster could be used{where}: {_one_line(error)}; "
+            f"no Ray cluster could be used{where}: {error_line(error)[:200]}; "
             "give another with --executor-option address=HOST:PORT"
         ) from error
     finally:
@@ -328,9 +327,3 @@ def _require_listening(address: str) -> None:
             f"no Ray cluster answers at {address} ({error}); start one there with 'ray start --head', or give "
             "another with --executor-option address=HOST:PORT"
         ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    text = one_line(error)
-    text = text if len(text) <= 200 else text[:200] + "..."
-    return text if isinstance(error, RunError | UserError) and text else f"{type(error).__name__}: {text}"

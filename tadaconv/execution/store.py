@@ -212,7 +212,7 @@ class Store:
             self._end(attempt, {attr.WITHDRAWN: "the cell has a result already"})
         elif running:
             self._end(attempt, {attr.DUPLICATE_OF: running[0].trial_id})
-            self.heal([attempt.key])
+            self.requeue_ended([attempt.key])
         else:
             return attempt
         return None
@@ -254,7 +254,7 @@ class Store:
         attrs = {**_failure(error, traceback, device, step), attr.TRIES: tries}
         self._end(attempt, {**attrs, attr.RETRIED: True} if again else attrs)
         if again:
-            self.heal([attempt.key])
+            self.requeue_ended([attempt.key])
         return again
 
     def prune(self, attempt: Attempt, attrs: Mapping[str, Any]) -> None:
@@ -267,7 +267,7 @@ class Store:
         ``died_at`` is the last step of a dead worker.
         """
         ended = self._end(attempt, {attr.INTERRUPTED: why, **({} if died_at is None else {attr.DIED_AT: died_at})})
-        self.heal([attempt.key])
+        self.requeue_ended([attempt.key])
         return ended
 
     def reap(self, attempt: Attempt, why: str) -> str | None:
@@ -290,7 +290,7 @@ class Store:
         ended = self.requeue(now, why, died_at=step)
         return f"{name}: {why}; the cell was requeued" if ended else None
 
-    def heal(self, keys: Collection[str] | None = None) -> None:
+    def requeue_ended(self, keys: Collection[str] | None = None) -> None:
         """Queue every cell with an attempt to be requeued that has not been queued again yet.
 
         Ending an attempt and queueing the next are two writes, and a process can die between them.

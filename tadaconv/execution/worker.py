@@ -180,9 +180,9 @@ class Worker:
         self._reaper = Reaper(store, call.lease_seconds)
         self._device = ""
         self._refused: set[str] = set()
-        self._out_of_memory = self._told_memory = False
+        self._out_of_memory = self._has_reported_memory = False
         self._started = 0.0
-        self._next_look = self._next_tick = self._next_heal = 0.0
+        self._next_observation = self._next_tick = self._next_requeue = 0.0
 
     def work(self) -> list[CellRecord]:
         """Run cells until none waits or runs, or until it is stopped; returns a record of each that ended here.
@@ -199,7 +199,7 @@ class Worker:
         lease = Lease.of_this_process(self.call.name, self.call.device)
         with LeaseKeeper(self._store, lease, self.call.lease_seconds) as keeper:
             while not self._stop.is_set() and not self._out_of_memory:
-                self._look_around()
+                self._observe()
                 attempt = self._pop(keeper)
                 if attempt is not None:
                     idle_since = None
@@ -216,10 +216,10 @@ class Worker:
                 self._stop.wait(0.1 if now - idle_since < 5 else 1.0)
         return records
 
-    def _look_around(self) -> None:
+    def _observe(self) -> None:
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + min(2.0, self.call.lease_seconds / 8)
+        if now >= self._next_observation:
+            self._next_observation = now + min(2.0, self.call.lease_seconds / 8)
             for line in self._reaper.observe():
                 _log.warning(line)
         if now >= self._next_tick:
@@ -281,9 +281,9 @@ class Worker:
         worker ``leaves``.
         """
         pending, now = self._any_open(), time.monotonic()
-        if now >= self._next_heal or (leaves and not pending):
-            self._next_heal = now + self.call.lease_seconds / 4
-            self._store.heal(self.call.keys)
+        if now >= self._next_requeue or (leaves and not pending):
+            self._next_requeue = now + self.call.lease_seconds / 4
+            self._store.requeue_ended(self.call.keys)
             pending = self._any_open()
         return pending
 
@@ -320,7 +320,7 @@ class Worker:
                 self._emit("progress", cell, progress=progress)
                 if progress.step >= _STEPS_TO_FULL_MEMORY:
                     self._report_memory(cell)
-                self._look_around()
+                self._observe()
             except Exception as error:
                 raise _Broken(error) from error
 
@@ -405,7 +405,7 @@ class Worker:
                 )
 
     def _fail(self, attempt: Attempt, cell: Cell, error: Exception, step: int) -> CellRecord | None:
-        line = _one_line(error, self._device)
+        line = error_line(error, self._device)
         if self.call.shares_gpu and _out_of_memory(error):
             self._store.requeue(attempt, f"out of memory on {self._device} next to other workers")
             self._out_of_memory = True
@@ -422,11 +422,11 @@ class Worker:
 
     def _report_memory(self, cell: Cell) -> None:
         """Report once the memory that a cell takes of a shared GPU: the allocator's and CUDA's own."""
-        if not self.call.shares_gpu or self._told_memory:
+        if not self.call.shares_gpu or self._has_reported_memory:
             return
         import torch
 
-        self._told_memory = True
+        self._has_reported_memory = True
         held = torch.cuda.max_memory_reserved(self._device) + _CUDA_CONTEXT_BYTES
         self._emit("memory", cell, memory=(held, torch.cuda.get_device_properties(self._device).total_memory))
 
@@ -491,9 +491,10 @@ def _out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _one_line(error: Exception, device: str) -> str:
+def error_line(error: BaseException, device: str = "") -> str:
+    """An error in one line, with its type unless its message is written for users."""
     text = encodable(one_line(error))  # it may name a file whose name is not UTF-8
     if isinstance(error, RunError | UserError):
         return text
-    kind = f"out of memory on {device}" if _out_of_memory(error) else type(error).__name__
+    kind = f"out of memory on {device}" if device and _out_of_memory(error) else type(error).__name__
     return f"{kind}: {text}" if text else kind

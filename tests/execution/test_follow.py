@@ -26,7 +26,7 @@ class Watched:
     def told(self) -> list[tuple[str, str, str]]:
         """What a look tells."""
         before = len(self.events)
-        self.follower.look()
+        self.follower.update()
         return [(event.kind, event.cell.label, event.worker) for event in self.events[before:]]
 
     def claim(self, cell: Cell = ROWS[0]) -> Attempt:
@@ -67,11 +67,11 @@ def test_cells_that_others_run_and_finish_are_reported_once(watched: Watched) ->
 
 def test_events_of_own_workers_are_not_reported_twice(watched: Watched) -> None:
     attempt = watched.claim()
-    watched.follower.hear(Event("started", ROWS[0], worker="w7"))
+    watched.follower.take(Event("started", ROWS[0], worker="w7"))
     watched.store.renew(attempt, lease())
     assert watched.told() == []
     watched.store.finish(attempt, result(61.0))
-    watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    watched.follower.take(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
     assert watched.told() == []
     assert [event.kind for event in watched.events] == ["started", "finished"]
     assert len(watched.follower.ended) == 1
@@ -80,7 +80,7 @@ def test_events_of_own_workers_are_not_reported_twice(watched: Watched) -> None:
 def test_a_workers_event_after_that_of_the_storage_is_dropped(watched: Watched) -> None:
     watched.store.finish(watched.claim(), result(61.0))
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
-    watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    watched.follower.take(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
     assert [event.kind for event in watched.events] == ["finished"]
 
 
@@ -99,7 +99,7 @@ def test_a_requeued_cell_is_no_end_and_one_left_between_two_attempts_is_queued(
 ) -> None:
     attempt = watched.claim()
     with monkeypatch.context() as patch:
-        patch.setattr(watched.store, "heal", lambda *_: None)  # its worker dies between the two
+        patch.setattr(watched.store, "requeue_ended", lambda *_: None)  # its worker dies between the two
         watched.store.requeue(attempt, "stopped")
     assert [a.status for a in watched.store.attempts()[attempt.key]] == ["dropped"]
     assert watched.told() == []

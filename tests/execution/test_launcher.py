@@ -141,7 +141,7 @@ def test_a_worker_that_waits_looks_at_all_cells_now_and_then_only(
     others = store.claim(next(iter(store.attempts().values()))[0].trial_id)
     assert others is not None
     heals: list[float] = []
-    monkeypatch.setattr(store, "heal", lambda *_: heals.append(time.monotonic()))
+    monkeypatch.setattr(store, "requeue_ended", lambda *_: heals.append(time.monotonic()))
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
     waits = worker(store, fake_run, ROWS[:1], lease_seconds=60.0)
@@ -157,7 +157,7 @@ def test_a_cell_left_between_two_attempts_is_requeued_before_the_last_worker_lea
     claimed = store.claim(second.trial_id)
     assert claimed is not None
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "heal", lambda *_: None)  # who requeued it died before he could queue it
+        patch.setattr(Store, "requeue_ended", lambda *_: None)  # who requeued it died before he could queue it
         store.requeue(claimed, "stopped")
     records = worker(store, fake_run).work()
     assert [r.cell.key for r in records] == [first.key, second.key]

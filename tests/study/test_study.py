@@ -427,7 +427,7 @@ def test_requeued_and_withdrawn_cells_remain_to_be_run(store: Store) -> None:
         storage.set_trial_user_attr(claimed.trial_id, name, value)
     storage.set_trial_state_values(claimed.trial_id, TrialState.FAIL)
     assert proposer.top_up(1, 4).num_trials == 1
-    store.heal()
+    store.requeue_ended()
     assert [attempt.attrs["tries"] for attempt in waiting(store)] == [1]
     finish(store, waiting(store)[0])
     assert proposer.top_up(1, 4).num_ended == 1
