@@ -1,11 +1,12 @@
 """Follows cells through the storage, whichever workers run them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from optuna.trial import TrialState
 
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.cells import Cell, CellRecord, Status
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.lease import Lease
 from tadaconv.execution.store import Store, is_idle, to_be_requeued
 from tadaconv.execution.worker import Event
@@ -37,12 +38,11 @@ class Follower:
     def take(self, event: Event) -> None:
         """Take an event that a worker of this call reported, and pass it on."""
         key = event.cell.key
-        if event.kind in ("finished", "failed"):
+        if event.kind == "finished" or event.kind == "failed":
             cell = self._open.pop(key, None)
             if cell is None:  # seen in the storage before its worker's event arrived
                 return
-            status: Status = "finished" if event.kind == "finished" else "failed"
-            self.ended.append(CellRecord(cell, status, event.result, event.error))
+            self.ended.append(CellRecord(cell, event.kind, event.result, event.error))
         self._own_workers.add(event.worker)
         self._on_event(event)
 
@@ -65,31 +65,18 @@ class Follower:
             self._store.requeue_ended([key])
             return
         record = self._store.records_of([self._open[key]])[0]
-        if record.status == "missing":
-            self._queue_again(key)
-        if record.status not in ("finished", "failed"):
-            return
-        cell = self._open.pop(key)
-        self.ended.append(record)
-        by = attempts[-1].attrs.get(attr.LEASE) or {}
-        seconds = record.result.seconds if record.result else 0.0
-        self._on_event(
-            Event(
-                "finished" if record.status == "finished" else "failed",
-                cell,
-                seconds,
-                result=record.result,
-                error=record.error,
-                worker=str(by.get("worker", "")),
-                device=str(by.get("device", "")),
-            )
-        )
-
-    def _queue_again(self, key: str) -> None:
-        """Queue a followed cell that a design study pruned or another call withdrew."""
-        with self._store.backend.alone():
-            if is_idle(self._store.backend.states([key])[key]):
-                self._store.add(self._study, self._open[key])
+        if record.status == "missing":  # a design study pruned it, or another call withdrew it
+            with self._store.backend.alone():
+                if is_idle(self._store.backend.states([key])[key]):
+                    self._store.add(self._study, self._open[key])
+        elif record.status == "finished" or record.status == "failed":
+            cell = self._open.pop(key)
+            self.ended.append(record)
+            lease = attempts[-1].attrs.get(attr.LEASE) or {}
+            worker, device = (str(lease.get(name, "")) for name in ("worker", "device"))
+            seconds = record.result.seconds if record.result else 0.0
+            event = Event(record.status, cell, seconds, result=record.result, error=record.error)
+            self._on_event(replace(event, worker=worker, device=device))
 
 
 def _running(cell: Cell, lease: Lease) -> Event:

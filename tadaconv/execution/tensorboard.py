@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,12 +26,8 @@ _log = logging.getLogger("tadaconv")
 
 def require_tensorboard() -> None:
     """Raise :class:`UserError` unless the extra ``tensorboard`` is installed."""
-    try:
-        import tensorboard.compat.proto.event_pb2
-        import tensorboard.plugins.text.summary_v2
-        import tensorboard.summary.writer.record_writer  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"--tensorboard needs tensorboard; {install('tensorboard')}") from error
+    if find_spec("tensorboard") is None:
+        raise UserError(f"--tensorboard needs tensorboard; {install('tensorboard')}")
 
 
 def curves_folder(out: Path, study: str, cell: Cell) -> Path:

@@ -30,7 +30,6 @@ from tadaconv.files import require_writable
 from tadaconv.locations import at_home, why_missing
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions, require_division
-from tadaconv.spec import PROTOCOL
 from tadaconv.text import encodable, one_line
 from tadaconv.weights import scores_beside, weights_beside
 
@@ -266,7 +265,12 @@ class Worker:
     def _refuses(self, trial_id: int) -> bool:
         """Whether a cell cannot be run here, with a warning; other workers may run it."""
         attempt = self._store.backend.attempt(trial_id)
-        why = _why_not_here(attempt, self.call)
+        try:
+            experiment = attempt.cell.experiment
+            require_division(experiment.schedule, self.call.options.gpus_per_cell)
+            why = why_missing(experiment, self.call.places, self.call.out / "cache")
+        except UserError as error:  # such as a cell that another version of tadaconv queued
+            why = str(error)
         if why is None:
             return False
         if not self._refused:
@@ -468,18 +472,6 @@ def _open(call: WorkerCall) -> Store:
                 raise
             _log.warning("%s; trying again", error)
             time.sleep(call.lease_seconds / 20)
-
-
-def _why_not_here(attempt: Attempt, call: WorkerCall) -> str | None:
-    """Why this machine, or this version of tadaconv, cannot run a cell; None if it can."""
-    if attempt.protocol != PROTOCOL:
-        return f"it was queued by another version of tadaconv (protocol {attempt.protocol}, here {PROTOCOL})"
-    try:
-        experiment = attempt.cell.experiment
-        require_division(experiment.schedule, call.options.gpus_per_cell)
-    except UserError as error:
-        return str(error)
-    return why_missing(experiment, call.places, call.out / "cache")
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
