@@ -183,7 +183,7 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
 def test_one_process_waits_for_cells_that_only_others_can_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = plan(store, "t-quick", ROWS[:2], [0]).to_run
     (theirs,) = (found[0] for key, found in store.attempts().items() if key == ROWS[1].key)
-    monkeypatch.setattr(worker_module, "_why_not_here", lambda a, _: "not here" if a.key == theirs.key else None)
+    monkeypatch.setattr(worker_module, "why_missing", lambda cell, *_: "not here" if cell.key == theirs.key else None)
     looks: list[float] = []
     monkeypatch.setattr(Worker, "work", lambda self, work=Worker.work: (looks.append(time.monotonic()), work(self))[1])
 
