@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tadaconv.execution import Cell
+from tadaconv.execution.cells import Cell
 from tadaconv.regimes import quick
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda
@@ -51,7 +51,7 @@ def result(seed: str) -> Result:
 
 
 def run_at_once(experiment: Experiment, *, checkpoint: Path, **_: object) -> Result:
-    """Does nothing; ``out/times/PID`` gets its beginning, its end, and the processor's time so far, in seconds."""
+    """A cell that takes no time; ``out/times/PID`` gets its start, its end, and the CPU time so far, in seconds."""
     began = time.monotonic()
     outcome = result(experiment.key)
     folder = checkpoint.parent.parent / "times"

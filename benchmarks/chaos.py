@@ -1,10 +1,10 @@
-"""Kills whoever runs a table, again and again, and holds what comes of it against the same table left in peace.
+"""Kills the processes that run a table many times, and compares its results with those of an undisturbed run.
 
     python benchmarks/chaos.py [--storage journal|postgresql|URL ...] [--fake]
 
 40 cells, 4 workers. Workers, and the process that plans and supervises them, are killed (SIGKILL) at random moments
-and at every named point of a cell's life, at least 20 times. Exits with 1 unless every cell has one result, the very
-numbers it has undisturbed. ``--fake`` sleeps in the place of training.
+and at every named point of a cell's life, at least 20 times. Exits with 1 unless every cell has one result, with
+the numbers of the undisturbed run. ``--fake`` sleeps instead of training.
 """
 
 import argparse
@@ -27,11 +27,13 @@ from typing import Any
 import cells as benchmark_cells
 from scheduling import RESULTS, ROOT, about, shown, storage
 
-from tadaconv.execution import Store, WorkerCall, plan
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
-from tadaconv.execution.store import Attempt
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 
@@ -81,11 +83,11 @@ def supervise_table(location: str, out: Path, call: type[WorkerCall]) -> None:
     one = call(location, "", "cpu", out, study=STUDY, keys=keys, run="chaos:run", lease_seconds=LEASE_SECONDS)
 
     def look() -> None:
-        follower.look()
+        follower.update()
         if call is crash_points.DoomedCall and crash_points.is_due(out, "while it watches"):
             crash_points.die()
 
-    launcher = LocalLauncher([one.but(name=f"w{i}") for i in range(NUM_WORKERS)], follower.hear)
+    launcher = LocalLauncher([one.but(name=f"w{i}") for i in range(NUM_WORKERS)], follower.take)
     supervise(launcher, store, lambda: follower.is_pending, look, lambda line: print(line, flush=True), LEASE_SECONDS)
 
 
@@ -148,7 +150,7 @@ class Killer:
 
 
 def _children(of: int) -> list[int]:
-    found = []
+    children = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -156,8 +158,8 @@ def _children(of: int) -> list[int]:
             except OSError:
                 continue
             if int(parent) == of and state != "Z":
-                found.append(int(folder.name))
-    return found
+                children.append(int(folder.name))
+    return children
 
 
 Outcomes = dict[str, list[dict[str, Any]]]
@@ -169,7 +171,7 @@ def outcomes(location: str) -> Outcomes:
         key: [
             Result.model_validate(a.attrs["result"]).model_dump(exclude=MEASURED)
             for a in found
-            if a.state == "finished"
+            if a.status == "finished"
         ]
         for key, found in Store.open(location).attempts().items()
     }

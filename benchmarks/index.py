@@ -99,7 +99,8 @@ def bare(root: Path, out: Path) -> dict[str, float]:
 
 def planning(root: Path, out: Path) -> dict[str, float]:
     """60 cells of the table context: clips resolved, a dry run of every row, the queue filled."""
-    from tadaconv.execution import Store, plan
+    from tadaconv.execution.planner import plan
+    from tadaconv.execution.store import Store
     from tadaconv.locations import resolve_data
     from tadaconv.regimes import quick
     from tadaconv.table import load_table

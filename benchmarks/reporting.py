@@ -24,8 +24,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 import tadaconv
-from tadaconv.execution import Store
-from tadaconv.execution.store import PlannedRow
+from tadaconv.execution.store import PlannedRow, Store
 from tadaconv.regimes import quick
 from tadaconv.result import CurvePoint, Result, StageCalibration
 from tadaconv.table import load_table
@@ -120,7 +119,7 @@ def fill(folder: Path, num_rows: int, num_seeds: int) -> None:
         for seed, cell in enumerate(of_row):
             made = result(number, seed)
             attrs = {"result": made.model_dump(mode="json"), "lease": lease}
-            store.record(study, cell, TrialState.COMPLETE, value=made.top1, attrs=attrs)
+            store.add(study, cell, TrialState.COMPLETE, value=made.top1, attrs=attrs)
 
 
 def took(command: list[str], folder: Path) -> dict[str, float]:

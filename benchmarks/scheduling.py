@@ -22,11 +22,13 @@ from typing import Any
 import optuna
 
 import tadaconv
-from tadaconv.execution import Store, WorkerCall, plan
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
 from tadaconv.execution.location import Location
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -69,7 +71,7 @@ def about() -> dict[str, Any]:
 
 
 def measure(location: str, out: Path, num_cells: int, num_workers: int) -> dict[str, Any]:
-    """Plan ``num_cells`` cells and have them run; seconds wherever nothing else is said."""
+    """Plan ``num_cells`` cells and have them run; durations are in seconds unless named otherwise."""
     store = Store.open(location)
     study = f"scheduling-{num_cells}"
     rows = benchmark_cells.rows(num_cells)
@@ -79,14 +81,14 @@ def measure(location: str, out: Path, num_cells: int, num_workers: int) -> dict[
     keys = frozenset(cell.key for cell in planned.to_run)
     follower = Follower(store, study, planned.to_run, lambda _: None)
     call = WorkerCall(location, "", "cpu", out, study=study, keys=keys, run="cells:run_at_once")
-    launcher = LocalLauncher([call.but(name=f"w{i}") for i in range(num_workers)], follower.hear)
+    launcher = LocalLauncher([call.but(name=f"w{i}") for i in range(num_workers)], follower.take)
     began, began_cpu = time.monotonic(), time.process_time()
     lines: list[str] = []
-    supervise(launcher, store, lambda: follower.is_pending, follower.look, lines.append)
+    supervise(launcher, store, lambda: follower.is_pending, follower.update, lines.append)
     running, parent_cpu = time.monotonic() - began, time.process_time() - began_cpu
     gaps = benchmark_cells.gaps(out)
     attempts = store.attempts(keys)
-    assert all([a.state for a in found].count("finished") == 1 for found in attempts.values())
+    assert all([a.status for a in found].count("finished") == 1 for found in attempts.values())
     assert len(attempts) == num_cells
     cuts = statistics.quantiles(gaps, n=20)
     return {

@@ -112,7 +112,7 @@ def results(storage: str = "runs/journal.log") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
     from tadaconv.reporting.archive import read_storage
 
     store = Store.open(storage, create=False)

@@ -1,7 +1,7 @@
-"""Processes that are started as programs of this package and end with whoever started them.
+"""Processes that are started as programs of this package and end with the process that started them.
 
 They are programs, not children of ``multiprocessing``: a worker may be a process that must not have any of those, a
-script need not guard its main module, and nothing of the parent, no CUDA, no lock, no open video, is in them.
+script need not guard its main module, and no CUDA, lock or open video of the parent is in them.
 """
 
 import os
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 1.0
 def start(
     program: str, arguments: Sequence[Any], files: Sequence[int], environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
-    """Start a Python that calls ``program``, and ends when this process does, whatever this one ends by.
+    """Start a Python that calls ``program``, and ends when this process does, however this one ends.
 
     Args:
         program: ``module:function``; the function calls :func:`end_with_parent`.
@@ -46,10 +46,10 @@ def start(
 def end_with_parent(parent: int) -> None:
     """End this process, from now on, as soon as the parent has ended; see :func:`start`.
 
-    Nothing else is to end it: what tells a whole job to stop is for the parent to hear, which ends it in good order.
+    Signals that stop a whole job are ignored here: the parent handles them, and ends this process in good order.
     """
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _let_pass)  # ignored ones would be ignored by whatever this process starts as well
+        signal.signal(number, _let_pass)  # ignored signals would also be ignored by the processes it starts
         signal.siginterrupt(number, False)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Optuna's dashboard on a storage, to look at: on this machine alone, and without a way to change results."""
+"""Optuna's dashboard on a storage, read-only and on this machine alone."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from tadaconv.errors import UserError
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
 HOST = "127.0.0.1"
 _NAMES = (HOST, "localhost")
@@ -27,18 +27,18 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of requests."""
+        """Log no requests."""
 
 
 def open_dashboard(store: "Store", port: int) -> WSGIServer:
     """A server of Optuna's dashboard on ``store``, bound to 127.0.0.1; ``serve_forever()`` serves until interrupted.
 
-    It can be read only: Optuna's pages can also delete studies and end trials, which would lose results and break the
+    It is read-only: Optuna's pages can also delete studies and end trials, which would lose results and break the
     rule that a finished trial is a result.
 
     Args:
         store: What is shown, as it grows.
-        port: From 1 to 65535; 0 takes a free one, found in ``server_port``.
+        port: From 1 to 65535; 0 takes a free one, see ``server_port``.
 
     Raises:
         UserError: optuna-dashboard is not installed, or the port is taken or not allowed.
@@ -70,9 +70,9 @@ def serve(store: "Store", port: int, announce: Callable[[str], None]) -> None:
 
 
 def _read_only(application: "WSGIApplication") -> "WSGIApplication":
-    """Pass on what reads and comes from a page of this machine.
+    """Pass on requests that read, from pages of this machine.
 
-    A site that is open in the same browser can point a name of its own at 127.0.0.1 and read what is served there; its
+    A site that is open in the same browser can resolve its own name to 127.0.0.1 and read this server; its
     requests carry that name.
     """
 
@@ -81,7 +81,7 @@ def _read_only(application: "WSGIApplication") -> "WSGIApplication":
         if name not in _NAMES:
             return _refuse(start_response, f"this dashboard answers to {' and '.join(_NAMES)} only")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _refuse(start_response, "this dashboard shows results and changes none")
+            return _refuse(start_response, "this dashboard is read-only")
         return application(environ, start_response)
 
     return guarded

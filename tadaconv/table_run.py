@@ -21,8 +21,10 @@ from tadaconv.spec import Experiment
 from tadaconv.table import LoadedTable
 
 if TYPE_CHECKING:
-    from tadaconv.execution import Crew, Planned, Store
+    from tadaconv.execution.launcher import Crew
     from tadaconv.execution.live import Show
+    from tadaconv.execution.planner import Planned
+    from tadaconv.execution.store import Store
 
 
 def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
@@ -120,7 +122,8 @@ def run_table(
         show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
         regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
     """
-    from tadaconv.execution import plan, run_cells
+    from tadaconv.execution.launcher import run_cells
+    from tadaconv.execution.planner import plan
 
     chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
     claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))

@@ -17,7 +17,7 @@ from support import made_result, tada_with
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import cli
 from tadaconv.command import REQUIREMENTS, TAKES, called_with, command, install, shared_options
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime, run_command
 from tadaconv.study import LoadedStudy, Study, confirm, load_study
 from tadaconv.study.space import walk

@@ -13,7 +13,7 @@ from test_stored_runs import NUM_TRIALS, REGIME, STUDY, TABLE, folder
 from tadaconv import api
 from tadaconv.api import results, run_study, run_table
 from tadaconv.errors import UserError
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 from tadaconv.reporting.ablation import figures
 from tadaconv.reporting.study import figures as study_figures
 

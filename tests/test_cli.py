@@ -22,7 +22,9 @@ from support import Call, made_result, wait_until
 from tadaconv import cli, reporting
 from tadaconv.cli.options import CrewOptions
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import CellRecord, Store, plan
+from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
 from tadaconv.result import Progress, Result
 from tadaconv.run_options import RunOptions
@@ -780,7 +782,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
         (work_folder / "sleeping").unlink()
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("3 cells: 1 finished before, 2 to run (2 queued or started before)\n")
-    assert "died; the cell is back in the queue" in done.stdout
+    assert "died; the cell was requeued" in done.stdout
     keys = (work_folder / "log").read_text().split()
     assert [keys.count(key) for key in dict.fromkeys(keys)] == [1, 2, 2]
 

@@ -19,7 +19,8 @@ import pytest
 
 from tadaconv.dashboard import open_dashboard
 from tadaconv.errors import UserError
-from tadaconv.execution import Cell, Store
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.store import Store
 from tadaconv.spec import Backbone, Experiment, Schedule, Synthetic
 
 EXPERIMENT = Experiment(
@@ -37,7 +38,7 @@ def _installed() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store.open(str(tmp_path / "journal.log"))
-    store.enqueue("mini-quick", Cell("a row", EXPERIMENT))
+    store.add("mini-quick", Cell("a row", EXPERIMENT))
     return store
 
 
@@ -67,7 +68,7 @@ def test_studies_and_their_cells_are_served_as_they_grow(store: Store, address: 
     assert "<html" in get(f"{address}/dashboard")
 
 
-def test_nothing_can_be_changed(store: Store, address: str) -> None:
+def test_the_dashboard_is_read_only(store: Store, address: str) -> None:
     before = Path(store.shown).read_bytes()
     calls = [
         ("DELETE", "/api/studies/0", None),
@@ -83,7 +84,7 @@ def test_nothing_can_be_changed(store: Store, address: str) -> None:
             urllib.request.urlopen(request, timeout=10)
         with refused.value as answer:
             assert answer.code == 403
-            assert json.loads(answer.read()) == {"reason": "this dashboard shows results and changes none"}
+            assert json.loads(answer.read()) == {"reason": "this dashboard is read-only"}
     assert Path(store.shown).read_bytes() == before
 
 

@@ -12,7 +12,9 @@ from tadaconv import dry_run as dry_runs
 from tadaconv.data import open_source
 from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
-from tadaconv.execution import Crew, Store, WorkerCall
+from tadaconv.execution.launcher import Crew
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.experiment import build_model
 from tadaconv.locations import resolve_data
 from tadaconv.models import BACKBONES, third_party

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tadaconv.execution import Cell, Store, plan
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.locations import apart, as_planned, at_home, places_of, together, why_missing
 from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Synthetic
@@ -56,7 +58,7 @@ def test_a_storage_keeps_paths_apart_and_gives_them_back(tmp_path: Path) -> None
 def test_what_an_older_version_has_stored_with_its_paths_is_read(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"))
     cell, tree = Cell("row", EXPERIMENT), EXPERIMENT.model_dump(mode="json")
-    store.enqueue("t-quick", cell, attrs={"spec": tree, "places": {}})
+    store.add("t-quick", cell, attrs={"spec": tree, "places": {}})
     store.set_study_attr("t-quick", "plan", {"row": {"experiment": tree, "seeds": {"0": cell.key}}})
     (attempt,) = store.attempts()[cell.key]
     assert attempt.cell == cell

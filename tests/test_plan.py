@@ -19,7 +19,7 @@ from tadaconv import experiment as experiment_module
 from tadaconv import preview
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 from tadaconv.preview import Probe, RunPlan, Spread, probing
 from tadaconv.preview import plan as plan_module
 from tadaconv.preview.plan import duration, makespan, size
@@ -294,7 +294,7 @@ def test_an_ensemble_adds_no_cell(probed: list[str]) -> None:
 def test_finished_cells_cost_nothing(probed: list[str], tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"))
     for cell in TABLE.table.cells(REGIME, [0, 1], ["TSN"]) + TABLE.table.cells(REGIME, [0], ["(1,1)"]):
-        attempt = store.claim(store.enqueue("mini-small", cell))
+        attempt = store.claim(store.add("mini-small", cell))
         assert attempt is not None
         store.finish(attempt, made_result())
     found = planned(store=store)

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, plan
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.locations import resolve_data
 from tadaconv.preview import check, costs
 from tadaconv.regime import Published, Recipe, Regime
@@ -144,7 +145,7 @@ def test_every_recipe_gets_the_fingerprint_of_its_own_weights(tmp_path: Path) ->
     store = Store.open(str(tmp_path / "journal.log"))
     plan(store, "t-r", cells, [0], None)
     for cell in cells:
-        store.record("t-r", cell, TrialState.FAIL, attrs={"error": "made up"})
+        store.add("t-r", cell, TrialState.FAIL, attrs={"error": "made up"})
     for file in files:
         file.unlink()  # reports need no weights
     table = LoadedTable("t", "", Table(base=rows[0], rows=rows[1:]))

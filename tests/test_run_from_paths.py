@@ -12,8 +12,11 @@ from support import made_result, tada_with
 import tadaconv.preview  # noqa: F401 - before a test of the commands puts something in place of what it imports
 from tadaconv import discovery
 from tadaconv.errors import UserError
-from tadaconv.execution import Crew, Store, WorkerCall, plan
+from tadaconv.execution.launcher import Crew
 from tadaconv.execution.live import LineView
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.regime import load_regime
 from tadaconv.reporting.reportable import reportable
 from tadaconv.study import LoadedStudy, confirm, load_study, search, trial_records

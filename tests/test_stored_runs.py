@@ -22,8 +22,8 @@ from support import Call
 
 from tadaconv import discovery
 from tadaconv.ablation import load_table
-from tadaconv.execution import Store
 from tadaconv.execution.merge import merge
+from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
 from tadaconv.study import load_study
 
@@ -73,9 +73,10 @@ def lines_of(file: Path) -> list[dict[str, str]]:
 
 def attempts(storage: str) -> dict[str, list[tuple[str, str]]]:
     """By cell, the study and the state of every attempt."""
+    store = Store.open(storage, create=False)
     return {
-        key: [(attempt.study, attempt.state) for attempt in of_cell]
-        for key, of_cell in Store.open(storage, create=False).attempts().items()
+        key: [(store.name_of(attempt.study_id), attempt.status) for attempt in of_cell]
+        for key, of_cell in store.attempts().items()
     }
 
 

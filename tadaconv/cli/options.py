@@ -13,7 +13,7 @@ from tadaconv.errors import UserError
 from tadaconv.run_options import Precision, RunOptions
 
 if TYPE_CHECKING:
-    from tadaconv.execution import Crew
+    from tadaconv.execution.launcher import Crew
 
 TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")
@@ -142,8 +142,9 @@ class CrewOptions:
             out: the run folder.
             wait_seconds: how long a worker stays without work.
         """
-        from tadaconv.execution import Crew, WorkerCall
+        from tadaconv.execution.launcher import Crew
         from tadaconv.execution.tensorboard import require_tensorboard
+        from tadaconv.execution.worker import WorkerCall
 
         if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
             from tadaconv.environment import resolve_device

@@ -147,7 +147,7 @@ def plan_command(
     """
     from tadaconv import preview
     from tadaconv.data.prefetch import num_cores, set_num_readers
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
     study = study_called(name)
     table = load_table(name) if study is None else None

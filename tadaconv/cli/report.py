@@ -29,7 +29,8 @@ from tadaconv.table_run import current_records
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
-    from tadaconv.execution import CellRecord, Store
+    from tadaconv.execution.cells import CellRecord
+    from tadaconv.execution.store import Store
 
 
 @app.command()
@@ -87,7 +88,7 @@ def report(
 
     Example: tada report benchmarks/results
     """
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
     from tadaconv.reporting import require_formats, require_options, require_results
 
     wanted = [each.strip() for each in formats.split(",")]

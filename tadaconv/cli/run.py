@@ -66,8 +66,9 @@ def worker(
 
     Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
     """
-    from tadaconv.execution import Store, join
+    from tadaconv.execution.launcher import join
     from tadaconv.execution.live import LineView
+    from tadaconv.execution.store import Store
 
     place = str(out / "journal.log") if storage is None else storage
     own = crew.crew(place, out, wait)

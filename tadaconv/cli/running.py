@@ -21,8 +21,11 @@ from tadaconv.text import visible
 
 if TYPE_CHECKING:
     from tadaconv.cli.options import CrewOptions
-    from tadaconv.execution import CellRecord, Crew, Planned, Store
+    from tadaconv.execution.cells import CellRecord
+    from tadaconv.execution.launcher import Crew
     from tadaconv.execution.live import Show
+    from tadaconv.execution.planner import Planned
+    from tadaconv.execution.store import Store
     from tadaconv.regime import Regime
     from tadaconv.reporting.core.options import ReportOptions
     from tadaconv.study import LoadedStudy
@@ -219,7 +222,7 @@ def _prepare(
     regime_name: str, data: Path | None, crew: "CrewOptions", storage: str | None, out: Path
 ) -> "tuple[Regime, Store, Crew]":
     """The regime on its clips, the storage, which is made if need be, and the workers."""
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
     regime = load_regime(regime_name)
     place = str(out / "journal.log") if storage is None else storage

@@ -26,7 +26,7 @@ def export_storage(
 
     Example: tada export --format parquet --out results
     """
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
     from tadaconv.reporting import archive
 
     archive.require_format(form)
@@ -53,8 +53,8 @@ def merge_storages(
 
     Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
     """
-    from tadaconv.execution import Store
     from tadaconv.execution.merge import merge
+    from tadaconv.execution.store import Store
 
     others = [Store.open(source, create=False) for source in sources]
     into = Store.open(str(out / "journal.log") if storage is None else storage)
@@ -76,7 +76,7 @@ def dashboard_command(
     Example: tada dashboard --port 8081
     """
     from tadaconv import dashboard
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
     store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
     dashboard.serve(

@@ -1,41 +1,41 @@
-"""The names of the user attributes that a storage keeps of trials and of Optuna's studies, each once.
+"""The names of the user attributes of trials and of Optuna's studies in a storage, defined only here.
 
 They are in the storages of users: a name is never changed, and one that is no longer written is still read.
 """
 
 # Of every attempt at a cell.
 CELL = "cell"
-"""The cell key; a trial without it is none of ours."""
+"""The cell key; a trial without it is another program's."""
 LABEL = "label"
 """The name of the row, or of a design study's trial, for readers."""
 SPEC = "spec"
 """The experiment, as JSON; without paths since these are kept in ``places``."""
 PLACES = "places"
-"""The paths of whoever queued it, by the names of their fields; none where the experiment has no paths."""
+"""The paths on the machine that queued it, by the names of their fields; missing where the experiment has no paths."""
 LEASE = "lease"
-"""Who runs the attempt and how far it has come; see :class:`tadaconv.execution.lease.Lease`."""
+"""The worker that runs the attempt, and its progress; see :class:`tadaconv.execution.lease.Lease`."""
 AFTER = "after"
 """The ids of the attempts in whose place this one was queued."""
 
 # Of one that has ended.
 RESULT = "result"
-"""What a finished attempt came to, as JSON."""
+"""The result of a finished attempt, as JSON."""
 ERROR = "error"
-"""What a failed attempt raised, in one line."""
+"""The error of a failed attempt, in one line."""
 TRACEBACK = "traceback"
-"""What a failed attempt raised, all of it."""
+"""The traceback of a failed attempt."""
 DEVICE = "device"
-"""Where a failed attempt ran."""
+"""The device of a failed attempt."""
 STEP = "step"
 """Optimizer steps that a failed attempt had finished."""
 RETRIED = "again"
-"""There on a failed attempt whose cell is tried again."""
+"""Present on a failed attempt with a cell that is tried again."""
 INTERRUPTED = "interrupted"
-"""Why an attempt left its worker without an end; its cell is requeued."""
+"""Why an attempt left its worker before its end; its cell is requeued."""
 WITHDRAWN = "withdrawn"
 """Why an attempt was taken out of the queue."""
 DUPLICATE_OF = "duplicate_of"
-"""The id of the attempt at the same cell for which this one stepped back."""
+"""The id of the attempt at the same cell for which this one was dropped."""
 DIED_AT = "died_at"
 """The step that an attempt had reached when its worker died."""
 

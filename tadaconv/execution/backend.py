@@ -1,7 +1,7 @@
-"""What a storage must offer beside Optuna's own interface, so that queues stay fast and cells run once.
+"""The interface of storages in addition to Optuna's, so that queues stay fast and cells run once.
 
-Writes go through ``storage``, Optuna's; reads that Optuna makes by copying every trial are asked for by what is
-needed. :mod:`tadaconv.execution.journal` and :mod:`tadaconv.execution.postgres` implement it.
+Writes go through Optuna's ``storage``; reads for which Optuna would copy every trial are restricted to the required
+attempts. :mod:`tadaconv.execution.journal` and :mod:`tadaconv.execution.postgres` implement it.
 """
 
 import abc
@@ -11,15 +11,33 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from tadaconv.execution import attrs as attr
+from tadaconv.execution.cells import Cell, stored_experiment
+from tadaconv.locations import together
+
+AttemptStatus = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
+"""``dropped``: requeued, withdrawn or a duplicate, which does not count for its cell."""
+
+_DROPPED = {attr.INTERRUPTED, attr.WITHDRAWN, attr.DUPLICATE_OF}
+"""The attributes of attempts that ended without an outcome for their cell."""
+
+_STATUS: dict[TrialState, AttemptStatus] = {
+    TrialState.COMPLETE: "finished",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "pruned",
+}
+
 
 @dataclass(frozen=True)
-class TrialRow:
-    """A trial that is an attempt at a cell: one whose user attributes have ``cell``, the cell key.
+class Attempt:
+    """One try at a cell: a trial whose user attributes have ``cell``, the cell key.
 
     ``trial_id`` is unique in the storage, and an attempt with a smaller one was made earlier. ``number`` counts within
     the study, from 0. ``started`` and ``ended`` are in local time without a zone, as Optuna gives them.
@@ -38,11 +56,32 @@ class TrialRow:
     @property
     def key(self) -> str:
         """The cell key."""
-        return str(self.attrs["cell"])
+        return str(self.attrs[attr.CELL])
+
+    @property
+    def status(self) -> AttemptStatus:
+        """Its state, with dropped attempts apart from failed ones."""
+        return "dropped" if self.state == TrialState.FAIL and _DROPPED & self.attrs.keys() else _STATUS[self.state]
+
+    @property
+    def cell(self) -> Cell:
+        """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
+        tree = together(self.attrs[attr.SPEC], self.attrs.get(attr.PLACES, {}))
+        return Cell(str(self.attrs[attr.LABEL]), stored_experiment(tree, "the cell"))
+
+    @property
+    def name(self) -> str:
+        """Its cell, for readers, for example ``(1,1), seed 0``."""
+        return f"{self.attrs[attr.LABEL]}, seed {self.attrs[attr.SPEC].get('seed')}"
+
+    @property
+    def protocol(self) -> Any:
+        """The protocol its experiment was described by; see :data:`tadaconv.spec.PROTOCOL`."""
+        return self.attrs[attr.SPEC].get("protocol")
 
 
 class Backend(Protocol):
-    """One storage. Every read sees what any process has written before it was called."""
+    """One storage. Every read sees all earlier writes of any process."""
 
     shown: str
     """Where the results are, as ``--storage`` takes it: a path or a URL."""
@@ -50,7 +89,7 @@ class Backend(Protocol):
     """Optuna's storage, which every write goes through; it waits while a server is away."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """Hold the storage's one planning lock, which its holder's death releases; waits for its turn."""
+        """Hold the storage's planning lock, after waiting for it; the death of its holder releases it."""
         ...
 
     def studies(self) -> dict[str, int]:
@@ -68,16 +107,16 @@ class Backend(Protocol):
 
         Args:
             study_ids: the studies to look into.
-            wanted: cell keys to take; None takes all. It may be a set of ten thousand: do not send it anywhere.
+            wanted: cell keys to take; None takes all. It may be a set of ten thousand, too large for a statement.
             limit: how many to return at most.
         """
         ...
 
-    def running(self) -> list[TrialRow]:
+    def running(self) -> list[Attempt]:
         """Every running attempt of the storage."""
         ...
 
-    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+    def attempts(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[Attempt]:
         """Every attempt in any state, oldest first.
 
         Args:
@@ -87,20 +126,20 @@ class Backend(Protocol):
         ...
 
     def states(self, keys: Collection[str]) -> dict[str, list[TrialState]]:
-        """The states of all attempts at each of ``keys`` that has any, oldest first, without their attributes."""
+        """The states of all attempts at ``keys``, oldest first, without their attributes."""
         ...
 
-    def row(self, trial_id: int) -> TrialRow:
-        """One attempt as it stands now. Raises KeyError for one that is not there."""
+    def attempt(self, trial_id: int) -> Attempt:
+        """One attempt in its present state. Raises KeyError for one that is not there."""
         ...
 
 
 Guard = Callable[[Callable[[], Any]], Any]
-"""Makes a call, or makes it again, or raises another error in the place of what it raises; returns what it returns."""
+"""Makes a call and returns its value; may repeat it, or replace its error."""
 
 
 class GuardedStorage(BaseStorage):
-    """Optuna's storage, each of whose public methods is called through a guard; see :func:`guarded`."""
+    """Optuna's storage with every public method called through a guard; see :func:`guarded`."""
 
     def __init__(self, storage: BaseStorage, guard: Guard) -> None:
         self._storage, self._guard = storage, guard
@@ -121,5 +160,5 @@ abc.update_abstractmethods(GuardedStorage)  # type: ignore[type-abstract]
 
 
 def guarded(storage: BaseStorage, guard: Guard) -> BaseStorage:
-    """``storage``, each of whose public methods is called through ``guard``."""
+    """``storage`` with every public method called through ``guard``."""
     return GuardedStorage(storage, guard)  # type: ignore[abstract]

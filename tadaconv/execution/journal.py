@@ -1,4 +1,4 @@
-"""The storage in a journal file: Optuna's, locked by the kernel, so that a writer killed at any moment harms nobody."""
+"""The storage in a journal file: Optuna's, locked by the kernel, so that a writer may be killed at any moment."""
 
 import errno
 import fcntl
@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from tadaconv.command import command
 from tadaconv.errors import NoResultsError, StorageError, UserError
-from tadaconv.execution.backend import TrialRow, guarded
+from tadaconv.execution.backend import Attempt, guarded
 
 T = TypeVar("T")
 _ENTRY_HEAD = b'{"op_code":'
@@ -31,7 +31,7 @@ _CREATE_STUDY, _DELETE_STUDY, _CREATE_TRIAL = 0, 1, 4
 
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
-    """Hold the kernel's exclusive lock on ``path``, which the death of its holder releases at once."""
+    """Hold the kernel's exclusive lock on ``path``, which is released at once when its holder dies."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -49,13 +49,13 @@ class _File(BaseJournalBackend):
     """A journal file in Optuna's format, in which one process writes at a time, and after whole entries only.
 
     An entry is a line. A writer killed in the middle of one leaves a torn last line, and a disk or an editor may leave
-    another that holds no entry: an operation that never happened. It is read over, and cut before the next entry is
-    written. Such a line before an entry is damage, which nobody reads over and nobody writes behind. Optuna's own file
-    writes behind either, and then cannot read what follows; and its locks are files whose removal releases them: after
-    a kill they stand in everybody's way.
+    a last line without an entry: an operation that never happened. Readers skip it, and the next writer cuts it off.
+    Such a line before an entry is damage: reading and writing raise. Optuna's own file backend appends to either, after
+    which its journal cannot be read; and its locks are files that have to be removed: after a kill they block every
+    process.
 
-    What ends a trial is on the disk before anybody is told; what tells of a worker, which a power cut ends as well, may
-    follow later. The disk is waited for outside the lock, by all who write at once together.
+    The end of a trial is synced to the disk before the call returns; other writes, such as leases, may be lost in a
+    power cut, as their workers are. Syncing happens outside the lock, so that concurrent writers share it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,8 +66,8 @@ class _File(BaseJournalBackend):
         self._in_replay: dict[str, Any] | None = None
         self._failure = ""
         self.replayed: deque[tuple[int, Any]] = deque()
-        """What was replayed and is not in the index yet: operations, and the id of the trial, else the id of the study,
-        else the name of the new study."""
+        """Replayed operations that are not in the index yet, with the id of the trial, or the id of the study, or the
+        name of a new study."""
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any]]:
         """The entries from a number on, counted from 0. Raises :class:`StorageError` for a damaged line."""
@@ -80,8 +80,8 @@ class _File(BaseJournalBackend):
             with self._path.open("rb") as file:
                 yield from self._handed_out(self._unread(file), log_number_from)
         except StorageError:
-            # A dead writer's line that is cut while it is read looks like damage. What still does when nobody writes
-            # is. The lock is not held while entries are handed out: whoever raises for one would keep it.
+            # A torn line that is cut off while it is read looks like damage; if it still does under the lock, it is.
+            # The lock is not held while entries are yielded: an error in the caller would keep it.
             with _locked(self._lock), self._path.open("rb") as file:
                 entries = list(self._unread(file))
             yield from self._handed_out(entries, log_number_from)
@@ -92,7 +92,7 @@ class _File(BaseJournalBackend):
         self, entries: Iterable[tuple[dict[str, Any], int]], log_number_from: int
     ) -> Generator[dict[str, Any]]:
         for entry, end in entries:
-            # Kept before the entry is handed out: whoever replays it may not come back for the next.
+            # Updated before the entry is yielded: its replay may raise, and never ask for the next one.
             self._num_read, self._offset = self._num_read + 1, end
             if self._num_read > log_number_from:
                 self._in_replay = entry
@@ -102,10 +102,10 @@ class _File(BaseJournalBackend):
                 self.replayed.append((entry["op_code"], subject))
 
     def require_replayed(self, failure: Exception | None = None) -> None:
-        """Raise :class:`StorageError` if an entry that somebody else has written could not be replayed.
+        """Raise :class:`StorageError` if an entry that another process has written could not be replayed.
 
         Args:
-            failure: what came of the replay. With an entry of this process's own it is an answer to who wrote it.
+            failure: the error of the replay. For an entry of this process it is Optuna's answer to its caller.
         """
         if self._in_replay is None or self._in_replay["worker_id"] in self._writers:
             return
@@ -131,7 +131,7 @@ class _File(BaseJournalBackend):
                 os.fsync(file.fileno())
 
     def _unread(self, file: BinaryIO) -> Generator[tuple[dict[str, Any], int]]:
-        """The entries that were not read yet, and the offset at which each ends, as far as the file reaches now."""
+        """The entries that were not read yet, with the offsets of their ends, up to the present end of the file."""
         size, end = os.fstat(file.fileno()).st_size, self._offset
         if size < end:
             raise _damaged(self._path, f"it ends before line {self._num_read}, which was read")
@@ -139,7 +139,7 @@ class _File(BaseJournalBackend):
         without: int | None = None
         for number, line in enumerate(file, self._num_read + 1):
             end += len(line)
-            if end > size:  # somebody writes it at this moment
+            if end > size:  # it is being written at this moment
                 return
             entry = _entry(line) if without is None else None
             if entry is not None:
@@ -151,7 +151,7 @@ class _File(BaseJournalBackend):
 
 
 def _existing(path: str, flags: int) -> int:
-    """A descriptor of a file that is there: where somebody has removed a journal, nobody makes another."""
+    """Open an existing file: a journal that was removed is not created again by a writer."""
     return os.open(path, flags & ~os.O_CREAT)
 
 
@@ -171,9 +171,9 @@ def _damaged(path: Path, why: str) -> StorageError:
 class JournalBackend:
     """A journal file; see :class:`tadaconv.execution.backend.Backend`.
 
-    Optuna replays the journal, and its public reads of many trials walk all there are. So an index is kept of what was
-    replayed: a worker's question costs what has changed since its last one. A trial is replaced, never changed, when
-    something happens to it.
+    Optuna replays the journal, and its public reads of many trials go through all of them. So an index of the replayed
+    trials is kept, and a read costs time only for what has changed since the last one. An attempt in the index is
+    replaced when it changes, never modified.
 
     Every method raises :class:`StorageError` for a journal that cannot be read or is damaged.
     """
@@ -188,7 +188,7 @@ class JournalBackend:
         self._studies: dict[str, int] = {}
         self._num_trials: dict[int, int] = {}
         self._changed: dict[int, int] = {}
-        self._attempts: dict[int, TrialRow] = {}
+        self._attempts: dict[int, Attempt] = {}
         self._by_key: dict[str, list[int]] = {}
         self._waiting: dict[int, dict[int, str]] = {}
         self._running: set[int] = set()
@@ -196,8 +196,10 @@ class JournalBackend:
     def _guard(self, call: Callable[[], T]) -> T:
         try:
             return call()
-        except (OptunaError, StorageError, OSError):
+        except (OptunaError, StorageError):
             raise
+        except OSError as error:
+            raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
         except Exception as error:
             self._file.require_replayed(error)
             raise
@@ -229,13 +231,13 @@ class JournalBackend:
                 first += itertools.islice(chosen, limit)
             return sorted(first)[:limit]
 
-    def running(self) -> list[TrialRow]:
+    def running(self) -> list[Attempt]:
         """Every running attempt."""
         with self._up_to_date() as there:
             rows = [self._attempts[id] for id in sorted(self._running)]
             return [row for row in rows if row.study_id in there]
 
-    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+    def attempts(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[Attempt]:
         """Every attempt, oldest first."""
         with self._up_to_date() as there:
             studies = there if study_ids is None else there.intersection(study_ids)
@@ -253,23 +255,23 @@ class JournalBackend:
                     states[key] = of_key
             return states
 
-    def row(self, trial_id: int) -> TrialRow:
+    def attempt(self, trial_id: int) -> Attempt:
         """One attempt. Raises KeyError for one that is not there."""
         with self._up_to_date():
             return self._attempts[trial_id]
 
     @contextmanager
     def _up_to_date(self) -> Generator[set[int]]:
-        """Hold the index, brought up to what the journal holds now; gives the ids of the studies there are."""
+        """Hold the index, updated to the present journal; yields the ids of the existing studies."""
         with self._lock:
             self._guard(self._take_in)
             yield set(self._studies.values())
 
     def _take_in(self) -> None:
-        """Have what was written since replayed, and bring the index up to it."""
+        """Replay new entries, and update the index."""
         try:
             self._optuna.get_trial(-1)
-        except KeyError as error:  # there is none, or what was written cannot be replayed
+        except KeyError as error:  # expected, unless an entry cannot be replayed
             self._file.require_replayed(error)
         while self._file.replayed or self._changed:
             self._note_changes()
@@ -279,7 +281,7 @@ class JournalBackend:
 
     def _note_changes(self) -> None:
         while self._file.replayed:
-            operation, subject = self._file.replayed[0]  # stays until it is noted: to look it up may fail
+            operation, subject = self._file.replayed[0]  # stays until it is processed: reading may fail
             if operation == _CREATE_STUDY:
                 with suppress(KeyError):  # it was deleted
                     self._studies[subject] = self._optuna.get_study_id_from_name(subject)
@@ -300,9 +302,9 @@ class JournalBackend:
 
     def _renew(self, trial_id: int, study_id: int) -> None:
         trial = self._optuna.get_trial(trial_id)
-        if "cell" not in trial.user_attrs:  # an attempt has its cell from the moment it is made; this is no attempt
+        if "cell" not in trial.user_attrs:  # an attempt has its cell from the start; this is another program's trial
             return
-        row = TrialRow(
+        row = Attempt(
             trial_id=trial_id,
             study_id=study_id,
             number=trial.number,
@@ -326,7 +328,7 @@ class JournalBackend:
 
 
 def _require_journal(path: Path) -> None:
-    """Raise :class:`UserError` if the file starts with anything but a journal entry, whole or torn."""
+    """Raise :class:`UserError` unless the file starts with a journal entry, whole or torn."""
     with path.open("rb") as file:
         line = file.readline(1 << 20)
     ours = not line.endswith(b"\n") or _entry(line) is not None
@@ -335,20 +337,17 @@ def _require_journal(path: Path) -> None:
 
 
 def open_journal(path: Path, *, create: bool) -> JournalBackend:
-    """The journal at ``path``; with ``create``, an empty one where there is none.
+    """The journal at ``path``; with ``create``, an empty one if it does not exist.
 
     Raises :class:`UserError` for a file of another program (left untouched), a damaged journal, a folder that cannot be
     written to, and, without ``create``, for a file that does not exist.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise UserError(f"storage {str(path)!r} is no file that could be kept; give the path of a journal file")
-    if path.is_dir():
-        raise UserError(
-            f"storage {str(path)!r} is a folder; give the path of a journal file, e.g. {path / 'journal.log'}"
-        )
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise UserError(f"storage {str(path)!r} is {kind}; give the path of a journal file, e.g. runs/journal.log")
     if not create and not path.is_file():
         raise NoResultsError(str(path), command("ablate", "TABLE", storage=path))
-    # Optuna tells of every study it creates; warnings, such as a lock that is waited for, still come through.
+    # Optuna logs every study it creates; its warnings are still shown.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         if create:

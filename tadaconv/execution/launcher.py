@@ -1,6 +1,6 @@
-"""Who brings up workers: this process, processes of this machine, Ray, Slurm; and how they are kept going.
+"""Launches workers, in this process, as processes of this machine, on Ray or on Slurm, and restarts lost ones.
 
-They only launch: what a worker runs, the queue in the storage decides.
+Launchers only launch: the queue in the storage decides which cells a worker runs.
 """
 
 import math
@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -20,25 +20,25 @@ from tadaconv.execution.follow import Follower
 from tadaconv.execution.lease import LEASE_SECONDS, Reaper
 from tadaconv.execution.location import Location
 from tadaconv.execution.store import Store
-from tadaconv.execution.worker import Event, Worker, WorkerCall
+from tadaconv.execution.worker import Event, Worker, WorkerCall, load
 from tadaconv.run_options import require_division
 
 POLL_SECONDS = 0.05
-"""How often launchers are asked what has become of their workers."""
+"""Seconds between two calls of a launcher's ``poll``."""
 
 IDLE_SECONDS = 60.0
 """How long workers that Ray or Slurm runs stay without work."""
 
 
 class Launcher(Protocol):
-    """Brings workers up, keeps them up, and lets them go."""
+    """Starts workers, restarts lost ones, and stops them."""
 
     def start(self) -> None:
-        """Bring up the workers. Raises :class:`tadaconv.errors.UserError` if that cannot be done as asked."""
+        """Start the workers. Raises :class:`tadaconv.errors.UserError` if the request cannot be met."""
         ...
 
     def poll(self) -> Sequence[str]:
-        """Start again what died; return lines worth telling. Called a few times a second, so it must not block."""
+        """Restart dead workers; return lines for the user. Called a few times a second, so it must not block."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Crew:
     """The workers of one call.
 
     Attributes:
-        call: what each is told, but for its name, its device and its cells.
+        call: the configuration of each, without its name, its device and its cells.
         num_workers: how many; one on this machine runs in this process.
         executor: ``local``, ``ray`` or ``slurm``.
         options: the executor's own, by name.
@@ -69,14 +69,14 @@ class Crew:
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
-            raise UserError(f"--workers {self.num_workers} would run nothing; give a number from 1 on")
+            raise UserError(f"--workers {self.num_workers} would run no cell; give a number from 1 on")
         lookup("executor", self.executor, EXECUTORS)
         if self.executor == "local" and self.options:
             raise UserError(
                 f"--executor-option {next(iter(self.options))} is for ray and slurm; name one by --executor"
             )
         if self.executor != "local" or self.call.options.gpus_per_cell > 1:
-            self.launcher(lambda _: None)  # not started: what its options cannot be is said before anything is queued
+            self.launcher(lambda _: None)  # not started: wrong options are refused before a cell is queued
 
     def require(self, cell: Cell) -> None:
         """Raise :class:`UserError`, with the row's name, if these workers cannot train a cell."""
@@ -92,40 +92,22 @@ class Crew:
 
     def launcher(self, on_event: Callable[[Event], None], **changes: object) -> Launcher:
         """The workers, not started yet."""
-        return EXECUTORS[self.executor](self, self.call.but(**changes), on_event)
+        launcher, call = load(EXECUTORS[self.executor]), self.call.but(**changes)
+        if self.executor != "local":
+            calls = [call.but(name=f"{self.executor}-{i}") for i in range(self.num_workers)]
+            return cast(Launcher, launcher(calls, self.options))
+        devices = _devices(call.device, call.options.gpus_per_cell, self.num_workers)
+        call = call.with_cores(max(1, num_cores() // self.num_workers))
+        calls = [call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]) for i in range(self.num_workers)]
+        return cast(Launcher, launcher(calls, on_event))
 
 
-def _local(crew: Crew, call: WorkerCall, on_event: Callable[[Event], None]) -> Launcher:
-    from tadaconv.execution.local import LocalLauncher
-
-    devices = _devices(call.device, call.options.gpus_per_cell, crew.num_workers)
-    cores = max(1, num_cores() // crew.num_workers)
-    calls = [
-        call.but(name=f"{os.getpid()}.{i}", device=devices[i % len(devices)]).with_cores(cores)
-        for i in range(crew.num_workers)
-    ]
-    return LocalLauncher(calls, on_event)
-
-
-def _ray(crew: Crew, call: WorkerCall, _: Callable[[Event], None]) -> Launcher:
-    from tadaconv.execution.on_ray import RayLauncher
-
-    return RayLauncher([call.but(name=f"ray-{i}") for i in range(crew.num_workers)], crew.options)
-
-
-def _slurm(crew: Crew, call: WorkerCall, _: Callable[[Event], None]) -> Launcher:
-    from tadaconv.execution.on_slurm import SlurmLauncher
-
-    calls = [call.but(name=f"slurm-{i}") for i in range(crew.num_workers)]
-    return SlurmLauncher(calls, crew.options, call.out / "slurm")
-
-
-EXECUTORS: dict[str, Callable[[Crew, WorkerCall, Callable[[Event], None]], Launcher]] = {
-    "local": _local,
-    "ray": _ray,
-    "slurm": _slurm,
+EXECUTORS = {
+    "local": "tadaconv.execution.local:LocalLauncher",
+    "ray": "tadaconv.execution.on_ray:RayLauncher",
+    "slurm": "tadaconv.execution.on_slurm:SlurmLauncher",
 }
-"""What brings up workers, by the name ``--executor`` takes."""
+"""Launchers as ``module:class``, by the name ``--executor`` takes; all but the local one are called with options."""
 
 
 def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
@@ -157,7 +139,7 @@ def supervise(
     store: Store,
     is_pending: Callable[[], bool],
     tick: Callable[[], None],
-    tell: Callable[[str], None],
+    on_line: Callable[[str], None],
     lease_seconds: float = LEASE_SECONDS,
 ) -> None:
     """Keep ``launcher``'s workers going while ``is_pending``; they are stopped however this ends.
@@ -165,12 +147,12 @@ def supervise(
     Args:
         launcher: not started yet.
         store: the storage the workers work on; dead workers' cells are returned to its queue.
-        is_pending: asked about twice a second whether there is anything left to wait for.
+        is_pending: called about twice a second; whether a cell is left to wait for.
         tick: called about twice a second.
-        tell: takes lines worth telling.
-        lease_seconds: how long a worker may give no sign before it counts as dead, as the workers were told.
+        on_line: called with lines for the user.
+        lease_seconds: how long a worker may be silent before it counts as dead; the workers' own value.
 
-    Raises :class:`RunError` if for that long no worker is left anywhere, and what ``launcher`` and ``store`` raise.
+    Raises :class:`RunError` if for that long no worker is left anywhere, and the errors of ``launcher`` and ``store``.
     """
     reaper = Reaper(store, lease_seconds)
     next_look = 0.0
@@ -179,16 +161,16 @@ def supervise(
     try:
         while True:
             for line in launcher.poll():
-                tell(line)
+                on_line(line)
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + 0.5
                 for line in reaper.observe():
-                    tell(line)
+                    on_line(line)
                 tick()
                 if not is_pending():
                     return
-                if launcher.num_alive or store.running():
+                if launcher.num_alive or store.backend.running():
                     alone_since = None
                 elif now - (alone_since := alone_since or now) > lease_seconds:
                     raise RunError(
@@ -198,8 +180,8 @@ def supervise(
             time.sleep(POLL_SECONDS)
     finally:
         launcher.stop()
-        for line in reaper.observe():  # what had to be killed is back in the queue before anybody reports
-            tell(line)
+        for line in reaper.observe():  # the cells of killed workers are requeued before a report is made
+            on_line(line)
 
 
 def work(
@@ -207,36 +189,36 @@ def work(
     store: Store,
     is_pending: Callable[[], bool],
     tick: Callable[[], None],
-    tell: Callable[[str], None],
+    on_line: Callable[[str], None],
     on_event: Callable[[Event], None] = lambda _: None,
     more: Callable[[], bool] | None = None,
     **changes: Any,
 ) -> None:
-    """Have ``crew`` run what is queued for as long as ``is_pending``, whoever else works on the storage.
+    """Have ``crew`` run the queued cells while ``is_pending``; other workers may help.
 
     Args:
         crew: who works.
         store: the storage.
-        is_pending: whether there is anything left to run or to wait for.
+        is_pending: whether a cell is left to run or to wait for.
         tick: called about twice a second.
-        tell: takes lines worth telling.
-        on_event: told, in this thread, of what happens to cells.
-        more: asked by a worker in this process when no cell waits: whether it has queued any.
-        changes: to what the workers are told.
+        on_line: called with lines for the user.
+        on_event: called in this thread with the events of cells.
+        more: called by a worker in this process when no cell waits; whether it has queued any.
+        changes: to the configuration of the workers.
 
-    Raises what :meth:`tadaconv.execution.worker.Worker.work` and :func:`supervise` raise.
+    Raises as :meth:`tadaconv.execution.worker.Worker.work` and :func:`supervise` do.
     """
     if not crew.in_process:
-        # Workers that are told when to leave stay for cells that come back to the queue; others cannot be told by a
-        # parent that has died.
+        # Workers of this machine are stopped by their parent, and until then wait for cells that are requeued; others
+        # may outlive it, and leave by themselves.
         stay = math.inf if crew.executor == "local" else IDLE_SECONDS
         launcher = crew.launcher(on_event, **changes, wait_seconds=stay)
-        supervise(launcher, store, is_pending, tick, tell, crew.call.lease_seconds)
+        supervise(launcher, store, is_pending, tick, on_line, crew.call.lease_seconds)
         return
     worker = Worker(crew.call.but(name=f"{os.getpid()}.0", **changes), store, None, on_event, tick, more)
     while is_pending():
         if not worker.work():
-            time.sleep(0.5)  # what is left cannot be run here, and others are waited for
+            time.sleep(0.5)  # this process cannot run the cells that are left, and waits for others to do so
         tick()
 
 
@@ -246,43 +228,43 @@ def run_cells(
     cells: Sequence[Cell],
     crew: Crew,
     on_event: Callable[[Event], None],
-    tell: Callable[[str], None],
+    on_line: Callable[[str], None],
 ) -> list[CellRecord]:
-    """Wait until every one of ``cells`` has ended, run by ``crew`` or by whoever else works on the storage.
+    """Wait until all ``cells`` have ended, run by ``crew`` or by other workers of the storage.
 
     Args:
         store: the storage, in which they are queued.
         study: the study they were queued for.
         cells: no experiment twice.
-        crew: who helps.
-        on_event: told, in this thread, of what happens to the cells.
-        tell: takes lines worth telling.
+        crew: the workers.
+        on_event: called in this thread with the events of the cells.
+        on_line: called with lines for the user.
 
     Returns a record of each cell, in the order they ended.
     """
     follower = Follower(store, study, cells, on_event)
     keys = frozenset(cell.key for cell in cells)
-    work(crew, store, lambda: follower.is_pending, follower.look, tell, follower.hear, study=study, keys=keys)
+    work(crew, store, lambda: follower.is_pending, follower.update, on_line, follower.take, study=study, keys=keys)
     return follower.ended
 
 
-def join(store: Store, crew: Crew, on_event: Callable[[Event], None], tell: Callable[[str], None]) -> int:
-    """Help with every cell of the storage until nothing is left; the number of cells that ended here.
+def join(store: Store, crew: Crew, on_event: Callable[[Event], None], on_line: Callable[[str], None]) -> int:
+    """Run any cell of the storage until none is left; returns the number of cells that ended here.
 
-    Of workers that Ray or Slurm runs no events are heard, and none are counted.
+    Workers on Ray or Slurm report no events, and their cells are not counted.
     """
     num_ended = 0
 
-    def hear(event: Event) -> None:
+    def count(event: Event) -> None:
         nonlocal num_ended
         num_ended += event.kind in ("finished", "failed")
         on_event(event)
 
     if crew.in_process:
-        Worker(crew.call.but(name=f"{os.getpid()}.0"), store, on_event=hear).work()
+        Worker(crew.call.but(name=f"{os.getpid()}.0"), store, on_event=count).work()
     else:
-        launcher = crew.launcher(hear)
-        supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, tell, crew.call.lease_seconds)
+        launcher = crew.launcher(count)
+        supervise(launcher, store, lambda: launcher.num_alive > 0, lambda: None, on_line, crew.call.lease_seconds)
     return num_ended
 
 
@@ -295,7 +277,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 def read_options(executor: str, options: Mapping[str, str], types: Mapping[str, Any]) -> dict[str, Any]:
     """The values of ``options`` as ``types`` of the same names; hyphens in names count as underscores.
 
-    Raises :class:`UserError` for an option that is not among ``types``, one given twice and a value that cannot be.
+    Raises :class:`UserError` for an option that is not among ``types``, one given twice and an invalid value.
     """
     values: dict[str, Any] = {}
     for given, value in options.items():
@@ -307,12 +289,12 @@ def read_options(executor: str, options: Mapping[str, str], types: Mapping[str, 
         try:
             values[name] = TypeAdapter(types[name]).validate_python(value.strip())
         except ValidationError as error:
-            raise UserError(f"--executor-option {given}={value!r} cannot be: {error.errors()[0]['msg']}") from error
+            raise UserError(f"--executor-option {given}={value!r} is invalid: {error.errors()[0]['msg']}") from error
     return values
 
 
 def anywhere(call: WorkerCall) -> WorkerCall:
-    """``call`` as it holds on other machines: its paths are absolute."""
+    """``call`` for other machines, with absolute paths."""
     path = Location.parse(call.storage).path
     storage = call.storage if path is None else str(path.absolute())
     return call.but(storage=storage, out=call.out.absolute())

@@ -1,9 +1,9 @@
-"""Leases: how a worker shows that it lives, and how others find out that it does not.
+"""Leases: a worker shows by its lease that it is alive, and others detect by it that it is dead.
 
-A lease is a counter in the storage that its worker raises every quarter of :data:`LEASE_SECONDS`. Nobody compares
-clocks: whoever watches measures by his own monotonic clock how long the counter has stood still, so machines may
-disagree about the time by any amount, and a clock that is set while cells run changes nothing. A worker that died on
-the machine of the watcher is known at once, by its process.
+A lease is a counter in the storage that its worker increments every quarter of :data:`LEASE_SECONDS`. Clocks of
+machines are never compared: an observer measures by its own monotonic clock for how long the counter has not changed,
+so clocks may differ by any amount and be adjusted while cells run. A worker that died on the observer's machine is
+detected at once, by its process.
 """
 
 import logging
@@ -20,18 +20,19 @@ from typing import Self
 
 from tadaconv.errors import StorageError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.store import Attempt, Store
+from tadaconv.execution.backend import Attempt
+from tadaconv.execution.store import Store
 from tadaconv.result import Progress
 
 LEASE_SECONDS = 60.0
-"""How long a counter may stand still before its worker counts as dead."""
+"""How long a counter may be unchanged before its worker counts as dead."""
 
 _log = logging.getLogger("tadaconv")
 
 
 @dataclass(frozen=True)
 class Lease:
-    """What a worker writes about itself beside the cell it runs. ``machine`` is one boot of one host or container."""
+    """A worker's description of itself, part of the attempt it runs. ``machine`` is one boot of a host or container."""
 
     worker: str
     host: str
@@ -50,7 +51,7 @@ class Lease:
 
     @classmethod
     def read(cls, attempt: Attempt) -> Self | None:
-        """The lease in an attempt; None for one that has none yet, or whose worker described itself differently."""
+        """The lease in an attempt; None if it has none yet, or one of another version."""
         try:
             return cls(**attempt.attrs[attr.LEASE])
         except (KeyError, TypeError):
@@ -67,7 +68,7 @@ class Lease:
 
 @lru_cache(maxsize=1)
 def this_machine() -> str:
-    """One boot of one host, and there one space of process numbers; empty where the system does not tell."""
+    """One boot of a host and one namespace of process ids; empty where the system does not provide them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -76,7 +77,7 @@ def this_machine() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process began, in ticks since the boot; empty if there is none (a number may be used again)."""
+    """The start of a process, in ticks since the boot; empty if it has ended (ids are used again)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -85,7 +86,7 @@ def _born(pid: int) -> str:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether there is a process of that number of another user, of whom nothing can be read (``hidepid``)."""
+    """Whether the process id belongs to another user's process that cannot be inspected (``hidepid``)."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -96,10 +97,9 @@ def _is_hidden(pid: int) -> bool:
 
 
 class LeaseKeeper:
-    """Renews the lease of the attempt this worker runs, from a thread of its own. A context manager.
+    """Renews the lease of the attempt this worker runs, in a separate thread. A context manager.
 
-    ``lost`` is set once the attempt is no longer this worker's: its lease ran out, and somebody returned the cell to
-    the queue.
+    ``lost`` is set once the attempt is no longer this worker's: its lease expired, and the cell was requeued.
     """
 
     def __init__(self, store: Store, lease: Lease, seconds: float = LEASE_SECONDS) -> None:
@@ -136,7 +136,7 @@ class LeaseKeeper:
                 self._attempt = None
 
     def progress(self, progress: Progress) -> None:
-        """Tell how far the attempt has come; goes out with the next renewal."""
+        """Record the progress of the attempt, which is written with the next renewal."""
         self._step = (progress.step, progress.num_steps)
 
     def _keep(self) -> None:
@@ -145,7 +145,7 @@ class LeaseKeeper:
                 if self._attempt is not None and not self.lost.is_set():
                     try:
                         self._renew()
-                    except StorageError as error:  # the run goes on; its end will say so if it cannot be written
+                    except StorageError as error:  # the run continues; writing its end raises if that fails too
                         _log.warning("the lease was not renewed: %s", error)
 
     def _renew(self) -> None:
@@ -157,32 +157,27 @@ class LeaseKeeper:
             self.lost.set()
 
 
-@dataclass
-class _Seen:
-    beat: int | None
-    still_seconds: float = 0.0
-
-
 class Reaper:
-    """Returns cells to the queue whose workers have died. Any number may watch one storage."""
+    """Requeues the cells of dead workers. Any number of reapers may observe one storage."""
 
     def __init__(
         self, store: Store, seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store, self._seconds, self._clock = store, seconds, clock
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, tuple[int | None, float]] = {}
+        """By trial id, the counter of the lease and for how many seconds it has not changed."""
         self._last: float | None = None
 
     def observe(self) -> list[str]:
-        """Look once, and return a line about every cell that went back to the queue or was given up.
+        """Read all leases once, and return a line about every cell that was requeued or given up.
 
-        Call it every few seconds: what passed between two looks counts for at most a quarter of the lease, so that a
-        machine that slept, and its workers with it, does not take them for dead when it wakes.
+        To be called every few seconds: the time between two calls counts as at most a quarter of the lease, so that
+        after the suspension of a machine its own workers, suspended as well, do not count as dead.
         """
         now = self._clock()
         passed = 0.0 if self._last is None else min(now - self._last, self._seconds / 4)
         self._last = now
-        running = self._store.running()
+        running = self._store.backend.running()
         self._seen = {a.trial_id: self._seen[a.trial_id] for a in running if a.trial_id in self._seen}
         lines = []
         for attempt in running:
@@ -198,13 +193,11 @@ class Reaper:
         if lease is not None and lease.process_is_gone:
             return f"worker {lease.worker} (process {lease.pid} on {lease.host}) died"
         beat = None if lease is None else lease.beat
-        seen = self._seen.get(attempt.trial_id)
-        if seen is None or seen.beat != beat:
-            self._seen[attempt.trial_id] = _Seen(beat)
-            return None
-        seen.still_seconds += passed
-        if seen.still_seconds < self._seconds:
+        last = self._seen.get(attempt.trial_id)
+        still_seconds = last[1] + passed if last is not None and last[0] == beat else 0.0
+        self._seen[attempt.trial_id] = beat, still_seconds
+        if still_seconds < self._seconds:
             return None
         if lease is None:
-            return f"a worker took the cell and gave no sign for {self._seconds:g} s"
-        return f"worker {lease.worker} on {lease.host} gave no sign for {self._seconds:g} s"
+            return f"a worker claimed the cell and was silent for {self._seconds:g} s"
+        return f"worker {lease.worker} on {lease.host} was silent for {self._seconds:g} s"

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: a live table in a terminal, a line a cell elsewhere."""
+"""Shows a run in progress: a live table in a terminal, else one line per cell."""
 
 import logging
 import time
@@ -21,9 +21,9 @@ _MAX_WORKERS_SHOWN = 16
 
 
 class Show(logging.Handler):
-    """Shows what it is told while something runs, and what the package logs meanwhile; a context manager.
+    """Shows events and lines of a run, and the package's log messages; a context manager.
 
-    A line that was printed past it would tear a live table.
+    Output that bypasses it would break a live table.
     """
 
     def __init__(self, console: Console) -> None:
@@ -38,15 +38,15 @@ class Show(logging.Handler):
         logging.getLogger("tadaconv").removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print what was logged."""
+        """Print a log message."""
         self.line(record.getMessage())
 
     def line(self, line: str) -> None:
-        """Print a line, above what is drawn."""
+        """Print a line, above the live table."""
         self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
-        """Show what has happened to a cell."""
+        """Show an event of a cell."""
 
 
 def view(console: Console, records: Sequence[CellRecord], num_to_run: int) -> Show:
@@ -59,7 +59,7 @@ def view(console: Console, records: Sequence[CellRecord], num_to_run: int) -> Sh
 class LineView(Show):
     """One line for every cell that has ended: ``[3/10] (1,1), seed 0: top-1 61.20 %, 41 s``.
 
-    Where nobody knows how many there are to run, the number alone: ``[3]``.
+    If the number of cells to run is unknown: ``[3]``.
     """
 
     def __init__(self, console: Console, num_to_run: int | None = None) -> None:
@@ -103,8 +103,8 @@ class LiveView(Show):
         super().__exit__()
 
     def event(self, event: Event) -> None:
-        """Take ``event`` into the table, which is drawn a few times a second."""
-        key, status = event.cell.key, _STATUS[event.kind]
+        """Add ``event`` to the table, which is drawn a few times a second."""
+        key, status = event.cell.key, _STATUS.get(event.kind, "running")
         if status == "running":
             if key not in self._running:
                 name = visible(event.cell.name)
@@ -149,21 +149,18 @@ class LiveView(Show):
         line = f"{self._num_ended} of {self._num_to_run} cells in {duration(elapsed)}"
         if not 0 < done < self._num_to_run or elapsed <= 0:
             return line
-        # A cell taken up again starts part of the way, so before one has ended this is only a first guess.
+        # A resumed cell starts part of the way, so before one has ended this is only a first guess.
         left = duration(elapsed / done * (self._num_to_run - done))
         return f"{line}, {done / elapsed * 3600:.{0 if done / elapsed > 0.01 else 1}f} an hour, about {left} left"
 
 
 _STATUS: dict[EventKind, Status] = {
-    "started": "running",
-    "progress": "running",
-    "memory": "running",
     "finished": "finished",
     "failed": "failed",
     "requeued": "waiting",
     "out of memory": "waiting",
 }
-
+"""The status of a cell after an event; after any other it is running."""
 
 _MOST_TELLING: tuple[Status, ...] = ("running", "failed", "waiting", "missing")
 """Of the statuses of a row's cells the first of these is shown; without any, all have finished."""

@@ -1,7 +1,7 @@
 """Workers as processes of this machine, spread over its GPUs.
 
-They are forked by a server that has imported torch once: a program for each, as Ray and Slurm start them, takes seconds
-of the CPU and a few hundred megabytes more, again whenever one dies. What they do is heard through pipes, at once.
+A server that has imported torch once forks them: a separate program per worker, as on Ray and Slurm, would take seconds
+of CPU time and a few hundred megabytes more, again after every death. Events arrive through pipes, without delay.
 """
 
 import logging
@@ -28,12 +28,12 @@ STOP_SECONDS = 30.0
 _MAX_DEAD_ON_ARRIVAL = 3
 
 _FOR_CELLS = ("tadaconv.execution.worker", "tadaconv.experiment")
-"""What the server that forks workers imports once; nothing in it starts a thread."""
+"""Modules that the server imports once before it forks workers; they start no threads."""
 
 _FOR_POSTGRES = ("tadaconv.execution.postgres", "psycopg", "alembic.command")
 
 Message = Event | str | BaseException
-"""What a worker sends: an event, a line of its log, or the error it ends with."""
+"""A message of a worker: an event, a line of its log, or the error it ends with."""
 
 
 @dataclass
@@ -41,15 +41,15 @@ class _Child:
     call: WorkerCall
     process: BaseProcess
     connection: Connection
-    has_spoken: bool = False
+    has_sent: bool = False
     stopping: bool = False
 
 
 class LocalLauncher:
-    """One process a call. Processes that die are started again; their cells go back to the queue.
+    """One process per call. Processes that die are started again; their cells are requeued.
 
-    Of the workers of one GPU the first starts alone. When its first cell has shown the memory it takes, as many of the
-    others follow as fit, and a line says so if that is fewer than asked for. One that still runs out of memory leaves.
+    Of the workers of one GPU the first starts alone. When the memory of its first cell is known, as many of the others
+    start as fit, with a line if that is fewer than requested. One that still runs out of memory leaves.
 
     Args:
         calls: one a worker.
@@ -57,25 +57,17 @@ class LocalLauncher:
     """
 
     def __init__(self, calls: Sequence[WorkerCall], on_event: Callable[[Event], None]) -> None:
-        self._on_event = on_event
-        # A server that has imported torch once forks workers in no time; it has no threads and no CUDA.
+        self._calls, self._on_event = calls, on_event
+        # A server that has imported torch once forks workers quickly; it has no threads and no CUDA.
         self._context = multiprocessing.get_context("forkserver")
         on_server = any(Location.parse(call.storage).url for call in calls)
         self._context.set_forkserver_preload([*_FOR_CELLS, *(_FOR_POSTGRES if on_server else ())])
         self._children: list[_Child] = []
         self._waiting: dict[str, list[WorkerCall]] = {}
-        """By GPU, until its first cell has shown what it takes, the calls of the other workers."""
-        self._first: list[WorkerCall] = []
+        """By GPU, until the memory of its first cell is known, the calls of the other workers."""
         self._lines: list[str] = []
         self._num_dead_on_arrival = 0
         self._error: BaseException | None = None
-        for call in calls:
-            if call.device in self._waiting:
-                self._waiting[call.device].append(call)
-                continue
-            self._first.append(call)
-            if call.device.startswith("cuda"):
-                self._waiting[call.device] = []
 
     @property
     def num_alive(self) -> int:
@@ -84,20 +76,27 @@ class LocalLauncher:
 
     def start(self) -> None:
         """Start the processes."""
-        for call in self._first:
-            self._launch(call.but(shares_gpu=bool(self._waiting.get(call.device))))
+        num_on = Counter(call.device for call in self._calls)
+        for call in self._calls:
+            if call.device in self._waiting:
+                self._waiting[call.device].append(call)
+            elif call.device.startswith("cuda"):
+                self._waiting[call.device] = []
+                self._launch(call.but(shares_gpu=num_on[call.device] > 1))
+            else:
+                self._launch(call)
 
     def poll(self) -> list[str]:
-        """Pass on what the workers have said; start dead ones again.
+        """Pass on the messages of the workers; start dead ones again.
 
-        Raises what a worker could not go on with: a device or a storage that is not there, or processes that die before
-        they take a cell.
+        Raises the error that ended a worker, such as a missing device or storage, and :class:`RunError` for processes
+        that die before they claim a cell.
         """
         for child in list(self._children):
-            self._hear(child)
+            self._receive(child)
             if not child.process.is_alive():
-                self._hear(child)
-                self._bury(child)
+                self._receive(child)
+                self._end(child)
             if self._error is not None:
                 raise self._error
         lines, self._lines = self._lines, []
@@ -112,12 +111,12 @@ class LocalLauncher:
         deadline = time.monotonic() + STOP_SECONDS
         for child in self._children:
             while child.process.is_alive() and time.monotonic() < deadline:
-                self._hear(child)  # a worker blocks while nobody reads what it says
+                self._receive(child)  # a worker blocks until its messages are read
                 child.process.join(0.05)
             if child.process.is_alive():
                 child.process.kill()
                 child.process.join()
-            self._hear(child)
+            self._receive(child)
             child.connection.close()
         self._children.clear()
 
@@ -125,7 +124,7 @@ class LocalLauncher:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_be_worker, args=(call, theirs), name=f"tada {call.name}", daemon=True)
         # The first start also starts the server that forks. Signals that are blocked now stay so in it and in every
-        # worker: Ctrl-C reaches the whole group, and the parent says when to stop. One that comes meanwhile waits.
+        # worker: Ctrl-C reaches the whole group, and the parent decides when to stop. Meanwhile Ctrl-C is held back.
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -135,7 +134,7 @@ class LocalLauncher:
         theirs.close()
         self._children.append(_Child(call, process, ours))
 
-    def _hear(self, child: _Child) -> None:
+    def _receive(self, child: _Child) -> None:
         while True:
             try:
                 if not child.connection.poll():
@@ -146,10 +145,10 @@ class LocalLauncher:
             except Exception as error:  # half a message of a killed process can be anything
                 self._lines.append(f"worker {child.call.name} sent something unreadable ({type(error).__name__})")
                 return
-            self._take(child, message)  # what its listener raises is the caller's to see
+            self._take(child, message)  # errors of its listener are raised to the caller
 
     def _take(self, child: _Child, message: Message) -> None:
-        child.has_spoken = True
+        child.has_sent = True
         self._num_dead_on_arrival = 0
         if isinstance(message, str):
             self._lines.append(message)
@@ -167,24 +166,22 @@ class LocalLauncher:
                 )
 
     def _on(self, device: str) -> int:
-        return Counter(child.call.device for child in self._children if child.process.is_alive())[device]
+        return sum(child.call.device == device and child.process.is_alive() for child in self._children)
 
     def _fill(self, device: str, held: int, total: int) -> None:
-        """Start the other workers of a GPU, as many as fit beside the first."""
-        others = self._waiting.pop(device, None)
-        if others is None:
-            return
+        """Start the other workers of a GPU, as many as fit next to the first."""
+        others = self._waiting.pop(device, [])
         asked = len(others) + 1
         fit = max(1, int(0.9 * total / max(1, held)))
         if fit < asked:
             self._lines.append(
-                f"{fit} of the {asked} workers asked for fit on {device}: "
+                f"{fit} of the {asked} requested workers fit on {device}: "
                 f"a cell takes {held / 2**30:.1f} GiB of {total / 2**30:.1f}"
             )
         for call in others[: fit - 1]:
             self._launch(call.but(shares_gpu=True))
 
-    def _bury(self, child: _Child) -> None:
+    def _end(self, child: _Child) -> None:
         """Forget a process that has ended, and start it again unless it was done."""
         self._children.remove(child)
         child.connection.close()
@@ -193,13 +190,13 @@ class LocalLauncher:
                 self._launch(child.call.but(shares_gpu=False))
             return
         if child.process.exitcode == 0:
-            if child.call.wait_seconds == math.inf:  # it was to stay until told to leave, and somebody else told it
-                self._lines.append(f"worker {child.call.name} was told to leave by a signal; started again")
+            if child.call.wait_seconds == math.inf:  # it was to stay until the parent stops it
+                self._lines.append(f"worker {child.call.name} was stopped by a signal; started again")
                 self._launch(child.call)
             return
-        self._num_dead_on_arrival += not child.has_spoken
+        self._num_dead_on_arrival += not child.has_sent
         if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:
-            raise RunError(f"workers die before they take a cell ({_ending(child.process)})")
+            raise RunError(f"workers die before they claim a cell ({_ending(child.process)})")
         self._lines.append(f"worker {child.call.name} died ({_ending(child.process)}); started again")
         self._launch(child.call)
 
@@ -211,8 +208,8 @@ def _ending(process: BaseProcess) -> str:
     return f"exit status {code}"
 
 
-class _Voice(logging.Handler):
-    """Sends to the parent, from whichever thread; what nobody is left to hear is dropped."""
+class _Sender(logging.Handler):
+    """Sends messages to the parent, from any thread; without a parent they are dropped."""
 
     def __init__(self, connection: Connection, gone: threading.Event) -> None:
         super().__init__()
@@ -221,9 +218,9 @@ class _Voice(logging.Handler):
         self._last_progress = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.say(record.getMessage())
+        self.send(record.getMessage())
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         try:
             with self._sending:
                 self._connection.send(message)
@@ -231,18 +228,18 @@ class _Voice(logging.Handler):
             self._gone.set()
 
     def event(self, event: Event) -> None:
-        """Send an event; of progress only what an eye can follow."""
+        """Send an event; progress at most five times a second."""
         now = time.monotonic()
         if event.kind == "progress":
             if now - self._last_progress < 0.2:
                 return
             self._last_progress = now
-        self.say(event)
+        self.send(event)
 
 
 def _be_worker(call: WorkerCall, connection: Connection) -> None:
-    """The life of a worker process: until nothing is left, the parent says stop, or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    """The main function of a worker process: runs until no cell is left, or the parent stops it or has died."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when to stop
     stop = threading.Event()
     # Not in the handler itself: it may interrupt the main thread while that holds the event's lock.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())
@@ -253,11 +250,11 @@ def _be_worker(call: WorkerCall, connection: Connection) -> None:
         stop.set()
 
     threading.Thread(target=listen, name="parent", daemon=True).start()
-    voice = _Voice(connection, gone=stop)
+    sender = _Sender(connection, gone=stop)
     log = logging.getLogger("tadaconv")
-    log.handlers = [voice]
+    log.handlers = [sender]
     log.propagate = False
     try:
-        run_worker(call, stop, voice.event)
+        run_worker(call, stop, sender.event)
     except (UserError, RunError) as error:
-        voice.say(error)
+        sender.send(error)

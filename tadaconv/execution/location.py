@@ -76,11 +76,13 @@ def refuse_password(text: str) -> None:
         return
     for name, place in _SECRETS.items():
         if name in url.query or (name == "password" and url.password is not None):
-            raise UserError(f"the storage URL holds a {name}, which others could read; put it into {place} instead")
+            raise UserError(
+                f"the storage URL holds a {name}, which other users could read; put it into {place} instead"
+            )
 
 
 def _read(text: str) -> "URL | None":
-    """The URL ``text``; None for what is none."""
+    """The URL ``text``; None if it is not a URL."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

@@ -1,29 +1,31 @@
-"""Merges storages: the results of one are copied into another, none twice, and weights and scores with them."""
+"""Merges storages: copies results of one into another, each once, with weights and class probabilities."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
-from tadaconv.errors import StorageError, UserError
+from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend
-from tadaconv.execution.cells import scores_file
-from tadaconv.execution.merged_weights import run_folder, take_files
+from tadaconv.execution.backend import Attempt
+from tadaconv.execution.merged_weights import CELL_FILES, run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
 from tadaconv.locations import apart
-from tadaconv.metrics import Metric, common_metric, metric_named
+from tadaconv.metrics import common_metric, metric_named
 from tadaconv.result import stored_metric, stored_score
 from tadaconv.spec import without_places
 from tadaconv.text import plural
 
-_SAYS_NOTHING = (attr.INTERRUPTED, attr.WITHDRAWN)
+_NO_OUTCOME = {attr.INTERRUPTED, attr.WITHDRAWN}
 """User attributes of attempts that were requeued or taken out of the queue."""
 
 _OWN = (attr.TRIAL, attr.LABEL, attr.RETRIED)
@@ -49,26 +51,22 @@ class Merged:
     num_scores: int = 0
     """Files of class probabilities that were copied."""
     notes: list[str] = field(default_factory=list)
-    """Where the two storages disagree, and what the source lacks, one line each."""
+    """Differences between the two storages, and files that the source lacks, one line each."""
 
     def __str__(self) -> str:
         """One line, for example ``a.log: 12 results and 1 failed or pruned attempt copied, 3 known already``."""
-        counts = [
-            f"{plural(self.num_results, 'result')} and {plural(self.num_ended, 'failed or pruned attempt')} copied, "
-            f"{self.num_known} known already"
-        ]
-        if self.num_weights:
-            counts.append(f"{plural(self.num_weights, 'file')} of trained weights copied")
-        if self.num_scores:
-            counts.append(f"{plural(self.num_scores, 'file')} of class probabilities copied")
-        if self.num_open:
-            counts.append(f"{plural(self.num_open, 'cell')} without a result left where they wait or run")
-        if self.num_busy:
-            counts.append(
-                f"{plural(self.num_busy, 'result')} left out, as the cells are being run: merge again when they "
-                "have ended"
-            )
-        return f"{self.source}: {'; '.join(counts)}"
+        more = {
+            f"{plural(self.num_weights, 'file')} of trained weights copied": self.num_weights,
+            f"{plural(self.num_scores, 'file')} of class probabilities copied": self.num_scores,
+            f"{plural(self.num_open, 'cell')} without a result left where they wait or run": self.num_open,
+            f"{plural(self.num_busy, 'result')} left out, as the cells are being run; merge again when they have "
+            "ended": self.num_busy,
+        }
+        return (
+            f"{self.source}: {plural(self.num_results, 'result')} and "
+            f"{plural(self.num_ended, 'failed or pruned attempt')} copied, {self.num_known} known already"
+            + "".join(f"; {text}" for text, number in more.items() if number)
+        )
 
 
 def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> list[Merged]:
@@ -76,7 +74,7 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
 
     A cell that has a result in both keeps the one ``into`` has, and a difference in score is noted. What waits or
     runs is not copied: its plan is, so the next run of its table queues it. Configurations of a search get the next
-    free numbers. Sources are only read, one after the other. Merging again changes nothing.
+    free numbers. Sources are only read, one after the other. Merging again has no effect.
 
     The trained weights of a result and its class probabilities go with it, from the folder of the source's journal to
     that of ``into``, or to the run folder ``out`` where ``into`` is a server's; so do those of a result that ``into``
@@ -91,17 +89,14 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
     for source in sources:
         if _same(source, into):
             raise UserError(f"{source.shown} cannot be merged into itself; name another with --storage")
-    into.heal()
-    with into.alone():
-        try:
-            merges = [_Merge(source, into) for source in sources]
-            for each in merges:
-                each.run()
-        except OSError as error:
-            raise StorageError(f"cannot write to the storage {into.shown}: {error.strerror}") from error
-    # Large files: whoever plans meanwhile need not wait for them.
+    into.requeue_ended()
+    with into.backend.alone():
+        merges = [_Merge(source, into) for source in sources]
+        for one in merges:
+            one.run()
+    # Outside the lock, as copying large files takes long.
     folder = run_folder(into) or out
-    return [each.found if folder is None else each.take_files(folder) for each in merges]
+    return [one.merged if folder is None else one.take_files(folder) for one in merges]
 
 
 def _same(one: Store, other: Store) -> bool:
@@ -109,91 +104,59 @@ def _same(one: Store, other: Store) -> bool:
     return paths[0].samefile(paths[1]) if all(path.is_file() for path in paths) else one.shown == other.shown
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """A trial of the source that has ended, and the study it belongs to."""
-
-    study: str
-    search: str | None
-    trial: FrozenTrial
-
-    @property
-    def attrs(self) -> Mapping[str, Any]:
-        return self.trial.user_attrs
-
-    @property
-    def key(self) -> str:
-        return str(self.attrs[attr.CELL])
-
-    @property
-    def metric(self) -> Metric:
-        """What its score is of; top-1 where it has none."""
-        scored = [self.attrs.get(attr.RESULT), *self.attrs.get(attr.CURVE, [])]
-        return common_metric(stored_metric(tree) for tree in scored if tree)
-
-    @property
-    def name(self) -> str:
-        return f"{self.attrs[attr.LABEL]}, seed {self.attrs[attr.SPEC].get('seed')}"
-
-
 class _Merge:
     """The merging of one source."""
 
     def __init__(self, source: Store, into: Store) -> None:
         self._source, self._into = source, into
-        self.found = Merged(source.shown)
+        self.merged = Merged(source.shown)
+        self._search: dict[int, str] = {}  # by its id, the design study that an Optuna study of the source belongs to
         self._held: dict[str, str] = {}  # by cell key, the names of cells whose result both have
         self._new: set[str] = set()  # the keys of those that had none before
         self._numbers: dict[str, dict[str, int]] = {}
         self._known: dict[str, set[str]] = {}
 
     def run(self) -> None:
-        """Copy what the storage holds."""
-        names = self._source.studies()
-        ended: list[_Ended] = []
-        open_keys: set[str] = set()
-        for name in names:
+        """Copy the contents of the storage."""
+        for name, study_id in self._source.backend.studies().items():
             attrs = self._source.study_attrs(name)
-            search = attrs.get(attr.SEARCH_PROTOCOL, {}).get("study")
-            self._merge_study(name, search, attrs)
-            for trial in _attempts(self._source.backend, name):
-                if trial.state.is_finished():
-                    ended.append(_Ended(name, search, trial))
-                else:
-                    open_keys.add(str(trial.user_attrs[attr.CELL]))
-        results = [each for each in ended if each.trial.state == TrialState.COMPLETE]
-        self.found.num_open = len(open_keys - {each.key for each in results})
-        for each in results:
-            if attr.COPIED not in each.attrs:
-                self._merge_result(each)
-        for each in results:
-            if each.search is not None:
-                self._merge_search_result(each)
-        for each in ended:
-            if each.trial.state != TrialState.COMPLETE and not set(_SAYS_NOTHING) & each.attrs.keys():
-                self._merge_ended(each)
+            if attr.SEARCH_PROTOCOL in attrs:
+                self._search[study_id] = attrs[attr.SEARCH_PROTOCOL]["study"]
+            self._merge_study(name, self._search.get(study_id), attrs)
+        attempts = sorted(self._source.backend.attempts(), key=lambda attempt: attempt.study_id)
+        results = [attempt for attempt in attempts if attempt.status == "finished"]
+        open_keys = {attempt.key for attempt in attempts if attempt.status in ("waiting", "running")}
+        self.merged.num_open = len(open_keys - {attempt.key for attempt in results})
+        for attempt in results:
+            if attr.COPIED not in attempt.attrs:
+                self._merge_result(attempt)
+        for attempt in results:
+            if attempt.study_id in self._search:
+                self._merge_search_result(attempt, self._search[attempt.study_id])
+        for attempt in attempts:
+            if attempt.state in (TrialState.FAIL, TrialState.PRUNED) and not _NO_OUTCOME & attempt.attrs.keys():
+                self._merge_ended(attempt)
 
     def take_files(self, folder: Path) -> Merged:
         """Copy weights and scores of every result that both storages have now into the run folder ``folder``."""
         out = run_folder(self._source)
-        taken = take_files(self._held, out, folder)
-        scores = take_files(self._held, out, folder, scores_file, "class probabilities")
-        self.found.num_weights, self.found.num_scores = len(taken.copied), len(scores.copied)
-        self.found.notes += [
-            f"{self._held[key]} (cell {key}): other {called} in {out} than in {folder}, which are kept"
-            for called, files in (("trained weights", taken), ("class probabilities", scores))
+        weights, scores = (take_files(contents, self._held, out, folder) for contents in CELL_FILES)
+        self.merged.num_weights, self.merged.num_scores = len(weights.copied), len(scores.copied)
+        self.merged.notes += [
+            f"{self._held[key]} (cell {key}): other {contents} in {out} than in {folder}, which are kept"
+            for contents, files in zip(CELL_FILES, (weights, scores), strict=True)
             for key in files.differing
         ]
-        if missing := [self._held[key] for key in taken.missing if key in self._new]:
-            where = "lie on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
-            self.found.notes.append(
+        if missing := [self._held[key] for key in weights.missing if key in self._new]:
+            where = "are on the machines that trained them" if out is None else f"are not in {out / 'weights'}"
+            self.merged.notes.append(
                 f"{self._source.shown}: {plural(len(missing), 'result')} without trained weights, which {where}: "
                 f"{'; '.join(missing[:3])}{f'; and {len(missing) - 3} more' if len(missing) > 3 else ''}"
             )
-        return self.found
+        return self.merged
 
     def _merge_study(self, name: str, search: str | None, attrs: Mapping[str, Any]) -> None:
-        """Write what ``into`` lacks of what is known about a study; of searches, what its trials do not bring along."""
+        """Write the attributes that ``into`` lacks of a table's study; a search's are written with its trials."""
         known = self._into.study_attrs(search or name)
         if (search is None and attr.SEARCH_PROTOCOL in known) or (search is not None and attr.PLAN in known):
             raise UserError(
@@ -208,6 +171,8 @@ class _Merge:
                 )
         if search is not None:
             return
+        directions = self._source.backend.storage.get_study_directions(self._source.backend.studies()[name])
+        self._into.make_study(name, directions == [StudyDirection.MAXIMIZE])
         for written, value in attrs.items():
             if written != attr.PLAN and written not in known:
                 self._into.set_study_attr(name, written, value)
@@ -222,143 +187,124 @@ class _Merge:
             elif ours[label].experiment == row.experiment:
                 merged[label] = type(row)(row.experiment, {**row.seeds, **ours[label].seeds})
             else:
-                self.found.notes.append(
+                self.merged.notes.append(
                     f"{name}, row {label!r}: another experiment in {self._source.shown}; the plan of "
                     f"{self._into.shown} is kept"
                 )
         if merged:
             self._into.write_plan(name, merged)
 
-    def _merge_result(self, each: _Ended) -> None:
+    def _merge_result(self, theirs: Attempt) -> None:
         """Copy a result that was run, unless its cell has one or is being run."""
-        attempts = self._into.attempts([each.key]).get(each.key, [])
-        ours = [attempt for attempt in attempts if attempt.state == "finished"]
-        if ours:
-            self.found.num_known += 1
-            self._compare(each, ours[0].attrs[attr.RESULT])
+        attempts = self._into.attempts([theirs.key]).get(theirs.key, [])
+        finished = [attempt for attempt in attempts if attempt.status == "finished"]
+        if finished:
+            self.merged.num_known += 1
+            self._compare(theirs, finished[0].attrs[attr.RESULT])
             return
-        # Once nothing waits, nobody can begin to run the cell: queueing takes the lock that is held here.
+        # Once no attempt waits, no worker can begin to run the cell: queueing takes the lock that is held here.
         for attempt in attempts:
-            if attempt.state == "waiting":
+            if attempt.status == "waiting":
                 self._into.withdraw(attempt, f"its result is in {self._source.shown}")
-        if any(attempt.state == "running" for attempt in self._into.attempts([each.key]).get(each.key, [])):
-            self.found.num_busy += 1
+        if TrialState.RUNNING in self._into.backend.states([theirs.key]).get(theirs.key, []):
+            self.merged.num_busy += 1
             return
-        self._copy(each, {})
-        self._held[each.key] = each.name
-        self._new.add(each.key)
-        self.found.num_results += 1
+        self._copy(theirs, {})
+        self._held[theirs.key] = theirs.name
+        self._new.add(theirs.key)
+        self.merged.num_results += 1
 
-    def _compare(self, each: _Ended, ours: Mapping[str, Any]) -> None:
-        theirs = each.attrs[attr.RESULT]
+    def _compare(self, attempt: Attempt, ours: Mapping[str, Any]) -> None:
+        theirs = attempt.attrs[attr.RESULT]
         if theirs == ours:  # to the second it took: it was copied
-            self._held[each.key] = each.name
+            self._held[attempt.key] = attempt.name
         elif stored_score(theirs) != stored_score(ours):
             metric = metric_named(stored_metric(ours))
             there, here = (metric.in_words(stored_score(result), more_decimals=1) for result in (theirs, ours))
-            self.found.notes.append(
-                f"{each.name} (cell {each.key}): {metric.label} {there} in {self._source.shown}, "
+            self.merged.notes.append(
+                f"{attempt.name} (cell {attempt.key}): {metric.label} {there} in {self._source.shown}, "
                 f"{here} in {self._into.shown}, which is kept"
             )
 
-    def _merge_search_result(self, each: _Ended) -> None:
-        """Let a search have a trial whose cell another study has finished, as searches themselves do."""
-        assert each.search is not None
-        attempts = [row for row in self._into.backend.rows([each.key]) if row.state == TrialState.COMPLETE]
-        ids = optuna_studies(self._into.backend, each.search)
-        run = [row for row in attempts if attr.COPIED not in row.attrs]
-        if run and not any(row.study_id in ids for row in attempts):
+    def _merge_search_result(self, theirs: Attempt, search: str) -> None:
+        """Give a search a trial whose cell another study has finished, as searches themselves do."""
+        finished = [row for row in self._into.backend.attempts([theirs.key]) if row.status == "finished"]
+        ids = optuna_studies(self._into.backend, search)
+        run = [row for row in finished if attr.COPIED not in row.attrs]
+        if run and not any(row.study_id in ids for row in finished):
             result = run[0].attrs[attr.RESULT]
-            self._copy(
-                each, {attr.COPIED: self._into.name_of(run[0].study_id), attr.RESULT: result}, stored_score(result)
-            )
+            copied = {attr.COPIED: self._into.name_of(run[0].study_id), attr.RESULT: result}
+            self._copy(theirs, copied, stored_score(result))
 
-    def _merge_ended(self, each: _Ended) -> None:
+    def _merge_ended(self, theirs: Attempt) -> None:
         """Copy a failed or pruned attempt. Its cell is not requeued: that is for the next run."""
-        place = each.search or each.study
-        if place not in self._known:
-            self._known[place] = {_identity(trial) for trial in self._trials_of(place)}
-        if _identity(each.trial) in self._known[place]:
-            self.found.num_known += 1
+        study = self._search.get(theirs.study_id, self._source.name_of(theirs.study_id))
+        if study not in self._known:
+            self._known[study] = {_identity(attempt) for attempt in self._attempts_of(study)}
+        if _identity(theirs) in self._known[study]:
+            self.merged.num_known += 1
             return
-        self._copy(each, {})
-        self._known[place].add(_identity(each.trial))
-        self.found.num_ended += 1
+        self._copy(theirs, {})
+        self._known[study].add(_identity(theirs))
+        self.merged.num_ended += 1
 
-    def _trials_of(self, place: str) -> list[FrozenTrial]:
+    def _attempts_of(self, study: str) -> list[Attempt]:
         backend = self._into.backend
-        names = {self._into.name_of(id) for id in optuna_studies(backend, place)} | ({place} & backend.studies().keys())
-        return [trial for name in names for trial in _attempts(backend, name)]
+        ids = {id for name, id in backend.studies().items() if name == study}
+        return backend.attempts(study_ids=[*ids.union(optuna_studies(backend, study))])
 
-    def _copy(self, each: _Ended, changed: Mapping[str, Any], value: float | None = None) -> None:
-        """Write the trial with all that is known of it, in one step."""
-        attrs = {name: value for name, value in each.attrs.items() if name != attr.RETRIED}
-        study = each.study
-        if each.search is not None:
-            study = self._optuna_study(each)
+    def _copy(self, theirs: Attempt, changed: Mapping[str, Any], value: float | None = None) -> None:
+        """Write the trial with everything that is stored of it, in one step."""
+        trial = copy(self._source.backend.storage.get_trial(theirs.trial_id))
+        attrs = {name: value for name, value in theirs.attrs.items() if name != attr.RETRIED}
+        study, search = self._source.name_of(theirs.study_id), self._search.get(theirs.study_id)
+        if search is not None:
+            study = self._optuna_study(search, theirs, trial.distributions)
             if attr.TRIAL in attrs:
-                number = self._number(each)
+                number = self._number(search, theirs)
                 if attrs[attr.LABEL] == f"trial {attrs[attr.TRIAL]}":
                     attrs[attr.LABEL] = f"trial {number}"
                 attrs[attr.TRIAL] = number
-        old = each.trial
-        copy = FrozenTrial(
-            number=-1,
-            trial_id=-1,
-            state=old.state,
-            value=old.value if value is None else value,
-            datetime_start=old.datetime_start,
-            datetime_complete=old.datetime_complete,
-            params=old.params,
-            distributions=old.distributions,
-            user_attrs={**attrs, **changed},
-            system_attrs=old.system_attrs,
-            intermediate_values=old.intermediate_values,
-        )
-        self._into.backend.storage.create_new_trial(self._into.make_study(study), copy)
+        trial.user_attrs = {**attrs, **changed}
+        if value is not None:
+            trial.value = value
+        self._into.backend.storage.create_new_trial(self._into.make_study(study), trial)
 
-    def _number(self, each: _Ended) -> int:
+    def _number(self, search: str, theirs: Attempt) -> int:
         """The number of a trial's configuration in ``into``: its own there, or the next."""
-        assert each.search is not None
-        if each.search not in self._numbers:
-            trials = self._trials_of(each.search)
-            self._numbers[each.search] = {
-                _configuration(trial.user_attrs): int(trial.user_attrs[attr.TRIAL])
-                for trial in trials
-                if attr.TRIAL in trial.user_attrs
+        if search not in self._numbers:
+            self._numbers[search] = {
+                _configuration(attempt.attrs): int(attempt.attrs[attr.TRIAL])
+                for attempt in self._attempts_of(search)
+                if attr.TRIAL in attempt.attrs
             }
-        numbers = self._numbers[each.search]
-        return numbers.setdefault(_configuration(each.attrs), 1 + max(numbers.values(), default=-1))
+        numbers = self._numbers[search]
+        return numbers.setdefault(_configuration(theirs.attrs), 1 + max(numbers.values(), default=-1))
 
-    def _optuna_study(self, each: _Ended) -> str:
+    def _optuna_study(self, search: str, theirs: Attempt, distributions: Mapping[str, BaseDistribution]) -> str:
         """The Optuna study of ``into`` for a search's trial."""
-        assert each.search is not None
-        ids = optuna_studies(self._into.backend, each.search)
-        model = self._into.backend.study_attrs(ids[0]) if ids else self._source.study_attrs(each.search)
+        ids = optuna_studies(self._into.backend, search)
+        model = self._into.backend.study_attrs(ids[0]) if ids else self._source.study_attrs(search)
         attrs = {name: model[name] for name in (attr.SEARCH_PROTOCOL, *ORIGINS) if name in model}
-        return optuna_study_for(self._into, each.search, each.trial.distributions, attrs, each.metric)
+        scored = [theirs.attrs.get(attr.RESULT), *theirs.attrs.get(attr.CURVE, [])]
+        metric = common_metric(stored_metric(tree) for tree in scored if tree)
+        return optuna_study_for(self._into, search, distributions, attrs, metric)
 
 
-def _attempts(backend: Backend, study: str) -> Iterable[FrozenTrial]:
-    """The attempts of a study with all that is known of them, oldest first."""
-    trials = backend.storage.get_all_trials(backend.studies()[study], deepcopy=False)
-    return [trial for trial in trials if attr.CELL in trial.user_attrs]
-
-
-def _identity(trial: FrozenTrial) -> str:
-    """What tells an ended attempt from any other, whichever storage it is in."""
-    attrs = {name: value for name, value in trial.user_attrs.items() if name not in _OWN}
-    times = _moment(trial.datetime_start), _moment(trial.datetime_complete)
-    return json.dumps([trial.state.name, times, trial.params, attrs], sort_keys=True)
+def _identity(attempt: Attempt) -> str:
+    """Text that identifies an ended attempt, whichever storage it is in."""
+    attrs = {name: value for name, value in attempt.attrs.items() if name not in _OWN}
+    times = _moment(attempt.started), _moment(attempt.ended)
+    return json.dumps([attempt.state.name, times, attempt.params, attrs], sort_keys=True)
 
 
 def _moment(time: datetime | None) -> list[int] | None:
-    """Where in its quarter of an hour a time lies: Optuna gives local times, and their zones differ by quarters."""
+    """A time modulo a quarter of an hour: Optuna gives local times, and time zones differ by quarters."""
     return None if time is None else [time.minute % 15, time.second, time.microsecond]
 
 
 def _configuration(attrs: Mapping[str, Any]) -> str:
-    """What the attempts of one configuration have in common, whatever their seed and wherever their clips lie."""
+    """Text that identifies the configuration of an attempt, without its seed and its paths."""
     spec, _ = apart({**attrs[attr.SPEC], "seed": 0})
     spec["data"] = without_places(spec["data"])
     return json.dumps(spec, sort_keys=True)

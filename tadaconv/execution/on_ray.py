@@ -1,4 +1,4 @@
-"""Workers as actors of a Ray cluster, one an actor; Ray decides where each runs and gives it CPUs and a share of a GPU.
+"""Workers as actors of a Ray cluster; Ray chooses their nodes and gives them CPUs and a fraction of a GPU.
 
 Every node needs this package, and the storage and the run folder under the same names: a journal file in a folder that
 all nodes share, or a PostgreSQL server that all can reach.
@@ -17,8 +17,7 @@ from typing import Any
 from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Fraction, Text, anywhere, read_options
-from tadaconv.execution.worker import Event, WorkerCall, run_worker
-from tadaconv.text import one_line
+from tadaconv.execution.worker import Event, WorkerCall, error_line, run_worker
 
 STOP_SECONDS = 30.0
 """How long workers have to requeue their cells; a step of training may have to end first."""
@@ -35,11 +34,11 @@ _GIVE_GPU = (
 
 
 class RayWorker:
-    """The actor. It is told to stop while it works, so it needs a thread more than one.
+    """The actor. Its method ``stop`` is called while it works, so it needs several threads.
 
     Args:
-        call: what it is told.
-        password: what PGPASSWORD is where it was launched: an actor has the environment of its node.
+        call: its configuration.
+        password: PGPASSWORD of the launching process: an actor has the environment of its node.
     """
 
     def __init__(self, call: WorkerCall, password: str | None = None) -> None:
@@ -51,21 +50,21 @@ class RayWorker:
         self._ended = self._out_of_memory = False
 
     def run(self) -> bool:
-        """Work until nothing is left or :meth:`stop` is called.
+        """Work until no cell is left or :meth:`stop` is called.
 
-        Returns whether it left because memory ran out beside the other workers of its GPU. A call that comes again,
-        because the line was cut meanwhile, waits for the same end.
+        Returns whether it left because memory ran out next to the other workers of its GPU. A second call, after a lost
+        connection, waits for the same end.
         """
         import ray
 
         with self._working:
             if not self._ended:
                 device = "cuda:0" if ray.get_gpu_ids() else "cpu"
-                run_worker(self._call.but(device=device), stop=self._stop, on_event=self._hear)
+                run_worker(self._call.but(device=device), stop=self._stop, on_event=self._on_event)
                 self._ended = True
             return self._out_of_memory
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._out_of_memory |= event.kind == "out of memory"
 
     def where(self) -> tuple[str, str]:
@@ -81,7 +80,7 @@ class RayWorker:
 
 @dataclass
 class _Member:
-    """An actor as the launcher knows it. ``end`` and ``where`` are Ray's promises of what these methods return."""
+    """The launcher's record of an actor. ``end`` and ``where`` are Ray's references to results of its methods."""
 
     call: WorkerCall
     gpus: float
@@ -95,46 +94,36 @@ class _Member:
 
 
 class RayLauncher:
-    """One actor a call. An actor whose node or process is lost comes up elsewhere; its cell goes back to the queue.
+    """One actor per call. A lost actor is started again, on any node; its cell is requeued.
 
     Args:
-        calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker gets a GPU where the
+        calls: one per worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker gets a GPU where the
             cluster has any.
         options: ``address`` of the cluster (default: the variable RAY_ADDRESS, else a cluster that runs on this
             machine, else one that is started for the run), ``cpus`` of a worker (default 1, or one for each GPU of a
-            cell), ``gpus``, its share of a GPU, at most 1.
+            cell), ``gpus``, its fraction of a GPU, at most 1.
 
     Raises:
-        UserError: an option that is not there, or does not fit the device.
+        UserError: an unknown option, or one that does not fit the device.
     """
 
     def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
         given = read_options("ray", options, _OPTIONS)
         self._address: str | None = given.get("address")
-        self._cpus: float = given.get("cpus", 1.0)
-        self._gpus: float | None = given.get("gpus")
-        device = calls[0].device
+        device, self._gpus_per_cell = calls[0].device, calls[0].options.gpus_per_cell
+        gpus: float | None = given.get("gpus")
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(f"--device {device}: {_GIVE_GPU}")
-        if device == "cpu" and self._gpus:
+        if gpus is not None and device != "auto" and bool(gpus) != (device == "cuda"):
+            raise UserError(f"--executor-option gpus={gpus:g} contradicts --device {device}; leave one of them out")
+        if gpus and self._gpus_per_cell > 1:
             raise UserError(
-                f"--executor-option gpus={self._gpus:g} asks for what --device cpu leaves idle; leave one of them out"
+                f"--executor-option gpus={gpus:g} is a fraction of one GPU; with --gpus-per-cell {self._gpus_per_cell} "
+                "a worker gets as many as that, so leave it out"
             )
-        if device == "cuda" and self._gpus == 0:
-            raise UserError("--executor-option gpus=0 leaves --device cuda without a GPU; give a share, e.g. gpus=0.5")
-        if device != "auto" and self._gpus is None:
-            self._gpus = 1.0 if device == "cuda" else 0.0
-        self._gpus_per_cell = calls[0].options.gpus_per_cell
-        if self._gpus_per_cell > 1:
-            if self._gpus and "gpus" in given:
-                raise UserError(
-                    f"--executor-option gpus={self._gpus:g} is a share of one GPU; with --gpus-per-cell "
-                    f"{self._gpus_per_cell} a worker gets as many as that, so leave it out"
-                )
-            if device == "cuda":
-                self._gpus = float(self._gpus_per_cell)
-            if "cpus" not in given:
-                self._cpus = float(self._gpus_per_cell)
+        by_device = {"cpu": 0.0, "cuda": float(self._gpus_per_cell)}
+        self._gpus = by_device.get(device) if gpus is None else gpus
+        self._cpus: float = given.get("cpus", float(self._gpus_per_cell))
         self._calls = [anywhere(call) for call in calls]
         self._ray: Any = None
         self._members: list[_Member] = []
@@ -182,11 +171,11 @@ class RayLauncher:
         if now < self._next_look or not self._members:
             return []
         self._next_look = now + _LOOK_SECONDS
-        lines = self._find_places()
+        lines = self._find_nodes()
         ends = {member.end: member for member in self._members}
         ended, _ = self._ray.wait(list(ends), num_returns=len(ends), timeout=0)
         for end in ended:
-            lines += self._bury(ends[end])
+            lines += self._end(ends[end])
         return lines + self._tell_waiting(now)
 
     def stop(self) -> None:
@@ -195,7 +184,7 @@ class RayLauncher:
         A cluster that was started for the run ends with it.
         """
         try:
-            self._find_places()
+            self._find_nodes()
             placed = [member for member in self._members if member.node]
             for member in placed:
                 member.actor.stop.remote()
@@ -219,16 +208,16 @@ class RayLauncher:
             )
 
     def _launch(self, call: WorkerCall, gpus: float) -> _Member:
-        # Ray would start a lost actor again by itself, but neither its method nor a word about it. Eight calls at once:
-        # run, once more for every time the line was cut, and stop.
+        # Ray could start a lost actor again, but not its method, and without a message. Eight calls at once:
+        # run, once more after every lost connection, and stop.
         remote = self._ray.remote(RayWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_concurrency=8, max_restarts=0
         )
         actor = remote.remote(call.but(shares_gpu=0 < gpus < 1), os.environ.get("PGPASSWORD"))
         return _Member(call, gpus, actor, actor.run.remote(), actor.where.remote(), time.monotonic())
 
-    def _find_places(self) -> list[str]:
-        """Note which actors have come up; a line for each that had been lost."""
+    def _find_nodes(self) -> list[str]:
+        """Note which actors have started; returns a line for each that had been lost."""
         places = {member.where: member for member in self._members if not member.node}
         if not places:
             return []
@@ -238,24 +227,24 @@ class RayLauncher:
             member = places[where]
             try:
                 member.node, host = self._ray.get(where)
-            except self._ray.exceptions.RayError:  # its end tells why
+            except self._ray.exceptions.RayError:  # its end has the reason
                 continue
             if member.num_starts > 1:
                 lines.append(f"worker {member.call.name} is up again, on {host}")
         return lines
 
-    def _bury(self, member: _Member) -> list[str]:
-        """Deal with an actor whose work has ended, or seems to have."""
+    def _end(self, member: _Member) -> list[str]:
+        """Handle an actor that has ended, or seems to have; returns lines about it."""
         name, errors = member.call.name, self._ray.exceptions
         try:
             out_of_memory = self._ray.get(member.end)
         except errors.ActorUnavailableError:
-            # Dead or merely out of reach: asked again, Ray tells which as soon as it knows.
+            # Dead or merely unreachable: a second call returns when Ray knows which.
             member.end = member.actor.run.remote()
             return []
         except errors.RayTaskError as error:
             self._members.remove(member)
-            self._failure = _one_line(error.cause)
+            self._failure = error_line(error.cause)[:200]
             return [f"worker {name} failed: {self._failure}"]
         except errors.RayError as error:
             return [f"worker {name}: {self._replace(member, error)}"]
@@ -265,14 +254,14 @@ class RayLauncher:
             return []
         gpus = min(1.0, 2 * member.gpus)
         self._members.append(self._launch(member.call, gpus))
-        return [f"worker {name}: {member.gpus:g} GPU has too little memory for its cells; goes on with {gpus:g}"]
+        return [f"worker {name}: {member.gpus:g} GPU has too little memory for its cells; continues with {gpus:g}"]
 
     def _replace(self, member: _Member, error: Exception) -> str:
-        """Start a dead actor again, wherever there is room; say what it died of."""
+        """Start a dead actor again, on any node; returns the cause of its death in words."""
         self._members.remove(member)
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         lost = bool(member.node) and member.node not in alive
-        reason = "its node was lost" if lost else f"its process died ({_one_line(error)})"
+        reason = "its node was lost" if lost else f"its process died ({error_line(error)[:200]})"
         num_deaths = member.num_deaths + (not lost)
         if num_deaths > _MAX_DEATHS:
             self._failure = reason
@@ -284,8 +273,8 @@ class RayLauncher:
 
     def _tell_waiting(self, now: float) -> list[str]:
         waiting = [member for member in self._members if not member.node and now - member.launched > _PATIENCE_SECONDS]
-        told_before, self._num_waiting = self._num_waiting, len(waiting)
-        if not waiting or told_before == len(waiting):
+        num_before, self._num_waiting = self._num_waiting, len(waiting)
+        if not waiting or num_before == len(waiting):
             return []
         gpus = max(member.gpus for member in waiting)
         needs = f"{self._cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
@@ -301,7 +290,7 @@ def _require_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Join the cluster, quietly; raises :class:`UserError` if there is none at ``address``."""
+    """Join the cluster, without its log; raises :class:`UserError` if there is none at ``address``."""
     named = address or os.environ.get("RAY_ADDRESS")
     if named not in (None, "", "auto", "local"):
         _require_listening(str(named))
@@ -317,7 +306,7 @@ def _connect(ray: Any, address: str | None) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         where = f" at {named}" if named else ""
         raise UserError(
-            f"no Ray cluster could be used{where}: {_one_line(error)}; "
+            f"no Ray cluster could be used{where}: {error_line(error)[:200]}; "
             "give another with --executor-option address=HOST:PORT"
         ) from error
     finally:
@@ -327,7 +316,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def _require_listening(address: str) -> None:
-    """Raise :class:`UserError` unless somebody listens at ``address``: Ray itself would try for minutes, then exit."""
+    """Raise :class:`UserError` unless a server listens at ``address``: Ray itself would try for minutes, then exit."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit()):
         raise UserError(f"{address!r} is no address of a Ray cluster; give HOST:PORT, e.g. 10.0.0.1:6379")
@@ -338,9 +327,3 @@ def _require_listening(address: str) -> None:
             f"no Ray cluster answers at {address} ({error}); start one there with 'ray start --head', or give "
             "another with --executor-option address=HOST:PORT"
         ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    what = one_line(error)
-    what = what if len(what) <= 200 else what[:200] + "..."
-    return what if isinstance(error, RunError | UserError) and what else f"{type(error).__name__}: {what}"

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Text, Whole, anywhere, read_options
 from tadaconv.execution.worker import WorkerCall, run_worker
+from tadaconv.files import require_writable
 from tadaconv.text import one_line
 
 STOP_SECONDS = 60.0
@@ -66,7 +68,7 @@ class SlurmWorker:
     """What a task runs. It works in a thread, so that signals find the main thread free to wait for it.
 
     Args:
-        call: what the worker is told; its name becomes ``slurm-<id of the task>``.
+        call: the configuration of the worker; its name becomes ``slurm-<id of the task>``.
         requeue_seconds: how long it has between the signal that its time is up and the end.
     """
 
@@ -76,12 +78,12 @@ class SlurmWorker:
         self._stop: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        self._told_to_leave = False
+        self._stopped_by_signal = False
 
     def __call__(self) -> bool:
-        """Work until nothing is left; returns whether it was, and not a signal, what ended the work.
+        """Work until no cell is left; returns whether that, and not a signal, ended the work.
 
-        Raises what :func:`tadaconv.execution.run_worker` raises.
+        Raises as :func:`tadaconv.execution.worker.run_worker` does.
         """
         import submitit
 
@@ -93,10 +95,10 @@ class SlurmWorker:
         self._wait(float("inf"))
         if self._error is not None:
             raise self._error
-        return not self._told_to_leave
+        return not self._stopped_by_signal
 
     def checkpoint(self) -> Any:
-        """Requeue the cell, for time is up; what submitit is to queue again. It calls this in a signal's handler."""
+        """Requeue the cell, as time is up; returns the job to queue again. submitit calls it in a signal handler."""
         import submitit
 
         if self._stop is not None:
@@ -111,12 +113,12 @@ class SlurmWorker:
             self._error = error
 
     def _leave(self, *_: object) -> None:
-        self._told_to_leave = True
+        self._stopped_by_signal = True
         if self._stop is not None:
             self._stop.set()
 
     def _wait(self, seconds: float) -> None:
-        # Not by joining: a handler of signals, which may run in the midst of a join, must be able to wait as well.
+        # Not by joining: a signal handler, which may run in the middle of a join, must be able to wait as well.
         deadline = time.monotonic() + seconds
         while self._thread is not None and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -124,7 +126,7 @@ class SlurmWorker:
 
 @dataclass
 class _Task:
-    """A task of the array as the launcher knows it. ``job`` is submitit's."""
+    """The launcher's record of a task of the array. ``job`` is submitit's."""
 
     call: WorkerCall
     job: Any
@@ -139,22 +141,22 @@ class _Task:
 
 
 class SlurmLauncher:
-    """One task a call, as an array. What Slurm takes away is submitted again; its cell goes back to the queue.
+    """One task per call, as an array. Lost tasks are submitted again; their cells are requeued.
 
-    The workers need no launcher once they are submitted: where it is killed, they go on until nothing is left.
+    The workers need no launcher once they are submitted: if it is killed, they continue until no cell is left.
 
     Args:
-        calls: one a worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker uses a GPU if its
+        calls: one per worker; their device is ``auto``, ``cpu`` or ``cuda``. On ``auto`` a worker uses a GPU if its
             options ask for one.
         options: sbatch's, as submitit names them; ``time`` is in minutes, 60 by default.
-        folder: where submitit keeps its scripts and logs; only its owner may read it.
 
     Raises:
-        UserError: an option that is not there, or does not fit the device.
+        UserError: an unknown option, or one that does not fit the device.
     """
 
-    def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, calls: Sequence[WorkerCall], options: Mapping[str, str]) -> None:
         given = read_options("slurm", options, _OPTIONS)
+        self._folder = (calls[0].out / "slurm").absolute()
         device, gpus_per_cell = calls[0].device, calls[0].options.gpus_per_cell
         if device != "cpu" and gpus_per_cell > 1 and "gres" not in given:
             given.setdefault("gpus_per_node", gpus_per_cell)
@@ -167,9 +169,9 @@ class SlurmLauncher:
         if device not in ("auto", "cpu", "cuda"):
             raise UserError(f"--device {device}: Slurm gives each worker its GPU; write --device cuda")
         if device == "cpu" and wants_gpu:
-            raise UserError("the --executor-option for a GPU asks for what --device cpu leaves idle; leave one out")
-        if "%" in str(folder.absolute()):
-            raise UserError(f"Slurm would replace the % in {folder.absolute()}; name another folder with --out")
+            raise UserError("the --executor-option for a GPU contradicts --device cpu; leave one of them out")
+        if "%" in str(self._folder):
+            raise UserError(f"Slurm would replace the % in {self._folder}; name another folder with --out")
         minutes = given.setdefault("time", _DEFAULT_MINUTES)
         delay = given.setdefault("signal_delay_s", min(90, 20 * minutes))
         if delay >= 60 * minutes:
@@ -184,13 +186,13 @@ class SlurmLauncher:
         self._calls = [anywhere(call).but(device=device).with_cores(cores) for call in calls]
         self._requeue_seconds = max(delay / 2, delay - 30.0)
         self._parameters = _parameters(given)
-        self._folder = folder.absolute()
         self._executor: Any = None
         self._tasks: list[_Task] = []
-        self._query: subprocess.Popen[str] | None = None
+        self._queries = ThreadPoolExecutor(1, "squeue")
+        self._query: Future[dict[str, tuple[str, str]]] | None = None
         self._next_look = 0.0
-        self._told_pending = ""
-        self._told_query = False
+        self._last_pending = ""
+        self._query_failed = False
         self._failure = ""
         self._any_done = False
 
@@ -210,7 +212,7 @@ class SlurmLauncher:
         self._next_look = time.monotonic() + min(2.0, LOOK_SECONDS)
 
     def poll(self) -> list[str]:
-        """Submit again what Slurm took away; return lines on that, and on workers that failed or cannot start.
+        """Submit lost tasks again; return lines about these, and about workers that failed or cannot start.
 
         Raises :class:`RunError` when no worker is left because all failed or were cancelled.
         """
@@ -227,10 +229,7 @@ class SlurmLauncher:
     def stop(self) -> None:
         """Ask the workers to requeue their cells, cancel them after :data:`STOP_SECONDS`, and clear up."""
         ids = [task.job.job_id for task in self._tasks]
-        if self._query is not None:
-            self._query.kill()
-            self._query.communicate()
-            self._query = None
+        self._queries.shutdown(wait=False)
         try:
             if ids:
                 _cancel("--state=PENDING", *ids)
@@ -246,7 +245,7 @@ class SlurmLauncher:
             self._tasks.clear()
 
     def _submit(self, calls: Sequence[WorkerCall]) -> list[_Task]:
-        """Submit one task a call; raises :class:`UserError` with what sbatch said, if it refused."""
+        """Submit one task per call; raises :class:`UserError` with sbatch's message, if it refused."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         workers = [SlurmWorker(call, self._requeue_seconds) for call in calls]
@@ -257,34 +256,30 @@ class SlurmLauncher:
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             for path in set(self._folder.glob("*.pkl")) - before:
                 path.unlink(missing_ok=True)
-            what = one_line(str(error).replace("sbatch: error: ", ""))
-            raise UserError(f"Slurm refused the workers: {what}; see --executor-option") from error
+            message = one_line(str(error).replace("sbatch: error: ", ""))
+            raise UserError(f"Slurm refused the workers: {message}; see --executor-option") from error
         return [_Task(call, job) for call, job in zip(calls, jobs, strict=True)]
 
     def _look(self) -> tuple[dict[str, tuple[str, str]] | None, list[str]]:
-        """State and reason of every task that Slurm lists, by id, each time that squeue has answered; else None.
+        """State and reason of every task that Slurm lists, by id, when squeue has answered; else None. And lines.
 
-        submitit asks sacct, which knows nothing where Slurm keeps no accounts; squeue is there everywhere, and it lists
+        submitit asks sacct, which has no data where Slurm keeps no accounts; squeue is available everywhere, and lists
         tasks for some minutes after their end.
         """
-        now = time.monotonic()
-        if self._query is None:
-            if self._tasks and now >= self._next_look:
-                self._query = _squeue([task.job.job_id for task in self._tasks])
-                self._next_look = now + LOOK_SECONDS
-            return None, []
-        if self._query.poll() is None:
-            if now < self._next_look - LOOK_SECONDS + _QUERY_SECONDS:
-                return None, []
-            self._query.kill()
-        out, err = self._query.communicate()
-        code, self._query = self._query.returncode, None
-        if code == 0 or "Invalid job id" in err:
-            self._told_query = False
-            return _read_squeue(out), []
-        was_told, self._told_query = self._told_query, True
-        what = one_line(err) or f"exit status {code}"
-        return None, [] if was_told else [f"Slurm does not say how the workers are ({what}); asked again until it does"]
+        if self._query is None and self._tasks and time.monotonic() >= self._next_look:
+            self._query = self._queries.submit(_squeue, [task.job.job_id for task in self._tasks])
+            self._next_look = time.monotonic() + LOOK_SECONDS
+        elif self._query is not None and self._query.done():
+            query, self._query = self._query, None
+            try:
+                listed = query.result()
+            except RunError as error:
+                has_warned, self._query_failed = self._query_failed, True
+                line = f"Slurm does not report the state of the workers ({error}); it is asked again until it does"
+                return None, [] if has_warned else [line]
+            self._query_failed = False
+            return listed, []
+        return None, []
 
     def _judge(self, task: _Task) -> list[str]:
         if task.state in _ALIVE:
@@ -325,26 +320,25 @@ class SlurmLauncher:
         return f"submitted again as {again.name}"
 
     def _tell_pending(self) -> list[str]:
-        """A line when all workers wait, and another when they wait for something else."""
+        """A line when all workers wait, and another when their reasons change."""
         pending = all(task.state in ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT") for task in self._tasks)
         passing = {"", "None", "BeginTime"}  # not looked at yet, or queued again a moment ago
         reasons = ", ".join(sorted({task.reason for task in self._tasks} - passing)) if pending else ""
-        told_before, self._told_pending = self._told_pending, reasons
-        if not reasons or told_before == reasons:
+        last, self._last_pending = self._last_pending, reasons
+        if not reasons or last == reasons:
             return []
         return [f"{len(self._tasks)} workers wait in Slurm's queue ({reasons})"]
 
     def _any_alive(self, ids: Sequence[str]) -> bool:
-        with _squeue(ids) as query:
-            out, err = query.communicate()
-        if query.returncode != 0 and "Invalid job id" not in err:
+        try:
+            return any(state in _ALIVE for state, _ in _squeue(ids).values())
+        except RunError:
             return True
-        return any(state in _ALIVE for state, _ in _read_squeue(out).values())
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What submitit is told, from the options."""
-    # A worker whose time is up is queued again by itself, whatever the cluster does by default.
+    """The parameters for submitit, from the options."""
+    # A worker whose time is up is queued again, whatever the default of the cluster is.
     more: dict[str, Any] = {"requeue": True}
     parameters: dict[str, Any] = {"name": "tada", "slurm_additional_parameters": more}
     for name, value in given.items():
@@ -367,42 +361,36 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
             f"--executor slurm needs {', '.join(missing)}, which this machine lacks; run this where jobs are submitted "
             "to Slurm, or use --executor local"
         )
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+    require_writable(folder)
+    folder.chmod(0o700)
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=_MAX_NUM_TIMEOUTS)
     executor.update_parameters(**parameters)
     return executor
 
 
-def _squeue(ids: Sequence[str]) -> "subprocess.Popen[str]":
-    # By the array's number: lists of hundreds of tasks are slow to look up.
-    jobs = sorted({id.partition("_")[0] for id in ids})
-    return subprocess.Popen(
-        ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={','.join(jobs)}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for this process alone
-    )
-
-
-def _read_squeue(out: str) -> dict[str, tuple[str, str]]:
-    """State and reason by id."""
-    fields = [line.strip().split("|", 2) for line in out.splitlines()]
-    return {found[0]: (found[1], found[2]) for found in fields if len(found) == 3}
+def _squeue(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """State and reason by id of the tasks that Slurm lists; raises :class:`RunError` if it does not answer."""
+    # By the array's number: lists of hundreds of tasks are slow to look up. Ctrl-C is for this process alone.
+    jobs = ",".join(sorted({id.partition("_")[0] for id in ids}))
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r", f"--jobs={jobs}"]
+    alone: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "start_new_session": True}
+    try:
+        done = subprocess.run(command, text=True, timeout=_QUERY_SECONDS, check=False, **alone)
+    except subprocess.TimeoutExpired as error:
+        raise RunError(f"no answer within {_QUERY_SECONDS:g} s") from error
+    if done.returncode != 0 and "Invalid job id" not in done.stderr:
+        raise RunError(one_line(done.stderr) or f"exit status {done.returncode}")
+    fields = [line.strip().split("|", 2) for line in done.stdout.splitlines()]
+    return {parts[0]: (parts[1], parts[2]) for parts in fields if len(parts) == 3}
 
 
 def _cancel(*arguments: str) -> None:
-    # What has ended meanwhile makes scancel complain, so its status says nothing.
+    # For tasks that have ended meanwhile scancel fails, so its status is ignored.
     subprocess.run(["scancel", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _result(task: _Task) -> bool | str | None:
-    """What the worker returned, the last line of the error it raised, or None where it left nothing."""
+    """The return value of the worker, the last line of the error it raised, or None if it left neither."""
     try:
         outcome, result = pickle.loads(task.job.paths.result_pickle.read_bytes())
     except (OSError, EOFError, pickle.UnpicklingError):
@@ -413,9 +401,9 @@ def _result(task: _Task) -> bool | str | None:
 
 
 def _cause(task: _Task, result: bool | None) -> str:
-    """What became of a task that ended before its work did."""
+    """How a task ended before its work did, in words."""
     if result is not None:
-        return "was told to leave by Slurm"
+        return "was stopped by Slurm"
     if not task.state:
         return "is gone from Slurm"
     reason = f" ({task.reason})" if task.reason not in ("", "None") else ""
@@ -423,6 +411,6 @@ def _cause(task: _Task, result: bool | None) -> str:
 
 
 def _forget(task: _Task) -> None:
-    """Remove the files that hold the call and what came of it; the log stays."""
+    """Remove the files with the call and its result; the log stays."""
     for path in (task.job.paths.submitted_pickle, task.job.paths.result_pickle):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Of which files a storage holds the results: where the table, the study and the regime of each study came from."""
+"""The files of the table, the study and the regime of each study in a storage."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,12 +43,12 @@ def require_own(study: str, files: Mapping[str, Path | None], store: Store) -> N
 
 
 def claim(study: str, files: Mapping[str, Path | None], store: Store, metric: Metric) -> None:
-    """Write down of which files ``study`` holds the results; raises :class:`UserError` as :func:`require_own` does.
+    """Store the files of the results in ``study``; raises :class:`UserError` as :func:`require_own` does.
 
     A study that is new has the direction of ``metric``.
     """
     require_own(study, files, store)
     for kind, path in files.items():
         if path is not None:
-            store.make_study(study, metric)
+            store.make_study(study, metric.higher_is_better)
             store.set_study_attr(study, kind, discovery.origin(ORIGINS[kind], path))

@@ -12,13 +12,13 @@ from tadaconv.metrics import common_metric
 
 @dataclass(frozen=True)
 class Planned:
-    """What one call has to do. Cells with the same experiment count once."""
+    """The cells that one call has to run. Cells with the same experiment count once."""
 
     to_run: tuple[Cell, ...]
     num_finished: int
     num_new: int
     num_retried: int
-    """Cells whose last attempt failed; every call tries them anew."""
+    """Cells whose last attempt failed; every call tries them again."""
     num_resumed: int
     """Cells that another call has queued, or that a worker runs now."""
 
@@ -40,18 +40,19 @@ def plan(
 ) -> Planned:
     """Queue every cell of ``chosen`` rows x ``seeds`` that is neither finished nor queued or run in the storage.
 
-    Any number of processes may plan at once; they take turns.
+    Any number of processes may plan at once; a lock serialises them.
 
     Args:
         store: the storage.
-        study: Created if it does not exist; its plan becomes what the report shows.
+        study: Created if it does not exist; its plan defines the rows of the report.
         rows: Every row of the table, one cell each, in the table's order; the seed of the cell does not matter.
         seeds: Seeds to run. Seeds planned by earlier calls stay in the report.
         chosen: Labels to run; None means all. The others stay in the report as they were, unless they have changed.
     """
     cells = _wanted(rows, seeds, chosen)
-    store.make_study(study, common_metric(row.experiment.metric.name for row in rows))
-    with store.alone():
+    metric = common_metric(row.experiment.metric.name for row in rows)
+    store.make_study(study, metric.higher_is_better)
+    with store.backend.alone():
         store.write_plan(study, _merged(store.read_plan(study), rows, seeds, chosen))
         _withdraw_unplanned(store, study)
         states = store.backend.states({cell.key for cell in cells})
@@ -68,17 +69,17 @@ def plan(
                     num_resumed += 1
                 else:
                     num_retried += bool(of_cell) and _has_failed(store, cell.key)
-                    store.enqueue(study, cell, is_new=not of_cell)
+                    store.add(study, cell, is_new=not of_cell)
     num_new = len(to_run) - num_retried - num_resumed
     return Planned(tuple(to_run.values()), len(finished), num_new, num_retried, num_resumed)
 
 
 def _has_failed(store: Store, key: str) -> bool:
-    return any(attempt.state == "failed" for attempt in store.attempts([key]).get(key, []))
+    return any(attempt.status == "failed" for attempt in store.attempts([key]).get(key, []))
 
 
 def _wanted(rows: Sequence[Cell], seeds: Sequence[int], chosen: Collection[str] | None) -> list[Cell]:
-    """Seed by seed, so that a first full table stands early."""
+    """Seed by seed, so that the first full table is complete early."""
     return [_seeded(row, seed) for seed in seeds for row in rows if chosen is None or row.label in chosen]
 
 
@@ -109,4 +110,4 @@ def _withdraw_unplanned(store: Store, study: str) -> None:
     wanted = {key for name in store.studies() for row in store.read_plan(name).values() for key in row.seeds.values()}
     for trial_id, _, key in own:
         if key not in wanted:
-            store.withdraw(store.attempt(trial_id), "the table no longer has this cell")
+            store.withdraw(store.backend.attempt(trial_id), "the table no longer has this cell")

@@ -1,11 +1,12 @@
-"""The storage in a PostgreSQL database: Optuna's, which waits while its server is away, and reads by what is needed.
+"""The storage in a PostgreSQL database: Optuna's, with waiting while its server is away and with faster reads.
 
-Writes are Optuna's own transactions. Reads of attempts are SQL of ours on Optuna's tables, whose version is checked
-when they are opened, by two indexes of ours that Optuna does not notice; docs/design.md says why.
+Writes are Optuna's own transactions. Attempts are read by our SQL on Optuna's tables, and the version of the tables is
+checked when they are opened; two indexes are added, which Optuna ignores. docs/design.md gives the reasons.
 """
 
 import json
 import logging
+import re
 import shlex
 import threading
 import time
@@ -29,7 +30,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from tadaconv.command import command, install
 from tadaconv.errors import NoResultsError, StorageError, UserError
-from tadaconv.execution.backend import TrialRow, guarded
+from tadaconv.execution.backend import Attempt, guarded
 from tadaconv.execution.location import Location
 from tadaconv.text import one_line
 
@@ -51,7 +52,7 @@ _PLANNING = int.from_bytes(b"tadaplan")
 _CLIENT_PATIENCE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 _SERVER_PATIENCE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
-# What a server says for good, as far as libpq tells: it gives no SQLSTATE for a connection that was refused.
+# Messages of a server after which it is not asked again; libpq gives no SQLSTATE for a refused connection.
 _REFUSALS = (
     "password authentication failed",
     "no password supplied",
@@ -60,11 +61,22 @@ _REFUSALS = (
     "is not permitted to log in",
     "permission denied",
 )
+_ADVICE = {
+    "password": "give the right user, and its password in PGPASSWORD or ~/.pgpass",
+    "database .* does not exist": "create it with 'createdb', or name another with --storage",
+    "role .* does not exist": "create the user with 'createuser', or name another",
+    "permission denied": "grant the user what it needs, or name another database with --storage",
+    "(relation|column|type) .* (does not|already)": "its tables are not Optuna's; name another database with --storage",
+    "too many|connection slots": "raise max_connections of the server; every worker needs one or two",
+    "": "check that the server runs and can be reached from here, or name another with --storage",
+}
+"""What to do about a database that cannot be opened, by a pattern of the driver's message; the first counts."""
+
 _COMING_BACK = "the database system is"  # starting up, shutting down, in recovery mode, not yet accepting connections
 _GONE_STATES = ("57P01", "57P02", "57P03", "53300")  # shut down, crashed, not there yet, too many connections
 
 _TABLES = {"studies", "trials", "trial_user_attributes", "trial_params", "trial_values", "version_info"}
-"""Of Optuna's tables those that are read here, and the one that says they are Optuna's."""
+"""Optuna's tables that are read here, and the one that identifies them as Optuna's."""
 
 _INDEXES = {
     # A hash, as another program's attribute of that name may be longer than a B-tree takes.
@@ -115,7 +127,7 @@ _FEW_KEYS = 256
 
 
 class _Outage:
-    """Waits while the server is away, for every thread of this process, and says so once."""
+    """Waits while the server is away, for every thread of this process, with one warning."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -123,7 +135,7 @@ class _Outage:
         self._since: float | None = None
 
     def guard(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns, as :meth:`wait`; of what the server cannot do it raises :class:`StorageError`."""
+        """Return what ``call`` does, as :meth:`wait`; errors of the server become :class:`StorageError`."""
         try:
             return self.wait(call, _has_gone)
         except (StorageInternalError, DBAPIError) as error:
@@ -132,7 +144,7 @@ class _Outage:
             raise StorageError(f"cannot use the storage {self._shown}: {reason}") from error
 
     def wait(self, call: Callable[[], T], is_gone: Callable[[DBAPIError], bool]) -> T:
-        """What ``call`` returns or raises, once the server is there.
+        """Return or raise what ``call`` does, once the server is there.
 
         ``call`` is called again when a connection has failed, so the transaction of an earlier one may have been
         committed. Raises :class:`StorageError` when the server has been away for ``OUTAGE_SECONDS``.
@@ -181,20 +193,20 @@ def _reason_of(state: RetryCallState) -> str:
 
 
 def _driver_error(error: BaseException | None) -> DBAPIError | None:
-    """What the driver said, below what Optuna and SQLAlchemy made of it."""
+    """The driver's error below those of Optuna and SQLAlchemy."""
     while error is not None and not isinstance(error, DBAPIError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _reason(error: DBAPIError) -> str:
-    """The one line of a driver's message that says what happened."""
+    """The line of a driver's message with the reason."""
     lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
     return lines[0].removeprefix("connection failed: ").rpartition("FATAL:  ")[2].strip()
 
 
 def _has_gone(error: DBAPIError) -> bool:
-    """Whether the server may answer later what it did not answer now."""
+    """Whether the server is away and may come back."""
     state = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or state in _GONE_STATES or str(state).startswith("08"):
         return True
@@ -211,16 +223,16 @@ class PostgresBackend:
     """A PostgreSQL database; see :class:`tadaconv.execution.backend.Backend`.
 
     Every call waits while the server is away, and is then made again. Raises :class:`StorageError` if the server stays
-    away for ``OUTAGE_SECONDS`` or cannot do what it is asked (disk full). A process holds one connection all the time,
+    away for ``OUTAGE_SECONDS`` or reports an error (disk full). A process holds one connection all the time,
     and further ones while it plans or several of its threads ask.
 
     A server that dies in a commit leaves it open whether the transaction counts, so a write of ``storage`` that is made
     again may find its own effect. What it does then:
 
-    - claiming (``set_trial_state_values`` to RUNNING) returns False: the attempt runs without a worker, is found to
+    - claiming (``set_trial_state_values`` to RUNNING) returns False: the attempt runs without a worker, is detected to
       have no lease, and its cell is queued again.
     - ending (``set_trial_state_values`` to a finished state) and attributes of a trial ended by it raise
-      ``UpdateFinishedTrialError``; the trial tells which result it has.
+      ``UpdateFinishedTrialError``; the trial has the result.
     - ``create_new_trial`` makes a second one; of two attempts at a cell the later is dropped when it is claimed.
     - ``create_new_study`` raises ``DuplicatedStudyError``, as if another process had been faster.
     - ``set_trial_param`` and attributes write the same once more; ``delete_study`` raises ``KeyError``.
@@ -237,10 +249,10 @@ class PostgresBackend:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Hold an advisory lock by a connection of its own, which ends, and with it the lock, when its process does.
+        """Hold an advisory lock by a separate connection, which ends with its process, and the lock with it.
 
-        A restart of the server ends it too, and is not told: the block goes on as its writes wait for the server, and
-        another process may plan beside it. All that can come of it is a second attempt at a cell, which is dropped
+        A restart of the server releases it too, unnoticed: the block continues, as its writes wait for the server, and
+        another process may plan at the same time. The only consequence is a second attempt at a cell, which is dropped
         when it is claimed.
         """
         with self._outage.guard(lambda: _locked(self._single)):
@@ -262,21 +274,21 @@ class PostgresBackend:
             attempts = self._ask(_ATTEMPTS_AT, keys="\n".join(_by_json(wanted)))
             return _chosen([row for row in attempts if row.state == "WAITING"], study_ids, None)[:limit]
         wanted = wanted if wanted is None or isinstance(wanted, AbstractSet) else frozenset(wanted)
-        found: list[tuple[int, int, str]] = []
+        chosen: list[tuple[int, int, str]] = []
         after, page = -1, max(limit, _FIRST_PAGE)
         while limit > 0:
             rows = sorted(self._ask(_WAITING, after=after, page=page))
-            found += _chosen(rows, study_ids, wanted)
-            if len(found) >= limit or len(rows) < page:
+            chosen += _chosen(rows, study_ids, wanted)
+            if len(chosen) >= limit or len(rows) < page:
                 break
             after, page = rows[-1][0], min(2 * page, _LONGEST_PAGE)
-        return found[:limit]
+        return chosen[:limit]
 
-    def running(self) -> list[TrialRow]:
+    def running(self) -> list[Attempt]:
         """Every running attempt of the storage."""
         return self._rows("trial_user_attributes c", "c.key = 'cell' AND t.state = 'RUNNING'")
 
-    def rows(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[TrialRow]:
+    def attempts(self, keys: Collection[str] | None = None, study_ids: Sequence[int] | None = None) -> list[Attempt]:
         """Every attempt in any state, oldest first, all as they were at one moment."""
         source, condition = "trial_user_attributes c", "c.key = 'cell'"
         values: dict[str, Any] = {}
@@ -289,21 +301,21 @@ class PostgresBackend:
         return self._rows(source, condition, **values)
 
     def states(self, keys: Collection[str]) -> dict[str, list[TrialState]]:
-        """The states of all attempts at each of ``keys`` that has any, oldest first."""
-        found: dict[str, list[TrialState]] = {}
+        """The states of all attempts at ``keys``, oldest first."""
+        states: dict[str, list[TrialState]] = {}
         by_json = _by_json(keys)
         for row in self._ask(_ATTEMPTS_AT, keys="\n".join(by_json)):
-            found.setdefault(by_json[row.value_json], []).append(TrialState[row.state])
-        return found
+            states.setdefault(by_json[row.value_json], []).append(TrialState[row.state])
+        return states
 
-    def row(self, trial_id: int) -> TrialRow:
-        """One attempt as it stands now. Raises KeyError for one that is not there."""
+    def attempt(self, trial_id: int) -> Attempt:
+        """One attempt in its present state. Raises KeyError for one that is not there."""
         rows = self._rows("trial_user_attributes c", "c.key = 'cell' AND c.trial_id = :id", id=trial_id)
         if not rows:
             raise KeyError(trial_id)
         return rows[0]
 
-    def _rows(self, source: str, condition: str, **values: Any) -> list[TrialRow]:
+    def _rows(self, source: str, condition: str, **values: Any) -> list[Attempt]:
         return [_row(stored) for stored in self._ask(text(_ROWS.format(source=source, condition=condition)), **values)]
 
     def _ask(self, statement: Any, **values: Any) -> Sequence[Any]:
@@ -323,12 +335,12 @@ def _chosen(
 
 
 def _by_json(keys: Iterable[str]) -> dict[str, str]:
-    """The keys by the text that stands for them in the database."""
+    """The keys by their text in the database."""
     return {json.dumps(key): key for key in keys}
 
 
-def _row(stored: Any) -> TrialRow:
-    return TrialRow(
+def _row(stored: Any) -> Attempt:
+    return Attempt(
         trial_id=stored.trial_id,
         study_id=stored.study_id,
         number=stored.number,
@@ -355,11 +367,11 @@ def _local(stored: datetime | None) -> datetime | None:
 
 
 def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
-    """The database ``location``; with ``create``, Optuna's tables are made where there are none.
+    """The database ``location``; with ``create``, Optuna's tables are created if they are missing.
 
     Waits for a server that is just starting. Raises :class:`UserError` if psycopg is missing, the server cannot be
     reached or turns the user away, the tables are another program's or of another version of Optuna, tables cannot be
-    made, and, without ``create``, if there are none.
+    created, and, without ``create``, if they are missing.
     """
     try:
         import psycopg  # noqa: F401
@@ -368,11 +380,11 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
             f"the storage {location} needs psycopg, which does not load ({error}); {install('postgres')}"
         ) from error
     assert location.url is not None
-    # Optuna tells of every study it creates, and warns with a page of SQL where a server goes away.
+    # Optuna logs every study it creates, and a page of SQL when a server goes away.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna.storages").setLevel(logging.ERROR)
     outage = _Outage(location.shown)
-    # Connections that are closed after use: a lock's ends with it. There is nothing to roll back.
+    # Connections are closed after use: a lock ends with its connection. No transaction has to be rolled back.
     single = create_engine(
         location.url,
         poolclass=NullPool,
@@ -405,9 +417,9 @@ def _require_version(storage: RDBStorage, location: Location) -> None:
     storage.engine.dispose()
     is_older = version in storage.get_all_versions()
     upgrade = f"optuna storage upgrade --storage {shlex.quote(location.shown)}"
-    mend = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
+    advice = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
     older = "an older" if is_older else "a newer"
-    raise UserError(f"the storage {location} was made by {older} version of Optuna; {mend}")
+    raise UserError(f"the storage {location} was made by {older} version of Optuna; {advice}")
 
 
 def _engine_options(url: str) -> dict[str, Any]:
@@ -436,44 +448,30 @@ def _prepare(single: Engine, location: Location, create: bool) -> None:
         raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.shown))
     if not missing or not create:
         return
-    # Processes that open an empty database at once make its tables one after the other, all but one of them nothing.
+    # Of several processes that open an empty database at once, one creates its tables, and the others wait.
     with _locked(single) as connection:
-        missing = _missing(connection, location)
         if "tables" in missing:
             _optuna_storage(location, skip_table_creation=False, poolclass=NullPool)
-        for name, what in _INDEXES.items():
-            if name in missing or "tables" in missing:
-                connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name} {what}"))
+        for name, columns in _INDEXES.items():
+            connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name} {columns}"))
 
 
 def _missing(connection: Connection, location: Location) -> set[str]:
-    """Which of ``tables`` and our indexes are not there."""
+    """Names of our indexes that are missing, or ``tables`` if Optuna's tables are."""
     there = set(inspect(connection).get_table_names())
     if "version_info" not in there and there & {*_TABLES, "alembic_version"}:
-        raise UserError(f"the database {location} holds another program's tables; make one for tadaconv by 'createdb'")
+        raise UserError(
+            f"the database {location} holds another program's tables; create one for tadaconv with 'createdb'"
+        )
     if not there >= {*_TABLES, "alembic_version"}:
         return {"tables"}
-    found = connection.execute(
+    indexes = connection.execute(
         text("SELECT indexname FROM pg_indexes WHERE indexname = ANY(:names)"), {"names": list(_INDEXES)}
     )
-    return set(_INDEXES) - set(found.scalars())
+    return set(_INDEXES) - set(indexes.scalars())
 
 
 def _cannot_open(location: Location, error: BaseException) -> UserError:
     reason = _reason(error) if isinstance(error, DBAPIError) else one_line(error)
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    if "password" in reason:
-        mend = "give the right user, and its password in PGPASSWORD or ~/.pgpass"
-    elif "database" in reason and "does not exist" in reason:
-        mend = "make it with 'createdb', or name another with --storage"
-    elif "role" in reason and "does not exist" in reason:
-        mend = "make the user with 'createuser', or name another"
-    elif state == "42501" or "permission denied" in reason:
-        mend = "grant the user what it needs, or name another database with --storage"
-    elif state is not None and state.startswith("42"):
-        mend = "its tables are not Optuna's; name another database with --storage"
-    elif "too many" in reason or "connection slots" in reason:
-        mend = "raise max_connections of the server; every worker needs one or two"
-    else:
-        mend = "see that the server runs and can be reached from here, or name another with --storage"
-    return UserError(f"cannot open the storage {location}: {reason}; {mend}")
+    advice = next((advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason)), _ADVICE[""])
+    return UserError(f"cannot open the storage {location}: {reason}; {advice}")

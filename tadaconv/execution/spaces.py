@@ -53,7 +53,7 @@ def optuna_study_for(
             break
     else:
         name, known = f"{study}-space{len(names) + 1}" if names else study, {}
-        store.make_study(name, metric)
+        store.make_study(name, metric.higher_is_better)
         for attribute, value in attrs.items():
             store.set_study_attr(name, attribute, value)
     store.set_study_attr(name, attr.SPACE, {**known, **wanted, **known})  # as it is known, if it is

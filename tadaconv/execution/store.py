@@ -1,42 +1,34 @@
 """The results: one Optuna storage, one study a table and regime, one trial an attempt at a cell.
 
-A COMPLETE trial is a result; nothing else is. The experiment travels in the trial's user attributes and never as
-parameters, so that a new row cannot collide with distributions Optuna has frozen.
+Only a COMPLETE trial is a result. The experiment is stored in the trial's user attributes and never as parameters, so
+that a new row cannot conflict with distributions that Optuna has frozen.
 
-What makes a cell run once: a trial that has ended cannot be changed, so of a late worker's result and the verdict that
-it is dead only the first counts; and a worker that has taken an attempt drops it again if an earlier attempt at the
-cell is alive or has finished (:meth:`Store.claim`). The lock held for planning keeps the queue tidy, and no more than
-that hangs on it.
+A cell is run once for two reasons: a trial that has ended cannot be changed, so of a late worker's result and the
+detection of its death only the first counts; and a worker that has claimed an attempt drops it if an earlier attempt
+at the cell runs or has finished (:meth:`Store.claim`). The planning lock only avoids needless attempts.
 """
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
-from pydantic import ValidationError
 
-from tadaconv.errors import StorageError, UserError
+from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend, TrialRow
-from tadaconv.execution.cells import Cell, CellRecord
+from tadaconv.execution.backend import Attempt, Backend
+from tadaconv.execution.cells import Cell, CellRecord, stored_experiment
 from tadaconv.execution.journal import open_journal
 from tadaconv.execution.location import Location
 from tadaconv.locations import apart, together
-from tadaconv.metrics import TOP1, Metric
 from tadaconv.result import Result
-from tadaconv.spec import PROTOCOL, Experiment
-
-AttemptState = Literal["finished", "failed", "running", "waiting", "dropped", "pruned"]
-"""``dropped``: requeued, withdrawn or a duplicate; it says nothing about its cell."""
 
 FORMAT = 2
-"""How queues, leases and plans are written. 1 had no leases; its results count, its queues are planned anew."""
+"""How queues, leases and plans are written. 1 had no leases; its results count, and its queues are planned again."""
 
 MAX_TRIES = 2
 """How often one call tries a cell that raises before it is recorded as failed."""
@@ -48,37 +40,6 @@ _INHERITED = (
     attr.CELL, attr.LABEL, attr.SPEC, attr.PLACES, attr.TRIES, attr.STEP, attr.DEATHS, attr.BEST_STEP, attr.TRIAL,
 )  # fmt: skip
 """What the next attempt at a cell keeps of the one it takes the place of."""
-
-_DROPPED = {attr.INTERRUPTED, attr.WITHDRAWN, attr.DUPLICATE_OF}
-"""What is there on attempts that ended without saying anything about their cell."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One trial: one try at a cell. ``trial_id`` is unique in the storage."""
-
-    trial_id: int
-    study: str
-    key: str
-    state: AttemptState
-    attrs: Mapping[str, Any]
-    row: TrialRow
-
-    @property
-    def cell(self) -> Cell:
-        """The cell as it was queued; raises :class:`UserError` if another version of tadaconv described it."""
-        experiment = together(self.attrs[attr.SPEC], self.attrs.get(attr.PLACES, {}))
-        return Cell(str(self.attrs[attr.LABEL]), _experiment(experiment, self.study))
-
-    @property
-    def name(self) -> str:
-        """Its cell, for readers, for example ``(1,1), seed 0``."""
-        return f"{self.attrs[attr.LABEL]}, seed {self.attrs[attr.SPEC].get('seed')}"
-
-    @property
-    def protocol(self) -> Any:
-        """The protocol its experiment was described by; see :data:`tadaconv.spec.PROTOCOL`."""
-        return self.attrs[attr.SPEC].get("protocol")
 
 
 @dataclass(frozen=True)
@@ -94,7 +55,7 @@ Plan = dict[str, PlannedRow]
 
 
 class Store:
-    """One Optuna storage, read and written by cell key. Every method sees what other processes have written.
+    """One Optuna storage, read and written by cell key. Every method reads the writes of other processes.
 
     Methods that write raise :class:`StorageError` where it cannot be written (disk full, a server that stays away).
     """
@@ -108,8 +69,8 @@ class Store:
     def open(cls, location: str, *, create: bool = True) -> Self:
         """The store in the journal file or the PostgreSQL database ``location``; with ``create``, made if need be.
 
-        Raises :class:`UserError` for what is not a readable, writable storage, for one that a newer tadaconv has
-        written to, and, without ``create``, for one that is not there.
+        Raises :class:`UserError` for a storage that cannot be read and written, for one that a newer tadaconv has
+        written to, and, without ``create``, for one that does not exist.
         """
         where = Location.parse(location)
         if where.path is not None:
@@ -127,10 +88,6 @@ class Store:
                 )
         return store
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Hold the storage's planning lock; see :meth:`tadaconv.execution.backend.Backend.alone`."""
-        return self.backend.alone()
-
     def studies(self) -> list[str]:
         """The names of the studies, oldest first."""
         return list(self.backend.studies())
@@ -141,53 +98,42 @@ class Store:
             self._names = {id: name for name, id in self.backend.studies().items()}
         return self._names[study_id]
 
-    def make_study(self, study: str, metric: Metric = TOP1) -> int:
-        """The id of a study, which is created if it does not exist; ``metric`` is what its cells are judged by."""
+    def make_study(self, study: str, higher_is_better: bool = True) -> int:
+        """The id of a study, which is created if it does not exist, in the direction of its metric."""
         known = self.backend.studies()
         if study in known:
             return known[study]
-        direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
-        with self._writing():
-            try:
-                study_id = self.backend.storage.create_new_study([direction], study)
-            except DuplicatedStudyError:  # somebody was faster
-                return self.backend.studies()[study]
-            self.backend.storage.set_study_user_attr(study_id, attr.FORMAT, FORMAT)
-            return study_id
+        direction = StudyDirection.MAXIMIZE if higher_is_better else StudyDirection.MINIMIZE
+        try:
+            study_id = self.backend.storage.create_new_study([direction], study)
+        except DuplicatedStudyError:  # another process was faster
+            return self.backend.studies()[study]
+        self.backend.storage.set_study_user_attr(study_id, attr.FORMAT, FORMAT)
+        return study_id
 
     def study_attrs(self, study: str) -> Mapping[str, Any]:
-        """What is written about a study; empty for one that does not exist."""
+        """The user attributes of a study; empty for one that does not exist."""
         known = self.backend.studies()
         return self.backend.study_attrs(known[study]) if study in known else {}
 
     def set_study_attr(self, study: str, name: str, value: Any) -> None:
-        """Write about a study, which is created if it does not exist; nothing is written that stands there already."""
+        """Write an attribute of a study, which is created if it does not exist, unless it has that value already."""
         if self.study_attrs(study).get(name) != value:
-            with self._writing():
-                self.backend.storage.set_study_user_attr(self.make_study(study), name, value)
+            self.backend.storage.set_study_user_attr(self.make_study(study), name, value)
 
     def attempts(self, keys: Collection[str] | None = None) -> dict[str, list[Attempt]]:
         """Every attempt of every study by cell key, oldest first; of ``keys`` alone if given."""
-        found: dict[str, list[Attempt]] = {}
-        for row in self.backend.rows(keys):
-            attempt = self._attempt(row)
+        by_key: dict[str, list[Attempt]] = {}
+        for attempt in self.backend.attempts(keys):
             if attr.COPIED not in attempt.attrs:
-                found.setdefault(attempt.key, []).append(attempt)
-        return found
-
-    def running(self) -> list[Attempt]:
-        """Every running attempt."""
-        return [self._attempt(row) for row in self.backend.running()]
-
-    def attempt(self, trial_id: int) -> Attempt:
-        """One attempt as it stands now."""
-        return self._attempt(self.backend.row(trial_id))
+                by_key.setdefault(attempt.key, []).append(attempt)
+        return by_key
 
     def read_plan(self, study: str) -> Plan:
         """The plan of a study; empty for a study that does not exist."""
         plan = {}
         for label, row in self.study_attrs(study).get(attr.PLAN, {}).items():
-            if "experiment" in row:  # plans of the first versions had a cell a seed; planning anew costs nothing
+            if "experiment" in row:  # plans of the first versions had a cell per seed; planning again is cheap
                 seeds = {int(seed): key for seed, key in row["seeds"].items()}
                 plan[label] = PlannedRow(together(row["experiment"], row.get("places", {})), seeds)
         return plan
@@ -201,44 +147,32 @@ class Store:
             tree[label] = {"experiment": experiment, **({"places": places} if places else {}), "seeds": seeds}
         self.set_study_attr(study, attr.PLAN, tree)
 
-    def enqueue(
+    def add(
         self,
         study: str,
         cell: Cell,
-        *,
-        params: Mapping[str, Any] | None = None,
-        distributions: Mapping[str, BaseDistribution] | None = None,
-        attrs: Mapping[str, Any] | None = None,
-        is_new: bool = False,
-    ) -> int:
-        """Add one waiting attempt at ``cell`` to an existing study, and return its trial id.
-
-        Args:
-            study: its study.
-            cell: what is to be run.
-            params: the parameters of a design study's trial, by name.
-            distributions: what they were drawn from.
-            attrs: further user attributes.
-            is_new: whether it is known that there was no attempt at the cell before; otherwise they are looked up.
-        """
-        return self.record(
-            study, cell, TrialState.WAITING, params=params, distributions=distributions, attrs=attrs, is_new=is_new
-        )
-
-    def record(
-        self,
-        study: str,
-        cell: Cell,
-        state: TrialState,
+        state: TrialState = TrialState.WAITING,
         *,
         value: float | None = None,
         params: Mapping[str, Any] | None = None,
         distributions: Mapping[str, BaseDistribution] | None = None,
         attrs: Mapping[str, Any] | None = None,
-        system_attrs: Mapping[str, Any] | None = None,
+        constraints: dict[str, float] | None = None,
         is_new: bool = False,
     ) -> int:
-        """Add a trial in ``state``; as :meth:`enqueue`, for what is known without running it."""
+        """Add an attempt at ``cell`` to a study, which is created if it does not exist; returns its trial id.
+
+        Args:
+            study: its study.
+            cell: the cell.
+            state: waiting in the queue, or the end of an attempt that needs no run.
+            value: the score of a finished attempt.
+            params: the parameters of a design study's trial, by name.
+            distributions: of these parameters.
+            attrs: further user attributes.
+            constraints: by how much a design study's trial violates each of Optuna's constraints.
+            is_new: whether it is known that there was no attempt at the cell before; otherwise they are looked up.
+        """
         spec, places = apart(cell.experiment.model_dump(mode="json"))
         described: dict[str, Any] = {attr.CELL: cell.key, attr.LABEL: cell.label, attr.SPEC: spec}
         described |= {attr.PLACES: places} if places else {}
@@ -251,115 +185,98 @@ class Store:
             params=dict(params or {}),
             distributions=dict(distributions or {}),
             user_attrs={**described, **(attrs or {})},
-            system_attrs=dict(system_attrs or {}),
+            constraints=constraints,
         )
-        with self._writing():
-            return self.backend.storage.create_new_trial(self.make_study(study, cell.experiment.metric), template)
+        return self.backend.storage.create_new_trial(
+            self.make_study(study, cell.experiment.metric.higher_is_better), template
+        )
 
     def claim(self, trial_id: int) -> Attempt | None:
-        """Start a waiting attempt; None if another worker was faster, or the cell is done or being run already.
+        """Start a waiting attempt; None if another worker was faster, or the cell runs or has a result.
 
         Two attempts at one cell can come to wait: in two studies, or after a server's restart in the middle of a plan.
         Of these the others are withdrawn. The claim is written before the others are read, so of two workers that
         claim two of them at least one sees the other and steps back. If both do, the cell is queued again.
         """
-        with self._writing():
-            try:
-                if not self.backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    return None
-            except UpdateFinishedTrialError:
-                return None
-        attempt = self.attempt(trial_id)
+        if not self._write(self.backend.storage.set_trial_state_values, trial_id, TrialState.RUNNING):
+            return None
+        attempt = self.backend.attempt(trial_id)
         others = self._others(attempt)
-        older = [other for other in others if other.state == "waiting" and other.trial_id < trial_id]
+        older = [other for other in others if other.status == "waiting" and other.trial_id < trial_id]
         for other in older:
-            self.withdraw(other, "another attempt at the cell was taken")
+            self.withdraw(other, "another attempt at the cell was claimed")
         if older:
             others = self._others(attempt)
-        running = [other for other in others if other.state == "running"]
-        if any(other.state == "finished" for other in others):
+        running = [other for other in others if other.status == "running"]
+        if any(other.status == "finished" for other in others):
             self._end(attempt, {attr.WITHDRAWN: "the cell has a result already"})
         elif running:
             self._end(attempt, {attr.DUPLICATE_OF: running[0].trial_id})
-            self.heal([attempt.key])
+            self.requeue_ended([attempt.key])
         else:
             return attempt
         return None
 
     def _others(self, attempt: Attempt) -> list[Attempt]:
-        return [each for each in self.attempts([attempt.key])[attempt.key] if each.trial_id != attempt.trial_id]
+        return [other for other in self.attempts([attempt.key])[attempt.key] if other.trial_id != attempt.trial_id]
 
     def renew(self, attempt: Attempt, lease: Mapping[str, Any]) -> bool:
         """Write the lease of a running attempt; False if it has ended, and so is no longer this worker's."""
-        with self._writing():
-            try:
-                self.backend.storage.set_trial_user_attr(attempt.trial_id, attr.LEASE, dict(lease))
-            except UpdateFinishedTrialError:
-                return False
-        return True
+        return self._write(self.backend.storage.set_trial_user_attr, attempt.trial_id, attr.LEASE, dict(lease))
 
     def report(self, attempt: Attempt, epoch: int, score: float) -> None:
         """Write the validation score after an epoch of a running attempt, if it is still running."""
-        with self._writing():
-            try:
-                self.backend.storage.set_trial_intermediate_value(attempt.trial_id, epoch, score)
-            except UpdateFinishedTrialError:
-                return
+        self._write(self.backend.storage.set_trial_intermediate_value, attempt.trial_id, epoch, score)
 
     def finish(self, attempt: Attempt, result: Result) -> bool:
         """End a running attempt with its result; False, and the result is not kept, if it had ended before."""
         tree = result.model_dump(mode="json")
-        with self._writing():
-            storage = self.backend.storage
-            try:
-                # A worker killed between the two leaves a trial that is not COMPLETE, so no result is half there.
-                storage.set_trial_user_attr(attempt.trial_id, attr.RESULT, tree)
-                storage.set_trial_state_values(attempt.trial_id, TrialState.COMPLETE, [result.score])
-            except UpdateFinishedTrialError:
-                # A server that went away while it wrote may have written, and is asked twice.
-                now = self.attempt(attempt.trial_id)
-                return now.state == "finished" and now.attrs[attr.RESULT] == tree
-        return True
+        # A worker killed between the two writes leaves a trial that is not COMPLETE, so no result is half there.
+        if self._end(attempt, {attr.RESULT: tree}, TrialState.COMPLETE, [result.score]):
+            return True
+        # A server that went away while it wrote may have written, and is asked twice.
+        now = self.backend.attempt(attempt.trial_id)
+        return now.status == "finished" and now.attrs[attr.RESULT] == tree
 
     def fail(self, attempt: Attempt, error: str, traceback: str, device: str, step: int, *, retry: bool = True) -> bool:
-        """End a running attempt that raised; True if its cell goes back to the queue for another try.
+        """End a running attempt that raised; True if its cell is requeued for another try.
 
         Args:
-            attempt: what failed.
-            error: what happened, in one line.
-            traceback: all of it.
-            device: where it ran.
+            attempt: the attempt.
+            error: the error in one line.
+            traceback: its traceback.
+            device: the device it ran on.
             step: optimizer steps it had finished.
-            retry: whether another try could end otherwise.
+            retry: whether another try could succeed.
         """
         tries = int(attempt.attrs.get(attr.TRIES, 0)) + 1
         again = retry and tries < MAX_TRIES
         attrs = {**_failure(error, traceback, device, step), attr.TRIES: tries}
         self._end(attempt, {**attrs, attr.RETRIED: True} if again else attrs)
         if again:
-            self.heal([attempt.key])
+            self.requeue_ended([attempt.key])
         return again
 
     def prune(self, attempt: Attempt, attrs: Mapping[str, Any]) -> None:
-        """End a running attempt of a design study that is not worth finishing; ``attrs`` say why."""
+        """End a running attempt of a design study by pruning; ``attrs`` hold the reason."""
         self._end(attempt, attrs, TrialState.PRUNED)
 
     def requeue(self, attempt: Attempt, why: str, *, died_at: int | None = None) -> bool:
-        """End a running attempt and requeue its cell; False, and nothing happens, if it has ended.
+        """End a running attempt and requeue its cell; False, without any effect, if it has ended.
 
-        ``died_at`` is the step that a worker had reached which was found dead.
+        ``died_at`` is the last step of a dead worker.
         """
         ended = self._end(attempt, {attr.INTERRUPTED: why, **({} if died_at is None else {attr.DIED_AT: died_at})})
-        self.heal([attempt.key])
+        self.requeue_ended([attempt.key])
         return ended
 
     def reap(self, attempt: Attempt, why: str) -> str | None:
-        """Requeue the cell of a worker found dead, and say so in a line; None if it has ended meanwhile.
+        """Requeue the cell of a dead worker, and return a line about it; None if the attempt has ended meanwhile.
 
-        A cell that takes worker after worker with it, without progress, is recorded as failed.
+        A cell with which many workers in a row die without progress is recorded as failed.
         """
-        now = self.attempt(attempt.trial_id)
-        if now.state != "running" or now.attrs.get(attr.LEASE) != attempt.attrs.get(attr.LEASE):
+        now = self.backend.attempt(attempt.trial_id)
+        if now.status != "running" or now.attrs.get(attr.LEASE) != attempt.attrs.get(attr.LEASE):
             return None
         lease = now.attrs.get(attr.LEASE) or {}
         step = int(lease.get("step", 0))
@@ -369,12 +286,12 @@ class Store:
             error = f"{deaths} workers in a row died with this cell; the last: {why}"
             ended = self._end(now, _failure(error, "", lease.get("device", ""), step))
             return f"{name}: given up, {error}" if ended else None
-        # Of several that find it dead all write the same, and one ends it.
+        # Several observers may detect the same death: all write the same, and one of them ends the attempt.
         ended = self.requeue(now, why, died_at=step)
-        return f"{name}: {why}; the cell is back in the queue" if ended else None
+        return f"{name}: {why}; the cell was requeued" if ended else None
 
-    def heal(self, keys: Collection[str] | None = None) -> None:
-        """Queue every cell whose last attempt is to be requeued, and that nobody has queued yet.
+    def requeue_ended(self, keys: Collection[str] | None = None) -> None:
+        """Queue every cell with an attempt to be requeued that has not been queued again yet.
 
         Ending an attempt and queueing the next are two writes, and a process can die between them.
         """
@@ -383,25 +300,20 @@ class Store:
             if not idle:
                 return
             keys = idle
-        with self.alone():
+        with self.backend.alone():
             for attempts in self.attempts(keys).values():
                 if ended := to_be_requeued(attempts):
                     self._requeue(ended)
 
     def withdraw(self, attempt: Attempt, why: str) -> None:
-        """Take a waiting attempt out of the queue; nothing happens if it has left it."""
-        with self._writing():
-            try:
-                if not self.backend.storage.set_trial_state_values(attempt.trial_id, TrialState.RUNNING):
-                    return
-            except UpdateFinishedTrialError:
-                return
-        self._end(attempt, {attr.WITHDRAWN: why})
+        """Take a waiting attempt out of the queue, if it is still there."""
+        if self._write(self.backend.storage.set_trial_state_values, attempt.trial_id, TrialState.RUNNING):
+            self._end(attempt, {attr.WITHDRAWN: why})
 
     def records(self, study: str) -> list[CellRecord]:
-        """What became of every planned cell of a study, row by row, then by seed.
+        """A record of every planned cell of a study, row by row, then by seed.
 
-        A result counts whichever study of the storage it was made in. Raises as :meth:`planned`.
+        A result counts for all studies of the storage. Raises as :meth:`planned`.
         """
         return self.records_of(self.planned(study))
 
@@ -416,66 +328,63 @@ class Store:
             raise UserError(f"{self.shown} holds no plan of {study}; run it first, or name another with --storage")
         cells = []
         for label, row in plan.items():
-            experiment = _experiment(row.experiment, study)
+            experiment = stored_experiment(row.experiment, study)
             cells += [Cell(label, experiment.but(seed=seed)) for seed in sorted(row.seeds)]
         return cells
 
     def records_of(self, cells: Sequence[Cell]) -> list[CellRecord]:
-        """What became of ``cells``, by their keys alone, whichever study of the storage they were run in."""
+        """A record of each of ``cells``, by their keys, whichever study of the storage they were run in."""
         attempts = self.attempts({cell.key for cell in cells})
         return [_record(cell, attempts.get(cell.key, [])) for cell in cells]
 
     def _requeue(self, ended: Sequence[Attempt]) -> None:
-        """Queue an attempt in the place of those that ended: of the last that did not just step back, if any."""
-        attempt = [each for each in ended if attr.DUPLICATE_OF not in each.attrs or each is ended[0]][-1]
-        row = attempt.row
+        """Queue an attempt in the place of those that ended, as the last of them that was no duplicate, if any."""
+        attempt = [other for other in ended if attr.DUPLICATE_OF not in other.attrs or other is ended[0]][-1]
         attrs = {name: attempt.attrs[name] for name in _INHERITED if name in attempt.attrs}
         if attr.DIED_AT in attempt.attrs:
             attrs[attr.DEATHS], attrs[attr.BEST_STEP] = _deaths(attempt.attrs)
-        distributions = self.backend.storage.get_trial(attempt.trial_id).distributions if row.params else {}
+        trial = self.backend.storage.get_trial(attempt.trial_id)
         template = create_trial(
             state=TrialState.WAITING,
-            params=dict(row.params),
-            distributions=distributions,
-            user_attrs={**attrs, attr.AFTER: [each.trial_id for each in ended]},
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**attrs, attr.AFTER: [other.trial_id for other in ended]},
         )
-        with self._writing():
-            self.backend.storage.create_new_trial(row.study_id, template)
+        self.backend.storage.create_new_trial(attempt.study_id, template)
 
-    def _attempt(self, row: TrialRow) -> Attempt:
-        return Attempt(row.trial_id, self.name_of(row.study_id), row.key, _state(row), row.attrs, row)
+    def _end(
+        self,
+        attempt: Attempt,
+        attrs: Mapping[str, Any],
+        state: TrialState = TrialState.FAIL,
+        values: Sequence[float] | None = None,
+    ) -> bool:
+        """End an attempt; False, without any effect, if it has ended."""
+        storage, trial_id = self.backend.storage, attempt.trial_id
+        written = all(self._write(storage.set_trial_user_attr, trial_id, *item) for item in attrs.items())
+        return written and self._write(storage.set_trial_state_values, trial_id, state, values)
 
-    def _end(self, attempt: Attempt, attrs: Mapping[str, Any], state: TrialState = TrialState.FAIL) -> bool:
-        """End an attempt; False, and nothing happens, if it has ended."""
-        with self._writing():
-            try:
-                for name, value in attrs.items():
-                    self.backend.storage.set_trial_user_attr(attempt.trial_id, name, value)
-                self.backend.storage.set_trial_state_values(attempt.trial_id, state)
-            except UpdateFinishedTrialError:
-                return False
-        return True
-
-    @contextmanager
-    def _writing(self) -> Generator[None]:
+    @staticmethod
+    def _write(write: Callable[..., bool | None], *arguments: Any) -> bool:
+        """Call a method of Optuna's storage that writes to a trial; False, without a write, if it has ended."""
         try:
-            yield
-        except OSError as error:
-            raise StorageError(f"cannot write to the storage {self.shown}: {error.strerror}") from error
+            return write(*arguments) is not False
+        except UpdateFinishedTrialError:
+            return False
 
 
 def to_be_requeued(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Of the attempts at one cell those in whose place another is to be queued; none while one waits, runs or is done.
+    """The attempts at one cell that are to be requeued; empty while one waits, runs or has finished.
 
-    An attempt is requeued if it was interrupted or is to be tried again, and none has been queued ``after`` it. One
-    that stepped back for another is not, unless that one stepped back for it in turn.
+    An attempt is to be requeued if it was interrupted or is to be tried again, and none has been queued ``after`` it. A
+    duplicate of another is not, unless that one is a duplicate of it.
     """
-    if not is_idle(attempt.row.state for attempt in attempts):
+    if not is_idle(attempt.state for attempt in attempts):
         return []
     requeued = {trial_id for attempt in attempts for trial_id in attempt.attrs.get(attr.AFTER, [])}
     duplicates = {a.trial_id: a.attrs[attr.DUPLICATE_OF] for a in attempts if attr.DUPLICATE_OF in a.attrs}
 
-    def steps_back_in_a_circle(trial_id: int) -> bool:
+    def is_in_a_circle(trial_id: int) -> bool:
         met: set[int] = set()
         while trial_id in duplicates and trial_id not in met:
             met.add(trial_id)
@@ -485,9 +394,9 @@ def to_be_requeued(attempts: Sequence[Attempt]) -> list[Attempt]:
     return [
         attempt
         for attempt in attempts
-        if attempt.row.state == TrialState.FAIL
+        if attempt.state == TrialState.FAIL
         and attempt.trial_id not in requeued
-        and ({attr.INTERRUPTED, attr.RETRIED} & attempt.attrs.keys() or steps_back_in_a_circle(attempt.trial_id))
+        and ({attr.INTERRUPTED, attr.RETRIED} & attempt.attrs.keys() or is_in_a_circle(attempt.trial_id))
     ]
 
 
@@ -497,65 +406,43 @@ def _failure(error: str, traceback: str, device: str, step: int) -> dict[str, An
 
 
 def _deaths(attrs: Mapping[str, Any]) -> tuple[int, int]:
-    """Workers in a row that died with a cell which had come no further than ever before, and its furthest step.
+    """How many workers in a row died with a cell without progress, and the furthest step that any had reached.
 
-    Counts the attempt with these attributes, whose worker died at step ``died_at``.
+    Includes the attempt with these attributes, with a worker that died at step ``died_at``.
     """
     step, best = int(attrs[attr.DIED_AT]), int(attrs.get(attr.BEST_STEP, 0))
     return (1 if step > best else int(attrs.get(attr.DEATHS, 0)) + 1), max(step, best)
 
 
 def is_idle(states: Iterable[TrialState]) -> bool:
-    """Whether nobody runs a cell or will, going by the states of all attempts at it, and it has no result."""
+    """Whether a cell neither waits nor runs nor has a result, by the states of all attempts at it."""
     return all(state in (TrialState.FAIL, TrialState.PRUNED) for state in states)
 
 
-def _state(row: TrialRow) -> AttemptState:
-    states: dict[TrialState, AttemptState] = {
-        TrialState.COMPLETE: "finished",
-        TrialState.RUNNING: "running",
-        TrialState.WAITING: "waiting",
-        TrialState.FAIL: "dropped" if _DROPPED & row.attrs.keys() else "failed",
-        TrialState.PRUNED: "pruned",
-    }
-    return states[row.state]
-
-
-def _experiment(tree: Mapping[str, Any], study: str) -> Experiment:
-    try:
-        return Experiment.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(
-            f"{study} was planned by another version of tadaconv (protocol {tree.get('protocol')}, here {PROTOCOL}); "
-            "run it again"
-        ) from error
-
-
 def _record(cell: Cell, attempts: list[Attempt]) -> CellRecord:
-    by_state = {attempt.state: attempt for attempt in attempts}
-    if "finished" in by_state:
-        found = by_state["finished"]
-        return CellRecord(
-            cell, "finished", result=Result.model_validate(found.attrs[attr.RESULT]), **_when_and_who(found)
-        )
-    if "running" in by_state:
+    by_status = {attempt.status: attempt for attempt in attempts}
+    if "finished" in by_status:
+        attempt = by_status["finished"]
+        result = Result.model_validate(attempt.attrs[attr.RESULT])
+        return CellRecord(cell, "finished", result, **_when_and_who(attempt))
+    if "running" in by_status:
         return CellRecord(cell, "running")
-    if "waiting" in by_state or to_be_requeued(attempts):
+    if "waiting" in by_status or to_be_requeued(attempts):
         return CellRecord(cell, "waiting")
-    if "failed" in by_state:
-        attrs = by_state["failed"].attrs
+    if "failed" in by_status:
+        attrs = by_status["failed"].attrs
         return CellRecord(
             cell,
             "failed",
             error=attrs.get(attr.ERROR, "no error was recorded"),
             traceback=attrs.get(attr.TRACEBACK),
-            **_when_and_who(by_state["failed"]),
+            **_when_and_who(by_status["failed"]),
         )
     return CellRecord(cell, "missing")
 
 
 def _when_and_who(attempt: Attempt) -> dict[str, Any]:
     lease = attempt.attrs.get(attr.LEASE, {})
-    times = {"started": attempt.row.started, "ended": attempt.row.ended}
+    times = {"started": attempt.started, "ended": attempt.ended}
     utc = {name: None if local is None else local.astimezone(UTC) for name, local in times.items()}
     return {**utc, "worker": f"{lease['worker']} on {lease['host']}" if {"worker", "host"} <= lease.keys() else None}

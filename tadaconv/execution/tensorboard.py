@@ -1,8 +1,8 @@
-"""Curves of running cells for TensorBoard: a folder a cell, written by the worker that runs it.
+"""Curves of running cells for TensorBoard: one folder per cell, written by the worker that runs it.
 
-Events are written in the worker's thread and reach the file before a report returns: at most once a second, a few
-hundred bytes. PyTorch's own ``SummaryWriter`` keeps them for two minutes in a thread, and a killed worker would lose
-these, though its cell goes on after them.
+Events are written in the worker's thread and are in the file before a report returns: at most once a second, a few
+hundred bytes. PyTorch's own ``SummaryWriter`` keeps them for two minutes in a thread: a killed worker would lose them,
+and a full disk would end that thread with a traceback.
 """
 
 import logging
@@ -12,8 +12,8 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from tadaconv.command import install
@@ -26,19 +26,15 @@ _log = logging.getLogger("tadaconv")
 
 def require_tensorboard() -> None:
     """Raise :class:`UserError` unless the extra ``tensorboard`` is installed."""
-    try:
-        import tensorboard.compat.proto.event_pb2
-        import tensorboard.plugins.text.summary_v2
-        import tensorboard.summary.writer.record_writer  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"--tensorboard needs tensorboard; {install('tensorboard')}") from error
+    if find_spec("tensorboard") is None:
+        raise UserError(f"--tensorboard needs tensorboard; {install('tensorboard')}")
 
 
 def curves_folder(out: Path, study: str, cell: Cell) -> Path:
-    """Where the run folder ``out`` has the curves of a cell.
+    """The folder in the run folder ``out`` for the curves of a cell.
 
-    By the study that first ran it, its row, seed and key; a cell that several tables share, and one whose row has
-    another name now, stays where it was begun.
+    Its path has the study that first ran the cell, its row, seed and key; for a cell that several tables share, or of a
+    renamed row, it stays the same.
     """
     root, key = out / "tensorboard", cell.key
     begun = sorted(root.glob(f"*/*{key}"))
@@ -46,19 +42,20 @@ def curves_folder(out: Path, study: str, cell: Cell) -> Path:
 
 
 def _plain(name: str) -> str:
-    """A name as part of a path: what a file system may not take as ``_``, and 50 characters at most."""
+    """A name as part of a path: special characters as ``_``, and at most 50 characters."""
     return re.sub(r"[^\w .,+()=-]", "_", name)[:50].strip(" .") or "_"
 
 
 class Curves:
-    """What one attempt at a cell adds to its curves; whoever makes one closes it.
+    """Writes the curves of one attempt at a cell; a context manager.
 
-    An attempt that goes on from a checkpoint takes the place of what earlier ones wrote for later steps, and one that
-    begins anew of all of it. Nothing that fails here costs the cell anything: a line says so, and it goes on without.
+    The curves of an attempt that resumes from a checkpoint replace those that earlier ones wrote for later steps, and
+    those of one that starts from the beginning replace all. Errors do not affect the cell: a warning is logged, and no
+    more curves are written.
 
     Args:
         folder: of the cell's curves; made with the first report.
-        about: Markdown that says which cell it is.
+        about: a description of the cell in Markdown.
     """
 
     def __init__(self, folder: Path, about: str) -> None:
@@ -66,14 +63,12 @@ class Curves:
         self._events: _EventFile | None = None
         self._has_failed = False
         self._next_point = 0
-        """The first step whose evaluation has not been written."""
+        """The first step with an evaluation that has not been written."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._events is not None:
             self._events.close()
 
@@ -87,7 +82,7 @@ class Curves:
         self._write(progress.step, {tag: value for tag, value in values.items() if value is not None}, progress.curve)
 
     def finish(self, curve: Sequence[CurvePoint]) -> None:
-        """Add the end of a cell's ``curve``, of which a worker that died may have reported all but the last point."""
+        """Add the end of a cell's ``curve``; if its worker died, the last point may not have been reported."""
         if curve and curve[-1].step >= self._next_point:
             self._write(curve[-1].step + 1, {}, curve)
 
@@ -111,11 +106,11 @@ class Curves:
         except (OSError, ImportError) as error:
             self._has_failed = True
             why = error.strerror if isinstance(error, OSError) else str(error)
-            _log.warning("%s: no more curves are written, the cell goes on without: %s", self._folder, why)
+            _log.warning("%s: no more curves are written, the cell continues without: %s", self._folder, why)
 
 
 class _EventFile:
-    """A file of TensorBoard's events in a folder, after those that are there, in the place of all from a step on."""
+    """A file of TensorBoard's events that comes after the existing ones and replaces their events from a step on."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -150,8 +145,8 @@ class _EventFile:
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # what a full disk has not taken
+        with suppress(OSError):  # the disk may be full
             self._file.close()
 
-    def _add(self, **what: Any) -> None:
-        self._records.write(self._event(wall_time=time.time(), **what).SerializeToString())
+    def _add(self, **fields: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())

@@ -14,7 +14,7 @@ from rich.table import Table as Rendered
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment, resolve_device
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Cell
+from tadaconv.execution.cells import Cell
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
@@ -25,7 +25,7 @@ from tadaconv.text import plural
 from tadaconv.training.computing import require
 
 if TYPE_CHECKING:
-    from tadaconv.execution import Store
+    from tadaconv.execution.store import Store
 
 
 class RowPlan(BaseModel):

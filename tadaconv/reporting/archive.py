@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.command import install
 from tadaconv.errors import UserError, unknown
-from tadaconv.execution import Store
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder
+from tadaconv.execution.store import Store
 from tadaconv.files import write_atomically
 from tadaconv.locations import together
 from tadaconv.metrics import metric_named

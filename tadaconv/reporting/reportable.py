@@ -141,7 +141,7 @@ def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:
     """Finished cells of ``study`` that are not among the keys ``shown``, by reason."""
     reasons: dict[str, int] = {}
     for key, attempts in store.attempts().items():
-        ended = [a for a in attempts if a.state == "finished" and a.study == study]
+        ended = [a for a in attempts if a.status == "finished" and store.name_of(a.study_id) == study]
         if ended and key not in shown:
             reason = "changed" if ended[-1].protocol == PROTOCOL else "protocol"
             reasons[reason] = reasons.get(reason, 0) + 1

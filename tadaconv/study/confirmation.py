@@ -1,4 +1,4 @@
-"""The best of a study, as an ablation table on seeds of its own."""
+"""The best configurations of a study, as an ablation table on new seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -16,19 +16,20 @@ from tadaconv.table import LoadedTable, Row, Table
 def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) -> LoadedTable:
     """The best finished configurations of a study as an ablation table whose base is the study's.
 
-    Its cells are to be run from seeds the search has not used, :func:`confirm_seeds`: what won on a seed won by luck as
-    well. Rows are named by what they are, so that one keeps its results when others come before it.
+    Its cells are to be run from seeds the search has not used, :func:`confirm_seeds`: on its own seeds the
+    best is biased by selection. Rows are named by their parameters, so that they keep their results when others come
+    before them.
 
     Args:
         loaded: The study.
         records: Its configurations; see :func:`trial_records`.
-        num_best: How many, beside the base.
+        num_best: How many, in addition to the base.
 
     Raises:
-        UserError: ``num_best`` is no positive number, or nothing has finished.
+        UserError: ``num_best`` is not positive, or no trial has finished.
     """
     if num_best < 1:
-        raise UserError(f"--confirm {num_best} would compare nothing; give a number from 1 on")
+        raise UserError(f"--confirm {num_best} would compare no trial; give a number from 1 on")
     study = loaded.study
     base = study.started[study.base]
     finished = [
@@ -39,7 +40,9 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
     sign = trials_metric(finished).sign
     best = sorted(finished, key=lambda trial: (-sign * cast(float, trial.score), trial.number))[:num_best]
     if not best:
-        raise UserError(f"the study {loaded.name!r} has no finished trial beside its base yet; run more of it first")
+        raise UserError(
+            f"the study {loaded.name!r} has no finished trial other than its base yet; run more of it first"
+        )
     rows: list[Row] = []
     for record in best:
         label = record.name if record.name in study.start else _differences(record.params, base.params)
@@ -54,7 +57,7 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
 
 
 def confirmed(loaded: LoadedStudy, regime_name: str, store: Store) -> LoadedTable | None:
-    """The table that :func:`confirm` last made of a study in a regime, as the storage has it; None if there is none."""
+    """The table that :func:`confirm` last made of a study in a regime, as stored; None if it was never made."""
     name = confirmation_name(loaded)
     plan = store.read_plan(f"{name}-{discovery.plain_name(regime_name)}")
     if not plan:

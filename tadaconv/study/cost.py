@@ -1,4 +1,4 @@
-"""What a configuration costs in a regime, and whether that is within the budget."""
+"""The cost of a configuration in a regime, and whether it is within the budget."""
 
 from tadaconv.execution import attrs as attr
 from tadaconv.regime import Regime
@@ -17,10 +17,10 @@ def budget_macs(study: Study, regime: Regime) -> int | None:
 
 
 class MacsCounter:
-    """Counts the multiply-adds of what is plugged into a regime's backbone; that one takes its clips, or UserError."""
+    """Counts multiply-adds in a regime; raises :class:`UserError` if its backbone cannot take its clips."""
 
     def __init__(self, regime: Regime) -> None:
-        from tadaconv.preview import NetworkCosts, scale_of  # torch, for which reading a study need not wait
+        from tadaconv.preview import NetworkCosts, scale_of  # imports torch, which reading a study does not need
 
         self._scale, self._costs = scale_of(regime), NetworkCosts()
         self._scale.require(None)
@@ -38,5 +38,5 @@ def over(macs: int | None, max_macs: int | None) -> str | None:
 
 
 def violation(macs: int | None, max_macs: int | None) -> dict[str, float] | None:
-    """Optuna's constraint: above 0 by the share of the budget that is exceeded; None where nothing is counted."""
+    """Optuna's constraint: above 0 by the fraction of the budget that is exceeded; None without a budget."""
     return None if macs is None or max_macs is None else {attr.MACS: macs / max_macs - 1}

@@ -1,13 +1,13 @@
-"""What a study's file says: the space, where the search starts, and by which protocol it goes on."""
+"""The definition of a study: its space, where the search starts, and the protocol it follows."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from tadaconv import discovery
@@ -15,7 +15,9 @@ from tadaconv.errors import UserError, lookup
 from tadaconv.regime import run_command
 from tadaconv.spec import Experiment, Temporal
 from tadaconv.study.pruning import EPOCH_PRUNERS, SEED_PRUNERS, make_pruner
-from tadaconv.study.space import Suggest, Suggestion, is_number, replay, spec_json
+from tadaconv.study.space import Suggest, Suggestion, replay, spec_json
+
+Positive = Annotated[float, pydantic.Field(gt=0, strict=True, allow_inf_nan=False)]
 
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
 """Samplers by name."""
@@ -24,7 +26,7 @@ LOOSER: dict[str, dict[str, Any]] = {"tpe": {"n_ei_candidates": 1}}
 """By sampler, options that let it vary its suggestion when the study has had the one it likes best."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Budget:
     """The most multiply-adds a clip that a configuration may cost, counted before anything is trained.
 
@@ -33,42 +35,27 @@ class Budget:
         gmacs: in units of 10^9. Exactly one of the two is given.
     """
 
-    relative_macs: float | None = None
-    gmacs: float | None = None
+    relative_macs: Positive | None = None
+    gmacs: Positive | None = None
 
     def __post_init__(self) -> None:
         if (self.relative_macs is None) == (self.gmacs is None):
-            raise UserError(f"a budget is either Budget(relative_macs=1.02) or Budget(gmacs=33.5), not {self}")
-        for name in ("relative_macs", "gmacs"):
-            value = getattr(self, name)
-            if value is not None and not (is_number(value) and value > 0):
-                raise UserError(f"a budget's {name} is a positive number, not {value!r}")
+            raise UserError("give either Budget(relative_macs=1.02) or Budget(gmacs=33.5)")
 
 
-def require_plain(what: str, options: Mapping[str, Any]) -> None:
-    """Raise :class:`UserError` for options that a storage, which holds JSON alone, could not keep."""
-    try:
-        json.dumps(dict(options))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the options of a {what} are kept as JSON, which {dict(options)!r} is not: {error}") from error
-
-
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
+    """Suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
 
     name: str = "tpe"
-    seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: Annotated[int, pydantic.Field(ge=0, strict=True)] = 0
+    options: Mapping[str, pydantic.JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if type(self.seed) is not int or self.seed < 0:
-            raise UserError(f"a sampler's seed is a whole number from 0 on, not {self.seed!r}")
-        require_plain("sampler", self.options)
         self.make(0)
 
     def make(self, seed: int, *, looser: bool = False) -> BaseSampler:
-        """Optuna's sampler, from ``seed``; a looser one draws from what looks good instead of taking the best of it."""
+        """Optuna's sampler, from ``seed``; a looser one draws among good suggestions instead of taking the best."""
         sampler = lookup("sampler", self.name, SAMPLERS)
         options = {**self.options, **(LOOSER.get(self.name, {}) if looser else {})}
         try:
@@ -77,33 +64,32 @@ class Sampler:
             raise UserError(f"sampler {self.name!r} does not take options {dict(self.options)!r}: {error}") from error
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Pruner:
-    """What ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
+    """Ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
 
     ``median`` and ``hyperband`` compare validation scores over epochs, ``wilcoxon`` results over seeds; ``none``
-    ends nothing. A step of Optuna's options is an epoch, counted from 1, or a seed.
+    prunes no trial. A step of Optuna's options is an epoch, counted from 1, or a seed.
     """
 
     name: str = "median"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, pydantic.JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_plain("pruner", self.options)
         make_pruner(self.name, self.options)
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Study:
     """A search space and how it is searched.
 
     Attributes:
-        suggest: draws what is plugged in from a trial's parameters; it never trains.
+        suggest: makes the operator from a trial's parameters; it never trains.
         start: by name, the parameters of configurations that are tried first, such as the paper's.
-        base: the name in ``start`` of what confirmed configurations are compared with.
-        sampler: what suggests the others.
-        pruner: what ends a configuration early.
-        budget: what it may cost; None sets no limit.
+        base: the name in ``start`` of the configuration that confirmed ones are compared with.
+        sampler: suggests the others.
+        pruner: ends a configuration early.
+        budget: its maximal cost; None sets no limit.
         seeds: how many seeds a configuration is given; its value is the mean of their scores.
     """
 
@@ -113,22 +99,9 @@ class Study:
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
     budget: Budget | None = None
-    seeds: int = 1
+    seeds: Annotated[int, pydantic.Field(ge=1, strict=True)] = 1
 
     def __post_init__(self) -> None:
-        if not callable(self.suggest):
-            raise UserError(f"a study's suggest is a function from a trial to what is plugged in, not {self.suggest!r}")
-        for name, kind in (("sampler", Sampler), ("pruner", Pruner)):
-            if not isinstance(getattr(self, name), kind):
-                raise UserError(f"a study's {name} is a {kind.__name__}(...), not {getattr(self, name)!r}")
-        if not (self.budget is None or isinstance(self.budget, Budget)):
-            raise UserError(f"a study's budget is a Budget(...) or None, not {self.budget!r}")
-        if type(self.seeds) is not int or self.seeds < 1:
-            raise UserError(f"a study's seeds are a number from 1 on, not {self.seeds!r}")
-        self._check_pruner()
-        self._check_start()
-
-    def _check_pruner(self) -> None:
         name = self.pruner.name
         if name in EPOCH_PRUNERS and self.seeds > 1:
             raise UserError(
@@ -137,10 +110,6 @@ class Study:
             )
         if name in SEED_PRUNERS and self.seeds < 3:
             raise UserError(f"pruner {name!r} compares seeds, but the study has seeds={self.seeds}; use 3 or more")
-
-    def _check_start(self) -> None:
-        if not isinstance(self.start, Mapping) or not all(isinstance(one, Mapping) for one in self.start.values()):
-            raise UserError(f"a study's start is a dict of names and parameters, not {self.start!r}")
         if self.base not in self.start:
             lookup("base, a name in start", self.base, dict(self.start))
         names: dict[str, str] = {}
@@ -173,7 +142,7 @@ class Study:
 
     @property
     def base_temporal(self) -> Temporal:
-        """What the base plugs in."""
+        """The operator of the base."""
         return self.started[self.base].temporal
 
 
@@ -188,7 +157,7 @@ class LoadedStudy:
 
     @property
     def reference(self) -> str:
-        """What finds the study again, its name or the path of its file."""
+        """The name of the study or the path of its file, by which it can be loaded again."""
         return self.name if self.path is None else discovery.reference("study", self.path)
 
     def command(self, regime_name: str, ran: Iterable[Experiment] = (), **options: object) -> str:

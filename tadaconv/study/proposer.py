@@ -38,22 +38,22 @@ from tadaconv.table import Row
 from tadaconv.text import plural
 
 NUM_RETRIES = 12
-"""How often a sampler is asked anew when it suggests what the study has had."""
+"""How often a sampler is asked again when it suggests a configuration that the study has had."""
 
 MOST_INFEASIBLE = 300
-"""How many draws in the place of one trial may be infeasible before the search ends; each takes a moment to find."""
+"""How many draws in the place of one trial may be infeasible before the search ends; each takes a dry run."""
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """What a call of :meth:`Proposer.top_up` did and found.
+    """The outcome of a call of :meth:`Proposer.top_up`.
 
     Attributes:
         num_new: configurations proposed by the call, those that cost too much among them.
         num_trials: configurations the study has.
         num_ended: how many of them have ended.
         done: every one has ended, and there are as many as there should be or can be.
-        exhausted: the space has no configuration that the study has not had, or none that is found.
+        exhausted: the space has no further configuration, or none could be drawn.
         num_infeasible: draws that the regime cannot take. They are no trials.
         given_up: why the last of too many infeasible draws in a row is infeasible; None where there are fewer.
     """
@@ -84,8 +84,8 @@ class Proposer:
     """Queues the configurations of a study, as few ahead as its workers need, so that the sampler learns.
 
     Any number of processes may propose for one study at once. What is proposed follows from the study's seed, the
-    number of the configuration and what has ended before it. A draw that the regime cannot take is written down as
-    infeasible, for the sampler and the report, and drawn again: it is no trial.
+    number of the configuration and what has ended before it. An infeasible draw is recorded as such, for the
+    sampler and the report, and drawn again: it is no trial.
 
     Args:
         loaded: The study.
@@ -122,24 +122,24 @@ class Proposer:
         """Propose until ``num_waiting`` attempts of the study wait for a worker, or it has ``num_trials`` trials.
 
         Args:
-            num_waiting: the workers that have nothing to do. With one worker, and so nothing proposed while it works,
-                a study that was stopped and goes on proposes what it would have proposed without the stop.
+            num_waiting: the number of idle workers. With one worker, and so no proposal while it works, a study that
+                was stopped and is resumed proposes the same as without the stop.
             num_trials: how many configurations the study shall have, those it has among them.
         """
         num_new = 0
         while True:
-            with self._store.alone():
+            with self._store.backend.alone():
                 self._write_protocol()
-                added, found = self._propose_checked(num_waiting, num_trials)
+                added, proposed = self._propose_checked(num_waiting, num_trials)
             num_new += added
-            if isinstance(found, Proposed):
-                return replace(found, num_new=num_new)
-            self._check(found)  # counting a large network takes seconds, and the lock is everybody's
+            if isinstance(proposed, Proposed):
+                return replace(proposed, num_new=num_new)
+            self._check(proposed)  # without the lock, since counting a large network takes seconds
 
     def _propose_checked(self, num_waiting: int, num_trials: int) -> tuple[int, Proposed | Suggestion]:
         """Propose as long as suggestions have been checked.
 
-        Returns how many were proposed, and how the study stands or else the suggestion that has to be checked.
+        Returns how many were proposed, and the outcome or else the suggestion that has to be checked.
         """
         num_new = 0
         while True:
@@ -174,7 +174,7 @@ class Proposer:
         return num_new, Proposed(num_new, len(trials), num_ended, done, exhausted, len(contents.infeasible), given_up)
 
     def _require_feasible_base(self) -> None:
-        """Raise :class:`UserError` where even the base cannot be had: what is wrong then is not the space."""
+        """Raise :class:`UserError` if the base is infeasible: the space is not the cause then."""
         if not self._base_is_feasible:
             base = self._loaded.study.base
             try:
@@ -186,7 +186,7 @@ class Proposer:
             self._base_is_feasible = True
 
     def _check(self, suggestion: Suggestion) -> None:
-        """Find out whether a configuration is feasible and, where there is a budget, what it costs."""
+        """Check whether a configuration is feasible and, where there is a budget, count its cost."""
         temporal = suggestion.temporal
         self._require_readable(suggestion)
         try:
@@ -200,7 +200,7 @@ class Proposer:
         self._checked[spec_json(temporal)] = self._counter.macs(temporal) if self._counter else None
 
     def _require_readable(self, suggestion: Suggestion) -> None:
-        """Raise :class:`UserError` for what could not be read back from a storage, which holds JSON alone."""
+        """Raise :class:`UserError` for parameters that would change in a storage, which holds JSON alone."""
         try:
             params = json.loads(json.dumps(suggestion.params))
             again = replay(self._loaded.study.suggest, params)
@@ -218,7 +218,7 @@ class Proposer:
             )
 
     def _write_protocol(self) -> None:
-        """Tell workers, which have no study file, how its trials are pruned."""
+        """Store how trials are pruned, for workers, which have no study file."""
         study = self._loaded.study
         protocol = {
             "study": self._study,
@@ -229,7 +229,7 @@ class Proposer:
         }
         names = [self._store.name_of(id) for id in optuna_studies(self._store.backend, self._study)]
         for name in names or [self._study]:
-            self._store.make_study(name, metric_named(self._regime.data.METRIC))
+            self._store.make_study(name, metric_named(self._regime.data.METRIC).higher_is_better)
             self._store.set_study_attr(name, attr.SEARCH_PROTOCOL, protocol)
 
     def _give_cells(self, trials: Sequence[TrialRecord]) -> int:
@@ -255,7 +255,7 @@ class Proposer:
         return num_given
 
     def _suggest(self, contents: Contents, num_infeasible: int) -> Suggestion | None:
-        """A configuration the study has not had: of its start, then by its sampler; None if there is none.
+        """A new configuration, of the start or by the sampler; None if there is no other.
 
         ``num_infeasible`` draws in the place of the next trial were infeasible: every draw has random numbers of its
         own.
@@ -265,26 +265,28 @@ class Proposer:
         infeasible = {params_text(draw.params) for draw in contents.infeasible}
         draw_number = [num_infeasible] if num_infeasible else []
 
-        def new(found: Suggestion) -> bool:
-            if params_text(found.params) in infeasible:
+        def is_new(suggestion: Suggestion) -> bool:
+            if params_text(suggestion.params) in infeasible:
                 return False
-            return found.contradiction is not None or self._regime.experiment(found.temporal, 0).key not in had
+            if suggestion.contradiction is not None:
+                return True
+            return self._regime.experiment(suggestion.temporal, 0).key not in had
 
-        for each in study.started.values():
-            if new(each):
-                return each
+        for started in study.started.values():
+            if is_new(started):
+                return started
         memory = _remembered(self._study, contents, self._max_macs)
         for retry in range(2 * NUM_RETRIES):
             seed = _seed(study.sampler.seed, number, retry, *draw_number)
             memory.sampler = study.sampler.make(seed, looser=retry > 0) if retry < NUM_RETRIES else RandomSampler(seed)
-            found = suggested(study.suggest, memory.ask())
-            if new(found):
-                return found
-        left = [each for each in walk(study.suggest) if new(each)]
+            suggestion = suggested(study.suggest, memory.ask())
+            if is_new(suggestion):
+                return suggestion
+        left = [suggestion for suggestion in walk(study.suggest) if is_new(suggestion)]
         return random.Random(_seed(study.sampler.seed, number, -1, *draw_number)).choice(left) if left else None
 
     def _record_infeasible(self, number: int, suggestion: Suggestion, why: str) -> None:
-        """Write down a draw in the place of trial ``number`` that the regime cannot take; a start is named at once."""
+        """Record an infeasible draw in the place of trial ``number``, with a warning if it is of the start."""
         names = [name for name, start in self._loaded.study.started.items() if start.params == suggestion.params]
         if names:
             logging.getLogger("tadaconv").warning("start %r is infeasible in this regime: %s", names[0], why)
@@ -292,7 +294,7 @@ class Proposer:
         self._record(cell, suggestion, TrialState.PRUNED, {attr.INFEASIBLE: why, attr.DRAWN_FOR: number})
 
     def _propose(self, number: int, suggestion: Suggestion, macs: int | None) -> None:
-        """Queue a configuration; one that costs too much is recorded as such, and never trained.
+        """Queue a configuration; one that is over budget is recorded as such, and never trained.
 
         ``macs`` are its multiply-adds a clip; None where there is no budget.
         """
@@ -308,9 +310,9 @@ class Proposer:
     def _queue(self, cell: Cell, suggestion: Suggestion, attrs: Mapping[str, Any]) -> None:
         """Queue a cell, or copy the result that the storage has of it."""
         for attempt in self._store.attempts([cell.key]).get(cell.key, []):
-            if attempt.state == "finished":
+            if attempt.status == "finished":
                 result = attempt.attrs[attr.RESULT]
-                copied = {**attrs, attr.COPIED: attempt.study, attr.RESULT: result}
+                copied = {**attrs, attr.COPIED: self._store.name_of(attempt.study_id), attr.RESULT: result}
                 self._record(cell, suggestion, TrialState.COMPLETE, copied, stored_score(result))
                 return
         self._record(cell, suggestion, TrialState.WAITING, attrs)
@@ -325,7 +327,7 @@ class Proposer:
     ) -> None:
         constraints = _INFEASIBLE if attr.INFEASIBLE in attrs else violation(attrs.get(attr.MACS), self._max_macs)
         protocol = {attr.SEARCH_PROTOCOL: self._store.study_attrs(self._study)[attr.SEARCH_PROTOCOL]}
-        self._store.record(
+        self._store.add(
             optuna_study_for(self._store, self._study, suggestion.distributions, protocol, cell.experiment.metric),
             cell,
             state,
@@ -333,8 +335,7 @@ class Proposer:
             params=suggestion.params,
             distributions=suggestion.distributions,
             attrs=attrs,
-            # Optuna's own way to say by how much a trial violates a constraint, which its dashboard shows.
-            system_attrs=create_trial(state=TrialState.FAIL, constraints=constraints).system_attrs,
+            constraints=constraints,
         )
 
 
@@ -348,13 +349,13 @@ _INFEASIBLE = {attr.INFEASIBLE: 1.0}
 
 
 def _dry_run(regime: Regime, temporal: Temporal) -> None:
-    from tadaconv.dry_run import dry_run  # torch, for which reading a study need not wait
+    from tadaconv.dry_run import dry_run  # imports torch, which reading a study does not need
 
     dry_run(regime.experiment(temporal, 0))
 
 
 def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.Study:
-    """What the sampler learns from: a trial a configuration, whichever Optuna study of the storage holds it.
+    """The study that the sampler learns from: one trial per configuration, of all Optuna studies of the search.
 
     An infeasible draw comes before the trial in whose place it was drawn.
     """
@@ -370,7 +371,7 @@ def _remembered(name: str, contents: Contents, max_macs: int | None) -> optuna.S
                 state, value = TrialState.COMPLETE, trial.score
             case "pruned" | "over budget":
                 state = TrialState.PRUNED
-            case "failed":  # as infeasible, so that what fails is not tried over and over
+            case "failed":  # as infeasible, so that the sampler avoids it
                 state, constraints = TrialState.PRUNED, {**(constraints or {}), "failed": 1.0}
         memory.add_trial(
             create_trial(

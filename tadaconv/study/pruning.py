@@ -1,12 +1,11 @@
-"""Whether a running trial of a study is worth going on with.
+"""Decides whether a running trial of a study is pruned.
 
-What decides travels with the storage as a study's user attribute ``protocol``, plain data, so that a worker needs no
+The pruner's configuration is stored as a study's user attribute ``protocol``, plain data, so that a worker needs no
 study file. A step of Optuna's pruners is a finished epoch, counted from 1, or a finished seed.
 """
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -17,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from tadaconv.errors import UserError, lookup
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.backend import Attempt, Backend
 from tadaconv.execution.spaces import optuna_studies
 from tadaconv.locations import apart
 from tadaconv.metrics import Metric, metric_named
@@ -57,21 +56,22 @@ def make_pruner(name: str, options: Mapping[str, Any]) -> BasePruner:
 
 def in_memory(name: str, metric: Metric, pruner: BasePruner | None = None) -> optuna.Study:
     """An empty study in the direction of ``metric``, seen by this process alone."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every study it creates
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs every study it creates
     return optuna.create_study(
         study_name=name, direction=metric.direction, sampler=RandomSampler(), pruner=pruner or NopPruner()
     )
 
 
-def reason_to_prune(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
-    """What a worker asks at the end of each epoch of ``attempt``; see :func:`should_prune`. None goes on.
+def reason_to_prune(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
+    """Called by a worker at the end of each epoch of ``attempt``; see :func:`should_prune`.
 
-    Workers look it up by the name in :class:`tadaconv.execution.WorkerCall`: a worker of tables never needs it.
+    Workers import it by the name in :class:`tadaconv.execution.worker.WorkerCall`: a worker of tables never needs it.
     """
     protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
     if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
         return None
-    return should_prune(protocol, backend.rows(study_ids=optuna_studies(backend, protocol["study"])), attempt, curve)
+    history = backend.attempts(study_ids=optuna_studies(backend, protocol["study"]))
+    return should_prune(protocol, history, attempt, curve)
 
 
 def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
@@ -80,16 +80,16 @@ def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
 
 
 def should_prune(
-    protocol: Mapping[str, Any], history: Sequence[TrialRow], attempt: TrialRow, curve: Sequence[CurvePoint]
+    protocol: Mapping[str, Any], history: Sequence[Attempt], attempt: Attempt, curve: Sequence[CurvePoint]
 ) -> str | None:
-    """The reason to end ``attempt`` now, one line, or None to go on.
+    """The reason to end ``attempt`` now, one line, or None.
 
     Args:
         protocol: ``pruner`` (``name`` and ``options``) and ``study``, the name that Hyperband draws brackets from.
         history: the attempts of the study. Those that finished or were pruned are compared with, if they trained on
             the same clips by the same schedule.
         attempt: the running one.
-        curve: its epochs so far. After the last epoch there is nothing to save, and nothing is pruned.
+        curve: its epochs so far. A trial is not pruned after its last epoch.
     """
     name = protocol["pruner"]["name"]
     num_epochs = attempt.attrs[attr.SPEC]["schedule"]["epochs"]
@@ -108,7 +108,13 @@ def should_prune(
         if other == number:
             now = study.ask()
         elif other in others:
-            _replay(study.ask(), others[other], rungs, study)
+            finished, score_by_epoch = others[other]
+            past = study.ask()
+            _report(past, score_by_epoch, rungs)
+            if finished:
+                study.tell(past, list(score_by_epoch.values())[-1])
+            else:
+                study.tell(past, state=TrialState.PRUNED)
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))
     assert now is not None
@@ -127,13 +133,13 @@ def reason_for_no_more_seeds(
     score_by_seed: Mapping[int, float],
     metric: Metric,
 ) -> str | None:
-    """The reason to give a configuration no further seed, one line, or None to go on.
+    """The reason to give a configuration no further seed, one line, or None.
 
     Args:
         protocol: ``pruner`` (``name`` and ``options``) and ``study``.
         finished: by number, the score by seed of the configurations that have had all their seeds.
-        score_by_seed: what the configuration in question has reached so far.
-        metric: what of.
+        score_by_seed: the scores of the configuration in question.
+        metric: of these scores.
     """
     name = protocol["pruner"]["name"]
     if name not in SEED_PRUNERS or not finished or not score_by_seed:
@@ -149,15 +155,12 @@ def reason_for_no_more_seeds(
     return f"worse than trial {best} on {len(score_by_seed)} seeds (Wilcoxon test)"
 
 
-@dataclass(frozen=True)
-class _Past:
-    finished: bool
-    score_by_epoch: Mapping[int, float]
+def _ended(history: Sequence[Attempt], attempt: Attempt) -> dict[int, tuple[bool, dict[int, float]]]:
+    """The trials that ``attempt`` is compared with, by number: whether they finished, and their scores by epoch.
 
-
-def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
-    """The trials that ``attempt`` is compared with, by number; a result outweighs an earlier pruning."""
-    ended: dict[int, _Past] = {}
+    A result outweighs an earlier pruning.
+    """
+    ended: dict[int, tuple[bool, dict[int, float]]] = {}
     for row in history:
         finished = row.state == TrialState.COMPLETE
         curve = row.attrs[attr.RESULT]["curve"] if finished else row.attrs.get(attr.CURVE, [])
@@ -165,19 +168,19 @@ def _ended(history: Sequence[TrialRow], attempt: TrialRow) -> dict[int, _Past]:
         if number is None or number == attempt.attrs[attr.TRIAL] or not curve or _recipe(row) != _recipe(attempt):
             continue
         if finished or int(number) not in ended:
-            ended[int(number)] = _Past(finished, stored_curve(curve))
+            ended[int(number)] = finished, stored_curve(curve)
     return ended
 
 
-def _recipe(row: TrialRow) -> dict[str, Any]:
+def _recipe(row: Attempt) -> dict[str, Any]:
     spec, _ = apart({name: part for name, part in row.attrs[attr.SPEC].items() if name not in ("temporal", "seed")})
     return {**spec, "data": without_places(spec["data"])}
 
 
 def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
-    """The epochs at which, or at the next one evaluated, Hyperband notes what a trial has reached.
+    """The epochs at which, or at the next one evaluated, Hyperband records the score of a trial.
 
-    Asking it at others changes nothing.
+    At other epochs it has no effect.
     """
     rung, factor = int(options.get("min_resource", 1)), int(options.get("reduction_factor", 3))
     rungs = set()
@@ -188,18 +191,10 @@ def _rungs(options: Mapping[str, Any], num_epochs: int) -> frozenset[int]:
 
 
 def _report(trial: optuna.Trial, score_by_epoch: Mapping[int, float], rungs: Collection[int]) -> None:
-    """Let a trial live through its epochs again, so that its pruner knows what it knew by then."""
+    """Report the epochs of a trial again, so that its pruner is in the same state."""
     before = 0
     for epoch, score in score_by_epoch.items():
         trial.report(score, epoch)
         if any(before < rung <= epoch for rung in rungs):  # not every epoch is evaluated
             trial.should_prune()
         before = epoch
-
-
-def _replay(trial: optuna.Trial, past: _Past, rungs: Collection[int], study: optuna.Study) -> None:
-    _report(trial, past.score_by_epoch, rungs)
-    if past.finished:
-        study.tell(trial, list(past.score_by_epoch.values())[-1])
-    else:
-        study.tell(trial, state=TrialState.PRUNED)

@@ -20,14 +20,14 @@ _LOOK_SECONDS = 3.0
 
 
 class ShowTrials(Protocol):
-    """What is told while a study runs."""
+    """Shows a study while it runs."""
 
     def trials(self, records: Sequence[TrialRecord]) -> None:
-        """Every trial as it stands, every few seconds."""
+        """Show the present trials; called every few seconds."""
         ...
 
     def line(self, line: str) -> None:
-        """A line worth telling."""
+        """Show a line."""
         ...
 
 
@@ -44,12 +44,12 @@ def search(
 ) -> list[TrialRecord]:
     """Search until the study has ``num_trials`` trials and all have ended; return every one of them.
 
-    Draws that are infeasible in the regime are no trials. Where the space has no more that are feasible, or none that
-    is found, the search ends with fewer, and a line says so.
+    Draws that are infeasible in the regime are no trials. If no further feasible one can be drawn, the search
+    ends with fewer trials, with a line about it.
 
     Any number of calls, and any worker, may help with one study. With one worker and no other help a study that was
-    stopped and goes on finds what it would have found without the stop; with several, what is proposed depends on
-    which trials end first.
+    stopped and is resumed has the same trials as without the stop; with several, proposals depend on which trials end
+    first.
 
     Args:
         loaded: The study.
@@ -58,7 +58,7 @@ def search(
         store: Where its trials are kept.
         num_trials: How many trials the study shall have, those of earlier calls among them.
         crew: The workers.
-        show: Told of the trials while they run.
+        show: Called with the trials while they run.
         regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
 
     Raises :class:`tadaconv.errors.UserError` as :class:`Proposer` does, and where the storage holds the trials of
@@ -77,15 +77,15 @@ def search(
     crew.require(Row(loaded.study.base, loaded.study.base_temporal).cell(regime, 0))
     proposer = Proposer(loaded, regime, study, store)
     claim(study, files, store, metric_named(regime.data.METRIC))
-    # One waiting trial at a time is enough to keep everybody busy, and leaves the sampler the most to learn from. With
-    # nobody else at work nothing is proposed before all has ended, so a stopped study can be gone on with.
+    # One waiting trial at a time keeps all workers busy, and gives the sampler the most data. A single worker
+    # proposes only after all trials have ended, so a stopped study can be resumed as if it had not been.
     if not proposer.top_up(1, num_trials).done:
         work(
             crew,
             store,
             is_pending=lambda: not proposer.top_up(1, num_trials).done,
             tick=tick,
-            tell=show.line,
+            on_line=show.line,
             more=lambda: proposer.top_up(1, num_trials).num_new > 0,
             study=study,
             only_study=True,

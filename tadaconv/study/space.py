@@ -1,4 +1,4 @@
-"""The search space of a study: what its ``suggest`` makes of parameters, sampled, given or enumerated."""
+"""The search space of a study: calls ``suggest`` with sampled, given or enumerated parameters."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,17 +14,17 @@ from tadaconv.spec import Rival, TAda, Temporal, describe
 from tadaconv.text import one_line
 
 Suggest = Callable[[optuna.Trial], Temporal]
-"""Draws what is plugged in from a trial's parameters; never trains."""
+"""Makes the operator from a trial's parameters; never trains."""
 
 MAX_LEAVES = 20_000
-"""How many configurations of a space are looked at to find one the study has not had."""
+"""How many configurations of a space are enumerated to find a new one."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What ``suggest`` made of a trial's parameters.
+    """The operator that ``suggest`` made from a trial's parameters.
 
-    ``contradiction`` says why they describe no configuration at all, in any regime; ``temporal`` is None then.
+    ``contradiction`` is the reason if they describe no configuration at all, in any regime; ``temporal`` is None then.
     """
 
     temporal: Temporal
@@ -64,9 +64,9 @@ class _Scripted:
 
 
 def suggested(suggest: Suggest, trial: Any) -> Suggestion:
-    """What ``suggest`` makes of ``trial``; whatever it does wrong comes out as one :class:`UserError` line.
+    """Call ``suggest`` with ``trial``; its errors become a :class:`UserError` of one line.
 
-    That the operator or the rival it describes refuses its arguments is no such mistake, but a contradiction.
+    If the operator or the rival refuses its arguments, that is no error, but a contradiction.
     """
     try:
         temporal = suggest(cast(optuna.Trial, trial))
@@ -76,8 +76,8 @@ def suggested(suggest: Suggest, trial: Any) -> Suggestion:
         why = describe(error) if isinstance(error, ValidationError) else str(error)
         return Suggestion(None, dict(trial.params), dict(trial.distributions), contradiction=why)
     except Exception as error:
-        what = one_line(error)
-        raise UserError(f"suggest failed with {trial.params}: {type(error).__name__}: {what}") from error
+        reason = one_line(error)
+        raise UserError(f"suggest failed with {trial.params}: {type(error).__name__}: {reason}") from error
     if not (temporal is None or isinstance(temporal, TAda | Rival)):
         raise UserError(f"suggest returns a TAda, a Rival or None, not {temporal!r}")
     return Suggestion(temporal, dict(trial.params), dict(trial.distributions))
@@ -134,7 +134,7 @@ def _choices(distribution: BaseDistribution) -> Sequence[Any]:
 
 
 def replay(suggest: Suggest, params: Mapping[str, Any]) -> Suggestion:
-    """What ``suggest`` makes of ``params``, and of the first value of every parameter that they lack.
+    """Call ``suggest`` with ``params``, and with the first value of every parameter that they lack.
 
     Raises :class:`UserError` for a value the space does not have.
     """
@@ -142,7 +142,7 @@ def replay(suggest: Suggest, params: Mapping[str, Any]) -> Suggestion:
 
 
 def fitting(name: str, value: Any, distribution: BaseDistribution) -> Any:
-    """``value`` if the distribution has it, else :class:`OutsideSpaceError`. To Python, True is 1: not here."""
+    """``value`` if the distribution has it, else :class:`OutsideSpaceError`. Unlike in Python, True is not 1."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             fits = any(type(choice) is type(value) and choice == value for choice in choices)
@@ -161,12 +161,12 @@ def fitting(name: str, value: Any, distribution: BaseDistribution) -> Any:
 
 
 def spec_json(temporal: Temporal) -> str:
-    """What is plugged in as text: equal text, equal configuration."""
+    """An operator as text: equal text, equal configuration."""
     return "" if temporal is None else temporal.model_dump_json()
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters as text: equal text, equal parameters. To Python, True is 1: not here."""
+    """Parameters as text: equal text, equal parameters. Unlike in Python, True is not 1."""
     return json.dumps(params, sort_keys=True, default=repr)
 
 

@@ -1,4 +1,4 @@
-"""The trials of a study, read from the storage with the distributions of its space as it stands now."""
+"""The trials of a study, read from the storage with the distributions of its present space."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from tadaconv.command import given
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import TrialRow
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.cells import Cell, CellRecord, metric_of
 from tadaconv.execution.cells import Status as CellStatus
 from tadaconv.execution.spaces import optuna_studies
@@ -27,27 +27,27 @@ from tadaconv.study.space import Suggestion, params_text, replay, spec_json, wal
 from tadaconv.table import Row
 
 Status = Literal["finished", "pruned", "over budget", "failed", "running", "waiting"]
-"""What became of a configuration; the first four are ends."""
+"""The status of a configuration; the first four are ends."""
 
 ENDS: tuple[Status, ...] = ("finished", "pruned", "over budget", "failed")
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A configuration of a study and what became of it.
+    """A configuration of a study with its results.
 
     Attributes:
         number: in the order of proposal, from 0.
         name: its name in the study's ``start``, or ``trial 7``.
-        params: by name; a parameter that came to the space later has the value that means what was run.
-        distributions: what the space as it stands now draws them from.
-        temporal: what was plugged in.
-        status: what became of it; an end only when nothing more will be run.
-        cells: one a seed, in the order of the seeds, whichever study of the storage ran them; one that nobody has
-            queued, run or failed at is missing.
+        params: by name; a parameter that was added to the space later has the value that describes what was run.
+        distributions: of these parameters in the present space.
+        temporal: its operator.
+        status: an end only when no more of its cells will be run.
+        cells: one per seed, in the order of the seeds, whichever study of the storage ran them; one that was never
+            queued is missing.
         score: mean over the finished seeds; None without any.
         macs: multiply-adds a clip; None where neither a result nor a budget had them counted.
-        why: what ended it, one line, unless it has finished or has not ended.
+        why: the reason it ended, one line, unless it has finished or has not ended.
         curve: the epochs of the first seed that has any.
         confirmed: its cells on the seeds that ``tada study NAME --confirm`` last ran the best and the base on, as far
             as they were ever queued; empty for one that was not confirmed.
@@ -77,19 +77,19 @@ class TrialRecord:
 
 
 def trials_metric(records: Sequence[TrialRecord]) -> Metric:
-    """What the trials of a study are judged by; top-1 while there is none."""
+    """The metric of the trials of a study; top-1 while there are none."""
     return metric_of(cell for record in records for cell in record.cells)
 
 
 @dataclass(frozen=True)
 class InfeasibleDraw:
-    """A configuration that cannot be built, or cannot train, in the regime; found before it was queued.
+    """A configuration that cannot be built, or cannot train, in the regime; detected before it was queued.
 
     Attributes:
         number: of the trial in whose place it was drawn.
         name: its name in the study's ``start``; empty for one that the sampler drew.
         params: by name, as far as they were drawn.
-        distributions: what the space as it stands now draws them from.
+        distributions: of these parameters in the present space.
         why: the reason, one line.
     """
 
@@ -110,7 +110,7 @@ class Contents:
 
 
 class Reader:
-    """Reads the trials of one study in one regime, with the distributions of its space as it stands now."""
+    """Reads the trials of one study in one regime, with the distributions of its present space."""
 
     def __init__(self, loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> None:
         self._loaded, self._regime, self._study, self._store = loaded, regime, study, store
@@ -129,11 +129,11 @@ class Reader:
 
         A trial counts by the keys of its cells, so one of a regime that has changed since is left out. So is a draw.
         """
-        by_number: dict[int, list[TrialRow]] = {}
+        by_number: dict[int, list[Attempt]] = {}
         infeasible: dict[str, InfeasibleDraw] = {}
         next_number = 0
         ids = optuna_studies(self._store.backend, self._study)
-        for row in self._store.backend.rows(study_ids=ids) if ids else []:
+        for row in self._store.backend.attempts(study_ids=ids) if ids else []:
             if attr.TRIAL in row.attrs:
                 next_number = max(next_number, int(row.attrs[attr.TRIAL]) + 1)
             if _is_infeasible(row):
@@ -155,19 +155,19 @@ class Reader:
                 number, suggestion, [replace(records[cell.key], cell=cell) for cell in cells], rows, max_macs
             )
             if trial.status != "over budget" and any(attr.OVER_BUDGET in row.attrs for row in rows):
-                continue  # the budget has grown, and it may be proposed anew
+                continue  # the budget has grown, and it may be proposed again
             trials.append(trial)
         return Contents(trials, list(infeasible.values()), next_number)
 
     def _records(self, cells: Sequence[Cell]) -> dict[str, CellRecord]:
-        """What became of ``cells``, by key; a result is read once, as it stays what it is."""
+        """Records of ``cells``, by key; a result is read once, as it never changes."""
         unfinished = [cell for cell in cells if cell.key not in self._finished]
         records = {record.cell.key: record for record in self._store.records_of(unfinished)} if unfinished else {}
         self._finished |= {key: record for key, record in records.items() if record.status == "finished"}
         return {**records, **self._finished}
 
-    def _understand_draw(self, row: TrialRow) -> InfeasibleDraw | None:
-        """An infeasible draw in the space as it stands now; None for one of another regime, or no longer in it."""
+    def _understand_draw(self, row: Attempt) -> InfeasibleDraw | None:
+        """An infeasible draw in the present space; None for one of another regime, or no longer in the space."""
         label, study = str(row.attrs[attr.LABEL]), self._loaded.study
         try:
             temporal: Temporal = _TEMPORAL.validate_python(row.attrs[attr.SPEC]["temporal"])
@@ -186,8 +186,8 @@ class Reader:
             why=str(row.attrs[attr.INFEASIBLE] if attr.INFEASIBLE in row.attrs else row.attrs[attr.ERROR]),
         )
 
-    def _understand(self, number: int, rows: Sequence[TrialRow]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
-        """A trial in the space as it stands now; None for one of another regime, or one lost without a loss."""
+    def _understand(self, number: int, rows: Sequence[Attempt]) -> tuple[Suggestion, tuple[Cell, ...]] | None:
+        """A trial in the present space; None for one of another regime, or one outside the space without a result."""
         spec = rows[0].attrs[attr.SPEC]
         try:
             temporal: Temporal = _TEMPORAL.validate_python(spec["temporal"])
@@ -211,10 +211,10 @@ def _trial(
     number: int,
     suggestion: Suggestion,
     cells: Sequence[CellRecord],
-    rows: Sequence[TrialRow],
+    rows: Sequence[Attempt],
     max_macs: int | None,
 ) -> TrialRecord:
-    """What became of a configuration, from that of its cells and from the rows that were written for it."""
+    """The record of a configuration, from the records of its cells and its attempts."""
     results = [record.result for record in cells if record.result is not None]
     stopped: dict[str, Any] = {}
     for row in reversed(rows):
@@ -252,8 +252,8 @@ def _trial(
 _TEMPORAL: TypeAdapter[Temporal] = TypeAdapter(Temporal)
 
 
-def _is_infeasible(row: TrialRow) -> bool:
-    """Whether a row is a draw that was never queued for it could not be run.
+def _is_infeasible(row: Attempt) -> bool:
+    """Whether an attempt is a draw that was not queued since it is infeasible.
 
     Earlier versions recorded such draws as failed trials: with an error, and without the traceback of one that ran.
     """
@@ -262,23 +262,23 @@ def _is_infeasible(row: TrialRow) -> bool:
 
 
 def _placed(loaded: LoadedStudy, name: str, params: Mapping[str, Any], temporal: Temporal) -> Suggestion:
-    """Where the present space has a trial of a former one.
+    """A trial of an earlier space in the present one.
 
-    A parameter that has been added since takes the value with which the space still means what was run; where it has
-    none, the trial goes without it. Raises :class:`UserError` where the space has lost the trial.
+    A parameter that was added since takes the value with which the space still describes the trial; without such a
+    value the trial lacks the parameter. Raises :class:`UserError` if the space no longer contains the trial.
     """
     wanted = spec_json(temporal)
-    mend = f"give the parameter another name, or the study {loaded.name!r} another file"
+    advice = f"give the parameter another name, or the study {loaded.name!r} another file"
     suggestion = None
     try:
         for suggestion in walk(loaded.study.suggest, params, limit=256):
             if spec_json(suggestion.temporal) == wanted:
                 return suggestion
     except UserError as error:
-        raise UserError(f"{name} no longer fits the space: {error}; {mend}") from error
+        raise UserError(f"{name} no longer fits the space: {error}; {advice}") from error
     if suggestion is None or not suggestion.params.keys() - params.keys():
         shown = ", ".join(f"{key}={value!r}" for key, value in params.items())
-        raise UserError(f"{name} was run with {shown}, which means something else by now; {mend}")
+        raise UserError(f"{name} was run with {shown}, which describes another configuration now; {advice}")
     kept = {key: value for key, value in suggestion.params.items() if key in params}
     return Suggestion(temporal, kept, {key: suggestion.distributions[key] for key in kept})
 
@@ -288,7 +288,7 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
 
     Args:
         loaded: The study.
-        regime: What it is run on. Where clips and weights lie is taken from what was run.
+        regime: What it is run on. Paths of clips and weights are those of the last run.
         study: Its name in the storage; see :func:`study_name`.
         store: Where it is.
 
@@ -301,7 +301,7 @@ def trial_records(loaded: LoadedStudy, regime: Regime, study: str, store: Store)
 
 
 def infeasible_draws(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> list[InfeasibleDraw]:
-    """The draws that were found to be infeasible, in their order; arguments and raises as :func:`trial_records`."""
+    """The infeasible draws, in their order; arguments and raises as :func:`trial_records`."""
     return _contents(loaded, regime, study, store).infeasible
 
 
@@ -313,12 +313,12 @@ def _contents(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> 
             f"{loaded.command(given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
             "or name another storage with --storage"
         )
-    reader = Reader(loaded, as_run(regime, store.backend.rows(study_ids=ids)), study, store)
+    reader = Reader(loaded, as_run(regime, store.backend.attempts(study_ids=ids)), study, store)
     return reader.read(kept_budget(study, store))
 
 
 def _confirmed_seeds(loaded: LoadedStudy, study: str, store: Store) -> dict[str, list[int]]:
-    """By what a configuration plugs in, the seeds it was last confirmed on; empty where none was, or another base."""
+    """By operator, the seeds on which it was last confirmed; empty without a confirmation, or with another base."""
     plan = store.read_plan(confirmation_name(loaded) + study.removeprefix(loaded.name))
     if loaded.study.base not in plan:
         return {}
@@ -326,7 +326,7 @@ def _confirmed_seeds(loaded: LoadedStudy, study: str, store: Store) -> dict[str,
     for row in plan.values():
         try:
             temporal: Temporal = _TEMPORAL.validate_python(row.experiment["temporal"])
-        except ValidationError:  # as another version of tadaconv wrote it, which no trial that counts is like
+        except ValidationError:  # of another version of tadaconv, as no trial that counts is
             continue
         seeds[spec_json(temporal)] = sorted(row.seeds)
     return seeds
@@ -338,13 +338,13 @@ def confirmation_name(loaded: LoadedStudy) -> str:
 
 
 def kept_budget(study: str, store: Store) -> int | None:
-    """The most multiply-adds a clip that a study's trials may cost, as the storage has it; None where it has none."""
+    """The most multiply-adds a clip that a study's trials may cost, as stored; None without a budget."""
     ids = optuna_studies(store.backend, study)
     max_macs = store.backend.study_attrs(ids[0])[attr.SEARCH_PROTOCOL]["max_macs"] if ids else None
     return None if max_macs is None else int(max_macs)
 
 
-def as_run(regime: Regime, rows: Sequence[TrialRow]) -> Regime:
+def as_run(regime: Regime, rows: Sequence[Attempt]) -> Regime:
     """A regime with the clips and the weights that the latest of ``rows`` has, where it names only their kind."""
     return as_planned(regime, (together(row.attrs[attr.SPEC], row.attrs.get(attr.PLACES, {})) for row in rows))
 

@@ -22,7 +22,7 @@ from tadaconv.data.sample import SECONDS, DigitMedia, class_names, sample_clips,
 from tadaconv.data.sampling import training_frames
 from tadaconv.data.source import classes_of_heads
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 from tadaconv.locations import at_home, why_missing
 from tadaconv.spec import Backbone, Experiment, Folder, Sampling, Schedule
 

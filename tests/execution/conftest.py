@@ -5,7 +5,7 @@ import postgres_server
 import pytest
 from fake_cells import FakeRun
 
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 
 
 @pytest.fixture

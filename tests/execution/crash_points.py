@@ -19,12 +19,15 @@ from typing import Any
 from fake_cells import NUM_STEPS, result, row
 from optuna.trial import TrialState
 
-from tadaconv.execution import Cell, Store, WorkerCall, plan
 from tadaconv.execution.backend import GuardedStorage
+from tadaconv.execution.cells import Cell
 from tadaconv.execution.follow import Follower
 from tadaconv.execution.journal import JournalBackend, _File, _locked
 from tadaconv.execution.launcher import supervise
 from tadaconv.execution.local import LocalLauncher
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 
@@ -48,7 +51,7 @@ WORKER_POINTS = (
     "while a checkpoint is written",
     "after the last step",
     "between result and COMPLETE",
-    "after COMPLETE, before anybody is told",
+    "after COMPLETE, before it is reported",
 )
 REAPER_POINTS = ("between putting back and FAIL", "between FAIL and queueing again")
 """Passed by whoever returns a dead worker's cell to the queue."""
@@ -65,7 +68,7 @@ def make_due(out: Path, point: str, times: int = 1) -> None:
 
 
 def is_due(out: Path, point: str) -> bool:
-    """Whether this process is the one to die; at most one is told so for every file."""
+    """Whether this process is the one to die; at most one per file."""
     for n in range(9):
         try:
             (out / "due" / f"{point}.{n}").unlink()
@@ -117,14 +120,14 @@ def arm(out: Path) -> None:
         if state == TrialState.RUNNING:
             die_if("in a claim, before others are read")
         if state == TrialState.COMPLETE:
-            die_if("after COMPLETE, before anybody is told")
+            die_if("after COMPLETE, before it is reported")
 
     around(GuardedStorage, "set_trial_state_values", before_state, after_state)
     for backend in BACKENDS:
         _die_inside(backend, die_if)
         around(backend, "__init__", after=lambda _, backend, *__: _die_in_commits(backend, die_if))
     around(Store, "claim", after=lambda got, *_: die_if("between claim and first lease") if got else None)
-    around(Store, "enqueue", after=lambda *_, **__: die_if("between two cells queued"))
+    around(Store, "add", after=lambda *_, **__: die_if("between two cells queued"))
     around(Store, "_requeue", before=lambda *_: die_if("between FAIL and queueing again"))
     _die_in_lines(out)
     around(Path, "replace", before=lambda path, _: _die_before_replacing(path, out))
@@ -203,7 +206,7 @@ def run(experiment: Experiment, *, report: Callable[[Progress], None], checkpoin
 
 
 def supervise_table(location: str, out: Path, call: type[WorkerCall] = DoomedCall, num_workers: int = 3) -> list[str]:
-    """Plan the table and have it run by workers of this machine, as a call of ``tada ablate`` does; what was told."""
+    """Plan the table and have it run by workers of this machine, as ``tada ablate`` does; returns its lines."""
     store = Store.open(location)
     planned = plan(store, STUDY, ROWS, list(SEEDS))
     keys = frozenset(cell.key for cell in planned.to_run)
@@ -212,18 +215,18 @@ def supervise_table(location: str, out: Path, call: type[WorkerCall] = DoomedCal
         call(location, f"w{i}", "cpu", out, study=STUDY, keys=keys, run="crash_points:run", lease_seconds=LEASE_SECONDS)
         for i in range(num_workers)
     ]
-    told: list[str] = []
+    lines: list[str] = []
 
     def look() -> None:
-        follower.look()
+        follower.update()
         if len(follower.ended) >= 2 and is_due(out, "while it watches"):
             die()
 
-    launcher = LocalLauncher(calls, follower.hear)
+    launcher = LocalLauncher(calls, follower.take)
     # These cells need no torch, and a database needs more than one would think.
     launcher._context.set_forkserver_preload(["tadaconv.execution.postgres", "psycopg", "alembic.command"])
-    supervise(launcher, store, lambda: follower.is_pending, look, told.append, LEASE_SECONDS)
-    return told
+    supervise(launcher, store, lambda: follower.is_pending, look, lines.append, LEASE_SECONDS)
+    return lines
 
 
 if __name__ == "__main__":  # python crash_points.py OUT, with the storage in STORAGE

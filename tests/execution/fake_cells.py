@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tadaconv.execution import Cell, CellRecord, Event, Planned, Store, WorkerCall, plan
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.journal import JournalBackend
-from tadaconv.execution.worker import Worker
+from tadaconv.execution.planner import Planned, plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event, Worker, WorkerCall
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda
 

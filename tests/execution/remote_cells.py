@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fake_cells import NUM_STEPS, ROWS, FakeRun
 
-from tadaconv.execution import Cell
+from tadaconv.execution.cells import Cell
 from tadaconv.result import Progress, Result
 from tadaconv.spec import Experiment
 

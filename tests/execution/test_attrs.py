@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fake_cells import FakeRun, ablate
 
-from tadaconv.execution import Store, attrs
+from tadaconv.execution import attrs
+from tadaconv.execution.store import Store
 
 STORED = {
     "cell", "label", "spec", "lease", "after", "result", "error", "traceback", "device", "step", "again", "interrupted",
@@ -15,7 +16,7 @@ STORED = {
 """Whoever takes one from this list, or writes it otherwise, loses what storages hold under it."""
 
 
-def test_every_stored_name_is_kept_and_stands_for_one_thing() -> None:
+def test_every_stored_name_is_unique_and_kept() -> None:
     names = [value for name, value in vars(attrs).items() if name.isupper()]
     assert sorted(names) == sorted(set(names))
     assert set(names) >= STORED

@@ -25,8 +25,8 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState, create_trial
 
-from tadaconv.execution import Store
-from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.backend import Attempt, Backend
+from tadaconv.execution.store import Store
 
 Waiting = tuple[int, int, str]
 
@@ -118,7 +118,7 @@ def fill(backend: Backend, draw: random.Random, num_trials: int) -> None:
 def change(backend: Backend, draw: random.Random) -> None:
     """Have what happens to attempts happen to some: claims, attributes, parameters, ends."""
     storage = backend.storage
-    for row in backend.rows():
+    for row in backend.attempts():
         if row.state == TrialState.WAITING and draw.random() < 0.4:
             assert storage.set_trial_state_values(row.trial_id, TrialState.RUNNING)
             storage.set_trial_user_attr(row.trial_id, "lease", {"beat": draw.randint(1, 9)})
@@ -132,10 +132,10 @@ def change(backend: Backend, draw: random.Random) -> None:
             storage.set_trial_state_values(row.trial_id, TrialState.COMPLETE, [draw.random()])
 
 
-def by_optuna(location: str) -> list[TrialRow]:
+def by_optuna(location: str) -> list[Attempt]:
     storage = plain_optuna(location)
     rows = [
-        TrialRow(
+        Attempt(
             t._trial_id, s._study_id, t.number, t.state, t.user_attrs,
             t.values[0] if t.values else None, t.params, t.datetime_start, t.datetime_complete,
         )
@@ -148,26 +148,26 @@ def by_optuna(location: str) -> list[TrialRow]:
     return sorted(rows, key=lambda row: row.trial_id)
 
 
-def assert_reads(backend: Backend, rows: list[TrialRow]) -> None:
+def assert_reads(backend: Backend, rows: list[Attempt]) -> None:
     """``backend`` answers every question by ``rows``, which are all attempts there are."""
     studies = backend.studies()
-    assert backend.rows() == rows
-    assert repr([row.params for row in backend.rows()]) == repr([row.params for row in rows]), "1 is not 1.0 here"
+    assert backend.attempts() == rows
+    assert repr([row.params for row in backend.attempts()]) == repr([row.params for row in rows]), "1 is not 1.0 here"
     assert backend.running() == [row for row in rows if row.state == TrialState.RUNNING]
     for keys in (["k1"], ["k0", "é", "k0", 'odd "key"\\,'], [], ["none"], [f"x{i}" for i in range(5000)] + ["k2"]):
-        assert backend.rows(keys) == [row for row in rows if row.key in keys]
+        assert backend.attempts(keys) == [row for row in rows if row.key in keys]
         states: dict[str, list[TrialState]] = {}
         for row in rows:
             if row.key in keys:
                 states.setdefault(row.key, []).append(row.state)
         assert backend.states(keys) == states
         for ids in ([], [studies["a"]], [studies["ü"], studies["z"]]):
-            assert backend.rows(keys, ids) == [row for row in rows if row.key in keys and row.study_id in ids]
-    assert [backend.row(row.trial_id) for row in rows[::5]] == rows[::5]
+            assert backend.attempts(keys, ids) == [row for row in rows if row.key in keys and row.study_id in ids]
+    assert [backend.attempt(row.trial_id) for row in rows[::5]] == rows[::5]
     assert_queue(backend, rows)
 
 
-def assert_queue(backend: Backend, rows: list[TrialRow]) -> None:
+def assert_queue(backend: Backend, rows: list[Attempt]) -> None:
     ids = list(backend.studies().values())
     waiting = [(row.trial_id, row.study_id, row.key) for row in rows if row.state == TrialState.WAITING]
     several: list[Collection[str] | None] = [
@@ -190,7 +190,7 @@ def test_every_read_sees_what_optuna_reads(location: str, backend: Backend, othe
     draw = random.Random(seed)
     for writer in (backend, other, backend):
         fill(writer, draw, num_trials=20)
-        assert len(other.rows()) > 10
+        assert len(other.attempts()) > 10
         change(writer, draw)
         rows = by_optuna(location)
         assert_reads(backend, rows)
@@ -203,7 +203,7 @@ def test_every_read_sees_what_optuna_reads(location: str, backend: Backend, othe
 
 def test_an_attempt_that_is_not_there_is_no_attempt(backend: Backend) -> None:
     with pytest.raises(KeyError):
-        backend.row(10**6)
+        backend.attempt(10**6)
 
 
 def test_an_attempt_is_numbered_in_its_study_and_older_ones_come_first(backend: Backend, other: Backend) -> None:
@@ -214,13 +214,13 @@ def test_an_attempt_is_numbered_in_its_study_and_older_ones_come_first(backend: 
         for trial_id in (*queue(backend, first, f"a{n}"), *queue(other, second, f"b{n}"))
     ]  # fmt: skip
     assert ids == sorted(ids)
-    rows = backend.rows()
+    rows = backend.attempts()
     assert [row.key for row in rows] == ["a0", "b0", "a1", "b1", "a2", "b2"]
     assert [row.number for row in rows] == [0, 0, 1, 1, 2, 2]
     assert [row.trial_id for row in rows] == ids
 
 
-def test_studies_and_what_is_written_about_them_are_seen_by_others(backend: Backend, other: Backend) -> None:
+def test_studies_and_their_attributes_are_seen_by_other_processes(backend: Backend, other: Backend) -> None:
     assert other.studies() == {}
     names = ["z-quick", "a-quick", "ü", ""]
     ids = {name: study(backend, name) for name in names}
@@ -249,12 +249,12 @@ def test_a_study_that_somebody_deletes_takes_its_attempts_with_it(backend: Backe
     for asked in (backend, other):
         assert asked.studies() == {"kept": kept}
         assert asked.running() == []
-        assert [row.study_id for row in asked.rows()] == [kept]
+        assert [row.study_id for row in asked.attempts()] == [kept]
         assert asked.states(["k0", "k1"]) == {"k0": [TrialState.WAITING]}
         assert [key for _, _, key in asked.waiting([kept, gone], None, 9)] == ["k0"]
     again = study(other, "gone")
     queue(other, again, "k2")
-    assert [(row.study_id, row.key) for row in backend.rows()] == [(kept, "k0"), (again, "k2")]
+    assert [(row.study_id, row.key) for row in backend.attempts()] == [(kept, "k0"), (again, "k2")]
 
 
 def test_an_attempt_that_has_ended_cannot_be_changed(backend: Backend, other: Backend) -> None:
@@ -265,7 +265,7 @@ def test_an_attempt_that_has_ended_cannot_be_changed(backend: Backend, other: Ba
     assert not backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
     other.storage.set_trial_user_attr(trial_id, "result", 61.0)
     other.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [61.0])
-    ended = other.row(trial_id)
+    ended = other.attempt(trial_id)
     late: list[Callable[[BaseStorage], Any]] = [
         lambda storage: storage.set_trial_state_values(trial_id, TrialState.RUNNING),
         lambda storage: storage.set_trial_state_values(trial_id, TrialState.FAIL),
@@ -277,16 +277,16 @@ def test_an_attempt_that_has_ended_cannot_be_changed(backend: Backend, other: Ba
         for asked in (backend, other):
             with pytest.raises(UpdateFinishedTrialError):
                 call(asked.storage)
-    assert backend.row(trial_id) == other.row(trial_id) == ended
+    assert backend.attempt(trial_id) == other.attempt(trial_id) == ended
     assert (ended.state, ended.value, ended.attrs["result"]) == (TrialState.COMPLETE, 61.0, 61.0)
     assert ended.started is not None
     assert ended.ended is not None
     assert ended.started <= ended.ended
 
 
-def test_what_was_read_stays_as_it_was(backend: Backend) -> None:
+def test_an_attempt_that_was_read_never_changes(backend: Backend) -> None:
     (trial_id,) = queue(backend, study(backend), "k0")
-    before, attrs = backend.row(trial_id), dict(backend.row(trial_id).attrs)
+    before, attrs = backend.attempt(trial_id), dict(backend.attempt(trial_id).attrs)
     backend.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
     backend.storage.set_trial_user_attr(trial_id, "lease", 1)
     assert (before.state, before.attrs) == (TrialState.WAITING, attrs)
@@ -333,8 +333,8 @@ def test_processes_that_open_a_storage_at_once_claim_every_trial_once(location: 
         process.close()
     backend = opened(location)
     assert sorted(trial_id for part in claimed for trial_id in part) == [row.trial_id for row in backend.running()]
-    assert len(backend.rows()) == len(backend.running()) == NUM_CELLS
-    assert [row.number for row in backend.rows()] == list(range(NUM_CELLS))
+    assert len(backend.attempts()) == len(backend.running()) == NUM_CELLS
+    assert [row.number for row in backend.attempts()] == list(range(NUM_CELLS))
 
 
 def test_threads_that_share_a_backend_claim_every_trial_once(backend: Backend) -> None:
@@ -368,7 +368,7 @@ def test_a_lock_whose_holder_is_killed_is_free(location: str, backend: Backend) 
     waiter.start()
     assert not held.wait(0.3)
     queue(backend, study(backend), "k0")  # who does not plan writes and reads meanwhile
-    assert [row.key for row in backend.rows()] == ["k0"]
+    assert [row.key for row in backend.attempts()] == ["k0"]
     os.kill(pid, signal.SIGKILL)
     assert held.wait(10)
     waiter.join()
@@ -400,6 +400,6 @@ def test_trials_of_other_programs_are_left_alone(backend: Backend) -> None:
     theirs = optuna.create_study(storage=backend.storage, study_name="theirs")
     theirs.enqueue_trial({"x": 1.0})
     theirs.ask()
-    assert backend.rows() == backend.running() == []
+    assert backend.attempts() == backend.running() == []
     assert backend.waiting([*backend.studies().values()], None, 9) == []
     assert [trial.state for trial in theirs.trials] == [TrialState.RUNNING]

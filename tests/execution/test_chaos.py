@@ -16,7 +16,9 @@ from crash_points import CELLS, PARENT_POINTS, REAPER_POINTS, WORKER_POINTS, WRI
 from fake_cells import NUM_STEPS, result
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, WorkerCall, launcher
+from tadaconv.execution import launcher
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import WorkerCall
 from tadaconv.result import Result
 from tadaconv.spec import Experiment
 
@@ -31,9 +33,9 @@ def check(location: str) -> None:
     attempts = Store.open(location).attempts()
     assert attempts.keys() == {cell.key for cell in CELLS}
     for cell in CELLS:
-        finished = [attempt for attempt in attempts[cell.key] if attempt.state == "finished"]
+        finished = [attempt for attempt in attempts[cell.key] if attempt.status == "finished"]
         assert [Result.model_validate(attempt.attrs["result"]) for attempt in finished] == [expected(cell.experiment)]
-        states = {attempt.state for attempt in attempts[cell.key]}
+        states = {attempt.status for attempt in attempts[cell.key]}
         assert states <= {"finished", "dropped"}
 
 
@@ -61,7 +63,9 @@ def test_a_parent_killed_anywhere_is_followed_by_its_workers_and_by_the_next_cal
     endings = [parent(location, tmp_path) for _ in range(len(PARENT_POINTS))]
     assert endings == [-signal.SIGKILL] * len(PARENT_POINTS)
     assert not list((tmp_path / "due").iterdir())
-    left = [attempt.attrs["lease"]["pid"] for attempt in Store.open(location).running() if "lease" in attempt.attrs]
+    left = [
+        attempt.attrs["lease"]["pid"] for attempt in Store.open(location).backend.running() if "lease" in attempt.attrs
+    ]
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in left):
         assert time.monotonic() < deadline, "workers whose parent is gone leave"
@@ -96,7 +100,7 @@ def test_kills_at_random_moments_cost_no_cell(tmp_path: Path, location: str) -> 
                 if has_table(location):
                     store = Store.open(location)
                 continue
-            pids = [a.attrs["lease"]["pid"] for a in store.running() if "lease" in a.attrs]
+            pids = [a.attrs["lease"]["pid"] for a in store.backend.running() if "lease" in a.attrs]
             alive_ones = [pid for pid in pids if pid not in killed and alive(pid)]
             if alive_ones:
                 killed.add(victim := draw.choice(alive_ones))

@@ -15,9 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 
 from tadaconv import cli
 from tadaconv.errors import StorageError, UserError
-from tadaconv.execution import Store, journal
+from tadaconv.execution import journal
 from tadaconv.execution.journal import _entry, _locked
 from tadaconv.execution.lease import Reaper
+from tadaconv.execution.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ NO_ENTRY = {
 
 
 @pytest.mark.parametrize("kind", NO_ENTRY)
-def test_a_last_line_without_an_entry_is_read_over_and_cut_by_the_next_writer(
+def test_a_last_line_without_an_entry_is_skipped_and_cut_off_by_the_next_writer(
     kind: str, tmp_path: Path, valid: bytes
 ) -> None:
     path = tmp_path / "journal.log"
@@ -124,7 +125,7 @@ def test_whatever_bytes_follow_a_journal_no_entry_is_lost(valid: bytes, after: b
 
 WRITER = """
 import sys
-from tadaconv.execution import Store
+from tadaconv.execution.store import Store
 store = Store.open(sys.argv[1])
 print(flush=True)
 for number in range(40):
@@ -196,7 +197,7 @@ def test_a_dead_line_that_is_cut_while_it_is_read_is_no_damage(
         (lambda whole: whole[: len(whole) // 2], "it ends before line 3, which was read"),
     ],
 )
-def test_damage_during_a_run_is_said_at_every_question_and_nothing_is_written_behind_it(
+def test_damage_during_a_run_makes_every_read_and_write_raise(
     damage: Callable[[bytes], bytes], message: str, tmp_path: Path, valid: bytes
 ) -> None:
     path = tmp_path / "journal.log"
@@ -211,7 +212,7 @@ def test_damage_during_a_run_is_said_at_every_question_and_nothing_is_written_be
     assert path.read_bytes() == damage(valid)
 
 
-def test_a_journal_that_is_gone_is_not_made_anew_by_a_writer(tmp_path: Path, valid: bytes) -> None:
+def test_a_journal_that_was_removed_is_not_created_by_a_writer(tmp_path: Path, valid: bytes) -> None:
     path = tmp_path / "journal.log"
     path.write_bytes(valid)
     store = Store.open(str(path))
@@ -237,7 +238,7 @@ def test_a_journal_that_is_gone_is_not_made_anew_by_a_writer(tmp_path: Path, val
         ("plan", "context", "--storage", "{journal}"),
     ],
 )
-def test_every_command_says_that_a_journal_is_damaged_in_one_line(
+def test_every_command_reports_a_damaged_journal_in_one_line(
     command: tuple[str, ...],
     tmp_path: Path,
     valid: bytes,
@@ -256,7 +257,7 @@ def test_every_command_says_that_a_journal_is_damaged_in_one_line(
     assert (ended.value.code, Path("j.log").read_bytes()) == (2, before)
 
 
-def test_what_optuna_answers_to_its_caller_is_no_damage(tmp_path: Path) -> None:
+def test_errors_of_optuna_for_its_caller_are_no_damage(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"))
     with pytest.raises(KeyError):
         store.backend.storage.set_study_user_attr(7, "name", 1)

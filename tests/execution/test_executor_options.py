@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tadaconv.errors import UserError
-from tadaconv.execution import WorkerCall
 from tadaconv.execution.launcher import Amount, Fraction, Text, Whole, anywhere, read_options
+from tadaconv.execution.worker import WorkerCall
 
 TYPES = {"num_cpus": Whole, "memory": Amount, "part": Fraction, "name": Text}
 
@@ -30,7 +30,7 @@ def test_options_are_read_by_either_spelling() -> None:
 def test_a_value_that_cannot_be_is_refused_in_one_line(name: str, value: str) -> None:
     with pytest.raises(UserError) as caught:
         read_options("x", {name: value}, TYPES)
-    assert str(caught.value).startswith(f"--executor-option {name}={value!r} cannot be: ")
+    assert str(caught.value).startswith(f"--executor-option {name}={value!r} is invalid: ")
     assert "\n" not in str(caught.value)
 
 

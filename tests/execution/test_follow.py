@@ -4,10 +4,14 @@ import pytest
 from fake_cells import ROWS, FakeRun, result, worker
 
 from tadaconv.errors import RunError
-from tadaconv.execution import Cell, Event, Store, plan
+from tadaconv.execution.backend import Attempt
+from tadaconv.execution.cells import Cell
 from tadaconv.execution.follow import Follower
+from tadaconv.execution.journal import JournalBackend
 from tadaconv.execution.lease import Lease
-from tadaconv.execution.store import Attempt
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event
 
 
 class Watched:
@@ -22,7 +26,7 @@ class Watched:
     def told(self) -> list[tuple[str, str, str]]:
         """What a look tells."""
         before = len(self.events)
-        self.follower.look()
+        self.follower.update()
         return [(event.kind, event.cell.label, event.worker) for event in self.events[before:]]
 
     def claim(self, cell: Cell = ROWS[0]) -> Attempt:
@@ -41,12 +45,12 @@ def lease(**changes: object) -> dict[str, object]:
     return {**own, "num_steps": 4, "beat": 1, **changes}
 
 
-def test_nothing_is_told_while_nothing_happens(watched: Watched) -> None:
+def test_there_are_no_events_without_changes(watched: Watched) -> None:
     assert watched.told() == watched.told() == []
     assert watched.follower._open.keys() == {cell.key for cell in ROWS}
 
 
-def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> None:
+def test_cells_that_others_run_and_finish_are_reported_once(watched: Watched) -> None:
     attempt = watched.claim()
     assert watched.told() == [], "no lease yet"
     watched.store.renew(attempt, lease())
@@ -61,22 +65,22 @@ def test_cells_that_others_run_and_finish_are_told_of_once(watched: Watched) -> 
     assert watched.follower._open.keys() == {cell.key for cell in ROWS[1:]}
 
 
-def test_what_a_worker_of_ones_own_has_said_is_not_told_again(watched: Watched) -> None:
+def test_events_of_own_workers_are_not_reported_twice(watched: Watched) -> None:
     attempt = watched.claim()
-    watched.follower.hear(Event("started", ROWS[0], worker="w7"))
+    watched.follower.take(Event("started", ROWS[0], worker="w7"))
     watched.store.renew(attempt, lease())
     assert watched.told() == []
     watched.store.finish(attempt, result(61.0))
-    watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    watched.follower.take(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
     assert watched.told() == []
     assert [event.kind for event in watched.events] == ["started", "finished"]
     assert len(watched.follower.ended) == 1
 
 
-def test_the_word_of_a_worker_that_comes_after_the_storages_is_dropped(watched: Watched) -> None:
+def test_a_workers_event_after_that_of_the_storage_is_dropped(watched: Watched) -> None:
     watched.store.finish(watched.claim(), result(61.0))
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
-    watched.follower.hear(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
+    watched.follower.take(Event("finished", ROWS[0], result=result(61.0), worker="w7"))
     assert [event.kind for event in watched.events] == ["finished"]
 
 
@@ -95,11 +99,11 @@ def test_a_requeued_cell_is_no_end_and_one_left_between_two_attempts_is_queued(
 ) -> None:
     attempt = watched.claim()
     with monkeypatch.context() as patch:
-        patch.setattr(watched.store, "heal", lambda *_: None)  # its worker dies between the two
+        patch.setattr(watched.store, "requeue_ended", lambda *_: None)  # its worker dies between the two
         watched.store.requeue(attempt, "stopped")
-    assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped"]
+    assert [a.status for a in watched.store.attempts()[attempt.key]] == ["dropped"]
     assert watched.told() == []
-    assert [a.state for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]
+    assert [a.status for a in watched.store.attempts()[attempt.key]] == ["dropped", "waiting"]
 
 
 @pytest.mark.parametrize("ends", ["withdrawn", "pruned"])
@@ -110,12 +114,12 @@ def test_a_cell_that_another_call_took_off_the_queue_is_queued_again(watched: Wa
         watched.store.withdraw(watched.store.attempts()[ROWS[0].key][0], "not wanted there")
     for _ in range(3):
         assert watched.told() == []
-    assert [a.state for a in watched.store.attempts()[ROWS[0].key]][1:] == ["waiting"]
+    assert [a.status for a in watched.store.attempts()[ROWS[0].key]][1:] == ["waiting"]
     watched.store.finish(watched.claim(), result(61.0))
     assert [kind for kind, _, _ in watched.told()] == ["finished"]
 
 
-def test_cells_of_other_tables_are_nobodys_business_here(watched: Watched) -> None:
+def test_cells_of_other_tables_are_ignored(watched: Watched) -> None:
     other = Cell("other", ROWS[0].experiment.but(schedule__lr=0.9))
     plan(watched.store, "other-quick", [other], [0])
     attempt = watched.claim(other)
@@ -132,5 +136,5 @@ def test_when_all_have_ended_the_storage_is_left_alone(watched: Watched, monkeyp
     assert len(watched.told()) == len(ROWS)
     assert not watched.follower.is_pending
     monkeypatch.setattr(Lease, "read", pytest.fail)
-    monkeypatch.setattr(Store, "running", pytest.fail)
+    monkeypatch.setattr(JournalBackend, "running", pytest.fail)
     assert watched.told() == []

@@ -12,10 +12,13 @@ from fake_cells import NUM_STEPS, ROWS, FakeRun, result, worker
 from remote_cells import CELLS
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Cell, Crew, Event, Store, WorkerCall, join, plan, run_cells
 from tadaconv.execution import worker as worker_module
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.launcher import Crew, join, run_cells
 from tadaconv.execution.local import LocalLauncher
-from tadaconv.execution.worker import Worker
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
+from tadaconv.execution.worker import Event, Worker, WorkerCall
 from tadaconv.run_options import RunOptions
 
 
@@ -29,12 +32,12 @@ def planned(store: Store, cells: list[Cell] = CELLS) -> tuple[Cell, ...]:
 
 
 @pytest.mark.parametrize("num_workers", [0, -3])
-def test_nobody_is_no_crew(store: Store, num_workers: int) -> None:
-    with pytest.raises(UserError, match=rf"--workers {num_workers} would run nothing"):
+def test_a_crew_has_a_worker(store: Store, num_workers: int) -> None:
+    with pytest.raises(UserError, match=rf"--workers {num_workers} would run no cell"):
         Crew(call(store), num_workers)
 
 
-def test_executors_are_known_by_name_and_options_are_for_those_who_have_any(store: Store) -> None:
+def test_executors_are_known_by_name_and_local_workers_take_no_options(store: Store) -> None:
     with pytest.raises(UserError, match=r"unknown executor 'slrum'; one of: slurm"):
         Crew(call(store), executor="slrum")
     with pytest.raises(UserError, match=r"partition.*ray and slurm"):
@@ -72,7 +75,7 @@ def test_workers_share_no_gpu_where_several_train_a_cell(
         return
     launcher = Crew(told, num_workers).launcher(lambda _: None)
     assert isinstance(launcher, LocalLauncher)
-    calls = [*launcher._first, *(call for calls in launcher._waiting.values() for call in calls)]
+    calls = [*launcher._calls, *(call for calls in launcher._waiting.values() for call in calls)]
     assert sorted(one.device for one in calls) == expected
 
 
@@ -84,7 +87,7 @@ def test_a_worker_leaves_cells_to_others_that_its_gpus_cannot_share(store: Store
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_every_cell_is_run_once_and_heard_of_once(store: Store, num_workers: int) -> None:
+def test_every_cell_is_run_and_reported_once(store: Store, num_workers: int) -> None:
     cells = planned(store)
     events: list[Event] = []
     records = run_cells(store, "t-quick", cells, Crew(call(store), num_workers), events.append, pytest.fail)
@@ -117,11 +120,11 @@ def test_two_calls_of_one_table_at_once_share_its_cells(store: Store) -> None:
     log = FakeRun(Path(store.shown).parent / "log")
     assert sorted(log.steps()) == sorted((c.key, s) for c in CELLS for s in range(1, NUM_STEPS + 1))
     takers = {a.attrs["lease"]["worker"] for found in store.attempts().values() for a in found}
-    assert all([a.state for a in found].count("finished") == 1 for found in store.attempts().values())
+    assert all([a.status for a in found].count("finished") == 1 for found in store.attempts().values())
     assert takers
 
 
-def test_a_worker_that_joins_takes_whatever_waits_and_leaves_when_nothing_does(store: Store) -> None:
+def test_a_worker_that_joins_runs_all_waiting_cells_and_leaves(store: Store) -> None:
     planned(store)
     plan(store, "other-quick", [Cell("x", ROWS[0].experiment.but(schedule__lr=0.7))], [0])
     events: list[Event] = []
@@ -138,7 +141,7 @@ def test_a_worker_that_waits_looks_at_all_cells_now_and_then_only(
     others = store.claim(next(iter(store.attempts().values()))[0].trial_id)
     assert others is not None
     heals: list[float] = []
-    monkeypatch.setattr(store, "heal", lambda *_: heals.append(time.monotonic()))
+    monkeypatch.setattr(store, "requeue_ended", lambda *_: heals.append(time.monotonic()))
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
     waits = worker(store, fake_run, ROWS[:1], lease_seconds=60.0)
@@ -146,7 +149,7 @@ def test_a_worker_that_waits_looks_at_all_cells_now_and_then_only(
     assert len(heals) == 1
 
 
-def test_a_cell_left_between_two_attempts_is_found_before_the_last_worker_leaves(
+def test_a_cell_left_between_two_attempts_is_requeued_before_the_last_worker_leaves(
     store: Store, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(store, "t-quick", ROWS[:2], [0])
@@ -154,7 +157,7 @@ def test_a_cell_left_between_two_attempts_is_found_before_the_last_worker_leaves
     claimed = store.claim(second.trial_id)
     assert claimed is not None
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "heal", lambda *_: None)  # who requeued it died before he could queue it
+        patch.setattr(Store, "requeue_ended", lambda *_: None)  # who requeued it died before he could queue it
         store.requeue(claimed, "stopped")
     records = worker(store, fake_run).work()
     assert [r.cell.key for r in records] == [first.key, second.key]
@@ -173,16 +176,14 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     opened = Store.open(store.shown)
     records = worker(opened, fake_run).work()
     assert [r.cell.key for r in records] == [ROWS[0].key, ROWS[2].key]
-    assert "left to others: t-quick was planned by another version" in caplog.text
-    assert [a.state for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
+    assert "left to other workers: the cell was planned by another version" in caplog.text
+    assert [a.status for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
 
 
-def test_one_process_waits_in_peace_for_cells_that_only_others_can_run(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_process_waits_for_cells_that_only_others_can_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = plan(store, "t-quick", ROWS[:2], [0]).to_run
     (theirs,) = (found[0] for key, found in store.attempts().items() if key == ROWS[1].key)
-    monkeypatch.setattr(worker_module, "_why_not_here", lambda a, _: "not here" if a.key == theirs.key else None)
+    monkeypatch.setattr(worker_module, "why_missing", lambda cell, *_: "not here" if cell.key == theirs.key else None)
     looks: list[float] = []
     monkeypatch.setattr(Worker, "work", lambda self, work=Worker.work: (looks.append(time.monotonic()), work(self))[1])
 

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tadaconv.errors import StorageError
-from tadaconv.execution import Store, plan
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.lease import Lease, LeaseKeeper, Reaper
-from tadaconv.execution.store import MAX_DEATHS, Attempt
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import MAX_DEATHS, Store
 from tadaconv.result import Progress
 
 SECONDS = 60.0
@@ -29,7 +30,7 @@ ELSEWHERE = Lease("w9", "far", "another machine", 1, "1", "cpu")
 def claimed(store: Store, label: str = "TSN") -> Attempt:
     """An attempt at a cell that has just been taken."""
     plan(store, "t-quick", [row(label)], [0])
-    waiting = next(a for found in store.attempts().values() for a in found if a.state == "waiting")
+    waiting = next(a for found in store.attempts().values() for a in found if a.status == "waiting")
     attempt = store.claim(waiting.trial_id)
     assert attempt is not None
     return attempt
@@ -67,6 +68,7 @@ class FakeStore:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt, self.taken = attempt, 0
+        self.backend = self
 
     def running(self) -> list[Attempt]:
         return [self.attempt]
@@ -86,7 +88,7 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.booleans()), max_size=200))
-def test_a_lease_expires_when_it_has_stood_still_for_its_length_of_watched_time(
+def test_a_lease_expires_when_it_is_unchanged_for_its_length_of_observed_time(
     attempt: Attempt, looks: list[tuple[float, bool]]
 ) -> None:
     """Gaps between looks of any length, with a renewal before the look or none.
@@ -111,9 +113,7 @@ def test_a_lease_expires_when_it_has_stood_still_for_its_length_of_watched_time(
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=9, max_size=60), st.integers(2, 4))
-def test_a_worker_that_renews_within_the_length_of_watched_time_is_never_taken_for_dead(
-    attempt: Attempt, gaps: list[float], every: int
-) -> None:
+def test_a_worker_that_renews_in_time_never_counts_as_dead(attempt: Attempt, gaps: list[float], every: int) -> None:
     store, now = FakeStore(attempt), 0.0
     reaper = Reaper(store, SECONDS, clock=lambda: now)  # type: ignore[arg-type]
     for look, gap in enumerate(gaps):
@@ -124,12 +124,12 @@ def test_a_worker_that_renews_within_the_length_of_watched_time_is_never_taken_f
     assert store.taken == 0
 
 
-def test_an_attempt_that_stands_still_goes_back_to_the_queue_once(store: Store) -> None:
+def test_an_attempt_with_an_expired_lease_is_requeued_once(store: Store) -> None:
     watched = Watched(store)
     (line,) = watched.expire()
-    assert line == "TSN, seed 0: worker w9 on far gave no sign for 60 s; the cell is back in the queue"
+    assert line == "TSN, seed 0: worker w9 on far was silent for 60 s; the cell was requeued"
     assert SECONDS <= watched.now <= SECONDS + 2 * SECONDS / 8
-    assert [a.state for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
+    assert [a.status for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
     assert watched.look(after=SECONDS) == []
 
 
@@ -139,28 +139,28 @@ def test_a_lease_that_moves_again_counts_from_there(store: Store) -> None:
         for _ in range(4):
             assert watched.look(after=SECONDS / 5) == []
         watched.renew()
-    assert [a.state for a in store.attempts()[watched.attempt.key]] == ["running"]
+    assert [a.status for a in store.attempts()[watched.attempt.key]] == ["running"]
 
 
-def test_a_lease_renewed_at_the_last_moment_is_not_taken_back(store: Store) -> None:
+def test_an_attempt_with_a_lease_renewed_at_the_last_moment_is_not_requeued(store: Store) -> None:
     watched = Watched(store)
-    stale = store.running()[0]
+    stale = store.backend.running()[0]
     watched.renew()
     assert store.reap(stale, "it was still when I looked") is None
-    assert [a.state for a in store.attempts()[stale.key]] == ["running"]
+    assert [a.status for a in store.attempts()[stale.key]] == ["running"]
 
 
-def test_a_cell_taken_without_a_sign_goes_back_to_the_queue(store: Store) -> None:
+def test_a_cell_claimed_by_a_silent_worker_is_requeued(store: Store) -> None:
     watched = Watched(store, lease=None)
     (line,) = watched.expire()
-    assert "a worker took the cell and gave no sign for 60 s" in line
-    assert [a.state for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
+    assert "a worker claimed the cell and was silent for 60 s" in line
+    assert [a.status for a in store.attempts()[watched.attempt.key]] == ["dropped", "waiting"]
 
 
 def test_a_lease_of_another_version_is_watched_like_none(store: Store) -> None:
     watched = Watched(store, lease=None)
     store.renew(watched.attempt, {"heartbeat": "2026-01-01"})
-    assert "gave no sign" in watched.expire()[0]
+    assert "was silent" in watched.expire()[0]
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -173,7 +173,7 @@ def lease_of(pid: int) -> Lease:
     return replace(Lease.of_this_process("w0", "cpu"), pid=pid, born=_born(pid))
 
 
-def test_a_process_is_gone_when_it_has_died_even_if_nobody_waits_for_it() -> None:
+def test_a_dead_process_is_gone_even_as_a_zombie() -> None:
     process = sleeper()
     lease = lease_of(process.pid)
     assert not lease.process_is_gone
@@ -218,7 +218,7 @@ def test_a_worker_that_died_on_this_machine_is_known_at_once(store: Store) -> No
     assert f"worker w0 (process {process.pid} on {lease.host}) died" in line
 
 
-def test_of_two_who_find_a_worker_dead_one_puts_its_cell_back_and_says_so(
+def test_of_two_observers_of_a_death_one_requeues_the_cell_and_reports_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second does all of it in the middle of the first one's: when the first is about to end the attempt."""
@@ -238,7 +238,7 @@ def test_of_two_who_find_a_worker_dead_one_puts_its_cell_back_and_says_so(
     monkeypatch.setattr(store.backend.storage, "set_trial_state_values", end_after_another)
     lines += Reaper(store).observe()
     (attempts,) = store.attempts().values()
-    assert [a.state for a in attempts] == ["dropped", "waiting"]
+    assert [a.status for a in attempts] == ["dropped", "waiting"]
     assert attempts[-1].attrs["deaths"] == 1
     assert len(lines) == 1
 
@@ -249,7 +249,7 @@ def die_again(store: Store, step: int) -> str:
     attempt = store.claim(attempts[-1].trial_id)
     assert attempt is not None
     store.renew(attempt, asdict(replace(ELSEWHERE, step=step)))
-    line = store.reap(store.attempt(attempt.trial_id), "it died")
+    line = store.reap(store.backend.attempt(attempt.trial_id), "it died")
     assert line is not None
     return line
 
@@ -257,7 +257,7 @@ def die_again(store: Store, step: int) -> str:
 def test_a_cell_that_kills_its_workers_is_given_up(store: Store) -> None:
     plan(store, "t-quick", ROWS[:1], [0])
     for _ in range(MAX_DEATHS - 1):
-        assert "back in the queue" in die_again(store, step=0)
+        assert "was requeued" in die_again(store, step=0)
     assert "given up" in die_again(store, step=0)
     (record,) = store.records("t-quick")
     assert (record.status, record.error) == ("failed", f"{MAX_DEATHS} workers in a row died with this cell; "
@@ -267,17 +267,17 @@ def test_a_cell_that_kills_its_workers_is_given_up(store: Store) -> None:
 def test_a_cell_that_comes_further_each_time_may_cost_any_number_of_workers(store: Store) -> None:
     plan(store, "t-quick", ROWS[:1], [0])
     for step in range(1, 3 * MAX_DEATHS):
-        assert "back in the queue" in die_again(store, step)
+        assert "was requeued" in die_again(store, step)
     for _ in range(MAX_DEATHS - 2):
-        assert "back in the queue" in die_again(store, step=5)  # no further than before
+        assert "was requeued" in die_again(store, step=5)  # no further than before
     assert "given up" in die_again(store, step=5)
 
 
-def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
+def test_a_keeper_renews_only_the_attempt_it_holds(store: Store) -> None:
     attempt = claimed(store)
 
     def beat() -> int:
-        return int(store.attempt(attempt.trial_id).attrs["lease"]["beat"])
+        return int(store.backend.attempt(attempt.trial_id).attrs["lease"]["beat"])
 
     with LeaseKeeper(store, Lease.of_this_process("w0", "cpu"), seconds=0.2) as keeper:
         with keeper.held(attempt):
@@ -287,7 +287,7 @@ def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
             while beat() < first + 3:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            lease = store.attempt(attempt.trial_id).attrs["lease"]
+            lease = store.backend.attempt(attempt.trial_id).attrs["lease"]
             assert (lease["worker"], lease["pid"], lease["step"], lease["num_steps"]) == ("w0", os.getpid(), 3, 9)
         last = beat()
         time.sleep(0.3)
@@ -295,12 +295,12 @@ def test_a_keeper_renews_what_it_holds_and_nothing_else(store: Store) -> None:
         assert not keeper.lost.is_set()
 
 
-def test_a_keeper_whose_attempt_was_taken_says_it_is_lost_until_the_next_one(store: Store) -> None:
+def test_a_keeper_is_lost_after_its_attempt_was_requeued_until_the_next_one(store: Store) -> None:
     attempt = claimed(store)
     with LeaseKeeper(store, Lease.of_this_process("w0", "cpu"), seconds=0.2) as keeper:
         with keeper.held(attempt):
             assert not keeper.lost.is_set()
-            store.requeue(store.attempt(attempt.trial_id), "taken")
+            store.requeue(store.backend.attempt(attempt.trial_id), "taken")
             assert keeper.lost.wait(10)
         again = store.claim(store.attempts()[attempt.key][-1].trial_id)
         assert again is not None
@@ -322,15 +322,15 @@ def test_a_storage_that_is_full_for_a_while_ends_no_run(
         with monkeypatch.context() as patch:
             patch.setattr(store, "renew", refuse)
             assert full.wait(10)
-        before = store.attempt(attempt.trial_id).attrs["lease"]["beat"]
+        before = store.backend.attempt(attempt.trial_id).attrs["lease"]["beat"]
         deadline = time.monotonic() + 10
-        while store.attempt(attempt.trial_id).attrs["lease"]["beat"] == before:
+        while store.backend.attempt(attempt.trial_id).attrs["lease"]["beat"] == before:
             assert time.monotonic() < deadline, "it goes on when it can"
             time.sleep(0.02)
     assert "the lease was not renewed: no space left" in caplog.text
 
 
-def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
+def test_the_result_of_a_worker_that_was_suspended_too_long_is_discarded(
     store: Store, fake_run: FakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first worker stands still in its third step until another has taken the cell over and finished it."""
@@ -342,19 +342,19 @@ def test_what_a_worker_finishes_that_woke_up_too_late_is_discarded(
         steps += 1
         if steps == 3:
             taker = Store.open(store.shown)
-            (late,) = taker.running()
-            assert taker.reap(late, "it gave no sign")
+            (late,) = taker.backend.running()
+            assert taker.reap(late, "it was silent")
             assert [r.status for r in worker(taker, fake_run, name="w1").work()] == ["finished"]
 
     fake_run.stop = stop
     with caplog.at_level(logging.WARNING, "tadaconv"):
         assert worker(store, fake_run, name="w0").work() == []
     late_one, taken_over = store.attempts()[ROWS[0].key]
-    assert (late_one.state, taken_over.state) == ("dropped", "finished")
+    assert (late_one.status, taken_over.status) == ("dropped", "finished")
     assert "result" not in late_one.attrs
     assert taken_over.attrs["lease"]["worker"] == "w1"
     (line,) = [r.getMessage() for r in caplog.records if "is discarded" in r.getMessage()]
-    assert line.startswith("TSN, seed 0: worker w0 gave no sign for too long")
+    assert line.startswith("TSN, seed 0: worker w0 was silent for too long")
 
 
 def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(store: Store, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     key = ROWS[0].key
     code = (
         "import logging, sys, time; sys.path[:0] = sys.argv[2:]\n"
-        "from pathlib import Path; from fake_cells import FakeRun, worker; from tadaconv.execution import Store\n"
+        "from pathlib import Path; from fake_cells import FakeRun, worker; from tadaconv.execution.store import Store\n"
         "logging.basicConfig(format='%(message)s', stream=sys.stdout)\n"
         "out = Path(sys.argv[1])\n"
         "def stop(_, step):\n"
@@ -377,7 +377,7 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
         assert time.monotonic() < deadline
         time.sleep(0.02)
     late.send_signal(signal.SIGSTOP)
-    (attempt,) = store.running()
+    (attempt,) = store.backend.running()
     store.renew(attempt, {**attempt.attrs["lease"], "machine": "another"})
     (tmp_path / "go").touch()
     records = worker(store, FakeRun(tmp_path / "log"), name="w1", lease_seconds=1.0).work()
@@ -385,18 +385,18 @@ def test_a_worker_stopped_for_longer_than_its_lease_loses_its_cell_to_another(st
     late.send_signal(signal.SIGCONT)
     said, _ = late.communicate(timeout=60)
     assert late.returncode == 0
-    assert said.count("worker w0 gave no sign for too long and the cell was given to another") == 1
-    assert [a.state for a in store.attempts()[key]] == ["dropped", "finished"]
+    assert said.count("worker w0 was silent for too long and the cell was requeued") == 1
+    assert [a.status for a in store.attempts()[key]] == ["dropped", "finished"]
     assert store.records("t-quick")[0].result == records[0].result
 
 
-def test_a_worker_waits_for_a_cell_whose_taker_gives_no_sign(store: Store, fake_run: FakeRun) -> None:
+def test_a_worker_waits_for_a_cell_of_a_silent_worker(store: Store, fake_run: FakeRun) -> None:
     claimed(store)
     (record,) = worker(store, fake_run, lease_seconds=0.5).work()
     assert record.status == "finished"
 
 
-def test_a_process_of_another_user_that_this_one_may_not_see_is_not_known_to_be_gone(
+def test_a_hidden_process_of_another_user_is_not_known_to_be_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Mounted with ``hidepid``, /proc does not show it; a signal is refused, which tells that it is there."""

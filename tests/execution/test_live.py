@@ -9,8 +9,9 @@ import pytest
 from fake_cells import ROWS, result
 from rich.console import Console
 
-from tadaconv.execution import Cell, CellRecord, Event
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.live import LineView, LiveView, view
+from tadaconv.execution.worker import Event
 from tadaconv.result import Progress
 
 
@@ -114,7 +115,7 @@ def test_pipes_and_finished_tables_get_lines() -> None:
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_what_is_logged_meanwhile_is_shown_as_a_line(is_terminal: bool) -> None:
+def test_log_messages_are_shown_as_lines(is_terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
     log = logging.getLogger("tadaconv")
     before = list(log.handlers)

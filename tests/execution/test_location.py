@@ -61,14 +61,14 @@ def test_sqlalchemy_reads_what_was_meant(scheme: str, host: str) -> None:
     "text",
     ["runs/journal.log", "a:b", "./a:/b", "mm:/k.log", "http:/k.log", r"C:\runs\journal.log", "p@ss:word", "x y"],
 )
-def test_what_is_no_url_is_a_path(text: str) -> None:
+def test_text_without_a_scheme_is_a_path(text: str) -> None:
     assert Location.parse(text) == Location(shown=text, path=Path(text))
     assert Location.parse(text).url is None
     refuse_password(text)
 
 
 @pytest.mark.parametrize("text", ["address=ray://10.0.0.1:10001", "--rows", "s3://bucket/clips", "://", "a://b:c"])
-def test_what_holds_no_password_is_refused_by_nobody(text: str) -> None:
+def test_urls_without_a_password_are_not_refused(text: str) -> None:
     refuse_password(text)
 
 
@@ -99,7 +99,7 @@ def test_what_holds_no_password_is_refused_by_nobody(text: str) -> None:
         ("", "'' is no path"),
     ],
 )
-def test_what_is_refused_is_one_line_without_the_password(text: str, message: str) -> None:
+def test_a_refusal_is_one_line_without_the_password(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         Location.parse(text)
     assert "\n" not in str(caught.value)

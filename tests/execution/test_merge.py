@@ -12,12 +12,16 @@ from fake_cells import ROWS, result, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tadaconv import cli
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution import Cell, Store, plan
+from tadaconv.execution import journal
+from tadaconv.execution.cells import Cell
 from tadaconv.execution.merge import merge
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 
 STUDY = "t-quick"
 FINISH, FAIL, REQUEUE, LEAVE, RUN = "finish", "fail", "requeue", "leave waiting", "leave running"
@@ -30,7 +34,7 @@ def new(tmp_path: Path) -> Callable[[str], Store]:
 
 
 def put(store: Store, cell: Cell, act: str, top1: float = 50.0) -> None:
-    trial_id = store.enqueue(STUDY, cell)
+    trial_id = store.add(STUDY, cell)
     if act == LEAVE:
         return
     attempt = store.claim(trial_id)
@@ -46,10 +50,14 @@ def put(store: Store, cell: Cell, act: str, top1: float = 50.0) -> None:
 def ended(store: Store) -> Counter[tuple[str, str, str]]:
     """Every result, failure and pruning by study, cell and what it says."""
     return Counter(
-        (attempt.study, key, str(attempt.attrs["result"]["top1"] if attempt.state == "finished" else attempt.state))
+        (
+            store.name_of(attempt.study_id),
+            key,
+            str(attempt.attrs["result"]["top1"] if attempt.status == "finished" else attempt.status),
+        )
         for key, attempts in store.attempts().items()
         for attempt in attempts
-        if attempt.state in ("finished", "failed", "pruned")
+        if attempt.status in ("finished", "failed", "pruned")
     )
 
 
@@ -63,7 +71,7 @@ ACTS = st.dictionaries(st.sampled_from(range(len(CELLS))), st.sampled_from([FINI
 
 @settings(max_examples=25)
 @given(storages=st.lists(ACTS, min_size=3, max_size=3))
-def test_the_union_stands_in_any_order_and_again_changes_nothing(
+def test_merging_gives_the_union_in_any_order_and_is_idempotent(
     tmp_path_factory: pytest.TempPathFactory, storages: list[dict[int, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("union")
@@ -98,10 +106,10 @@ def test_attempts_keep_all_that_is_known_of_them(new: Callable[[str], Store]) ->
         (theirs,), (ours,) = a.attempts([cell.key])[cell.key], into.attempts([cell.key])[cell.key]
         assert ours.attrs == theirs.attrs
         for name in ("state", "value", "started", "ended", "params"):
-            assert getattr(ours.row, name) == getattr(theirs.row, name), name
+            assert getattr(ours, name) == getattr(theirs, name), name
 
 
-def test_plans_are_joined_and_the_next_call_runs_what_no_storage_has(new: Callable[[str], Store]) -> None:
+def test_plans_are_merged_and_the_next_call_runs_the_missing_cells(new: Callable[[str], Store]) -> None:
     a, b, into = new("a"), new("b"), new("into")
     plan(a, STUDY, ROWS[:2], [0, 1])
     plan(b, STUDY, ROWS[1:], [2])
@@ -121,7 +129,17 @@ def test_plans_are_joined_and_the_next_call_runs_what_no_storage_has(new: Callab
     assert (planned.num_finished, len(planned.to_run)) == (1, 8)
 
 
-def test_a_row_planned_differently_is_told(new: Callable[[str], Store]) -> None:
+def test_a_table_keeps_the_direction_of_its_metric(new: Callable[[str], Store]) -> None:
+    a, into = new("a"), new("into")
+    put(a, ROWS[0], FINISH)
+    a.make_study("errors-quick", higher_is_better=False)
+    merge([a], into)
+    storage, studies = into.backend.storage, into.backend.studies()
+    directions = {name: storage.get_study_directions(study_id) for name, study_id in studies.items()}
+    assert directions == {STUDY: [StudyDirection.MAXIMIZE], "errors-quick": [StudyDirection.MINIMIZE]}
+
+
+def test_a_row_planned_differently_is_noted(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     plan(a, STUDY, [row("TSN", lr=0.2)], [0])
     plan(into, STUDY, [row("TSN")], [0])
@@ -130,7 +148,7 @@ def test_a_row_planned_differently_is_told(new: Callable[[str], Store]) -> None:
     assert into.read_plan(STUDY)["TSN"].seeds == {0: row("TSN").key}
 
 
-def test_two_results_of_a_cell_are_told_apart(new: Callable[[str], Store]) -> None:
+def test_two_different_results_of_a_cell_are_noted(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     for store, tops in ((a, (60.25, 50.0)), (into, (61.375, 50.0))):
         for cell, top1 in zip(ROWS, tops, strict=False):
@@ -144,7 +162,7 @@ def test_two_results_of_a_cell_are_told_apart(new: Callable[[str], Store]) -> No
     assert ended(into)[(STUDY, ROWS[0].key, "61.375")] == 1
 
 
-def test_what_waits_is_taken_out_of_the_queue_and_what_runs_is_left_alone(new: Callable[[str], Store]) -> None:
+def test_waiting_attempts_are_withdrawn_and_running_ones_stay(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     for cell in ROWS[:2]:
         put(a, cell, FINISH)
@@ -189,10 +207,10 @@ def test_a_full_disk_is_one_line(new: Callable[[str], Store], monkeypatch: pytes
     put(a, ROWS[0], FINISH)
     into.make_study(STUDY)
 
-    def full(*_: object) -> int:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(into.backend.storage, "create_new_trial", full)
+    monkeypatch.setattr(journal._File, "append_logs", full)
     with pytest.raises(RunError, match=r"cannot write to the storage .*into\.log: No space left on device"):
         merge([a], into)
 
@@ -201,7 +219,7 @@ def search(store: Store, number: int, cell: Cell, params: Mapping[str, Any], cho
     store.set_study_attr("s-quick", "protocol", PROTOCOL)
     distributions = {"kernel": CategoricalDistribution(choices), "share": FloatDistribution(0, 1)}
     attrs = {"trial": number, **({"result": more.pop("of").model_dump(mode="json")} if "of" in more else {})}
-    store.record(
+    store.add(
         "s-quick", Cell(f"trial {number}", cell.experiment), more.pop("state", TrialState.COMPLETE),
         params=params, distributions=distributions, attrs={**attrs, **more.pop("attrs", {})}, **more,
     )  # fmt: skip
@@ -210,7 +228,7 @@ def search(store: Store, number: int, cell: Cell, params: Mapping[str, Any], cho
 def rows_of(store: Store) -> list[tuple[str, int, str, str, dict[str, Any], float | None]]:
     return [
         (store.name_of(row.study_id), row.attrs["trial"], row.attrs["label"], row.key, dict(row.params), row.value)
-        for row in store.backend.rows()
+        for row in store.backend.attempts()
         if "trial" in row.attrs
     ]
 
@@ -301,7 +319,7 @@ def test_from_a_journal_to_postgresql_and_back(new: Callable[[str], Store]) -> N
     assert rows_of(back) == rows_of(a)
 
 
-def test_the_command_merges_and_tells(
+def test_the_command_merges_and_reports(
     new: Callable[[str], Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, into = new("a"), new("into")

@@ -10,10 +10,10 @@ from fake_cells import ROWS, result
 
 from tadaconv import cli
 from tadaconv.errors import RunError
-from tadaconv.execution import Cell, Store
-from tadaconv.execution.cells import scores_file, weights_file
+from tadaconv.execution.cells import Cell, scores_file, weights_file
 from tadaconv.execution.merge import merge
 from tadaconv.execution.merged_weights import run_folder, take_files
+from tadaconv.execution.store import Store
 
 STUDY = "t-quick"
 
@@ -32,7 +32,7 @@ def folder(store: Store) -> Path:
 
 
 def train(store: Store, cell: Cell, weights: str | None, top1: float = 50.0) -> None:
-    attempt = store.claim(store.enqueue(STUDY, cell))
+    attempt = store.claim(store.add(STUDY, cell))
     assert attempt is not None
     if weights is not None:
         path = weights_file(folder(store), cell.key)
@@ -91,7 +91,7 @@ def test_class_probabilities_follow_as_weights_do_and_none_is_written_over(new: 
 def test_another_training_with_the_same_accuracy_keeps_its_own(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     train(a, ROWS[0], "one")
-    attempt = into.claim(into.enqueue(STUDY, ROWS[0]))
+    attempt = into.claim(into.add(STUDY, ROWS[0]))
     assert attempt is not None
     assert into.finish(attempt, result(50.0).model_copy(update={"seconds": 2.0}))
     (found,) = merge([a], into)
@@ -122,7 +122,7 @@ def test_many_that_lack_theirs_are_one_line(new: Callable[[str], Store]) -> None
     assert note.endswith(": TSN, seed 0; TSN, seed 1; TSN, seed 2; and 2 more")
 
 
-def test_what_lies_there_is_not_written_over(new: Callable[[str], Store]) -> None:
+def test_existing_weights_are_not_overwritten(new: Callable[[str], Store]) -> None:
     a, into = new("a"), new("into")
     train(a, ROWS[0], "one")
     mine = weights_file(folder(into), ROWS[0].key)
@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_results_and_no_half_file(
     with monkeypatch.context() as patch:
         patch.setattr(fails, full)
         with pytest.raises(
-            RunError, match=r"^the results are merged, but the weights of TSN, seed 0 .*: No space left"
+            RunError, match=r"^the results are merged, but the trained weights of TSN, seed 0 .*: No space left"
         ):
             merge([a], into)
     assert held(into) == {}
@@ -169,7 +169,7 @@ def test_a_full_disk_leaves_results_and_no_half_file(
 @pytest.mark.parametrize("key", ["../../secret", "/etc/passwd", "", "a/b", "a\0b"])
 def test_a_key_that_is_a_path_leads_nowhere(key: str, tmp_path: Path) -> None:
     (tmp_path / "secret.pt").write_text("secret")
-    taken = take_files({key: "hostile"}, tmp_path / "a", tmp_path / "into")
+    taken = take_files("trained weights", {key: "hostile"}, tmp_path / "a", tmp_path / "into")
     assert (taken.copied, taken.differing, taken.missing) == ([], [], [key])
     assert [path.name for path in tmp_path.iterdir()] == ["secret.pt"]
 
@@ -187,7 +187,7 @@ def test_a_servers_weights_lie_in_the_run_folder_that_is_named(
     assert weights_file(tmp_path / "out", ROWS[0].key).read_text() == "one"
     (found,) = merge([server], into)
     assert found.notes == [
-        f"{server.shown}: 1 result without trained weights, which lie on the machines that trained them: TSN, seed 0"
+        f"{server.shown}: 1 result without trained weights, which are on the machines that trained them: TSN, seed 0"
     ]
     assert (held(server), held(into)) == ({}, {})
 

@@ -7,14 +7,15 @@ from fake_cells import ROWS, FakeRun, ablate, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tadaconv.execution import Cell, Store
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.store import Store
 
 
 def shown(store: Store, study: str) -> dict[tuple[str, int], str]:
     return {(r.cell.label, r.cell.experiment.seed): r.status for r in store.records(study)}
 
 
-def test_every_cell_runs_once_and_a_second_call_runs_nothing(store: Store, fake_run: FakeRun) -> None:
+def test_every_cell_runs_once_and_a_second_call_runs_none(store: Store, fake_run: FakeRun) -> None:
     planned, records = ablate(store, "t-quick", fake_run, seeds=range(2))
     assert str(planned) == "6 cells: 0 finished before, 6 to run"
     assert [r.status for r in records] == ["finished"] * 6
@@ -74,22 +75,22 @@ def test_one_experiment_in_two_tables_or_twice_in_one_runs_once(store: Store, fa
 
 
 def test_a_cell_another_table_has_queued_is_run_from_its_queue(store: Store, fake_run: FakeRun) -> None:
-    from tadaconv.execution import plan
+    from tadaconv.execution.planner import plan
 
     plan(store, "t-quick", ROWS, [0])
     planned, records = ablate(store, "other-quick", fake_run, rows=[Cell("mine", ROWS[1].experiment)])
     assert planned.num_resumed == 1
     assert [r.status for r in records] == ["finished"]
-    assert [a.study for a in store.attempts()[ROWS[1].key]] == ["t-quick"]
+    assert [store.name_of(a.study_id) for a in store.attempts()[ROWS[1].key]] == ["t-quick"]
 
 
 def test_cells_the_table_no_longer_has_leave_the_queue(store: Store, fake_run: FakeRun) -> None:
-    from tadaconv.execution import plan
+    from tadaconv.execution.planner import plan
 
     plan(store, "t-quick", ROWS, [0])
     plan(store, "other-quick", ROWS[2:], [0])
     plan(store, "t-quick", ROWS[:1], [0])
-    states = {r.label: [a.state for a in store.attempts()[r.key]] for r in ROWS}
+    states = {r.label: [a.status for a in store.attempts()[r.key]] for r in ROWS}
     assert states == {"TSN": ["waiting"], "linear 1": ["dropped"], "(1,1)": ["waiting"]}
     ablate(store, "t-quick", fake_run)  # back in the table: queued anew
     assert shown(store, "t-quick") == {(r.label, 0): "finished" for r in ROWS}
@@ -109,7 +110,7 @@ CALLS = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(calls=CALLS)
-def test_whatever_is_called_no_experiment_runs_twice(calls: list[tuple[str, list[int], int, bool]]) -> None:
+def test_no_sequence_of_calls_runs_an_experiment_twice(calls: list[tuple[str, list[int], int, bool]]) -> None:
     with TemporaryDirectory() as folder:
         store, fake_run = Store.open(f"{folder}/journal.log"), FakeRun(Path(folder, "log"))
         wanted: set[str] = set()

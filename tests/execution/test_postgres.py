@@ -81,10 +81,10 @@ def test_the_queue_is_read_in_order_however_it_is_paged(
     draw, ids = random.Random(7), [study(backend, name) for name in ("first", "second", "third")]
     for _ in range(30):
         queue(backend, draw.choice(ids), draw.choice(["k0", "k1", "k2", "é"]))
-    for row in backend.rows():
+    for row in backend.attempts():
         if draw.random() < 0.5:
             backend.storage.set_trial_state_values(row.trial_id, TrialState.RUNNING)
-    waiting = [(r.trial_id, r.study_id, r.key) for r in backend.rows() if r.state == TrialState.WAITING]
+    waiting = [(r.trial_id, r.study_id, r.key) for r in backend.attempts() if r.state == TrialState.WAITING]
     assert len(waiting) > 4
     for wanted in (None, {"k0"}, ["k1", "é"], {"k0": 1}.keys(), [], [waiting[-1][2]]):
         for study_ids in (ids, ids[1:2], []):
@@ -170,7 +170,7 @@ def test_writers_wait_for_a_server_that_is_restarted(
             while not done.is_set():
                 backend.storage.set_trial_user_attr(trial_id, "lease", written)
                 written += 1
-                seen = backend.row(trial_id).attrs["lease"]
+                seen = backend.attempt(trial_id).attrs["lease"]
                 trial = asked.ask()
                 trial.suggest_float("x", 0, 1)
                 asked.tell(trial, 1.0)
@@ -206,7 +206,7 @@ def test_writers_wait_for_a_server_that_is_restarted(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_connection_lost_while_optuna_reads_many_trials_is_made_anew(
+def test_a_connection_lost_while_optuna_reads_many_trials_is_restored(
     server: Server, database: str, backend: PostgresBackend
 ) -> None:
     study_id = study(backend)
@@ -224,7 +224,7 @@ def test_a_restart_while_planning_ends_neither_the_plan_nor_later_ones(
         server.restart()
         queue(backend, study(backend), "k0")
     with backend.alone():
-        assert [row.key for row in backend.rows()] == ["k0"]
+        assert [row.key for row in backend.attempts()] == ["k0"]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -233,23 +233,31 @@ def test_a_server_that_stays_away_ends_the_run(
 ) -> None:
     monkeypatch.setattr(postgres, "OUTAGE_SECONDS", 0.3)
     study_id = study(backend)
+    waits = []
+    say_away = postgres._Outage._say_away
+
+    def wait(outage: Any, state: Any) -> None:
+        waits.append(state)
+        say_away(outage, state)
+
+    monkeypatch.setattr(postgres._Outage, "_say_away", wait)
     server.stop("immediate")
     try:
         for call in (
-            backend.rows,
+            backend.attempts,
             lambda: backend.storage.set_study_user_attr(study_id, "plan", 1),
             backend.alone().__enter__,
         ):
-            started = time.monotonic()
+            waits.clear()
             with pytest.raises(RunError, match=r"tada@.* has been away for 0 s: .*(refused|closed|terminating)"):
                 call()
-            assert 0.3 <= time.monotonic() - started < 3
+            assert waits, "it is asked again"
     finally:
         server.start()
 
 
 @pytest.mark.usefixtures("impatient")
-def test_being_turned_away_while_running_is_no_outage(
+def test_a_refused_login_while_running_is_no_outage(
     server: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "OUTAGE_SECONDS", 1.0)
@@ -268,7 +276,7 @@ def test_being_turned_away_while_running_is_no_outage(
             call()
 
 
-def test_what_the_server_cannot_do_ends_the_run_with_one_line(
+def test_an_error_of_the_server_ends_the_run_with_one_line(
     server: Server, database: str, backend: PostgresBackend
 ) -> None:
     study_id = study(backend)
@@ -277,14 +285,14 @@ def test_what_the_server_cannot_do_ends_the_run_with_one_line(
     server.know_password("reader", "r")
     reading = opened(server, database, user="reader")
     assert list(reading.studies().values()) == [study_id]
-    assert reading.rows() == []
+    assert reading.attempts() == []
     with pytest.raises(RunError, match=r"cannot use the storage .*reader@.*: permission denied for table") as caught:
         reading.storage.set_study_user_attr(study_id, "plan", 1)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_call_made_anew_after_a_commit_nobody_confirmed_does_what_is_documented(
+def test_a_call_repeated_after_an_unconfirmed_commit_behaves_as_documented(
     backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = Commits(backend, monkeypatch)
@@ -302,17 +310,17 @@ def test_a_call_made_anew_after_a_commit_nobody_confirmed_does_what_is_documente
         torn(lambda: study(backend, "other"))
     assert list(backend.studies()) == ["t-quick", "other"]
     torn(lambda: queue(backend, study_id, "k0"))
-    first, second = (row.trial_id for row in backend.rows(["k0"]))
+    first, second = (row.trial_id for row in backend.attempts(["k0"]))
     assert torn(lambda: storage.set_trial_state_values(first, TrialState.RUNNING)) is False
-    assert backend.row(first).state == TrialState.RUNNING
+    assert backend.attempt(first).state == TrialState.RUNNING
     torn(lambda: storage.set_trial_user_attr(first, "result", [1.5]))
-    assert backend.row(first).attrs["result"] == [1.5]
+    assert backend.attempt(first).attrs["result"] == [1.5]
     torn(lambda: storage.set_trial_param(first, "x", 0.5, FloatDistribution(0, 1)))
-    assert backend.row(first).params == {"x": 0.5}
+    assert backend.attempt(first).params == {"x": 0.5}
     with pytest.raises(UpdateFinishedTrialError):
         torn(lambda: storage.set_trial_state_values(first, TrialState.COMPLETE, [61.0]))
-    assert (backend.row(first).state, backend.row(first).value) == (TrialState.COMPLETE, 61.0)
-    assert backend.row(second).state == TrialState.WAITING
+    assert (backend.attempt(first).state, backend.attempt(first).value) == (TrialState.COMPLETE, 61.0)
+    assert backend.attempt(second).state == TrialState.WAITING
 
 
 def test_connections_are_closed_with_the_storage(server: Server, database: str) -> None:
@@ -345,14 +353,14 @@ def refused(location: str, *, create: bool = True) -> str:
     return message
 
 
-def test_who_cannot_be_let_in_is_told_why(server: Server, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_login_gives_the_reason(server: Server, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no password supplied; give the right" in refused(server.url(database, user="nobody"))
     with monkeypatch.context() as wrong:
         wrong.setenv("PGPASSWORD", "s3cret@")
         for user in ("tada", "nobody"):
             assert f'password authentication failed for user "{user}"' in refused(server.url(database, user=user))
-    assert "database \"nowhere\" does not exist; make it with 'createdb'" in refused(server.url("nowhere"))
-    assert "Connection refused; see that the server runs" in refused(server.url().replace(f":{server.port}/", ":1/"))
+    assert "database \"nowhere\" does not exist; create it with 'createdb'" in refused(server.url("nowhere"))
+    assert "Connection refused; check that the server runs" in refused(server.url().replace(f":{server.port}/", ":1/"))
     assert "invalid connection option" in refused(server.url(database) + "?colour=red")
     assert "failed to resolve host" in refused("postgresql://no.invalid/x")
 
@@ -364,12 +372,10 @@ def test_an_address_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPat
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)
-        started = time.monotonic()
         assert "timeout" in refused(f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
-        assert time.monotonic() - started < 6
 
 
-def test_a_database_without_results_is_not_touched_by_who_only_reads(server: Server) -> None:
+def test_a_database_without_results_is_not_changed_by_readers(server: Server) -> None:
     name = server.new_database()
     message = refused(server.url(name), create=False)
     assert message.startswith("no results at postgresql+psycopg://tada@")
@@ -396,7 +402,7 @@ def test_tables_of_other_programs_and_versions_are_left_alone(server: Server, te
         assert mend in refused(server.url(name), create=False)
 
 
-def test_a_user_who_may_not_make_tables_is_told_so(server: Server) -> None:
+def test_a_user_without_the_right_to_create_tables_is_refused(server: Server) -> None:
     name = server.new_database()
     server.execute("CREATE ROLE guest LOGIN PASSWORD 'g'")
     server.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", name)
@@ -413,7 +419,7 @@ def test_a_storage_made_by_optuna_gets_the_indexes_it_lacks(server: Server, data
     assert server.execute("SELECT 1 FROM pg_indexes WHERE indexname = 'tadaconv_cell'", database)
 
 
-def test_a_half_made_database_is_completed(server: Server, template: str) -> None:
+def test_a_partly_created_database_is_completed(server: Server, template: str) -> None:
     name = server.new_database(template)
     server.execute("DROP TABLE alembic_version", name)
     server.execute("DELETE FROM version_info", name)
@@ -446,5 +452,5 @@ def test_psycopg_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_attribute_too_long_for_a_btree_can_be_written_by_others(backend: PostgresBackend) -> None:
     random_text = random.Random(0).randbytes(20_000).hex()
     (trial_id,) = queue(backend, study(backend), random_text)
-    assert backend.row(trial_id).key == random_text
+    assert backend.attempt(trial_id).key == random_text
     assert backend.states([random_text]) == {random_text: [TrialState.WAITING]}

@@ -19,7 +19,9 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial
 
 from tadaconv.errors import RunError, StorageError, UserError
-from tadaconv.execution import Store, journal, plan
+from tadaconv.execution import journal
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_a_journal_torn_anywhere_loses_nothing_before_the_tear(finished: bytes, 
         assert {r.status for r in Store.open(str(path)).records("t-quick")} == {"finished"}
 
 
-def test_a_line_longer_than_a_block_is_mended_too(store: Store, fake_run: FakeRun) -> None:
+def test_a_torn_line_longer_than_a_block_is_cut_off_too(store: Store, fake_run: FakeRun) -> None:
     ablate(store, "t-quick", fake_run)
     whole = Path(store.shown).read_bytes()
     with Path(store.shown).open("ab") as file:
@@ -61,7 +63,7 @@ def test_a_line_longer_than_a_block_is_mended_too(store: Store, fake_run: FakeRu
     assert Path(store.shown).read_bytes().startswith(whole + b'{"op_code":')
 
 
-def test_the_lock_of_a_killed_writer_stands_in_nobodys_way(store: Store, fake_run: FakeRun) -> None:
+def test_the_lock_of_a_killed_writer_is_released(store: Store, fake_run: FakeRun) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from tadaconv.execution.journal import _locked\n"
         "with _locked(Path(f'{sys.argv[1]}.write')):\n"
@@ -138,7 +140,7 @@ def test_places_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None
     assert not (tmp_path / "none.log").exists()
 
 
-def test_a_full_disk_while_writing_is_said_plainly(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -147,9 +149,7 @@ def test_a_full_disk_while_writing_is_said_plainly(store: Store, monkeypatch: py
         plan(store, "t-quick", ROWS, [0])
 
 
-def test_a_question_that_failed_half_way_is_answered_whole_the_next_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_that_failed_half_way_is_complete_the_next_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     plan(Store.open(store.shown), "t-quick", ROWS, range(2))
     read, failures = JournalStorage.get_trial, [2, 4]
 
@@ -184,7 +184,7 @@ def test_a_study_never_planned_has_no_records(store: Store) -> None:
         store.records("t-quick")
 
 
-def test_a_plan_of_another_version_is_said_plainly(store: Store) -> None:
+def test_a_plan_of_another_version_is_refused(store: Store) -> None:
     plan(store, "t-quick", ROWS, [0])
     Path(store.shown).write_bytes(Path(store.shown).read_bytes().replace(b'"num_train"', b'"num_clips"'))
     with pytest.raises(UserError, match="another version of tadaconv"):
@@ -192,7 +192,8 @@ def test_a_plan_of_another_version_is_said_plainly(store: Store) -> None:
 
 
 def test_nothing_is_printed(tmp_path: Path) -> None:
-    code = "from tadaconv.execution import Store, plan; plan(Store.open('j'), 's', [], [0])"
+    imports = "from tadaconv.execution.planner import plan; from tadaconv.execution.store import Store; "
+    code = imports + "plan(Store.open('j'), 's', [], [0])"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from tadaconv.cli.app import app
 from tadaconv.cli.options import CrewOptions
-from tadaconv.execution import Store, plan
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.execution.tensorboard import Curves, curves_folder
 from tadaconv.experiment import run
 from tadaconv.result import CurvePoint, Progress
@@ -49,7 +50,7 @@ def attempt(folder: Path, *reports: Progress, about: str = "a cell") -> None:
             curves.add(report)
 
 
-def test_an_attempt_that_goes_on_supersedes_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_attempt_replaces_the_curves_after_its_checkpoint(tmp_path: Path) -> None:
     needs_tensorboard()
     attempt(tmp_path, *(progress(step, 1.0, *([point(2)] if step >= 2 else [])) for step in (1, 2, 3, 4)))
     attempt(tmp_path, progress(4, 2.0, point(2)), progress(5, 2.0, point(2)))
@@ -63,7 +64,7 @@ def test_an_attempt_that_goes_on_supersedes_what_came_after_its_checkpoint(tmp_p
     assert "train/clips_per_second" not in found  # no report had it
 
 
-def test_an_attempt_that_begins_anew_supersedes_all(tmp_path: Path) -> None:
+def test_an_attempt_from_the_beginning_replaces_all_curves(tmp_path: Path) -> None:
     needs_tensorboard()
     attempt(tmp_path, *(progress(step, 1.0) for step in (1, 2, 3)), progress(4, 1.0, point(4)))
     attempt(tmp_path, progress(1, 2.0))
@@ -107,7 +108,7 @@ def test_a_worker_adds_the_last_point_that_no_report_had(tmp_path: Path) -> None
     assert found["validation/top1"] == [(NUM_STEPS, pytest.approx(last.score))]
 
 
-def test_it_says_which_cell_it_is(tmp_path: Path) -> None:
+def test_a_text_describes_the_cell(tmp_path: Path) -> None:
     needs_tensorboard()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -174,10 +175,10 @@ def test_a_full_disk_costs_a_cell_its_curves_alone(
     (record,) = fake_cells.worker(store, FakeRun(tmp_path / "log"), tensorboard=True).work()
 
     assert record.status == "finished"
-    assert caplog.text.count("no more curves are written, the cell goes on without: No space left on device") == 1
+    assert caplog.text.count("no more curves are written, the cell continues without: No space left on device") == 1
 
 
-def test_no_worker_writes_curves_unless_it_is_told(fake_run: FakeRun, store: Store) -> None:
+def test_no_worker_writes_curves_without_the_option(fake_run: FakeRun, store: Store) -> None:
     fake_cells.ablate(store, "t-quick", fake_run, chosen=["TSN"])
     assert len(fake_run.steps()) == NUM_STEPS
     assert not (Path(store.shown).parent / "tensorboard").exists()
@@ -190,7 +191,7 @@ def test_the_option_reaches_the_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["ablate context", "study stage_placement", "worker"])
-def test_a_missing_package_is_said_before_anything_is_queued(
+def test_a_missing_package_is_reported_before_a_cell_is_queued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)

@@ -14,12 +14,12 @@ import torch
 from fake_cells import NUM_STEPS, ROWS, FakeRun, ablate, worker
 
 from tadaconv.errors import RunError, StorageError, UserError
-from tadaconv.execution import Event, Store, WorkerCall, plan
 from tadaconv.execution import attrs as attr
-from tadaconv.execution.backend import Backend, TrialRow
+from tadaconv.execution.backend import Attempt, Backend
 from tadaconv.execution.cells import scores_file, weights_file
-from tadaconv.execution.store import MAX_TRIES
-from tadaconv.execution.worker import Worker
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import MAX_TRIES, Store
+from tadaconv.execution.worker import Event, Worker, WorkerCall
 from tadaconv.result import CurvePoint, Progress, Result
 from tadaconv.run_options import RunOptions
 from tadaconv.spec import Experiment
@@ -56,7 +56,7 @@ def test_results_come_back_as_they_were_stored(store: Store, fake_run: FakeRun) 
     assert by_label(Store.open(store.shown)) == {r.cell.label: r.result for r in records}
 
 
-def test_a_run_is_told_the_options_of_its_worker(store: Store) -> None:
+def test_a_run_gets_the_options_of_its_worker(store: Store) -> None:
     seen = []
 
     def run(_: Experiment, *, options: RunOptions, **__: object) -> Result:
@@ -70,12 +70,12 @@ def test_a_run_is_told_the_options_of_its_worker(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("readers", "of_a_worker"), [(0, 0), (3, 3), (None, 5)])
-def test_readers_are_as_many_as_cores_if_not_told(readers: int | None, of_a_worker: int) -> None:
+def test_the_default_number_of_readers_is_that_of_cores(readers: int | None, of_a_worker: int) -> None:
     call = WorkerCall("", "", "cpu", Path(), options=RunOptions(readers=readers)).with_cores(5)
     assert (call.options.readers, call.options.threads) == (of_a_worker, 5)
 
 
-def test_events_tell_the_story_of_a_cell(store: Store, fake_run: FakeRun) -> None:
+def test_events_follow_a_cell_from_start_to_end(store: Store, fake_run: FakeRun) -> None:
     events: list[Event] = []
     ablate(store, "t-quick", fake_run, chosen=["TSN"], on_event=events.append)
     assert [e.kind for e in events] == ["started", *["progress"] * NUM_STEPS, "finished"]
@@ -104,7 +104,7 @@ def test_the_weights_that_a_run_left_are_kept_under_the_cells_key(store: Store, 
     assert list((folder / "checkpoints").iterdir()) == []
 
 
-def test_the_class_probabilities_that_a_run_left_are_kept_beside_the_weights(store: Store, fake_run: FakeRun) -> None:
+def test_the_class_probabilities_of_a_run_are_kept_next_to_the_weights(store: Store, fake_run: FakeRun) -> None:
     folder = Path(store.shown).parent
 
     def train(experiment: Experiment, *, device: str, report: object, checkpoint: Path, **_: object) -> Result:
@@ -163,7 +163,7 @@ def test_a_failing_cell_is_recorded_and_the_next_one_runs(
     assert [store.attempts()[SECOND][-1].attrs[name] for name in ("device", "step")] == ["cpu", 2]
 
 
-def test_a_failed_cell_is_tried_anew_by_each_call(
+def test_a_failed_cell_is_tried_again_by_each_call(
     store: Store, fake_run: FakeRun, undisturbed: dict[str, object]
 ) -> None:
     fake_run.stop = raising(RunError("disk full"), times=2 * MAX_TRIES - 1)
@@ -171,13 +171,11 @@ def test_a_failed_cell_is_tried_anew_by_each_call(
     planned, records = ablate(store, "t-quick", fake_run)
     assert str(planned) == "3 cells: 2 finished before, 1 to run (1 failed before, tried once more)"
     assert [r.status for r in records] == ["finished"]
-    assert [a.state for a in store.attempts()[SECOND]] == ["failed"] * 3 + ["finished"]
+    assert [a.status for a in store.attempts()[SECOND]] == ["failed"] * 3 + ["finished"]
     assert by_label(store) == undisturbed
 
 
-def test_an_interrupted_cell_goes_back_to_the_queue(
-    store: Store, fake_run: FakeRun, undisturbed: dict[str, object]
-) -> None:
+def test_an_interrupted_cell_is_requeued(store: Store, fake_run: FakeRun, undisturbed: dict[str, object]) -> None:
     fake_run.stop = raising(KeyboardInterrupt(), times=1)
     with pytest.raises(KeyboardInterrupt):
         ablate(store, "t-quick", fake_run)
@@ -200,7 +198,7 @@ def test_a_storage_that_cannot_be_written_is_no_cells_failure(
     assert "failed" not in [r.status for r in store.records("t-quick")]
 
 
-def test_ctrl_c_between_result_and_end_loses_nothing(
+def test_ctrl_c_between_result_and_end_loses_no_result(
     store: Store, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, object]
 ) -> None:
     set_state = store.backend.storage.set_trial_state_values
@@ -234,7 +232,7 @@ def start_and_wait_for_second_cell(folder: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
-def test_a_stopped_process_is_taken_up_where_it_was(
+def test_the_cell_of_a_stopped_process_is_resumed(
     tmp_path: Path, undisturbed: dict[str, object], how: signal.Signals, status: int
 ) -> None:
     process = start_and_wait_for_second_cell(tmp_path)
@@ -258,7 +256,7 @@ def test_a_waiting_cell_has_one_taker(store: Store) -> None:
     assert store.claim(waiting.trial_id) is None
 
 
-def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
+def test_a_worker_imports_the_pruner_only_for_trials(
     store: Store, fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(store, "t-quick", ROWS[:1], [0])
@@ -266,7 +264,7 @@ def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
 
     seen: list[tuple[int, list[float]]] = []
 
-    def judge(backend: Backend, attempt: TrialRow, curve: Sequence[CurvePoint]) -> str | None:
+    def judge(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoint]) -> str | None:
         assert backend is store.backend
         seen.append((attempt.attrs[attr.TRIAL], [point.score for point in curve]))
         return "not worth it" if len(curve) == 2 else None
@@ -278,11 +276,11 @@ def test_a_worker_looks_up_what_judges_trials_where_it_runs_one(
         raise AssertionError(experiment)
 
     monkeypatch.setattr("fake_cells.judge", judge, raising=False)
-    trial_id = store.enqueue("t-quick", ROWS[1], attrs={attr.TRIAL: 7})
+    trial_id = store.add("t-quick", ROWS[1], attrs={attr.TRIAL: 7})
     call = WorkerCall(store.shown, "w0", "cpu", Path(store.shown).parent, prune="fake_cells:judge")
     assert Worker(call, store, run=run).work() == []
     assert seen == [(7, [10.0]), (7, [10.0, 20.0])]
-    ended = store.attempt(trial_id)
-    assert (ended.state, ended.attrs[attr.PRUNED]) == ("pruned", "not worth it")
+    ended = store.backend.attempt(trial_id)
+    assert (ended.status, ended.attrs[attr.PRUNED]) == ("pruned", "not worth it")
     assert [point["val_top1"] for point in ended.attrs[attr.CURVE]] == [10.0, 20.0]
     assert store.backend.storage.get_trial(trial_id).intermediate_values == {1: 10.0, 2: 20.0}

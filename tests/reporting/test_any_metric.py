@@ -13,11 +13,12 @@ from rich.console import Console
 
 from tadaconv.ablation import Claim, LoadedTable, PaperResult, Row, Table, current_records
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, plan
 from tadaconv.execution.attrs import CURVE, PRUNED
 from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.live import LineView
 from tadaconv.execution.merge import merge
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Event
 from tadaconv.metrics import METRICS, Metric
 from tadaconv.regime import Regime, load_regime
@@ -282,7 +283,7 @@ def run_study(study: LoadedStudy, store: Store, num_trials: int, regime: Regime 
             experiment = regime.experiment(OPERATOR, 0).model_validate(claimed.attrs["spec"])
             made = result(error_of(experiment.temporal, experiment.seed))
             for epoch in range(1, len(made.curve) + 1):
-                why = reason_to_prune(store.backend, claimed.row, made.curve[:epoch])
+                why = reason_to_prune(store.backend, claimed, made.curve[:epoch])
                 if why is not None:
                     store.prune(claimed, {PRUNED: why, CURVE: [p.model_dump() for p in made.curve[:epoch]]})
                     break

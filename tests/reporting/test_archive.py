@@ -18,9 +18,9 @@ from tadaconv.reporting.export import as_csv
 
 from tadaconv import cli
 from tadaconv.errors import UserError
-from tadaconv.execution import Cell, Store
-from tadaconv.execution.cells import scores_file
+from tadaconv.execution.cells import Cell, scores_file
 from tadaconv.execution.merge import merge
+from tadaconv.execution.store import Store
 from tadaconv.reporting import archive
 from tadaconv.reporting.archive import read_storage, write_archive
 from tadaconv.result import CurvePoint, Result
@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Store:
     """Results, a failure, a stop, a pruned and a copied trial of a search, and what waits."""
     store = Store.open(str(tmp_path / "journal.log"))
     for index, experiment in enumerate(EXPERIMENTS):
-        claimed = store.claim(store.enqueue("t-quick", Cell(f"row {index}", experiment)))
+        claimed = store.claim(store.add("t-quick", Cell(f"row {index}", experiment)))
         assert claimed is not None
         if index < 6:
             store.finish(claimed, result(100 / (index + 1)))
@@ -62,9 +62,9 @@ def store(tmp_path: Path) -> Store:
     store.set_study_attr("t-quick", "plan", {"row": {"experiment": {}, "seeds": {"0": "k"}}})
     space = {"params": {"p": 0.1}, "distributions": {"p": FloatDistribution(0, 1)}}
     done = {"trial": 0, "copied": "t-quick", "result": result(100.0).model_dump(mode="json")}
-    store.record("s-quick", Cell("trial 0", EXPERIMENTS[0]), TrialState.COMPLETE, value=100.0, attrs=done, **space)
+    store.add("s-quick", Cell("trial 0", EXPERIMENTS[0]), TrialState.COMPLETE, value=100.0, attrs=done, **space)
     pruned = {"trial": 1, "pruned": "no hope", "curve": [{"epoch": 1}]}
-    store.record("s-quick", Cell("trial 1", EXPERIMENTS[7]), TrialState.PRUNED, attrs=pruned, **space)
+    store.add("s-quick", Cell("trial 1", EXPERIMENTS[7]), TrialState.PRUNED, attrs=pruned, **space)
     return store
 
 
@@ -122,7 +122,7 @@ def test_every_attempt_is_there_with_all_its_attributes(store: Store, form: str,
     write_archive(read_storage(store), tmp_path / "out", form)
     frames = READERS[form](tmp_path / "out")
     lines = {(line["study"], int(line["trial"])): line for line in frames["attempts"]}
-    rows = store.backend.rows()
+    rows = store.backend.attempts()
     assert [*lines] == sorted((store.name_of(row.study_id), row.number) for row in rows)
     results = rebuilt(frames)
     for row in rows:
@@ -224,7 +224,7 @@ def test_only_what_it_wrote_is_written_over(store: Store, tmp_path: Path) -> Non
     (out / "cells.csv").unlink()
     write_archive(read_storage(store), out, "csv")
     before = (out / "attempts.csv").read_bytes()
-    store.enqueue("t-quick", Cell("more", EXPERIMENTS[6]))
+    store.add("t-quick", Cell("more", EXPERIMENTS[6]))
     write_archive(read_storage(store), out, "csv")
     assert (out / "attempts.csv").read_bytes().startswith(before[: before.index(b"t-quick")])
     assert (out / "attempts.csv").read_bytes() != before
@@ -247,7 +247,7 @@ def test_an_export_cut_short_can_be_repeated(store: Store, tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         write_archive(read_storage(store), tmp_path / "out", "csv")
     monkeypatch.setattr(archive, "write_atomically", real)
-    store.enqueue("t-quick", Cell("more", EXPERIMENTS[6]))
+    store.add("t-quick", Cell("more", EXPERIMENTS[6]))
     write_archive(read_storage(store), tmp_path / "out", "csv")
 
 
@@ -271,7 +271,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, error: str, trace: str) -> None:
     folder = tmp_path_factory.mktemp("text")
     store = Store.open(str(folder / "j.log"))
-    claimed = store.claim(store.enqueue("t-quick", Cell("row", EXPERIMENTS[0])))
+    claimed = store.claim(store.add("t-quick", Cell("row", EXPERIMENTS[0])))
     assert claimed is not None
     store.fail(claimed, error, trace, "cpu", 0, retry=False)
     write_archive(read_storage(store), folder, "csv")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tadaconv.errors import UserError
-from tadaconv.execution import Store, plan
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.regime import Regime, load_regime
 from tadaconv.reporting.reportable import reportable, storage_context
 from tadaconv.result import Result

@@ -15,8 +15,9 @@ from hypothesis import strategies as hs
 from rich.console import Console
 from scipy import stats
 
-from tadaconv.execution import Store, plan
 from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.planner import plan
+from tadaconv.execution.store import Store
 from tadaconv.metrics import TOP1
 from tadaconv.regime import Recipe, Regime
 from tadaconv.reporting.ablation import page as blocks

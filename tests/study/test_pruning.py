@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from tadaconv.errors import UserError
 from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
-from tadaconv.execution.backend import TrialRow
+from tadaconv.execution.backend import Attempt
 from tadaconv.execution.cells import Cell
 from tadaconv.execution.spaces import optuna_studies
 from tadaconv.execution.store import Store
@@ -55,11 +55,11 @@ def row(
     values: Sequence[float] = (),
     experiment: Experiment = EXPERIMENT,
     without: Collection[int] = (),
-) -> TrialRow:
+) -> Attempt:
     attrs: dict[str, Any] = {"cell": experiment.key, "trial": number, "spec": experiment.model_dump(mode="json")}
     curve = [point.model_dump() for point in points(values, without)]
     attrs |= {TrialState.COMPLETE: {"result": {"curve": curve}}, TrialState.PRUNED: {CURVE: curve}}.get(state, {})
-    return TrialRow(number, 0, number, state, attrs)
+    return Attempt(number, 0, number, state, attrs)
 
 
 accuracies = st.integers(0, 20).map(float)
@@ -67,7 +67,7 @@ curves = st.lists(accuracies, min_size=6, max_size=6)
 
 
 @given(st.lists(curves, max_size=7), curves, st.integers(0, 3), st.integers(0, 3))
-def test_the_median_rule_is_what_it_says(
+def test_the_median_rule_is_as_documented(
     others: list[list[float]], curve: list[float], num_startup: int, warmup: int
 ) -> None:
     rows = [row(number, TrialState.COMPLETE, values) for number, values in enumerate(others)]
@@ -99,7 +99,7 @@ def test_hyperband_from_a_storage_decides_as_optuna_does_live(
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.HyperbandPruner(max_resource=6, **options),
     )
-    history: list[TrialRow] = []
+    history: list[Attempt] = []
     for number, values in enumerate(trials):
         trial = live.ask()
         pruned = False
@@ -141,13 +141,13 @@ def test_a_trial_is_compared_with_its_like_alone() -> None:
     assert should_prune(ours, [row(3, TrialState.COMPLETE, good)], now, bad) is None  # its own earlier attempt
     assert should_prune(ours, [row(n, TrialState.FAIL) for n in range(3)], now, bad) is None
     table = [
-        TrialRow(r.trial_id, 0, r.number, r.state, {k: v for k, v in r.attrs.items() if k != "trial"}) for r in rows
+        Attempt(r.trial_id, 0, r.number, r.state, {k: v for k, v in r.attrs.items() if k != "trial"}) for r in rows
     ]
     assert should_prune(ours, table, now, bad) is None
 
 
 @pytest.mark.parametrize("name", ["none", "wilcoxon"])
-def test_pruners_that_do_not_watch_epochs_end_nothing(name: str) -> None:
+def test_pruners_without_epochs_prune_no_running_trial(name: str) -> None:
     rows = [row(number, TrialState.COMPLETE, [90.0] * 6) for number in range(9)]
     assert should_prune(protocol(name), rows, row(9, TrialState.RUNNING), points([0.0])) is None
     assert should_prune(protocol("median"), rows, row(9, TrialState.RUNNING), []) is None
@@ -157,9 +157,7 @@ def test_pruners_that_do_not_watch_epochs_end_nothing(name: str) -> None:
     st.lists(st.lists(accuracies, min_size=6, max_size=6), min_size=1, max_size=4),
     st.lists(accuracies, min_size=1, max_size=6),
 )
-def test_a_further_seed_is_refused_where_the_wilcoxon_test_says_so(
-    others: list[list[float]], so_far: list[float]
-) -> None:
+def test_a_further_seed_is_refused_by_the_wilcoxon_test(others: list[list[float]], so_far: list[float]) -> None:
     finished = {3 * number: dict(enumerate(values)) for number, values in enumerate(others)}
     best = max(finished, key=lambda number: mean(finished[number].values()))
     differences = [value - finished[best][seed] for seed, value in enumerate(so_far)]
@@ -188,11 +186,11 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
     store = Store.open(str(tmp_path / "journal.log"))
     backend = store.backend
 
-    def add(study: str, number: int, top1: float | None) -> TrialRow:
+    def add(study: str, number: int, top1: float | None) -> Attempt:
         experiment = EXPERIMENT.but(seed=number)
         attrs: Mapping[str, Any] = row(number, TrialState.COMPLETE, [top1 or 0.0] * 6, experiment).attrs
         state = TrialState.RUNNING if top1 is None else TrialState.COMPLETE
-        return backend.row(store.record(study, Cell("a", experiment), state, value=top1, attrs=attrs))
+        return backend.attempt(store.add(study, Cell("a", experiment), state, value=top1, attrs=attrs))
 
     ours = protocol("median", n_startup_trials=2)
     for name in ("s-quick", "s-quick-space2"):
@@ -211,7 +209,7 @@ def test_a_worker_needs_the_storage_alone_and_sees_every_space_of_the_study(tmp_
     assert reason_to_prune(backend, add("table-quick", 3, None), points([1.0])) is None
 
 
-def test_unknown_pruners_and_options_say_what_there_is() -> None:
+def test_unknown_pruners_and_options_list_the_right_ones() -> None:
     with pytest.raises(UserError, match=r"^unknown pruner 'medan'; one of: median, "):
         make_pruner("medan", {})
     with pytest.raises(UserError, match=r"^pruner 'median' does not take options \{'epochs': 3\}: "):

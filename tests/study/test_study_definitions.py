@@ -31,12 +31,12 @@ def sampled(name: str, num: int, seed: int = 0) -> list[Temporal]:
     return [load_study(name).study.suggest(memory.ask()) for _ in range(num)]
 
 
-def test_there_is_something_to_test() -> None:
+def test_studies_are_discovered() -> None:
     assert set(STUDIES) >= {"stage_placement", "context_design", "calibration_factors", "accuracy_per_mac"}
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_asks_a_question_and_says_how_to_run_it(name: str) -> None:
+def test_a_study_has_a_question_and_its_command(name: str) -> None:
     loaded = load_study(name)
     assert loaded.name == name
     assert loaded.question.splitlines()[0].endswith("?")
@@ -65,7 +65,7 @@ def test_thirty_sampled_configurations_are_experiments_and_some_are_built(name: 
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_start_lies_in_the_space_and_can_be_built(name: str) -> None:
+def test_the_start_is_in_the_space_and_can_be_built(name: str) -> None:
     study = load_study(name).study
     for given, found in zip(study.start.values(), study.started.values(), strict=True):
         assert found.params == dict(given)
@@ -74,7 +74,7 @@ def test_the_start_lies_in_the_space_and_can_be_built(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["context_design", "calibration_factors", "stage_placement"])
-def test_what_the_paper_has_rows_for_are_rows_of_its_tables(name: str) -> None:
+def test_starts_of_the_paper_are_rows_of_its_tables(name: str) -> None:
     """A start called the paper's is an experiment of one of the paper's tables, and so shares its cells."""
     tables = {"context_design": "context", "calibration_factors": "calibration_dimension"}
     rows = [row.temporal for row in load_table(tables.get(name, "placement")).table.all_rows]
@@ -82,7 +82,7 @@ def test_what_the_paper_has_rows_for_are_rows_of_its_tables(name: str) -> None:
         assert found.temporal in rows, start
 
 
-def test_the_spaces_are_as_large_as_they_say() -> None:
+def test_the_spaces_have_the_documented_size() -> None:
     def size(name: str) -> int:
         found = {"" if each.temporal is None else each.temporal.model_dump_json() for each in whole(name)}
         return len(found)
@@ -104,7 +104,7 @@ def test_the_spaces_are_as_large_as_they_say() -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_what_is_proposed_first_is_the_start(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_is_proposed_first(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "tadaconv.study.cost.MacsCounter.macs", lambda *_: 1
     )  # what a network costs is tested elsewhere
@@ -115,7 +115,7 @@ def test_what_is_proposed_first_is_the_start(name: str, tmp_path: Path, monkeypa
     for seed in range(2):
         store = Store.open(str(tmp_path / f"{seed}.log"))
         Proposer(loaded, REGIME, f"{name}-quick", store).top_up(99, num_start + 2)
-        rows = store.backend.rows()
+        rows = store.backend.attempts()
         labels = list(dict.fromkeys(row.attrs["label"] for row in rows))
         assert labels == [*loaded.study.start, f"trial {num_start}", f"trial {num_start + 1}"]
         queues.append([(row.key, dict(row.params)) for row in rows])
