@@ -11,7 +11,6 @@ from tadaconv.reporting.ablation import text
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.summary import (
     by_label,
-    compares_apart,
     differing,
     is_marked,
     summarise,
@@ -19,9 +18,9 @@ from tadaconv.reporting.ablation.summary import (
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.core import statistics as st
+from tadaconv.reporting.ablation.table import columns
 from tadaconv.reporting.core.export import no_number
-from tadaconv.reporting.core.format import at_once, count_scale, percent
+from tadaconv.reporting.core.format import at_once, percent
 from tadaconv.reporting.core.page import Block, flat, render
 from tadaconv.text import plural
 
@@ -54,18 +53,9 @@ def results(export: Export) -> Block:
     summary, base, metric = summarise(export), export.manifest.base, export.metric
     html = render(
         "results",
+        columns=columns(summary, base, metric, "page"),
         rows=summary.to_dict("records"),
-        metric=metric,
-        apart=compares_apart(summary, base),
-        params=count_scale(summary["params"].dropna()),
-        macs=count_scale(summary["macs"].dropna()),
-        has_paper=text.has_paper(export),
-        compares_paper=bool(summary["paper_delta_mean"].notna().any()),
-        with_cells=set(export.cells["row"]),
-        has_sd=bool((summary["n"] > 1).any()),
-        has_versus=bool(summary["versus"].any()),
         labels=_labels(export),
-        has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
         notes=[
             *text.table_notes(export, summary),
             *text.paper_notes(export, summary),

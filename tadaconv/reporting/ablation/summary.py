@@ -37,7 +37,8 @@ def summarise(export: Export) -> pd.DataFrame:
 
     ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
     and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed and
-    missing cells lower it and are never averaged. Scores and differences are in the unit of the metric; ``seconds``
+    missing cells lower it and are never averaged. ``state`` is why a row has none: *running*, *failed*, *waiting*,
+    *not run* or, of an ensemble, *no value*. Scores and differences are in the unit of the metric; ``seconds``
     is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
     clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard deviation between seeds, and ``standing``
     is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*`` are the differences to the row ``versus``,
@@ -69,6 +70,7 @@ def _summary(export: Export) -> pd.DataFrame:
     clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
     df = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned, metric) for name in versus])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
+    df.loc[(df["ensemble"] != "") & (df["n"] == 0), "state"] = "no value"
     paper = [row.paper for row in export.manifest.rows]
     published = f"paper_{metric.name}"
     df[published] = [nan if p is None else p.score for p in paper]
@@ -363,7 +365,8 @@ def _row_line(
     metric: Metric,
 ) -> dict[str, object]:
     finished = [cell for cell in cells if cell["status"] == "finished"]
-    num_failed = sum(cell["status"] == "failed" for cell in cells)
+    statuses = [cell["status"] for cell in cells]
+    num_failed = statuses.count("failed")
     values = _known(scores[name])
     score, covers = _interval(values, num_val, metric)
     lowest, highest = metric.ends
@@ -385,6 +388,7 @@ def _row_line(
         "seconds": float(np.mean([cell["seconds"] for cell in finished])) if finished else nan,
         "versus": versus or "",
         "covers": covers,
+        "state": "" if score.n else next((s for s in ("running", "failed", "waiting") if s in statuses), "not run"),
         "num_failed": num_failed,
         "num_planned": num_planned,
         "num_pairs": change.n,
