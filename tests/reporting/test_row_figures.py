@@ -108,7 +108,7 @@ def test_rows_without_a_difference_say_why(made_up) -> None:
     export = collect(loaded, "quick", records)
     data = figures.differences_data(export).set_index("row")
     assert data["why"].to_dict() == {
-        "failed": "every seed failed",
+        "failed": "failed",
         "other seeds": "no seed that both have",
         "one": "not run",
         "fine": "",

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from math import nan
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -25,13 +24,19 @@ Columns = Mapping[str, str]
 TEXT = "text"
 
 
+_OF_RESULT: Columns = {
+    "loss": "float64", "params": "Int64", "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64",
+    "eval_clips_per_second": "float64",
+}  # fmt: skip
+"""Columns that are fields of a result."""
+
+
 def cell_columns(metric: Metric) -> Columns:
     """The columns of a line a cell: its score, multiply-adds a clip; numbers of one without a result are not known."""
     scores = {metric.name: "float64", "top5": "float64"} if metric.of_classes else {metric.name: "float64"}
     return {
-        "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, **scores, "loss": "float64", "params": "Int64",
-        "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64", "eval_clips_per_second": "float64",
-        "device": TEXT, "version": TEXT, "error": TEXT,
+        "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, **scores, **_OF_RESULT, "device": TEXT,
+        "version": TEXT, "error": TEXT,
     }  # fmt: skip
 
 
@@ -140,7 +145,7 @@ class ScoredManifest(ReportManifest):
         return {name: value for name, value in tree.items() if (name, value) != ("metric", TOP1.name)}
 
 
-def data_frame(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
+def data_frame(lines: Iterable[Sequence[Any] | dict[str, Any]], columns: Columns) -> pd.DataFrame:
     """``lines`` as a frame of these columns, each of its type."""
     df = pd.DataFrame(list(lines), columns=list(columns))
     return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
@@ -231,35 +236,35 @@ def _printable_classes(result: Result) -> Result:
     )
 
 
-def _cell_line(record: CellRecord, metric: Metric) -> tuple[Any, ...]:
+def _cell_line(record: CellRecord, metric: Metric) -> dict[str, Any]:
     cell, result = record.cell, record.result
-    name = (cell.label, cell.experiment.seed, cell.key)
+    line = {"row": cell.label, "seed": cell.experiment.seed, "cell": cell.key, "status": record.status}
     if record.status != "finished" or result is None:
-        unknown = [nan] * (2 + metric.of_classes)
-        return (*name, record.status, *unknown, None, None, nan, nan, nan, "", "", record.error or "")
-    origin = (result.environment.get("device", ""), result.environment.get("tadaconv", ""))
-    scores = (result.score, *([result.top5] if metric.of_classes else []), result.loss)
-    speed = (result.seconds, result.train_clips_per_second, result.eval_clips_per_second)
-    return (*name, "finished", *scores, result.params, result.macs, *speed, *origin, "")
+        return {**line, "device": "", "version": "", "error": record.error or ""}
+    scores = {metric.name: result.score, **({"top5": result.top5} if metric.of_classes else {})}
+    numbers = {name: getattr(result, name) for name in _OF_RESULT}
+    environment = result.environment
+    origin = {"device": environment.get("device", ""), "version": environment.get("tadaconv", ""), "error": ""}
+    return {**line, **scores, **numbers, **origin}
 
 
 def origin(record: CellRecord) -> CellOrigin:
     """Where the numbers of a cell come from."""
-    experiment, result = record.cell.experiment, record.result
+    result = record.result
     return CellOrigin(
         row=record.cell.label,
-        seed=experiment.seed,
+        seed=record.cell.experiment.seed,
         cell=record.cell.key,
         status=record.status,
-        experiment=json.loads(experiment.canonical_json()),
+        experiment=json.loads(record.cell.experiment.canonical_json()),
         environment={} if result is None else dict(sorted(result.environment.items())),
-        num_val=None if result is None else result.num_val,
-        train_clips_per_second=None if result is None else result.train_clips_per_second,
-        peak_memory_bytes=None if result is None else result.peak_memory_bytes,
         traceback=record.traceback,
         started=record.started,
         ended=record.ended,
         worker=record.worker,
+        num_val=getattr(result, "num_val", None),
+        train_clips_per_second=getattr(result, "train_clips_per_second", None),
+        peak_memory_bytes=getattr(result, "peak_memory_bytes", None),
         per_head={} if result is None else result.per_head,
         per_subset={} if result is None else result.per_subset,
     )

@@ -4,9 +4,10 @@ Scores go in and come out in the unit of their metric. Only ``scipy.special`` is
 also feed the table that is shown while cells run, and ``scipy.stats`` takes longer to import than they take to run.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
-from math import inf, isfinite, nan, sin, sqrt
+from math import isfinite, nan, sin, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -169,28 +170,22 @@ def upper_sd(sd: float, n: int, confidence: float = POWER) -> float:
 
 
 def detectable_effect(sd: float, n: int) -> float:
-    """The smallest true difference that ``n`` seeds show with a chance of 80 %, in the unit of ``sd``; NaN: unknown."""
+    """The minimum detectable difference of ``n`` seeds at 80 % power, in the unit of ``sd``; NaN: unknown."""
     if n < 2 or not sd > 0:
         return nan
-    return sd * _smallest(lambda effect: power(effect, 1.0, n) >= POWER)
+    bound = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return sd * float(special.nctdtrinc(n - 1, 1 - POWER, bound)) / sqrt(n)
 
 
 def seeds_needed(effect: float, sd: float, most: int = 1000) -> int | None:
-    """The fewest seeds that show a true difference of ``effect`` with a chance of 80 %.
+    """The fewest seeds that detect a true difference of ``effect`` at 80 % power.
 
     ``sd`` is the standard deviation of the paired differences. None where it is unknown or ``most`` do not do.
     """
     if not (isfinite(effect) and effect != 0 and sd > 0):
         return None
-    few, many = 2, 2
-    while power(effect, sd, many) < POWER:
-        if many >= most:
-            return None
-        few, many = many, min(2 * many, most)
-    while few < many:
-        middle = (few + many) // 2
-        few, many = (few, middle) if power(effect, sd, middle) >= POWER else (middle + 1, many)
-    return many
+    n = 2 + bisect_left(range(2, most + 1), POWER, key=lambda n: power(effect, sd, n))
+    return n if n <= most else None
 
 
 class Agreement(NamedTuple):
@@ -265,14 +260,20 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
     return x
 
 
-def _smallest(enough: Callable[[float], bool]) -> float:
-    """The smallest positive number that is ``enough``, by doubling and halving, to a relative 1e-6."""
-    low, high = 0.0, 1.0
-    while not enough(high):
-        low, high = high, 2 * high
-        if high == inf:
-            return nan
-    while high - low > 1e-6 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+def on_front(cost: ArrayLike, score: ArrayLike, sign: int = 1) -> NDArray[np.bool_]:
+    """The points that no other dominates, (N,) of both to (N,): none costs as little, is as good, and better in one.
+
+    ``sign`` is 1 where a higher score is better, else -1. Points that are equal in both do not dominate each other.
+    A point with a NaN is not on the front, and dominates none.
+    """
+    x, y = np.asarray(cost, dtype=float), sign * np.asarray(score, dtype=float)
+    front = np.zeros(len(x), dtype=bool)
+    highest = -np.inf
+    known = ~(np.isnan(x) | np.isnan(y))
+    for price in np.unique(x[known]):  # from the cheapest on
+        here = known & (x == price)
+        top = y[here].max()
+        if top > highest:
+            front |= here & (y == top)
+            highest = top
+    return front

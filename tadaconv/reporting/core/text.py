@@ -98,7 +98,7 @@ def by_seed(cells: pd.DataFrame, *columns: str) -> list[str]:
     return [", ".join([str(row), f"seed {seed}", *map(str, more)]) for row, seed, *more in lines]
 
 
-def left_out_of_it(names: Sequence[str], noun: str, which: str) -> str:
+def left_out_note(names: Sequence[str], noun: str, which: str) -> str:
     """That what cannot be drawn, so many of a ``noun``, is not, with a space before it; nothing where all is drawn."""
     if not names:
         return ""

@@ -14,7 +14,7 @@ from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import LARGEST, Drawing, figure, parted_by_cell
 from tadaconv.reporting.core.format import number
 from tadaconv.reporting.core.labels import ends, epochs_axis, label_of
-from tadaconv.reporting.core.text import by_seed, left_out_of_it
+from tadaconv.reporting.core.text import by_seed, left_out_note
 from tadaconv.result import NUM_INSPECTED
 
 
@@ -101,7 +101,7 @@ def calibration_over_training_caption(
     return (
         "Distance of alpha from one after the epochs evaluated, by stage: its root mean square over layers, channels, "
         f"frames and {NUM_INSPECTED} validation clips{band}.{start} {panels}"
-        f"{left_out_of_it(left_out, 'cell', 'with a distance that cannot be drawn')}"
+        f"{left_out_note(left_out, 'cell', 'with a distance that cannot be drawn')}"
     )
 
 

@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from tadaconv.reporting.ablation.data import Export, Manifest
-from tadaconv.reporting.ablation.figures.rows import LOOKS, signed
-from tadaconv.reporting.ablation.summary import recipes_of, summarise
+from tadaconv.reporting.ablation.figures.rows import LOOKS, named, signed
+from tadaconv.reporting.ablation.summary import recipes_of
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted
 from tadaconv.reporting.core.format import percent, points
 from tadaconv.reporting.core.labels import ends, label_of, name_rows, pitch, short_labels
-from tadaconv.reporting.core.text import by_seed, left_out_of_it, meaning_of_families
+from tadaconv.reporting.core.text import by_seed, left_out_note, meaning_of_families
 from tadaconv.text import listed, plural
 
 MOST_CLASSES = 40
@@ -51,10 +51,8 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     if data.empty:
         return None
     known, unknown = parted(export.families, "top1")
-    summary = summarise(export).set_index("row")
-    about = pd.DataFrame({"row": data.index, "mean": summary["top1_mean"].reindex(data.index).to_numpy(),
-                          "reference": summary["reference"].reindex(data.index).to_numpy()})  # fmt: skip
-    rows, _ = ends(about, "mean")
+    summary = named(export)
+    rows, _ = ends(summary[summary["row"].isin(data.index)], "mean")
     shown = data.loc[rows["row"]]
     num_seeds = known.groupby("row")["seed"].nunique()[shown.index]
     return draw_accuracy_by_family(
@@ -83,7 +81,7 @@ def accuracy_by_family_caption(
     text = (
         f"Validation top-1 in percent by family of classes, mean over {of_seeds(num_seeds)}; the stronger the colour, "
         f"the more accurate. {cut}{meaning_of_families(data.columns)}"
-    ).strip() + left_out_of_it(left_out, "value", "not between 0 and 100 %")
+    ).strip() + left_out_note(left_out, "value", "not between 0 and 100 %")
     return text + mixed_recipes(recipes, data.index)
 
 
@@ -195,27 +193,27 @@ def confusion_caption(num_seeds: dict[str, int], classes: list[tuple[str, str]],
     rows = listed([f"{row} ({plural(seeds, 'seed')})" for row, seeds in num_seeds.items()])
     families = list(dict.fromkeys(family for _, family in classes if family))
     text = (
-        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds; every line is in "
-        "percent of its class, what rounds to zero is left blank, and colour grows with the square root of the share. "
+        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds. Every line is in "
+        "percent of its class; what rounds to zero is left blank. Colour grows with the square root of the percent. "
     )
     if families:
         text += f"Lines part the families {listed(families)}. " if len(families) > 1 else ""
-    return (text + meaning_of_families(families, classes=True)).strip() + left_out_of_it(
+    return (text + meaning_of_families(families, classes=True)).strip() + left_out_note(
         left_out, "count", "of no clips or of an unknown class"
     )
 
 
 def confusion_alt(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
     """The confusion matrices in words: the most frequent mistakes of each row."""
-    said = []
+    mistakes_of = []
     for row in num_seeds:
         wrong = data[(data["row"] == row) & (data["class"] != data["predicted"])]
         worst = wrong.sort_values("percent", ascending=False, kind="stable").head(3)
         mistakes = [
             f"{line['class']} for {line['predicted']} in {line['percent']:.0f} %" for line in worst.to_dict("records")
         ]
-        said.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
-    return f"Confusion matrices. {'; '.join(said)}."
+        mistakes_of.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
+    return f"Confusion matrices. {'; '.join(mistakes_of)}."
 
 
 @figure(caption=confusion_caption, alt=confusion_alt)
@@ -266,16 +264,14 @@ def _shade(percent: float, written: bool) -> Any:
 
 def _matrix(ax: Axes, data: pd.DataFrame, places: dict[str, int], size: float | None) -> None:
     """The squares of a row's confusion, with the percent in each where ``size``, in points, is given."""
-    squares, colours = [], []
-    for true, predicted, value in zip(data["class"], data["predicted"], data["percent"], strict=True):
-        x, y = places[predicted], places[true]
-        if value < 0.5:
-            continue
-        squares.append([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
-        colours.append(_shade(value, written=size is not None))
-        if size is not None:
-            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=size)
+    shown = data[data["percent"] >= 0.5]
+    corners = [(x, y) for x, y in zip(shown["predicted"].map(places), shown["class"].map(places), strict=True)]
+    squares = [[(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)] for x, y in corners]
+    colours = [_shade(value, written=size is not None) for value in shown["percent"]]
     ax.add_collection(PolyCollection(squares, facecolors=colours, edgecolors="none"), autolim=False)
+    if size is not None:
+        for (x, y), value in zip(corners, shown["percent"], strict=True):
+            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=size)
     ax.set(xlim=(0, len(places)), ylim=(len(places), 0))
     ax.tick_params(length=0)
     ax.spines[["top", "right"]].set_visible(True)
@@ -322,14 +318,13 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
     for name, family in classes_by_family(export.manifest):
         if name in base.index and name in without.index:
             change = st.t_interval((base.loc[name] - without.loc[name]).dropna())
-            # At two or three seeds the interval may pass what a difference of two accuracies can be.
+            # At two or three seeds the interval may exceed what a difference of two accuracies can be.
             low, high = np.clip([change.low, change.high], -100, 100)
-            lines.append((family, name, change.n, change.mean, low, high))
+            if change.n:
+                lines.append((family, name, change.n, change.mean, low, high))
     floats = dict.fromkeys(["mean", "low", "high"], "float64")
     df = pd.DataFrame(lines, columns=columns).astype({"n": "int64", **floats})
-    families = {family: i for i, family in enumerate(dict.fromkeys(df["family"]))}
-    known = df[df["n"] > 0]
-    ordered = known.assign(place=known["family"].map(families), loss=-known["mean"])
+    ordered = df.assign(place=pd.factorize(df["family"])[0], loss=-df["mean"])
     return ordered.sort_values(["place", "loss"], kind="stable", ignore_index=True)[columns]
 
 
@@ -340,9 +335,9 @@ def gain_by_class(export: Export) -> Drawing | None:
         return None
     shown = data
     if len(data) > MOST_CLASSES:
-        ranked = data["mean"].rank(method="first")
-        gains, losses = ranked > len(data) - EXTREME_CLASSES, ranked <= EXTREME_CLASSES
-        shown = data[(gains & (data["mean"] > 0)) | (losses & (data["mean"] < 0))].reset_index(drop=True)
+        gains = data[data["mean"] > 0].nlargest(EXTREME_CLASSES, "mean")
+        losses = data[data["mean"] < 0].nsmallest(EXTREME_CLASSES, "mean")
+        shown = pd.concat([gains, losses]).sort_index(ignore_index=True)
     if shown.empty:  # not one of many classes gains or loses
         return None
     of_both = export.classes[export.classes["row"].isin(chosen)]
@@ -374,19 +369,18 @@ def gain_by_class_caption(
         f"Gain in top-1 of {base} over {without} by class, in points, paired by seed; in each family from the largest "
         "down. "
     )
-    if (data["low"].notna()).any():
-        cut = ", cut at 100 points" if (data[["low", "high"]].abs() >= 100).any(axis=None) else ""
-        text += f"Bars are 95 % intervals over seeds{cut}, each for its class alone. "
+    if data["low"].notna().any():
+        text += "Bars are 95 % intervals over seeds, cut at 100 points, each for its class alone. "
     if data["low"].isna().any():
-        text += "A marker without a bar has one seed, or seeds that all gain the same: its error is not known. "
+        text += "A marker without a bar has one seed, or the same gain in all seeds. "
     if len(data) < num_classes:
         gains, losses = int((data["mean"] > 0).sum()), int((data["mean"] < 0).sum())
         text += (
             f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
-            "shown; the extremes of many owe a part to chance. "
+            "shown; the extremes of many are biased by selection. "
         )
     text = (text + meaning_of_families(data["family"].unique(), classes=True)).strip()
-    text += left_out_of_it(left_out, "value", "not between 0 and 100 %")
+    text += left_out_note(left_out, "value", "not between 0 and 100 %")
     return text + mixed_recipes(recipes, [base, without])
 
 
@@ -399,21 +393,17 @@ def gain_by_class_alt(data: pd.DataFrame) -> str:
 @figure(caption=gain_by_class_caption, alt=gain_by_class_alt)
 def draw_gain_by_class(data: pd.DataFrame, base: str, without: str) -> Figure:
     """A horizontal dot plot, each family below its name."""
-    labels, places, bold, at = [], [], [], []
-    y = 0.0
+    rows, y = [], 0.0
     for family, part in data.groupby("family", sort=False):
         if family:
-            labels.append(label_of(str(family)))
-            places.append(y + 0.1)
-            bold.append(True)
+            rows.append((label_of(str(family)), y + 0.1, True))
             y += 1
         for name in part["class"]:
-            labels.append(label_of(str(name), 30))
-            places.append(y)
-            bold.append(False)
-            at.append(y)
+            rows.append((label_of(str(name), 30), y, False))
             y += 1
         y += 0.3
+    labels, places, bold = (list(values) for values in zip(*rows, strict=True))
+    at = [place for _, place, is_family in rows if not is_family]
     about = label_of(f"gain in top-1 of {base} over {without} (points)", 44)
     figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.24) * y)
     known = data.assign(y=at).dropna(subset=["low", "high"])

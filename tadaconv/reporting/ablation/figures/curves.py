@@ -16,7 +16,7 @@ from tadaconv.reporting.ablation.text import mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted_by_cell
 from tadaconv.reporting.core.labels import ends, label_of, to_versus
-from tadaconv.reporting.core.text import by_seed, left_out_of_it, outside, points_of_curves
+from tadaconv.reporting.core.text import by_seed, left_out_note, outside, points_of_curves
 
 MOST_PANELS = 10
 
@@ -97,7 +97,7 @@ def learning_curves_caption(
     beside = beside if base else ", with the row it is compared with dashed and named below it"
     cut = of_many(len(rows_with_panels(data)), num_rows, f"those that end {metric.extremes()}")
     text = f"Validation {metric.label} {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
-    text += left_out_of_it(left_out, "cell", f"with a value {outside(metric)}")
+    text += left_out_note(left_out, "cell", f"with a value {outside(metric)}")
     return text + mixed_recipes(recipes or {}, data["row"])
 
 
@@ -136,40 +136,29 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = 
 
 
 def small_panels(titles: Sequence[str], label: str, keys: Mapping[str, dict[str, Any]]) -> tuple[Figure, list[Axes]]:
-    """A grid of panels over the epochs, one a title, laid out by hand.
-
-    The layout engine would take longer than everything else; here all that stands around them is of known size.
+    """A grid of panels over the epochs, one a title.
 
     Args:
         titles: What stands above each panel, in one line or more.
         label: That of the vertical axis.
-        keys: What the legend says, and the look of the line beside it.
+        keys: What the legend says, and the look of the line next to it.
     """
     num_columns = min(3, len(titles))
     num_rows = -(-len(titles) // num_columns)
-    above = 0.06 + 0.142 * max(title.count("\n") + 1 for title in titles)
-    legend, panel, below, left, gap = 0.3, 0.75, 0.44, 0.56, 0.12
-    height = legend + num_rows * (above + panel + gap) - gap + below
-    width = (style.WIDTH - left - 0.05 - gap * (num_columns - 1)) / num_columns
-    figure = Figure(figsize=(style.WIDTH, height))
-    grid = {
-        "left": left / style.WIDTH, "right": 1 - 0.05 / style.WIDTH, "top": 1 - (legend + above) / height,
-        "bottom": below / height, "wspace": gap / width, "hspace": (above + gap) / panel,
-    }  # fmt: skip
-    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=grid)
-    figure.supxlabel("epoch", fontsize=8.5, y=0.05 / height, va="bottom")
-    figure.supylabel(label, fontsize=8.5, x=0.02 / style.WIDTH, ha="left")
+    num_lines = max(title.count("\n") + 1 for title in titles)
+    figure = Figure(figsize=(style.WIDTH, 0.7 + num_rows * (0.95 + 0.142 * num_lines)), layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure.supxlabel("epoch", fontsize=8.5)
+    figure.supylabel(label, fontsize=8.5)
     lines = [Line2D([], [], **look) for look in keys.values()]
-    by_hand = {**style.LEGEND, "loc": "upper left", "bbox_to_anchor": (0, 1)}
-    figure.legend(lines, list(keys), ncols=len(keys), handlelength=2.2, **by_hand)
-    used, unused = panels.ravel()[: len(titles)], panels.ravel()[len(titles) :]
-    for ax, title in zip(used, titles, strict=True):
+    figure.legend(lines, list(keys), ncols=len(keys), handlelength=2.2, **style.LEGEND)
+    for ax, title in zip(panels, titles, strict=False):
         ax.set_title(title, loc="left", pad=3)
-    for ax in unused:
+    for ax in panels[len(titles) :]:
         ax.set_visible(False)
-    for ax in used[-num_columns:]:
+    for ax in panels[max(0, len(titles) - num_columns) : len(titles)]:
         ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
-    return figure, list(used)
+    return figure, list(panels[: len(titles)])
 
 
 def _around(values: "pd.Series[float]") -> tuple[float, float]:
