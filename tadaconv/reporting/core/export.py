@@ -17,6 +17,7 @@ from tadaconv.files import write_atomically
 from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
 from tadaconv.spec import Experiment
+from tadaconv.text import encodable
 
 Columns = Mapping[str, str]
 """The columns of a frame and of its file: by name, in order, ``TEXT`` or a type of pandas."""
@@ -217,7 +218,7 @@ def printable(text: str | None) -> str | None: ...
 
 def printable(text: str | None) -> str | None:
     """Text as UTF-8 can hold it: half a surrogate pair, of a file's name say, is written as its escape."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return None if text is None else encodable(text)
 
 
 def _printable_classes(result: Result) -> Result:
