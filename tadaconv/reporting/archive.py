@@ -321,4 +321,3 @@ def _read_manifest(path: Path) -> dict[str, list[str]]:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not as 'tada export' wrote it; name another folder with --out") from error
-

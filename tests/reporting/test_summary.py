@@ -377,11 +377,15 @@ def test_accuracies_of_each_label_stand_beside_those_of_all_at_once(context) -> 
     assert found.loc[("(3,3)", "all", ""), "top1_mean"] == pytest.approx(own["top1"].mean())
     assert found.loc[("(3,3)", "all", ""), "top5_mean"] == pytest.approx(own["top5"].mean())
     html = blocks.results(export).html
-    for shown in ("Each label, and clips judged apart", "tail verbs<br>31 clips", f"top-5 {mean + 20:.1f}"):
+    for shown in (
+        "Each label, and clips evaluated separately",
+        "Tail verbs: verb (31 clips)",
+        f"top-5 {mean + 20:.1f}",
+    ):
         assert shown in html
     plain = collect(loaded, "q", records)
     assert by_label(plain).empty
-    assert "judged apart" not in blocks.results(plain).html
+    assert "evaluated separately" not in blocks.results(plain).html
     assert not any("multiplied" in note for note in table_notes(plain, summarise(plain)))
 
 

@@ -1,10 +1,8 @@
 """Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import nan
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tadaconv.metrics import TOP1, Metric, metric_named
-from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
+from tadaconv.reporting.ablation.data import Elsewhere, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
@@ -83,17 +81,14 @@ def _summary(export: Export) -> pd.DataFrame:
         over_seeds = alike & (df["covers"] == "seeds")
         df[f"paper_delta_{end}"] = (df[metric.column(end)] - df[published]).where(over_seeds)
     df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
-    counts = dict(zip(df["row"], df["n"], strict=True))
-    both = zip(df["n"], df["versus"].map(counts), df["num_pairs"], strict=True)
-    df["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
+    most = np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
+    df["other_seeds"] = (df["num_pairs"] > 0) & (df["num_pairs"] < most)
     df["p_holm"] = st.holm(df["p"])
     standing = standings(metric.sign * scores, groups(export.manifest))
     df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
-    recipe = apart.get("recipe", {})
-    both_ran = [row in recipe and other in recipe for row, other in zip(df["row"], df["versus"], strict=True)]
-    other_recipe = df["row"].map(recipe) != df["versus"].map(recipe)
-    df["across_recipes"] = other_recipe & pd.Series(both_ran, index=df.index)
+    own, other = (df[column].map(apart.get("recipe", {})) for column in ("row", "versus"))
+    df["across_recipes"] = own.notna() & other.notna() & (own != other)
     for aspect, ran_on in apart.items():
         ran = pd.Series([ran_on.get(name) for name in df["row"]], index=df.index, dtype=object)
         df[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
@@ -178,39 +173,26 @@ def by_label(export: Export) -> pd.DataFrame:
     ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
     NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is none of classes.
     """
-    found: dict[tuple[str, str, str], list[tuple[int, float, float]]] = defaultdict(list)
-    at_once, cells = {}, list[CellOrigin | EnsembleOrigin]()
-    if export.metric.of_classes:
-        at_once = {
-            (cell["row"], cell["seed"]): (cell["top1"], cell["top5"]) for cell in export.cells.to_dict("records")
-        }
-        cells = [*export.manifest.cells, *export.manifest.ensembles]
-    for cell in cells:
+    lines: list[tuple[str, str, str, int, float | None, float | None]] = []
+    of_cells = export.cells.set_index(["row", "seed"])
+    for cell in [*export.manifest.cells, *export.manifest.ensembles] if export.metric.of_classes else []:
         subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
         if cell.num_val is None or not (cell.per_head or subsets):
             continue
-        top1, top5 = at_once[cell.row, cell.seed] if isinstance(cell, CellOrigin) else (cell.top1, cell.top5)
-        assert top1 is not None  # what has labels has a result
-        assert top5 is not None
-        found[cell.row, "all", ""].append((cell.num_val, top1, top5))
-        for head, accuracy in cell.per_head.items():
-            found[cell.row, "all", head].append((cell.num_val, accuracy.top1, accuracy.top5))
+        at_once = of_cells.loc[(cell.row, cell.seed)] if isinstance(cell, CellOrigin) else cell
+        lines.append((cell.row, "all", "", cell.num_val, at_once.top1, at_once.top5))
+        lines += [(cell.row, "all", head, cell.num_val, of.top1, of.top5) for head, of in cell.per_head.items()]
         for name, subset in subsets.items():
-            found[cell.row, name, ""].append((subset.num_val, subset.top1, nan))
-            for head, top1 in subset.per_head.items():
-                found[cell.row, name, head].append((subset.num_val, top1, nan))
+            lines.append((cell.row, name, "", subset.num_val, subset.top1, nan))
+            lines += [(cell.row, name, head, subset.num_val, top1, nan) for head, top1 in subset.per_head.items()]
+    df = pd.DataFrame(lines, columns=["row", "clips", "label", "num_val", "top1", "top5"])
+    over_seeds = df.groupby(["row", "clips", "label"], sort=False).agg(
+        num_val=("num_val", "first"), n=("top1", "size"), top1_mean=("top1", "mean"), top1_sd=("top1", "std"),
+        top5_mean=("top5", "mean"),
+    ).reset_index()  # fmt: skip
     order = {row.name: place for place, row in enumerate(export.manifest.rows)}
-    lines = [
-        {
-            "row": row, "clips": clips, "num_val": values[0][0], "label": label, "n": len(values),
-            "top1_mean": fmean(top1 for _, top1, _ in values),
-            "top1_sd": stdev(top1 for _, top1, _ in values) if len(values) > 1 else nan,
-            "top5_mean": fmean(top5 for *_, top5 in values),
-        }
-        for (row, clips, label), values in sorted(found.items(), key=lambda item: order[item[0][0]])
-    ]  # fmt: skip
-    columns = ["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]
-    return pd.DataFrame(lines, columns=columns)
+    over_seeds = over_seeds.sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return over_seeds[["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]]
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -198,40 +198,27 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 def checked(record: CellRecord) -> CellRecord:
     """The record, in text that any file can hold; as failed, where its score is none."""
-    texts = {name: printable(getattr(record, name)) for name in ("error", "traceback", "worker")}
-    record = replace(record, **texts)
+    texts = {name: getattr(record, name) for name in ("error", "traceback", "worker")}
+    record = replace(record, **{name: encodable(text) for name, text in texts.items() if text is not None})
     if record.result is None:
         return record
     metric = metric_named(record.result.metric)
     if not metric.holds(record.result.score):
         return replace(record, status="failed", result=None, error=no_number(metric))
-    return replace(record, result=_printable_classes(record.result))
+    return replace(record, result=_encodable_classes(record.result))
 
 
-@overload
-def printable(text: str) -> str: ...
-
-
-@overload
-def printable(text: str | None) -> str | None: ...
-
-
-def printable(text: str | None) -> str | None:
-    """Text as UTF-8 can hold it: half a surrogate pair, of a file's name say, is written as its escape."""
-    return None if text is None else encodable(text)
-
-
-def _printable_classes(result: Result) -> Result:
+def _encodable_classes(result: Result) -> Result:
     names = [*result.per_class, *result.classes, *result.per_family]
-    if all(name.isascii() or name == printable(name) for name in names):
+    if all(name == encodable(name) for name in names):
         return result
     return result.model_copy(
         update={
-            "per_class": {printable(name): value for name, value in result.per_class.items()},
-            "per_family": {printable(name): value for name, value in result.per_family.items()},
-            "classes": [printable(name) for name in result.classes],
+            "per_class": {encodable(name): value for name, value in result.per_class.items()},
+            "per_family": {encodable(name): value for name, value in result.per_family.items()},
+            "classes": [encodable(name) for name in result.classes],
             "family_classes": {
-                printable(family): [printable(name) for name in each] for family, each in result.family_classes.items()
+                encodable(family): [encodable(name) for name in each] for family, each in result.family_classes.items()
             },
         }
     )

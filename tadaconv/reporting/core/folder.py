@@ -11,9 +11,9 @@ from typing import Any
 from tadaconv import discovery
 from tadaconv.errors import UserError
 from tadaconv.files import write_atomically
-from tadaconv.reporting.core.export import Listing, ReportManifest, Template, printable, write_files
+from tadaconv.reporting.core.export import Listing, ReportManifest, Template, write_files
 from tadaconv.reporting.core.options import ReportOptions
-from tadaconv.text import visible
+from tadaconv.text import encodable, visible
 
 _LOG = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _made_by(template: Path, parameters: Mapping[str, Any]) -> ReportManifest:
     """A manifest of this template and these parameters."""
     digest = hashlib.sha256(template.read_bytes()).hexdigest()[:16]
     given = {name: repr(value) for name, value in sorted(parameters.items())}
-    return ReportManifest(template=Template(name=printable(template.name), digest=digest), parameters=given)
+    return ReportManifest(template=Template(name=encodable(template.name), digest=digest), parameters=given)
 
 
 def _digest(report: Report, template: Path, options: ReportOptions) -> str:
