@@ -1027,7 +1027,7 @@ def test_what_becomes_of_failed_cells_is_said(made_up) -> None:
         block = blocks.failures(collect(loaded, "quick", records))
         return "" if block is None else re.sub(r"\s+", " ", block.html)
 
-    again, kept = "tries failed cells anew", "is not run again as it is"
+    again, kept = "retries failed cells", "so the cell is not run again"
     assert said({"a": [50.0], "base": [60.0]}) == ""
     assert again in said({"a": [None], "base": [60.0]})
     assert kept not in said({"a": [None], "base": [60.0]})

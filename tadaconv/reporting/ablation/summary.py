@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tadaconv.metrics import TOP1, Metric, metric_named
-from tadaconv.reporting.ablation.data import Elsewhere, Export, Manifest
+from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
@@ -174,12 +174,14 @@ def by_label(export: Export) -> pd.DataFrame:
     NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is none of classes.
     """
     lines: list[tuple[str, str, str, int, float | None, float | None]] = []
-    of_cells = export.cells.set_index(["row", "seed"])
-    for cell in [*export.manifest.cells, *export.manifest.ensembles] if export.metric.of_classes else []:
+    of_cells, cells = export.cells.set_index(["row", "seed"]), list[CellOrigin | EnsembleOrigin]()
+    if export.metric.of_classes:
+        cells = [*export.manifest.cells, *export.manifest.ensembles]
+    for cell in cells:
         subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
         if cell.num_val is None or not (cell.per_head or subsets):
             continue
-        at_once = of_cells.loc[(cell.row, cell.seed)] if isinstance(cell, CellOrigin) else cell
+        at_once: Any = of_cells.loc[(cell.row, cell.seed)] if isinstance(cell, CellOrigin) else cell
         lines.append((cell.row, "all", "", cell.num_val, at_once.top1, at_once.top5))
         lines += [(cell.row, "all", head, cell.num_val, of.top1, of.top5) for head, of in cell.per_head.items()]
         for name, subset in subsets.items():
