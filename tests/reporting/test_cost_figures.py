@@ -11,13 +11,20 @@ from hypothesis import strategies as hs
 from matplotlib.collections import LineCollection
 
 from tadaconv.reporting.ablation import figures
-from tadaconv.reporting.ablation.data import collect
+from tadaconv.reporting.ablation.data import Export, collect
 from tadaconv.reporting.ablation.figures.cost import (
     MOST_NAMED,
     accuracy_by_macs_caption,
     draw_accuracy_by_macs,
     with_names,
 )
+
+
+@pytest.fixture(scope="module")
+def export(make_up) -> Export:
+    """What a caption is given beside its data."""
+    loaded, records = make_up({"base": [60.0]})
+    return collect(loaded, "quick", records)
 
 
 def undominated(points: dict[str, tuple[float, float]]) -> set[str]:
@@ -112,9 +119,9 @@ POINTS = hs.lists(hs.tuples(hs.floats(1, 2), hs.integers(0, 40)), min_size=2, ma
 
 @settings(max_examples=15)
 @given(POINTS)
-def test_no_line_to_a_name_crosses_another(points: list[tuple[float, int]]) -> None:
+def test_no_line_to_a_name_crosses_another(export: Export, points: list[tuple[float, int]]) -> None:
     data = scattered([1e9 * cost for cost, _ in points]).assign(mean=[50.0 + height / 4 for _, height in points])
-    (ax,) = draw_accuracy_by_macs(data).figure.axes
+    (ax,) = draw_accuracy_by_macs(data, export=export).figure.axes
     level, turned = (line.get_segments() for line in ax.collections[-2:])
     paths = [(float(a[0][1]), float(b[0][1]), float(b[1][1])) for a, b in zip(level, turned, strict=True)]
     whole = ax.get_ylim()[1] - ax.get_ylim()[0]
@@ -179,14 +186,14 @@ def scattered(macs: list[float], front: bool = True) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["row", "macs", "mean", "low", "high", "reference", "versus", "front"])
 
 
-def test_a_long_table_names_the_front_and_the_references_alone() -> None:
+def test_a_long_table_names_the_front_and_the_references_alone(export: Export) -> None:
     data = scattered([1e9] * 500, front=False)
     data.loc[499, "front"] = True
     assert data.loc[with_names(data), "row"].tolist() == ["row 0", "row 499"]
-    assert "Of 500 rows, 2 are named" in accuracy_by_macs_caption(data)
+    assert "Of 500 rows, 2 are named" in accuracy_by_macs_caption(data, export)
     assert with_names(scattered([1e9] * 500)).sum() == MOST_NAMED
     assert with_names(scattered([1e9] * MOST_NAMED, front=False)).all()
-    figure = draw_accuracy_by_macs(data).figure
+    figure = draw_accuracy_by_macs(data, export=export).figure
     assert [text.get_text() for text in figure.axes[0].texts] == [" row 0", " row 499"]
     assert figure.get_figheight() < 5
 
@@ -200,10 +207,12 @@ def test_a_long_table_names_the_front_and_the_references_alone() -> None:
         (59.6227e9, "59.62", "times the cheapest row", 59.6227),
     ],
 )
-def test_an_axis_of_costs_is_relative_to_the_cheapest(most: float, factor: str, axis: str, last: float) -> None:
+def test_an_axis_of_costs_is_relative_to_the_cheapest(
+    export: Export, most: float, factor: str, axis: str, last: float
+) -> None:
     data = scattered([1e9, most])
-    assert f"Costs differ by a factor of up to {factor}." in accuracy_by_macs_caption(data)
-    (ax,) = draw_accuracy_by_macs(data).figure.axes
+    assert f"Costs differ by a factor of up to {factor}." in accuracy_by_macs_caption(data, export)
+    (ax,) = draw_accuracy_by_macs(data, export=export).figure.axes
     (beside,) = ax.child_axes
     assert beside.get_xlabel() == axis
     assert ax.get_xlim()[0] >= 0

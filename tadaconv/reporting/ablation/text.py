@@ -495,11 +495,9 @@ def our_clips(manifest: Manifest) -> str:
 # Parts of captions
 
 
-def mixed_recipes(recipes: Mapping[str, object], rows: Collection[str]) -> str:
-    """That ``rows`` of a figure were trained by different recipes, with a space before it; empty where they were not.
-
-    ``recipes`` has, by row, in what its recipe differs from those of others.
-    """
+def mixed_recipes(export: Export, rows: Collection[str]) -> str:
+    """That ``rows`` of a figure were trained by different recipes, with a space before it; empty where not."""
+    recipes = differing(export.manifest).get("recipe", {})
     if len({recipes[row] for row in rows if row in recipes}) < 2:
         return ""
     return " Rows were trained by different recipes, listed under conditions: differences include the effect of these."

@@ -1,6 +1,6 @@
 """What becomes of each class: accuracy by family, what is taken for what, and which classes the operator helps."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from matplotlib.patches import Patch
 
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named, signed
-from tadaconv.reporting.ablation.summary import recipes_of
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
@@ -50,39 +49,21 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     data = accuracy_by_family_data(export)
     if data.empty:
         return None
-    known, unknown = parted(export.families, "top1")
     summary = named(export)
     rows, _ = ends(summary[summary["row"].isin(data.index)], "mean")
-    shown = data.loc[rows["row"]]
-    num_seeds = known.groupby("row")["seed"].nunique()[shown.index]
-    return draw_accuracy_by_family(
-        shown, set(rows.loc[rows["reference"], "row"]), num_seeds=num_seeds, num_rows=len(data),
-        left_out=by_seed(unknown, "family"), recipes=recipes_of(export),
-    )  # fmt: skip
+    return draw_accuracy_by_family(data.loc[rows["row"]], set(rows.loc[rows["reference"], "row"]), export=export)
 
 
-def accuracy_by_family_caption(
-    data: pd.DataFrame,
-    num_seeds: "pd.Series[int]",
-    num_rows: int,
-    left_out: Sequence[str],
-    recipes: Mapping[str, object],
-) -> str:
-    """What is drawn; families of the synthetic clips are explained.
-
-    Args:
-        data: The rows shown.
-        num_seeds: The seeds behind each of them.
-        num_rows: How many rows there are.
-        left_out: The cells and families whose accuracy is none.
-        recipes: By row, in what its recipe differs from those of others.
-    """
+def accuracy_by_family_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``; families of the synthetic clips are explained."""
+    known, unknown = parted(export.families, "top1")
+    num_seeds, num_rows = known.groupby("row")["seed"].nunique()[data.index], known["row"].nunique()
     cut = of_many(len(data), num_rows, "the most and the least accurate")
     text = (
         f"Validation top-1 in percent by family of classes, mean over {of_seeds(num_seeds)}; the stronger the colour, "
         f"the more accurate. {cut}{meaning_of_families(data.columns)}"
-    ).strip() + left_out_note(left_out, "value", "not between 0 and 100 %")
-    return text + mixed_recipes(recipes, data.index)
+    ).strip() + left_out_note(by_seed(unknown, "family"), "value", "not between 0 and 100 %")
+    return text + mixed_recipes(export, data.index)
 
 
 def accuracy_by_family_alt(data: pd.DataFrame) -> str:
@@ -340,31 +321,13 @@ def gain_by_class(export: Export) -> Drawing | None:
         shown = pd.concat([gains, losses]).sort_index(ignore_index=True)
     if shown.empty:  # not one of many classes gains or loses
         return None
-    of_both = export.classes[export.classes["row"].isin(chosen)]
-    left_out = by_seed(parted(of_both, "top1")[1], "class")
-    return draw_gain_by_class(
-        shown, chosen.base, str(chosen.without), num_classes=len(data), left_out=left_out, recipes=recipes_of(export)
-    )
+    return draw_gain_by_class(shown, chosen.base, str(chosen.without), export=export)
 
 
-def gain_by_class_caption(
-    data: pd.DataFrame,
-    base: str,
-    without: str,
-    num_classes: int,
-    left_out: Sequence[str],
-    recipes: Mapping[str, object],
-) -> str:
-    """What is drawn of ``num_classes``.
-
-    Args:
-        data: The classes shown.
-        base: The row with the operator.
-        without: The row without.
-        num_classes: How many classes there are.
-        left_out: The cells and classes whose accuracy is none.
-        recipes: By row, in what its recipe differs from those of others.
-    """
+def gain_by_class_caption(data: pd.DataFrame, base: str, without: str, export: Export) -> str:
+    """What is drawn of the classes of ``export``: ``base`` has the operator, the other row has none."""
+    num_classes = len(gain_by_class_data(export))
+    _, unknown = parted(export.classes[export.classes["row"].isin([base, without])], "top1")
     text = (
         f"Gain in top-1 of {base} over {without} by class, in points, paired by seed; in each family from the largest "
         "down. "
@@ -380,8 +343,8 @@ def gain_by_class_caption(
             "shown; the extremes of many are biased by selection. "
         )
     text = (text + meaning_of_families(data["family"].unique(), classes=True)).strip()
-    text += left_out_note(left_out, "value", "not between 0 and 100 %")
-    return text + mixed_recipes(recipes, [base, without])
+    text += left_out_note(by_seed(unknown, "class"), "value", "not between 0 and 100 %")
+    return text + mixed_recipes(export, [base, without])
 
 
 def gain_by_class_alt(data: pd.DataFrame) -> str:

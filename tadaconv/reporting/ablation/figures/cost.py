@@ -1,6 +1,6 @@
 """Scores against what they cost: multiply-adds, and time in evaluation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named
-from tadaconv.reporting.ablation.summary import recipes_of
 from tadaconv.reporting.ablation.text import mixed_recipes
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
@@ -50,32 +49,19 @@ def _with_results(export: Export) -> pd.DataFrame:
 
 def accuracy_by_macs(export: Export) -> Drawing | None:
     """The score against multiply-adds a clip; None while no row has a result and a cost."""
-    data, every = accuracy_by_macs_data(export), _with_results(export)["row"]
-    if data.empty:
-        return None
-    left_out = every[~every.isin(data["row"])].tolist()
-    return draw_accuracy_by_macs(data, export.metric, left_out=left_out, recipes=recipes_of(export))
+    data = accuracy_by_macs_data(export)
+    return None if data.empty else draw_accuracy_by_macs(data, export.metric, export=export)
 
 
-def accuracy_by_macs_caption(
-    data: pd.DataFrame,
-    left_out: Sequence[str] = (),
-    recipes: Mapping[str, object] | None = None,
-    metric: Metric = TOP1,
-) -> str:
-    """What is drawn, and how far costs are apart, which is often too little to see.
-
-    Args:
-        data: Of :func:`accuracy_by_macs_data`.
-        left_out: The rows whose multiply-adds are not known.
-        recipes: By row, in what its recipe differs from those of others.
-        metric: What the cells are judged by.
-    """
+def accuracy_by_macs_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``, and how far costs are apart, which is often too little to see."""
+    rows = _with_results(export)["row"]
+    left_out = rows[~rows.isin(data["row"])].tolist()
     return (
-        f"Validation {metric.label} against the multiply-adds of convolutions and linear layers for a clip. "
-        f"{_reading(data, metric)} Costs differ by a factor of up to {data['macs'].max() / data['macs'].min():.4g}."
-        f"{left_out_note(left_out, 'row', 'whose multiply-adds are not known')}"
-        f"{mixed_recipes(recipes or {}, data['row'])}"
+        f"Validation {export.metric.label} against the multiply-adds of convolutions and linear layers for a clip. "
+        f"{_reading(data, export.metric)} Costs differ by a factor of up to "
+        f"{data['macs'].max() / data['macs'].min():.4g}."
+        f"{left_out_note(left_out, 'row', 'whose multiply-adds are not known')}{mixed_recipes(export, data['row'])}"
     )
 
 
@@ -140,32 +126,13 @@ def times_vary(data: pd.DataFrame) -> bool:
 
 def accuracy_by_latency(export: Export) -> Drawing | None:
     """The score against the time of a clip in evaluation, on one device; None where no cell was timed."""
-    data, cells = accuracy_by_latency_data(export), latency_cells(export)
-    if data.empty:
-        return None
-    not_timed = cells[cells["ms"].isna()]
-    elsewhere = cells[cells["ms"].notna() & (cells["device"] != data["device"].iloc[0])]
-    return draw_accuracy_by_latency(
-        data, export.metric, elsewhere=elsewhere, not_timed=not_timed, recipes=recipes_of(export)
-    )
+    data = accuracy_by_latency_data(export)
+    return None if data.empty else draw_accuracy_by_latency(data, export.metric, export=export)
 
 
-def accuracy_by_latency_caption(
-    data: pd.DataFrame,
-    elsewhere: pd.DataFrame,
-    not_timed: pd.DataFrame,
-    recipes: Mapping[str, object],
-    metric: Metric = TOP1,
-) -> str:
-    """What is drawn, and what the times are of.
-
-    Args:
-        data: Of :func:`accuracy_by_latency_data`.
-        elsewhere: The cells timed on other devices.
-        not_timed: Those without a time (row, seed, device).
-        recipes: By row, in what its recipe differs from those of others.
-        metric: What the cells are judged by.
-    """
+def accuracy_by_latency_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``, and what the times are of."""
+    cells, metric = latency_cells(export), export.metric
     marker = "A marker is one cell."
     if (data["num_timed"] > 1).any():
         marker = (
@@ -178,10 +145,11 @@ def accuracy_by_latency_caption(
         "while the cells ran, loading of clips included, perhaps next to other cells on the same machine; for exact "
         "timings use tada bench."
     )
-    for device, cells in elsewhere.groupby("device", sort=False):
-        text += left_out_note(by_seed(cells), "cell", f"on {_device(str(device))}")
-    text += left_out_note(by_seed(not_timed), "cell", "without a time")
-    return text + mixed_recipes(recipes, data["row"])
+    timed = cells.dropna(subset="ms")
+    for device, elsewhere in timed[timed["device"] != data["device"].iloc[0]].groupby("device", sort=False):
+        text += left_out_note(by_seed(elsewhere), "cell", f"on {_device(str(device))}")
+    text += left_out_note(by_seed(cells[cells["ms"].isna()]), "cell", "without a time")
+    return text + mixed_recipes(export, data["row"])
 
 
 def accuracy_by_latency_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:

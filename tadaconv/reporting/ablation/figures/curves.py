@@ -1,6 +1,6 @@
 """Validation scores while rows train."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import common_base
-from tadaconv.reporting.ablation.summary import comparisons, recipes_of
+from tadaconv.reporting.ablation.summary import comparisons
 from tadaconv.reporting.ablation.text import mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted_by_cell
@@ -40,15 +40,8 @@ def learning_curves(export: Export) -> Drawing | None:
     data = learning_curves_data(export)
     if data["epoch"].nunique() < 2:
         return None
-    base, metric = common_base(export), export.metric
-    rows = rows_with_panels(data)
-    shown = _ends_of_curves(data, rows, metric)
-    _, left_out = parted_by_cell(export.curves, metric.curve_column, *metric.ends)
-    ran = [cell.experiment for cell in export.manifest.cells]
-    return draw_learning_curves(
-        shown, base, metric, num_rows=len(rows), left_out=by_seed(left_out), conditions=ran,
-        recipes=recipes_of(export),
-    )  # fmt: skip
+    shown = _ends_of_curves(data, rows_with_panels(data), export.metric)
+    return draw_learning_curves(shown, common_base(export), export.metric, export=export)
 
 
 def rows_with_panels(data: pd.DataFrame) -> list[str]:
@@ -69,27 +62,11 @@ def _ends_of_curves(data: pd.DataFrame, rows: list[str], metric: Metric) -> pd.D
     return data[data["row"].isin(order)].sort_values("row", key=lambda names: names.map(order), kind="stable")
 
 
-def learning_curves_caption(
-    data: pd.DataFrame,
-    base: str | None,
-    num_rows: int,
-    left_out: Sequence[str] = (),
-    conditions: Iterable[Mapping[str, Any]] = (),
-    recipes: Mapping[str, object] | None = None,
-    metric: Metric = TOP1,
-) -> str:
-    """What is drawn.
-
-    Args:
-        data: The curves shown.
-        base: None where each row is compared with one of its own.
-        num_rows: The rows that a panel would be of.
-        left_out: The cells whose curve cannot be drawn.
-        conditions: As :func:`points_of_curves` takes them.
-        recipes: By row, in what its recipe differs from those of others.
-        metric: What the cells are judged by.
-    """
-    when, views = points_of_curves(conditions, metric)
+def learning_curves_caption(data: pd.DataFrame, base: str | None, export: Export) -> str:
+    """What is drawn of ``export``; ``base`` is None where each row is compared with one of its own."""
+    metric, num_rows = export.metric, len(rows_with_panels(learning_curves_data(export)))
+    when, views = points_of_curves((cell.experiment for cell in export.manifest.cells), metric)
+    _, unknown = parted_by_cell(export.curves, metric.curve_column, *metric.ends)
     seeds_by_row = data.groupby("row")["seed"].nunique()
     seeds = of_seeds(seeds_by_row)
     band = "; bands reach from the lowest seed to the highest" if (seeds_by_row > 1).any() else ""
@@ -97,8 +74,8 @@ def learning_curves_caption(
     beside = beside if base else ", with the row it is compared with dashed and named below it"
     cut = of_many(len(rows_with_panels(data)), num_rows, f"those that end {metric.extremes()}")
     text = f"Validation {metric.label} {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
-    text += left_out_note(left_out, "cell", f"with a value {outside(metric)}")
-    return text + mixed_recipes(recipes or {}, data["row"])
+    text += left_out_note(by_seed(unknown), "cell", f"with a value {outside(metric)}")
+    return text + mixed_recipes(export, data["row"])
 
 
 def learning_curves_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
@@ -110,7 +87,7 @@ def learning_curves_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
 
 @figure(caption=learning_curves_caption, alt=learning_curves_alt)
 def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = TOP1) -> Figure:
-    """A small panel for each row with the row it is compared with; ten lines in one panel could not be told apart.
+    """A small panel for each row with the row it is compared with, as ten lines in one panel are not legible.
 
     ``base`` is the row that all are compared with; None where each has its own, which its panel then names.
     """

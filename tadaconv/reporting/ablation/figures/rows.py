@@ -1,6 +1,6 @@
 """Score of every row, and its difference to the row it is compared with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
-from tadaconv.reporting.ablation.summary import compares_apart, recipes_of, scores_by_seed, summarise
+from tadaconv.reporting.ablation.summary import compares_apart, comparisons, scores_by_seed, summarise
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
@@ -63,15 +63,14 @@ def accuracy_by_row(export: Export) -> Drawing | None:
     if not data["n"].any():
         return None
     shown, breaks = ends(data, "mean")
-    return draw_accuracy_by_row(shown, breaks, export.metric, num_rows=len(data), recipes=recipes_of(export))
+    return draw_accuracy_by_row(shown, breaks, export.metric, export=export)
 
 
-def accuracy_by_row_caption(
-    data: pd.DataFrame, num_rows: int, recipes: Mapping[str, object], metric: Metric = TOP1
-) -> str:
-    """What is drawn of ``num_rows``, what its intervals cover, and whether ``recipes`` differ by row."""
-    covers = set(data["covers"])
-    text = f"Validation {metric.label} of each row. " + of_many(len(data), num_rows, metric.extremes("the "))
+def accuracy_by_row_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of the rows of ``export``, what its intervals cover, and whether recipes differ by row."""
+    covers, metric = set(data["covers"]), export.metric
+    shown = of_many(len(data), len(export.manifest.rows), metric.extremes("the "))
+    text = f"Validation {metric.label} of each row. {shown}"
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the single seeds. "
     if "seeds" in covers:
@@ -85,7 +84,7 @@ def accuracy_by_row_caption(
         )
     elif (data["reference"] & (data["n"] > 0)).any():
         text += "The diamond and the dotted line mark the base row."
-    return text.strip() + mixed_recipes(recipes, data["row"])
+    return text.strip() + mixed_recipes(export, data["row"])
 
 
 def accuracy_by_row_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
@@ -205,13 +204,12 @@ def differences(export: Export) -> Drawing | None:
         return None
     base = common_base(export)
     shown, breaks = ends(data, "mean")
-    return draw_differences(shown, base, breaks, export.metric, num_rows=len(data), recipes=recipes_of(export))
+    return draw_differences(shown, base, breaks, export.metric, export=export)
 
 
-def differences_caption(
-    data: pd.DataFrame, base: str | None, num_rows: int, recipes: Mapping[str, object], metric: Metric = TOP1
-) -> str:
-    """What is drawn of ``num_rows``; ``base`` is None where each row is compared with one of its own."""
+def differences_caption(data: pd.DataFrame, base: str | None, export: Export) -> str:
+    """What is drawn of the rows of ``export``; ``base`` is None where each row is compared with one of its own."""
+    metric, num_rows = export.metric, sum(versus is not None for versus in comparisons(export.manifest).values())
     to = f"the base row, {base}" if base is not None else "the row it is compared with, named below it"
     unit = f", in {metric.unit_of_differences}" if metric.unit_of_differences else ""
     text = f"Difference in validation {metric.label} of each row to {to}{unit}, paired by seed. "
@@ -220,12 +218,12 @@ def differences_caption(
         text += "Large markers are means over seeds, small rings below them the differences of single seeds. "
     if data["low"].notna().any():
         text += (
-            "Bars are 95 % intervals of the mean difference over seeds. Each is for its row alone: of twenty rows that "
-            "differ in nothing, one bar would leave out zero by chance. "
+            "Bars are 95 % intervals of the mean difference over seeds, each for its row alone and not adjusted for "
+            "others. "
         )
     if ((data["n"] > 0) & data["low"].isna()).any():
-        text += "A marker without a bar has one seed, or seeds that all differ by the same: its error is not known. "
-    return text.strip() + mixed_recipes(recipes, [*data["row"], *data["versus"]])
+        text += "A marker without a bar has one seed, or the same difference in all seeds. "
+    return text.strip() + mixed_recipes(export, [*data["row"], *data["versus"]])
 
 
 def differences_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
