@@ -26,6 +26,7 @@ from tadaconv.reporting.ablation.data import collect, read_export
 from tadaconv.reporting.ablation.summary import summarise, verdicts
 from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.archive import read_storage
+from tadaconv.reporting.calibration import calibration_report
 from tadaconv.reporting.core.options import ReportOptions
 from tadaconv.reporting.study import study_report
 from tadaconv.reporting.study.confirmation import confirmation_sentences
@@ -353,3 +354,10 @@ def test_a_report_of_a_study_of_errors_speaks_of_nothing_else(tmp_path: Path) ->
     console = Console(record=True, width=100)
     console.print(StudyTable(study, "quick", records))
     require_no_accuracy({"terminal": console.export_text()})
+
+
+def test_the_calibrations_of_a_cell_that_is_judged_by_an_error_are_refused(
+    table: LoadedTable, stored: tuple[Store, list[CellRecord]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"predicted classes, and .* is judged by MAE"):
+        calibration_report(table, "quick", stored[1][0], tmp_path)

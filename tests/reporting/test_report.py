@@ -7,13 +7,13 @@ import shutil
 import unicodedata
 from ast import literal_eval
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 from rich.console import Console
+from support import Page
 
 from tadaconv.errors import RunError, UserError
 from tadaconv.reporting import FORMATS, report
@@ -32,21 +32,6 @@ DRAWN = (
 HIDDEN = "a\x1b[31mb\u202ec\x00\t\x9bd"
 VISIBLE = r"a\x1b[31mb\u202ec\x00\t\x9bd"
 CLAIM = Claim(f"{SCRIPT} helps {HIDDEN}", SPECIAL, SCRIPT, "a source & more")
-
-
-class Page(HTMLParser):
-    """Collects a page's tags with their attributes, and its text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +56,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, make_up):
 
 @pytest.fixture(scope="module")
 def page(hostile) -> Page:
-    page = Page()
-    page.feed((hostile[3] / "report.html").read_text())
-    return page
+    return Page((hostile[3] / "report.html").read_text())
 
 
 def test_all_files_are_there(hostile) -> None:
@@ -150,7 +133,7 @@ def test_names_are_read_back_from_the_data_as_they_are(hostile) -> None:
 
 
 def test_the_page_says_what_it_can_and_no_more(page: Page) -> None:
-    text = re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
+    text = page.words
     assert "4 rows, 3 seeds: 10 of 12 cells finished, 1 failed, 1 not run." in text
     assert "the loss is not finite at step 40" in text
     assert "Undecided" in text
@@ -262,9 +245,7 @@ def test_conditions_say_what_each_row_ran_on(hosts) -> None:
 
 
 def _text(block: blocks.Block) -> str:
-    page = Page()
-    page.feed(block.html)
-    return re.sub(r"\s+", " ", page.text.replace("\xa0", " "))
+    return Page(block.html).words
 
 
 def test_files_of_the_users_own_are_not_written_over(made_up, tmp_path: Path) -> None:

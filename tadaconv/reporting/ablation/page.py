@@ -137,11 +137,4 @@ def methods(export: Export) -> Block | None:
     used = text.methods_used(export, summarise(export))
     if not used - {"claims", "many claims"}:
         return None
-    names = {
-        "t": "Student's t", "wilson": "Wilson's interval", "flips": "Fisher's sign flips", "holm": "Holm",
-        "best": "Hsu's comparisons with the best", "power": "Cohen's power", "tau": "Kendall's tau",
-    }  # fmt: skip
-    named = [name for method, name in names.items() if method in used]
-    return Block(
-        render("methods", used=used, metric=export.metric), f"Methods: {', '.join(named) or 'none beyond counting'}."
-    )
+    return Block(render("methods", used=used, metric=export.metric), "The page has the methods with their references.")

@@ -128,11 +128,6 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
     return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
 
 
-def recipes_of(export: Export) -> dict[str, str | int]:
-    """By row with a cell, in what its recipe differs from that of another row; empty where all share one."""
-    return differing(export.manifest).get("recipe", {})
-
-
 def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
     """How a cell is trained and judged, beside its backbone, frames and seed; neutral values may be left out."""
     data, backbone = experiment["data"], experiment["backbone"]
@@ -224,7 +219,7 @@ def verdicts(export: Export) -> pd.DataFrame:
         [_verdict_line(scores, claim, export.metric) for claim in export.manifest.claims], columns=columns
     )
     df["p_holm"] = st.holm(df["p"])
-    recipe = recipes_of(export)
+    recipe = differing(export.manifest).get("recipe", {})
     pairs = zip(df["better"], df["worse"], strict=True)
     df["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
     return df

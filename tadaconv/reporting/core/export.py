@@ -198,8 +198,8 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 def checked(record: CellRecord) -> CellRecord:
     """The record, in text that any file can hold; as failed, where its score is none."""
-    texts: dict[str, Any] = {name: getattr(record, name) for name in ("error", "traceback", "worker")}
-    record = replace(record, **{name: text and encodable(text) for name, text in texts.items()})
+    error, traceback, worker = (text and encodable(text) for text in (record.error, record.traceback, record.worker))
+    record = replace(record, error=error, traceback=traceback, worker=worker)
     if record.result is None:
         return record
     metric = metric_named(record.result.metric)
