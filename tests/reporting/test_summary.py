@@ -207,7 +207,7 @@ def test_too_few_rows_for_an_order(context) -> None:
     found = paper_order(export)
     assert found.n == 1
     assert isnan(found.tau)
-    assert "too few" in " ".join(paper_notes(export, summarise(export)))
+    assert "which takes three rows" in " ".join(paper_notes(export, summarise(export)))
 
 
 def test_what_the_paper_measured_on_is_said_once_a_data_set(hosts) -> None:
@@ -873,7 +873,7 @@ def test_other_regimes_rank_the_rows(context) -> None:
         "Order of the rows in regime \u201c<proxy>\u201d: Kendall\u2019s tau "
         f"{tau:.2f} [{words.coefficient(interval.low)}, {interval.high:.2f}] over 8 rows."
     )
-    assert second.endswith("\u201ctiny\u201d: not compared, as 1 row with both numbers are too few.")
+    assert second.endswith("\u201ctiny\u201d: not compared, which takes three rows with both numbers, and there are 1.")
     assert third.endswith("\u201clevel\u201d: not compared, as all rows are equal in one of the two.")
     assert "&lt;proxy&gt;" in blocks.results(export).html
     (note,) = tau_note(export)

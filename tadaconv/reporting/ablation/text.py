@@ -435,7 +435,7 @@ def _agreements(export: Export) -> list[st.Agreement]:
 
 def _agreement_in_words(found: st.Agreement) -> str:
     if found.n < 3:
-        return f"not compared, as {plural(found.n, 'row')} with both numbers are too few"
+        return f"not compared, which takes three rows with both numbers, and there are {found.n}"
     if found.tau != found.tau:
         return "not compared, as all rows are equal in one of the two"
     interval = "" if found.low != found.low else f" [{coefficient(found.low)}, {coefficient(found.high)}]"

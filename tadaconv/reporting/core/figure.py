@@ -33,17 +33,17 @@ class Drawing:
     @cached_property
     def svg(self) -> bytes:
         """The figure as SVG, on transparent ground."""
-        return style.as_svg(self.figure, self.name)
+        return style.saved(self.figure, "svg", self.name)
 
     @cached_property
     def png(self) -> bytes:
         """The figure as PNG, on white."""
-        return style.as_png(self.figure)
+        return style.saved(self.figure, "png")
 
     @cached_property
     def pdf(self) -> bytes:
         """The figure as PDF, on transparent ground, with its fonts in it."""
-        return style.as_pdf(self.figure)
+        return style.saved(self.figure, "pdf")
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # PNG beside SVG: a notebook that its reader has not declared trusted shows no SVG.

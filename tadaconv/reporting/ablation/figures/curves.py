@@ -96,20 +96,22 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = 
     dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
     keys = {"the row named above the panel": _ROW_CURVE, dashed: _BASE_CURVE}
     figure, panels = small_panels(titles, metric.axis, keys)
-    curves = {str(name): _curve(rows, metric.curve_column) for name, rows in data.groupby("row")}
-    # Set beforehand: panels that share their axes would find the limits anew with every curve.
-    panels[0].set(xlim=_around(data["epoch"]), ylim=_around(data[metric.curve_column]))
+    curves = data.groupby(["row", "epoch"])[metric.curve_column].agg(["mean", "min", "max"])
     for ax, name in zip(panels, names, strict=True):
         ax.grid(axis="y")
         ax.locator_params(nbins=4)
-        looks = [(versus[name], _BASE_CURVE), (name, _BASE_CURVE if name == base else _ROW_CURVE)]
-        for row, look in looks:
-            if row in curves:
-                epochs, mean, low, high = curves[row]
+        looks = {versus[name]: _BASE_CURVE, name: _BASE_CURVE if name == base else _ROW_CURVE}
+        for row, look in looks.items():
+            if row in versus:
+                curve = curves.loc[row]
                 # The band is the range of the seeds: at three of them a confidence band hides the curves.
-                ax.fill_between(epochs, low, high, color=look["color"], alpha=0.18, linewidth=0)
-                ax.plot(epochs, mean, **look)
+                ax.fill_between(curve.index, curve["min"], curve["max"], color=look["color"], alpha=0.18, linewidth=0)
+                ax.plot(curve.index, curve["mean"], **look)
     return figure
+
+
+_ROW_CURVE: dict[str, Any] = {"color": style.ROW}
+_BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
 
 
 def small_panels(titles: Sequence[str], label: str, keys: Mapping[str, dict[str, Any]]) -> tuple[Figure, list[Axes]]:
@@ -136,20 +138,3 @@ def small_panels(titles: Sequence[str], label: str, keys: Mapping[str, dict[str,
     for ax in panels[max(0, len(titles) - num_columns) : len(titles)]:
         ax.xaxis.set_tick_params(labelbottom=True)  # the panel below may be an empty one
     return figure, list(panels[: len(titles)])
-
-
-def _around(values: "pd.Series[float]") -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or 1.0
-    return low - margin, high + margin
-
-
-_ROW_CURVE: dict[str, Any] = {"color": style.ROW}
-_BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
-
-
-def _curve(rows: pd.DataFrame, column: str) -> tuple[Any, Any, Any, Any]:
-    """Epochs, and over the seeds the mean, the lowest and the highest of ``column`` at each."""
-    over_seeds = rows.groupby("epoch")[column]
-    mean = over_seeds.mean()
-    return mean.index.to_numpy(), mean.to_numpy(), over_seeds.min().to_numpy(), over_seeds.max().to_numpy()
