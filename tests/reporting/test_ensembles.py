@@ -156,7 +156,7 @@ def test_what_is_missing_is_said(ran: Ran, tmp_path: Path) -> None:
     found = ensembles_of(LOADED, other, tmp_path)
     assert [each.top1 is None for each in found] == [False, True, True]
     assert found[1].why is not None
-    assert found[1].why.startswith(f"{tmp_path / 'weights'} holds no class probabilities of “b”; take them along with")
+    assert found[1].why.startswith(f"{tmp_path / 'weights'} has no class probabilities of “b”; copy them with")
     assert found[2].why == "“b” failed"
     text = " ".join(drawn(other, tmp_path).split())
     assert "“a + b” has no value with seed 2: “b” failed." in text

@@ -34,6 +34,7 @@ from tadaconv.reporting.core.export import (
 )
 from tadaconv.result import HeadAccuracy, Result, Scored
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row
+from tadaconv.text import encodable
 
 _OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
 FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}
@@ -268,7 +269,7 @@ def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
     for record in records:
         if record.result is not None and record.result.classes:
             family_of = _family_of(record.result)
-            return {name: family_of.get(name, "") for name in record.result.classes}
+            return {encodable(name): encodable(family_of.get(name, "")) for name in record.result.classes}
     return {}
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from tadaconv.execution.cells import CellRecord
 from tadaconv.files import write_atomically
 from tadaconv.metrics import TOP1, Metric, metric_named
-from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Experiment
 from tadaconv.text import encodable
 
@@ -147,9 +147,10 @@ class ScoredManifest(ReportManifest):
 
 
 def data_frame(lines: Iterable[Sequence[Any] | dict[str, Any]], columns: Columns) -> pd.DataFrame:
-    """``lines`` as a frame of these columns, each of its type."""
+    """``lines`` as a frame of these columns, each of its type; text as any file can hold it."""
     df = pd.DataFrame(list(lines), columns=list(columns))
-    return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
+    texts = {name: df[name].map(encodable, na_action="ignore") for name, kind in columns.items() if kind == TEXT}
+    return df.assign(**texts).astype({name: kind for name, kind in columns.items() if kind != TEXT})
 
 
 def cells_data(records: Sequence[CellRecord], metric: Metric) -> pd.DataFrame:
@@ -203,25 +204,9 @@ def checked(record: CellRecord) -> CellRecord:
     if record.result is None:
         return record
     metric = metric_named(record.result.metric)
-    if not metric.holds(record.result.score):
-        return replace(record, status="failed", result=None, error=no_number(metric))
-    return replace(record, result=_encodable_classes(record.result))
-
-
-def _encodable_classes(result: Result) -> Result:
-    names = [*result.per_class, *result.classes, *result.per_family]
-    if all(name == encodable(name) for name in names):
-        return result
-    return result.model_copy(
-        update={
-            "per_class": {encodable(name): value for name, value in result.per_class.items()},
-            "per_family": {encodable(name): value for name, value in result.per_family.items()},
-            "classes": [encodable(name) for name in result.classes],
-            "family_classes": {
-                encodable(family): [encodable(name) for name in each] for family, each in result.family_classes.items()
-            },
-        }
-    )
+    if metric.holds(record.result.score):
+        return record
+    return replace(record, status="failed", result=None, error=no_number(metric))
 
 
 def _cell_line(record: CellRecord, metric: Metric) -> dict[str, Any]:
