@@ -42,16 +42,16 @@ _TREES = (
 _SCORED = ("metric", "score")
 _SCALARS = ["top1", *(name for name in Result.model_fields if name not in (*_SCORED, *_TREES, "curve"))]
 CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment", "scores"]
-"""Followed by a column for each metric beside top-1 and for each entry of the environment and each leaf of the
+"""Followed by a column for each metric other than top-1 and for each entry of the environment and each leaf of the
 experiment, in alphabetical order."""
 CURVE_COLUMNS = ["cell", "epoch", "step", "train_loss", "val_top1", "calibration"]
-"""Followed by a column for each metric beside top-1."""
+"""Followed by a column for each metric other than top-1."""
 
 _REASONS = (attrs.INTERRUPTED, attrs.WITHDRAWN, attrs.PRUNED, attrs.OVER_BUDGET, attrs.INFEASIBLE)
 _TAKEN = (
     attrs.CELL, attrs.LABEL, attrs.SPEC, attrs.PLACES, attrs.ERROR, attrs.TRACEBACK, attrs.TRIAL, *_REASONS
 )  # fmt: skip
-"""Attributes that have a column of their own."""
+"""Attributes that have a column."""
 _TIMES = ("started", "ended")
 _DTYPES = {
     **dict.fromkeys([*_SCALARS, "value", "train_loss", "val_top1"], "float64"),
@@ -69,7 +69,7 @@ class Archive:
     Attributes:
         studies: one line a study; what is written about it, its plan above all, as JSON.
         attempts: one line a trial, in whatever state. ``trial`` is its number, ``configuration`` that of a search's
-            configuration; attributes that have no column of their own are in ``attributes``, as JSON.
+            configuration; attributes without a column are in ``attributes``, as JSON.
         cells: one line a cell that has a result. ``scores`` is the path of its class probabilities, see
             :mod:`tadaconv.scores`, from the folder of the journal; empty where it is not there, or on a server.
         curves: one line a cell and epoch.
@@ -82,7 +82,7 @@ class Archive:
 
 
 def read_storage(store: Store) -> Archive:
-    """Everything in ``store``, in an order that depends on nothing else: by study and trial, cell, and epoch."""
+    """Everything in ``store``, ordered by study and trial, cell, and epoch."""
     storage = store.backend.storage
     studies = sorted(storage.get_all_studies(), key=lambda study: study.study_name)
     trials = {s.study_name: storage.get_all_trials(s._study_id, deepcopy=False) for s in studies}

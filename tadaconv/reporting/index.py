@@ -73,8 +73,8 @@ class IndexEntry(Listing):
 def write_index(out: Path) -> Path:
     """Write ``<out>/reports/index.html``, a page of every report in that folder, and return its path.
 
-    It holds figures and styles inside and asks for nothing else; its links are relative, so that the folder can be
-    moved. The same reports give the same bytes. Folders that hold no report of ours are passed over.
+    It is self-contained but for its links, which are relative, so that the folder can be moved. The same reports give
+    the same bytes. Folders without a report of ours are skipped.
 
     Raises :class:`UserError` where a file of that name is there that is not ours, or the folder cannot be written.
     """

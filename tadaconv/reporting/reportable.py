@@ -53,7 +53,7 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
         except UserError as error:
             left_out[study] = str(error)
     for study in studies - set(known) - set(left_out):
-        # Where the space of a study has grown, its later trials are in studies of their own, which are parts of it.
+        # Where the space of a study has grown, its later trials are in further studies, which are parts of it.
         if not any(study.startswith(f"{whole}-space") for whole in known):
             left_out[study] = _where_sought(study, store)
     return found, [f"{study} is left out: {why}" for study, why in sorted(left_out.items())]
@@ -81,7 +81,7 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
             loaded = load_study(named) if is_search else load_table(named)
         except UserError as error:
             broken[study] = str(error)
-            if is_search:  # the table of its best says the same
+            if is_search:  # of its confirmation as well
                 name = discovery.plain_name(named)
                 broken |= dict.fromkeys({f"{name}_confirm{study.removeprefix(name)}"} & studies, str(error))
             continue
@@ -93,7 +93,7 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
 
 
 def _files(study: str, store: Store) -> tuple[str | None, str | None]:
-    """What finds the table or study, and the regime, whose results ``study`` holds; None for each that is not found."""
+    """The names or paths of the table or study, and of the regime, of ``study``; None for each that is not found."""
     given = store.study_attrs(study)
     attr = attrs.STUDY_FILE if attrs.SEARCH_PROTOCOL in given else attrs.TABLE_FILE
     origin = given.get(attr)
@@ -106,7 +106,7 @@ def _files(study: str, store: Store) -> tuple[str | None, str | None]:
 
 
 def _found(kind: str, name: str, origin: str | None) -> str | None:
-    """What finds the file called ``name``: that of its origin if it is there, or else the one that its name finds.
+    """The path or name of the file called ``name``: that of its origin if it exists, or else the one found by name.
 
     A storage of before keeps no origin of studies and regimes.
     """
@@ -118,7 +118,7 @@ def _found(kind: str, name: str, origin: str | None) -> str | None:
 def storage_context(
     loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store
 ) -> StorageContext:
-    """What ``store`` holds of a table beside ``records``, which are its cells in a regime as they stand."""
+    """The results of a table in ``store`` other than ``records``, which are its cells in a regime."""
     study = study_name(loaded, regime_name)
     elsewhere = {}
     for other in store.studies():
@@ -128,7 +128,7 @@ def storage_context(
             "regime", other.removeprefix(f"{loaded.name}-"), store.study_attrs(other).get(attrs.REGIME_FILE)
         )
         if regime is not None:
-            with suppress(UserError):  # a regime that cannot take a row any more says nothing about this one
+            with suppress(UserError):  # a regime that does not support a row any more does not matter here
                 found = _records(loaded, regime, store)
                 if any(record.status == "finished" for record in found):
                     elsewhere[regime] = found

@@ -15,9 +15,9 @@ _NO_RESULT = {"failed": "failed", "running": "is still running"}
 
 
 def ensembles_of(loaded: LoadedTable, records: Sequence[CellRecord], out: Path) -> list[EnsembleOrigin]:
-    """One of each ensemble of a table and each seed of ``records``; one without a value says why it has none.
+    """One of each ensemble of a table and each seed of ``records``; one without a value has the reason.
 
-    ``out`` is the run folder in whose ``weights/`` the class probabilities of the cells lie.
+    ``out`` is the run folder with the class probabilities of the cells in its ``weights/``.
     """
     by_cell = {(record.cell.label, record.cell.experiment.seed): checked(record) for record in records}
     seeds = sorted({seed for _, seed in by_cell})

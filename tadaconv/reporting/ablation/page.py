@@ -35,7 +35,7 @@ def headline(export: Export) -> Block:
 
 
 def claims(export: Export) -> Block | None:
-    """Each claim of the paper with its verdict and the numbers behind it; None, which shows nothing, without any."""
+    """Each claim of the paper with its verdict and the numbers behind it; None without claims."""
     lines = verdicts(export).to_dict("records")
     if not lines:
         return None
@@ -49,7 +49,7 @@ def claims(export: Export) -> Block | None:
 
 
 def results(export: Export) -> Block:
-    """The table, with notes on what its numbers cover and how they stand to the paper's and to other regimes."""
+    """The table, with notes on what its numbers cover and how they compare with the paper's and other regimes'."""
     summary, base, metric, labels = summarise(export), export.manifest.base, export.metric, by_label(export)
     html = render(
         "results",
@@ -87,7 +87,7 @@ def _label_columns(labels: pd.DataFrame) -> list[Column]:
 
 
 def failures(export: Export) -> Block | None:
-    """The cells that failed, with their errors; None, which shows nothing, where none did."""
+    """The cells that failed, with their errors; None where none did."""
     failed = export.cells[export.cells["status"] == "failed"].to_dict("records")
     if not failed:
         return None
@@ -111,7 +111,7 @@ def conditions(export: Export) -> Block:
 
 
 _WHOSE = {"paper": " (the paper\u2019s)", "ours": " (ours, not the paper\u2019s)"}
-"""By whose recipe it is, what stands behind it."""
+"""By whose recipe it is, the words behind it."""
 
 
 def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
@@ -130,10 +130,7 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
 
 
 def methods(export: Export) -> Block | None:
-    """How the numbers of this page are made, with references; what it has none of is not named.
-
-    None, which shows nothing, where there are no numbers.
-    """
+    """How the numbers of this page are made, with references; None where there are no numbers."""
     used = text.methods_used(export, summarise(export))
     if not used - {"claims", "many claims"}:
         return None

@@ -29,7 +29,7 @@ def base_columns(metric: Metric) -> list[str]:
 
 
 def summarise(export: Export) -> pd.DataFrame:
-    """One line a row of the table, in its order: :func:`base_columns`, then what the page says beside them.
+    """One line a row of the table, in its order: :func:`base_columns`, then further columns of the page.
 
     The columns of scores carry the name of the metric, of top-1 for example ``top1_mean``.
 
@@ -40,14 +40,14 @@ def summarise(export: Export) -> pd.DataFrame:
     is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
     clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard deviation between seeds, and ``standing``
     is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*`` are the differences to the row ``versus``,
-    paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds`` tells that one of the two means rests on seeds
-    beside these, so that the difference is not that of the means. ``delta_sd`` is the standard deviation of their
+    paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds`` is true where one of the two means has other
+    seeds as well, so that the difference is not that of the means. ``delta_sd`` is the standard deviation of their
     differences, ``p`` the sign-flip p-value and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
-    row that is compared with none, and ``reference`` tells rows that are compared with none or that others are compared
+    row that is compared with none, and ``reference`` marks rows that are compared with none or that others are compared
     with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that
     a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are measured alike (see
-    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` tells whose the recipe is, *paper* or *ours*, where
-    the regime has one of its own for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a row
+    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is, *paper* or *ours*, where
+    the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these are what a row
     ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
@@ -129,7 +129,7 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
 
 
 def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """How a cell is trained and judged, beside its backbone, frames and seed; neutral values may be left out."""
+    """How a cell is trained and evaluated, besides its backbone, frames and seed; neutral values may be left out."""
     data, backbone = experiment["data"], experiment["backbone"]
     file = backbone.get("weights_fingerprint")
     return {
@@ -152,7 +152,7 @@ def table_columns(summary: pd.DataFrame, base: str, metric: Metric = TOP1) -> li
     """:func:`base_columns`, then what there is of the other columns that are written.
 
     ``paper_delta_*`` where a published number is measured as ours, ``versus`` where rows are compared with different
-    ones, what else rows differ in, ``recipe_of`` where a row has a recipe of its own, and ``ensemble`` where a row
+    ones, what else rows differ in, ``recipe_of`` where a row has a separate recipe, and ``ensemble`` where a row
     averages others.
     """
     own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
@@ -166,7 +166,7 @@ def by_label(export: Export) -> pd.DataFrame:
 
     A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
     ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
-    NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is none of classes.
+    NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is not of classes.
     """
     lines: list[tuple[str, str, str, int, float | None, float | None]] = []
     of_cells, cells = export.cells.set_index(["row", "seed"]), list[CellOrigin | EnsembleOrigin]()
@@ -209,9 +209,9 @@ def verdicts(export: Export) -> pd.DataFrame:
     """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm, across_recipes.
 
     ``effect`` is better - worse in the unit of differences, the mean of the differences paired by seed, with its t
-    interval. The claim is *supported* where the whole interval lies on the side of zero that the metric calls better,
-    *contradicted* where it lies on the other, else *undecided*.
-    ``across_recipes`` tells that the two rows were trained by different recipes.
+    interval. The claim is *supported* where the whole interval is on the side of zero that the metric calls better,
+    *contradicted* where it is on the other, else *undecided*.
+    ``across_recipes`` is true where the two rows were trained by different recipes.
     """
     scores = scores_by_seed(export)
     columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
@@ -243,14 +243,14 @@ def groups(manifest: Manifest) -> list[list[str]]:
 
 
 def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
-    """By row of ``scores`` (see :func:`scores_by_seed`; higher is better), where it stands among those of its group.
+    """By row of ``scores`` (see :func:`scores_by_seed`; higher is better), its standing within its group.
 
-    The row of the highest mean is *best* where it lies significantly above every other row of its group that has a
+    The row of the highest mean is *best* where it is significantly above every other row of its group that has a
     result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
     so is every row that is not significantly below it; one that is, is *below*. Empty is a row that was not tested, of
-    which nothing is known: without two seeds in common with the row on top, in a group where no other row has a result,
+    unknown standing: without two seeds in common with the row on top, in a group where no other row has a result,
     or where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but
-    not zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
+    not zero cannot be tested: such a row is empty, and keeps the row on top from being best.
 
     The rows that are *best* or a *tie* leave out the one that is truly best at most one time in twenty, as comparisons
     with the best do (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is
@@ -310,13 +310,13 @@ def _is_zero(differences: NDArray[np.float64]) -> bool:
 
 
 def paper_order(export: Export) -> st.Agreement:
-    """How far the rows that have both a number of ours and the paper's stand in the same order."""
+    """How far our numbers and the paper's agree in the order of the rows that have both."""
     published = {row.name: row.paper.score for row in export.manifest.rows if row.paper is not None}
     return agreement(export, Elsewhere(metric=export.metric.name, regime="", score=published, num_seeds={}))
 
 
 def agreement(export: Export, other: Elsewhere) -> st.Agreement:
-    """How far the rows that have a mean here and a score elsewhere stand in the same order, from worst to best.
+    """How far the rows with a mean here and a score elsewhere are in the same order, from worst to best.
 
     ``n`` counts these rows; the rest is NaN for fewer than three of them.
     """

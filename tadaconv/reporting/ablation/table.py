@@ -26,8 +26,8 @@ def columns(
 ) -> list[Column]:
     """The columns of a table with the lines of ``summary``.
 
-    A score is bold or underlined as :func:`~.summary.standings` says. Where rows are compared with different rows, the
-    difference has the name of its own below it, in LaTeX in a column; else the base is tagged as such.
+    Scores are bold or underlined by :func:`~.summary.standings`. Where rows are compared with different rows, the name
+    is below each difference, in LaTeX in a column; else the base is tagged as such.
 
     Args:
         summary: Of :func:`~.summary.summarise`.

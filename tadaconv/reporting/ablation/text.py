@@ -157,7 +157,7 @@ def power_sentence(sds: Sequence[float], counts: Sequence[int], metric: Metric) 
 # Notes below the table
 
 _ASPECTS = {"backbone": "backbone", "num_frames": "number of frames", "recipe": "recipe"}
-"""What rows may differ in beside the operator; a column of the summary where they do."""
+"""What rows may differ in besides the operator; a column of the summary where they do."""
 
 
 def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined: str = "Underlined") -> list[str]:
@@ -219,7 +219,7 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """What a page says below the table: what its intervals cover, what is missing, and the power of its tests."""
+    """The notes of a page below the table: what its intervals cover, what is missing, and the power of its tests."""
     heads = next((list(cell.per_head) for cell in export.manifest.cells if cell.per_head), [])
     varying = summary[summary["delta_sd"] > 0]
     notes = [
@@ -405,7 +405,7 @@ def has_paper(export: Export) -> bool:
 
 
 def latex_notes(export: Export, *, paper: bool = True) -> list[str]:
-    """What the LaTeX table says of its clips and, with ``paper``, of its published numbers."""
+    """The comments of the LaTeX table on its clips and, with ``paper``, on its published numbers."""
     notes = missing_notes(clips_of(export.manifest))
     return [*notes, *paper_notes(export, summarise(export))] if paper and has_paper(export) else notes
 
@@ -443,7 +443,7 @@ def _agreement_in_words(found: st.Agreement) -> str:
 
 
 def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
-    """The methods behind what a page of ``export`` says, by the names that ``templates/blocks/methods.html.j2`` has."""
+    """The methods behind a page of ``export``, by the names that ``templates/blocks/methods.html.j2`` has."""
     claims = verdicts(export).to_dict("records")
     pairs = int(summary["num_pairs"].max())
     tested = [int(line["n"]) for line in claims if _has_p(line)]

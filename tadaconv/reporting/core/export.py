@@ -86,7 +86,7 @@ class Template(BaseModel):
 
 
 class Listing(BaseModel):
-    """What the page of all reports says of one."""
+    """The entry of a report on the page of all reports."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,7 +94,7 @@ class Listing(BaseModel):
         description="*table*, *study*, *calibration*, *benchmark*, or what a kind of one's own is called."
     )
     name: str = Field(description="Of the table, study or benchmark.")
-    regime: str = Field("", description="Empty where there is none.")
+    regime: str = Field("", description="Empty without one.")
     title: str = Field("", description="The question of the table or study, or what was measured, in one line.")
     ran: str = Field(description="What was run, and how much of it finished, failed or is missing.")
     claims: dict[str, int] = Field(
@@ -112,7 +112,7 @@ def ends_of(cells: Iterable[CellOrigin]) -> dict[str, datetime | None]:
 
 
 class ReportManifest(BaseModel):
-    """What the ``report.json`` of every kind has: from what the files beside it were made."""
+    """The fields of every ``report.json``: from what the files next to it were made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -128,7 +128,7 @@ class ReportManifest(BaseModel):
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
     )
     listing: Listing | None = Field(
-        None, description="What the page of all reports says of this one; none where an earlier version wrote it."
+        None, description="Its entry on the page of all reports; missing where an earlier version wrote it."
     )
 
 
@@ -178,7 +178,7 @@ def write_files(files: Mapping[str, str | bytes], folder: Path) -> None:
 
 
 def read_csv(path: Path, columns: Columns) -> pd.DataFrame:
-    """A frame as :func:`as_csv` wrote it; columns beside ``columns`` are text.
+    """A frame as :func:`as_csv` wrote it; columns other than ``columns`` are text.
 
     Empty fields of text are empty, those of numbers are not known: a row may be called "NA" or "none".
     """
@@ -198,7 +198,7 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def checked(record: CellRecord) -> CellRecord:
-    """The record, in text that any file can hold; as failed, where its score is none."""
+    """The record with text that any file can hold; failed, where its score is not finite or out of range."""
     error, traceback, worker = (text and encodable(text) for text in (record.error, record.traceback, record.worker))
     record = replace(record, error=error, traceback=traceback, worker=worker)
     if record.result is None:

@@ -60,7 +60,7 @@ def pitch(labels: list[str], least: float) -> float:
 def name_rows(
     ax: Axes, positions: Iterable[float], names: list[str], bold: Iterable[bool], below: Iterable[str] = ()
 ) -> None:
-    """Label the rows, bold where they are references, each with what stands ``below`` its name in secondary ink."""
+    """Label the rows, bold where they are references, each with the text ``below`` its name in secondary ink."""
     places, below = list(positions), list(below) or [""] * len(names)
     # Two texts of equally many lines, each empty where the other is written, so that only the name is bold.
     ax.set_yticks(

@@ -39,7 +39,7 @@ def escape(text: str) -> str:
     r"""``text`` as LaTeX that every engine sets, with an article's preamble and no package.
 
     Special characters are spelt out, and Greek letters without accents and some signs are mathematics. The letters of
-    Latin-1 and Latin Extended-A that pdfLaTeX has stand for themselves. So does any other character in XeLaTeX and
+    Latin-1 and Latin Extended-A that pdfLaTeX has are written as they are. So is any other character in XeLaTeX and
     LuaLaTeX, whose font must have it; pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``.
     Control and invisible characters are code points everywhere. What would be taken for an argument of the line break
     before (``[``, ``*``), or as a dash or a quote with its neighbour, is kept from it.
@@ -123,7 +123,7 @@ def tabular(spec: str, heads: Iterable[Sequence[str]], rows: Iterable[Sequence[s
         spec: Its columns.
         heads: The lines of its head, a cell a column.
         rows: Those of its body.
-        between: What stands between two rows.
+        between: A line between two rows.
     """
     body = [" & ".join(row) + r" \\" for row in rows]
     parted = body if not between else [line for row in body for line in (row, between)][:-1]

@@ -82,7 +82,7 @@ def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list
 
 
 def _environments(origins: Sequence[CellOrigin]) -> list[dict[str, str]]:
-    """The cells' environments; where some ran on a GPU, with the precision of those too that do not say it."""
+    """The cells' environments; where some ran on a GPU, with the precision of those too that do not record it."""
     environments = [origin.environment for origin in origins]
     if not any(environment.get("cuda") for environment in environments):
         return environments

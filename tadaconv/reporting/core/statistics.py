@@ -17,7 +17,7 @@ from scipy import special
 from tadaconv.reporting.core.format import ROUNDING_ERROR
 
 CONFIDENCE = 0.95
-"""The share of intervals that cover the truth."""
+"""The fraction of intervals that cover the truth."""
 
 POWER = 0.8
 """The chance of seeing a difference that is there, for which seeds are counted (Cohen, 1988)."""
@@ -67,16 +67,16 @@ def standard_deviation(values: ArrayLike) -> float:
 
 
 def wilson_interval(percent: float, num_clips: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The score interval of a share, in percent (Wilson, JASA 22, 1927), for an accuracy over ``num_clips`` clips.
+    """The score interval of a proportion, in percent (Wilson, JASA 22, 1927), for an accuracy over ``num_clips`` clips.
 
-    It says how far the accuracy on all clips of the kind may lie from that on these, for this one trained network;
-    it knows nothing of other seeds. Raises ValueError unless ``percent`` lies in 0 to 100 and there is a clip.
+    How far the accuracy on all clips of the kind may be from that on these, for this one trained network, without other
+    seeds. Raises ValueError unless ``percent`` is in 0 to 100 and there is a clip.
     """
     if not 0 <= percent <= 100 or num_clips < 1:
-        raise ValueError(f"an accuracy lies in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
-    share, z = percent / 100, float(special.ndtri((1 + confidence) / 2))
-    centre = (share + z * z / (2 * num_clips)) / (1 + z * z / num_clips)
-    half = z / (1 + z * z / num_clips) * sqrt(share * (1 - share) / num_clips + (z / (2 * num_clips)) ** 2)
+        raise ValueError(f"an accuracy is in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
+    fraction, z = percent / 100, float(special.ndtri((1 + confidence) / 2))
+    centre = (fraction + z * z / (2 * num_clips)) / (1 + z * z / num_clips)
+    half = z / (1 + z * z / num_clips) * sqrt(fraction * (1 - fraction) / num_clips + (z / (2 * num_clips)) ** 2)
     return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
 
 
@@ -84,7 +84,7 @@ def paired_t_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences by Student's t test (Student, Biometrika 6, 1908).
 
     It is below 0.05 exactly where :func:`t_interval` leaves out zero. NaN for fewer than two differences, and where all
-    are equal: then nothing is known of their standard deviation. ``differences`` has shape (n,).
+    are equal: then their standard deviation is unknown. ``differences`` has shape (n,).
     """
     x = _finite(differences)
     sd = standard_deviation(x)
@@ -96,7 +96,7 @@ def paired_t_p(differences: ArrayLike) -> float:
 def sign_flip_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences under exchangeable signs (Fisher, 1935, section 21).
 
-    The share of the 2^n sign assignments whose mean is at least as far from zero as the observed one; exact up to
+    The fraction of the 2^n sign assignments whose mean is at least as far from zero as the observed one; exact up to
     n = 14, and from 100,000 random assignments beyond, counting the observed one (Phipson and Smyth, 2010). Its
     smallest value is 2^(1 - n), so fewer than six seeds never reach 0.05. NaN for no differences.
     """
@@ -205,7 +205,7 @@ def kendall_tau(ours: Sequence[float], theirs: Sequence[float]) -> Agreement:
     orders come from a normal distribution after some monotone change of scale, ``rho = sin(pi / 2 * tau)`` (Kruskal,
     JASA 53, 1958). Its tails are counted over fixed draws. Fisher's z with the variance ``0.437 / (n - 4)`` (Fieller,
     Hartley and Pearson, Biometrika 44, 1957) is not used: beyond a tau of 0.7 it covers 74 to 91 % at ten rows, and
-    nothing of an interval is left at tau 1.
+    there is no interval at tau 1.
 
     NaN bounds for fewer than five pairs; everything NaN where one side is all equal. Raises ValueError for fewer than
     three pairs: two rows agree or not by a coin's throw.

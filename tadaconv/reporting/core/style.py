@@ -46,7 +46,7 @@ RC: dict[Any, Any] = {
 }  # fmt: skip
 
 
-# Not what a file of the user's sets, and nothing of what draws on a screen.
+# Without the user's matplotlibrc and without screen backends.
 _DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
 _WITHOUT_ORIGIN: dict[str, Any] = {
     "svg": {"Date": None, "Creator": None}, "png": {"Software": None},
@@ -78,7 +78,7 @@ def styled(draw: Callable[P, F]) -> Callable[P, F]:
 @contextmanager
 def _in_style(more: dict[Any, Any] | None = None) -> Iterator[None]:
     with mpl.rc_context({**_DEFAULTS, **RC, **(more or {})}), warnings.catch_warnings():
-        # A name in a script that the font lacks shows as boxes; text beside the figure, as on the page, has it.
+        # A name in a script that the font lacks shows as boxes; text next to the figure, as on the page, has it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 

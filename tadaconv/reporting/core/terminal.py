@@ -23,10 +23,10 @@ def terminal_table(
     """The table that a terminal shows, readable at 80 columns.
 
     Args:
-        title: What stands above it.
+        title: The text above it.
         columns: Its columns.
         lines: Its lines, with a ``status``.
-        notes: What stands below it.
+        notes: The lines below it.
         styled: Whether the output has styles; else marks are signs.
     """
     table = Table(
@@ -38,7 +38,7 @@ def terminal_table(
         heading = Text(f"{column.heading}\n({column.unit})" if column.unit else column.heading)
         if column.holds_names:
             table.add_column(heading, overflow="fold", min_width=14)
-        else:  # an interval may stand below its number, so that no digit is cut off elsewhere
+        else:  # an interval may wrap below its number, so that no digit is cut off elsewhere
             table.add_column(heading, justify="right", no_wrap=not any(cells[i].interval for cells, _ in rows))
     for cells, style in rows:
         table.add_row(*(_text(cell, styled) for cell in cells), style=style)

@@ -11,7 +11,7 @@ from tadaconv.text import listed, plural
 
 
 def first_line(question: str) -> str:
-    """The first paragraph of a docstring, in one line; empty where there is none."""
+    """The first paragraph of a docstring, in one line; empty without a docstring."""
     return " ".join(question.partition("\n\n")[0].split())
 
 
@@ -23,7 +23,7 @@ class Clips(NamedTuple):
     missing: int
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """The fraction of the listed clips that is missing, 0 to 1."""
         return self.missing / self.listed
 
@@ -48,8 +48,8 @@ def missing_notes(clips: Sequence[Clips]) -> list[str]:
     """How many of the clips that annotations list are missing, by side; empty where none is."""
     if not any(side.missing for side in clips):
         return []
-    there = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.share:.2f} %)" for side in clips]
-    return [f"Clips of the annotations: {listed(there)}. Missing clips are not replaced."]
+    parts = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.fraction:.2f} %)" for side in clips]
+    return [f"Clips of the annotations: {listed(parts)}. Missing clips are not replaced."]
 
 
 _FAMILIES = ("frame", "set", "order")

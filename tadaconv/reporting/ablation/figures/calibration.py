@@ -63,7 +63,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     "res4": {"color": style.BASE, "linewidth": 1.6, "linestyle": (0, (1, 1))},
     "res5": {"color": style.INK, "linewidth": 2.2},
 }
-"""How a stage's line looks: the later, the stronger."""
+"""The look of a stage's line: the later, the stronger."""
 
 
 def calibration_over_training_caption(data: pd.DataFrame, export: Export) -> str:

@@ -104,7 +104,7 @@ class Contrast(NamedTuple):
 def contrast(manifest: Manifest) -> Contrast:
     """The two rows of a table that tell what the operator does.
 
-    ``without`` is None where the base itself has no operator, where no row lacks one, and where none of those runs on
+    ``without`` is None where the base itself has no operator, where every row has one, and where no such row runs on
     the base's backbone and frames.
     """
     ran = {cell.row: cell.experiment for cell in manifest.cells}
@@ -143,14 +143,14 @@ def confusion_data(export: Export) -> pd.DataFrame:
 
 
 def _known_clips(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lines of the confusion of the two rows of :func:`contrast`, and those that count none of a known class."""
+    """Of the confusion of the rows of :func:`contrast`, the lines that count clips of known classes, and the others."""
     every = export.confusion[export.confusion["row"].isin(contrast(export.manifest))]
     known = every[["class", "predicted"]].isin(list(export.manifest.class_families)).all(axis=1)
     return every[known & (every["clips"] > 0)], every[~(known & (every["clips"] > 0))]
 
 
 def confusion(export: Export) -> Drawing | None:
-    """What is taken for what, by the base and without an operator; None where no cell tells, or for many classes."""
+    """Confusion matrices of the base and of the row without an operator; None without results, or for many classes."""
     data, classes = confusion_data(export), classes_by_family(export.manifest)
     if not 2 <= len(classes) <= MOST_CLASSES or export.manifest.base not in set(data["row"]):
         return None
@@ -202,7 +202,7 @@ def draw_confusion(data: pd.DataFrame, rows: Sequence[str], classes: list[tuple[
     """A matrix a row, side by side, or one below the other for more classes than a line has room for.
 
     ``classes`` are pairs of class and family, in the order they are shown. Colour grows with the square root of the
-    share, so that rare mistakes are seen; numbers are written where there is room for them.
+    percent, so that rare mistakes are seen; numbers are written where there is room for them.
     """
     beside = len(classes) <= NUMBERED_CLASSES
     num_columns = len(rows) if beside else 1
@@ -239,7 +239,7 @@ _KEYS = (1, 10, 25, 50, 100)
 
 
 def _shade(percent: float, written: bool) -> Any:
-    """The colour of a share; where no number is written on it, it may be as dark as it takes."""
+    """The colour of a percentage, lighter where a number is written on it."""
     return sns.light_palette(style.FILL if written else style.ROW, as_cmap=True)((percent / 100) ** 0.5)
 
 

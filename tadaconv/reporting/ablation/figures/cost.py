@@ -99,7 +99,7 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
     Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds a clip: median, least and most over
     those cells), and of the row over all its seeds mean, low, high (of the score), reference, versus; front as in
     :func:`accuracy_by_macs_data`.
-    No row is on the front where the times of one row's seeds lie further apart than rows do, see :func:`times_vary`.
+    No row is on the front where times differ more between seeds of a row than between rows, see :func:`times_vary`.
     """
     cells, summary = latency_cells(export).dropna(subset="ms"), named(export)
     columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_SCORES, "front"]
@@ -114,9 +114,9 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
 
 
 def times_vary(data: pd.DataFrame) -> bool:
-    """Whether seeds of one row, by the median over rows, lie further apart in time than the rows do.
+    """Whether times differ more between the seeds of a row, by the median over rows, than between rows.
 
-    Such times, of a machine that did other things as well, tell no row from another. ``data`` has num_timed, ms, ms_low
+    Such times, of a machine that did other things as well, do not rank rows. ``data`` has num_timed, ms, ms_low
     and ms_high of :func:`accuracy_by_latency_data`; False where no row was timed twice, and
     for a row alone.
     """
@@ -218,7 +218,7 @@ def _scatter(
     data: pd.DataFrame, cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]", words: str,
     metric: Metric, best: str = "cheapest",
 ) -> Figure:  # fmt: skip
-    """Names stand in a column at the right: rows of nearly one cost would write over each other beside."""
+    """Names are in a column at the right, as those of rows of nearly one cost would overlap next to their points."""
     shown = with_names(data, metric)
     labelled = data[shown]
     labels = [label_of(name, 40) for name in labelled["row"]]

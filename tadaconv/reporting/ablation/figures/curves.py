@@ -24,8 +24,8 @@ MOST_PANELS = 10
 def learning_curves_data(export: Export) -> pd.DataFrame:
     """One line a row, seed and epoch: row, seed, epoch, val_top1 (or of another metric), versus, in the table's order.
 
-    ``versus`` is the row that a row is compared with, empty for none. A cell with a score that is none, of any
-    epoch, is left out.
+    ``versus`` is the row that a row is compared with, empty for none. A cell with a score that is not finite or out
+    of range in any epoch is left out.
     """
     order = {row.name: i for i, row in enumerate(export.manifest.rows)}
     column = export.metric.curve_column
@@ -45,7 +45,7 @@ def learning_curves(export: Export) -> Drawing | None:
 
 
 def rows_with_panels(data: pd.DataFrame) -> list[str]:
-    """Rows with a panel of their own: those that are compared with another, or that no other is compared with."""
+    """Rows with a panel: those that are compared with another, or that no other is compared with."""
     versus = dict(zip(data["row"], data["versus"], strict=True))
     return [name for name, other in versus.items() if other or name not in versus.values()] or [*versus]
 
@@ -63,7 +63,7 @@ def _ends_of_curves(data: pd.DataFrame, rows: list[str], metric: Metric) -> pd.D
 
 
 def learning_curves_caption(data: pd.DataFrame, base: str | None, export: Export) -> str:
-    """What is drawn of ``export``; ``base`` is None where each row is compared with one of its own."""
+    """What is drawn of ``export``; ``base`` is None where rows are compared with different rows."""
     metric, num_rows = export.metric, len(rows_with_panels(learning_curves_data(export)))
     when, views = points_of_curves((cell.experiment for cell in export.manifest.cells), metric)
     _, unknown = parted_by_cell(export.curves, metric.curve_column, *metric.ends)
@@ -89,7 +89,7 @@ def learning_curves_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
 def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = TOP1) -> Figure:
     """A small panel for each row with the row it is compared with, as ten lines in one panel are not legible.
 
-    ``base`` is the row that all are compared with; None where each has its own, which its panel then names.
+    ``base`` is the row that all are compared with; None where they differ, and each panel names its own.
     """
     versus, names = dict(zip(data["row"], data["versus"], strict=True)), rows_with_panels(data)
     titles = [label_of(name, 21) + ("" if base else to_versus(versus[name], 21)) for name in names]
@@ -118,9 +118,9 @@ def small_panels(titles: Sequence[str], label: str, keys: Mapping[str, dict[str,
     """A grid of panels over the epochs, one a title.
 
     Args:
-        titles: What stands above each panel, in one line or more.
+        titles: The text above each panel, in one line or more.
         label: That of the vertical axis.
-        keys: What the legend says, and the look of the line next to it.
+        keys: The entries of the legend, with the look of the line next to each.
     """
     num_columns = min(3, len(titles))
     num_rows = -(-len(titles) // num_columns)

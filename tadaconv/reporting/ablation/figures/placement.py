@@ -17,7 +17,7 @@ def placed_rows(export: Export) -> pd.DataFrame:
 
 
 def placement_map(export: Export) -> Drawing | None:
-    """Score by stages and fraction of channels; None unless rows that are otherwise alike differ in one of them."""
+    """Score by stages and fraction of channels; None unless rows that are otherwise equal differ in one of them."""
     data = placement_map_data(placed_rows(export), export.metric)
     shown = data[data["on_map"]]
     if len(shown[["stages", "share"]].drop_duplicates()) < 2 or not shown["n"].any():

@@ -121,14 +121,14 @@ def _dot_plot(
     below: list[str],
     breaks: Sequence[int],
 ) -> tuple[Figure, Axes]:
-    """A line a row: the mean with its interval, below it a ring a seed, or why there is none.
+    """A line a row: the mean with its interval, below it a ring a seed, or why it has no result.
 
     Args:
         data: row, n, num_planned, mean, low, high, seeds, why.
         about: The label of the axis.
         reference: Which rows are drawn as references.
         dashes: The style of each interval.
-        below: What stands below each name.
+        below: The text below each name.
         breaks: The positions before which rows are left out.
     """
     names = [with_seeds(row["row"], row["n"], row["num_planned"]) for row in data.to_dict("records")]
@@ -156,7 +156,7 @@ def _dot_plot(
 
 
 def _mark_references(ax: Axes, data: pd.DataFrame) -> None:
-    """A dotted line at the mean of the base; or, where each row has its own, at the mean of its own in each row."""
+    """A dotted line at the mean of the base; or in each row, at the mean of the row that it is compared with."""
     look: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2)), "zorder": 0}
     if not data["versus"].any():
         for mean in data.loc[data["reference"] & (data["n"] > 0), "mean"]:
@@ -208,7 +208,7 @@ def differences(export: Export) -> Drawing | None:
 
 
 def differences_caption(data: pd.DataFrame, base: str | None, export: Export) -> str:
-    """What is drawn of the rows of ``export``; ``base`` is None where each row is compared with one of its own."""
+    """What is drawn of the rows of ``export``; ``base`` is None where rows are compared with different rows."""
     metric, num_rows = export.metric, sum(versus is not None for versus in comparisons(export.manifest).values())
     to = f"the base row, {base}" if base is not None else "the row it is compared with, named below it"
     unit = f", in {metric.unit_of_differences}" if metric.unit_of_differences else ""
@@ -239,7 +239,7 @@ def differences_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
 
 @figure(caption=differences_caption, alt=differences_alt)
 def draw_differences(data: pd.DataFrame, base: str | None, breaks: Sequence[int] = (), metric: Metric = TOP1) -> Figure:
-    """A forest plot. ``base`` is the row that all are compared with; None where each has its own, which it then names.
+    """A forest plot. ``base`` is the row that all are compared with; None where these differ, and labels name them.
 
     ``breaks`` are the positions before which rows are left out.
     """
@@ -259,5 +259,5 @@ def signed(value: float) -> str:
 
 
 def heading(export: Export) -> Block | None:
-    """What stands above the figures; None, which shows nothing, where no cell has a result to draw."""
+    """The heading above the figures; None where no cell has a result to draw."""
     return Block("<h2>Figures</h2>", "Figures") if (export.cells["status"] == "finished").any() else None
