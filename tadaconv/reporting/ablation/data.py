@@ -37,20 +37,17 @@ from tadaconv.table import Claim, LoadedTable, PaperResult, Row
 from tadaconv.text import encodable
 
 _OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
-FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}
-"""A line a cell and class family: accuracy in percent."""
-CLASS_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"}
-"""A line a cell and class with validation clips: accuracy in percent; the family may be empty."""
-CONFUSION_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"}
-"""A line a cell, class and predicted class that occur: validation clips."""
 CALIBRATION_COLUMNS: Columns = {
     **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
 }  # fmt: skip
 """A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
 OF_CLASSES: Mapping[str, Columns] = {
-    "families": FAMILY_COLUMNS, "classes": CLASS_COLUMNS, "confusion": CONFUSION_COLUMNS
-}  # fmt: skip
-"""The frames that only a metric of classes has."""
+    "families": {**_OF_CELL, "family": TEXT, "top1": "float64"},
+    "classes": {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"},
+    "confusion": {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"},
+}
+"""The frames that only a metric of classes has: a line a cell and class family, class with validation clips (its family
+may be empty), or pair of class and predicted class that occurs."""
 
 
 def curve_columns(metric: Metric) -> Columns:

@@ -1,6 +1,7 @@
 """Where the numbers of a report come from: every cell with its experiment, its code, its machine and its time."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,9 +40,8 @@ def provenance(
         num_cells: above this many, the page holds the experiments alone and report.json the cells.
     """
     of_cells = [tuple(environment.items()) for environment in _environments(origins)]
-    environments = list(dict.fromkeys(environment for environment in of_cells if environment))
-    numbers = {environment: number for number, environment in enumerate(environments, 1)}
-    counts = [of_cells.count(each) for each in environments]
+    counts = Counter(environment for environment in of_cells if environment)
+    numbers = {environment: number for number, environment in enumerate(counts, 1)}
     rows: dict[str, dict[str, Any]] = {}
     for origin, cell, environment in zip(origins, cells, of_cells, strict=True):
         row = rows.setdefault(str(cell["row"]), {"experiment": _without_seed(origin.experiment), "cells": []})
@@ -49,14 +49,14 @@ def provenance(
         row["cells"].append({**cell, "origin": origin, "times": _times(origin), "environment": number})
     html = render(
         "provenance",
-        environments=[(dict(each), count) for each, count in zip(environments, counts, strict=True)],
+        environments=[(dict(environment), count) for environment, count in counts.items()],
         names=NAMES,
         warnings=warnings(origins, left_out or {}),
         rows=rows,
         metric=next((metric for metric in METRICS.values() if cells and metric.name in cells[0]), TOP1),
         with_cells=len(origins) <= num_cells,
     )
-    text = [f"{plural(n, 'cell')}: {dict(each)}" for each, n in zip(environments, counts, strict=True)]
+    text = [f"{plural(count, 'cell')}: {dict(environment)}" for environment, count in counts.items()]
     return Block(html, "\n".join([*text, *warnings(origins, left_out or {})]))
 
 

@@ -179,22 +179,16 @@ def differences_data(export: Export) -> pd.DataFrame:
     (there is no difference; else empty).
     """
     summary, scores = summarise(export), scores_by_seed(export)
-    have = dict(zip(summary["row"], summary["n"], strict=True))
-    lines = []
-    for row in summary[summary["versus"] != ""].to_dict("records"):
-        seeds = (scores.loc[row["row"]] - scores.loc[row["versus"]]).dropna().tolist()
-        why = "" if seeds else _why_none(row, have[row["versus"]])
-        change = (row["delta_mean"], row["delta_low"], row["delta_high"])
-        lines.append((row["row"], row["versus"], len(seeds), row["num_planned"], *change, seeds, why))
-    return pd.DataFrame(
-        lines, columns=["row", "versus", "n", "num_planned", "mean", "low", "high", "seeds", "why"]
-    ).astype({"mean": "float64", "low": "float64", "high": "float64", "n": "int64"})
-
-
-def _why_none(row: dict[Any, Any], num_versus: int) -> str:
-    if not row["n"]:
-        return str(row["state"])
-    return "no seed that both have" if num_versus else "no result to compare with"
+    have_result = set(summary.loc[summary["n"] > 0, "row"])
+    short = {"num_pairs": "n", "delta_mean": "mean", "delta_low": "low", "delta_high": "high"}
+    df = summary[summary["versus"] != ""].drop(columns="n").rename(columns=short).reset_index(drop=True)
+    pairs = list(zip(df["row"], df["versus"], strict=True))
+    df["seeds"] = [(scores.loc[row] - scores.loc[versus]).dropna().tolist() for row, versus in pairs]
+    no_pair = [
+        "no seed that both have" if versus in have_result else "no result to compare with" for _, versus in pairs
+    ]
+    df["why"] = df["state"].where(df["state"] != "", no_pair).where(df["n"] == 0, "")
+    return df[["row", "versus", "n", "num_planned", "mean", "low", "high", "seeds", "why"]]
 
 
 def differences(export: Export) -> Drawing | None:
