@@ -96,11 +96,11 @@ class NameColumn(NamedTuple):
         return r"\raggedright " + r"\allowbreak{}".join(map(escape, _pieces(name)))
 
 
-def name_column(names: Iterable[str], share: float = 0.26) -> NameColumn:
-    """The column of ``names``: as wide as they are, or, where one is long, wrapped at a ``share`` of the line."""
+def name_column(names: Iterable[str]) -> NameColumn:
+    """The column of ``names``: as wide as they are, or, where one is long, wrapped at a quarter of the line."""
     if max(map(len, names), default=0) <= _LONGEST:
         return NameColumn("l", wraps=False)
-    return NameColumn(rf"p{{{share}\linewidth}}", wraps=True)
+    return NameColumn(r"p{0.26\linewidth}", wraps=True)
 
 
 def _pieces(name: str) -> list[str]:

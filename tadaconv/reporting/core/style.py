@@ -108,21 +108,14 @@ def saved(figure: Figure, kind: Literal["svg", "png", "pdf"], name: str = "") ->
 
 
 def space_out(wanted: list[float], gap: float) -> list[float]:
-    """Positions at least ``gap`` apart, in the order of ``wanted`` and as near to it as a pass each way gets.
+    """Positions at least ``gap`` apart, in the order of ``wanted`` and the nearest to it in least squares.
 
     Labels at points that nearly coincide are moved apart by it. All in the unit of the axis.
     """
-    order = np.argsort(wanted, kind="stable")
-    placed = np.asarray(wanted, dtype=float)[order]
-    for _ in range(100):
-        short = gap - np.diff(placed)
-        if not (short > 1e-9 * gap).any():
-            break
-        push = np.clip(short, 0, None) / 2
-        placed[:-1] -= push
-        placed[1:] += push
-    for i in range(1, len(placed)):  # what the relaxation has left over
-        placed[i] = max(placed[i], placed[i - 1] + gap)
-    result = np.empty_like(placed)
-    result[order] = placed
-    return [float(value) for value in result]
+    from scipy.optimize import isotonic_regression
+
+    order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
+    placed = np.empty(len(wanted))
+    if len(wanted):
+        placed[order] = isotonic_regression(np.asarray(wanted)[order] - steps).x + steps
+    return [float(value) for value in placed]
