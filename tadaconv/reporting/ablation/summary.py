@@ -56,30 +56,25 @@ def summarise(export: Export) -> pd.DataFrame:
 @lru_cache(maxsize=2)  # a report asks a dozen times
 def _summary(export: Export) -> pd.DataFrame:
     scores, metric = scores_by_seed(export), export.metric
-    versus = comparisons(export.manifest)
     values = dict(zip(scores.index, scores.to_numpy(), strict=True))
-    lines: dict[str, list[dict[Any, Any]]] = {name: [] for name in versus}
+    lines: dict[str, list[dict[Any, Any]]] = {row.name: [] for row in export.manifest.rows}
     for cell in export.cells[["row", "status", "params", "macs", "seconds"]].to_dict("records"):
         lines[cell["row"]].append(cell)
     for each in export.manifest.ensembles:
         if each.top1 is not None:
             costs = {"params": each.params, "macs": each.macs, "seconds": nan}
             lines[each.row].append({"status": "finished", **costs})
-    clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
-    df = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned, metric) for name in versus])
+    df = pd.DataFrame([_row_line(export, values, name, cells) for name, cells in lines.items()])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
     df.loc[(df["ensemble"] != "") & (df["n"] == 0), "state"] = "no value"
-    paper = [row.paper for row in export.manifest.rows]
     published = f"paper_{metric.name}"
-    df[published] = [nan if p is None else p.score for p in paper]
-    df["paper_source"] = ["" if p is None else p.source for p in paper]
+    df[published] = [nan if row.paper is None else row.paper.score for row in export.manifest.rows]
+    df["paper_source"] = ["" if row.paper is None else row.paper.source for row in export.manifest.rows]
     unlike = unlike_paper(export.manifest)
-    alike = pd.Series([unlike.get(name) == () for name in df["row"]], index=df.index)
-    df["paper_alike"] = alike
-    df["paper_delta_mean"] = (df[metric.column("mean")] - df[published]).where(alike)
-    for end in ("low", "high"):
-        over_seeds = alike & (df["covers"] == "seeds")
-        df[f"paper_delta_{end}"] = (df[metric.column(end)] - df[published]).where(over_seeds)
+    df["paper_alike"] = [unlike.get(name) == () for name in df["row"]]
+    for part in ("mean", "low", "high"):
+        known = df["paper_alike"] & ((part == "mean") | (df["covers"] == "seeds"))
+        df[f"paper_delta_{part}"] = (df[metric.column(part)] - df[published]).where(known)
     df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
     most = np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
     df["other_seeds"] = (df["num_pairs"] > 0) & (df["num_pairs"] < most)
@@ -335,19 +330,14 @@ def validation_clips(manifest: Manifest) -> int | None:
 
 
 def _row_line(
-    name: str,
-    versus: str | None,
-    cells: Sequence[Mapping[Any, Any]],
-    scores: Mapping[str, NDArray[np.float64]],
-    num_val: int | None,
-    num_planned: int,
-    metric: Metric,
+    export: Export, scores: Mapping[str, NDArray[np.float64]], name: str, cells: Sequence[Mapping[Any, Any]]
 ) -> dict[str, object]:
+    metric, num_planned, versus = export.metric, len(export.manifest.seeds), comparisons(export.manifest)[name]
     finished = [cell for cell in cells if cell["status"] == "finished"]
     statuses = [cell["status"] for cell in cells]
     num_failed = statuses.count("failed")
     values = _known(scores[name])
-    score, covers = _interval(values, num_val, metric)
+    score, covers = _interval(values, validation_clips(export.manifest), metric)
     lowest, highest = metric.ends
     delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
     change = st.t_interval(delta)
