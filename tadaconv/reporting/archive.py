@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.command import install
@@ -93,7 +92,7 @@ def read_storage(store: Store) -> Archive:
             [
                 {
                     "study": study.study_name,
-                    "direction": ", ".join(_direction(objective) for objective in study.directions),
+                    "direction": ", ".join(objective.name.lower() for objective in study.directions),
                     "num_attempts": len(trials[study.study_name]),
                     "num_results": sum(trial.state == TrialState.COMPLETE for trial in trials[study.study_name]),
                     "attributes": _json(study.user_attrs),
@@ -103,9 +102,7 @@ def read_storage(store: Store) -> Archive:
             ],
             STUDY_COLUMNS,
         ),
-        attempts=_frame(
-            [_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS, guessed=["seed"]
-        ),
+        attempts=_frame([_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS),
         cells=_cells_frame(results, run_folder(store)),
         curves=_curves_frame(results),
     )
@@ -161,10 +158,6 @@ def _results(trials: Iterable[tuple[str, FrozenTrial]]) -> dict[str, tuple[str, 
     return dict(sorted(results.items()))
 
 
-def _direction(direction: StudyDirection) -> str:
-    return direction.name.lower()
-
-
 def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[str, FrozenTrial]]) -> dict[str, Any]:
     given = trial.user_attrs
     of_cell = results.get(given.get(attrs.CELL, ""))
@@ -217,8 +210,7 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line["scores"] = _scores(out, key)
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", _described(given) or {})
         lines.append(line)
-    own = {name for line in lines for name in line} - set(CELL_COLUMNS)
-    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed={*own, "seed"})
+    return _frame(lines, CELL_COLUMNS)
 
 
 def _curves_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFrame:
@@ -227,8 +219,7 @@ def _curves_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFram
         for key, (_, trial) in results.items()
         for point in trial.user_attrs[attrs.RESULT]["curve"]
     ]
-    own = {name for line in lines for name in line} - set(CURVE_COLUMNS)
-    return _frame(lines, [*CURVE_COLUMNS, *sorted(own)], guessed=own)
+    return _frame(lines, CURVE_COLUMNS)
 
 
 def _point_line(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,20 +245,21 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
     return {name: _json(value) if isinstance(value, list) else value}
 
 
-def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], guessed: Collection[str] = ()) -> pd.DataFrame:
-    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have.
+def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """One type a column, however many lines there are; ``columns`` and what else lines have, in alphabetical order.
 
-    Where these are of several kinds, they are written as JSON.
+    Seeds and columns that are not of ``columns`` have the type of their values, and JSON where these are of several.
     """
+    own = sorted({name for line in lines for name in line} - set(columns))
     series = {}
-    for column in columns:
-        values = [line.get(column) for line in lines]
-        dtype = _guess(values) if column in guessed else _DTYPES.get(column, "string")
+    for column in (*columns, *own):
+        values, is_guessed = [line.get(column) for line in lines], column in (*own, "seed")
+        dtype = _guess(values) if is_guessed else _DTYPES.get(column, "string")
         if dtype == "string":
-            is_mixed = column in guessed and not all(isinstance(value, str | None) for value in values)
+            is_mixed = is_guessed and not all(isinstance(value, str | None) for value in values)
             values = [_text(_json(value) if is_mixed else value) for value in values]
         series[column] = pd.Series(values, dtype=dtype)
-    return pd.DataFrame(series, columns=list(columns))
+    return pd.DataFrame(series)
 
 
 def _guess(values: Sequence[Any]) -> str:

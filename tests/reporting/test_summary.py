@@ -897,12 +897,12 @@ def test_coefficients(value: float, shown: str) -> None:
     ],
 )  # fmt: skip
 def test_points(value: float, shown: str) -> None:
-    assert words.points(value) == shown
+    assert words.difference(value, TOP1) == shown
 
 
 @given(hs.floats(-100, 100))
 def test_points_tell_the_side_of_zero(value: float) -> None:
-    shown = words.points(value).replace(words.MINUS, "-")
+    shown = words.difference(value, TOP1).replace(words.MINUS, "-")
     assert np.sign(float(shown)) == (np.sign(value) if abs(value) > 1e-9 else 0)
     assert float(shown) == pytest.approx(value, abs=0.0501)
     assert shown[0] in "+-" or shown == "0.0"

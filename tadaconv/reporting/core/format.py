@@ -34,11 +34,6 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
 
 
-def points(value: float) -> str:
-    """A difference of accuracies, see :func:`difference`."""
-    return difference(value, TOP1)
-
-
 def difference(value: float, metric: Metric) -> str:
     """A difference with its sign and the decimals of its metric, or a dash where it is not known.
 

@@ -12,13 +12,14 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named, signed
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted
-from tadaconv.reporting.core.format import percent, points
+from tadaconv.reporting.core.format import difference, percent
 from tadaconv.reporting.core.labels import ends, label_of, name_rows, pitch, short_labels
 from tadaconv.reporting.core.text import by_seed, left_out_note, meaning_of_families
 from tadaconv.text import listed, plural
@@ -349,7 +350,9 @@ def gain_by_class_caption(data: pd.DataFrame, base: str, without: str, export: E
 
 def gain_by_class_alt(data: pd.DataFrame) -> str:
     """The gains by class in words."""
-    classes = "; ".join(f"{row['class']}: {points(row['mean'])}{interval_of(row)}" for row in data.to_dict("records"))
+    classes = "; ".join(
+        f"{row['class']}: {difference(row['mean'], TOP1)}{interval_of(row)}" for row in data.to_dict("records")
+    )
     return f"Dot plot of the gain in top-1 by class, in points. {classes}."
 
 
