@@ -49,7 +49,7 @@ def write_file(path: Path, content: str | bytes | memoryview, *, durable: bool =
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """As :func:`write_file`, for what lies in a folder of results.
+    """As :func:`write_file`, for a folder of results.
 
     Raises :class:`UserError` where the folder cannot be written, and :class:`RunError` where the disk is full.
     """

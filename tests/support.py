@@ -1,8 +1,10 @@
-"""What several files of tests make up: results, calls of the command line, and what is waited for."""
+"""What several files of tests share: made-up results, calls of the command line, pages of reports, and waiting."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -68,6 +70,31 @@ def tada_with(capsys: pytest.CaptureFixture[str]) -> Call:
         return Done(int(exited.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+class Page(HTMLParser):
+    """A page's tags with their attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @property
+    def words(self) -> str:
+        """The text with single spaces between its words."""
+        return re.sub(r"\s+", " ", self.text.replace("\xa0", " "))
+
+    def values(self, *names: str) -> list[str]:
+        """The values of the attributes of these names."""
+        return [value for _, attrs in self.tags for name, value in attrs.items() if name in names and value is not None]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tadaconv.command import install
 from tadaconv.errors import UserError, unknown
+from tadaconv.execution import attrs
 from tadaconv.execution.cells import scores_file
 from tadaconv.execution.merged_weights import run_folder
 from tadaconv.execution.store import Store
@@ -23,10 +23,11 @@ from tadaconv.locations import together
 from tadaconv.metrics import metric_named
 from tadaconv.reporting.core.export import as_csv
 from tadaconv.result import Result, stored_metric
+from tadaconv.text import encodable
 
 FORMATS = ("csv", "parquet")
 MANIFEST = "tada-export.json"
-"""Next to the files, what was written, by its hash: only that is ever written over."""
+"""Next to the files, the hashes of all that was ever written: only that is overwritten."""
 
 STUDY_COLUMNS = ["study", "direction", "num_attempts", "num_results", "attributes", "system_attributes"]
 ATTEMPT_COLUMNS = [
@@ -41,13 +42,16 @@ _TREES = (
 _SCORED = ("metric", "score")
 _SCALARS = ["top1", *(name for name in Result.model_fields if name not in (*_SCORED, *_TREES, "curve"))]
 CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment", "scores"]
-"""Followed by a column for each metric beside top-1 and for each entry of the environment and each leaf of the
+"""Followed by a column for each metric other than top-1 and for each entry of the environment and each leaf of the
 experiment, in alphabetical order."""
 CURVE_COLUMNS = ["cell", "epoch", "step", "train_loss", "val_top1", "calibration"]
-"""Followed by a column for each metric beside top-1."""
+"""Followed by a column for each metric other than top-1."""
 
-_REASONS = ("interrupted", "withdrawn", "pruned", "over_budget", "infeasible")
-_TAKEN = ("cell", "label", "spec", "places", "error", "traceback", "trial", *_REASONS)
+_REASONS = (attrs.INTERRUPTED, attrs.WITHDRAWN, attrs.PRUNED, attrs.OVER_BUDGET, attrs.INFEASIBLE)
+_TAKEN = (
+    attrs.CELL, attrs.LABEL, attrs.SPEC, attrs.PLACES, attrs.ERROR, attrs.TRACEBACK, attrs.TRIAL, *_REASONS
+)  # fmt: skip
+"""Attributes that have a column."""
 _TIMES = ("started", "ended")
 _DTYPES = {
     **dict.fromkeys([*_SCALARS, "value", "train_loss", "val_top1"], "float64"),
@@ -65,7 +69,7 @@ class Archive:
     Attributes:
         studies: one line a study; what is written about it, its plan above all, as JSON.
         attempts: one line a trial, in whatever state. ``trial`` is its number, ``configuration`` that of a search's
-            configuration; attributes that have no column of their own are in ``attributes``, as JSON.
+            configuration; attributes without a column are in ``attributes``, as JSON.
         cells: one line a cell that has a result. ``scores`` is the path of its class probabilities, see
             :mod:`tadaconv.scores`, from the folder of the journal; empty where it is not there, or on a server.
         curves: one line a cell and epoch.
@@ -78,7 +82,7 @@ class Archive:
 
 
 def read_storage(store: Store) -> Archive:
-    """Everything in ``store``, in an order that depends on nothing else: by study and trial, cell, and epoch."""
+    """Everything in ``store``, ordered by study and trial, cell, and epoch."""
     storage = store.backend.storage
     studies = sorted(storage.get_all_studies(), key=lambda study: study.study_name)
     trials = {s.study_name: storage.get_all_trials(s._study_id, deepcopy=False) for s in studies}
@@ -89,7 +93,7 @@ def read_storage(store: Store) -> Archive:
             [
                 {
                     "study": study.study_name,
-                    "direction": ", ".join(_direction(objective) for objective in study.directions),
+                    "direction": ", ".join(objective.name.lower() for objective in study.directions),
                     "num_attempts": len(trials[study.study_name]),
                     "num_results": sum(trial.state == TrialState.COMPLETE for trial in trials[study.study_name]),
                     "attributes": _json(study.user_attrs),
@@ -99,9 +103,7 @@ def read_storage(store: Store) -> Archive:
             ],
             STUDY_COLUMNS,
         ),
-        attempts=_frame(
-            [_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS, guessed=["seed"]
-        ),
+        attempts=_frame([_attempt_line(name, trial, results) for name, trial in ours], ATTEMPT_COLUMNS),
         cells=_cells_frame(results, run_folder(store)),
         curves=_curves_frame(results),
     )
@@ -118,8 +120,8 @@ def write_archive(archive: Archive, folder: Path, form: str) -> list[Path]:
         form: of ``FORMATS``.
 
     Raises:
-        UserError: for an unknown format, where a file of that name is there that :func:`write_archive` has not written
-            or somebody has changed, and where Parquet cannot be written for want of pyarrow.
+        UserError: for an unknown format, where a file of that name exists that :func:`write_archive` has not written
+            or that has been changed, and where Parquet needs pyarrow.
     """
     require_format(form)
     frames = {f"{field.name}.{form}": getattr(archive, field.name) for field in fields(archive)}
@@ -127,13 +129,11 @@ def write_archive(archive: Archive, folder: Path, form: str) -> list[Path]:
     known = _read_manifest(folder / MANIFEST)
     for name, content in contents.items():
         _require_ours(folder / name, [*known.get(name, []), _digest(content)])
-    new = {name: [_digest(content)] for name, content in contents.items()}
-    # Should this be cut short, the files of either time are known for ours.
-    either = {name: sorted({*digests, *known.get(name, [])}) for name, digests in new.items()}
-    _write_manifest(folder / MANIFEST, {**known, **either})
+    ours = {name: sorted({*known.get(name, []), _digest(content)}) for name, content in contents.items()}
+    tree = {"written_by": "tada export", "files": dict(sorted({**known, **ours}.items()))}
+    write_atomically(folder / MANIFEST, json.dumps(tree, indent=2) + "\n")
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    _write_manifest(folder / MANIFEST, {**known, **new})
     return [folder / name for name in contents]
 
 
@@ -152,80 +152,75 @@ def _results(trials: Iterable[tuple[str, FrozenTrial]]) -> dict[str, tuple[str, 
     """By cell key, in order, the attempt that gave the result."""
     results: dict[str, tuple[str, FrozenTrial]] = {}
     for name, trial in sorted(trials, key=lambda pair: pair[1]._trial_id):
-        attrs = trial.user_attrs
-        if trial.state == TrialState.COMPLETE and {"cell", "result"} <= attrs.keys() and "copied" not in attrs:
-            results.setdefault(str(attrs["cell"]), (name, trial))
+        given = trial.user_attrs
+        is_own = {attrs.CELL, attrs.RESULT} <= given.keys() and attrs.COPIED not in given
+        if trial.state == TrialState.COMPLETE and is_own:
+            results.setdefault(str(given[attrs.CELL]), (name, trial))
     return dict(sorted(results.items()))
 
 
-def _direction(direction: StudyDirection) -> str:
-    return direction.name.lower()
-
-
 def _attempt_line(study: str, trial: FrozenTrial, results: Mapping[str, tuple[str, FrozenTrial]]) -> dict[str, Any]:
-    attrs = trial.user_attrs
-    of_cell = results.get(attrs.get("cell", ""))
+    given = trial.user_attrs
+    of_cell = results.get(given.get(attrs.CELL, ""))
     # A result is its cell's: searches copy those that there are.
-    is_told = of_cell is not None and of_cell[1].user_attrs["result"] == attrs.get("result")
-    taken = (*_TAKEN, "result") if is_told else _TAKEN
-    lease = attrs.get("lease") or {}
+    is_in_cells = of_cell is not None and of_cell[1].user_attrs[attrs.RESULT] == given.get(attrs.RESULT)
+    taken = (*_TAKEN, attrs.RESULT) if is_in_cells else _TAKEN
+    lease = given.get(attrs.LEASE) or {}
     return {
         "study": study,
         "trial": trial.number,
-        "cell": attrs.get("cell"),
-        "label": attrs.get("label"),
-        "seed": attrs.get("spec", {}).get("seed"),
+        "cell": given.get(attrs.CELL),
+        "label": given.get(attrs.LABEL),
+        "seed": given.get(attrs.SPEC, {}).get("seed"),
         "state": trial.state.name.lower(),
         "started": _utc(trial.datetime_start),
         "ended": _utc(trial.datetime_complete),
         "worker": lease.get("worker"),
         "host": lease.get("host"),
-        "device": attrs.get("device", lease.get("device")),
-        "step": attrs.get("step", lease.get("step")),
-        "error": attrs.get("error"),
-        "reason": next((str(attrs[name]) for name in _REASONS if name in attrs), None),
-        "traceback": attrs.get("traceback"),
+        "device": given.get(attrs.DEVICE, lease.get("device")),
+        "step": given.get(attrs.STEP, lease.get("step")),
+        "error": given.get(attrs.ERROR),
+        "reason": next((str(given[name]) for name in _REASONS if name in given), None),
+        "traceback": given.get(attrs.TRACEBACK),
         "value": (trial.values or [None])[0],  # noqa: PD011 - a trial is no frame
-        "configuration": attrs.get("trial"),
+        "configuration": given.get(attrs.TRIAL),
         "parameters": _json(trial.params),
         "distributions": _json({name: space._asdict() for name, space in trial.distributions.items()}),
         "intermediate_values": _json(trial.intermediate_values),
-        "experiment": _json(_described(attrs)),
-        "attributes": _json({name: value for name, value in attrs.items() if name not in taken}),
+        "experiment": _json(_described(given)),
+        "attributes": _json({name: value for name, value in given.items() if name not in taken}),
         "system_attributes": _json(trial.system_attrs),
     }
 
 
-def _described(attrs: Mapping[str, Any]) -> dict[str, Any] | None:
+def _described(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """The description of a trial's experiment, with the paths that it was queued with; None without one."""
-    return together(attrs["spec"], attrs.get("places", {})) if "spec" in attrs else None
+    return together(given[attrs.SPEC], given.get(attrs.PLACES, {})) if attrs.SPEC in given else None
 
 
 def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | None) -> pd.DataFrame:
     lines = []
     for key, (study, trial) in results.items():
-        attrs, result = trial.user_attrs, trial.user_attrs["result"]
-        line = {"cell": key, "study": study, "trial": trial.number, "label": attrs["label"]}
+        given, result = trial.user_attrs, trial.user_attrs[attrs.RESULT]
+        line = {"cell": key, "study": study, "trial": trial.number, "label": given[attrs.LABEL]}
         line |= {name: result.get(name) for name in _SCALARS}
         line |= {name: _json(result.get(name)) for name in _TREES}
-        line |= {"seed": attrs["spec"].get("seed"), "experiment": _json(_described(attrs))}
+        line |= {"seed": given[attrs.SPEC].get("seed"), "experiment": _json(_described(given))}
         if "score" in result:
             line[stored_metric(result)] = result["score"]
         line["scores"] = _scores(out, key)
-        line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", _described(attrs) or {})
+        line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", _described(given) or {})
         lines.append(line)
-    own = {name for line in lines for name in line} - set(CELL_COLUMNS)
-    return _frame(lines, [*CELL_COLUMNS, *sorted(own)], guessed={*own, "seed"})
+    return _frame(lines, CELL_COLUMNS)
 
 
 def _curves_frame(results: Mapping[str, tuple[str, FrozenTrial]]) -> pd.DataFrame:
     lines = [
         {"cell": key, **_point_line(point)}
         for key, (_, trial) in results.items()
-        for point in trial.user_attrs["result"]["curve"]
+        for point in trial.user_attrs[attrs.RESULT]["curve"]
     ]
-    own = {name for line in lines for name in line} - set(CURVE_COLUMNS)
-    return _frame(lines, [*CURVE_COLUMNS, *sorted(own)], guessed=own)
+    return _frame(lines, CURVE_COLUMNS)
 
 
 def _point_line(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,35 +246,34 @@ def _leaves(name: str, value: Any) -> dict[str, Any]:
     return {name: _json(value) if isinstance(value, list) else value}
 
 
-def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str], guessed: Collection[str] = ()) -> pd.DataFrame:
-    """One type a column, however many lines there are; a column of ``guessed`` gets the one that its values have.
+def _frame(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """One type a column, however many lines there are; ``columns`` and what else lines have, in alphabetical order.
 
-    Where these are of several kinds, they are written as JSON.
+    Seeds and columns that are not of ``columns`` have the type of their values, and JSON where these are of several.
     """
+    own = sorted({name for line in lines for name in line} - set(columns))
     series = {}
-    for column in columns:
-        values = [line.get(column) for line in lines]
-        dtype = _guess(values) if column in guessed else _DTYPES.get(column, "string")
+    for column in (*columns, *own):
+        values, is_guessed = [line.get(column) for line in lines], column in (*own, "seed")
+        dtype = _guess(values) if is_guessed else _DTYPES.get(column, "string")
         if dtype == "string":
-            is_mixed = column in guessed and not all(isinstance(value, str | None) for value in values)
+            is_mixed = is_guessed and not all(isinstance(value, str | None) for value in values)
             values = [_text(_json(value) if is_mixed else value) for value in values]
         series[column] = pd.Series(values, dtype=dtype)
-    return pd.DataFrame(series, columns=list(columns))
+    return pd.DataFrame(series)
 
 
 def _guess(values: Sequence[Any]) -> str:
     """The type of a column that holds ``values``: text where they are of several kinds, or too large."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
-        return "boolean"
-    if kinds <= {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
-        return "Int64"
-    return "float64" if kinds == {float} else "string"
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind == "integer" and not all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return "string"
+    return {"boolean": "boolean", "integer": "Int64", "empty": "Int64", "floating": "float64"}.get(kind, "string")
 
 
 def _text(value: Any) -> str | None:
     """As text that any file can hold: half a surrogate pair, from a file name say, is written as its escape."""
-    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return None if value is None else encodable(str(value))
 
 
 def _utc(local: datetime | None) -> datetime | None:
@@ -320,8 +314,3 @@ def _read_manifest(path: Path) -> dict[str, list[str]]:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not as 'tada export' wrote it; name another folder with --out") from error
-
-
-def _write_manifest(path: Path, files: Mapping[str, Sequence[str]]) -> None:
-    tree = {"written_by": "tada export", "files": dict(sorted(files.items()))}
-    write_atomically(path, json.dumps(tree, indent=2) + "\n")

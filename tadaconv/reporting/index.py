@@ -11,15 +11,15 @@ from datetime import UTC
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
 from tadaconv.files import write_atomically
+from tadaconv.reporting.core import page as core_page
 from tadaconv.reporting.core.export import Listing
 from tadaconv.reporting.core.format import data_uri
 from tadaconv.reporting.core.text import first_line
-from tadaconv.text import plural, visible
+from tadaconv.text import visible
 
 KINDS = {
     "table": "Ablation tables",
@@ -52,6 +52,15 @@ class IndexEntry(Listing):
     files: dict[str, str]
     thumbnail: bytes | None
 
+    def link(self, file: str) -> str:
+        """The address of one of its files on the page."""
+        return f"{quote(os.fsencode(self.folder))}/{quote(file)}"
+
+    @property
+    def picture(self) -> str:
+        """The thumbnail as an address."""
+        return data_uri(self.thumbnail or b"", "image/png")
+
     @property
     def when(self) -> str:
         """The days, in universal time, from the first to the last cell; empty where they are not known."""
@@ -64,8 +73,8 @@ class IndexEntry(Listing):
 def write_index(out: Path) -> Path:
     """Write ``<out>/reports/index.html``, a page of every report in that folder, and return its path.
 
-    It holds figures and styles inside and asks for nothing else; its links are relative, so that the folder can be
-    moved. The same reports give the same bytes. Folders that hold no report of ours are passed over.
+    It is self-contained but for its links, which are relative, so that the folder can be moved. The same reports give
+    the same bytes. Folders without a report of ours are skipped.
 
     Raises :class:`UserError` where a file of that name is there that is not ours, or the folder cannot be written.
     """
@@ -100,7 +109,7 @@ def read_entry(folder: Path) -> IndexEntry | None:
     try:
         listing = Listing.model_validate(tree.get("listing"))
     except ValidationError:
-        # Another version wrote it: that it is there can be said, and what it asks; what came out cannot.
+        # An earlier version wrote it, without a listing.
         named_by = next((key for key in ("benchmark", "study", "table") if key in tree), None)
         if named_by is None:
             return None
@@ -117,20 +126,17 @@ def read_entry(folder: Path) -> IndexEntry | None:
 
 def _thumbnail(figures: Path) -> bytes | None:
     """The main figure of a report as a small PNG of few colours; None where it has no figure."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    inside = sorted(path.stem for path in figures.glob("*.png"))
-    main = next((name for name in (*_MAIN_FIGURES, *inside) if name in inside), None)
+    names = [*_MAIN_FIGURES, *sorted(path.stem for path in figures.glob("*.png"))]
+    main = next((figures / f"{name}.png" for name in names if (figures / f"{name}.png").is_file()), None)
     if main is None:
         return None
     try:
-        with Image.open(figures / f"{main}.png") as image:
-            small = image.convert("RGB")
+        with Image.open(main) as image:
+            small = ImageOps.contain(image.convert("RGB"), _THUMBNAIL, Image.Resampling.LANCZOS)
     except (OSError, UnidentifiedImageError):
-        return None  # somebody's own file
-    width, height = _THUMBNAIL
-    small.thumbnail((width, 4 * height), Image.Resampling.LANCZOS)
-    small = small.crop((0, 0, small.width, min(small.height, height)))  # of a long figure the beginning
+        return None  # a file of the user's
     buffer = io.BytesIO()
     small.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -138,17 +144,10 @@ def _thumbnail(figures: Path) -> bytes | None:
 
 def render(entries: Sequence[IndexEntry]) -> str:
     """The page of ``entries`` as HTML. Every name and question comes out as text."""
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "plural": plural,
-        "linked": lambda file, folder: f"{quote(os.fsencode(folder))}/{quote(file)}",
-        "as_image": lambda content: data_uri(content, "image/png"),
-    }
     groups = {KINDS.get(kind, kind): [e for e in entries if e.kind == kind] for kind in _kinds_of(entries)}
     known = [at for entry in entries for at in (entry.first, entry.last) if at is not None]
-    page = environment.get_template("overview.html.j2").render(
+    page = core_page.render(
+        "overview",
         groups={heading: of_kind for heading, of_kind in groups.items() if of_kind},
         num_entries=len(entries),
         css=(_PAGE / "page.css").read_text(encoding="utf-8"),

@@ -32,7 +32,7 @@ def moved_figure(name: str) -> Any:
 
 
 class RenamedFinder:
-    """Finds a module by its old name, when nothing of this name is there."""
+    """Finds a module by its old name."""
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
         """The module, loaded by its new name; None for any other."""

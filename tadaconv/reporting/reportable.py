@@ -1,5 +1,6 @@
-"""What a storage holds that can be reported, and what stands in it around one table's cells."""
+"""The tables and studies of a storage that can be reported, and the results next to one table's cells."""
 
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 from tadaconv import discovery
 from tadaconv.command import command
 from tadaconv.errors import UserError
+from tadaconv.execution import attrs
 from tadaconv.execution.cells import CellRecord
 from tadaconv.execution.origins import ORIGINS
 from tadaconv.execution.store import Store
@@ -31,42 +33,36 @@ class Reportable:
 
 
 def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
-    """All that a storage holds and files explain, by name; and a line for each study that cannot be reported, and why.
+    """The tables and studies whose results and files are found, by name; and a line for each study left out, and why.
 
     The files of tables, studies and regimes are looked for where they were when they were last run, or else by name.
     """
     studies = set(store.studies())
     known, left_out = _known(studies, store)
-    found: dict[str, Reportable] = {}
-    for study, each in sorted(known.items()):
+    found = []
+    for study, candidate in sorted(known.items()):
         try:
-            if not _has_ended(each, study, store):
-                left_out[study] = _why_nothing(study, store)
-                continue
-            found[study] = each
+            if _has_ended(candidate, study, store):
+                found.append(candidate)
+            elif num_finished := sum(_left_out(study, set(), store).values()):
+                left_out[study] = (
+                    f"all {plural(num_finished, 'finished cell')} are of rows or a regime that have changed"
+                )
+            else:
+                left_out[study] = "it has no result yet"
         except UserError as error:
             left_out[study] = str(error)
-    # Where the space of a study has grown, its later trials stand in studies of their own, which are parts of it.
-    parts = {study for study in studies - set(known) if any(study.startswith(f"{whole}-space") for whole in known)}
-    for study in studies - set(known) - set(left_out) - parts:
-        left_out[study] = _where_sought(study, store)
-    return [found[study] for study in sorted(found)], [
-        f"{study} is left out: {left_out[study]}" for study in sorted(left_out)
-    ]
-
-
-def _why_nothing(study: str, store: Store) -> str:
-    """Why none of a study's results is one of its table or space as the files stand."""
-    num_finished = sum(_left_out(study, set(), store).values())
-    if not num_finished:
-        return "it has no result yet"
-    return f"{plural(num_finished, 'cell')} finished, all of rows or a regime that have changed since"
+    for study in studies - set(known) - set(left_out):
+        # Where the space of a study has grown, its later trials are in further studies, which are parts of it.
+        if not any(study.startswith(f"{whole}-space") for whole in known):
+            left_out[study] = _where_sought(study, store)
+    return found, [f"{study} is left out: {why}" for study, why in sorted(left_out.items())]
 
 
 def _where_sought(study: str, store: Store) -> str:
-    """Where the files of a study were looked for in vain, and the command that names them."""
-    attrs = store.study_attrs(study)
-    gone = [str(attrs[attr]) for attr in ORIGINS if attrs.get(attr) and not Path(attrs[attr]).is_file()]
+    """Where the files of a study were looked for, and the command that names them."""
+    origins = {attr: origin for attr, origin in store.study_attrs(study).items() if attr in ORIGINS and origin}
+    gone = [origin for origin in origins.values() if not Path(origin).is_file()]
     sought = f"there is no file at {listed(gone)}" if gone else "its table, study or regime is not found by name"
     named, regime = _files(study, store)
     return f"{sought}; report it with: {command('report', named or 'NAME_OR_PATH', regime=regime or 'NAME_OR_PATH')}"
@@ -80,12 +76,12 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
         named, regime = _files(study, store)
         if named is None or regime is None:
             continue
-        is_search = "protocol" in store.study_attrs(study)
+        is_search = attrs.SEARCH_PROTOCOL in store.study_attrs(study)
         try:
             loaded = load_study(named) if is_search else load_table(named)
         except UserError as error:
             broken[study] = str(error)
-            if is_search:  # the table of its best says the same
+            if is_search:  # of its confirmation as well
                 name = discovery.plain_name(named)
                 broken |= dict.fromkeys({f"{name}_confirm{study.removeprefix(name)}"} & studies, str(error))
             continue
@@ -97,20 +93,20 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
 
 
 def _files(study: str, store: Store) -> tuple[str | None, str | None]:
-    """What finds the table or study, and the regime, whose results ``study`` holds; None for each that is not found."""
-    attrs = store.study_attrs(study)
-    attr = "study" if "protocol" in attrs else "table"
-    origin = attrs.get(attr)
+    """The names or paths of the table or study, and of the regime, of ``study``; None for each that is not found."""
+    given = store.study_attrs(study)
+    attr = attrs.STUDY_FILE if attrs.SEARCH_PROTOCOL in given else attrs.TABLE_FILE
+    origin = given.get(attr)
     names = [Path(origin).stem] if origin else list(discovery.available(ORIGINS[attr]))
     name = next((name for name in sorted(names, key=len, reverse=True) if study.startswith(f"{name}-")), None)
     if name is None:
         return None, None
-    regime = _found("regime", study.removeprefix(f"{name}-"), attrs.get("regime"))
+    regime = _found("regime", study.removeprefix(f"{name}-"), given.get(attrs.REGIME_FILE))
     return _found(ORIGINS[attr], name, origin), regime
 
 
 def _found(kind: str, name: str, origin: str | None) -> str | None:
-    """What finds the file called ``name``: that of its origin if it is there, or else the one that its name finds.
+    """The path or name of the file called ``name``: that of its origin if it exists, or else the one found by name.
 
     A storage of before keeps no origin of studies and regimes.
     """
@@ -122,15 +118,17 @@ def _found(kind: str, name: str, origin: str | None) -> str | None:
 def storage_context(
     loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store
 ) -> StorageContext:
-    """What ``store`` holds of a table beside ``records``, which are its cells in a regime as they stand."""
+    """The results of a table in ``store`` other than ``records``, which are its cells in a regime."""
     study = study_name(loaded, regime_name)
     elsewhere = {}
     for other in store.studies():
         if other == study or not other.startswith(f"{loaded.name}-"):
             continue
-        regime = _found("regime", other.removeprefix(f"{loaded.name}-"), store.study_attrs(other).get("regime"))
+        regime = _found(
+            "regime", other.removeprefix(f"{loaded.name}-"), store.study_attrs(other).get(attrs.REGIME_FILE)
+        )
         if regime is not None:
-            with suppress(UserError):  # a regime that cannot take a row any more says nothing about this one
+            with suppress(UserError):  # a regime that does not support a row any more does not matter here
                 found = _records(loaded, regime, store)
                 if any(record.status == "finished" for record in found):
                     elsewhere[regime] = found
@@ -139,12 +137,13 @@ def storage_context(
 
 def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:
     """Finished cells of ``study`` that are not among the keys ``shown``, by reason."""
-    reasons: dict[str, int] = {}
-    for key, attempts in store.attempts().items():
-        ended = [a for a in attempts if a.status == "finished" and store.name_of(a.study_id) == study]
-        if ended and key not in shown:
-            reason = "changed" if ended[-1].protocol == PROTOCOL else "protocol"
-            reasons[reason] = reasons.get(reason, 0) + 1
+    ended = {
+        key: attempt.protocol
+        for key, attempts in store.attempts().items()
+        for attempt in attempts
+        if attempt.status == "finished" and store.name_of(attempt.study_id) == study and key not in shown
+    }
+    reasons = Counter("changed" if protocol == PROTOCOL else "protocol" for protocol in ended.values())
     return dict(sorted(reasons.items()))
 
 

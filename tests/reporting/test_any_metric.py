@@ -27,6 +27,7 @@ from tadaconv.reporting.ablation.data import collect, read_export
 from tadaconv.reporting.ablation.summary import summarise, verdicts
 from tadaconv.reporting.ablation.terminal import terminal_table
 from tadaconv.reporting.archive import read_storage
+from tadaconv.reporting.calibration import calibration_report
 from tadaconv.reporting.core.options import ReportOptions
 from tadaconv.reporting.study import study_report
 from tadaconv.reporting.study.confirmation import confirmation_sentences
@@ -185,9 +186,9 @@ def test_a_report_of_errors_speaks_of_nothing_else(
     assert "MAE (px)" in page
     assert "Lower MAE is better." in page
     assert r"\textbf{0.31}" in tex
-    assert re.search(r"\u201cclose\u201d lies 0\.21 px below \u201cbase\u201d", page)
-    assert "Of 2 claims, 1 is supported here and 1 is contradicted." in page
-    assert "The order of 3 rows agrees with the paper\u2019s by Kendall\u2019s tau 1.00" in page
+    assert re.search(r"\u201cclose\u201d is 0\.21 px below \u201cbase\u201d", page)
+    assert "2 claims: 1 supported, 1 contradicted." in page
+    assert "Order of the rows in the paper: Kendall\u2019s tau 1.00 over 3 rows." in page
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["metric"] == "mae"
     assert pd.read_csv(folder / "table.csv").columns[3] == "mae_mean"
     assert not list(folder.glob("confusion.csv"))
@@ -203,9 +204,9 @@ def test_a_terminal_shows_errors(table: LoadedTable, stored: tuple[Store, list[C
     console.print(terminal_table(table, "quick", stored[1], styled=False))
     shown = console.export_text()
     require_no_accuracy({"terminal": shown})
-    assert "MAE px" in shown
+    assert re.search(r"MAE.*\n.*\(px\)", shown)
     assert "*0.31" in shown
-    assert "significantly below every other" in shown
+    assert "significantly below all other rows" in shown
 
 
 def test_lines_of_a_run_and_notes_of_a_merge_are_of_errors(
@@ -354,3 +355,10 @@ def test_a_report_of_a_study_of_errors_speaks_of_nothing_else(tmp_path: Path) ->
     console = Console(record=True, width=100)
     console.print(StudyTable(study, "quick", records))
     require_no_accuracy({"terminal": console.export_text()})
+
+
+def test_the_calibrations_of_a_cell_that_is_judged_by_an_error_are_refused(
+    table: LoadedTable, stored: tuple[Store, list[CellRecord]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"predicted classes, and .* is judged by MAE"):
+        calibration_report(table, "quick", stored[1][0], tmp_path)

@@ -189,7 +189,7 @@ def test_leaves_are_columns_of_one_type(store: Store) -> None:
     ],
 )
 def test_a_column_whose_type_is_not_known_has_that_of_its_values(values: list[Any], written: list[str]) -> None:
-    frame = archive._frame([{"c": value, "d": ""} for value in values], ["c", "d"], guessed=["c"])
+    frame = archive._frame([{"c": value, "d": ""} for value in values], ["d"])
     assert [line["c"] for line in csv.DictReader(as_csv(frame).splitlines())] == written
 
 

@@ -9,8 +9,9 @@ from tadaconv.spec import Folder
 
 
 def test_each_panel_shows_the_row_it_is_compared_with(hosts) -> None:
-    table, data = hosts[0].table, figures.learning_curves_data(collect(hosts[0], "quick", hosts[1]))
-    panels = [ax for ax in draw_learning_curves(data, None, num_rows=10).figure.axes if ax.get_visible()]
+    table, export = hosts[0].table, collect(hosts[0], "quick", hosts[1])
+    data = figures.learning_curves_data(export)
+    panels = [ax for ax in draw_learning_curves(data, None, export=export).figure.axes if ax.get_visible()]
     ends = data[data["epoch"] == 6].groupby("row")["val_top1"].mean()
     for ax, row in zip(panels, table.rows, strict=True):
         other = row.versus or table.base.name
@@ -53,7 +54,7 @@ def test_a_caption_says_when_curves_are_of_fewer_views_than_results(context) -> 
         ]
         return figures.learning_curves(collect(loaded, "quick", changed)).caption
 
-    said = "Curves are of one view of a clip"
+    said = "Curves are of the middle view of a clip"
     assert said in caption(2, curve_views="one")
     assert said not in caption(2)
     assert said not in caption(1, curve_views="one")

@@ -121,16 +121,17 @@ def test_the_row_stands_beside_the_others(ran: Ran, tmp_path: Path) -> None:
     assert summary.loc[["b", "a"], shared].equals(without.loc[["b", "a"], shared])
     (claim,) = verdicts(export).to_dict("records")
     assert (claim["n"], claim["effect"]) == (3, pytest.approx((top1 - own).mean()))
-    assert what_was_run(export) == "3 rows (1 of them an ensemble), 3 seeds: 6 of 6 cells finished."
+    assert what_was_run(export) == "3 rows (1 ensemble), 3 seeds: 6 of 6 cells finished."
     page = blocks.results(export).html
-    assert "“a + b” trains nothing: it is the mean of the class probabilities of “a” and “b”" in page
+    note = "“a + b” is an ensemble: it averages the class probabilities of a; b, seed by seed."
+    assert note in page
     assert f"{top1.mean():.1f}" in page
     tex = latex_table(summarise(export), "a", "title")
     assert f"\na + b & 3 & {top1.mean():.1f} " in tex
-    assert "% a + b: the mean of the class probabilities of a; b, seed by seed." in tex
+    assert f"% {note}" in tex
     text = drawn(records, tmp_path)
     assert f"{top1.mean():.1f} [" in next(each for each in text.splitlines() if each.lstrip().startswith("a + b "))
-    assert "a + b: mean of the class probabilities of a and b" in text
+    assert note in " ".join(text.split())
 
 
 def test_a_report_is_read_back_where_the_probabilities_are_not(ran: Ran, tmp_path: Path) -> None:
@@ -155,18 +156,18 @@ def test_what_is_missing_is_said(ran: Ran, tmp_path: Path) -> None:
     found = ensembles_of(LOADED, other, tmp_path)
     assert [each.top1 is None for each in found] == [False, True, True]
     assert found[1].why is not None
-    assert found[1].why.startswith(f"{tmp_path / 'weights'} holds no class probabilities of “b”; take them along with")
+    assert found[1].why.startswith(f"{tmp_path / 'weights'} has no class probabilities of “b”; copy them with")
     assert found[2].why == "“b” failed"
     text = " ".join(drawn(other, tmp_path).split())
-    assert "a + b has no value with seed 2: “b” failed" in text
-    assert "1/3" in text
+    assert "“a + b” has no value with seed 2: “b” failed." in text
+    assert "1 of 3" in text
     page = blocks.results(collect(LOADED, "made up", other, ensembles=found)).html
-    assert "“a + b” has no value for seed 2: “b” failed." in page
-    assert "Of 6 planned cells 1 failed." in page
+    assert "“a + b” has no value with seed 2: “b” failed." in page
+    assert "Of 6 planned cells: 1 failed, 0 without a result." in page
     without = [r for r in records if r.cell.label == "a"]
     export = collect(LOADED, "made up", without, ensembles=ensembles_of(LOADED, without, tmp_path))
-    assert "“a + b” has no value for seeds 0, 1 and 2: “b” has no result yet." in blocks.results(export).html
-    assert "a + b no value" in " ".join(drawn(without, tmp_path).split())
+    assert "“a + b” has no value with seed 0, 1 and 2: “b” has no result yet." in blocks.results(export).html
+    assert "a + b (no value)" in " ".join(drawn(without, tmp_path).split())
     assert "a + b (no value)" in latex_table(summarise(export), "a", "title")
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tadaconv.execution.cells import CellRecord
+from tadaconv.metrics import TOP1
 from tadaconv.regime import Published, Recipe, Regime
 from tadaconv.reporting import report
 from tadaconv.reporting.ablation import figures
@@ -23,7 +24,7 @@ from tadaconv.reporting.ablation.data import Export, Manifest, collect
 from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import differing, groups, summarise, table_columns, verdicts
 from tadaconv.reporting.ablation.terminal import terminal_table
-from tadaconv.reporting.ablation.text import latex_notes, order_notes, paper_notes, recipe_notes, tau_note
+from tadaconv.reporting.ablation.text import latex_notes, legend, order_notes, paper_notes, tau_note
 from tadaconv.reporting.core.text import listed_clips, missing_notes
 from tadaconv.reporting.study.data import collect as study_collect
 from tadaconv.reporting.study.latex import latex_table as study_latex
@@ -203,7 +204,8 @@ def test_without_a_regime_only_orders_are_compared(make_result: Any) -> None:
     export = collect(LOADED, "mine", records(make_result))
     assert set(unlike(export).values()) == {("unsaid",)}
     assert order_notes(export.manifest) == [
-        "The numbers cannot be compared, only their order: the regime does not say that it measures what the paper did."
+        "Not compared with the paper's number, only in order: all rows. Why: the regime does not state that it "
+        "measures what the paper did."
     ]
 
 
@@ -229,38 +231,33 @@ def test_the_bound_is_what_the_words_say() -> None:
     assert unlike_paper(within) == {TSM.name: ()}
     beyond = _manifest(CLIPS.but(num_listed=(0, 19_881), num_missing=(0, 100)))
     assert order_notes(beyond) == [
-        "The numbers cannot be compared, only their order: of 19,881 listed validation clips 100 are missing, which is "
-        "more than 0.5 %."
+        "Not compared with the paper's number, only in order: all rows. Why: more than 0.5 % of the listed validation "
+        "clips are missing."
     ]
 
 
 def test_what_is_compared_is_said_with_what_is_to_be_known_of_it(export_in: Any, make_result: Any) -> None:
     export = export_in()
-    measured, compared, why_not, order = paper_notes(export, summarise(export))
+    measured, compared, covered, why_not, order = paper_notes(export, summarise(export))
     assert measured.endswith(f"ours on {SSV2}, 8 or 16 frames, {VIEWS}.")
     half = T_975_2 * 0.5 / sqrt(3)
     assert (
-        f"\u201cTAda2D, 8 frames\u201d lies 0.5 points below 64.0 % (95 % interval \u2212{0.5 + half:.1f} to "
+        f"\u201cTAda2D, 8 frames\u201d is 0.5 points below 64.0 % (95 % interval \u2212{0.5 + half:.1f} to "
         f"+{half - 0.5:.1f}, 3 seeds)" in compared
     )
     assert "ConvNeXt" not in compared
-    assert compared.endswith(
-        "Intervals cover our seeds alone: a published number comes without its spread. Ours are from 168,000 of "
-        "168,913 training clips and 24,700 of 24,777 validation clips."
-    )
-    assert tau_note(export)[0].endswith("It ranks rows of different recipes together.")
+    assert covered.endswith("as a published number comes without its standard deviation.")
+    assert tau_note(export) != []
     assert why_not == (
-        "Of \u201cTAdaConvNeXt-T, 16 frames\u201d only the order can be compared: the recipe, which is ours, differs."
+        "Not compared with the paper's number, only in order: \u201cTAdaConvNeXt-T, 16 frames\u201d. "
+        "Why: a recipe of ours."
     )
-    assert order.startswith("The order of 4 rows agrees with the paper\u2019s by Kendall\u2019s tau 0.67")
+    assert order == "Order of the rows in the paper: Kendall\u2019s tau 0.67 over 4 rows."
     one = collect(
         with_rows(TSM), "mine", [CellRecord(TSM.cell(REGIME, 0), "finished", make_result(59.1))], regime=REGIME
     )
     note = paper_notes(one, summarise(one))[1]
-    assert note == (
-        "Measured as the paper did: \u201cTSM, 8 frames\u201d lies level with 59.1 % (one seed, without an interval). "
-        "Ours are from 168,000 of 168,913 training clips and 24,700 of 24,777 validation clips."
-    )
+    assert note == "Measured as in the paper: \u201cTSM, 8 frames\u201d is level with 59.1 % (no interval, 1 seed)."
 
 
 def test_other_precision_is_said_where_it_was_another(make_result: Any) -> None:
@@ -277,10 +274,10 @@ def test_other_precision_is_said_where_it_was_another(make_result: Any) -> None:
         return " ".join(paper_notes(export, summarise(export)))
 
     unsaid, in_float32 = {"cuda": "12.8"}, {"cuda": "12.8", **RunOptions(precision="float32").entries(on_gpu=True)}
-    said = "On GPUs ours are computed in bfloat16, the authors\u2019 in float32."
+    said = "Cells of ours on GPUs were computed in bfloat16, the authors\u2019 in float32."
     assert said in notes(unsaid)
     assert said in notes({"cuda": "12.8", **RunOptions().entries(on_gpu=True)})
-    assert "Some of ours are computed in bfloat16, the authors\u2019 in float32." in notes(unsaid, in_float32)
+    assert said in notes(unsaid, in_float32)
     assert "bfloat16" not in notes(in_float32)
     assert "bfloat16" not in notes({"cuda": ""})
 
@@ -342,11 +339,11 @@ def test_the_terminal_and_the_note_of_the_latex_table_say_the_same(make_result: 
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(terminal_table(LOADED, "mine", made, regime=REGIME))
     text = " ".join(console.export_text().split())
-    assert "only the order can be compared: the recipe, which is ours, differs" in text
-    assert "below a number of the paper: ours less it" in text
+    assert "only in order: “TAdaConvNeXt-T, 16 frames”. Why: a recipe of ours." in text
+    assert "ours \u22120.5" in text
     folder = report(LOADED, "mine", made, tmp_path, ["tex", "csv"], regime=REGIME)
     tex = (folder / "table.tex").read_text()
-    assert "lies 0.5 points below 64.0 % (95 % interval" in tex
+    assert "is 0.5 points below 64.0 % (95 % interval" in tex
     assert "Trained by a recipe of ours, not the paper" in tex
     head = (folder / "table.csv").read_text().splitlines()[0].split(",")
     assert {"paper_delta_mean", "paper_delta_low", "paper_delta_high", "recipe", "recipe_of"} <= set(head)
@@ -356,9 +353,8 @@ def test_the_terminal_and_the_note_of_the_latex_table_say_the_same(make_result: 
 
 def test_it_is_said_whose_a_recipe_is(export_in: Any, make_result: Any) -> None:
     export = export_in()
-    assert recipe_notes(export.manifest) == [
-        "Trained by a recipe of ours, not the paper\u2019s: \u201cTAdaConvNeXt-T, 16 frames\u201d."
-    ]
+    ours = "Trained by a recipe of ours, not the paper\u2019s: \u201cTAdaConvNeXt-T, 16 frames\u201d."
+    assert ours in legend(summarise(export), TOP1)
     text = blocks.conditions(export).text
     assert "(the paper\u2019s)': ['TAda2D, 16 frames']" in text
     assert "(ours, not the paper\u2019s)': ['TAdaConvNeXt-T, 16 frames']" in text
@@ -367,7 +363,7 @@ def test_it_is_said_whose_a_recipe_is(export_in: Any, make_result: Any) -> None:
         "TSM, 8 frames": "", "TAda2D, 16 frames": "paper", "TAdaConvNeXt-T, 16 frames": "ours", "TAda2D, 8 frames": "",
     }  # fmt: skip
     plain = collect(LOADED, "mine", records(make_result))
-    assert recipe_notes(plain.manifest) == []
+    assert not any("recipe of ours" in note for note in legend(summarise(plain), TOP1))
     assert "recipe_of" not in table_columns(summarise(plain), plain.manifest.base)
 
 
@@ -404,8 +400,7 @@ def test_rows_are_ranked_within_a_recipe(make_result: Any) -> None:
     summary = summarise(export)
     assert dict(zip(summary["row"], summary["standing"], strict=True)) == {"a": "", "b": "best", "c": "below"}
     html = blocks.results(export).html
-    assert "Bold is the best of the rows on the same backbone, frames and recipe" in html
-    assert "a second row on the same backbone, frames and recipe" in html
+    assert "Bold: significantly above all other rows of the same recipe" in html
 
 
 def test_claims_across_recipes_say_so(export_in: Any) -> None:

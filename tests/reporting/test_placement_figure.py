@@ -63,7 +63,7 @@ def test_the_map_of_the_table_that_ships(results) -> None:
     asked = {(x, y) for x in range(3) for y in range(7)}
     assert written == expected | dict.fromkeys(asked - expected.keys(), "\u2013")
     assert "Not on the map, since something else differs: no calibration (TSN) (51.0 %)." in drawing.caption
-    assert "Below a mean stand its seeds" in drawing.caption
+    assert "Below a mean is the number of its seeds" in drawing.caption
 
 
 def test_only_rows_that_are_otherwise_alike_share_a_map(results) -> None:

@@ -40,9 +40,9 @@ def test_code_that_no_commit_holds_is_marked_at_its_cells(context) -> None:
     loaded, records = context
     records = [*records[:-1], with_environment(records[-1], dirty="yes")]
     block = block_of(loaded, records)
-    assert "1 cell ran on code with changes that had not been committed" in block.text
+    assert "1 cell ran on code with uncommitted changes" in block.text
     assert block.html.count(">uncommitted code<") == 1
-    assert "The cells differ in whether their code was committed." in block.text
+    assert "The cells differ in uncommitted code," in block.text
 
 
 def test_cells_of_different_origins_say_which_is_which(context) -> None:
@@ -58,29 +58,29 @@ def test_a_wheel_that_knows_no_commit_is_not_of_another_one(context) -> None:
     in_clone, in_wheel = with_environment(first, commit="0123456789ab"), second
     assert "differ in" not in block_of(loaded, [in_clone, in_wheel]).html
     elsewhere = with_environment(second, commit="ba9876543210")
-    assert "The cells differ in its commit." in block_of(loaded, [in_clone, elsewhere]).text
+    assert "The cells differ in commit," in block_of(loaded, [in_clone, elsewhere]).text
 
 
 def test_cells_on_videos_and_on_a_pack_are_told_apart(context) -> None:
     loaded, (first, second, *_) = context
     on_videos, on_pack = with_environment(first, clips="video"), with_environment(second, clips="pack")
-    assert "The cells differ in what clips were read from." in block_of(loaded, [on_videos, on_pack]).text
+    assert "The cells differ in form of clips," in block_of(loaded, [on_videos, on_pack]).text
     assert "differ in" not in block_of(loaded, [on_videos, second]).text  # which did not say it yet
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said", "shown"),
     [
-        ("compiled", "yes", "whether networks were compiled", "compiled&nbsp;<b>yes</b>"),
-        ("fused_kernels", "yes", "whether calibrated taps ran in fused kernels", "fused kernels&nbsp;<b>yes</b>"),
-        ("gpus_per_cell", "2", "the number of processes that trained a cell together", "processes a cell&nbsp;<b>2"),
-        ("deterministic", "yes", "whether CUDA was held to deterministic operations", "deterministic&nbsp;<b>yes</b>"),
+        ("compiled", "yes", "compiled", "compiled&nbsp;<b>yes</b>"),
+        ("fused_kernels", "yes", "fused kernels", "fused kernels&nbsp;<b>yes</b>"),
+        ("gpus_per_cell", "2", "processes a cell", "processes a cell&nbsp;<b>2"),
+        ("deterministic", "yes", "deterministic", "deterministic&nbsp;<b>yes</b>"),
     ],
 )
 def test_cells_that_were_run_in_other_ways_are_told_apart(context, name: str, value: str, said: str, shown: str):
     loaded, (first, second, *_) = context
     block = block_of(loaded, [with_environment(first, **{name: value}), second])
-    assert f"The cells differ in {said}." in block.text
+    assert f"The cells differ in {said}," in block.text
     assert block.html.count(shown) == 1
 
 
@@ -91,7 +91,7 @@ def test_cells_of_a_gpu_that_do_not_say_their_precision_were_computed_in_bfloat1
     in_float32 = with_environment(third, cuda="12.8", **RunOptions(precision="float32").entries(on_gpu=True))
     assert "differ in" not in block_of(loaded, [unsaid, said]).text
     block = block_of(loaded, [unsaid, said, in_float32])
-    assert "The cells differ in precision." in block.text
+    assert "The cells differ in precision," in block.text
     assert "2 cells</dt>" in block.html
     assert block.html.count("precision&nbsp;<b>bfloat16</b>") == 1
     assert block.html.count("precision&nbsp;<b>float32 (IEEE, no TF32)</b>") == 1
@@ -111,9 +111,9 @@ def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:
 @pytest.mark.parametrize(
     ("left_out", "said"),
     [
-        ({"changed": 1}, "1 cell that finished is left out: the row or the regime has changed since."),
-        ({"changed": 3}, "3 cells that finished are left out: the row or the regime has changed since."),
-        ({"protocol": 2}, "2 cells that finished are left out: from another version of tadaconv, whose protocol"),
+        ({"changed": 1}, "Left out: 1 finished cell, of a row or regime that has changed since."),
+        ({"changed": 3}, "Left out: 3 finished cells, of a row or regime that has changed since."),
+        ({"protocol": 2}, "Left out: 2 finished cells, of another version of tadaconv, whose protocol"),
     ],
 )
 def test_what_is_left_out_is_counted(left_out: dict[str, int], said: str) -> None:

@@ -50,8 +50,9 @@ def test_the_means_are_drawn_where_they_are(context) -> None:
 
 
 def test_each_row_shows_the_mean_it_is_compared_with(hosts) -> None:
-    table, data = hosts[0].table, figures.accuracy_by_row_data(collect(hosts[0], "quick", hosts[1]))
-    axes = draw_accuracy_by_row(data, num_rows=len(data), recipes={}).figure.axes[0]
+    table, export = hosts[0].table, collect(hosts[0], "quick", hosts[1])
+    data = figures.accuracy_by_row_data(export)
+    axes = draw_accuracy_by_row(data, export=export).figure.axes[0]
     dotted = {round((low + high) / 2): x for (x, low), (x_high, high) in segments(axes) if x == x_high}
     means = {name: fmean(scores.values()) for name, scores in by_row(hosts[1]).items()}
     compared = {i: table.row(name).versus or table.base.name for i, name in enumerate(data["row"])}
@@ -108,7 +109,7 @@ def test_rows_without_a_difference_say_why(made_up) -> None:
     export = collect(loaded, "quick", records)
     data = figures.differences_data(export).set_index("row")
     assert data["why"].to_dict() == {
-        "failed": "every seed failed",
+        "failed": "failed",
         "other seeds": "no seed that both have",
         "one": "not run",
         "fine": "",
@@ -178,5 +179,5 @@ def test_no_control_character_reaches_a_file() -> None:
 
 def test_captions_of_one_seed_claim_no_interval(made_up) -> None:
     loaded, records = made_up({"a": [50.0], "base": [60.0]})
-    data = figures.differences_data(collect(loaded, "quick", records))
-    assert "95 %" not in differences_caption(data, "base", 1, {})
+    export = collect(loaded, "quick", records)
+    assert "95 %" not in differences_caption(figures.differences_data(export), "base", export)

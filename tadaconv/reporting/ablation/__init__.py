@@ -17,7 +17,7 @@ from tadaconv.table import LoadedTable
 
 @dataclass(frozen=True)
 class StorageContext:
-    """What the storage holds beside a table's cells.
+    """Results of a storage next to a table's cells.
 
     Attributes:
         elsewhere: by the name of another regime, the cells of the same table there.
@@ -44,19 +44,19 @@ def report(
 
     The data are always written, *csv* alone gives nothing else: ``report.json`` and the CSV files of table, cells,
     curves and class families. *tex* adds the LaTeX table, *html* the page, *ipynb* the executed notebook, and either of
-    the two ``figures/``. The same results give the same bytes: files that stand for them already are left alone, and a
-    log message of level INFO says so.
+    the two ``figures/``. The same results give the same bytes: files that are up to date are left alone, with a log
+    message of level INFO.
 
     Args:
         loaded: The table.
         regime_name: The regime, as it was named.
-        records: Its cells as they stand.
+        records: Its cells.
         out: The run folder.
         formats: Of ``FORMATS``.
-        regime: The regime itself. Published numbers are compared with ours only as far as it says that it measures
-            what the paper did, and it tells whose its recipes are; without it only orders are compared.
-        context: What the storage holds beside them.
-        options: A template of one's own, its parameters, and whether the LaTeX table has the paper's numbers.
+        regime: The regime itself. Published numbers are compared with ours only where it states that it measures what
+            the paper did, and it states whose its recipes are; without it only orders are compared.
+        context: Results of the storage next to them.
+        options: A template of the user's, its parameters, and whether the LaTeX table has the paper's numbers.
 
     Raises:
         UserError: for an unknown format, template or parameter, a folder that cannot be written, or a table none of

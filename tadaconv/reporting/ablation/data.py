@@ -1,6 +1,6 @@
 """What the report of a table is made from: its cells as frames and one manifest, in memory or in the report's folder.
 
-The folder holds everything a colleague needs to execute the notebook again; nothing is read from the storage then.
+The folder holds everything a colleague needs to execute the notebook again, without the storage.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,22 +34,20 @@ from tadaconv.reporting.core.export import (
 )
 from tadaconv.result import HeadAccuracy, Result, Scored
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row
+from tadaconv.text import encodable
 
 _OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
-FAMILY_COLUMNS: Columns = {**_OF_CELL, "family": TEXT, "top1": "float64"}
-"""A line a cell and class family: accuracy in percent."""
-CLASS_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"}
-"""A line a cell and class with validation clips: accuracy in percent; the family is empty where there is none."""
-CONFUSION_COLUMNS: Columns = {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"}
-"""A line a cell, class and predicted class that occur: validation clips."""
 CALIBRATION_COLUMNS: Columns = {
     **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
 }  # fmt: skip
 """A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
 OF_CLASSES: Mapping[str, Columns] = {
-    "families": FAMILY_COLUMNS, "classes": CLASS_COLUMNS, "confusion": CONFUSION_COLUMNS
-}  # fmt: skip
-"""The frames that only a metric of classes has."""
+    "families": {**_OF_CELL, "family": TEXT, "top1": "float64"},
+    "classes": {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"},
+    "confusion": {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"},
+}
+"""The frames that only a metric of classes has: a line a cell and class family, class with validation clips (its family
+may be empty), or pair of class and predicted class that occurs."""
 
 
 def curve_columns(metric: Metric) -> Columns:
@@ -72,16 +70,16 @@ def csv_columns(metric: Metric) -> dict[str, Columns]:
 class ReportedRow(BaseModel):
     """A row of the table, whether or not a cell of it has run."""
 
-    # The paper's costs may be whole numbers, which become floats; as they are, they are none of their field's types.
+    # The paper's costs may be whole numbers, which become floats; before that they are not of their field's types.
     model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
 
     name: str
     paper: PaperResult | None = Field(description="The paper's number with its source and conditions.")
-    # What follows came later; a report exported before it has none of it.
+    # Fields that came later; earlier reports lack them.
     backbone: str | None = Field(
         None,
-        description="The backbone the row asks for; None for the regime's. What its cells ran on, which may stand in "
-        "for it at the regime's scale, their experiments say.",
+        description="The backbone the row asks for; None for the regime's. The experiments of its cells have "
+        "what they ran on, which may stand in for it at the regime's scale.",
     )
     num_frames: int | None = Field(None, description="Frames a clip that the row asks for; None for the regime's.")
     versus: str | None = Field(
@@ -89,7 +87,7 @@ class ReportedRow(BaseModel):
     )
     measured_as: Published | None = Field(
         None,
-        description="What the regime says that the paper measured such a cell on; None where the paper trained "
+        description="What the paper measured such a cell on, as the regime states; None where the paper trained "
         "otherwise, so that only orders are compared.",
     )
     recipe: Literal["paper", "ours"] | None = Field(
@@ -128,22 +126,22 @@ class Elsewhere(Scored):
 
 
 class Manifest(ScoredManifest):
-    """``report.json``: everything a report says that is not in its CSV files. ``docs/reports.md`` explains it."""
+    """``report.json``: everything in a report that is not in its CSV files. ``docs/reports.md`` explains it."""
 
     table: str = Field(description="Name of the table's file.")
     question: str = Field(description="The table's docstring; its first paragraph is the question.")
     regime: str
-    base: str = Field(description="The row that rows without a comparison of their own are compared with.")
+    base: str = Field(description="The row that others are compared with, but where a row names another one.")
     rows: list[ReportedRow] = Field(description="In the order they are shown.")
     claims: list[Claim]
     seeds: list[int] = Field(description="Every seed any row was planned with.")
-    families: list[str] = Field(description="Class families of the clips, in order; empty where there are none.")
+    families: list[str] = Field(description="Class families of the clips, in order; may be empty.")
     conditions: dict[str, Any] = Field(
         description="Backbone, data and schedule, as far as all cells share them; what differs by row is left out."
     )
     class_families: dict[str, str] = Field(
         default_factory=dict,
-        description="Every class, in order, and its family; the family is empty where there is none.",
+        description="Every class, in order, and its family, which may be empty.",
     )
     elsewhere: list[Elsewhere] = Field(default_factory=list, description="This table in other regimes, by name.")
     left_out: dict[str, int] = Field(
@@ -193,11 +191,17 @@ def collect(
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
-    ``elsewhere`` holds, by the name of another regime, what the same table came to there; ``left_out`` counts the
-    finished cells that are not among the records. ``regime`` says what of it the paper measured so, and whose its
-    recipes are; without it nothing is known of either. With ``cells_alone`` the frames beside ``cells`` stay empty.
-    ``ensembles`` are what :func:`tadaconv.reporting.ablation.ensembles.ensembles_of` found.
-    A finished cell whose score is no number counts as failed: a NaN would otherwise hide in a mean or spoil it.
+    A finished cell whose score is not finite or out of range counts as failed.
+
+    Args:
+        loaded: The table.
+        regime_name: The regime, as it was named.
+        records: The cells of the table in it.
+        elsewhere: By the name of another regime, the cells of the same table there.
+        left_out: Finished cells that are not among the records, by reason.
+        regime: States what the paper measured and whose its recipes are.
+        cells_alone: Whether the frames other than ``cells`` stay empty.
+        ensembles: Of :func:`tadaconv.reporting.ablation.ensembles.ensembles_of`.
     """
     table = loaded.table
     records = [checked(record) for record in records]
@@ -226,7 +230,7 @@ def collect(
 
 
 def _detail(name: str, columns: Columns, records: Sequence[CellRecord]) -> pd.DataFrame:
-    """A frame beside that of the cells, of the records that have a result."""
+    """A frame other than that of the cells, of the records that have a result."""
     lines = [
         (record.cell.label, record.cell.experiment.seed, *line)
         for record in records
@@ -268,7 +272,7 @@ def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
     for record in records:
         if record.result is not None and record.result.classes:
             family_of = _family_of(record.result)
-            return {name: family_of.get(name, "") for name in record.result.classes}
+            return {encodable(name): encodable(family_of.get(name, "")) for name in record.result.classes}
     return {}
 
 

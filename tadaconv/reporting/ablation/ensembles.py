@@ -1,4 +1,4 @@
-"""The rows of a table that average others: their accuracy for each seed, from what the cells left in a run folder."""
+"""The ensembles of a table: their accuracy for each seed, from the class probabilities in a run folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ _NO_RESULT = {"failed": "failed", "running": "is still running"}
 
 
 def ensembles_of(loaded: LoadedTable, records: Sequence[CellRecord], out: Path) -> list[EnsembleOrigin]:
-    """One of each ensemble of a table and each seed of ``records``; one without a value says why it has none.
+    """One of each ensemble of a table and each seed of ``records``; one without a value has the reason.
 
-    ``out`` is the run folder in whose ``weights/`` the class probabilities of the cells lie.
+    ``out`` is the run folder with the class probabilities of the cells in its ``weights/``.
     """
     by_cell = {(record.cell.label, record.cell.experiment.seed): checked(record) for record in records}
     seeds = sorted({seed for _, seed in by_cell})
@@ -26,32 +26,28 @@ def ensembles_of(loaded: LoadedTable, records: Sequence[CellRecord], out: Path) 
 
 def _of_seed(row: Row, seed: int, by_cell: Mapping[tuple[str, int], CellRecord], out: Path) -> EnsembleOrigin:
     parts = {name: by_cell.get((name, seed)) for name in row.ensemble}
-    without = EnsembleOrigin(
-        row=row.name, seed=seed, cells={name: record.cell.key for name, record in parts.items() if record is not None}
-    )
+    cells = {name: record.cell.key for name, record in parts.items() if record is not None}
     results = {name: record.result for name, record in parts.items() if record is not None and record.result}
-    lacking = [f"“{name}” {_state(record)}" for name, record in parts.items() if name not in results]
-    if lacking:
-        return without.model_copy(update={"why": listed(lacking)})
-    files = {name: scores_file(out, key) for name, key in without.cells.items()}
-    if absent := [f"“{name}”" for name, file in files.items() if not file.is_file()]:
-        why = (
-            f"{out / 'weights'} holds no class probabilities of {listed(absent)}; take them along with tada merge, or "
-            "name the run folder that has them with --out (results of before they were kept have none)"
-        )
-        return without.model_copy(update={"why": why})
+    files = {name: scores_file(out, key) for name, key in cells.items()}
     try:
-        found = ensemble({name: read_scores(file, without.cells[name]) for name, file in files.items()})
+        if missing := [f"“{name}” {_state(record)}" for name, record in parts.items() if name not in results]:
+            raise UserError(listed(missing))
+        if absent := [f"“{name}”" for name, file in files.items() if not file.is_file()]:
+            raise UserError(
+                f"{out / 'weights'} has no class probabilities of {listed(absent)}; copy them with tada merge, or name "
+                "the run folder that has them with --out (early versions did not store them)"
+            )
+        average = ensemble({name: read_scores(file, cells[name]) for name, file in files.items()})
     except UserError as error:
-        return without.model_copy(update={"why": str(error)})
+        return EnsembleOrigin(row=row.name, seed=seed, cells=cells, why=str(error))
     return EnsembleOrigin(
         row=row.name,
         seed=seed,
-        cells=without.cells,
-        top1=found.top1,
-        top5=found.top5,
-        per_head=found.per_head,
-        num_val=found.num_val,
+        cells=cells,
+        top1=average.top1,
+        top5=average.top5,
+        per_head=average.per_head,
+        num_val=average.num_val,
         params=sum(result.params for result in results.values()),
         macs=sum(result.macs for result in results.values()),
     )

@@ -4,14 +4,12 @@ A block shows itself as HTML in a notebook and on the page, and as plain text el
 it is given: names of rows, errors and paths come out as text.
 """
 
-from math import nan
-from typing import Any
+import pandas as pd
 
 from tadaconv.reporting.ablation import text
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.summary import (
     by_label,
-    compares_apart,
     differing,
     is_marked,
     summarise,
@@ -19,10 +17,11 @@ from tadaconv.reporting.ablation.summary import (
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.core import statistics as st
+from tadaconv.reporting.ablation.table import columns
 from tadaconv.reporting.core.export import no_number
-from tadaconv.reporting.core.format import at_once, count_scale, percent
+from tadaconv.reporting.core.format import at_once, percent
 from tadaconv.reporting.core.page import Block, flat, render
+from tadaconv.reporting.core.table import Cell, Column, Line
 from tadaconv.text import plural
 
 
@@ -36,7 +35,7 @@ def headline(export: Export) -> Block:
 
 
 def claims(export: Export) -> Block | None:
-    """Each claim of the paper with its verdict and the numbers behind it; None, which shows nothing, without any."""
+    """Each claim of the paper with its verdict and the numbers behind it; None without claims."""
     lines = verdicts(export).to_dict("records")
     if not lines:
         return None
@@ -50,22 +49,14 @@ def claims(export: Export) -> Block | None:
 
 
 def results(export: Export) -> Block:
-    """The table, with notes on what its numbers cover and how they stand to the paper's and to other regimes."""
-    summary, base, metric = summarise(export), export.manifest.base, export.metric
+    """The table, with notes on what its numbers cover and how they compare with the paper's and other regimes'."""
+    summary, base, metric, labels = summarise(export), export.manifest.base, export.metric, by_label(export)
     html = render(
         "results",
+        columns=columns(summary, base, metric, "page"),
         rows=summary.to_dict("records"),
-        metric=metric,
-        apart=compares_apart(summary, base),
-        params=count_scale(summary["params"].dropna()),
-        macs=count_scale(summary["macs"].dropna()),
-        has_paper=text.has_paper(export),
-        compares_paper=bool(summary["paper_delta_mean"].notna().any()),
-        with_cells=set(export.cells["row"]),
-        has_sd=bool((summary["n"] > 1).any()),
-        has_versus=bool(summary["versus"].any()),
-        labels=_labels(export),
-        has_p=bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any()),
+        label_columns=_label_columns(labels),
+        label_rows=[{"row": row, "status": ""} for row in labels["row"].unique()],
         notes=[
             *text.table_notes(export, summary),
             *text.paper_notes(export, summary),
@@ -73,40 +64,30 @@ def results(export: Export) -> Block:
             *text.tau_note(export),
         ],
     )
-    plain = [df.to_string(index=False) for df in (summary[table_columns(summary, base, metric)], by_label(export))
-            if len(df)]  # fmt: skip
-    return Block(html, "\n\n".join(plain))
+    tables = [df for df in (summary[table_columns(summary, base, metric)], labels) if len(df)]
+    return Block(html, "\n\n".join(df.to_string(index=False) for df in tables))
 
 
-def _labels(export: Export) -> dict[str, Any]:
-    """Headings and cells of the table of each label alone and of clips that are judged apart; empty without either.
+def _label_columns(labels: pd.DataFrame) -> list[Column]:
+    """Of the lines of :func:`~.summary.by_label`, a column for each set of clips and label."""
+    heads = [name for name in labels["label"].unique() if name]
+    known = labels.set_index(["row", "clips", "label"])[["top1_mean", "top5_mean"]]
 
-    A cell is a number and the lines that stand below it.
-    """
-    found = by_label(export)
-    heads = [name for name in found["label"].unique() if name]
-    subsets = sorted(name for name in found["clips"].unique() if name != "all")
-    top1 = found.set_index(["row", "clips", "label"])["top1_mean"].to_dict()
-    top5 = found.set_index(["row", "clips", "label"])["top5_mean"].to_dict()
-    clips = found.set_index("clips")["num_val"].to_dict()
-    rows = {}
-    for row in found["row"].unique():
-        cells = [
-            (top1[row, "all", head], [f"top-5 {percent(top5[row, 'all', head])}"]) for head in [*heads, ""] if heads
-        ]
-        for name in subsets:
-            alone = [f"{head} {percent(top1[row, name, head])}" for head in heads if (row, name, head) in top1]
-            cells.append((top1.get((row, name, ""), nan), alone))
-        rows[row] = cells
-    headings = [(head, "") for head in heads] + ([(at_once(heads), "")] if heads else [])
-    return {
-        "rows": rows,
-        "headings": [*headings, *((name, plural(int(clips[name]), "clip")) for name in subsets)],
-    }
+    def column(clips: str, label: str, num_val: int) -> Column:
+        def cell(line: Line) -> Cell:
+            top1, top5 = known.reindex([(line["row"], clips, label)]).iloc[0]
+            return Cell(percent(top1), notes=(f"top-5 {percent(top5)}",) if top5 == top5 else ())
+
+        name = label or (at_once(heads) if heads else "top-1")
+        return Column(name if clips == "all" else f"{clips}: {name}", cell, plural(num_val, "clip"))
+
+    pairs = labels[["clips", "label", "num_val"]].drop_duplicates(["clips", "label"])
+    names = Column("row", lambda line: str(line["row"]), holds_names=True)
+    return [names, *(column(*pair) for pair in pairs.itertuples(index=False, name=None))]
 
 
 def failures(export: Export) -> Block | None:
-    """The cells that failed, with their errors; None, which shows nothing, where none did."""
+    """The cells that failed, with their errors; None where none did."""
     failed = export.cells[export.cells["status"] == "failed"].to_dict("records")
     if not failed:
         return None
@@ -130,7 +111,7 @@ def conditions(export: Export) -> Block:
 
 
 _WHOSE = {"paper": " (the paper\u2019s)", "ours": " (ours, not the paper\u2019s)"}
-"""By whose recipe it is, what stands behind it."""
+"""By whose recipe it is, the words behind it."""
 
 
 def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
@@ -139,8 +120,7 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
     recipe_of = {row.name: row.recipe for row in manifest.rows}
     found: dict[str, dict[str, list[str]]] = {}
     for aspect, values in differing(manifest).items():
-        heading = {"backbone": "backbone by row", "num_frames": "frames by row", "recipe": "recipe by row"}[aspect]
-        rows_of = found.setdefault(heading, {})
+        rows_of = found.setdefault(f"{aspect.removeprefix('num_')} by row", {})
         for row, value in values.items():
             stands_in = aspect == "backbone" and asked[row] not in (None, value)
             in_words = f"{value} for {asked[row]}" if stands_in else str(value)
@@ -150,18 +130,8 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
 
 
 def methods(export: Export) -> Block | None:
-    """How the numbers of this page are made, with references; what it has none of is not named.
-
-    None, which shows nothing, where there are no numbers.
-    """
+    """How the numbers of this page are made, with references; None where there are no numbers."""
     used = text.methods_used(export, summarise(export))
     if not used - {"claims", "many claims"}:
         return None
-    names = {
-        "t": "Student's t", "wilson": "Wilson's interval", "flips": "Fisher's sign flips", "holm": "Holm",
-        "best": "Hsu's comparisons with the best", "power": "Cohen's power", "tau": "Kendall's tau",
-    }  # fmt: skip
-    named = [name for method, name in names.items() if method in used]
-    return Block(
-        render("methods", used=used, metric=export.metric), f"Methods: {', '.join(named) or 'none beyond counting'}."
-    )
+    return Block(render("methods", used=used, metric=export.metric), "The page has the methods with their references.")

@@ -10,7 +10,7 @@ from tadaconv.reporting.core.text import Clips, listed_clips
 from tadaconv.text import plural
 
 MOST_MISSING: Final = 0.005
-"""Largest share of the listed validation clips that may be missing where a published number is compared with ours."""
+"""Largest fraction of listed validation clips that may be missing where a published number is compared with ours."""
 
 ASPECTS: Final = ("data", "backbone", "frames", "views", "recipe", "unsaid", "missing", "unlisted")
 """In what a cell may be other than what the paper measured; see :func:`unlike_paper`."""
@@ -29,12 +29,12 @@ def views(data: Mapping[str, Any]) -> str:
 
 
 def unlike_paper(manifest: Manifest) -> dict[str, tuple[str, ...]]:
-    """By row with a published number and a cell, in what the two are not measured alike; empty where they are.
+    """By row with a published number and a cell, in what the two are measured differently; may be empty.
 
     Of ``ASPECTS``, in their order: *data*, *frames* and *views*; *backbone*, where one stands in for that of the row;
-    *recipe*, where it is ours; *unsaid*, where the regime does not say that it measures what the paper did; *missing*,
-    where more than ``MOST_MISSING`` of the listed validation clips are; *unlisted*, where nothing says how many there
-    should be.
+    *recipe*, where it is ours; *unsaid*, where the regime does not state that it measures what the paper did;
+    *missing*, where more than ``MOST_MISSING`` of the listed validation clips are; *unlisted*, where no annotations
+    list them.
     """
     cells = {cell.row: cell for cell in reversed(manifest.cells)}
     rows = {row.name: row for row in manifest.rows}
@@ -71,7 +71,7 @@ def _unlike(row: ReportedRow, cell: CellOrigin) -> tuple[str, ...]:
         "views": {views(data), views(data) if measured is None else measured.views} != {row.paper.views},
         "recipe": measured is None and row.recipe == "ours",
         "unsaid": measured is None and row.recipe != "ours" and not is_synthetic,
-        "missing": validation is not None and validation.share > MOST_MISSING,
+        "missing": validation is not None and validation.fraction > MOST_MISSING,
         "unlisted": validation is None and not is_synthetic,
     }
     return tuple(aspect for aspect in ASPECTS if differs[aspect])

@@ -1,10 +1,8 @@
 """Cells to rows: means with intervals, paired differences to the row compared with, and what became of the claims."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import nan
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -31,24 +29,25 @@ def base_columns(metric: Metric) -> list[str]:
 
 
 def summarise(export: Export) -> pd.DataFrame:
-    """One line a row of the table, in its order: :func:`base_columns`, then what the page says beside them.
+    """One line a row of the table, in its order: :func:`base_columns`, then further columns of the page.
 
     The columns of scores carry the name of the metric, of top-1 for example ``top1_mean``.
 
     ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
     and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed and
-    missing cells lower it and are never averaged. Scores and differences are in the unit of the metric; ``seconds``
+    missing cells lower it and are never averaged. ``state`` is why a row has none: *running*, *failed*, *waiting*,
+    *not run* or, of an ensemble, *no value*. Scores and differences are in the unit of the metric; ``seconds``
     is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
     clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard deviation between seeds, and ``standing``
     is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*`` are the differences to the row ``versus``,
-    paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds`` tells that one of the two means rests on seeds
-    beside these, so that the difference is not that of the means. ``delta_sd`` is the standard deviation of their
+    paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds`` is true where one of the two means has other
+    seeds as well, so that the difference is not that of the means. ``delta_sd`` is the standard deviation of their
     differences, ``p`` the sign-flip p-value and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
-    row that is compared with none, and ``reference`` tells rows that are compared with none or that others are compared
+    row that is compared with none, and ``reference`` marks rows that are compared with none or that others are compared
     with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that
     a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are measured alike (see
-    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` tells whose the recipe is, *paper* or *ours*, where
-    the regime has one of its own for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these say what a row
+    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is, *paper* or *ours*, where
+    the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these are what a row
     ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
@@ -57,41 +56,34 @@ def summarise(export: Export) -> pd.DataFrame:
 @lru_cache(maxsize=2)  # a report asks a dozen times
 def _summary(export: Export) -> pd.DataFrame:
     scores, metric = scores_by_seed(export), export.metric
-    versus = comparisons(export.manifest)
     values = dict(zip(scores.index, scores.to_numpy(), strict=True))
-    lines: dict[str, list[dict[Any, Any]]] = {name: [] for name in versus}
+    lines: dict[str, list[dict[Any, Any]]] = {row.name: [] for row in export.manifest.rows}
     for cell in export.cells[["row", "status", "params", "macs", "seconds"]].to_dict("records"):
         lines[cell["row"]].append(cell)
     for each in export.manifest.ensembles:
         if each.top1 is not None:
             costs = {"params": each.params, "macs": each.macs, "seconds": nan}
             lines[each.row].append({"status": "finished", **costs})
-    clips, planned = validation_clips(export.manifest), len(export.manifest.seeds)
-    df = pd.DataFrame([_row_line(name, versus[name], lines[name], values, clips, planned, metric) for name in versus])
+    df = pd.DataFrame([_row_line(export, values, name, cells) for name, cells in lines.items()])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
-    paper = [row.paper for row in export.manifest.rows]
+    df.loc[(df["ensemble"] != "") & (df["n"] == 0), "state"] = "no value"
     published = f"paper_{metric.name}"
-    df[published] = [nan if p is None else p.score for p in paper]
-    df["paper_source"] = ["" if p is None else p.source for p in paper]
+    df[published] = [nan if row.paper is None else row.paper.score for row in export.manifest.rows]
+    df["paper_source"] = ["" if row.paper is None else row.paper.source for row in export.manifest.rows]
     unlike = unlike_paper(export.manifest)
-    alike = pd.Series([unlike.get(name) == () for name in df["row"]], index=df.index)
-    df["paper_alike"] = alike
-    df["paper_delta_mean"] = (df[metric.column("mean")] - df[published]).where(alike)
-    for end in ("low", "high"):
-        over_seeds = alike & (df["covers"] == "seeds")
-        df[f"paper_delta_{end}"] = (df[metric.column(end)] - df[published]).where(over_seeds)
+    df["paper_alike"] = [unlike.get(name) == () for name in df["row"]]
+    for part in ("mean", "low", "high"):
+        known = df["paper_alike"] & ((part == "mean") | (df["covers"] == "seeds"))
+        df[f"paper_delta_{part}"] = (df[metric.column(part)] - df[published]).where(known)
     df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
-    counts = dict(zip(df["row"], df["n"], strict=True))
-    both = zip(df["n"], df["versus"].map(counts), df["num_pairs"], strict=True)
-    df["other_seeds"] = [pairs > 0 and pairs < max(n, n_versus) for n, n_versus, pairs in both]
+    most = np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
+    df["other_seeds"] = (df["num_pairs"] > 0) & (df["num_pairs"] < most)
     df["p_holm"] = st.holm(df["p"])
     standing = standings(metric.sign * scores, groups(export.manifest))
     df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
-    recipe = apart.get("recipe", {})
-    both_ran = [row in recipe and other in recipe for row, other in zip(df["row"], df["versus"], strict=True)]
-    other_recipe = df["row"].map(recipe) != df["versus"].map(recipe)
-    df["across_recipes"] = other_recipe & pd.Series(both_ran, index=df.index)
+    own, other = (df[column].map(apart.get("recipe", {})) for column in ("row", "versus"))
+    df["across_recipes"] = own.notna() & other.notna() & (own != other)
     for aspect, ran_on in apart.items():
         ran = pd.Series([ran_on.get(name) for name in df["row"]], index=df.index, dtype=object)
         df[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
@@ -131,13 +123,8 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
     return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
 
 
-def recipes_of(export: Export) -> dict[str, str | int]:
-    """By row with a cell, in what its recipe differs from that of another row; empty where all share one."""
-    return differing(export.manifest).get("recipe", {})
-
-
 def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """How a cell is trained and judged, beside its backbone, frames and seed; neutral values may be left out."""
+    """How a cell is trained and evaluated, besides its backbone, frames and seed; neutral values may be left out."""
     data, backbone = experiment["data"], experiment["backbone"]
     file = backbone.get("weights_fingerprint")
     return {
@@ -160,7 +147,7 @@ def table_columns(summary: pd.DataFrame, base: str, metric: Metric = TOP1) -> li
     """:func:`base_columns`, then what there is of the other columns that are written.
 
     ``paper_delta_*`` where a published number is measured as ours, ``versus`` where rows are compared with different
-    ones, what else rows differ in, ``recipe_of`` where a row has a recipe of its own, and ``ensemble`` where a row
+    ones, what else rows differ in, ``recipe_of`` where a row has a separate recipe, and ``ensemble`` where a row
     averages others.
     """
     own = [column for column in (*OWN_COLUMNS, "recipe") if column in summary]
@@ -174,41 +161,30 @@ def by_label(export: Export) -> pd.DataFrame:
 
     A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
     ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
-    NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is none of classes.
+    NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is not of classes.
     """
-    found: dict[tuple[str, str, str], list[tuple[int, float, float]]] = defaultdict(list)
-    at_once, cells = {}, list[CellOrigin | EnsembleOrigin]()
+    lines: list[tuple[str, str, str, int, float | None, float | None]] = []
+    of_cells, cells = export.cells.set_index(["row", "seed"]), list[CellOrigin | EnsembleOrigin]()
     if export.metric.of_classes:
-        at_once = {
-            (cell["row"], cell["seed"]): (cell["top1"], cell["top5"]) for cell in export.cells.to_dict("records")
-        }
         cells = [*export.manifest.cells, *export.manifest.ensembles]
     for cell in cells:
         subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
         if cell.num_val is None or not (cell.per_head or subsets):
             continue
-        top1, top5 = at_once[cell.row, cell.seed] if isinstance(cell, CellOrigin) else (cell.top1, cell.top5)
-        assert top1 is not None  # what has labels has a result
-        assert top5 is not None
-        found[cell.row, "all", ""].append((cell.num_val, top1, top5))
-        for head, accuracy in cell.per_head.items():
-            found[cell.row, "all", head].append((cell.num_val, accuracy.top1, accuracy.top5))
+        at_once: Any = of_cells.loc[(cell.row, cell.seed)] if isinstance(cell, CellOrigin) else cell
+        lines.append((cell.row, "all", "", cell.num_val, at_once.top1, at_once.top5))
+        lines += [(cell.row, "all", head, cell.num_val, of.top1, of.top5) for head, of in cell.per_head.items()]
         for name, subset in subsets.items():
-            found[cell.row, name, ""].append((subset.num_val, subset.top1, nan))
-            for head, top1 in subset.per_head.items():
-                found[cell.row, name, head].append((subset.num_val, top1, nan))
+            lines.append((cell.row, name, "", subset.num_val, subset.top1, nan))
+            lines += [(cell.row, name, head, subset.num_val, top1, nan) for head, top1 in subset.per_head.items()]
+    df = pd.DataFrame(lines, columns=["row", "clips", "label", "num_val", "top1", "top5"])
+    over_seeds = df.groupby(["row", "clips", "label"], sort=False).agg(
+        num_val=("num_val", "first"), n=("top1", "size"), top1_mean=("top1", "mean"), top1_sd=("top1", "std"),
+        top5_mean=("top5", "mean"),
+    ).reset_index()  # fmt: skip
     order = {row.name: place for place, row in enumerate(export.manifest.rows)}
-    lines = [
-        {
-            "row": row, "clips": clips, "num_val": values[0][0], "label": label, "n": len(values),
-            "top1_mean": fmean(top1 for _, top1, _ in values),
-            "top1_sd": stdev(top1 for _, top1, _ in values) if len(values) > 1 else nan,
-            "top5_mean": fmean(top5 for *_, top5 in values),
-        }
-        for (row, clips, label), values in sorted(found.items(), key=lambda item: order[item[0][0]])
-    ]  # fmt: skip
-    columns = ["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]
-    return pd.DataFrame(lines, columns=columns)
+    over_seeds = over_seeds.sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return over_seeds[["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]]
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:
@@ -228,9 +204,9 @@ def verdicts(export: Export) -> pd.DataFrame:
     """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm, across_recipes.
 
     ``effect`` is better - worse in the unit of differences, the mean of the differences paired by seed, with its t
-    interval. The claim is *supported* where the whole interval lies on the side of zero that the metric calls better,
-    *contradicted* where it lies on the other, else *undecided*.
-    ``across_recipes`` tells that the two rows were trained by different recipes.
+    interval. The claim is *supported* where the whole interval is on the side of zero that the metric calls better,
+    *contradicted* where it is on the other, else *undecided*.
+    ``across_recipes`` is true where the two rows were trained by different recipes.
     """
     scores = scores_by_seed(export)
     columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
@@ -238,7 +214,7 @@ def verdicts(export: Export) -> pd.DataFrame:
         [_verdict_line(scores, claim, export.metric) for claim in export.manifest.claims], columns=columns
     )
     df["p_holm"] = st.holm(df["p"])
-    recipe = recipes_of(export)
+    recipe = differing(export.manifest).get("recipe", {})
     pairs = zip(df["better"], df["worse"], strict=True)
     df["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
     return df
@@ -262,14 +238,14 @@ def groups(manifest: Manifest) -> list[list[str]]:
 
 
 def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
-    """By row of ``scores`` (see :func:`scores_by_seed`; higher is better), where it stands among those of its group.
+    """By row of ``scores`` (see :func:`scores_by_seed`; higher is better), its standing within its group.
 
-    The row of the highest mean is *best* where it lies significantly above every other row of its group that has a
+    The row of the highest mean is *best* where it is significantly above every other row of its group that has a
     result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
     so is every row that is not significantly below it; one that is, is *below*. Empty is a row that was not tested, of
-    which nothing is known: without two seeds in common with the row on top, in a group where no other row has a result,
+    unknown standing: without two seeds in common with the row on top, in a group where no other row has a result,
     or where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but
-    not zero have no spread to test them with: such a row is empty, and keeps the row on top from being best.
+    not zero cannot be tested: such a row is empty, and keeps the row on top from being best.
 
     The rows that are *best* or a *tie* leave out the one that is truly best at most one time in twenty, as comparisons
     with the best do (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is
@@ -329,13 +305,13 @@ def _is_zero(differences: NDArray[np.float64]) -> bool:
 
 
 def paper_order(export: Export) -> st.Agreement:
-    """How far the rows that have both a number of ours and the paper's stand in the same order."""
+    """How far our numbers and the paper's agree in the order of the rows that have both."""
     published = {row.name: row.paper.score for row in export.manifest.rows if row.paper is not None}
     return agreement(export, Elsewhere(metric=export.metric.name, regime="", score=published, num_seeds={}))
 
 
 def agreement(export: Export, other: Elsewhere) -> st.Agreement:
-    """How far the rows that have a mean here and a score elsewhere stand in the same order, from worst to best.
+    """How far the rows with a mean here and a score elsewhere are in the same order, from worst to best.
 
     ``n`` counts these rows; the rest is NaN for fewer than three of them.
     """
@@ -354,18 +330,14 @@ def validation_clips(manifest: Manifest) -> int | None:
 
 
 def _row_line(
-    name: str,
-    versus: str | None,
-    cells: Sequence[Mapping[Any, Any]],
-    scores: Mapping[str, NDArray[np.float64]],
-    num_val: int | None,
-    num_planned: int,
-    metric: Metric,
+    export: Export, scores: Mapping[str, NDArray[np.float64]], name: str, cells: Sequence[Mapping[Any, Any]]
 ) -> dict[str, object]:
+    metric, num_planned, versus = export.metric, len(export.manifest.seeds), comparisons(export.manifest)[name]
     finished = [cell for cell in cells if cell["status"] == "finished"]
-    num_failed = sum(cell["status"] == "failed" for cell in cells)
+    statuses = [cell["status"] for cell in cells]
+    num_failed = statuses.count("failed")
     values = _known(scores[name])
-    score, covers = _interval(values, num_val, metric)
+    score, covers = _interval(values, validation_clips(export.manifest), metric)
     lowest, highest = metric.ends
     delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
     change = st.t_interval(delta)
@@ -385,6 +357,7 @@ def _row_line(
         "seconds": float(np.mean([cell["seconds"] for cell in finished])) if finished else nan,
         "versus": versus or "",
         "covers": covers,
+        "state": "" if score.n else next((s for s in ("running", "failed", "waiting") if s in statuses), "not run"),
         "num_failed": num_failed,
         "num_planned": num_planned,
         "num_pairs": change.n,

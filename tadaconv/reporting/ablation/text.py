@@ -1,4 +1,4 @@
-"""What a report says in words: verdicts, what the numbers cover, and what they cannot tell."""
+"""The sentences of a report: verdicts, what the numbers cover, and what they cannot tell."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -9,16 +9,13 @@ import pandas as pd
 
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Manifest
-from tadaconv.reporting.ablation.paper import ASPECTS, MOST_MISSING, clips_of, unlike_paper, views
+from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import (
     agreement,
-    compares_apart,
     comparisons,
     differing,
-    groups,
     is_marked,
     paper_order,
-    recipes_of,
     summarise,
     untested,
     validation_clips,
@@ -66,467 +63,340 @@ def listing(export: Export) -> Listing:
 
 
 def what_was_run(export: Export) -> str:
-    """How many cells there are, and what became of them."""
+    """How many cells there are, and how many of them are in which state."""
     manifest, status = export.manifest, export.cells["status"]
     counts = {name: int((status == name).sum()) for name in ("finished", "failed", "running", "waiting")}
-    averages = [row for row in manifest.rows if row.ensemble]
-    planned = (len(manifest.rows) - len(averages)) * len(manifest.seeds)
-    missing = planned - sum(counts.values())
-    parts = [f"{counts['finished']} of {plural(planned, 'cell')} finished"]
-    parts += [f"{counts[name]} {name}" for name in ("failed", "running", "waiting") if counts[name]]
-    parts += [f"{missing} not run"] if missing > 0 else []
-    of_these = f" ({len(averages)} of them {'an ensemble' if len(averages) == 1 else 'ensembles'})" if averages else ""
-    size = f"{plural(len(manifest.rows), 'row')}{of_these}, {plural(len(manifest.seeds), 'seed')}"
-    return f"{size}: {', '.join(parts)}."
+    num_ensembles = sum(bool(row.ensemble) for row in manifest.rows)
+    planned = (len(manifest.rows) - num_ensembles) * len(manifest.seeds)
+    counts["not run"] = planned - sum(counts.values())
+    parts = [f"{counts.pop('finished')} of {plural(planned, 'cell')} finished"]
+    parts += [f"{number} {state}" for state, number in counts.items() if number > 0]
+    of_these = f" ({plural(num_ensembles, 'ensemble')})" if num_ensembles else ""
+    return f"{plural(len(manifest.rows), 'row')}{of_these}, {plural(len(manifest.seeds), 'seed')}: {', '.join(parts)}."
 
 
-def claim_sentence(line: dict[Any, Any], metric: Metric = TOP1) -> str:
-    """What a line of :func:`~.summary.verdicts` found, and what it would take to find more."""
-    mixed = " The two were trained by different recipes, whose effect is in the difference."
-    return _claim_found(line, metric) + (mixed if line["across_recipes"] and line["n"] else "")
+# Claims
 
 
-def _claim_found(line: dict[Any, Any], metric: Metric) -> str:
-    pair = f"\u201c{line['better']}\u201d", f"\u201c{line['worse']}\u201d"
-    n, effect = int(line["n"]), float(line["effect"])
+def claims_summary(verdicts: Sequence[str]) -> str:
+    """How many claims have which verdict."""
+    counts = Counter(verdicts)
+    return f"{plural(len(verdicts), 'claim')}: {', '.join(f'{counts[v]} {v}' for v in VERDICTS if counts[v])}."
+
+
+def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1) -> str:
+    """The result of a line of :func:`~.summary.verdicts`, and where it is undecided, the power of its test."""
+    better, worse, n, sd = _quoted(line["better"]), _quoted(line["worse"]), int(line["n"]), float(line["sd"])
     if n == 0:
-        return f"No seed has a result in both {pair[0]} and {pair[1]}."
-    # A difference too small to print is none; unless it was found to be one.
-    level = round(effect, metric.decimals) == 0 and line["verdict"] == "undecided"
-    how = "level with" if level else "above" if effect > 0 else "below"
-    by = "" if level else f"{distance(effect, metric)} "
+        return f"No seed has a result of both {better} and {worse}."
+    is_open = line["verdict"] == "undecided"
     if n == 1:
-        return (
-            f"{pair[0]} lies {by}{how} {pair[1]} in the one seed that both have, which cannot tell what another would "
-            "say; run at least three."
-        )
-    if line["sd"] == 0:
-        same = f"{pair[0]} lies {by}{how} {pair[1]} in each of {n} seeds. Without a spread there is no interval."
-        return f"{same} {_sign_flip(line)}" if _says_p(line) else same
-    interval = (
-        f"95 % interval {difference(line['low'], metric)} to {difference(line['high'], metric)}, {n} seeds in pairs"
-    )
-    if n < st.seeds_for_sign_flip():
-        test = f"Sign-flip p = {line['p']:.3g}, where {n} seeds cannot give less than {2.0 ** (1 - n):.3g}."
+        known = "one seed, so no interval; run at least three"
+    elif sd == 0:
+        known = f"the same in all {n} seeds, so no interval"
     else:
-        test = _sign_flip(line)
-    found = f"{pair[0]} lies {by}{how} {pair[1]} ({interval}). {test}"
-    return f"{found} {what_it_takes(float(line['sd']), n, metric)}" if line["verdict"] == "undecided" else found
+        low, high = (difference(line[end], metric) for end in ("low", "high"))
+        known = f"95 % interval {low} to {high}, {n} paired seeds"
+    sentences = [f"{better} is {_side(float(line['effect']), metric, may_be_level=is_open)} {worse} ({known})."]
+    if _has_p(line):
+        few = n < st.seeds_for_sign_flip()
+        least = f"{n} seeds cannot give less than {2.0 ** (1 - n):.3g}"
+        after = least if few else f"{p_value(line['p_holm']).removeprefix('p = ')} after Holm"
+        sentences.append(f"Sign-flip {p_value(line['p'])}; {after}.")
+    if is_open and sd > 0:
+        sentences.append(power_sentence([sd], [n], metric))
+    if line["across_recipes"]:
+        sentences.append("The two were trained by different recipes, so the difference includes the effect of these.")
+    return " ".join(sentences)
 
 
-def _says_p(line: Mapping[Any, Any]) -> bool:
-    """Whether the sentence on a claim has a p-value: not where it could only say that seeds are too few."""
+def _side(effect: float, metric: Metric, *, may_be_level: bool) -> str:
+    """``0.4 points above``; *level with* for a difference that is too small to print."""
+    if may_be_level and round(effect, metric.decimals) == 0:
+        return "level with"
+    return f"{distance(effect, metric)} {'above' if effect > 0 else 'below'}"
+
+
+def _quoted(name: object) -> str:
+    return f"\u201c{name}\u201d"
+
+
+def _has_p(line: Mapping[Any, Any]) -> bool:
+    """Whether the sentence on a claim has a p-value: not where seeds are equal and too few for it to be small."""
     n, effect, sd = int(line["n"]), float(line["effect"]), float(line["sd"])
     return n > 1 and (sd > 0 or (effect != 0 and n >= st.seeds_for_sign_flip()))
 
 
-def _sign_flip(line: dict[Any, Any]) -> str:
-    return f"Sign-flip {p_value(line['p'])}, {p_value(line['p_holm']).removeprefix('p = ')} after Holm."
+def power_sentence(sds: Sequence[float], counts: Sequence[int], metric: Metric) -> str:
+    """The minimum detectable difference, and the seeds that it takes to detect the metric's own.
 
+    Args:
+        sds: Standard deviations of paired differences, of one row or more.
+        counts: The pairs behind each of them.
+        metric: What the cells are judged by.
+    """
 
-def claims_summary(verdicts: list[str]) -> str:
-    """What became of one claim or more, in one sentence."""
-    kinds = {"supported": "supported here", "contradicted": "contradicted", "undecided": "undecided"}
-    found = [(verdicts.count(kind), words) for kind, words in kinds.items() if kind in verdicts]
-    if len(verdicts) == 1:
-        return f"The one claim is {found[0][1]}."
-    if len(found) == 1:
-        return f"{'Both' if len(verdicts) == 2 else f'All {len(verdicts)}'} claims are {found[0][1]}."
-    parts = [f"{count} {'is' if count == 1 else 'are'} {words}" for count, words in found]
-    return f"Of {len(verdicts)} claims, {listed(parts)}."
+    def ranges(sds: Sequence[float]) -> tuple[str, str]:
+        effects = sorted(st.detectable_effect(sd, n) for sd, n in zip(sds, counts, strict=True))
+        needed = sorted(st.seeds_needed(metric.difference, sd) or inf for sd in sds)
+        low, high = metric.ends
+        shown = [score(e, metric) if e <= high - low else f"more than {high - low:g}" for e in effects]
+        seeds = ["more than 1000" if number == inf else f"{number}" for number in needed]
+        by_row = [" to ".join(dict.fromkeys((values[0], values[-1]))) for values in (shown, seeds)]
+        return metric.of_difference(by_row[0]), f"{by_row[1]} seeds"
 
-
-def what_it_takes(sd: float, n: int, metric: Metric) -> str:
-    """What ``n`` seeds can show where paired differences deviate by ``sd``, and what the metric's own would take."""
-    upper = st.upper_sd(sd, n)
-    shown, safely_shown = (metric.of_difference(_effect(st.detectable_effect(each, n), metric)) for each in (sd, upper))
-    needed, safely_needed = (st.seeds_needed(metric.difference, each) for each in (sd, upper))
+    upper = [st.upper_sd(sd, n) for sd, n in zip(sds, counts, strict=True)]
+    (effect, needed), (upper_effect, upper_needed) = ranges(sds), ranges(upper)
     return (
-        f"With {n} seeds a true difference of {shown} would show four times in five, and one of "
-        f"{metric.difference_in_words} with {_seeds(needed, '')}, if seeds vary as these do. They may vary more: to be "
-        f"safe, count on {safely_shown} and on {_seeds(safely_needed)}."
+        f"The minimum detectable difference at 80 % power is {effect}{' by row' if ' to ' in effect else ''}; "
+        f"detecting {metric.difference_in_words} takes {needed}. At the upper 80 % bound of the standard deviation it "
+        f"is {upper_effect}, and {upper_needed}."
     )
 
 
-def _seeds(number: float | None, noun: str = " seeds") -> str:
-    return ("more than 1000" if number is None or number == inf else f"{number:.0f}") + noun
+# Notes below the table
+
+_ASPECTS = {"backbone": "backbone", "num_frames": "number of frames", "recipe": "recipe"}
+"""What rows may differ in besides the operator; a column of the summary where they do."""
+
+
+def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined: str = "Underlined") -> list[str]:
+    """What brackets, marks and signs of a table mean, in a terminal, on a page and in LaTeX.
+
+    Args:
+        summary: Of :func:`~.summary.summarise`.
+        metric: What the cells are judged by.
+        bold: What the mark of the best row is called.
+        underlined: What the mark of tied rows is called.
+    """
+    covers, standing = set(summary["covers"]), set(summary["standing"])
+    aspects = [aspect for name, aspect in _ASPECTS.items() if name in summary]
+    rows = f"rows of the same {listed(aspects)}" if aspects else "rows"
+    test = "paired t test at 5 %, after Holm"
+    ours = [
+        _quoted(row) for row in summary.loc[(summary["recipe_of"] == "ours") & (summary["status"] != "missing"), "row"]
+    ]
+    ensembles = summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False, name=None)
+    notes = [
+        (metric.hint, metric.hint),
+        (
+            "seeds" in covers,
+            "Brackets: 95 % interval of the mean over seeds, for these validation clips.",
+        ),
+        (
+            "clips" in covers,
+            "Brackets of a row with one seed: 95 % binomial interval over the validation clips. It does not cover "
+            "seeds; that takes two of them, and better three.",
+        ),
+        ("best" in standing, f"{bold}: significantly {metric.beyond} all other {rows} ({test})."),
+        (
+            "tie" in standing,
+            f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
+            f"({test}).",
+        ),
+        (
+            untested(summary),
+            f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test takes two seeds shared "
+            f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.",
+        ),
+        (summary["num_pairs"].any(), "\u0394: mean of the differences paired by seed."),
+        (
+            summary["other_seeds"].any(),
+            "Pairs are counted where a row has other seeds as well: the difference is over the seeds of both rows, and "
+            "is not that of the two means.",
+        ),
+        (
+            (summary["across_recipes"] & (summary["num_pairs"] > 0)).any(),
+            "\u2020: to a row trained by another recipe; the difference includes the effect of the recipe.",
+        ),
+        (ours, f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}."),
+        *(
+            (True, f"{_quoted(row)} is an ensemble: it averages the class probabilities of {parts}, seed by seed.")
+            for row, parts in ensembles
+        ),
+    ]
+    return [note for is_shown, note in notes if is_shown]
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """What stands below the table: what its intervals cover, what was left out, and what seeds cannot tell."""
-    apart = compares_apart(summary, export.manifest.base)
-    metric = export.metric
-    return [
-        *filter(None, [metric.hint]),
-        *_mixing_notes(export),
-        *recipe_notes(export.manifest),
-        *missing_notes(clips_of(export.manifest)),
-        *_head_notes(export),
-        *_interval_notes(export, summary, apart),
-        *_standing_notes(export, summary),
-        *_gap_notes(export, summary, apart),
-        *ensemble_notes(export.manifest),
-        *_ensemble_gaps(export.manifest),
-        *_pair_notes(summary),
-        *_power_notes(summary, metric),
-        *_time_notes(summary),
-    ]
-
-
-def _standing_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """What bold and underlined scores mean, where there are any."""
-    if not is_marked(summary).any():
-        return []
-    ranked, metric = groups(export.manifest), export.metric
-    alike = _alike(export.manifest)
-    among = f"of the rows on the same {alike}" if len(ranked) > 1 else "of the rows"
-    ties = set(summary.loc[summary["standing"] == "tie", "row"])
-    notes = []
-    if (summary["standing"] == "best").any():
-        notes.append(f"Bold is the best {among}: significantly {metric.beyond} every other.")
-    if any(len(ties & set(group)) > 1 for group in ranked):
-        notes.append(
-            f"Underlined are the {metric.superlative} {metric.noun} {among} and those it cannot be told apart from: "
-            "with these seeds any of them may be the best."
-        )
-    elif ties:
-        notes.append(
-            f"Underlined is the {metric.superlative} {metric.noun} {among}; it is not shown to lie {metric.beyond} "
-            "every other."
-        )
-    notes[-1] += " Tested in pairs with Student\u2019s t at 5 % after Holm."
-    if untested(summary):
-        takes = [
-            f"two seeds that a row shares with the {metric.superlative}",
-            "differences that are not the same in all of them",
-        ]
-        takes += [f"a second row on the same {alike}"] if len(ranked) > 1 else []
-        notes.append(
-            f"Not tested, and so neither marked nor ruled out: {some(untested(summary))}. "
-            f"The test takes {listed(takes)}."
-        )
-    return notes
-
-
-def _alike(manifest: Manifest) -> str:
-    """What rows have in common that are ranked against each other."""
-    return "backbone, frames and recipe" if "recipe" in differing(manifest) else "backbone and frames"
-
-
-def recipe_notes(manifest: Manifest) -> list[str]:
-    """Which rows the regime trains by a recipe that the paper has not; none where there is no such row."""
-    ran = {cell.row for cell in manifest.cells}
-    ours = [f"\u201c{row.name}\u201d" for row in manifest.rows if row.recipe == "ours" and row.name in ran]
-    return [f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}."] if ours else []
-
-
-def _time_notes(summary: pd.DataFrame) -> list[str]:
-    """What the column of seconds is not."""
-    if not summary["seconds"].notna().any():
-        return []
-    return [
-        "Seconds a cell are those of training and validation on a machine that may have run other cells at the time: "
-        "they tell what the table took, not what a row costs."
-    ]
-
-
-def _pair_notes(summary: pd.DataFrame) -> list[str]:
-    """That a difference is not always the one between the means beside it."""
-    if not summary["other_seeds"].any():
-        return []
-    return [
-        "Where pairs are counted below a difference, one of the two rows has a result of other seeds as well: it is "
-        "the mean over the seeds that both have, and not the difference of the means that stand in the table."
-    ]
-
-
-def _power_notes(summary: pd.DataFrame, metric: Metric) -> list[str]:
-    """What the seeds of this table can show, over its rows, and what the sign-flip test cannot."""
-    notes = []
-    told = summary[summary["delta_sd"] > 0]
-    if len(told):
-        counts = told["num_pairs"].tolist()
-        upper = [st.upper_sd(sd, n) for sd, n in zip(told["delta_sd"], counts, strict=True)]
-        effects, needed = _power_ranges(told["delta_sd"].tolist(), counts, metric)
-        safe_effects, safely_needed = _power_ranges(upper, counts, metric)
-        depending = ", depending on the row" if len(told) > 1 else ""
-        notes.append(
-            f"With these seeds a true difference shows four times in five from {effects} on{depending}; for "
-            f"{metric.difference_in_words} to show as often it takes {needed}. That is if other seeds vary as these "
-            f"do. They may vary more: to be safe, count on {safe_effects} and on {safely_needed}."
-        )
-    pairs = int(summary["num_pairs"].max())
-    tests = int(summary["p"].notna().sum())
-    fewest, least = st.seeds_for_sign_flip(max(tests, 1)), 2.0 ** (1 - pairs)
-    if pairs >= st.seeds_for_sign_flip():
-        notes.append(
-            "p is that of the sign-flip test of the differences in pairs, after Holm over the rows. It does not take "
-            "differences for normal, as the t behind intervals and marks does, and may disagree with them; claims and "
-            "marks go by t."
-        )
-        if pairs < fewest:
-            notes.append(
-                f"From {plural(pairs, 'pair')} over {plural(tests, 'row')} p after Holm cannot come below "
-                f"{tests * least:.2g}; it takes {fewest} seeds to reach 0.05."
-            )
-    elif pairs >= 2:
-        over = f"; over {plural(tests, 'row')} and after Holm it takes {fewest}" if tests > 1 else ""
-        notes.append(
-            f"An exact sign-flip test of {plural(pairs, 'pair')} cannot give p below {least:.3g}; it "
-            f"takes {st.seeds_for_sign_flip()} seeds to reach 0.05{over}. Here the intervals alone decide, and they "
-            "assume that differences between seeds are roughly normal."
-        )
-    return notes
-
-
-def _power_ranges(sds: list[float], counts: list[int], metric: Metric) -> tuple[str, str]:
-    """Over rows, the differences that so many seeds show, and the seeds that it takes to show the metric's own."""
-    effects = [st.detectable_effect(sd, n) for sd, n in zip(sds, counts, strict=True)]
-    needed = [st.seeds_needed(metric.difference, sd) or inf for sd in sds]
-    return metric.of_difference(_range(sorted(effects), metric)), _seeds_range(sorted(needed))
-
-
-def _effect(difference: float, metric: Metric) -> str:
-    """A difference of scores, which cannot be more than there is between the ends of the metric."""
-    low, high = metric.ends
-    return score(difference, metric) if difference <= high - low else f"more than {high - low:g}"
-
-
-def _range(values: list[float], metric: Metric) -> str:
-    low, high = _effect(values[0], metric), _effect(values[-1], metric)
-    return low if low == high else f"{low} to {high}"
-
-
-def _seeds_range(numbers: list[float]) -> str:
-    fewest, most = numbers[0], numbers[-1]
-    return _seeds(fewest) if fewest == most else f"{fewest:.0f} to {_seeds(most)}"
-
-
-def _head_notes(export: Export) -> list[str]:
-    """Of what the scores are where clips have several labels."""
+    """The notes of a page below the table: what its intervals cover, what is missing, and the power of its tests."""
     heads = next((list(cell.per_head) for cell in export.manifest.cells if cell.per_head), [])
-    if not heads:
-        return []
-    as_one = ", as an action" if at_once(heads) == "action" else ""
-    return [
-        f"A clip counts where {listed(heads)} are told at once{as_one}: "
-        "their probabilities are multiplied in each view, and the products averaged over views."
+    varying = summary[summary["delta_sd"] > 0]
+    notes = [
+        *_mixing_notes(export),
+        *legend(summary, export.metric),
+        *missing_notes(clips_of(export.manifest)),
+        *_clips_notes(export, summary),
+        *_gap_notes(export, summary),
+        *ensemble_gaps(export.manifest),
+        *_sign_flip_notes(summary),
     ]
-
-
-_ASPECTS = {"backbone": "backbone", "num_frames": "frames a clip", "recipe": "recipe"}
+    if heads:
+        notes.append(
+            f"Accuracies are of the {at_once(heads)}: the probabilities of {listed(heads)} are multiplied in each view "
+            "and the products averaged over views."
+        )
+    if len(varying):
+        notes.append(power_sentence(varying["delta_sd"].tolist(), varying["num_pairs"].tolist(), export.metric))
+    if summary["seconds"].notna().any():
+        notes.append("Seconds a cell: training and validation, perhaps next to other cells on the same machine.")
+    return notes
 
 
 def _mixing_notes(export: Export) -> list[str]:
-    """What a difference in score holds beside the operators, where rows differ in more than what is plugged in."""
-    found, metric = differing(export.manifest), export.metric
-    if not found:
+    """The differences that include the effect of more than the operator."""
+    varied = differing(export.manifest)
+    if not varied:
         return []
-    what, share, their = listed([_ASPECTS[name] for name in found]), "it", "its"
-    if len(found) > 1:
-        share, their = "both" if len(found) == 2 else "all three", "their"
+    aspects = listed([_ASPECTS[name] for name in varied])
     across = [
-        f"\u201c{row}\u201d"
+        _quoted(row)
         for row, versus in comparisons(export.manifest).items()
-        if any(row in by_row and versus in by_row and by_row[row] != by_row[versus] for by_row in found.values())
+        if any(row in by_row and versus in by_row and by_row[row] != by_row[versus] for by_row in varied.values())
     ]
     if across:
-        taken = f"the difference of {across[0]} is" if len(across) == 1 else f"the differences of {listed(across)} are"
-        return [
-            f"Rows differ in {what}: {taken} taken between rows that do not share {share}, which mixes {their} effect "
-            f"on {metric.noun} with that of what is plugged in."
-        ]
+        return [f"Rows differ in {aspects}: the difference of {listed(across)} includes this effect."]
+    return [f"Rows differ in {aspects}: every difference is taken between rows of the same {aspects}."]
+
+
+def _clips_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    """How far accuracies may be off on other validation clips, which intervals over seeds do not cover."""
+    best, clips = summary[export.metric.column("mean")].max(), validation_clips(export.manifest)
+    if "seeds" not in set(summary["covers"]) or not clips or not export.metric.of_classes:
+        return []
+    low, high = st.wilson_interval(best, clips)
     return [
-        f"Rows differ in {what}: every difference here is taken between rows that share {share}; to compare the "
-        f"{metric.nouns} of others mixes {their} effect with that of what is plugged in."
+        f"Intervals over seeds do not cover the choice of validation clips: the binomial interval of {percent(best)} % "
+        f"over {clips} clips is {percent(low)} to {percent(high)} %."
     ]
 
 
-def _interval_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
-    covers, clips = set(summary["covers"]), validation_clips(export.manifest)
-    notes = ["Brackets below a number hold its 95 % interval."] if covers & {"seeds", "clips"} else []
-    if "seeds" in covers:
-        other = "the row named below each" if apart else "the base row"
-        by_seed = f" Differences to {other} are taken seed by seed." if summary["num_pairs"].any() else ""
-        notes.append(
-            "Intervals of rows with several seeds cover training with other seeds, judged on the same validation "
-            f"clips.{by_seed}"
-        )
-        best = summary[export.metric.column("mean")].max()
-        if clips and best == best and export.metric.of_classes:
-            low, high = st.wilson_interval(best, clips)
-            notes.append(
-                f"They do not cover the choice of validation clips: {percent(best)} % of {clips} clips has a binomial "
-                f"interval of {percent(low)} to {percent(high)} %."
-            )
-    if "clips" in covers:
-        other = "another row" if apart else "the base row"
-        difference = f", and from one seed a difference to {other} has no interval" if len(summary) > 1 else ""
-        notes.append(
-            f"Intervals of rows with one seed are the binomial error of {clips} validation clips. They do not cover "
-            f"seeds{difference}: two or more seeds are needed, three at least to be of use."
-        )
-    return notes
-
-
-def _gap_notes(export: Export, summary: pd.DataFrame, apart: bool) -> list[str]:
-    notes = []
-    trained = summary[summary["ensemble"] == ""]
-    if (trained["status"] != "finished").any():
-        failed, planned = int(trained["num_failed"].sum()), int(trained["num_planned"].sum())
-        missing = planned - failed - int(trained["n"].sum())
-        gaps = [f"{failed} failed"] if failed else []
-        gaps += [f"{missing} {'has' if missing == 1 else 'have'} no result"] if missing else []
-        notes.append(
-            f"Of {planned} planned cells {listed(gaps)}. n counts the seeds that finished; failed and missing cells "
-            "are left out of a mean, never filled in."
-        )
-    if (export.cells["status"] == "running").any():
-        notes.append(
-            "A cell counts as running from when a worker began it until it ends. The storage does not show whether "
-            "that worker still lives; the command that runs the table goes on with what a dead one left."
-        )
-    if summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all():
-        other = "the row it is compared with" if apart else "the base row"
-        notes.append(f"No row shares a finished seed with {other}, so there are no differences to it.")
+def _gap_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    trained, noun = summary[summary["ensemble"] == ""], export.metric.noun
+    failed, planned = int(trained["num_failed"].sum()), int(trained["num_planned"].sum())
+    missing = planned - failed - int(trained["n"].sum())
     same = summary[(summary["n"] > 1) & summary[export.metric.column("low")].isna()]["row"].tolist()
-    if same:
-        notes.append(
-            f"All seeds gave the same {export.metric.noun} for {', '.join(same)}. That says nothing about their "
-            "spread, so there is no interval; see whether the seeds take effect, or whether the row is at chance or at "
-            "its ceiling."
-        )
     alike = summary[(summary["num_pairs"] > 1) & summary["delta_low"].isna()]["row"].tolist()
-    if alike:
+    notes = [
+        (
+            failed or missing,
+            f"Of {plural(planned, 'planned cell')}: {failed} failed, {missing} without a result. Means are over the n "
+            "seeds that finished.",
+        ),
+        (
+            (export.cells["status"] == "running").any(),
+            "A running cell may have lost its worker, which the storage does not show; the command that runs the table "
+            "resumes it.",
+        ),
+        (
+            summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all(),
+            "No row shares a finished seed with the row it is compared with, so there are no differences.",
+        ),
+        (
+            same,
+            f"All seeds gave the same {noun} for {some(same)}, so there is no interval; see whether the seeds take "
+            "effect, or whether the row is at chance or at its ceiling.",
+        ),
+        (alike, f"The difference is the same in every seed for {some(alike)}, so it has no interval."),
+    ]
+    return [note for is_shown, note in notes if is_shown]
+
+
+def ensemble_gaps(manifest: Manifest) -> list[str]:
+    """The ensembles that have no value for some seeds, and why."""
+    gaps: dict[tuple[str, str], list[int]] = {}
+    for ensemble in manifest.ensembles:
+        if ensemble.why is not None:
+            gaps.setdefault((ensemble.row, ensemble.why), []).append(ensemble.seed)
+    return [f"{_quoted(row)} has no value with seed {listed(seeds)}: {why}." for (row, why), seeds in gaps.items()]
+
+
+def _sign_flip_notes(summary: pd.DataFrame) -> list[str]:
+    """What p is, and which p the seeds of this table cannot reach."""
+    pairs, tests = int(summary["num_pairs"].max()), int(summary["p"].notna().sum())
+    fewest, notes = st.seeds_for_sign_flip(max(tests, 1)), []
+    if pairs >= st.seeds_for_sign_flip():
         notes.append(
-            f"The difference is the same in every seed for {', '.join(alike)}. Without a spread it has no interval."
+            "p: sign-flip test of the paired differences, after Holm over the rows. Unlike the t test, which decides "
+            "claims and marks, it does not assume that differences are normal; the two may disagree."
+        )
+    if 2 <= pairs < fewest:
+        least = min(1.0, tests * 2.0 ** (1 - pairs))
+        notes.append(
+            f"With {pairs} pairs and {plural(tests, 'row')}, sign-flip p after Holm cannot come below {least:.2g}; it "
+            f"takes {fewest} seeds to reach 0.05. Intervals assume that differences between seeds are roughly normal."
         )
     return notes
 
 
-def ensemble_notes(manifest: Manifest) -> list[str]:
-    """What the numbers of each row that averages others are."""
-    notes = []
-    for row in manifest.rows:
-        if row.ensemble:
-            parts = listed([f"\u201c{name}\u201d" for name in row.ensemble])
-            notes.append(
-                f"\u201c{row.name}\u201d trains nothing: it is the mean of the class probabilities of {parts}, clip by "
-                "clip, of networks of the same seed. Its parameters and multiply-adds are theirs together."
-            )
-            if any(each.per_head for each in manifest.ensembles if each.row == row.name):
-                notes[-1] += " Probabilities of labels are averaged over views before they are multiplied."
-    return notes
-
-
-def ensemble_gaps(manifest: Manifest) -> list[tuple[str, list[int], str]]:
-    """The rows that average others and have no value for some seeds: row, seeds, and why."""
-    gaps: dict[tuple[str, str], list[int]] = {}
-    for each in manifest.ensembles:
-        if each.why is not None:
-            gaps.setdefault((each.row, each.why), []).append(each.seed)
-    return [(row, seeds, why) for (row, why), seeds in gaps.items()]
-
-
-def _ensemble_gaps(manifest: Manifest) -> list[str]:
-    return [
-        f"\u201c{row}\u201d has no value for {'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds)}: {why}."
-        for row, seeds, why in ensemble_gaps(manifest)
-    ]
+# Published numbers and other regimes
 
 
 def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """On what the paper's numbers were measured, how ours stand to those measured alike, and whether orders agree."""
+    """What the paper's numbers were measured on, how ours compare where measured alike, and whether orders agree."""
     results = [row.paper for row in export.manifest.rows if row.paper is not None]
     if not results:
-        return ["No published number to set beside these rows has been traced to its source."]
+        return ["No published number of these rows has been traced to its source."]
     theirs = " and on ".join(_measured_on(results))
-    ours = f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}."
-    why_not = order_notes(export.manifest)
-    if not summary["paper_alike"].any():
-        notes = [" ".join([ours, *why_not])]
-    else:
-        notes = [ours, *_compared_notes(export.manifest, summary, export.metric), *why_not]
-    found = paper_order(export)
-    if found.tau == found.tau:
-        return [*notes, f"The order of {found.n} rows agrees with the paper\u2019s by {_tau(found)}."]
-    why = "too few to compare an order, which takes three" if found.n < 3 else "no order to compare, as all are equal"
-    return [*notes, f"{plural(found.n, 'row').capitalize()} with both numbers: {why}."]
-
-
-def order_notes(manifest: Manifest) -> list[str]:
-    """Why published numbers are not compared with ours, only their order: a sentence for all rows, or one a reason."""
-    unlike = unlike_paper(manifest)
-    common = [aspect for aspect in ASPECTS if all(aspect in aspects for aspects in unlike.values())]
-    if not unlike:
-        return ["The numbers cannot be compared, only their order."]
-    if common:
-        return [f"The numbers cannot be compared, only their order: {_why_unlike(common, manifest)}."]
-    rows_of: dict[str, list[str]] = {}
-    for row, aspects in unlike.items():
-        if aspects:
-            rows_of.setdefault(_why_unlike(aspects, manifest), []).append(f"\u201c{row}\u201d")
-    return [f"Of {some(rows)} only the order can be compared: {why}." for why, rows in rows_of.items()]
+    return [
+        f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}.",
+        *_compared_notes(export.manifest, summary, export.metric),
+        *order_notes(export.manifest),
+        f"Order of the rows in the paper: {_agreement_in_words(paper_order(export))}.",
+    ]
 
 
 _UNLIKE = {
-    "data": "the data", "backbone": "the backbone", "frames": "the frames a clip", "views": "the views",
-    "recipe": "the recipe, which is ours,",
-}  # fmt: skip
+    "data": "other data",
+    "backbone": "another backbone",
+    "frames": "another number of frames",
+    "views": "other views",
+    "recipe": "a recipe of ours",
+    "unsaid": "the regime does not state that it measures what the paper did",
+    "missing": f"more than {100 * MOST_MISSING:g} % of the listed validation clips are missing",
+    "unlisted": "no annotations list the validation clips",
+}
+"""By aspect of :func:`~.paper.unlike_paper`, why numbers are not compared."""
 
 
-def _why_unlike(aspects: Sequence[str], manifest: Manifest) -> str:
-    """In what cells and the paper's are not measured alike, as a clause; ``aspects`` are one or more."""
-    other = [_UNLIKE[aspect] for aspect in aspects if aspect in _UNLIKE]
-    is_one = other in (["the backbone"], [_UNLIKE["recipe"]])
-    clauses = [f"{listed(other)} {'differs' if is_one else 'differ'}"] if other else []
-    if "unsaid" in aspects:
-        clauses.append("the regime does not say that it measures what the paper did")
-    if "missing" in aspects:
-        side = next(side for side in clips_of(manifest) if side.side == "validation")
-        clauses.append(
-            f"of {side.listed:,} listed validation clips {side.missing:,} are missing, which is more than "
-            f"{100 * MOST_MISSING:g} %"
-        )
-    if "unlisted" in aspects:
-        clauses.append("no annotations say how many validation clips there should be")
-    return listed(clauses)
+def order_notes(manifest: Manifest) -> list[str]:
+    """Of which rows the published numbers are not compared with ours, only their order, and why."""
+    rows_of: dict[tuple[str, ...], list[str]] = {}
+    for row, aspects in unlike_paper(manifest).items():
+        rows_of.setdefault(aspects, []).append(_quoted(row))
+    return [
+        f"Not compared with the paper's number, only in order: {'all rows' if len(rows_of) == 1 else some(rows)}. "
+        f"Why: {listed([_UNLIKE[aspect] for aspect in aspects])}."
+        for aspects, rows in rows_of.items()
+        if aspects
+    ]
 
 
 def _compared_notes(manifest: Manifest, summary: pd.DataFrame, metric: Metric) -> list[str]:
-    """How far our means lie from the published numbers that are measured alike, and what else is to be known of it."""
+    """How far our means are from the published numbers that are measured alike."""
     lines = summary[summary["paper_delta_mean"].notna()].to_dict("records")
     if not lines:
         return []
-    notes = [f"Measured as the paper did: {'; '.join(paper_sentence(line, metric) for line in lines)}."]
-    if any(line["paper_delta_low"] == line["paper_delta_low"] for line in lines):
-        notes[0] += " Intervals cover our seeds alone: a published number comes without its spread."
-    clips = clips_of(manifest)
-    if any(side.missing for side in clips):
-        notes[0] += f" Ours are from {listed([side.in_words for side in clips])}."
+    notes = [f"Measured as in the paper: {'; '.join(paper_sentence(line, metric) for line in lines)}."]
+    if summary["paper_delta_low"].notna().any():
+        notes.append("Intervals cover our seeds alone, as a published number comes without its standard deviation.")
     rows = {line["row"] for line in lines}
-    of_gpus = [cell.environment for cell in manifest.cells if cell.row in rows and cell.environment.get("cuda")]
-    computed_in = {precision_of(environment) for environment in of_gpus}
-    if BFLOAT16 in computed_in:
-        which = "On GPUs ours" if len(computed_in) == 1 else "Some of ours"
-        notes[0] += f" {which} are computed in bfloat16, the authors\u2019 in float32."
+    environments = [cell.environment for cell in manifest.cells if cell.row in rows and cell.environment.get("cuda")]
+    if BFLOAT16 in map(precision_of, environments):
+        notes.append("Cells of ours on GPUs were computed in bfloat16, the authors\u2019 in float32.")
     return notes
 
 
 def paper_sentence(line: Mapping[Any, Any], metric: Metric) -> str:
-    """How far our mean of a row lies from the published number: ``"A" lies 0.4 points below 64.0 % (...)``."""
-    effect, n = float(line["paper_delta_mean"]), int(line["n"])
-    if abs(effect) < 0.5 * 10.0**-metric.decimals:
-        where = "level with"
-    else:
-        where = f"{distance(effect, metric)} {'above' if effect > 0 else 'below'}"
-    if line["paper_delta_low"] == line["paper_delta_low"]:
-        low, high = (difference(line[f"paper_delta_{end}"], metric) for end in ("low", "high"))
-        known = f"95 % interval {low} to {high}, {n} seeds"
-    else:
-        known = "one seed, without an interval" if n == 1 else f"{n} seeds that are all equal, without an interval"
+    """How far our mean of a row is from the published number: ``"A" is 0.4 points below 64.0 % (...)``."""
+    seeds = plural(int(line["n"]), "seed")
+    low, high = (line[f"paper_delta_{end}"] for end in ("low", "high"))
+    known = (
+        f"95 % interval {difference(low, metric)} to {difference(high, metric)}, " if low == low else "no interval, "
+    )
     number = metric.with_unit(published(line[f"paper_{metric.name}"], metric))
-    return f"\u201c{line['row']}\u201d lies {where} {number} ({known})"
+    side = _side(float(line["paper_delta_mean"]), metric, may_be_level=True)
+    return f"{_quoted(line['row'])} is {side} {number} ({known}{seeds})"
 
 
 def has_paper(export: Export) -> bool:
@@ -535,67 +405,63 @@ def has_paper(export: Export) -> bool:
 
 
 def latex_notes(export: Export, *, paper: bool = True) -> list[str]:
-    """What the LaTeX table says of its clips, its recipes and, with ``paper``, of its published numbers."""
-    notes = [*recipe_notes(export.manifest), *missing_notes(clips_of(export.manifest))]
-    summary = summarise(export)
-    return [*notes, *paper_notes(export, summary)] if paper and has_paper(export) else notes
+    """The comments of the LaTeX table on its clips and, with ``paper``, on its published numbers."""
+    notes = missing_notes(clips_of(export.manifest))
+    return [*notes, *paper_notes(export, summarise(export))] if paper and has_paper(export) else notes
 
 
 def elsewhere_notes(export: Export) -> list[str]:
-    """How far other regimes of the storage rank the rows as this one does; none where there is no other."""
-    notes = []
-    for other in export.manifest.elsewhere:
-        found = agreement(export, other)
-        if found.tau == found.tau:
-            ranks = f"ranks the {found.n} rows that both have as this one does by {_tau(found)}"
-        elif found.n < 3:
-            ranks = f"shares {plural(found.n, 'row')} with this one, too few to compare an order, which takes three"
-        else:
-            ranks = "gives no order to compare, as all rows that both have are equal in one"
-        notes.append(f"Regime \u201c{other.regime}\u201d {ranks}.")
-    return notes
+    """How far other regimes of the storage rank the rows as this one does."""
+    return [
+        f"Order of the rows in regime {_quoted(other.regime)}: {_agreement_in_words(agreement(export, other))}."
+        for other in export.manifest.elsewhere
+    ]
 
 
 def tau_note(export: Export) -> list[str]:
     """What Kendall's tau and its interval mean, where the page has one."""
-    found = [paper_order(export), *(agreement(export, other) for other in export.manifest.elsewhere)]
-    if not any(each.tau == each.tau for each in found):
+    if not any(found.tau == found.tau for found in _agreements(export)):
         return []
-    interval = (
-        " Its interval takes the rows as a sample of design choices; noise between seeds is in it."
-        if any(each.low == each.low for each in found)
-        else " Its interval takes five rows or more."
-    )
-    recipes = " It ranks rows of different recipes together." if recipes_of(export) else ""
-    meaning = f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated ones and {MINUS}1 for the reverse."
-    return [f"{meaning}{interval}{recipes}"]
+    return [
+        f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated orders and {MINUS}1 for the reverse. Its "
+        "interval, from five rows on, takes the rows as a sample of design choices and includes noise between seeds."
+    ]
 
 
-def _tau(found: st.Agreement) -> str:
+def _agreements(export: Export) -> list[st.Agreement]:
+    """With the paper and with each other regime."""
+    return [paper_order(export), *(agreement(export, other) for other in export.manifest.elsewhere)]
+
+
+def _agreement_in_words(found: st.Agreement) -> str:
+    if found.n < 3:
+        return f"not compared, which takes three rows with both numbers, and there are {found.n}"
+    if found.tau != found.tau:
+        return "not compared, as all rows are equal in one of the two"
     interval = "" if found.low != found.low else f" [{coefficient(found.low)}, {coefficient(found.high)}]"
-    return f"Kendall\u2019s tau {coefficient(found.tau)}{interval}"
+    return f"Kendall\u2019s tau {coefficient(found.tau)}{interval} over {found.n} rows"
 
 
 def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
-    """The methods behind what a page of ``export`` says, by the names that ``templates/blocks/methods.html.j2`` has."""
+    """The methods behind a page of ``export``, by the names that ``templates/blocks/methods.html.j2`` has."""
     claims = verdicts(export).to_dict("records")
     pairs = int(summary["num_pairs"].max())
-    said = [int(line["n"]) for line in claims if _says_p(line)]
-    said += [pairs] if pairs >= st.seeds_for_sign_flip() else []
-    orders = [paper_order(export), *(agreement(export, other) for other in export.manifest.elsewhere)]
+    tested = [int(line["n"]) for line in claims if _has_p(line)]
+    tested += [pairs] if pairs >= st.seeds_for_sign_flip() else []
+    orders = _agreements(export)
     used = {
         "t": bool((summary["n"] > 1).any()),
-        "wilson": any("binomial" in note for note in _interval_notes(export, summary, apart=False)),
-        "flips": bool(said),
-        "draws": max(said, default=0) > st.EXACT_UP_TO,
-        "holm": max(said, default=0) >= st.seeds_for_sign_flip(),
+        "wilson": "clips" in set(summary["covers"]) or bool(_clips_notes(export, summary)),
+        "flips": bool(tested),
+        "draws": max(tested, default=0) > st.EXACT_UP_TO,
+        "holm": max(tested, default=0) >= st.seeds_for_sign_flip(),
         "claims": bool(claims),
         "many claims": len(claims) > 1,
         "best": bool(is_marked(summary).any()),
         "power": bool((summary["delta_sd"] > 0).any())
         or any(line["verdict"] == "undecided" and line["sd"] > 0 for line in claims),
-        "tau": any(each.tau == each.tau for each in orders),
-        "tau interval": any(each.low == each.low for each in orders),
+        "tau": any(order.tau == order.tau for order in orders),
+        "tau interval": any(order.low == order.low for order in orders),
         "costs": bool(summary["macs"].notna().any()),
     }
     return {name for name, is_used in used.items() if is_used}
@@ -603,12 +469,12 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
 
 def _measured_on(results: list[PaperResult]) -> list[str]:
     """By data set, the frames and views of the paper's results."""
-    found = []
+    parts = []
     for data in sorted({result.data for result in results}):
         here = [result for result in results if result.data == data]
         views = listed(sorted({result.views for result in here}), "or")
-        found.append(f"{data}, {_frames({result.num_frames for result in here})}, {views}")
-    return found
+        parts.append(f"{data}, {_frames({result.num_frames for result in here})}, {views}")
+    return parts
 
 
 def _frames(counts: set[int]) -> str:
@@ -626,17 +492,15 @@ def our_clips(manifest: Manifest) -> str:
     return ", ".join([clips, _frames(frames), listed(judged or [views(data)], "or")])
 
 
-def mixed_recipes(recipes: Mapping[str, object], rows: Collection[str]) -> str:
-    """That ``rows`` of a figure were trained by different recipes, with a space before it; nothing where they were not.
+# Parts of captions
 
-    ``recipes`` has, by row, in what its recipe differs from those of others.
-    """
+
+def mixed_recipes(export: Export, rows: Collection[str]) -> str:
+    """That ``rows`` of a figure were trained by different recipes, with a space before it; empty where not."""
+    recipes = differing(export.manifest).get("recipe", {})
     if len({recipes[row] for row in rows if row in recipes}) < 2:
         return ""
-    return (
-        " Rows were trained by different recipes, which the conditions list: how they lie to each other shows the "
-        "effect of these as well."
-    )
+    return " Rows were trained by different recipes, listed under conditions: differences include the effect of these."
 
 
 def of_seeds(num_seeds: "pd.Series[int]") -> str:
@@ -646,13 +510,13 @@ def of_seeds(num_seeds: "pd.Series[int]") -> str:
 
 
 def of_many(shown: int, num_rows: int, which: str) -> str:
-    """What is shown of a table that is too long for a figure, with a space at the end; nothing of a shorter one."""
+    """What is shown of a table that is too long for a figure, with a space at the end; empty for a shorter one."""
     if shown == num_rows:
         return ""
     return f"Of {num_rows} rows, {shown} are shown, sorted: {which}. "
 
 
-def interval_of(row: dict[Hashable, Any], metric: Metric = TOP1) -> str:
-    """The interval of a difference, ``low`` to ``high``, in brackets with a space before it; nothing without one."""
+def interval_of(row: Mapping[Hashable, Any], metric: Metric = TOP1) -> str:
+    """The interval of a difference, ``low`` to ``high``, in brackets with a space before it; empty without one."""
     known = row["low"] == row["low"]
     return f" ({difference(row['low'], metric)} to {difference(row['high'], metric)})" if known else ""

@@ -69,7 +69,7 @@ def picture(run: Benchmark) -> bytes | None:
     data = ratios_data(run)
     if data["plain"].all():
         return None
-    return style.as_png(draw_ratios(data, f"{text.subject(run)}: {text.setting(run)}"))
+    return style.saved(draw_ratios(data, f"{text.subject(run)}: {text.setting(run)}"), "png")
 
 
 @style.styled

@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from math import nan
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -16,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from tadaconv.execution.cells import CellRecord
 from tadaconv.files import write_atomically
 from tadaconv.metrics import TOP1, Metric, metric_named
-from tadaconv.result import HeadAccuracy, Result, SubsetAccuracy
+from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Experiment
+from tadaconv.text import encodable
 
 Columns = Mapping[str, str]
 """The columns of a frame and of its file: by name, in order, ``TEXT`` or a type of pandas."""
@@ -25,13 +25,19 @@ Columns = Mapping[str, str]
 TEXT = "text"
 
 
+_OF_RESULT: Columns = {
+    "loss": "float64", "params": "Int64", "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64",
+    "eval_clips_per_second": "float64",
+}  # fmt: skip
+"""Columns that are fields of a result."""
+
+
 def cell_columns(metric: Metric) -> Columns:
     """The columns of a line a cell: its score, multiply-adds a clip; numbers of one without a result are not known."""
     scores = {metric.name: "float64", "top5": "float64"} if metric.of_classes else {metric.name: "float64"}
     return {
-        "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, **scores, "loss": "float64", "params": "Int64",
-        "macs": "Int64", "seconds": "float64", "train_clips_per_second": "float64", "eval_clips_per_second": "float64",
-        "device": TEXT, "version": TEXT, "error": TEXT,
+        "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, **scores, **_OF_RESULT, "device": TEXT,
+        "version": TEXT, "error": TEXT,
     }  # fmt: skip
 
 
@@ -80,7 +86,7 @@ class Template(BaseModel):
 
 
 class Listing(BaseModel):
-    """What the page of all reports says of one."""
+    """The entry of a report on the page of all reports."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,7 +94,7 @@ class Listing(BaseModel):
         description="*table*, *study*, *calibration*, *benchmark*, or what a kind of one's own is called."
     )
     name: str = Field(description="Of the table, study or benchmark.")
-    regime: str = Field("", description="Empty where there is none.")
+    regime: str = Field("", description="Empty without one.")
     title: str = Field("", description="The question of the table or study, or what was measured, in one line.")
     ran: str = Field(description="What was run, and how much of it finished, failed or is missing.")
     claims: dict[str, int] = Field(
@@ -106,7 +112,7 @@ def ends_of(cells: Iterable[CellOrigin]) -> dict[str, datetime | None]:
 
 
 class ReportManifest(BaseModel):
-    """What the ``report.json`` of every kind has: from what the files beside it were made."""
+    """The fields of every ``report.json``: from what the files next to it were made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,7 +128,7 @@ class ReportManifest(BaseModel):
         default_factory=dict, description="By format: hash of the data, template and code its file was made from."
     )
     listing: Listing | None = Field(
-        None, description="What the page of all reports says of this one; none where an earlier version wrote it."
+        None, description="Its entry on the page of all reports; missing where an earlier version wrote it."
     )
 
 
@@ -140,10 +146,11 @@ class ScoredManifest(ReportManifest):
         return {name: value for name, value in tree.items() if (name, value) != ("metric", TOP1.name)}
 
 
-def data_frame(lines: Iterable[Sequence[Any]], columns: Columns) -> pd.DataFrame:
-    """``lines`` as a frame of these columns, each of its type."""
+def data_frame(lines: Iterable[Sequence[Any] | dict[str, Any]], columns: Columns) -> pd.DataFrame:
+    """``lines`` as a frame of these columns, each of its type; text as any file can hold it."""
     df = pd.DataFrame(list(lines), columns=list(columns))
-    return df.astype({name: kind for name, kind in columns.items() if kind != TEXT})
+    texts = {name: df[name].map(encodable, na_action="ignore") for name, kind in columns.items() if kind == TEXT}
+    return df.assign(**texts).astype({name: kind for name, kind in columns.items() if kind != TEXT})
 
 
 def cells_data(records: Sequence[CellRecord], metric: Metric) -> pd.DataFrame:
@@ -171,7 +178,7 @@ def write_files(files: Mapping[str, str | bytes], folder: Path) -> None:
 
 
 def read_csv(path: Path, columns: Columns) -> pd.DataFrame:
-    """A frame as :func:`as_csv` wrote it; columns beside ``columns`` are text.
+    """A frame as :func:`as_csv` wrote it; columns other than ``columns`` are text.
 
     Empty fields of text are empty, those of numbers are not known: a row may be called "NA" or "none".
     """
@@ -191,75 +198,46 @@ def shared_conditions(experiments: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def checked(record: CellRecord) -> CellRecord:
-    """The record, in text that any file can hold; as failed, where its score is none."""
-    texts = {name: printable(getattr(record, name)) for name in ("error", "traceback", "worker")}
-    record = replace(record, **texts)
+    """The record with text that any file can hold; failed, where its score is not finite or out of range."""
+    error, traceback, worker = (text and encodable(text) for text in (record.error, record.traceback, record.worker))
+    record = replace(record, error=error, traceback=traceback, worker=worker)
     if record.result is None:
         return record
     metric = metric_named(record.result.metric)
-    if not metric.holds(record.result.score):
-        return replace(record, status="failed", result=None, error=no_number(metric))
-    return replace(record, result=_printable_classes(record.result))
+    if metric.holds(record.result.score):
+        return record
+    return replace(record, status="failed", result=None, error=no_number(metric))
 
 
-@overload
-def printable(text: str) -> str: ...
-
-
-@overload
-def printable(text: str | None) -> str | None: ...
-
-
-def printable(text: str | None) -> str | None:
-    """Text as UTF-8 can hold it: half a surrogate pair, of a file's name say, is written as its escape."""
-    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _printable_classes(result: Result) -> Result:
-    names = [*result.per_class, *result.classes, *result.per_family]
-    if all(name.isascii() or name == printable(name) for name in names):
-        return result
-    return result.model_copy(
-        update={
-            "per_class": {printable(name): value for name, value in result.per_class.items()},
-            "per_family": {printable(name): value for name, value in result.per_family.items()},
-            "classes": [printable(name) for name in result.classes],
-            "family_classes": {
-                printable(family): [printable(name) for name in each] for family, each in result.family_classes.items()
-            },
-        }
-    )
-
-
-def _cell_line(record: CellRecord, metric: Metric) -> tuple[Any, ...]:
+def _cell_line(record: CellRecord, metric: Metric) -> dict[str, Any]:
     cell, result = record.cell, record.result
-    name = (cell.label, cell.experiment.seed, cell.key)
+    line = {"row": cell.label, "seed": cell.experiment.seed, "cell": cell.key, "status": record.status}
     if record.status != "finished" or result is None:
-        unknown = [nan] * (2 + metric.of_classes)
-        return (*name, record.status, *unknown, None, None, nan, nan, nan, "", "", record.error or "")
-    origin = (result.environment.get("device", ""), result.environment.get("tadaconv", ""))
-    scores = (result.score, *([result.top5] if metric.of_classes else []), result.loss)
-    speed = (result.seconds, result.train_clips_per_second, result.eval_clips_per_second)
-    return (*name, "finished", *scores, result.params, result.macs, *speed, *origin, "")
+        return {**line, "device": "", "version": "", "error": record.error or ""}
+    scores = {metric.name: result.score, **({"top5": result.top5} if metric.of_classes else {})}
+    numbers = {name: getattr(result, name) for name in _OF_RESULT}
+    environment = result.environment
+    origin = {"device": environment.get("device", ""), "version": environment.get("tadaconv", ""), "error": ""}
+    return {**line, **scores, **numbers, **origin}
 
 
 def origin(record: CellRecord) -> CellOrigin:
     """Where the numbers of a cell come from."""
-    experiment, result = record.cell.experiment, record.result
+    result = record.result
     return CellOrigin(
         row=record.cell.label,
-        seed=experiment.seed,
+        seed=record.cell.experiment.seed,
         cell=record.cell.key,
         status=record.status,
-        experiment=json.loads(experiment.canonical_json()),
+        experiment=json.loads(record.cell.experiment.canonical_json()),
         environment={} if result is None else dict(sorted(result.environment.items())),
-        num_val=None if result is None else result.num_val,
-        train_clips_per_second=None if result is None else result.train_clips_per_second,
-        peak_memory_bytes=None if result is None else result.peak_memory_bytes,
         traceback=record.traceback,
         started=record.started,
         ended=record.ended,
         worker=record.worker,
+        num_val=getattr(result, "num_val", None),
+        train_clips_per_second=getattr(result, "train_clips_per_second", None),
+        peak_memory_bytes=getattr(result, "peak_memory_bytes", None),
         per_head={} if result is None else result.per_head,
         per_subset={} if result is None else result.per_subset,
     )

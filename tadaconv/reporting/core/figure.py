@@ -33,20 +33,20 @@ class Drawing:
     @cached_property
     def svg(self) -> bytes:
         """The figure as SVG, on transparent ground."""
-        return style.as_svg(self.figure, self.name)
+        return style.saved(self.figure, "svg", self.name)
 
     @cached_property
     def png(self) -> bytes:
         """The figure as PNG, on white."""
-        return style.as_png(self.figure)
+        return style.saved(self.figure, "png")
 
     @cached_property
     def pdf(self) -> bytes:
         """The figure as PDF, on transparent ground, with its fonts in it."""
-        return style.as_pdf(self.figure)
+        return style.saved(self.figure, "pdf")
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        # PNG beside SVG: a notebook that its reader has not declared trusted shows no SVG.
+        # PNG next to SVG: a notebook that its reader has not declared trusted shows no SVG.
         data = {"image/svg+xml": self.svg.decode(), "image/png": self.png, "text/plain": self.alt}
         return data, {"alt": self.alt, "caption": self.caption}
 
@@ -58,7 +58,7 @@ def figure(
 
     It is drawn in the style of all figures. Drawing, caption and text are each called with those values that they
     name among their parameters; values for the caption or the text alone are given by keyword. Where the function
-    returns None there is no figure, and nothing is said of it.
+    returns None there is no figure.
 
     Args:
         caption: Makes the text below the figure, for readers who have never seen the code.
@@ -86,7 +86,7 @@ def figure(
 
 
 def show(drawing: Drawing | None, folder: Path | str = ".") -> None:
-    """Save a drawing in ``folder``, as ``figures/<name>`` in SVG, PNG and PDF, and display it; None says nothing."""
+    """Save a drawing in ``folder``, as ``figures/<name>`` in SVG, PNG and PDF, and display it; nothing for None."""
     if drawing is None:
         return
     from IPython.display import Markdown, display
@@ -94,7 +94,7 @@ def show(drawing: Drawing | None, folder: Path | str = ".") -> None:
     for kind, content in (("svg", drawing.svg), ("png", drawing.png), ("pdf", drawing.pdf)):
         write_atomically(Path(folder) / "figures" / f"{drawing.name}.{kind}", content)
     display(drawing)  # type: ignore[no-untyped-call]
-    # In a notebook the caption stands below as text of its own; the page takes it from the figure.
+    # In a notebook the caption is separate text below; the page takes it from the figure.
     display(Markdown(as_markdown(drawing.caption)), metadata={"is_caption": True})  # type: ignore[no-untyped-call]
 
 

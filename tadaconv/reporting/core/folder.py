@@ -1,4 +1,4 @@
-"""The folder of a report: what is written, in which order, and when nothing has to be."""
+"""The folder of a report: its files, the order they are written in, and which are up to date."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from typing import Any
 from tadaconv import discovery
 from tadaconv.errors import UserError
 from tadaconv.files import write_atomically
-from tadaconv.reporting.core.export import Listing, ReportManifest, Template, printable, write_files
+from tadaconv.reporting.core.export import Listing, ReportManifest, Template, write_files
 from tadaconv.reporting.core.options import ReportOptions
-from tadaconv.text import visible
+from tadaconv.text import encodable, visible
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ class Report:
     Attributes:
         name: of the folder.
         template: name of the notebook template that ships for reports of this kind.
-        listing: what the page of all reports says of it.
+        listing: its entry on the page of all reports.
         manifest: what becomes ``report.json``, but for the listing and for what the files are made from.
-        data: contents of the files beside the manifest, by name; what is drawn is drawn from them.
+        data: contents of the files next to the manifest, by name; figures are drawn from them.
         latex: makes the table for a paper.
-        csv: the file that stands for the format *csv*.
+        csv: the file of the format *csv*.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Report:
 
     @property
     def files(self) -> dict[str, str]:
-        """By format, the file that stands for it."""
+        """By format, its file."""
         return {"html": "report.html", "ipynb": "report.ipynb", "tex": "table.tex", "csv": self.csv}
 
 
 def write_report(report: Report, out: Path, formats: Iterable[str], options: ReportOptions) -> Path:
-    """Write the files of ``formats`` that do not stand yet, or that other results were written to.
+    """Write the files of ``formats`` that are missing or out of date.
 
     Args:
         report: What is to be written.
-        out: The run folder. One by a template of the user's lies beside the usual one.
+        out: The run folder. The report by a template of the user's is next to the usual one.
         formats: Of ``FORMATS``.
         options: Template, its parameters, and what else decides what is written.
 
@@ -75,7 +75,7 @@ def write_report(report: Report, out: Path, formats: Iterable[str], options: Rep
     # Until a file is written again it counts as out of date, should this be cut short.
     kept = {name: value for name, value in earlier.digests.items() if name not in due}
     made_by = _made_by(template, options.parameters) if due & {"html", "ipynb"} else earlier
-    _write_manifest(report, folder, made_by=earlier, digests=kept)  # first: what stands beside it is a report's
+    _write_manifest(report, folder, made_by=earlier, digests=kept)  # first: it marks the folder as a report's
     write_files(report.data, folder)
     if "tex" in due:
         write_atomically(folder / report.files["tex"], report.latex())
@@ -86,7 +86,7 @@ def write_report(report: Report, out: Path, formats: Iterable[str], options: Rep
 
 
 def _earlier(folder: Path, names: Sequence[str]) -> ReportManifest:
-    """From what the files of an earlier report were made; empty where there is none, or none that can be read.
+    """The manifest of an earlier report; empty where it is missing or cannot be read.
 
     Raises :class:`UserError` where ``folder`` is no report's and holds files of ``names``, which would be written over.
     """
@@ -131,11 +131,11 @@ def _made_by(template: Path, parameters: Mapping[str, Any]) -> ReportManifest:
     """A manifest of this template and these parameters."""
     digest = hashlib.sha256(template.read_bytes()).hexdigest()[:16]
     given = {name: repr(value) for name, value in sorted(parameters.items())}
-    return ReportManifest(template=Template(name=printable(template.name), digest=digest), parameters=given)
+    return ReportManifest(template=Template(name=encodable(template.name), digest=digest), parameters=given)
 
 
 def _digest(report: Report, template: Path, options: ReportOptions) -> str:
-    """Hash of all that decides what a report says: the results, the template, and the code and styles of reports."""
+    """Hash of everything a report is made of: the results, the template, and the code and styles of reports."""
     here = Path(__file__).parent.parent
     code = sorted(file for file in here.rglob("*") if file.suffix in {".py", ".j2", ".css", ".json"})
     digest = hashlib.sha256()

@@ -25,7 +25,7 @@ def percent(value: float) -> str:
 
 
 def published(value: float, metric: Metric) -> str:
-    """A number of the paper with every digit it prints, those of ours at least, or a dash where there is none."""
+    """A number of the paper with every digit it prints, and at least the decimals of ours; a dash without a number."""
     return score(value, metric) if value != value or value == round(value, metric.decimals) else f"{value:g}"
 
 
@@ -34,16 +34,11 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
 
 
-def points(value: float) -> str:
-    """A difference of accuracies, see :func:`difference`."""
-    return difference(value, TOP1)
-
-
 def difference(value: float, metric: Metric) -> str:
     """A difference with its sign and the decimals of its metric, or a dash where it is not known.
 
     One that would round to zero and is not has as many decimals as show its first digit, -0.04 or +0.003: verdicts rest
-    on which side of zero the end of an interval lies. Rounding errors of equal scores are zero.
+    on which side of zero the end of an interval is. Rounding errors of equal scores are zero.
     """
     if value != value:
         return "\u2013"
@@ -106,7 +101,7 @@ def in_unit_of(metric: Metric) -> str:
 
 
 def some(names: Sequence[str], most: int = 8) -> str:
-    """All of a few names, parted by semicolons, or the first of more than ``most`` with how many there are beside."""
+    """All of a few names, separated by semicolons, or the first of more than ``most`` with how many more there are."""
     return (
         "; ".join(names) if len(names) <= most else f"{'; '.join(names[: most - 2])}; and {len(names) - most + 2} more"
     )

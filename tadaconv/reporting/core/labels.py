@@ -1,6 +1,5 @@
 """Names in figures: escaped, wrapped, and where a table is too long to show, the choice of rows that are."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from textwrap import fill
 
@@ -22,17 +21,15 @@ def label_of(name: str, width: int = 26) -> str:
 
 
 def short_labels(names: Sequence[str], width: int) -> list[str]:
-    """Names on one line each of ``width`` characters or less: long ones lose their middle, and stay apart.
+    """Names on one line each of ``width`` characters or less: long ones lose their middle.
 
-    Where two would read the same they begin with their number in ``names``, from 1.
+    Where two would read the same, all begin with their number in ``names``, from 1.
     """
-    cut = [_without_middle(" ".join(name.split()), width) for name in names]
-    twice = {name for name, times in Counter(cut).items() if times > 1}
-    numbered = [
-        _without_middle(f"{i} {' '.join(name.split())}", width) if short in twice else short
-        for i, (name, short) in enumerate(zip(names, cut, strict=True), start=1)
-    ]
-    return [label_of(name, width) for name in numbered]
+    plain = [" ".join(name.split()) for name in names]
+    labels = [_without_middle(name, width) for name in plain]
+    if len(set(labels)) < len(labels):
+        labels = [_without_middle(f"{i} {name}", width) for i, name in enumerate(plain, start=1)]
+    return [label_of(name, width) for name in labels]
 
 
 def _without_middle(name: str, width: int) -> str:
@@ -60,7 +57,7 @@ def pitch(labels: list[str], least: float) -> float:
 def name_rows(
     ax: Axes, positions: Iterable[float], names: list[str], bold: Iterable[bool], below: Iterable[str] = ()
 ) -> None:
-    """Label the rows, bold where they are references, each with what stands ``below`` its name in secondary ink."""
+    """Label the rows, bold where they are references, each with the text ``below`` its name in secondary ink."""
     places, below = list(positions), list(below) or [""] * len(names)
     # Two texts of equally many lines, each empty where the other is written, so that only the name is bold.
     ax.set_yticks(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from unicodedata import combining
 
 from tadaconv.reporting.core.format import MINUS
+from tadaconv.reporting.core.table import Cell, Column, Line
 
 _SPELT = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -27,7 +28,7 @@ _MATHS = {
     **{chr(code): command for code, command in enumerate(_GREEK_LETTERS.split(), 0x3B1)},
     MINUS: "-", "\u00b5": r"\mu", "\u00b1": r"\pm", "\u00d7": r"\times", "\u00f7": r"\div", "\u00b9": "^1",
     "\u00b2": "^2", "\u00b3": "^3", "\u2264": r"\leq", "\u2265": r"\geq", "\u2260": r"\neq", "\u2248": r"\approx",
-    "\u2190": r"\leftarrow", "\u2192": r"\rightarrow", "\u221e": r"\infty", "\u2208": r"\in",
+    "\u2190": r"\leftarrow", "\u2192": r"\rightarrow", "\u221e": r"\infty", "\u2208": r"\in", "\u2020": r"^\dagger",
 }  # fmt: skip
 
 _NOT_IN_PDFLATEX = "«»ÐÞðþĄąĐđĘęĦħĮįĸŊŋŦŧŲų"
@@ -38,7 +39,7 @@ def escape(text: str) -> str:
     r"""``text`` as LaTeX that every engine sets, with an article's preamble and no package.
 
     Special characters are spelt out, and Greek letters without accents and some signs are mathematics. The letters of
-    Latin-1 and Latin Extended-A that pdfLaTeX has stand for themselves. So does any other character in XeLaTeX and
+    Latin-1 and Latin Extended-A that pdfLaTeX has are written as they are. So is any other character in XeLaTeX and
     LuaLaTeX, whose font must have it; pdfLaTeX, which would stop at it, sets its code point instead, ``[U+5377]``.
     Control and invisible characters are code points everywhere. What would be taken for an argument of the line break
     before (``[``, ``*``), or as a dash or a quote with its neighbour, is kept from it.
@@ -95,11 +96,11 @@ class NameColumn(NamedTuple):
         return r"\raggedright " + r"\allowbreak{}".join(map(escape, _pieces(name)))
 
 
-def name_column(names: Iterable[str], share: float = 0.26) -> NameColumn:
-    """The column of ``names``: as wide as they are, or, where one is long, wrapped at a ``share`` of the line."""
+def name_column(names: Iterable[str]) -> NameColumn:
+    """The column of ``names``: as wide as they are, or, where one is long, wrapped at a quarter of the line."""
     if max(map(len, names), default=0) <= _LONGEST:
         return NameColumn("l", wraps=False)
-    return NameColumn(rf"p{{{share}\linewidth}}", wraps=True)
+    return NameColumn(r"p{0.26\linewidth}", wraps=True)
 
 
 def _pieces(name: str) -> list[str]:
@@ -122,12 +123,36 @@ def tabular(spec: str, heads: Iterable[Sequence[str]], rows: Iterable[Sequence[s
         spec: Its columns.
         heads: The lines of its head, a cell a column.
         rows: Those of its body.
-        between: What stands between two rows.
+        between: A line between two rows.
     """
     body = [" & ".join(row) + r" \\" for row in rows]
     parted = body if not between else [line for row in body for line in (row, between)][:-1]
     opening = [f"\\begin{{tabular}}{{@{{}}{spec}@{{}}}}", "\\toprule", *(" & ".join(head) + r" \\" for head in heads)]
     return [*opening, "\\midrule", *parted, "\\bottomrule", "\\end{tabular}"]
+
+
+def latex_rows(columns: Sequence[Column], lines: Iterable[Line]) -> list[str]:
+    """The lines of a ``tabular`` of these columns; wide names wrap."""
+    rows = [[column.of(line) for column in columns] for line in lines]
+    names = [
+        name_column(row[i].text for row in rows) if column.holds_names else None for i, column in enumerate(columns)
+    ]
+    units = [f"({escape(column.unit)})" if column.unit else "" for column in columns]
+    return tabular(
+        "".join("r" if column is None else column.spec for column in names),
+        [[escape(column.heading) for column in columns], units],
+        [[_field(*pair) for pair in zip(row, names, strict=True)] for row in rows],
+    )
+
+
+def _field(cell: Cell, names: NameColumn | None) -> str:
+    text = escape(cell.text) if names is None else names.cell(cell.text)
+    text = {"best": f"\\textbf{{{text}}}", "tie": f"\\underline{{{text}}}"}.get(cell.mark, text)
+    if cell.interval:
+        text += f" {{\\scriptsize [{', '.join(map(escape, cell.interval))}]}}"
+    if cell.tags:
+        text += f" ({escape(', '.join(cell.tags))})"
+    return text + "".join(f" {{\\scriptsize ({escape(note)})}}" for note in cell.notes)
 
 
 def comment(text: str) -> str:

@@ -43,8 +43,8 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
     Raises:
         UserError: for a parameter that the template does not have; for the first cell that fails, with the line it
             fails at.
-        RunError: where that cell cannot go on, on a full disk for instance, and said so itself; where the process that
-            executes it dies.
+        RunError: where that cell cannot continue, on a full disk for instance, and raised it itself; where the process
+            that executes it dies.
     """
     require_parameters(template, parameters or {})
     notebook = _read(template)
@@ -193,7 +193,7 @@ def as_ipynb(notebook: nbformat.NotebookNode) -> str:
 class _PageExporter(HTMLExporter):  # type: ignore[misc] # nbconvert has no types
     """Fills the template, and leaves out what takes longer: parsing the page again to look for what it lacks.
 
-    The template builds on none of nbconvert's, which lie outside its package, where not every installation has them.
+    The template builds on none of nbconvert's, which are outside its package and not in every installation.
     """
 
     def from_notebook_node(self, nb: nbformat.NotebookNode, resources: Any = None, **options: Any) -> tuple[str, Any]:
@@ -202,12 +202,12 @@ class _PageExporter(HTMLExporter):  # type: ignore[misc] # nbconvert has no type
 
 
 def as_page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """One HTML file that asks for nothing else: outputs without code, styles and figures inside."""
+    """One self-contained HTML file: outputs without code, styles and figures inside."""
     exporter = _PageExporter(
         template_name=_PAGE.name,
         extra_template_basedirs=[str(_PAGE.parent)],
         exclude_input=True,
-        exclude_raw=True,  # what a template says to those who read it
+        exclude_raw=True,  # for readers of the template
         exclude_anchor_links=True,
     )
     exporter.register_filter("as_image", lambda svg: data_uri(svg.encode(), "image/svg+xml"))

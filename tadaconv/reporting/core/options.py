@@ -18,9 +18,9 @@ class ReportOptions:
 
     Attributes:
         template: name or path of a notebook template of one's own, in the place of the one that ships for its kind;
-            its report lies in a folder of its own.
+            its report has a separate folder.
         parameters: values for the template's parameters, by name.
-        paper: whether the LaTeX table has the paper's numbers beside ours.
+        paper: whether the LaTeX table has the paper's numbers next to ours.
     """
 
     template: str | None = None
@@ -36,10 +36,10 @@ def require_formats(formats: Sequence[str]) -> None:
 
 
 def require_options(options: ReportOptions, shipped: str) -> None:
-    """Raise :class:`UserError` for a template there is none of, or a parameter that it does not have.
+    """Raise :class:`UserError` for an unknown template or parameter.
 
-    ``shipped`` names the template that is used where ``options`` has none. Reports say the same themselves, once they
-    have come to their notebook; this is for saying it before anything is read or printed.
+    ``shipped`` names the template that is used where ``options`` has none. Reports raise
+    the same when they execute the notebook; this is for raising it before anything is read or printed.
     """
     template = discovery.find("report", options.template or shipped)
     if options.parameters:

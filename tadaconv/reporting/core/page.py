@@ -8,17 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tadaconv.reporting.core.format import (
-    anchor,
-    difference,
-    p_value,
-    percent,
-    points,
-    published,
-    scaled,
-    score,
-    seconds,
-)
+from tadaconv.reporting.core.format import anchor, difference, scaled, score, seconds
 from tadaconv.text import plural, visible
 
 
@@ -68,7 +58,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (anchor, difference, percent, points, p_value, plural, published, scaled, score, seconds)
+    filters = (anchor, difference, plural, scaled, score, seconds)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
 

@@ -13,49 +13,44 @@ from tadaconv.reporting.core.export import CellOrigin
 
 
 def placed(origins: list[CellOrigin], cells: pd.DataFrame, metric: Metric = TOP1) -> pd.DataFrame:
-    """One line a cell: row, temporal and rest (JSON), and the column of the metric (NaN where there is no result).
+    """One line a cell: row, stages, share, rest, and the column of the metric (NaN where there is no result).
 
-    ``rest`` is what else the cell's experiment says, apart from its seed. ``origins`` are the cells of a manifest, and
-    ``cells`` the frame of the same cells (columns cell and that of the metric).
+    ``stages`` are such as "res4+res5", and empty without a :class:`~tadaconv.spec.TAda`; ``share`` is the fraction of
+    the channels, 0 to 1. ``rest`` is everything else about the experiment but its seed, as JSON.
+
+    Args:
+        origins: the cells of a manifest.
+        cells: the frame of the same cells (columns cell and that of the metric).
+        metric: what they are judged by.
     """
     lines = []
     # Line by line, not by key: two trials may share a cell, of which one was pruned.
     for origin, key, score in zip(origins, cells["cell"], cells[metric.name], strict=True):
         assert origin.cell == key, "manifest and frame hold the same cells in the same order"
-        rest = {name: value for name, value in origin.experiment.items() if name not in ("temporal", "seed")}
-        lines.append((origin.row, json.dumps(origin.experiment["temporal"]), json.dumps(rest), score))
-    return pd.DataFrame(lines, columns=["row", "temporal", "rest", metric.name])
+        rest = {name: value for name, value in origin.experiment.items() if name != "seed"}
+        temporal, stages, share = rest["temporal"] or {}, "", float("nan")
+        if temporal.get("kind") == "tada":
+            place = {**temporal["placement"]}
+            stages, share = _stages_in_words(sorted(place.pop("stages"))), float(place.pop("share"))
+            rest["temporal"] = {**temporal, "placement": place}
+        lines.append((origin.row, stages, share, json.dumps(rest, sort_keys=True), score))
+    return pd.DataFrame(lines, columns=["row", "stages", "share", "rest", metric.name])
 
 
 def placement_map_data(cells: pd.DataFrame, metric: Metric = TOP1) -> pd.DataFrame:
     """One line a row or trial of ``cells``, of :func:`placed`.
 
-    Columns: row, stages (such as "res4+res5"; empty without a :class:`~tadaconv.spec.TAda`), share (of the channels,
-    0 to 1), that of the metric (mean over seeds), n (seeds with a result), num_planned, on_map. The map holds rows
-    that differ in stages and share alone, in nothing else of the operator, the network, the clips or the recipe; where
-    several such groups stand in ``cells`` it holds the largest, of equally large ones the first.
+    Columns: row, stages, share, that of the metric (mean over seeds), n (seeds with a result), num_planned, on_map. The
+    map holds rows that differ in stages and share alone, in nothing else of the operator, the network, the clips or the
+    recipe; of several such groups it holds the largest, of equally large ones the first.
     """
-    over_seeds = cells.groupby("row", sort=False).agg(
-        temporal=("temporal", "first"), rest=("rest", "first"), score=(metric.name, "mean"), n=(metric.name, "count"),
-        num_planned=(metric.name, "size"),
-    ).rename(columns={"score": metric.name})  # fmt: skip
-    parts = [_placement(temporal) for temporal in over_seeds["temporal"]]
-    data = over_seeds.reset_index().assign(stages=[p[0] for p in parts], share=[p[1] for p in parts])
-    alike = (data["rest"] + "\n" + [p[2] for p in parts]).where(data["stages"] != "")
-    sizes = alike.value_counts(sort=False)
-    on_map = alike == sizes.idxmax() if len(sizes) else alike.notna()
-    columns = ["row", "stages", "share", metric.name, "n", "num_planned", "on_map"]
-    return data.assign(on_map=on_map & (data["stages"] != ""))[columns]
-
-
-def _placement(temporal: str) -> tuple[str, float, str]:
-    """Stages and share of what is plugged in, and everything else about it; no stages where it is no TAda."""
-    tree: dict[str, Any] = json.loads(temporal) or {}
-    if tree.get("kind") != "tada":
-        return "", float("nan"), ""
-    place = {**tree["placement"]}
-    stages, share = _stages_in_words(sorted(place.pop("stages"))), float(place.pop("share"))
-    return stages, share, json.dumps({**tree, "placement": place}, sort_keys=True)
+    data = cells.groupby("row", sort=False).agg(
+        stages=("stages", "first"), share=("share", "first"), rest=("rest", "first"), score=(metric.name, "mean"),
+        n=(metric.name, "count"), num_planned=(metric.name, "size"),
+    ).rename(columns={"score": metric.name}).reset_index()  # fmt: skip
+    alike = data["rest"].where(data["stages"] != "")
+    on_map = alike == alike.value_counts(sort=False).idxmax() if alike.notna().any() else alike.notna()
+    return data.assign(on_map=on_map).drop(columns="rest")
 
 
 def _stages_in_words(stages: list[int]) -> str:
@@ -65,9 +60,9 @@ def _stages_in_words(stages: list[int]) -> str:
 
 
 def draw_heatmap(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
-    """A heat map with its numbers written in, few stages above many; a dash where the table asks for nothing.
+    """A heat map with its numbers written in, few stages above many; a dash where no row is.
 
-    What has no result shows what became of it, where ``data`` has a column ``status``.
+    What has no result shows its status, where ``data`` has a column ``status``.
     """
     data = data.assign(weighted=data[metric.name].fillna(0) * data["n"], status=data.get("status", "no result"))
     sums = data.groupby(["stages", "share"], sort=False).agg(
@@ -90,10 +85,10 @@ def draw_heatmap(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     for y, stage in enumerate(stages):
         for x, share in enumerate(shares):
             if grid.isna().iloc[y, x]:
-                said = words.get((stage, share), "\u2013")
-                ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", color=style.SOFT)
+                status = words.get((stage, share), "\u2013")
+                ax.text(x + 0.5, y + 0.5, status, ha="center", va="center", color=style.SOFT)
     ax.set_xticklabels([f"{100 * share:.3g} %" for share in shares])
-    ax.set(xlabel="share of the channels that is calibrated", ylabel="")
+    ax.set(xlabel="fraction of the channels that is calibrated", ylabel="")
     ax.set_yticks([i + 0.5 for i in range(len(stages))], stages, rotation=0)
     ax.tick_params(length=0)
     return figure

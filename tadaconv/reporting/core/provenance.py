@@ -1,6 +1,7 @@
 """Where the numbers of a report come from: every cell with its experiment, its code, its machine and its time."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,24 +13,16 @@ from tadaconv.spec import PROTOCOL
 from tadaconv.text import listed, plural
 
 LEFT_OUT = {
-    "changed": "the row or the regime has changed since.",
-    "protocol": f"from another version of tadaconv, whose protocol is not this version's, {PROTOCOL}.",
+    "changed": "of a row or regime that has changed since.",
+    "protocol": f"of another version of tadaconv, whose protocol is not this version's, {PROTOCOL}.",
 }
 """Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
 
-NAMES = {"fused_kernels": "fused kernels", "gpus_per_cell": "processes a cell"}
-"""What an entry of an environment is called in the list of them, where its own name is no words."""
-
-_CALLED = {
-    "tadaconv": "the code of tadaconv", "commit": "its commit", "dirty": "whether their code was committed",
-    **{name: f"the version of {name}" for name in ("torch", "python")},
-    "clips": "what clips were read from",
-    "compiled": "whether networks were compiled", "fused_kernels": "whether calibrated taps ran in fused kernels",
-    "deterministic": "whether CUDA was held to deterministic operations",
-    "gpus_per_cell": "the number of processes that trained a cell together",
-    "cuda": "the version of CUDA", "driver": "the version of its driver",
+NAMES = {
+    "dirty": "uncommitted code", "clips": "form of clips", "fused_kernels": "fused kernels",
+    "gpus_per_cell": "processes a cell",
 }  # fmt: skip
-"""What an entry of an environment is in a sentence, where its name does not say so."""
+"""What an entry of an environment is called, where its own name is no words."""
 
 
 def provenance(
@@ -47,9 +40,8 @@ def provenance(
         num_cells: above this many, the page holds the experiments alone and report.json the cells.
     """
     of_cells = [tuple(environment.items()) for environment in _environments(origins)]
-    environments = list(dict.fromkeys(environment for environment in of_cells if environment))
-    numbers = {environment: number for number, environment in enumerate(environments, 1)}
-    counts = [of_cells.count(each) for each in environments]
+    counts = Counter(environment for environment in of_cells if environment)
+    numbers = {environment: number for number, environment in enumerate(counts, 1)}
     rows: dict[str, dict[str, Any]] = {}
     for origin, cell, environment in zip(origins, cells, of_cells, strict=True):
         row = rows.setdefault(str(cell["row"]), {"experiment": _without_seed(origin.experiment), "cells": []})
@@ -57,49 +49,46 @@ def provenance(
         row["cells"].append({**cell, "origin": origin, "times": _times(origin), "environment": number})
     html = render(
         "provenance",
-        environments=[(dict(each), count) for each, count in zip(environments, counts, strict=True)],
+        environments=[(dict(environment), count) for environment, count in counts.items()],
         names=NAMES,
         warnings=warnings(origins, left_out or {}),
         rows=rows,
         metric=next((metric for metric in METRICS.values() if cells and metric.name in cells[0]), TOP1),
         with_cells=len(origins) <= num_cells,
     )
-    text = [f"{plural(n, 'cell')}: {dict(each)}" for each, n in zip(environments, counts, strict=True)]
+    text = [f"{plural(count, 'cell')}: {dict(environment)}" for environment, count in counts.items()]
     return Block(html, "\n".join([*text, *warnings(origins, left_out or {})]))
 
 
 def warnings(origins: Sequence[CellOrigin], left_out: Mapping[str, int]) -> list[str]:
     """What a reader has to know before trusting the numbers: code that no commit holds, cells of different origins."""
-    said = []
-    dirty = [origin for origin in origins if origin.environment.get("dirty")]
-    if dirty:
-        these = "it was" if len(dirty) == 1 else "they were"
-        said.append(
-            f"{plural(len(dirty), 'cell')} ran on code with changes that had not been committed; the commit alone does "
-            f"not say what {these} made with. Marked \u201cuncommitted code\u201d below."
+    notes = []
+    num_dirty = sum(bool(origin.environment.get("dirty")) for origin in origins)
+    if num_dirty:
+        notes.append(
+            f"{plural(num_dirty, 'cell')} ran on code with uncommitted changes, which no commit contains; marked "
+            "\u201cuncommitted code\u201d below."
         )
-    found = [environment for environment in _environments(origins) if environment]
-    differing = sorted(key for key in {k for e in found for k in e} if _differ(found, key))
-    if differing:
-        aspects = listed([_CALLED.get(key, key) for key in differing])
-        said.append(
-            f"The cells differ in {aspects}. Their numbers may not be comparable to the last digit; the list of cells "
-            "says which is which."
+    environments = [environment for environment in _environments(origins) if environment]
+    varied = sorted(key for key in {k for e in environments for k in e} if _differ(environments, key))
+    if varied:
+        notes.append(
+            f"The cells differ in {listed([NAMES.get(key, key) for key in varied])}, so their numbers may not be "
+            "comparable to the last digit; the list of cells has the environment of each."
         )
     for reason, number in left_out.items():
-        are = "is" if number == 1 else "are"
-        said.append(f"{plural(number, 'cell')} that finished {are} left out: {LEFT_OUT[reason]}")
-    return said
+        notes.append(f"Left out: {plural(number, 'finished cell')}, {LEFT_OUT[reason]}")
+    return notes
 
 
 def _environments(origins: Sequence[CellOrigin]) -> list[dict[str, str]]:
-    """The cells' environments; where some ran on a GPU, with the precision of those too that do not say it."""
-    found = [origin.environment for origin in origins]
-    if not any(environment.get("cuda") for environment in found):
-        return found
+    """The cells' environments; where some ran on a GPU, with the precision of those too that do not record it."""
+    environments = [origin.environment for origin in origins]
+    if not any(environment.get("cuda") for environment in environments):
+        return environments
     return [
         dict(sorted({**environment, "precision": precision_of(environment)}.items())) if environment else environment
-        for environment in found
+        for environment in environments
     ]
 
 

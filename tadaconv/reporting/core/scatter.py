@@ -45,7 +45,7 @@ def beside_the_cheapest(ax: Axes, least: float, most: float, noun: str = "row", 
 def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labels: list[str], num_lines: int) -> None:
     """Join each point, at ``cost`` and the mean of its line in ``data``, to its label in a column at the right.
 
-    A line runs level from its point to the edge, and turns to its name only there. Names stand in the order in which
+    A line runs level from its point to the edge, and turns to its name only there. Names are in the order in which
     the lines arrive, so that none crosses another; of points at one height, the cheaper is named first.
     """
     low, high = ax.get_ylim()
@@ -76,7 +76,7 @@ def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labe
 
 
 def _levels(heights: Sequence[float], cost: Sequence[float], near: float) -> list[float]:
-    """Heights in whose order names stand: points within ``near`` of one another share one, the cheaper a hair above."""
+    """Heights that give the order of names; points within ``near`` share one, with the cheaper a hair above."""
     levels, first, group = [0.0] * len(heights), -inf, list[int]()
     for i in sorted(range(len(heights)), key=lambda i: heights[i]):
         if heights[i] - first > near:

@@ -4,9 +4,10 @@ Scores go in and come out in the unit of their metric. Only ``scipy.special`` is
 also feed the table that is shown while cells run, and ``scipy.stats`` takes longer to import than they take to run.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
-from math import inf, isfinite, nan, sin, sqrt
+from math import isfinite, nan, sin, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import special
 from tadaconv.reporting.core.format import ROUNDING_ERROR
 
 CONFIDENCE = 0.95
-"""The share of intervals that cover the truth."""
+"""The fraction of intervals that cover the truth."""
 
 POWER = 0.8
 """The chance of seeing a difference that is there, for which seeds are counted (Cohen, 1988)."""
@@ -66,16 +67,16 @@ def standard_deviation(values: ArrayLike) -> float:
 
 
 def wilson_interval(percent: float, num_clips: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The score interval of a share, in percent (Wilson, JASA 22, 1927), for an accuracy over ``num_clips`` clips.
+    """The score interval of a proportion, in percent (Wilson, JASA 22, 1927), for an accuracy over ``num_clips`` clips.
 
-    It says how far the accuracy on all clips of the kind may lie from that on these, for this one trained network;
-    it knows nothing of other seeds. Raises ValueError unless ``percent`` lies in 0 to 100 and there is a clip.
+    How far the accuracy on all clips of the kind may be from that on these, for this one trained network, without other
+    seeds. Raises ValueError unless ``percent`` is in 0 to 100 and there is a clip.
     """
     if not 0 <= percent <= 100 or num_clips < 1:
-        raise ValueError(f"an accuracy lies in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
-    share, z = percent / 100, float(special.ndtri((1 + confidence) / 2))
-    centre = (share + z * z / (2 * num_clips)) / (1 + z * z / num_clips)
-    half = z / (1 + z * z / num_clips) * sqrt(share * (1 - share) / num_clips + (z / (2 * num_clips)) ** 2)
+        raise ValueError(f"an accuracy is in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
+    fraction, z = percent / 100, float(special.ndtri((1 + confidence) / 2))
+    centre = (fraction + z * z / (2 * num_clips)) / (1 + z * z / num_clips)
+    half = z / (1 + z * z / num_clips) * sqrt(fraction * (1 - fraction) / num_clips + (z / (2 * num_clips)) ** 2)
     return 100 * max(centre - half, 0.0), 100 * min(centre + half, 1.0)
 
 
@@ -83,7 +84,7 @@ def paired_t_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences by Student's t test (Student, Biometrika 6, 1908).
 
     It is below 0.05 exactly where :func:`t_interval` leaves out zero. NaN for fewer than two differences, and where all
-    are equal: then nothing is known of their standard deviation. ``differences`` has shape (n,).
+    are equal: then their standard deviation is unknown. ``differences`` has shape (n,).
     """
     x = _finite(differences)
     sd = standard_deviation(x)
@@ -95,7 +96,7 @@ def paired_t_p(differences: ArrayLike) -> float:
 def sign_flip_p(differences: ArrayLike) -> float:
     """Two-sided p-value of paired differences under exchangeable signs (Fisher, 1935, section 21).
 
-    The share of the 2^n sign assignments whose mean is at least as far from zero as the observed one; exact up to
+    The fraction of the 2^n sign assignments whose mean is at least as far from zero as the observed one; exact up to
     n = 14, and from 100,000 random assignments beyond, counting the observed one (Phipson and Smyth, 2010). Its
     smallest value is 2^(1 - n), so fewer than six seeds never reach 0.05. NaN for no differences.
     """
@@ -169,28 +170,22 @@ def upper_sd(sd: float, n: int, confidence: float = POWER) -> float:
 
 
 def detectable_effect(sd: float, n: int) -> float:
-    """The smallest true difference that ``n`` seeds show with a chance of 80 %, in the unit of ``sd``; NaN: unknown."""
+    """The minimum detectable difference of ``n`` seeds at 80 % power, in the unit of ``sd``; NaN: unknown."""
     if n < 2 or not sd > 0:
         return nan
-    return sd * _smallest(lambda effect: power(effect, 1.0, n) >= POWER)
+    bound = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return sd * float(special.nctdtrinc(n - 1, 1 - POWER, bound)) / sqrt(n)
 
 
 def seeds_needed(effect: float, sd: float, most: int = 1000) -> int | None:
-    """The fewest seeds that show a true difference of ``effect`` with a chance of 80 %.
+    """The fewest seeds that detect a true difference of ``effect`` at 80 % power.
 
     ``sd`` is the standard deviation of the paired differences. None where it is unknown or ``most`` do not do.
     """
     if not (isfinite(effect) and effect != 0 and sd > 0):
         return None
-    few, many = 2, 2
-    while power(effect, sd, many) < POWER:
-        if many >= most:
-            return None
-        few, many = many, min(2 * many, most)
-    while few < many:
-        middle = (few + many) // 2
-        few, many = (few, middle) if power(effect, sd, middle) >= POWER else (middle + 1, many)
-    return many
+    n = 2 + bisect_left(range(2, most + 1), POWER, key=lambda n: power(effect, sd, n))
+    return n if n <= most else None
 
 
 class Agreement(NamedTuple):
@@ -210,7 +205,7 @@ def kendall_tau(ours: Sequence[float], theirs: Sequence[float]) -> Agreement:
     orders come from a normal distribution after some monotone change of scale, ``rho = sin(pi / 2 * tau)`` (Kruskal,
     JASA 53, 1958). Its tails are counted over fixed draws. Fisher's z with the variance ``0.437 / (n - 4)`` (Fieller,
     Hartley and Pearson, Biometrika 44, 1957) is not used: beyond a tau of 0.7 it covers 74 to 91 % at ten rows, and
-    nothing of an interval is left at tau 1.
+    there is no interval at tau 1.
 
     NaN bounds for fewer than five pairs; everything NaN where one side is all equal. Raises ValueError for fewer than
     three pairs: two rows agree or not by a coin's throw.
@@ -265,14 +260,20 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
     return x
 
 
-def _smallest(enough: Callable[[float], bool]) -> float:
-    """The smallest positive number that is ``enough``, by doubling and halving, to a relative 1e-6."""
-    low, high = 0.0, 1.0
-    while not enough(high):
-        low, high = high, 2 * high
-        if high == inf:
-            return nan
-    while high - low > 1e-6 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+def on_front(cost: ArrayLike, score: ArrayLike, sign: int = 1) -> NDArray[np.bool_]:
+    """The points that no other dominates, (N,) of both to (N,): none costs as little, is as good, and better in one.
+
+    ``sign`` is 1 where a higher score is better, else -1. Points that are equal in both do not dominate each other.
+    A point with a NaN is not on the front, and dominates none.
+    """
+    x, y = np.asarray(cost, dtype=float), sign * np.asarray(score, dtype=float)
+    front = np.zeros(len(x), dtype=bool)
+    highest = -np.inf
+    known = ~(np.isnan(x) | np.isnan(y))
+    for price in np.unique(x[known]):  # from the cheapest on
+        here = known & (x == price)
+        top = y[here].max()
+        if top > highest:
+            front |= here & (y == top)
+            highest = top
+    return front

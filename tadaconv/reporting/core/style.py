@@ -9,14 +9,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 P = ParamSpec("P")
@@ -49,9 +46,13 @@ RC: dict[Any, Any] = {
 }  # fmt: skip
 
 
-# Not what a file of the user's sets, and nothing of what draws on a screen.
+# Without the user's matplotlibrc and without screen backends.
 _DEFAULTS = {name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name}
-_NO_DATE = {"Date": None, "Creator": None}
+_WITHOUT_ORIGIN: dict[str, Any] = {
+    "svg": {"Date": None, "Creator": None}, "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}  # fmt: skip
+"""Metadata without a date or a version."""
 
 
 LEGEND: dict[str, Any] = {"loc": "outside upper left", "frameon": False, "fontsize": 8, "borderaxespad": 0}
@@ -65,8 +66,10 @@ def styled(draw: Callable[P, F]) -> Callable[P, F]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> F:
         with _in_style():
             figure = draw(*args, **kwargs)
-            if figure is not None:
-                settle(figure)
+            # Laid out once: saving it in each format would lay it out again, which takes longer than drawing it.
+            if figure is not None and (engine := figure.get_layout_engine()) is not None:
+                engine.execute(figure)
+                figure.set_layout_engine("none")
             return figure
 
     return wrapper
@@ -75,7 +78,7 @@ def styled(draw: Callable[P, F]) -> Callable[P, F]:
 @contextmanager
 def _in_style(more: dict[Any, Any] | None = None) -> Iterator[None]:
     with mpl.rc_context({**_DEFAULTS, **RC, **(more or {})}), warnings.catch_warnings():
-        # A name in a script that the font lacks shows as boxes; text beside the figure, as on the page, has it.
+        # A name in a script that the font lacks shows as boxes; text next to the figure, as on the page, has it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
@@ -86,63 +89,36 @@ def canvas(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def as_svg(figure: Figure, name: str) -> bytes:
-    """The figure as SVG, the same bytes for the same drawing."""
+def saved(figure: Figure, kind: Literal["svg", "png", "pdf"], name: str = "") -> bytes:
+    """The figure as a file, the same bytes for the same drawing.
+
+    PNG has 200 dots an inch and white ground; SVG and PDF have a transparent one. Text in a PDF stays text, in TrueType
+    fonts that it contains.
+
+    Args:
+        figure: What is saved.
+        kind: The format.
+        name: What identifiers within an SVG file are derived from.
+    """
+    look: dict[str, Any] = {"dpi": 200, "facecolor": "white"} if kind == "png" else {}
     buffer = io.BytesIO()
     with _in_style({"svg.hashsalt": name}):
-        # Not figure.savefig, which draws everything once more beforehand to lay out what is laid out already.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_DATE)  # type: ignore[no-untyped-call]
+        figure.savefig(buffer, format=kind, metadata=_WITHOUT_ORIGIN[kind], **look)
     return buffer.getvalue()
-
-
-def as_png(figure: Figure) -> bytes:
-    """The figure as PNG at 200 dots an inch on white ground."""
-    buffer = io.BytesIO()
-    ground, dots = figure.get_facecolor(), figure.dpi
-    figure.set(facecolor="white", dpi=200)
-    with _in_style():
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    figure.set(facecolor=ground, dpi=dots)
-    return buffer.getvalue()
-
-
-def as_pdf(figure: Figure) -> bytes:
-    """The figure as PDF for papers, on transparent ground: text stays text, in TrueType fonts that it contains."""
-    buffer = io.BytesIO()
-    with _in_style():
-        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
-        FigureCanvasPdf(figure).print_pdf(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
-
-
-def settle(figure: Figure) -> Figure:
-    """Lay the figure out once; saving it in each format would do so anew, which takes longer than drawing it."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-        figure.set_layout_engine("none")
-    return figure
 
 
 def space_out(wanted: list[float], gap: float) -> list[float]:
-    """Positions at least ``gap`` apart, in the order of ``wanted`` and as near to it as a pass each way gets.
+    """Positions at least ``gap`` apart, in the order of ``wanted`` and the nearest to it in least squares.
 
     Labels at points that nearly coincide are moved apart by it. All in the unit of the axis.
     """
-    order = np.argsort(wanted, kind="stable")
-    placed = np.asarray(wanted, dtype=float)[order]
-    for _ in range(100):
-        short = gap - np.diff(placed)
-        if not (short > 1e-9 * gap).any():
-            break
-        push = np.clip(short, 0, None) / 2
-        placed[:-1] -= push
-        placed[1:] += push
-    for i in range(1, len(placed)):  # what the relaxation has left over
-        placed[i] = max(placed[i], placed[i - 1] + gap)
-    result = np.empty_like(placed)
-    result[order] = placed
-    return [float(value) for value in result]
+    from scipy.optimize import isotonic_regression
+
+    order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
+    placed = np.empty(len(wanted))
+    if len(wanted):
+        placed[order] = isotonic_regression(np.asarray(wanted)[order] - steps).x + steps
+    return [float(value) for value in placed]
 
 
 def legend(figure: Figure, num_columns: int, **look: Any) -> None:

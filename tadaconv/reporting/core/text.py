@@ -11,7 +11,7 @@ from tadaconv.text import listed, plural
 
 
 def first_line(question: str) -> str:
-    """The first paragraph of a docstring, in one line; empty where there is none."""
+    """The first paragraph of a docstring, in one line; empty without a docstring."""
     return " ".join(question.partition("\n\n")[0].split())
 
 
@@ -23,8 +23,8 @@ class Clips(NamedTuple):
     missing: int
 
     @property
-    def share(self) -> float:
-        """The share of the listed clips that is missing, 0 to 1."""
+    def fraction(self) -> float:
+        """The fraction of the listed clips that is missing, 0 to 1."""
         return self.missing / self.listed
 
     @property
@@ -45,21 +45,20 @@ def listed_clips(data: Mapping[str, Any]) -> list[Clips]:
 
 
 def missing_notes(clips: Sequence[Clips]) -> list[str]:
-    """How many of the clips that annotations list are missing, by side; none where all are there."""
+    """How many of the clips that annotations list are missing, by side; empty where none is."""
     if not any(side.missing for side in clips):
         return []
-    there = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.share:.2f} %)" for side in clips]
-    return [f"Of the clips that annotations list, these are there: {listed(there)}. None that is missing is replaced."]
+    parts = [f"{side.in_words} ({side.missing:,} missing or broken, {100 * side.fraction:.2f} %)" for side in clips]
+    return [f"Clips of the annotations: {listed(parts)}. Missing clips are not replaced."]
 
 
-_FAMILIES = {
-    "frame": "classes of the family frame can be told from a single frame",
-    "set": "set, from the frames in any order",
-    "order": "order, only from their order",
-}
+_FAMILIES = ("frame", "set", "order")
 """The families of the synthetic clips."""
 
-
+_FAMILIES_MEAN = (
+    "Classes of the family frame can be told from a single frame; set, from the frames in any order; order, only from "
+    "their order."
+)
 _CLASSES = (
     "Clips are of moving digits: \u201cshows a 3\u201d is that digit, \u201cone of 4 to 7\u201d one of these "
     "throughout and \u201ctwo of 4 to 7\u201d two of them in random turns, \u201c8 becomes 9\u201d a digit that "
@@ -73,16 +72,17 @@ def points_of_curves(conditions: Iterable[Mapping[str, Any]], metric: Metric = T
 
     ``conditions`` have the data and the schedule of cells, each as an experiment is written.
     """
-    sparse = fewer = False
-    for tree in conditions:
-        data, schedule = tree.get("data", {}), tree.get("schedule", {})
-        sparse |= schedule.get("evaluate_every", 1) > 1
-        several = data.get("num_temporal_views", 1) * data.get("num_spatial_crops", 1) > 1
-        fewer |= several and schedule.get("curve_views") == "one"
+    trees = [(tree.get("data", {}), tree.get("schedule", {})) for tree in conditions]
+    sparse = any(schedule.get("evaluate_every", 1) > 1 for _, schedule in trees)
+    fewer = any(
+        schedule.get("curve_views") == "one"
+        and data.get("num_temporal_views", 1) * data.get("num_spatial_crops", 1) > 1
+        for data, schedule in trees
+    )
     when = "at the end of each epoch that was evaluated" if sparse else "at the end of every epoch"
     views = (
-        f" Curves are of one view of a clip, the middle one; all {metric.nouns} elsewhere are over all its views, so a "
-        "curve does not end at them."
+        f" Curves are of the middle view of a clip; other {metric.nouns} are over all its views, so a curve ends "
+        "elsewhere."
     )
     return when, views if fewer else ""
 
@@ -98,8 +98,8 @@ def by_seed(cells: pd.DataFrame, *columns: str) -> list[str]:
     return [", ".join([str(row), f"seed {seed}", *map(str, more)]) for row, seed, *more in lines]
 
 
-def left_out_of_it(names: Sequence[str], noun: str, which: str) -> str:
-    """That what cannot be drawn, so many of a ``noun``, is not, with a space before it; nothing where all is drawn."""
+def left_out_note(names: Sequence[str], noun: str, which: str) -> str:
+    """How many of a ``noun`` are not drawn, with a space before it; empty where all are."""
     if not names:
         return ""
     return f" {plural(len(names), noun)} {which} {'is' if len(names) == 1 else 'are'} left out ({some(names)})."
@@ -116,5 +116,4 @@ def meaning_of_families(families: Collection[str], *, classes: bool = False) -> 
     """What the families of the synthetic clips are, and their ``classes`` as well; empty for families of others."""
     if set(families) != set(_FAMILIES):
         return ""
-    meaning = "; ".join(_FAMILIES.values())
-    return f"{meaning[0].upper()}{meaning[1:]}." + (f" {_CLASSES}" if classes else "")
+    return f"{_FAMILIES_MEAN} {_CLASSES}" if classes else _FAMILIES_MEAN

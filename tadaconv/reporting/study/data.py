@@ -33,7 +33,7 @@ from tadaconv.reporting.core.export import (
     read_csv,
     shared_conditions,
 )
-from tadaconv.reporting.core.pareto import on_front
+from tadaconv.reporting.core.statistics import on_front
 from tadaconv.reporting.study.parameters import confirm_command, in_words, value_in_words
 
 if TYPE_CHECKING:

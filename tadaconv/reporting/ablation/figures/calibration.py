@@ -1,12 +1,10 @@
 """How far the calibrations of a table's rows are from one while they train."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.curves import MOST_PANELS, small_panels
 from tadaconv.reporting.ablation.summary import summarise
@@ -14,7 +12,7 @@ from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import LARGEST, Drawing, figure, parted_by_cell
 from tadaconv.reporting.core.format import number
 from tadaconv.reporting.core.labels import ends, epochs_axis, label_of
-from tadaconv.reporting.core.text import by_seed, left_out_of_it
+from tadaconv.reporting.core.text import by_seed, left_out_note
 from tadaconv.result import NUM_INSPECTED
 
 
@@ -56,11 +54,7 @@ def calibration_over_training(export: Export) -> Drawing | None:
     calibrated = rows[rows["row"].isin(data["row"])]
     kept = ends(calibrated, mean, MOST_PANELS)[0]["row"].tolist()
     shown = data[data["row"].isin(kept)]
-    known, unknown_ones = _known_distances(export)
-    return draw_calibration_over_training(
-        shown, num_seeds=known["seed"].nunique(), num_shown=len(kept), num_rows=data["row"].nunique(),
-        left_out=by_seed(unknown_ones), metric=export.metric,
-    )  # fmt: skip
+    return draw_calibration_over_training(shown, export=export)
 
 
 _STAGES: dict[str, dict[str, Any]] = {
@@ -69,50 +63,36 @@ _STAGES: dict[str, dict[str, Any]] = {
     "res4": {"color": style.BASE, "linewidth": 1.6, "linestyle": (0, (1, 1))},
     "res5": {"color": style.INK, "linewidth": 2.2},
 }
-"""How a stage's line looks: the later, the stronger."""
+"""The look of a stage's line: the later, the stronger."""
 
 
-def calibration_over_training_caption(
-    data: pd.DataFrame,
-    num_seeds: int,
-    num_shown: int,
-    num_rows: int,
-    left_out: Sequence[str],
-    metric: Metric = TOP1,
-) -> str:
-    """What is drawn.
-
-    Args:
-        data: The rows shown.
-        num_seeds: The seeds behind them.
-        num_shown: How many rows have a panel.
-        num_rows: How many calibrate.
-        left_out: The cells whose distances cannot be drawn.
-        metric: What the cells are judged by.
-    """
+def calibration_over_training_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``."""
+    known, unknown = _known_distances(export)
+    num_seeds, num_rows, num_shown = (df.nunique() for df in (known["seed"], known["row"], data["row"]))
     band = ", mean over the seeds; bands reach from the lowest to the highest" if num_seeds > 1 else ""
     panels = "One panel a row that calibrates."
     if num_shown < num_rows:
         panels = (
-            f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest {metric.noun} have a "
-            "panel."
+            f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest {export.metric.noun} "
+            "have a panel."
         )
     start = " Rows that start at one do so at epoch 0." if (data["epoch"] == 0).any() else ""
     return (
         "Distance of alpha from one after the epochs evaluated, by stage: its root mean square over layers, channels, "
         f"frames and {NUM_INSPECTED} validation clips{band}.{start} {panels}"
-        f"{left_out_of_it(left_out, 'cell', 'with a distance that cannot be drawn')}"
+        f"{left_out_note(by_seed(unknown), 'cell', 'with a distance that cannot be drawn')}"
     )
 
 
 def calibration_over_training_alt(data: pd.DataFrame) -> str:
     """A table's small multiples in words: where each row ends."""
     last = data[data["epoch"] == data.groupby("row")["epoch"].transform("max")]
-    said = []
+    at_end = []
     for row, lines in last.groupby("row", sort=False):
-        ends = ", ".join(f"{line['stage']} {number(line['distance'])}" for line in lines.to_dict("records"))
-        said.append(f"{row}: {ends}")
-    return f"Lines of the distance of alpha from one over epochs, one panel a row. At the end {'; '.join(said)}."
+        stages = ", ".join(f"{line['stage']} {number(line['distance'])}" for line in lines.to_dict("records"))
+        at_end.append(f"{row}: {stages}")
+    return f"Lines of the distance of alpha from one over epochs, one panel a row. At the end {'; '.join(at_end)}."
 
 
 @figure(caption=calibration_over_training_caption, alt=calibration_over_training_alt)

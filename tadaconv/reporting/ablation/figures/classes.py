@@ -1,6 +1,6 @@
 """What becomes of each class: accuracy by family, what is taken for what, and which classes the operator helps."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -12,16 +12,16 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation.data import Export, Manifest
-from tadaconv.reporting.ablation.figures.rows import LOOKS, signed
-from tadaconv.reporting.ablation.summary import recipes_of, summarise
+from tadaconv.reporting.ablation.figures.rows import LOOKS, named, signed
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, of_seeds
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted
-from tadaconv.reporting.core.format import percent, points
+from tadaconv.reporting.core.format import difference, percent
 from tadaconv.reporting.core.labels import ends, label_of, name_rows, pitch, short_labels
-from tadaconv.reporting.core.text import by_seed, left_out_of_it, meaning_of_families
+from tadaconv.reporting.core.text import by_seed, left_out_note, meaning_of_families
 from tadaconv.text import listed, plural
 
 MOST_CLASSES = 40
@@ -50,41 +50,21 @@ def accuracy_by_family(export: Export) -> Drawing | None:
     data = accuracy_by_family_data(export)
     if data.empty:
         return None
+    summary = named(export)
+    rows, _ = ends(summary[summary["row"].isin(data.index)], "mean")
+    return draw_accuracy_by_family(data.loc[rows["row"]], set(rows.loc[rows["reference"], "row"]), export=export)
+
+
+def accuracy_by_family_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``; families of the synthetic clips are explained."""
     known, unknown = parted(export.families, "top1")
-    summary = summarise(export).set_index("row")
-    about = pd.DataFrame({"row": data.index, "mean": summary["top1_mean"].reindex(data.index).to_numpy(),
-                          "reference": summary["reference"].reindex(data.index).to_numpy()})  # fmt: skip
-    rows, _ = ends(about, "mean")
-    shown = data.loc[rows["row"]]
-    num_seeds = known.groupby("row")["seed"].nunique()[shown.index]
-    return draw_accuracy_by_family(
-        shown, set(rows.loc[rows["reference"], "row"]), num_seeds=num_seeds, num_rows=len(data),
-        left_out=by_seed(unknown, "family"), recipes=recipes_of(export),
-    )  # fmt: skip
-
-
-def accuracy_by_family_caption(
-    data: pd.DataFrame,
-    num_seeds: "pd.Series[int]",
-    num_rows: int,
-    left_out: Sequence[str],
-    recipes: Mapping[str, object],
-) -> str:
-    """What is drawn; families of the synthetic clips are explained.
-
-    Args:
-        data: The rows shown.
-        num_seeds: The seeds behind each of them.
-        num_rows: How many rows there are.
-        left_out: The cells and families whose accuracy is none.
-        recipes: By row, in what its recipe differs from those of others.
-    """
+    num_seeds, num_rows = known.groupby("row")["seed"].nunique()[data.index], known["row"].nunique()
     cut = of_many(len(data), num_rows, "the most and the least accurate")
     text = (
         f"Validation top-1 in percent by family of classes, mean over {of_seeds(num_seeds)}; the stronger the colour, "
         f"the more accurate. {cut}{meaning_of_families(data.columns)}"
-    ).strip() + left_out_of_it(left_out, "value", "not between 0 and 100 %")
-    return text + mixed_recipes(recipes, data.index)
+    ).strip() + left_out_note(by_seed(unknown, "family"), "value", "not between 0 and 100 %")
+    return text + mixed_recipes(export, data.index)
 
 
 def accuracy_by_family_alt(data: pd.DataFrame) -> str:
@@ -125,7 +105,7 @@ class Contrast(NamedTuple):
 def contrast(manifest: Manifest) -> Contrast:
     """The two rows of a table that tell what the operator does.
 
-    ``without`` is None where the base itself has no operator, where no row lacks one, and where none of those runs on
+    ``without`` is None where the base itself has no operator, where every row has one, and where no such row runs on
     the base's backbone and frames.
     """
     ran = {cell.row: cell.experiment for cell in manifest.cells}
@@ -164,14 +144,14 @@ def confusion_data(export: Export) -> pd.DataFrame:
 
 
 def _known_clips(export: Export) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lines of the confusion of the two rows of :func:`contrast`, and those that count none of a known class."""
+    """Of the confusion of the rows of :func:`contrast`, the lines that count clips of known classes, and the others."""
     every = export.confusion[export.confusion["row"].isin(contrast(export.manifest))]
     known = every[["class", "predicted"]].isin(list(export.manifest.class_families)).all(axis=1)
     return every[known & (every["clips"] > 0)], every[~(known & (every["clips"] > 0))]
 
 
 def confusion(export: Export) -> Drawing | None:
-    """What is taken for what, by the base and without an operator; None where no cell tells, or for many classes."""
+    """Confusion matrices of the base and of the row without an operator; None without results, or for many classes."""
     data, classes = confusion_data(export), classes_by_family(export.manifest)
     if not 2 <= len(classes) <= MOST_CLASSES or export.manifest.base not in set(data["row"]):
         return None
@@ -195,27 +175,27 @@ def confusion_caption(num_seeds: dict[str, int], classes: list[tuple[str, str]],
     rows = listed([f"{row} ({plural(seeds, 'seed')})" for row, seeds in num_seeds.items()])
     families = list(dict.fromkeys(family for _, family in classes if family))
     text = (
-        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds; every line is in "
-        "percent of its class, what rounds to zero is left blank, and colour grows with the square root of the share. "
+        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds. Every line is in "
+        "percent of its class; what rounds to zero is left blank. Colour grows with the square root of the percent. "
     )
     if families:
         text += f"Lines part the families {listed(families)}. " if len(families) > 1 else ""
-    return (text + meaning_of_families(families, classes=True)).strip() + left_out_of_it(
+    return (text + meaning_of_families(families, classes=True)).strip() + left_out_note(
         left_out, "count", "of no clips or of an unknown class"
     )
 
 
 def confusion_alt(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
     """The confusion matrices in words: the most frequent mistakes of each row."""
-    said = []
+    mistakes_of = []
     for row in num_seeds:
         wrong = data[(data["row"] == row) & (data["class"] != data["predicted"])]
         worst = wrong.sort_values("percent", ascending=False, kind="stable").head(3)
         mistakes = [
             f"{line['class']} for {line['predicted']} in {line['percent']:.0f} %" for line in worst.to_dict("records")
         ]
-        said.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
-    return f"Confusion matrices. {'; '.join(said)}."
+        mistakes_of.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
+    return f"Confusion matrices. {'; '.join(mistakes_of)}."
 
 
 @figure(caption=confusion_caption, alt=confusion_alt)
@@ -223,7 +203,7 @@ def draw_confusion(data: pd.DataFrame, rows: Sequence[str], classes: list[tuple[
     """A matrix a row, side by side, or one below the other for more classes than a line has room for.
 
     ``classes`` are pairs of class and family, in the order they are shown. Colour grows with the square root of the
-    share, so that rare mistakes are seen; numbers are written where there is room for them.
+    percent, so that rare mistakes are seen; numbers are written where there is room for them.
     """
     beside = len(classes) <= NUMBERED_CLASSES
     num_columns = len(rows) if beside else 1
@@ -260,22 +240,20 @@ _KEYS = (1, 10, 25, 50, 100)
 
 
 def _shade(percent: float, written: bool) -> Any:
-    """The colour of a share; where no number is written on it, it may be as dark as it takes."""
+    """The colour of a percentage, lighter where a number is written on it."""
     return sns.light_palette(style.FILL if written else style.ROW, as_cmap=True)((percent / 100) ** 0.5)
 
 
 def _matrix(ax: Axes, data: pd.DataFrame, places: dict[str, int], size: float | None) -> None:
     """The squares of a row's confusion, with the percent in each where ``size``, in points, is given."""
-    squares, colours = [], []
-    for true, predicted, value in zip(data["class"], data["predicted"], data["percent"], strict=True):
-        x, y = places[predicted], places[true]
-        if value < 0.5:
-            continue
-        squares.append([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)])
-        colours.append(_shade(value, written=size is not None))
-        if size is not None:
-            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=size)
+    shown = data[data["percent"] >= 0.5]
+    corners = [(x, y) for x, y in zip(shown["predicted"].map(places), shown["class"].map(places), strict=True)]
+    squares = [[(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1)] for x, y in corners]
+    colours = [_shade(value, written=size is not None) for value in shown["percent"]]
     ax.add_collection(PolyCollection(squares, facecolors=colours, edgecolors="none"), autolim=False)
+    if size is not None:
+        for (x, y), value in zip(corners, shown["percent"], strict=True):
+            ax.text(x + 0.5, y + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=size)
     ax.set(xlim=(0, len(places)), ylim=(len(places), 0))
     ax.tick_params(length=0)
     ax.spines[["top", "right"]].set_visible(True)
@@ -322,14 +300,13 @@ def gain_by_class_data(export: Export) -> pd.DataFrame:
     for name, family in classes_by_family(export.manifest):
         if name in base.index and name in without.index:
             change = st.t_interval((base.loc[name] - without.loc[name]).dropna())
-            # At two or three seeds the interval may pass what a difference of two accuracies can be.
+            # At two or three seeds the interval may exceed what a difference of two accuracies can be.
             low, high = np.clip([change.low, change.high], -100, 100)
-            lines.append((family, name, change.n, change.mean, low, high))
+            if change.n:
+                lines.append((family, name, change.n, change.mean, low, high))
     floats = dict.fromkeys(["mean", "low", "high"], "float64")
     df = pd.DataFrame(lines, columns=columns).astype({"n": "int64", **floats})
-    families = {family: i for i, family in enumerate(dict.fromkeys(df["family"]))}
-    known = df[df["n"] > 0]
-    ordered = known.assign(place=known["family"].map(families), loss=-known["mean"])
+    ordered = df.assign(place=pd.factorize(df["family"])[0], loss=-df["mean"])
     return ordered.sort_values(["place", "loss"], kind="stable", ignore_index=True)[columns]
 
 
@@ -340,80 +317,59 @@ def gain_by_class(export: Export) -> Drawing | None:
         return None
     shown = data
     if len(data) > MOST_CLASSES:
-        ranked = data["mean"].rank(method="first")
-        gains, losses = ranked > len(data) - EXTREME_CLASSES, ranked <= EXTREME_CLASSES
-        shown = data[(gains & (data["mean"] > 0)) | (losses & (data["mean"] < 0))].reset_index(drop=True)
+        gains = data[data["mean"] > 0].nlargest(EXTREME_CLASSES, "mean")
+        losses = data[data["mean"] < 0].nsmallest(EXTREME_CLASSES, "mean")
+        shown = pd.concat([gains, losses]).sort_index(ignore_index=True)
     if shown.empty:  # not one of many classes gains or loses
         return None
-    of_both = export.classes[export.classes["row"].isin(chosen)]
-    left_out = by_seed(parted(of_both, "top1")[1], "class")
-    return draw_gain_by_class(
-        shown, chosen.base, str(chosen.without), num_classes=len(data), left_out=left_out, recipes=recipes_of(export)
-    )
+    return draw_gain_by_class(shown, chosen.base, str(chosen.without), export=export)
 
 
-def gain_by_class_caption(
-    data: pd.DataFrame,
-    base: str,
-    without: str,
-    num_classes: int,
-    left_out: Sequence[str],
-    recipes: Mapping[str, object],
-) -> str:
-    """What is drawn of ``num_classes``.
-
-    Args:
-        data: The classes shown.
-        base: The row with the operator.
-        without: The row without.
-        num_classes: How many classes there are.
-        left_out: The cells and classes whose accuracy is none.
-        recipes: By row, in what its recipe differs from those of others.
-    """
+def gain_by_class_caption(data: pd.DataFrame, base: str, without: str, export: Export) -> str:
+    """What is drawn of the classes of ``export``: ``base`` has the operator, the other row has none."""
+    num_classes = len(gain_by_class_data(export))
+    _, unknown = parted(export.classes[export.classes["row"].isin([base, without])], "top1")
     text = (
         f"Gain in top-1 of {base} over {without} by class, in points, paired by seed; in each family from the largest "
         "down. "
     )
-    if (data["low"].notna()).any():
-        cut = ", cut at 100 points" if (data[["low", "high"]].abs() >= 100).any(axis=None) else ""
-        text += f"Bars are 95 % intervals over seeds{cut}, each for its class alone. "
+    if data["low"].notna().any():
+        text += "Bars are 95 % intervals over seeds, cut at 100 points, each for its class alone. "
     if data["low"].isna().any():
-        text += "A marker without a bar has one seed, or seeds that all gain the same: its error is not known. "
+        text += "A marker without a bar has one seed, or the same gain in all seeds. "
     if len(data) < num_classes:
         gains, losses = int((data["mean"] > 0).sum()), int((data["mean"] < 0).sum())
         text += (
             f"Of {num_classes} classes the {gains} with the largest gains and the {losses} with the largest losses are "
-            "shown; the extremes of many owe a part to chance. "
+            "shown; the extremes of many are biased by selection. "
         )
     text = (text + meaning_of_families(data["family"].unique(), classes=True)).strip()
-    text += left_out_of_it(left_out, "value", "not between 0 and 100 %")
-    return text + mixed_recipes(recipes, [base, without])
+    text += left_out_note(by_seed(unknown, "class"), "value", "not between 0 and 100 %")
+    return text + mixed_recipes(export, [base, without])
 
 
 def gain_by_class_alt(data: pd.DataFrame) -> str:
     """The gains by class in words."""
-    classes = "; ".join(f"{row['class']}: {points(row['mean'])}{interval_of(row)}" for row in data.to_dict("records"))
+    classes = "; ".join(
+        f"{row['class']}: {difference(row['mean'], TOP1)}{interval_of(row)}" for row in data.to_dict("records")
+    )
     return f"Dot plot of the gain in top-1 by class, in points. {classes}."
 
 
 @figure(caption=gain_by_class_caption, alt=gain_by_class_alt)
 def draw_gain_by_class(data: pd.DataFrame, base: str, without: str) -> Figure:
     """A horizontal dot plot, each family below its name."""
-    labels, places, bold, at = [], [], [], []
-    y = 0.0
+    rows, y = [], 0.0
     for family, part in data.groupby("family", sort=False):
         if family:
-            labels.append(label_of(str(family)))
-            places.append(y + 0.1)
-            bold.append(True)
+            rows.append((label_of(str(family)), y + 0.1, True))
             y += 1
         for name in part["class"]:
-            labels.append(label_of(str(name), 30))
-            places.append(y)
-            bold.append(False)
-            at.append(y)
+            rows.append((label_of(str(name), 30), y, False))
             y += 1
         y += 0.3
+    labels, places, bold = (list(values) for values in zip(*rows, strict=True))
+    at = [place for _, place, is_family in rows if not is_family]
     about = label_of(f"gain in top-1 of {base} over {without} (points)", 44)
     figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.24) * y)
     known = data.assign(y=at).dropna(subset=["low", "high"])

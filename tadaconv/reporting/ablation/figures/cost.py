@@ -1,6 +1,6 @@
 """Scores against what they cost: multiply-adds, and time in evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,18 +12,17 @@ from matplotlib.lines import Line2D
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named
-from tadaconv.reporting.ablation.summary import recipes_of
 from tadaconv.reporting.ablation.text import mixed_recipes
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
-from tadaconv.reporting.core.format import count_scale, some
+from tadaconv.reporting.core.format import count_scale
 from tadaconv.reporting.core.labels import label_of
-from tadaconv.reporting.core.pareto import on_front
 from tadaconv.reporting.core.scatter import FRONT, beside_the_cheapest, draw_front, names_at_the_right
-from tadaconv.reporting.core.text import by_seed, left_out_of_it
+from tadaconv.reporting.core.statistics import on_front
+from tadaconv.reporting.core.text import by_seed, left_out_note
 
 MOST_NAMED = 30
-"""Where there are more rows than this, those on the front and those that others are compared with have names alone."""
+"""In a longer table, only rows on the front and rows that others are compared with have names."""
 
 _SCORES = ["mean", "low", "high", "reference", "versus"]
 _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2))}
@@ -50,50 +49,25 @@ def _with_results(export: Export) -> pd.DataFrame:
 
 def accuracy_by_macs(export: Export) -> Drawing | None:
     """The score against multiply-adds a clip; None while no row has a result and a cost."""
-    data, every = accuracy_by_macs_data(export), _with_results(export)["row"]
-    if data.empty:
-        return None
-    left_out = every[~every.isin(data["row"])].tolist()
-    return draw_accuracy_by_macs(data, export.metric, left_out=left_out, recipes=recipes_of(export))
+    data = accuracy_by_macs_data(export)
+    return None if data.empty else draw_accuracy_by_macs(data, export.metric, export=export)
 
 
-def accuracy_by_macs_caption(
-    data: pd.DataFrame,
-    left_out: Sequence[str] = (),
-    recipes: Mapping[str, object] | None = None,
-    metric: Metric = TOP1,
-) -> str:
-    """What is drawn, with the range of costs, which is often too small to see.
-
-    ``left_out`` are the rows whose multiply-adds are not known; ``recipes`` say by row in what they differ.
-    """
-    least, most = data["macs"].min(), data["macs"].max()
+def accuracy_by_macs_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``, and how far costs are apart, which is often too little to see."""
+    rows = _with_results(export)["row"]
+    left_out = rows[~rows.isin(data["row"])].tolist()
     return (
-        f"Validation {metric.label} against the cost of a clip, in multiply-adds of convolutions and linear layers. "
-        f"{'Higher' if metric.higher_is_better else 'Lower'} is {metric.comparative}, further left is cheaper; "
-        f"vertical bars are 95 % intervals. {_steps(metric)}{_joined(data)}"
-        f"{_named(with_names(data, metric))}{_in_order('cheaper')} {_costs_apart(least, most)}"
-        f"{left_out_of_it(left_out, 'row', 'whose multiply-adds are not known')}"
-        f"{mixed_recipes(recipes or {}, data['row'])}"
+        f"Validation {export.metric.label} against the multiply-adds of convolutions and linear layers for a clip. "
+        f"{_reading(data, export.metric)} Costs differ by a factor of up to "
+        f"{data['macs'].max() / data['macs'].min():.4g}."
+        f"{left_out_note(left_out, 'row', 'whose multiply-adds are not known')}{mixed_recipes(export, data['row'])}"
     )
 
 
 def accuracy_by_macs_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter in words."""
-    rows = "; ".join(
-        f"{row['row']}: {row['macs']:.4g} at {metric.in_words(row['mean'])}"
-        for row in data[with_names(data, metric)].to_dict("records")
-    )
-    return f"Scatter plot of validation {metric.label} against multiply-adds a clip. {rows}."
-
-
-def _costs_apart(least: float, most: float) -> str:
-    if most == least:
-        return "All rows cost the same."
-    if most > 2 * least:
-        factor = f"{most / least:.{0 if most >= 10 * least else 1}f}"
-        return f"The dearest row costs {factor} times as much as the cheapest."
-    return f"The dearest row costs {100 * (most / least - 1):.2f} % more than the cheapest."
+    return _alt(data, f"{metric.label} against multiply-adds a clip", lambda row: f"{row['macs']:.4g}", metric)
 
 
 @figure(caption=accuracy_by_macs_caption, alt=accuracy_by_macs_alt)
@@ -109,7 +83,7 @@ def draw_accuracy_by_macs(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
 
 
 _SPEEDS = (1e-9, 1e9)
-"""Clips a second that can be a timing: thirty years a clip is none, nor is a nanosecond."""
+"""Clips a second that can be a timing."""
 
 
 def latency_cells(export: Export) -> pd.DataFrame:
@@ -119,24 +93,19 @@ def latency_cells(export: Export) -> pd.DataFrame:
     return cells[["row", "seed", "device"]].assign(ms=1000 / timed).reset_index(drop=True)
 
 
-def most_used_device(cells: pd.DataFrame) -> str:
-    """The device that most of ``cells``, of :func:`latency_cells`, ran on; of equally many the first."""
-    return str(cells["device"].value_counts(sort=False).idxmax())
-
-
 def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
     """One line a row that was timed on the device most cells ran on; without one there is no line.
 
     Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds a clip: median, least and most over
     those cells), and of the row over all its seeds mean, low, high (of the score), reference, versus; front as in
     :func:`accuracy_by_macs_data`.
-    No row is on the front where the times of one row's seeds lie further apart than rows do, see :func:`times_vary`.
+    No row is on the front where times differ more between seeds of a row than between rows, see :func:`times_vary`.
     """
     cells, summary = latency_cells(export).dropna(subset="ms"), named(export)
     columns = ["row", "device", "num_timed", "ms", "ms_low", "ms_high", *_SCORES, "front"]
     if cells.empty:
         return pd.DataFrame(columns=columns)
-    device = most_used_device(cells)
+    device = str(cells["device"].value_counts(sort=False).idxmax())
     over_seeds = cells[cells["device"] == device].groupby("row")["ms"]
     timed = over_seeds.agg(num_timed="count", ms="median", ms_low="min", ms_high="max")
     data = summary[["row", *_SCORES]].merge(timed, left_on="row", right_index=True).reset_index(drop=True)
@@ -145,9 +114,9 @@ def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
 
 
 def times_vary(data: pd.DataFrame) -> bool:
-    """Whether seeds of one row, by the median over rows, lie further apart in time than the rows do.
+    """Whether times differ more between the seeds of a row, by the median over rows, than between rows.
 
-    Such times, of a machine that did other things as well, tell no row from another. ``data`` has num_timed, ms, ms_low
+    Such times, of a machine that did other things as well, do not rank rows. ``data`` has num_timed, ms, ms_low
     and ms_high of :func:`accuracy_by_latency_data`; False where no row was timed twice, and
     for a row alone.
     """
@@ -157,75 +126,41 @@ def times_vary(data: pd.DataFrame) -> bool:
 
 def accuracy_by_latency(export: Export) -> Drawing | None:
     """The score against the time of a clip in evaluation, on one device; None where no cell was timed."""
-    data, cells = accuracy_by_latency_data(export), latency_cells(export)
-    if data.empty:
-        return None
-    not_timed = cells[cells["ms"].isna()]
-    elsewhere = cells[cells["ms"].notna() & (cells["device"] != data["device"].iloc[0])]
-    return draw_accuracy_by_latency(
-        data, export.metric, elsewhere=elsewhere, not_timed=not_timed, recipes=recipes_of(export)
-    )
+    data = accuracy_by_latency_data(export)
+    return None if data.empty else draw_accuracy_by_latency(data, export.metric, export=export)
 
 
-def accuracy_by_latency_caption(
-    data: pd.DataFrame,
-    elsewhere: pd.DataFrame,
-    not_timed: pd.DataFrame,
-    recipes: Mapping[str, object],
-    metric: Metric = TOP1,
-) -> str:
-    """What is drawn, and what the times are of.
-
-    Args:
-        data: Of :func:`accuracy_by_latency_data`.
-        elsewhere: The cells timed on other devices.
-        not_timed: Those without a time (row, seed, device).
-        recipes: By row, in what its recipe differs from those of others.
-        metric: What the cells are judged by.
-    """
-    marker = "A marker is one cell"
+def accuracy_by_latency_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of ``export``, and what the times are of."""
+    cells, metric = latency_cells(export), export.metric
+    marker = "A marker is one cell."
     if (data["num_timed"] > 1).any():
         marker = (
-            "A marker lies at the median over seeds, horizontal bars reach from the fastest seed to the slowest"
-            f"{_cut(beyond_the_axis(data))}"
+            "A marker is at the median over seeds; horizontal bars reach from the fastest seed to the slowest, and an "
+            "arrow ends a bar that the axis does not hold."
         )
     text = (
         f"Validation {metric.label} against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. "
-        f"{marker}; vertical bars are 95 % intervals of the {metric.noun} over all seeds. "
-        f"{_steps(metric) if data['front'].any() else _NO_STEPS}{_joined(data)}"
-        f"{_named(with_names(data, metric))}{_in_order('faster')} The time is what validation took while the cells "
-        "ran, loading of clips included, perhaps with other cells beside them on the same machine; for exact timings "
-        "use tada bench."
+        f"{marker} {_reading(data, metric)}{'' if data['front'].any() else _NO_FRONT} The time is that of validation "
+        "while the cells ran, loading of clips included, perhaps next to other cells on the same machine; for exact "
+        "timings use tada bench."
     )
-    for device, cells in elsewhere.groupby("device", sort=False):
-        text += left_out_of_it(by_seed(cells), "cell", f"on {_device(str(device))}")
-    text += left_out_of_it(by_seed(not_timed), "cell", "without a time")
-    return text + mixed_recipes(recipes, data["row"])
-
-
-def _cut(beyond: pd.DataFrame) -> str:
-    """Where the bars end that the axis does not hold."""
-    ends = [
-        f"{row} " + " and ".join(
-            f"{which} {value:.3g} ms" for which, value in (("from", low), ("to", high)) if value == value
-        )
-        for row, low, high in zip(beyond["row"], beyond["ms_low"], beyond["ms_high"], strict=True)
-    ]  # fmt: skip
-    return f" (an arrow marks a bar that goes on beyond the axis: {some(ends)})" if ends else ""
+    timed = cells.dropna(subset="ms")
+    for device, elsewhere in timed[timed["device"] != data["device"].iloc[0]].groupby("device", sort=False):
+        text += left_out_note(by_seed(elsewhere), "cell", f"on {_device(str(device))}")
+    text += left_out_note(by_seed(cells[cells["ms"].isna()]), "cell", "without a time")
+    return text + mixed_recipes(export, data["row"])
 
 
 def accuracy_by_latency_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter of times in words."""
-    rows = "; ".join(
-        f"{row['row']}: {row['ms']:.3g} ms at {metric.in_words(row['mean'])}"
-        for row in data[with_names(data, metric)].to_dict("records")
-    )
-    return f"Scatter plot of validation {metric.label} against milliseconds a clip in evaluation. {rows}."
+    about = f"{metric.label} against milliseconds a clip in evaluation"
+    return _alt(data, about, lambda row: f"{row['ms']:.3g} ms", metric)
 
 
-_NO_STEPS = (
-    "No Pareto front is drawn: seeds of one row, which all do the same work, lie further apart in time than rows do, "
-    "so these times tell no row from another."
+_NO_FRONT = (
+    " No Pareto front is drawn, since times of the seeds of one row, which do the same work, differ more than those of "
+    "rows."
 )
 
 
@@ -240,44 +175,36 @@ def draw_accuracy_by_latency(data: pd.DataFrame, metric: Metric = TOP1) -> Figur
     return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, metric, "fastest")
 
 
-def beyond_the_axis(data: pd.DataFrame) -> pd.DataFrame:
-    """The lines of :func:`accuracy_by_latency_data` whose bar ends beyond the axis, the longest first.
-
-    Columns: row, ms_low, ms_high (milliseconds; NaN at an end that the axis holds).
-    """
-    low, high = _reach(data["ms"], data["ms_low"], data["ms_high"])
-    cut = data.assign(ms_low=data["ms_low"].where(data["ms_low"] < low),
-                      ms_high=data["ms_high"].where(data["ms_high"] > high))  # fmt: skip
-    cut = cut.dropna(subset=["ms_low", "ms_high"], how="all")
-    return cut.sort_values("ms_high", ascending=False, kind="stable", ignore_index=True)[["row", "ms_low", "ms_high"]]
-
-
 # What both have in common
 
 
-def _steps(metric: Metric) -> str:
-    return f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less."
+def _reading(data: pd.DataFrame, metric: Metric) -> str:
+    """What bars, steps, lines and names are."""
+    named = with_names(data, metric)
+    parts = [
+        (f"Vertical bars are 95 % intervals of the {metric.noun} over all seeds.", True),
+        (
+            f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less.",
+            data["front"].any(),
+        ),
+        ("Dotted lines join each row to the row it is compared with.", data["versus"].any()),
+        (
+            f"Of {len(named)} rows, {named.sum()} are named, all of them on the front or such as others are compared "
+            "with.",
+            not named.all(),
+        ),
+    ]
+    return " ".join(part for part, is_shown in parts if is_shown)
 
 
-def _in_order(first: str) -> str:
-    return f" Names stand in the order of their markers' heights; of markers at one height the {first} row is first."
-
-
-def _joined(data: pd.DataFrame) -> str:
-    return " Dotted lines join each row to the row it is compared with." if data["versus"].any() else ""
-
-
-def _named(is_named: "pd.Series[bool]") -> str:
-    if is_named.all():
-        return ""
-    return (
-        f" Of {len(is_named)} rows, {int(is_named.sum())} have their names beside them, all of them on the front or "
-        "such as others are compared with."
-    )
+def _alt(data: pd.DataFrame, about: str, cost: Callable[[Mapping[Any, Any]], str], metric: Metric) -> str:
+    named = data[with_names(data, metric)].to_dict("records")
+    rows = "; ".join(f"{row['row']}: {cost(row)} at {metric.in_words(row['mean'])}" for row in named)
+    return f"Scatter plot of validation {about}. {rows}."
 
 
 def with_names(data: pd.DataFrame, metric: Metric = TOP1) -> "pd.Series[bool]":
-    """Which points have a name beside them: all of a short table, else the front and what others are compared with."""
+    """Which points have a name: all of a short table, else the front and the rows that others are compared with."""
     if len(data) <= MOST_NAMED:
         return pd.Series(data=True, index=data.index)
     chosen = data[data["front"] | data["reference"]]
@@ -291,7 +218,7 @@ def _scatter(
     data: pd.DataFrame, cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]", words: str,
     metric: Metric, best: str = "cheapest",
 ) -> Figure:  # fmt: skip
-    """Names stand in a column at the right: rows of nearly one cost would write over each other beside."""
+    """Names are in a column at the right, as those of rows of nearly one cost would overlap next to their points."""
     shown = with_names(data, metric)
     labelled = data[shown]
     labels = [label_of(name, 40) for name in labelled["row"]]
@@ -320,9 +247,9 @@ def _scatter(
 
 
 def _reach(cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]") -> tuple[float, float]:
-    """What the axis of costs holds: all of ``cost``, and of the bars no more than half its range to either side.
+    """The range of the axis of costs: all of ``cost``, and of the bars no more than half its range to either side.
 
-    A tenth of the least cost is always held. One slow cell would otherwise press all rows into a corner.
+    A tenth of the least cost is always included. One slow cell would otherwise press all rows into a corner.
     """
     least, most = float(cost.min()), float(cost.max())
     room = max(0.5 * (most - least), 0.1 * least)
@@ -330,13 +257,14 @@ def _reach(cost: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[f
 
 
 def _explain(figure: Figure, data: pd.DataFrame) -> None:
-    apart = data["versus"].any()
-    said = {False: "row", True: "row that others are compared with" if apart else "base row"}
-    keys = [Line2D([], [], **LOOKS[kind]) for kind in said if (data["reference"] == kind).any()]
-    words = [text for kind, text in said.items() if (data["reference"] == kind).any()]
-    if data["front"].any():
-        keys, words = [*keys, Line2D([], [], **FRONT)], [*words, "Pareto front"]
-    figure.legend(keys, words, ncols=3, handlelength=1.6, columnspacing=1.2, **style.LEGEND)
+    reference = "row that others are compared with" if data["versus"].any() else "base row"
+    keys = {
+        text: Line2D([], [], **LOOKS[kind])
+        for text, kind in (("row", False), (reference, True))
+        if (data["reference"] == kind).any()
+    }
+    keys |= {"Pareto front": Line2D([], [], **FRONT)} if data["front"].any() else {}
+    figure.legend(list(keys.values()), list(keys), ncols=3, handlelength=1.6, columnspacing=1.2, **style.LEGEND)
 
 
 def _join_to_references(ax: Axes, cost: list[float], data: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Where in the network the operator pays: scores by stages and share of channels."""
+"""Where in the network the operator pays: scores by stages and fraction of channels."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ def placed_rows(export: Export) -> pd.DataFrame:
 
 
 def placement_map(export: Export) -> Drawing | None:
-    """Score by stages and share of channels; None unless rows that are otherwise alike differ in one of them."""
+    """Score by stages and fraction of channels; None unless rows that are otherwise equal differ in one of them."""
     data = placement_map_data(placed_rows(export), export.metric)
     shown = data[data["on_map"]]
     if len(shown[["stages", "share"]].drop_duplicates()) < 2 or not shown["n"].any():
@@ -33,11 +33,11 @@ def placement_map_caption(data: pd.DataFrame, metric: Metric = TOP1) -> str:
         for row, score, n in zip(apart["row"], apart[metric.name], apart["n"], strict=True)
     ]
     text = (
-        f"Validation {in_unit_of(metric)}, mean over seeds, by the stages that hold the operator and the share of "
-        "their channels that is calibrated. The rows on it are alike in all else; a dash marks what none asks for. "
+        f"Validation {in_unit_of(metric)}, mean over seeds, by the stages that hold the operator and the fraction "
+        "of their channels that is calibrated. The rows on it differ in nothing else; a dash marks what no row has. "
     )
     if (shown["n"] < shown["num_planned"]).any():
-        text += "Below a mean stand its seeds where some are missing. "
+        text += "Below a mean is the number of its seeds where some are missing. "
     if others:
         names = listed(others) if len(others) <= 8 else f"{', '.join(others[:6])} and {len(others) - 6} more"
         text += f"Not on the map, since something else differs: {names}."
@@ -51,7 +51,7 @@ def placement_map_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
         + (metric.in_words(row[metric.name]) if row["n"] else "no result")
         for row in data[data["on_map"]].to_dict("records")
     )
-    return f"Heat map of validation {metric.label} by stages and share of channels. {cells}."
+    return f"Heat map of validation {metric.label} by stages and fraction of channels. {cells}."
 
 
 @figure(caption=placement_map_caption, alt=placement_map_alt)

@@ -1,15 +1,16 @@
 """Score of every row, and its difference to the row it is compared with."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export
-from tadaconv.reporting.ablation.summary import compares_apart, recipes_of, scores_by_seed, summarise
+from tadaconv.reporting.ablation.summary import compares_apart, comparisons, scores_by_seed, summarise
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure
@@ -17,7 +18,7 @@ from tadaconv.reporting.core.format import MINUS, difference
 from tadaconv.reporting.core.labels import ends, label_of, mark_breaks, name_rows, pitch, to_versus, with_seeds
 from tadaconv.reporting.core.page import Block
 
-_BY_ROW = ["row", "status", "n", "num_planned", "covers", "mean", "low", "high", "reference", "versus"]
+_BY_ROW = ["row", "n", "num_planned", "covers", "mean", "low", "high", "reference", "versus", "why"]
 LOOKS: dict[bool, dict[str, Any]] = {
     is_reference: {
         "marker": marker, "color": colour, "linestyle": "", "markersize": 5.5, "markeredgecolor": "white",
@@ -29,9 +30,9 @@ LOOKS: dict[bool, dict[str, Any]] = {
 
 
 def named(export: Export) -> pd.DataFrame:
-    """The summary under the figures' names of columns; ``versus`` is kept only where it has to be named."""
+    """The summary by the figures' names of columns; ``versus`` is kept only where it has to be named."""
     short = {export.metric.column(statistic): statistic for statistic in ("mean", "low", "high")}
-    summary = summarise(export).rename(columns=short)
+    summary = summarise(export).rename(columns={**short, "state": "why"})
     return summary if compares_apart(summary, export.manifest.base) else summary.assign(versus="")
 
 
@@ -47,8 +48,8 @@ def common_base(export: Export) -> str | None:
 def accuracy_by_row_data(export: Export) -> pd.DataFrame:
     """One line a row: ``_BY_ROW`` and seeds (list of scores).
 
-    ``reference`` marks the base, or rows that others are compared with; ``versus`` is the row that a row is compared
-    with, and empty where all are compared with the base.
+    ``why`` is why there is no score. ``reference`` marks the base, or rows that others are compared with; ``versus`` is
+    the row that a row is compared with, and empty where all are compared with the base.
     """
     summary, scores = named(export), scores_by_seed(export)
     df = summary[_BY_ROW].copy()
@@ -62,15 +63,14 @@ def accuracy_by_row(export: Export) -> Drawing | None:
     if not data["n"].any():
         return None
     shown, breaks = ends(data, "mean")
-    return draw_accuracy_by_row(shown, breaks, export.metric, num_rows=len(data), recipes=recipes_of(export))
+    return draw_accuracy_by_row(shown, breaks, export.metric, export=export)
 
 
-def accuracy_by_row_caption(
-    data: pd.DataFrame, num_rows: int, recipes: Mapping[str, object], metric: Metric = TOP1
-) -> str:
-    """What is drawn of ``num_rows``, what its intervals cover, and whether ``recipes`` differ by row."""
-    covers = set(data["covers"])
-    text = f"Validation {metric.label} of each row. " + of_many(len(data), num_rows, metric.extremes("the "))
+def accuracy_by_row_caption(data: pd.DataFrame, export: Export) -> str:
+    """What is drawn of the rows of ``export``, what its intervals cover, and whether recipes differ by row."""
+    covers, metric = set(data["covers"]), export.metric
+    shown = of_many(len(data), len(export.manifest.rows), metric.extremes("the "))
+    text = f"Validation {metric.label} of each row. {shown}"
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the single seeds. "
     if "seeds" in covers:
@@ -84,7 +84,7 @@ def accuracy_by_row_caption(
         )
     elif (data["reference"] & (data["n"] > 0)).any():
         text += "The diamond and the dotted line mark the base row."
-    return text.strip() + mixed_recipes(recipes, data["row"])
+    return text.strip() + mixed_recipes(export, data["row"])
 
 
 def accuracy_by_row_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
@@ -95,66 +95,68 @@ def accuracy_by_row_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
 
 def _in_words(row: dict[object, object], metric: Metric) -> str:
     if not row["n"]:
-        return f"{row['row']}: {'failed' if row['status'] == 'failed' else 'not run'}"
+        return f"{row['row']}: {row['why']}"
     against = f" (compared with {row['versus']})" if row["versus"] else ""
     return f"{row['row']}: {metric.in_words(float(str(row['mean'])))}{against}"
 
 
 @figure(caption=accuracy_by_row_caption, alt=accuracy_by_row_alt)
-def draw_accuracy_by_row(data: pd.DataFrame, breaks: list[int] | None = None, metric: Metric = TOP1) -> Figure:
+def draw_accuracy_by_row(data: pd.DataFrame, breaks: Sequence[int] = (), metric: Metric = TOP1) -> Figure:
     """A horizontal dot plot; a reference is a diamond, a dashed interval covers the validation clips alone.
 
     ``breaks`` are the positions before which rows are left out.
     """
-    names = [with_seeds(row["row"], row["n"], row["num_planned"]) for row in data.to_dict("records")]
-    labels = [name + to_versus(versus) for name, versus in zip(names, data["versus"], strict=True)]
-    figure, ax = style.canvas(0.75 + pitch(labels, 0.3) * len(data))
-    data = data.assign(y=range(len(data)))
-    for is_reference, look in LOOKS.items():
-        part = data[data["reference"] == is_reference]
-        _intervals(ax, part[part["covers"] == "seeds"], look["color"], "-")
-        _intervals(ax, part[part["covers"] == "clips"], look["color"], (0, (2, 1.5)))
-        ax.plot(part["mean"], part["y"], **look)
-    _rings(ax, data)
-    for row in data[data["n"] == 0].to_dict("records"):
-        _say(ax, row["y"], _NO_RESULT[row["status"]])
+    dashes = [(0, (2, 1.5)) if covers == "clips" else "-" for covers in data["covers"]]
+    below = [to_versus(versus) for versus in data["versus"]]
+    figure, ax = _dot_plot(data, metric.axis, data["reference"].tolist(), dashes, below, breaks)
     _mark_references(ax, data)
-    ax.set_xlabel(metric.axis)
-    _finish(ax, data, breaks, names, data["reference"].tolist(), [to_versus(versus) for versus in data["versus"]])
     return figure
 
 
-_NO_RESULT = {"failed": "every seed failed", "missing": "not run"}
+def _dot_plot(
+    data: pd.DataFrame,
+    about: str,
+    reference: Sequence[bool],
+    dashes: Sequence[Any],
+    below: list[str],
+    breaks: Sequence[int],
+) -> tuple[Figure, Axes]:
+    """A line a row: the mean with its interval, below it a ring a seed, or why it has no result.
 
-
-def _intervals(ax: Axes, data: pd.DataFrame, colour: str, dashes: Any) -> None:
-    known = data.dropna(subset=["low", "high"])
-    ax.hlines(known["y"], known["low"], known["high"], color=colour, linewidth=2.0, linestyle=dashes)
-
-
-def _rings(ax: Axes, data: pd.DataFrame) -> None:
-    """The single seeds below the mean, where they are several."""
-    rings = [(x, row["y"] + 0.24) for row in data[data["n"] > 1].to_dict("records") for x in row["seeds"]]
+    Args:
+        data: row, n, num_planned, mean, low, high, seeds, why.
+        about: The label of the axis.
+        reference: Which rows are drawn as references.
+        dashes: The style of each interval.
+        below: The text below each name.
+        breaks: The positions before which rows are left out.
+    """
+    names = [with_seeds(row["row"], row["n"], row["num_planned"]) for row in data.to_dict("records")]
+    labels = [name + under for name, under in zip(names, below, strict=True)]
+    figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.3) * len(data))
+    for y, (row, is_reference, dash) in enumerate(zip(data.to_dict("records"), reference, dashes, strict=True)):
+        look = LOOKS[is_reference]
+        if row["low"] == row["low"]:
+            ax.hlines(y, row["low"], row["high"], color=look["color"], linewidth=2.0, linestyle=dash)
+        if not row["n"]:
+            where = ax.get_yaxis_transform()
+            ax.text(0.02, y, row["why"], transform=where, va="center", style="italic", color=style.SOFT)
+    for is_reference, look in LOOKS.items():
+        here = [is_reference == kind for kind in reference]
+        ax.plot(data.loc[here, "mean"], np.flatnonzero(here), **look)
+    rings = [(x, y + 0.24) for y, seeds in enumerate(data["seeds"]) if len(seeds) > 1 for x in seeds]
     ax.scatter([x for x, _ in rings], [y for _, y in rings], s=9, facecolors="none", edgecolors=style.SOFT,
                linewidths=0.8)  # fmt: skip
-
-
-def _say(ax: Axes, y: float, words: str) -> None:
-    ax.text(0.02, y, words, transform=ax.get_yaxis_transform(), va="center", style="italic", color=style.SOFT)
-
-
-def _finish(
-    ax: Axes, data: pd.DataFrame, breaks: list[int] | None, names: list[str], bold: list[bool], below: list[str]
-) -> None:
-    ax.set_ylim(len(data) - 0.4, -0.6)
-    name_rows(ax, range(len(data)), names, bold, below)
-    mark_breaks(ax, breaks or ())
+    ax.set(xlabel=about, ylim=(len(data) - 0.4, -0.6))
+    name_rows(ax, range(len(data)), names, reference, below)
+    mark_breaks(ax, breaks)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
+    return figure, ax
 
 
 def _mark_references(ax: Axes, data: pd.DataFrame) -> None:
-    """A dotted line at the mean of the base; or, where each row has its own, at the mean of its own in each row."""
+    """A dotted line at the mean of the base; or in each row, at the mean of the row that it is compared with."""
     look: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (0, (1, 2)), "zorder": 0}
     if not data["versus"].any():
         for mean in data.loc[data["reference"] & (data["n"] > 0), "mean"]:
@@ -177,22 +179,16 @@ def differences_data(export: Export) -> pd.DataFrame:
     (there is no difference; else empty).
     """
     summary, scores = summarise(export), scores_by_seed(export)
-    have = dict(zip(summary["row"], summary["n"], strict=True))
-    lines = []
-    for row in summary[summary["versus"] != ""].to_dict("records"):
-        seeds = (scores.loc[row["row"]] - scores.loc[row["versus"]]).dropna().tolist()
-        why = "" if seeds else _why_none(row, have[row["versus"]])
-        change = (row["delta_mean"], row["delta_low"], row["delta_high"])
-        lines.append((row["row"], row["versus"], len(seeds), row["num_planned"], *change, seeds, why))
-    return pd.DataFrame(
-        lines, columns=["row", "versus", "n", "num_planned", "mean", "low", "high", "seeds", "why"]
-    ).astype({"mean": "float64", "low": "float64", "high": "float64", "n": "int64"})
-
-
-def _why_none(row: dict[Any, Any], num_versus: int) -> str:
-    if not row["n"]:
-        return _NO_RESULT[row["status"]]
-    return "no seed that both have" if num_versus else "no result to compare with"
+    have_result = set(summary.loc[summary["n"] > 0, "row"])
+    short = {"num_pairs": "n", "delta_mean": "mean", "delta_low": "low", "delta_high": "high"}
+    df = summary[summary["versus"] != ""].drop(columns="n").rename(columns=short).reset_index(drop=True)
+    pairs = list(zip(df["row"], df["versus"], strict=True))
+    df["seeds"] = [(scores.loc[row] - scores.loc[versus]).dropna().tolist() for row, versus in pairs]
+    no_pair = [
+        "no seed that both have" if versus in have_result else "no result to compare with" for _, versus in pairs
+    ]
+    df["why"] = df["state"].where(df["state"] != "", no_pair).where(df["n"] == 0, "")
+    return df[["row", "versus", "n", "num_planned", "mean", "low", "high", "seeds", "why"]]
 
 
 def differences(export: Export) -> Drawing | None:
@@ -202,13 +198,12 @@ def differences(export: Export) -> Drawing | None:
         return None
     base = common_base(export)
     shown, breaks = ends(data, "mean")
-    return draw_differences(shown, base, breaks, export.metric, num_rows=len(data), recipes=recipes_of(export))
+    return draw_differences(shown, base, breaks, export.metric, export=export)
 
 
-def differences_caption(
-    data: pd.DataFrame, base: str | None, num_rows: int, recipes: Mapping[str, object], metric: Metric = TOP1
-) -> str:
-    """What is drawn of ``num_rows``; ``base`` is None where each row is compared with one of its own."""
+def differences_caption(data: pd.DataFrame, base: str | None, export: Export) -> str:
+    """What is drawn of the rows of ``export``; ``base`` is None where rows are compared with different rows."""
+    metric, num_rows = export.metric, sum(versus is not None for versus in comparisons(export.manifest).values())
     to = f"the base row, {base}" if base is not None else "the row it is compared with, named below it"
     unit = f", in {metric.unit_of_differences}" if metric.unit_of_differences else ""
     text = f"Difference in validation {metric.label} of each row to {to}{unit}, paired by seed. "
@@ -217,12 +212,12 @@ def differences_caption(
         text += "Large markers are means over seeds, small rings below them the differences of single seeds. "
     if data["low"].notna().any():
         text += (
-            "Bars are 95 % intervals of the mean difference over seeds. Each is for its row alone: of twenty rows that "
-            "differ in nothing, one bar would leave out zero by chance. "
+            "Bars are 95 % intervals of the mean difference over seeds, each for its row alone and not adjusted for "
+            "others. "
         )
     if ((data["n"] > 0) & data["low"].isna()).any():
-        text += "A marker without a bar has one seed, or seeds that all differ by the same: its error is not known. "
-    return text.strip() + mixed_recipes(recipes, [*data["row"], *data["versus"]])
+        text += "A marker without a bar has one seed, or the same difference in all seeds. "
+    return text.strip() + mixed_recipes(export, [*data["row"], *data["versus"]])
 
 
 def differences_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
@@ -237,30 +232,18 @@ def differences_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
 
 
 @figure(caption=differences_caption, alt=differences_alt)
-def draw_differences(
-    data: pd.DataFrame, base: str | None, breaks: list[int] | None = None, metric: Metric = TOP1
-) -> Figure:
-    """A forest plot. ``base`` is the row that all are compared with; None where each has its own, which it then names.
+def draw_differences(data: pd.DataFrame, base: str | None, breaks: Sequence[int] = (), metric: Metric = TOP1) -> Figure:
+    """A forest plot. ``base`` is the row that all are compared with; None where these differ, and labels name them.
 
     ``breaks`` are the positions before which rows are left out.
     """
-    names = [with_seeds(row["row"], row["n"], row["num_planned"]) for row in data.to_dict("records")]
     below = ["" if base is not None else to_versus(versus) for versus in data["versus"]]
-    labels = [name + under for name, under in zip(names, below, strict=True)]
     to = "" if base is None else f" to {base}"
     unit = f" ({metric.unit_of_differences})" if metric.unit_of_differences else ""
     about = label_of(f"difference in validation {metric.label}{to}{unit}", 44)
-    figure, ax = style.canvas(0.75 + 0.14 * about.count("\n") + pitch(labels, 0.3) * len(data))
-    data = data.assign(y=range(len(data)))
-    _intervals(ax, data, style.ROW, "-")
-    ax.plot(data["mean"], data["y"], **LOOKS[False])
-    _rings(ax, data)
-    for row in data[data["n"] == 0].to_dict("records"):
-        _say(ax, row["y"], row["why"])
+    figure, ax = _dot_plot(data, about, [False] * len(data), ["-"] * len(data), below, breaks)
     ax.axvline(0, color=style.BASE, linewidth=1.1, zorder=0)
-    ax.set_xlabel(about)
     ax.xaxis.set_major_formatter(lambda value, _: signed(value))
-    _finish(ax, data, breaks, names, [False] * len(data), below)
     return figure
 
 
@@ -270,5 +253,5 @@ def signed(value: float) -> str:
 
 
 def heading(export: Export) -> Block | None:
-    """What stands above the figures; None, which shows nothing, where no cell has a result to draw."""
+    """The heading above the figures; None where no cell has a result to draw."""
     return Block("<h2>Figures</h2>", "Figures") if (export.cells["status"] == "finished").any() else None
