@@ -185,7 +185,7 @@ class TestAblate:
         assert done.status == 1
         assert "THE TABLE" in done.out
         assert done.err.splitlines() == [
-            "tada: 1 of 3 cells failed; the same command tries each anew",
+            "tada: 1 of 3 cells failed; the same command tries each again",
             "  TSN, seed 0: the loss is not finite at step 1",
         ]
         experiment.fails = lambda _: None
@@ -272,7 +272,7 @@ WRONG_CALLS = {
     "report of an unknown row": (["report", "mini", "--regime", "small", "--row", "(1,2)"], "unknown row '(1,2)'; one"),
     "report of an ensemble's row": (
         ["report", "k400", "--regime", "small", "--row", "TAda2D, 8 + 16 frames"],
-        "has no network of its own; look inside one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
+        "has no network to inspect; inspect one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
     ),
     "report of all by a template": (["report", "--all", "--template", "mine"], "go with a name"),
     "seeds of a search": (["study", "stage_placement", "--seeds", "3"], "--seeds counts the new seeds of --confirm"),
@@ -402,7 +402,7 @@ def folder_table(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("folder_table")
 def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(tada: Call, experiment: FakeExperiment) -> None:
     done = tada("ablate", "mini", "--data", "clips")
-    assert done.err.splitlines()[0] == "regime mine, which the table names; another is taken with --regime NAME"
+    assert done.err.splitlines()[0] == "regime mine, which the table names; choose another with --regime NAME"
     assert {each.data.root for each in experiment.ran if isinstance(each.data, Folder)} == {"clips"}
     assert "mini-mine" in done.out
     again = tada("report", "mini")
@@ -426,7 +426,7 @@ def test_without_its_clips_a_table_is_run_in_the_quick_regime(
         line = f"{said}a check reads no clips; name it with --regime"
         assert tada("check", "mini").err.splitlines() == [line, "tada: checked"]
     assert checked.call_args.args[1] == load_regime("quick")
-    assert tada("report", "mini").err.splitlines()[0] == f"{said}nothing has run in it"
+    assert tada("report", "mini").err.splitlines()[0] == f"{said}it has no results"
     folder_table.write_text(folder_table.read_text().replace('"mine"', '"small"'))  # makes its own clips
     assert tada("ablate", "mini").err.splitlines()[0].startswith("regime small, which the table names")
 
@@ -437,7 +437,7 @@ def test_a_table_whose_own_regime_there_is_none_of_is_named(work_folder: Path, t
     for data in ([], ["--data", "clips"]):
         done = tada("ablate", "mini", *data)
         assert done.status == 2
-        assert "table 'mini' names a regime that cannot be taken: unknown regime 'quik'" in done.err
+        assert "table 'mini' names a regime that cannot be used: unknown regime 'quik'" in done.err
     assert tada("ablate", "mini", "--regime", "small").status == 0
 
 

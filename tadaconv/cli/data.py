@@ -7,7 +7,7 @@ import typer
 
 from tadaconv.cli.app import Group, app
 from tadaconv.cli.options import AsJson, Out, refuse
-from tadaconv.cli.output import print_json
+from tadaconv.cli.output import show
 from tadaconv.command import called_with
 from tadaconv.errors import UserError
 
@@ -68,27 +68,24 @@ def data_check(
             refuse(context, name, f"is not for a pack, which {str(folder)!r} is; leave it out")
         from tadaconv.data import pack_check
 
-        seen = pack_check.check_pack(folder)
-        if layout not in ("classes", seen.layout):
-            raise UserError(f"{str(folder)!r} is a pack of {seen.layout}, not of {layout}; leave --layout out")
-        text = "" if as_json else pack_check.render(seen)
-        document, ok = seen.model_dump_json(indent=2), seen.ok
-    elif layout == "classes":
+        pack = pack_check.check_pack(folder)
+        if layout not in ("classes", pack.layout):
+            raise UserError(f"{str(folder)!r} is a pack of {pack.layout}, not of {layout}; leave --layout out")
+        show(pack, pack_check.render, as_json)
+        raise typer.Exit(0 if pack.ok else 1)
+    if layout == "classes":
         for name in ("split", "quick", "accept"):
             refuse(context, name, "is for the layouts of data sets; name one with --layout")
         from tadaconv.data.check import check, render
 
-        found = check(folder, out / "cache")
-        text = "" if as_json else render(found)
-        document, ok = found.model_dump_json(indent=2), found.ok
-    else:
-        from tadaconv.data import layout_check
+        classes = check(folder, out / "cache")
+        show(classes, render, as_json)
+        raise typer.Exit(0 if classes.ok else 1)
+    from tadaconv.data import layout_check
 
-        report = layout_check.check_layout(folder, layout, split, out / "cache", quick=quick, accept=accept)
-        text = "" if as_json else layout_check.render(report)
-        document, ok = report.model_dump_json(indent=2), report.ok
-    print_json(document) if as_json else print(text)
-    raise typer.Exit(0 if ok else 1)
+    checked = layout_check.check_layout(folder, layout, split, out / "cache", quick=quick, accept=accept)
+    show(checked, layout_check.render, as_json)
+    raise typer.Exit(0 if checked.ok else 1)
 
 
 @data_app.command("pack")

@@ -93,6 +93,11 @@ TensorBoard = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
+def location_of(storage: str | None, out: Path) -> str:
+    """Where the results are: what ``--storage`` names, or else the journal of the run folder."""
+    return str(out / "journal.log") if storage is None else storage
+
+
 def refuse(context: typer.Context, name: str, why: str) -> None:
     """Raise :class:`UserError` if an option was given that would have no effect.
 
@@ -125,14 +130,8 @@ class CrewOptions:
     @property
     def options(self) -> RunOptions:
         """How cells are run."""
-        return RunOptions(
-            gpus_per_cell=self.gpus_per_cell,
-            precision=self.precision,
-            compile=self.compile,
-            fused_kernels=self.fused_kernels,
-            deterministic=self.deterministic,
-            readers=self.readers,
-        )
+        names = ("gpus_per_cell", "precision", "compile", "fused_kernels", "deterministic", "readers")
+        return RunOptions(**{name: getattr(self, name) for name in names})
 
     def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
         """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
@@ -145,11 +144,8 @@ class CrewOptions:
         from tadaconv.execution import Crew, WorkerCall
         from tadaconv.execution.tensorboard import require_tensorboard
 
-        if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
-            from tadaconv.environment import resolve_device
-
-            resolve_device(self.device)
-        if self.executor == "local" and (self.compile or self.fused_kernels):
+        is_plain = self.device in ("auto", "cpu") and not (self.compile or self.fused_kernels)
+        if self.executor == "local" and not is_plain:  # a check imports torch
             from tadaconv.environment import resolve_device
             from tadaconv.training.computing import require
 

@@ -10,9 +10,16 @@ import json
 import re
 import select
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Shown = TypeVar("Shown", bound=BaseModel)
 
 _LIKE_IT = str.maketrans("\u2212\u2010\u2011\u2012\u2013\u2014\u00d7\u0394\u00b7\u2022\u2018\u2019\u201c\u201d\u2026"
                          "\u2020",
@@ -101,3 +108,23 @@ class Output:
 def print_json(document: str) -> None:
     """Print a JSON document in ASCII, so that it is the same document in every encoding."""
     print(re.sub("[^\x00-\x7f]+", lambda match: json.dumps(match[0])[1:-1], document))
+
+
+def show(result: Shown, render: "Callable[[Shown], RenderableType]", as_json: bool) -> None:
+    """Print a result.
+
+    Args:
+        result: what a command came to.
+        render: makes of it what is printed to a terminal, where a text is printed as it is.
+        as_json: whether it is printed as a JSON document instead.
+    """
+    if as_json:
+        print_json(result.model_dump_json(indent=2))
+        return
+    rendered = render(result)
+    if isinstance(rendered, str):
+        print(rendered)
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(rendered)

@@ -1,7 +1,7 @@
 """Commands that run tables and studies."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,20 +16,18 @@ from tadaconv.cli.options import (
     Storage,
     TableName,
     TableRegime,
+    location_of,
     refuse,
     takes_workers,
 )
-from tadaconv.cli.running import (
-    regime_with_clips,
-    report_study,
-    require_own_results,
-    run_and_report,
-    say_unused_recipes,
-)
+from tadaconv.cli.running import Reporter, print_unused_recipes, regime_with_clips, require_own_results
 from tadaconv.files import require_writable
 from tadaconv.locations import resolve_data
-from tadaconv.regime import load_regime
+from tadaconv.regime import Regime, load_regime
 from tadaconv.table import load_table
+
+if TYPE_CHECKING:
+    from tadaconv.execution import Crew
 
 
 @app.command()
@@ -56,20 +54,27 @@ def ablate(
 
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
-    from tadaconv.execution import Store
-
     loaded = load_table(table)
     for name in rows or []:
         loaded.table.row(name)
     regime = regime_with_clips(loaded, data) if regime is None else regime
     bare_regime = load_regime(regime)
-    say_unused_recipes(loaded, regime, bare_regime)
-    place = str(out / "journal.log") if storage is None else storage
-    own = crew.crew(place, out)
+    print_unused_recipes(loaded, regime, bare_regime)
+    resolved, workers, reporter = _prepare(bare_regime, data, crew, storage, out)
+    raise typer.Exit(reporter.run_table(loaded, regime, resolved, workers, range(seeds), rows or None))
+
+
+def _prepare(
+    regime: Regime, data: Path | None, crew: CrewOptions, storage: str | None, out: Path
+) -> "tuple[Regime, Crew, Reporter]":
+    """The regime on its clips, the workers and the storage; raises :class:`UserError` before anything is queued."""
+    from tadaconv.execution import Store
+
+    location = location_of(storage, out)
+    workers = crew.crew(location, out)
     require_writable(out)
-    resolved = resolve_data(bare_regime, data, cache=out / "cache")
-    store = Store.open(place)
-    raise typer.Exit(run_and_report(Console(), loaded, regime, resolved, store, own, range(seeds), rows or None, out))
+    resolved = resolve_data(regime, data, cache=out / "cache")
+    return resolved, workers, Reporter(Store.open(location), out)
 
 
 @app.command()
@@ -91,13 +96,13 @@ def worker(
     from tadaconv.execution import Store, join
     from tadaconv.execution.live import LineView
 
-    place = str(out / "journal.log") if storage is None else storage
-    own = crew.crew(place, out, wait)
-    store = Store.open(place, create=False)
+    location = location_of(storage, out)
+    workers = crew.crew(location, out, wait)
+    store = Store.open(location, create=False)
     require_writable(out)
     console = Console()
     with LineView(console) as show:
-        num_ended = join(store, own, show.event, show.line)
+        num_ended = join(store, workers, show.event, show.line)
     console.print(f"{num_ended} cells ended here", highlight=False)
 
 
@@ -128,34 +133,25 @@ def study(
     Example: tada study stage_placement --confirm 3 --seeds 3
     """
     from tadaconv import study as studies
-    from tadaconv.execution import Store
+    from tadaconv.reporting.study.live import StudyView
 
     if confirm is None:
         refuse(context, "seeds", "counts the new seeds of --confirm; how many a trial has is in the study's file")
     else:
-        refuse(context, "trials", "searches, and --confirm runs the best of what was found; give one of the two")
+        refuse(context, "trials", "is for the search, and --confirm runs the best of its trials; give one of the two")
     loaded = studies.load_study(name)
-    bare_regime = load_regime(regime)
-    place = str(out / "journal.log") if storage is None else storage
-    own = crew.crew(place, out)
-    require_writable(out)
-    resolved = resolve_data(bare_regime, data, cache=out / "cache")
-    store = Store.open(place)
-    kept = studies.study_name(loaded, regime)
+    resolved, workers, reporter = _prepare(load_regime(regime), data, crew, storage, out)
+    store, study_in_storage = reporter.store, studies.study_name(loaded, regime)
     require_own_results(loaded, regime, store)
-    console = Console()
     if confirm is not None:
-        records = studies.trial_records(loaded, resolved, kept, store)
+        records = studies.trial_records(loaded, resolved, study_in_storage, store)
         table = studies.confirm(loaded, records, confirm)
-        chosen = studies.confirm_seeds(loaded, seeds)
-        status = run_and_report(console, table, regime, resolved, store, own, chosen, None, out)
-        report_study(console, loaded, regime, resolved, store, out, table=False)  # it shows what the best came to
+        status = reporter.run_table(table, regime, resolved, workers, studies.confirm_seeds(loaded, seeds))
+        reporter.study(loaded, regime, resolved, printed=False)  # it shows the scores of the best, too
         raise typer.Exit(status)
-    from tadaconv.reporting.study.live import StudyView
-
-    with StudyView(console, loaded, regime, trials) as view:
+    with StudyView(reporter.console, loaded, regime, trials) as view:
         studies.search(
-            loaded, resolved, kept, store, num_trials=trials, crew=own, show=view,
+            loaded, resolved, study_in_storage, store, num_trials=trials, crew=workers, show=view,
             regime_file=discovery.find("regime", regime),
         )  # fmt: skip
-    report_study(console, loaded, regime, resolved, store, out)
+    reporter.study(loaded, regime, resolved)
