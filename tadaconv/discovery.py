@@ -11,10 +11,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from pydantic import ValidationError
-
 from tadaconv.errors import UserError, unknown
-from tadaconv.spec import describe
+from tadaconv.spec import errors_of
 from tadaconv.text import encodable, one_line, path_to_text, text_to_path
 
 KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
@@ -129,12 +127,10 @@ def load(kind: str, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        loader.exec_module(module)
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe(error)}") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        with errors_of(str(path)):
+            loader.exec_module(module)
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:
-        reason = one_line(error)
-        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
     return module

@@ -7,7 +7,8 @@ unknown keys are rejected, values are checked where they enter, and the JSON rou
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -99,6 +100,20 @@ def describe(error: ValidationError) -> str:
     value = f"{first['input']!r:.80}"
     named = isinstance(first["input"], str) and value in complaint
     return f"{error.title}: {where}: {complaint}{'' if named else f', got {value}'}{more}"
+
+
+@contextmanager
+def errors_of(subject: str) -> Generator[None]:
+    """Put ``subject``, such as ``row '(1,1)'``, in front of the :class:`UserError` that is raised meanwhile.
+
+    A validation error becomes one.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise UserError(f"{subject}: {describe(error)}") from error
+    except UserError as error:
+        raise UserError(f"{subject}: {error}") from error
 
 
 def _without_neutral(spec: Spec, tree: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

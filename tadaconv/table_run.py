@@ -17,7 +17,7 @@ from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.locations import as_planned, places_of
 from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.regime import Regime
-from tadaconv.spec import Experiment
+from tadaconv.spec import Experiment, errors_of
 from tadaconv.table import LoadedTable
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def dry_run_cells(cells: Iterable[Cell]) -> None:
         from tadaconv.dry_run import dry_run  # torch is waited for only where there is something to run
 
         done.append(alike)
-        try:
+        with errors_of(f"row {cell.label!r}"):
             dry_run(alike)
-        except UserError as error:
-            raise UserError(f"row {cell.label!r}: {error}") from error
 
 
 def claim_name(

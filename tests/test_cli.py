@@ -821,7 +821,7 @@ def test_a_report_never_shows_a_result_under_a_changed_row(
     [
         (
             TABLE.replace('Row("TSN", None)', 'Row("TSN", "none")'),
-            "row 'TSN': what is plugged in is a TAda, a Rival or None",
+            "row 'TSN': temporal is a TAda, a Rival or None",
         ),
         (TABLE.replace('Row("TSN", None)', 'Row("", None)'), "a row's name is one line of text, not ''"),
         (TABLE.replace('Row("TSN", None)', "None"), "a table's base and rows are Row(...), not None"),

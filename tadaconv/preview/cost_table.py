@@ -15,7 +15,7 @@ from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
-from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, row_named, scale_of
+from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, errors_of_row, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
 from tadaconv.table import Row, load_table
@@ -141,7 +141,7 @@ def _rows(name: str) -> Sequence[Row]:
 
 def _row_cost(row: Row, scale: Scale, network_costs: NetworkCosts, regime: Regime | None) -> RowCost:
     own = scale.of(row, regime)
-    with row_named(row):
+    with errors_of_row(row):
         cost = network_costs.of(own, row.temporal)
     return _beside_its_paper(row, own, cost, own.clip[1], regime)
 

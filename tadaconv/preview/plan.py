@@ -13,12 +13,13 @@ from rich.table import Table as Rendered
 
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment, resolve_device
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import RunError
 from tadaconv.execution import Cell
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
+from tadaconv.spec import errors_of
 from tadaconv.table import LoadedTable, Row
 from tadaconv.table_run import dry_run_cells
 from tadaconv.text import plural
@@ -206,10 +207,8 @@ def _unique(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _require_division(cell: Cell, measure: Measure) -> None:
-    try:
+    with errors_of(f"row {cell.label!r}"):
         require_division(cell.experiment.schedule, measure.options.gpus_per_cell)
-    except UserError as error:
-        raise UserError(f"row {cell.label!r}: {error}") from error
 
 
 def _probe_row(
@@ -217,12 +216,11 @@ def _probe_row(
 ) -> Probe | RunError:
     measure.on_row(cell.label)
     try:
-        if first:  # imports, the decoding of clips: once a worker, not once a cell
-            set_up(cell.experiment, place, measure.options)
-        cores = max(1, num_cores() // measure.workers)
-        return probe(cell.experiment, place, measure.budget_seconds, measure.options, cores, rates)
-    except UserError as error:
-        raise UserError(f"row {cell.label!r}: {error}") from error
+        with errors_of(f"row {cell.label!r}"):
+            if first:  # imports, the decoding of clips: once a worker, not once a cell
+                set_up(cell.experiment, place, measure.options)
+            cores = max(1, num_cores() // measure.workers)
+            return probe(cell.experiment, place, measure.budget_seconds, measure.options, cores, rates)
     except RunError as error:
         return error
 

@@ -1,16 +1,15 @@
 """What costs are counted and rows are checked on: the network's size and the clip's."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tadaconv.errors import UserError
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder, Temporal
+from tadaconv.spec import Backbone, Experiment, Folder, Temporal, errors_of
 from tadaconv.table import Row
 
 ClipShape = tuple[int, int, int, int]
@@ -92,12 +91,6 @@ def build_host(scale: Scale) -> Host:
         return build(Backbone(name=scale.backbone), None, scale.num_classes)
 
 
-@contextmanager
-def row_named(row: Row) -> Iterator[None]:
-    """What is wrong with a row comes out with the row's name before it; a backbone by itself is no row to name."""
-    try:
-        yield
-    except UserError as error:
-        if row.name == row.backbone:
-            raise
-        raise UserError(f"row {row.name!r}: {error}") from error
+def errors_of_row(row: Row) -> AbstractContextManager[None]:
+    """Put the row's name in front of the :class:`UserError` that is raised meanwhile; a bare backbone is no row."""
+    return nullcontext() if row.name == row.backbone else errors_of(f"row {row.name!r}")

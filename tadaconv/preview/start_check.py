@@ -11,7 +11,7 @@ from rich.table import Table as Rendered
 
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
-from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
+from tadaconv.preview.scale import Scale, build_host, in_words, errors_of_row, scale_of
 from tadaconv.regime import Regime
 from tadaconv.table import LoadedTable, Row
 
@@ -70,7 +70,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     with torch.no_grad():
         for row in loaded.table.trained():
             own = scale.of(row, regime)
-            with row_named(row):
+            with errors_of_row(row):
                 require_batches(row.cell(regime, 0).experiment)
                 own.require(row.temporal)
                 if own not in hosts:
