@@ -164,13 +164,18 @@ def run_part(
         return _run((experiment, checkpoint, options), device, ranks, report if ranks.is_first else None)
 
 
-def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[Progress], None] | None) -> Result:
-    experiment, _, _ = cell
+def prepare(experiment: Experiment, device: torch.device) -> tuple[Source, Host, Cost]:
+    """The clips of an experiment, its network on ``device``, and what that costs a clip."""
     source = open_source(experiment.data, device)
     reset_peak_memory(device)
     model = build_model(experiment, len(source.class_names))
     cost = count(model, _clip_shape(source))
-    model = channels_last(model.to(device))
+    return source, channels_last(model.to(device)), cost
+
+
+def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[Progress], None] | None) -> Result:
+    experiment, _, _ = cell
+    source, model, cost = prepare(experiment, device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(experiment.seed)

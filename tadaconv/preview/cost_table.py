@@ -15,7 +15,7 @@ from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
-from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, errors_of_row, scale_of
+from tadaconv.preview.scale import PAPER, Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Temporal
 from tadaconv.table import Row, load_table

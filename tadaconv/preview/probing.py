@@ -13,13 +13,12 @@ from tempfile import TemporaryDirectory
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from tadaconv.data import Source, open_source
+from tadaconv.data import Source
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment
-from tadaconv.experiment import build_model, curve_source, out_of_memory
-from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
-from tadaconv.nn.frames import channels_last
+from tadaconv.experiment import curve_source, fixed_threads, out_of_memory, prepare
+from tadaconv.measure import Cost, peak_memory_bytes, reset_peak_memory
 from tadaconv.preview.reading import BatchesThere, FirstClips, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
@@ -134,19 +133,13 @@ def probe(
 @contextmanager
 def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[None]:
     """One thread on the CPU, a new peak of memory, and the random state left as it was."""
-    threads = torch.get_num_threads()
     gc.collect()
     if device.type == "cpu":
         keep_freed_memory()
     _reset_peaks(device)
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(experiment.seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with fixed_threads(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(experiment.seed)
+        yield
 
 
 def _reset_peaks(device: torch.device) -> None:
@@ -189,12 +182,7 @@ def set_up(experiment: Experiment, device: torch.device, options: RunOptions | N
         device: where it is to run.
         options: how it is to run; None for the defaults.
     """
-    source = open_source(experiment.data, device)
-    model = build_model(experiment, len(source.class_names))
-    clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
-    channels, frames, height, width = clips.shape[2:]
-    cost = count(model, (channels, frames, height, width))
-    model = channels_last(model.to(device))
+    source, model, cost = prepare(experiment, device)
     return PartOfFit(model, source, experiment.schedule, experiment.seed, device, options=options), cost
 
 

@@ -11,7 +11,7 @@ from rich.table import Table as Rendered
 
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
-from tadaconv.preview.scale import Scale, build_host, in_words, errors_of_row, scale_of
+from tadaconv.preview.scale import Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
 from tadaconv.table import LoadedTable, Row
 
