@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
@@ -21,19 +19,18 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tadaconv.metrics import TOP1
+from tadaconv.spec import Record
 
 NUM_INSPECTED = 32
 """Validation clips whose calibrations are looked at, the same ones for every cell on the same clips."""
 
 
-class StageCalibration(BaseModel):
+class StageCalibration(Record):
     """How far the calibrations of a stage are from a plain convolution's, on ``NUM_INSPECTED`` validation clips.
 
     Root mean squares over the stage's layers, channels (or taps) and the clips looked at; alpha is 1 where an operator
     does nothing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     distance: float = Field(description="Of alpha from one.")
     over_time: float = Field(
@@ -42,10 +39,8 @@ class StageCalibration(BaseModel):
     over_clips: float = Field(description="Of alpha's mean over frames from the mean of all clips: what is adaptive.")
 
 
-class Scored(BaseModel):
+class Scored(Record):
     """What has a score of a metric, in a field ``score``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     STORED_TOP1: ClassVar = "top1"
     """What a score of top-1 is called where it is stored."""
@@ -104,19 +99,15 @@ class CurvePoint(Scored):
     )
 
 
-class HeadAccuracy(BaseModel):
+class HeadAccuracy(Record):
     """How often one of several labels of a clip is told, whatever the others; in percent of the validation clips."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top1: float
     top5: float
 
 
-class SubsetAccuracy(BaseModel):
+class SubsetAccuracy(Record):
     """Top-1 in percent on some of the validation clips; ``per_head`` is empty where clips have one label."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_val: int = Field(description="How many clips these are.")
     top1: float
@@ -174,10 +165,8 @@ class Result(Scored):
         return self.score
 
 
-class Progress(BaseModel):
+class Progress(Record):
     """Where a running cell stands; passed to the ``report`` callback of ``tadaconv.experiment.run``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int = Field(description="Optimizer steps finished.")
     num_steps: int

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -50,10 +53,16 @@ def calibration_factors(calibration: str) -> tuple[str, ...]:
     return tuple(ordered.split("+"))
 
 
-class Spec(BaseModel):
-    """A frozen, strict piece of a description."""
+class Record(BaseModel):
+    """What is read and written as JSON: frozen, and an unknown key is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spec(Record):
+    """A piece of a description."""
+
+    model_config = ConfigDict(validate_default=True)
 
     def but(self, **changes: Any) -> Self:
         """A copy with fields replaced; ``context__kernels=(1, 1)`` reaches into ``context``.
@@ -123,17 +132,23 @@ def _without_neutral(spec: Spec, tree: dict[str, Any], names: Iterable[str]) -> 
     return {name: value for name, value in tree.items() if name not in left_out}
 
 
-def _odd(kernel: int) -> int:
+def _require_odd(kernel: int) -> int:
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"a temporal kernel is a positive odd number of frames, not {kernel}")
     return kernel
 
 
+TemporalKernel = Annotated[int, AfterValidator(_require_odd)]
+"""A number of frames, odd."""
+
+
 class Context(Spec):
     """How the calibration of a frame is made from the clip (TAda, arXiv:2110.06178, section 3.2)."""
 
-    kernels: tuple[int, ...] = Field(
+    kernels: tuple[TemporalKernel, ...] = Field(
         (3, 3),
+        min_length=1,
+        max_length=2,
         description="Temporal kernels in frames: (K1,) for the linear context, (K1, K2) for the non-linear one.",
     )
     global_descriptor: bool = Field(True, description="Add an FC of the clip's descriptor to every frame's descriptor.")
@@ -147,13 +162,6 @@ class Context(Spec):
         description="dynamic: one calibration per frame and clip; time_invariant: one per clip, the same for all its "
         "frames; static: one learned calibration for all clips.",
     )
-
-    @field_validator("kernels")
-    @classmethod
-    def _one_or_two_odd_kernels(cls, kernels: tuple[int, ...]) -> tuple[int, ...]:
-        if len(kernels) not in (1, 2):
-            raise ValueError("kernels are (K1,) for the linear context or (K1, K2) for the non-linear one")
-        return tuple(_odd(k) for k in kernels)
 
     @property
     def linear(self) -> bool:
@@ -169,12 +177,7 @@ class Aggregation(Spec):
         description="none: BN1 alone; average, max: temporal pooling; mix: the mean of both; conv: a learned "
         "channel-wise temporal convolution that starts as the average.",
     )
-    kernel: int = Field(3, description="Temporal kernel in frames, stride 1, padded to keep the length.")
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd_kernel(cls, kernel: int) -> int:
-        return _odd(kernel)
+    kernel: TemporalKernel = Field(3, description="Temporal kernel in frames, stride 1, padded to keep the length.")
 
 
 class Placement(Spec):
@@ -329,6 +332,14 @@ class Sampling(Spec):
         return _without_neutral(self, write(self), ("interval", "fps") if self.kind == "segments" else ())
 
 
+def _require_pixels(side: int) -> int:
+    if side != 0 and side < 16:
+        raise ValueError("give 16 pixels or more, or 0")
+    return side
+
+
+PixelsOrZero = Annotated[int, AfterValidator(_require_pixels)]
+
 _PLACES: Final = ("root", "index", "split")
 _RESOLVED: Final = ("root", "index", "fingerprint", "num_classes", "num_listed", "num_missing")
 """Fields of a folder of clips that are filled in by what lies on a disk."""
@@ -343,6 +354,13 @@ _NEUTRAL = (
     "layout", "split", "index", "num_listed", "num_missing", "sampling", "eval_size", "jitter", "short_clips",
 )  # fmt: skip
 """Fields of a folder of clips that came later; at their defaults they are written nowhere, so that old keys stand."""
+
+
+def _mirror_of_flip(value: object) -> object:
+    """Older descriptions have ``flip``, true or false, in the place of ``mirror``."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
 
 
 class Folder(Spec):
@@ -390,14 +408,13 @@ class Folder(Spec):
         description="Videos with too few frames for a clip: refuse them before anything trains, or repeat frames.",
     )
     size: int = Field(112, ge=16, description="Height and width of a training crop in pixels.")
-    eval_size: int = Field(
+    eval_size: PixelsOrZero = Field(
         0,
-        ge=0,
         description="Height and width of the crops in evaluation, in pixels; 0: as size. Frames are scaled so "
         "that a crop is as wide as their short side.",
     )
-    short_side: int = Field(
-        128, ge=0, description="Short side to which videos are scaled when decoded, in pixels; 0: as they are."
+    short_side: PixelsOrZero = Field(
+        128, description="Short side to which videos are scaled when decoded, in pixels; 0: as they are."
     )
     jitter: tuple[float, float] = Field(
         (1.0, 340 / 224),
@@ -405,8 +422,9 @@ class Folder(Spec):
         "The sampling's rule says how: even cuts the box out and scales it with antialiasing; paper scales the whole "
         "frame to whole pixels without, and cuts the crop out of that.",
     )
-    mirror: Literal["no", "yes", "swap"] = Field(
+    mirror: Annotated[Literal["no", "yes", "swap"], BeforeValidator(_mirror_of_flip)] = Field(
         "yes",
+        validation_alias=AliasChoices("mirror", "flip"),
         description="Mirror every second training clip, at random: no where left and right are classes; swap to "
         "exchange such classes along, by their names. The older flip, true or false, is read as yes or no.",
     )
@@ -417,20 +435,6 @@ class Folder(Spec):
     val_share: float = Field(
         0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flip_of_old(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "flip" not in given:
-            return given
-        return _with_mirror(given)
-
-    @field_validator("eval_size", "short_side")
-    @classmethod
-    def _enough_pixels(cls, side: int) -> int:
-        if 0 < side < 16:
-            raise ValueError("give 16 pixels or more, or 0")
-        return side
 
     @field_validator("jitter")
     @classmethod
@@ -450,11 +454,9 @@ class Folder(Spec):
 
     def but(self, **changes: Any) -> Self:
         """As :meth:`Spec.but`; ``flip=True`` and ``flip=False`` are read as ``mirror="yes"`` and ``mirror="no"``."""
-        try:
-            named = _with_mirror(changes) if "flip" in changes else changes
-        except ValueError as error:
-            raise UserError(f"{type(self).__name__}: {error}") from error
-        return super().but(**named)
+        if "flip" in changes and "mirror" not in changes:
+            changes["mirror"] = changes.pop("flip")
+        return super().but(**changes)
 
     def as_found(self, resolved: Iterable["Folder"]) -> Self:
         """With what a disk told the first of ``resolved`` that is of the same layout and split; as is without one."""
@@ -471,16 +473,6 @@ class Folder(Spec):
     def path(self) -> Path:
         """Where the clips lie."""
         return text_to_path(self.root)
-
-
-def _with_mirror(given: dict[str, Any]) -> dict[str, Any]:
-    """The values with ``mirror`` in the place of ``flip``; raises ValueError for both, and a flip that is no bool."""
-    rest = {name: value for name, value in given.items() if name != "flip"}
-    if "mirror" in rest:
-        raise ValueError("flip is the older name of mirror; give mirror alone")
-    if not isinstance(given["flip"], bool):
-        raise ValueError(f"flip is true or false, not {given['flip']!r}; or give mirror: no, yes or swap")
-    return {**rest, "mirror": "yes" if given["flip"] else "no"}
 
 
 Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
@@ -528,20 +520,13 @@ class Schedule(Spec):
     )
 
     @model_validator(mode="after")
-    def _cosine_outlasts_the_warmup(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.cosine == "all_epochs" and self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"a warm-up of {self.warmup_epochs:g} epochs leaves nothing of a cosine over {self.epochs}; set "
-                "warmup_epochs below epochs"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _norms_are_within_the_batch(self) -> Self:
+            raise ValueError(f"warmup_epochs, {self.warmup_epochs:g}, has to be below epochs, {self.epochs}")
         if self.norm_batch > self.batch_size:
             raise ValueError(
-                f"batch norms over {self.norm_batch} clips want batches of as many, and batch_size is "
-                f"{self.batch_size}; lower norm_batch, or set it to 0 for all clips of the batch"
+                f"norm_batch, {self.norm_batch}, is above batch_size, {self.batch_size}; lower it, or set it to 0 for "
+                "all clips of the batch"
             )
         return self
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import Field, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -19,7 +19,7 @@ from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, Measur
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
-from tadaconv.spec import errors_of
+from tadaconv.spec import Record, errors_of
 from tadaconv.table import LoadedTable, Row
 from tadaconv.table_run import dry_run_cells
 from tadaconv.text import plural
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from tadaconv.execution import Store
 
 
-class RowPlan(BaseModel):
+class RowPlan(Record):
     """What a row still needs. A cell that an earlier row has as well counts there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: str
     num_cells: int
@@ -48,10 +46,8 @@ class RowPlan(BaseModel):
         return self.num_cells - self.num_finished
 
 
-class RunPlan(BaseModel):
+class RunPlan(Record):
     """What running the rest of a table will take on a device; times in seconds, sizes in bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="Of the table or study.")
     regime: str

@@ -11,7 +11,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tadaconv.data import Source
 from tadaconv.data.memory import keep_freed_memory
@@ -22,7 +22,7 @@ from tadaconv.measure import Cost, peak_memory_bytes, reset_peak_memory
 from tadaconv.preview.reading import BatchesThere, FirstClips, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
-from tadaconv.spec import Experiment, Folder, Synthetic, TAda
+from tadaconv.spec import Experiment, Folder, Record, Synthetic, TAda
 from tadaconv.training import Fit, computing_as, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
@@ -39,10 +39,8 @@ gradients of the first are there."""
 NUM_EVAL_BATCHES = 3
 
 
-class Probe(BaseModel):
+class Probe(Record):
     """What was measured for one experiment; times in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_steps_timed: int
     num_micro_batches: int = Field(

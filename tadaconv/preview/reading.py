@@ -9,17 +9,16 @@ from statistics import quantiles
 from typing import NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tadaconv.data import Source
 from tadaconv.data.prefetch import num_cores, num_readers
+from tadaconv.spec import Record
 
 
-class Spread(BaseModel):
+class Spread(Record):
     """The quartiles of measured seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float = Field(description="The lower quartile.")
     median: float
@@ -36,10 +35,8 @@ class Spread(BaseModel):
         return type(self)(low=change(self.low), median=change(self.median), high=change(self.high))
 
 
-class Load(BaseModel):
+class Load(Record):
     """What a step or an evaluation has to do; times in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     compute_seconds: Spread = Field(description="On clips that are there already.")
     reading_seconds: float = Field(
@@ -56,10 +53,8 @@ class Load(BaseModel):
     )
 
 
-class Reading(BaseModel):
+class Reading(Record):
     """How the clips of a cell are read, which do not stay in memory, and what computing waits for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     form: str = Field(description="What clips are read from: video, frames or pack.")
     num_readers: int = Field(description="Processes that read ahead; 0 reads when a batch is asked for.")

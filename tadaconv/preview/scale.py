@@ -5,21 +5,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder, Temporal, errors_of
+from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, errors_of
 from tadaconv.table import Row
 
 ClipShape = tuple[int, int, int, int]
 """(C, T, H, W)"""
 
 
-class Scale(BaseModel):
+class Scale(Record):
     """A network's size and a clip's; a row may name another backbone and number of frames."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str
     num_classes: int

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -13,13 +13,12 @@ from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
 from tadaconv.preview.scale import Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
+from tadaconv.spec import Record
 from tadaconv.table import LoadedTable, Row
 
 
-class RowCheck(BaseModel):
+class RowCheck(Record):
     """Whether a row builds, and whether plugging it in leaves the backbone's output as it was."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: str
     scale: Scale
@@ -37,10 +36,8 @@ class RowCheck(BaseModel):
         return self.start != "differs"
 
 
-class TableCheck(BaseModel):
+class TableCheck(Record):
     """The checks of all rows of a table at one scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: str
     scale: Scale
