@@ -15,10 +15,10 @@ class UserError(ValueError):
 
 
 class NoResultsError(UserError):
-    """There is no storage at the place that was named; ``place`` says which."""
+    """There is no storage at ``place``."""
 
     def __init__(self, place: str, run: str) -> None:
-        super().__init__(f"no results at {place}; make some with: {run}, or name their place with --storage")
+        super().__init__(f"no results at {place}; make some with: {run}, or name another storage")
         self.place, self.run = place, run
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:

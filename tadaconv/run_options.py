@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from tadaconv.errors import UserError
 from tadaconv.spec import Schedule
+from tadaconv.text import listed, plural
 
 Precision = Literal["auto", "float32"]
 """What a network computes in: ``auto`` is bfloat16 where the device is a GPU, under autocast, and float32 elsewhere.
@@ -59,25 +60,17 @@ class RunOptions:
 
 
 def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
-    """Raise :class:`UserError` unless GPUs that train a cell together take as many micro-batches of a batch each."""
+    """Raise :class:`UserError` unless ``gpus_per_cell`` processes take equally many micro-batches of a batch."""
     number = schedule.num_micro_batches
     if gpus_per_cell < 1:
         raise UserError(f"gpus_per_cell is {gpus_per_cell}; give 1 or more")
-    if number % gpus_per_cell == 0:
-        return
-    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
-    if norm_batch == 0:
+    if number % gpus_per_cell:
+        divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
         raise UserError(
-            f"--gpus-per-cell {gpus_per_cell}: a batch of {batch_size} clips is not divided, as the regime's "
-            "schedule.norm_batch is 0, so one GPU would train it all; give --gpus-per-cell 1, or set norm_batch, the "
-            "clips that a batch norm sees at once, which changes the recipe"
+            f"--gpus-per-cell {gpus_per_cell} does not divide the {plural(number, 'micro-batch', 'micro-batches')} of a "
+            f"batch of {schedule.batch_size} clips (the regime's schedule.norm_batch is {schedule.norm_batch}); give "
+            f"{listed(divisors, 'or')}, or a recipe with another norm_batch"
         )
-    fitting = [str(divisor) for divisor in range(1, number + 1) if number % divisor == 0]
-    raise UserError(
-        f"--gpus-per-cell {gpus_per_cell}: a batch of {batch_size} clips is {number} micro-batch"
-        f"{'es' * (number > 1)} of at most {norm_batch} (schedule.norm_batch), which {gpus_per_cell} GPUs cannot share "
-        f"alike; give --gpus-per-cell {' or '.join(fitting)}"
-    )
 
 
 def precision_of(environment: Mapping[str, str]) -> str:

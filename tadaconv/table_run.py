@@ -121,12 +121,12 @@ def run_table(
     from tadaconv.execution import plan, run_cells
 
     chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
-    claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     records = store.records_of(loaded.table.cells(regime, seeds, chosen))
     to_run = [record.cell for record in records if record.status != "finished"]
     for cell in to_run:
         crew.require(cell)
     dry_run_cells(to_run)
+    claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
     with show(planned) as shown:
         if not planned.to_run:  # nothing to wait for, torch's import included

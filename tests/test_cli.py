@@ -201,7 +201,7 @@ class TestAblate:
         done = tada(*ABLATE, "--rows", "(1,1)")
         assert done.status == 130
         assert done.err == (
-            "tada: stopped; what has finished is kept, go on with: tada ablate mini --regime small --rows '(1,1)'\n"
+            "tada: stopped; finished work is kept, resume with: tada ablate mini --regime small --rows '(1,1)'\n"
         )
 
     @pytest.mark.parametrize("damage", [bytes(9) + b"\n{}\n", b'{"op_code":99,"worker_id":"x"}\n'])
@@ -264,7 +264,7 @@ WRONG_CALLS = {
     "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
     "report of nothing": (
         ["report", "mini", "--regime", "small"],
-        "make some with: tada ablate mini --regime small, or name their place with ",
+        "make some with: tada ablate mini --regime small, or name another storage",
     ),
     "report of what": (["report"], "a study or a benchmark to report, or report all of a storage with --all"),
     "report of all and one": (["report", "mini", "--all"], "leave it out to report mini alone"),
@@ -319,9 +319,9 @@ class TestWorker:
         plan(store, "mini-small", rows, [0, 1])
         done = tada("worker")
         assert (done.status, done.err) == (0, "")
-        assert done.out.splitlines()[-1] == "6 cells ended here"
+        assert done.out.splitlines()[-1] == "6 cells run here"
         assert len(experiment.ran) == 6
-        assert tada("worker").out == "0 cells ended here\n"
+        assert tada("worker").out == "0 cells run here\n"
         assert {record.status for record in store.records("mini-small")} == {"finished"}
 
     @pytest.mark.usefixtures("work_folder")
@@ -344,7 +344,7 @@ def test_workers_are_told_how_to_compute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--workers", "0"), "--workers 0"),
+        (("--workers", "0"), "'--workers'"),
         (("--executor", "rey"), "'rey'; one of: ray"),
         (("--executor-option", "partition=gpu"), "partition"),
         (("--executor", "ray", "--executor-option", "cpus"), "NAME=VALUE"),
@@ -423,7 +423,7 @@ def test_without_its_clips_a_table_is_run_in_the_quick_regime(
     assert {each.schedule for each in experiment.ran} == {load_regime("quick").schedule}
     with monkeypatch.context() as patched:
         patched.setattr("tadaconv.preview.check", checked := Mock(side_effect=UserError("checked")))
-        line = f"{said}a check reads no clips; name it with --regime"
+        line = f"{said}a check reads no clips; choose it with --regime"
         assert tada("check", "mini").err.splitlines() == [line, "tada: checked"]
     assert checked.call_args.args[1] == load_regime("quick")
     assert tada("report", "mini").err.splitlines()[0] == f"{said}it has no results"

@@ -320,7 +320,10 @@ def test_a_plan_says_of_several_processes_a_cell_what_it_takes_for_granted() -> 
     assert f"{size(2**29)} a process, of which a cell has 2" in said
     assert "Adding up their gradients is not counted." in said
     assert "processes" not in printed(planned(workers=2))
-    with pytest.raises(UserError, match=r"row '.*': --gpus-per-cell 2: a batch of 4 clips is not divided"):
+    with pytest.raises(
+        UserError,
+        match=r"row '.*': --gpus-per-cell 2 does not divide the 1 micro-batch of",
+    ):
         planned(gpus=2)
 
 

@@ -19,32 +19,32 @@ TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")
 ]
 RegimeName = Annotated[
-    str, typer.Option("--regime", help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.")
+    str, typer.Option("--regime", help="Backbone, clips and recipe: a name (tada list), or a path to a file.")
 ]
 TableRegime = Annotated[
     str | None,
     typer.Option(
         "--regime",
-        help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.",
-        show_default="the table's own where its clips are there, else quick",
+        help="Backbone, clips and recipe: a name (tada list), or a path to a file.",
+        show_default="the table's own, else quick",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and reports.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of results, checkpoints and reports.")]
 Storage = Annotated[
     str | None,
     typer.Option(
         "--storage",
-        help="Where the results are: a journal file, or postgresql+psycopg://USER@HOST/DATABASE.",
+        help="Where the results are: a journal file, or the URL of a PostgreSQL database.",
         show_default="OUT/journal.log",
     ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of clips, or of a data set, for the regimes that need one.", show_default=False),
+    typer.Option(help="Folder of clips, of a data set or of a pack, for regimes that need one.", show_default=False),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Workers = Annotated[int, typer.Option("--workers", help="Cells run at a time, each by a process of its own.")]
-Executor = Annotated[str, typer.Option("--executor", help="What runs the workers: local, ray or slurm.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu, cuda or cuda:N.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Cells that run at a time, each in its own process.")]
+Executor = Annotated[str, typer.Option("--executor", help="Where workers run: local, ray or slurm.")]
 ExecutorOptions = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,14 +55,14 @@ ExecutorOptions = Annotated[
     ),
 ]
 Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="The same numbers bit for bit on CUDA too, as on the CPU; slower.")
+    bool, typer.Option("--deterministic", help="Bit for bit the same numbers on CUDA, as on the CPU; slower.")
 ]
 Readers = Annotated[
     int | None,
     typer.Option(
         "--readers",
         min=0,
-        help="Processes a worker that read clips ahead, where these do not fit into memory; 0 reads in threads.",
+        help="Reading processes of a worker, for clips that do not fit into memory; 0 reads in threads.",
         show_default="the cores of a worker",
     ),
 ]
@@ -73,22 +73,20 @@ GpusPerCell = Annotated[
         "--gpus-per-cell",
         metavar="N",
         min=1,
-        help="GPUs that train a cell together, each a part of a step's micro-batches; on the CPU, processes.",
+        help="GPUs (on the CPU, processes) that train a cell together; N divides the micro-batches of a step.",
     ),
 ]
 PrecisionName = Annotated[
-    Precision, typer.Option("--precision", help="auto is bfloat16 on CUDA, elsewhere float32; float32 is without TF32.")
+    Precision, typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere; float32: without TF32.")
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile networks by torch.compile: minutes at first, then faster steps.")
+    bool, typer.Option("--compile", help="Compile networks with torch.compile: minutes at first, then faster steps.")
 ]
 FusedKernels = Annotated[
     bool,
     typer.Option("--fused-kernels", help="Triton kernels for calibrated taps (k2, cin_k2), on NVIDIA GPUs."),
 ]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write curves of running cells for TensorBoard to OUT/tensorboard.")
-]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves of running cells to OUT/tensorboard.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

@@ -1,4 +1,4 @@
-"""Commands that say what there is and what a run takes: list, cost, check and plan. They train next to nothing."""
+"""Commands that list content and estimate runs: list, cost, check and plan. They train next to nothing."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,13 @@ from tadaconv.cli.options import (
     refuse,
 )
 from tadaconv.cli.output import show
-from tadaconv.cli.running import load_named, print_unused_recipes, regime_with_clips, require_own_results
+from tadaconv.cli.running import (
+    load_named,
+    print_unused_recipes,
+    regime_with_clips,
+    require_own_results,
+    require_rows,
+)
 from tadaconv.locations import resolve_data
 from tadaconv.regime import Regime, load_regime
 from tadaconv.run_options import RunOptions
@@ -43,7 +49,7 @@ if TYPE_CHECKING:
 def list_content(
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: tables, studies, reports, regimes, backbones, rivals, datasets and their layouts.
+    """List the tables, studies, reports, regimes, backbones, rivals, datasets and layouts that commands take.
 
     Example: tada list --json
     """
@@ -77,7 +83,7 @@ def cost(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count parameters, multiply-adds, activations and memory, beside the paper's. Trains nothing.
+    """Count parameters, multiply-adds, activations and memory, next to the paper's figures. Trains nothing.
 
     Example: tada cost plug_in
 
@@ -93,7 +99,7 @@ def cost(
 
 @app.command()
 def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False) -> None:
-    """Build every row, and see that it starts as the backbone it is plugged into. Trains nothing.
+    """Build every row, and check that it starts as the backbone that it is plugged into. Trains nothing.
 
     Example: tada check initialization
     """
@@ -101,7 +107,7 @@ def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False)
 
     loaded = load_table(table)
     if regime is None:
-        regime = regime_with_clips(loaded, None, "a check reads no clips; name it with --regime")
+        regime = regime_with_clips(loaded, None, "a check reads no clips; choose it with --regime")
     checked = preview.check(loaded, load_regime(regime))
     show(checked, preview.render_check, as_json)
     raise typer.Exit(0 if checked.ok else 1)
@@ -112,15 +118,15 @@ def plan_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
     regime: TableRegime = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table; seeds 0 to N-1 would be run.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table, 0 to N-1.")] = 1,
     rows: Annotated[
         list[str] | None,
-        typer.Option("--rows", metavar="ROW", help="This row of a table alone; repeat for more.", show_default="all"),
+        typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of a study.")] = 20,
     data: Data = None,
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Cells that run at a time on this machine.")] = 1,
     gpus_per_cell: GpusPerCell = 1,
     precision: PrecisionName = "auto",
     compile: Compile = False,
@@ -130,7 +136,7 @@ def plan_command(
     out: Out = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a run will take before it is paid for: cells, hours, memory and disk, from a few steps a row.
+    """Estimate what a run takes, from a few steps of every row: cells, hours, memory and disk.
 
     Example: tada plan context --seeds 3 --workers 2
 
@@ -143,8 +149,7 @@ def plan_command(
     loaded = load_named(name)
     if isinstance(loaded, LoadedTable):
         refuse(context, "trials", f"is for studies, and {name} is a table; its cells are rows times --seeds")
-        for row in rows or []:
-            loaded.table.row(row)
+        require_rows(loaded, rows)
     else:
         refuse(context, "seeds", f"is for tables, and {name} is a study, whose file gives the seeds of a trial")
         refuse(context, "rows", f"is for tables, and {name} is a study")

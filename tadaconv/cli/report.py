@@ -42,7 +42,7 @@ def report(
         ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every table and study of the storage, with a page that leads to each.")
+        bool, typer.Option("--all", help="Report every table and study of the storage, with an index page.")
     ] = False,
     row: Annotated[
         str | None,
@@ -53,7 +53,7 @@ def report(
     ] = None,
     regime: TableRegime = None,
     formats: Annotated[
-        str, typer.Option("--format", help="What to write: html, ipynb, tex and csv, separated by commas.")
+        str, typer.Option("--format", help="Formats, separated by commas: html, ipynb, tex and csv.")
     ] = "html,ipynb,tex,csv",
     paper: Annotated[
         bool, typer.Option("--paper/--no-paper", help="The paper's numbers next to ours in the LaTeX table, or not.")
@@ -67,7 +67,7 @@ def report(
     parameter: Annotated[
         list[str] | None,
         typer.Option(
-            "--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the notebook; repeat for more.",
+            "--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the notebook; repeat the option for more.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +76,7 @@ def report(
 ) -> None:  # fmt: skip
     """Report a table, a study, a trained cell or a benchmark from stored results. Trains nothing.
 
-    A study whose best have been run on new seeds (tada study NAME --confirm) gets the table of these as well.
+    A study whose best trials were run on new seeds (tada study NAME --confirm) gets a report of these as well.
 
     Example: tada report context --format html,tex
 

@@ -20,11 +20,12 @@ from tadaconv.cli.options import (
     refuse,
     takes_workers,
 )
-from tadaconv.cli.running import Reporter, print_unused_recipes, regime_with_clips, require_own_results
+from tadaconv.cli.running import Reporter, print_unused_recipes, regime_with_clips, require_own_results, require_rows
 from tadaconv.files import require_writable
 from tadaconv.locations import resolve_data
 from tadaconv.regime import Regime, load_regime
 from tadaconv.table import load_table
+from tadaconv.text import plural
 
 if TYPE_CHECKING:
     from tadaconv.execution import Crew
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 def ablate(
     table: TableName,
     regime: TableRegime = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; seeds 0 to N-1 are run.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 0 to N-1.")] = 1,
     rows: Annotated[
         list[str] | None,
-        typer.Option("--rows", metavar="ROW", help="Run this row alone; repeat for more.", show_default="all"),
+        typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
     ] = None,
     data: Data = None,
     *,
@@ -46,7 +47,7 @@ def ablate(
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Run a table and report it. Cells that have a result are not run again; a failed cell is tried anew.
+    """Run a table and report it. Finished cells are not run again; failed cells are retried.
 
     Any number of calls, on any machines, share the work of one storage.
 
@@ -55,8 +56,7 @@ def ablate(
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
     loaded = load_table(table)
-    for name in rows or []:
-        loaded.table.row(name)
+    require_rows(loaded, rows)
     regime = regime_with_clips(loaded, data) if regime is None else regime
     bare_regime = load_regime(regime)
     print_unused_recipes(loaded, regime, bare_regime)
@@ -82,14 +82,14 @@ def _prepare(
 def worker(
     *,
     crew: CrewOptions,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to stay without work before leaving.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for cells before the worker ends.")] = 0.0,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Help with whatever is queued in a storage, from this or another machine, until nothing is left.
+    """Run cells that are queued in a storage, from this or another machine, until none is left.
 
-    Come and go as you like: a cell that is not finished goes back to the queue. Clips must lie at the same path as
-    where the table was started; checkpoints are found again if OUT is the same folder.
+    Workers can be stopped at any time: a cell that is not finished goes back to the queue. Clips have to be at the path
+    that they have on the machine where the table was started. Cells resume from their checkpoints if OUT is the same.
 
     Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
     """
@@ -103,7 +103,7 @@ def worker(
     console = Console()
     with LineView(console) as show:
         num_ended = join(store, workers, show.event, show.line)
-    console.print(f"{num_ended} cells ended here", highlight=False)
+    console.print(f"{plural(num_ended, 'cell')} run here", highlight=False)
 
 
 @app.command()
@@ -111,22 +111,20 @@ def worker(
 def study(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
-    trials: Annotated[
-        int, typer.Option(min=1, help="Trials the study shall have, those of earlier calls among them.")
-    ] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in total, those of earlier calls included.")] = 20,
     regime: RegimeName = "quick",
     confirm: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Run the best K as a table on new seeds.", show_default="search"),
+        typer.Option(min=1, metavar="K", help="Run the best K trials as a table on new seeds.", show_default="search"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds, with --confirm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds for --confirm.")] = 3,
     data: Data = None,
     *,
     crew: CrewOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Search a design space and report it. A study may be stopped, gone on with, and its space may grow.
+    """Search a design space and report it. A study can be stopped and resumed, and its space can grow.
 
     Example: tada study stage_placement --trials 40 --workers 2
 

@@ -39,6 +39,15 @@ def load_named(name: str) -> "LoadedTable | LoadedStudy":
     return load_study(name)
 
 
+def require_rows(loaded: LoadedTable, rows: Sequence[str] | None) -> None:
+    """Raise :class:`UserError` for a row that the table does not have."""
+    for name in rows or []:
+        try:
+            loaded.table.row(name)
+        except UserError as error:
+            raise UserError(f"{error}; to name several, repeat the option: --rows A --rows B") from error
+
+
 def require_own_results(loaded: "LoadedTable | LoadedStudy", regime_name: str, store: "Store") -> None:
     """Raise :class:`UserError` if the storage holds under these names the results of other files."""
     from tadaconv.execution import attrs as attr

@@ -13,13 +13,13 @@ from tadaconv.cli.running import print_line
 
 @app.command("export")
 def export_storage(
-    form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    form: Annotated[str, typer.Option("--format", help="Format of the files: csv or parquet.")] = "csv",
     storage: Annotated[
         str, typer.Option("--storage", help="Where the results are: a journal file or a URL.")
     ] = "runs/journal.log",
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("runs/export"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the files.")] = Path("runs/export"),
 ) -> None:
-    """Write all cells and studies of a storage as flat files: attempts, cells, curves and studies.
+    """Export all cells and studies of a storage as tables: attempts, cells, curves and studies.
 
     Example: tada export --format parquet --out results
     """
@@ -43,10 +43,9 @@ def merge_storages(
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Copy the results of other storages into this one, none twice. The others are only read.
+    """Copy the results of other storages into this one, each cell once. The others are only read.
 
-    Trained weights and class probabilities in the weights/ beside a journal come along, into the one beside this
-    journal.
+    Trained weights and class probabilities, in the folder weights/ next to a journal, are copied as well.
 
     Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
     """
@@ -69,7 +68,7 @@ def dashboard_command(
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Show a storage in Optuna's dashboard, to be read only and on this machine alone. Ctrl-C ends it.
+    """Show a storage in Optuna's dashboard, read-only and for this machine only, until Ctrl-C.
 
     Example: tada dashboard --port 8081
     """

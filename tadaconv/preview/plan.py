@@ -325,7 +325,7 @@ def _reading(plan: RunPlan) -> list[Rendered | str]:
     if most < MIN_WAITING:
         sentences.append("Computing hardly waits for them.")
     else:
-        pack = "" if slowest.form == "pack" else ", or a pack of JPEGs (tada data pack, then tada plan --data PACK)"
+        pack = "" if slowest.form == "pack" else ", or with a pack of JPEGs (tada data pack)"
         sentences.append(
             f"Computing would wait for them up to {100 * most:.0f} % of the time. By arithmetic from {escape(name)}, "
             f"it would not with {plural(slowest.step.num_cores_wanted, 'core')} a worker in training and "
