@@ -67,8 +67,8 @@ def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
     if number % gpus_per_cell:
         divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
         raise UserError(
-            f"--gpus-per-cell {gpus_per_cell} does not divide the {plural(number, 'micro-batch', 'micro-batches')} of a "
-            f"batch of {schedule.batch_size} clips (the regime's schedule.norm_batch is {schedule.norm_batch}); give "
+            f"--gpus-per-cell {gpus_per_cell} does not divide the {plural(number, 'micro-batch', 'micro-batches')} of "
+            f"a batch of {schedule.batch_size} clips (the regime's schedule.norm_batch is {schedule.norm_batch}); give "
             f"{listed(divisors, 'or')}, or a recipe with another norm_batch"
         )
 
