@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,21 +163,18 @@ class CrewOptions:
 
 def takes_workers(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the fields of :class:`CrewOptions` as options, in the place of its parameter ``crew``."""
-    signature = inspect.signature(function)
-    own = list(signature.parameters.values())
-    at = list(signature.parameters).index("crew")
-    options = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in fields(CrewOptions)
+    options = inspect.signature(CrewOptions).parameters
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, own in inspect.signature(function).parameters.items()
+        for parameter in (options.values() if name == "crew" else [own])
     ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    parameters[at : at + 1] = options
 
     @wraps(function)
     def wrapper(**given: Any) -> None:
-        crew = CrewOptions(**{option.name: given.pop(option.name) for option in options})
+        crew = CrewOptions(**{name: given.pop(name) for name in options})
         function(**given, crew=crew)
 
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper

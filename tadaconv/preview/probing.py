@@ -56,8 +56,8 @@ class Probe(Record):
     eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
     curve_eval_seconds: Spread | None = Field(
         None,
-        description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
-        "there is none at the end next to that of the last epoch.",
+        description="Of one while the cell trains, if that sees one view and the result several: by arithmetic, its "
+        "part of the views. None if all are the same, of which the last is that of the result.",
     )
     reading: Reading | None = Field(
         None, description="What steps and evaluations wait for; None where clips are made, or are kept in memory."
@@ -91,8 +91,8 @@ class Probe(Record):
         return run + min(checkpoints, run / TIMES_A_SAVE + self.checkpoint_seconds)
 
 
-MeasuredRates = dict[tuple[Synthetic | Folder, bool], Rates]
-"""How fast clips were read, by what a cell wants of them, and whether it sees fewer views while it trains."""
+MeasuredRates = dict[Synthetic | Folder, Rates]
+"""How fast clips were read, by what a cell wants of them."""
 
 
 def probe(
@@ -195,12 +195,11 @@ def _measure(
     started = time.perf_counter()
     fit, cost = set_up(experiment, device, options)
     source, schedule = fit.source, experiment.schedule
-    watched = curve_source(experiment, source, device)
     try:
         if not source.is_in_memory:
             fit.read_beforehand()
         if options.compile:
-            _compile(fit, [source, *([] if watched is source else [watched])])
+            _compile(fit, [source, curve_source(experiment, source, device)])
         setup_seconds = time.perf_counter() - started
         first, *others = timed = _step_seconds(fit, budget_seconds)
         evaluations = _eval_seconds(fit, source)
@@ -218,19 +217,17 @@ def _measure(
             schedule.num_micro_batches,
         )
         evaluation = shared(evaluations, num_batches)
-        curve = None if watched is source else shared(_eval_seconds(fit, watched), num_batches)
         read = None
         if not source.is_in_memory:
-            wanted = experiment.data, experiment.curve_has_fewer_views
-            if wanted not in rates:
-                rates[wanted] = measure_rates(source, watched, schedule.batch_size, budget_seconds)
+            if experiment.data not in rates:
+                rates[experiment.data] = measure_rates(source, schedule.batch_size, budget_seconds)
             machine = Machine(cores, at_once if on_cpu else 0)
             clips_a_step = source.num_train / fit.steps_per_epoch
-            read = reading(source, rates[wanted], machine, (step, clips_a_step), evaluation, curve)
+            read = reading(source, rates[experiment.data], machine, (step, clips_a_step), evaluation)
             step, evaluation = read.step.seconds, read.evaluation.seconds
-            curve = None if read.curve_evaluation is None else read.curve_evaluation.seconds
     finally:
         source.close()
+    has_fewer_views = experiment.curve_has_fewer_views
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in fit.model.state_dict().values())
@@ -264,7 +261,7 @@ def _measure(
         num_evaluations=num_evaluations,
         step_seconds=step,
         eval_seconds=evaluation,
-        curve_eval_seconds=curve,
+        curve_eval_seconds=evaluation.each(lambda seconds: seconds / source.num_views) if has_fewer_views else None,
         reading=read,
         setup_seconds=setup_seconds + max(0.0, first - median(others or [first])),
         checkpoint_seconds=checkpoint_seconds,

@@ -63,27 +63,22 @@ class Reading(Record):
     val_clips_per_second: float = Field(description="All views of a clip.")
     step: Load
     evaluation: Load = Field(description="On all validation clips, all views of each.")
-    curve_evaluation: Load | None = Field(
-        None, description="While the cell trains, where it sees fewer views than the one at the end; else None."
-    )
 
 
 class Rates(NamedTuple):
-    """Clips a second that are read while nothing computes; ``curve`` is of evaluations while a cell trains."""
+    """Clips a second that are read while nothing computes."""
 
     train: float
     val: float
-    curve: float
 
 
-def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> Rates:
+def measure_rates(source: Source, views: int, seconds: float) -> Rates:
     """How fast clips are read, cropped and normalised by themselves.
 
     Args:
         source: the clips, which do not stay in memory.
-        curve: what evaluations while training see: ``source``, or fewer views of it.
         views: that a training batch or an evaluation takes at once.
-        seconds: for how long training clips are read, after the first few, and others half as long.
+        seconds: for how long training clips are read, after the first few; validation clips are for half as long.
     """
     # Other clips every time: those that were read a moment ago would come from the system's memory.
     seed = time.time_ns() % 2**31
@@ -93,21 +88,16 @@ def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> 
             for indices in _in_random_order(source.num_train, seed + epoch, _clips_at_once(views)):
                 yield indices, epoch, seed
 
-    source.expect_train(train(), views)
-    batches = train()
-    train_rate = _rate(lambda: len(source.train_batch(*next(batches))[0]), seconds)
-    val_rate = _val_rate(source, seed, views, seconds / 2)
-    return Rates(train_rate, val_rate, val_rate if curve is source else _val_rate(curve, seed, views, seconds / 2))
-
-
-def _val_rate(source: Source, seed: int, views: int, seconds: float) -> float:
     def val() -> Iterator[Tensor]:
         for epoch in count():
             yield from _in_random_order(source.num_val, seed + epoch, _clips_at_once(views // source.num_views))
 
+    source.expect_train(train(), views)
+    train_batches = train()
+    train_rate = _rate(lambda: len(source.train_batch(*next(train_batches))[0]), seconds)
     source.expect_val(val())
-    batches = val()
-    return _rate(lambda: len(source.val_batch(next(batches))[0]), seconds)
+    val_batches = val()
+    return Rates(train_rate, _rate(lambda: len(source.val_batch(next(val_batches))[0]), seconds / 2))
 
 
 def _clips_at_once(most: int) -> int:
@@ -212,10 +202,8 @@ def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
     )
 
 
-def reading(
-    source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread, curve: Spread | None
-) -> Reading:
-    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone.
+def reading(source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread) -> Reading:
+    """How long a cell's steps and evaluations wait for clips; the spreads are of computing alone.
 
     Args:
         source: the clips.
@@ -223,7 +211,6 @@ def reading(
         machine: what computing and reading have.
         step: seconds of a step's computing, and how many clips it takes.
         evaluation: seconds of an evaluation's computing.
-        curve: seconds of one while the cell trains, where it sees fewer views; else None.
     """
     return Reading(
         form=source.form,
@@ -233,5 +220,4 @@ def reading(
         val_clips_per_second=rates.val,
         step=load(step[0], step[1] / rates.train, machine),
         evaluation=load(evaluation, source.num_val / rates.val, machine),
-        curve_evaluation=None if curve is None else load(curve, source.num_val / rates.curve, machine),
     )
