@@ -4,6 +4,7 @@ Studies, report templates, backbones, rivals and layouts are read, not run: they
 """
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +23,10 @@ Entry = dict[str, Any]
 def content() -> dict[str, list[Entry]]:
     """By kind, the entries of what ships and of the current folder: name, summary and, of a table, number of rows."""
     return {
-        "tables": [_table(name) for name in discovery.available("ablation table")],
-        "studies": [_file(name, path) for name, path in discovery.available("study").items()],
-        "reports": [_file(name, path) for name, path in discovery.available("report").items()],
-        "regimes": [_regime(name) for name in discovery.available("regime")],
+        "tables": _entries("ablation table", lambda name, _: _table(name)),
+        "studies": _entries("study", lambda _, path: {"summary": _docstring_of(path)}),
+        "reports": _entries("report", lambda _, path: {"summary": _docstring_of(path)}),
+        "regimes": _entries("regime", lambda name, _: {"summary": load_regime(name).summary}),
         "backbones": _registered(_MODELS / "__init__.py", "BACKBONES"),
         "rivals": _registered(_MODELS / "rivals" / "__init__.py", "RIVALS"),
         "datasets": [
@@ -45,26 +46,26 @@ def _first_line(text: str | None) -> str:
     return (text or "").strip().partition("\n")[0].replace("``", "")
 
 
+def _entries(kind: str, describe: Callable[[str, Path], Entry]) -> list[Entry]:
+    """The files of a kind; one that is broken has what is wrong with it for its summary, and hides no other."""
+    entries = []
+    for name, path in discovery.available(kind).items():
+        try:
+            entries.append({"name": name, **describe(name, path)})
+        except UserError as error:
+            entries.append({"name": name, "summary": str(error)})
+        except SyntaxError as error:
+            entries.append({"name": name, "summary": f"{path} cannot be loaded: {error}"})
+    return entries
+
+
 def _table(name: str) -> Entry:
-    try:
-        loaded = load_table(name)
-    except UserError as error:  # one broken file in the current folder must not hide the others
-        return {"name": name, "summary": str(error)}
-    return {"name": name, "summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
+    loaded = load_table(name)
+    return {"summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
 
 
-def _regime(name: str) -> Entry:
-    try:
-        return {"name": name, "summary": load_regime(name).summary}
-    except UserError as error:
-        return {"name": name, "summary": str(error)}
-
-
-def _file(name: str, path: Path) -> Entry:
-    try:
-        return {"name": name, "summary": _first_line(ast.get_docstring(ast.parse(path.read_bytes())))}
-    except SyntaxError as error:
-        return {"name": name, "summary": f"{path} cannot be loaded: {error}"}
+def _docstring_of(path: Path) -> str:
+    return _first_line(ast.get_docstring(ast.parse(path.read_bytes())))
 
 
 def _registered(file: Path, registry: str) -> list[Entry]:

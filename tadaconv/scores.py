@@ -168,22 +168,16 @@ def ensemble(parts: Mapping[str, Scores]) -> EnsembleAccuracy:
 
 
 def _difference(one: Scores, other: Scores) -> str:
-    """In which way two files of scores are not of the same clips and classes in the same order; empty: in none."""
-    if list(one.heads) != list(other.heads):
-        return "tell other labels apart"
-    if one.classes.tolist() != other.classes.tolist() or one.heads != other.heads:
-        same = sorted(one.classes.tolist()) == sorted(other.classes.tolist())
-        return "have their classes in another order" if same else "tell other classes apart"
-    if len(one.labels) != len(other.labels):
-        return f"were judged on {len(one.labels)} and {len(other.labels)} clips"
-    if one.fingerprint != other.fingerprint:
-        return "were judged on other clips"
-    named = len(one.clips) and len(other.clips)
-    if named and one.clips.tolist() != other.clips.tolist():
-        same = sorted(one.clips.tolist()) == sorted(other.clips.tolist())
-        return "were judged on the same clips in another order" if same else "were judged on other clips"
-    if not np.array_equal(one.labels, other.labels):
-        return "were judged on clips of other labels, or in another order"
+    """In which way two files of scores are not of the same classes and clips in the same order; empty if in none."""
+    if list(one.heads.items()) != list(other.heads.items()) or one.classes.tolist() != other.classes.tolist():
+        return "predict other classes, or in another order"
+    both_named = len(one.clips) > 0 and len(other.clips) > 0
+    if (
+        one.fingerprint != other.fingerprint
+        or (both_named and one.clips.tolist() != other.clips.tolist())
+        or not np.array_equal(one.labels, other.labels)
+    ):
+        return "were evaluated on other clips, or in another order"
     return ""
 
 
