@@ -1,6 +1,6 @@
-"""What there is to name on the command line, each with a line that says what it is.
+"""All content that commands take by name, with a line of summary.
 
-Studies, report templates, backbones, rivals and layouts are read, not run: they import what is slow to import.
+Studies, report templates, backbones, rivals and layouts are parsed, not imported, since that is slow.
 """
 
 import ast
@@ -47,7 +47,7 @@ def _first_line(text: str | None) -> str:
 
 
 def _entries(kind: str, describe: Callable[[str, Path], Entry]) -> list[Entry]:
-    """The files of a kind; one that is broken has what is wrong with it for its summary, and hides no other."""
+    """The files of a kind; the summary of one that is broken is its error."""
     entries = []
     for name, path in discovery.available(kind).items():
         try:
@@ -81,7 +81,7 @@ def _registered(file: Path, registry: str) -> list[Entry]:
 
 
 def _summary(folder: Path, value: ast.expr) -> str:
-    """What ``module.name`` says of itself, in the file of that module."""
+    """The docstring of ``module.name``, from the file of that module."""
     module, _, name = ast.unparse(value).rpartition(".")
     tree = ast.parse((folder / f"{module}.py").read_bytes())
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]

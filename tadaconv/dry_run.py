@@ -1,4 +1,4 @@
-"""What is found out of an experiment before anything is run or queued for it: whether it can be built and trained."""
+"""Dry runs: whether an experiment can be built and trained, before anything is run or queued for it."""
 
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from tadaconv.training import smallest_batch
 
 @lru_cache(maxsize=1)
 def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
-    """The shapes of pretrained weights, whose values are read, checked and let go; the rows of a table share them."""
+    """The shapes of pretrained weights, which are read, checked and dropped; the rows of a table share the shapes."""
     state = read_weights(Backbone(name="", weights=weights, weights_fingerprint=fingerprint))
     return {name: torch.empty_like(value, device="meta") for name, value in state.items()}
 
@@ -24,8 +24,8 @@ def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
 def dry_run(experiment: Experiment) -> None:
     """Build the network of ``experiment`` and pass the shape of a clip through it, without memory or arithmetic.
 
-    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
-    experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
+    It takes a moment and runs before anything is queued. Pretrained weights are read once for consecutive
+    experiments that share them. Raises :class:`UserError` for names, options, placements, weights
     and clips that do not fit together, and for batches that :func:`require_batches` refuses.
     """
     backbone, data = experiment.backbone, experiment.data

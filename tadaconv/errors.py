@@ -1,4 +1,4 @@
-"""The one exception a caller's mistake raises, and the sentence a mistyped name gets."""
+"""Exceptions of the package, and the message for a mistyped name."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -54,8 +54,8 @@ def lookup(kind: str, name: str, registry: Mapping[str, T]) -> T:
 
 
 class RunError(RuntimeError):
-    """A cell cannot finish (loss not finite, out of memory, disk full); the message says so plainly."""
+    """A cell cannot finish (loss not finite, out of memory, disk full); the message says why."""
 
 
 class StorageError(RunError):
-    """The storage cannot be written or its server stays away: nobody's cell is to blame, and nothing can go on."""
+    """The storage cannot be written or its server is unreachable: no cell is at fault, and the run has to stop."""

@@ -1,4 +1,4 @@
-"""How a cell is run: what changes its speed and how its numbers are rounded, but not which cell it is."""
+"""How a cell is run: options of its speed and rounding, which are not part of its key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ Precision = Literal["auto", "float32"]
 """
 
 BFLOAT16, FLOAT32 = "bfloat16", "float32 (IEEE, no TF32)"
-"""How environments say what was computed in."""
+"""Names of precisions in environments."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class RunOptions:
         gpus_per_cell: GPUs that train a cell together; on the CPU as many processes of one thread.
         precision: of convolutions and matrix products.
         compile: by ``torch.compile``.
-        fused_kernels: where there are any, in the place of PyTorch's own operations; see :mod:`tadaconv.nn.fused`.
+        fused_kernels: where there are any, in place of PyTorch's operations; see :mod:`tadaconv.nn.fused`.
         deterministic: bit for bit on CUDA too, which is slower.
-        threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
+        threads: CPU threads next to a GPU. A cell on the CPU trains on one: sums depend on their number.
         readers: processes that read clips which are not kept in memory; None for as many as the worker has cores.
     """
 
@@ -45,7 +45,7 @@ class RunOptions:
         return replace(self, **changes)
 
     def entries(self, on_gpu: bool) -> dict[str, str]:
-        """What an environment says of the options; on the CPU there is one precision, and so no entry."""
+        """The options as entries of an environment; the CPU has one precision, and so no entry."""
         precision = FLOAT32 if self.precision == "float32" else BFLOAT16
         return {
             **({"gpus_per_cell": str(self.gpus_per_cell)} if self.gpus_per_cell > 1 else {}),
@@ -55,7 +55,7 @@ class RunOptions:
         }
 
     def with_cores(self, cores: int) -> Self:
-        """The options of a worker whose share of its machine are ``cores``."""
+        """The options of a worker that has ``cores`` of its machine."""
         return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
 
 
@@ -74,5 +74,5 @@ def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
 
 
 def precision_of(environment: Mapping[str, str]) -> str:
-    """What the result with this environment was computed in; those that do not say it were not asked."""
+    """The precision of the result with this environment; results before the option have no entry."""
     return environment.get("precision") or (BFLOAT16 if environment.get("cuda") else FLOAT32)

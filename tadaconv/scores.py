@@ -1,4 +1,4 @@
-"""The class probabilities of validation clips, as a trained cell leaves them beside its weights; needs no torch.
+"""The class probabilities of validation clips, which a trained cell stores next to its weights; needs no torch.
 
 A file of scores is a NumPy archive, readable without this package by ``numpy.load(path)``; ``docs/reports.md`` has its
 arrays. :func:`ensemble` is the accuracy of the mean of several.
@@ -61,7 +61,7 @@ class EnsembleAccuracy:
 
 
 def clips_fingerprint(experiment: Experiment) -> str:
-    """Which validation clips an experiment is judged on, whatever is taken of each: frames and views may differ."""
+    """Identifies the validation clips of an experiment; frames and views of them may differ."""
     data = experiment.data
     if isinstance(data, Folder):
         return data.fingerprint
@@ -89,7 +89,7 @@ def as_npz(scores: Scores) -> bytes:
 def read_scores(path: Path, cell: str) -> Scores:
     """The scores of ``cell`` that :func:`as_npz` made.
 
-    Raises :class:`UserError` for a file that is not there, that is none of these, or that is another cell's.
+    Raises :class:`UserError` for a file that does not exist, is not a file of scores, or is of another cell.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -105,8 +105,8 @@ def read_scores(path: Path, cell: str) -> Scores:
         )
         _require_whole(scores)
     except FileNotFoundError as error:
-        raise UserError(f"there are no class probabilities at {path}") from error
-    except Exception as error:  # whatever a damaged file makes NumPy's reader raise
+        raise UserError(f"no class probabilities at {path}") from error
+    except Exception as error:  # NumPy raises all kinds for a damaged file
         raise UserError(f"the class probabilities {path} cannot be read ({type(error).__name__})") from error
     if scores.cell != cell:
         raise UserError(f"the class probabilities {path} belong to another cell, {scores.cell}, and not to {cell}")

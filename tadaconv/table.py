@@ -20,7 +20,7 @@ from tadaconv.text import encodable
 
 @dataclass(frozen=True)
 class PaperResult:
-    """A published number, with where it stands and what it was measured on.
+    """A published number, with its source and what it was measured on.
 
     ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is judged by.
 
@@ -55,10 +55,10 @@ class Row:
         temporal: what is plugged in; None for the bare backbone.
         paper: what the paper reports for it.
         backbone: the backbone in a table that compares backbones; None for the regime's. A regime of a smaller scale
-            names what stands in for it.
+            names the stand-in for it.
         num_frames: frames of a clip in a table that compares them; None for the regime's.
         versus: name of the row that differences are taken to; None for the table's base, its own name for no row.
-        ensemble: names of two rows or more. The row trains nothing then, and plugs nothing in: for each seed it is the
+        ensemble: names of two rows or more. Such a row is not trained and plugs nothing in: for each seed it is the
             accuracy of the mean of their class probabilities, clip by clip; see :mod:`tadaconv.scores`.
     """
 
@@ -90,7 +90,7 @@ class Row:
                 raise UserError(f"row {self.name!r}: {field_name} is {words}, not {getattr(self, field_name)!r}")
         if self.ensemble and not (self.temporal is None and self.backbone is None and self.num_frames is None):
             raise UserError(
-                f"row {self.name!r}: an ensemble trains nothing; leave operator, backbone and num_frames to its rows"
+                f"row {self.name!r}: an ensemble is not trained; leave operator, backbone and num_frames to its rows"
             )
 
     @property
@@ -108,7 +108,7 @@ class Row:
         ensemble, which has no cell.
         """
         if self.ensemble:
-            raise UserError(f"row {self.name!r} is an ensemble, which trains nothing; run its rows")
+            raise UserError(f"row {self.name!r} is an ensemble, which is not trained; run its rows")
         with errors_of(f"row {self.name!r}"):
             return Cell(self.name, regime.experiment(self.temporal, seed, self.backbone, self.num_frames))
 
@@ -125,7 +125,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``.
+    """An ablation table. ``base`` is the row the others are compared with; shown last unless it is in ``rows``.
 
     ``regime`` is the name of the regime that the published table is of: the command line takes it where none is named
     and its clips are there. None: the table is of no data set.
@@ -159,10 +159,10 @@ class Table:
                 self.row(name)
 
     def mistaken_recipes(self, regime: Regime, backbones: Collection[str]) -> list[Recipe]:
-        """The recipes of a regime that train no row of the table by what looks like a slip.
+        """The recipes of a regime that train no row of the table by what looks like a mistake.
 
-        They name a backbone that is none of ``backbones`` nor of a package, or a recipe before them takes their rows. A
-        regime serves several tables: that a recipe is for backbones and frames of other tables is no slip.
+        They name a backbone that is neither in ``backbones`` nor of a package, or an earlier recipe takes their rows. A
+        regime serves several tables, so a recipe for backbones and frames of other tables is no mistake.
         """
         asked = [
             (row.backbone or regime.backbone.name, row.num_frames or regime.data.num_frames) for row in self.all_rows
@@ -192,7 +192,7 @@ class Table:
 
     @property
     def ensembles(self) -> list[Row]:
-        """The rows that average others and train nothing, in the order they are shown."""
+        """The rows that average others and are not trained, in the order they are shown."""
         return [row for row in self.all_rows if row.ensemble]
 
     def trained(self, rows: Iterable[str] | None = None) -> list[Row]:
@@ -206,7 +206,7 @@ class Table:
         return [self.row(name) for name in names]
 
     def cells(self, regime: Regime, seeds: Iterable[int], rows: Iterable[str] | None = None) -> list[Cell]:
-        """One cell a row that trains and seed, seed by seed, so that a first full table stands early.
+        """One cell a row that trains and seed, seed by seed, so that a first full table is complete early.
 
         Args:
             regime: what the rows are run in.
@@ -224,7 +224,7 @@ class Table:
 class LoadedTable:
     """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory.
 
-    ``search`` is what finds the study whose best a table compares.
+    ``search`` is the name or path of the study that a table compares the best trials of.
     """
 
     name: str

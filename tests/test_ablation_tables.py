@@ -164,7 +164,7 @@ def test_an_ensemble_has_no_cell_and_changes_no_other() -> None:
     assert found.cells(small(), [0, 1]) == plain.cells(small(), [0, 1])
     assert [row.name for row in found.ensembles] == ["both"]
     assert [cell.label for cell in found.cells(small(), [0], ["(1,1)", "both", "TSN"])] == ["(1,1)", "TSN", "(3,3)"]
-    with pytest.raises(UserError, match=r"^row 'both' is an ensemble, which trains nothing; run its rows$"):
+    with pytest.raises(UserError, match=r"^row 'both' is an ensemble, which is not trained; run its rows$"):
         found.row("both").cell(small(), 0)
 
 
@@ -177,7 +177,7 @@ def test_an_ensemble_has_no_cell_and_changes_no_other() -> None:
         ({"ensemble": ("a", "b", "a")}, "row 'e': ensemble is a tuple of the names of two rows or more, not ("),
         (
             {"ensemble": ("a", "b"), "num_frames": 8},
-            "row 'e': an ensemble trains nothing; leave operator, backbone and num_frames to its rows",
+            "row 'e': an ensemble is not trained; leave operator, backbone and num_frames to its rows",
         ),
         ({"ensemble": ("a", "x")}, "unknown row 'x'; one of: b, e, f, a"),
         ({"ensemble": ("a", "f")}, "row 'e': its part 'f' is an ensemble itself; name its rows"),

@@ -119,7 +119,7 @@ def test_a_file_holds_everything_and_needs_numpy_alone(tmp_path: Path) -> None:
     assert as_npz(back) == as_npz(scores)
     with pytest.raises(UserError, match=r"cafe.scores.npz belong to another cell, cafe, and not to beef$"):
         read_scores(path, "beef")
-    with pytest.raises(UserError, match=r"^there are no class probabilities at .*none.npz$"):
+    with pytest.raises(UserError, match=r"^no class probabilities at .*none.npz$"):
         read_scores(tmp_path / "none.npz", "cafe")
 
 

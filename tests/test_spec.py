@@ -180,7 +180,7 @@ def test_but_forgets_the_key_of_the_original() -> None:
         ({"sede": 1}, "unknown field of Experiment 'sede'; one of: seed, "),
         ({"schedule__lr": -1}, "Schedule: lr: Input should be greater than 0, got -1"),
         ({"schedule__learning_rate": 1}, "unknown field of Schedule 'learning_rate'; one of: "),
-        ({"seed__lr": 1}, "Experiment.seed has no fields of its own to change"),
+        ({"seed__lr": 1}, "Experiment.seed has no fields to change"),
         ({"temporal__context__kernels": (2,)}, "a temporal kernel is a positive odd number of frames, not 2"),
         ({"temporal__context__kernels": (3, 3, 3)}, "kernels: Tuple should have at most 2 items"),
         ({"temporal__context__kernels": ()}, "kernels: Tuple should have at least 1 item"),
@@ -200,7 +200,7 @@ def test_but_refuses_in_one_line(change: dict[str, Any], message: str) -> None:
 
 def test_taps_have_no_channels_to_share_out() -> None:
     assert TAda().but(calibration="cin_k2", placement__share=0.5).placement.share == 0.5
-    with pytest.raises(UserError, match="the factor k2 has no channels to share out"):
+    with pytest.raises(UserError, match="the factor k2 has no channels to share"):
         TAda().but(calibration="cin+k2", placement__share=0.5)
 
 

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with lasting_output() as output:
         status = _status(list(sys.argv[1:] if arguments is None else arguments))
         if arguments is None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: one more Ctrl-C ends what is left of the end
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is printed: one more Ctrl-C ends the process at once
         if why := output.lost():
             status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
     sys.exit(status)
@@ -95,7 +95,7 @@ def _require_folder() -> None:
 
 
 def complain(message: str, status: int) -> int:
-    """Say in one line of stderr what is wrong; returns ``status``."""
+    """Print one line to stderr that says what is wrong; returns ``status``."""
     from tadaconv.text import visible
 
     print("tada:", visible(" ".join(message.splitlines())), file=sys.stderr)

@@ -102,7 +102,7 @@ def refuse(context: typer.Context, name: str, why: str) -> None:
     Args:
         context: of the command.
         name: of the option, without its hyphens.
-        why: goes on from the option's name.
+        why: the rest of the sentence that begins with the option's name.
     """
     source = context.get_parameter_source(name)
     if source is not None and source.name == "COMMANDLINE":
@@ -111,7 +111,7 @@ def refuse(context: typer.Context, name: str, why: str) -> None:
 
 @dataclass(frozen=True)
 class CrewOptions:
-    """What commands that run cells are told of the workers; :func:`takes_workers` makes its fields options."""
+    """Options of the workers of commands that run cells; :func:`takes_workers` adds them to a command."""
 
     device: Device = "auto"
     workers: Workers = 1
@@ -162,7 +162,7 @@ class CrewOptions:
 
 
 def takes_workers(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the fields of :class:`CrewOptions` as options, in the place of its parameter ``crew``."""
+    """Give a command the fields of :class:`CrewOptions` as options, in place of its parameter ``crew``."""
     options = inspect.signature(CrewOptions).parameters
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

@@ -191,7 +191,7 @@ def _report_all(reporter: Reporter) -> None:
     for line in left_out:
         print_line(reporter.console, line)
     if left_out and not reportables:
-        raise UserError(f"nothing in {reporter.store.shown} can be reported; see the lines above")
+        raise UserError(f"no result in {reporter.store.shown} can be reported; see the lines above")
     if not reportables:
         run = command("ablate", "TABLE")
         raise UserError(f"{reporter.store.shown} holds no result of a table or study yet; make some with: {run}")

@@ -1,4 +1,4 @@
-"""What commands that run or report something share: names of tables and studies, default regimes, reports."""
+"""Shared by commands that run or report: how tables and studies are loaded, default regimes, reports."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -32,7 +32,7 @@ class RowCost(Record):
     """What a row costs, next to what the paper prints; multiply-adds a clip."""
 
     row: str
-    scale: Scale | None = Field(description="None for an ensemble, each of whose rows has its own.")
+    scale: Scale | None = Field(description="None for an ensemble; its rows have theirs.")
     cost: Cost = Field(
         description="Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees "
         "its own frames of the clip, one after the other. It has no input_shape."
@@ -221,7 +221,7 @@ def _explained(counted: Costs) -> str:
     if any(row.paper_gmacs is not None for row in counted.rows):
         sentences.append("The paper rounds some figures and truncates others; * marks where ours is neither.")
     if any(row.ensemble for row in counted.rows):
-        sentences.append("An ensemble costs the sum of its rows; they run in turn, so memory is the largest of theirs.")
+        sentences.append("An ensemble costs the sum of its rows; they run in sequence, so memory is the largest.")
     return " ".join(sentences)
 
 

@@ -1,4 +1,4 @@
-"""What running a table will take, before it is paid for: cells, hours, memory and disk, from a measured probe."""
+"""Estimates what running a table or study takes: cells, hours, memory and disk, from steps that are measured."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RowPlan(Record):
-    """What a row still needs. A cell that an earlier row has as well counts there."""
+    """What is left to run of a row. A cell that an earlier row has as well counts there."""
 
     row: str
     num_cells: int
@@ -47,19 +47,19 @@ class RowPlan(Record):
 
 
 class RunPlan(Record):
-    """What running the rest of a table will take on a device; times in seconds, sizes in bytes."""
+    """What running the rest of a table or study takes on a device; times in seconds, sizes in bytes."""
 
     name: str = Field(description="Of the table or study.")
     regime: str
     device: str = Field(description="What was measured on.")
     workers: int
     gpus_per_cell: int = Field(
-        description="GPUs, on the CPU processes, that train a cell together. One was measured, and what they take to "
-        "add up gradients is not in the times."
+        description="GPUs, or processes on the CPU, that train a cell together. One was measured; the times do not "
+        "include adding up gradients."
     )
     at_once: tuple[int, int] = Field(
-        description="Cells that will run at full speed at once: at worst and at best. More workers than cores wait for "
-        "each other; what several to a GPU bring is not known before."
+        description="Cells that run at full speed at once: at worst and at best. Workers beyond the number of cores do "
+        "not add speed; how much several on a GPU do is not known in advance."
     )
     rows: list[RowPlan]
     one_worker_seconds: Spread
@@ -118,7 +118,7 @@ def plan_table(
     seeds: Sequence[int],
     rows: Sequence[str] | None = None,
 ) -> RunPlan:
-    """Measure every row that has cells left, and add up what they will take. Trains a few steps and keeps nothing.
+    """Measure every row that has cells left, and add up times and sizes. Trains a few steps; no result is kept.
 
     Args:
         loaded: the table.
@@ -165,7 +165,7 @@ def plan_trials(
     num_ended: int,
     seeds: int,
 ) -> RunPlan:
-    """What the rest of a study will take if every trial costs what its base does, which alone is measured.
+    """Plan the rest of a study as if every trial cost what its base does; only that is measured.
 
     Args:
         name: of the study.
@@ -221,7 +221,7 @@ def _plan(name: str, regime_name: str, measure: Measure, rows: Sequence[RowPlan]
 def _probe_row(
     cell: Cell, device: torch.device, measure: Measure, rates: MeasuredRates, first: bool
 ) -> dict[str, Probe | str]:
-    """What the plan of the cell's row lacks: its probe, or the error."""
+    """The probe of the cell's row, or the error, by the name of the field of :class:`RowPlan`."""
     measure.on_row(cell.label)
     try:
         with errors_of(f"row {cell.label!r}"):
@@ -234,7 +234,7 @@ def _probe_row(
 
 
 def _device_words(place: torch.device, options: RunOptions) -> str:
-    """The device, and what is not as it would be without options: ``CPU (1 thread), compiled``."""
+    """The device, and the options that are not the default: ``CPU (1 thread), compiled``."""
     device = "CPU (1 thread)" if place.type == "cpu" else environment(place)["device"]
     chosen = {
         "float32": place.type == "cuda" and options.precision == "float32",
@@ -263,7 +263,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 def render_plan(plan: RunPlan) -> Group:
-    """The plan as a table with its totals and what they rest on, for a terminal of 80 columns."""
+    """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
     table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=True)
     num_to_run = plan.num_cells - plan.num_finished
     table.add_column("row", "all rows", overflow="fold", min_width=12)
@@ -319,7 +319,7 @@ def _reading(plan: RunPlan) -> list[Rendered | str]:
     sentences = [
         f"Clips are read from {_CLIPS.get(slowest.form, 'a disk')}, by {by}{plural(slowest.num_cores, 'core')} of a "
         f"worker: {_two_digits(slowest.train_clips_per_second)} a second in training and "
-        f"{_two_digits(slowest.val_clips_per_second)} in evaluation, while nothing computes."
+        f"{_two_digits(slowest.val_clips_per_second)} in evaluation, while the network does not compute."
     ]
     most = max(load.waiting for reading in readings.values() for load in (reading.step, reading.evaluation))
     if most < MIN_WAITING:

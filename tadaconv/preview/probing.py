@@ -1,4 +1,4 @@
-"""What a cell costs on a device: a few steps and an evaluation batch of its network, timed on its clips."""
+"""Measures a cell on a device: a few steps and evaluation batches of its network are timed on its clips."""
 
 import gc
 import math
@@ -45,8 +45,8 @@ class Probe(Record):
     num_steps_timed: int
     num_micro_batches: int = Field(
         1,
-        description="Parts of a step's batch that go through the network one after the other, at most; of more than "
-        "two, two are timed, and the step takes as much longer as it has more clips.",
+        description="Most parts of a step's batch, which go through the network one after the other. Of more than "
+        "two, two are timed, and the time of the step is extrapolated by its clips.",
     )
     num_eval_batches_timed: int
     num_steps: int = Field(description="Optimizer steps of the whole cell.")
@@ -60,7 +60,7 @@ class Probe(Record):
         "part of the views. None if all are the same, of which the last is that of the result.",
     )
     reading: Reading | None = Field(
-        None, description="What steps and evaluations wait for; None where clips are made, or are kept in memory."
+        None, description="How long steps and evaluations wait for clips; None if clips are made or kept in memory."
     )
     setup_seconds: float = Field(
         description="Clips opened, network built, counted and, if asked for, compiled; and what the first step adds."
@@ -103,7 +103,7 @@ def probe(
     cores: int | None = None,
     rates: MeasuredRates | None = None,
 ) -> Probe:
-    """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; nothing is kept of it.
+    """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; no result is kept.
 
     Args:
         experiment: with its clips resolved.
@@ -116,7 +116,7 @@ def probe(
         rates: what was measured of others, to which this one adds; their clips are not read again.
 
     Raises:
-        UserError: the experiment names what is not there, or what does not fit together, or the options ask for it.
+        UserError: the experiment or the options name something that does not exist, or that does not fit together.
         RunError: it runs out of memory, or its loss is not finite from the start.
     """
     options = options or RunOptions()
@@ -171,7 +171,7 @@ class PartOfFit(Fit):
 
 
 def set_up(experiment: Experiment, device: torch.device, options: RunOptions | None = None) -> tuple[PartOfFit, Cost]:
-    """What a cell does before its first step. The first time in a process it also imports and decodes for the others.
+    """Do what a cell does before its first step. The first call in a process also imports and decodes for later ones.
 
     Raises :class:`UserError` as :func:`probe` does.
 
@@ -294,14 +294,14 @@ def _step_seconds(fit: Fit, budget_seconds: float) -> list[float]:
 
 
 def _share(fit: Fit, step: int) -> float:
-    """Which part of a step's clips it is trained on."""
+    """The fraction of a step's clips that are trained on."""
     return min(1.0, sum(part.share for part in fit.micro_batches(step)))
 
 
 def _eval_seconds(fit: Fit, source: Source) -> list[float]:
-    """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up.
+    """Seconds of a whole evaluation, extrapolated from a few batches, after one that warms up.
 
-    Where clips are read, of computing alone.
+    Where clips are read, only of computing.
     """
     num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
     part: Source = FirstClips(source, num_clips)

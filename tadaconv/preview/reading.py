@@ -1,4 +1,4 @@
-"""How fast clips are read by themselves, against how fast a device computes on clips that are there."""
+"""Compares how fast clips are read with how fast a device computes on clips in memory."""
 
 import math
 import time
@@ -36,37 +36,37 @@ class Spread(Record):
 
 
 class Load(Record):
-    """What a step or an evaluation has to do; times in seconds."""
+    """The times of a step or an evaluation, in seconds."""
 
-    compute_seconds: Spread = Field(description="On clips that are there already.")
+    compute_seconds: Spread = Field(description="On clips in memory.")
     reading_seconds: float = Field(
-        description="Until its clips are read, cropped and normalised, while nothing computes."
+        description="Until its clips are read, cropped and normalised, while the network does not compute."
     )
     seconds: Spread = Field(
-        description="Of both, of which the faster waits for the other; on the CPU they also share the cores, and "
-        "without reading ahead they take turns."
+        description="Of both: the faster waits for the slower. On the CPU they share the cores as well; without "
+        "reading ahead, one follows the other."
     )
-    waiting: float = Field(description="Part of the time in which computing waits for clips, from 0 to 1.")
+    waiting: float = Field(description="Fraction of the time that computing waits for clips.")
     num_cores_wanted: int = Field(
-        description="Cores with which it would not: those that read, times reading over computing; and on the CPU "
+        description="Cores with which it would not wait: those that read, times reading over computing; and on the CPU "
         "those that compute."
     )
 
 
 class Reading(Record):
-    """How the clips of a cell are read, which do not stay in memory, and what computing waits for."""
+    """How the clips of a cell that do not fit into memory are read, and how long computing waits for them."""
 
     form: str = Field(description="What clips are read from: video, frames or pack.")
     num_readers: int = Field(description="Processes that read ahead; 0 reads when a batch is asked for.")
     num_cores: int = Field(description="Cores of a worker, which these share.")
-    train_clips_per_second: float = Field(description="Read by all of them, while nothing computes.")
+    train_clips_per_second: float = Field(description="Read by all of them, while the network does not compute.")
     val_clips_per_second: float = Field(description="All views of a clip.")
     step: Load
     evaluation: Load = Field(description="On all validation clips, all views of each.")
 
 
 class Rates(NamedTuple):
-    """Clips a second that are read while nothing computes."""
+    """Clips a second that are read while the network does not compute."""
 
     train: float
     val: float
@@ -112,7 +112,7 @@ def _in_random_order(num_clips: int, seed: int, at_once: int) -> Sequence[Tensor
 
 def _rate(read: Callable[[], int], seconds: float) -> float:
     """Clips a second of ``read``, which gives their number; of at least one time after the first."""
-    read()  # readers start, and from here on nothing is ahead of who waits for it
+    read()  # readers start, and what they have read ahead is used up
     started, num_clips = time.perf_counter(), 0
     while True:
         num_clips += read()
@@ -139,10 +139,10 @@ class FirstClips(Source):
 
 
 class BatchesThere(FirstClips):
-    """A source whose batches have been read: whatever clips are asked for, it gives as many of these.
+    """A source of batches that have been read already; it returns as many of their clips as are asked for.
 
     Args:
-        source: whose clips they are.
+        source: which the clips are of.
         train: training batches, clips and labels, the first as large as any that is asked for.
         val: validation clips and labels, which are taken for all of them.
     """
@@ -167,32 +167,32 @@ class BatchesThere(FirstClips):
 
 
 class Machine(NamedTuple):
-    """What computing and reading have."""
+    """The cores of a worker."""
 
     num_cores: int
     num_computing: int = 0
-    """How many of the cores computing takes: on the CPU one for each process that trains the cell."""
+    """Cores that computing takes: on the CPU one for each process that trains the cell."""
 
 
 def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
-    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together.
+    """Combine the times of computing and of reading its clips.
 
     Args:
         compute: seconds of computing, on clips that are there.
-        reading_seconds: of reading these clips, while nothing computes.
-        machine: what both have.
+        reading_seconds: of reading these clips, while the network does not compute.
+        machine: the cores for both.
     """
     readers = num_readers()
     reading_cores = min(readers or machine.num_cores, machine.num_cores)
 
-    def together(compute_seconds: float) -> float:
+    def combined(compute_seconds: float) -> float:
         if readers == 0:
             return compute_seconds + reading_seconds
         work = compute_seconds * machine.num_computing + reading_seconds * reading_cores
         shared = work / machine.num_cores if machine.num_computing else 0.0
         return max(compute_seconds, reading_seconds, shared)
 
-    seconds = compute.each(together)
+    seconds = compute.each(combined)
     return Load(
         compute_seconds=compute,
         reading_seconds=reading_seconds,
@@ -208,7 +208,7 @@ def reading(source: Source, rates: Rates, machine: Machine, step: tuple[Spread, 
     Args:
         source: the clips.
         rates: clips a second that are read.
-        machine: what computing and reading have.
+        machine: the cores for computing and reading.
         step: seconds of a step's computing, and how many clips it takes.
         evaluation: seconds of an evaluation's computing.
     """

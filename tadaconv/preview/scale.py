@@ -1,4 +1,4 @@
-"""What costs are counted and rows are checked on: the network's size and the clip's."""
+"""The sizes of the network and of the clips on which costs are counted and rows are checked."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,12 +23,12 @@ class Scale(Record):
     clip: ClipShape
 
     def with_frames(self, num_frames: int | None) -> "Scale":
-        """The same with clips of ``num_frames``; None changes nothing."""
+        """The same with clips of ``num_frames``, or with its own if None."""
         channels, frames, *size = self.clip
         return self.model_copy(update={"clip": (channels, num_frames or frames, *size)})
 
     def of(self, row: Row, regime: Regime | None) -> "Scale":
-        """The scale of a row: this one, with the frames the row names and its backbone or what stands in for it.
+        """The scale of a row: this one, with the frames that the row names, and its backbone or the stand-in for it.
 
         In a regime, with the size of its recipe's clips.
 
@@ -61,7 +61,7 @@ def in_words(scales: Sequence[Scale]) -> str:
 
 
 PAPER = Scale(backbone="resnet50", num_classes=400, clip=(3, 8, 256, 256))
-"""The scale on which the paper prints its costs: 400 classes, 8 frames of 256 pixels unless a row says otherwise."""
+"""The scale on which the paper prints its costs: 400 classes, 8 frames of 256 pixels unless a row has others."""
 
 
 def scale_of(regime: Regime) -> Scale:

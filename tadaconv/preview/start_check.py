@@ -18,7 +18,7 @@ from tadaconv.table import LoadedTable, Row
 
 
 class RowCheck(Record):
-    """Whether a row builds, and whether plugging it in leaves the backbone's output as it was."""
+    """The start of a row: whether plugging it in leaves the backbone's output unchanged."""
 
     row: str
     scale: Scale
@@ -53,9 +53,9 @@ class TableCheck(Record):
 
 
 def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
-    """Plug every row of a table into a regime's backbone and hold its scores against the host's, before training.
+    """Plug every row of a table into a regime's backbone and compare its scores with the host's, before training.
 
-    Weights are random, so that those of a package or a file need not be there.
+    Weights are random; those of a package or a file are not needed.
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
