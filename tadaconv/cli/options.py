@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,52 +42,10 @@ Data = Annotated[
     Path | None,
     typer.Option(help="Folder of clips, of a data set or of a pack, for regimes that need one.", show_default=False),
 ]
-Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu, cuda or cuda:N.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Cells that run at a time, each in its own process.")]
-Executor = Annotated[str, typer.Option("--executor", help="Where workers run: local, ray or slurm.")]
-ExecutorOptions = Annotated[
+Rows = Annotated[
     list[str] | None,
-    typer.Option(
-        "--executor-option",
-        metavar="NAME=VALUE",
-        help="An option of ray or slurm, such as partition=gpu; repeat for more.",
-        show_default=False,
-    ),
+    typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
 ]
-Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="Bit for bit the same numbers on CUDA, as on the CPU; slower.")
-]
-Readers = Annotated[
-    int | None,
-    typer.Option(
-        "--readers",
-        min=0,
-        help="Reading processes of a worker, for clips that do not fit into memory; 0 reads in threads.",
-        show_default="the cores of a worker",
-    ),
-]
-
-GpusPerCell = Annotated[
-    int,
-    typer.Option(
-        "--gpus-per-cell",
-        metavar="N",
-        min=1,
-        help="GPUs (on the CPU, processes) that train a cell together; N divides the micro-batches of a step.",
-    ),
-]
-PrecisionName = Annotated[
-    Precision, typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere; float32: without TF32.")
-]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile networks with torch.compile: minutes at first, then faster steps.")
-]
-FusedKernels = Annotated[
-    bool,
-    typer.Option("--fused-kernels", help="Triton kernels for calibrated taps (k2, cin_k2), on NVIDIA GPUs."),
-]
-TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Write curves of running cells to OUT/tensorboard.")]
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -110,26 +68,64 @@ def refuse(context: typer.Context, name: str, why: str) -> None:
 
 
 @dataclass(frozen=True)
-class CrewOptions:
-    """Options of the workers of commands that run cells; :func:`takes_workers` adds them to a command."""
+class MachineOptions:
+    """How and where cells are run or measured; :func:`takes_options` makes the fields options of a command."""
 
-    device: Device = "auto"
-    workers: Workers = 1
-    gpus_per_cell: GpusPerCell = 1
-    executor: Executor = "local"
-    executor_option: ExecutorOptions = None
-    precision: PrecisionName = "auto"
-    compile: Compile = False
-    fused_kernels: FusedKernels = False
-    deterministic: Deterministic = False
-    readers: Readers = None
-    tensorboard: TensorBoard = False
+    device: Annotated[str, typer.Option(help="auto (CUDA if available), cpu, cuda or cuda:N.")] = "auto"
+    workers: Annotated[int, typer.Option(min=1, help="Cells that run at a time, each in its own process.")] = 1
+    gpus_per_cell: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="GPUs (on the CPU, processes) that train a cell together; N divides the micro-batches of a step.",
+        ),
+    ] = 1
+    precision: Annotated[
+        Precision, typer.Option(help="auto: bfloat16 on CUDA, float32 elsewhere; float32: without TF32.")
+    ] = "auto"
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile networks with torch.compile: minutes first, then faster steps."),
+    ] = False
+    fused_kernels: Annotated[
+        bool, typer.Option("--fused-kernels", help="Triton kernels for calibrated taps (k2, cin_k2), on NVIDIA GPUs.")
+    ] = False
+    readers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Reading processes of a worker, for clips that do not fit into memory; 0 reads in threads.",
+            show_default="the cores of a worker",
+        ),
+    ] = None
 
     @property
     def options(self) -> RunOptions:
         """How cells are run."""
-        names = ("gpus_per_cell", "precision", "compile", "fused_kernels", "deterministic", "readers")
-        return RunOptions(**{name: getattr(self, name) for name in names})
+        names = {field.name for field in fields(RunOptions)}
+        return RunOptions(**{name: value for name, value in vars(self).items() if name in names})
+
+
+@dataclass(frozen=True)
+class CrewOptions(MachineOptions):
+    """The workers of commands that run cells."""
+
+    executor: Annotated[str, typer.Option(help="Where workers run: local, ray or slurm.")] = "local"
+    executor_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of ray or slurm, such as partition=gpu; repeat the option for more.",
+            show_default=False,
+        ),
+    ] = None
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Bit for bit the same numbers on CUDA, as on the CPU; slower.")
+    ] = False
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves of running cells to OUT/tensorboard.")
+    ] = False
 
     def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
         """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
@@ -161,19 +157,21 @@ class CrewOptions:
         return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
 
 
-def takes_workers(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the fields of :class:`CrewOptions` as options, in place of its parameter ``crew``."""
-    options = inspect.signature(CrewOptions).parameters
+def takes_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the fields of a parameter of :class:`MachineOptions` as options, in its place."""
+    own = inspect.signature(function).parameters.values()
+    (group,) = (p for p in own if inspect.isclass(p.annotation) and issubclass(p.annotation, MachineOptions))
+    options = inspect.signature(group.annotation).parameters
     parameters = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, own in inspect.signature(function).parameters.items()
-        for parameter in (options.values() if name == "crew" else [own])
+        for one in own
+        for parameter in (options.values() if one is group else [one])
     ]
 
     @wraps(function)
     def wrapper(**given: Any) -> None:
-        crew = CrewOptions(**{name: given.pop(name) for name in options})
-        function(**given, crew=crew)
+        values = group.annotation(**{name: given.pop(name) for name in options})
+        function(**given, **{group.name: values})
 
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -13,19 +13,16 @@ from tadaconv import catalogue
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
     AsJson,
-    Compile,
     Data,
-    Device,
-    FusedKernels,
-    GpusPerCell,
+    MachineOptions,
     Out,
-    PrecisionName,
-    Readers,
+    Rows,
     Storage,
     TableName,
     TableRegime,
     location_of,
     refuse,
+    takes_options,
 )
 from tadaconv.cli.output import show
 from tadaconv.cli.running import (
@@ -37,7 +34,6 @@ from tadaconv.cli.running import (
 )
 from tadaconv.locations import resolve_data
 from tadaconv.regime import Regime, load_regime
-from tadaconv.run_options import RunOptions
 from tadaconv.table import LoadedTable, Row, load_table
 
 if TYPE_CHECKING:
@@ -114,24 +110,17 @@ def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False)
 
 
 @app.command("plan")
+@takes_options
 def plan_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
     regime: TableRegime = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table, 0 to N-1.")] = 1,
-    rows: Annotated[
-        list[str] | None,
-        typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
-    ] = None,
+    rows: Rows = None,
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of a study.")] = 20,
     data: Data = None,
-    device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Cells that run at a time on this machine.")] = 1,
-    gpus_per_cell: GpusPerCell = 1,
-    precision: PrecisionName = "auto",
-    compile: Compile = False,
-    fused_kernels: FusedKernels = False,
-    readers: Readers = None,
+    *,
+    machine: MachineOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
     as_json: AsJson = False,
@@ -162,14 +151,12 @@ def plan_command(
         store = Store.open(location_of(storage, out), create=False)
         require_own_results(loaded, regime, store)
     with Console(stderr=True).status("measuring") as status:
-        set_num_readers(max(1, num_cores() // workers) if readers is None else readers)
+        set_num_readers(max(1, num_cores() // machine.workers) if machine.readers is None else machine.readers)
         measure = preview.Measure(
-            device,
-            workers,
+            machine.device,
+            machine.workers,
             lambda row: status.update(f"measuring {escape(row)}"),
-            options=RunOptions(
-                gpus_per_cell=gpus_per_cell, precision=precision, compile=compile, fused_kernels=fused_kernels
-            ),
+            options=machine.options,
         )
         if isinstance(loaded, LoadedTable):
             planned = preview.plan_table(

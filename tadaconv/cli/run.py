@@ -13,12 +13,13 @@ from tadaconv.cli.options import (
     Data,
     Out,
     RegimeName,
+    Rows,
     Storage,
     TableName,
     TableRegime,
     location_of,
     refuse,
-    takes_workers,
+    takes_options,
 )
 from tadaconv.cli.running import Reporter, print_unused_recipes, regime_with_clips, require_own_results, require_rows
 from tadaconv.files import require_writable
@@ -32,15 +33,12 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@takes_workers
+@takes_options
 def ablate(
     table: TableName,
     regime: TableRegime = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 0 to N-1.")] = 1,
-    rows: Annotated[
-        list[str] | None,
-        typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
-    ] = None,
+    rows: Rows = None,
     data: Data = None,
     *,
     crew: CrewOptions,
@@ -78,7 +76,7 @@ def _prepare(
 
 
 @app.command()
-@takes_workers
+@takes_options
 def worker(
     *,
     crew: CrewOptions,
@@ -107,7 +105,7 @@ def worker(
 
 
 @app.command()
-@takes_workers
+@takes_options
 def study(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
