@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 def main() -> None:
     """Run ``tada`` on the arguments of the process, and exit with its status."""
     open_streams()
-    # A shell's background job ignores Ctrl-C, and goes on doing so.
+    # A shell's background job ignores Ctrl-C, which stays so.
     listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if listens:  # an exception that is raised while modules are imported could end anywhere
         signal.signal(signal.SIGINT, _stop)
@@ -20,10 +20,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run()
-    except KeyboardInterrupt:  # before or after the command, which has a line of its own
+    except KeyboardInterrupt:  # before or after the command, which prints its own line
         _stop()
     finally:
-        if listens:  # while the interpreter puts things away
+        if listens:  # while the interpreter shuts down
             signal.signal(signal.SIGINT, _stop)
 
 

@@ -1,4 +1,4 @@
-"""Names that files imported from here before :mod:`tadaconv.table` and :mod:`tadaconv.table_run`: they go on working.
+"""Names of :mod:`tadaconv.table` and :mod:`tadaconv.table_run` for older files, which imported them from here.
 
 New files import from those two.
 """

@@ -49,7 +49,7 @@ def run_table(
         RunError: what no cell is to blame for, such as a full disk.
     """
     from tadaconv.cli.options import CrewOptions
-    from tadaconv.cli.running import run_named_table
+    from tadaconv.cli.run import run_named_table
     from tadaconv.reporting.ablation.data import read_export
 
     name = None if regime is None else str(regime)
@@ -88,11 +88,11 @@ def run_study(
         RunError: what no trial is to blame for, such as a full disk.
     """
     from tadaconv.cli.options import CrewOptions
-    from tadaconv.cli.running import search_study
+    from tadaconv.cli.run import search_named_study
     from tadaconv.reporting.study.data import read_study
 
     crew = CrewOptions(workers=workers, device=device)
-    return read_study(search_study(str(study), trials, str(regime), _path(data), crew, storage, Path(out)))
+    return read_study(search_named_study(str(study), str(regime), trials, _path(data), crew, storage, Path(out)))
 
 
 def results(storage: str = "runs/journal.log") -> "pd.DataFrame":

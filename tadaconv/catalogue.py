@@ -1,9 +1,10 @@
-"""What there is to name on the command line, each with a line that says what it is.
+"""All content that commands take by name, with a line of summary.
 
-Studies, report templates, backbones, rivals and layouts are read, not run: they import what is slow to import.
+Studies, report templates, backbones, rivals and layouts are parsed, not imported, since that is slow.
 """
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +23,10 @@ Entry = dict[str, Any]
 def content() -> dict[str, list[Entry]]:
     """By kind, the entries of what ships and of the current folder: name, summary and, of a table, number of rows."""
     return {
-        "tables": [_table(name) for name in discovery.available("ablation table")],
-        "studies": [_file(name, path) for name, path in discovery.available("study").items()],
-        "reports": [_file(name, path) for name, path in discovery.available("report").items()],
-        "regimes": [_regime(name) for name in discovery.available("regime")],
+        "tables": _entries("ablation table", lambda name, _: _table(name)),
+        "studies": _entries("study", lambda _, path: {"summary": _docstring_of(path)}),
+        "reports": _entries("report", lambda _, path: {"summary": _docstring_of(path)}),
+        "regimes": _entries("regime", lambda name, _: {"summary": load_regime(name).summary}),
         "backbones": _registered(_MODELS / "__init__.py", "BACKBONES"),
         "rivals": _registered(_MODELS / "rivals" / "__init__.py", "RIVALS"),
         "datasets": [
@@ -45,26 +46,26 @@ def _first_line(text: str | None) -> str:
     return (text or "").strip().partition("\n")[0].replace("``", "")
 
 
+def _entries(kind: str, describe: Callable[[str, Path], Entry]) -> list[Entry]:
+    """The files of a kind; the summary of one that is broken is its error."""
+    entries = []
+    for name, path in discovery.available(kind).items():
+        try:
+            entries.append({"name": name, **describe(name, path)})
+        except UserError as error:
+            entries.append({"name": name, "summary": str(error)})
+        except SyntaxError as error:
+            entries.append({"name": name, "summary": f"{path} cannot be loaded: {error}"})
+    return entries
+
+
 def _table(name: str) -> Entry:
-    try:
-        loaded = load_table(name)
-    except UserError as error:  # one broken file in the current folder must not hide the others
-        return {"name": name, "summary": str(error)}
-    return {"name": name, "summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
+    loaded = load_table(name)
+    return {"summary": _first_line(loaded.question), "rows": len(loaded.table.all_rows)}
 
 
-def _regime(name: str) -> Entry:
-    try:
-        return {"name": name, "summary": load_regime(name).summary}
-    except UserError as error:
-        return {"name": name, "summary": str(error)}
-
-
-def _file(name: str, path: Path) -> Entry:
-    try:
-        return {"name": name, "summary": _first_line(ast.get_docstring(ast.parse(path.read_bytes())))}
-    except SyntaxError as error:
-        return {"name": name, "summary": f"{path} cannot be loaded: {error}"}
+def _docstring_of(path: Path) -> str:
+    return _first_line(ast.get_docstring(ast.parse(path.read_bytes())))
 
 
 def _registered(file: Path, registry: str) -> list[Entry]:
@@ -80,7 +81,7 @@ def _registered(file: Path, registry: str) -> list[Entry]:
 
 
 def _summary(folder: Path, value: ast.expr) -> str:
-    """What ``module.name`` says of itself, in the file of that module."""
+    """The docstring of ``module.name``, from the file of that module."""
     module, _, name = ast.unparse(value).rpartition(".")
     tree = ast.parse((folder / f"{module}.py").read_bytes())
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]

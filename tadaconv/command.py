@@ -1,4 +1,4 @@
-"""Command lines that messages advise: whole, quoted for a shell, and with what the present call was given."""
+"""Command lines in messages: complete, quoted for a shell, and with the shared options of the current call."""
 
 import shlex
 from collections.abc import Generator, Mapping, Sequence
@@ -19,7 +19,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "data check": ("out",),
     "cost": ("regime",),
 }
-"""By command, the options that say where things are, and mean the same in each; other commands share none."""
+"""By command, the options that all of them share: regime and paths."""
 
 _given: ContextVar[Mapping[str, str] | None] = ContextVar("given", default=None)
 
@@ -60,17 +60,17 @@ def command(name: str, *arguments: object, **options: object) -> str:
 
     Args:
         name: of the command, for example ``ablate`` or ``data check``.
-        arguments: what stands without an option, names and paths.
-        options: values by the option's name, ``executor_option`` for ``--executor-option``; a list stands for the
-            option once for each of its values, and None leaves it out, even if the call was given it.
+        arguments: positional ones, names and paths.
+        options: values by the option's name, ``executor_option`` for ``--executor-option``; a list repeats the option,
+            and None leaves it out, even if the call has it.
     """
     shared = {option: value for option, value in (_given.get() or {}).items() if option in TAKES.get(name, ())}
     words = ["tada", *name.split()]
     for argument in map(str, arguments):
         words.append(f"./{argument}" if argument.startswith("-") else argument)
     for option, value in {**shared, **options}.items():
-        for each in value if isinstance(value, list | tuple) else [] if value is None else [value]:
-            words += [f"--{option.replace('_', '-')}", str(each)]
+        for one in value if isinstance(value, list | tuple) else [] if value is None else [value]:
+            words += [f"--{option.replace('_', '-')}", str(one)]
     return shlex.join(words)
 
 
@@ -85,9 +85,9 @@ REQUIREMENTS = {
     "timm": "timm",
     "torchvision": "torchvision",
 }
-"""By extra, what it installs: to be named itself, it is right in a checkout and beside an installed package."""
+"""By extra, the requirement it installs, which works in a checkout and with an installed package."""
 
 
-def install(extra: str, *beside: str) -> str:
-    """The command that installs what ``extra`` needs, of versions that go with the requirements ``beside``."""
-    return shlex.join(["pip", "install", REQUIREMENTS[extra], *beside])
+def install(extra: str, *others: str) -> str:
+    """The command that installs what ``extra`` needs, together with the requirements ``others``."""
+    return shlex.join(["pip", "install", REQUIREMENTS[extra], *others])

@@ -1,8 +1,8 @@
 """Finds content by name: tables, studies, report templates and regimes, each one Python file.
 
 A name is looked up first in the current folder (``./ablations/NAME.py``), then among the files that ship; a path to
-a file works as well. Shipped content lies beside the package in a clone or an editable install, and inside it in a
-wheel. A storage keeps the origin of what was run, :func:`origin`, so that its file is found again from any folder.
+a file works as well. Shipped content is next to the package in a clone or an editable install, and inside it in a
+wheel. A storage keeps the origin of files, :func:`origin`, so that they can be loaded again from any folder.
 """
 
 import importlib.util
@@ -11,14 +11,12 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from pydantic import ValidationError
-
 from tadaconv.errors import UserError, unknown
-from tadaconv.spec import describe
+from tadaconv.spec import errors_of
 from tadaconv.text import encodable, one_line, path_to_text, text_to_path
 
 KINDS = {"ablation table": "ablations", "study": "studies", "report": "reports", "regime": "regimes"}
-"""What can be found, and the folder it is found in."""
+"""Kinds of content, and the folder of each."""
 
 _LONGEST_NAME = 255
 """Bytes that a file's name may have on every common file system."""
@@ -77,8 +75,8 @@ def require_short(study: str) -> None:
     """Raise :class:`UserError` where ``study``, ``<table or study>-<regime>``, is too long for a report's folder."""
     if len(study.encode()) > _LONGEST_NAME:
         raise UserError(
-            f"the report would lie in a folder called {study!r}, longer than {_LONGEST_NAME} bytes; rename the file of "
-            "the regime, or of what is run in it"
+            f"the name of the report's folder, {study!r}, would be longer than {_LONGEST_NAME} bytes; rename the file "
+            "of the regime, table or study"
         )
 
 
@@ -91,7 +89,7 @@ def reference(kind: str, path: Path) -> str:
 
 
 def origin(kind: str, path: Path) -> str:
-    """Where the file at ``path`` comes from, as a storage keeps it: its whole path; nothing for one that ships."""
+    """Where the file at ``path`` comes from, as a storage keeps it: its whole path; empty for one that ships."""
     whole = path.resolve()
     return "" if whole.parent == shipped_folder(kind).resolve() else path_to_text(whole)
 
@@ -108,7 +106,7 @@ def original(kind: str, name: str, origin: str) -> Path:
 
 
 class _FromSource(SourceFileLoader):
-    """Reads the file itself, never its cached bytecode, and leaves none beside it.
+    """Reads the file itself, never cached bytecode, and writes none.
 
     Python takes a cache for current by the second and the size of its source: a kernel of 3 edited into a 5 within
     the second would run as the 3 it was, under the key of what it was.
@@ -120,7 +118,7 @@ class _FromSource(SourceFileLoader):
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """Import the file behind ``name``; what the file itself does wrong comes out as one :class:`UserError` line."""
+    """Import the file behind ``name``; raises :class:`UserError`, one line, for an error in the file."""
     path = find(kind, name)
     module_name = f"tadaconv_{KINDS[kind]}_{path.stem.replace('-', '_')}"
     loader = _FromSource(module_name, str(path))
@@ -129,12 +127,10 @@ def load(kind: str, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        loader.exec_module(module)
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe(error)}") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        with errors_of(str(path)):
+            loader.exec_module(module)
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:
-        reason = one_line(error)
-        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise UserError(f"{path} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
     return module

@@ -1,4 +1,4 @@
-"""What is found out of an experiment before anything is run or queued for it: whether it can be built and trained."""
+"""Dry runs: whether an experiment can be built and trained, before anything is run or queued for it."""
 
 from functools import lru_cache
 
@@ -9,14 +9,14 @@ from tadaconv.data import num_training_clips, require_usable_clips
 from tadaconv.errors import UserError
 from tadaconv.models import build, takes_clips
 from tadaconv.models.pretrained import load_checked, read_weights
-from tadaconv.spec import Backbone, Experiment, Folder, Schedule, Temporal
+from tadaconv.spec import Backbone, Experiment, Folder, Temporal
 from tadaconv.text import plural
 from tadaconv.training import smallest_batch
 
 
 @lru_cache(maxsize=1)
 def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
-    """The shapes of pretrained weights, whose values are read, checked and let go; the rows of a table share them."""
+    """The shapes of pretrained weights, which are read, checked and dropped; the rows of a table share the shapes."""
     state = read_weights(Backbone(name="", weights=weights, weights_fingerprint=fingerprint))
     return {name: torch.empty_like(value, device="meta") for name, value in state.items()}
 
@@ -24,8 +24,8 @@ def _shapes_of_weights(weights: str, fingerprint: str) -> dict[str, Tensor]:
 def dry_run(experiment: Experiment) -> None:
     """Build the network of ``experiment`` and pass the shape of a clip through it, without memory or arithmetic.
 
-    What cannot run is found out in a moment, before anything is queued for it. Pretrained weights are read, once for
-    experiments one after the other that share them. Raises :class:`UserError` for names, options, placements, weights
+    It takes a moment and runs before anything is queued. Pretrained weights are read once for consecutive
+    experiments that share them. Raises :class:`UserError` for names, options, placements, weights
     and clips that do not fit together, and for batches that :func:`require_batches` refuses.
     """
     backbone, data = experiment.backbone, experiment.data
@@ -76,24 +76,10 @@ def require_batches(experiment: Experiment) -> None:
             network(torch.empty(1, 3, data.num_frames, data.size, data.size))
         except ValueError as error:
             clips = "" if num_train is None else f" of {plural(num_train, 'training clip')}"
-            part, mend = _one_clip(schedule, num_train)
+            parts = f" and these into micro-batches of at most {schedule.norm_batch}" if schedule.norm_batch else ""
+            options = "schedule.batch_size and schedule.norm_batch" if schedule.norm_batch else "schedule.batch_size"
             raise UserError(
-                f"an epoch{clips}, cut into batches of at most {schedule.batch_size}{part} of one clip, on which a "
-                f"batch norm of this network cannot be trained ({str(error).splitlines()[0]}); {mend}"
+                f"an epoch{clips}, cut into batches of at most {schedule.batch_size}{parts}, has one of a single clip, "
+                f"on which a batch norm of this network cannot be trained ({str(error).splitlines()[0]}); "
+                + ("give more clips" if num_train == 1 else f"set the regime's {options} to 3 or more")
             ) from error
-
-
-def _one_clip(schedule: Schedule, num_train: int | None) -> tuple[str, str]:
-    """What of an epoch's batches has one clip, to go on from ``cut into batches of at most``, and how it is mended."""
-    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
-    if norm_batch and batch_size > 1 and (num_train is None or smallest_batch(num_train, batch_size) > 1):
-        sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, batch_size, size) > 1] or [3]
-        return (
-            f" and these into micro-batches of at most {norm_batch}, has a micro-batch",
-            f"set the regime's schedule.norm_batch to {min(sizes[0], batch_size)} or more, or to 0",
-        )
-    sizes = [size for size in (2, 3) if num_train and smallest_batch(num_train, size) > 1] or [3]
-    return (
-        ", has a batch",
-        "give more clips" if num_train == 1 else f"set the regime's schedule.batch_size to {sizes[0]} or more",
-    )

@@ -45,24 +45,24 @@ def devices_of_cell(device: str, gpus_per_cell: int) -> list[str]:
         return ["cpu"] * gpus_per_cell
     first, number = place.index or 0, torch.cuda.device_count()
     if first + gpus_per_cell > number:
-        beside = f" from cuda:{first} on" if first else ""
+        from_first = f" from cuda:{first} on" if first else ""
         raise UserError(
-            f"--gpus-per-cell {gpus_per_cell} wants more GPUs than there are: this machine has {number - first}{beside}"
+            f"--gpus-per-cell {gpus_per_cell} needs more GPUs: this machine has {number - first}{from_first}"
         )
     return [f"cuda:{index}" for index in range(first, first + gpus_per_cell)]
 
 
 @lru_cache(maxsize=1)
 def source_digest() -> str:
-    """12 hex digits over the package's own code: tells two states of one version apart."""
+    """12 hex digits over the package's code, which distinguish two states of one version."""
     return digest_of(Path(tadaconv.__file__).parent)
 
 
 def digest_of(package: Path) -> str:
     """12 hex digits over the code of a package in the folder ``package``, the same for a wheel and a clone of a commit.
 
-    Tables, studies, reports and regimes are content: a wheel holds some of them inside the package and a clone beside
-    it, and what of them a number depends on stands in its cell. Ends of lines are as the checkout has them.
+    Tables, studies, reports and regimes are content: a wheel holds some of them inside the package and a clone next
+    to it, and what a number depends on is in its cell. Line ends do not matter.
     """
     files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py") if file.is_file()}
     digest = hashlib.sha256()
@@ -75,7 +75,7 @@ def digest_of(package: Path) -> str:
 
 @lru_cache(maxsize=1)
 def source_commit() -> dict[str, str]:
-    """The commit that the package's code is of, and whether it has changed since; empty where there is no telling.
+    """The commit that the package's code is of, and whether it has changed since; empty if unknown.
 
     From the checkout that holds the package, or from what pip wrote down when it installed from one.
     """
@@ -99,7 +99,7 @@ def source_commit() -> dict[str, str]:
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver; empty where the system does not tell."""
+    """The version of NVIDIA's driver; empty if unknown."""
     with suppress(OSError):
         words = Path("/proc/driver/nvidia/version").read_text().split()
         return next((word for word in words if word.count(".") >= 1 and word.replace(".", "").isdigit()), "")
@@ -107,7 +107,7 @@ def _driver() -> str:
 
 
 def environment(device: torch.device, options: RunOptions | None = None) -> dict[str, str]:
-    """What the numbers of a run depend on beside the experiment; without options nothing of how it computes."""
+    """What the numbers of a run depend on besides the experiment; how it computes only if ``options`` are given."""
     cuda, threads = device.type == "cuda", torch.get_num_threads()
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({plural(threads, 'thread')})",

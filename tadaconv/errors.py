@@ -1,4 +1,4 @@
-"""The one exception a caller's mistake raises, and the sentence a mistyped name gets."""
+"""Exceptions of the package, and the message for a mistyped name."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,10 @@ class UserError(ValueError):
 
 
 class NoResultsError(UserError):
-    """There is no storage at the place that was named; ``place`` says which."""
+    """There is no storage at ``place``."""
 
     def __init__(self, place: str, run: str) -> None:
-        super().__init__(f"no results at {place}; make some with: {run}, or name their place with --storage")
+        super().__init__(f"no results at {place}; make some with: {run}, or name another storage")
         self.place, self.run = place, run
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
@@ -54,8 +54,8 @@ def lookup(kind: str, name: str, registry: Mapping[str, T]) -> T:
 
 
 class RunError(RuntimeError):
-    """A cell cannot finish (loss not finite, out of memory, disk full); the message says so plainly."""
+    """A cell cannot finish (loss not finite, out of memory, disk full); the message says why."""
 
 
 class StorageError(RunError):
-    """The storage cannot be written or its server stays away: nobody's cell is to blame, and nothing can go on."""
+    """The storage cannot be written or its server is unreachable: no cell is at fault, and the run has to stop."""

@@ -48,8 +48,8 @@ def make_deterministic() -> None:
 def fixed_threads(device: torch.device, beside_gpu: int | None = None) -> Generator[None]:
     """One thread for what trains on the CPU: the order of a sum, and so its rounding, depends on their number.
 
-    A cell gives the same numbers alone and beside others, whatever the number of cores; more cells at a time use them.
-    ``beside_gpu`` is the number of threads where the device is none; None leaves it.
+    A cell gives the same numbers alone and next to others, whatever the number of cores; more cells at a time use them.
+    ``beside_gpu`` is the number of threads for a GPU; None leaves it.
     """
     before = torch.get_num_threads()
     threads = 1 if device.type == "cpu" else beside_gpu
@@ -116,13 +116,13 @@ def run(
         experiment: what to run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         report: called at the ends of epochs, and once a second at most in between.
-        checkpoint: file that keeps the state; a run that finds one goes on from it to the numbers it would have had.
-            The trained weights are left beside it, with the suffix ``.weights``, and the class probabilities of the
+        checkpoint: file that keeps the state; a run resumes from one, to the numbers of an uninterrupted run.
+            The trained weights are stored next to it, with the suffix ``.weights``, and the class probabilities of the
             validation clips, with ``.scores.npz``; see :mod:`tadaconv.scores`.
         options: how to run it. None is eager, on one GPU, with this process's threads and readers.
 
     Raises:
-        UserError: the experiment names something that is not there, or the options ask for it.
+        UserError: the experiment or the options name something that does not exist.
         RunError: the loss is not finite, memory is out, or the checkpoint cannot be written.
     """
     place = resolve_device(device)
@@ -164,13 +164,18 @@ def run_part(
         return _run((experiment, checkpoint, options), device, ranks, report if ranks.is_first else None)
 
 
-def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[Progress], None] | None) -> Result:
-    experiment, _, _ = cell
+def prepare(experiment: Experiment, device: torch.device) -> tuple[Source, Host, Cost]:
+    """The clips of an experiment, its network on ``device``, and what that costs a clip."""
     source = open_source(experiment.data, device)
     reset_peak_memory(device)
     model = build_model(experiment, len(source.class_names))
     cost = count(model, _clip_shape(source))
-    model = channels_last(model.to(device))
+    return source, channels_last(model.to(device)), cost
+
+
+def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[Progress], None] | None) -> Result:
+    experiment, _, _ = cell
+    source, model, cost = prepare(experiment, device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(experiment.seed)

@@ -1,4 +1,4 @@
-"""What cells are judged by: each metric with its words, its unit, its direction and its ends.
+"""Metrics of cells, with their names in text, unit, direction and range.
 
 A cell has one score, the value of one metric; everything that ranks, tests, prunes, draws or words scores asks the
 metric for it. A further metric is one entry of ``METRICS``.
@@ -14,7 +14,7 @@ from tadaconv.errors import UserError, lookup
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number that says how good a trained network is.
+    """A measure of how good a trained network is.
 
     Attributes:
         name: in storages, in ``report.json`` and as the column of CSV files; never changed.
@@ -29,7 +29,7 @@ class Metric:
         decimals: how many a value is shown with.
         difference: the size of a difference for which the seeds are counted that it takes to see it.
         difference_in_words: the same with its unit.
-        adjective: what more of it makes a network, such as *accurate*; empty where *better* says it.
+        adjective: of a network that has more of it, such as *accurate*; empty for *good*.
         of_classes: whether it counts correct predictions among classes. Only then are there top-5, accuracies by class
             and family, confusion, and Wilson's interval over the validation clips.
     """
@@ -61,7 +61,7 @@ class Metric:
 
     @property
     def hint(self) -> str:
-        """That lower is better, where it is; empty where higher is, as nobody expects else."""
+        """A sentence where lower is better; empty where higher is, which readers expect."""
         return "" if self.higher_is_better else f"Lower {self.label} is better."
 
     @property
@@ -188,5 +188,5 @@ def common_metric(names: Iterable[str]) -> Metric:
     metrics = [metric_named(name) for name in dict.fromkeys(names)] or [TOP1]
     if len(metrics) > 1:
         labels = " and ".join(metric.label for metric in metrics)
-        raise UserError(f"the cells are judged by {labels}; give each metric a table or study of its own")
+        raise UserError(f"the cells are judged by {labels}; put the metrics into separate tables or studies")
     return metrics[0]

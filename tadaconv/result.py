@@ -1,7 +1,7 @@
-"""What running one experiment gives. Imports no torch, so that reports can be read where nothing trains.
+"""The result of one experiment. Imports no torch, so that reports can be read on any machine.
 
-In storages and files a score of top-1 has the name it always had, ``top1`` or ``val_top1``, and no metric beside it: a
-storage may be written by workers of this version and of earlier ones, and both read all of it. Scores of any other
+In storages and files a score of top-1 is called ``top1`` or ``val_top1``, as it always was, without a metric: a storage
+may be written by workers of this version and of earlier ones, and both read all of it. Scores of any other
 metric are written as ``metric`` and ``score``, which an earlier version refuses to read instead of mistaking them.
 """
 
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
@@ -21,19 +19,18 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tadaconv.metrics import TOP1
+from tadaconv.spec import Record
 
 NUM_INSPECTED = 32
-"""Validation clips whose calibrations are looked at, the same ones for every cell on the same clips."""
+"""Validation clips that calibrations are inspected on, the same ones for every cell on the same clips."""
 
 
-class StageCalibration(BaseModel):
+class StageCalibration(Record):
     """How far the calibrations of a stage are from a plain convolution's, on ``NUM_INSPECTED`` validation clips.
 
-    Root mean squares over the stage's layers, channels (or taps) and the clips looked at; alpha is 1 where an operator
-    does nothing.
+    Root mean squares over the stage's layers, channels (or taps) and the inspected clips; alpha is 1 where an operator
+    changes nothing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     distance: float = Field(description="Of alpha from one.")
     over_time: float = Field(
@@ -42,10 +39,8 @@ class StageCalibration(BaseModel):
     over_clips: float = Field(description="Of alpha's mean over frames from the mean of all clips: what is adaptive.")
 
 
-class Scored(BaseModel):
-    """What has a score of a metric, in a field ``score``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Scored(Record):
+    """A record with the score of a metric, in a field ``score``."""
 
     STORED_TOP1: ClassVar = "top1"
     """What a score of top-1 is called where it is stored."""
@@ -76,12 +71,12 @@ class Scored(BaseModel):
 
 
 def stored_score(tree: Mapping[str, Any]) -> float:
-    """The score of a result as it is stored, which is quicker than to read all of it."""
+    """The score of a stored result, without reading all of it."""
     return float(tree["top1"] if "top1" in tree else tree["score"])
 
 
 def stored_curve(points: list[dict[str, Any]]) -> dict[int, float]:
-    """By epoch, the scores of a curve as it is stored."""
+    """The scores of a stored curve, by epoch."""
     return {point["epoch"]: point["val_top1"] if "val_top1" in point else point["score"] for point in points}
 
 
@@ -104,19 +99,15 @@ class CurvePoint(Scored):
     )
 
 
-class HeadAccuracy(BaseModel):
-    """How often one of several labels of a clip is told, whatever the others; in percent of the validation clips."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class HeadAccuracy(Record):
+    """Accuracy of one of several labels of a clip, in percent of the validation clips."""
 
     top1: float
     top5: float
 
 
-class SubsetAccuracy(BaseModel):
+class SubsetAccuracy(Record):
     """Top-1 in percent on some of the validation clips; ``per_head`` is empty where clips have one label."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_val: int = Field(description="How many clips these are.")
     top1: float
@@ -127,16 +118,16 @@ class Result(Scored):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
 
     score: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
-    top5: float | None = Field(None, description="As all that follows of classes: only of a metric of classes.")
+    top5: float | None = Field(None, description="Like all that follows on classes, only of a metric of classes.")
     loss: float = Field(description="Validation cross-entropy in nats; of several heads the sum of theirs.")
     per_head: dict[str, HeadAccuracy] = Field(
         default_factory=dict,
-        description="By label, verb and noun say, where clips have several: ``score`` and ``top5`` are then of all at "
-        "once, an action, for which the products of their probabilities are averaged over views. Else empty.",
+        description="By label, such as verb and noun, where clips have several: ``score`` and ``top5`` are then of all "
+        "at once, an action, for which the products of their probabilities are averaged over views. Else empty.",
     )
     per_subset: dict[str, SubsetAccuracy] = Field(
         default_factory=dict,
-        description="On clips that the data set judges apart, by their name, such as its tail.",
+        description="On subsets that the data set evaluates separately, by their name, such as its tail.",
     )
     per_class: dict[str, float] = Field(
         default_factory=dict, description="Top-1 by class, in percent, in class order; of its head."
@@ -174,10 +165,8 @@ class Result(Scored):
         return self.score
 
 
-class Progress(BaseModel):
-    """Where a running cell stands; passed to the ``report`` callback of ``tadaconv.experiment.run``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Progress(Record):
+    """The progress of a running cell; passed to the ``report`` callback of ``tadaconv.experiment.run``."""
 
     step: int = Field(description="Optimizer steps finished.")
     num_steps: int

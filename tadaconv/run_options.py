@@ -1,4 +1,4 @@
-"""How a cell is run: what changes its speed and how its numbers are rounded, but not which cell it is."""
+"""How a cell is run: options of its speed and rounding, which are not part of its key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from tadaconv.errors import UserError
 from tadaconv.spec import Schedule
+from tadaconv.text import listed, plural
 
 Precision = Literal["auto", "float32"]
 """What a network computes in: ``auto`` is bfloat16 where the device is a GPU, under autocast, and float32 elsewhere.
@@ -14,7 +15,7 @@ Precision = Literal["auto", "float32"]
 """
 
 BFLOAT16, FLOAT32 = "bfloat16", "float32 (IEEE, no TF32)"
-"""How environments say what was computed in."""
+"""Names of precisions in environments."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class RunOptions:
         gpus_per_cell: GPUs that train a cell together; on the CPU as many processes of one thread.
         precision: of convolutions and matrix products.
         compile: by ``torch.compile``.
-        fused_kernels: where there are any, in the place of PyTorch's own operations; see :mod:`tadaconv.nn.fused`.
+        fused_kernels: where there are any, in place of PyTorch's operations; see :mod:`tadaconv.nn.fused`.
         deterministic: bit for bit on CUDA too, which is slower.
-        threads: CPU threads beside a GPU. A cell on the CPU trains on one: sums depend on their number.
+        threads: CPU threads next to a GPU. A cell on the CPU trains on one: sums depend on their number.
         readers: processes that read clips which are not kept in memory; None for as many as the worker has cores.
     """
 
@@ -44,7 +45,7 @@ class RunOptions:
         return replace(self, **changes)
 
     def entries(self, on_gpu: bool) -> dict[str, str]:
-        """What an environment says of the options; on the CPU there is one precision, and so no entry."""
+        """The options as entries of an environment; the CPU has one precision, and so no entry."""
         precision = FLOAT32 if self.precision == "float32" else BFLOAT16
         return {
             **({"gpus_per_cell": str(self.gpus_per_cell)} if self.gpus_per_cell > 1 else {}),
@@ -54,32 +55,24 @@ class RunOptions:
         }
 
     def with_cores(self, cores: int) -> Self:
-        """The options of a worker whose share of its machine are ``cores``."""
+        """The options of a worker that has ``cores`` of its machine."""
         return self.but(threads=cores, readers=cores if self.readers is None else self.readers)
 
 
 def require_division(schedule: Schedule, gpus_per_cell: int) -> None:
-    """Raise :class:`UserError` unless GPUs that train a cell together take as many micro-batches of a batch each."""
+    """Raise :class:`UserError` unless ``gpus_per_cell`` processes take equally many micro-batches of a batch."""
     number = schedule.num_micro_batches
     if gpus_per_cell < 1:
         raise UserError(f"gpus_per_cell is {gpus_per_cell}; give 1 or more")
-    if number % gpus_per_cell == 0:
-        return
-    batch_size, norm_batch = schedule.batch_size, schedule.norm_batch
-    if norm_batch == 0:
+    if number % gpus_per_cell:
+        divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
         raise UserError(
-            f"--gpus-per-cell {gpus_per_cell}: a batch of {batch_size} clips is not divided, as the regime's "
-            "schedule.norm_batch is 0, so one GPU would train it all; give --gpus-per-cell 1, or set norm_batch, the "
-            "clips that a batch norm sees at once, which changes the recipe"
+            f"--gpus-per-cell {gpus_per_cell} does not divide the {plural(number, 'micro-batch', 'micro-batches')} of "
+            f"a batch of {schedule.batch_size} clips (the regime's schedule.norm_batch is {schedule.norm_batch}); give "
+            f"{listed(divisors, 'or')}, or a recipe with another norm_batch"
         )
-    fitting = [str(divisor) for divisor in range(1, number + 1) if number % divisor == 0]
-    raise UserError(
-        f"--gpus-per-cell {gpus_per_cell}: a batch of {batch_size} clips is {number} micro-batch"
-        f"{'es' * (number > 1)} of at most {norm_batch} (schedule.norm_batch), which {gpus_per_cell} GPUs cannot share "
-        f"alike; give --gpus-per-cell {' or '.join(fitting)}"
-    )
 
 
 def precision_of(environment: Mapping[str, str]) -> str:
-    """What the result with this environment was computed in; those that do not say it were not asked."""
+    """The precision of the result with this environment; results before the option have no entry."""
     return environment.get("precision") or (BFLOAT16 if environment.get("cuda") else FLOAT32)

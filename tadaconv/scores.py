@@ -1,4 +1,4 @@
-"""The class probabilities of validation clips, as a trained cell leaves them beside its weights; needs no torch.
+"""The class probabilities of validation clips, which a trained cell stores next to its weights; needs no torch.
 
 A file of scores is a NumPy archive, readable without this package by ``numpy.load(path)``; ``docs/reports.md`` has its
 arrays. :func:`ensemble` is the accuracy of the mean of several.
@@ -61,7 +61,7 @@ class EnsembleAccuracy:
 
 
 def clips_fingerprint(experiment: Experiment) -> str:
-    """Which validation clips an experiment is judged on, whatever is taken of each: frames and views may differ."""
+    """Identifies the validation clips of an experiment; frames and views of them may differ."""
     data = experiment.data
     if isinstance(data, Folder):
         return data.fingerprint
@@ -89,7 +89,7 @@ def as_npz(scores: Scores) -> bytes:
 def read_scores(path: Path, cell: str) -> Scores:
     """The scores of ``cell`` that :func:`as_npz` made.
 
-    Raises :class:`UserError` for a file that is not there, that is none of these, or that is another cell's.
+    Raises :class:`UserError` for a file that does not exist, is not a file of scores, or is of another cell.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -105,8 +105,8 @@ def read_scores(path: Path, cell: str) -> Scores:
         )
         _require_whole(scores)
     except FileNotFoundError as error:
-        raise UserError(f"there are no class probabilities at {path}") from error
-    except Exception as error:  # whatever a damaged file makes NumPy's reader raise
+        raise UserError(f"no class probabilities at {path}") from error
+    except Exception as error:  # NumPy raises all kinds for a damaged file
         raise UserError(f"the class probabilities {path} cannot be read ({type(error).__name__})") from error
     if scores.cell != cell:
         raise UserError(f"the class probabilities {path} belong to another cell, {scores.cell}, and not to {cell}")
@@ -168,22 +168,16 @@ def ensemble(parts: Mapping[str, Scores]) -> EnsembleAccuracy:
 
 
 def _difference(one: Scores, other: Scores) -> str:
-    """In which way two files of scores are not of the same clips and classes in the same order; empty: in none."""
-    if list(one.heads) != list(other.heads):
-        return "tell other labels apart"
-    if one.classes.tolist() != other.classes.tolist() or one.heads != other.heads:
-        same = sorted(one.classes.tolist()) == sorted(other.classes.tolist())
-        return "have their classes in another order" if same else "tell other classes apart"
-    if len(one.labels) != len(other.labels):
-        return f"were judged on {len(one.labels)} and {len(other.labels)} clips"
-    if one.fingerprint != other.fingerprint:
-        return "were judged on other clips"
-    named = len(one.clips) and len(other.clips)
-    if named and one.clips.tolist() != other.clips.tolist():
-        same = sorted(one.clips.tolist()) == sorted(other.clips.tolist())
-        return "were judged on the same clips in another order" if same else "were judged on other clips"
-    if not np.array_equal(one.labels, other.labels):
-        return "were judged on clips of other labels, or in another order"
+    """In which way two files of scores are not of the same classes and clips in the same order; empty if in none."""
+    if list(one.heads.items()) != list(other.heads.items()) or one.classes.tolist() != other.classes.tolist():
+        return "predict other classes, or in another order"
+    both_named = len(one.clips) > 0 and len(other.clips) > 0
+    if (
+        one.fingerprint != other.fingerprint
+        or (both_named and one.clips.tolist() != other.clips.tolist())
+        or not np.array_equal(one.labels, other.labels)
+    ):
+        return "were evaluated on other clips, or in another order"
     return ""
 
 

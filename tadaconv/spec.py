@@ -7,14 +7,18 @@ unknown keys are rejected, values are checked where they enter, and the JSON rou
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -49,10 +53,16 @@ def calibration_factors(calibration: str) -> tuple[str, ...]:
     return tuple(ordered.split("+"))
 
 
-class Spec(BaseModel):
-    """A frozen, strict piece of a description."""
+class Record(BaseModel):
+    """What is read and written as JSON: frozen, and an unknown key is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spec(Record):
+    """A piece of a description."""
+
+    model_config = ConfigDict(validate_default=True)
 
     def but(self, **changes: Any) -> Self:
         """A copy with fields replaced; ``context__kernels=(1, 1)`` reaches into ``context``.
@@ -72,7 +82,7 @@ class Spec(BaseModel):
         for head, inner in nested.items():
             part = flat.get(head, getattr(self, head))
             if not isinstance(part, Spec):
-                raise UserError(f"{type(self).__name__}.{head} has no fields of its own to change")
+                raise UserError(f"{type(self).__name__}.{head} has no fields to change")
             flat[head] = part.but(**inner)
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         try:
@@ -94,31 +104,51 @@ def describe(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"{error.title}: unknown key {where!r}; remove it or correct its spelling{more}"
-    if not first["loc"] and context is not None:  # of fields that do not go together: what is wrong has their values
+    if not first["loc"] and context is not None:  # fields that do not fit together; the complaint has their values
         return f"{error.title}: {complaint}{more}"
     value = f"{first['input']!r:.80}"
     named = isinstance(first["input"], str) and value in complaint
     return f"{error.title}: {where}: {complaint}{'' if named else f', got {value}'}{more}"
 
 
+@contextmanager
+def errors_of(subject: str) -> Generator[None]:
+    """Put ``subject``, such as ``row '(1,1)'``, in front of the :class:`UserError` that is raised meanwhile.
+
+    A validation error becomes one.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise UserError(f"{subject}: {describe(error)}") from error
+    except UserError as error:
+        raise UserError(f"{subject}: {error}") from error
+
+
 def _without_neutral(spec: Spec, tree: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """``tree``, which ``spec`` was written to, without those of the fields ``names`` that have their default."""
+    """``tree``, which is ``spec`` as JSON, without those of the fields ``names`` that have their default."""
     fields = type(spec).model_fields
     left_out = {name for name in names if getattr(spec, name) == fields[name].default}
     return {name: value for name, value in tree.items() if name not in left_out}
 
 
-def _odd(kernel: int) -> int:
+def _require_odd(kernel: int) -> int:
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"a temporal kernel is a positive odd number of frames, not {kernel}")
     return kernel
 
 
+TemporalKernel = Annotated[int, AfterValidator(_require_odd)]
+"""A number of frames, odd."""
+
+
 class Context(Spec):
     """How the calibration of a frame is made from the clip (TAda, arXiv:2110.06178, section 3.2)."""
 
-    kernels: tuple[int, ...] = Field(
+    kernels: tuple[TemporalKernel, ...] = Field(
         (3, 3),
+        min_length=1,
+        max_length=2,
         description="Temporal kernels in frames: (K1,) for the linear context, (K1, K2) for the non-linear one.",
     )
     global_descriptor: bool = Field(True, description="Add an FC of the clip's descriptor to every frame's descriptor.")
@@ -132,13 +162,6 @@ class Context(Spec):
         description="dynamic: one calibration per frame and clip; time_invariant: one per clip, the same for all its "
         "frames; static: one learned calibration for all clips.",
     )
-
-    @field_validator("kernels")
-    @classmethod
-    def _one_or_two_odd_kernels(cls, kernels: tuple[int, ...]) -> tuple[int, ...]:
-        if len(kernels) not in (1, 2):
-            raise ValueError("kernels are (K1,) for the linear context or (K1, K2) for the non-linear one")
-        return tuple(_odd(k) for k in kernels)
 
     @property
     def linear(self) -> bool:
@@ -154,16 +177,11 @@ class Aggregation(Spec):
         description="none: BN1 alone; average, max: temporal pooling; mix: the mean of both; conv: a learned "
         "channel-wise temporal convolution that starts as the average.",
     )
-    kernel: int = Field(3, description="Temporal kernel in frames, stride 1, padded to keep the length.")
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd_kernel(cls, kernel: int) -> int:
-        return _odd(kernel)
+    kernel: TemporalKernel = Field(3, description="Temporal kernel in frames, stride 1, padded to keep the length.")
 
 
 class Placement(Spec):
-    """Which convolutions of a backbone are replaced, and what share of their channels is calibrated."""
+    """Which convolutions of a backbone are replaced, and which fraction of their channels is calibrated."""
 
     stages: tuple[int, ...] = Field(
         (2, 3, 4, 5), min_length=1, description="Stages by the paper's numbers: res2 to res5."
@@ -177,7 +195,7 @@ class Placement(Spec):
         "factorised backbone has after it; or both.",
     )
     share: float = Field(
-        1.0, gt=0, le=1, description="Share of the channels that is calibrated; the rest keep alpha = 1."
+        1.0, gt=0, le=1, description="Fraction of the channels that are calibrated; the rest keep alpha = 1."
     )
 
     @field_validator("stages")
@@ -212,7 +230,7 @@ class TAda(Spec):
     @model_validator(mode="after")
     def _share_needs_channels(self) -> Self:
         if self.placement.share < 1 and "k2" in calibration_factors(self.calibration):
-            raise ValueError("the factor k2 has no channels to share out; use placement share 1 or the factor cin_k2")
+            raise ValueError("the factor k2 has no channels to share; use placement share 1 or the factor cin_k2")
         return self
 
 
@@ -273,8 +291,8 @@ class Synthetic(Spec):
     size: int = Field(32, ge=16, description="Height and width of a frame in pixels.")
     num_train: int = Field(ge=1, description="Training clips an epoch; every epoch draws new ones.")
     num_val: int = Field(ge=1, description="Validation clips, the same for every row and seed.")
-    noise: float = Field(0.1, ge=0, description="Standard deviation of the pixel noise; pixels lie in 0 to 1.")
-    seed: int = Field(0, ge=0, description="Seed of the clips, apart from the seed of weights and order.")
+    noise: float = Field(0.1, ge=0, description="Standard deviation of the pixel noise; pixels are from 0 to 1.")
+    seed: int = Field(0, ge=0, description="Seed of the clips; weights and order have their own.")
 
     @property
     def eval_side(self) -> int:
@@ -283,7 +301,7 @@ class Synthetic(Spec):
 
 
 class Sampling(Spec):
-    """Which frames of a video make a clip, and by whose arithmetic; see tadaconv.data.sampling."""
+    """Which frames of a video make a clip; see tadaconv.data.sampling."""
 
     kind: Literal["segments", "intervals"] = Field(
         "segments",
@@ -292,8 +310,8 @@ class Sampling(Spec):
     )
     rule: Literal["even", "paper"] = Field(
         "even",
-        description="even: the middles of what is evenly cut; paper: the frames and crops of the code that the paper's "
-        "authors published, whose views lie elsewhere and whose crops are cut from scaled frames.",
+        description="even: the middles of equal parts; paper: the frames and crops of the code that the paper's "
+        "authors published, which has other views and crops scaled frames.",
     )
     interval: int = Field(
         8,
@@ -310,24 +328,39 @@ class Sampling(Spec):
 
     @model_serializer(mode="wrap")
     def _as_meant(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What segments have no use for is left out of them at its default."""
+        """Segments use neither interval nor fps, so these are not written at their defaults."""
         return _without_neutral(self, write(self), ("interval", "fps") if self.kind == "segments" else ())
 
 
+def _require_pixels(side: int) -> int:
+    if side != 0 and side < 16:
+        raise ValueError("give 16 pixels or more, or 0")
+    return side
+
+
+PixelsOrZero = Annotated[int, AfterValidator(_require_pixels)]
+
 _PLACES: Final = ("root", "index", "split")
 _RESOLVED: Final = ("root", "index", "fingerprint", "num_classes", "num_listed", "num_missing")
-"""Fields of a folder of clips that are filled in by what lies on a disk."""
+"""Fields of a folder of clips that are filled in when it is read from a disk."""
 
 
 def without_places(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of a stored description without where its clips and their lists lie, which changes no result."""
+    """The data of a stored description without the paths of its clips and their lists, which change no result."""
     return {name: value for name, value in data.items() if name not in _PLACES}
 
 
 _NEUTRAL = (
     "layout", "split", "index", "num_listed", "num_missing", "sampling", "eval_size", "jitter", "short_clips",
 )  # fmt: skip
-"""Fields of a folder of clips that came later; at their defaults they are written nowhere, so that old keys stand."""
+"""Later fields of a folder of clips. At their defaults they are not written, so that older keys stay valid."""
+
+
+def _mirror_of_flip(value: object) -> object:
+    """Older descriptions have ``flip``, true or false, in the place of ``mirror``."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
 
 
 class Folder(Spec):
@@ -338,7 +371,7 @@ class Folder(Spec):
     kind: Literal["folder"] = "folder"
     root: str = Field(
         "",
-        description="Where the clips lie: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: "
+        description="Where the clips are: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: "
         "the fingerprint is.",
     )
     layout: str = Field(
@@ -361,7 +394,7 @@ class Folder(Spec):
         description="Hash of the clips: of folders of classes their names, sizes and contents; of other layouts their "
         "ids, labels, numbers of frames and sizes in pixels, and how many are missing.",
     )
-    num_classes: int = Field(0, ge=0, description="Classes found in the folder, of all heads.")
+    num_classes: int = Field(0, ge=0, description="Number of classes, of all heads.")
     num_listed: tuple[int, int] = Field(
         (0, 0), description="Clips that the annotations list for training and for validation; 0 without annotations."
     )
@@ -375,14 +408,13 @@ class Folder(Spec):
         description="Videos with too few frames for a clip: refuse them before anything trains, or repeat frames.",
     )
     size: int = Field(112, ge=16, description="Height and width of a training crop in pixels.")
-    eval_size: int = Field(
+    eval_size: PixelsOrZero = Field(
         0,
-        ge=0,
         description="Height and width of the crops in evaluation, in pixels; 0: as size. Frames are scaled so "
         "that a crop is as wide as their short side.",
     )
-    short_side: int = Field(
-        128, ge=0, description="Short side to which videos are scaled when decoded, in pixels; 0: as they are."
+    short_side: PixelsOrZero = Field(
+        128, description="Short side to which videos are scaled when decoded, in pixels; 0: as they are."
     )
     jitter: tuple[float, float] = Field(
         (1.0, 340 / 224),
@@ -390,8 +422,9 @@ class Folder(Spec):
         "The sampling's rule says how: even cuts the box out and scales it with antialiasing; paper scales the whole "
         "frame to whole pixels without, and cuts the crop out of that.",
     )
-    mirror: Literal["no", "yes", "swap"] = Field(
+    mirror: Annotated[Literal["no", "yes", "swap"], BeforeValidator(_mirror_of_flip)] = Field(
         "yes",
+        validation_alias=AliasChoices("mirror", "flip"),
         description="Mirror every second training clip, at random: no where left and right are classes; swap to "
         "exchange such classes along, by their names. The older flip, true or false, is read as yes or no.",
     )
@@ -400,22 +433,8 @@ class Folder(Spec):
         1, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side."
     )
     val_share: float = Field(
-        0.25, gt=0, lt=1, description="Share of each class held out where the folder has no train/ and val/."
+        0.25, gt=0, lt=1, description="Fraction of each class held out where the folder has no train/ and val/."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flip_of_old(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "flip" not in given:
-            return given
-        return _with_mirror(given)
-
-    @field_validator("eval_size", "short_side")
-    @classmethod
-    def _enough_pixels(cls, side: int) -> int:
-        if 0 < side < 16:
-            raise ValueError("give 16 pixels or more, or 0")
-        return side
 
     @field_validator("jitter")
     @classmethod
@@ -426,7 +445,7 @@ class Folder(Spec):
 
     @model_serializer(mode="wrap")
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What was written before a field came, wherever the field has its default; ``flip`` for a plain mirror."""
+        """Without later fields at their defaults, as it was always written; ``flip`` for a plain mirror."""
         tree = _without_neutral(self, write(self), _NEUTRAL)
         if self.mirror == "swap":
             return tree
@@ -435,14 +454,12 @@ class Folder(Spec):
 
     def but(self, **changes: Any) -> Self:
         """As :meth:`Spec.but`; ``flip=True`` and ``flip=False`` are read as ``mirror="yes"`` and ``mirror="no"``."""
-        try:
-            named = _with_mirror(changes) if "flip" in changes else changes
-        except ValueError as error:
-            raise UserError(f"{type(self).__name__}: {error}") from error
-        return super().but(**named)
+        if "flip" in changes and "mirror" not in changes:
+            changes["mirror"] = changes.pop("flip")
+        return super().but(**changes)
 
     def as_found(self, resolved: Iterable["Folder"]) -> Self:
-        """With what a disk told the first of ``resolved`` that is of the same layout and split; as is without one."""
+        """With the fields that a disk gave the first of ``resolved`` of this layout and split; without one as it is."""
         same = (folder for folder in resolved if (folder.layout, folder.split) == (self.layout, self.split))
         first = next(same, self)
         return self.but(**{name: getattr(first, name) for name in _RESOLVED})
@@ -454,29 +471,19 @@ class Folder(Spec):
 
     @property
     def path(self) -> Path:
-        """Where the clips lie."""
+        """Where the clips are."""
         return text_to_path(self.root)
-
-
-def _with_mirror(given: dict[str, Any]) -> dict[str, Any]:
-    """The values with ``mirror`` in the place of ``flip``; raises ValueError for both, and a flip that is no bool."""
-    rest = {name: value for name, value in given.items() if name != "flip"}
-    if "mirror" in rest:
-        raise ValueError("flip is the older name of mirror; give mirror alone")
-    if not isinstance(given["flip"], bool):
-        raise ValueError(f"flip is true or false, not {given['flip']!r}; or give mirror: no, yes or swap")
-    return {**rest, "mirror": "yes" if given["flip"] else "no"}
 
 
 Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
 
 
 NUM_LAST_EVALUATED: Final = 10
-"""Epochs at the end of training each of which is evaluated, however few of those before are."""
+"""Every one of the last epochs of training, so many, is evaluated."""
 
 _LATER: Final = ("cosine", "evaluate_every", "curve_views", "norm_batch")
-"""Fields of :class:`Schedule` that came after cells were run. Their neutral values are written nowhere: neither in keys
-nor in stored descriptions, so that what was run before them is still known for the same."""
+"""Later fields of :class:`Schedule`. At their defaults they are written neither to keys nor to stored descriptions, so
+that cells that were run before keep their keys."""
 
 
 class Schedule(Spec):
@@ -491,7 +498,7 @@ class Schedule(Spec):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(1e-4, ge=0, description="Not applied to norms and biases.")
     clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; None leaves gradients alone.")
-    # What follows came later, and is not written where it has its neutral value: see _LATER.
+    # Later fields, which are not written at their defaults: see _LATER.
     cosine: Literal["after_warmup", "all_epochs"] = Field(
         "after_warmup",
         description="Over which epochs the learning rate falls by half a cosine from lr to 0: those after the warm-up, "
@@ -513,26 +520,19 @@ class Schedule(Spec):
     )
 
     @model_validator(mode="after")
-    def _cosine_outlasts_the_warmup(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.cosine == "all_epochs" and self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"a warm-up of {self.warmup_epochs:g} epochs leaves nothing of a cosine over {self.epochs}; set "
-                "warmup_epochs below epochs"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _norms_are_within_the_batch(self) -> Self:
+            raise ValueError(f"warmup_epochs, {self.warmup_epochs:g}, has to be below epochs, {self.epochs}")
         if self.norm_batch > self.batch_size:
             raise ValueError(
-                f"batch norms over {self.norm_batch} clips want batches of as many, and batch_size is "
-                f"{self.batch_size}; lower norm_batch, or set it to 0 for all clips of the batch"
+                f"norm_batch, {self.norm_batch}, is above batch_size, {self.batch_size}; lower it, or set it to 0 for "
+                "all clips of the batch"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What was written before a field came, wherever the field has its default."""
+        """Without later fields at their defaults, as it was always written."""
         return _without_neutral(self, write(self), _LATER)
 
     @property
@@ -570,9 +570,8 @@ class Experiment(Spec):
     def canonical_json(self) -> str:
         """The description as sorted, compact JSON, without what does not change the result.
 
-        Where clips and weights lie is left out, and a field that came later where it has its neutral value: which clips
-        there are says their fingerprint. Raises
-        :class:`UserError` for a file of weights without its fingerprint.
+        Paths of clips and weights are left out, as their fingerprints identify them; so are later fields at their
+        defaults. Raises :class:`UserError` for a file of weights without its fingerprint.
         """
         if self.backbone.weights_file is not None and not self.backbone.weights_fingerprint:
             raise UserError(
@@ -587,8 +586,8 @@ class Experiment(Spec):
             del tree["backbone"]["weights_fingerprint"]
         placement = (tree["temporal"] or {}).get("placement", {})
         if placement.get("convs") == "spatial":
-            del placement["convs"]  # came later; keys of what was run before it stay as they were
-        # What is said, but comes to the same as what is said by default:
+            del placement["convs"]  # a later field, which older keys do not have
+        # Values that differ from the default but mean the same:
         if isinstance(self.data, Folder) and self.data.eval_side == self.data.size:
             tree["data"].pop("eval_size", None)
         if not self.curve_has_fewer_views:

@@ -4,25 +4,23 @@ One file in ``ablations/`` holds one table under the name ``TABLE``; its docstri
 :func:`tadaconv.table_run.run_table` runs what of it has not run yet.
 """
 
-import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from inspect import cleandoc
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell
 from tadaconv.regime import Recipe, Regime, run_command
-from tadaconv.spec import Experiment, Rival, TAda, Temporal, describe
+from tadaconv.spec import Experiment, Rival, TAda, Temporal, errors_of
+from tadaconv.text import encodable
 
 
 @dataclass(frozen=True)
 class PaperResult:
-    """A published number, with where it stands and what it was measured on.
+    """A published number, with its source and what it was measured on.
 
     ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is judged by.
 
@@ -44,6 +42,10 @@ class PaperResult:
         return self.top1
 
 
+def _is_name(value: object) -> bool:
+    return value is None or (isinstance(value, str) and bool(value.strip()))
+
+
 @dataclass(frozen=True)
 class Row:
     """One design choice: a name for readers, and what it plugs into which backbone.
@@ -53,10 +55,10 @@ class Row:
         temporal: what is plugged in; None for the bare backbone.
         paper: what the paper reports for it.
         backbone: the backbone in a table that compares backbones; None for the regime's. A regime of a smaller scale
-            names what stands in for it.
+            names the stand-in for it.
         num_frames: frames of a clip in a table that compares them; None for the regime's.
         versus: name of the row that differences are taken to; None for the table's base, its own name for no row.
-        ensemble: names of two rows or more. The row trains nothing then, and plugs nothing in: for each seed it is the
+        ensemble: names of two rows or more. Such a row is not trained and plugs nothing in: for each seed it is the
             accuracy of the mean of their class probabilities, clip by clip; see :mod:`tadaconv.scores`.
     """
 
@@ -69,40 +71,35 @@ class Row:
     ensemble: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
+        is_line = isinstance(self.name, str) and self.name.strip() and "\n" not in self.name
+        if not is_line or encodable(self.name) != self.name:
             raise UserError(f"a row's name is one line of text, not {self.name!r}")
-        if any(unicodedata.category(character) == "Cs" for character in self.name):
-            raise UserError(f"row {self.name!r}: half a surrogate pair cannot be written to any file")
-        if not (self.temporal is None or isinstance(self.temporal, TAda | Rival)):
-            raise UserError(f"row {self.name!r}: what is plugged in is a TAda, a Rival or None, not {self.temporal!r}")
-        if not (self.paper is None or isinstance(self.paper, PaperResult)):
-            raise UserError(f"row {self.name!r}: paper is a PaperResult(...) or None, not {self.paper!r}")
-        if not (self.backbone is None or (isinstance(self.backbone, str) and self.backbone.strip())):
+        wanted = {
+            "temporal": (self.temporal is None or isinstance(self.temporal, TAda | Rival), "a TAda, a Rival or None"),
+            "paper": (self.paper is None or isinstance(self.paper, PaperResult), "a PaperResult(...) or None"),
+            "backbone": (_is_name(self.backbone), "the name of a backbone, or None for the regime's"),
+            "num_frames": (
+                self.num_frames is None or (type(self.num_frames) is int and self.num_frames >= 1),
+                "a whole number from 1 on, or None for the regime's",
+            ),
+            "versus": (_is_name(self.versus), "the name of a row, or None for the base"),
+            "ensemble": (self._is_ensemble_of_names, "a tuple of the names of two rows or more"),
+        }
+        for field_name, (is_valid, words) in wanted.items():
+            if not is_valid:
+                raise UserError(f"row {self.name!r}: {field_name} is {words}, not {getattr(self, field_name)!r}")
+        if self.ensemble and not (self.temporal is None and self.backbone is None and self.num_frames is None):
             raise UserError(
-                f"row {self.name!r}: backbone is the name of one, or None for the regime's, not {self.backbone!r}"
+                f"row {self.name!r}: an ensemble is not trained; leave operator, backbone and num_frames to its rows"
             )
-        if not (self.num_frames is None or (type(self.num_frames) is int and self.num_frames >= 1)):
-            raise UserError(
-                f"row {self.name!r}: num_frames is a whole number from 1 on, or None for the regime's, "
-                f"not {self.num_frames!r}"
-            )
-        if not (self.versus is None or isinstance(self.versus, str)):
-            raise UserError(
-                f"row {self.name!r}: versus is the name of a row, or None for the base, not {self.versus!r}"
-            )
-        if self.ensemble != ():
-            self._require_ensemble()
 
-    def _require_ensemble(self) -> None:
-        parts = self.ensemble
-        if not (isinstance(parts, tuple) and all(isinstance(part, str) for part in parts) and len(set(parts)) > 1):
-            raise UserError(f"row {self.name!r}: ensemble is a tuple of the names of two rows or more, not {parts!r}")
-        if len(set(parts)) < len(parts):
-            raise UserError(f"row {self.name!r}: its ensemble names a row twice: {', '.join(parts)}")
-        if not (self.temporal is None and self.backbone is None and self.num_frames is None):
-            raise UserError(
-                f"row {self.name!r}: an ensemble trains nothing; leave operator, backbone and num_frames to its rows"
-            )
+    @property
+    def _is_ensemble_of_names(self) -> bool:
+        """Whether ``ensemble`` is empty, or holds two names or more, none twice."""
+        names = self.ensemble
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            return False
+        return len(names) != 1 and len(set(names)) == len(names)
 
     def cell(self, regime: Regime, seed: int) -> Cell:
         """The cell of this row in a regime, from ``seed``.
@@ -111,14 +108,9 @@ class Row:
         ensemble, which has no cell.
         """
         if self.ensemble:
-            raise UserError(f"row {self.name!r} is an ensemble, which trains nothing; run its rows")
-        try:
-            experiment = regime.experiment(self.temporal, seed, self.backbone, self.num_frames)
-        except ValidationError as error:
-            raise UserError(f"row {self.name!r}: {describe(error)}") from error
-        except UserError as error:
-            raise UserError(f"row {self.name!r}: {error}") from error
-        return Cell(self.name, experiment)
+            raise UserError(f"row {self.name!r} is an ensemble, which is not trained; run its rows")
+        with errors_of(f"row {self.name!r}"):
+            return Cell(self.name, regime.experiment(self.temporal, seed, self.backbone, self.num_frames))
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """An ablation table. ``base`` is the row the others are compared with; shown last unless it stands in ``rows``.
+    """An ablation table. ``base`` is the row the others are compared with; shown last unless it is in ``rows``.
 
     ``regime`` is the name of the regime that the published table is of: the command line takes it where none is named
     and its clips are there. None: the table is of no data set.
@@ -145,7 +137,7 @@ class Table:
     regime: str | None = None
 
     def __post_init__(self) -> None:
-        if not (self.regime is None or (isinstance(self.regime, str) and self.regime.strip())):
+        if not _is_name(self.regime):
             raise UserError(f"a table's regime is the name of one, or None, not {self.regime!r}")
         for row in [self.base, *self.rows]:
             if not isinstance(row, Row):
@@ -153,13 +145,13 @@ class Table:
         names = [row.name for row in self.all_rows]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise UserError(f"row {twice[0]!r} stands twice in the table; row names are unique")
+            raise UserError(f"row {twice[0]!r} is in the table twice; row names are unique")
         for row in self.all_rows:
             if row.versus is not None:
                 self.row(row.versus)
             for part in row.ensemble:
                 if self.row(part).ensemble:
-                    raise UserError(f"row {row.name!r}: its part {part!r} is an ensemble itself; name the rows of that")
+                    raise UserError(f"row {row.name!r}: its part {part!r} is an ensemble itself; name its rows")
         if self.base.ensemble:
             raise UserError(f"row {self.base.name!r} is an ensemble, which cannot be the base; name one of its rows")
         for claim in self.claims:
@@ -167,10 +159,10 @@ class Table:
                 self.row(name)
 
     def mistaken_recipes(self, regime: Regime, backbones: Collection[str]) -> list[Recipe]:
-        """The recipes of a regime that train no row of the table by what looks like a slip.
+        """The recipes of a regime that train no row of the table by what looks like a mistake.
 
-        They name a backbone that is none of ``backbones`` nor of a package, or a recipe before them takes their rows. A
-        regime serves several tables: that a recipe is for backbones and frames of other tables is no slip.
+        They name a backbone that is neither in ``backbones`` nor of a package, or an earlier recipe takes their rows. A
+        regime serves several tables, so a recipe for backbones and frames of other tables is no mistake.
         """
         asked = [
             (row.backbone or regime.backbone.name, row.num_frames or regime.data.num_frames) for row in self.all_rows
@@ -200,7 +192,7 @@ class Table:
 
     @property
     def ensembles(self) -> list[Row]:
-        """The rows that average others and train nothing, in the order they are shown."""
+        """The rows that average others and are not trained, in the order they are shown."""
         return [row for row in self.all_rows if row.ensemble]
 
     def trained(self, rows: Iterable[str] | None = None) -> list[Row]:
@@ -214,7 +206,7 @@ class Table:
         return [self.row(name) for name in names]
 
     def cells(self, regime: Regime, seeds: Iterable[int], rows: Iterable[str] | None = None) -> list[Cell]:
-        """One cell a row that trains and seed, seed by seed, so that a first full table stands early.
+        """One cell a row that trains and seed, seed by seed, so that a first full table is complete early.
 
         Args:
             regime: what the rows are run in.
@@ -232,7 +224,7 @@ class Table:
 class LoadedTable:
     """A table with the name of its file, the question its docstring asks, and the file; None for one made in memory.
 
-    ``search`` is what finds the study whose best a table compares.
+    ``search`` is the name or path of the study that a table compares the best trials of.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Runs a table: what of its cells has no result yet, and the records of those that stand in a storage.
+"""Runs the cells of a table that have no result yet, and reads the records of those in a storage.
 
 :func:`run_table` is what ``tada ablate`` calls, :func:`current_records` what a report reads.
 """
@@ -17,7 +17,7 @@ from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.locations import as_planned, places_of
 from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.regime import Regime
-from tadaconv.spec import Experiment
+from tadaconv.spec import Experiment, errors_of
 from tadaconv.table import LoadedTable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
-    """The cells of a table as its file and its regime stand now, for every seed its study was planned with.
+    """The cells of a table by its file and its regime as they are now, for every seed its study was planned with.
 
     A cell counts by its key: one of a row or a regime that has changed since it ran is left out, not shown under a name
     that means something else by now. The clips of a folder regime are those of its layout and split that the study was
@@ -56,22 +56,20 @@ def dry_run_cells(cells: Iterable[Cell]) -> None:
     """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
     done: list[Experiment] = []
     for cell in cells:
-        alike = cell.experiment.but(seed=0)
-        if alike in done:
+        without_seed = cell.experiment.but(seed=0)
+        if without_seed in done:
             continue
         from tadaconv.dry_run import dry_run  # torch is waited for only where there is something to run
 
-        done.append(alike)
-        try:
-            dry_run(alike)
-        except UserError as error:
-            raise UserError(f"row {cell.label!r}: {error}") from error
+        done.append(without_seed)
+        with errors_of(f"row {cell.label!r}"):
+            dry_run(without_seed)
 
 
 def claim_name(
     loaded: LoadedTable, study: str, store: "Store", regime_file: Path | None = None, metric: Metric = TOP1
 ) -> None:
-    """Write down whose results ``study`` holds.
+    """Store which table and regime the results of ``study`` are of.
 
     Args:
         loaded: the table.
@@ -81,7 +79,7 @@ def claim_name(
         metric: what its cells are judged by.
 
     Raises:
-        UserError: they are another's of the same name, or the name is too long for a folder's.
+        UserError: the results are of another table or regime of the same name, or the name is too long for a folder.
     """
     discovery.require_short(study)
     if loaded.path is not None and attr.SEARCH_PROTOCOL in store.study_attrs(study):
@@ -119,22 +117,22 @@ def run_table(
         rows: Names of the rows to run; None means all, and an ensemble its parts. Raises :class:`UserError` for one the
             table does not have.
         crew: The workers.
-        show: Given what is to be done, a context that lasts while it is done and whose value is told of it.
+        show: Given the plan, a context for the run; its value is called with the events of cells.
         regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
     """
     from tadaconv.execution.launcher import run_cells
     from tadaconv.execution.planner import plan
 
     chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
-    claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     records = store.records_of(loaded.table.cells(regime, seeds, chosen))
     to_run = [record.cell for record in records if record.status != "finished"]
     for cell in to_run:
         crew.require(cell)
     dry_run_cells(to_run)
+    claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
     with show(planned) as shown:
-        if not planned.to_run:  # nothing to wait for, torch's import included
+        if not planned.to_run:  # torch is not even imported
             return []
         at_home = replace(crew, call=crew.call.but(places=places_of(regime)))
         return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line)

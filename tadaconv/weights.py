@@ -1,4 +1,4 @@
-"""Where weights lie, pretrained and trained ones; reads none, and needs no torch."""
+"""Paths and fingerprints of weights, pretrained and trained; reads none, and needs no torch."""
 
 import hashlib
 from pathlib import Path
@@ -33,10 +33,10 @@ def resolve_weights(backbone: Backbone) -> Backbone:
 
 
 def weights_beside(checkpoint: Path) -> Path:
-    """Where what trains a cell leaves the weights it ended with, until its result is safe."""
+    """Where a training run stores its trained weights until the result is stored."""
     return checkpoint.with_suffix(".weights")
 
 
 def scores_beside(checkpoint: Path) -> Path:
-    """Where what trains a cell leaves the class probabilities of the validation clips, until its result is safe."""
+    """Where a training run stores the class probabilities of the validation clips until the result is stored."""
     return checkpoint.with_suffix(".scores.npz")

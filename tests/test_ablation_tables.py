@@ -145,9 +145,9 @@ def test_an_unknown_row_lists_the_right_ones() -> None:
 
 
 def test_a_table_refuses_rows_of_one_name_and_claims_about_none() -> None:
-    with pytest.raises(UserError, match="row 'a' stands twice"):
+    with pytest.raises(UserError, match="row 'a' is in the table twice"):
         Table(base=Row("b", None), rows=[Row("a", None), Row("a", TAda())])
-    with pytest.raises(UserError, match="row 'b' stands twice"):
+    with pytest.raises(UserError, match="row 'b' is in the table twice"):
         Table(base=Row("b", None), rows=[Row("b", TAda())])
     with pytest.raises(UserError, match="unknown row 'c'; one of: "):
         Table(base=Row("b", None), rows=[Row("a", None)], claims=[Claim("", "a", "c", "")])
@@ -164,7 +164,7 @@ def test_an_ensemble_has_no_cell_and_changes_no_other() -> None:
     assert found.cells(small(), [0, 1]) == plain.cells(small(), [0, 1])
     assert [row.name for row in found.ensembles] == ["both"]
     assert [cell.label for cell in found.cells(small(), [0], ["(1,1)", "both", "TSN"])] == ["(1,1)", "TSN", "(3,3)"]
-    with pytest.raises(UserError, match=r"^row 'both' is an ensemble, which trains nothing; run its rows$"):
+    with pytest.raises(UserError, match=r"^row 'both' is an ensemble, which is not trained; run its rows$"):
         found.row("both").cell(small(), 0)
 
 
@@ -174,13 +174,13 @@ def test_an_ensemble_has_no_cell_and_changes_no_other() -> None:
         ({"ensemble": ["a", "b"]}, "row 'e': ensemble is a tuple of the names of two rows or more, not ['a', 'b']"),
         ({"ensemble": ("a",)}, "row 'e': ensemble is a tuple of the names of two rows or more, not ('a',)"),
         ({"ensemble": ("a", 1)}, "row 'e': ensemble is a tuple of the names of two rows or more, not ('a', 1)"),
-        ({"ensemble": ("a", "b", "a")}, "row 'e': its ensemble names a row twice: a, b, a"),
+        ({"ensemble": ("a", "b", "a")}, "row 'e': ensemble is a tuple of the names of two rows or more, not ("),
         (
             {"ensemble": ("a", "b"), "num_frames": 8},
-            "row 'e': an ensemble trains nothing; leave operator, backbone and num_frames to its rows",
+            "row 'e': an ensemble is not trained; leave operator, backbone and num_frames to its rows",
         ),
         ({"ensemble": ("a", "x")}, "unknown row 'x'; one of: b, e, f, a"),
-        ({"ensemble": ("a", "f")}, "row 'e': its part 'f' is an ensemble itself; name the rows of that"),
+        ({"ensemble": ("a", "f")}, "row 'e': its part 'f' is an ensemble itself; name its rows"),
     ],
 )
 def test_an_ensemble_that_cannot_be_is_refused(fields: dict[str, Any], told: str) -> None:
@@ -212,8 +212,8 @@ def test_a_study_is_named_after_its_table_and_regime() -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"backbone": ""}, "backbone is the name of one, or None for the regime's, not ''"),
-        ({"backbone": 18}, "backbone is the name of one, or None for the regime's, not 18"),
+        ({"backbone": ""}, "backbone is the name of a backbone, or None for the regime's, not ''"),
+        ({"backbone": 18}, "backbone is the name of a backbone, or None for the regime's, not 18"),
         ({"num_frames": "8"}, "num_frames is a whole number from 1 on, or None for the regime's, not '8'"),
         ({"num_frames": 4.0}, "num_frames is a whole number from 1 on, or None for the regime's, not 4.0"),
         ({"num_frames": True}, "num_frames is a whole number from 1 on, or None for the regime's, not True"),

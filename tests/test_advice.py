@@ -273,7 +273,7 @@ def test_a_call_that_was_stopped_is_repeated_whole(
     given = ["ablate", "my files/a table.py", *(word.format("postgresql+psycopg://me@host/db") for word in form)]
     status, said = tada(*given)
     assert status == 130
-    assert shlex.split(said.strip().partition("go on with: ")[2]) == ["tada", *given]
+    assert shlex.split(said.strip().partition("resume with: ")[2]) == ["tada", *given]
 
 
 def test_a_wrong_call_leads_to_the_help_of_its_command(tada: Call) -> None:

@@ -187,7 +187,7 @@ class TestAblate:
         assert done.status == 1
         assert "THE TABLE" in done.out
         assert done.err.splitlines() == [
-            "tada: 1 of 3 cells failed; the same command tries each anew",
+            "tada: 1 of 3 cells failed; the same command tries each again",
             "  TSN, seed 0: the loss is not finite at step 1",
         ]
         experiment.fails = lambda _: None
@@ -203,7 +203,7 @@ class TestAblate:
         done = tada(*ABLATE, "--rows", "(1,1)")
         assert done.status == 130
         assert done.err == (
-            "tada: stopped; what has finished is kept, go on with: tada ablate mini --regime small --rows '(1,1)'\n"
+            "tada: stopped; finished work is kept, resume with: tada ablate mini --regime small --rows '(1,1)'\n"
         )
 
     @pytest.mark.parametrize("damage", [bytes(9) + b"\n{}\n", b'{"op_code":99,"worker_id":"x"}\n'])
@@ -266,7 +266,7 @@ WRONG_CALLS = {
     "no data for a folder regime": (["ablate", "mini", "--regime", "mine"], "add --data DIR"),
     "report of nothing": (
         ["report", "mini", "--regime", "small"],
-        "make some with: tada ablate mini --regime small, or name their place with ",
+        "make some with: tada ablate mini --regime small, or name another storage",
     ),
     "report of what": (["report"], "a study or a benchmark to report, or report all of a storage with --all"),
     "report of all and one": (["report", "mini", "--all"], "leave it out to report mini alone"),
@@ -274,7 +274,7 @@ WRONG_CALLS = {
     "report of an unknown row": (["report", "mini", "--regime", "small", "--row", "(1,2)"], "unknown row '(1,2)'; one"),
     "report of an ensemble's row": (
         ["report", "k400", "--regime", "small", "--row", "TAda2D, 8 + 16 frames"],
-        "has no network of its own; look inside one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
+        "has no network to inspect; inspect one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
     ),
     "report of all by a template": (["report", "--all", "--template", "mine"], "go with a name"),
     "seeds of a search": (["study", "stage_placement", "--seeds", "3"], "--seeds counts the new seeds of --confirm"),
@@ -321,9 +321,9 @@ class TestWorker:
         plan(store, "mini-small", rows, [0, 1])
         done = tada("worker")
         assert (done.status, done.err) == (0, "")
-        assert done.out.splitlines()[-1] == "6 cells ended here"
+        assert done.out.splitlines()[-1] == "6 cells run here"
         assert len(experiment.ran) == 6
-        assert tada("worker").out == "0 cells ended here\n"
+        assert tada("worker").out == "0 cells run here\n"
         assert {record.status for record in store.records("mini-small")} == {"finished"}
 
     @pytest.mark.usefixtures("work_folder")
@@ -346,7 +346,7 @@ def test_workers_are_told_how_to_compute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--workers", "0"), "--workers 0"),
+        (("--workers", "0"), "'--workers'"),
         (("--executor", "rey"), "'rey'; one of: ray"),
         (("--executor-option", "partition=gpu"), "partition"),
         (("--executor", "ray", "--executor-option", "cpus"), "NAME=VALUE"),
@@ -404,7 +404,7 @@ def folder_table(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("folder_table")
 def test_a_table_is_run_in_its_own_regime_where_the_clips_are_given(tada: Call, experiment: FakeExperiment) -> None:
     done = tada("ablate", "mini", "--data", "clips")
-    assert done.err.splitlines()[0] == "regime mine, which the table names; another is taken with --regime NAME"
+    assert done.err.splitlines()[0] == "regime mine, which the table names; choose another with --regime NAME"
     assert {each.data.root for each in experiment.ran if isinstance(each.data, Folder)} == {"clips"}
     assert "mini-mine" in done.out
     again = tada("report", "mini")
@@ -425,10 +425,10 @@ def test_without_its_clips_a_table_is_run_in_the_quick_regime(
     assert {each.schedule for each in experiment.ran} == {load_regime("quick").schedule}
     with monkeypatch.context() as patched:
         patched.setattr("tadaconv.preview.check", checked := Mock(side_effect=UserError("checked")))
-        line = f"{said}a check reads no clips; name it with --regime"
+        line = f"{said}a check reads no clips; choose it with --regime"
         assert tada("check", "mini").err.splitlines() == [line, "tada: checked"]
     assert checked.call_args.args[1] == load_regime("quick")
-    assert tada("report", "mini").err.splitlines()[0] == f"{said}nothing has run in it"
+    assert tada("report", "mini").err.splitlines()[0] == f"{said}it has no results"
     folder_table.write_text(folder_table.read_text().replace('"mine"', '"small"'))  # makes its own clips
     assert tada("ablate", "mini").err.splitlines()[0].startswith("regime small, which the table names")
 
@@ -439,7 +439,7 @@ def test_a_table_whose_own_regime_there_is_none_of_is_named(work_folder: Path, t
     for data in ([], ["--data", "clips"]):
         done = tada("ablate", "mini", *data)
         assert done.status == 2
-        assert "table 'mini' names a regime that cannot be taken: unknown regime 'quik'" in done.err
+        assert "table 'mini' names a regime that cannot be used: unknown regime 'quik'" in done.err
     assert tada("ablate", "mini", "--regime", "small").status == 0
 
 
@@ -823,7 +823,7 @@ def test_a_report_never_shows_a_result_under_a_changed_row(
     [
         (
             TABLE.replace('Row("TSN", None)', 'Row("TSN", "none")'),
-            "row 'TSN': what is plugged in is a TAda, a Rival or None",
+            "row 'TSN': temporal is a TAda, a Rival or None",
         ),
         (TABLE.replace('Row("TSN", None)', 'Row("", None)'), "a row's name is one line of text, not ''"),
         (TABLE.replace('Row("TSN", None)', "None"), "a table's base and rows are Row(...), not None"),

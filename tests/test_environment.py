@@ -18,7 +18,7 @@ def test_the_gpus_of_a_cell_follow_the_one_that_is_named(monkeypatch: pytest.Mon
     assert devices_of_cell("auto", 2) == ["cuda:0", "cuda:1"]
     assert devices_of_cell("cuda:1", 3) == ["cuda:1", "cuda:2", "cuda:3"]
     assert devices_of_cell("cpu", 2) == ["cpu", "cpu"]
-    with pytest.raises(UserError, match=r"wants more GPUs than there are: this machine has 4$"):
+    with pytest.raises(UserError, match=r"needs more GPUs: this machine has 4$"):
         devices_of_cell("cuda", 5)
     with pytest.raises(UserError, match="this machine has 1 from cuda:3 on"):
         devices_of_cell("cuda:3", 2)

@@ -102,13 +102,13 @@ def test_a_cell_whose_rank_was_killed_goes_on_to_the_same_numbers(
     ("batch_size", "norm_batch", "gpus", "message"),
     [
         (8, 2, 0, "gpus_per_cell is 0; give 1 or more"),
-        (8, 0, 2, "a batch of 8 clips is not divided.*give --gpus-per-cell 1, or set norm_batch"),
-        (8, 3, 2, "is 3 micro-batches of at most 3 .*give --gpus-per-cell 1 or 3$"),
-        (8, 2, 8, "is 4 micro-batches of at most 2 .*give --gpus-per-cell 1 or 2 or 4$"),
-        (8, 8, 3, "is 1 micro-batch of at most 8 .*give --gpus-per-cell 1$"),
+        (8, 0, 2, "does not divide the 1 micro-batch of a batch of 8 clips .* is 0.; give 1, or a recipe with another"),
+        (8, 3, 2, "does not divide the 3 micro-batches .*; give 1 or 3, or a recipe"),
+        (8, 2, 8, "the 4 micro-batches .*; give 1, 2 or 4, or"),
+        (8, 8, 3, "does not divide the 1 micro-batch of .*; give 1, or"),
     ],
 )
-def test_gpus_that_cannot_share_a_batch_are_refused(batch_size: int, norm_batch: int, gpus: int, message: str) -> None:
+def test_gpus_that_do_not_divide_a_batch_are_refused(batch_size: int, norm_batch: int, gpus: int, message: str) -> None:
     schedule = TINY.schedule.but(batch_size=batch_size, norm_batch=norm_batch)
     with pytest.raises(UserError, match=message) as caught:
         run(TINY.but(schedule=schedule), "cpu", options=RunOptions(gpus_per_cell=gpus))

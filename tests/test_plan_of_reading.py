@@ -51,8 +51,7 @@ class SlowDisk(SyntheticClips):
 
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (probing, experiment_module):
-        monkeypatch.setattr(module, "open_source", lambda *given, **_: SlowDisk(*given))
+    monkeypatch.setattr(experiment_module, "open_source", lambda *given, **_: SlowDisk(*given))
     monkeypatch.setattr(prefetch, "_num_readers", 1)
 
 
@@ -192,12 +191,12 @@ def reading(form: str, compute: float, seconds: float) -> Reading:
             "video",
             1.3,
             "Clips are read from videos, by 2 readers on 2 cores of a worker: 12 a second in training and 6.5 in "
-            "evaluation, while nothing computes. Computing would wait for them up to 85 % of the time. What would "
-            "keep it busy, by arithmetic from (3,3): 7 cores a worker in training and 7 in evaluation, or a pack of "
-            "JPEGs (tada data pack); tada plan --data PACK measures one.",
+            "evaluation, while the network does not compute. Computing would wait for them up to 85 % of the time. By "
+            "arithmetic from (3,3), it would not with 7 cores a worker in training and 7 in evaluation, or with a pack "
+            "of JPEGs (tada data pack).",
         ),
-        ("pack", 1.3, "by arithmetic from (3,3): 7 cores a worker in training and 7 in evaluation."),
-        ("frames", 0.1, "while nothing computes. Computing hardly waits for them."),
+        ("pack", 1.3, "it would not with 7 cores a worker in training and 7 in evaluation."),
+        ("frames", 0.1, "while the network does not compute. Computing hardly waits for them."),
     ],
 )
 def test_a_plan_says_what_computing_waits_for_and_what_would_help(form: str, seconds: float, said: str) -> None:

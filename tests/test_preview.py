@@ -276,7 +276,7 @@ def test_a_batch_of_one_clip_is_refused_as_running_refuses_it() -> None:
     )
     odd = load_regime("quick").but(data__num_train=3, schedule__batch_size=2)
     with pytest.raises(
-        UserError, match=r"^row 'b': an epoch of 3 training clips, cut into batches of at most 2, has a"
+        UserError, match=r"^row 'b': an epoch of 3 training clips, cut into batches of at most 2, has one"
     ):
         preview.check(table, odd)
     assert preview.check(table, odd.but(data__num_train=4)).ok

@@ -99,7 +99,7 @@ def test_a_recipe_changes_no_clips(changes: dict[str, Any], message: str) -> Non
         ({"schedule__rate": 1}, "a recipe of the regime: unknown field of Schedule 'rate'"),
         (
             {"schedule__epochs": 3},
-            "regime: Schedule: a warm-up of 4 epochs leaves nothing of .*; set warmup_epochs below epochs$",
+            "regime: Schedule: warmup_epochs, 4, has to be below epochs, 3$",
         ),
         ({"summary": "other"}, "a recipe of the regime: unknown field of Conditions 'summary'; one of: schedule, data"),
     ],
@@ -184,5 +184,5 @@ def test_counts_and_checks_are_of_the_clips_that_a_recipe_gives(tmp_path: Path, 
     part = regime.but(recipes=(small,))
     dry_run_cells(two.table.cells(part, [0]))
     assert check(two, part).rows == checked.rows
-    with pytest.raises(UserError, match=r"a recipe of the regime: .*batch norms over 3 clips want batches of as"):
+    with pytest.raises(UserError, match=r"a recipe of the regime: .*norm_batch, 3, is above batch_size"):
         regime.but(recipes=(small.but(changes={"schedule__norm_batch": 3}),))

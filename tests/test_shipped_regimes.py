@@ -327,7 +327,7 @@ def test_a_regime_derived_in_a_few_lines_can_be_run(tmp_path: Path) -> None:
     for cell in load_table("context").table.cells(regime, [0])[:3]:
         dry_run(cell.experiment)
     (tmp_path / "my_ssv2.py").write_text(DERIVED.format(epochs=1))
-    line = r"^my_ssv2\.py: Schedule: a warm-up of 1 epochs leaves nothing of a cosine over 1; set warmup_epochs below"
+    line = r"^my_ssv2\.py: Schedule: warmup_epochs, 1, has to be below epochs, 1"
     with pytest.raises(UserError, match=line):
         load_regime("./my_ssv2.py")
 

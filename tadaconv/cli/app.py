@@ -1,5 +1,7 @@
 """The command ``tada`` itself, which its commands are added to."""
 
+import re
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +12,7 @@ from tadaconv.errors import unknown
 
 
 class Group(TyperGroup):
-    """Commands of which a mistyped one is answered with the right ones, nearest first; flags show no type."""
+    """Commands; a mistyped one is answered with the right ones, nearest first. Flags show no type in the help."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that ``args`` begin with."""
@@ -19,6 +21,8 @@ class Group(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             _hide_types_of_flags(command.get_params(ctx))
+            # Typer keeps the line breaks of a docstring; only those between paragraphs are meant.
+            command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", cleandoc(command.help or ""))
         return name, command, rest
 
     def get_params(self, ctx: Any) -> Any:
@@ -38,7 +42,7 @@ app = typer.Typer(
     cls=Group,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Ablation tables of temporally-adaptive convolutions (TAdaConv): run them, and report what was found.\n\n"
+    help="Run ablation tables of temporally-adaptive convolutions (TAdaConv), and report their results.\n\n"
     "Example: tada ablate context",
 )
 

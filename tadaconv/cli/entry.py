@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import ValidationError
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with lasting_output() as output:
         status = _status(list(sys.argv[1:] if arguments is None else arguments))
         if arguments is None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said: one more Ctrl-C ends what is left of the end
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is printed: one more Ctrl-C ends the process at once
         if why := output.lost():
             status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
     sys.exit(status)
@@ -56,8 +57,7 @@ def _run(arguments: list[str]) -> int:
         status = _INTERRUPTED
     except _WrongCall as error:
         message: str = error.format_message()  # type: ignore[attr-defined]
-        context = getattr(error, "ctx", None)
-        return complain(f"{message.rstrip('.')}; see: {context.command_path if context else 'tada'} --help", 2)
+        return complain(f"{message.rstrip('.')}; see: {_command_path(arguments)} --help", 2)
     except ValidationError as error:
         return complain(describe(error), 2)
     except UserError as error:
@@ -66,12 +66,24 @@ def _run(arguments: list[str]) -> int:
         return complain(str(error), 1)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *arguments])
-        goes_on = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (
+        resumes = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (
             ["data", "check"], ["data", "pack"],
         )  # fmt: skip
-        kept = "what has finished is kept, go on with" if goes_on else "start again with"
+        kept = "finished work is kept, resume with" if resumes else "start again with"
         return complain(f"stopped; {kept}: {again}", status)
     return int(status)
+
+
+def _command_path(arguments: Sequence[str]) -> str:
+    """The command that is called, such as ``tada data check``."""
+    path: list[str] = ["tada"]
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        path.append(word)
+    return " ".join(path)
 
 
 def _require_folder() -> None:
@@ -83,7 +95,7 @@ def _require_folder() -> None:
 
 
 def complain(message: str, status: int) -> int:
-    """Say in one line of stderr what is wrong; returns ``status``."""
+    """Print one line to stderr that says what is wrong; returns ``status``."""
     from tadaconv.text import visible
 
     print("tada:", visible(" ".join(message.splitlines())), file=sys.stderr)

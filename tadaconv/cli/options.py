@@ -19,78 +19,39 @@ TableName = Annotated[
     str, typer.Argument(metavar="TABLE", help="A table's name (tada list shows them), or a path to its file.")
 ]
 RegimeName = Annotated[
-    str, typer.Option("--regime", help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.")
+    str, typer.Option("--regime", help="Backbone, clips and recipe: a name (tada list), or a path to a file.")
 ]
 TableRegime = Annotated[
     str | None,
     typer.Option(
         "--regime",
-        help="Backbone scale, clips and recipe: a name (tada list), or a path to a file.",
-        show_default="the table's own where its clips are there, else quick",
+        help="Backbone, clips and recipe: a name (tada list), or a path to a file.",
+        show_default="the table's own, else quick",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for results, checkpoints and reports.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of results, checkpoints and reports.")]
 Storage = Annotated[
     str | None,
     typer.Option(
         "--storage",
-        help="Where the results are: a journal file, or postgresql+psycopg://USER@HOST/DATABASE.",
+        help="Where the results are: a journal file, or the URL of a PostgreSQL database.",
         show_default="OUT/journal.log",
     ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of clips, or of a data set, for the regimes that need one.", show_default=False),
+    typer.Option(help="Folder of clips, of a data set or of a pack, for regimes that need one.", show_default=False),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Workers = Annotated[int, typer.Option("--workers", help="Cells run at a time, each by a process of its own.")]
-Executor = Annotated[str, typer.Option("--executor", help="What runs the workers: local, ray or slurm.")]
-ExecutorOptions = Annotated[
+Rows = Annotated[
     list[str] | None,
-    typer.Option(
-        "--executor-option",
-        metavar="NAME=VALUE",
-        help="An option of ray or slurm, such as partition=gpu; repeat for more.",
-        show_default=False,
-    ),
+    typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
 ]
-Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="The same numbers bit for bit on CUDA too, as on the CPU; slower.")
-]
-Readers = Annotated[
-    int | None,
-    typer.Option(
-        "--readers",
-        min=0,
-        help="Processes a worker that read clips ahead, where these do not fit into memory; 0 reads in threads.",
-        show_default="the cores of a worker",
-    ),
-]
-
-GpusPerCell = Annotated[
-    int,
-    typer.Option(
-        "--gpus-per-cell",
-        metavar="N",
-        min=1,
-        help="GPUs that train a cell together, each a part of a step's micro-batches; on the CPU, processes.",
-    ),
-]
-PrecisionName = Annotated[
-    Precision, typer.Option("--precision", help="auto is bfloat16 on CUDA, elsewhere float32; float32 is without TF32.")
-]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile networks by torch.compile: minutes at first, then faster steps.")
-]
-FusedKernels = Annotated[
-    bool,
-    typer.Option("--fused-kernels", help="Triton kernels for calibrated taps (k2, cin_k2), on NVIDIA GPUs."),
-]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write curves of running cells for TensorBoard to OUT/tensorboard.")
-]
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def location_of(storage: str | None, out: Path) -> str:
+    """Where the results are: what ``--storage`` names, or else the journal of the run folder."""
+    return str(out / "journal.log") if storage is None else storage
 
 
 def refuse(context: typer.Context, name: str, why: str) -> None:
@@ -99,7 +60,7 @@ def refuse(context: typer.Context, name: str, why: str) -> None:
     Args:
         context: of the command.
         name: of the option, without its hyphens.
-        why: goes on from the option's name.
+        why: the rest of the sentence that begins with the option's name.
     """
     source = context.get_parameter_source(name)
     if source is not None and source.name == "COMMANDLINE":
@@ -107,32 +68,64 @@ def refuse(context: typer.Context, name: str, why: str) -> None:
 
 
 @dataclass(frozen=True)
-class CrewOptions:
-    """What commands that run cells are told of the workers; :func:`takes_workers` makes its fields options."""
+class MachineOptions:
+    """How and where cells are run or measured; :func:`takes_options` makes the fields options of a command."""
 
-    device: Device = "auto"
-    workers: Workers = 1
-    gpus_per_cell: GpusPerCell = 1
-    executor: Executor = "local"
-    executor_option: ExecutorOptions = None
-    precision: PrecisionName = "auto"
-    compile: Compile = False
-    fused_kernels: FusedKernels = False
-    deterministic: Deterministic = False
-    readers: Readers = None
-    tensorboard: TensorBoard = False
+    device: Annotated[str, typer.Option(help="auto (CUDA if available), cpu, cuda or cuda:N.")] = "auto"
+    workers: Annotated[int, typer.Option(min=1, help="Cells that run at a time, each in its own process.")] = 1
+    gpus_per_cell: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="GPUs (on the CPU, processes) that train a cell together; N divides the micro-batches of a step.",
+        ),
+    ] = 1
+    precision: Annotated[
+        Precision, typer.Option(help="auto: bfloat16 on CUDA, float32 elsewhere; float32: without TF32.")
+    ] = "auto"
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile networks with torch.compile: minutes first, then faster steps."),
+    ] = False
+    fused_kernels: Annotated[
+        bool, typer.Option("--fused-kernels", help="Triton kernels for calibrated taps (k2, cin_k2), on NVIDIA GPUs.")
+    ] = False
+    readers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Reading processes of a worker, for clips that do not fit into memory; 0 reads in threads.",
+            show_default="the cores of a worker",
+        ),
+    ] = None
 
     @property
     def options(self) -> RunOptions:
         """How cells are run."""
-        return RunOptions(
-            gpus_per_cell=self.gpus_per_cell,
-            precision=self.precision,
-            compile=self.compile,
-            fused_kernels=self.fused_kernels,
-            deterministic=self.deterministic,
-            readers=self.readers,
-        )
+        names = {field.name for field in fields(RunOptions)}
+        return RunOptions(**{name: value for name, value in vars(self).items() if name in names})
+
+
+@dataclass(frozen=True)
+class CrewOptions(MachineOptions):
+    """The workers of commands that run cells."""
+
+    executor: Annotated[str, typer.Option(help="Where workers run: local, ray or slurm.")] = "local"
+    executor_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of ray or slurm, such as partition=gpu; repeat the option for more.",
+            show_default=False,
+        ),
+    ] = None
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Bit for bit the same numbers on CUDA, as on the CPU; slower.")
+    ] = False
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves of running cells to OUT/tensorboard.")
+    ] = False
 
     def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
         """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
@@ -146,11 +139,8 @@ class CrewOptions:
         from tadaconv.execution.tensorboard import require_tensorboard
         from tadaconv.execution.worker import WorkerCall
 
-        if self.executor == "local" and self.device not in ("auto", "cpu"):  # always right, and a check imports torch
-            from tadaconv.environment import resolve_device
-
-            resolve_device(self.device)
-        if self.executor == "local" and (self.compile or self.fused_kernels):
+        is_plain = self.device in ("auto", "cpu") and not (self.compile or self.fused_kernels)
+        if self.executor == "local" and not is_plain:  # a check imports torch
             from tadaconv.environment import resolve_device
             from tadaconv.training.computing import require
 
@@ -168,23 +158,22 @@ class CrewOptions:
         return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
 
 
-def takes_workers(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the fields of :class:`CrewOptions` as options, in the place of its parameter ``crew``."""
-    signature = inspect.signature(function)
-    own = list(signature.parameters.values())
-    at = list(signature.parameters).index("crew")
-    options = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in fields(CrewOptions)
+def takes_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the fields of a parameter of :class:`MachineOptions` as options, in its place."""
+    own = inspect.signature(function).parameters.values()
+    (group,) = (p for p in own if inspect.isclass(p.annotation) and issubclass(p.annotation, MachineOptions))
+    options = inspect.signature(group.annotation).parameters
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in own
+        for parameter in (options.values() if one is group else [one])
     ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    parameters[at : at + 1] = options
 
     @wraps(function)
     def wrapper(**given: Any) -> None:
-        crew = CrewOptions(**{option.name: given.pop(option.name) for option in options})
-        function(**given, crew=crew)
+        values = group.annotation(**{name: given.pop(name) for name in options})
+        function(**given, **{group.name: values})
 
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper

@@ -1,4 +1,4 @@
-"""Standard output and standard error of a command: what is done does not hang on who reads it.
+"""Standard output and standard error of a command, which runs on whether or not they can be written.
 
 A run of hours must not end because its reader has gone (``| head``), the disk under its log is full, or a name has a
 letter that the terminal's encoding lacks.
@@ -10,18 +10,25 @@ import json
 import re
 import select
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Shown = TypeVar("Shown", bound=BaseModel)
 
 _LIKE_IT = str.maketrans("\u2212\u2010\u2011\u2012\u2013\u2014\u00d7\u0394\u00b7\u2022\u2018\u2019\u201c\u201d\u2026"
                          "\u2020",
                          "-" * 6 + "xD.*''\"\".+")  # fmt: skip
-"""Of what tables and messages are made of: a letter of ASCII that is as wide, so that columns stay columns."""
+"""For signs in tables and messages, an ASCII letter of the same width, so that columns stay aligned."""
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:
-    r"""What stands for characters that an encoding lacks: one like it, or ``\xe9``, so that no two names look alike."""
+    r"""The substitute of characters that an encoding lacks: a similar one, or ``\xe9``, so that names still differ."""
     assert isinstance(error, UnicodeEncodeError)
     lacking = error.object[error.start : error.end].translate(_LIKE_IT)
     # The characters of braille are those of rich's spinner.
@@ -33,7 +40,7 @@ codecs.register_error("tadaconv.substitute", _substitute)
 
 
 class _Lasting(io.FileIO):
-    """An open file that others may close or fill: the first write that fails is kept, and nothing is written after."""
+    """An open file that others may close or fill: the first write that fails is kept, and later ones are dropped."""
 
     lost: OSError | None = None
 
@@ -50,7 +57,7 @@ class _Lasting(io.FileIO):
 
 
 def _lasting(stream: TextIO | None) -> tuple[TextIO | None, _Lasting | None]:
-    """A stream like ``stream`` that takes every text at any time; itself where it is none of the process's."""
+    """A stream like ``stream`` that accepts every text at any time; ``stream`` itself if it is not the process's."""
     if not isinstance(stream, io.TextIOWrapper):  # none, or a notebook's
         return stream, None
     try:
@@ -101,3 +108,23 @@ class Output:
 def print_json(document: str) -> None:
     """Print a JSON document in ASCII, so that it is the same document in every encoding."""
     print(re.sub("[^\x00-\x7f]+", lambda match: json.dumps(match[0])[1:-1], document))
+
+
+def show(result: Shown, render: "Callable[[Shown], RenderableType]", as_json: bool) -> None:
+    """Print a result.
+
+    Args:
+        result: what a command came to.
+        render: makes of it what is printed to a terminal, where a text is printed as it is.
+        as_json: whether it is printed as a JSON document instead.
+    """
+    if as_json:
+        print_json(result.model_dump_json(indent=2))
+        return
+    rendered = render(result)
+    if isinstance(rendered, str):
+        print(rendered)
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(rendered)

@@ -1,13 +1,11 @@
-"""Commands that say what there is and what a run takes: list, cost, check and plan. They train next to nothing."""
+"""Commands that list content and estimate runs: list, cost, check and plan. They train next to nothing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,44 +13,39 @@ from tadaconv import catalogue
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
     AsJson,
-    Compile,
     Data,
-    Device,
-    FusedKernels,
-    GpusPerCell,
+    MachineOptions,
     Out,
-    PrecisionName,
-    Readers,
+    Rows,
     Storage,
     TableName,
     TableRegime,
+    location_of,
     refuse,
+    takes_options,
 )
-from tadaconv.cli.output import print_json
+from tadaconv.cli.output import show
 from tadaconv.cli.running import (
-    num_ended_trials,
+    load_named,
+    print_unused_recipes,
     regime_with_clips,
     require_own_results,
-    say_unused_recipes,
-    study_called,
+    require_rows,
 )
 from tadaconv.locations import resolve_data
-from tadaconv.regime import load_regime
-from tadaconv.run_options import RunOptions
-from tadaconv.table import Row, load_table
+from tadaconv.regime import Regime, load_regime
+from tadaconv.table import LoadedTable, Row, load_table
 
-Shown = TypeVar("Shown", bound=BaseModel)
-
-
-def _show(result: Shown, render: Callable[[Shown], RenderableType], as_json: bool) -> None:
-    print_json(result.model_dump_json(indent=2)) if as_json else Console(highlight=False).print(render(result))
+if TYPE_CHECKING:
+    from tadaconv.execution.store import Store
+    from tadaconv.study import LoadedStudy
 
 
 @app.command("list")
 def list_content(
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: tables, studies, reports, regimes, backbones, rivals, datasets and their layouts.
+    """List the tables, studies, reports, regimes, backbones, rivals, datasets and layouts that commands take.
 
     Example: tada list --json
     """
@@ -86,7 +79,7 @@ def cost(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count parameters, multiply-adds, activations and memory, beside the paper's. Trains nothing.
+    """Count parameters, multiply-adds, activations and memory, next to the paper's figures. Trains nothing.
 
     Example: tada cost plug_in
 
@@ -97,12 +90,12 @@ def cost(
     scale = None if regime is None else load_regime(regime)
     with Console(stderr=True).status("tracing the networks"):
         counted = preview.costs(name, scale, frames)
-    _show(counted, preview.render_costs, as_json)
+    show(counted, preview.render_costs, as_json)
 
 
 @app.command()
 def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False) -> None:
-    """Build every row, and see that it starts as the backbone it is plugged into. Trains nothing.
+    """Build every row, and check that it starts as the backbone that it is plugged into. Trains nothing.
 
     Example: tada check initialization
     """
@@ -110,36 +103,29 @@ def check(table: TableName, regime: TableRegime = None, as_json: AsJson = False)
 
     loaded = load_table(table)
     if regime is None:
-        regime = regime_with_clips(loaded, None, "a check reads no clips; name it with --regime")
+        regime = regime_with_clips(loaded, None, "a check reads no clips; choose it with --regime")
     checked = preview.check(loaded, load_regime(regime))
-    _show(checked, preview.render_check, as_json)
+    show(checked, preview.render_check, as_json)
     raise typer.Exit(0 if checked.ok else 1)
 
 
 @app.command("plan")
+@takes_options
 def plan_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
     regime: TableRegime = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table; seeds 0 to N-1 would be run.")] = 1,
-    rows: Annotated[
-        list[str] | None,
-        typer.Option("--rows", metavar="ROW", help="This row of a table alone; repeat for more.", show_default="all"),
-    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table, 0 to N-1.")] = 1,
+    rows: Rows = None,
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of a study.")] = 20,
     data: Data = None,
-    device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    gpus_per_cell: GpusPerCell = 1,
-    precision: PrecisionName = "auto",
-    compile: Compile = False,
-    fused_kernels: FusedKernels = False,
-    readers: Readers = None,
+    *,
+    machine: MachineOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a run will take before it is paid for: cells, hours, memory and disk, from a few steps a row.
+    """Estimate what a run takes, from a few steps of every row: cells, hours, memory and disk.
 
     Example: tada plan context --seeds 3 --workers 2
 
@@ -149,45 +135,47 @@ def plan_command(
     from tadaconv.data.prefetch import num_cores, set_num_readers
     from tadaconv.execution.store import Store
 
-    study = study_called(name)
-    table = load_table(name) if study is None else None
-    if study is None:
+    loaded = load_named(name)
+    if isinstance(loaded, LoadedTable):
         refuse(context, "trials", f"is for studies, and {name} is a table; its cells are rows times --seeds")
+        require_rows(loaded, rows)
     else:
-        refuse(context, "seeds", f"is for tables, and {name} is a study, whose file says how many seeds a trial has")
+        refuse(context, "seeds", f"is for tables, and {name} is a study, whose file gives the seeds of a trial")
         refuse(context, "rows", f"is for tables, and {name} is a study")
-    for row in rows or []:
-        if table is not None:
-            table.table.row(row)
-    regime = regime_with_clips(table, data) if regime is None else regime
+    regime = regime_with_clips(loaded, data) if regime is None else regime
     bare_regime = load_regime(regime)
-    if table is not None:
-        say_unused_recipes(table, regime, bare_regime)
+    print_unused_recipes(loaded, regime, bare_regime)
     resolved = resolve_data(bare_regime, data, cache=out / "cache")
-    place = out / "journal.log"
-    known = str(place) if storage is None else storage
-    store = Store.open(known, create=False) if storage is not None or place.is_file() else None
-    named = table if study is None else study
-    if store is not None and named is not None:
-        require_own_results(named, regime, store)
+    store = None
+    if storage is not None or (out / "journal.log").is_file():
+        store = Store.open(location_of(storage, out), create=False)
+        require_own_results(loaded, regime, store)
     with Console(stderr=True).status("measuring") as status:
-        set_num_readers(max(1, num_cores() // workers) if readers is None else readers)
+        set_num_readers(max(1, num_cores() // machine.workers) if machine.readers is None else machine.readers)
         measure = preview.Measure(
-            device,
-            workers,
+            machine.device,
+            machine.workers,
             lambda row: status.update(f"measuring {escape(row)}"),
-            options=RunOptions(
-                gpus_per_cell=gpus_per_cell, precision=precision, compile=compile, fused_kernels=fused_kernels
-            ),
+            options=machine.options,
         )
-        if table is not None:
-            planned = preview.plan_table(table, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None)
+        if isinstance(loaded, LoadedTable):
+            planned = preview.plan_table(
+                loaded, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None
+            )
         else:
-            assert study is not None
-            base = Row(study.study.base, study.study.base_temporal)
+            study = loaded.study
             planned = preview.plan_trials(
-                study.name, regime, resolved, measure, base,
-                num_trials=trials, num_ended=num_ended_trials(study, regime, resolved, store), seeds=study.study.seeds,
+                loaded.name, regime, resolved, measure, Row(study.base, study.base_temporal),
+                num_trials=trials, num_ended=_num_ended_trials(loaded, regime, resolved, store), seeds=study.seeds,
             )  # fmt: skip
-    _show(planned, preview.render_plan, as_json)
+    show(planned, preview.render_plan, as_json)
     raise typer.Exit(0 if planned.ok else 1)
+
+
+def _num_ended_trials(study: "LoadedStudy", regime_name: str, regime: Regime, store: "Store | None") -> int:
+    from tadaconv.study import ENDS, study_name, trial_records
+
+    name = study_name(study, regime_name)
+    if store is None or name not in store.studies():
+        return 0
+    return sum(record.status in ENDS for record in trial_records(study, regime, name, store))

@@ -1,44 +1,52 @@
 """Commands that run tables and studies."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from tadaconv import discovery
 from tadaconv.cli.app import app
 from tadaconv.cli.options import (
     CrewOptions,
     Data,
     Out,
     RegimeName,
+    Rows,
     Storage,
     TableName,
     TableRegime,
+    location_of,
     refuse,
-    takes_workers,
+    takes_options,
 )
-from tadaconv.cli.running import confirm_study, run_named_table, search_study
+from tadaconv.cli.running import Reporter, print_unused_recipes, regime_with_clips, require_own_results, require_rows
 from tadaconv.files import require_writable
+from tadaconv.locations import resolve_data
+from tadaconv.regime import Regime, load_regime
+from tadaconv.table import load_table
+from tadaconv.text import plural
+
+if TYPE_CHECKING:
+    from tadaconv.execution.launcher import Crew
 
 
 @app.command()
-@takes_workers
+@takes_options
 def ablate(
     table: TableName,
     regime: TableRegime = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; seeds 0 to N-1 are run.")] = 1,
-    rows: Annotated[
-        list[str] | None,
-        typer.Option("--rows", metavar="ROW", help="Run this row alone; repeat for more.", show_default="all"),
-    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 0 to N-1.")] = 1,
+    rows: Rows = None,
     data: Data = None,
     *,
     crew: CrewOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Run a table and report it. Cells that have a result are not run again; a failed cell is tried anew.
+    """Run a table and report it. Finished cells are not run again; failed cells are retried.
 
     Any number of calls, on any machines, share the work of one storage.
 
@@ -50,19 +58,63 @@ def ablate(
     raise typer.Exit(status)
 
 
+def run_named_table(
+    name: str,
+    regime_name: str | None,
+    seeds: range,
+    rows: Sequence[str] | None,
+    data: Path | None,
+    crew: CrewOptions,
+    storage: str | None,
+    out: Path,
+) -> tuple[int, Path]:
+    """Run a table and report it; the exit status, and the folder of the report.
+
+    Args:
+        name: of the table, or its path.
+        regime_name: what finds the regime; None for the default.
+        seeds: of the weights, the data order and the augmentation.
+        rows: names of the rows to run; None or none for all.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+    """
+    loaded = load_table(name)
+    require_rows(loaded, rows)
+    regime_name = regime_with_clips(loaded, data) if regime_name is None else regime_name
+    regime = load_regime(regime_name)
+    print_unused_recipes(loaded, regime_name, regime)
+    resolved, workers, reporter = _prepare(regime, data, crew, storage, out)
+    return reporter.run_table(loaded, regime_name, resolved, workers, seeds, rows or None)
+
+
+def _prepare(
+    regime: Regime, data: Path | None, crew: CrewOptions, storage: str | None, out: Path
+) -> "tuple[Regime, Crew, Reporter]":
+    """The regime on its clips, the workers and the storage; raises :class:`UserError` before anything is queued."""
+    from tadaconv.execution.store import Store
+
+    location = location_of(storage, out)
+    workers = crew.crew(location, out)
+    require_writable(out)
+    resolved = resolve_data(regime, data, cache=out / "cache")
+    return resolved, workers, Reporter(Store.open(location), out)
+
+
 @app.command()
-@takes_workers
+@takes_options
 def worker(
     *,
     crew: CrewOptions,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to stay without work before leaving.")] = 0.0,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for cells before the worker ends.")] = 0.0,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Help with whatever is queued in a storage, from this or another machine, until nothing is left.
+    """Run cells that are queued in a storage, from this or another machine, until none is left.
 
-    Come and go as you like: a cell that is not finished goes back to the queue. Clips must lie at the same path as
-    where the table was started; checkpoints are found again if OUT is the same folder.
+    Workers can be stopped at any time: a cell that is not finished goes back to the queue. Clips have to be at the path
+    that they have on the machine where the table was started. Cells resume from their checkpoints if OUT is the same.
 
     Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
     """
@@ -70,37 +122,35 @@ def worker(
     from tadaconv.execution.live import LineView
     from tadaconv.execution.store import Store
 
-    place = str(out / "journal.log") if storage is None else storage
-    own = crew.crew(place, out, wait)
-    store = Store.open(place, create=False)
+    location = location_of(storage, out)
+    workers = crew.crew(location, out, wait)
+    store = Store.open(location, create=False)
     require_writable(out)
     console = Console()
     with LineView(console) as show:
-        num_ended = join(store, own, show.event, show.line)
-    console.print(f"{num_ended} cells ended here", highlight=False)
+        num_ended = join(store, workers, show.event, show.line)
+    console.print(f"{plural(num_ended, 'cell')} run here", highlight=False)
 
 
 @app.command()
-@takes_workers
+@takes_options
 def study(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
-    trials: Annotated[
-        int, typer.Option(min=1, help="Trials the study shall have, those of earlier calls among them.")
-    ] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in total, those of earlier calls included.")] = 20,
     regime: RegimeName = "quick",
     confirm: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Run the best K as a table on new seeds.", show_default="search"),
+        typer.Option(min=1, metavar="K", help="Run the best K trials as a table on new seeds.", show_default="search"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds, with --confirm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of new seeds for --confirm.")] = 3,
     data: Data = None,
     *,
     crew: CrewOptions,
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Search a design space and report it. A study may be stopped, gone on with, and its space may grow.
+    """Search a design space and report it. A study can be stopped and resumed, and its space can grow.
 
     Example: tada study stage_placement --trials 40 --workers 2
 
@@ -108,7 +158,44 @@ def study(
     """
     if confirm is None:
         refuse(context, "seeds", "counts the new seeds of --confirm; how many a trial has is in the study's file")
-        search_study(name, trials, regime, data, crew, storage, out)
-    else:
-        refuse(context, "trials", "searches, and --confirm runs the best of what was found; give one of the two")
-        raise typer.Exit(confirm_study(name, confirm, seeds, regime, data, crew, storage, out))
+        search_named_study(name, regime, trials, data, crew, storage, out)
+        return
+    from tadaconv import study as studies
+
+    refuse(context, "trials", "is for the search, and --confirm runs the best of its trials; give one of the two")
+    loaded = studies.load_study(name)
+    resolved, workers, reporter = _prepare(load_regime(regime), data, crew, storage, out)
+    require_own_results(loaded, regime, reporter.store)
+    records = studies.trial_records(loaded, resolved, studies.study_name(loaded, regime), reporter.store)
+    table = studies.confirm(loaded, records, confirm)
+    status, _ = reporter.run_table(table, regime, resolved, workers, studies.confirm_seeds(loaded, seeds))
+    reporter.study(loaded, regime, resolved, printed=False)  # it shows the scores of the best, too
+    raise typer.Exit(status)
+
+
+def search_named_study(
+    name: str, regime_name: str, trials: int, data: Path | None, crew: CrewOptions, storage: str | None, out: Path
+) -> Path:
+    """Search a design space and report it; the folder of the report.
+
+    Args:
+        name: of the study, or its path.
+        regime_name: what finds the regime.
+        trials: how many the study shall have, those of earlier calls included.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+    """
+    from tadaconv import study as studies
+    from tadaconv.reporting.study.live import StudyView
+
+    loaded = studies.load_study(name)
+    resolved, workers, reporter = _prepare(load_regime(regime_name), data, crew, storage, out)
+    require_own_results(loaded, regime_name, reporter.store)
+    with StudyView(reporter.console, loaded, regime_name, trials) as view:
+        studies.search(
+            loaded, resolved, studies.study_name(loaded, regime_name), reporter.store, num_trials=trials, crew=workers,
+            show=view, regime_file=discovery.find("regime", regime_name),
+        )  # fmt: skip
+    return reporter.study(loaded, regime_name, resolved)

@@ -7,22 +7,19 @@ import typer
 from rich.console import Console
 
 from tadaconv.cli.app import app
-from tadaconv.cli.options import (
-    Out,
-    Storage,
-)
+from tadaconv.cli.options import Out, Storage, location_of
+from tadaconv.cli.running import print_line
 
 
 @app.command("export")
 def export_storage(
-    form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    form: Annotated[str, typer.Option("--format", help="Format of the files: csv or parquet.")] = "csv",
     storage: Annotated[
-        str | None,
-        typer.Option("--storage", help="The results: a journal file or a URL.", show_default="runs/journal.log"),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("runs/export"),
+        str, typer.Option("--storage", help="Where the results are: a journal file or a URL.")
+    ] = "runs/journal.log",
+    out: Annotated[Path, typer.Option("--out", help="Folder of the files.")] = Path("runs/export"),
 ) -> None:
-    """Write all cells and studies of a storage as flat files: attempts, cells, curves and studies.
+    """Export all cells and studies of a storage as tables: attempts, cells, curves and studies.
 
     Example: tada export --format parquet --out results
     """
@@ -30,12 +27,12 @@ def export_storage(
     from tadaconv.reporting import archive
 
     archive.require_format(form)
-    store = Store.open("runs/journal.log" if storage is None else storage, create=False)
+    store = Store.open(storage, create=False)
     console = Console()
     with console.status("reading the storage"):
         paths = archive.write_archive(archive.read_storage(store), out, form)
     for path in paths:
-        console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"written: {path}")
 
 
 @app.command("merge")
@@ -46,10 +43,9 @@ def merge_storages(
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Copy the results of other storages into this one, none twice. The others are only read.
+    """Copy the results of other storages into this one, each cell once. The others are only read.
 
-    Trained weights and class probabilities in the weights/ beside a journal come along, into the one beside this
-    journal.
+    Trained weights and class probabilities, in the folder weights/ next to a journal, are copied as well.
 
     Example: tada merge laptop/journal.log server/journal.log --storage runs/journal.log
     """
@@ -57,12 +53,13 @@ def merge_storages(
     from tadaconv.execution.store import Store
 
     others = [Store.open(source, create=False) for source in sources]
-    into = Store.open(str(out / "journal.log") if storage is None else storage)
-    with Console().status("merging"):
+    into = Store.open(location_of(storage, out))
+    console = Console()
+    with console.status("merging"):
         merged = merge(others, into, out)
-    for found in merged:
-        for line in (*found.notes, str(found)):
-            Console(soft_wrap=True).print(line, markup=False, highlight=False)
+    for source in merged:
+        for line in (*source.notes, str(source)):
+            print_line(console, line)
 
 
 @app.command("dashboard")
@@ -71,14 +68,14 @@ def dashboard_command(
     storage: Storage = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Show a storage in Optuna's dashboard, to be read only and on this machine alone. Ctrl-C ends it.
+    """Show a storage in Optuna's dashboard, read-only and for this machine only, until Ctrl-C.
 
     Example: tada dashboard --port 8081
     """
     from tadaconv import dashboard
     from tadaconv.execution.store import Store
 
-    store = Store.open(str(out / "journal.log") if storage is None else storage, create=False)
+    store = Store.open(location_of(storage, out), create=False)
     dashboard.serve(
         store, port, lambda address: print(f"{store.shown} is shown at {address} (Ctrl-C ends it)", flush=True)
     )

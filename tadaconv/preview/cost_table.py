@@ -5,7 +5,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, computed_field
+from pydantic import BeforeValidator, Field, PlainSerializer, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -15,9 +15,9 @@ from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
-from tadaconv.preview.scale import PAPER, Scale, build_host, in_words, row_named, scale_of
+from tadaconv.preview.scale import PAPER, Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
-from tadaconv.spec import Temporal
+from tadaconv.spec import Record, Temporal
 from tadaconv.table import Row, load_table
 
 Printed = Annotated[
@@ -28,13 +28,11 @@ Printed = Annotated[
 """A number with the digits it is printed with."""
 
 
-class RowCost(BaseModel):
+class RowCost(Record):
     """What a row costs, next to what the paper prints; multiply-adds a clip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     row: str
-    scale: Scale | None = Field(description="None for an ensemble, each of whose rows has its own.")
+    scale: Scale | None = Field(description="None for an ensemble; its rows have theirs.")
     cost: Cost = Field(
         description="Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees "
         "its own frames of the clip, one after the other. It has no input_shape."
@@ -68,10 +66,8 @@ def _differ(ours: Decimal, printed: Decimal | None) -> bool:
     return printed not in (ours.quantize(printed, rule) for rule in rules)
 
 
-class Costs(BaseModel):
+class Costs(Record):
     """The costs of a table's rows, or of one backbone, at one scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     scale: Scale
@@ -141,7 +137,7 @@ def _rows(name: str) -> Sequence[Row]:
 
 def _row_cost(row: Row, scale: Scale, network_costs: NetworkCosts, regime: Regime | None) -> RowCost:
     own = scale.of(row, regime)
-    with row_named(row):
+    with errors_of_row(row):
         cost = network_costs.of(own, row.temporal)
     return _beside_its_paper(row, own, cost, own.clip[1], regime)
 
@@ -176,68 +172,56 @@ def _beside_its_paper(row: Row, own: Scale | None, cost: Cost, num_frames: int, 
 
 def render_costs(counted: Costs) -> Group:
     """The costs as two tables for a terminal of 80 columns: next to the paper's, and multiply-adds by kind."""
-    unit, divisor = ("G", 1e9) if max(row.cost.macs for row in counted.rows) >= 1e8 else ("M", 1e6)
+    costs = [row.cost for row in counted.rows]
+    unit, divisor = ("G", 1e9) if max(cost.macs for cost in costs) >= 1e8 else ("M", 1e6)
+    next_to_the_paper = [
+        ("params\n(M)", [f"{cost.params / 1e6:.{2 if cost.params >= 1e6 else 3}f}" for cost in costs]),
+        ("paper  ", [_paper(row.paper_params_m, row.params_differ) for row in counted.rows]),
+        (f"MACs\n({unit})", [f"{cost.macs / divisor:.2f}" for cost in costs]),
+        ("paper  ", [_paper(row.paper_gmacs, row.macs_differ) for row in counted.rows]),
+        ("activations\n(M)", [f"{cost.activations / 1e6:.{1 if cost.activations >= 1e6 else 3}f}" for cost in costs]),
+        ("memory\n(MiB)", [f"{cost.peak_memory_bytes / 2**20:.1f}" for cost in costs]),
+    ]
+    by_kind = [
+        (heading, [f"{cost.macs_by_kind[kind] / divisor:.3f}" if cost.macs_by_kind[kind] else "" for cost in costs])
+        for kind, heading in _HEADINGS.items()
+    ]
     return Group(
         f"{escape(counted.name)}: {in_words([row.scale for row in counted.rows if row.scale])}",
-        _beside_the_paper(counted, unit, divisor),
+        _table(counted, next_to_the_paper),
         _explained(counted),
         "",
-        f"Multiply-adds by kind ({unit}): MACs are the first two, what follows is counted apart",
-        _by_kind(counted, divisor),
+        f"Multiply-adds by kind ({unit}): the first two are MACs, the others are counted separately",
+        _table(counted, by_kind),
     )
-
-
-def _table(columns: Sequence[str]) -> Rendered:
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("row", overflow="fold", min_width=12)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
 
 
 def _paper(printed: Decimal | None, differs: bool) -> str:
     return "" if printed is None else f"{printed}{' *' if differs else '  '}"
 
 
-def _beside_the_paper(counted: Costs, unit: str, divisor: float) -> Rendered:
-    """Ours; and the paper's where it prints any, marked where they differ."""
-    params_shown = any(row.paper_params_m is not None for row in counted.rows)
-    macs_shown = any(row.paper_gmacs is not None for row in counted.rows)
-    paper = ["paper  "]
-    table = _table(
-        [
-            "params\n(M)",
-            *(paper if params_shown else []),
-            f"MACs\n({unit})",
-            *(paper if macs_shown else []),
-            "activations\n(M)",
-            "memory\n(MiB)",
-        ]
-    )
-    for row in counted.rows:
-        cost = row.cost
-        table.add_row(
-            escape(row.row),
-            f"{cost.params / 1e6:.{2 if cost.params >= 1e6 else 3}f}",
-            *([_paper(row.paper_params_m, row.params_differ)] if params_shown else []),
-            f"{cost.macs / divisor:.2f}",
-            *([_paper(row.paper_gmacs, row.macs_differ)] if macs_shown else []),
-            f"{cost.activations / 1e6:.{1 if cost.activations >= 1e6 else 3}f}",
-            f"{cost.peak_memory_bytes / 2**20:.1f}",
-        )
+def _table(counted: Costs, columns: Sequence[tuple[str, Sequence[str]]]) -> Rendered:
+    """A column of names and ``columns``, each a heading and its texts, without those that are empty."""
+    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("row", overflow="fold", min_width=12)
+    shown = [(heading, texts) for heading, texts in columns if any(texts)]
+    for heading, _ in shown:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row, *texts in zip(counted.rows, *(texts for _, texts in shown), strict=True):
+        table.add_row(escape(row.row), *texts)
     return table
 
 
 def _explained(counted: Costs) -> str:
-    """What the columns hold, one clip each."""
+    """What the columns are, of one clip."""
     sentences = [
-        "MACs: multiply-adds of convolutions and linear layers for one clip, as the paper counts.",
+        "MACs: multiply-adds of convolutions and linear layers for one clip, as the paper counts them.",
         "Activations: elements these write. Memory: peak of a forward pass in float32, with the parameters.",
     ]
     if any(row.paper_gmacs is not None for row in counted.rows):
-        sentences.append("The paper rounds some figures and cuts other decimals; * is ours neither rounded nor cut.")
+        sentences.append("The paper rounds some figures and truncates others; * marks where ours is neither.")
     if any(row.ensemble for row in counted.rows):
-        sentences.append("An ensemble costs what its rows do together; they run in turn, so memory is the largest.")
+        sentences.append("An ensemble costs the sum of its rows; they run in sequence, so memory is the largest.")
     return " ".join(sentences)
 
 
@@ -251,13 +235,4 @@ _HEADINGS = {
     "attention": "atten-\ntion",
     "scale": "scale",
 }
-
-
-def _by_kind(counted: Costs, divisor: float) -> Rendered:
-    """Without the kinds that no row has."""
-    kinds = [kind for kind in KINDS if any(row.cost.macs_by_kind[kind] for row in counted.rows)]
-    table = _table([_HEADINGS[kind] for kind in kinds])
-    for row in counted.rows:
-        numbers = (row.cost.macs_by_kind[kind] for kind in kinds)
-        table.add_row(escape(row.row), *(f"{number / divisor:.3f}" if number else "" for number in numbers))
-    return table
+"""By kind, in the order of :data:`tadaconv.measure.KINDS`."""

@@ -1,11 +1,11 @@
-"""What running a table will take, before it is paid for: cells, hours, memory and disk, from a measured probe."""
+"""Estimates what running a table or study takes: cells, hours, memory and disk, from steps that are measured."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import Field, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -13,12 +13,13 @@ from rich.table import Table as Rendered
 
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment, resolve_device
-from tadaconv.errors import RunError, UserError
+from tadaconv.errors import RunError
 from tadaconv.execution.cells import Cell
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
+from tadaconv.spec import Record, errors_of
 from tadaconv.table import LoadedTable, Row
 from tadaconv.table_run import dry_run_cells
 from tadaconv.text import plural
@@ -28,15 +29,13 @@ if TYPE_CHECKING:
     from tadaconv.execution.store import Store
 
 
-class RowPlan(BaseModel):
-    """What a row still needs. A cell that an earlier row has as well counts there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class RowPlan(Record):
+    """What is left to run of a row. A cell that an earlier row has as well counts there."""
 
     row: str
     num_cells: int
     num_finished: int = Field(description="Cells that have a result in the storage.")
-    probe: Probe | None = Field(description="Measured on this row; None where nothing is left to run, or it failed.")
+    probe: Probe | None = Field(None, description="None where nothing is left to run, or the row cannot be run.")
     error: str | None = Field(None, description="Why the row cannot be run on this device.")
     ensemble: tuple[str, ...] = Field((), description="Of a row that averages others, which has no cells, their names.")
 
@@ -47,22 +46,20 @@ class RowPlan(BaseModel):
         return self.num_cells - self.num_finished
 
 
-class RunPlan(BaseModel):
-    """What running the rest of a table will take on a device; times in seconds, sizes in bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class RunPlan(Record):
+    """What running the rest of a table or study takes on a device; times in seconds, sizes in bytes."""
 
     name: str = Field(description="Of the table or study.")
     regime: str
     device: str = Field(description="What was measured on.")
     workers: int
     gpus_per_cell: int = Field(
-        description="GPUs, on the CPU processes, that train a cell together. One was measured, and what they take to "
-        "add up gradients is not in the times."
+        description="GPUs, or processes on the CPU, that train a cell together. One was measured; the times do not "
+        "include adding up gradients."
     )
     at_once: tuple[int, int] = Field(
-        description="Cells that will run at full speed at once: at worst and at best. More workers than cores wait for "
-        "each other; what several to a GPU bring is not known before."
+        description="Cells that run at full speed at once: at worst and at best. Workers beyond the number of cores do "
+        "not add speed; how much several on a GPU do is not known in advance."
     )
     rows: list[RowPlan]
     one_worker_seconds: Spread
@@ -121,7 +118,7 @@ def plan_table(
     seeds: Sequence[int],
     rows: Sequence[str] | None = None,
 ) -> RunPlan:
-    """Measure every row that has cells left, and add up what they will take. Trains a few steps and keeps nothing.
+    """Measure every row that has cells left, and add up times and sizes. Trains a few steps; no result is kept.
 
     Args:
         loaded: the table.
@@ -133,34 +130,28 @@ def plan_table(
         rows: names of the rows to run; None means all, and an ensemble its parts.
 
     Raises:
-        UserError: for a row or a device that is not there, and a row that cannot be built or take the regime's clips.
+        UserError: for a row or a device that does not exist, and a row that cannot be built or take the regime's clips.
     """
-    place = resolve_device(measure.device)
-    require(measure.options, place)
-    wanted = loaded.table.cells(regime, seeds, rows)
-    cells = _unique(wanted)
-    records = store.records_of(cells) if store is not None else []
+    cells_by_row: dict[str, list[Cell]] = {}
+    keys = set()
+    for cell in loaded.table.cells(regime, seeds, rows):
+        of_row = cells_by_row.setdefault(cell.label, [])
+        if cell.key not in keys:  # a cell that an earlier row has as well counts there
+            keys.add(cell.key)
+            of_row.append(cell)
+    records = [] if store is None else store.records_of([cell for of_row in cells_by_row.values() for cell in of_row])
     finished = {record.cell.key for record in records if record.status == "finished"}
-    left = [cell for cell in cells if cell.key not in finished]
-    dry_run_cells(left)
-    for cell in left:
-        _require_division(cell, measure)
-    by_row = {cell.label: [own for own in cells if own.label == cell.label] for cell in wanted}
-    probes: dict[str, Probe | RunError] = {}
-    rates: MeasuredRates = {}
-    for label, of_row in by_row.items():
-        if any(cell.key not in finished for cell in of_row):
-            probes[label] = _probe_row(of_row[0], place, measure, rates, first=not probes)
     planned = [
-        _row_plan(label, len(of_row), sum(cell.key in finished for cell in of_row), probes.get(label))
-        for label, of_row in by_row.items()
+        RowPlan(row=label, num_cells=len(of_row), num_finished=sum(cell.key in finished for cell in of_row))
+        for label, of_row in cells_by_row.items()
     ]
     planned += [
-        RowPlan(row=row.name, num_cells=0, num_finished=0, probe=None, ensemble=row.ensemble)
+        RowPlan(row=row.name, num_cells=0, num_finished=0, ensemble=row.ensemble)
         for row in loaded.table.ensembles
         if rows is None or row.name in rows
     ]
-    return _add_up(loaded.name, regime_name, planned, place, measure)
+    to_measure = [cells_by_row[row.row][0] for row in planned if row.num_to_run]
+    return _plan(loaded.name, regime_name, measure, planned, to_measure)
 
 
 def plan_trials(
@@ -174,7 +165,7 @@ def plan_trials(
     num_ended: int,
     seeds: int,
 ) -> RunPlan:
-    """What the rest of a study will take if every trial costs what its base does, which alone is measured.
+    """Plan the rest of a study as if every trial cost what its base does; only that is measured.
 
     Args:
         name: of the study.
@@ -187,81 +178,63 @@ def plan_trials(
         seeds: cells of a trial.
 
     Raises:
-        UserError: for a device that is not there, and a base that cannot be built or take the regime's clips.
+        UserError: for a device that does not exist, and a base that cannot be built or take the regime's clips.
     """
-    place = resolve_device(measure.device)
-    require(measure.options, place)
-    left = max(0, num_trials - num_ended)
-    found = None
-    if left:
-        dry_run_cells([base.cell(regime, 0)])
-        _require_division(base.cell(regime, 0), measure)
-        found = _probe_row(base.cell(regime, 0), place, measure, {}, first=True)
-    num_finished = (num_trials - left) * seeds
-    return _add_up(name, regime_name, [_row_plan(base.name, num_trials * seeds, num_finished, found)], place, measure)
+    num_finished = min(num_ended, num_trials) * seeds
+    row = RowPlan(row=base.name, num_cells=num_trials * seeds, num_finished=num_finished)
+    return _plan(name, regime_name, measure, [row], [base.cell(regime, 0)] if row.num_to_run else [])
 
 
-def _unique(cells: Iterable[Cell]) -> list[Cell]:
-    return list({cell.key: cell for cell in reversed(list(cells))}.values())[::-1]
-
-
-def _require_division(cell: Cell, measure: Measure) -> None:
-    try:
-        require_division(cell.experiment.schedule, measure.options.gpus_per_cell)
-    except UserError as error:
-        raise UserError(f"row {cell.label!r}: {error}") from error
-
-
-def _probe_row(
-    cell: Cell, place: torch.device, measure: Measure, rates: MeasuredRates, first: bool
-) -> Probe | RunError:
-    measure.on_row(cell.label)
-    try:
-        if first:  # imports, the decoding of clips: once a worker, not once a cell
-            set_up(cell.experiment, place, measure.options)
-        cores = max(1, num_cores() // measure.workers)
-        return probe(cell.experiment, place, measure.budget_seconds, measure.options, cores, rates)
-    except UserError as error:
-        raise UserError(f"row {cell.label!r}: {error}") from error
-    except RunError as error:
-        return error
-
-
-def _row_plan(label: str, num_cells: int, num_finished: int, found: Probe | RunError | None) -> RowPlan:
-    error = str(found) if isinstance(found, RunError) else None
-    measured = found if isinstance(found, Probe) else None
-    return RowPlan(row=label, num_cells=num_cells, num_finished=num_finished, probe=measured, error=error)
-
-
-def _add_up(name: str, regime_name: str, rows: list[RowPlan], place: torch.device, measure: Measure) -> RunPlan:
-    costs = [row.probe.cell_seconds for row in rows if row.probe for _ in range(row.num_cells - row.num_finished)]
-    worst, best = at_once = _at_once(place, measure)
-    one = Spread(
-        low=sum(cost.low for cost in costs),
-        median=sum(cost.median for cost in costs),
-        high=sum(cost.high for cost in costs),
-    )
-    middle = [cost.median for cost in costs]
-    several = Spread(
-        low=makespan([cost.low for cost in costs], best),
-        median=(makespan(middle, best) + makespan(middle, worst)) / 2,
-        high=makespan([cost.high for cost in costs], worst),
-    )
+def _plan(name: str, regime_name: str, measure: Measure, rows: Sequence[RowPlan], cells: Sequence[Cell]) -> RunPlan:
+    """The plan of ``rows``, for which ``cells`` are measured, one a row that has any left."""
+    device = resolve_device(measure.device)
+    require(measure.options, device)
+    dry_run_cells(cells)
+    for cell in cells:
+        with errors_of(f"row {cell.label!r}"):
+            require_division(cell.experiment.schedule, measure.options.gpus_per_cell)
+    rates: MeasuredRates = {}
+    measured = {cell.label: _probe_row(cell, device, measure, rates, cell is cells[0]) for cell in cells}
+    rows = [row.model_copy(update=measured.get(row.row, {})) for row in rows]
+    times = [row.probe.cell_seconds for row in rows if row.probe for _ in range(row.num_to_run)]
+    worst, best = at_once = _at_once(device, measure)
+    medians = [time.median for time in times]
     return RunPlan(
         name=name,
         regime=regime_name,
-        device=_device_words(place, measure.options),
+        device=_device_words(device, measure.options),
         workers=measure.workers,
         gpus_per_cell=measure.options.gpus_per_cell,
         at_once=at_once,
-        rows=rows,
-        one_worker_seconds=one,
-        seconds=several,
+        rows=list(rows),
+        one_worker_seconds=Spread(
+            low=sum(time.low for time in times), median=sum(medians), high=sum(time.high for time in times)
+        ),
+        seconds=Spread(
+            low=makespan([time.low for time in times], best),
+            median=(makespan(medians, best) + makespan(medians, worst)) / 2,
+            high=makespan([time.high for time in times], worst),
+        ),
     )
 
 
+def _probe_row(
+    cell: Cell, device: torch.device, measure: Measure, rates: MeasuredRates, first: bool
+) -> dict[str, Probe | str]:
+    """The probe of the cell's row, or the error, by the name of the field of :class:`RowPlan`."""
+    measure.on_row(cell.label)
+    try:
+        with errors_of(f"row {cell.label!r}"):
+            if first:  # imports, the decoding of clips: once a worker, not once a cell
+                set_up(cell.experiment, device, measure.options)
+            cores = max(1, num_cores() // measure.workers)
+            return {"probe": probe(cell.experiment, device, measure.budget_seconds, measure.options, cores, rates)}
+    except RunError as error:
+        return {"error": str(error)}
+
+
 def _device_words(place: torch.device, options: RunOptions) -> str:
-    """The device, and what is not as it would be without options: ``CPU (1 thread), compiled``."""
+    """The device, and the options that are not the default: ``CPU (1 thread), compiled``."""
     device = "CPU (1 thread)" if place.type == "cpu" else environment(place)["device"]
     chosen = {
         "float32": place.type == "cuda" and options.precision == "float32",
@@ -289,37 +262,29 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(free)
 
 
-def render_plan(found: RunPlan) -> Group:
-    """The plan as a table with its totals and what they rest on, for a terminal of 80 columns."""
+def render_plan(plan: RunPlan) -> Group:
+    """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
     table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=True)
-    num_to_run = found.num_cells - found.num_finished
+    num_to_run = plan.num_cells - plan.num_finished
     table.add_column("row", "all rows", overflow="fold", min_width=12)
-    for heading, footer in (
-        ("cells\nto run", str(num_to_run)),
-        ("steps\na cell", ""),
-        ("a step", ""),
-        ("an evalu-\nation", ""),
-        ("a cell", ""),
-        ("memory\na cell", ""),
-        ("check-\npoint", ""),
-    ):
-        table.add_column(heading, footer, justify="right", no_wrap=True)
-    for row in found.rows:
-        table.add_row(escape(row.row), str(row.num_cells - row.num_finished), *_measured(row))
+    table.add_column("cells\nto run", str(num_to_run), justify="right", no_wrap=True)
+    for heading in ("steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in plan.rows:
+        table.add_row(escape(row.row), str(row.num_to_run), *_measured(row))
     return Group(
-        f"{escape(found.name)} in the regime {escape(found.regime)} on {found.device}: "
-        f"{plural(found.num_cells, 'cell')}, {found.num_finished} finished before, "
-        f"{num_to_run} to run in {found.num_steps:,} training steps",
+        f"{escape(plan.name)} in the regime {escape(plan.regime)} on {plan.device}: "
+        f"{plural(plan.num_cells, 'cell')}, {plan.num_finished} finished before, "
+        f"{num_to_run} to run in {plan.num_steps:,} training steps",
         table,
-        *_reading(found),
-        *_totals(found),
+        *_reading(plan),
+        *_totals(plan),
     )
 
 
 def _measured(row: RowPlan) -> list[str]:
     if row.probe is None:
-        said = "ensemble" if row.ensemble else "cannot be run" if row.error else "done"
-        return [said, "", "", "", "", ""]
+        return ["ensemble" if row.ensemble else "cannot be run" if row.error else "done"]
     return [
         f"{row.probe.num_steps:,}",
         duration(row.probe.step_seconds),
@@ -331,119 +296,93 @@ def _measured(row: RowPlan) -> list[str]:
 
 
 MIN_WAITING = 0.05
-"""Part of the time that is waited for clips from which on it is said what would help."""
-
-
-def _reading(found: RunPlan) -> list[Rendered | str]:
-    """How long clips are read and computed on, and what would help where that waits; nothing of clips in memory."""
-    rows = [(row.row, row.probe.reading) for row in found.rows if row.probe and row.probe.reading]
-    if not rows:
-        return []
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("row", overflow="fold", min_width=10)
-    for what in ("a step", "an evaluation"):
-        for heading in (f"{what}\ncomputes", "its clips\nare read", "it\nwaits"):
-            table.add_column(heading, justify="right", no_wrap=True)
-    for name, reading in rows:
-        table.add_row(escape(name), *_load(reading.step), *_load(reading.evaluation))
-    readings = [reading for _, reading in rows]
-    one = readings[0]
-    by = f"{plural(one.num_readers, 'reader')} on " if one.num_readers else ""
-    training, evaluation = (
-        _rates([getattr(reading, f"{what}_clips_per_second") for reading in readings]) for what in ("train", "val")
-    )
-    how = (
-        f"Clips are read from {_CLIPS.get(one.form, 'a disk')}, by {by}{plural(one.num_cores, 'core')} of a worker: "
-        f"{training} a second in training and {evaluation} in evaluation, while nothing computes."
-    )
-    most = max(max(reading.step.waiting, reading.evaluation.waiting) for reading in readings)
-    if most < MIN_WAITING:
-        return [table, f"{how} Computing hardly waits for them."]
-    name, worst = max(rows, key=lambda row: row[1].step.num_cores_wanted)
-    wanted = worst.step.num_cores_wanted, worst.evaluation.num_cores_wanted
-    pack = "" if one.form == "pack" else ", or a pack of JPEGs (tada data pack); tada plan --data PACK measures one"
-    return [
-        table,
-        f"{how} Computing would wait for them up to {100 * most:.0f} % of the time. What would keep it busy, by "
-        f"arithmetic from {escape(name)}: {plural(wanted[0], 'core')} a worker in training and {wanted[1]} in "
-        f"evaluation{pack}.",
-    ]
-
+"""Fraction of the time spent waiting for clips from which on the plan advises how to read faster."""
 
 _CLIPS = {"video": "videos", "frames": "frames", "pack": "a pack"}
 """What clips are read from, for readers, by the form of a source."""
 
 
-def _rates(clips_per_second: Sequence[float]) -> str:
-    low, high = _two_digits(min(clips_per_second)), _two_digits(max(clips_per_second))
-    return low if low == high else f"{low} to {high}"
+def _reading(plan: RunPlan) -> list[Rendered | str]:
+    """Times of reading clips and of computing, and advice where computing waits; empty where clips are in memory."""
+    readings = {row.row: row.probe.reading for row in plan.rows if row.probe and row.probe.reading}
+    if not readings:
+        return []
+    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("row", overflow="fold", min_width=10)
+    for unit in ("a step", "an evaluation"):
+        for heading in (f"{unit}\ncomputes", "its clips\nare read", "it\nwaits"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for name, reading in readings.items():
+        table.add_row(escape(name), *_load(reading.step), *_load(reading.evaluation))
+    name, slowest = max(readings.items(), key=lambda item: item[1].step.num_cores_wanted)
+    by = f"{plural(slowest.num_readers, 'reader')} on " if slowest.num_readers else ""
+    sentences = [
+        f"Clips are read from {_CLIPS.get(slowest.form, 'a disk')}, by {by}{plural(slowest.num_cores, 'core')} of a "
+        f"worker: {_two_digits(slowest.train_clips_per_second)} a second in training and "
+        f"{_two_digits(slowest.val_clips_per_second)} in evaluation, while the network does not compute."
+    ]
+    most = max(load.waiting for reading in readings.values() for load in (reading.step, reading.evaluation))
+    if most < MIN_WAITING:
+        sentences.append("Computing hardly waits for them.")
+    else:
+        pack = "" if slowest.form == "pack" else ", or with a pack of JPEGs (tada data pack)"
+        sentences.append(
+            f"Computing would wait for them up to {100 * most:.0f} % of the time. By arithmetic from {escape(name)}, "
+            f"it would not with {plural(slowest.step.num_cores_wanted, 'core')} a worker in training and "
+            f"{slowest.evaluation.num_cores_wanted} in evaluation{pack}."
+        )
+    return [table, " ".join(sentences)]
 
 
 def _load(load: Load) -> list[str]:
-    reading = Spread(low=load.reading_seconds, median=load.reading_seconds, high=load.reading_seconds)
-    return [duration(load.compute_seconds), duration(reading), f"{100 * load.waiting:.0f} %"]
+    return [duration(load.compute_seconds), _seconds(load.reading_seconds), f"{100 * load.waiting:.0f} %"]
 
 
-def _totals(found: RunPlan) -> list[str]:
-    failed = [f"{escape(row.row)}: {escape(row.error)}" for row in found.rows if row.error]
-    probes = [row.probe for row in found.rows if row.probe]
+def _totals(plan: RunPlan) -> list[str]:
+    failed = [f"{escape(row.row)}: {escape(row.error)}" for row in plan.rows if row.error]
+    probes = [row.probe for row in plan.rows if row.probe]
     if not probes:
         return failed
-    time = f"Time: {duration(found.one_worker_seconds)} with one worker"
-    if found.workers > 1:
-        time += f"; {duration(found.seconds)} with {found.workers}{_limits(found)}"
+    time = f"Time: {duration(plan.one_worker_seconds)} with one worker"
+    if plan.workers > 1:
+        time += f"; {duration(plan.seconds)} with {plan.workers}{_limits(plan)}"
     memory = max(probe.memory_bytes for probe in probes)
-    host = max(probe.host_memory_bytes for probe in probes)
-    checkpoint = max(probe.checkpoint_bytes for probe in probes)
-    stored, weights = (
-        sum((row.num_cells - row.num_finished) * getattr(row.probe, what) for row in found.rows if row.probe)
-        for what in ("storage_bytes", "weights_bytes")
+    host_memory = max(probe.host_memory_bytes for probe in probes)
+    on_gpu = "" if memory == host_memory else f" on the GPU and {size(host_memory)} of main memory"
+    per = "worker" if plan.gpus_per_cell == 1 else f"process, of which a cell has {plan.gpus_per_cell}"
+    weights = sum(row.num_to_run * row.probe.weights_bytes for row in plan.rows if row.probe)
+    results = sum(row.num_to_run * row.probe.storage_bytes for row in plan.rows if row.probe)
+    num_steps, num_batches = (
+        max(probe.num_steps_timed for probe in probes),
+        max(probe.num_eval_batches_timed for probe in probes),
     )
-    on_gpu = "" if memory == host else f" on the GPU, {size(host)} beside it"
-    holder = "a worker" if found.gpus_per_cell == 1 else f"for each of the {found.gpus_per_cell} processes of a cell"
-    together = (
-        []
-        if found.gpus_per_cell == 1
-        else [
-            f"One process was measured: the {found.gpus_per_cell} of a cell are taken to be as much faster in steps "
-            "and evaluations, by arithmetic. What adding up their gradients takes is not counted."
-        ]
-    )
-    steps, batches = ([getattr(p, f"num_{what}_timed") for p in probes] for what in ("steps", "eval_batches"))
-    parts = [probe.num_micro_batches for probe in probes]
-    in_parts = (
-        f" (at most {MICRO_BATCHES_TIMED} of the {_between(parts)} micro-batches of each)"
-        if max(parts) > MICRO_BATCHES_TIMED
-        else ""
-    )
-    evaluated = plural(max(batches), "evaluation batch", "evaluation batches")
-    return [
+    is_cut = any(probe.num_micro_batches > MICRO_BATCHES_TIMED for probe in probes)
+    sentences = [
         f"{time}.",
-        f"Memory: up to {size(memory)}{on_gpu} {holder}. Disk: up to {size(checkpoint)} for the checkpoint of each "
-        f"running cell; {size(weights)} for all trained weights and class probabilities, which are kept, and "
-        f"{size(stored)} for all results.",
-        f"From {_between(steps)} steps{in_parts} and {evaluated} a row, "
-        f"timed on {found.device} after warming up: lower to upper quartile. The evaluations of the schedule and a "
-        "checkpoint after every epoch are counted in; what else the machine will be doing is not.",
-        *together,
-        *failed,
+        f"Memory: up to {size(memory)}{on_gpu} a {per}. Disk: up to "
+        f"{size(max(probe.checkpoint_bytes for probe in probes))} for the checkpoint of each running cell; "
+        f"{size(weights)} for all trained weights and class probabilities, which are kept, and {size(results)} for all "
+        "results.",
+        f"From up to {plural(num_steps, 'step')}{f' of {MICRO_BATCHES_TIMED} micro-batches' if is_cut else ''} and "
+        f"{plural(num_batches, 'evaluation batch', 'evaluation batches')} a row, timed on {plan.device} after warming "
+        "up: lower to upper quartile. The evaluations of the schedule and a checkpoint after every epoch are counted "
+        "in; other load on the machine is not.",
     ]
+    if plan.gpus_per_cell > 1:
+        sentences.append(
+            f"One process was measured: steps and evaluations are taken to be {plan.gpus_per_cell} times as fast with "
+            f"{plan.gpus_per_cell}. Adding up their gradients is not counted."
+        )
+    return [*sentences, *failed]
 
 
-def _limits(found: RunPlan) -> str:
-    worst, best = found.at_once
+def _limits(plan: RunPlan) -> str:
+    worst, best = plan.at_once
     if worst != best:
-        return f" (no faster than {plural(worst, 'worker')} to as fast as {best}: they share {plural(worst, 'GPU')})"
-    if best == found.workers:
+        return f" (as fast as {worst} to {plan.workers} workers: they share {plural(worst, 'GPU')})"
+    if best == plan.workers:
         return ""
-    if found.gpus_per_cell > 1:
-        return f" (here no more than {plural(best, 'cell')} at once, of {found.gpus_per_cell} processes each)"
-    return f" ({plural(best, 'core')} here, so no more at once)"
-
-
-def _between(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
+    return f" (only {plural(best, 'cell')} at once on this machine)"
 
 
 _UNITS = ((86400.0, "days", 3), (3600.0, "h", 1), (60.0, "min", 1.5), (1.0, "s", 1), (1e-3, "ms", 0))
@@ -455,6 +394,10 @@ def duration(spread: Spread) -> str:
     seconds, unit, _ = next((s, name, least) for s, name, least in _UNITS if spread.high >= least * s)
     low, high = (_two_digits(value / seconds) for value in (spread.low, spread.high))
     return f"{high} {unit}" if low == high else f"{low}-{high} {unit}"
+
+
+def _seconds(seconds: float) -> str:
+    return duration(Spread(low=seconds, median=seconds, high=seconds))
 
 
 def _two_digits(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What a cell costs on a device: a few steps and an evaluation batch of its network, timed on its clips."""
+"""Measures a cell on a device: a few steps and evaluation batches of its network are timed on its clips."""
 
 import gc
 import math
@@ -11,19 +11,18 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tadaconv.data import Source, open_source
+from tadaconv.data import Source
 from tadaconv.data.memory import keep_freed_memory
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment
-from tadaconv.experiment import build_model, curve_source, out_of_memory
-from tadaconv.measure import Cost, count, peak_memory_bytes, reset_peak_memory
-from tadaconv.nn.frames import channels_last
+from tadaconv.experiment import curve_source, fixed_threads, out_of_memory, prepare
+from tadaconv.measure import Cost, peak_memory_bytes, reset_peak_memory
 from tadaconv.preview.reading import BatchesThere, FirstClips, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
-from tadaconv.spec import Experiment, Folder, Synthetic, TAda
+from tadaconv.spec import Experiment, Folder, Record, Synthetic, TAda
 from tadaconv.training import Fit, computing_as, evaluate
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
@@ -40,16 +39,14 @@ gradients of the first are there."""
 NUM_EVAL_BATCHES = 3
 
 
-class Probe(BaseModel):
+class Probe(Record):
     """What was measured for one experiment; times in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_steps_timed: int
     num_micro_batches: int = Field(
         1,
-        description="Parts of a step's batch that go through the network one after the other, at most; of more than "
-        "two, two are timed, and the step takes as much longer as it has more clips.",
+        description="Most parts of a step's batch, which go through the network one after the other. Of more than "
+        "two, two are timed, and the time of the step is extrapolated by its clips.",
     )
     num_eval_batches_timed: int
     num_steps: int = Field(description="Optimizer steps of the whole cell.")
@@ -59,11 +56,11 @@ class Probe(BaseModel):
     eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
     curve_eval_seconds: Spread | None = Field(
         None,
-        description="Of one while the cell trains, where it sees fewer views than the one at the end; else None, and "
-        "there is none at the end next to that of the last epoch.",
+        description="Of one while the cell trains, if that sees one view and the result several: by arithmetic, its "
+        "part of the views. None if all are the same, of which the last is that of the result.",
     )
     reading: Reading | None = Field(
-        None, description="What steps and evaluations wait for; None where clips are made, or are kept in memory."
+        None, description="How long steps and evaluations wait for clips; None if clips are made or kept in memory."
     )
     setup_seconds: float = Field(
         description="Clips opened, network built, counted and, if asked for, compiled; and what the first step adds."
@@ -94,8 +91,8 @@ class Probe(BaseModel):
         return run + min(checkpoints, run / TIMES_A_SAVE + self.checkpoint_seconds)
 
 
-MeasuredRates = dict[tuple[Synthetic | Folder, bool], Rates]
-"""How fast clips were read, by what a cell wants of them, and whether it sees fewer views while it trains."""
+MeasuredRates = dict[Synthetic | Folder, Rates]
+"""How fast clips were read, by what a cell wants of them."""
 
 
 def probe(
@@ -106,7 +103,7 @@ def probe(
     cores: int | None = None,
     rates: MeasuredRates | None = None,
 ) -> Probe:
-    """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; nothing is kept of it.
+    """Measure ``experiment`` on ``device``, on the CPU with one thread, as cells are run; no result is kept.
 
     Args:
         experiment: with its clips resolved.
@@ -119,7 +116,7 @@ def probe(
         rates: what was measured of others, to which this one adds; their clips are not read again.
 
     Raises:
-        UserError: the experiment names what is not there, or what does not fit together, or the options ask for it.
+        UserError: the experiment or the options name something that does not exist, or that does not fit together.
         RunError: it runs out of memory, or its loss is not finite from the start.
     """
     options = options or RunOptions()
@@ -134,19 +131,13 @@ def probe(
 @contextmanager
 def _as_cells_run(experiment: Experiment, device: torch.device) -> Generator[None]:
     """One thread on the CPU, a new peak of memory, and the random state left as it was."""
-    threads = torch.get_num_threads()
     gc.collect()
     if device.type == "cpu":
         keep_freed_memory()
     _reset_peaks(device)
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(experiment.seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with fixed_threads(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(experiment.seed)
+        yield
 
 
 def _reset_peaks(device: torch.device) -> None:
@@ -180,7 +171,7 @@ class PartOfFit(Fit):
 
 
 def set_up(experiment: Experiment, device: torch.device, options: RunOptions | None = None) -> tuple[PartOfFit, Cost]:
-    """What a cell does before its first step. The first time in a process it also imports and decodes for the others.
+    """Do what a cell does before its first step. The first call in a process also imports and decodes for later ones.
 
     Raises :class:`UserError` as :func:`probe` does.
 
@@ -189,12 +180,7 @@ def set_up(experiment: Experiment, device: torch.device, options: RunOptions | N
         device: where it is to run.
         options: how it is to run; None for the defaults.
     """
-    source = open_source(experiment.data, device)
-    model = build_model(experiment, len(source.class_names))
-    clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
-    channels, frames, height, width = clips.shape[2:]
-    cost = count(model, (channels, frames, height, width))
-    model = channels_last(model.to(device))
+    source, model, cost = prepare(experiment, device)
     return PartOfFit(model, source, experiment.schedule, experiment.seed, device, options=options), cost
 
 
@@ -209,12 +195,11 @@ def _measure(
     started = time.perf_counter()
     fit, cost = set_up(experiment, device, options)
     source, schedule = fit.source, experiment.schedule
-    watched = curve_source(experiment, source, device)
     try:
         if not source.is_in_memory:
             fit.read_beforehand()
         if options.compile:
-            _compile(fit, [source, *([] if watched is source else [watched])])
+            _compile(fit, [source, curve_source(experiment, source, device)])
         setup_seconds = time.perf_counter() - started
         first, *others = timed = _step_seconds(fit, budget_seconds)
         evaluations = _eval_seconds(fit, source)
@@ -232,19 +217,17 @@ def _measure(
             schedule.num_micro_batches,
         )
         evaluation = shared(evaluations, num_batches)
-        curve = None if watched is source else shared(_eval_seconds(fit, watched), num_batches)
         read = None
         if not source.is_in_memory:
-            wanted = experiment.data, experiment.curve_has_fewer_views
-            if wanted not in rates:
-                rates[wanted] = measure_rates(source, watched, schedule.batch_size, budget_seconds)
+            if experiment.data not in rates:
+                rates[experiment.data] = measure_rates(source, schedule.batch_size, budget_seconds)
             machine = Machine(cores, at_once if on_cpu else 0)
             clips_a_step = source.num_train / fit.steps_per_epoch
-            read = reading(source, rates[wanted], machine, (step, clips_a_step), evaluation, curve)
+            read = reading(source, rates[experiment.data], machine, (step, clips_a_step), evaluation)
             step, evaluation = read.step.seconds, read.evaluation.seconds
-            curve = None if read.curve_evaluation is None else read.curve_evaluation.seconds
     finally:
         source.close()
+    has_fewer_views = experiment.curve_has_fewer_views
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in fit.model.state_dict().values())
@@ -278,7 +261,7 @@ def _measure(
         num_evaluations=num_evaluations,
         step_seconds=step,
         eval_seconds=evaluation,
-        curve_eval_seconds=curve,
+        curve_eval_seconds=evaluation.each(lambda seconds: seconds / source.num_views) if has_fewer_views else None,
         reading=read,
         setup_seconds=setup_seconds + max(0.0, first - median(others or [first])),
         checkpoint_seconds=checkpoint_seconds,
@@ -311,14 +294,14 @@ def _step_seconds(fit: Fit, budget_seconds: float) -> list[float]:
 
 
 def _share(fit: Fit, step: int) -> float:
-    """Which part of a step's clips it is trained on."""
+    """The fraction of a step's clips that are trained on."""
     return min(1.0, sum(part.share for part in fit.micro_batches(step)))
 
 
 def _eval_seconds(fit: Fit, source: Source) -> list[float]:
-    """Seconds of a whole evaluation, as each of a few single batches tells it; one batch before them warms up.
+    """Seconds of a whole evaluation, extrapolated from a few batches, after one that warms up.
 
-    Where clips are read, of computing alone.
+    Where clips are read, only of computing.
     """
     num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
     part: Source = FirstClips(source, num_clips)

@@ -1,4 +1,4 @@
-"""How fast clips are read by themselves, against how fast a device computes on clips that are there."""
+"""Compares how fast clips are read with how fast a device computes on clips in memory."""
 
 import math
 import time
@@ -9,17 +9,16 @@ from statistics import quantiles
 from typing import NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from tadaconv.data import Source
 from tadaconv.data.prefetch import num_cores, num_readers
+from tadaconv.spec import Record
 
 
-class Spread(BaseModel):
+class Spread(Record):
     """The quartiles of measured seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float = Field(description="The lower quartile.")
     median: float
@@ -36,59 +35,50 @@ class Spread(BaseModel):
         return type(self)(low=change(self.low), median=change(self.median), high=change(self.high))
 
 
-class Load(BaseModel):
-    """What a step or an evaluation has to do; times in seconds."""
+class Load(Record):
+    """The times of a step or an evaluation, in seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    compute_seconds: Spread = Field(description="On clips that are there already.")
+    compute_seconds: Spread = Field(description="On clips in memory.")
     reading_seconds: float = Field(
-        description="Until its clips are read, cropped and normalised, while nothing computes."
+        description="Until its clips are read, cropped and normalised, while the network does not compute."
     )
     seconds: Spread = Field(
-        description="Of both, of which the faster waits for the other; on the CPU they also share the cores, and "
-        "without reading ahead they take turns."
+        description="Of both: the faster waits for the slower. On the CPU they share the cores as well; without "
+        "reading ahead, one follows the other."
     )
-    waiting: float = Field(description="Part of the time in which computing waits for clips, from 0 to 1.")
+    waiting: float = Field(description="Fraction of the time that computing waits for clips.")
     num_cores_wanted: int = Field(
-        description="Cores with which it would not: those that read, times reading over computing; and on the CPU "
+        description="Cores with which it would not wait: those that read, times reading over computing; and on the CPU "
         "those that compute."
     )
 
 
-class Reading(BaseModel):
-    """How the clips of a cell are read, which do not stay in memory, and what computing waits for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Reading(Record):
+    """How the clips of a cell that do not fit into memory are read, and how long computing waits for them."""
 
     form: str = Field(description="What clips are read from: video, frames or pack.")
     num_readers: int = Field(description="Processes that read ahead; 0 reads when a batch is asked for.")
     num_cores: int = Field(description="Cores of a worker, which these share.")
-    train_clips_per_second: float = Field(description="Read by all of them, while nothing computes.")
+    train_clips_per_second: float = Field(description="Read by all of them, while the network does not compute.")
     val_clips_per_second: float = Field(description="All views of a clip.")
     step: Load
     evaluation: Load = Field(description="On all validation clips, all views of each.")
-    curve_evaluation: Load | None = Field(
-        None, description="While the cell trains, where it sees fewer views than the one at the end; else None."
-    )
 
 
 class Rates(NamedTuple):
-    """Clips a second that are read while nothing computes; ``curve`` is of evaluations while a cell trains."""
+    """Clips a second that are read while the network does not compute."""
 
     train: float
     val: float
-    curve: float
 
 
-def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> Rates:
+def measure_rates(source: Source, views: int, seconds: float) -> Rates:
     """How fast clips are read, cropped and normalised by themselves.
 
     Args:
         source: the clips, which do not stay in memory.
-        curve: what evaluations while training see: ``source``, or fewer views of it.
         views: that a training batch or an evaluation takes at once.
-        seconds: for how long training clips are read, after the first few, and others half as long.
+        seconds: for how long training clips are read, after the first few; validation clips are for half as long.
     """
     # Other clips every time: those that were read a moment ago would come from the system's memory.
     seed = time.time_ns() % 2**31
@@ -98,21 +88,16 @@ def measure_rates(source: Source, curve: Source, views: int, seconds: float) -> 
             for indices in _in_random_order(source.num_train, seed + epoch, _clips_at_once(views)):
                 yield indices, epoch, seed
 
-    source.expect_train(train(), views)
-    batches = train()
-    train_rate = _rate(lambda: len(source.train_batch(*next(batches))[0]), seconds)
-    val_rate = _val_rate(source, seed, views, seconds / 2)
-    return Rates(train_rate, val_rate, val_rate if curve is source else _val_rate(curve, seed, views, seconds / 2))
-
-
-def _val_rate(source: Source, seed: int, views: int, seconds: float) -> float:
     def val() -> Iterator[Tensor]:
         for epoch in count():
             yield from _in_random_order(source.num_val, seed + epoch, _clips_at_once(views // source.num_views))
 
+    source.expect_train(train(), views)
+    train_batches = train()
+    train_rate = _rate(lambda: len(source.train_batch(*next(train_batches))[0]), seconds)
     source.expect_val(val())
-    batches = val()
-    return _rate(lambda: len(source.val_batch(next(batches))[0]), seconds)
+    val_batches = val()
+    return Rates(train_rate, _rate(lambda: len(source.val_batch(next(val_batches))[0]), seconds / 2))
 
 
 def _clips_at_once(most: int) -> int:
@@ -127,7 +112,7 @@ def _in_random_order(num_clips: int, seed: int, at_once: int) -> Sequence[Tensor
 
 def _rate(read: Callable[[], int], seconds: float) -> float:
     """Clips a second of ``read``, which gives their number; of at least one time after the first."""
-    read()  # readers start, and from here on nothing is ahead of who waits for it
+    read()  # readers start, and what they have read ahead is used up
     started, num_clips = time.perf_counter(), 0
     while True:
         num_clips += read()
@@ -154,10 +139,10 @@ class FirstClips(Source):
 
 
 class BatchesThere(FirstClips):
-    """A source whose batches have been read: whatever clips are asked for, it gives as many of these.
+    """A source of batches that have been read already; it returns as many of their clips as are asked for.
 
     Args:
-        source: whose clips they are.
+        source: which the clips are of.
         train: training batches, clips and labels, the first as large as any that is asked for.
         val: validation clips and labels, which are taken for all of them.
     """
@@ -182,32 +167,32 @@ class BatchesThere(FirstClips):
 
 
 class Machine(NamedTuple):
-    """What computing and reading have."""
+    """The cores of a worker."""
 
     num_cores: int
     num_computing: int = 0
-    """How many of the cores computing takes: on the CPU one for each process that trains the cell."""
+    """Cores that computing takes: on the CPU one for each process that trains the cell."""
 
 
 def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
-    """What ``compute`` and the reading of its clips, which take ``reading_seconds`` by themselves, take together.
+    """Combine the times of computing and of reading its clips.
 
     Args:
         compute: seconds of computing, on clips that are there.
-        reading_seconds: of reading these clips, while nothing computes.
-        machine: what both have.
+        reading_seconds: of reading these clips, while the network does not compute.
+        machine: the cores for both.
     """
     readers = num_readers()
     reading_cores = min(readers or machine.num_cores, machine.num_cores)
 
-    def together(compute_seconds: float) -> float:
+    def combined(compute_seconds: float) -> float:
         if readers == 0:
             return compute_seconds + reading_seconds
         work = compute_seconds * machine.num_computing + reading_seconds * reading_cores
         shared = work / machine.num_cores if machine.num_computing else 0.0
         return max(compute_seconds, reading_seconds, shared)
 
-    seconds = compute.each(together)
+    seconds = compute.each(combined)
     return Load(
         compute_seconds=compute,
         reading_seconds=reading_seconds,
@@ -217,18 +202,15 @@ def load(compute: Spread, reading_seconds: float, machine: Machine) -> Load:
     )
 
 
-def reading(
-    source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread, curve: Spread | None
-) -> Reading:
-    """What a cell's steps, of so many clips each, and evaluations wait for; the spreads are of computing alone.
+def reading(source: Source, rates: Rates, machine: Machine, step: tuple[Spread, float], evaluation: Spread) -> Reading:
+    """How long a cell's steps and evaluations wait for clips; the spreads are of computing alone.
 
     Args:
         source: the clips.
         rates: clips a second that are read.
-        machine: what computing and reading have.
+        machine: the cores for computing and reading.
         step: seconds of a step's computing, and how many clips it takes.
         evaluation: seconds of an evaluation's computing.
-        curve: seconds of one while the cell trains, where it sees fewer views; else None.
     """
     return Reading(
         form=source.form,
@@ -238,5 +220,4 @@ def reading(
         val_clips_per_second=rates.val,
         step=load(step[0], step[1] / rates.train, machine),
         evaluation=load(evaluation, source.num_val / rates.val, machine),
-        curve_evaluation=None if curve is None else load(curve, source.num_val / rates.curve, machine),
     )

@@ -1,38 +1,34 @@
-"""What costs are counted and rows are checked on: the network's size and the clip's."""
+"""The sizes of the network and of the clips on which costs are counted and rows are checked."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from tadaconv.errors import UserError
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder, Temporal
+from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, errors_of
 from tadaconv.table import Row
 
 ClipShape = tuple[int, int, int, int]
 """(C, T, H, W)"""
 
 
-class Scale(BaseModel):
+class Scale(Record):
     """A network's size and a clip's; a row may name another backbone and number of frames."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str
     num_classes: int
     clip: ClipShape
 
     def with_frames(self, num_frames: int | None) -> "Scale":
-        """The same with clips of ``num_frames``; None changes nothing."""
+        """The same with clips of ``num_frames``, or with its own if None."""
         channels, frames, *size = self.clip
         return self.model_copy(update={"clip": (channels, num_frames or frames, *size)})
 
     def of(self, row: Row, regime: Regime | None) -> "Scale":
-        """The scale of a row: this one, with the frames the row names and its backbone or what stands in for it.
+        """The scale of a row: this one, with the frames that the row names, and its backbone or the stand-in for it.
 
         In a regime, with the size of its recipe's clips.
 
@@ -65,7 +61,7 @@ def in_words(scales: Sequence[Scale]) -> str:
 
 
 PAPER = Scale(backbone="resnet50", num_classes=400, clip=(3, 8, 256, 256))
-"""The scale on which the paper prints its costs: 400 classes, 8 frames of 256 pixels unless a row says otherwise."""
+"""The scale on which the paper prints its costs: 400 classes, 8 frames of 256 pixels unless a row has others."""
 
 
 def scale_of(regime: Regime) -> Scale:
@@ -92,12 +88,6 @@ def build_host(scale: Scale) -> Host:
         return build(Backbone(name=scale.backbone), None, scale.num_classes)
 
 
-@contextmanager
-def row_named(row: Row) -> Iterator[None]:
-    """What is wrong with a row comes out with the row's name before it; a backbone by itself is no row to name."""
-    try:
-        yield
-    except UserError as error:
-        if row.name == row.backbone:
-            raise
-        raise UserError(f"row {row.name!r}: {error}") from error
+def errors_of_row(row: Row) -> AbstractContextManager[None]:
+    """Put the row's name in front of the :class:`UserError` that is raised meanwhile; a bare backbone is no row."""
+    return nullcontext() if row.name == row.backbone else errors_of(f"row {row.name!r}")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -11,15 +11,14 @@ from rich.table import Table as Rendered
 
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
-from tadaconv.preview.scale import Scale, build_host, in_words, row_named, scale_of
+from tadaconv.preview.scale import Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
+from tadaconv.spec import Record
 from tadaconv.table import LoadedTable, Row
 
 
-class RowCheck(BaseModel):
-    """Whether a row builds, and whether plugging it in leaves the backbone's output as it was."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class RowCheck(Record):
+    """The start of a row: whether plugging it in leaves the backbone's output unchanged."""
 
     row: str
     scale: Scale
@@ -37,10 +36,8 @@ class RowCheck(BaseModel):
         return self.start != "differs"
 
 
-class TableCheck(BaseModel):
+class TableCheck(Record):
     """The checks of all rows of a table at one scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: str
     scale: Scale
@@ -56,9 +53,9 @@ class TableCheck(BaseModel):
 
 
 def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
-    """Plug every row of a table into a regime's backbone and hold its scores against the host's, before training.
+    """Plug every row of a table into a regime's backbone and compare its scores with the host's, before training.
 
-    Weights are random, so that those of a package or a file need not be there.
+    Weights are random; those of a package or a file are not needed.
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
     """
@@ -70,7 +67,7 @@ def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     with torch.no_grad():
         for row in loaded.table.trained():
             own = scale.of(row, regime)
-            with row_named(row):
+            with errors_of_row(row):
                 require_batches(row.cell(regime, 0).experiment)
                 own.require(row.temporal)
                 if own not in hosts:

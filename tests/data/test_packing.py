@@ -319,7 +319,7 @@ def test_ctrl_c_while_packing_says_how_to_go_on(checked, tmp_path, monkeypatch, 
     monkeypatch.setattr(packing, "_packed", stop)
     call = ("data", "pack", str(root), "--layout", "ssv2", "--out", str(tmp_path / "pack"), "--runs", str(cache.parent))
     assert main_status(*call) == 130
-    assert capsys.readouterr().err.startswith("tada: stopped; what has finished is kept, go on with: tada data pack")
+    assert capsys.readouterr().err.startswith("tada: stopped; finished work is kept, resume with: tada data pack")
 
 
 def test_an_index_of_a_pack_that_is_cut_off_is_named(index, tmp_path):
@@ -504,7 +504,7 @@ def test_a_data_set_is_packed_from_the_command_line(checked, tmp_path, monkeypat
     assert main_status(*words, "--runs", str(cache.parent)) == 0
     assert "pack: a pack of ssv2, 6 training clips and 6 validation clips, 288 frames" in capsys.readouterr().out
     assert main_status(*words, "--runs", str(cache.parent)) == 0
-    assert "12 clips were there already" in capsys.readouterr().out
+    assert "12 clips were packed before" in capsys.readouterr().out
     assert main_status("data", "check", "pack") == 0
     assert capsys.readouterr().out.endswith("every frame is what was packed\n")
     assert main_status("data", "pack", "pack", "--layout", "ssv2", "--out", "again") == 2

@@ -177,7 +177,8 @@ def test_other_clips_give_no_number_but_the_reason(ran: Ran, tmp_path: Path) -> 
     write(replace(left["b", 1], cell=left["b", 1].cell, clips=left["b", 1].clips[::-1]), tmp_path)
     scores_file(tmp_path, left["b", 2].cell).write_bytes(b"torn")
     told = [each.why or "" for each in ensembles_of(LOADED, records, tmp_path)]
-    assert told[0] == "'a' and 'b' were judged on other clips, so their class probabilities cannot be averaged"
+    reason = "were evaluated on other clips, or in another order, so their class probabilities cannot be averaged"
+    assert told[0] == f"'a' and 'b' {reason}"
     assert "in another order" in told[1]
     assert "cannot be read" in told[2]
 

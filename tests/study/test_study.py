@@ -483,8 +483,8 @@ def feasible(temporal: Temporal) -> bool:
     [
         (every_second, ALL, "picks no convolution of this backbone", "tpe"),
         (every_second, ALL, "picks no convolution of this backbone", "gp"),
-        (contradictory, CIN, "the factor k2 has no channels to share out", "tpe"),
-        (contradictory, CIN, "the factor k2 has no channels to share out", "random"),
+        (contradictory, CIN, "the factor k2 has no channels to share", "tpe"),
+        (contradictory, CIN, "the factor k2 has no channels to share", "random"),
     ],
 )
 def test_an_infeasible_draw_is_drawn_again_and_is_no_trial(
