@@ -74,8 +74,9 @@ def plain(shape: Shape) -> Lone:
     """The convolution that every method starts from, initialised from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layout = {"padding": shape.kernel // 2, "groups": shape.channels if shape.depthwise else 1}
-        return Lone(FrameConv2d(shape.channels, shape.channels, shape.kernel, bias=shape.depthwise, **layout))
+        groups = shape.channels if shape.depthwise else 1
+        size = (shape.channels, shape.channels, shape.kernel)
+        return Lone(FrameConv2d(*size, padding=shape.kernel // 2, groups=groups, bias=shape.depthwise))
 
 
 def clips_for(shape: Shape, options: Options) -> Tensor:
