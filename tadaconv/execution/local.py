@@ -60,7 +60,7 @@ class LocalLauncher:
         self._calls, self._on_event = calls, on_event
         # A server that has imported torch once forks workers quickly; it has no threads and no CUDA.
         self._context = multiprocessing.get_context("forkserver")
-        on_server = any(Location.parse(call.storage).url for call in calls)
+        on_server = any(Location.parse(call.storage).path is None for call in calls)
         self._context.set_forkserver_preload([*_FOR_CELLS, *(_FOR_POSTGRES if on_server else ())])
         self._children: list[_Child] = []
         self._waiting: dict[str, list[WorkerCall]] = {}
@@ -162,7 +162,7 @@ class LocalLauncher:
                 child.stopping = True
                 self._lines.append(
                     f"{child.call.device} ran out of memory with {self._on(child.call.device)} workers; "
-                    f"{self._on(child.call.device) - 1} go on"
+                    f"{self._on(child.call.device) - 1} continue"
                 )
 
     def _on(self, device: str) -> int:

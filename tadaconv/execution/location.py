@@ -24,17 +24,12 @@ class Location:
     """A storage: a journal file if ``path`` is set, else a database."""
 
     shown: str
-    """The path as it was given, or the URL as SQLAlchemy writes it, ``postgresql+psycopg://...``."""
+    """The path as it was given, or the URL as SQLAlchemy writes it, ``postgresql+psycopg://...``.
+
+    A URL holds no password: libpq takes it from PGPASSWORD or ~/.pgpass.
+    """
     path: Path | None = None
     """The journal file."""
-
-    def __str__(self) -> str:
-        return self.shown
-
-    @property
-    def url(self) -> str | None:
-        """The URL of the database, which holds no password: libpq takes it from PGPASSWORD or ~/.pgpass."""
-        return self.shown if self.path is None else None
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -31,7 +31,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 from tadaconv.command import command, install
 from tadaconv.errors import NoResultsError, StorageError, UserError
 from tadaconv.execution.backend import Attempt, guarded
-from tadaconv.execution.location import Location
 from tadaconv.text import one_line
 
 OUTAGE_SECONDS = 600.0
@@ -65,7 +64,7 @@ _ADVICE = {
     "password": "give the right user, and its password in PGPASSWORD or ~/.pgpass",
     "database .* does not exist": "create it with 'createdb', or name another with --storage",
     "role .* does not exist": "create the user with 'createuser', or name another",
-    "permission denied": "grant the user what it needs, or name another database with --storage",
+    "permission denied|must be owner": "grant the user what it needs, or name another database with --storage",
     "(relation|column|type) .* (does not|already)": "its tables are not Optuna's; name another database with --storage",
     "too many|connection slots": "raise max_connections of the server; every worker needs one or two",
     "": "check that the server runs and can be reached from here, or name another with --storage",
@@ -366,8 +365,8 @@ def _local(stored: datetime | None) -> datetime | None:
     return None if stored is None else stored.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
-def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
-    """The database ``location``; with ``create``, Optuna's tables are created if they are missing.
+def open_postgres(url: str, *, create: bool) -> PostgresBackend:
+    """The database at ``url``; with ``create``, Optuna's tables are created if they are missing.
 
     Waits for a server that is just starting. Raises :class:`UserError` if psycopg is missing, the server cannot be
     reached or turns the user away, the tables are another program's or of another version of Optuna, tables cannot be
@@ -377,49 +376,47 @@ def open_postgres(location: Location, *, create: bool) -> PostgresBackend:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"the storage {location} needs psycopg, which does not load ({error}); {install('postgres')}"
+            f"the storage {url} needs psycopg, which does not load ({error}); {install('postgres')}"
         ) from error
-    assert location.url is not None
     # Optuna logs every study it creates, and a page of SQL when a server goes away.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna.storages").setLevel(logging.ERROR)
-    outage = _Outage(location.shown)
+    outage = _Outage(url)
     # Connections are closed after use: a lock ends with its connection. No transaction has to be rolled back.
     single = create_engine(
-        location.url,
+        url,
         poolclass=NullPool,
         pool_reset_on_return=None,
         isolation_level="AUTOCOMMIT",
-        **_engine_options(location.url),
+        **_engine_options(url),
     )
     try:
-        outage.wait(lambda: _prepare(single, location, create), _is_coming_back)
+        outage.wait(lambda: _prepare(single, url, create), _is_coming_back)
         storage = outage.wait(
-            lambda: _optuna_storage(location, skip_table_creation=True, pool_size=1, max_overflow=20), _is_coming_back
+            lambda: _optuna_storage(url, skip_table_creation=True, pool_size=1, max_overflow=20), _is_coming_back
         )
     except (StorageInternalError, SQLAlchemyError) as error:
-        raise _cannot_open(location, _driver_error(error) or error) from error
-    _require_version(storage, location)
-    return PostgresBackend(location.shown, storage, single, outage)
+        raise _cannot_open(url, _driver_error(error) or error) from error
+    _require_version(storage, url)
+    return PostgresBackend(url, storage, single, outage)
 
 
-def _optuna_storage(location: Location, *, skip_table_creation: bool, **pool: Any) -> RDBStorage:
-    assert location.url is not None
-    options = {**_engine_options(location.url), **pool}
-    return RDBStorage(location.url, options, skip_compatibility_check=True, skip_table_creation=skip_table_creation)
+def _optuna_storage(url: str, *, skip_table_creation: bool, **pool: Any) -> RDBStorage:
+    options = {**_engine_options(url), **pool}
+    return RDBStorage(url, options, skip_compatibility_check=True, skip_table_creation=skip_table_creation)
 
 
-def _require_version(storage: RDBStorage, location: Location) -> None:
+def _require_version(storage: RDBStorage, url: str) -> None:
     """Raise :class:`UserError` for tables of another version of Optuna."""
     version = storage.get_current_version()
     if version == storage.get_head_version():
         return
     storage.engine.dispose()
     is_older = version in storage.get_all_versions()
-    upgrade = f"optuna storage upgrade --storage {shlex.quote(location.shown)}"
+    upgrade = f"optuna storage upgrade --storage {shlex.quote(url)}"
     advice = f"bring it up to date with: {upgrade}" if is_older else "pip install -U 'optuna>=5,<6'"
     older = "an older" if is_older else "a newer"
-    raise UserError(f"the storage {location} was made by {older} version of Optuna; {advice}")
+    raise UserError(f"the storage {url} was made by {older} version of Optuna; {advice}")
 
 
 def _engine_options(url: str) -> dict[str, Any]:
@@ -441,28 +438,26 @@ def _locked(single: Engine) -> Connection:
     return connection
 
 
-def _prepare(single: Engine, location: Location, create: bool) -> None:
+def _prepare(single: Engine, url: str, create: bool) -> None:
     with single.connect() as connection:
-        missing = _missing(connection, location)
+        missing = _missing(connection, url)
     if "tables" in missing and not create:
-        raise NoResultsError(location.shown, command("ablate", "TABLE", storage=location.shown))
+        raise NoResultsError(url, command("ablate", "TABLE", storage=url))
     if not missing or not create:
         return
     # Of several processes that open an empty database at once, one creates its tables, and the others wait.
     with _locked(single) as connection:
         if "tables" in missing:
-            _optuna_storage(location, skip_table_creation=False, poolclass=NullPool)
+            _optuna_storage(url, skip_table_creation=False, poolclass=NullPool)
         for name, columns in _INDEXES.items():
             connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name} {columns}"))
 
 
-def _missing(connection: Connection, location: Location) -> set[str]:
+def _missing(connection: Connection, url: str) -> set[str]:
     """Names of our indexes that are missing, or ``tables`` if Optuna's tables are."""
     there = set(inspect(connection).get_table_names())
     if "version_info" not in there and there & {*_TABLES, "alembic_version"}:
-        raise UserError(
-            f"the database {location} holds another program's tables; create one for tadaconv with 'createdb'"
-        )
+        raise UserError(f"the database {url} holds another program's tables; create one for tadaconv with 'createdb'")
     if not there >= {*_TABLES, "alembic_version"}:
         return {"tables"}
     indexes = connection.execute(
@@ -471,7 +466,7 @@ def _missing(connection: Connection, location: Location) -> set[str]:
     return set(_INDEXES) - set(indexes.scalars())
 
 
-def _cannot_open(location: Location, error: BaseException) -> UserError:
+def _cannot_open(url: str, error: BaseException) -> UserError:
     reason = _reason(error) if isinstance(error, DBAPIError) else one_line(error)
     advice = next((advice for pattern, advice in _ADVICE.items() if re.search(pattern, reason)), _ADVICE[""])
-    return UserError(f"cannot open the storage {location}: {reason}; {advice}")
+    return UserError(f"cannot open the storage {url}: {reason}; {advice}")

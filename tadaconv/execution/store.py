@@ -78,7 +78,7 @@ class Store:
         else:
             from tadaconv.execution.postgres import open_postgres  # psycopg is an extra
 
-            store = cls(open_postgres(where, create=create))
+            store = cls(open_postgres(where.shown, create=create))
         for study, study_id in store.backend.studies().items():
             made_for = store.backend.study_attrs(study_id).get(attr.FORMAT, FORMAT)
             if made_for > FORMAT:

@@ -68,15 +68,10 @@ def reason_to_prune(backend: Backend, attempt: Attempt, curve: Sequence[CurvePoi
     Workers import it by the name in :class:`tadaconv.execution.worker.WorkerCall`: a worker of tables never needs it.
     """
     protocol = backend.study_attrs(attempt.study_id).get(attr.SEARCH_PROTOCOL)
-    if not curve or attr.TRIAL not in attempt.attrs or protocol is None or not prunes_epochs(protocol):
+    if attr.TRIAL not in attempt.attrs or protocol is None or protocol["pruner"]["name"] not in EPOCH_PRUNERS:
         return None
     history = backend.attempts(study_ids=optuna_studies(backend, protocol["study"]))
     return should_prune(protocol, history, attempt, curve)
-
-
-def prunes_epochs(protocol: Mapping[str, Any]) -> bool:
-    """Whether trials of this protocol can be pruned while they train."""
-    return protocol["pruner"]["name"] in EPOCH_PRUNERS
 
 
 def should_prune(
@@ -93,7 +88,7 @@ def should_prune(
     """
     name = protocol["pruner"]["name"]
     num_epochs = attempt.attrs[attr.SPEC]["schedule"]["epochs"]
-    if not curve or curve[-1].epoch >= num_epochs or not prunes_epochs(protocol):
+    if not curve or curve[-1].epoch >= num_epochs or name not in EPOCH_PRUNERS:
         return None
     options = dict(protocol["pruner"]["options"])
     if name == "hyperband":

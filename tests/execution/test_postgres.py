@@ -57,7 +57,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(server: Server, database: str, *, create: bool = False, **login: Any) -> PostgresBackend:
-    return open_postgres(Location.parse(server.url(database, **login)), create=create)
+    return open_postgres(Location.parse(server.url(database, **login)).shown, create=create)
 
 
 def study(backend: Backend, name: str = "t-quick") -> int:
@@ -346,7 +346,7 @@ def test_connections_are_closed_with_the_storage(server: Server, database: str) 
 
 def refused(location: str, *, create: bool = True) -> str:
     with pytest.raises(UserError) as caught:
-        open_postgres(Location.parse(location), create=create)
+        open_postgres(Location.parse(location).shown, create=create)
     message = str(caught.value)
     assert "\n" not in message
     assert not [secret for secret in SECRETS if secret in message]
