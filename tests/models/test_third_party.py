@@ -169,16 +169,18 @@ def test_folded_frames_are_clips_where_their_length_is_known(clips: Tensor) -> N
     plugged = plug_in(make("resnet"), TAda(init="random"), num_frames=4).eval()
     folded = clips.transpose(1, 2).flatten(0, 1)
     assert torch.equal(scores(plugged, folded), scores(plugged, clips))
-    with pytest.raises(UserError, match=r"^7 frames .* are not divisible into clips of 4 frames; give clips"):
+    with pytest.raises(UserError, match=r"^7 frames are not divisible into clips of 4 frames; give the host clips"):
         plugged(folded[:7])
-    with pytest.raises(UserError, match=r"not divisible into clips of unknown length; give clips \(N, 3, T, H, W\)"):
+    with pytest.raises(
+        UserError, match=r"not divisible into clips of unknown length; give the host clips \(N, 3, T, H, W\)"
+    ):
         plug_in(make("resnet"), TAda())(folded)
 
 
 def test_the_model_within_a_host_refuses_frames_that_are_no_clips(clips: Tensor) -> None:
     plugged = plug_in(make("resnet"), TAda())
     scores(plugged, clips)
-    with pytest.raises(UserError, match="3 frames are not divisible into clips of unknown length; pass clips to the"):
+    with pytest.raises(UserError, match="3 frames are not divisible into clips of unknown length; give the host clips"):
         plugged.model(clips[0, :, :3].transpose(0, 1))
 
 
