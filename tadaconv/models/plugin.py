@@ -168,14 +168,6 @@ def _put_rival(model: nn.Module, sites: Sequence[Site], rival: Rival, num_frames
         _swap(model, name, new)
 
 
-def _check_arguments(temporal: Temporal, num_frames: int | None) -> None:
-    """Raises :class:`UserError` unless the arguments of :func:`plug_in` are of their types."""
-    if not (temporal is None or isinstance(temporal, TAda | Rival)):
-        raise UserError(f"temporal is a TAda(...), a Rival(...) or None, not {' '.join(repr(temporal).split()):.60}")
-    if num_frames is not None and (type(num_frames) is not int or num_frames < 1):
-        raise UserError(f"num_frames is a positive whole number of frames, such as 8, or None, not {num_frames!r}")
-
-
 def promised_start(temporal: Temporal) -> Literal["exact", "rounding", "no"]:
     """Whether a network with ``temporal`` starts equal to its host: bit for bit, to rounding, or not."""
     if temporal is None:
@@ -215,7 +207,10 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
             pass, hooks, parametrised weights, a TAdaConv already, one module in two places), the model has no known
             sites, or an argument is of another type.
     """
-    _check_arguments(temporal, num_frames)
+    if not (temporal is None or isinstance(temporal, TAda | Rival)):
+        raise UserError(f"temporal is a TAda(...), a Rival(...) or None, not {' '.join(repr(temporal).split()):.60}")
+    if num_frames is not None and (type(num_frames) is not int or num_frames < 1):
+        raise UserError(f"num_frames is a positive whole number of frames, such as 8, or None, not {num_frames!r}")
     plugged = as_host(deepcopy(model), num_frames)
     if temporal is None:
         return plugged

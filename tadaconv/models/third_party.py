@@ -123,6 +123,17 @@ def _plain(x: Tensor) -> Tensor:
         return x.view(x.shape)
 
 
+def _num_clips(size: int, num_frames: int | None) -> int:
+    """The clips of ``num_frames`` in a batch of frames; raises :class:`UserError` where there is no such number."""
+    if num_frames is None or size % num_frames:
+        length = "unknown length" if num_frames is None else f"{num_frames} frames"
+        raise UserError(
+            f"{size} frames are not divisible into clips of {length}; give the host clips (N, 3, T, H, W), or "
+            "num_frames to plug_in and a multiple of as many frames"
+        )
+    return size // num_frames
+
+
 @dataclass(frozen=True)
 class _ToClips:
     """Before a site's module: the batch of frames as clips. ``channels_last`` frames are (B, H, W, C)."""
@@ -136,10 +147,7 @@ class _ToClips:
             # A compiled part of the model sees only the batch: it is compiled for each size, as dividing a symbol
             # into clips costs the tracer half a minute.
             num_frames, size = type(inputs[0]).num_frames, operator.index(size)
-        if num_frames is None or size % num_frames:
-            length = "unknown length" if num_frames is None else f"{num_frames} frames"
-            raise UserError(f"{size} frames are not divisible into clips of {length}; pass clips to the host")
-        return unfold(x_BCHW.permute(0, 3, 1, 2) if self.channels_last else x_BCHW, size // num_frames)
+        return unfold(x_BCHW.permute(0, 3, 1, 2) if self.channels_last else x_BCHW, _num_clips(size, num_frames))
 
 
 @dataclass(frozen=True)
@@ -230,14 +238,7 @@ class FrameHost(ThirdPartyHost):
         Raises :class:`UserError` where folded frames are not divisible into clips, or the model gives no scores.
         """
         if x_NCTHW.dim() == 4:
-            num_frames, of_clip = x_NCTHW.shape[0], self.num_frames
-            if of_clip is None or num_frames % of_clip:
-                raise UserError(
-                    f"{num_frames} frames of shape {tuple(x_NCTHW.shape[1:])} are not divisible into clips "
-                    f"{f'of {of_clip} frames' if of_clip else 'of unknown length'}; give clips (N, 3, T, H, W), or "
-                    "num_frames to plug_in and a multiple of as many frames"
-                )
-            x_NCTHW = unfold(x_NCTHW, num_frames // of_clip)
+            x_NCTHW = unfold(x_NCTHW, _num_clips(x_NCTHW.shape[0], self.num_frames))
         frames_BCHW = fold(x_NCTHW.contiguous(memory_format=torch.channels_last_3d))
         outer, _call.num_frames = _call.num_frames, x_NCTHW.shape[2]
         try:

@@ -141,12 +141,7 @@ def _can_be_fused(x_BCHW: Tensor, weight_OIKK: Tensor, groups: int) -> bool:
     return fits and x_BCHW.is_cuda and _compiles_for(x_BCHW.device.index)
 
 
-def conv_on_scaled_taps(
-    x_BCHW: Tensor,
-    weight_OIKK: Tensor,
-    taps_BCK: Tensor,
-    window: Window,
-) -> Tensor:
+def conv_on_scaled_taps(x_BCHW: Tensor, weight_OIKK: Tensor, taps_BCK: Tensor, window: Window) -> Tensor:
     """Convolve frame b with ``weight * taps_b``.
 
     Args:

@@ -96,7 +96,7 @@ def by_hand(size: str, num_classes: int, frames: int, pixels: int) -> tuple[int,
 
 
 @pytest.mark.parametrize(("frames", "gmacs"), [(16, 47), (32, 94)])
-def test_tada_convnext_tiny_costs_what_the_paper_says(frames: int, gmacs: int) -> None:
+def test_tada_convnext_tiny_has_the_cost_in_the_paper(frames: int, gmacs: int) -> None:
     """Tables 8 and 10 of the paper: 47 and 94 G on 16 and 32 frames of 256 x 256."""
     host, added = by_hand("tiny", 400, frames, 256)
     assert flops_of(on_meta("convnext_tiny_clip", 400), frames, 256, 256) == 2 * host
@@ -166,13 +166,13 @@ def test_scores_and_gradients_are_those_of_plain_functions(clip_stem: bool) -> N
     scores.backward(upstream)
     expected.backward(upstream)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, leaves[name].grad, msg=lambda said, at=name: f"{at}: {said}")
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, msg=lambda text, at=name: f"{at}: {text}")
 
 
 @pytest.mark.parametrize("clip_stem", [False, True])
 @pytest.mark.parametrize("calibration", ["cin", "cout", "cin+cout"])
 @pytest.mark.parametrize("aggregation", ["average", "max", "mix", "conv", "none"])
-def test_plugged_in_it_computes_what_it_did_bit_for_bit(clip_stem: bool, calibration: str, aggregation: str) -> None:
+def test_plugged_in_its_scores_are_equal_bit_for_bit(clip_stem: bool, calibration: str, aggregation: str) -> None:
     model = small(clip_stem).float()
     clips = torch.randn(2, 3, 4, 64, 64)
     plugged = plug_in(model, TAda(calibration=calibration).but(aggregation__kind=aggregation))
@@ -182,7 +182,7 @@ def test_plugged_in_it_computes_what_it_did_bit_for_bit(clip_stem: bool, calibra
         assert torch.equal(plugged(clips), model(clips))
 
 
-def test_what_is_plugged_in_lies_on_the_path_to_the_scores() -> None:
+def test_an_operator_changes_the_scores() -> None:
     model = plug_in(small(clip_stem=True), TAda())
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
@@ -244,7 +244,7 @@ def test_an_odd_number_of_frames_is_refused(frames: int) -> None:
     assert on_meta("convnext_tiny", 5)(clips).shape == (1, 5)
 
 
-def test_with_the_image_stem_frames_are_treated_alike() -> None:
+def test_with_the_image_stem_all_frames_are_processed_equally() -> None:
     model = small(clip_stem=False)
     clip = torch.randn(1, 3, 4, 64, 64, dtype=torch.float64)
     with torch.no_grad():

@@ -155,7 +155,7 @@ def as_printed(value: float, printed: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "calibrated", "frames", "params", "gflops"), TABLE_3)
-def test_networks_cost_what_the_paper_says(
+def test_networks_have_the_cost_in_the_paper(
     name: str, calibrated: str | None, frames: int, params: str, gflops: str
 ) -> None:
     ours = counted(name, calibrated, frames)
@@ -170,7 +170,7 @@ def test_slowfast_8x8_has_the_parameters_to_another_digit() -> None:
 
 
 @pytest.mark.parametrize(("frames", "gflops"), [(8, 43), (16, 86)])
-def test_tada2d_costs_what_the_paper_says(frames: int, gflops: int) -> None:
+def test_tada2d_has_the_cost_in_the_paper(frames: int, gflops: int) -> None:
     """Tables 8 and 10, printed without decimals; the aggregation is not part of their count."""
     ours = counted("resnet50", "spatial", frames)
     assert ours == tallied("resnet50", "spatial", frames)

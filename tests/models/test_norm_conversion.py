@@ -70,7 +70,7 @@ def clips() -> Tensor:
 
 
 @pytest.mark.parametrize("converter", CONVERTERS)
-def test_a_converted_network_computes_what_it_did(converter: str, plugged: nn.Module, clips: Tensor) -> None:
+def test_a_converted_network_computes_the_same(converter: str, plugged: nn.Module, clips: Tensor) -> None:
     converted = CONVERTERS[converter](deepcopy(plugged)).eval()
     kinds = nn.BatchNorm2d if "freeze" in converter else nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
     assert not any(isinstance(module, kinds) for module in converted.modules())

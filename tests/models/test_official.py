@@ -248,7 +248,7 @@ def test_the_released_network_has_the_published_number_of_parameters() -> None:
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 27.49
 
 
-def test_the_network_is_ready_to_use_and_shares_nothing(clips: Tensor) -> None:
+def test_the_network_is_ready_to_use_and_shares_no_memory(clips: Tensor) -> None:
     state = official_state()
     network = import_official(state)
     assert isinstance(network, ResNet)
@@ -295,7 +295,7 @@ def test_a_training_checkpoint_loads_from_its_file(prefix: str, zipped: bool, tm
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"eps": "1e-3"}, "BN.EPS = '1e-3'; supported is 1e-05"),
         ({"eps": 0.001}, "BN.EPS = 0.001"),
@@ -305,9 +305,9 @@ def test_a_training_checkpoint_loads_from_its_file(prefix: str, zipped: bool, tm
         ({"backbone": {"DOWNSAMPLING_TEMPORAL": [False, False, False, True, True]}}, "DOWNSAMPLING_TEMPORAL = "),
     ],
 )
-def test_settings_that_no_shape_tells_are_held_to_the_release(changes: dict[str, Any], said: str) -> None:
+def test_settings_without_a_shape_must_be_those_of_the_release(changes: dict[str, Any], message: str) -> None:
     checkpoint = {"model_state": official_state(), "cfg": configuration(**changes)}
-    assert said in refusal(lambda: import_official(checkpoint))
+    assert message in refusal(lambda: import_official(checkpoint))
 
 
 def test_another_architecture_is_named_before_its_settings() -> None:
@@ -353,7 +353,7 @@ def test_wrong_names_are_missing_and_unexpected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "said"),
+    ("name", "shape", "message"),
     [
         ("head.out.bias", (5,), "head.out.bias (5,) for (7,)"),
         ("backbone.conv1.a.weight", (16, 3, 5, 7, 7), "(16, 3, 5, 7, 7) for (16, 3, 7, 7)"),
@@ -366,8 +366,8 @@ def test_wrong_names_are_missing_and_unexpected() -> None:
         ("head.out.weight", (7,), "head.out.weight has shape (7,), where TAda2D has 2 dimensions"),
     ],
 )
-def test_wrong_shapes_are_named_with_the_right_ones(name: str, shape: tuple[int, ...], said: str) -> None:
-    assert said in refusal(lambda: import_official({**official_state(), name: torch.zeros(shape)}))
+def test_wrong_shapes_are_named_with_the_expected_ones(name: str, shape: tuple[int, ...], message: str) -> None:
+    assert message in refusal(lambda: import_official({**official_state(), name: torch.zeros(shape)}))
 
 
 def test_blocks_that_are_not_whole_stages_are_refused() -> None:
@@ -420,17 +420,17 @@ OTHERS: dict[str, tuple[Callable[[], State], str]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_architecture_is_told_what_it_looks_like(name: str) -> None:
-    make, said = OTHERS[name]
+def test_another_architecture_is_recognised_in_the_message(name: str) -> None:
+    make, message = OTHERS[name]
     line = refusal(lambda: import_official(make()))
-    assert said in line
+    assert message in line
     assert "supported is TAda2D" in line
 
 
 @pytest.mark.parametrize(
     "wrong", [3, [torch.zeros(1)], {"weight": 3}, {0: torch.zeros(1)}, {"model": official_state()}]
 )
-def test_what_is_no_state_dict_is_refused(wrong: Any) -> None:
+def test_anything_but_a_state_dict_is_refused(wrong: Any) -> None:
     assert "pass a state dict" in refusal(lambda: import_official(wrong))
 
 

@@ -107,11 +107,11 @@ def starts_exactly(host: Host, temporal: TAda) -> bool:
 
 
 def assert_starts_as(host: Known, temporal: TAda) -> None:
-    found = scores(plug_in(host.model, temporal), host.clip)
+    plugged = scores(plug_in(host.model, temporal), host.clip)
     if starts_exactly(host.model, temporal):
-        assert torch.equal(found, host.scores)
+        assert torch.equal(plugged, host.scores)
     else:
-        torch.testing.assert_close(found, host.scores, rtol=1e-4, atol=1e-4 * float(host.scores.abs().max()))
+        torch.testing.assert_close(plugged, host.scores, rtol=1e-4, atol=1e-4 * float(host.scores.abs().max()))
 
 
 @pytest.mark.usefixtures("_cheap_copies")
@@ -158,7 +158,7 @@ def test_other_starts_change_the_outputs(init: str, tiny: Host, clips: Tensor) -
     assert not torch.allclose(scores(plug_in(tiny, TAda().but(init=init)), clips), scores(tiny, clips))
 
 
-def test_what_is_plugged_in_lies_on_the_path_to_the_outputs(tiny: Host, clips: Tensor) -> None:
+def test_an_operator_changes_the_outputs(tiny: Host, clips: Tensor) -> None:
     """Every parameter that is added changes the outputs, once the last layers and the second norms have left zero."""
     torch.manual_seed(0)
     plugged = plug_in(tiny, TAda())
@@ -218,13 +218,13 @@ def test_arguments_reach_the_layers(tiny: Host) -> None:
 
 def replaced(model: Host) -> set[tuple[int, int]]:
     """Stage and block of every adaptive convolution, read off the built network."""
-    found = set()
+    blocks = set()
     for name, module in model.named_modules():
         if isinstance(module, TAdaConv2d):
             layer, block, conv = name.split(".")
             assert conv == "conv2"
-            found.add((int(layer.removeprefix("layer")) + 1, int(block)))
-    return found
+            blocks.add((int(layer.removeprefix("layer")) + 1, int(block)))
+    return blocks
 
 
 def by_brute_force(depths: tuple[int, ...], stages: tuple[int, ...], blocks: str) -> set[tuple[int, int]]:
@@ -276,7 +276,7 @@ def test_placement_by_brute_force(depths: tuple[int, ...], stages: tuple[int, ..
             chosen_sites(list(sites(depths)), placement)
 
 
-def test_a_placement_that_picks_nothing_is_refused(tiny: Host) -> None:
+def test_an_empty_placement_is_refused(tiny: Host) -> None:
     with pytest.raises(
         UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate', convs 'spatial'\) picks no convolution"
     ):
@@ -361,7 +361,7 @@ REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_would_be_lost_is_refused(make: Callable[[], Live], message: str) -> None:
+def test_a_layer_that_would_lose_something_is_refused(make: Callable[[], Live], message: str) -> None:
     model = make()
     with pytest.raises(UserError, match=message) as error:
         plug_in(model, TAda())
@@ -369,7 +369,7 @@ def test_what_would_be_lost_is_refused(make: Callable[[], Live], message: str) -
     plug_in(model, None)
 
 
-def test_a_mixture_of_kernels_refuses_hooks_too_and_a_rival_beside_keeps_them() -> None:
+def test_a_mixture_of_kernels_refuses_hooks_too_and_an_inserted_rival_keeps_them() -> None:
     model, seen = Live(FrameConv2d(16, 16, 3)), []
     model.conv.register_forward_hook(lambda *_: seen.append(1))
     with pytest.raises(UserError, match=f"^conv has {LOST}"):
@@ -378,7 +378,7 @@ def test_a_mixture_of_kernels_refuses_hooks_too_and_a_rival_beside_keeps_them() 
     assert seen == [1]
 
 
-def test_what_is_frozen_or_tied_stays_so() -> None:
+def test_frozen_and_tied_weights_stay_so() -> None:
     model = Live()
     model.other = nn.Conv3d(16, 16, (1, 3, 3))
     model.other.weight = model.conv.weight
@@ -386,8 +386,8 @@ def test_what_is_frozen_or_tied_stays_so() -> None:
     model.norm.bias.requires_grad_(False)
     plugged = plug_in(model, TAda())
     kept = {name: value.requires_grad for name, value in model.named_parameters()}
-    found = plugged.state_dict(keep_vars=True)
-    assert {name: found[name].requires_grad for name in kept} == kept
+    state = plugged.state_dict(keep_vars=True)
+    assert {name: state[name].requires_grad for name in kept} == kept
     frozen = [value for value in plugged.parameters() if not value.requires_grad]
     assert len(frozen) == sum(not requires_grad for requires_grad in kept.values())
     assert plugged.other.weight is plugged.conv.weight
@@ -420,7 +420,7 @@ def test_a_number_of_frames_is_positive_and_whole(temporal: Temporal, num_frames
 
 
 @pytest.mark.parametrize("temporal", ["tada", TAda, 3, nn.Sequential(nn.ReLU())], ids=str)
-def test_what_is_plugged_in_is_a_description(temporal: object) -> None:
+def test_anything_but_a_description_is_refused(temporal: object) -> None:
     with pytest.raises(UserError, match=r"^temporal is a TAda\(...\), a Rival\(...\) or None, not ") as error:
         plug_in(Live(), temporal)  # type: ignore[call-overload]
     assert "\n" not in str(error.value)

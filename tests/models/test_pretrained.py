@@ -66,48 +66,48 @@ INTO = ["tiny", "tiny_r3d", "tiny_r2plus1d", "tiny_slow_only_8x8", "tiny_slowfas
 
 
 @pytest.mark.parametrize("name", INTO)
-def test_every_name_is_told_of_and_holds_what_it_is_said_to(name: str) -> None:
+def test_every_name_is_in_the_result_and_has_the_value_for_it(name: str) -> None:
     torch.manual_seed(0)
     model, source = BACKBONES[name](5, 0.0), image_state()
     before = copied_state(model)
-    told = load_pretrained(model, source)
+    result = load_pretrained(model, source)
     after = model.state_dict()
-    assert sorted([*told.loaded, *told.inflated, *told.left]) == sorted(after)
-    for at in told.left:
+    assert sorted([*result.loaded, *result.inflated, *result.left]) == sorted(after)
+    for at in result.left:
         assert torch.equal(after[at], before[at]), at
-    for at in told.loaded:
+    for at in result.loaded:
         assert torch.equal(after[at].flatten(), source[at.removeprefix("slow.")].flatten()), at
-    for at in told.inflated:
+    for at in result.inflated:
         frames = after[at].shape[2]
         assert frames > 1
         for t in range(frames):
             torch.testing.assert_close(after[at][:, :, t] * frames, source[at.removeprefix("slow.")])
-    assert {"fc.weight", "fc.bias"} <= set(told.left)  # of 5 classes, not 7
+    assert {"fc.weight", "fc.bias"} <= set(result.left)  # of 5 classes, not 7
 
 
-def test_what_is_inflated_and_what_is_left() -> None:
+def test_names_that_are_inflated_and_left() -> None:
     source = image_state(num_classes=5)
 
-    def told(name: str) -> tuple[set[str], set[str]]:
+    def result(name: str) -> tuple[set[str], set[str]]:
         loaded = load_pretrained(BACKBONES[name](5, 0.0), source)
         return set(loaded.inflated), set(loaded.left)
 
-    assert told("tiny") == (set(), set())
+    assert result("tiny") == (set(), set())
     stages = (1, 2, 3, 4)
     spatial = {f"layer{stage}.0.conv{i}.weight" for stage in stages for i in (1, 2)}
-    assert told("tiny_r3d") == ({"conv1.weight", *spatial}, set())
-    assert told("tiny_slow_only_8x8") == ({"layer3.0.conv1.weight", "layer4.0.conv1.weight"}, set())
-    inflated, left = told("tiny_r2plus1d")
+    assert result("tiny_r3d") == ({"conv1.weight", *spatial}, set())
+    assert result("tiny_slow_only_8x8") == ({"layer3.0.conv1.weight", "layer4.0.conv1.weight"}, set())
+    inflated, left = result("tiny_r2plus1d")
     assert inflated <= {"conv1.weight"}
     assert left == {at for at in BACKBONES["tiny_r2plus1d"](5, 0.0).state_dict() if ".temporal" in at}
 
 
 def test_in_slowfast_the_slow_pathway_alone_takes_weights() -> None:
     model = BACKBONES["tiny_slowfast_4x16"](7, 0.0)
-    told = load_pretrained(model, image_state())
-    assert {at.partition(".")[0] for at in (*told.loaded, *told.inflated)} == {"slow"}
+    result = load_pretrained(model, image_state())
+    assert {at.partition(".")[0] for at in (*result.loaded, *result.inflated)} == {"slow"}
     # What the fast pathway adds to a stage's input widens its first layers, which keep their start.
-    widened = {at for at in told.left if at.startswith("slow.")}
+    widened = {at for at in result.left if at.startswith("slow.")}
     assert widened == {f"slow.layer{i}.0.{at}.weight" for i in (1, 2, 3, 4) for at in ("conv1", "downsample.0")}
 
 
@@ -130,9 +130,9 @@ def test_an_inflated_kernel_sees_a_repeated_frame_as_the_image(
 
 
 def test_the_clip_stem_of_a_convnext_is_inflated() -> None:
-    told = load_pretrained(convnext(clip_stem=True), TorchvisionConvNeXt(5).state_dict())
-    assert told.inflated == ("stem.0.weight",)
-    assert told.left == ("head.fc.weight", "head.fc.bias")
+    result = load_pretrained(convnext(clip_stem=True), TorchvisionConvNeXt(5).state_dict())
+    assert result.inflated == ("stem.0.weight",)
+    assert result.left == ("head.fc.weight", "head.fc.bias")
 
 
 @pytest.mark.parametrize(
@@ -140,21 +140,21 @@ def test_the_clip_stem_of_a_convnext_is_inflated() -> None:
     [TAda(), TAda().but(placement__convs="both"), Rival(name="squeeze_excitation")],
     ids=["2d", "both", "se"],
 )
-def test_what_an_operator_added_keeps_its_start(temporal: Any) -> None:
+def test_parameters_of_an_operator_keep_their_initial_values(temporal: Any) -> None:
     host = BACKBONES["tiny_r2plus1d"](7, 0.0)
     plain, plugged = load_pretrained(host, image_state()), plug_in(BACKBONES["tiny_r2plus1d"](7, 0.0), temporal)
-    told = load_pretrained(plugged, image_state())
-    assert (told.loaded, told.inflated) == (plain.loaded, plain.inflated)
+    result = load_pretrained(plugged, image_state())
+    assert (result.loaded, result.inflated) == (plain.loaded, plain.inflated)
     added = set(plugged.state_dict()) - set(host.state_dict())
     assert added
-    assert set(told.left) == set(plain.left) | added
+    assert set(result.left) == set(plain.left) | added
 
 
 def test_a_live_model_in_a_host_takes_its_own_names() -> None:
     source = off_their_start(ImageResNet(7))
     host = as_host(ImageResNet(5))
-    told = load_pretrained(host, source.state_dict())
-    assert told.left == ("model.fc.weight", "model.fc.bias")
+    result = load_pretrained(host, source.state_dict())
+    assert result.left == ("model.fc.weight", "model.fc.bias")
     assert torch.equal(host.state_dict()["model.conv1.weight"], source.state_dict()["conv1.weight"])
 
 
@@ -208,14 +208,14 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_what_is_no_usable_weight_is_named(case: str, tmp_path: Path) -> None:
-    state, said = UNUSABLE[case]
-    assert said in refusal(BACKBONES["tiny"](7, 0.0), state)
+def test_unusable_weights_are_named(case: str, tmp_path: Path) -> None:
+    state, message = UNUSABLE[case]
+    assert message in refusal(BACKBONES["tiny"](7, 0.0), state)
     file = tmp_path / "weights.pth"
     torch.save(state, file)
     with pytest.raises(UserError) as error:
         pretrained.read_file(file)
-    assert str(error.value).startswith(f"{str(file)!r}: {said}")
+    assert str(error.value).startswith(f"{str(file)!r}: {message}")
     assert "\n" not in str(error.value)
 
 
@@ -233,8 +233,8 @@ def test_weights_without_a_classifier_and_without_counters_are_enough() -> None:
     state = {
         name: value for name, value in image_state().items() if not name.startswith("fc.") and "batches" not in name
     }
-    told = load_pretrained(BACKBONES["tiny"](7, 0.0), state)
-    assert all(name.startswith("fc.") or name.endswith("num_batches_tracked") for name in told.left)
+    result = load_pretrained(BACKBONES["tiny"](7, 0.0), state)
+    assert all(name.startswith("fc.") or name.endswith("num_batches_tracked") for name in result.left)
 
 
 def backbone(file: Path, name: str = "tiny") -> Backbone:
@@ -273,7 +273,7 @@ class Harmful:
         return Path.touch, (self.file,)
 
 
-def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused_in_one_line(tmp_path: Path) -> None:
     paths = {
         name: tmp_path / name for name in ("code.pth", "list.pth", "text.pth", "gone.pth", "half.pth", "empty.pth")
     }
@@ -283,19 +283,19 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
     paths["empty.pth"].touch()
     torch.save(image_state(), paths["half.pth"])
     paths["half.pth"].write_bytes(paths["half.pth"].read_bytes()[:1000])
-    said = {}
+    message = {}
     for name, path in paths.items():
         with pytest.raises(UserError) as error:
             pretrained.read_file(path)
-        said[name] = str(error.value)
-        assert "\n" not in said[name]
-        assert str(path) in said[name]
+        message[name] = str(error.value)
+        assert "\n" not in message[name]
+        assert str(path) in message[name]
     assert not (tmp_path / "harm").exists()
-    assert "holds more than tensors" in said["code.pth"]
-    assert "weights are no list" in said["list.pth"]
+    assert "holds more than tensors" in message["code.pth"]
+    assert "weights are no list" in message["list.pth"]
     for name in ("text.pth", "half.pth", "empty.pth"):
-        assert "the file is empty, broken or of another format" in said[name]
-    assert "No such file" in said["gone.pth"]
+        assert "the file is empty, broken or of another format" in message[name]
+    assert "No such file" in message["gone.pth"]
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "pickle"])
@@ -424,15 +424,15 @@ OURS = {
 
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 @pytest.mark.parametrize("name", OURS)
-def test_the_real_packages_models_load_and_score_alike(package: str, name: str) -> None:
+def test_the_real_packages_weights_load_with_equal_scores(package: str, name: str) -> None:
     library = real(package)
     theirs = library.create_model(name) if package == "timm" else library.models.get_model(name)
     off_their_start(theirs)
     images = torch.randn(1, 3, 64, 64)
     for i, ours in enumerate(OURS[name]):
         model: Host = BACKBONES[ours](1000, 0.0).eval()
-        told = load_pretrained(model, theirs.state_dict())
-        assert told == replace(told, loaded=tuple(model.state_dict()), inflated=(), left=())
+        result = load_pretrained(model, theirs.state_dict())
+        assert result == replace(result, loaded=tuple(model.state_dict()), inflated=(), left=())
         with torch.no_grad():
             if i == 0:  # the others differ by the max-pool
                 torch.testing.assert_close(model(images.unsqueeze(2)), theirs(images), rtol=1e-4, atol=1e-4)

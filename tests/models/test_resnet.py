@@ -88,8 +88,8 @@ def test_sizes_after_the_stem_and_every_stage(name: str, sizes: tuple[int, ...])
         )
     scores = model(torch.empty(2, 3, 5, 64, 64, device="meta"))
     assert scores.shape == (2, 1000)
-    found = [shapes[at] for at in ("conv1", "layer1", "layer2", "layer3", "layer4")]
-    assert [tuple(shape[2:]) for shape in found] == [(5, size, size) for size in sizes]
+    outputs = [shapes[at] for at in ("conv1", "layer1", "layer2", "layer3", "layer4")]
+    assert [tuple(shape[2:]) for shape in outputs] == [(5, size, size) for size in sizes]
     # The max-pool halves before res2, where the first block has stride 1; without it that block halves.
     assert shapes["layer1.0.conv1 in"][-1] == (16 if name.endswith("max_pool") else 32)
 
@@ -140,7 +140,7 @@ def test_a_clip_of_one_frame_is_classified_as_the_image() -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18"])
-def test_frames_are_treated_alike_and_averaged(name: str) -> None:
+def test_frames_are_processed_equally_and_averaged(name: str) -> None:
     torch.manual_seed(0)
     model = make(name, 7, device="cpu").eval()
     clip = torch.randn(1, 3, 4, 32, 32)
@@ -305,13 +305,13 @@ def test_blocks_see_time_where_the_paper_has_it_and_tiny_relatives_where_their_s
     backbone, _, path = name.partition(" ")
     for tiny in (False, True):
         model = make(f"tiny_{backbone}" if tiny else backbone, 5, device="cpu")
-        found = [reach(model.get_submodule(f"{path}.conv1".lstrip(".")), 3)]
+        reaches = [reach(model.get_submodule(f"{path}.conv1".lstrip(".")), 3)]
         for stage in range(1, 5):
             block = model.get_submodule(f"{path}.layer{stage}.0".lstrip("."))
             assert isinstance(block.conv1, nn.Conv2d | nn.Conv3d)
-            found.append(reach(block, block.conv1.in_channels))
+            reaches.append(reach(block, block.conv1.in_channels))
         twice = tiny and backbone in ("r2plus1d", "r3d")
-        assert found == [REACH[name][0], *(frames * (1 + twice) for frames in REACH[name][1:])]
+        assert reaches == [REACH[name][0], *(frames * (1 + twice) for frames in REACH[name][1:])]
 
 
 @pytest.mark.parametrize("name", TINY_VIDEO)
@@ -356,7 +356,7 @@ def test_sites_are_convolutions_with_their_norms(name: str) -> None:
     kernels = {"slow_only_8x8": {(3, 3)}, "r2plus1d": {(3, 3), (3, 1, 1)}, "r3d": {(3, 3, 3)}}[name]
     assert len(sites) == 16 * len(kernels)
     assert len({site.conv for site in sites}) == len({site.norm for site in sites}) == len(sites)
-    found = set()
+    sizes = set()
     for site in sites:
         conv, norm = model.get_submodule(site.conv), model.get_submodule(site.norm)
         assert isinstance(conv, nn.Conv2d | nn.Conv3d)
@@ -364,5 +364,5 @@ def test_sites_are_convolutions_with_their_norms(name: str) -> None:
         assert conv.out_channels == norm.num_features
         assert (site.kind == "temporal") == (conv.kernel_size == (3, 1, 1))
         assert (site.temporal_stride, site.entry) == (1, f"layer{site.stage - 1}.{site.block}.conv1")
-        found.add(conv.kernel_size)
-    assert found == kernels
+        sizes.add(conv.kernel_size)
+    assert sizes == kernels

@@ -60,8 +60,8 @@ def written_out(model: SlowFast, clips: Tensor, alpha: int, bottleneck: bool) ->
 
     slow, fast = stem(clips[:, :, ::alpha], "slow"), stem(clips, "fast")
     for i in range(4):
-        told = torch.relu(layer(fast, f"laterals.{i}.conv", f"laterals.{i}.bn", (alpha, 1, 1)))
-        slow, fast = stage(torch.cat([slow, told], 1), "slow", i + 1), stage(fast, "fast", i + 1)
+        lateral = torch.relu(layer(fast, f"laterals.{i}.conv", f"laterals.{i}.bn", (alpha, 1, 1)))
+        slow, fast = stage(torch.cat([slow, lateral], 1), "slow", i + 1), stage(fast, "fast", i + 1)
     features = torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], 1)
     return F.linear(features, state["fc.weight"], state["fc.bias"])
 
@@ -78,7 +78,7 @@ def test_both_pathways_written_out(block: type[BasicBlock] | type[Bottleneck], a
 
 
 @pytest.mark.parametrize(("alpha", "frames"), [(4, 7), (8, 5)])
-def test_the_slow_pathway_is_told_of_the_frames_around_its_own(alpha: int, frames: int) -> None:
+def test_lateral_convolutions_are_centred_on_the_slow_frames(alpha: int, frames: int) -> None:
     """Slow frame t is fast frame alpha * t, and hears of the fast ones at most ``frames // 2`` away from it."""
     torch.manual_seed(0)
     lateral, num_frames = Lateral(3, frames, alpha).double().eval(), 4 * alpha

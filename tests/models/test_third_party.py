@@ -72,7 +72,7 @@ def test_a_video_model_scores_clips_as_it_did(name: str, clips: Tensor) -> None:
 @pytest.mark.parametrize("aggregation", ["none", "average", "max", "conv"])
 @pytest.mark.parametrize("calibration", ["cin", "cin+cout", "cin_k2"])
 @pytest.mark.parametrize("name", IMAGE | VIDEO)
-def test_at_identity_nothing_changes(name: str, calibration: str, aggregation: str, clips: Tensor) -> None:
+def test_at_identity_scores_are_unchanged(name: str, calibration: str, aggregation: str, clips: Tensor) -> None:
     model = make(name)
     before = {at: value.clone() for at, value in model.state_dict().items()}
     plugged = plug_in(model, TAda(calibration=calibration).but(aggregation__kind=aggregation))
@@ -109,10 +109,10 @@ SITES["mc3"] = SITES["r3d"]
 
 
 @pytest.mark.parametrize("name", IMAGE | VIDEO)
-def test_sites_are_found_by_structure(name: str) -> None:
+def test_sites_by_structure(name: str) -> None:
     sites = list(plug_in(make(name), None).sites())
-    found = [(s.stage, s.block, s.conv.removeprefix("model."), s.norm.removeprefix("model.")) for s in sites]
-    assert found == SITES[name]
+    names = [(s.stage, s.block, s.conv.removeprefix("model."), s.norm.removeprefix("model.")) for s in sites]
+    assert names == SITES[name]
     kinds = [site.kind for site in sites]
     assert kinds == ["spatial", "temporal"] * 4 if name == "r2plus1d" else set(kinds) == {"spatial"}
 
@@ -131,7 +131,7 @@ def test_a_site_sees_as_many_frames_as_it_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", IMAGE | VIDEO)
-def test_what_is_plugged_in_sees_the_frames_of_its_own_clip(name: str, clips: Tensor) -> None:
+def test_an_operator_sees_the_frames_of_one_clip(name: str, clips: Tensor) -> None:
     """With random calibrations and aggregations, a clip scores the same alone and beside another one."""
     torch.manual_seed(2)
     clips = clips.double() * torch.linspace(0, 2, 4)[:, None, None]
@@ -169,16 +169,18 @@ def test_folded_frames_are_clips_where_their_length_is_known(clips: Tensor) -> N
     plugged = plug_in(make("resnet"), TAda(init="random"), num_frames=4).eval()
     folded = clips.transpose(1, 2).flatten(0, 1)
     assert torch.equal(scores(plugged, folded), scores(plugged, clips))
-    with pytest.raises(UserError, match=r"^7 frames .* are not divisible into clips of 4 frames; give clips"):
+    with pytest.raises(UserError, match=r"^7 frames are not divisible into clips of 4 frames; give the host clips"):
         plugged(folded[:7])
-    with pytest.raises(UserError, match=r"not divisible into clips of unknown length; give clips \(N, 3, T, H, W\)"):
+    with pytest.raises(
+        UserError, match=r"not divisible into clips of unknown length; give the host clips \(N, 3, T, H, W\)"
+    ):
         plug_in(make("resnet"), TAda())(folded)
 
 
 def test_the_model_within_a_host_refuses_frames_that_are_no_clips(clips: Tensor) -> None:
     plugged = plug_in(make("resnet"), TAda())
     scores(plugged, clips)
-    with pytest.raises(UserError, match="3 frames are not divisible into clips of unknown length; pass clips to the"):
+    with pytest.raises(UserError, match="3 frames are not divisible into clips of unknown length; give the host clips"):
         plugged.model(clips[0, :, :3].transpose(0, 1))
 
 
@@ -234,7 +236,7 @@ def test_checkpointed_blocks_see_the_clips_they_saw_before(name: str, reentrant:
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
-def test_what_hooks_collect_are_tensors_like_any_other(batches: list[Tensor]) -> None:
+def test_hooks_collect_plain_tensors(batches: list[Tensor]) -> None:
     plugged = plug_in(make("resnet"), TAda())
     collected: list[Tensor] = []
     plugged.model.layer1.register_forward_hook(lambda _module, _inputs, output: collected.append(output))
@@ -412,7 +414,7 @@ def test_a_traced_model_is_plugged_into(clips: Tensor) -> None:
     torch.testing.assert_close(scores(plug_in(traced, TAda()), clips), scores(plug_in(model, None), clips))
 
 
-def test_what_a_layer_would_lose_is_refused_under_the_models_own_names() -> None:
+def test_refusals_use_the_names_of_the_model() -> None:
     model = make("resnet")
     nn.utils.parametrizations.weight_norm(model.layer2[0].conv2)
     with pytest.raises(UserError, match=r"^layer2\.0\.conv2 is a ParametrizedConv2d, which no operator can replace"):
@@ -423,7 +425,7 @@ def test_what_a_layer_would_lose_is_refused_under_the_models_own_names() -> None
         plug_in(model, TAda())
 
 
-def test_a_model_of_another_structure_is_refused_and_told_how() -> None:
+def test_a_model_of_another_structure_is_refused_with_a_way_out() -> None:
     with pytest.raises(UserError, match="no place for an operator is known in a Sequential; known are") as error:
         plug_in(nn.Sequential(nn.Conv2d(3, 5, 3)), TAda())
     assert "a method sites()" in str(error.value)

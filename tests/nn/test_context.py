@@ -57,7 +57,7 @@ def test_identity_init_is_exactly_one(variation, kernels):
 @pytest.mark.parametrize(("variation", "over_time", "over_clips"), [
     ("dynamic", True, True), ("time_invariant", False, True), ("static", False, False),
 ])  # fmt: skip
-def test_variation_is_over_what_it_says(variation, over_time, over_clips):
+def test_variation_is_over_frames_or_clips(variation, over_time, over_clips):
     function = ContextFunction(6, 9, Context(variation=variation), "random").eval()
     alpha = function(torch.randn(2, 6, 4, 3, 3))
     assert alpha.shape == (2, 9, 4)

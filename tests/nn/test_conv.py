@@ -95,7 +95,7 @@ def test_shapes_follow_on_the_meta_device(calibration):
         ({"share": 0.5, "calibration": "k2"}, "k2 has no channels to share out"),
     ],
 )
-def test_wrong_arguments_are_said_plainly(arguments, message):
+def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         TAdaConv2d(4, 4, 3, **arguments)
 

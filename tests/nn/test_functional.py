@@ -191,6 +191,6 @@ def test_channels_last_clips_stay_channels_last_without_a_copy():
         ((2, 4, 3, 5, 5), (2, 4, 3), "c_in", "unknown calibration 'c_in'; one of: cin,"),
     ],
 )
-def test_wrong_shapes_and_names_are_said_plainly(x, alpha, calibration, message):
+def test_wrong_shapes_and_names_are_named(x, alpha, calibration, message):
     with pytest.raises(ValueError, match=message):
         tada_conv2d(torch.randn(*x), torch.randn(6, 4, 3, 3), torch.randn(*alpha), calibration=calibration)

@@ -224,7 +224,7 @@ def test_compiled_it_is_one_operation_without_a_graph_break():
 
 
 @runs_kernels
-def test_what_compilers_are_told_of_the_operations_is_true():
+def test_fake_operations_have_the_true_shapes_and_layouts():
     x, weight, factors = convolution(3, 2, (3, 2), (2, 1), frames=1)
     geometry = ([2, 1], [1, 0], [1, 1])
     g = torch.randn_like(fused._conv(x, weight, factors, *geometry))
@@ -273,7 +273,7 @@ def test_factors_of_other_frames_are_refused(shape):
         ("cuda", (9, 0), torch.float32, torch.float32, 2, False),
     ],
 )
-def test_what_is_fused(monkeypatch, where, capability, dtype, weight_dtype, groups, is_fused):
+def test_when_kernels_are_fused(monkeypatch, where, capability, dtype, weight_dtype, groups, is_fused):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(taps, "HAS_TRITON", True)
     monkeypatch.setattr(torch.version, "hip", None)

@@ -180,7 +180,7 @@ def test_gradients_reach_every_parameter(kind):
         (lambda: tada_conv3d(torch.randn(4, 5, 6, 6), torch.randn(4, 4, 3, 3, 3), torch.randn(1, 4, 5)), "clips are"),
     ],
 )
-def test_what_cannot_be_calibrated_is_said_plainly(make, message):
+def test_calls_that_cannot_be_calibrated_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

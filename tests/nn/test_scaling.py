@@ -56,7 +56,7 @@ def test_a_graph_can_be_walked_twice():
         assert torch.equal(again, once)
 
 
-def test_one_clip_in_two_layers_keeps_their_gradients_apart():
+def test_one_clip_in_two_layers_has_separate_gradients():
     x, weight = leaves(2, 3, 4, 4)
     other = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     inputs = (x, weight, other)
@@ -67,7 +67,7 @@ def test_one_clip_in_two_layers_keeps_their_gradients_apart():
 
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
-def test_only_what_needs_a_gradient_gets_one(needs):
+def test_only_inputs_that_need_a_gradient_get_one(needs):
     x, weight = (leaf.detach().requires_grad_(need) for leaf, need in zip(leaves(2, 3, 2, 2), needs, strict=True))
     y, expected = ours(x, weight), plain(x, weight)
     assert y.requires_grad == any(needs)
@@ -120,7 +120,7 @@ def test_gradients_of_the_compiled_layer_are_the_eager_ones(calibration):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_a_step_leaves_nothing_behind() -> None:
+def test_a_step_frees_its_memory() -> None:
     """A factor kept for the backward pass would hold the graph that leads to it, which no garbage collector sees."""
     conv = TAdaConv2d(16, 16, 3, padding=1)
     clips = torch.randn(2, 16, 4, 6, 6)

@@ -177,7 +177,7 @@ def test_tam_by_loops(sizes, channels, kernel, reduction, expansion) -> None:
         torch.testing.assert_close(found, true)
 
 
-def test_tam_stands_before_the_convolution_and_learns() -> None:
+def test_tam_is_before_the_convolution_and_learns() -> None:
     torch.manual_seed(0)
     host = frame_conv(8, 6, 3, padding=1, bias=False)
     x = clips(2, 8, 4, 5, 5)
@@ -244,13 +244,13 @@ def test_squeeze_and_excitation_by_loops(sizes, channels, reduction) -> None:
         ("squeeze_excitation", {"reduction": 17}, "reduction=17 leaves none of 16 channels; lower it"),
     ],
 )
-def test_wrong_options_are_said_plainly(name: str, options: dict, message: str) -> None:
+def test_wrong_options_are_named(name: str, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(name, FrameConv2d(16, 16, 3), 4, **options)
 
 
 @pytest.mark.parametrize("name", ["temporal_conv", "tsm", "tam", "squeeze_excitation"])
-def test_any_convolution_can_have_them_beside_it_and_one_alone(name: str) -> None:
+def test_any_convolution_can_have_one_of_them(name: str) -> None:
     conv = make(name, nn.Conv3d(16, 16, 3, padding=1).double(), 4)
     assert conv(clips(1, 16, 4, 5, 5)).shape == (1, 16, 4, 5, 5)
     with pytest.raises(UserError, match="this Conv3d already; place one rival a convolution"):

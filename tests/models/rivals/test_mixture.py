@@ -161,14 +161,14 @@ def test_a_high_temperature_levels_the_attention() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("name", ["condconv", "dynamic_conv"])
-def test_what_is_not_a_plain_convolution_a_frame_is_refused(name: str, conv: nn.Module, says: str) -> None:
+def test_other_layers_than_plain_convolutions_are_refused(name: str, conv: nn.Module, says: str) -> None:
     with pytest.raises(UserError, match=r"^a kernel for each frame replaces a zero-padded Conv2d, not") as error:
         make(name, conv)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_convolution_with_a_rival_beside_it_is_refused() -> None:
+def test_a_convolution_with_a_rival_is_refused() -> None:
     with pytest.raises(UserError, match="replaces a zero-padded Conv2d"):
         make("condconv", make("squeeze_excitation", FrameConv2d(16, 16, 3)))
 
@@ -186,7 +186,7 @@ def test_a_convolution_with_a_rival_beside_it_is_refused() -> None:
         ("dynamic_conv", {"reduction": 5}, "reduction=5 leaves none of 4 channels; lower it"),
     ],
 )
-def test_wrong_options_are_said_plainly(name: str, options: dict, message: str) -> None:
+def test_wrong_options_are_named(name: str, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(name, FrameConv2d(4, 4, 3), **options)
 

@@ -89,7 +89,7 @@ def test_it_starts_as_it_promises(name: str, host: Host, clips: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_every_parameter_learns_and_nothing_of_the_host_is_touched(name: str, host: Host, clips: Tensor) -> None:
+def test_every_parameter_learns_and_the_host_is_unchanged(name: str, host: Host, clips: Tensor) -> None:
     model = plugged(host, name).train()
     for key, parameter in model.named_parameters():
         if key.endswith("squeeze.bias"):
