@@ -154,18 +154,26 @@ class Notes:
         ]
 
 
-class _Listed(NamedTuple):
+class Listed(NamedTuple):
     """A clip as a file lists it, and what its medium is found by."""
 
     side: Side
     labels: tuple[int, ...]
-    key: str
-    exact: str
-    folder: str
-    seconds: tuple[float, float] | None
-    positions: tuple[float, float] | None
-    rate: float
-    subsets: tuple[str, ...]
+    """The number of the class of each head, -1 for none."""
+    key: str = ""
+    """What the medium is found by; empty for the id."""
+    exact: str = ""
+    """The medium's name, which chooses among several of the key."""
+    folder: str = ""
+    """The medium's folder, which chooses among several as well."""
+    seconds: tuple[float, float] | None = None
+    """Start and end in a video; None for the whole medium."""
+    positions: tuple[float, float] | None = None
+    """Start and end in a folder of frames, counted from 0; None for the whole medium."""
+    rate: float = math.nan
+    """Frames a second of a folder of frames; NaN where it is not known."""
+    subsets: tuple[str, ...] = ()
+    """Subsets that the clip is evaluated with as well."""
 
 
 class Gathering:
@@ -186,7 +194,7 @@ class Gathering:
         self._sources: dict[Path, None] = {}
         self._problems, self._warnings = Notes(), Notes()
         self.problem, self.warning = self._problems.add, self._warnings.add
-        self._clips: dict[str, _Listed] = {}
+        self._clips: dict[str, Listed] = {}
         self._left_out: list[tuple[str, str]] = []
 
     def companions(self, accept: Callable[[str], bool]) -> list[str]:
@@ -282,44 +290,18 @@ class Gathering:
             elif side != "test":
                 self.problem(".", f"no {' or '.join(candidates[:2])}; {advice}")
 
-    def clip(
-        self,
-        path: str,
-        clip_id: str,
-        side: Side,
-        labels: tuple[int, ...],
-        *,
-        key: str = "",
-        exact: str = "",
-        folder: str = "",
-        seconds: tuple[float, float] | None = None,
-        positions: tuple[float, float] | None = None,
-        rate: float = math.nan,
-        subsets: Iterable[str] = (),
-    ) -> None:
+    def clip(self, path: str, clip_id: str, clip: Listed) -> None:
         """Add a clip that a file lists. An id that is there already is a problem, and the first stays.
 
         Args:
             path: the file that lists the clip.
             clip_id: unique in the data set.
-            side: train, val or test.
-            labels: the number of the class of each head, -1 for none.
-            key: what the medium is found by; empty for the id.
-            exact: the medium's name, which chooses among several of the key.
-            folder: the medium's folder, which chooses among several as well.
-            seconds: start and end in a video; None for the whole medium.
-            positions: start and end in a folder of frames, counted from 0; None for the whole medium.
-            rate: frames a second of a folder of frames; NaN where nothing tells.
-            subsets: what the clip is judged with as well.
+            clip: what is listed.
         """
-        if clip_id in self._clips:
-            other = self._clips[clip_id].side
-            where = "twice" if other == side else f"on both sides, {other} and {side}"
+        first = self._clips.setdefault(clip_id, clip)
+        if first is not clip:
+            where = "twice" if first.side == clip.side else f"on both sides, {first.side} and {clip.side}"
             self.problem(path, f"ids listed {where}: {{}}; keep one entry of each", clip_id)
-            return
-        self._clips[clip_id] = _Listed(
-            side, labels, key or clip_id, exact, folder, seconds, positions, rate, tuple(subsets)
-        )
 
     def clip_of_class(
         self, path: str, clip_id: str, side: Side, label: str, numbers: Mapping[str, int], table: str, rate: float
@@ -336,9 +318,9 @@ class Gathering:
             rate: frames a second of a folder of frames.
         """
         if label in numbers:
-            self.clip(path, clip_id, side, (numbers[label],), rate=rate)
+            self.clip(path, clip_id, Listed(side, (numbers[label],), rate=rate))
         elif side == "test" and not label:
-            self.clip(path, clip_id, side, (_NO_LABEL,), rate=rate)
+            self.clip(path, clip_id, Listed(side, (_NO_LABEL,), rate=rate))
         elif numbers:
             self.problem(path, f"{label!r} is no class of {table}; clips: {{}}", clip_id)
 
@@ -412,7 +394,7 @@ class Gathering:
         """
         names = frozenset(comparable(name) for name in heads[0][1]) if class_folders and heads else frozenset()
         ids, clips = list(self._clips), list(self._clips.values())
-        keys = {True: [clip.key for clip in clips], False: ids}
+        keys = {True: [clip.key or clip_id for clip_id, clip in self._clips.items()], False: ids}
         finders = {form: Finder(media, key_of, names) for form, media in self.tree.media.items()}
         trials = [(form, spanning, *self._match(finders[form], keys[spanning], by_path)) for form, spanning in forms]
         form, spanning, media, doubtful = max(trials, key=lambda trial: sum(medium is not None for medium in trial[2]))
@@ -425,7 +407,7 @@ class Gathering:
             self.warning(".", "ids with several media: {}; the first in the order of paths is taken", ids[place])
         for clip_id, clip, medium in zip(ids, clips, media, strict=True):
             # An exact name that was not met, and more than the bare id in the medium's name: of another stretch.
-            fitting = (clip.exact, clip.key, clip_id)
+            fitting = (clip.exact, clip.key or clip_id, clip_id)
             if medium and medium.is_under_root and clip.exact and stem(medium.name) not in fitting:
                 self.warning(".", "media whose names give other times than the annotations: {}", clip_id)
         unlisted = self._unlisted(finder, media, [keys[spanning][place] for place in doubtful])

@@ -48,6 +48,7 @@ CONTENT_RECORD = np.dtype([*RECORD.descr[:-1], ("digest", "S32")])
 
 Records = NDArray[np.void]
 
+_ANNOTATED = ("layout", "split", "heads", "form", "frames", "ids", "media", "sides", "labels", "spans")
 _COLUMNS = ("sides", "labels", "spans", "measured", "left_out", "subsets")
 _STRINGS = ("ids", "media")
 _VALUES = ("layout", "root", "split", "heads", "form", "frames", "listed", "subset_names", "sources")
@@ -224,20 +225,11 @@ def index_of(annotations: Annotations, measured: Records, left_out: NDArray[np.b
     assert len(measured) == len(annotations)
     subsets = list(annotations.subsets.values())
     index = Index(
-        layout=annotations.layout,
+        **{name: getattr(annotations, name) for name in _ANNOTATED},
         root=os.fspath(annotations.root),
-        split=annotations.split,
-        heads=annotations.heads,
-        form=annotations.form,
-        frames=annotations.frames,
         listed=dict(annotations.listed),
         subset_names=tuple(annotations.subsets),
         sources=tuple((os.fspath(path), *_changed(path)) for path in annotations.sources),
-        ids=annotations.ids,
-        media=annotations.media,
-        sides=annotations.sides,
-        labels=annotations.labels,
-        spans=annotations.spans,
         measured=measured,
         left_out=np.zeros(len(annotations), dtype=bool) if left_out is None else left_out,
         subsets=np.stack(subsets, axis=1) if subsets else np.zeros((len(annotations), 0), dtype=bool),
@@ -312,20 +304,14 @@ def _opened(folder: Path) -> Index:
     columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
     for name in _STRINGS:
         columns[name] = Strings.of(_mapped(place / f"{name}.npy"), _mapped(place / f"{name}_ends.npy"))
-    frames = about["frames"]
-    return Index(
-        layout=about["layout"],
-        root=os.fspath(folder) if about["form"] == "pack" else about["root"],  # a pack may be moved
-        split=about["split"],
-        heads=tuple((name, tuple(names)) for name, names in about["heads"]),
-        form=about["form"],
-        frames=None if frames is None else FrameFiles(*frames),
-        listed=about["listed"],
-        subset_names=tuple(about["subset_names"]),
-        sources=tuple((path, size, changed) for path, size, changed in about["sources"]),
-        fingerprint=about["fingerprint"],
-        **columns,
-    )
+    values = {name: about[name] for name in _VALUES}
+    values["heads"] = tuple((name, tuple(names)) for name, names in about["heads"])
+    values["frames"] = about["frames"] and FrameFiles(*about["frames"])
+    values["subset_names"] = tuple(about["subset_names"])
+    values["sources"] = tuple(map(tuple, about["sources"]))
+    if about["form"] == "pack":  # which may be moved
+        values["root"] = os.fspath(folder)
+    return Index(**values, **columns, fingerprint=about["fingerprint"])
 
 
 def _mapped(path: Path) -> NDArray[Any]:

@@ -4,7 +4,7 @@ Its test clips validate. Its start and end frames are not used: a medium is one 
 count from 0 on. Lists made of these files name whole media too.
 """
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side
 from tadaconv.data.media import stem
 
 _NUM_CLASSES = 48
@@ -50,7 +50,7 @@ def _read(gathering: Gathering) -> Annotations:
                 if class_names:
                     gathering.problem(path, f"{label!r} is no class of Diving48_vocab.json; clips: {{}}", clip_id)
                 continue
-            gathering.clip(path, clip_id, side, (label,))
+            gathering.clip(path, clip_id, Listed(side, (label,)))
     return gathering.finish(
         (("label", class_names),),
         hint="ready-made archives of frames are known to be incomplete",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side
 from tadaconv.data.media import Problem
 
 _SIDES: dict[Side, str] = {
@@ -105,10 +105,8 @@ def _read(gathering: Gathering) -> Annotations:
             rate = frame_rate(video)
             rates.add(rate)
             widest = max(widest, *(abs(p - t * rate) for p, t in zip(positions, time, strict=True)))
-            gathering.clip(
-                path, row["narration_id"].strip(), side, labels,
-                key=video, exact=video, seconds=time, positions=positions, rate=rate, subsets=subsets,
-            )  # fmt: skip
+            clip = Listed(side, labels, video, video, "", time, positions, rate, tuple(subsets))
+            gathering.clip(path, row["narration_id"].strip(), clip)
     if rates:
         spelled = " and ".join(f"time x {rate}" for rate in sorted(rates, reverse=True))
         gathering.files.append(

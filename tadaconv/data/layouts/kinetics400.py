@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side, side_of
 from tadaconv.data.media import stem
 from tadaconv.errors import UserError
 
@@ -105,7 +105,7 @@ def _read(gathering: Gathering) -> Annotations:
             gathering.problem(path, f"{label!r} is no class of the table of labels; clips: {{}}", clip_id)
             continue
         exact = f"{clip_id}_{start:06d}_{end:06d}"
-        gathering.clip(path, clip_id, side, (numbers.get(label, -1),), exact=exact)
+        gathering.clip(path, clip_id, Listed(side, (numbers.get(label, -1),), exact=exact))
     return gathering.finish(
         (("label", class_names),),
         key_of=youtube_id,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side, side_of
 from tadaconv.data.media import VIDEO_EXTENSIONS, stem
 from tadaconv.errors import UserError
 
@@ -159,10 +159,9 @@ def _read(gathering: Gathering) -> Annotations:
         stretch = line.numbers[:-1] if len(line.numbers) == 3 else None
         positions = None if stretch is None else (float(stretch[0]), float(stretch[0] + stretch[1]))
         clip_id = stem(path[len(prefix) :]) + (f"@{stretch[0]}" if stretch else "")
-        gathering.clip(
-            line.file, clip_id, line.side, (label,),
-            key=stem(name), exact=name if folder.startswith("/") else stem(name), folder=folder, positions=positions,
-        )  # fmt: skip
+        exact = name if folder.startswith("/") else stem(name)
+        clip = Listed(line.side, (label,), key=stem(name), exact=exact, folder=folder, positions=positions)
+        gathering.clip(line.file, clip_id, clip)
     in_stretches = any(len(line.numbers) == 3 for line in lines)  # which are counted in frames, so of no video
     return gathering.finish(
         (("label", names),),
