@@ -51,7 +51,7 @@ def data_check(
     out: Out = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Look into every clip and list what is missing or broken. What was seen is kept in OUT/cache, for runs to open.
+    """Inspect every clip and list what is missing or broken. Results are kept in OUT/cache, for runs to open.
 
     A check that is stopped goes on where it was. The exit status is 1 where something must be mended or accepted.
 

@@ -1,9 +1,9 @@
 """The index of a data set: its clips, and what inspecting each medium showed, in columns mapped from files.
 
 A *journal* is written while media are inspected: records of one size, appended, so that an inspection that is stopped
-goes on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and
-splits of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but
-names, and no medium is inspected again.
+resumes where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and
+splits of that folder share it. The *columns* of an index are written from it at the end; opening them reads
+only names, and no medium is inspected again.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ RECORD = np.dtype(
         ("frames", "<i4"),  # 0 for a broken medium
         ("height", "<i4"),
         ("width", "<i4"),
-        ("fps", "<f4"),  # NaN where nothing tells
+        ("fps", "<f4"),  # NaN where it is not known
         ("whole", "?"),  # decoded to its end, not taken from headers
         ("digest", "S16"),  # of the content; copies have the same
     ]
@@ -104,7 +104,7 @@ class Journal:
     def __init__(self, folder: Path, record: np.dtype[np.void] = RECORD) -> None:
         """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written.
 
-        ``record`` is :data:`RECORD` or :data:`CONTENT_RECORD`, each in a file of its own.
+        ``record`` is :data:`RECORD` or :data:`CONTENT_RECORD`, each in its own file.
         """
         self._record = record
         self._path = folder / ("journal.bin" if record == RECORD else "journal-contents.bin")
@@ -285,7 +285,7 @@ def open_index(folder: Path) -> Index:
         except (OSError, ValueError, KeyError) as error:
             if columns == _columns_of(folder):  # else another has taken its place meanwhile
                 raise UserError(f"no index in {str(folder)!r}; make one with: tada data check") from error
-    raise UserError(f"the index in {str(folder)!r} is written again and again; wait for tada data check to end")
+    raise UserError(f"the index in {str(folder)!r} is being replaced repeatedly; wait for tada data check to end")
 
 
 def _columns_of(folder: Path) -> Path | None:
@@ -320,11 +320,11 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 def _fingerprint(index: Index) -> str:
-    """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
-    height and width; and over what is judged apart, and how many clips are left out.
+    """16 hex digits over all that can change a result: of every clip used id, side, labels, span, frames, their rate,
+    height and width; and over the subsets, and how many clips are left out.
 
-    Paths, sizes and codecs of media have no say, so that a copy encoded again with equal frames is the same data; nor
-    have test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
+    Paths, sizes and codecs of media do not count, so that a copy encoded again with equal frames is the same data; nor
+    do test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
     Class folders are known by their contents instead.
     """
     if index.layout == "classes":

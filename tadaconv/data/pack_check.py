@@ -1,4 +1,4 @@
-"""Does a pack hold what was packed? What ``tada data check PACK`` says."""
+"""Does a pack hold what was packed? What ``tada data check PACK`` prints."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def summary(folder: Path) -> str:
 
 
 def check_pack(folder: Path) -> PackReport:
-    """Read every JPEG of a pack and hold it against what was packed; raises as :func:`open_pack` does."""
+    """Read every JPEG of a pack and compare it with what was packed; raises as :func:`open_pack` does."""
     index, pack = open_pack(folder), Pack(folder)
     reasons: Iterable[str] = over_cores(pack.altered, range(len(pack.clips)), "checking the pack")
     places = pack.clips["place"].tolist()

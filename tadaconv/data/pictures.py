@@ -31,8 +31,8 @@ def count_pictures(folder: Path, files: FrameFiles) -> int:
     number, and with a gap, and :class:`OSError` if it cannot be listed.
     """
     numbered = map(NUMBERED.fullmatch, os.listdir(folder))  # noqa: PTH208
-    found = [(int(name["number"]), name[0]) for name in numbered if name]
-    numbers = {number for number, name in found if name == _name(folder, files, number)}
+    named = [(int(name["number"]), name[0]) for name in numbered if name]
+    numbers = {number for number, name in named if name == _name(folder, files, number)}
     if not numbers:
         others = frame_files(folder)
         raise BrokenVideoError(

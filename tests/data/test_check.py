@@ -87,7 +87,7 @@ def test_a_whole_data_set_is_trained_on_after_its_check(ssv2, cache):
 
 def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
     looks = []
-    look = examination._look
+    look = examination._inspect
     broken = video(ssv2, clips_of(read("ssv2", ssv2))[0].id)
     broken.write_bytes(b"no video")
 
@@ -97,10 +97,10 @@ def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
         looks.append(path)
         return look(path, *rest)
 
-    monkeypatch.setattr(examination, "_look", stop)
+    monkeypatch.setattr(examination, "_inspect", stop)
     with pytest.raises(KeyboardInterrupt):
         check_layout(ssv2, "ssv2", "", cache)
-    monkeypatch.setattr(examination, "_look", lambda path, *rest: looks.append(path) or look(path, *rest))
+    monkeypatch.setattr(examination, "_inspect", lambda path, *rest: looks.append(path) or look(path, *rest))
     first = check_layout(ssv2, "ssv2", "", cache)
     assert len(looks) < 18 + 10  # what was seen before the stop is known, but for the few in work then
     looks.clear()

@@ -54,7 +54,7 @@ def test_every_broken_clip_is_named_with_its_reason(clips, write_video, check):
     assert "not fit to train on" in text
     (clips / "loose.mp4").unlink()
     (clips / "wait" / "x.gif").unlink()
-    assert render(check(clips)).endswith("mend or remove the broken clips and check again")
+    assert render(check(clips)).endswith("repair or remove the broken clips and check again")
 
 
 def test_stills_and_copies_across_the_split_are_warned_of(clips, write_video, check):
@@ -116,7 +116,10 @@ def test_classes_that_are_mirror_images_are_warned_of(clips, check):
         (clips / name).rename(clips / new)
     report = check(clips)
     assert report.ok
-    assert "mirror images of one another, for mirror='swap': swipe_left / swipe_right" in render(report)
+    assert (
+        "classes that are mirror images of one another, exchanged by mirror='swap': swipe_left / swipe_right"
+        in render(report)
+    )
 
 
 @pytest.mark.parametrize(

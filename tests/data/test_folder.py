@@ -25,7 +25,7 @@ SPEC = Folder(num_frames=4, size=16, short_side=24, num_temporal_views=2, num_sp
 def _nothing_remembered(monkeypatch):
     monkeypatch.setattr(folder, "_known", {})
     monkeypatch.setattr(folder, "_kept", {})
-    monkeypatch.setattr(mirroring, "_said", set())
+    monkeypatch.setattr(mirroring, "_warned", set())
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
 def _read(gathering: Gathering) -> Annotations:
     class_names = _class_names(gathering)
     old = gathering.file("Diving48_train.json", "Diving48_test.json")
-    noisy = f"{old} is of version 1, whose labels are noisy: take version 2"
+    noisy = f"{old} is of version 1, which has noisy labels: take version 2"
     for side, path in gathering.lists(_LISTS, noisy if old else "put it next to the vocabulary"):
         entries = gathering.json(path)
         if not isinstance(entries, list):

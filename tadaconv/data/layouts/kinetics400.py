@@ -75,14 +75,14 @@ def _read(gathering: Gathering) -> Annotations:
             side = side_of(row.get("split") or Path(path).stem)
             label = row.get("label", "").strip()
             if side is None:
-                gathering.problem(path, "of no side: name it train.csv or val.csv, or give a column split")
+                gathering.problem(path, "without a side: name it train.csv or val.csv, or add a column split")
                 break
             if not label and side != "test":
                 gathering.problem(path, "lines without a label: {}", f"line {number}")
                 continue
             times = _times(row["time_start"], row["time_end"])
             if times is None:
-                reason = "lines whose times are no seconds from 0 on, the first before the second: {}"
+                reason = "lines with invalid times, which must be seconds from 0 on, the start before the end: {}"
                 gathering.problem(path, reason, f"line {number}")
                 continue
             rows.append((path, row["youtube_id"].strip(), side, sys.intern(label), *times))

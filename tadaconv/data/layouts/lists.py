@@ -35,7 +35,7 @@ class _Line(NamedTuple):
 
 
 def _files(gathering: Gathering, split: str) -> list[str]:
-    """The lists with ``split`` in their names, by their names and by what their first line looks like."""
+    """The lists with ``split`` in their names, recognised by their names and first lines."""
     named = gathering.companions(lambda name: name.endswith((".txt", ".csv")) and split.lower() in name)
     return [path for path in named if side_of(PurePosixPath(path).name) and _looks_listed(gathering, path)]
 
@@ -68,7 +68,7 @@ def _read_lines(gathering: Gathering, file: str, side: Side) -> list[_Line]:
         else:
             texts.append((number, text))
             widths[width] += 1
-    # A path may end in numbers of its own, but few do.
+    # A path may itself end in numbers, but few do.
     width = widths.most_common(1)[0][0] if widths else 1
     whole = re.compile(rf"(?P<path>.+?)(?P<numbers>(?:[\s,]+-?\d+){{{width}}})", re.DOTALL)
     lines = []
@@ -103,7 +103,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
 
 
 def _names_of_folders(lines: Sequence[_Line], num_classes: int) -> tuple[str, ...]:
-    """The names of the folders, where every class has one of its own; else the numbers."""
+    """The names of the folders, where every class has its own; else the numbers."""
     folders: dict[int, set[str]] = {}
     for line in lines:
         folders.setdefault(line.numbers[-1], set()).add(line.path.rstrip("/").rpartition("/")[0].rpartition("/")[2])
@@ -127,7 +127,7 @@ def _read(gathering: Gathering) -> Annotations:
         assert side is not None  # _files takes no other
         if side in taken:
             reason = (
-                f"a second list of {side} next to {taken[side]}; name by the split what the lists wanted have in common"
+                f"a second list of {side} next to {taken[side]}; name by the split what the wanted lists have in common"
             )
             gathering.problem(file, reason)
             continue
