@@ -222,7 +222,7 @@ def _require_usable_index(index: Index, data: Folder) -> None:
     fps = np.nan_to_num(index.measured["fps"][used], nan=0.0)
     if data.sampling.kind == "intervals" and (timeless := used[fps == 0]).size:
         raise UserError(
-            f"{_some_ids(index, timeless)} have no frame rate, by which intervals are measured; set sampling to "
+            f"{_some_ids(index, timeless)} without a frame rate, by which intervals are measured; set sampling to "
             "segments in the regime"
         )
     if data.short_clips == "refuse":
@@ -230,7 +230,7 @@ def _require_usable_index(index: Index, data: Folder) -> None:
         needed = np.array([frames_needed(data.sampling, data.num_frames, float(rate)) for rate in rates])[which]
         if (short := used[counts < needed]).size:
             raise UserError(
-                f"{_some_ids(index, short)} have fewer frames than a clip takes, {int(needed.max())}; set "
+                f"{_some_ids(index, short)} with fewer frames than a clip takes, {int(needed.max())}; set "
                 "short_clips='repeat' in the regime, or lower num_frames"
             )
     reader = LAYOUTS.get(index.layout)
@@ -240,7 +240,8 @@ def _require_usable_index(index: Index, data: Folder) -> None:
 
 
 def _some_ids(index: Index, places: NDArray[np.int64]) -> str:
-    return f"{len(places):,} clips ({some((index.ids[int(place)] for place in places), len(places))})"
+    clips = "clip" if len(places) == 1 else "clips"
+    return f"{len(places):,} {clips} ({some((index.ids[int(place)] for place in places), len(places))})"
 
 
 def _opened(data: Folder) -> Index:

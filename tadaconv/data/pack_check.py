@@ -35,7 +35,7 @@ class PackReport(BaseModel):
 
 def summary(folder: Path) -> str:
     """What is in a pack, in a line; raises as :func:`open_pack` does."""
-    return _summary(_report(folder, open_pack(folder), Pack(folder), ()))
+    return _summary(_report(folder, open_pack(folder), Pack(folder)))
 
 
 def check_pack(folder: Path) -> PackReport:
@@ -47,7 +47,7 @@ def check_pack(folder: Path) -> PackReport:
     return _report(folder, index, pack, altered)
 
 
-def _report(folder: Path, index: Index, pack: Pack, altered: Sequence[tuple[str, str]]) -> PackReport:
+def _report(folder: Path, index: Index, pack: Pack, altered: Sequence[tuple[str, str]] = ()) -> PackReport:
     shards = np.unique(pack.clips["shard"]).tolist()
     return PackReport(
         root=encodable(str(folder)),

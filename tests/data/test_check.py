@@ -215,7 +215,7 @@ def test_what_a_row_changes_is_held_against_the_index(ssv2, cache):
     check_layout(ssv2, "ssv2", "", cache)
     data = resolve(SPEC, ssv2, cache)
     require_usable_clips(data)
-    with pytest.raises(UserError, match=r"18 clips \(.*, \.\.\.\) have fewer frames than a clip takes, 32"):
+    with pytest.raises(UserError, match=r"18 clips \(.*, \.\.\.\) with fewer frames than a clip takes, 32"):
         require_usable_clips(data.but(num_frames=32))
     require_usable_clips(data.but(num_frames=32, short_clips="repeat"))
     with pytest.raises(UserError, match="mirror images of one another"):
@@ -265,7 +265,7 @@ def test_intervals_need_frame_rates(written, tmp_path, cache):
     assert check_layout(root, "kinetics400", "", cache).rates == {"unknown": 18}
     spec = SPEC.but(layout="kinetics400")
     assert resolve(spec, root, cache).num_classes == 6
-    with pytest.raises(UserError, match=r"18 clips \(.*\) have no frame rate, by which intervals are measured"):
+    with pytest.raises(UserError, match=r"18 clips \(.*\) without a frame rate, by which intervals are measured"):
         resolve(spec.but(sampling__kind="intervals"), root, cache)
 
 

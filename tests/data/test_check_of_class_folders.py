@@ -125,12 +125,12 @@ def test_classes_that_are_mirror_images_are_warned_of(clips, check):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (Folder(num_frames=8), "rise/r0.mp4) have fewer frames than a clip takes, 8;"),
+        (Folder(num_frames=8), "rise/r0.mp4) with fewer frames than a clip takes, 8;"),
         (Folder(num_frames=8, short_clips="repeat"), ""),
-        (Folder(num_frames=4, sampling=Sampling(kind="intervals", interval=4)), "rise/r2.mp4) have no frame rate"),
+        (Folder(num_frames=4, sampling=Sampling(kind="intervals", interval=4)), "rise/r2.mp4) without a frame rate"),
         (
             Folder(num_frames=4, short_clips="repeat", sampling=Sampling(kind="intervals", interval=4)),
-            "rise/r2.mp4) have no frame rate",
+            "rise/r2.mp4) without a frame rate",
         ),
     ],
 )

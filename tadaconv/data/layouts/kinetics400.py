@@ -94,7 +94,7 @@ def _read(gathering: Gathering) -> Annotations:
     used = [row for row in rows if known is None or row[1] in known]
     labels = _all_labels(gathering) if wanted is None else ()
     class_names = labels or tuple(sorted({row[3] for row in used if row[3]}))
-    _judge_classes(gathering, class_names, tables, wanted is not None)
+    _check_classes(gathering, class_names, tables, wanted is not None)
     numbers = {name: number for number, name in enumerate(class_names)}
     for path, clip_id, side, label, start, end in rows:
         if known is not None and clip_id not in known:
@@ -135,15 +135,12 @@ def _all_labels(gathering: Gathering) -> tuple[str, ...]:
     return ()
 
 
-def _judge_classes(gathering: Gathering, names: tuple[str, ...], tables: list[str], restricted: bool) -> None:
+def _check_classes(gathering: Gathering, names: tuple[str, ...], tables: list[str], restricted: bool) -> None:
+    counts = f"{len(names)} classes, where Kinetics-400 has {_NUM_CLASSES}"
     if len(names) > _NUM_CLASSES:
-        reason = (
-            f"{len(names)} classes, where Kinetics-400 has {_NUM_CLASSES}: of another edition, such as Kinetics-600"
-        )
-        gathering.problem(tables[0], reason)
+        gathering.problem(tables[0], f"{counts}: of another edition, such as Kinetics-600")
     elif names and len(names) < _NUM_CLASSES and not restricted:
-        reason = f"{len(names)} classes, where Kinetics-400 has {_NUM_CLASSES}: class numbers are not those of others"
-        gathering.warning(tables[0], reason)
+        gathering.warning(tables[0], f"{counts}: class numbers are not those of others")
 
 
 READER = Reader(_read, _evidence, has_splits=True)

@@ -61,9 +61,10 @@ def _read_lines(gathering: Gathering, file: str, side: Side) -> list[_Line]:
         gathering.count(side)
         text = _unquoted(line)
         fields = _FIELDS.fullmatch(text)
+        width = len(_NUMBER.findall(fields["numbers"])) if fields else 0
         if fields is None:
             gathering.problem(file, "lines that are not 'path label' or 'path frames label': {}", f"line {number}")
-        elif (width := _num_numbers(fields)) > 1 and fields["path"].lower().endswith(VIDEO_EXTENSIONS):
+        elif width > 1 and fields["path"].lower().endswith(VIDEO_EXTENSIONS):
             gathering.problem(file, "videos with several labels: {}; one is needed", f"line {number}")
         else:
             texts.append((number, text))
@@ -80,10 +81,6 @@ def _read_lines(gathering: Gathering, file: str, side: Side) -> list[_Line]:
             numbers = tuple(map(int, _NUMBER.findall(fields["numbers"])))
             lines.append(_Line(file, number, side, fields["path"].replace("\\", "/"), numbers))
     return lines
-
-
-def _num_numbers(fields: re.Match[str]) -> int:
-    return len(_NUMBER.findall(fields["numbers"]))
 
 
 def _unquoted(line: str) -> str:
