@@ -92,7 +92,7 @@ def curve_source(experiment: Experiment, source: Source, device: torch.device) -
     """
     if not experiment.curve_has_fewer_views:
         return source
-    return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, beside=source)
+    return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, sharing_with=source)
 
 
 def _clip_shape(source: Source) -> tuple[int, int, int, int]:

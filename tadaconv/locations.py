@@ -1,8 +1,8 @@
-"""Where clips and weights are on this machine. What is described, keyed and compared has no path in it.
+"""Where clips and weights are on this machine. Descriptions and keys of experiments contain no paths.
 
 Clips and files of weights are known by fingerprints: a description with a path and one without have the same key. A
-storage keeps the paths of whoever queued a cell next to its description, so that workers that find nothing better can
-look there, and a worker's call knows the paths of its own machine by fingerprint.
+storage keeps the paths of whoever queued a cell next to its description, for workers that know
+no other place, and a worker's call has the paths of its own machine by fingerprint.
 """
 
 from collections.abc import Iterable, Mapping
@@ -56,7 +56,7 @@ def as_planned(regime: Regime, planned: Iterable[Tree]) -> Regime:
         planned: experiments, the latest last.
 
     Raises:
-        UserError: nothing was planned with a file of weights, and it cannot be read.
+        UserError: no experiment was planned with a file of weights, and it cannot be read.
     """
     trees = list(planned)
     data = regime.data

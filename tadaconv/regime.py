@@ -33,11 +33,11 @@ _WHICH_CLIPS = (
     "kind", "layout", "split", "root", "index", "fingerprint", "num_classes", "num_listed", "num_missing", "val_share",
     "num_train", "num_val", "seed",
 )  # fmt: skip
-"""Fields of the data that say which clips there are: the rows of a table are trained and judged on the same."""
+"""Fields of the data that select the clips: all rows of a table are trained and evaluated on the same."""
 
 
 class Recipe(Spec):
-    """What is other than the regime's own in the cells of some backbones, of a number of frames, or of both."""
+    """What differs from the regime's own in the cells of some backbones, of a number of frames, or of both."""
 
     backbones: tuple[str, ...] = Field(
         (),
@@ -58,11 +58,11 @@ class Recipe(Spec):
             if part == "data" and (not field or field in _WHICH_CLIPS):
                 raise ValueError(f"the clips are the same for every row, so a recipe does not change {name}")
             if name in ("data__num_frames", "backbone__name"):
-                raise ValueError(f"the row says which backbone and how many frames, so a recipe does not change {name}")
+                raise ValueError(f"backbone and number of frames are the row's, so a recipe does not change {name}")
         return changes
 
     def __str__(self) -> str:
-        """What it takes, in a few words: ``convnext_tiny_clip, 16 frames``."""
+        """Which cells it is for, in a few words: ``convnext_tiny_clip, 16 frames``."""
         frames = [] if self.num_frames is None else [plural(self.num_frames, "frame")]
         return ", ".join([*self.backbones, *frames]) or "every backbone"
 
@@ -79,7 +79,7 @@ class Regime(Spec):
     data: Data
     schedule: Schedule
     stand_ins: dict[str, str] = Field(
-        {}, description="By the name of a backbone a row asks for, the one that stands in for it at this scale."
+        {}, description="By the name of a backbone in a row, the one that is used in its place at this scale."
     )
 
     recipes: tuple[Recipe, ...] = Field(
@@ -101,13 +101,13 @@ class Regime(Spec):
     def but(self, **changes: Any) -> Self:
         """A copy with fields replaced, as of every description; it is no longer what was ``published`` on.
 
-        Clips and weights that are only found where they lie are no change: :meth:`with_clips`, :meth:`with_weights`.
+        To fill in where clips and weights are is no change: :meth:`with_clips`, :meth:`with_weights`.
         """
         is_other = any(name.partition("__")[0] in ("backbone", "data", "schedule", "recipes") for name in changes)
         return super().but(**{**({"published": ()} if is_other else {}), **changes})
 
     def with_clips(self, data: Data) -> Self:
-        """The regime on the same clips with where they lie and what was found there, which is no change of it."""
+        """The regime on the same clips, completed by where they are and their fingerprint, which is no change of it."""
         return self.model_copy(update={"data": data})
 
     def with_weights(self, complete: Callable[[Backbone], Backbone]) -> Self:
@@ -154,7 +154,7 @@ class Regime(Spec):
         Args:
             temporal: what the row plugs in.
             seed: of the weights, the data order and the augmentation.
-            backbone: the backbone the row asks for, or what stands in for it here; None for the regime's own.
+            backbone: the row's backbone, for which a stand-in may be used; None for the regime's own.
             num_frames: frames of a clip that the row asks for; None for the regime's own.
         """
         conditions = self._under(self.recipe(backbone, num_frames))
@@ -185,7 +185,7 @@ def run_command(name: str, what: str, regime_name: str, ran: Iterable[Experiment
         options: as :func:`tadaconv.command.command` takes them.
     """
     roots = [experiment.data.root for experiment in ran if isinstance(experiment.data, Folder)]
-    with suppress(UserError):  # a regime whose file is not found, as one of another name once was
+    with suppress(UserError):  # a regime whose file is missing, such as one that was renamed
         if roots or isinstance(load_regime(regime_name).data, Folder):
             options = {"data": given("data") or (roots[-1] if roots and roots[-1] else "DIR"), **options}
     return command(name, what, **{"regime": regime_name, **options})

@@ -84,7 +84,7 @@ def test_a_recipe_goes_by_the_backbone_that_is_asked_for_not_by_what_stands_in()
         ({"data": Folder()}, "the clips are the same for every row, so a recipe does not change data"),
         ({"data__root": "/clips"}, "does not change data__root"),
         ({"data__val_share": 0.5}, "does not change data__val_share"),
-        ({"data__num_frames": 16}, "the row says which backbone and how many frames, .* change data__num_frames"),
+        ({"data__num_frames": 16}, "backbone and number of frames are the row's, .* change data__num_frames"),
         ({"backbone__name": "tiny"}, "so a recipe does not change backbone__name"),
     ],
 )

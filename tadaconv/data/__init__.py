@@ -21,16 +21,16 @@ __all__ = [
 # A process that reads clips imports this package as well, and is to start at once: without torch and pydantic.
 
 
-def open_source(data: "Synthetic | Folder", device: "torch.device", beside: Source | None = None) -> Source:
+def open_source(data: "Synthetic | Folder", device: "torch.device", sharing_with: Source | None = None) -> Source:
     """The clips a spec describes; raises :class:`tadaconv.errors.UserError` for what cannot be read.
 
-    ``beside`` is a source of the same clips, asked for by turns with this one; both have them read by the same
-    processes, which end with either.
+    ``sharing_with`` is a source of the same clips that is used alternately with this one; the same processes read the
+    clips of both, and end with either.
 
     Args:
         data: which clips.
         device: where batches are made.
-        beside: a source of the same clips; None for none.
+        sharing_with: a source of the same clips; None for none.
     """
     from tadaconv.spec import Synthetic
 
@@ -40,7 +40,7 @@ def open_source(data: "Synthetic | Folder", device: "torch.device", beside: Sour
         return SyntheticClips(data, device)
     from tadaconv.data.folder import FolderClips  # decoding is wanted only where clips are real
 
-    return FolderClips(data, device, beside=beside if isinstance(beside, FolderClips) else None)
+    return FolderClips(data, device, sharing_with=sharing_with if isinstance(sharing_with, FolderClips) else None)
 
 
 def require_usable_clips(data: "Synthetic | Folder") -> None:

@@ -1,4 +1,4 @@
-"""What the annotations of a data set say of its clips, and which media belong to them: one value for every layout."""
+"""The clips of a data set as its annotation files list them, matched with media; the same for every layout."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ class Strings:
 
     @classmethod
     def of(cls, buffer: NDArray[np.uint8], ends: NDArray[np.int64]) -> "Strings":
-        """The strings of a buffer in UTF-8, perhaps mapped from a file, each ending where ``ends`` says."""
+        """The strings of a buffer in UTF-8, perhaps mapped from a file, which end at ``ends``."""
         strings = cls(())
         strings._bytes, strings._ends = buffer, ends
         return strings
@@ -74,7 +74,7 @@ class Annotations:
     absolute where a list names what is elsewhere; empty where there is none. ``spans`` are (clips, 2), start and end
     (left out), NaN for the whole medium: seconds in a video, and in a folder of frames positions counted from 0, so
     that position p is the file of number ``frames.first + p``. ``rates`` are the frames a second of folders of
-    frames, NaN where nothing tells.
+    frames, NaN where it is not known.
     """
 
     layout: str
@@ -89,7 +89,7 @@ class Annotations:
     rates: NDArray[np.float32]
     form: Form
     problems: tuple[Problem, ...]
-    """What must be mended before anything trains."""
+    """Must be fixed before anything trains."""
     warnings: tuple[Problem, ...]
     frames: FrameFiles | None = None
     listed: Mapping[str, int] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Annotations:
     """The files that were read."""
     unlisted: Sequence[str] = ()
     gaps: tuple[Problem, ...] = ()
-    """A line for every side that lacks media; a run may go on without these clips once they are accepted."""
+    """A line for every side that lacks media; runs leave these clips out once that is accepted."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -138,7 +138,7 @@ class Notes:
 
         Args:
             path: the file or folder, relative to the root.
-            reason: what is wrong, and how to mend it.
+            reason: what is wrong, and how to fix it.
             example: of an id or a line, for a reason that holds of several.
         """
         examples, count = self._kinds.setdefault((path, reason), ([], [0]))
@@ -154,18 +154,26 @@ class Notes:
         ]
 
 
-class _Listed(NamedTuple):
+class Listed(NamedTuple):
     """A clip as a file lists it, and what its medium is found by."""
 
     side: Side
     labels: tuple[int, ...]
-    key: str
-    exact: str
-    folder: str
-    seconds: tuple[float, float] | None
-    positions: tuple[float, float] | None
-    rate: float
-    subsets: tuple[str, ...]
+    """The number of the class of each head, -1 for none."""
+    key: str = ""
+    """What the medium is found by; empty for the id."""
+    exact: str = ""
+    """The medium's name, which chooses among several of the key."""
+    folder: str = ""
+    """The medium's folder, which chooses among several as well."""
+    seconds: tuple[float, float] | None = None
+    """Start and end in a video; None for the whole medium."""
+    positions: tuple[float, float] | None = None
+    """Start and end in a folder of frames, counted from 0; None for the whole medium."""
+    rate: float = math.nan
+    """Frames a second of a folder of frames; NaN where it is not known."""
+    subsets: tuple[str, ...] = ()
+    """Subsets that the clip is evaluated with as well."""
 
 
 class Gathering:
@@ -186,7 +194,7 @@ class Gathering:
         self._sources: dict[Path, None] = {}
         self._problems, self._warnings = Notes(), Notes()
         self.problem, self.warning = self._problems.add, self._warnings.add
-        self._clips: dict[str, _Listed] = {}
+        self._clips: dict[str, Listed] = {}
         self._left_out: list[tuple[str, str]] = []
 
     def companions(self, accept: Callable[[str], bool]) -> list[str]:
@@ -246,7 +254,7 @@ class Gathering:
         return [(number, line.strip()) for number, line in enumerate(text, 1) if line.strip()]
 
     def rows(self, path: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-        """Line number and fields of every row of a CSV file with a header, quoted at will.
+        """Line number and fields of every row of a CSV file with a header, quoted or not.
 
         A header without the columns ``needed``, or a row of another length, is a problem.
         """
@@ -272,7 +280,7 @@ class Gathering:
 
         Args:
             names: by side, what its list may be called.
-            advice: how to get a missing one, for readers.
+            advice: how to get a missing one, for messages.
         """
         for side, candidates in names.items():
             path = self.file(*candidates)
@@ -282,44 +290,18 @@ class Gathering:
             elif side != "test":
                 self.problem(".", f"no {' or '.join(candidates[:2])}; {advice}")
 
-    def clip(
-        self,
-        path: str,
-        clip_id: str,
-        side: Side,
-        labels: tuple[int, ...],
-        *,
-        key: str = "",
-        exact: str = "",
-        folder: str = "",
-        seconds: tuple[float, float] | None = None,
-        positions: tuple[float, float] | None = None,
-        rate: float = math.nan,
-        subsets: Iterable[str] = (),
-    ) -> None:
+    def clip(self, path: str, clip_id: str, clip: Listed) -> None:
         """Add a clip that a file lists. An id that is there already is a problem, and the first stays.
 
         Args:
             path: the file that lists the clip.
             clip_id: unique in the data set.
-            side: train, val or test.
-            labels: the number of the class of each head, -1 for none.
-            key: what the medium is found by; empty for the id.
-            exact: the medium's name, which chooses among several of the key.
-            folder: the medium's folder, which chooses among several as well.
-            seconds: start and end in a video; None for the whole medium.
-            positions: start and end in a folder of frames, counted from 0; None for the whole medium.
-            rate: frames a second of a folder of frames; NaN where nothing tells.
-            subsets: what the clip is judged with as well.
+            clip: what is listed.
         """
-        if clip_id in self._clips:
-            other = self._clips[clip_id].side
-            where = "twice" if other == side else f"on both sides, {other} and {side}"
+        first = self._clips.setdefault(clip_id, clip)
+        if first is not clip:
+            where = "twice" if first.side == clip.side else f"on both sides, {first.side} and {clip.side}"
             self.problem(path, f"ids listed {where}: {{}}; keep one entry of each", clip_id)
-            return
-        self._clips[clip_id] = _Listed(
-            side, labels, key or clip_id, exact, folder, seconds, positions, rate, tuple(subsets)
-        )
 
     def clip_of_class(
         self, path: str, clip_id: str, side: Side, label: str, numbers: Mapping[str, int], table: str, rate: float
@@ -332,13 +314,13 @@ class Gathering:
             side: its side.
             label: the name of its class; another than the known ones is a problem, where any are known.
             numbers: the classes by name.
-            table: what names the classes, for readers.
+            table: what names the classes, for messages.
             rate: frames a second of a folder of frames.
         """
         if label in numbers:
-            self.clip(path, clip_id, side, (numbers[label],), rate=rate)
+            self.clip(path, clip_id, Listed(side, (numbers[label],), rate=rate))
         elif side == "test" and not label:
-            self.clip(path, clip_id, side, (_NO_LABEL,), rate=rate)
+            self.clip(path, clip_id, Listed(side, (_NO_LABEL,), rate=rate))
         elif numbers:
             self.problem(path, f"{label!r} is no class of {table}; clips: {{}}", clip_id)
 
@@ -349,7 +331,7 @@ class Gathering:
             path: the file that names the classes.
             names: the classes.
             usual: how many there are in the whole data set.
-            data_set: its name, for readers.
+            data_set: its name, for messages.
             head: what the classes are of, where there are several heads.
         """
         classes = f"{len(names)} classes{f' of {head}' if head else ''}"
@@ -366,7 +348,7 @@ class Gathering:
             path: the file that numbers the classes.
             names: by number.
             usual: how many there are in the whole data set.
-            data_set: its name, for readers.
+            data_set: its name, for messages.
             first: the first number.
             head: what the classes are of, where there are several heads.
         """
@@ -408,11 +390,11 @@ class Gathering:
             by_path: whether keys are found by the folders of a list as well.
             published: clips of the whole data set by side, each with its source.
             hint: ends the line of missing media.
-            media_places: where media are looked for, for readers.
+            media_places: where media are expected, for messages.
         """
         names = frozenset(comparable(name) for name in heads[0][1]) if class_folders and heads else frozenset()
         ids, clips = list(self._clips), list(self._clips.values())
-        keys = {True: [clip.key for clip in clips], False: ids}
+        keys = {True: [clip.key or clip_id for clip_id, clip in self._clips.items()], False: ids}
         finders = {form: Finder(media, key_of, names) for form, media in self.tree.media.items()}
         trials = [(form, spanning, *self._match(finders[form], keys[spanning], by_path)) for form, spanning in forms]
         form, spanning, media, doubtful = max(trials, key=lambda trial: sum(medium is not None for medium in trial[2]))
@@ -424,8 +406,8 @@ class Gathering:
         for place in doubtful:
             self.warning(".", "ids with several media: {}; the first in the order of paths is taken", ids[place])
         for clip_id, clip, medium in zip(ids, clips, media, strict=True):
-            # An exact name that was not met, and more than the bare id in the medium's name: of another stretch.
-            fitting = (clip.exact, clip.key, clip_id)
+            # Neither the exact name nor the bare id: the medium is of another stretch.
+            fitting = (clip.exact, clip.key or clip_id, clip_id)
             if medium and medium.is_under_root and clip.exact and stem(medium.name) not in fitting:
                 self.warning(".", "media whose names give other times than the annotations: {}", clip_id)
         unlisted = self._unlisted(finder, media, [keys[spanning][place] for place in doubtful])
@@ -439,8 +421,8 @@ class Gathering:
         sides = np.array([SIDES.index(clip.side) for clip in clips], dtype=np.int8)
         wanted = sides != SIDES.index("test")
         if wanted.any() and missing[wanted].all():
-            where = media_places or "anywhere below it"
-            self.problem(".", f"no video and no folder of frames of any listed clip; looked for {where}")
+            where = media_places or "media below the root"
+            self.problem(".", f"no video and no folder of frames of any listed clip; expected are {where}")
         given = [(clip.positions if form == "frames" else clip.seconds) if spanning else None for clip in clips]
         subsets = {name: None for clip in clips for name in clip.subsets}
         return Annotations(
@@ -506,11 +488,13 @@ class Gathering:
         ways = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
         if len(ways) > 1:
             spelled = "; ".join(f"{files.template} from {files.first} in {paths[0]}" for files, paths in ways)
-            self.problem(".", f"frames are called in several ways ({spelled}); name all alike")
+            self.problem(".", f"frames are called in several ways ({spelled}); give all the same names")
         first = ways[0][0] if ways else None
         if first is not None and first.first != 1:
             name = first.template.format(id="ID", number=first.first)
-            self.warning(".", f"frames are numbered from {first.first} ({name}), where 1 was expected; read so")
+            self.warning(
+                ".", f"frames are numbered from {first.first} ({name}), where 1 was expected; read as they are"
+            )
         return first
 
     def _say_media(self, form: Form, there: Iterable[Medium], frames: FrameFiles | None) -> None:
@@ -541,9 +525,9 @@ class Reader:
 
     read: Callable[[Gathering], Annotations]
     evidence: Callable[[Gathering], str]
-    """What speaks for this layout, such as ``labels.json with 174 templates``; empty where nothing does."""
+    """The evidence for this layout, such as ``labels.json with 174 templates``; empty without any."""
     has_splits: bool = False
     default_split: str = ""
     """The split that is meant where none is named."""
     has_mirror_classes: bool = False
-    """Whether only left and right, or the sense of a turn, tell some classes apart: a plain mirror is refused."""
+    """Whether only left and right, or the sense of a turn, distinguish some classes: a plain mirror is refused."""

@@ -52,9 +52,9 @@ class SideCounts(BaseModel):
     listed: int = Field(description="Entries of the annotations, those that are no clip included.")
     there: int = Field(description="Clips with a medium.")
     missing: int = Field(description="Clips without a medium.")
-    broken: int = Field(description="Clips whose medium cannot be used; 0 of test, whose media are not inspected.")
+    broken: int = Field(description="Clips with an unusable medium; 0 of test, where media are not inspected.")
     left_out: int = Field(description="Missing and broken clips that were accepted as such.")
-    published: int | None = Field(description="Clips of the whole data set, where a source tells.")
+    published: int | None = Field(description="Clips of the whole data set, where a source gives it.")
     source: str = Field(description="The source of ``published``.")
 
 
@@ -96,10 +96,10 @@ class LayoutReport(BaseModel):
     clips_per_second: float | None = Field(
         description="Clips of eight frames read a second on one core; None where none could be."
     )
-    problems: tuple[Problem, ...] = Field(description="What must be mended before anything trains.")
+    problems: tuple[Problem, ...] = Field(description="Must be fixed before anything trains.")
     gaps: tuple[Problem, ...] = Field(description="Missing media, by side.")
-    broken: tuple[Problem, ...] = Field(description="Clips, by id, whose medium cannot be used.")
-    warnings: tuple[Problem, ...] = Field(description="What may be meant.")
+    broken: tuple[Problem, ...] = Field(description="Clips, by id, with a medium that cannot be used.")
+    warnings: tuple[Problem, ...] = Field(description="May be intended.")
     num_unusable: int = Field(description="Training and validation clips missing or broken, and not accepted.")
     unusable_file: str = Field(description="The list of their ids; empty where there are none.")
     index: str = Field(description="Folder of the index that runs open; empty where none was written.")
@@ -285,14 +285,14 @@ def _warnings(annotations: Annotations, examination: Examination, used: NDArray[
         unit = "frames" if annotations.form == "frames" else "seconds"
         names = some((annotations.ids[place] for place in examination.cut), len(examination.cut))
         warnings.append(Problem(
-            ".", f"{len(examination.cut):,} clips end after their medium does, by {examination.cut_by:.2f} {unit} at "
-            f"most ({names}); they end with it"
+            ".", f"{len(examination.cut):,} clips end after their medium does, by at most {examination.cut_by:.2f} "
+            f"{unit} ({names}); they are cut there"
         ))  # fmt: skip
     return warnings
 
 
 def _copies(annotations: Annotations, examination: Examination, used: NDArray[np.bool_]) -> list[Problem]:
-    """Validation clips whose medium has the content of a training clip's; segments of one medium are no copies."""
+    """Validation clips with the content of a training clip; segments of one medium are no copies."""
     digests = examination.clips["digest"]
     hashed = used & (digests != b"") & np.isnan(annotations.spans[:, 0])
     train = {bytes(digests[place]): int(place) for place in np.flatnonzero(hashed & (annotations.sides == 0))}
@@ -407,7 +407,7 @@ def _about_clips(report: LayoutReport) -> list[str]:
             lines.append(f"{unit}: {named}" + (f", and {len(counts) - 3} others" if len(counts) > 3 else ""))
     if report.mirror_pairs:
         pairs = "; ".join(f"{one} / {other}" for one, other in report.mirror_pairs)
-        lines.append(f"mirror images of one another, for mirror='swap': {pairs}")
+        lines.append(f"classes that are mirror images of one another, exchanged by mirror='swap': {pairs}")
     if report.clips_per_second is not None:
         lines.append(
             f"reading: {report.clips_per_second:,.0f} clips of {CLIP_FRAMES[0]} frames a second on one core; a GPU "
@@ -424,18 +424,18 @@ def _about_clips(report: LayoutReport) -> list[str]:
 def _verdict(report: LayoutReport) -> str:
     how = {"layout": report.layout, "split": report.split or None}
     if report.problems:
-        return "not fit to train on: mend the problems and check again; what has been inspected is remembered"
+        return "not fit to train on: fix the problems and check again; known clips are not inspected again"
     if report.num_unusable and not report.unusable_file:
-        return "not fit to train on: mend or remove the broken clips and check again"
+        return "not fit to train on: repair or remove the broken clips and check again"
     if report.num_unusable:
         accept = command("data check", report.root, **how, accept=report.unusable_file)
         return (
-            f"{report.num_unusable:,} clips are missing or broken, listed in {report.unusable_file}; a run refuses "
-            f"them until they are there, or until it is accepted that they are left out: {accept}"
+            f"{report.num_unusable:,} clips are missing or broken, listed in {report.unusable_file}; runs refuse "
+            f"the data set until they are there, or until you accept that they are left out: {accept}"
         )
     if not report.whole:
         again = command("data check", report.root, **how)
-        return f"headers alone were read; runs need the whole look: {again}"
+        return f"only headers were read; runs need every clip decoded: {again}"
     left_out = sum(counts.left_out for counts in report.sides.values())
     but = f" but the {left_out:,} left out" if left_out else ""
     return f"every clip{but} can be used" + (f"; the index is {report.index}" if report.index else "")

@@ -87,7 +87,7 @@ def read_of_index(index: Index) -> Read:
 
 
 def read_of_folder(folder: Path, fingerprint: str) -> Read:
-    """:meth:`Clips.read` of the index in ``folder``, opened again; raises :class:`UserError` if it is another now."""
+    """:meth:`Clips.read` of the index in ``folder``, opened again; raises :class:`UserError` if it was replaced."""
     index = open_index(folder)
     if index.fingerprint != fingerprint:
         raise UserError(f"the index in {str(folder)!r} has changed since it was opened; give the same command again")

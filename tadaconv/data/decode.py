@@ -45,7 +45,7 @@ class BrokenVideoError(Exception):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What decoding a whole video tells: its frames, and their height and width in pixels as displayed.
+    """What decoding a whole video gives: its frames, and their height and width in pixels as displayed.
 
     ``fps`` is the mean of frames a second that its container gives; 0 where it gives none.
     """
@@ -94,12 +94,12 @@ def inspect(path: Path) -> VideoInfo:
 
 
 def headers(path: Path) -> VideoInfo:
-    """What the container of ``path`` says of its video, of which at most the first frame is decoded.
+    """What the container of ``path`` gives of its video, of which at most the first frame is decoded.
 
     The number of frames is what the container counts, or else its duration times its rate, or else the number of
     packets. It differs from what decoding yields by a few, and by more where the container counts none (Matroska, WebM)
     and the rate varies. Raises :class:`BrokenVideoError` as :func:`inspect` does,
-    where the headers and the first frame tell.
+    where the headers or the first frame show it.
     """
     num_packets = 0
 
@@ -152,7 +152,7 @@ def decode(path: Path, short_side: int, wanted: Sequence[int] | None = None) -> 
 
 
 def decode_each(path: Path, short_side: int) -> Iterator[Frames]:
-    """Every frame of ``path`` in turn, (H, W, 3), as :func:`decode` gives them; few are in memory at a time.
+    """Every frame of ``path``, one by one, (H, W, 3), as :func:`decode` gives them; few are in memory at a time.
 
     Raises :class:`BrokenVideoError` as :func:`decode` does, where it comes to what is broken.
     """
@@ -164,8 +164,8 @@ def decode_at(path: Path, short_side: int, times: Sequence[float]) -> Frames:
 
     ``times`` are in seconds from the first frame that is shown, in any order, repetitions allowed. A frame's time is
     that at which it begins to be shown; of two equally near ones the earlier is taken. Where the container has no such
-    times (AVI), frame i is shown at i over the frame rate. What is between wanted times that are far apart is sought
-    over; the frames are those that decoding from the start on yields, to the bit.
+    times (AVI), frame i is shown at i over the frame rate. What is between wanted times that are far apart is skipped
+    by seeking; the frames are those that decoding from the start on yields, to the bit.
 
     Raises :class:`BrokenVideoError`, also when the video ends more than one frame before a wanted time.
 
@@ -233,7 +233,7 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         if stream.codec_context.name != "h264":
             # Errors are raised rather than concealed. The decoder of H.264 marks every frame in which it conceals
             # one, and asked to raise, it also refuses a sound frame: the first ones after a cut at an open group of
-            # pictures may tell it to forget a picture from before the cut.
+            # pictures may have it forget a picture from before the cut.
             stream.codec_context.options = {"err_detect": "explode"}
         try:
             yield container, stream
@@ -370,7 +370,7 @@ class _Playback:
 
 
 def _demux(container: "InputContainer", stream: "VideoStream") -> "Generator[Packet]":
-    packets: Any = container.demux(stream)  # which can be closed, as PyAV's types do not say
+    packets: Any = container.demux(stream)  # which can be closed, contrary to PyAV's types
     generator: Generator[Packet] = packets
     return generator
 
@@ -380,7 +380,7 @@ def _frames(
 ) -> "Iterator[tuple[VideoFrame, _Orientation]]":
     """The frames of ``stream`` in display order; raises :class:`BrokenVideoError` for what is damaged.
 
-    ``transposed`` is whether earlier frames lie on their side, None where there are none.
+    ``transposed`` is whether earlier frames are turned on their side, None without any.
     """
     import av
 
@@ -401,7 +401,7 @@ def _frames(
         for frame in frames:
             if frame.is_corrupt:
                 raise BrokenVideoError(f"damaged at frame {num_frames}")
-            # PyAV holds on to memory for every frame whose side data are read, so that of one turned alike is not.
+            # PyAV keeps memory for every frame with side data that are read, so they are read only if the turn changes.
             if num_frames == 0 or frame.rotation != rotation:
                 rotation, orientation = frame.rotation, _orientation(frame)
             if transposed not in (None, orientation.transposed):
@@ -452,7 +452,7 @@ def _orientation(frame: "VideoFrame") -> _Orientation:
 def _require_end(container: "InputContainer", end: float, num_frames: int) -> None:
     """Raise :class:`BrokenVideoError` if the packets end, at ``end`` seconds, well before the duration in the header.
 
-    Matroska and AVI files that were cut off read without an error; only the duration tells. Containers round it and
+    Matroska and AVI files that were cut off read without an error; only the duration shows it. Containers round it and
     may not know how long the last frame stays, so a few frames are let pass.
     """
     if container.duration is None:

@@ -28,9 +28,9 @@ class Examination:
     """What inspecting the media showed.
 
     ``clips`` are records, one for each annotated clip, of zeros where it has no medium and for test clips, whose media
-    are not inspected. ``broken`` says by place why a clip whose medium is there cannot be used. ``cut`` are the
-    places of clips whose span ends after their medium does, in which it is cut off, and ``cut_by`` is the most that
-    one loses, in seconds of a video or in frames.
+    are not inspected. ``broken`` gives, by place, why a clip with a medium cannot be used. ``cut`` are the
+    places of clips with a span that ends after their medium does and is cut there, and ``cut_by`` is the most that one
+    loses, in seconds of a video or in frames.
     """
 
     clips: Records
@@ -43,8 +43,8 @@ class Examination:
 def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examination:
     """Inspect the media of the training and the validation clips that are not known yet as they are now.
 
-    ``whole`` decodes them to their end; else headers tell, and a folder of frames is listed. What is found is written
-    to the journal in ``folder`` at once. A broken medium is inspected again each time. Raises :class:`UserError` where
+    ``whole`` decodes them to their end; else headers are read, and folders of frames listed. Every result is written to
+    the journal in ``folder`` at once. A broken medium is inspected again each time. Raises :class:`UserError` where
     PyAV is missing or ``folder`` cannot be written.
 
     Args:
@@ -62,8 +62,8 @@ def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examinati
         unknown = np.flatnonzero((known["frames"] == 0) | (whole & ~known["whole"]))
         todo = [paths[int(number)] for number in unknown]
         root, files = annotations.root, annotations.frames
-        looks = over_cores(lambda path: _look(root / path, files, whole), todo, "checking clips")
-        for number, path, measured in zip(unknown, todo, looks, strict=True):
+        inspected = over_cores(lambda path: _inspect(root / path, files, whole), todo, "checking clips")
+        for number, path, measured in zip(unknown, todo, inspected, strict=True):
             journal.add(path, int(sizes[number]), int(changed[number]), measured)
             if measured.reason:
                 reasons[path] = measured.reason
@@ -89,13 +89,13 @@ def sizes_and_changes(root: Path, paths: Sequence[str]) -> tuple[NDArray[np.int6
     for number, path in enumerate(paths):
         try:
             status = (root / path).stat()
-        except OSError:  # inspecting it says so
+        except OSError:  # inspecting it reports that
             continue
         sizes[number], changed[number] = status.st_size, status.st_mtime_ns
     return sizes, changed
 
 
-def _look(path: Path, files: FrameFiles | None, whole: bool) -> Measured:
+def _inspect(path: Path, files: FrameFiles | None, whole: bool) -> Measured:
     try:
         if path.is_dir():
             if files is None:
@@ -171,7 +171,7 @@ def _by_clip(
             "annotations, or cut off"
         )
     for place in spans[np.isnan(limits)]:
-        broken[int(place)] = "no frame rate in its container, so that seconds cannot be found in it"
+        broken[int(place)] = "no frame rate in its container, so that a time in seconds has no frame"
     lost = np.where(beyond, 0, np.nan_to_num(ends - limits))
     cut = lost > 1 / per_unit
     return Examination(

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from tadaconv.data.decode import Frames
-from tadaconv.data.prefetch import Capacity, GivenUpError, Readers, Wanted, alike
+from tadaconv.data.prefetch import Capacity, GivenUpError, Readers, Wanted, same_frames
 
 T = TypeVar("T")
 
@@ -75,12 +75,12 @@ class Finisher(Generic[T]):
             expected = list(islice(self._expected, len(wanted)))
         if owner is not self._owner or not expected or len(expected) < len(wanted):
             return None
-        if not all(map(alike, expected, wanted)):
+        if not all(map(same_frames, expected, wanted)):
             return None
         return [self._next() for _ in wanted]
 
     def stop(self) -> None:
-        """Make nothing more; what is ready is let go."""
+        """Stop making clips; those that are ready are discarded."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

@@ -1,8 +1,8 @@
 """A folder of labelled videos as a source of clips: checked before anything trains, then sampled.
 
-Which frames make a clip says :mod:`tadaconv.data.sampling`, which pixels :mod:`tadaconv.data.transforms`. Clips of
-class folders are known by decoding them, once; those of other layouts by an index, which ``tada data check`` has
-written. Videos are decoded once, to uint8 at ``short_side``, and kept while all of them fit into a part of the memory.
+:mod:`tadaconv.data.sampling` chooses the frames of a clip, :mod:`tadaconv.data.transforms` its pixels. Clips of class
+folders are inspected by decoding them, once; those of other layouts by ``tada data check``, which has written an index.
+Videos are decoded once, to uint8 at ``short_side``, and kept if all of them fit into a fraction of the memory.
 Otherwise the frames of a clip are read ahead by processes (:mod:`tadaconv.data.prefetch`) where it is known which clips
 come next, and else when they are asked for. All ways give the same pixels.
 """
@@ -95,7 +95,7 @@ def resolve(data: Folder, root: Path, cache: Path) -> Folder:
 
 
 def require_usable_clips(data: Folder) -> None:
-    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on as it says, such as short ones.
+    """Raise :class:`UserError` if the clips of a resolved ``data`` cannot be trained on, such as too short ones.
 
     For what a row or a recipe changes of the folder that was resolved. Opens no clip: where this process has not
     inspected them, :class:`FolderClips` raises the same.
@@ -141,7 +141,7 @@ def _index_of_class_folders(root: Path, val_share: float, cache: Path | None = N
 
 
 def checked_index(layout: str, split: str, root: Path, cache: Path) -> Index:
-    """The index that ``tada data check`` left in ``cache`` of what is under ``root``, which is as it was; or a pack's.
+    """The index of ``root`` that ``tada data check`` wrote into ``cache``, if the files are unchanged; or a pack's.
 
     Raises :class:`UserError` where there is none, for annotations and media that have changed since, and for clips that
     are missing or broken and were not accepted.
@@ -222,16 +222,16 @@ def _require_usable_index(index: Index, data: Folder) -> None:
     fps = np.nan_to_num(index.measured["fps"][used], nan=0.0)
     if data.sampling.kind == "intervals" and (timeless := used[fps == 0]).size:
         raise UserError(
-            f"{_some_ids(index, timeless)} have no frame rate, by which intervals are measured; have the regime sample "
-            "segments"
+            f"{_some_ids(index, timeless)} without a frame rate, by which intervals are measured; set sampling to "
+            "segments in the regime"
         )
     if data.short_clips == "refuse":
         rates, which = np.unique(fps, return_inverse=True)
         needed = np.array([frames_needed(data.sampling, data.num_frames, float(rate)) for rate in rates])[which]
         if (short := used[counts < needed]).size:
             raise UserError(
-                f"{_some_ids(index, short)} have fewer frames than a clip takes, {int(needed.max())}; have the regime "
-                "say short_clips='repeat', or lower num_frames"
+                f"{_some_ids(index, short)} with fewer frames than a clip takes, {int(needed.max())}; set "
+                "short_clips='repeat' in the regime, or lower num_frames"
             )
     reader = LAYOUTS.get(index.layout)
     with_pairs = [names for _, names in index.heads if mirror_pairs(names)]
@@ -240,13 +240,14 @@ def _require_usable_index(index: Index, data: Folder) -> None:
 
 
 def _some_ids(index: Index, places: NDArray[np.int64]) -> str:
-    return f"{len(places):,} clips ({some((index.ids[int(place)] for place in places), len(places))})"
+    clips = "clip" if len(places) == 1 else "clips"
+    return f"{len(places):,} {clips} ({some((index.ids[int(place)] for place in places), len(places))})"
 
 
 def _opened(data: Folder) -> Index:
     """The index of the clips of a resolved ``data``; raises :class:`UserError` unless it has its fingerprint."""
     if not data.fingerprint:
-        raise UserError("this regime trains on a folder of clips; say which: --data DIR")
+        raise UserError("this regime trains on a folder of clips; name it: --data DIR")
     folder = text_to_path(data.index)
     if data.layout == "classes":
         index = _index_of_class_folders(data.path, data.val_share)
@@ -273,13 +274,13 @@ class FolderClips(Source):
     Args:
         data: resolved, by :func:`resolve`.
         device: where batches are made.
-        beside: a source of the same clips, whose readers are shared; None for none.
+        sharing_with: a source of the same clips, with which the readers are shared; None for none.
 
     Raises:
         UserError: ``data`` is not resolved, or the clips are no longer those of its fingerprint.
     """
 
-    def __init__(self, data: Folder, device: torch.device, beside: "FolderClips | None" = None) -> None:
+    def __init__(self, data: Folder, device: torch.device, sharing_with: "FolderClips | None" = None) -> None:
         self._data = data
         self._device = device
         self._index = _opened(data)
@@ -287,14 +288,14 @@ class FolderClips(Source):
         self._frame_bytes = self._clips.frame_bytes(data.short_side)
         self._videos = _kept_videos(data, self._clips, self._frame_bytes)
         self.is_in_memory = self._videos is not None
-        self._readers: Readers | None = beside._readers if beside is not None else self._make_readers()
-        self._sharing: WeakSet[FolderClips] = WeakSet() if beside is None else beside._sharing
+        self._readers: Readers | None = sharing_with._readers if sharing_with is not None else self._make_readers()
+        self._sharing: WeakSet[FolderClips] = WeakSet() if sharing_with is None else sharing_with._sharing
         self._sharing.add(self)
         self._train_ahead: Finisher[tuple[Tensor, bool]] | None = None
         self._val_ahead: Finisher[Tensor] | None = None
         if self._readers is not None:
-            self._train_ahead = Finisher(self._readers, TRAIN) if beside is None else beside._train_ahead
-            self._val_ahead = Finisher(self._readers, VAL) if beside is None else beside._val_ahead
+            self._train_ahead = Finisher(self._readers, TRAIN) if sharing_with is None else sharing_with._train_ahead
+            self._val_ahead = Finisher(self._readers, VAL) if sharing_with is None else sharing_with._val_ahead
         self._threads: Threads[Wanted, Frames] | None = None
         self._mirrored = [mirrored_labels(head.class_names) for head in self._clips.heads]
         self.heads = self._clips.heads
@@ -313,20 +314,20 @@ class FolderClips(Source):
         All drawn from (seed, epoch, index) alone. Returns normalised clips (B, 3, T, H, W) and int64 labels (B,), or
         (B, heads); of mirror images the labels that the mirror image has.
         """
-        known, rngs = self._clips, _generators(indices, epoch, seed)
+        clips, rngs = self._clips, _generators(indices, epoch, seed)
         wanted = self._train_wanted(indices, rngs)
         made = None if self._train_ahead is None else self._train_ahead.take(self, wanted)
         if made is None:
             made = [self._train_clip(frames, rng) for frames, rng in zip(self._read(wanted), rngs, strict=True)]
         labels: list[list[int]] = []
         for (place, _), (_, mirror) in zip(wanted, made, strict=True):
-            own = known.labels[place].tolist()
+            own = clips.labels[place].tolist()
             swapped = mirror and self._data.mirror == "swap"
             labels.append([other[label] for label, other in zip(own, self._mirrored, strict=True)] if swapped else own)
         return torch.stack([clip for clip, _ in made]), self._label_tensor(labels)
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The middle in time and the centre of each frame, or several of both as ``data`` says.
+        """The middle in time and the centre of each frame, or several of both as ``data`` has it.
 
         Returns normalised clips (B, V, 3, T, H, W), temporal views before crops, and int64 labels (B,) or (B, heads).
         """
@@ -375,23 +376,23 @@ class FolderClips(Source):
             self._threads = None
 
     def _train_wanted(self, indices: Tensor, rngs: Iterable[np.random.Generator]) -> list[Wanted]:
-        """What is read of training clips; the first draw of each generator says which frames."""
-        data, known = self._data, self._clips
+        """What is read of training clips; the first draw of each generator chooses the frames."""
+        data, clips = self._data, self._clips
         wanted: list[Wanted] = []
         for index, rng in zip(indices.tolist(), rngs, strict=True):
-            place = int(known.train[index])
-            num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
+            place = int(clips.train[index])
+            num_frames, fps = int(clips.num_frames[place]), float(clips.fps[place])
             wanted.append((place, training_frames(data.sampling, rng, num_frames, data.num_frames, fps)))
         return wanted
 
     def _val_wanted(self, indices: Tensor) -> list[Wanted]:
         """What is read of validation clips: the frames of all views at once."""
-        data, known = self._data, self._clips
+        data, clips = self._data, self._clips
         views = range(data.num_temporal_views)
         wanted: list[Wanted] = []
         for index in indices.tolist():
-            place = int(known.val[index])
-            num_frames, fps = int(known.num_frames[place]), float(known.fps[place])
+            place = int(clips.val[index])
+            num_frames, fps = int(clips.num_frames[place]), float(clips.fps[place])
             chosen = [
                 evaluation_frames(data.sampling, num_frames, data.num_frames, fps, view, len(views)) for view in views
             ]
@@ -467,7 +468,7 @@ class FolderClips(Source):
         return [to_clip(frames_THWC, box, data.eval_side) for box in view_boxes(height, width, data.num_spatial_crops)]
 
     def _tosses_mirror(self, rng: np.random.Generator) -> bool:
-        """Whether a clip is mirrored; draws nothing where none is."""
+        """Whether a clip is mirrored; makes no draw where mirrors are off."""
         return self._data.mirror != "no" and rng.random() < 0.5
 
     def _on_device(self, frames: Frames) -> Tensor:
@@ -475,7 +476,7 @@ class FolderClips(Source):
 
 
 def _generators(indices: Tensor, epoch: int, seed: int) -> list[np.random.Generator]:
-    """What is random about each of the training clips ``indices``."""
+    """A random generator for each of the training clips ``indices``."""
     return [np.random.default_rng((seed, epoch, index)) for index in indices.tolist()]
 
 

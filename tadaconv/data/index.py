@@ -1,9 +1,9 @@
 """The index of a data set: its clips, and what inspecting each medium showed, in columns mapped from files.
 
 A *journal* is written while media are inspected: records of one size, appended, so that an inspection that is stopped
-goes on where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and
-splits of that folder share it. The *columns* of an index are written from it at the end; opening them reads nothing but
-names, and no medium is inspected again.
+resumes where it was, and a medium is known by path, size and time of change. It is of a folder, and the layouts and
+splits of that folder share it. The *columns* of an index are written from it at the end; opening them reads
+only names, and no medium is inspected again.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ RECORD = np.dtype(
         ("frames", "<i4"),  # 0 for a broken medium
         ("height", "<i4"),
         ("width", "<i4"),
-        ("fps", "<f4"),  # NaN where nothing tells
+        ("fps", "<f4"),  # NaN where it is not known
         ("whole", "?"),  # decoded to its end, not taken from headers
         ("digest", "S16"),  # of the content; copies have the same
     ]
@@ -48,6 +48,7 @@ CONTENT_RECORD = np.dtype([*RECORD.descr[:-1], ("digest", "S32")])
 
 Records = NDArray[np.void]
 
+_ANNOTATED = ("layout", "split", "heads", "form", "frames", "ids", "media", "sides", "labels", "spans")
 _COLUMNS = ("sides", "labels", "spans", "measured", "left_out", "subsets")
 _STRINGS = ("ids", "media")
 _VALUES = ("layout", "root", "split", "heads", "form", "frames", "listed", "subset_names", "sources")
@@ -103,7 +104,7 @@ class Journal:
     def __init__(self, folder: Path, record: np.dtype[np.void] = RECORD) -> None:
         """Opens or begins the journal in ``folder``; raises :class:`UserError` where it cannot be written.
 
-        ``record`` is :data:`RECORD` or :data:`CONTENT_RECORD`, each in a file of its own.
+        ``record`` is :data:`RECORD` or :data:`CONTENT_RECORD`, each in its own file.
         """
         self._record = record
         self._path = folder / ("journal.bin" if record == RECORD else "journal-contents.bin")
@@ -224,20 +225,11 @@ def index_of(annotations: Annotations, measured: Records, left_out: NDArray[np.b
     assert len(measured) == len(annotations)
     subsets = list(annotations.subsets.values())
     index = Index(
-        layout=annotations.layout,
+        **{name: getattr(annotations, name) for name in _ANNOTATED},
         root=os.fspath(annotations.root),
-        split=annotations.split,
-        heads=annotations.heads,
-        form=annotations.form,
-        frames=annotations.frames,
         listed=dict(annotations.listed),
         subset_names=tuple(annotations.subsets),
         sources=tuple((os.fspath(path), *_changed(path)) for path in annotations.sources),
-        ids=annotations.ids,
-        media=annotations.media,
-        sides=annotations.sides,
-        labels=annotations.labels,
-        spans=annotations.spans,
         measured=measured,
         left_out=np.zeros(len(annotations), dtype=bool) if left_out is None else left_out,
         subsets=np.stack(subsets, axis=1) if subsets else np.zeros((len(annotations), 0), dtype=bool),
@@ -293,7 +285,7 @@ def open_index(folder: Path) -> Index:
         except (OSError, ValueError, KeyError) as error:
             if columns == _columns_of(folder):  # else another has taken its place meanwhile
                 raise UserError(f"no index in {str(folder)!r}; make one with: tada data check") from error
-    raise UserError(f"the index in {str(folder)!r} is written again and again; wait for tada data check to end")
+    raise UserError(f"the index in {str(folder)!r} is being replaced repeatedly; wait for tada data check to end")
 
 
 def _columns_of(folder: Path) -> Path | None:
@@ -312,20 +304,14 @@ def _opened(folder: Path) -> Index:
     columns: dict[str, Any] = {name: _mapped(place / f"{name}.npy") for name in _COLUMNS}
     for name in _STRINGS:
         columns[name] = Strings.of(_mapped(place / f"{name}.npy"), _mapped(place / f"{name}_ends.npy"))
-    frames = about["frames"]
-    return Index(
-        layout=about["layout"],
-        root=os.fspath(folder) if about["form"] == "pack" else about["root"],  # a pack may be moved
-        split=about["split"],
-        heads=tuple((name, tuple(names)) for name, names in about["heads"]),
-        form=about["form"],
-        frames=None if frames is None else FrameFiles(*frames),
-        listed=about["listed"],
-        subset_names=tuple(about["subset_names"]),
-        sources=tuple((path, size, changed) for path, size, changed in about["sources"]),
-        fingerprint=about["fingerprint"],
-        **columns,
-    )
+    values = {name: about[name] for name in _VALUES}
+    values["heads"] = tuple((name, tuple(names)) for name, names in about["heads"])
+    values["frames"] = about["frames"] and FrameFiles(*about["frames"])
+    values["subset_names"] = tuple(about["subset_names"])
+    values["sources"] = tuple(map(tuple, about["sources"]))
+    if about["form"] == "pack":  # which may be moved
+        values["root"] = os.fspath(folder)
+    return Index(**values, **columns, fingerprint=about["fingerprint"])
 
 
 def _mapped(path: Path) -> NDArray[Any]:
@@ -334,11 +320,11 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 def _fingerprint(index: Index) -> str:
-    """16 hex digits over what a network can tell apart: of every clip used id, side, labels, span, frames, their rate,
-    height and width; and over what is judged apart, and how many clips are left out.
+    """16 hex digits over all that can change a result: of every clip used id, side, labels, span, frames, their rate,
+    height and width; and over the subsets, and how many clips are left out.
 
-    Paths, sizes and codecs of media have no say, so that a copy encoded again with equal frames is the same data; nor
-    have test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
+    Paths, sizes and codecs of media do not count, so that a copy encoded again with equal frames is the same data; nor
+    do test clips, which no run reads. A pack, which is made of other media, is never the same data as they are.
     Class folders are known by their contents instead.
     """
     if index.layout == "classes":

@@ -1,4 +1,4 @@
-"""What media a folder holds: videos and folders of frames, listed once, and found again by name or by id.
+"""The media of a folder: videos and folders of frames, listed once and then found by name or by id.
 
 Nothing is opened here. A directory is listed once, after its first entries have been inspected; where many folders of
 frames are side by side, the first few show that they are, and the others are taken for the same unseen.
@@ -138,8 +138,8 @@ def _frame_folders(folder: Path, subfolders: list[str]) -> tuple[list[str], list
     pictured: list[str] = []
     others: list[str] = []
     for name in subfolders:
-        alike = len(pictured) >= _NUM_PEEKED and not others and not _NOT_FRAMES.search(name)
-        (pictured if alike or _holds_pictures(folder / name) else others).append(name)
+        assumed = len(pictured) >= _NUM_PEEKED and not others and not _NOT_FRAMES.search(name)
+        (pictured if assumed or _holds_pictures(folder / name) else others).append(name)
     return pictured, others
 
 
@@ -169,7 +169,7 @@ class Finder:
     Args:
         media: what is searched, in the order of paths.
         key_of: from a name without its extension to a key.
-        class_folders: names of classes, as :func:`comparable` writes them, whose folders hold their own clips alone.
+        class_folders: names of classes, as :func:`comparable` writes them; their folders hold no clip of another.
     """
 
     def __init__(

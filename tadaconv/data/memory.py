@@ -22,8 +22,8 @@ _FILES = {
     "": ("memory.max", "memory.current", ("active_file", "inactive_file")),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
 }
-"""Of a group of version 2 and 1, in whose folder they are: the limit, the bytes in use, and of these the ones that hold
-files, which are given back on need."""
+"""By the folder of groups of version 2 and 1: files of the limit and of the bytes in use, and the lines of those bytes
+that hold files, which are given back on need."""
 
 
 def total_bytes() -> int:
@@ -32,7 +32,7 @@ def total_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """Memory that is free on this machine, or in the container or job; where nothing tells, what is there in all."""
+    """Memory that is free on this machine, or in the container or job; where that is not known, all memory."""
     free = _machine_bytes()
     with suppress(OSError, StopIteration, ValueError):
         lines = MACHINE.read_text().splitlines()
@@ -44,8 +44,8 @@ def free_bytes() -> int:
 def alone() -> Generator[None]:
     """Within, no other process of this machine is within: what is free stays so while it is taken.
 
-    The lock is on the file that tells what is free. It is gone with its process, whatever that ends by; where there
-    is no such file, there is no lock.
+    The lock is on the file that gives the free memory. It ends with its process, however that ends; without such a file
+    there is no lock.
     """
     try:
         file = os.open(MACHINE, os.O_RDONLY)

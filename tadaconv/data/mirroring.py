@@ -1,8 +1,8 @@
 """Classes that are mirror images of one another, known from their names.
 
 In a mirror image left is right and clockwise is counterclockwise, which is also written anticlockwise, and with a
-hyphen, an underscore or a space after counter or anti. A class whose name says one of them, and whose name
-with the other is a class as well, changes places with it: "pull left" with "pull right", but not "upright" with
+hyphen, an underscore or a space after counter or anti. A class with one of these words in its name changes places
+with the class that is named with the other word, if there is one: "pull left" with "pull right", but not "upright" with
 anything, nor "turn left" where there is no "turn right".
 """
 
@@ -20,7 +20,7 @@ _OPPOSITES = (("left", "right"), (_CLOCKWISE, _COUNTERCLOCKWISE))
 
 _OPPOSITE = {word: other for pair in _OPPOSITES for word, other in (pair, pair[::-1])}
 
-_said: set[str] = set()
+_warned: set[str] = set()
 
 _PART = re.compile(r"u?l+|u+(?!l)|\.+")
 """A word or what is between two, where u is a capital, l another letter and a dot any other sign."""
@@ -66,15 +66,15 @@ def why_not_mirrored(mirror: str, class_names: Sequence[str]) -> str:
     more = f"; and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     return (
         f"classes that are mirror images of one another ({named}{more}) cannot be told apart where training clips are "
-        "mirrored under their own labels; have the regime say mirror='swap', which exchanges the labels too, or 'no'"
+        "mirrored under their own labels; set mirror='swap' in the regime, which exchanges the labels too, or 'no'"
     )
 
 
 def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = False) -> None:
-    """Say what :func:`why_not_mirrored` says, if anything: as a warning, once in the life of the process.
+    """Warn of what :func:`why_not_mirrored` returns, if anything; once in the life of the process.
 
-    That there is nothing to swap is said in the same way. Raises :class:`UserError` instead with ``refuse`` where a
-    plain mirror is wrong, for clips of which nothing was run before there was a swap.
+    Warns as well of a swap without classes to exchange. Raises :class:`UserError` instead with ``refuse`` where a
+    plain mirror is wrong, for layouts that never had a run with a plain mirror.
 
     Args:
         mirror: that of a :class:`tadaconv.spec.Folder`.
@@ -86,8 +86,8 @@ def require_mirror(mirror: str, class_names: Sequence[str], *, refuse: bool = Fa
         raise UserError(line)
     if mirror == "swap" and not mirror_pairs(class_names):
         line = "by their names no two classes are mirror images of one another; mirror='swap' does what 'yes' does"
-    if line and line not in _said:
-        _said.add(line)
+    if line and line not in _warned:
+        _warned.add(line)
         logging.getLogger("tadaconv").warning("%s", line)
 
 

@@ -1,7 +1,7 @@
 """A pack: the frames of a data set's clips as JPEGs in tar files, read by offset; and their index next to them.
 
 In the folder of a pack are the *shards*, uncompressed tar files with a member ``<id>/000001.jpg`` for every frame;
-``frames.npy``, which says of every frame where in its shard it is; ``clips.npy``, which says the same of every clip;
+``frames.npy``, with the place of every frame in its shard; ``clips.npy``, with the same of every clip;
 and the columns of an index, so that neither annotations nor media are needed to train. The index is written last: with
 it a pack is whole. :mod:`tadaconv.data.packing` writes packs.
 """
@@ -89,7 +89,7 @@ def open_pack(folder: Path) -> Index:
     """
     About.read(folder)
     if not is_index(folder):
-        raise UserError(f"the pack {str(folder)!r} is not finished; give tada data pack again, which goes on with it")
+        raise UserError(f"the pack {str(folder)!r} is not finished; give tada data pack again, which resumes it")
     try:
         index = open_index(folder)
     except UserError as error:
@@ -102,7 +102,7 @@ def open_pack(folder: Path) -> Index:
 
 
 def pack_of(index: Index) -> "Pack":
-    """The frames of the pack whose index it is; raises :class:`UserError` unless all of its files are whole and its."""
+    """The frames of the pack with this index; raises :class:`UserError` unless its files are whole and of one pack."""
     folder = Path(index.root)
     pack = Pack(folder)
     places = np.sort(np.concatenate([index.places("train"), index.places("val")]))

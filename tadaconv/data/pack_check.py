@@ -1,4 +1,4 @@
-"""Does a pack hold what was packed? What ``tada data check PACK`` says."""
+"""Does a pack hold what was packed? What ``tada data check PACK`` prints."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,11 +35,11 @@ class PackReport(BaseModel):
 
 def summary(folder: Path) -> str:
     """What is in a pack, in a line; raises as :func:`open_pack` does."""
-    return _summary(_report(folder, open_pack(folder), Pack(folder), ()))
+    return _summary(_report(folder, open_pack(folder), Pack(folder)))
 
 
 def check_pack(folder: Path) -> PackReport:
-    """Read every JPEG of a pack and hold it against what was packed; raises as :func:`open_pack` does."""
+    """Read every JPEG of a pack and compare it with what was packed; raises as :func:`open_pack` does."""
     index, pack = open_pack(folder), Pack(folder)
     reasons: Iterable[str] = over_cores(pack.altered, range(len(pack.clips)), "checking the pack")
     places = pack.clips["place"].tolist()
@@ -47,7 +47,7 @@ def check_pack(folder: Path) -> PackReport:
     return _report(folder, index, pack, altered)
 
 
-def _report(folder: Path, index: Index, pack: Pack, altered: Sequence[tuple[str, str]]) -> PackReport:
+def _report(folder: Path, index: Index, pack: Pack, altered: Sequence[tuple[str, str]] = ()) -> PackReport:
     shards = np.unique(pack.clips["shard"]).tolist()
     return PackReport(
         root=encodable(str(folder)),

@@ -167,14 +167,14 @@ def _packed(index: Index, clips: Clips, place: int) -> Packed:
             raise BrokenVideoError(f"it has {count} frames instead of {len(frames)}")
     except (BrokenVideoError, OSError) as error:
         raise UserError(
-            f"{clips.path(place)} was intact when checked and no longer is: {error}; mend it, or check the clips again "
-            f"({index.check}) and pack them into another folder"
+            f"{clips.path(place)} was intact when checked and no longer is: {error}; repair it, or check the clips "
+            f"again ({index.check}) and pack them into another folder"
         ) from error
     return Packed(b"".join(members), frames, *size)
 
 
 def _frames(index: Index, clips: Clips, place: int) -> Iterator[Frames]:
-    """The frames of a clip in turn, (H, W, 3), at the size that is packed."""
+    """The frames of a clip one by one, (H, W, 3), at the size that is packed."""
     short_side = SHORT_SIDE if min(clips.heights[place], clips.widths[place]) > SHORT_SIDE else 0
     if index.form == "video" and np.isnan(index.spans[place, 0]):
         yield from decode_each(clips.path(place), short_side)
@@ -317,7 +317,7 @@ def _column(file: Path, kind: np.dtype[Any], count: int) -> Any:
         column = np.lib.format.open_memmap(file, "w+", kind, (count,))
     if hasattr(os, "posix_fallocate"):
         with file.open("ab") as allocated:
-            os.posix_fallocate(allocated.fileno(), 0, file.stat().st_size)  # else a full disk would be met as a signal
+            os.posix_fallocate(allocated.fileno(), 0, file.stat().st_size)  # else a full disk is a signal
     return column
 
 
@@ -329,7 +329,7 @@ def _write(file: Any, data: bytes) -> None:
 
 
 def _index_of_pack(index: Index, clips: Records) -> Index:
-    """What the index of a pack says: as that of the media, but for where its clips are and their size in pixels."""
+    """The index of a pack: as that of the media, but for where its clips are and their size in pixels."""
     media = [""] * len(index)
     for clip in clips:
         place = int(clip["place"])

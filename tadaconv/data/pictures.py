@@ -6,6 +6,7 @@ decode to wrong pixels in silence.
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 
+_CODECS = {"mjpeg": rb"\xff\xd8", "png": rb"\x89PNG", "webp": rb"RIFF....WEBP"}
+"""Decoders, by what a file of theirs begins with."""
+
+
 def count_pictures(folder: Path, files: FrameFiles) -> int:
     """How many frames ``folder`` holds, numbered from ``files.first`` on; none is opened.
 
@@ -26,8 +31,8 @@ def count_pictures(folder: Path, files: FrameFiles) -> int:
     number, and with a gap, and :class:`OSError` if it cannot be listed.
     """
     numbered = map(NUMBERED.fullmatch, os.listdir(folder))  # noqa: PTH208
-    found = [(int(name["number"]), name[0]) for name in numbered if name]
-    numbers = {number for number, name in found if name == _name(folder, files, number)}
+    named = [(int(name["number"]), name[0]) for name in numbered if name]
+    numbers = {number for number, name in named if name == _name(folder, files, number)}
     if not numbers:
         others = frame_files(folder)
         raise BrokenVideoError(
@@ -123,41 +128,29 @@ def _file(folder: Path, files: FrameFiles, position: int) -> tuple[str, bytes]:
 
 
 def _picture(name: str, data: bytes) -> "VideoFrame":
-    try:
-        return _decoded(data)
-    except BrokenVideoError as error:
-        raise BrokenVideoError(f"{name}: {error}") from error
-
-
-def _decoded(data: bytes) -> "VideoFrame":
+    """The decoded picture; raises :class:`BrokenVideoError`, which names the file."""
     require_av()
     import av
 
     if not data:
-        raise BrokenVideoError("zero-length file")
-    codec = _codec(data)
+        raise BrokenVideoError(f"{name}: zero-length file")
+    codec = next((codec for codec, begins in _CODECS.items() if re.match(begins, data, re.DOTALL)), None)
+    if codec is None:
+        raise BrokenVideoError(f"{name}: none of JPEG, PNG and WebP")
     if codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise BrokenVideoError("cut off")  # the decoder is content where a scan begins and the image never ends
+        raise BrokenVideoError(
+            f"{name}: cut off"
+        )  # the decoder is content where a scan begins and the image never ends
     context: Any = av.CodecContext.create(codec, "r")
     context.thread_count = 1
     context.options = {"err_detect": "crccheck+explode"}  # errors are raised rather than concealed
     try:
         frames = [*context.decode(av.Packet(data)), *context.decode(None)]
     except av.error.FFmpegError as error:
-        raise BrokenVideoError(f"cut off or damaged ({error.strerror or error})") from error
+        raise BrokenVideoError(f"{name}: cut off or damaged ({error.strerror or error})") from error
     if len(frames) != 1 or frames[0].is_corrupt:
-        raise BrokenVideoError("cut off or damaged")
+        raise BrokenVideoError(f"{name}: cut off or damaged")
     frame: VideoFrame = frames[0]
     if frame.rotation:
-        raise BrokenVideoError(f"marked to be shown turned by {abs(frame.rotation)} degrees; write it upright")
+        raise BrokenVideoError(f"{name}: marked to be shown turned by {abs(frame.rotation)} degrees; write it upright")
     return frame
-
-
-def _codec(data: bytes) -> str:
-    if data.startswith(b"\xff\xd8"):
-        return "mjpeg"
-    if data.startswith(b"\x89PNG"):
-        return "png"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
-    raise BrokenVideoError("none of JPEG, PNG and WebP")

@@ -38,7 +38,7 @@ from tadaconv.errors import RunError, UserError
 DEPTH = 3
 """Batches of a lane that are read or being read, the one in use among them; more clips where readers are many.
 
-A batch is that of a step, however it is cut: a clip that takes long is waited for by nobody until all before it are
+A batch is that of a step, however it is cut: training waits for a clip that takes long only once all before it are
 used up.
 """
 
@@ -116,7 +116,7 @@ class _Lane:
     def grow(self, capacity: int) -> None:
         """Give the lane so much memory, all of it there from now on. It must have nothing ahead or in work."""
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(self.file, 0, capacity)  # else a full disk, or memory, would be met as a signal
+            os.posix_fallocate(self.file, 0, capacity)  # else a full disk, or memory, is a signal
         else:
             os.ftruncate(self.file, capacity)
         self._mapped = mmap.mmap(self.file, capacity)
@@ -191,12 +191,12 @@ class Readers:
     def expect(
         self, lane_number: int, batches: Iterable[Sequence[Wanted]], capacity: Capacity, batch_size: int = 0
     ) -> None:
-        """Read ahead for lane 0 or 1 from now on what ``batches`` want, in their order, and nothing else.
+        """Read ahead for lane 0 or 1 from now on what ``batches`` want, in their order, and no clips asked for earlier.
 
         Args:
             lane_number: which lane.
             batches: what is asked for at once.
-            capacity: tells how many bytes each lane is to have for so many clips of this one ahead.
+            capacity: gives how many bytes each lane is to have for so many clips of this one ahead.
             batch_size: clips of a batch that ``batches`` are parts of; 0 where they are whole.
 
         Raises :class:`UserError` where the memory is not free, for both lanes, and :class:`RunError` where it cannot be
@@ -259,12 +259,12 @@ class Readers:
             is_given_up: whether the frames are no longer wanted.
         """
         lane = self._lanes[lane_number] if self._lanes else None
-        if lane is None or not lane.ahead or not all(map(alike, (clip.wanted for clip in lane.ahead), wanted)):
+        if lane is None or not lane.ahead or not all(map(same_frames, (clip.wanted for clip in lane.ahead), wanted)):
             return None
         return self._frames(lane, wanted, is_given_up)
 
     def give_up(self) -> None:
-        """Have whoever waits for frames look whether they are still wanted."""
+        """Have whoever waits for frames check whether they are still wanted."""
         with self._changed:
             self._changed.notify_all()
 
@@ -319,7 +319,7 @@ class Readers:
     def _frames(self, lane: _Lane, wanted: Sequence[Wanted], is_given_up: Callable[[], bool]) -> Generator[Frames]:
         for one in wanted:
             clip = lane.ahead[0]
-            assert alike(clip.wanted, one), "clips are asked for in the order that was given"
+            assert same_frames(clip.wanted, one), "clips are asked for in the order that was given"
             with self._changed:
                 self._wait_until(lambda: lane.ahead[0].is_read or is_given_up())
             if not clip.is_read:
@@ -368,7 +368,7 @@ class Readers:
                 if self._closing or self._error is not None:
                     self._changed.notify_all()
                     return
-                self._look_at_silent()
+                self._check_silent()
                 self._hand_out()
                 self._changed.notify_all()
 
@@ -421,7 +421,7 @@ class Readers:
                 with suppress(OSError):  # it has died, which is heard next
                     reader.connection.send(tuple(job))
 
-    def _look_at_silent(self) -> None:
+    def _check_silent(self) -> None:
         for reader in self._readers:
             seconds = time.monotonic() - reader.since
             if not reader.jobs:
@@ -453,7 +453,7 @@ def require_memory(num_bytes: int, free: int) -> None:
     if num_bytes > free:
         raise UserError(
             f"clips read ahead take {_gib(num_bytes)} of memory, and {_gib(free)} are free; give --readers 0 or fewer "
-            "--workers, the regime smaller batches or a short_side, or the container or job more memory"
+            "--workers, set smaller batches or a short_side in the regime, or give the container or job more memory"
         )
 
 
@@ -465,7 +465,7 @@ def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.1f} GiB"
 
 
-def alike(one: Wanted, other: Wanted) -> bool:
+def same_frames(one: Wanted, other: Wanted) -> bool:
     """Whether two are the same clip and the same frames."""
     return one[0] == other[0] and np.array_equal(one[1], other[1])
 

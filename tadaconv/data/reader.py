@@ -1,7 +1,7 @@
 """The process that reads clips ahead: it takes jobs from its parent and leaves frames in memory that both map.
 
-It is started as a Python of its own, so it has nothing of the parent's: no CUDA, no locks, no open videos. It imports
-no torch. It ends when its parent does, whatever the parent ends by.
+It is started as a separate Python, so it shares no CUDA, no locks and no open videos with the parent. It imports no
+torch. It ends when its parent does, however the parent ends.
 """
 
 import mmap
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     broken: str = ""
     """Why the medium cannot be read."""
     refused: str = ""
-    """Why nothing can be read: the index or the pack is not what it was."""
+    """Why no clip can be read: the index or the pack has been replaced."""
     failure: str = ""
     """Anything else that was raised, and from where."""
 
@@ -86,7 +86,7 @@ def _carry_out(job: Job, read: Read, short_side: int, memory: "_Memory") -> Answ
 
 
 class _Memory:
-    """An open file that is memory, mapped as large as its owner says that it is."""
+    """An open file that is memory, mapped at the size that its owner gives."""
 
     def __init__(self, number: int) -> None:
         self._number = number

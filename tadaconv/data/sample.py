@@ -1,7 +1,7 @@
 """A small data set of moving digits in the files of a real one, to try the whole path on before disks are mounted.
 
 A handwritten digit goes left or right, up or down, grows or shrinks. Each of the six classes is another one played
-backwards, so that only the order of the frames tells them apart, and a mirror exchanges left and right. Nothing is
+backwards, so that only the order of the frames distinguishes them, and a mirror exchanges left and right. No file is
 downloaded; everything follows from a clip's number.
 """
 
@@ -100,14 +100,14 @@ def sample_clips(num_train: int = _NUM_TRAIN, num_val: int = _NUM_VAL) -> tuple[
     clips: list[SampleClip] = []
     sides: tuple[tuple[Literal["train", "val"], int], ...] = (("train", num_train), ("val", num_val))
     for side, count in sides:
-        for turn in range(count):
+        for number in range(count):
             for motion in range(len(_MOTIONS)):
-                clips.append(SampleClip(len(clips) + 1, side, motion, (turn + motion) % len(_DIGITS)))
+                clips.append(SampleClip(len(clips) + 1, side, motion, (number + motion) % len(_DIGITS)))
     return tuple(clips)
 
 
 def write_sample(layout: str, root: Path, form: str = "") -> str:
-    """Write the sample of ``layout`` into ``root``, a folder that is empty or not yet there; says what it wrote.
+    """Write the sample of ``layout`` into ``root``, a new or an empty folder; returns a summary.
 
     ``form`` is one of ``FORMS[layout]``, by default its first. Raises :class:`UserError` for a layout or a form that
     is not known, for a folder that is not empty or cannot be written, and without PyAV.
@@ -125,7 +125,7 @@ def write_sample(layout: str, root: Path, form: str = "") -> str:
     clips = sample_clips()
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(f"{str(root)!r} is there and not an empty folder; name a new one")
+            raise UserError(f"{str(root)!r} exists and is not an empty folder; name a new one")
         write_layout(layout, form, root, clips, DigitMedia())
     except OSError as error:
         raise UserError(f"cannot write into {str(root)!r}: {error.strerror}; name another folder") from error
@@ -206,7 +206,7 @@ class DigitMedia:
         formats = {".avi": "avi", ".webm": "webm"}
         kept = {"fflags": "+bitexact"}  # no time of writing
         with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "mp4"), options=kept) as container:
-            # 59.94 stands for 60000/1001
+            # 59.94 is 60000/1001
             exact = Fraction(60000, 1001) if rate == 59.94 else Fraction(rate).limit_denominator(1000)
             stream: Any = container.add_stream("libvpx" if webm else "mpeg4", rate=exact, options=options)
             stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH, "yuv420p", 1_000_000
@@ -332,15 +332,15 @@ def _epic(root: Path, clips: Sequence[SampleClip], media: Media, form: str) -> N
 
 
 def _kitchens(clips: Sequence[SampleClip], side: str) -> Iterator[tuple[str, float, list[SampleClip]]]:
-    """Videos of twelve clips each, two-digit and three-digit ones by turns: id, rate of the frame numbers, clips.
+    """Videos of twelve clips, alternately with two-digit and three-digit numbers: id, rate of frame numbers, clips.
 
-    Every first video of validation is of a participant whom train never shows.
+    Every first video of validation is of a participant without training clips.
     """
-    for turn, start in enumerate(range(0, len(clips), 12)):
-        short = turn % 2 == 0
+    for number, start in enumerate(range(0, len(clips), 12)):
+        short = number % 2 == 0
         person, first = ("P01", 0) if side == "train" else ("P02" if short else "P01", 50)
         yield (
-            f"{person}_{turn + first + 1:02d}" if short else f"{person}_{turn + first + 101}",
+            f"{person}_{number + first + 1:02d}" if short else f"{person}_{number + first + 101}",
             60.0 if short else 50.0,
             list(clips[start : start + 12]),
         )

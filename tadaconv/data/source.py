@@ -25,7 +25,7 @@ class Source(ABC):
     """
 
     class_names: tuple[str, ...]
-    """What the network tells apart, in the order of its scores; of several heads as :func:`classes_of_heads` has it."""
+    """The classes, in the order of the network's scores; of several heads as :func:`classes_of_heads` has it."""
     families: dict[str, tuple[int, ...]]
     """Families of classes that belong together, as class indices; empty where there are none."""
     num_train: int
@@ -33,11 +33,11 @@ class Source(ABC):
     num_views: int
     """Views of a clip in evaluation: temporal clips times spatial crops."""
     subsets: "Mapping[str, Tensor]" = MappingProxyType({})
-    """Validation clips that are judged apart as well, such as those of the tail: by name, their int64 indices."""
+    """Validation clips that are evaluated separately as well, such as of the tail: by name, their int64 indices."""
     form: str = ""
     """As what clips are stored on a disk: video, frames or pack; empty where they are made."""
     is_in_memory: bool = True
-    """Whether all clips are made, or kept in memory, so that nothing is read."""
+    """Whether all clips are made, or kept in memory, so that no file is read."""
 
     @cached_property
     def heads(self) -> tuple[Head, ...]:
@@ -79,7 +79,7 @@ class Source(ABC):
         del batches
 
     def close(self) -> None:
-        """Stop reading ahead, and leave nothing behind of it; the source goes on without."""
+        """Stop reading ahead, and release what that took; the source can still be used."""
         return
 
 

@@ -1,14 +1,14 @@
 """Synthetic clips: real handwritten digits that move over textured backgrounds, in three families of classes.
 
-- ``frame``: one digit, 0 to 3, in every frame. Any single frame tells the class.
+- ``frame``: one digit, 0 to 3, in every frame. Any single frame shows the class.
 - ``set``: digits 4 to 7; either one of them throughout, or two of them mixed in random order over the frames. Every
-  digit is equally frequent in both classes: no frame tells the class, no linear classifier of an average over
-  frames does, but the set of frames does.
+  digit is equally frequent in both classes: neither a frame nor a linear classifier of an average over
+  frames can tell the class, but the set of frames can.
 - ``order``: an 8 becomes a 9 or a 9 becomes an 8; an 8 grows or shrinks. Each class is another one played
-  backwards, so only the order of the frames tells them apart.
+  backwards, so only the order of the frames distinguishes them.
 
 Paths, sizes, tints, textures and noise have the same distribution played forwards and backwards, in every class. Every
-clip is a function of (seed, index) alone, computed on the device that trains, so nothing is loaded or downloaded.
+clip is a function of (seed, index) alone, computed on the device that trains, so no file is loaded or downloaded.
 Validation clips show handwritten digits that training never sees.
 """
 

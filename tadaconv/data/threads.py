@@ -1,4 +1,4 @@
-"""Threads that read clips. Nobody waits for one whose disk does not answer, nor does the process when it ends."""
+"""Threads that read clips. Neither closing them nor the end of the process waits for a disk that does not answer."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from tadaconv.errors import RunError
 
 SILENT_SECONDS = 10.0
-"""After which a line says that a clip takes long."""
+"""After which a warning names a clip that takes long."""
 
 PATIENCE_SECONDS = 300.0
 """After which a clip that is still not read ends the attempt."""
@@ -67,7 +67,7 @@ class Threads(Generic[A, T]):
 def over_cores(work: Callable[[A], T], items: Collection[A], label: str) -> Iterator[T]:
     """``work`` on every item, in threads (decoding releases Python's lock), with a progress bar if it takes long.
 
-    Outcomes come in the order of ``items`` while the work goes on; few are held at a time.
+    Outcomes come in the order of ``items`` while the work continues; few are held at a time.
 
     Args:
         work: what is done with an item; in a thread.
@@ -105,13 +105,13 @@ def over_cores(work: Callable[[A], T], items: Collection[A], label: str) -> Iter
 
 
 def warn_of_silence(path: Path, seconds: float) -> None:
-    """Say that a clip has not been read for so long."""
-    _log.warning("%s is not read after %.0f s; waiting for up to %.0f s", path, seconds, PATIENCE_SECONDS)
+    """Warn that a clip has not been read for so long."""
+    _log.warning("%s has not been read after %.0f s; waiting for up to %.0f s", path, seconds, PATIENCE_SECONDS)
 
 
 def given_up(path: Path, seconds: float) -> RunError:
     """What is raised when a clip is still not read."""
-    return RunError(f"{path} is not read after {seconds:.0f} s; is its disk there?")
+    return RunError(f"{path} has not been read after {seconds:.0f} s; is its disk mounted?")
 
 
 def read_all(threads: Threads[A, T], wanted: Sequence[A], path: Callable[[A], Path]) -> list[T]:

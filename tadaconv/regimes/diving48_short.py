@@ -6,7 +6,7 @@ By arithmetic, not timed. A TAda2D takes 33 GMACs for 8 frames of 224 px, and 99
 epochs x 99 GMACs are 74 PMACs: 0.7 hours at 30 TMACs a second, which is assumed of a data-centre GPU in bfloat16.
 Thirty cells take 21 hours, and their 2,000 x 6 views 0.1 hours more, where 300 clips a second are read.
 
-A class is told by the whole dive, so frames are one from each segment, and views those of ``ssv2_8f``; no class is
+A class depends on the whole dive, so frames are one from each segment, and views those of ``ssv2_8f``; no class is
 another's mirror image. Rate and decay are chosen, not tuned.
 """
 

@@ -2,9 +2,9 @@
 
 Run: tada ablate context --regime mini_k400 --data DIR
 
-DIR holds Kinetics-400 as for ``k400_8x8``, and beside its CSV files, or where you call from, ``mini_kinetics.txt``: the
-ids of the wanted clips, one a line, those of training and of validation; an id is the 11 characters of YouTube's, or
-the path of a video that is named after it. Two lists go by the name of Mini-Kinetics (Xie et al., arXiv:1712.04851;
+DIR holds Kinetics-400 as for ``k400_8x8``, and next to its CSV files, or in the current folder, ``mini_kinetics.txt``:
+the ids of the wanted clips, one a line, those of training and of validation; an id is the 11 characters of YouTube's,
+or the path of a video that is named after it. Two lists go by the name of Mini-Kinetics (Xie et al., arXiv:1712.04851;
 Meng et al., arXiv:2007.15796), so the choice is yours. Which clips there are is part of a key, the file's name is not.
 
 By arithmetic, not timed. A TAda2D takes 33 GMACs for 8 frames of 224 px, and 99 to train on them. 80,000 clips x 30

@@ -7,8 +7,8 @@ at 75b7839, with the frames, crops and views of its code. Training clips are mir
 code, once and with left and right exchanged in the labels; the later one mirrors a second time without the exchange.
 A batch norm's statistics are over 16 clips, ``norm_batch=16``: the 128 were spread over 8 GPUs, and not synchronised.
 
-The learning rate may belong to 256 clips. The configurations of October 2021 say 16 clips and 16 GPUs, those of
-February 2022 say 128 in all, and the rate stayed 0.48, and 0.24 at 16 frames. It stands here as configured; half of it,
+The learning rate may belong to 256 clips. The configurations of October 2021 have 16 clips and 16 GPUs, those of
+February 2022 have 128 in all, and the rate stayed 0.48, and 0.24 at 16 frames. It is used as configured; half of it,
 ``schedule__lr=0.24`` and 0.12, is the first control.
 
 Ours: what ConvNeXts and the networks of the table ``plug_in`` are trained by, for which no recipe was published. Of

@@ -87,7 +87,7 @@ def test_a_whole_data_set_is_trained_on_after_its_check(ssv2, cache):
 
 def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
     looks = []
-    look = examination._look
+    look = examination._inspect
     broken = video(ssv2, clips_of(read("ssv2", ssv2))[0].id)
     broken.write_bytes(b"no video")
 
@@ -97,10 +97,10 @@ def test_clips_are_looked_into_once(ssv2, cache, monkeypatch):
         looks.append(path)
         return look(path, *rest)
 
-    monkeypatch.setattr(examination, "_look", stop)
+    monkeypatch.setattr(examination, "_inspect", stop)
     with pytest.raises(KeyboardInterrupt):
         check_layout(ssv2, "ssv2", "", cache)
-    monkeypatch.setattr(examination, "_look", lambda path, *rest: looks.append(path) or look(path, *rest))
+    monkeypatch.setattr(examination, "_inspect", lambda path, *rest: looks.append(path) or look(path, *rest))
     first = check_layout(ssv2, "ssv2", "", cache)
     assert len(looks) < 18 + 10  # what was seen before the stop is known, but for the few in work then
     looks.clear()
@@ -215,7 +215,7 @@ def test_what_a_row_changes_is_held_against_the_index(ssv2, cache):
     check_layout(ssv2, "ssv2", "", cache)
     data = resolve(SPEC, ssv2, cache)
     require_usable_clips(data)
-    with pytest.raises(UserError, match=r"18 clips \(.*, \.\.\.\) have fewer frames than a clip takes, 32"):
+    with pytest.raises(UserError, match=r"18 clips \(.*, \.\.\.\) with fewer frames than a clip takes, 32"):
         require_usable_clips(data.but(num_frames=32))
     require_usable_clips(data.but(num_frames=32, short_clips="repeat"))
     with pytest.raises(UserError, match="mirror images of one another"):
@@ -265,7 +265,7 @@ def test_intervals_need_frame_rates(written, tmp_path, cache):
     assert check_layout(root, "kinetics400", "", cache).rates == {"unknown": 18}
     spec = SPEC.but(layout="kinetics400")
     assert resolve(spec, root, cache).num_classes == 6
-    with pytest.raises(UserError, match=r"18 clips \(.*\) have no frame rate, by which intervals are measured"):
+    with pytest.raises(UserError, match=r"18 clips \(.*\) without a frame rate, by which intervals are measured"):
         resolve(spec.but(sampling__kind="intervals"), root, cache)
 
 

@@ -54,7 +54,7 @@ def test_every_broken_clip_is_named_with_its_reason(clips, write_video, check):
     assert "not fit to train on" in text
     (clips / "loose.mp4").unlink()
     (clips / "wait" / "x.gif").unlink()
-    assert render(check(clips)).endswith("mend or remove the broken clips and check again")
+    assert render(check(clips)).endswith("repair or remove the broken clips and check again")
 
 
 def test_stills_and_copies_across_the_split_are_warned_of(clips, write_video, check):
@@ -116,18 +116,21 @@ def test_classes_that_are_mirror_images_are_warned_of(clips, check):
         (clips / name).rename(clips / new)
     report = check(clips)
     assert report.ok
-    assert "mirror images of one another, for mirror='swap': swipe_left / swipe_right" in render(report)
+    assert (
+        "classes that are mirror images of one another, exchanged by mirror='swap': swipe_left / swipe_right"
+        in render(report)
+    )
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (Folder(num_frames=8), "rise/r0.mp4) have fewer frames than a clip takes, 8;"),
+        (Folder(num_frames=8), "rise/r0.mp4) with fewer frames than a clip takes, 8;"),
         (Folder(num_frames=8, short_clips="repeat"), ""),
-        (Folder(num_frames=4, sampling=Sampling(kind="intervals", interval=4)), "rise/r2.mp4) have no frame rate"),
+        (Folder(num_frames=4, sampling=Sampling(kind="intervals", interval=4)), "rise/r2.mp4) without a frame rate"),
         (
             Folder(num_frames=4, short_clips="repeat", sampling=Sampling(kind="intervals", interval=4)),
-            "rise/r2.mp4) have no frame rate",
+            "rise/r2.mp4) without a frame rate",
         ),
     ],
 )

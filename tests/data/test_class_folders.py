@@ -77,7 +77,7 @@ def test_a_class_that_only_val_has_is_a_problem(tmp_path):
         tmp_path, "train/a/1.mp4", "train/b/1.mp4", "val/a/2.mp4", "val/c/1.mp4", "val/c/2.mp4", "test/a/9.mp4"
     )
     annotations = read_class_folders(root, 0.25)
-    assert complaints(root) == {"val/c": "a class in val/ that train/ lacks"}
+    assert complaints(root) == {"val/c": "a class of val/ without clips in train/"}
     assert {warning.path for warning in annotations.warnings} == {"test", "train/b", "."}
 
 

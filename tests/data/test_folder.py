@@ -25,7 +25,7 @@ SPEC = Folder(num_frames=4, size=16, short_side=24, num_temporal_views=2, num_sp
 def _nothing_remembered(monkeypatch):
     monkeypatch.setattr(folder, "_known", {})
     monkeypatch.setattr(folder, "_kept", {})
-    monkeypatch.setattr(mirroring, "_said", set())
+    monkeypatch.setattr(mirroring, "_warned", set())
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_broken_clips_stop_a_run_before_it_starts(clips, tmp_path):
 
 
 def test_a_clip_with_fewer_frames_than_asked_stops_a_run(clips, tmp_path):
-    with pytest.raises(UserError, match=r"2 clips \(.*r0\.mp4.*\) have fewer frames than a clip takes, 10"):
+    with pytest.raises(UserError, match=r"2 clips \(.*r0\.mp4.*\) with fewer frames than a clip takes, 10"):
         resolve(SPEC.but(num_frames=10), clips, tmp_path / "cache")
 
 
@@ -150,7 +150,7 @@ def test_a_row_that_takes_more_frames_than_clips_have_is_refused(clips, tmp_path
         backbone=Backbone(name="tiny"), data=data.but(num_frames=500), schedule=Schedule(epochs=1, batch_size=4, lr=0.1)
     )
     for refused in (lambda: dry_run(longer), lambda: FolderClips(longer.data, CPU)):
-        with pytest.raises(UserError, match=r"8 clips \(.*\) have fewer frames than a clip takes, 500"):
+        with pytest.raises(UserError, match=r"8 clips \(.*\) with fewer frames than a clip takes, 500"):
             refused()
     dry_run(longer.but(data__num_frames=SPEC.num_frames))
     dry_run(longer.but(data__short_clips="repeat"))

@@ -565,7 +565,7 @@ def test_a_stretch_is_of_no_video(tmp_path):
     touch(tmp_path / "a" / "long.mp4")
     found = read("list", tmp_path)
     assert [clip.medium for clip in clips_of(found)] == [None] * 3
-    assert "looked for folders of frames at the listed paths" in lines(found.problems)
+    assert "expected are folders of frames at the listed paths" in lines(found.problems)
 
 
 def test_names_without_a_folder_are_their_own_ids(tmp_path):
@@ -661,10 +661,10 @@ BAD = {
                  "train.csv: lines without a label: 1 (line 6)"),
     **{f"the times {times}": (
         "kinetics400", {"train.csv": KINETICS + f"crying,__________b,{times},train,0\n"},
-        "train.csv: lines whose times are no seconds from 0 on, the first before the second: 1 (line 6)",
+        "train.csv: lines with invalid times, which must be seconds from 0 on, the start before the end: 1 (line 6)",
     ) for times in ("-1,9", "9,3", "4,4", "nan,14", "4,nan", "4,inf", "-inf,4", "0,1e300", "0,1000000", ",", "a,b")},
     "a file of no side": ("kinetics400", {"my.csv": "label,youtube_id,time_start,time_end\na,b,0,1\n"},
-                          "my.csv: of no side: name it train.csv or val.csv"),
+                          "my.csv: without a side: name it train.csv or val.csv"),
     "no column": ("kinetics400", {"train.csv": "label,youtube_id,split\na,b,train\n"},
                   "train.csv: has no column time_start, time_end; its header is 'label,youtube_id,split'"),
     "a quote that is not closed": (
@@ -683,7 +683,7 @@ BAD = {
     ),
     "a time that is none": (
         "epic100", EPIC | {"EPIC_100_train.csv": EPIC["EPIC_100_train.csv"].replace("00:00:30.90", "30.9")},
-        "EPIC_100_train.csv: lines whose times or frame numbers are none: 1 (line 2)",
+        "EPIC_100_train.csv: lines with invalid times or frame numbers: 1 (line 2)",
     ),
     "an end before the beginning": (
         "epic100", EPIC | {"EPIC_100_train.csv": EPIC["EPIC_100_train.csv"].replace("1620", "1500")},
@@ -778,7 +778,7 @@ def test_a_half_unpacked_archive_is_explained(tmp_path):
 
 def test_no_media_at_all_is_a_problem_that_says_what_is_looked_for(tmp_path):
     put(tmp_path, SSV2)
-    assert "no video and no folder of frames of any listed clip; looked for <id>.webm" in lines(
+    assert "no video and no folder of frames of any listed clip; expected are <id>.webm" in lines(
         read("ssv2", tmp_path).problems
     )
 

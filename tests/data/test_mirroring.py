@@ -167,8 +167,10 @@ def test_with_a_swap_the_label_tells_nothing_of_the_mirror() -> None:
 def test_a_plain_mirror_of_mirror_images_is_refused_or_warned_of_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirroring, "_said", set())
-    with pytest.raises(UserError, match=r"'Pulling something from left to right' and .*; have the regime say") as error:
+    monkeypatch.setattr(mirroring, "_warned", set())
+    with pytest.raises(
+        UserError, match=r"'Pulling something from left to right' and .*; set mirror='swap' in the regime"
+    ) as error:
         require_mirror("yes", SIX, refuse=True)
     assert "\n" not in str(error.value)
     with caplog.at_level(logging.WARNING, "tadaconv"):
@@ -184,7 +186,7 @@ def test_a_plain_mirror_of_mirror_images_is_refused_or_warned_of_once(
 
 
 def test_a_swap_of_nothing_is_warned_of_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirroring, "_said", set())
+    monkeypatch.setattr(mirroring, "_warned", set())
     with caplog.at_level(logging.WARNING, "tadaconv"):
         for _ in range(2):
             require_mirror("swap", APART, refuse=True)

@@ -193,7 +193,7 @@ def test_telling_anew_takes_the_place_of_what_was_told(resolved, opened):
 
 def test_two_sources_of_the_same_clips_share_their_readers(resolved, opened):
     full = opened(resolved)
-    one_view = FolderClips(resolved.but(num_temporal_views=1, num_spatial_crops=1), CPU, beside=full)
+    one_view = FolderClips(resolved.but(num_temporal_views=1, num_spatial_crops=1), CPU, sharing_with=full)
     alone = opened(one_view._data)
     for source, other in ((one_view, alone), (full, opened(resolved)), (one_view, alone)):
         val = torch.arange(4).split(2)
@@ -381,12 +381,12 @@ def test_a_silent_reader_is_reported_waited_for_and_given_up(resolved, opened, m
     source, path = hanging_source(resolved, opened, train[0])
     begin = time.monotonic()
     source.expect_train(train)
-    with pytest.raises(RunError, match=rf"{path} is not read after"):
+    with pytest.raises(RunError, match=rf"{path} has not been read after"):
         source.train_batch(*train[0])
     assert 1.5 <= time.monotonic() - begin < 6
     lines = [record.message for record in caplog.records]
     assert len(lines) == 1
-    assert lines[0].startswith(f"{path} is not read after")
+    assert lines[0].startswith(f"{path} has not been read after")
 
 
 def test_closing_and_telling_anew_wait_for_no_clip_that_hangs(resolved, opened, monkeypatch):
@@ -629,7 +629,7 @@ def test_the_memory_of_a_reader_stays_level(resolved, opened):
 
 def test_a_source_that_was_closed_is_let_go_at_once(resolved):
     source = FolderClips(resolved, CPU)
-    beside = FolderClips(resolved.but(num_temporal_views=1), CPU, beside=source)
+    beside = FolderClips(resolved.but(num_temporal_views=1), CPU, sharing_with=source)
     source.expect_train(batches_of(14, 4))
     beside.expect_val([torch.arange(2)])
     source.close()

@@ -140,9 +140,9 @@ def test_classes_are_told_by_order_and_left_from_right():
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(UserError, match="is there and not an empty folder"):
+    with pytest.raises(UserError, match="exists and is not an empty folder"):
         write_sample("ssv2", tmp_path)
-    with pytest.raises(UserError, match="is there and not an empty folder"):
+    with pytest.raises(UserError, match="exists and is not an empty folder"):
         write_sample("ssv2", tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -60,9 +60,9 @@ def test_a_read_that_does_not_end_is_reported_and_given_up(reading, monkeypatch,
     monkeypatch.setattr("tadaconv.data.threads.PATIENCE_SECONDS", 0.4)
     goes_on = threading.Event()
     threads = reading(lambda number: number != 1 or goes_on.wait(60))  # which would count as read
-    with pytest.raises(RunError, match=r"^1\.mp4 is not read after 0 s; is its disk there\?$"):
+    with pytest.raises(RunError, match=r"^1\.mp4 has not been read after 0 s; is its disk mounted\?$"):
         threads(range(3))
-    assert [record.message for record in caplog.records] == ["1.mp4 is not read after 0 s; waiting for up to 0 s"]
+    assert [record.message for record in caplog.records] == ["1.mp4 has not been read after 0 s; waiting for up to 0 s"]
     goes_on.set()
 
 
@@ -87,7 +87,7 @@ finally:
     reading.close()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert done.stderr.endswith("RunError: a.mp4 is not read after 0 s; is its disk there?\n")
+    assert done.stderr.endswith("RunError: a.mp4 has not been read after 0 s; is its disk mounted?\n")
 
 
 def test_work_over_all_cores_is_left_without_waiting_for_a_disk(monkeypatch):

@@ -25,7 +25,7 @@ LAYOUTS: dict[str, Reader] = {
 
 
 def read(layout: str, root: Path, split: str = "") -> Annotations:
-    """What the annotations under ``root`` say, with every problem of the annotations and of where the media are.
+    """The annotations under ``root``, with every problem of the annotations and of where the media are.
 
     ``split`` is the number of the split for UCF101 and HMDB51, a file of ids for Mini-Kinetics, and what the names of
     lists have in common for ``list``. Raises :class:`UserError` for a layout that is not known, a root that is not a
@@ -55,7 +55,7 @@ def split_of(layout: str, split: str) -> str:
 
 
 def guess(root: Path) -> tuple[str, str] | None:
-    """The layout that ``root`` looks like, and what speaks for it; None where nothing does.
+    """The layout that ``root`` looks like, and the evidence for it; None without any.
 
     Raises :class:`UserError` if ``root`` is not a folder.
     """

@@ -95,9 +95,9 @@ def _sides(folder: _Folder, val_share: float) -> tuple[list[Clip], list[Clip]]:
             folder.warning(path, "not read: next to train/ and val/ no other folder is")
     trained, validated = ({clip.class_name for clip in clips} for clips in (train, val))
     for name in sorted(validated - trained):
-        folder.problem(sides[1] / name, "a class in val/ that train/ lacks")
+        folder.problem(sides[1] / name, "a class of val/ without clips in train/")
     for name in sorted(trained - validated):
-        folder.warning(sides[0] / name, "a class that val/ lacks, so its accuracy is not measured")
+        folder.warning(sides[0] / name, "a class without clips in val/, so its accuracy is not measured")
     return train, val
 
 
@@ -116,7 +116,7 @@ def held_out(clips: Iterable[Clip], val_share: float) -> set[Clip]:
     for group in by_class.values():
         ranked = sorted(group, key=lambda clip: (_position(clip), clip.path))
         num_val = sum(_position(clip) < val_share for clip in group)
-        # One to training first: a class of a single clip validates nothing.
+        # One to training first: a class of a single clip has none to validate on.
         chosen |= set(ranked[: min(max(num_val, 1), len(ranked) - 1)])
     return chosen
 
@@ -172,7 +172,7 @@ def _check_whole(folder: _Folder, train: Sequence[Clip], val: Sequence[Clip]) ->
     counts = Counter(clip.class_name for clip in (*train, *val))
     for name, count in sorted(counts.items()):
         if count == 1:
-            folder.warning(folder.root, f"class {name!r} has a single clip; one cannot both train and validate")
+            folder.warning(folder.root, f"class {name!r} has a single clip; training and validation need one each")
     if not counts:
         reason = "no clips in class folders; lay them out as <class>/*, or train/<class>/* and val/<class>/*"
         folder.problem(folder.root, reason)

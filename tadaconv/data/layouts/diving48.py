@@ -4,7 +4,7 @@ Its test clips validate. Its start and end frames are not used: a medium is one 
 count from 0 on. Lists made of these files name whole media too.
 """
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side
 from tadaconv.data.media import stem
 
 _NUM_CLASSES = 48
@@ -33,7 +33,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
 def _read(gathering: Gathering) -> Annotations:
     class_names = _class_names(gathering)
     old = gathering.file("Diving48_train.json", "Diving48_test.json")
-    noisy = f"{old} is of version 1, whose labels are noisy: take version 2"
+    noisy = f"{old} is of version 1, which has noisy labels: take version 2"
     for side, path in gathering.lists(_LISTS, noisy if old else "put it next to the vocabulary"):
         entries = gathering.json(path)
         if not isinstance(entries, list):
@@ -50,7 +50,7 @@ def _read(gathering: Gathering) -> Annotations:
                 if class_names:
                     gathering.problem(path, f"{label!r} is no class of Diving48_vocab.json; clips: {{}}", clip_id)
                 continue
-            gathering.clip(path, clip_id, side, (label,))
+            gathering.clip(path, clip_id, Listed(side, (label,)))
     return gathering.finish(
         (("label", class_names),),
         hint="ready-made archives of frames are known to be incomplete",

@@ -4,15 +4,15 @@ Two numberings meet here. ``start_frame`` counts the frames of the folders ``rgb
 a second for videos of two-digit numbers and at 50 for three-digit ones; the videos themselves run at 59.94, 50, 47.95,
 29.97 or 90. So folders of frames are read by frame number, and videos by timestamp.
 
-As the official metrics do, the validation segments of participants that train never shows are judged apart, and so are
-those whose verb is in the tail, whose noun is, and, of actions, where either is.
+As by the official metrics, some validation segments are evaluated separately as well: those of participants without
+training segments, and those with a verb or a noun of the tail (of actions, with either).
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side
 from tadaconv.data.media import Problem
 
 _SIDES: dict[Side, str] = {
@@ -60,10 +60,10 @@ def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
 
 
 def _column(gathering: Gathering, name: str, column: str, members: str) -> frozenset[str]:
-    """The values of one column of a table that says which clips are judged apart; empty, and a warning, without it."""
+    """A column of the table of a subset that is evaluated separately; empty, and a warning, without the table."""
     path = gathering.file(name)
     if path is None:
-        gathering.warning(".", f"no {name}: {members} are not evaluated apart; put it next to EPIC_100_validation.csv")
+        gathering.warning(".", f"no {name}: {members} have no separate evaluation; put it next to {_SIDES['val']}")
         return frozenset()
     values = frozenset(row[column].strip() for _, row in gathering.rows(path, (column,)))
     gathering.files.append(f"{path}: {len(values)} {members}")
@@ -72,8 +72,8 @@ def _column(gathering: Gathering, name: str, column: str, members: str) -> froze
 
 def _read(gathering: Gathering) -> Annotations:
     heads = tuple((head, _class_names(gathering, head)) for head in _CLASSES)
-    unseen = _column(gathering, _UNSEEN, "participant_id", "participants that train never shows")
-    tails = {head: _column(gathering, name, head, f"{head}s of the tail") for head, name in _TAILS.items()}
+    unseen = _column(gathering, _UNSEEN, "participant_id", "participants without training segments")
+    tails = {head: _column(gathering, name, head, f"tail {head}s") for head, name in _TAILS.items()}
     if gathering.file("EPIC_train_action_labels.csv") and not _evidence(gathering):
         gathering.problem("EPIC_train_action_labels.csv", "of EPIC-KITCHENS-55; take the files EPIC_100_*.csv")
     widest = 0.0
@@ -88,7 +88,7 @@ def _read(gathering: Gathering) -> Annotations:
                 time = (seconds(row["start_timestamp"]), seconds(row["stop_timestamp"]))
                 positions = (float(int(row["start_frame"])), float(int(row["stop_frame"])))
             except ValueError:
-                gathering.problem(path, "lines whose times or frame numbers are none: {}", f"line {number}")
+                gathering.problem(path, "lines with invalid times or frame numbers: {}", f"line {number}")
                 continue
             if not 0 <= time[0] < time[1] or not 0 <= positions[0] < positions[1]:
                 gathering.problem(
@@ -105,10 +105,8 @@ def _read(gathering: Gathering) -> Annotations:
             rate = frame_rate(video)
             rates.add(rate)
             widest = max(widest, *(abs(p - t * rate) for p, t in zip(positions, time, strict=True)))
-            gathering.clip(
-                path, row["narration_id"].strip(), side, labels,
-                key=video, exact=video, seconds=time, positions=positions, rate=rate, subsets=subsets,
-            )  # fmt: skip
+            clip = Listed(side, labels, video, video, "", time, positions, rate, tuple(subsets))
+            gathering.clip(path, row["narration_id"].strip(), clip)
     if rates:
         spelled = " and ".join(f"time x {rate}" for rate in sorted(rates, reverse=True))
         gathering.files.append(

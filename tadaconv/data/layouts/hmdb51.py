@@ -2,7 +2,7 @@
 
 import re
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side
 from tadaconv.data.layouts.ucf101 import SPLITS, split_number
 from tadaconv.data.media import stem
 
@@ -46,9 +46,8 @@ def _read(gathering: Gathering) -> Annotations:
             else:
                 side: Side = "train" if use == "1" else "val"
                 gathering.count(side)
-                gathering.clip(
-                    path, f"{class_name}/{name}", side, (label,), key=name, exact=name, folder=class_name, rate=30.0
-                )
+                clip = Listed(side, (label,), key=name, exact=name, folder=class_name, rate=30.0)
+                gathering.clip(path, f"{class_name}/{name}", clip)
     return gathering.finish(
         (("label", tuple(files)),),
         class_folders=True,

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side, side_of
 from tadaconv.data.media import stem
 from tadaconv.errors import UserError
 
@@ -75,14 +75,14 @@ def _read(gathering: Gathering) -> Annotations:
             side = side_of(row.get("split") or Path(path).stem)
             label = row.get("label", "").strip()
             if side is None:
-                gathering.problem(path, "of no side: name it train.csv or val.csv, or give a column split")
+                gathering.problem(path, "without a side: name it train.csv or val.csv, or add a column split")
                 break
             if not label and side != "test":
                 gathering.problem(path, "lines without a label: {}", f"line {number}")
                 continue
             times = _times(row["time_start"], row["time_end"])
             if times is None:
-                reason = "lines whose times are no seconds from 0 on, the first before the second: {}"
+                reason = "lines with invalid times, which must be seconds from 0 on, the start before the end: {}"
                 gathering.problem(path, reason, f"line {number}")
                 continue
             rows.append((path, row["youtube_id"].strip(), side, sys.intern(label), *times))
@@ -94,7 +94,7 @@ def _read(gathering: Gathering) -> Annotations:
     used = [row for row in rows if known is None or row[1] in known]
     labels = _all_labels(gathering) if wanted is None else ()
     class_names = labels or tuple(sorted({row[3] for row in used if row[3]}))
-    _judge_classes(gathering, class_names, tables, wanted is not None)
+    _check_classes(gathering, class_names, tables, wanted is not None)
     numbers = {name: number for number, name in enumerate(class_names)}
     for path, clip_id, side, label, start, end in rows:
         if known is not None and clip_id not in known:
@@ -105,7 +105,7 @@ def _read(gathering: Gathering) -> Annotations:
             gathering.problem(path, f"{label!r} is no class of the table of labels; clips: {{}}", clip_id)
             continue
         exact = f"{clip_id}_{start:06d}_{end:06d}"
-        gathering.clip(path, clip_id, side, (numbers.get(label, -1),), exact=exact)
+        gathering.clip(path, clip_id, Listed(side, (numbers.get(label, -1),), exact=exact))
     return gathering.finish(
         (("label", class_names),),
         key_of=youtube_id,
@@ -135,15 +135,12 @@ def _all_labels(gathering: Gathering) -> tuple[str, ...]:
     return ()
 
 
-def _judge_classes(gathering: Gathering, names: tuple[str, ...], tables: list[str], restricted: bool) -> None:
+def _check_classes(gathering: Gathering, names: tuple[str, ...], tables: list[str], restricted: bool) -> None:
+    counts = f"{len(names)} classes, where Kinetics-400 has {_NUM_CLASSES}"
     if len(names) > _NUM_CLASSES:
-        reason = (
-            f"{len(names)} classes, where Kinetics-400 has {_NUM_CLASSES}: of another edition, such as Kinetics-600"
-        )
-        gathering.problem(tables[0], reason)
+        gathering.problem(tables[0], f"{counts}: of another edition, such as Kinetics-600")
     elif names and len(names) < _NUM_CLASSES and not restricted:
-        reason = f"{len(names)} classes, where Kinetics-400 has {_NUM_CLASSES}: class numbers are not those of others"
-        gathering.warning(tables[0], reason)
+        gathering.warning(tables[0], f"{counts}: class numbers are not those of others")
 
 
 READER = Reader(_read, _evidence, has_splits=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side, side_of
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side, side_of
 from tadaconv.data.media import VIDEO_EXTENSIONS, stem
 from tadaconv.errors import UserError
 
@@ -35,7 +35,7 @@ class _Line(NamedTuple):
 
 
 def _files(gathering: Gathering, split: str) -> list[str]:
-    """The lists with ``split`` in their names, by their names and by what their first line looks like."""
+    """The lists with ``split`` in their names, recognised by their names and first lines."""
     named = gathering.companions(lambda name: name.endswith((".txt", ".csv")) and split.lower() in name)
     return [path for path in named if side_of(PurePosixPath(path).name) and _looks_listed(gathering, path)]
 
@@ -61,14 +61,15 @@ def _read_lines(gathering: Gathering, file: str, side: Side) -> list[_Line]:
         gathering.count(side)
         text = _unquoted(line)
         fields = _FIELDS.fullmatch(text)
+        width = len(_NUMBER.findall(fields["numbers"])) if fields else 0
         if fields is None:
             gathering.problem(file, "lines that are not 'path label' or 'path frames label': {}", f"line {number}")
-        elif (width := _num_numbers(fields)) > 1 and fields["path"].lower().endswith(VIDEO_EXTENSIONS):
+        elif width > 1 and fields["path"].lower().endswith(VIDEO_EXTENSIONS):
             gathering.problem(file, "videos with several labels: {}; one is needed", f"line {number}")
         else:
             texts.append((number, text))
             widths[width] += 1
-    # A path may end in numbers of its own, but few do.
+    # A path may itself end in numbers, but few do.
     width = widths.most_common(1)[0][0] if widths else 1
     whole = re.compile(rf"(?P<path>.+?)(?P<numbers>(?:[\s,]+-?\d+){{{width}}})", re.DOTALL)
     lines = []
@@ -80,10 +81,6 @@ def _read_lines(gathering: Gathering, file: str, side: Side) -> list[_Line]:
             numbers = tuple(map(int, _NUMBER.findall(fields["numbers"])))
             lines.append(_Line(file, number, side, fields["path"].replace("\\", "/"), numbers))
     return lines
-
-
-def _num_numbers(fields: re.Match[str]) -> int:
-    return len(_NUMBER.findall(fields["numbers"]))
 
 
 def _unquoted(line: str) -> str:
@@ -103,7 +100,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
 
 
 def _names_of_folders(lines: Sequence[_Line], num_classes: int) -> tuple[str, ...]:
-    """The names of the folders, where every class has one of its own; else the numbers."""
+    """The names of the folders, where every class has its own; else the numbers."""
     folders: dict[int, set[str]] = {}
     for line in lines:
         folders.setdefault(line.numbers[-1], set()).add(line.path.rstrip("/").rpartition("/")[0].rpartition("/")[2])
@@ -127,7 +124,7 @@ def _read(gathering: Gathering) -> Annotations:
         assert side is not None  # _files takes no other
         if side in taken:
             reason = (
-                f"a second list of {side} next to {taken[side]}; name by the split what the lists wanted have in common"
+                f"a second list of {side} next to {taken[side]}; name by the split what the wanted lists have in common"
             )
             gathering.problem(file, reason)
             continue
@@ -159,10 +156,9 @@ def _read(gathering: Gathering) -> Annotations:
         stretch = line.numbers[:-1] if len(line.numbers) == 3 else None
         positions = None if stretch is None else (float(stretch[0]), float(stretch[0] + stretch[1]))
         clip_id = stem(path[len(prefix) :]) + (f"@{stretch[0]}" if stretch else "")
-        gathering.clip(
-            line.file, clip_id, line.side, (label,),
-            key=stem(name), exact=name if folder.startswith("/") else stem(name), folder=folder, positions=positions,
-        )  # fmt: skip
+        exact = name if folder.startswith("/") else stem(name)
+        clip = Listed(line.side, (label,), key=stem(name), exact=exact, folder=folder, positions=positions)
+        gathering.clip(line.file, clip_id, clip)
     in_stretches = any(len(line.numbers) == 3 for line in lines)  # which are counted in frames, so of no video
     return gathering.finish(
         (("label", names),),

@@ -1,6 +1,6 @@
 """UCF101: three splits, ``classInd.txt``, ``trainlist01.txt``, ``testlist01.txt``; its test clips validate."""
 
-from tadaconv.data.annotations import Annotations, Gathering, Reader, Side
+from tadaconv.data.annotations import Annotations, Gathering, Listed, Reader, Side
 from tadaconv.data.media import comparable, stem
 from tadaconv.errors import UserError
 
@@ -54,7 +54,7 @@ def _read(gathering: Gathering) -> Annotations:
             if label and label.strip() != str(of_folder + 1):
                 gathering.problem(path, "labels that are not the number of their folder's class: {}", f"line {number}")
                 continue
-            gathering.clip(path, stem(video), side, (of_folder,), folder=folder, rate=25.0)
+            gathering.clip(path, stem(video), Listed(side, (of_folder,), folder=folder, rate=25.0))
     return gathering.finish(
         (("label", class_names),), class_folders=True, media_places="<Class>/<name>.avi or a folder <name> of frames"
     )
