@@ -87,9 +87,8 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
             continue
         known[study] = Reportable(loaded, regime)
     for search in list(known.values()):
-        if isinstance(search.loaded, LoadedStudy):
-            table = confirmed(search.loaded, search.regime, store)
-            known |= {} if table is None else {study_name(table, search.regime): Reportable(table, search.regime)}
+        if isinstance(search.loaded, LoadedStudy) and (table := confirmed(search.loaded, search.regime, store)):
+            known[study_name(table, search.regime)] = Reportable(table, search.regime)
     return known, broken
 
 
@@ -138,13 +137,11 @@ def storage_context(
 
 def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:
     """Finished cells of ``study`` that are not among the keys ``shown``, by reason."""
-    ended = {
-        key: attempt.protocol
-        for key, attempts in store.attempts().items()
-        for attempt in attempts
-        if attempt.state == "finished" and attempt.study == study and key not in shown
-    }
-    reasons = Counter("changed" if protocol == PROTOCOL else "protocol" for protocol in ended.values())
+    reasons: Counter[str] = Counter()
+    for key, attempts in store.attempts().items():
+        ended = [a.protocol for a in attempts if a.state == "finished" and a.study == study]
+        if ended and key not in shown:
+            reasons["changed" if ended[-1] == PROTOCOL else "protocol"] += 1
     return dict(sorted(reasons.items()))
 
 
