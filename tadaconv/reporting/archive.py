@@ -242,7 +242,7 @@ def _scores(out: Path | None, key: str) -> str | None:
 def _leaves(name: str, value: Any) -> dict[str, Any]:
     """A tree as ``name.inner.leaf`` by leaf; lists are leaves, as JSON."""
     if isinstance(value, Mapping):
-        return {key: leaf for inner, each in value.items() for key, leaf in _leaves(f"{name}.{inner}", each).items()}
+        return {key: leaf for inner, part in value.items() for key, leaf in _leaves(f"{name}.{inner}", part).items()}
     return {name: _json(value) if isinstance(value, list) else value}
 
 

@@ -89,7 +89,7 @@ def write_index(out: Path) -> Path:
 def read_entries(folder: Path) -> list[IndexEntry]:
     """The reports in ``folder``, by kind and name."""
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    entries = [entry for each in inside if (entry := read_entry(each)) is not None]
+    entries = [entry for path in inside if (entry := read_entry(path)) is not None]
     kinds = _kinds_of(entries)
     return sorted(entries, key=lambda e: (kinds.index(e.kind), e.name, e.regime, e.folder))
 

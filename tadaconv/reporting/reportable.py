@@ -39,11 +39,11 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
     """
     studies = set(store.studies())
     known, left_out = _known(studies, store)
-    found = []
+    candidates = []
     for study, candidate in sorted(known.items()):
         try:
             if _has_ended(candidate, study, store):
-                found.append(candidate)
+                candidates.append(candidate)
             elif num_finished := sum(_left_out(study, set(), store).values()):
                 left_out[study] = (
                     f"all {plural(num_finished, 'finished cell')} are of rows or a regime that have changed"
@@ -56,7 +56,7 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
         # Where the space of a study has grown, its later trials are in further studies, which are parts of it.
         if not any(study.startswith(f"{whole}-space") for whole in known):
             left_out[study] = _where_sought(study, store)
-    return found, [f"{study} is left out: {why}" for study, why in sorted(left_out.items())]
+    return candidates, [f"{study} is left out: {why}" for study, why in sorted(left_out.items())]
 
 
 def _where_sought(study: str, store: Store) -> str:
@@ -86,9 +86,9 @@ def _known(studies: AbstractSet[str], store: Store) -> tuple[dict[str, Reportabl
                 broken |= dict.fromkeys({f"{name}_confirm{study.removeprefix(name)}"} & studies, str(error))
             continue
         known[study] = Reportable(loaded, regime)
-    for each in list(known.values()):
-        if isinstance(each.loaded, LoadedStudy) and (table := confirmed(each.loaded, each.regime, store)) is not None:
-            known[study_name(table, each.regime)] = Reportable(table, each.regime)
+    for search in list(known.values()):
+        if isinstance(search.loaded, LoadedStudy) and (table := confirmed(search.loaded, search.regime, store)):
+            known[study_name(table, search.regime)] = Reportable(table, search.regime)
     return known, broken
 
 
@@ -129,21 +129,19 @@ def storage_context(
         )
         if regime is not None:
             with suppress(UserError):  # a regime that does not support a row any more does not matter here
-                found = _records(loaded, regime, store)
-                if any(record.status == "finished" for record in found):
-                    elsewhere[regime] = found
+                others = _records(loaded, regime, store)
+                if any(record.status == "finished" for record in others):
+                    elsewhere[regime] = others
     return StorageContext(elsewhere, _left_out(study, {record.cell.key for record in records}, store))
 
 
 def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:
     """Finished cells of ``study`` that are not among the keys ``shown``, by reason."""
-    ended = {
-        key: attempt.protocol
-        for key, attempts in store.attempts().items()
-        for attempt in attempts
-        if attempt.status == "finished" and store.name_of(attempt.study_id) == study and key not in shown
-    }
-    reasons = Counter("changed" if protocol == PROTOCOL else "protocol" for protocol in ended.values())
+    reasons: Counter[str] = Counter()
+    for key, attempts in store.attempts().items():
+        ended = [a.protocol for a in attempts if a.status == "finished" and store.name_of(a.study_id) == study]
+        if ended and key not in shown:
+            reasons["changed" if ended[-1] == PROTOCOL else "protocol"] += 1
     return dict(sorted(reasons.items()))
 
 
@@ -151,8 +149,8 @@ def _records(loaded: LoadedTable, regime_name: str, store: Store) -> list[CellRe
     return current_records(loaded, load_regime(regime_name), study_name(loaded, regime_name), store)
 
 
-def _has_ended(each: Reportable, study: str, store: Store) -> bool:
-    if isinstance(each.loaded, LoadedTable):
-        records = _records(each.loaded, each.regime, store)
+def _has_ended(candidate: Reportable, study: str, store: Store) -> bool:
+    if isinstance(candidate.loaded, LoadedTable):
+        records = _records(candidate.loaded, candidate.regime, store)
         return any(record.status in ("finished", "failed") for record in records)
-    return any(t.status in ENDS for t in trial_records(each.loaded, load_regime(each.regime), study, store))
+    return any(t.status in ENDS for t in trial_records(candidate.loaded, load_regime(candidate.regime), study, store))

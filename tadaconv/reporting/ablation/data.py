@@ -221,7 +221,7 @@ def collect(
         families=[str(name) for name in details["families"]["family"].unique()],
         conditions=shared_conditions([record.cell.experiment for record in records]),
         class_families=_class_families(records),
-        elsewhere=[_elsewhere(name, each) for name, each in sorted((elsewhere or {}).items())],
+        elsewhere=[_elsewhere(name, cells) for name, cells in sorted((elsewhere or {}).items())],
         left_out=dict(left_out or {}),
         ensembles=list(ensembles),
         cells=[origin(record) for record in records],
@@ -277,16 +277,16 @@ def _class_families(records: Sequence[CellRecord]) -> dict[str, str]:
 
 
 def _elsewhere(regime: str, records: Sequence[CellRecord]) -> Elsewhere:
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     records = [checked(record) for record in records]
     for record in records:
         if record.result is not None:
-            found.setdefault(record.cell.label, []).append(record.result.score)
+            scores.setdefault(record.cell.label, []).append(record.result.score)
     return Elsewhere(
         metric=metric_of(records).name,
         regime=plain_name(regime),
-        score={name: fmean(values) for name, values in found.items()},
-        num_seeds={name: len(values) for name, values in found.items()},
+        score={name: fmean(values) for name, values in scores.items()},
+        num_seeds={name: len(values) for name, values in scores.items()},
     )
 
 

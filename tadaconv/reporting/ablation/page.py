@@ -39,13 +39,13 @@ def claims(export: Export) -> Block | None:
     lines = verdicts(export).to_dict("records")
     if not lines:
         return None
-    found = [{**line, "sentence": text.claim_sentence(line, export.metric)} for line in lines]
+    with_sentences = [{**line, "sentence": text.claim_sentence(line, export.metric)} for line in lines]
     opening = text.claims_summary([line["verdict"] for line in lines])
     summary = summarise(export)
     # Marks are adjusted for the rows that were tested; of two rows there is one test, and nothing to adjust.
     stricter = bool(is_marked(summary).any()) and int((summary["standing"] != "").sum()) > 2
-    plain = [opening, *(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in found)]
-    return Block(render("claims", opening=opening, claims=found, stricter=stricter), "\n".join(plain))
+    plain = [opening, *(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in with_sentences)]
+    return Block(render("claims", opening=opening, claims=with_sentences, stricter=stricter), "\n".join(plain))
 
 
 def results(export: Export) -> Block:
@@ -118,15 +118,15 @@ def _by_row(manifest: Manifest) -> dict[str, dict[str, list[str]]]:
     """Where rows differ in backbone, frames or recipe: each with its rows, and what a backbone stands in for."""
     asked = {row.name: row.backbone for row in manifest.rows}
     recipe_of = {row.name: row.recipe for row in manifest.rows}
-    found: dict[str, dict[str, list[str]]] = {}
+    by_row: dict[str, dict[str, list[str]]] = {}
     for aspect, values in differing(manifest).items():
-        rows_of = found.setdefault(f"{aspect.removeprefix('num_')} by row", {})
+        rows_of = by_row.setdefault(f"{aspect.removeprefix('num_')} by row", {})
         for row, value in values.items():
             stands_in = aspect == "backbone" and asked[row] not in (None, value)
             in_words = f"{value} for {asked[row]}" if stands_in else str(value)
             whose = _WHOSE.get(recipe_of[row] or "", "") if aspect == "recipe" else ""
             rows_of.setdefault(in_words + whose, []).append(row)
-    return found
+    return by_row
 
 
 def methods(export: Export) -> Block | None:

@@ -18,7 +18,7 @@ ASPECTS: Final = ("data", "backbone", "frames", "views", "recipe", "unsaid", "mi
 
 def clips_of(manifest: Manifest) -> list[Clips]:
     """The listed clips of a table, as :func:`listed_clips` has them; they are the same for every row."""
-    return next((found for cell in manifest.cells if (found := listed_clips(cell.experiment["data"]))), [])
+    return next((clips for cell in manifest.cells if (clips := listed_clips(cell.experiment["data"]))), [])
 
 
 def views(data: Mapping[str, Any]) -> str:

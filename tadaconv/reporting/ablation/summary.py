@@ -60,10 +60,10 @@ def _summary(export: Export) -> pd.DataFrame:
     lines: dict[str, list[dict[Any, Any]]] = {row.name: [] for row in export.manifest.rows}
     for cell in export.cells[["row", "status", "params", "macs", "seconds"]].to_dict("records"):
         lines[cell["row"]].append(cell)
-    for each in export.manifest.ensembles:
-        if each.top1 is not None:
-            costs = {"params": each.params, "macs": each.macs, "seconds": nan}
-            lines[each.row].append({"status": "finished", **costs})
+    for ensemble in export.manifest.ensembles:
+        if ensemble.top1 is not None:
+            costs = {"params": ensemble.params, "macs": ensemble.macs, "seconds": nan}
+            lines[ensemble.row].append({"status": "finished", **costs})
     df = pd.DataFrame([_row_line(export, values, name, cells) for name, cells in lines.items()])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
     df.loc[(df["ensemble"] != "") & (df["n"] == 0), "state"] = "no value"
@@ -194,9 +194,9 @@ def scores_by_seed(export: Export) -> pd.DataFrame:
     finished = cells[cells["status"] == "finished"]
     table = finished.set_index(["row", "seed"])[export.metric.name].unstack("seed")  # noqa: PD010 - nothing is aggregated here
     table = table.reindex(index=[row.name for row in export.manifest.rows], columns=export.manifest.seeds)
-    for each in export.manifest.ensembles:
-        if each.top1 is not None:
-            table.loc[each.row, each.seed] = each.top1
+    for ensemble in export.manifest.ensembles:
+        if ensemble.top1 is not None:
+            table.loc[ensemble.row, ensemble.seed] = ensemble.top1
     return table
 
 
@@ -231,10 +231,10 @@ def groups(manifest: Manifest) -> list[list[str]]:
         )
         for cell in manifest.cells
     }  # fmt: skip
-    found: dict[tuple[str, int, str], list[str]] = {}
+    by_aspects: dict[tuple[str, int, str], list[str]] = {}
     for name in (row.name for row in manifest.rows if row.name in ran_on):
-        found.setdefault(ran_on[name], []).append(name)
-    return list(found.values())
+        by_aspects.setdefault(ran_on[name], []).append(name)
+    return list(by_aspects.values())
 
 
 def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
@@ -253,12 +253,12 @@ def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
     of them: what is left out would be left out whichever of them were chosen, so the bound holds, and neither the order
     of rows nor that of seeds changes a mark.
     """
-    found = dict.fromkeys(map(str, scores.index), "")
+    marks = dict.fromkeys(map(str, scores.index), "")
     for members in groups:
         known = scores.loc[members].dropna(how="all")
         if len(known) > 1:
-            found |= _ranked(known)
-    return found
+            marks |= _ranked(known)
+    return marks
 
 
 def _ranked(scores: pd.DataFrame) -> dict[str, str]:
@@ -270,9 +270,9 @@ def _ranked(scores: pd.DataFrame) -> dict[str, str]:
     if len(on_top) == 1:
         return _marks(by_row, on_top[0])
     differing = {by_row[name].tobytes(): name for name in on_top}  # rows that are equal in every seed give the same
-    each = [_marks(by_row, top) for top in differing.values()]
-    ties = {name for marks in each for name, mark in marks.items() if mark != "below"}
-    below = [name for name in by_row if all(marks.get(name) == "below" for marks in each)]
+    by_top = [_marks(by_row, top) for top in differing.values()]
+    ties = {name for marks in by_top for name, mark in marks.items() if mark != "below"}
+    below = [name for name in by_row if all(marks.get(name) == "below" for marks in by_top)]
     return {**dict.fromkeys(below, "below"), **dict.fromkeys(ties, "tie")}
 
 

@@ -420,7 +420,7 @@ def elsewhere_notes(export: Export) -> list[str]:
 
 def tau_note(export: Export) -> list[str]:
     """What Kendall's tau and its interval mean, where the page has one."""
-    if not any(found.tau == found.tau for found in _agreements(export)):
+    if not any(order.tau == order.tau for order in _agreements(export)):
         return []
     return [
         f"Kendall\u2019s tau is 1 for the same order, 0 for unrelated orders and {MINUS}1 for the reverse. Its "
@@ -433,13 +433,13 @@ def _agreements(export: Export) -> list[st.Agreement]:
     return [paper_order(export), *(agreement(export, other) for other in export.manifest.elsewhere)]
 
 
-def _agreement_in_words(found: st.Agreement) -> str:
-    if found.n < 3:
-        return f"not compared, which takes three rows with both numbers, and there are {found.n}"
-    if found.tau != found.tau:
+def _agreement_in_words(order: st.Agreement) -> str:
+    if order.n < 3:
+        return f"not compared, which takes three rows with both numbers, and there are {order.n}"
+    if order.tau != order.tau:
         return "not compared, as all rows are equal in one of the two"
-    interval = "" if found.low != found.low else f" [{coefficient(found.low)}, {coefficient(found.high)}]"
-    return f"Kendall\u2019s tau {coefficient(found.tau)}{interval} over {found.n} rows"
+    interval = "" if order.low != order.low else f" [{coefficient(order.low)}, {coefficient(order.high)}]"
+    return f"Kendall\u2019s tau {coefficient(order.tau)}{interval} over {order.n} rows"
 
 
 def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:

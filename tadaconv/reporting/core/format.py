@@ -89,9 +89,9 @@ def seconds(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
-def in_unit(what: str, unit: str, between: str = " ") -> str:
-    """``what`` with its unit in brackets; without any where there is no unit."""
-    return f"{what}{between}({unit})" if unit else what
+def in_unit(heading: str, unit: str, between: str = " ") -> str:
+    """``heading`` with its unit in brackets, if it has one."""
+    return f"{heading}{between}({unit})" if unit else heading
 
 
 def in_unit_of(metric: Metric) -> str:

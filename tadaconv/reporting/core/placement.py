@@ -67,7 +67,7 @@ def draw_heatmap(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     data = data.assign(weighted=data[metric.name].fillna(0) * data["n"], status=data.get("status", "no result"))
     sums = data.groupby(["stages", "share"], sort=False).agg(
         weighted=("weighted", "sum"), n=("n", "sum"), num_planned=("num_planned", "sum"),
-        status=("status", lambda each: ",\n".join(dict.fromkeys(each))),
+        status=("status", lambda statuses: ",\n".join(dict.fromkeys(statuses))),
     ).reset_index()  # fmt: skip
     sums["score"] = (sums["weighted"] / sums["n"]).where(sums["n"] > 0)
     shares = sorted(sums["share"].unique())

@@ -94,8 +94,8 @@ def _environments(origins: Sequence[CellOrigin]) -> list[dict[str, str]]:
 
 def _differ(environments: Sequence[Mapping[str, str]], key: str) -> bool:
     """Whether an entry has several values; what is not known, as the commit of a wheel, is no other value."""
-    known = [each for each in environments if key in each or key not in ("commit", "clips")]
-    return len({each.get(key, "") for each in known}) > 1
+    known = [entries for entries in environments if key in entries or key not in ("commit", "clips")]
+    return len({entries.get(key, "") for entries in known}) > 1
 
 
 def _without_seed(experiment: Mapping[str, Any]) -> str:

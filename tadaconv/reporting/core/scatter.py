@@ -1,9 +1,9 @@
 """Scatter plots of scores against cost: the front, an axis of relative costs, and names in a column."""
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -51,8 +51,11 @@ def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labe
     low, high = ax.get_ylim()
     whole = high - low
     means = data["mean"].tolist()
-    wanted = _levels(means, cost, whole / 200)
-    heights = style.space_out(wanted, num_lines * whole / max(18, num_lines * len(data)))
+    near = whole / 200  # points this near are at one height
+    by_cost = np.argsort(cost, kind="stable")[::-1]  # so that of these the cheaper is above
+    gap = num_lines * whole / max(18, num_lines * len(data))
+    heights = np.empty(len(means))
+    heights[by_cost] = style.space_out([near * round(means[i] / near) for i in by_cost], gap)
     ax.set_ylim(min(low, min(heights) - whole / 40), max(high, max(heights) + whole / 40))
     left, right = ax.get_xlim()
     steepest = max(abs(height - mean) for height, mean in zip(heights, means, strict=True)) / whole
@@ -73,15 +76,3 @@ def names_at_the_right(ax: Axes, cost: Sequence[float], data: pd.DataFrame, labe
     # A grid would be taken for more of these lines.
     ax.grid(visible=False)
     ax.tick_params(axis="y", length=3)
-
-
-def _levels(heights: Sequence[float], cost: Sequence[float], near: float) -> list[float]:
-    """Heights that give the order of names; points within ``near`` share one, with the cheaper a hair above."""
-    levels, first, group = [0.0] * len(heights), -inf, list[int]()
-    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
-        if heights[i] - first > near:
-            first, group = heights[i], []
-        group.append(i)
-        for rank, member in enumerate(sorted(group, key=lambda i: -cost[i])):
-            levels[member] = first + 1e-6 * near * rank
-    return levels

@@ -25,12 +25,14 @@ def calibration_over_training_data(export: Export) -> pd.DataFrame:
     known, _ = _known_distances(export)
     experiments = {cell.row: cell.experiment for cell in export.manifest.cells}
     over_seeds = known.groupby(["row", "epoch", "stage"])["distance"].agg(["mean", "min", "max"])
-    found = over_seeds.reset_index().rename(columns={"mean": "distance", "min": "low", "max": "high"})
-    at_one = {row for row, each in experiments.items() if (each["temporal"] or {}).get("init") == "identity"}
-    start = found[found["row"].isin(at_one)].drop_duplicates(["row", "stage"])
+    ranges = over_seeds.reset_index().rename(columns={"mean": "distance", "min": "low", "max": "high"})
+    at_one = {
+        row for row, experiment in experiments.items() if (experiment["temporal"] or {}).get("init") == "identity"
+    }
+    start = ranges[ranges["row"].isin(at_one)].drop_duplicates(["row", "stage"])
     start = start.assign(epoch=0, distance=0.0, low=0.0, high=0.0)
     order = {row.name: i for i, row in enumerate(export.manifest.rows)}
-    every = pd.concat([start, found], ignore_index=True) if len(start) else found
+    every = pd.concat([start, ranges], ignore_index=True) if len(start) else ranges
     ranks = every["row"].map(order)
     every = every.assign(rank=ranks).sort_values(["rank", "epoch", "stage"], kind="stable", ignore_index=True)
     return every[["row", "epoch", "stage", "distance", "low", "high"]]

@@ -108,19 +108,12 @@ def contrast(manifest: Manifest) -> Contrast:
     ``without`` is None where the base itself has no operator, where every row has one, and where no such row runs on
     the base's backbone and frames.
     """
-    ran = {cell.row: cell.experiment for cell in manifest.cells}
+    ran = {cell.row: {**cell.experiment, "seed": None} for cell in manifest.cells}
     base = ran.get(manifest.base)
     if base is None or base["temporal"] is None:
         return Contrast(manifest.base, None)
-    alike = {name: value for name, value in base.items() if name not in ("temporal", "seed")}
-    bare = [
-        row.name
-        for row in manifest.rows
-        if (found := ran.get(row.name)) is not None
-        and found["temporal"] is None
-        and all(found[name] == value for name, value in alike.items())
-    ]
-    return Contrast(manifest.base, bare[0] if bare else None)
+    bare = {**base, "temporal": None}
+    return Contrast(manifest.base, next((row.name for row in manifest.rows if ran.get(row.name) == bare), None))
 
 
 def classes_by_family(manifest: Manifest) -> list[tuple[str, str]]:
@@ -269,7 +262,7 @@ def _separate(ax: Axes, families: list[str]) -> None:
 def _name_families(ax: Axes, families: list[str]) -> None:
     """The families at the right of a matrix."""
     middles = {
-        family: fmean(i + 0.5 for i, each in enumerate(families) if each == family)
+        family: fmean(i + 0.5 for i, name in enumerate(families) if name == family)
         for family in dict.fromkeys(families)
         if family
     }
