@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from tadaconv.errors import RunError
-from tadaconv.measure.forward_pass import ForwardPass, forward_pass
+from tadaconv.measure.forward_pass import ForwardPass, forward_pass, in_evaluation_mode
 from tadaconv.measure.live import tensor_bytes
 from tadaconv.models.rivals.mixture import KernelMixture
 from tadaconv.nn import TAdaConv2d, TAdaConv3d, TemporalPool
@@ -55,13 +55,8 @@ def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
             both counts.
     """
     shape = (1, *input_shape)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with in_evaluation_mode(model):
         record = forward_pass(model, shape)
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
     kinds: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     activations = 0
     pooling: tuple[str, ...] = ()
