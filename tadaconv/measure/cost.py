@@ -1,8 +1,8 @@
 """What a network costs: parameters, multiply-adds by kind, activations and memory.
 
 The paper counts convolutions and linear layers, one multiply-add each; normalisation, the calibration's own
-multiplications, the aggregation and the mixing of kernels are counted apart, so that nothing is hidden and figures stay
-comparable.
+multiplications, the aggregation and the mixing of kernels are counted separately, so that figures stay comparable and
+complete.
 """
 
 from collections import Counter
@@ -101,6 +101,6 @@ def _convolution_macs(
     if not agrees:
         raise RunError(
             f"the operators of {name or 'the network'} ({type(module).__name__}) take {products:,} multiply-adds, the "
-            f"formula of its layer says {expected:,}"
+            f"formula of its layer gives {expected:,}"
         )
     return {"convolution": expected, **rest}
