@@ -74,9 +74,10 @@ def plain(shape: Shape) -> Lone:
     """The convolution that every method starts from, initialised from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        groups = shape.channels if shape.depthwise else 1
-        size = (shape.channels, shape.channels, shape.kernel)
-        return Lone(FrameConv2d(*size, padding=shape.kernel // 2, groups=groups, bias=shape.depthwise))
+        channels, padding = shape.channels, shape.kernel // 2
+        groups = channels if shape.depthwise else 1
+        conv = FrameConv2d(channels, channels, shape.kernel, padding=padding, groups=groups, bias=shape.depthwise)
+        return Lone(conv)
 
 
 def clips_for(shape: Shape, options: Options) -> Tensor:
@@ -115,7 +116,7 @@ def workload(name: str, shape: Shape, options: Options, calibrations: Sequence[s
     Args:
         name: of the shape.
         shape: of the plain convolution.
-        options: name the methods, and say on which clips they run.
+        options: the methods, and the clips they run on.
         calibrations: of ours, and of the form with a kernel for every frame.
     """
     side = options.size // shape.stride

@@ -9,7 +9,7 @@ weights, and writes the gradients of input and weights. X, Y and P being the num
 with M = Y * I / groups * kernel for a convolution, Y * in_features for a linear layer, and 0 for a norm. Layers
 without parameters count nothing, as they can be merged into their neighbours.
 
-Every method is compared with the plain network's work: what it does beyond that is not counted, so fractions compare.
+Every method is compared with the plain network's work: more work is not counted, so that fractions are comparable.
 """
 
 from copy import deepcopy

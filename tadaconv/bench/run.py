@@ -26,7 +26,7 @@ TRIAL_SECONDS = 0.05
 MOST_REPEATS = 100
 
 MOST_COMPILED = 1024
-"""Methods, and parts of them, whose compiled form is kept."""
+"""The most compiled methods, and parts of them, that are kept."""
 
 OnProgress = Callable[[str, float], None]
 """Called with the current step, and the fraction of the whole that is done."""
@@ -56,7 +56,7 @@ def run(
 
     Args:
         bench: which of the two benchmarks it is.
-        workloads: what is run.
+        workloads: the convolutions or networks.
         options: how.
         progress: called with the current step, and the fraction that is done.
         calibrations: of ours, for the record.

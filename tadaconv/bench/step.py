@@ -27,7 +27,7 @@ NUM_CLASSES = 400
 
 @dataclass(frozen=True)
 class Names:
-    """What a backbone is called, and what it is called with our operator in it."""
+    """The names of a backbone, and of it with our operator."""
 
     plain: str
     tada: str
@@ -78,7 +78,7 @@ def workload(backbone: str, options: Options, calibration: str = "cin") -> Workl
 
     Args:
         backbone: a name in ``BACKBONES``; raises :class:`UserError` for any other.
-        options: name the methods, and say on which clips they run.
+        options: the methods, and the clips they run on.
         calibration: of ours, and of the form with a kernel for every frame.
     """
     names, tada = lookup("backbone", backbone, BACKBONES), TAda(calibration=calibration)

@@ -8,9 +8,7 @@ import typer
 from rich.console import Console
 
 from tadaconv.cli.app import Group, app
-from tadaconv.cli.options import (
-    AsJson,
-)
+from tadaconv.cli.options import AsJson
 from tadaconv.cli.output import print_json
 from tadaconv.files import require_writable
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 bench_app = typer.Typer(
-    help="Speed against the plain convolution, with its spread.\n\nExample: tada bench op",
+    help="Speed compared with the plain convolution, with its spread.\n\nExample: tada bench op",
     rich_markup_mode="rich",
     cls=Group,
 )
@@ -39,11 +37,11 @@ BenchMethods = Annotated[
     ),
 ]
 BenchContestants = Annotated[str | None, typer.Option("--contestants", hidden=True)]
-"""What ``--methods`` was called first."""
+"""The first name of ``--methods``."""
 BenchClips = Annotated[int, typer.Option("--clips", min=1, help="Clips a pass.")]
 BenchFrames = Annotated[int, typer.Option("--frames", min=1, help="Frames a clip.")]
 BenchSize = Annotated[int, typer.Option("--size", help="Height and width of the network's frames in pixels.")]
-BenchRounds = Annotated[int, typer.Option("--rounds", help="Rounds, of one trial of every method each.")]
+BenchRounds = Annotated[int, typer.Option("--rounds", help="Rounds; a round has one trial of every method.")]
 BenchOut = Annotated[Path, typer.Option("--out", help="Folder for the JSON file and the chart.")]
 
 
@@ -66,7 +64,7 @@ def bench_op(
     out: BenchOut = Path("benchmarks/results"),
     as_json: AsJson = False,
 ) -> None:
-    """Time the operator and its rivals against the plain convolution, forward and backward.
+    """Time the operator and its rivals, compared with the plain convolution, forward and backward.
 
     Example: tada bench op --calibration cin,cout --shapes res2,res5
     """
@@ -94,7 +92,7 @@ def bench_step(
     out: BenchOut = Path("benchmarks/results"),
     as_json: AsJson = False,
 ) -> None:
-    """Time a training step with the operator and its rivals against the plain backbone's.
+    """Time a training step with the operator and its rivals, compared with the plain backbone's.
 
     Example: tada bench step --methods tada,naive --device cuda --dtype bf16 --clips 16 --size 224
     """

@@ -1,4 +1,4 @@
-"""What the calibrations of a network do to clips: how far they are from one, and what they vary with."""
+"""The calibrations of a network for clips: how far they are from one, and what they vary with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tadaconv.measure.forward_pass import in_evaluation_mode
 from tadaconv.models import Host, Site
 from tadaconv.nn import TAdaConv2d, TAdaConv3d
 from tadaconv.result import NUM_INSPECTED, StageCalibration
@@ -23,7 +24,7 @@ def inspected_clips(num_val: int, num_clips: int = NUM_INSPECTED) -> Tensor:
 
 @dataclass(frozen=True)
 class LayerCalibration:
-    """The calibrations that one layer gave to clips.
+    """The calibrations of one layer for clips.
 
     Attributes:
         site: where the layer is.
@@ -45,9 +46,9 @@ class LayerCalibration:
 
 @torch.no_grad()
 def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
-    """What every adaptive convolution of ``model`` gives to ``clips``, from the first layer to the last.
+    """The calibrations of every adaptive convolution of ``model`` for ``clips``, from the first layer to the last.
 
-    The network runs once, in evaluation mode, and is left as it was. Empty for a network that calibrates nothing.
+    The network runs once, in evaluation mode, which is undone afterwards. Empty for a network without calibrations.
     """
     layers: list[LayerCalibration] = []
     handles = []
@@ -65,13 +66,10 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
             handles.append(layer.context.register_forward_hook(keep(site, layer)))
     if not handles:
         return []
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        model(clips_NCTHW)
+        with in_evaluation_mode(model):
+            model(clips_NCTHW)
     finally:
-        for module, mode in modes.items():  # not model.train(), which would thaw what is held in evaluation mode
-            module.training = mode
         for handle in handles:
             handle.remove()
     return layers
@@ -88,7 +86,7 @@ def by_stage(layers: list[LayerCalibration]) -> dict[str, StageCalibration]:
 def summarise(alphas: list[Tensor]) -> StageCalibration:
     """Alphas of several layers, each (clips, factors, frames) in float64, in three numbers.
 
-    What they leave over is constant. With ``m`` the mean of a factor over clips and frames, averages over all factors,
+    The rest is constant. With ``m`` the mean of a factor over clips and frames, averages over all factors,
     ``distance ** 2 == mean((m - 1) ** 2) + over_clips ** 2 + over_time ** 2``.
     """
 

@@ -1,8 +1,8 @@
 """What a network costs: parameters, multiply-adds by kind, activations and memory.
 
 The paper counts convolutions and linear layers, one multiply-add each; normalisation, the calibration's own
-multiplications, the aggregation and the mixing of kernels are counted apart, so that nothing is hidden and figures stay
-comparable.
+multiplications, the aggregation and the mixing of kernels are counted separately, so that figures stay comparable and
+complete.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from tadaconv.errors import RunError
-from tadaconv.measure.forward_pass import ForwardPass, forward_pass
+from tadaconv.measure.forward_pass import ForwardPass, forward_pass, in_evaluation_mode
 from tadaconv.measure.live import tensor_bytes
 from tadaconv.models.rivals.mixture import KernelMixture
 from tadaconv.nn import TAdaConv2d, TAdaConv3d, TemporalPool
@@ -55,13 +55,8 @@ def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
             both counts.
     """
     shape = (1, *input_shape)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with in_evaluation_mode(model):
         record = forward_pass(model, shape)
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
     kinds: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     activations = 0
     pooling: tuple[str, ...] = ()
@@ -106,6 +101,6 @@ def _convolution_macs(
     if not agrees:
         raise RunError(
             f"the operators of {name or 'the network'} ({type(module).__name__}) take {products:,} multiply-adds, the "
-            f"formula of its layer says {expected:,}"
+            f"formula of its layer gives {expected:,}"
         )
     return {"convolution": expected, **rest}

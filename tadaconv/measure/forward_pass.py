@@ -39,12 +39,12 @@ _UNCOUNTED = {
     aten.dot, aten.vdot, aten.mv, aten.addmv, aten.addr, aten.addbmm, aten.lerp, aten._cdist_forward, aten.renorm,
     aten._trilinear, aten.grid_sampler_2d, aten.grid_sampler_3d, aten.lstm, aten.gru, aten._native_multi_head_attention,
 }  # fmt: skip
-"""Multiply-adds that nobody here counts: an operator on this list stops the count instead of being left out of it."""
+"""Operators with multiply-adds that are not counted: one of them stops the count instead of being left out of it."""
 
 
 @dataclass
 class ForwardPass:
-    """What each module does itself, its children apart, by the module's name; ``""`` is the network.
+    """The work of each module without its children, by the module's name; ``""`` is the network.
 
     Attributes:
         macs: multiply-adds by kind: ``convolution``, ``attention``, ``linear`` (all other products of matrices),
@@ -124,7 +124,7 @@ class _Recorder(TorchDispatchMode):
 
 
 class _Attention(TorchFunctionMode):
-    """Tells the recorder which products are those of an attention, which is seen as its parts otherwise."""
+    """Marks the products of an attention for the recorder, which sees its parts alone."""
 
     def __init__(self, recorder: _Recorder) -> None:
         self.recorder = recorder
@@ -185,8 +185,20 @@ def _on_meta(model: nn.Module) -> Iterator[list[Tensor]]:
             table[name] = t  # type: ignore[assignment]
 
 
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for all modules; afterwards each has its own mode again, as frozen ones are not in training."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def forward_pass(model: nn.Module, shape: tuple[int, ...]) -> ForwardPass:
-    """What ``model`` does, as it is, with one float32 input of ``shape``; parameters and buffers stay as they are.
+    """The work of ``model`` in its current mode on one float32 input of ``shape``; parameters and buffers stay.
 
     Raises:
         AssertionError: the model calls an operator whose multiply-adds are of no kind that is counted.

@@ -21,11 +21,11 @@ class LiveBytes(TorchDispatchMode):
         peak: the most that was held at once.
     """
 
-    def __init__(self, apart: Iterable[Tensor] = ()) -> None:
+    def __init__(self, excluded: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.held = self.peak = 0
-        self._apart = [tensor.untyped_storage() for tensor in apart]
-        self._known = {storage._cdata for storage in self._apart}
+        self._excluded = [tensor.untyped_storage() for tensor in excluded]
+        self._known = {storage._cdata for storage in self._excluded}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Checkpoints that survive what happens while they are written."""
+"""Checkpoints that are written at once or not at all."""
 
 import io
 from pathlib import Path
@@ -32,12 +32,12 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 
 def save_weights(path: Path, identity: str, model: nn.Module) -> None:
-    """Write the weights of a trained ``model``, and whose they are, to ``path``; raises as :func:`save` does.
+    """Write the weights of a trained ``model`` and the key of its cell to ``path``; raises as :func:`save` does.
 
     Args:
         path: of the file.
-        identity: the key of the cell whose weights they are.
-        model: whose state is written.
+        identity: the key of the cell.
+        model: the network.
     """
     save(path, {"identity": identity, "model": model.state_dict()})
 
@@ -45,8 +45,7 @@ def save_weights(path: Path, identity: str, model: nn.Module) -> None:
 def load_weights(path: Path, identity: str) -> dict[str, torch.Tensor]:
     """The state that :func:`save_weights` wrote, on the CPU.
 
-    Raises :class:`UserError` for a file that is not there, that is none of these, or that is another's. It says what is
-    wrong with the file; what to do about it is the caller's to add.
+    Raises :class:`UserError` for a file that is missing, damaged, or of another cell; callers add how to mend it.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -56,7 +55,7 @@ def load_weights(path: Path, identity: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # whatever a damaged file makes torch's reader raise
         raise UserError(f"the weights {path} cannot be read ({type(error).__name__})") from error
     if owner != identity:
-        raise UserError(f"the weights {path} belong to another cell, {owner}, and not to {identity}")
+        raise UserError(f"the weights {path} belong to another cell, {owner}, not to {identity}")
     return state
 
 

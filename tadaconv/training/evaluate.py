@@ -1,7 +1,7 @@
 """Evaluation: accuracies over the validation clips, all views of a clip averaged."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,10 +76,10 @@ def evaluate(
 ) -> Evaluation:
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
-    Top-5 counts the five likeliest classes, or all where there are fewer. Of several heads a clip counts where all its
-    labels are predicted at once; each head's own accuracies are given, too. Classes and families without a validation
-    clip are left out of ``per_class`` and ``per_family``. Of several ranks each takes some of the batches, the same
-    as one process has, and all return the same. Raises :class:`RunError` if the loss is not finite.
+    Top-5 counts the five likeliest classes, or all where there are fewer. With several heads a clip is correct where
+    all its labels are; the accuracies of each head are given, too. Classes and families without a validation clip are
+    left out of ``per_class`` and ``per_family``. Ranks share the batches, which are those of one process, and all
+    return the same. Raises :class:`RunError` if the loss is not finite.
 
     Args:
         model: left in the mode it is in.
@@ -95,8 +95,7 @@ def evaluate(
     num_clips = source.num_val
     log_p = [torch.zeros(num_clips, number, device=device) for number in num_classes]
     labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
-    # Of the combinations of several heads' classes the likeliest alone: all would be 29,100 a clip of 97 verbs and 300
-    # nouns.
+    # The likeliest combinations of the classes of several heads alone: 97 verbs and 300 nouns have 29,100.
     joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
     batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
     source.expect_val(batches)
@@ -151,14 +150,10 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
         first += len(head.class_names)
     correct, classes = torch.cat(correct_of), torch.cat(class_of)
 
-    def percent(members: Tensor) -> float | None:
-        return 100 * float(correct[members].mean()) if members.any() else None
+    def percent(groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+        members = {name: torch.isin(classes, torch.tensor(of, device=classes.device)) for name, of in groups.items()}
+        return {name: 100 * float(correct[of].mean()) for name, of in members.items() if of.any()}
 
-    per_class = {name: percent(classes == i) for i, name in enumerate(source.class_names)}
-    per_family = {
-        name: percent(torch.isin(classes, torch.tensor(members, device=classes.device)))
-        for name, members in source.families.items()
-    }
     correct_at_once = correct_of[0] if joint is None else (joint[:, 0] == whole).double()
     product = per_head[heads[0].name] if joint is None else _accuracy(joint == whole.unsqueeze(1))
     by_head = {} if joint is None else {head.name: hits for head, hits in zip(heads, correct_of, strict=True)}
@@ -177,8 +172,8 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
         loss=loss,
         per_head={} if joint is None else per_head,
         per_subset=per_subset,
-        per_class={name: value for name, value in per_class.items() if value is not None},
-        per_family={name: value for name, value in per_family.items() if value is not None},
+        per_class=percent({name: [i] for i, name in enumerate(source.class_names)}),
+        per_family=percent(source.families),
         classes=list(source.class_names),
         family_classes={name: [source.class_names[i] for i in members] for name, members in source.families.items()},
         confusion=confusion,

@@ -54,15 +54,15 @@ def cut(indices: Tensor, epoch: int, norm_batch: int) -> list[MicroBatch]:
 
 @contextmanager
 def random_numbers_of(micro_batch: MicroBatch, seed: int, step: int, device: torch.device) -> Generator[None]:
-    """Within, what is drawn follows from (seed, step, number of the micro-batch); the random state is left as it was.
+    """A context whose random numbers follow from (seed, step, number of the micro-batch); the random state is restored.
 
-    A batch in one piece draws from the random state as it is.
+    A batch in one piece draws from the random state itself.
 
     Args:
-        micro_batch: which is trained on.
+        micro_batch: the part of the batch.
         seed: of the run.
         step: from 0.
-        device: whose random state is used.
+        device: of the network.
     """
     if micro_batch.of == 1:
         yield
@@ -74,10 +74,10 @@ def random_numbers_of(micro_batch: MicroBatch, seed: int, step: int, device: tor
 
 
 class RunningStatistics:
-    """What the norms of ``model`` keep of a step's batch, however it is cut.
+    """The running statistics of the norms of ``model`` over a step's batch, however it is cut.
 
-    Every micro-batch moves the statistics from where the step found them, and at the end they move by the mean of that,
-    weighted by clips: of statistics ``s_k`` with shares ``w_k`` and a momentum m they come to
+    Every micro-batch changes the statistics of before the step, and at the end the mean of these changes, weighted by
+    clips, is applied: of statistics ``s_k`` with shares ``w_k`` and a momentum m they come to
     ``(1 - m) running + m * sum(w_k s_k)``. That is what K updates one after the other come to whose k-th, from 0, has
     the momentum ``m w_k / (1 - m * sum(w_j for j > k))``, but depends neither on the order nor on how a norm updates:
     its momentum may be None, an average over all steps, and it may be called twice. A step counts once in
@@ -90,7 +90,7 @@ class RunningStatistics:
     """
 
     def __init__(self, model: nn.Module, *, counts_steps: bool = True) -> None:
-        """``counts_steps`` is for one of several ranks to do."""
+        """Only one of several ranks counts the steps."""
         by_name = [(name.rpartition(".")[2], buffer) for name, buffer in model.named_buffers()]
         self._means = [buffer for name, buffer in by_name if name.startswith("running_")]
         self._counts = [buffer for name, buffer in by_name if name == "num_batches_tracked"]
@@ -101,12 +101,12 @@ class RunningStatistics:
 
     @property
     def changes(self) -> list[Tensor]:
-        """By how much what is kept is going to move, as far as these micro-batches make it."""
+        """The changes of the statistics so far, of these micro-batches."""
         return [*self._mean_changes, *self._count_changes]
 
     @torch.no_grad()
     def add(self, share: float) -> None:
-        """After a micro-batch that is ``share`` of the batch: take its change down, and take it back for the next."""
+        """After a micro-batch that is ``share`` of the batch: record its change, and undo it for the next."""
         if self._means:
             torch._foreach_add_(self._mean_changes, torch._foreach_sub(self._means, self._means_before), alpha=share)
         if self._counts and self._counts_steps:
@@ -116,7 +116,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """After the last micro-batch: move the statistics."""
+        """After the last micro-batch: apply the changes."""
         for kept, changes in ((self._means, self._mean_changes), (self._counts, self._count_changes)):
             if kept:
                 torch._foreach_add_(kept, changes)

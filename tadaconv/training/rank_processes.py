@@ -41,16 +41,6 @@ _SUM_MINUTES = 30
 _log = logging.getLogger("tadaconv")
 
 
-class _Failure(NamedTuple):
-    """What a rank raised, and from where."""
-
-    message: str
-    is_users: bool
-    is_broken_sum: bool
-    """Another rank's failure is behind it."""
-    trace: str
-
-
 class _Done(NamedTuple):
     result: Any
 
@@ -61,7 +51,7 @@ class _Rank:
     device: str
     process: "subprocess.Popen[bytes]"
     connection: Connection
-    failure: _Failure | None = None
+    failure: UserError | RunError | None = None
     ended: float = math.inf
     """When its last message came, or its connection closed."""
     died: str = ""
@@ -154,12 +144,12 @@ def _next(rank: _Rank) -> Any:
     except (EOFError, OSError):
         rank.ended, rank.died = time.monotonic(), _ending(rank.process)
         return None
-    if isinstance(message, _Failure):
+    if isinstance(message, UserError | RunError):
         rank.failure = message
-    if isinstance(message, tuple) and not isinstance(message, _Failure | _Done):
-        _log.log(*message)
-    if isinstance(message, _Failure | _Done):
+    if isinstance(message, UserError | RunError | _Done):
         rank.ended = time.monotonic()
+    elif isinstance(message, tuple):
+        _log.log(*message)
     return message
 
 
@@ -167,13 +157,10 @@ def _error(ranks: Sequence[_Rank]) -> UserError | RunError:
     """The failure that caused the others: an exception of a rank itself, else the first death."""
     failures = [rank.failure for rank in ranks if rank.failure is not None]
     dead = sorted((rank for rank in ranks if rank.died), key=lambda rank: rank.ended)
-    first = next((failure for failure in failures if not failure.is_broken_sum), None)
-    if first is None and dead:
+    causes = [failure for failure in failures if not isinstance(failure, BrokenSumError)]
+    if dead and not causes:
         return RunError(f"rank {dead[0].number} of {len(ranks)}, on {dead[0].device}, died ({dead[0].died})")
-    first = first or failures[0]
-    error = UserError(first.message) if first.is_users else RunError(first.message)
-    error.add_note(first.trace)
-    return error
+    return (causes or failures)[0]
 
 
 def _ending(process: "subprocess.Popen[bytes]") -> str:
@@ -241,5 +228,7 @@ def main(connection_number: int, port: int, rank: int, size: int, device_name: s
         message = one_line(error)
         if not isinstance(error, UserError | RunError):
             message = f"rank {rank} of {size}, on {device_name}: {type(error).__name__}: {message}"
-        is_broken_sum = isinstance(error, BrokenSumError)
-        sender.send(_Failure(message, isinstance(error, UserError), is_broken_sum, traceback.format_exc()))
+        kind = next((kind for kind in (UserError, BrokenSumError) if isinstance(error, kind)), RunError)
+        failure = kind(message)
+        failure.add_note(traceback.format_exc())
+        sender.send(failure)

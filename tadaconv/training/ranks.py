@@ -1,4 +1,4 @@
-"""Several processes that train one network together, a rank each: who takes which part, and what they add up.
+"""Several processes that train one network together, a rank each: the part of each, and the sums over them.
 
 Every rank builds the same network, takes the same optimizer steps, and differs from the others in its part of the
 micro-batches and of the validation clips alone. Between them pass sums, once a step and once an evaluation.
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class BrokenSumError(RunError):
-    """A sum over ranks did not come about: another rank has failed."""
+    """A sum over ranks failed, as another rank has failed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Ranks:
     def add_up(self, tensors: Iterable[Tensor]) -> None:
         """Replace each of the tensors, on the device of this process, by the sum over all ranks.
 
-        Ranks call it alike: as often, and with tensors of the same shapes and types. All get the same sums bit for bit,
+        All ranks call it equally often, with tensors of the same shapes and types, and get the same sums bit for bit,
         in one message for each type. Raises :class:`BrokenSumError` where another rank is gone.
         """
         if self.size == 1:

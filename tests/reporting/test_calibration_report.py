@@ -467,7 +467,7 @@ def test_wrong_calls(trained: Trained, tmp_path: Path) -> None:
     good = path.read_bytes()
     shutil.copy(weights_file(tmp_path, other.cell.key), path)
     who = f"{re.escape(repr(SCRIPT))}, seed 0: "
-    fails(f"{who}.* belong to another cell, {other.cell.key}, and not to {record.cell.key}; .*{again}")
+    fails(f"{who}.* belong to another cell, {other.cell.key}, not to {record.cell.key}; .*{again}")
     for damaged in (good[: len(good) // 2], b"", b"no weights"):
         path.write_bytes(damaged)
         fails(f"{who}the weights {re.escape(str(path))} cannot be read .*{again}")

@@ -1,7 +1,7 @@
-"""Reports of what ``tada bench`` measured: files -> DataFrame -> words, table, figure.
+"""Reports of the measurements of ``tada bench``: files -> DataFrame -> words, table, figure.
 
 :func:`benchmark_report` writes a folder. Ratios are taken within a run, to its plain network, and are never compared
-across runs: the machine, and what else it had to do, would be compared along.
+across runs, between which the machine and its load differ.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def benchmark_report(
     The data are always written, *csv* alone gives nothing else: ``report.json``, ``table.csv`` (a line for every
     method and phase) and ``rounds.csv`` (for every round of them). *tex* adds the LaTeX table, *html* the page,
     *ipynb* the executed notebook, and either of the two ``figures/``. The same files give the same bytes: a report that
-    is there already is left alone, and a log message of level INFO says so.
+    is up to date is kept, which is logged at level INFO.
 
     Args:
         paths: files that ``tada bench`` has written, or folders of them.
         out: the folder of runs.
         formats: of ``FORMATS``.
-        options: may name a template of the user's, whose report is written to a folder next to this one, and give
+        options: may name a template, whose report is written to a folder next to this one, and give
             values for its parameters.
 
     Raises:

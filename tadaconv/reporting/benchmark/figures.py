@@ -65,7 +65,7 @@ def ratios(manifest: BenchmarkManifest) -> list[Drawing]:
 
 
 def picture(run: Benchmark) -> bytes | None:
-    """The figure of one run as PNG, under what it ran on; None where a plain network ran alone."""
+    """The figure of one run as PNG, with its setting as title; None where a plain network ran alone."""
     data = ratios_data(run)
     if data["plain"].all():
         return None

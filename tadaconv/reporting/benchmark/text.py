@@ -140,7 +140,7 @@ def title(manifest: BenchmarkManifest) -> str:
 
 
 def listing(manifest: BenchmarkManifest) -> Listing:
-    """What the page of all reports says of this one."""
+    """The entry of this report on the page of all reports."""
     lines = [f"{subject(named.run)}, {finding}" for named in manifest.runs for finding in findings(named.run)]
     more = len(lines) - _MOST_FINDINGS
     devices = dict.fromkeys(named.run.environment.get("device", "an unknown device") for named in manifest.runs)

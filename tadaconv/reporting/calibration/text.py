@@ -39,14 +39,14 @@ def title(manifest: CalibrationManifest) -> str:
 
 
 def listing(manifest: CalibrationManifest) -> Listing:
-    """What the page of all reports says of this one."""
+    """The entry of this report on the page of all reports."""
     return Listing(
         kind="calibration",
         name=manifest.table,
         regime=manifest.regime,
         title=title(manifest),
         ran=f"Row \u201c{manifest.row}\u201d, seed {manifest.seed}, at {percent(manifest.top1)} %; "
-        f"{plural(manifest.num_clips, 'validation clip')} passed through the trained network.",
+        f"{plural(manifest.num_clips, 'validation clip')} inspected.",
         **ends_of(manifest.cells),
     )
 

@@ -1,6 +1,6 @@
-"""What a study's report is made from: its trials as frames, its space, and one manifest, in memory or in a folder.
+"""The data of a study's report: its trials as frames, its space, and one manifest, in memory or in a folder.
 
-The folder holds everything a colleague needs to execute the notebook again; nothing is read from the storage then.
+The folder holds all that the notebook needs to be executed again, without the storage.
 """
 
 import json
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tadaconv.study import InfeasibleDraw, LoadedStudy, Study, TrialRecord
 
 STATUSES = ("finished", "pruned", "over budget", "failed", "running", "waiting")
-"""How a trial can stand, in the order they are counted."""
+"""Statuses of trials, in the order in which they are counted."""
 
 INFEASIBLE_COLUMNS: Columns = {"trial": "int64", "name": TEXT, "why": TEXT}
 """A line an infeasible draw, before the columns of the parameters, which are called ``params_<name>``."""
@@ -75,7 +75,7 @@ def csv_columns(metric: Metric) -> dict[str, Columns]:
 
 
 class Parameter(BaseModel):
-    """A parameter of the space: where its values come from, and which each trial took."""
+    """A parameter of the space: its distribution, and its value in every trial."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,7 +96,7 @@ class Space(BaseModel):
 
 
 class StudyManifest(ScoredManifest):
-    """``report.json``: everything the report of a study says that is not in its other files."""
+    """``report.json``: all data of a study's report that are not in its other files."""
 
     study: str = Field(description="Name of the study's file.")
     question: str = Field(description="The study's docstring; its first paragraph is the question.")
@@ -104,12 +104,12 @@ class StudyManifest(ScoredManifest):
     search: dict[str, str] = Field(description="How the space is searched: sampler, pruner and budget, in words.")
     max_macs: int | None = Field(description="The most multiply-adds a clip that a trial may cost, where it is known.")
     confirmation: str | None = Field(
-        None, description="The folder, beside this one, of the report on the best trials from new seeds, if they ran."
+        None, description="The folder, next to this one, of the report on the best trials from new seeds, if they ran."
     )
     num_infeasible: int | None = Field(
         None,
-        description="Draws that the regime cannot take: another was drawn for each, and they are no trials. None where "
-        "an earlier version, which did not tell them from trials that failed, wrote this.",
+        description="Infeasible draws of the regime, which were replaced and do not count as trials. None where an "
+        "earlier version, which counted them as failed trials, wrote this.",
     )
     confirm_with: str = Field("", description="The command that runs the best trials from new seeds.")
     seeds: list[int] = Field(description="Every seed a trial was planned with.")
@@ -123,7 +123,7 @@ class StudyManifest(ScoredManifest):
 
 @dataclass(frozen=True, repr=False)  # a notebook would print all frames
 class StudyExport:
-    """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and what they mean.
+    """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and their manifest.
 
     ``confirmation`` has a line a cell from a new seed of a trial that was confirmed; no other frame holds these.
     ``infeasible`` has a line a draw that the regime cannot take.
@@ -154,7 +154,7 @@ def collect(
     """Arrange the records of a study; trials that did not finish stay in, without a score."""
     cells = [checked(cell) for record in records for cell in record.cells]
     metric = metric_of(cell for record in records for cell in record.cells)
-    anew = [checked(cell) for record in records for cell in record.confirmed]
+    new = [checked(cell) for record in records for cell in record.confirmed]
     with called_with({}):  # a report is the same wherever it is written
         confirm_with = confirm_command(loaded.reference, regime_name)
     manifest = StudyManifest(
@@ -170,9 +170,9 @@ def collect(
         seeds=sorted({cell.cell.experiment.seed for cell in cells}),
         conditions=shared_conditions([cell.cell.experiment for cell in cells]),
         cells=[origin(cell) for cell in cells],
-        confirmed=[origin(cell) for cell in anew],
+        confirmed=[origin(cell) for cell in new],
     )
-    df, confirmation = cells_data(cells, metric), cells_data(anew, metric)
+    df, confirmation = cells_data(cells, metric), cells_data(new, metric)
     df.insert(0, "trial", [record.number for record in records for _ in record.cells])
     confirmation.insert(0, "trial", [record.number for record in records for _ in record.confirmed])
     trials, curves = trials_data(records, loaded.study, metric), curves_data(records, metric)
@@ -186,8 +186,8 @@ def trials_data(records: Sequence["TrialRecord"], study: "Study", metric: Metric
     ``reached`` after its last epoch compares with no final score. ``macs`` are multiply-adds a clip. ``best`` marks
     the trial of the best score, of equal ones the cheapest; ``front`` the trials on the Pareto front of score and cost;
     ``first`` the configurations that the study names and tries first, such as the paper's; ``base`` its base. ``what``
-    says in words how the trial differs from the base, ``why`` what ended one that did not finish. One that finished
-    with a score that is no number counts as failed.
+    is how the trial differs from the base, in words, ``why`` the reason that it did not finish. One that finished with
+    a non-finite score counts as failed.
     """
     ordered = sorted(records, key=lambda record: record.number)
     df = data_frame([_trial_line(record, study, metric) for record in ordered], trial_columns(metric))
@@ -214,15 +214,15 @@ def infeasible_data(draws: Sequence["InfeasibleDraw"]) -> pd.DataFrame:
 
 def _parameters(drawn: Sequence["TrialRecord | InfeasibleDraw"]) -> dict[str, list[str]]:
     """The column of each parameter, in words; empty where it was not drawn."""
-    names = dict.fromkeys(name for each in drawn for name in each.params)
+    names = dict.fromkeys(name for draw in drawn for name in draw.params)
     return {
-        f"params_{name}": [value_in_words(each.params[name]) if name in each.params else "" for each in drawn]
+        f"params_{name}": [value_in_words(draw.params[name]) if name in draw.params else "" for draw in drawn]
         for name in names
     }
 
 
 def with_operator(export: StudyExport) -> set[int]:
-    """The numbers of the trials that plug something in: what is drawn for others has no meaning."""
+    """The numbers of the trials with an operator plugged in: the parameters of others have no effect."""
     pairs = zip(export.cells["trial"], export.manifest.cells, strict=True)
     return {int(number) for number, cell in pairs if cell.experiment["temporal"] is not None}
 
@@ -237,18 +237,18 @@ def space(records: Sequence["TrialRecord"]) -> Space:
     """The parameters of all trials, in the order they first occur."""
     from optuna.distributions import distribution_to_json
 
-    found = []
+    parameters = []
     for name in dict.fromkeys(name for record in records for name in record.params):
         having = [record for record in records if name in record.params]
         whole = joined(record.distributions[name] for record in having if name in record.distributions)
-        found.append(
+        parameters.append(
             Parameter(
                 name=name,
                 distribution=None if whole is None else json.loads(distribution_to_json(whole)),
                 drawn={record.number: record.params[name] for record in having},
             )
         )
-    return Space(parameters=found)
+    return Space(parameters=parameters)
 
 
 def joined(distributions: Iterable["BaseDistribution"]) -> "BaseDistribution | None":
@@ -276,9 +276,9 @@ def joined(distributions: Iterable["BaseDistribution"]) -> "BaseDistribution | N
 
 
 def counts(trials: pd.DataFrame) -> dict[str, int]:
-    """How many trials stand how, in the order of ``STATUSES``; those without any are left out."""
-    found = trials["status"].value_counts()
-    return {status: int(found[status]) for status in STATUSES if status in found}
+    """The number of trials by status, in the order of ``STATUSES``; statuses of no trial are left out."""
+    numbers = trials["status"].value_counts()
+    return {status: int(numbers[status]) for status in STATUSES if status in numbers}
 
 
 def files_of(export: StudyExport) -> dict[str, str]:
@@ -288,7 +288,7 @@ def files_of(export: StudyExport) -> dict[str, str]:
 
 
 def read_study(folder: Path | str = ".") -> StudyExport:
-    """Read back what the folder of a study's report holds; raises :class:`UserError` where it is not one."""
+    """Read the folder of a study's report; raises :class:`UserError` where it is not one."""
     folder = Path(folder)
     try:
         manifest = StudyManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
@@ -304,7 +304,7 @@ def read_study(folder: Path | str = ".") -> StudyExport:
 
 def _search(study: "Study") -> dict[str, str]:
     sampler, pruner, budget = study.sampler, study.pruner, study.budget
-    found = {
+    search = {
         "sampler": _with_options(f"{sampler.name}, seed {sampler.seed}", sampler.options),
         "pruner": _with_options(pruner.name, pruner.options),
     }
@@ -313,19 +313,19 @@ def _search(study: "Study") -> dict[str, str]:
         most = (
             f"{budget.gmacs:g} G multiply-adds" if times is None else f"{times:g} times the bare backbone\u2019s cost"
         )
-        found["budget"] = f"at most {most} a clip, checked before training"
-    return found
+        search["budget"] = f"at most {most} a clip, checked before training"
+    return search
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
     kind = name.partition(",")[0]
-    said = (
+    words = (
         _OPTIONS[kind, option].format(value_in_words(value))
         if (kind, option) in _OPTIONS
         else f"{option.replace('_', ' ')} {value_in_words(value)}"
         for option, value in options.items()
     )
-    return ", ".join([name, *said])
+    return ", ".join([name, *words])
 
 
 _OPTIONS = {

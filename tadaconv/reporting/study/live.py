@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class StudyView(Show):
-    """A context manager that is told of the trials of a study as they stand.
+    """A context manager that shows the trials of a study while they run.
 
     Args:
         console: a terminal shows the table; anything else gets a line for every trial that ends.
         loaded: the study.
-        regime_name: what it is run on.
-        num_trials: how many trials it shall have.
+        regime_name: the regime of its cells.
+        num_trials: how many trials are planned.
     """
 
     def __init__(self, console: Console, loaded: "LoadedStudy", regime_name: str, num_trials: int) -> None:
@@ -43,7 +43,7 @@ class StudyView(Show):
         super().__exit__()
 
     def trials(self, records: "Sequence[TrialRecord]") -> None:
-        """Show the trials if something has become of one."""
+        """Show the trials if the status of one has changed."""
         if [record.status for record in records] == [record.status for record in self._last]:
             return
         self._last = records

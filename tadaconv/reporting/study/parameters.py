@@ -34,7 +34,7 @@ def parameters_in_words(trial: dict[Any, Any]) -> str:
 
 
 def in_words(temporal: Temporal, base: Temporal) -> str:
-    """What is plugged in, as it differs from the base of the study."""
+    """The operator that is plugged in, by its differences from the base of the study."""
     if temporal == base:
         return "as the base"
     if temporal is None:
@@ -48,17 +48,17 @@ def in_words(temporal: Temporal, base: Temporal) -> str:
 
 
 def _differences(values: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    found = []
+    differences = []
     for name in dict.fromkeys([*values, *others]):
         value, other = values.get(name), others.get(name)
         if value == other:
             continue
         if isinstance(value, bool):
-            found.append(f"{'with' if value else 'without'} {name}")
+            differences.append(f"{'with' if value else 'without'} {name}")
         else:
-            named, say = _SPOKEN.get(name, (name, value_in_words))
-            found.append(f"{named} {say(value)} instead of {say(other)}".lstrip())
-    return found
+            label, words = _WORDS.get(name, (name, value_in_words))
+            differences.append(f"{label} {words(value)} instead of {words(other)}".lstrip())
+    return differences
 
 
 def _stages(stages: Any) -> str:
@@ -73,13 +73,13 @@ def _share(share: Any) -> str:
     return "all channels" if share == 1 else f"{100 * share:.3g} % of the channels"
 
 
-_SPOKEN: dict[str, tuple[str, Callable[[Any], str]]] = {
+_WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "placement stages": ("in", _stages),
     "placement share": ("on", _share),
     "placement blocks": ("in blocks:", value_in_words),
     "placement convs": ("in convolutions:", value_in_words),
 }
-"""What a difference is called, by its path in the operator's spec, and how its values are said."""
+"""The label of a difference and the words of its values, by its path in the operator's spec."""
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:

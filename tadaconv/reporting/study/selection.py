@@ -1,4 +1,4 @@
-"""How far luck alone lifts the best of many: the winner's curse."""
+"""The bias of the best of many by selection: the winner's curse."""
 
 from math import nan, sqrt
 

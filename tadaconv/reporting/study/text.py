@@ -1,4 +1,4 @@
-"""What the report of a study says in words: what became of its trials, which is best, and how far to believe it."""
+"""The sentences of a study's report: the statuses of its trials, the best of them, and its bias by selection."""
 
 from math import isnan, sqrt
 from typing import Any
@@ -20,7 +20,7 @@ def title(manifest: StudyManifest) -> str:
 
 
 def listing(export: StudyExport) -> Listing:
-    """What the page of all reports says of this one."""
+    """The entry of this report on the page of all reports."""
     manifest, trials, metric = export.manifest, export.trials, export.metric
     num_finished = int((trials["status"] == "finished").sum())
     best = trials[trials["best"]].to_dict("records")
@@ -31,8 +31,8 @@ def listing(export: StudyExport) -> Listing:
         title=title(manifest),
         ran=what_became(trials, manifest.num_infeasible),
         findings=[
-            f"Best of {num_finished} that finished: {each['name']}, {metric.in_words(each[metric.name])}."
-            for each in best
+            f"Best of {plural(num_finished, 'finished trial')}: {trial['name']}, {metric.in_words(trial[metric.name])}."
+            for trial in best
         ],
         **ends_of(manifest.cells),
     )
