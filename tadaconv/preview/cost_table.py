@@ -5,7 +5,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated
 
 import torch
-from pydantic import BeforeValidator, Field, PlainSerializer, computed_field
+from pydantic import BeforeValidator, PlainSerializer, computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -32,12 +32,13 @@ class RowCost(Record):
     """What a row costs, next to what the paper prints; multiply-adds a clip."""
 
     row: str
-    scale: Scale | None = Field(description="None for an ensemble; its rows have theirs.")
-    cost: Cost = Field(
-        description="Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees "
-        "its own frames of the clip, one after the other. It has no input_shape."
-    )
-    ensemble: tuple[str, ...] = Field((), description="Of an ensemble, the names of its rows.")
+    scale: Scale | None
+    """None for an ensemble; its rows have theirs."""
+    cost: Cost
+    """Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees its own frames of
+    the clip, one after the other. It has no input_shape."""
+    ensemble: tuple[str, ...] = ()
+    """Of an ensemble, the names of its rows."""
     paper_gmacs: Printed | None = None
     paper_params_m: Printed | None = None
     paper_source: str | None = None

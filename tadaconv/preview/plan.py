@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field, computed_field
+from pydantic import computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
@@ -34,10 +34,14 @@ class RowPlan(Record):
 
     row: str
     num_cells: int
-    num_finished: int = Field(description="Cells that have a result in the storage.")
-    probe: Probe | None = Field(None, description="None where nothing is left to run, or the row cannot be run.")
-    error: str | None = Field(None, description="Why the row cannot be run on this device.")
-    ensemble: tuple[str, ...] = Field((), description="Of a row that averages others, which has no cells, their names.")
+    num_finished: int
+    """Cells that have a result in the storage."""
+    probe: Probe | None = None
+    """None where nothing is left to run, or the row cannot be run."""
+    error: str | None = None
+    """Why the row cannot be run on this device."""
+    ensemble: tuple[str, ...] = ()
+    """Of a row that averages others, which has no cells, their names."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -49,21 +53,22 @@ class RowPlan(Record):
 class RunPlan(Record):
     """What running the rest of a table or study takes on a device; times in seconds, sizes in bytes."""
 
-    name: str = Field(description="Of the table or study.")
+    name: str
+    """Of the table or study."""
     regime: str
-    device: str = Field(description="What was measured on.")
+    device: str
+    """What was measured on."""
     workers: int
-    gpus_per_cell: int = Field(
-        description="GPUs, or processes on the CPU, that train a cell together. One was measured; the times do not "
-        "include adding up gradients."
-    )
-    at_once: tuple[int, int] = Field(
-        description="Cells that run at full speed at once: at worst and at best. Workers beyond the number of cores do "
-        "not add speed; how much several on a GPU do is not known in advance."
-    )
+    gpus_per_cell: int
+    """GPUs, or processes on the CPU, that train a cell together. One was measured; the times do not include adding up
+    gradients."""
+    at_once: tuple[int, int]
+    """Cells that run at full speed at once: at worst and at best. Workers beyond the number of cores do not add speed;
+    how much several on a GPU do is not known in advance."""
     rows: list[RowPlan]
     one_worker_seconds: Spread
-    seconds: Spread = Field(description="With all workers.")
+    seconds: Spread
+    """With all workers."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

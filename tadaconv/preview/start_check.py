@@ -23,12 +23,12 @@ class RowCheck(Record):
     row: str
     scale: Scale
     params: int
-    start: Literal["exact", "rounding", "differs", "by design"] = Field(
-        description="exact: the host's scores bit for bit; rounding: equal to rounding, where taps or convolutions "
-        "over frames are calibrated; "
-        "differs: neither, though the row should start at identity; by design: the row does not start at identity."
-    )
-    largest_difference: float = Field(description="Largest difference of a class score from the host's, absolute.")
+    start: Literal["exact", "rounding", "differs", "by design"]
+    """exact: the host's scores bit for bit; rounding: equal to rounding, where taps or convolutions over frames are
+    calibrated; differs: neither, though the row should start at identity; by design: the row does not start at
+    identity."""
+    largest_difference: float
+    """Largest difference of a class score from the host's, absolute."""
 
     @property
     def ok(self) -> bool:
@@ -42,9 +42,8 @@ class TableCheck(Record):
     table: str
     scale: Scale
     rows: list[RowCheck]
-    ensembles: dict[str, tuple[str, ...]] = Field(
-        {}, description="Rows that average others and have no network, with the names of those."
-    )
+    ensembles: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Rows that average others and have no network, with the names of those."""
 
     @property
     def ok(self) -> bool:
