@@ -6,15 +6,15 @@ from typing import Annotated
 
 import torch
 from pydantic import BeforeValidator, PlainSerializer, computed_field
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table as Rendered
+from rich.table import Table
 
 from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
+from tadaconv.preview.rendering import rows_table
 from tadaconv.preview.scale import PAPER, Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Record, Temporal
@@ -201,13 +201,10 @@ def _paper(printed: Decimal | None, differs: bool) -> str:
     return "" if printed is None else f"{printed}{' *' if differs else '  '}"
 
 
-def _table(counted: Costs, columns: Sequence[tuple[str, Sequence[str]]]) -> Rendered:
+def _table(counted: Costs, columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
     """A column of names and ``columns``, each a heading and its texts, without those that are empty."""
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("row", overflow="fold", min_width=12)
     shown = [(heading, texts) for heading, texts in columns if any(texts)]
-    for heading, _ in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = rows_table([heading for heading, _ in shown])
     for row, *texts in zip(counted.rows, *(texts for _, texts in shown), strict=True):
         table.add_row(escape(row.row), *texts)
     return table

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from pydantic import computed_field
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table as Rendered
+from rich.table import Table
 
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment, resolve_device
@@ -17,6 +16,7 @@ from tadaconv.errors import RunError
 from tadaconv.execution import Cell
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
+from tadaconv.preview.rendering import rows_table
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.spec import Record, errors_of
@@ -269,12 +269,11 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 def render_plan(plan: RunPlan) -> Group:
     """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=True)
     num_to_run = plan.num_cells - plan.num_finished
-    table.add_column("row", "all rows", overflow="fold", min_width=12)
-    table.add_column("cells\nto run", str(num_to_run), justify="right", no_wrap=True)
-    for heading in ("steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = rows_table(
+        ["cells\nto run", "steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"],
+        ["all rows", str(num_to_run)],
+    )
     for row in plan.rows:
         table.add_row(escape(row.row), str(row.num_to_run), *_measured(row))
     return Group(
@@ -307,16 +306,13 @@ _CLIPS = {"video": "videos", "frames": "frames", "pack": "a pack"}
 """What clips are read from, for readers, by the form of a source."""
 
 
-def _reading(plan: RunPlan) -> list[Rendered | str]:
+def _reading(plan: RunPlan) -> list[Table | str]:
     """Times of reading clips and of computing, and advice where computing waits; empty where clips are in memory."""
     readings = {row.row: row.probe.reading for row in plan.rows if row.probe and row.probe.reading}
     if not readings:
         return []
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("row", overflow="fold", min_width=10)
-    for unit in ("a step", "an evaluation"):
-        for heading in (f"{unit}\ncomputes", "its clips\nare read", "it\nwaits"):
-            table.add_column(heading, justify="right", no_wrap=True)
+    reading_and_waiting = ["its clips\nare read", "it\nwaits"]
+    table = rows_table(["a step\ncomputes", *reading_and_waiting, "an evaluation\ncomputes", *reading_and_waiting])
     for name, reading in readings.items():
         table.add_row(escape(name), *_load(reading.step), *_load(reading.evaluation))
     name, slowest = max(readings.items(), key=lambda item: item[1].step.num_cores_wanted)

@@ -4,13 +4,12 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table as Rendered
 
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
+from tadaconv.preview.rendering import rows_table
 from tadaconv.preview.scale import Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Record
@@ -118,14 +117,7 @@ _STARTS = {
 
 def render_check(checked: TableCheck) -> Group:
     """The checks as a table for the terminal."""
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False)
-    for column, justify in (
-        ("row", "left"),
-        ("params (M)", "right"),
-        ("at the start", "left"),
-        ("difference\nof scores", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table = rows_table(["params\n(M)", "at the start", "difference\nof scores"])
     for row in checked.rows:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
