@@ -12,7 +12,7 @@ def rows_table(headings: Sequence[str], footers: Sequence[str] = ()) -> Table:
     ``footers`` are the first of the texts below the columns, that of the names among them.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=bool(footers))
-    table.add_column("row", overflow="fold", min_width=10)
+    table.add_column("row", overflow="fold", min_width=8)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for column, footer in zip(table.columns, footers, strict=False):
