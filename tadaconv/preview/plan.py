@@ -102,14 +102,12 @@ class Measure:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         workers: processes on this machine.
         on_row: called with the name of every row before it is measured.
-        budget_seconds: how long the steps of a row are timed.
         options: how cells are run.
     """
 
     device: str = "auto"
     workers: int = 1
     on_row: Callable[[str], None] = lambda _: None
-    budget_seconds: float = BUDGET_SECONDS
     options: RunOptions = field(default_factory=RunOptions)
 
 
@@ -233,7 +231,7 @@ def _probe_row(
             if first:  # imports, the decoding of clips: once a worker, not once a cell
                 set_up(cell.experiment, device, measure.options)
             cores = max(1, num_cores() // measure.workers)
-            return {"probe": probe(cell.experiment, device, measure.budget_seconds, measure.options, cores, rates)}
+            return {"probe": probe(cell.experiment, device, BUDGET_SECONDS, measure.options, cores, rates)}
     except RunError as error:
         return {"error": str(error)}
 
