@@ -32,11 +32,12 @@ class StageCalibration(Record):
     changes nothing.
     """
 
-    distance: float = Field(description="Of alpha from one.")
-    over_time: float = Field(
-        description="Of alpha from its mean over the frames of a clip: what is temporally adaptive."
-    )
-    over_clips: float = Field(description="Of alpha's mean over frames from the mean of all clips: what is adaptive.")
+    distance: float
+    """Of alpha from one."""
+    over_time: float
+    """Of alpha from its mean over the frames of a clip: what is temporally adaptive."""
+    over_clips: float
+    """Of alpha's mean over frames from the mean of all clips: what is adaptive."""
 
 
 class Scored(Record):
@@ -90,13 +91,16 @@ class CurvePoint(Scored):
 
     STORED_TOP1: ClassVar = "val_top1"
 
-    epoch: int = Field(description="Epochs finished, from 1.")
-    step: int = Field(description="Optimizer steps finished.")
-    train_loss: float = Field(description="Mean cross-entropy over the epoch's training clips, in nats.")
-    score: float = Field(description="On the validation clips, over the schedule's ``curve_views``.")
-    calibration: dict[str, StageCalibration] = Field(
-        default_factory=dict, description="By stage, res2 to res5; empty where nothing is calibrated."
-    )
+    epoch: int
+    """Epochs finished, from 1."""
+    step: int
+    """Optimizer steps finished."""
+    train_loss: float
+    """Mean cross-entropy over the epoch's training clips, in nats."""
+    score: float
+    """On the validation clips, over the schedule's ``curve_views``."""
+    calibration: dict[str, StageCalibration] = Field(default_factory=dict)
+    """By stage, res2 to res5; empty where nothing is calibrated."""
 
 
 class HeadAccuracy(Record):
@@ -117,45 +121,44 @@ class SubsetAccuracy(Record):
 class Result(Scored):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
 
-    score: float = Field(description="Over all views of a clip; a curve may be of one, see ``curve_views``.")
-    top5: float | None = Field(None, description="Like all that follows on classes, only of a metric of classes.")
-    loss: float = Field(description="Validation cross-entropy in nats; of several heads the sum of theirs.")
-    per_head: dict[str, HeadAccuracy] = Field(
-        default_factory=dict,
-        description="By label, such as verb and noun, where clips have several: ``score`` and ``top5`` are then of all "
-        "at once, an action, for which the products of their probabilities are averaged over views. Else empty.",
-    )
-    per_subset: dict[str, SubsetAccuracy] = Field(
-        default_factory=dict,
-        description="On subsets that the data set evaluates separately, by their name, such as its tail.",
-    )
-    per_class: dict[str, float] = Field(
-        default_factory=dict, description="Top-1 by class, in percent, in class order; of its head."
-    )
-    per_family: dict[str, float] = Field(
-        default_factory=dict, description="Top-1 by class family (synthetic clips), in percent."
-    )
-    classes: list[str] = Field(default_factory=list, description="Every class, in order; results of 0.1.0 have none.")
-    family_classes: dict[str, list[str]] = Field(
-        default_factory=dict, description="The classes of each family; empty where there are no families."
-    )
-    confusion: list[tuple[int, int, int]] = Field(
-        default_factory=list,
-        description="Validation clips by class and predicted class, (class, predicted, clips), as indices into "
-        "classes; pairs that do not occur are left out.",
-    )
-    num_val: int = Field(description="Validation clips behind the accuracies.")
+    score: float
+    """Over all views of a clip; a curve may be of one, see ``curve_views``."""
+    top5: float | None = None
+    """Like all that follows on classes, only of a metric of classes."""
+    loss: float
+    """Validation cross-entropy in nats; of several heads the sum of theirs."""
+    per_head: dict[str, HeadAccuracy] = Field(default_factory=dict)
+    """By label, such as verb and noun, where clips have several: ``score`` and ``top5`` are then of all at once, an
+    action, for which the products of their probabilities are averaged over views. Else empty."""
+    per_subset: dict[str, SubsetAccuracy] = Field(default_factory=dict)
+    """On subsets that the data set evaluates separately, by their name, such as its tail."""
+    per_class: dict[str, float] = Field(default_factory=dict)
+    """Top-1 by class, in percent, in class order; of its head."""
+    per_family: dict[str, float] = Field(default_factory=dict)
+    """Top-1 by class family (synthetic clips), in percent."""
+    classes: list[str] = Field(default_factory=list)
+    """Every class, in order; results of 0.1.0 have none."""
+    family_classes: dict[str, list[str]] = Field(default_factory=dict)
+    """The classes of each family; empty where there are no families."""
+    confusion: list[tuple[int, int, int]] = Field(default_factory=list)
+    """Validation clips by class and predicted class, (class, predicted, clips), as indices into classes; pairs that do
+    not occur are left out."""
+    num_val: int
+    """Validation clips behind the accuracies."""
     curve: list[CurvePoint]
     params: int
-    macs: int = Field(description="Convolutions and linear layers, the paper's convention.")
-    cost: dict[str, Any] = Field(description="Multiply-adds by kind, the unit and the input shape.")
+    macs: int
+    """Convolutions and linear layers, the paper's convention."""
+    cost: dict[str, Any]
+    """Multiply-adds by kind, the unit and the input shape."""
     train_clips_per_second: float
     eval_clips_per_second: float
-    peak_memory_bytes: int = Field(
-        description="CUDA: peak allocated. CPU: peak resident size of the process. Of several: of rank 0."
-    )
-    seconds: float = Field(description="Wall time of training and evaluation, over all resumptions.")
-    environment: dict[str, str] = Field(description="Device and versions the numbers come from.")
+    peak_memory_bytes: int
+    """CUDA: peak allocated. CPU: peak resident size of the process. Of several: of rank 0."""
+    seconds: float
+    """Wall time of training and evaluation, over all resumptions."""
+    environment: dict[str, str]
+    """Device and versions the numbers come from."""
 
     @property
     def top1(self) -> float:
@@ -168,11 +171,14 @@ class Result(Scored):
 class Progress(Record):
     """The progress of a running cell; passed to the ``report`` callback of ``tadaconv.experiment.run``."""
 
-    step: int = Field(description="Optimizer steps finished.")
+    step: int
+    """Optimizer steps finished."""
     num_steps: int
-    train_loss: float = Field(description="Cross-entropy of the last step's clips, in nats.")
-    curve: list[CurvePoint] = Field(description="One point an epoch evaluated so far.")
-    learning_rate: float | None = Field(None, description="Of the last step.")
-    clips_per_second: float | None = Field(
-        None, description="Training clips, without evaluations, since the report before; None in the first."
-    )
+    train_loss: float
+    """Cross-entropy of the last step's clips, in nats."""
+    curve: list[CurvePoint]
+    """One point an epoch evaluated so far."""
+    learning_rate: float | None = None
+    """Of the last step."""
+    clips_per_second: float | None = None
+    """Training clips, without evaluations, since the report before; None in the first."""

@@ -145,23 +145,19 @@ TemporalKernel = Annotated[int, AfterValidator(_require_odd)]
 class Context(Spec):
     """How the calibration of a frame is made from the clip (TAda, arXiv:2110.06178, section 3.2)."""
 
-    kernels: tuple[TemporalKernel, ...] = Field(
-        (3, 3),
-        min_length=1,
-        max_length=2,
-        description="Temporal kernels in frames: (K1,) for the linear context, (K1, K2) for the non-linear one.",
-    )
-    global_descriptor: bool = Field(True, description="Add an FC of the clip's descriptor to every frame's descriptor.")
-    reduction: int = Field(4, ge=1, description="Channel reduction r of the non-linear context's hidden layer.")
-    norm: Literal["batch", "layer", "none"] = Field(
-        "batch", description="Normalisation before the non-linear context's ReLU."
-    )
-    descriptor: Literal["average", "max"] = Field("average", description="How a frame is pooled over space.")
-    variation: Literal["dynamic", "time_invariant", "static"] = Field(
-        "dynamic",
-        description="dynamic: one calibration per frame and clip; time_invariant: one per clip, the same for all its "
-        "frames; static: one learned calibration for all clips.",
-    )
+    kernels: tuple[TemporalKernel, ...] = Field((3, 3), min_length=1, max_length=2)
+    """Temporal kernels in frames: (K1,) for the linear context, (K1, K2) for the non-linear one."""
+    global_descriptor: bool = True
+    """Add an FC of the clip's descriptor to every frame's descriptor."""
+    reduction: int = Field(4, ge=1)
+    """Channel reduction r of the non-linear context's hidden layer."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalisation before the non-linear context's ReLU."""
+    descriptor: Literal["average", "max"] = "average"
+    """How a frame is pooled over space."""
+    variation: Literal["dynamic", "time_invariant", "static"] = "dynamic"
+    """dynamic: one calibration per frame and clip; time_invariant: one per clip, the same for all its frames; static:
+    one learned calibration for all clips."""
 
     @property
     def linear(self) -> bool:
@@ -172,31 +168,25 @@ class Context(Spec):
 class Aggregation(Spec):
     """What follows the operator: ``BN1(y) + BN2(pool_t(y))``, BN2 starting at zero (TAda, section 3.4)."""
 
-    kind: Literal["none", "average", "max", "mix", "conv"] = Field(
-        "average",
-        description="none: BN1 alone; average, max: temporal pooling; mix: the mean of both; conv: a learned "
-        "channel-wise temporal convolution that starts as the average.",
-    )
-    kernel: TemporalKernel = Field(3, description="Temporal kernel in frames, stride 1, padded to keep the length.")
+    kind: Literal["none", "average", "max", "mix", "conv"] = "average"
+    """none: BN1 alone; average, max: temporal pooling; mix: the mean of both; conv: a learned channel-wise temporal
+    convolution that starts as the average."""
+    kernel: TemporalKernel = 3
+    """Temporal kernel in frames, stride 1, padded to keep the length."""
 
 
 class Placement(Spec):
     """Which convolutions of a backbone are replaced, and which fraction of their channels is calibrated."""
 
-    stages: tuple[int, ...] = Field(
-        (2, 3, 4, 5), min_length=1, description="Stages by the paper's numbers: res2 to res5."
-    )
-    blocks: Literal["all", "first", "last", "alternate"] = Field(
-        "all", description="Blocks of each chosen stage; alternate takes the second, fourth, ... of a stage."
-    )
-    convs: Literal["spatial", "temporal", "both"] = Field(
-        "spatial",
-        description="Which convolutions of a block: the spatial one, (1, k, k) or (k, k, k); the (k, 1, 1) one that a "
-        "factorised backbone has after it; or both.",
-    )
-    share: float = Field(
-        1.0, gt=0, le=1, description="Fraction of the channels that are calibrated; the rest keep alpha = 1."
-    )
+    stages: tuple[int, ...] = Field((2, 3, 4, 5), min_length=1)
+    """Stages by the paper's numbers: res2 to res5."""
+    blocks: Literal["all", "first", "last", "alternate"] = "all"
+    """Blocks of each chosen stage; alternate takes the second, fourth, ... of a stage."""
+    convs: Literal["spatial", "temporal", "both"] = "spatial"
+    """Which convolutions of a block: the spatial one, (1, k, k) or (k, k, k); the (k, 1, 1) one that a factorised
+    backbone has after it; or both."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Fraction of the channels that are calibrated; the rest keep alpha = 1."""
 
     @field_validator("stages")
     @classmethod
@@ -210,15 +200,12 @@ class TAda(Spec):
     """A temporally-adaptive convolution in place of a backbone's spatial ones (arXiv:2110.06178)."""
 
     kind: Literal["tada"] = "tada"
-    calibration: str = Field(
-        "cin", description="Calibrated dimension: cin, cout, k2, cin_k2, or an outer product such as cin+cout."
-    )
+    calibration: str = "cin"
+    """Calibrated dimension: cin, cout, k2, cin_k2, or an outer product such as cin+cout."""
     context: Context = Context()
-    init: Literal["identity", "random", "without_one"] = Field(
-        "identity",
-        description="identity: the last layer is zero and alpha = 1; random: alpha = 1 + a random last layer; "
-        "without_one: alpha = a random last layer, with no one added.",
-    )
+    init: Literal["identity", "random", "without_one"] = "identity"
+    """identity: the last layer is zero and alpha = 1; random: alpha = 1 + a random last layer; without_one: alpha = a
+    random last layer, with no one added."""
     aggregation: Aggregation = Aggregation()
     placement: Placement = Placement()
 
@@ -238,13 +225,12 @@ class Rival(Spec):
     """Another temporal operator in the place a temporally-adaptive convolution would take."""
 
     kind: Literal["rival"] = "rival"
-    name: str = Field(description="A name in tadaconv.models.RIVALS.")
-    options: dict[str, bool | int | float | str] = Field(
-        {}, description="The rival's own arguments, by name; those left out keep its paper's values."
-    )
-    aggregation: Aggregation = Field(
-        Aggregation(kind="none"), description="What follows the operator; no rival's paper has one."
-    )
+    name: str
+    """A name in tadaconv.models.RIVALS."""
+    options: dict[str, bool | int | float | str] = {}
+    """The rival's own arguments, by name; those left out keep its paper's values."""
+    aggregation: Aggregation = Aggregation(kind="none")
+    """What follows the operator; no rival's paper has one."""
     placement: Placement = Placement()
 
     @model_validator(mode="after")
@@ -261,17 +247,15 @@ Temporal = Annotated[TAda | Rival, Field(discriminator="kind")] | None
 class Backbone(Spec):
     """The network that hosts the operator."""
 
-    name: str = Field(
-        description="A name in tadaconv.models.BACKBONES, or timm:<name> or torchvision:<name> for a model of theirs."
-    )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the classifier.")
-    weights: str = Field(
-        "",
-        description="Pretrained weights; empty: none. timm:resnet50.a1_in1k, "
-        "torchvision:ResNet50_Weights.IMAGENET1K_V1, or the path of a .pth, .pt or .safetensors file. A path is not "
-        "part of the cell key: the fingerprint is.",
-    )
-    weights_fingerprint: str = Field("", description="Hash of the file of weights; see tadaconv.weights.")
+    name: str
+    """A name in tadaconv.models.BACKBONES, or timm:<name> or torchvision:<name> for a model of theirs."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the classifier."""
+    weights: str = ""
+    """Pretrained weights; empty: none. timm:resnet50.a1_in1k, torchvision:ResNet50_Weights.IMAGENET1K_V1, or the path
+    of a .pth, .pt or .safetensors file. A path is not part of the cell key: the fingerprint is."""
+    weights_fingerprint: str = ""
+    """Hash of the file of weights; see tadaconv.weights."""
 
     @property
     def weights_file(self) -> Path | None:
@@ -287,12 +271,18 @@ class Synthetic(Spec):
     """What cells on these clips are judged by, see :mod:`tadaconv.metrics`; no part of the key."""
 
     kind: Literal["synthetic"] = "synthetic"
-    num_frames: int = Field(8, ge=4, description="Frames a clip.")
-    size: int = Field(32, ge=16, description="Height and width of a frame in pixels.")
-    num_train: int = Field(ge=1, description="Training clips an epoch; every epoch draws new ones.")
-    num_val: int = Field(ge=1, description="Validation clips, the same for every row and seed.")
-    noise: float = Field(0.1, ge=0, description="Standard deviation of the pixel noise; pixels are from 0 to 1.")
-    seed: int = Field(0, ge=0, description="Seed of the clips; weights and order have their own.")
+    num_frames: int = Field(8, ge=4)
+    """Frames a clip."""
+    size: int = Field(32, ge=16)
+    """Height and width of a frame in pixels."""
+    num_train: int = Field(ge=1)
+    """Training clips an epoch; every epoch draws new ones."""
+    num_val: int = Field(ge=1)
+    """Validation clips, the same for every row and seed."""
+    noise: float = Field(0.1, ge=0)
+    """Standard deviation of the pixel noise; pixels are from 0 to 1."""
+    seed: int = Field(0, ge=0)
+    """Seed of the clips; weights and order have their own."""
 
     @property
     def eval_side(self) -> int:
@@ -303,28 +293,17 @@ class Synthetic(Spec):
 class Sampling(Spec):
     """Which frames of a video make a clip; see tadaconv.data.sampling."""
 
-    kind: Literal["segments", "intervals"] = Field(
-        "segments",
-        description="segments: one frame from each of as many equal segments of the video; intervals: frames at a "
-        "fixed distance, from a part of it.",
-    )
-    rule: Literal["even", "paper"] = Field(
-        "even",
-        description="even: the middles of equal parts; paper: the frames and crops of the code that the paper's "
-        "authors published, which has other views and crops scaled frames.",
-    )
-    interval: int = Field(
-        8,
-        ge=1,
-        description="Distance of two frames of a clip in frames at fps, for intervals. The rule paper spreads T frames "
-        "over the T x interval frames of its window, from the first to the last: 8 frames at interval 8 are 9 apart.",
-    )
-    fps: float = Field(
-        30.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="Frames a second that intervals are counted in, whatever a video has.",
-    )
+    kind: Literal["segments", "intervals"] = "segments"
+    """segments: one frame from each of as many equal segments of the video; intervals: frames at a fixed distance, from
+    a part of it."""
+    rule: Literal["even", "paper"] = "even"
+    """even: the middles of equal parts; paper: the frames and crops of the code that the paper's authors published,
+    which has other views and crops scaled frames."""
+    interval: int = Field(8, ge=1)
+    """Distance of two frames of a clip in frames at fps, for intervals. The rule paper spreads T frames over the T x
+    interval frames of its window, from the first to the last: 8 frames at interval 8 are 9 apart."""
+    fps: float = Field(30.0, gt=0, allow_inf_nan=False)
+    """Frames a second that intervals are counted in, whatever a video has."""
 
     @model_serializer(mode="wrap")
     def _as_meant(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -369,72 +348,55 @@ class Folder(Spec):
     METRIC: ClassVar = TOP1.name
 
     kind: Literal["folder"] = "folder"
-    root: str = Field(
-        "",
-        description="Where the clips are: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: "
-        "the fingerprint is.",
-    )
-    layout: str = Field(
-        "classes",
-        description="How labels are read: classes, from the names of folders; or as a name in tadaconv.data.layouts, "
-        "such as ssv2, from the annotation files of a data set.",
-    )
-    split: str = Field(
-        "",
-        description="Which split of the data set: 1, 2 or 3 of ucf101 and hmdb51, a file of ids of kinetics400, what "
-        "the names of a list have in common. Not part of the cell key: the fingerprint is.",
-    )
-    index: str = Field(
-        "",
-        description="Folder of the clips' index, which tada data check has written; empty for folders of classes. Not "
-        "part of the cell key: the fingerprint is.",
-    )
-    fingerprint: str = Field(
-        "",
-        description="Hash of the clips: of folders of classes their names, sizes and contents; of other layouts their "
-        "ids, labels, numbers of frames and sizes in pixels, and how many are missing.",
-    )
-    num_classes: int = Field(0, ge=0, description="Number of classes, of all heads.")
-    num_listed: tuple[int, int] = Field(
-        (0, 0), description="Clips that the annotations list for training and for validation; 0 without annotations."
-    )
-    num_missing: tuple[int, int] = Field(
-        (0, 0), description="Clips of those that are missing or broken, and left out because that was accepted."
-    )
-    num_frames: int = Field(8, ge=1, description="Frames a clip.")
-    sampling: Sampling = Field(Sampling(), description="Which frames of a video make a clip.")
-    short_clips: Literal["refuse", "repeat"] = Field(
-        "refuse",
-        description="Videos with too few frames for a clip: refuse them before anything trains, or repeat frames.",
-    )
-    size: int = Field(112, ge=16, description="Height and width of a training crop in pixels.")
-    eval_size: PixelsOrZero = Field(
-        0,
-        description="Height and width of the crops in evaluation, in pixels; 0: as size. Frames are scaled so "
-        "that a crop is as wide as their short side.",
-    )
-    short_side: PixelsOrZero = Field(
-        128, description="Short side to which videos are scaled when decoded, in pixels; 0: as they are."
-    )
-    jitter: tuple[float, float] = Field(
-        (1.0, 340 / 224),
-        description="Least and largest short side, in crops, to which a training clip is scaled before it is cropped. "
-        "The sampling's rule says how: even cuts the box out and scales it with antialiasing; paper scales the whole "
-        "frame to whole pixels without, and cuts the crop out of that.",
-    )
+    root: str = ""
+    """Where the clips are: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: the fingerprint
+    is."""
+    layout: str = "classes"
+    """How labels are read: classes, from the names of folders; or as a name in tadaconv.data.layouts, such as ssv2,
+    from the annotation files of a data set."""
+    split: str = ""
+    """Which split of the data set: 1, 2 or 3 of ucf101 and hmdb51, a file of ids of kinetics400, what the names of a
+    list have in common. Not part of the cell key: the fingerprint is."""
+    index: str = ""
+    """Folder of the clips' index, which tada data check has written; empty for folders of classes. Not part of the cell
+    key: the fingerprint is."""
+    fingerprint: str = ""
+    """Hash of the clips: of folders of classes their names, sizes and contents; of other layouts their ids, labels,
+    numbers of frames and sizes in pixels, and how many are missing."""
+    num_classes: int = Field(0, ge=0)
+    """Number of classes, of all heads."""
+    num_listed: tuple[int, int] = (0, 0)
+    """Clips that the annotations list for training and for validation; 0 without annotations."""
+    num_missing: tuple[int, int] = (0, 0)
+    """Clips of those that are missing or broken, and left out because that was accepted."""
+    num_frames: int = Field(8, ge=1)
+    """Frames a clip."""
+    sampling: Sampling = Sampling()
+    """Which frames of a video make a clip."""
+    short_clips: Literal["refuse", "repeat"] = "refuse"
+    """Videos with too few frames for a clip: refuse them before anything trains, or repeat frames."""
+    size: int = Field(112, ge=16)
+    """Height and width of a training crop in pixels."""
+    eval_size: PixelsOrZero = 0
+    """Height and width of the crops in evaluation, in pixels; 0: as size. Frames are scaled so that a crop is as wide
+    as their short side."""
+    short_side: PixelsOrZero = 128
+    """Short side to which videos are scaled when decoded, in pixels; 0: as they are."""
+    jitter: tuple[float, float] = (1.0, 340 / 224)
+    """Least and largest short side, in crops, to which a training clip is scaled before it is cropped. The sampling's
+    rule says how: even cuts the box out and scales it with antialiasing; paper scales the whole frame to whole pixels
+    without, and cuts the crop out of that."""
     mirror: Annotated[Literal["no", "yes", "swap"], BeforeValidator(_mirror_of_flip)] = Field(
-        "yes",
-        validation_alias=AliasChoices("mirror", "flip"),
-        description="Mirror every second training clip, at random: no where left and right are classes; swap to "
-        "exchange such classes along, by their names. The older flip, true or false, is read as yes or no.",
+        "yes", validation_alias=AliasChoices("mirror", "flip")
     )
-    num_temporal_views: int = Field(1, ge=1, description="Clips per video in evaluation.")
-    num_spatial_crops: Literal[1, 3] = Field(
-        1, description="Crops per clip in evaluation: 1 (centre) or 3 along the long side."
-    )
-    val_share: float = Field(
-        0.25, gt=0, lt=1, description="Fraction of each class held out where the folder has no train/ and val/."
-    )
+    """Mirror every second training clip, at random: no where left and right are classes; swap to exchange such classes
+    along, by their names. The older flip, true or false, is read as yes or no."""
+    num_temporal_views: int = Field(1, ge=1)
+    """Clips per video in evaluation."""
+    num_spatial_crops: Literal[1, 3] = 1
+    """Crops per clip in evaluation: 1 (centre) or 3 along the long side."""
+    val_share: float = Field(0.25, gt=0, lt=1)
+    """Fraction of each class held out where the folder has no train/ and val/."""
 
     @field_validator("jitter")
     @classmethod
@@ -489,35 +451,35 @@ that cells that were run before keep their keys."""
 class Schedule(Spec):
     """The recipe of training."""
 
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum, or AdamW.")
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum, or AdamW."""
     epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1, description="Most clips a step; an epoch is cut into even batches.")
-    lr: float = Field(gt=0, description="Peak learning rate, at this batch size.")
-    warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear warm-up from warmup_lr.")
-    warmup_lr: float = Field(1e-4, ge=0, description="Learning rate at the first step of the warm-up.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
-    weight_decay: float = Field(1e-4, ge=0, description="Not applied to norms and biases.")
-    clip_norm: float | None = Field(None, gt=0, description="Largest gradient norm; None leaves gradients alone.")
+    batch_size: int = Field(ge=1)
+    """Most clips a step; an epoch is cut into even batches."""
+    lr: float = Field(gt=0)
+    """Peak learning rate, at this batch size."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Epochs of linear warm-up from warmup_lr."""
+    warmup_lr: float = Field(1e-4, ge=0)
+    """Learning rate at the first step of the warm-up."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Not applied to norms and biases."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest gradient norm; None leaves gradients alone."""
     # Later fields, which are not written at their defaults: see _LATER.
-    cosine: Literal["after_warmup", "all_epochs"] = Field(
-        "after_warmup",
-        description="Over which epochs the learning rate falls by half a cosine from lr to 0: those after the warm-up, "
-        "which ends at lr; or all, where the warm-up ends at what the cosine has come to by then, below lr.",
-    )
-    evaluate_every: int = Field(
-        1, ge=1, description="Epochs from one evaluation to the next; each of the last ten epochs has one in any case."
-    )
-    curve_views: Literal["all", "one"] = Field(
-        "all",
-        description="Views of a validation clip in the evaluations while training: all, or the middle one alone. The "
-        "result is over all views.",
-    )
-    norm_batch: int = Field(
-        0,
-        ge=0,
-        description="Most clips that a batch-norm statistic is taken over in training; 0: all of the batch. A batch is "
-        "cut into as few even micro-batches as this allows, which go through the network one after the other.",
-    )
+    cosine: Literal["after_warmup", "all_epochs"] = "after_warmup"
+    """Over which epochs the learning rate falls by half a cosine from lr to 0: those after the warm-up, which ends at
+    lr; or all, where the warm-up ends at what the cosine has come to by then, below lr."""
+    evaluate_every: int = Field(1, ge=1)
+    """Epochs from one evaluation to the next; each of the last ten epochs has one in any case."""
+    curve_views: Literal["all", "one"] = "all"
+    """Views of a validation clip in the evaluations while training: all, or the middle one alone. The result is over
+    all views."""
+    norm_batch: int = Field(0, ge=0)
+    """Most clips that a batch-norm statistic is taken over in training; 0: all of the batch. A batch is cut into as few
+    even micro-batches as this allows, which go through the network one after the other."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -553,7 +515,8 @@ class Experiment(Spec):
     temporal: Temporal = None
     data: Data
     schedule: Schedule
-    seed: int = Field(0, ge=0, description="Seed of the weights, the data order and the augmentation.")
+    seed: int = Field(0, ge=0)
+    """Seed of the weights, the data order and the augmentation."""
 
     @property
     def metric(self) -> Metric:

@@ -195,7 +195,7 @@ class TestAblate:
         assert (done.status, done.err) == (0, "")
         assert done.out.startswith("3 cells: 2 finished before, 1 to run (1 failed before, tried once more)\n")
 
-    def test_ctrl_c_says_how_to_go_on(self, tada: Call, experiment: FakeExperiment) -> None:
+    def test_ctrl_c_shows_how_to_resume(self, tada: Call, experiment: FakeExperiment) -> None:
         def stop(_: Experiment) -> None:
             raise KeyboardInterrupt
 
@@ -327,13 +327,13 @@ class TestWorker:
         assert {record.status for record in store.records("mini-small")} == {"finished"}
 
     @pytest.mark.usefixtures("work_folder")
-    def test_a_storage_that_is_not_there_is_said(self, tada: Call) -> None:
+    def test_a_missing_storage_is_named(self, tada: Call) -> None:
         done = tada("worker", "--storage", "nowhere.log")
         assert (done.status, done.err.count("\n")) == (2, 1)
         assert "nowhere.log" in done.err
 
 
-def test_workers_are_told_how_to_compute(tmp_path: Path) -> None:
+def test_options_of_computing_reach_the_workers(tmp_path: Path) -> None:
     plain = CrewOptions(device="cpu").crew("j.log", tmp_path).call.options
     assert plain == RunOptions()
     asked = CrewOptions(precision="float32", compile=True, fused_kernels=True, executor="slurm")
@@ -434,7 +434,7 @@ def test_without_its_clips_a_table_is_run_in_the_quick_regime(
 
 
 @pytest.mark.usefixtures("experiment")
-def test_a_table_whose_own_regime_there_is_none_of_is_named(work_folder: Path, tada: Call) -> None:
+def test_a_table_with_an_unknown_regime_is_named(work_folder: Path, tada: Call) -> None:
     (work_folder / "ablations" / "mini.py").write_text(TABLE.replace("rows=[", 'regime="quik", rows=['))
     for data in ([], ["--data", "clips"]):
         done = tada("ablate", "mini", *data)
@@ -467,7 +467,7 @@ def test_reports_are_made_with_the_regime_itself(work_folder: Path, tada: Call, 
 
 
 @pytest.mark.usefixtures("experiment")
-def test_recipes_that_train_no_row_are_said_once(work_folder: Path, tada: Call) -> None:
+def test_recipes_that_train_no_row_are_printed_once(work_folder: Path, tada: Call) -> None:
     small = work_folder / "regimes" / "small.py"
     assert "recipe" not in tada("ablate", "mini", "--regime", "small").err
     small.write_text(small.read_text() + RECIPES)
@@ -673,7 +673,7 @@ class TestOutput:
         assert reports.formats
 
     @pytest.mark.parametrize("closed", ["pipe", "full"])
-    def test_the_interpreter_says_nothing_as_it_ends(self, closed: str) -> None:
+    def test_the_interpreter_prints_nothing_as_it_ends(self, closed: str) -> None:
         with open("/dev/full", "wb") as full:  # noqa: PTH123
             process = subprocess.Popen(
                 [sys.executable, "-m", "tadaconv", "list", "--json"],
@@ -690,7 +690,7 @@ class TestOutput:
         assert err.count("\n") == (0 if closed == "pipe" else 1), err
 
 
-def test_a_current_folder_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tada: Call) -> None:
+def test_a_missing_current_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tada: Call) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

@@ -47,7 +47,7 @@ def _readers_as_before() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_readers_as_before")
-def test_a_run_reads_by_as_many_readers_as_it_is_told() -> None:
+def test_a_run_reads_by_as_many_readers_as_its_options_have() -> None:
     run(TINY.but(schedule__epochs=1), device="cpu", options=RunOptions(readers=3))
     assert num_readers() == 3
 
@@ -153,7 +153,7 @@ def test_clips_go_through_the_compiled_network_in_the_precision_asked_for(monkey
     )
 
 
-def test_what_a_device_cannot_do_is_said_before_anything_runs(tmp_path: Path) -> None:
+def test_what_a_device_cannot_do_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--fused-kernels needs Triton and an NVIDIA GPU"):
         CrewOptions(device="cpu", fused_kernels=True).crew("j.log", tmp_path)
     with pytest.raises(UserError, match=r"--fused-kernels needs .* there is none for cpu"):

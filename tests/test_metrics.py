@@ -72,7 +72,7 @@ def test_nothing_else_is_let_in() -> None:
         Result.model_validate({name: value for name, value in STORED.items() if name != "top1"})
 
 
-def test_metrics_are_found_by_name_and_never_mixed() -> None:
+def test_metrics_are_looked_up_by_name_and_never_mixed() -> None:
     assert all(metric.name == name for name, metric in METRICS.items())
     assert metric_named("top1") is TOP1
     with pytest.raises(UserError, match="unknown metric 'top'; one of: top1"):

@@ -84,7 +84,7 @@ def test_a_wheel_carries_the_page_the_types_and_no_leftovers(wheel: Path) -> Non
     assert not [file for file in files if "__pycache__" in file or "/tests/" in file]
 
 
-def test_a_clone_and_an_editable_install_find_the_content_beside_the_package(tmp_path: Path) -> None:
+def test_a_clone_and_an_editable_install_find_the_content_next_to_the_package(tmp_path: Path) -> None:
     # An editable install leaves a copy of the content in site-packages, without the package: it must not be found.
     editable = tmp_path / "site-packages"
     (editable / "tadaconv" / "ablations").mkdir(parents=True)

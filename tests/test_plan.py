@@ -1,4 +1,4 @@
-"""What a run is said to take, held against runs, simulation and arithmetic."""
+"""What a plan estimates, compared with runs, simulation and arithmetic."""
 
 import heapq
 import json
@@ -146,7 +146,7 @@ def test_micro_batches_are_timed_two_at_most_and_a_step_by_its_clips(monkeypatch
 
 
 def test_compiling_counts_as_setup_for_every_shape_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler that takes 0.05 s a shape: batches of 7 and 6 in parts of 4, 3 and 2, evaluations of 6 and 4."""
+    """A compiler that takes 0.1 s a shape: batches of 7 and 6 in parts of 4, 3 and 2, evaluations of 6 and 4."""
     compiled: list[tuple[int, bool]] = []
 
     class Compiled(nn.Module):
@@ -158,22 +158,26 @@ def test_compiling_counts_as_setup_for_every_shape_of_the_cell(monkeypatch: pyte
             shape = len(clips), self.model.training
             if shape not in compiled:
                 compiled.append(shape)
-                time.sleep(0.3)
+                time.sleep(0.1)
             scores: Tensor = self.model(clips)
             return scores
 
+    before_steps: list[set[tuple[int, bool]]] = []
+    step_seconds = probing._step_seconds
+    monkeypatch.setattr(
+        probing, "_step_seconds", lambda *given: before_steps.append(set(compiled)) or step_seconds(*given)
+    )
     monkeypatch.setattr("tadaconv.training.fit.compiled", Compiled)
     uneven = EXPERIMENT.but(data__num_train=13, schedule__batch_size=7, schedule__norm_batch=4)
     options = RunOptions(compile=True)
     found = preview.probe(uneven, CPU, 0.0, options)
     of_training = {(4, True), (3, True)}
     of_evaluation = {(7, False), (3, False)}
-    assert set(compiled) == of_training | of_evaluation
-    assert found.setup_seconds > 0.3 * len(compiled)
-    assert max(found.step_seconds.high, found.eval_seconds.high) < 0.3
+    assert [set(compiled)] == before_steps == [of_training | of_evaluation]
+    assert found.setup_seconds > 0.1 * len(compiled)
 
 
-def test_out_of_memory_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried ...")
 
@@ -239,11 +243,11 @@ def test_sizes() -> None:
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was measured, without measuring."""
-    told: list[str] = []
+    measured: list[str] = []
     monkeypatch.setattr(plan_module, "set_up", lambda *_: None)
-    monkeypatch.setattr(plan_module, "probe", lambda experiment, *_: told.append(experiment.key) or PROBE)
+    monkeypatch.setattr(plan_module, "probe", lambda experiment, *_: measured.append(experiment.key) or PROBE)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(2)), raising=False)
-    return told
+    return measured
 
 
 def planned(
@@ -313,7 +317,7 @@ def test_workers_beyond_the_cores_bring_nothing() -> None:
 
 
 @pytest.mark.usefixtures("probed")
-def test_a_plan_says_of_several_processes_a_cell_what_it_takes_for_granted() -> None:
+def test_a_plan_states_its_assumptions_for_several_processes_a_cell() -> None:
     said = " ".join(printed(planned(workers=2, gpus=2, norm_batch=2)).split())
     assert "(only 1 cell at once on this machine)" in said
     assert f"{size(2**29)} a process, of which a cell has 2" in said
@@ -340,7 +344,7 @@ def test_several_workers_on_a_gpu_may_bring_all_or_nothing(monkeypatch: pytest.M
         assert plan_module._at_once(torch.device("cuda:0"), measure) == expected
 
 
-def test_a_row_that_cannot_be_run_is_told_beside_the_others(monkeypatch: pytest.MonkeyPatch, probed: list[str]) -> None:
+def test_a_row_that_cannot_be_run_is_shown_with_its_error(monkeypatch: pytest.MonkeyPatch, probed: list[str]) -> None:
     def fails(*_: object) -> Probe:
         probed.append("")
         if len(probed) == 2:
@@ -375,7 +379,7 @@ def test_a_study_costs_its_base_times_its_trials() -> None:
 
 
 @pytest.mark.usefixtures("probed")
-def test_it_fits_80_columns_says_what_it_rests_on_and_round_trips() -> None:
+def test_it_fits_80_columns_with_how_it_was_measured_and_round_trips() -> None:
     found = planned(workers=2)
     text = printed(found)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

@@ -1,4 +1,4 @@
-"""What a plan says of reading, held against simulated pipelines, clips of known slowness, and real readers."""
+"""What a plan estimates of reading, compared with simulated pipelines, clips of known slowness, and real readers."""
 
 import math
 import time
@@ -70,7 +70,7 @@ def seconds_of_steps(compute: float, reading: float, num_steps: int) -> float:
 
 
 @given(times, times, st.integers(1, 64))
-def test_the_slower_of_reading_and_computing_decides_beside_a_gpu(compute: float, reading: float, readers: int) -> None:
+def test_the_slower_of_reading_and_computing_decides_on_a_gpu(compute: float, reading: float, readers: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefetch, "_num_readers", readers)
         seen = load(certain(compute), reading, Machine(64, num_computing=0))
@@ -199,7 +199,7 @@ def reading(form: str, compute: float, seconds: float) -> Reading:
         ("frames", 0.1, "while the network does not compute. Computing hardly waits for them."),
     ],
 )
-def test_a_plan_says_what_computing_waits_for_and_what_would_help(form: str, seconds: float, said: str) -> None:
+def test_a_plan_shows_how_long_computing_waits_and_what_would_help(form: str, seconds: float, said: str) -> None:
     text = printed(planned(PROBE.model_copy(update={"reading": reading(form, 0.2, seconds)})))
     assert said in " ".join(text.split())
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

@@ -1,4 +1,4 @@
-"""Costs and checks of tables, held against networks counted and compared by hand."""
+"""Costs and checks of tables, compared with networks counted by hand."""
 
 import json
 import re
@@ -147,7 +147,7 @@ def test_an_ensemble_costs_its_rows_together(monkeypatch: pytest.MonkeyPatch, tm
     assert preview.costs(mine).rows[0].paper_gmacs == 129  # of 8 and 4 frames, which the paper has together
 
 
-def test_paper_figures_stand_beside_the_frames_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_figures_are_next_to_the_frames_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, result in (("build_host", None), ("plug_in", None), ("count", NOTHING)):
         monkeypatch.setattr(cost_table, name, lambda *_, result=result: result)
     assert [row.paper_gmacs for row in preview.costs("aggregation").rows][-1] == 43
@@ -178,7 +178,7 @@ def test_a_row_that_picks_nothing_is_named(tmp_path: Path) -> None:
         preview.costs(str(tmp_path / "mine.py"), load_regime("quick"))
 
 
-def test_what_running_refuses_is_refused_alike(tmp_path: Path) -> None:
+def test_previews_refuse_what_running_refuses(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         "from tadaconv.table import Row, Table\n"
@@ -202,7 +202,7 @@ TABLE = Table(base=Row("base", None), rows=[Row("big", None, backbone="convnext_
 """
 
 
-def test_clips_that_are_too_small_for_a_backbone_are_said_alike_everywhere(tmp_path: Path) -> None:
+def test_clips_that_are_too_small_for_a_backbone_have_one_error_everywhere(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(SMALL)
     loaded, regime = load_table(str(path)), load_regime("quick")
@@ -248,7 +248,7 @@ def test_every_row_of_every_kind_starts_as_it_should():
     assert starts["random last layer"] == starts["without the one"] == "by design"
 
 
-def test_a_row_that_does_not_start_at_identity_is_told(monkeypatch):
+def test_a_row_that_does_not_start_at_identity_is_marked(monkeypatch):
     monkeypatch.setattr(context_module.nn.init, "zeros_", lambda tensor: tensor)
     table = Table(base=Row("broken", TAda(aggregation=Aggregation(kind="none"))), rows=[])
     found = preview.check(LoadedTable("t", "", table), load_regime("quick"))

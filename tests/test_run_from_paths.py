@@ -115,7 +115,7 @@ def test_another_file_of_the_same_name_is_refused(
     assert (out / "journal.log").read_bytes() == before
 
 
-def test_files_that_are_gone_or_have_changed_are_said(out: Path, tada: Callable[..., tuple[int, str]]) -> None:
+def test_files_that_are_missing_or_have_changed_are_named(out: Path, tada: Callable[..., tuple[int, str]]) -> None:
     regime = out.parent / "a" / "v1.2.py"
     text = regime.read_text()
     regime.unlink()

@@ -224,7 +224,7 @@ def test_unknown_key_deep_inside_names_its_place() -> None:
     assert "unknown key 'temporal.context.kernel'" in describe(error.value)
 
 
-def test_describe_says_how_many_more_are_wrong() -> None:
+def test_describe_counts_further_errors() -> None:
     with pytest.raises(ValidationError) as error:
         Schedule(epochs=0, batch_size=0, lr=0)
     assert describe(error.value) == "Schedule: epochs: Input should be greater than or equal to 1, got 0 (and 2 more)"
@@ -367,7 +367,7 @@ def test_what_came_later_is_written_where_it_is_not_as_before_and_read_again() -
         assert again.but(data__root="/elsewhere").key == experiment.key
 
 
-def test_crops_of_evaluation_are_as_large_as_those_of_training_unless_said() -> None:
+def test_crops_of_evaluation_are_as_large_as_those_of_training_by_default() -> None:
     assert (Folder(size=64).eval_side, Folder(size=64, eval_size=72).eval_side) == (64, 72)
     assert PLAIN.data.eval_side == 32
 

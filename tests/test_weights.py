@@ -63,7 +63,7 @@ def test_a_file_without_its_fingerprint_has_no_key(file: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read the weights '.*gone.pth': No such file") as error:
         resolve_weights(Backbone(name="tiny", weights=str(tmp_path / "gone.pth")))
     assert "\n" not in str(error.value)

@@ -25,17 +25,14 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``tada`` on ``arguments``, by default those of the process, and exit with its status."""
     with lasting_output() as output:
-        status = _status(list(sys.argv[1:] if arguments is None else arguments))
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        with called_with(shared_options(words)):
+            status = _run(words)
         if arguments is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is printed: one more Ctrl-C ends the process at once
         if why := output.lost():
             status = complain(f"standard output could not be written: {why}; results and reports are kept", status or 1)
     sys.exit(status)
-
-
-def _status(arguments: list[str]) -> int:
-    with called_with(shared_options(arguments)):
-        return _run(arguments)
 
 
 def _refuse_passwords(arguments: Sequence[str]) -> None:

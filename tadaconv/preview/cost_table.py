@@ -5,16 +5,16 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated
 
 import torch
-from pydantic import BeforeValidator, Field, PlainSerializer, computed_field
-from rich.box import SIMPLE_HEAD
+from pydantic import BeforeValidator, PlainSerializer, computed_field
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table as Rendered
+from rich.table import Table
 
 from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
 from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
+from tadaconv.preview.rendering import rows_table
 from tadaconv.preview.scale import PAPER, Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Record, Temporal
@@ -32,12 +32,13 @@ class RowCost(Record):
     """What a row costs, next to what the paper prints; multiply-adds a clip."""
 
     row: str
-    scale: Scale | None = Field(description="None for an ensemble; its rows have theirs.")
-    cost: Cost = Field(
-        description="Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees "
-        "its own frames of the clip, one after the other. It has no input_shape."
-    )
-    ensemble: tuple[str, ...] = Field((), description="Of an ensemble, the names of its rows.")
+    scale: Scale | None
+    """None for an ensemble; its rows have theirs."""
+    cost: Cost
+    """Of an ensemble the sums over its rows, but of memory the most that one of them takes: each sees its own frames of
+    the clip, one after the other. It has no input_shape."""
+    ensemble: tuple[str, ...] = ()
+    """Of an ensemble, the names of its rows."""
     paper_gmacs: Printed | None = None
     paper_params_m: Printed | None = None
     paper_source: str | None = None
@@ -200,13 +201,10 @@ def _paper(printed: Decimal | None, differs: bool) -> str:
     return "" if printed is None else f"{printed}{' *' if differs else '  '}"
 
 
-def _table(counted: Costs, columns: Sequence[tuple[str, Sequence[str]]]) -> Rendered:
+def _table(counted: Costs, columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
     """A column of names and ``columns``, each a heading and its texts, without those that are empty."""
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("row", overflow="fold", min_width=12)
     shown = [(heading, texts) for heading, texts in columns if any(texts)]
-    for heading, _ in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = rows_table([heading for heading, _ in shown])
     for row, *texts in zip(counted.rows, *(texts for _, texts in shown), strict=True):
         table.add_row(escape(row.row), *texts)
     return table

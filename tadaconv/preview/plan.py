@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field, computed_field
-from rich.box import SIMPLE_HEAD
+from pydantic import computed_field
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table as Rendered
+from rich.table import Table
 
 from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment, resolve_device
@@ -17,6 +16,7 @@ from tadaconv.errors import RunError
 from tadaconv.execution.cells import Cell
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
+from tadaconv.preview.rendering import rows_table
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.spec import Record, errors_of
@@ -34,10 +34,14 @@ class RowPlan(Record):
 
     row: str
     num_cells: int
-    num_finished: int = Field(description="Cells that have a result in the storage.")
-    probe: Probe | None = Field(None, description="None where nothing is left to run, or the row cannot be run.")
-    error: str | None = Field(None, description="Why the row cannot be run on this device.")
-    ensemble: tuple[str, ...] = Field((), description="Of a row that averages others, which has no cells, their names.")
+    num_finished: int
+    """Cells that have a result in the storage."""
+    probe: Probe | None = None
+    """None where nothing is left to run, or the row cannot be run."""
+    error: str | None = None
+    """Why the row cannot be run on this device."""
+    ensemble: tuple[str, ...] = ()
+    """Of a row that averages others, which has no cells, their names."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -49,21 +53,22 @@ class RowPlan(Record):
 class RunPlan(Record):
     """What running the rest of a table or study takes on a device; times in seconds, sizes in bytes."""
 
-    name: str = Field(description="Of the table or study.")
+    name: str
+    """Of the table or study."""
     regime: str
-    device: str = Field(description="What was measured on.")
+    device: str
+    """What was measured on."""
     workers: int
-    gpus_per_cell: int = Field(
-        description="GPUs, or processes on the CPU, that train a cell together. One was measured; the times do not "
-        "include adding up gradients."
-    )
-    at_once: tuple[int, int] = Field(
-        description="Cells that run at full speed at once: at worst and at best. Workers beyond the number of cores do "
-        "not add speed; how much several on a GPU do is not known in advance."
-    )
+    gpus_per_cell: int
+    """GPUs, or processes on the CPU, that train a cell together. One was measured; the times do not include adding up
+    gradients."""
+    at_once: tuple[int, int]
+    """Cells that run at full speed at once: at worst and at best. Workers beyond the number of cores do not add speed;
+    how much several on a GPU do is not known in advance."""
     rows: list[RowPlan]
     one_worker_seconds: Spread
-    seconds: Spread = Field(description="With all workers.")
+    seconds: Spread
+    """With all workers."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -97,14 +102,12 @@ class Measure:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         workers: processes on this machine.
         on_row: called with the name of every row before it is measured.
-        budget_seconds: how long the steps of a row are timed.
         options: how cells are run.
     """
 
     device: str = "auto"
     workers: int = 1
     on_row: Callable[[str], None] = lambda _: None
-    budget_seconds: float = BUDGET_SECONDS
     options: RunOptions = field(default_factory=RunOptions)
 
 
@@ -228,7 +231,7 @@ def _probe_row(
             if first:  # imports, the decoding of clips: once a worker, not once a cell
                 set_up(cell.experiment, device, measure.options)
             cores = max(1, num_cores() // measure.workers)
-            return {"probe": probe(cell.experiment, device, measure.budget_seconds, measure.options, cores, rates)}
+            return {"probe": probe(cell.experiment, device, BUDGET_SECONDS, measure.options, cores, rates)}
     except RunError as error:
         return {"error": str(error)}
 
@@ -264,12 +267,11 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 def render_plan(plan: RunPlan) -> Group:
     """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=True)
     num_to_run = plan.num_cells - plan.num_finished
-    table.add_column("row", "all rows", overflow="fold", min_width=12)
-    table.add_column("cells\nto run", str(num_to_run), justify="right", no_wrap=True)
-    for heading in ("steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = rows_table(
+        ["cells\nto run", "steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"],
+        ["all rows", str(num_to_run)],
+    )
     for row in plan.rows:
         table.add_row(escape(row.row), str(row.num_to_run), *_measured(row))
     return Group(
@@ -302,16 +304,13 @@ _CLIPS = {"video": "videos", "frames": "frames", "pack": "a pack"}
 """What clips are read from, for readers, by the form of a source."""
 
 
-def _reading(plan: RunPlan) -> list[Rendered | str]:
+def _reading(plan: RunPlan) -> list[Table | str]:
     """Times of reading clips and of computing, and advice where computing waits; empty where clips are in memory."""
     readings = {row.row: row.probe.reading for row in plan.rows if row.probe and row.probe.reading}
     if not readings:
         return []
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("row", overflow="fold", min_width=10)
-    for unit in ("a step", "an evaluation"):
-        for heading in (f"{unit}\ncomputes", "its clips\nare read", "it\nwaits"):
-            table.add_column(heading, justify="right", no_wrap=True)
+    reading_and_waiting = ["its clips\nare read", "it\nwaits"]
+    table = rows_table(["a step\ncomputes", *reading_and_waiting, "an evaluation\ncomputes", *reading_and_waiting])
     for name, reading in readings.items():
         table.add_row(escape(name), *_load(reading.step), *_load(reading.evaluation))
     name, slowest = max(readings.items(), key=lambda item: item[1].step.num_cores_wanted)

@@ -11,7 +11,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from pydantic import Field
 
 from tadaconv.data import Source
 from tadaconv.data.memory import keep_freed_memory
@@ -43,36 +42,38 @@ class Probe(Record):
     """What was measured for one experiment; times in seconds."""
 
     num_steps_timed: int
-    num_micro_batches: int = Field(
-        1,
-        description="Most parts of a step's batch, which go through the network one after the other. Of more than "
-        "two, two are timed, and the time of the step is extrapolated by its clips.",
-    )
+    num_micro_batches: int = 1
+    """Most parts of a step's batch, which go through the network one after the other. Of more than two, two are timed,
+    and the time of the step is extrapolated by its clips."""
     num_eval_batches_timed: int
-    num_steps: int = Field(description="Optimizer steps of the whole cell.")
-    num_epochs: int = Field(description="Epochs of the cell; every one ends with a checkpoint.")
-    num_evaluations: int = Field(description="Evaluations while the cell trains, each at the end of an epoch.")
-    step_seconds: Spread = Field(description="Of a step with its clips; see ``reading``.")
-    eval_seconds: Spread = Field(description="Of one evaluation on all validation clips, from batches of it.")
-    curve_eval_seconds: Spread | None = Field(
-        None,
-        description="Of one while the cell trains, if that sees one view and the result several: by arithmetic, its "
-        "part of the views. None if all are the same, of which the last is that of the result.",
-    )
-    reading: Reading | None = Field(
-        None, description="How long steps and evaluations wait for clips; None if clips are made or kept in memory."
-    )
-    setup_seconds: float = Field(
-        description="Clips opened, network built, counted and, if asked for, compiled; and what the first step adds."
-    )
+    num_steps: int
+    """Optimizer steps of the whole cell."""
+    num_epochs: int
+    """Epochs of the cell; every one ends with a checkpoint."""
+    num_evaluations: int
+    """Evaluations while the cell trains, each at the end of an epoch."""
+    step_seconds: Spread
+    """Of a step with its clips; see ``reading``."""
+    eval_seconds: Spread
+    """Of one evaluation on all validation clips, from batches of it."""
+    curve_eval_seconds: Spread | None = None
+    """Of one while the cell trains, if that sees one view and the result several: by arithmetic, its part of the views.
+    None if all are the same, of which the last is that of the result."""
+    reading: Reading | None = None
+    """How long steps and evaluations wait for clips; None if clips are made or kept in memory."""
+    setup_seconds: float
+    """Clips opened, network built, counted and, if asked for, compiled; and what the first step adds."""
     checkpoint_seconds: float
-    checkpoint_bytes: int = Field(description="Weights and optimizer state, as a file, while the cell runs.")
-    weights_bytes: int = Field(
-        description="The trained weights, and the class probabilities of the validation clips, which are kept as files."
-    )
-    storage_bytes: int = Field(description="The experiment and its result, as they are stored.")
-    memory_bytes: int = Field(description="CUDA: peak allocated. CPU: peak resident size of the process.")
-    host_memory_bytes: int = Field(description="Peak resident size of the process, decoded clips included.")
+    checkpoint_bytes: int
+    """Weights and optimizer state, as a file, while the cell runs."""
+    weights_bytes: int
+    """The trained weights, and the class probabilities of the validation clips, which are kept as files."""
+    storage_bytes: int
+    """The experiment and its result, as they are stored."""
+    memory_bytes: int
+    """CUDA: peak allocated. CPU: peak resident size of the process."""
+    host_memory_bytes: int
+    """Peak resident size of the process, decoded clips included."""
 
     @property
     def cell_seconds(self) -> Spread:

@@ -9,7 +9,6 @@ from statistics import quantiles
 from typing import NamedTuple, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from tadaconv.data import Source
@@ -20,9 +19,11 @@ from tadaconv.spec import Record
 class Spread(Record):
     """The quartiles of measured seconds."""
 
-    low: float = Field(description="The lower quartile.")
+    low: float
+    """The lower quartile."""
     median: float
-    high: float = Field(description="The upper quartile.")
+    high: float
+    """The upper quartile."""
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
@@ -38,31 +39,36 @@ class Spread(Record):
 class Load(Record):
     """The times of a step or an evaluation, in seconds."""
 
-    compute_seconds: Spread = Field(description="On clips in memory.")
-    reading_seconds: float = Field(
-        description="Until its clips are read, cropped and normalised, while the network does not compute."
-    )
-    seconds: Spread = Field(
-        description="Of both: the faster waits for the slower. On the CPU they share the cores as well; without "
-        "reading ahead, one follows the other."
-    )
-    waiting: float = Field(description="Fraction of the time that computing waits for clips.")
-    num_cores_wanted: int = Field(
-        description="Cores with which it would not wait: those that read, times reading over computing; and on the CPU "
-        "those that compute."
-    )
+    compute_seconds: Spread
+    """On clips in memory."""
+    reading_seconds: float
+    """Until its clips are read, cropped and normalised, while the network does not compute."""
+    seconds: Spread
+    """Of both: the faster waits for the slower. On the CPU they share the cores as well; without reading ahead, one
+    follows the other."""
+    waiting: float
+    """Fraction of the time that computing waits for clips."""
+    num_cores_wanted: int
+    """Cores with which it would not wait: those that read, times reading over computing; and on the CPU those that
+    compute."""
 
 
 class Reading(Record):
     """How the clips of a cell that do not fit into memory are read, and how long computing waits for them."""
 
-    form: str = Field(description="What clips are read from: video, frames or pack.")
-    num_readers: int = Field(description="Processes that read ahead; 0 reads when a batch is asked for.")
-    num_cores: int = Field(description="Cores of a worker, which these share.")
-    train_clips_per_second: float = Field(description="Read by all of them, while the network does not compute.")
-    val_clips_per_second: float = Field(description="All views of a clip.")
+    form: str
+    """What clips are read from: video, frames or pack."""
+    num_readers: int
+    """Processes that read ahead; 0 reads when a batch is asked for."""
+    num_cores: int
+    """Cores of a worker, which these share."""
+    train_clips_per_second: float
+    """Read by all of them, while the network does not compute."""
+    val_clips_per_second: float
+    """All views of a clip."""
     step: Load
-    evaluation: Load = Field(description="On all validation clips, all views of each.")
+    evaluation: Load
+    """On all validation clips, all views of each."""
 
 
 class Rates(NamedTuple):

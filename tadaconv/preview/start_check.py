@@ -4,13 +4,12 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table as Rendered
 
 from tadaconv.models import Host, plug_in, promised_start
 from tadaconv.nn import TAdaConv3d
+from tadaconv.preview.rendering import rows_table
 from tadaconv.preview.scale import Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
 from tadaconv.spec import Record
@@ -23,12 +22,12 @@ class RowCheck(Record):
     row: str
     scale: Scale
     params: int
-    start: Literal["exact", "rounding", "differs", "by design"] = Field(
-        description="exact: the host's scores bit for bit; rounding: equal to rounding, where taps or convolutions "
-        "over frames are calibrated; "
-        "differs: neither, though the row should start at identity; by design: the row does not start at identity."
-    )
-    largest_difference: float = Field(description="Largest difference of a class score from the host's, absolute.")
+    start: Literal["exact", "rounding", "differs", "by design"]
+    """exact: the host's scores bit for bit; rounding: equal to rounding, where taps or convolutions over frames are
+    calibrated; differs: neither, though the row should start at identity; by design: the row does not start at
+    identity."""
+    largest_difference: float
+    """Largest difference of a class score from the host's, absolute."""
 
     @property
     def ok(self) -> bool:
@@ -42,9 +41,8 @@ class TableCheck(Record):
     table: str
     scale: Scale
     rows: list[RowCheck]
-    ensembles: dict[str, tuple[str, ...]] = Field(
-        {}, description="Rows that average others and have no network, with the names of those."
-    )
+    ensembles: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Rows that average others and have no network, with the names of those."""
 
     @property
     def ok(self) -> bool:
@@ -119,14 +117,7 @@ _STARTS = {
 
 def render_check(checked: TableCheck) -> Group:
     """The checks as a table for the terminal."""
-    table = Rendered(box=SIMPLE_HEAD, pad_edge=False)
-    for column, justify in (
-        ("row", "left"),
-        ("params (M)", "right"),
-        ("at the start", "left"),
-        ("difference\nof scores", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table = rows_table(["params\n(M)", "at the start", "difference\nof scores"])
     for row in checked.rows:
         difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
         table.add_row(escape(row.row), f"{row.params / 1e6:.3f}", _STARTS[row.start], difference)
