@@ -7,13 +7,11 @@ import pandas as pd
 
 from tadaconv.metrics import Metric
 from tadaconv.reporting.ablation.summary import compares_apart
+from tadaconv.reporting.ablation.text import OTHER_RECIPE
 from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.format import anchor, count_scale, difference, p_value, published, scaled, score, seconds
 from tadaconv.reporting.core.table import Cell, Column, Line, bounds
 from tadaconv.text import plural
-
-OTHER_RECIPE = "\u2020"
-"""Behind a difference to a row of another recipe."""
 
 
 def columns(

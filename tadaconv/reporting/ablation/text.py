@@ -156,6 +156,9 @@ def power_sentence(sds: Sequence[float], counts: Sequence[int], metric: Metric) 
 
 # Notes below the table
 
+OTHER_RECIPE = "\u2020"
+"""Behind a difference to a row of another recipe."""
+
 _ASPECTS = {"backbone": "backbone", "num_frames": "number of frames", "recipe": "recipe"}
 """What rows may differ in besides the operator; a column of the summary where they do."""
 
@@ -173,49 +176,31 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
     aspects = [aspect for name, aspect in _ASPECTS.items() if name in summary]
     rows = f"rows of the same {listed(aspects)}" if aspects else "rows"
     test = "paired t test at 5 %, after Holm"
+    mixes = (summary["across_recipes"] & (summary["num_pairs"] > 0)).any()
     ours = [
         _quoted(row) for row in summary.loc[(summary["recipe_of"] == "ours") & (summary["status"] != "missing"), "row"]
     ]
-    ensembles = summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False, name=None)
-    notes = [
-        (metric.hint, metric.hint),
-        (
-            "seeds" in covers,
-            "Brackets: 95 % interval of the mean over seeds, for these validation clips.",
-        ),
-        (
-            "clips" in covers,
-            "Brackets of a row with one seed: 95 % binomial interval over the validation clips. It does not cover "
-            "seeds; that takes two of them, and better three.",
-        ),
-        ("best" in standing, f"{bold}: significantly {metric.beyond} all other {rows} ({test})."),
-        (
-            "tie" in standing,
-            f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
-            f"({test}).",
-        ),
-        (
-            untested(summary),
-            f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test takes two seeds shared "
-            f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.",
-        ),
-        (summary["num_pairs"].any(), "\u0394: mean of the differences paired by seed."),
-        (
-            summary["other_seeds"].any(),
-            "Pairs are counted where a row has other seeds as well: the difference is over the seeds of both rows, and "
-            "is not that of the two means.",
-        ),
-        (
-            (summary["across_recipes"] & (summary["num_pairs"] > 0)).any(),
-            "\u2020: to a row trained by another recipe; the difference includes the effect of the recipe.",
-        ),
-        (ours, f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}."),
-        *(
-            (True, f"{_quoted(row)} is an ensemble: it averages the class probabilities of {parts}, seed by seed.")
-            for row, parts in ensembles
-        ),
+    notes = {
+        metric.hint: metric.hint,
+        "Brackets: 95 % interval of the mean over seeds, for these validation clips.": "seeds" in covers,
+        "Brackets of a row with one seed: 95 % binomial interval over the validation clips. It does not cover seeds; "
+        "that takes two of them, and better three.": "clips" in covers,
+        f"{bold}: significantly {metric.beyond} all other {rows} ({test}).": "best" in standing,
+        f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
+        f"({test}).": "tie" in standing,
+        f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test takes two seeds shared "
+        f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.": untested(summary),
+        "\u0394: mean of the differences paired by seed.": summary["num_pairs"].any(),
+        "Pairs are counted where a row has other seeds as well: the difference is over the seeds of both rows, and is "
+        "not that of the two means.": summary["other_seeds"].any(),
+        f"{OTHER_RECIPE}: to a row trained by another recipe; the difference includes the effect of the recipe.": mixes,
+        f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}.": ours,
+    }
+    averages = [
+        f"{_quoted(row)} is an ensemble: it averages the class probabilities of {parts}, seed by seed."
+        for row, parts in summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False, name=None)
     ]
-    return [note for is_shown, note in notes if is_shown]
+    return [*(note for note, is_shown in notes.items() if is_shown), *averages]
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
@@ -277,29 +262,18 @@ def _gap_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     missing = planned - failed - int(trained["n"].sum())
     same = summary[(summary["n"] > 1) & summary[export.metric.column("low")].isna()]["row"].tolist()
     alike = summary[(summary["num_pairs"] > 1) & summary["delta_low"].isna()]["row"].tolist()
-    notes = [
-        (
-            failed or missing,
-            f"Of {plural(planned, 'planned cell')}: {failed} failed, {missing} without a result. Means are over the n "
-            "seeds that finished.",
-        ),
-        (
-            (export.cells["status"] == "running").any(),
-            "A running cell may have lost its worker, which the storage does not show; the command that runs the table "
-            "resumes it.",
-        ),
-        (
-            summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all(),
-            "No row shares a finished seed with the row it is compared with, so there are no differences.",
-        ),
-        (
-            same,
-            f"All seeds gave the same {noun} for {some(same)}, so there is no interval; see whether the seeds take "
-            "effect, or whether the row is at chance or at its ceiling.",
-        ),
-        (alike, f"The difference is the same in every seed for {some(alike)}, so it has no interval."),
-    ]
-    return [note for is_shown, note in notes if is_shown]
+    none_shared = summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all()
+    notes = {
+        f"Of {plural(planned, 'planned cell')}: {failed} failed, {missing} without a result. Means are over the n "
+        "seeds that finished.": failed or missing,
+        "A running cell may have lost its worker, which the storage does not show; the command that runs the table "
+        "resumes it.": (export.cells["status"] == "running").any(),
+        "No row shares a finished seed with the row it is compared with, so there are no differences.": none_shared,
+        f"All seeds gave the same {noun} for {some(same)}, so there is no interval; see whether the seeds take effect, "
+        "or whether the row is at chance or at its ceiling.": same,
+        f"The difference is the same in every seed for {some(alike)}, so it has no interval.": alike,
+    }
+    return [note for note, is_shown in notes.items() if is_shown]
 
 
 def ensemble_gaps(manifest: Manifest) -> list[str]:

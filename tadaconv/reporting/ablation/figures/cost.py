@@ -181,20 +181,16 @@ def draw_accuracy_by_latency(data: pd.DataFrame, metric: Metric = TOP1) -> Figur
 def _reading(data: pd.DataFrame, metric: Metric) -> str:
     """What bars, steps, lines and names are."""
     named = with_names(data, metric)
-    parts = [
-        (f"Vertical bars are 95 % intervals of the {metric.noun} over all seeds.", True),
-        (
-            f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less.",
-            data["front"].any(),
-        ),
-        ("Dotted lines join each row to the row it is compared with.", data["versus"].any()),
-        (
-            f"Of {len(named)} rows, {named.sum()} are named, all of them on the front or such as others are compared "
-            "with.",
-            not named.all(),
-        ),
-    ]
-    return " ".join(part for part, is_shown in parts if is_shown)
+    parts = {
+        f"Vertical bars are 95 % intervals of the {metric.noun} over all seeds.": True,
+        f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less.": data[
+            "front"
+        ].any(),
+        "Dotted lines join each row to the row it is compared with.": data["versus"].any(),
+        f"Of {len(named)} rows, {named.sum()} are named, all of them on the front or such as others are compared "
+        "with.": not named.all(),
+    }
+    return " ".join(part for part, is_shown in parts.items() if is_shown)
 
 
 def _alt(data: pd.DataFrame, about: str, cost: Callable[[Mapping[Any, Any]], str], metric: Metric) -> str:
