@@ -99,7 +99,7 @@ def test_a_study_names_its_best_trial(out: Path, make_study) -> None:
     finished = [record for record in make_study(24)[1] if record.status == "finished"]
     best = max(finished, key=lambda record: record.score)
     assert entry(out, "placed-quick").findings == [
-        f"Best of {len(finished)} that finished: {best.name}, {best.score:.1f} %."
+        f"Best of {len(finished)} finished trials: {best.name}, {best.score:.1f} %."
     ]
 
 
