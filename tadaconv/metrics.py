@@ -80,11 +80,6 @@ class Metric:
         return "below" if self.higher_is_better else "above"
 
     @property
-    def comparative(self) -> str:
-        """*more accurate*, or *better*."""
-        return f"more {self.adjective}" if self.adjective else "better"
-
-    @property
     def equative(self) -> str:
         """*accurate* or *good*, for ``as accurate as``."""
         return self.adjective or "good"

@@ -202,7 +202,8 @@ class DigitMedia:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         webm = path.suffix.lower() == ".webm"
-        options = {"deadline": "realtime", "cpu-used": "8"} if webm else {}
+        # Negative: a fixed speed; with a positive one the encoder adapts to the time that it has.
+        options = {"deadline": "realtime", "cpu-used": "-8"} if webm else {}
         formats = {".avi": "avi", ".webm": "webm"}
         kept = {"fflags": "+bitexact"}  # no time of writing
         with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "mp4"), options=kept) as container:
