@@ -286,7 +286,7 @@ def test_an_interrupted_run_gives_the_result_of_an_undisturbed_one(
 class ViewedClips(SyntheticClips):
     """Clips of a folder that is not there: as many views of each as it says, every one but the first all noise."""
 
-    def __init__(self, data: Folder, device: torch.device, beside: object = None) -> None:  # noqa: ARG002
+    def __init__(self, data: Folder, device: torch.device, sharing_with: object = None) -> None:  # noqa: ARG002
         made = Synthetic(num_frames=data.num_frames, size=data.size, num_train=12, num_val=20)
         super().__init__(made, device)
         self.num_views = data.num_temporal_views * data.num_spatial_crops
