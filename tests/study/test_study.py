@@ -174,6 +174,7 @@ def run(study: LoadedStudy, store: Store, num_trials: int, num_workers: int = 1)
     [
         (lambda: Budget(), "Budget: give either Budget(relative_macs=1.02) or "),
         (lambda: Budget(1.02, 3.0), "Budget: give either Budget(relative_macs=1.02) or "),
+        (lambda: Budget(0), "Budget: argument 1: Input should be greater than 0, got 0"),
         (lambda: Budget(relative_macs=0), "Budget: relative_macs: Input should be greater than 0, got 0"),
         (lambda: Budget(gmacs="3"), "Budget: gmacs: Input should be a valid number, got '3'"),  # type: ignore[arg-type]
         (lambda: Budget(gmac=3), "Budget: gmac: Unexpected keyword argument, got 3"),  # type: ignore[call-arg]
