@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tadaconv.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -52,6 +54,7 @@ def run_table(
     from tadaconv.cli.run import run_named_table
     from tadaconv.reporting.ablation.data import read_export
 
+    _require_some("seeds", seeds)
     name = None if regime is None else str(regime)
     crew = CrewOptions(workers=workers, device=device)
     _, folder = run_named_table(str(table), name, range(seeds), rows, _path(data), crew, storage, Path(out))
@@ -91,6 +94,7 @@ def run_study(
     from tadaconv.cli.run import search_named_study
     from tadaconv.reporting.study.data import read_study
 
+    _require_some("trials", trials)
     crew = CrewOptions(workers=workers, device=device)
     return read_study(search_named_study(str(study), str(regime), trials, _path(data), crew, storage, Path(out)))
 
@@ -134,6 +138,11 @@ def results(storage: str = "runs/journal.log") -> "pd.DataFrame":
     lines.insert(3, "status", lines.cell.map(latest.status).fillna("waiting"))
     lines.insert(4, "error", lines.cell.map(latest.error))
     return lines.merge(archive.cells.drop(columns=["study", "trial", "label", "seed"]), on="cell", how="left")
+
+
+def _require_some(name: str, number: int) -> None:
+    if number < 1:
+        raise UserError(f"{name} is {number}; give 1 or more")
 
 
 def _path(given: str | Path | None) -> Path | None:

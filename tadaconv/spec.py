@@ -98,7 +98,10 @@ _KINDS = ("tada", "rival", "synthetic", "folder")
 def describe(error: ValidationError) -> str:
     """The first complaint of a validation error as one line: where, what, and the value that was given."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in _KINDS) or error.title
+    loc = [str(part) for part in first["loc"] if part not in _KINDS]
+    if first["loc"] and isinstance(first["loc"][0], int):  # of an argument without a name
+        loc[0] = f"argument {first['loc'][0] + 1}"
+    where = ".".join(loc) or error.title
     context = first.get("ctx", {}).get("error")
     complaint = str(context) if context is not None else first["msg"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

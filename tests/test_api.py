@@ -84,6 +84,10 @@ def test_what_the_commands_refuse_is_refused() -> None:
         run_table(TABLE, regime=REGIME, rows=["third"])
     with pytest.raises(UserError, match="--workers 0"):
         run_table(TABLE, regime=REGIME, workers=0)
+    with pytest.raises(UserError, match="seeds is 0; give 1 or more"):
+        run_table(TABLE, regime=REGIME, seeds=0)
+    with pytest.raises(UserError, match="trials is 0; give 1 or more"):
+        run_study(STUDY, regime=REGIME, trials=0)
     with pytest.raises(UserError, match="--data is for"):
         run_study(STUDY, regime=REGIME, data="clips")
 

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -207,7 +207,9 @@ class JournalBackend:
     @contextmanager
     def alone(self) -> Generator[None]:
         """Hold the lock on the file ``<journal>.plan``."""
-        with _locked(self.path.with_name(self.path.name + ".plan")):
+        lock = _locked(self.path.with_name(self.path.name + ".plan"))
+        with ExitStack() as held:
+            self._guard(lambda: held.enter_context(lock))
             yield
 
     def studies(self) -> dict[str, int]:

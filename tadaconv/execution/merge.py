@@ -169,7 +169,7 @@ class _Merge:
                     f"{search or name} in {self._source.shown} holds the results of another {origin} than in "
                     f"{self._into.shown}; rename the file of one, and run it under its new name"
                 )
-        if search is not None:
+        if search is not None or not attrs:  # without any, a study is another program's
             return
         directions = self._source.backend.storage.get_study_directions(self._source.backend.studies()[name])
         self._into.make_study(name, directions == [StudyDirection.MAXIMIZE])

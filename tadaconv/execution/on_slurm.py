@@ -362,7 +362,12 @@ def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
             "to Slurm, or use --executor local"
         )
     require_writable(folder)
-    folder.chmod(0o700)
+    try:
+        folder.chmod(0o700)
+    except OSError as error:  # of another owner, or on a file system without modes
+        raise UserError(
+            f"cannot keep {folder} from other users: {error.strerror}; name another folder with --out"
+        ) from error
     executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_max_num_timeout=_MAX_NUM_TIMEOUTS)
     executor.update_parameters(**parameters)
     return executor

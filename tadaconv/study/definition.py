@@ -19,6 +19,9 @@ from tadaconv.study.space import Suggest, Suggestion, replay, spec_json
 
 Positive = Annotated[float, pydantic.Field(gt=0, strict=True, allow_inf_nan=False)]
 
+_STRICT = pydantic.ConfigDict(extra="forbid")
+"""Pydantic's own dataclasses would drop a misspelt argument without a word."""
+
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "gp": GPSampler}
 """Samplers by name."""
 
@@ -26,7 +29,7 @@ LOOSER: dict[str, dict[str, Any]] = {"tpe": {"n_ei_candidates": 1}}
 """By sampler, options that let it vary its suggestion when the study has had the one it likes best."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class Budget:
     """The most multiply-adds a clip that a configuration may cost, counted before anything is trained.
 
@@ -43,7 +46,7 @@ class Budget:
             raise UserError("give either Budget(relative_macs=1.02) or Budget(gmacs=33.5)")
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class Sampler:
     """Suggests configurations: a name in :data:`SAMPLERS`, a seed, and Optuna's options of that sampler."""
 
@@ -64,7 +67,7 @@ class Sampler:
             raise UserError(f"sampler {self.name!r} does not take options {dict(self.options)!r}: {error}") from error
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class Pruner:
     """Ends a configuration early: a name in ``PRUNERS``, and Optuna's options of that pruner.
 
@@ -79,7 +82,7 @@ class Pruner:
         make_pruner(self.name, self.options)
 
 
-@pydantic.dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class Study:
     """A search space and how it is searched.
 

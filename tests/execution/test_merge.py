@@ -89,7 +89,7 @@ def test_merging_gives_the_union_in_any_order_and_is_idempotent(
         assert {key: n for (_, key, what), n in found.items() if what == "50.0"} == dict.fromkeys(finished, 1)
         assert sum(n for (_, _, what), n in found.items() if what == "failed") == num_failed
         assert sum(each.num_results for each in merged) == len(finished)
-        assert not any(attempts[-1].state in ("waiting", "running") for attempts in into.attempts().values())
+        assert not any(attempts[-1].status in ("waiting", "running") for attempts in into.attempts().values())
         after = bytes_of(into)
         again = merge([stores[index] for index in order], into)
         assert bytes_of(into) == after
@@ -137,6 +137,14 @@ def test_a_table_keeps_the_direction_of_its_metric(new: Callable[[str], Store]) 
     storage, studies = into.backend.storage, into.backend.studies()
     directions = {name: storage.get_study_directions(study_id) for name, study_id in studies.items()}
     assert directions == {STUDY: [StudyDirection.MAXIMIZE], "errors-quick": [StudyDirection.MINIMIZE]}
+
+
+def test_studies_of_other_programs_are_left(new: Callable[[str], Store]) -> None:
+    a, into = new("a"), new("into")
+    put(a, ROWS[0], FINISH)
+    a.backend.storage.create_new_study([StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE], "theirs")
+    merge([a], into)
+    assert into.studies() == [STUDY]
 
 
 def test_a_row_planned_differently_is_noted(new: Callable[[str], Store]) -> None:

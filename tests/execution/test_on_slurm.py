@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -122,6 +123,19 @@ def look(launcher: SlurmLauncher) -> list[str]:
     assert launcher._query is not None
     launcher._query.exception()  # waits for it
     return lines + launcher.poll()
+
+
+def test_a_folder_that_cannot_be_closed_to_others_is_refused(
+    fake_slurm: FakeSlurm,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(UserError, match="slurm from other users: Operation not permitted; name another folder"):
+        SlurmLauncher([call(tmp_path)], {}).start()
 
 
 def test_waiting_workers_are_reported_once_for_each_reason(fake_slurm: FakeSlurm, tmp_path: Path) -> None:

@@ -140,6 +140,13 @@ def test_places_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None
     assert not (tmp_path / "none.log").exists()
 
 
+def test_a_planning_lock_that_cannot_be_taken_is_reported_in_one_line(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "journal.log"))
+    (tmp_path / "journal.log.plan").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write to the storage .*journal\.log: Is a directory"):
+        store.requeue_ended()
+
+
 def test_a_full_disk_is_reported_in_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -174,8 +174,13 @@ def run(study: LoadedStudy, store: Store, num_trials: int, num_workers: int = 1)
     [
         (lambda: Budget(), "Budget: give either Budget(relative_macs=1.02) or "),
         (lambda: Budget(1.02, 3.0), "Budget: give either Budget(relative_macs=1.02) or "),
+        (lambda: Budget(0), "Budget: argument 1: Input should be greater than 0, got 0"),
         (lambda: Budget(relative_macs=0), "Budget: relative_macs: Input should be greater than 0, got 0"),
         (lambda: Budget(gmacs="3"), "Budget: gmacs: Input should be a valid number, got '3'"),  # type: ignore[arg-type]
+        (lambda: Budget(gmac=3), "Budget: gmac: Unexpected keyword argument, got 3"),  # type: ignore[call-arg]
+        (lambda: Sampler(sead=3), "Sampler: sead: Unexpected keyword argument, got 3"),  # type: ignore[call-arg]
+        (lambda: Pruner(option={}), "Pruner: option: Unexpected keyword argument, got {}"),  # type: ignore[call-arg]
+        (lambda: loaded(buget=None), "Study: buget: Unexpected keyword argument, got None"),
         (lambda: Sampler("tpo"), "Sampler: unknown sampler 'tpo'; one of: tpe, "),
         (lambda: Sampler(seed=-1), "Sampler: seed: Input should be greater than or equal to 0, got -1"),
         (lambda: Sampler(options={"seed": 3}), "Sampler: sampler 'tpe' does not take options {'seed': 3}: "),
