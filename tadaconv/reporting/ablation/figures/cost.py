@@ -59,9 +59,18 @@ def accuracy_by_macs_caption(data: pd.DataFrame, export: Export) -> str:
     left_out = rows[~rows.isin(data["row"])].tolist()
     return (
         f"Validation {export.metric.label} against the multiply-adds of convolutions and linear layers for a clip. "
-        f"{_reading(data, export.metric)} Costs differ by a factor of up to "
-        f"{data['macs'].max() / data['macs'].min():.4g}."
+        f"{_reading(data, export.metric)} {_costs_apart(data['macs'].max() / data['macs'].min())}"
         f"{left_out_note(left_out, 'row', 'whose multiply-adds are not known')}{mixed_recipes(export, data['row'])}"
+    )
+
+
+def _costs_apart(factor: float) -> str:
+    if factor == 1:
+        return "All rows cost the same."
+    return (
+        f"Costs differ by up to {100 * (factor - 1):.2g} %."
+        if factor < 1.01
+        else (f"Costs differ by a factor of up to {factor:.4g}.")
     )
 
 
