@@ -198,6 +198,12 @@ def test_a_long_table_names_the_front_and_the_references_alone(export: Export) -
     assert figure.get_figheight() < 5
 
 
+def test_intervals_of_one_seed_are_not_called_those_of_seeds(export: Export) -> None:
+    caption = accuracy_by_macs_caption(figures.accuracy_by_macs_data(export), export)
+    assert "Vertical bars are 95 % intervals of the accuracy, those of the table." in caption
+    assert "seeds" not in caption
+
+
 @pytest.mark.parametrize(
     ("most", "apart", "axis", "last"),
     [

@@ -191,7 +191,7 @@ def _reading(data: pd.DataFrame, metric: Metric) -> str:
     """What bars, steps, lines and names are."""
     named = with_names(data, metric)
     parts = {
-        f"Vertical bars are 95 % intervals of the {metric.noun} over all seeds.": True,
+        f"Vertical bars are 95 % intervals of the {metric.noun}, those of the table.": data["low"].notna().any(),
         f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less.": data[
             "front"
         ].any(),
