@@ -56,7 +56,9 @@ def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examinati
     paths, medium_of = _media(annotations)
     sizes, changed = sizes_and_changes(annotations.root, paths)
     reasons: dict[str, str] = {}
-    record = CONTENT_RECORD if annotations.layout == "classes" else RECORD
+    record = RECORD
+    if annotations.layout == "classes":  # runs decode what is new to them, and another decoder may count other frames
+        record, folder = CONTENT_RECORD, folder / _decoder()
     with closing(Journal(folder, record)) as journal:
         known = journal.known(paths, sizes, changed)
         unknown = np.flatnonzero((known["frames"] == 0) | (whole & ~known["whole"]))
@@ -69,6 +71,13 @@ def examine(annotations: Annotations, folder: Path, *, whole: bool) -> Examinati
                 reasons[path] = measured.reason
         records = journal.known(paths, sizes, changed)
     return _by_clip(annotations, paths, medium_of, records, reasons)
+
+
+def _decoder() -> str:
+    """8 hex digits over the versions of the libraries that decode."""
+    import av
+
+    return hashlib.sha256(repr(sorted(av.library_versions.items())).encode()).hexdigest()[:8]
 
 
 def _media(annotations: Annotations) -> tuple[list[str], NDArray[np.int64]]:

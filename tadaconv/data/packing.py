@@ -316,7 +316,7 @@ def _column(file: Path, kind: np.dtype[Any], count: int) -> Any:
     if column is None or (column.dtype, column.shape) != (kind, (count,)):
         column = np.lib.format.open_memmap(file, "w+", kind, (count,))
     if hasattr(os, "posix_fallocate"):
-        with file.open("ab") as allocated:
+        with file.open("r+b") as allocated:  # where a disk cannot allocate, the C library does not append either
             os.posix_fallocate(allocated.fileno(), 0, file.stat().st_size)  # else a full disk is a signal
     return column
 

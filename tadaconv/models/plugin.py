@@ -30,7 +30,9 @@ _AGGREGATED = {
 def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
     """The sites a placement picks; raises :class:`UserError` where it picks none."""
     kinds = ("spatial", "temporal") if placement.convs == "both" else (placement.convs,)
-    last = {site.stage: site.block for site in sites}
+    last: dict[int, int] = {}
+    for site in sites:
+        last[site.stage] = max(site.block, last.get(site.stage, 0))
     chosen = []
     for site in sites:
         rules = {

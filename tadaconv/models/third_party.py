@@ -306,16 +306,21 @@ class _Family:
                 yield Site(stage, block, f"{name}.{self.conv}", f"{name}.{self.norm}", f"{name}.{self.entry}")
 
 
-_IN_STAGES = re.compile(r"(layer[1-4]|stages|features)\.")
+_IN_STAGES = re.compile(r"(layer[1-4]|stages\.[0-3]|features)\.")
 _RESIDUAL_BLOCK = re.compile(r"layer([1-4])\.(\d+)")
 _FAMILIES = (
     _Family(_RESIDUAL_BLOCK, "1234", frozenset({"conv2", "bn2"}), "conv2", "bn2", "conv1"),
     # ConvNeXts of timm, then of torchvision, whose features alternate between stages and downsampling.
     _Family(
-        re.compile(r"stages\.(\d)\.blocks\.(\d+)"), "0123", frozenset({"conv_dw", "norm"}), "conv_dw", "norm", "conv_dw"
+        re.compile(r"stages\.([0-3])\.blocks\.(\d+)"),
+        "0123",
+        frozenset({"conv_dw", "norm"}),
+        "conv_dw",
+        "norm",
+        "conv_dw",
     ),
     _Family(
-        re.compile(r"features\.(\d)\.(\d+)"),
+        re.compile(r"features\.([1357])\.(\d+)"),
         "1357",
         frozenset({"block", "layer_scale"}),
         "block.0",

@@ -15,7 +15,7 @@ from tadaconv.experiment import run
 from tadaconv.regime import load_regime
 from tadaconv.spec import Backbone, Experiment, Folder, Sampling, Schedule, TAda
 
-pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
+av = pytest.importorskip("av", reason="videos are read by PyAV, the extra 'video'")
 
 CPU = torch.device("cpu")
 SPEC = Folder(num_frames=4, size=16, short_side=24, num_temporal_views=2, num_spatial_crops=3)
@@ -60,6 +60,16 @@ def test_only_what_changed_is_decoded_again(resolved, clips, tmp_path, monkeypat
     monkeypatch.setattr(examination, "inspect", lambda path: seen.append(path.name) or inspect(path))
     assert resolve(SPEC, clips, tmp_path / "cache").fingerprint != resolved.fingerprint
     assert seen == ["r1.mp4"]
+
+
+def test_another_decoder_counts_the_frames_again(resolved, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_known", {})
+    monkeypatch.setitem(av.library_versions, "libavcodec", (999, 0, 0))
+    seen = []
+    inspect = examination.inspect
+    monkeypatch.setattr(examination, "inspect", lambda path: seen.append(path.name) or inspect(path))
+    assert resolve(SPEC, clips, tmp_path / "cache") == resolved
+    assert len(seen) == len([path for path in clips.rglob("*") if path.is_file()])
 
 
 def test_a_folder_may_have_the_longest_of_names(clips, tmp_path, monkeypatch):

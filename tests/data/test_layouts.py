@@ -681,6 +681,10 @@ BAD = {
         "epic100", EPIC | {"EPIC_100_verb_classes.csv": "id,key\n0,a\n1,b\n"},
         "EPIC_100_train.csv: verb_class '2' is no class of EPIC_100_verb_classes.csv; segments: 1 (P90_101_7)",
     ),
+    "a number that is none to Python": (
+        "epic100", EPIC | {"EPIC_100_verb_classes.csv": "id,key\n0,a\n\u00b2,b\n"},
+        "EPIC_100_verb_classes.csv: must number every class once, from 0 on",
+    ),
     "a time that is none": (
         "epic100", EPIC | {"EPIC_100_train.csv": EPIC["EPIC_100_train.csv"].replace("00:00:30.90", "30.9")},
         "EPIC_100_train.csv: lines with invalid times or frame numbers: 1 (line 2)",

@@ -1,6 +1,7 @@
 """Packs: the frames of a data set as JPEGs in tar files, against the media that they were made of."""
 
 import errno
+import fcntl
 import io
 import os
 import random
@@ -456,6 +457,17 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(index, tmp_path, monkeypatc
         with pytest.raises(UserError, match="No space left on device; make room or name another --out, and give"):
             pack_clips(index, tmp_path / "pack")
     assert pack_clips(index, tmp_path / "pack") > 0
+    assert check_pack(tmp_path / "pack").ok
+
+
+def test_a_disk_that_cannot_allocate_holds_packs(index, tmp_path, monkeypatch):
+    def by_the_c_library(number, *_):
+        """It writes where the disk cannot, and refuses files that are opened to be appended to."""
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "posix_fallocate", by_the_c_library)
+    pack_clips(index, tmp_path / "pack")
     assert check_pack(tmp_path / "pack").ok
 
 

@@ -117,6 +117,12 @@ def test_sites_by_structure(name: str) -> None:
     assert kinds == ["spatial", "temporal"] * 4 if name == "r2plus1d" else set(kinds) == {"spatial"}
 
 
+def test_a_stage_after_res5_has_no_sites() -> None:
+    model = make("timm convnext")
+    model.stages.append(deepcopy(model.stages[3]))
+    assert {site.stage for site in plug_in(model, None).sites()} == {2, 3, 4, 5}
+
+
 @pytest.mark.parametrize("name", VIDEO)
 def test_a_site_sees_as_many_frames_as_it_says(name: str) -> None:
     host = plug_in(make(name), None)

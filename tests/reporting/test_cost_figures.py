@@ -198,20 +198,27 @@ def test_a_long_table_names_the_front_and_the_references_alone(export: Export) -
     assert figure.get_figheight() < 5
 
 
+def test_intervals_of_one_seed_are_not_called_those_of_seeds(export: Export) -> None:
+    caption = accuracy_by_macs_caption(figures.accuracy_by_macs_data(export), export)
+    assert "Vertical bars are 95 % intervals of the accuracy, those of the table." in caption
+    assert "seeds" not in caption
+
+
 @pytest.mark.parametrize(
-    ("most", "factor", "axis", "last"),
+    ("most", "apart", "axis", "last"),
     [
-        (1.0123e9, "1.012", "above the cheapest row (%)", 1.23),
-        (2.0e9, "2", "above the cheapest row (%)", 100.0),
-        (2.5e9, "2.5", "times the cheapest row", 2.5),
-        (59.6227e9, "59.62", "times the cheapest row", 59.6227),
+        (1.000021e9, "up to 0.0021 %", "above the cheapest row (%)", 0.0021),
+        (1.0123e9, "a factor of up to 1.012", "above the cheapest row (%)", 1.23),
+        (2.0e9, "a factor of up to 2", "above the cheapest row (%)", 100.0),
+        (2.5e9, "a factor of up to 2.5", "times the cheapest row", 2.5),
+        (59.6227e9, "a factor of up to 59.62", "times the cheapest row", 59.6227),
     ],
 )
 def test_an_axis_of_costs_is_relative_to_the_cheapest(
-    export: Export, most: float, factor: str, axis: str, last: float
+    export: Export, most: float, apart: str, axis: str, last: float
 ) -> None:
     data = scattered([1e9, most])
-    assert f"Costs differ by a factor of up to {factor}." in accuracy_by_macs_caption(data, export)
+    assert f"Costs differ by {apart}." in accuracy_by_macs_caption(data, export)
     (ax,) = draw_accuracy_by_macs(data, export=export).figure.axes
     (beside,) = ax.child_axes
     assert beside.get_xlabel() == axis

@@ -678,7 +678,7 @@ def test_claims_say_what_they_can_and_no_more(kinds) -> None:
         assert "% interval" not in said[name][1]
         assert "Sign-flip" not in said[name][1]
         assert "nan" not in said[name][1].replace(name, "")
-    assert said["all equal"][1].endswith("3 paired seeds). Sign-flip p = 0.250; 3 seeds cannot give less than 0.25.")
+    assert said["all equal"][1].endswith("3 paired seeds). Sign-flip p = 0.25; 3 seeds cannot give less than 0.25.")
 
 
 def test_the_page_the_paper_and_the_terminal_show_every_gap(kinds) -> None:
@@ -720,6 +720,13 @@ def test_equal_differences_of_six_seeds_have_a_sign_flip_test(export_of) -> None
     assert claim_sentence(line.to_dict()).endswith("Sign-flip p = 0.031; 0.031 after Holm.")
     line = verdicts(export_of({"a": up, "base": up}, claims=[claim])).iloc[0]
     assert claim_sentence(line.to_dict()).endswith("(the same in all 6 seeds, so no interval).")
+
+
+def test_a_p_value_does_not_look_smaller_than_the_least(export_of) -> None:
+    claim = Claim("it helps", "a", "base", "s")
+    scores = {"a": [70.0, 71.1, 72.0, 70.4, 71.9], "base": [60.0, 60.0, 61.0, 60.1, 61.2]}
+    line = verdicts(export_of(scores, claims=[claim])).iloc[0]
+    assert claim_sentence(line.to_dict()).endswith("Sign-flip p = 0.0625; 5 seeds cannot give less than 0.0625.")
 
 
 # What is said below the table

@@ -54,7 +54,7 @@ def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
         gathering.problem(".", f"no {name}; put it next to EPIC_100_train.csv")
         return ()
     rows = [row for _, row in gathering.rows(path, ("id", "key"))]
-    names = {int(row["id"]): row["key"].strip() for row in rows if row["id"].strip().isdigit()}
+    names = {int(row["id"]): row["key"].strip() for row in rows if row["id"].strip().isdecimal()}
     complete = names if len(names) == len(rows) else {}
     return gathering.numbered_classes(path, complete, usual, "EPIC-KITCHENS-100", head=head)
 
@@ -146,7 +146,7 @@ def _labels(
     labels: list[int] = []
     for head, names in heads:
         number = row[f"{head}_class"].strip()
-        if not number.isdigit() or int(number) >= len(names):
+        if not number.isdecimal() or int(number) >= len(names):
             if names:
                 reason = f"{head}_class {number!r} is no class of {_CLASSES[head][0]}; segments: {{}}"
                 gathering.problem(path, reason, row["narration_id"])

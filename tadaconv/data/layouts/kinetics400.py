@@ -128,7 +128,9 @@ def _all_labels(gathering: Gathering) -> tuple[str, ...]:
     for path in gathering.companions(lambda name: name.endswith("labels.csv")):
         if _header(gathering, path) == ["id", "name"]:
             names = [
-                (int(row["id"]), row["name"]) for _, row in gathering.rows(path, ("id", "name")) if row["id"].isdigit()
+                (int(row["id"]), row["name"])
+                for _, row in gathering.rows(path, ("id", "name"))
+                if row["id"].isdecimal()
             ]
             gathering.files.append(f"{path}: {len(names)} classes")
             return tuple(name for _, name in sorted(names))

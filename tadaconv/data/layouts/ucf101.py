@@ -29,7 +29,7 @@ def _class_names(gathering: Gathering) -> tuple[str, ...]:
     names: dict[int, str] = {}
     for number, line in gathering.lines(path):
         first, _, name = line.partition(" ")
-        if not first.isdigit() or not name:
+        if not first.isdecimal() or not name:
             gathering.problem(path, "lines that are no class such as '1 ApplyEyeMakeup': {}", f"line {number}")
             continue
         names[int(first)] = name.strip()

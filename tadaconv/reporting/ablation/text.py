@@ -101,8 +101,9 @@ def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1) -> str:
     if _has_p(line):
         few = n < st.seeds_for_sign_flip()
         least = f"{n} seeds cannot give less than {2.0 ** (1 - n):.3g}"
-        after = least if few else f"{p_value(line['p_holm']).removeprefix('p = ')} after Holm"
-        sentences.append(f"Sign-flip {p_value(line['p'])}; {after}.")
+        p, p_holm = p_value(line["p"]), p_value(line["p_holm"]).removeprefix("p = ")
+        # Of few seeds the exact p, which is not to look smaller than the least: 0.0625 of five.
+        sentences.append(f"Sign-flip p = {line['p']:.3g}; {least}." if few else f"Sign-flip {p}; {p_holm} after Holm.")
     if is_open and sd > 0:
         sentences.append(power_sentence([sd], [n], metric))
     if line["across_recipes"]:

@@ -59,9 +59,18 @@ def accuracy_by_macs_caption(data: pd.DataFrame, export: Export) -> str:
     left_out = rows[~rows.isin(data["row"])].tolist()
     return (
         f"Validation {export.metric.label} against the multiply-adds of convolutions and linear layers for a clip. "
-        f"{_reading(data, export.metric)} Costs differ by a factor of up to "
-        f"{data['macs'].max() / data['macs'].min():.4g}."
+        f"{_reading(data, export.metric)} {_costs_apart(data['macs'].max() / data['macs'].min())}"
         f"{left_out_note(left_out, 'row', 'whose multiply-adds are not known')}{mixed_recipes(export, data['row'])}"
+    )
+
+
+def _costs_apart(factor: float) -> str:
+    if factor == 1:
+        return "All rows cost the same."
+    return (
+        f"Costs differ by up to {100 * (factor - 1):.2g} %."
+        if factor < 1.01
+        else (f"Costs differ by a factor of up to {factor:.4g}.")
     )
 
 
@@ -182,7 +191,7 @@ def _reading(data: pd.DataFrame, metric: Metric) -> str:
     """What bars, steps, lines and names are."""
     named = with_names(data, metric)
     parts = {
-        f"Vertical bars are 95 % intervals of the {metric.noun} over all seeds.": True,
+        f"Vertical bars are 95 % intervals of the {metric.noun}, those of the table.": data["low"].notna().any(),
         f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less.": data[
             "front"
         ].any(),
