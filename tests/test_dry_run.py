@@ -40,7 +40,7 @@ def test_a_dry_run_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"backbone__name": "tniy"}, "unknown backbone 'tniy'; one of: tiny"),
         ({"temporal": Rival(name="tms")}, "unknown rival 'tms'; one of: tsm"),
         ({"temporal": Rival(name="tsm", options={"shear": 1})}, "unknown option of this rival 'shear'"),
-        ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
+        ({"temporal": TAda().but(placement__convs="temporal")}, "selects no convolution of this backbone"),
         ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "4 frames, not of 6"),
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
     ]:

@@ -196,7 +196,7 @@ def reading(form: str, compute: float, seconds: float) -> Reading:
             "of JPEGs (tada data pack).",
         ),
         ("pack", 1.3, "it would not with 7 cores a worker in training and 7 in evaluation."),
-        ("frames", 0.1, "while the network does not compute. Computing hardly waits for them."),
+        ("frames", 0.1, "while the network does not compute. Training hardly waits for them."),
     ],
 )
 def test_a_plan_shows_how_long_computing_waits_and_what_would_help(form: str, seconds: float, said: str) -> None:

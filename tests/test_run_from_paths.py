@@ -111,7 +111,7 @@ def test_another_file_of_the_same_name_is_refused(
     status, said = tada(command, f"../{table}", "--regime", f"../{regime}")
     assert (status, said.count("\n")) == (2, 1)
     file = out.parent / "a" / ("mine.py" if other == "table" else "v1.2.py")
-    assert f"mine-v1.2 in {out}/journal.log holds the results of another {other}, {file}; rename ../b/" in said
+    assert f"mine-v1.2 in {out}/journal.log holds the results of a different {other}, {file}; rename ../b/" in said
     assert (out / "journal.log").read_bytes() == before
 
 

@@ -34,7 +34,7 @@ def intervals(interval: int, fps: float = 30.0) -> dict[str, Any]:
     return {"kind": "intervals", "rule": "paper", "interval": interval, "fps": fps}
 
 
-# By regime: source; layout, split, mirror; sampling; frames; views, crops; clips a step, clips of a batch norm; rate,
+# By regime: source; layout, split, mirror; sampling; frames; views, crops; clips per step, clips of a batch norm; rate,
 # epochs, warm-up, rate at its start, weight decay. "configs" is configs/projects/tada of the authors' code at 75b7839.
 RECIPES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], int, tuple[int, int], tuple[int, int], Any]] = {
     "ssv2_8f": (

@@ -99,7 +99,7 @@ def _inspect(path: Path, files: FrameFiles | None, whole: bool) -> Measured:
     try:
         if path.is_dir():
             if files is None:
-                raise BrokenVideoError("a folder, but how its frames are called is not known")
+                raise BrokenVideoError("a folder, but the form of its frames' names is not known")
             info = inspect_pictures(path, files, whole)
             digest = _digest_of_pictures(path, files, info.num_frames) if whole else ""
         else:

@@ -165,7 +165,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 def _damaged(path: Path, why: str) -> StorageError:
-    return StorageError(f"the journal {path} is damaged: {why}; restore it or name another with --storage")
+    return StorageError(f"the journal {path} is corrupted: {why}; restore it or name another with --storage")
 
 
 class JournalBackend:
@@ -343,7 +343,7 @@ def open_journal(path: Path, *, create: bool) -> JournalBackend:
     written to, and, without ``create``, for a file that does not exist.
     """
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise UserError(f"storage {str(path)!r} is {kind}; give the path of a journal file, e.g. runs/journal.log")
     if not create and not path.is_file():
         raise NoResultsError(str(path), command("ablate", "TABLE", storage=path))

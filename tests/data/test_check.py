@@ -397,7 +397,7 @@ def test_frames_are_called_as_most_folders_call_them(written, tmp_path, cache):
     assert [finding.reason.partition(": ")[2] for finding in report.broken] == [
         "frames numbered from 0 where 1 was expected"
     ]
-    assert "frames are called in several ways" in report.problems[0].reason
+    assert "frames have names of several forms" in report.problems[0].reason
 
 
 def test_broken_clips_of_one_medium_are_one_line(written, tmp_path, cache):
@@ -500,7 +500,7 @@ def test_a_table_is_run_on_a_data_set_that_was_checked(ssv2, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--accept", "ids.txt"], "--accept is for the layouts of data sets; name one with --layout"),
+        (["--accept", "ids.txt"], "--accept is only for the layouts of data sets; name one with --layout"),
         (["--layout", "ssv3"], "unknown layout 'ssv3'"),
         (["--layout", "ucf101", "--split", "4"], "split"),
         (["--layout", "ssv2", "--accept", "nowhere"], "cannot read the list of ids 'nowhere'"),
@@ -527,7 +527,7 @@ def test_problems_are_all_listed_and_the_status_is_one(ssv2, tmp_path, monkeypat
     assert tada("data", "check", str(ssv2), "--layout", "ssv2") == 1
     said = capsys.readouterr().out
     for part in (
-        "'Unheard of something' is no class of",
+        "'Unheard of something' is not a class of",
         f"ids listed twice: 1 ({entries[2]['id']})",
         f"1 of 10 clips of train have no medium ({entries[3]['id']})",
         "zero-length file",

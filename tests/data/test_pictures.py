@@ -188,7 +188,7 @@ def test_broken_pictures_are_named(folder):
             "img_00005.jpg has 48 x 65 pixels, an earlier frame 48 x 64; all frames must have one size"
         ),
         coded(flat((9, 9, 9)), "jpg", exif=turned(6)): (
-            "img_00005.jpg: marked to be shown turned by 90 degrees; write it upright"
+            "img_00005.jpg: marked as rotated by 90 degrees; write it upright"
         ),
     }
     for data, line in cases.items():

@@ -176,7 +176,7 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     opened = Store.open(store.shown)
     records = worker(opened, fake_run).work()
     assert [r.cell.key for r in records] == [ROWS[0].key, ROWS[2].key]
-    assert "left to other workers: the cell was planned by another version" in caplog.text
+    assert "left for other workers: the cell was planned by another version" in caplog.text
     assert [a.status for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
 
 

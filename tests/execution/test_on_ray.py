@@ -41,7 +41,7 @@ def call(out: Path, **changes: Any) -> WorkerCall:
         ({"address": " "}, "cpu", "address=' '"),
         ({"gpus": "0.5"}, "cpu", "gpus=0.5 contradicts --device cpu"),
         ({"gpus": "0"}, "cuda", "gpus=0 contradicts --device cuda"),
-        ({}, "cuda:1", "Ray gives each worker its GPU"),
+        ({}, "cuda:1", "Ray assigns each worker its GPU"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, str], device: str, message: str) -> None:

@@ -377,7 +377,7 @@ def test_blocks_that_are_not_whole_stages_are_refused() -> None:
     short = {name: value for name, value in state.items() if "backbone.conv5" not in name}
     assert "misses backbone.conv5.res_1" in refusal(lambda: import_official(short))
     scattered = official_state(depths=(2, 2, 2, 2), adaptive=lambda stage, block: (stage, block) != (4, 2))
-    assert "which is no placement" in refusal(lambda: import_official(scattered))
+    assert "which is not a supported placement" in refusal(lambda: import_official(scattered))
     unaggregated = without(state, *(n for n in state if n.startswith("backbone.conv5") and "avgpool" in n))
     assert "missing: backbone.conv5.res_1.conv_branch.b_avgpool_bn.weight" in refusal(
         lambda: import_official(unaggregated)

@@ -160,7 +160,7 @@ def test_a_table_of_errors_is_read_from_the_storage_as_it_was_written(stored: tu
     assert sorted(archive.cells["mae"]) == sorted(error for errors in ERRORS.values() for error in errors)
     assert archive.cells["top1"].isna().all()
     assert archive.curves["val_mae"].notna().all()
-    with pytest.raises(AttributeError, match="judged by 'mae'"):
+    with pytest.raises(AttributeError, match="evaluated by 'mae'"):
         _ = records[0].result.top1  # type: ignore[union-attr]
 
 
@@ -242,7 +242,7 @@ def test_two_metrics_are_no_table(table: LoadedTable, stored: tuple[Store, list[
     first, *others = stored[1]
     assert first.result is not None
     mixed = CellRecord(first.cell, "finished", first.result.model_copy(update={"metric": "top1"}))
-    with pytest.raises(UserError, match="the cells are judged by top-1 and MAE"):
+    with pytest.raises(UserError, match="the cells are evaluated by top-1 and MAE"):
         collect(table, "quick", [mixed, *others])
 
 
@@ -360,5 +360,5 @@ def test_a_report_of_a_study_of_errors_speaks_of_nothing_else(tmp_path: Path) ->
 def test_the_calibrations_of_a_cell_that_is_judged_by_an_error_are_refused(
     table: LoadedTable, stored: tuple[Store, list[CellRecord]], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"predicted classes, and .* is judged by MAE"):
+    with pytest.raises(UserError, match=r"predicted classes, and .* is evaluated by MAE"):
         calibration_report(table, "quick", stored[1][0], tmp_path)

@@ -349,7 +349,7 @@ def test_differences_across_recipes_are_marked_everywhere(hosts) -> None:
     assert "recipe by row" in blocks.conditions(export).text
     tex = latex_table(summary, export.manifest.base, "t")
     assert tex.count(r"$^\dagger$") == len(across)
-    assert "% \u2020: to a row trained by another recipe" in tex
+    assert "% \u2020: to a row trained with a different recipe" in tex
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(terminal_table(loaded, "quick", records))
     assert console.export_text().count("\u2020") == len(across) + 1
