@@ -459,7 +459,7 @@ def _require_end(container: "InputContainer", end: float, num_frames: int) -> No
         return
     promised = container.duration / 1_000_000
     if promised - end > max(0.25, 3 * end / num_frames):
-        raise BrokenVideoError(f"cut off: {end:.1f} of {promised:.1f} seconds are there, {num_frames} frames")
+        raise BrokenVideoError(f"truncated: {end:.1f} of {promised:.1f} seconds are there, {num_frames} frames")
 
 
 def _strerror(error: Exception) -> str:

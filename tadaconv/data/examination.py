@@ -168,7 +168,7 @@ def _by_clip(
     for place, start, end, limit in zip(spans[beyond], starts[beyond], ends[beyond], limits[beyond], strict=True):
         broken[int(place)] = (
             f"{unit} {start:g} to {end:g} of a medium that has {limit:g}; it is of another version than the "
-            "annotations, or cut off"
+            "annotations, or truncated"
         )
     for place in spans[np.isnan(limits)]:
         broken[int(place)] = "no frame rate in its container, so that a time in seconds has no frame"

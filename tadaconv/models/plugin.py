@@ -43,7 +43,7 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
             chosen.append(site)
     if not chosen:
         raise UserError(
-            f"placement (stages {placement.stages}, blocks {placement.blocks!r}, convs {placement.convs!r}) picks no "
+            f"placement (stages {placement.stages}, blocks {placement.blocks!r}, convs {placement.convs!r}) selects no "
             "convolution of this backbone; choose other stages, blocks='all' or convs='spatial'"
         )
     return chosen

@@ -274,7 +274,7 @@ def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
     report = check_layout(ssv2, "ssv2", "", cache)
     assert not report.ok
     assert report.index == ""
-    assert "no JSON from line 1 on, perhaps cut off" in render(report)
+    assert "no JSON from line 1 on, perhaps truncated" in render(report)
     assert "not fit to train on" in render(report)
 
 
@@ -372,7 +372,7 @@ def test_segments_that_their_media_do_not_hold_are_broken_or_end_with_them(writt
     spans[in_it[1]] = (length - 1, length + 0.5)
     moved = examination.examine(replace(annotations, spans=spans), cache, whole=True)
     assert moved.broken.keys() == {in_it[0]}
-    assert "of another version than the annotations, or cut off" in moved.broken[in_it[0]]
+    assert "of another version than the annotations, or truncated" in moved.broken[in_it[0]]
     assert moved.cut == (in_it[1],)
     assert moved.cut_by == pytest.approx(0.5, abs=0.02)
     assert moved.clips["frames"][in_it[0]] == 0

@@ -212,7 +212,7 @@ def test_a_file_that_was_cut_off_is_broken(tmp_path, write_video, name):
     assert inspect(path).num_frames == 47
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 6 // 10])
-    assert reason(path).startswith("cut off")
+    assert reason(path).startswith("truncated")
 
 
 def test_an_mp4_that_was_cut_off_is_broken(tmp_path, write_video):

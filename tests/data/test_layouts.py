@@ -241,7 +241,9 @@ def test_wrong_calls_are_refused(tmp_path):
         read("ssv2", tmp_path / "none")
     with pytest.raises(UserError, match="split '4' of ucf101; one of: 1, 2, 3"):
         read("ucf101", tmp_path, "4")
-    with pytest.raises(UserError, match=r"no file 'none\.txt', .*; a split of kinetics400 is a file of ids"):
+    with pytest.raises(
+        UserError, match=r"no file 'none\.txt', .*; a split of kinetics400 is a file of one id per line"
+    ):
         read("kinetics400", tmp_path, "none.txt")
     (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"split 'ids\.txt' of kinetics400 cannot be read as a file of ids"):
@@ -632,7 +634,7 @@ BAD = {
         "labels/validation.json: ids listed on both sides, train and val: 2 (10421, 7)",
     ),
     "JSON cut off": ("ssv2", SSV2 | {"labels/train.json": SSV2["labels/train.json"][:40]},
-                     "labels/train.json: no JSON from line 1 on, perhaps cut off"),
+                     "labels/train.json: no JSON from line 1 on, perhaps truncated"),
     "null for a list": ("ssv2", SSV2 | {"labels/train.json": "null"},
                         "labels/train.json: holds null and no annotations; download it again"),
     "null for a table": ("ssv2", SSV2 | {"labels/labels.json": "null"},

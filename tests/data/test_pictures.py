@@ -149,7 +149,7 @@ def test_a_folder_that_is_not_as_expected_says_how(folder, tmp_path):
     assert reason(count_pictures, tmp_path / "empty", FILES) == "no frames"
     other = FrameFiles("{number:06d}.jpg", 1)
     assert reason(count_pictures, folder, other) == (
-        "frames called img_{number:05d}.jpg where {number:06d}.jpg was expected"
+        "frames named img_{number:05d}.jpg where {number:06d}.jpg was expected"
     )
     assert reason(count_pictures, folder, FrameFiles(FILES.template, 0)) == (
         "frames numbered from 1 where 0 was expected"
