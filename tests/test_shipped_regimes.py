@@ -1,6 +1,5 @@
 """Every shipped regime against literal tables: recipes, rates, recipes of rows, weights, and what their files say."""
 
-import re
 import ast
 import math
 import re

@@ -360,5 +360,5 @@ def test_a_report_of_a_study_of_errors_speaks_of_nothing_else(tmp_path: Path) ->
 def test_the_calibrations_of_a_cell_that_is_judged_by_an_error_are_refused(
     table: LoadedTable, stored: tuple[Store, list[CellRecord]], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"predicted classes, and .* is evaluated by MAE"):
+    with pytest.raises(UserError, match=r"predicted classes, and the metric of .* is MAE"):
         calibration_report(table, "quick", stored[1][0], tmp_path)

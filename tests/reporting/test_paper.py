@@ -344,7 +344,7 @@ def test_the_terminal_and_the_note_of_the_latex_table_say_the_same(make_result: 
     folder = report(LOADED, "mine", made, tmp_path, ["tex", "csv"], regime=REGIME)
     tex = (folder / "table.tex").read_text()
     assert "is 0.5 points below 64.0 % (95 % interval" in tex
-    assert "Trained by a recipe of ours, not the paper" in tex
+    assert "Trained with our own recipe, not the paper" in tex
     head = (folder / "table.csv").read_text().splitlines()[0].split(",")
     assert {"paper_delta_mean", "paper_delta_low", "paper_delta_high", "recipe", "recipe_of"} <= set(head)
     export = collect(LOADED, "mine", made, regime=REGIME)

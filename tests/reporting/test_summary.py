@@ -756,7 +756,7 @@ def test_a_difference_over_fewer_seeds_than_its_means_says_so(made_up) -> None:
     html, tex = blocks.results(export).html, latex_table(summary, "base", "t")
     assert re.findall(r">(\d pairs?)<", html) == ["2 pairs", "1 pair"]
     assert re.findall(r"\((\d pairs?)\)", tex) == ["2 pairs", "1 pair"]
-    assert "% Pairs are counted where a row has other seeds as well" in tex
+    assert "% The number of pairs is given if rows differ in their seeds" in tex
     assert "and is not that of the two means" in html
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(terminal_table(loaded, "quick", records))
@@ -789,7 +789,7 @@ def test_rows_that_were_not_tested_are_named(made_up) -> None:
     summary = summarise(export)
     assert untested(summary) == ["b", "base"]
     html, tex = blocks.results(export).html, latex_table(summary, "base", "t")
-    assert "Not tested, so neither marked nor ruled out: b; base. The test takes two seeds" in html
+    assert "Not tested, so neither marked nor ruled out: b; base. The test needs two seeds" in html
     assert "Underlined: the highest of the rows, and those not significantly below it" in html
     assert "% Not tested, so neither marked nor ruled out: b; base." in tex
     console = Console(width=100, record=True, file=io.StringIO())

@@ -253,7 +253,7 @@ def test_wrong_options_are_named(name: str, options: dict, message: str) -> None
 def test_any_convolution_can_have_one_of_them(name: str) -> None:
     conv = make(name, nn.Conv3d(16, 16, 3, padding=1).double(), 4)
     assert conv(clips(1, 16, 4, 5, 5)).shape == (1, 16, 4, 5, 5)
-    with pytest.raises(UserError, match="this Conv3d already has a rival .* it; place one per convolution"):
+    with pytest.raises(UserError, match=r"this Conv3d already has a rival .* it; place one per convolution"):
         make(name, conv, 4)
     with pytest.raises(UserError, match="needs a Conv2d or a Conv3d, not Linear"):
         make(name, nn.Linear(8, 8), 4)
