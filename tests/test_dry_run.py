@@ -185,7 +185,7 @@ def test_a_dry_run_reads_a_file_of_weights_once_for_all_rows(reads: list[str], t
 def test_a_dry_run_refuses_weights_that_cannot_be_had(
     reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="holds more than tensors"):
+    with pytest.raises(UserError, match="contains more than tensors"):
         dry_run(with_weights(tmp_path / "code.pth", {"conv1.weight": Path("code")}))
     state = BACKBONES["smallest"](10, 0.0).state_dict()
     with pytest.raises(UserError, match=r"'bn1\.bias' in these weights is not finite"):

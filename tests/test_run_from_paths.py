@@ -204,5 +204,7 @@ def test_a_study_by_path_and_the_table_of_its_best_are_reported(
 
 def test_another_study_of_the_same_name_is_refused(searched: Callable[[str], LoadedStudy]) -> None:
     searched("../a/toy.py")
-    with pytest.raises(UserError, match=r"^toy-v1\.2 in .* holds the results of another study, .*/a/toy\.py; rename "):
+    with pytest.raises(
+        UserError, match=r"^toy-v1\.2 in .* holds the results of a different study, .*/a/toy\.py; rename "
+    ):
         searched("../b/toy.py")

@@ -165,7 +165,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 def _damaged(path: Path, why: str) -> StorageError:
-    return StorageError(f"the journal {path} is corrupted: {why}; restore it or name another with --storage")
+    return StorageError(f"the journal {path} is damaged: {why}; restore it or name another with --storage")
 
 
 class JournalBackend:
