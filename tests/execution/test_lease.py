@@ -260,8 +260,8 @@ def test_a_cell_that_kills_its_workers_is_given_up(store: Store) -> None:
         assert "was requeued" in die_again(store, step=0)
     assert "recorded as failed" in die_again(store, step=0)
     (record,) = store.records("t-quick")
-    assert (record.status, record.error) == ("failed", f"{MAX_DEATHS} workers in a row died with this cell; "
-                                                       "the last: it died")  # fmt: skip
+    assert (record.status, record.error) == ("failed", f"{MAX_DEATHS} workers in a row died while running this cell; "
+                                                       "the last one: it died")  # fmt: skip
 
 
 def test_a_cell_that_comes_further_each_time_may_cost_any_number_of_workers(store: Store) -> None:
