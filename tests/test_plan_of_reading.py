@@ -192,8 +192,8 @@ def reading(form: str, compute: float, seconds: float) -> Reading:
             1.3,
             "Clips are read from videos, by 2 readers on 2 cores of a worker: 12 a second in training and 6.5 in "
             "evaluation, while the network does not compute. Training would wait for them up to 85 % of the time. "
-            "Extrapolated from (3,3), it would not with 7 cores a worker in training and 7 in evaluation, or with a pack "
-            "of JPEGs (tada data pack).",
+            "Extrapolated from (3,3), it would not with 7 cores a worker in training and 7 in evaluation, or with a "
+            "pack of JPEGs (tada data pack).",
         ),
         ("pack", 1.3, "it would not with 7 cores a worker in training and 7 in evaluation."),
         ("frames", 0.1, "while the network does not compute. Training hardly waits for them."),

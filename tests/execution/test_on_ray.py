@@ -248,7 +248,7 @@ def test_a_table_completes_although_a_node_is_removed(cluster: Any, tmp_path: Pa
         if nodes and len(pids(tmp_path)) == 2:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
-        if any("is up again" in line for line in lines):
+        if any("was started again" in line for line in lines):
             hold.unlink(missing_ok=True)
 
     def is_pending() -> bool:

@@ -82,7 +82,7 @@ def test_operators_that_do_not_add_up_to_a_convolution_are_told() -> None:
 
     macs = 8 * 3 * T * H * W
     message = (
-        rf"^the operators of 0 \(Doubled\) take {2 * macs:,} multiply-adds, the formula of its layer says {macs:,}$"
+        rf"^the operators of 0 \(Doubled\) take {2 * macs:,} multiply-adds, the formula of its layer gives {macs:,}$"
     )
     with pytest.raises(RunError, match=message):
         count(nn.Sequential(Doubled(3, 8, 1)), (3, T, H, W))
