@@ -11,7 +11,7 @@ SOURCE = "paper, table 10"
 
 
 def published(top1: float, gmacs: float, num_frames: int, views: str = "10 clips x 3 crops of 256 px") -> PaperResult:
-    """A row of published table 10: top-1 in percent and multiply-adds a clip."""
+    """A row of published table 10: top-1 in percent and multiply-adds per clip."""
     return PaperResult(top1=top1, source=SOURCE, data="Kinetics-400", num_frames=num_frames, views=views, gmacs=gmacs)
 
 

@@ -1,9 +1,9 @@
 """Does adapting the kernel to each frame beat other temporal operators and dynamic filters?
 
 Rows replace the temporally-adaptive convolution by a temporal convolution, a temporal shift (TSM), a temporal kernel
-per clip and channel (TAM), or by what adapts to each frame separately: squeeze-and-excitation, CondConv and dynamic
-convolution. Paper, comparison with other temporal operators and dynamic filters; squeeze-and-excitation is not in the
-paper.
+per clip and channel (TAM), or by operators that adapt to each frame separately: squeeze-and-excitation, CondConv and
+dynamic convolution. Paper, comparison with other temporal operators and dynamic filters; squeeze-and-excitation is not
+in the paper.
 
 The base is the operator alone; only the row of TAdaConv as published has a temporal aggregation. Without an operator,
 and with squeeze-and-excitation, CondConv or dynamic convolution, a network cannot use the order of frames.

@@ -12,7 +12,7 @@ SOURCE = "paper, table 8"
 
 
 def published(top1: float, gmacs: float, num_frames: int) -> PaperResult:
-    """A row of published table 8: top-1 in percent and multiply-adds a clip."""
+    """A row of published table 8: top-1 in percent and multiply-adds per clip."""
     return PaperResult(
         top1=top1,
         source=SOURCE,

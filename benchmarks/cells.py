@@ -41,7 +41,7 @@ def result(seed: str) -> Result:
         curve=[CurvePoint(epoch=e, step=75 * e, train_loss=1 / e, score=top1 * e / 4) for e in range(1, 5)],
         params=123_456,
         macs=45_678_901,
-        cost={"convolutions": 45_000_000, "linear": 678_901, "unit": "multiply-adds a clip", "input": [3, 8, 24, 24]},
+        cost={"convolutions": 45_000_000, "linear": 678_901, "unit": "multiply-adds per clip", "input": [3, 8, 24, 24]},
         train_clips_per_second=812.5,
         eval_clips_per_second=2034.5,
         peak_memory_bytes=412_345_678,
@@ -77,7 +77,7 @@ def _times(out: Path) -> list[list[list[float]]]:
 
 
 def trained_rows() -> list[Cell]:
-    """Eight rows of the ``quick`` regime, cut down to some seconds a cell: two epochs, each with a checkpoint."""
+    """Eight rows of the ``quick`` regime, cut down to some seconds per cell: two epochs, each with a checkpoint."""
     data = quick.REGIME.data.but(num_train=160, num_val=80)
     plugged = {f"({a},{b})": TAda(context=Context(kernels=(a, b))) for a in (1, 3) for b in (1, 3)}
     linear = {f"linear {k}": TAda(context=Context(kernels=(k,))) for k in (1, 3, 5)}

@@ -32,7 +32,7 @@ PACKED_FRAME_KB = (8, 20)
 
 @dataclass(frozen=True)
 class DataSet:
-    """Clips as people have them: training, validation, GB of the videos, frames a clip, and which rates are theirs."""
+    """Clips as commonly stored: training, validation, GB of the videos, frames per clip, and which rates apply."""
 
     num_train: int
     num_val: int
@@ -59,7 +59,7 @@ class Need:
     """Of one view in evaluation."""
     num_epochs: int
     num_evaluations: int
-    """While training, each of one view a clip."""
+    """While training, each of one view per clip."""
     num_views: int
     """Of a clip in the evaluation at the end."""
     video_rate: float
@@ -145,15 +145,15 @@ def table(reading: dict[str, Any]) -> str:
     least, most = PACKED_FRAME_KB
     row("GB of videos", "published", lambda each: f"{each.data_set.video_gb:.0f}")
     row("GB of a pack", f"arithmetic: {least} to {most} KB a frame", pack_gb)
-    row("clips a second a core, videos", measured, lambda each: f"{each.video_rate:.0f}")
+    row("clips per second and core, videos", measured, lambda each: f"{each.video_rate:.0f}")
     row("... a pack", f"{measured}; of 16 half as many", lambda each: f"{each.pack_rate:.0f}")
-    row("core-hours a cell, videos", arithmetic, lambda each: f"{each.num_read / each.video_rate / 3600:.0f}")
+    row("core-hours per cell, videos", arithmetic, lambda each: f"{each.num_read / each.video_rate / 3600:.0f}")
     row("... a pack", arithmetic, lambda each: f"{each.num_read / each.pack_rate / 3600:.0f}")
     row("cores that keep a GPU busy, videos", arithmetic, lambda each: f"{each.trained_a_second / each.video_rate:.1f}")
     row("... a pack", arithmetic, lambda each: f"{each.trained_a_second / each.pack_rate:.1f}")
     row("million clips trained on", "regime", lambda each: f"{each.num_trained / 1e6:.1f}")
-    row("GMACs a clip in training, 224 px", "counted", lambda each: f"{each.train_macs / 1e9:.1f}")
-    row("GMACs a view in evaluation, 256 px", "counted", lambda each: f"{each.view_macs / 1e9:.1f}")
+    row("GMACs per clip in training, 224 px", "counted", lambda each: f"{each.train_macs / 1e9:.1f}")
+    row("GMACs per view in evaluation, 256 px", "counted", lambda each: f"{each.view_macs / 1e9:.1f}")
     row("PMACs of training", arithmetic, lambda each: f"{each.train_pmacs:,.0f}")
     row(
         "evaluations while training, of one view",
@@ -171,7 +171,7 @@ def table(reading: dict[str, Any]) -> str:
         of_training,
         percent(lambda each: each.eval_pmacs(each.num_epochs, each.num_views)),
     )
-    row("**GPU-hours a cell**", arithmetic, lambda each: f"**{each.gpu_hours:.0f}**")
+    row("**GPU-hours per cell**", arithmetic, lambda each: f"**{each.gpu_hours:.0f}**")
     row(f"GPU-hours of {NUM_CELLS} cells", arithmetic, lambda each: f"{NUM_CELLS * each.gpu_hours:,.0f}")
     row(
         f"**days of {NUM_CELLS} cells on {NUM_GPUS} GPUs**",

@@ -77,7 +77,7 @@ def result(row: int, seed: int) -> Result:
         curve=[_point(epoch, top1, draw) for epoch in range(1, NUM_EPOCHS + 1)],
         params=171_000 + 10 * row,
         macs=10_300_000 + 1_000 * row,
-        cost={"convolutions": 10_000_000, "linear": 300_000, "unit": "multiply-adds a clip", "input": [3, 8, 24, 24]},
+        cost={"convolutions": 10_000_000, "linear": 300_000, "unit": "multiply-adds per clip", "input": [3, 8, 24, 24]},
         train_clips_per_second=float(200 + draw.normal()),
         eval_clips_per_second=float(800 + draw.normal()),
         peak_memory_bytes=400_000_000,

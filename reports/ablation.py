@@ -11,8 +11,8 @@
 # %% [raw]
 """The report of an ablation table: claims, rows, differences, figures, and where each number comes from.
 
-It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
-installed, or name the folder below; figures are saved anew in its figures/.
+It is drawn from the exported files in the same folder. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved in its figures/ again.
 """
 
 # %%

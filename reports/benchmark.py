@@ -9,10 +9,10 @@
 # ---
 
 # %% [raw]
-"""What tada bench measured: times over those of the plain network, with intervals.
+"""What tada bench measured: times relative to the plain network, with intervals.
 
-It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
-installed, or name the folder below; figures are saved anew in its figures/.
+It is drawn from the exported files in the same folder. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved in its figures/ again.
 """
 
 # %%

@@ -11,8 +11,8 @@
 # %% [raw]
 """What the calibration of a trained cell does: alpha over time, over layers and over training.
 
-It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
-installed, or name the folder below; figures are saved anew in its figures/.
+It is drawn from the exported files in the same folder. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved in its figures/ again.
 """
 
 # %%
@@ -23,7 +23,7 @@ from tadaconv.reporting.core.provenance import provenance
 
 # %% tags=["parameters"]
 folder = "."
-layers = []  # whose alpha is shown over time, by their names in layers.csv; none: the last of each stage
+layers = []  # layers whose alpha is shown over time, by name as in layers.csv; empty: the last layer of each stage
 
 # %%
 export = read_calibration(folder)

@@ -9,10 +9,10 @@
 # ---
 
 # %% [raw]
-"""The report of a design study: its best trials, the front of scores against cost, and what matters.
+"""The report of a design study: its best trials, the Pareto front of score and cost, and the importance of parameters.
 
-It is drawn from the files that were exported beside it. To execute it again, open it in that folder with tadaconv
-installed, or name the folder below; figures are saved anew in its figures/.
+It is drawn from the exported files in the same folder. To execute it again, open it in that folder with tadaconv
+installed, or name the folder below; figures are saved in its figures/ again.
 """
 
 # %%

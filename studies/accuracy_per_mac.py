@@ -1,13 +1,13 @@
 """How much accuracy can be had for two percent more multiply-adds?
 
-Everything at once: temporally-adaptive convolutions with any calibration, context, aggregation and placement, or
-instead of them the temporal shift, the temporal adaptive module, squeeze-and-excitation and plain convolutions over
+All design choices at once: temporally-adaptive convolutions with any calibration, context, aggregation and placement,
+or instead the temporal shift, the temporal adaptive module, squeeze-and-excitation and plain convolutions over
 frames. Nothing over 1.02 times the bare backbone's multiply-adds is trained; the report shows the Pareto front of the
 rest.
 
 The paper's rows are the operator as published, with and without its aggregation, and the rivals it compares with. The
 space has 63,301 configurations, so run as many trials as time allows. In the quick regime a trial
-takes about 35 seconds on one core, less where it is pruned and none where it is over the budget.
+takes about 35 seconds on one core, less if it is pruned, and none if it is over the budget.
 Run: tada study accuracy_per_mac --trials 100
 """
 
@@ -23,7 +23,7 @@ CALIBRATIONS = ["cin", "cout", "k2", "cin_k2", "cin+cout", "cin+k2"]
 
 
 def suggest(trial: optuna.Trial) -> Temporal:
-    """Every operator has a placement and an aggregation; what else it has is its own."""
+    """Every operator has a placement and an aggregation; the other parameters depend on the operator."""
     operator = trial.suggest_categorical("operator", ["tada", *RIVALS])
     stages = {stage: trial.suggest_categorical(f"res{stage}", [True, False]) for stage in (2, 3, 4, 5)}
     kind = trial.suggest_categorical("aggregation", ["none", "average", "max", "mix", "conv"])

@@ -3,7 +3,7 @@
 A kernel can be scaled along its input channels, its output channels, its taps, and every pair of input channel and
 tap; any set of these makes an outer product. The paper compares the four single ones (section 5) and leaves the
 products open. There are 15 sets, and the empty one, the bare backbone, so that the space is a full factorial of four
-yes-or-no questions: 16 trials run all of it.
+binary factors: 16 trials run all of it.
 
 As in the tables, the operator has no temporal aggregation here, so that trials differ in the calibration dimension
 alone. Every configuration gets three seeds, since differences are small. In the quick regime 16 x 3 cells take about
@@ -20,7 +20,7 @@ BASE = TAda(aggregation=Aggregation(kind="none"))
 
 
 def suggest(trial: optuna.Trial) -> Temporal:
-    """One question a factor."""
+    """One question per factor."""
     chosen = [factor for factor in FACTORS if trial.suggest_categorical(factor, [False, True])]
     return BASE.but(calibration="+".join(chosen)) if chosen else None
 

@@ -18,7 +18,7 @@ BASE = TAda(aggregation=Aggregation(kind="none"))
 
 
 def suggest(trial: optuna.Trial) -> TAda:
-    """A linear context has no second kernel, reduction or norm: there these are not drawn."""
+    """A linear context has no second kernel, reduction or norm: they are not drawn for it."""
     linear = trial.suggest_categorical("linear", [False, True])
     shared = {
         "global_descriptor": trial.suggest_categorical("global", [True, False]),

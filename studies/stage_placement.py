@@ -6,8 +6,8 @@ fraction, with a context of more or fewer hidden channels. The paper only places
 
 The budget is 1.02 times the bare backbone's multiply-adds. At the scale of the quick regime that excludes wide
 contexts in many stages; at the paper's, where the context costs next to nothing, it excludes none. On a backbone with
-one block a stage, as in the quick regime, there is no second block: such a draw is infeasible there. It is rejected
-before it is queued and is no trial; the sampler is informed and draws again.
+one block per stage, as in the quick regime, there is no second block: such a draw is infeasible there. It is rejected
+before it is queued, does not count as a trial, and is replaced by another draw.
 
 As in the tables, the operator has no temporal aggregation here, so that trials differ in the placement of the
 calibration alone. The space has 361 configurations. In the quick regime a trial takes about 35 seconds on one core,
@@ -24,7 +24,7 @@ BASE = TAda(aggregation=Aggregation(kind="none"))
 
 
 def suggest(trial: optuna.Trial) -> Temporal:
-    """Every trial draws every parameter, so that all trials tell the sampler about all of them."""
+    """Every trial draws every parameter, so that the sampler learns about all of them from every trial."""
     stages = tuple(stage for stage in (2, 3, 4, 5) if trial.suggest_categorical(f"res{stage}", [True, False]))
     blocks = trial.suggest_categorical("blocks", ["all", "alternate"])
     share = trial.suggest_categorical("share", [1 / 4, 1 / 2, 1.0])

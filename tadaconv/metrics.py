@@ -183,5 +183,5 @@ def common_metric(names: Iterable[str]) -> Metric:
     metrics = [metric_named(name) for name in dict.fromkeys(names)] or [TOP1]
     if len(metrics) > 1:
         labels = " and ".join(metric.label for metric in metrics)
-        raise UserError(f"the cells are judged by {labels}; put the metrics into separate tables or studies")
+        raise UserError(f"the cells are evaluated by {labels}; put the metrics into separate tables or studies")
     return metrics[0]

@@ -17,8 +17,8 @@ class Published(Spec):
     """What a paper measured on, in its words: those of the rows' published numbers, or no number is compared."""
 
     data: str = Field(description="The data set, such as Something-Something-V2.")
-    num_frames: int = Field(ge=1, description="Frames a clip.")
-    views: str = Field(description="Clips a video and crops a clip with their size: 2 clips x 3 crops of 256 px.")
+    num_frames: int = Field(ge=1, description="Frames per clip.")
+    views: str = Field(description="Clips per video and crops per clip with their size: 2 clips x 3 crops of 256 px.")
 
 
 class Conditions(Spec):
@@ -44,7 +44,7 @@ class Recipe(Spec):
         description="Names of backbones, as rows ask for them; the regime's own is that of a row that asks for none. "
         "Empty: any backbone.",
     )
-    num_frames: int | None = Field(None, ge=1, description="Frames a clip; None: any number.")
+    num_frames: int | None = Field(None, ge=1, description="Frames per clip; None: any number.")
     origin: Literal["paper", "ours"] = Field(description="Whether the paper trained so, or the recipe is ours.")
     changes: dict[str, Any] = Field(
         description="By field, as ``but`` takes them: schedule__lr, schedule, data__size, backbone__weights."
@@ -67,7 +67,7 @@ class Recipe(Spec):
         return ", ".join([*self.backbones, *frames]) or "every backbone"
 
     def takes(self, backbone: str, num_frames: int) -> bool:
-        """Whether a cell on this backbone and with so many frames a clip is trained by this recipe."""
+        """Whether a cell on this backbone and with so many frames per clip is trained by this recipe."""
         return (not self.backbones or backbone in self.backbones) and self.num_frames in (None, num_frames)
 
 

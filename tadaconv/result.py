@@ -119,7 +119,7 @@ class SubsetAccuracy(Record):
 
 
 class Result(Scored):
-    """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds a clip."""
+    """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds per clip."""
 
     score: float
     """Over all views of a clip; a curve may be of one, see ``curve_views``."""
@@ -164,7 +164,7 @@ class Result(Scored):
     def top1(self) -> float:
         """The score of a result of top-1, in percent; raises :class:`AttributeError` for any other metric."""
         if self.metric != TOP1.name:
-            raise AttributeError(f"this result is judged by {self.metric!r}, see score")
+            raise AttributeError(f"this result is evaluated by {self.metric!r}, see score")
         return self.score
 
 

@@ -137,7 +137,7 @@ def _without_neutral(spec: Spec, tree: dict[str, Any], names: Iterable[str]) -> 
 
 def _require_odd(kernel: int) -> int:
     if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"a temporal kernel is a positive odd number of frames, not {kernel}")
+        raise ValueError(f"a temporal kernel must be a positive odd number of frames, not {kernel}")
     return kernel
 
 
@@ -271,11 +271,11 @@ class Synthetic(Spec):
     """Moving handwritten digits, made from (seed, index) on the device that trains; see tadaconv.data.synthetic."""
 
     METRIC: ClassVar = TOP1.name
-    """What cells on these clips are judged by, see :mod:`tadaconv.metrics`; no part of the key."""
+    """The metric that cells on these clips are evaluated by, see :mod:`tadaconv.metrics`; no part of the key."""
 
     kind: Literal["synthetic"] = "synthetic"
     num_frames: int = Field(8, ge=4)
-    """Frames a clip."""
+    """Frames per clip."""
     size: int = Field(32, ge=16)
     """Height and width of a frame in pixels."""
     num_train: int = Field(ge=1)
@@ -373,7 +373,7 @@ class Folder(Spec):
     num_missing: tuple[int, int] = (0, 0)
     """Clips of those that are missing or broken, and left out because that was accepted."""
     num_frames: int = Field(8, ge=1)
-    """Frames a clip."""
+    """Frames per clip."""
     sampling: Sampling = Sampling()
     """Which frames of a video make a clip."""
     short_clips: Literal["refuse", "repeat"] = "refuse"
@@ -458,7 +458,7 @@ class Schedule(Spec):
     """SGD with Nesterov momentum, or AdamW."""
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    """Most clips a step; an epoch is cut into even batches."""
+    """Most clips per step; an epoch is cut into even batches."""
     lr: float = Field(gt=0)
     """Peak learning rate, at this batch size."""
     warmup_epochs: float = Field(0.0, ge=0)
@@ -523,7 +523,7 @@ class Experiment(Spec):
 
     @property
     def metric(self) -> Metric:
-        """What the cell is judged by, which follows from its data."""
+        """The metric that the cell is evaluated by, which follows from its data."""
         return metric_named(self.data.METRIC)
 
     @property

@@ -22,7 +22,7 @@ from tadaconv.text import encodable
 class PaperResult:
     """A published number, with its source and what it was measured on.
 
-    ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is judged by.
+    ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is evaluated by.
 
     Costs are compared at the digits they are printed with; a Decimal keeps a zero that the last of them is.
     ``num_frames`` of an ensemble are those of all its networks together.
@@ -73,7 +73,7 @@ class Row:
     def __post_init__(self) -> None:
         is_line = isinstance(self.name, str) and self.name.strip() and "\n" not in self.name
         if not is_line or encodable(self.name) != self.name:
-            raise UserError(f"a row's name is one line of text, not {self.name!r}")
+            raise UserError(f"a row's name must be one line of text, not {self.name!r}")
         wanted = {
             "temporal": (self.temporal is None or isinstance(self.temporal, TAda | Rival), "a TAda, a Rival or None"),
             "paper": (self.paper is None or isinstance(self.paper, PaperResult), "a PaperResult(...) or None"),
@@ -141,7 +141,7 @@ class Table:
             raise UserError(f"a table's regime is the name of one, or None, not {self.regime!r}")
         for row in [self.base, *self.rows]:
             if not isinstance(row, Row):
-                raise UserError(f"a table's base and rows are Row(...), not {row!r}")
+                raise UserError(f"a table's base and rows must be Row(...), not {row!r}")
         names = [row.name for row in self.all_rows]
         twice = [name for name in names if names.count(name) > 1]
         if twice:

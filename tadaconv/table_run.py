@@ -45,7 +45,7 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     """
     if study not in store.studies():
         run = loaded.command(given("regime") or study.removeprefix(f"{loaded.name}-"))
-        raise UserError(f"{store.shown} holds no {study}; run it with: {run}, or name another storage with --storage")
+        raise UserError(f"{store.shown} has no {study}; run it with: {run}, or name another storage with --storage")
     seeds = sorted({cell.experiment.seed for cell in store.planned(study)})
     regime = as_planned(regime, (row.experiment for row in store.read_plan(study).values()))
     cells = [row.cell(regime, seed) for row in loaded.table.trained() for seed in seeds]
@@ -76,7 +76,7 @@ def claim_name(
         study: the name of its study.
         store: where results are kept.
         regime_file: the file of the regime; None for one made in memory.
-        metric: what its cells are judged by.
+        metric: the metric that its cells are evaluated by.
 
     Raises:
         UserError: the results are of another table or regime of the same name, or the name is too long for a folder.

@@ -11,7 +11,7 @@ def fingerprint(file: Path) -> str:
     """16 hex digits of the SHA-256 of a file of weights; raises :class:`UserError` where it cannot be read."""
     if file.exists() and not file.is_file():  # to open a FIFO would wait for a writer
         raise UserError(
-            f"the weights {str(file)!r} are no regular file; name a file, timm:<name> or torchvision:<name>"
+            f"the weights {str(file)!r} are not a regular file; name a file, timm:<name> or torchvision:<name>"
         )
     try:
         with file.open("rb") as content:

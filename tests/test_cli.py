@@ -473,7 +473,7 @@ def test_recipes_that_train_no_row_are_printed_once(work_folder: Path, tada: Cal
     small.write_text(small.read_text() + RECIPES)
     done = tada("ablate", "mini", "--regime", "small")
     assert done.status == 0
-    said = "regime small: no row of mini is trained by its recipes for every backbone; resnet-50, 1 frame"
+    said = "regime small: no row of mini is trained with its recipes for every backbone; resnet-50, 1 frame"
     assert "convnext" not in done.err  # which is a backbone, of other tables
     assert done.err.splitlines().count(said) == 1
     assert said in tada("plan", "mini", "--regime", "small", "--data", "clips").err  # before anything is measured
@@ -825,8 +825,8 @@ def test_a_report_never_shows_a_result_under_a_changed_row(
             TABLE.replace('Row("TSN", None)', 'Row("TSN", "none")'),
             "row 'TSN': temporal is a TAda, a Rival or None",
         ),
-        (TABLE.replace('Row("TSN", None)', 'Row("", None)'), "a row's name is one line of text, not ''"),
-        (TABLE.replace('Row("TSN", None)', "None"), "a table's base and rows are Row(...), not None"),
+        (TABLE.replace('Row("TSN", None)', 'Row("", None)'), "a row's name must be one line of text, not ''"),
+        (TABLE.replace('Row("TSN", None)', "None"), "a table's base and rows must be Row(...), not None"),
         ("import sys\nsys.exit(3)\n", "cannot be loaded: SystemExit: 3"),
     ],
 )

@@ -40,7 +40,7 @@ def test_a_dry_run_finds_what_cannot_run_and_draws_nothing() -> None:
         ({"backbone__name": "tniy"}, "unknown backbone 'tniy'; one of: tiny"),
         ({"temporal": Rival(name="tms")}, "unknown rival 'tms'; one of: tsm"),
         ({"temporal": Rival(name="tsm", options={"shear": 1})}, "unknown option of this rival 'shear'"),
-        ({"temporal": TAda().but(placement__convs="temporal")}, "picks no convolution of this backbone"),
+        ({"temporal": TAda().but(placement__convs="temporal")}, "selects no convolution of this backbone"),
         ({"backbone__name": "slowfast_8x8", "data__num_frames": 6}, "4 frames, not of 6"),
         ({"backbone__name": "convnext_tiny"}, "'convnext_tiny' cannot take clips of 4 frames at 16 px"),
     ]:
@@ -185,7 +185,7 @@ def test_a_dry_run_reads_a_file_of_weights_once_for_all_rows(reads: list[str], t
 def test_a_dry_run_refuses_weights_that_cannot_be_had(
     reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="holds more than tensors"):
+    with pytest.raises(UserError, match="contains more than tensors"):
         dry_run(with_weights(tmp_path / "code.pth", {"conv1.weight": Path("code")}))
     state = BACKBONES["smallest"](10, 0.0).state_dict()
     with pytest.raises(UserError, match=r"'bn1\.bias' in these weights is not finite"):

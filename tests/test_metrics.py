@@ -45,7 +45,7 @@ def test_a_result_of_another_metric_comes_back_as_it_was() -> None:
     assert "top1" not in written
     assert (written["metric"], written["score"]) == ("map", 31.5)
     assert Result.model_validate(written) == result
-    with pytest.raises(AttributeError, match="this result is judged by 'map', see score"):
+    with pytest.raises(AttributeError, match="this result is evaluated by 'map', see score"):
         _ = result.top1
 
 

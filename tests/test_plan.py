@@ -321,7 +321,7 @@ def test_a_plan_states_its_assumptions_for_several_processes_a_cell() -> None:
     said = " ".join(printed(planned(workers=2, gpus=2, norm_batch=2)).split())
     assert "(only 1 cell at once on this machine)" in said
     assert f"{size(2**29)} a process, of which a cell has 2" in said
-    assert "Adding up their gradients is not counted." in said
+    assert "The time of summing gradients is not included." in said
     assert "processes" not in printed(planned(workers=2))
     with pytest.raises(
         UserError,

@@ -191,12 +191,12 @@ def reading(form: str, compute: float, seconds: float) -> Reading:
             "video",
             1.3,
             "Clips are read from videos, by 2 readers on 2 cores of a worker: 12 a second in training and 6.5 in "
-            "evaluation, while the network does not compute. Computing would wait for them up to 85 % of the time. By "
-            "arithmetic from (3,3), it would not with 7 cores a worker in training and 7 in evaluation, or with a pack "
-            "of JPEGs (tada data pack).",
+            "evaluation, while the network does not compute. Training would wait for them up to 85 % of the time. "
+            "Extrapolated from (3,3), it would not with 7 cores a worker in training and 7 in evaluation, or with a "
+            "pack of JPEGs (tada data pack).",
         ),
         ("pack", 1.3, "it would not with 7 cores a worker in training and 7 in evaluation."),
-        ("frames", 0.1, "while the network does not compute. Computing hardly waits for them."),
+        ("frames", 0.1, "while the network does not compute. Training hardly waits for them."),
     ],
 )
 def test_a_plan_shows_how_long_computing_waits_and_what_would_help(form: str, seconds: float, said: str) -> None:

@@ -174,7 +174,7 @@ def test_a_row_that_picks_nothing_is_named(tmp_path: Path) -> None:
         "from tadaconv.table import Row, Table\nfrom tadaconv.spec import Placement, TAda\n"
         "TABLE = Table(base=Row('time', TAda(placement=Placement(convs='temporal'))), rows=[])"
     )
-    with pytest.raises(UserError, match=r"^row 'time': placement .* picks no convolution"):
+    with pytest.raises(UserError, match=r"^row 'time': placement .* selects no convolution"):
         preview.costs(str(tmp_path / "mine.py"), load_regime("quick"))
 
 

@@ -111,7 +111,7 @@ def test_another_file_of_the_same_name_is_refused(
     status, said = tada(command, f"../{table}", "--regime", f"../{regime}")
     assert (status, said.count("\n")) == (2, 1)
     file = out.parent / "a" / ("mine.py" if other == "table" else "v1.2.py")
-    assert f"mine-v1.2 in {out}/journal.log holds the results of another {other}, {file}; rename ../b/" in said
+    assert f"mine-v1.2 in {out}/journal.log holds the results of a different {other}, {file}; rename ../b/" in said
     assert (out / "journal.log").read_bytes() == before
 
 
@@ -204,5 +204,7 @@ def test_a_study_by_path_and_the_table_of_its_best_are_reported(
 
 def test_another_study_of_the_same_name_is_refused(searched: Callable[[str], LoadedStudy]) -> None:
     searched("../a/toy.py")
-    with pytest.raises(UserError, match=r"^toy-v1\.2 in .* holds the results of another study, .*/a/toy\.py; rename "):
+    with pytest.raises(
+        UserError, match=r"^toy-v1\.2 in .* holds the results of a different study, .*/a/toy\.py; rename "
+    ):
         searched("../b/toy.py")

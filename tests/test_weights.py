@@ -26,7 +26,9 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"weights\.pth' are no regular file; name a file, timm:<name> or torchvision:"):
+    with pytest.raises(
+        UserError, match=r"weights\.pth' are not a regular file; name a file, timm:<name> or torchvision:"
+    ):
         fingerprint(tmp_path / "weights.pth")
 
 

@@ -150,7 +150,7 @@ def bench(
     """
     options.check()
     if options.size % 32 or options.size < 64:
-        raise UserError(f"--size {options.size} is no multiple of 32 from 64 on; use 64, 96, 128, ...")
+        raise UserError(f"--size {options.size} is not a multiple of 32 from 64 on; use 64, 96, 128, ...")
     if not calibrations:
         raise UserError(f"no calibration is named; use --calibration cin, or another of: {', '.join(CALIBRATIONS)}")
     for calibration in calibrations:

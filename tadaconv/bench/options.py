@@ -33,7 +33,7 @@ class Options:
         methods: compared with the plain network: ``tada``, ``naive``, ``fused`` or names in ``RIVALS``; none named
             means all that the device can run.
         num_clips: clips a pass.
-        num_frames: frames a clip.
+        num_frames: frames per clip.
         size: height and width of a network's frames in pixels.
         rounds: trials of each method.
     """
@@ -52,7 +52,7 @@ class Options:
         device = resolve_device(self.device)
         lookup("dtype", self.dtype, DTYPES)
         if self.rounds < FEWEST_ROUNDS:
-            raise UserError(f"--rounds {self.rounds} is too few for a spread; use at least {FEWEST_ROUNDS}")
+            raise UserError(f"--rounds {self.rounds} is too few for quartiles; use at least {FEWEST_ROUNDS}")
         if self.size < 32:
             raise UserError(f"--size {self.size} leaves no pixel in the last stage; use 32 or more")
         if not self.modes:

@@ -53,7 +53,7 @@ class Limit(Stored):
         Work(bytes=0, multiply_adds=0), description="Of one trial: bytes read and written, or multiply-adds."
     )
     seconds: list[FiniteFloat] = Field([], description="By round.")
-    per_second: Spread = Field(description="Bytes or multiply-adds a second.")
+    per_second: Spread = Field(description="Bytes or multiply-adds per second.")
 
 
 class Timing(Stored):
@@ -64,7 +64,7 @@ class Timing(Stored):
     time: dict[Phase, Spread] = Field(description="Seconds of one pass.")
     ratio: dict[Phase, Spread] = Field(description="Time over the first method's in the same round.")
     copy_share: dict[Phase, FiniteFloat] = Field(
-        description="Bytes a second over those of a copy in the same round, median; the bytes are the plain network's."
+        description="Bytes per second over those of a copy in the same round, median; bytes are the plain network's."
     )
     matrix_share: dict[Phase, FiniteFloat] = Field(
         description="Multiply-adds a second over those of a matrix product in the same round, median; the "
@@ -83,7 +83,7 @@ class Case(Stored):
     mode: str = Field(description="eager or compiled.")
     repeats: int = Field(description="Passes in a trial.")
     work: dict[Phase, Work] = Field(
-        {}, description="The least that the plain network must do in a pass; reports exported before have none."
+        {}, description="The minimum that the plain network must do in a pass; reports exported before have none."
     )
     copy_limit: Limit
     matrix_limit: Limit

@@ -54,8 +54,8 @@ def timing(
         seconds: of one pass, by phase and round.
         base: those of the plain network in the same rounds.
         work: the least that the plain network must do in a pass, by phase.
-        copy: the limit of the device in the same rounds, in bytes a second.
-        matrix: the same in multiply-adds a second.
+        copy: the limit of the device in the same rounds, in bytes per second.
+        matrix: the same in multiply-adds per second.
         peak_memory_bytes: of a process that runs this method alone; None where it is not known.
     """
 

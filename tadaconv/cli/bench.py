@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 bench_app = typer.Typer(
-    help="Speed compared with the plain convolution, with its spread.\n\nExample: tada bench op",
+    help="Compare the speed of operators with the plain convolution.\n\nExample: tada bench op",
     rich_markup_mode="rich",
     cls=Group,
 )
@@ -38,8 +38,8 @@ BenchMethods = Annotated[
 ]
 BenchContestants = Annotated[str | None, typer.Option("--contestants", hidden=True)]
 """The first name of ``--methods``."""
-BenchClips = Annotated[int, typer.Option("--clips", min=1, help="Clips a pass.")]
-BenchFrames = Annotated[int, typer.Option("--frames", min=1, help="Frames a clip.")]
+BenchClips = Annotated[int, typer.Option("--clips", min=1, help="Clips per pass.")]
+BenchFrames = Annotated[int, typer.Option("--frames", min=1, help="Frames per clip.")]
 BenchSize = Annotated[int, typer.Option("--size", help="Height and width of the network's frames in pixels.")]
 BenchRounds = Annotated[int, typer.Option("--rounds", help="Rounds; a round has one trial of every method.")]
 BenchOut = Annotated[Path, typer.Option("--out", help="Folder for the JSON file and the chart.")]
@@ -47,7 +47,7 @@ BenchOut = Annotated[Path, typer.Option("--out", help="Folder for the JSON file 
 
 @bench_app.command("op")
 def bench_op(
-    calibration: Annotated[str, typer.Option(help="Calibrations of ours, separated by commas.")] = "cin",
+    calibration: Annotated[str, typer.Option(help="Calibration dimensions of TAdaConv, separated by commas.")] = "cin",
     shapes: Annotated[
         str | None,
         typer.Option(help="res2 to res5 (3x3 of ResNet-50), next2 to next5 (7x7 of ConvNeXt-T).", show_default="all"),
@@ -79,7 +79,7 @@ def bench_op(
 @bench_app.command("step")
 def bench_step(
     backbone: Annotated[str, typer.Option(help="resnet50 or convnext_tiny_clip.")] = "resnet50",
-    calibration: Annotated[str, typer.Option(help="Calibration of ours.")] = "cin",
+    calibration: Annotated[str, typer.Option(help="Calibration dimension of TAdaConv.")] = "cin",
     methods: BenchMethods = None,
     contestants: BenchContestants = None,
     device: BenchDevice = "auto",

@@ -44,7 +44,7 @@ def data_check(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File of ids, one a line, of missing or broken clips to leave out; an empty file undoes it.",
+            help="File of ids, one per line, of missing or broken clips to leave out; an empty file undoes it.",
             show_default=False,
         ),
     ] = None,
@@ -53,7 +53,7 @@ def data_check(
 ) -> None:
     """Inspect every clip and list what is missing or broken. The index for runs is written to OUT/cache.
 
-    A check that was stopped resumes. The exit status is 1 if clips have to be mended or accepted.
+    A check that was stopped resumes. The exit status is 1 if clips have to be repaired or accepted.
 
     Example: tada data check my_clips
 
@@ -74,7 +74,7 @@ def data_check(
         show(pack, pack_check.render, as_json)
         raise typer.Exit(0 if pack.ok else 1)
     if layout == "classes":
-        refuse(context, "accept", "is for the layouts of data sets; name one with --layout")
+        refuse(context, "accept", "is only for the layouts of data sets; name one with --layout")
     from tadaconv.data.check import check_layout, render
 
     checked = check_layout(folder, layout, split, out / "cache", quick=quick, accept=accept)

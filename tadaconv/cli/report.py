@@ -194,5 +194,5 @@ def _report_all(reporter: Reporter) -> None:
         raise UserError(f"no result in {reporter.store.shown} can be reported; see the lines above")
     if not reportables:
         run = command("ablate", "TABLE")
-        raise UserError(f"{reporter.store.shown} holds no result of a table or study yet; make some with: {run}")
+        raise UserError(f"{reporter.store.shown} has no result of a table or study yet; make some with: {run}")
     print_line(reporter.console, f"index: {write_index(reporter.out)}")

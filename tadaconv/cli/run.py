@@ -113,8 +113,8 @@ def worker(
 ) -> None:
     """Run cells that are queued in a storage, from this or another machine, until none is left.
 
-    Workers can be stopped at any time: a cell that is not finished goes back to the queue. Clips have to be at the path
-    that they have on the machine where the table was started. Cells resume from their checkpoints if OUT is the same.
+    Workers can be stopped at any time: a cell that is not finished goes back to the queue. Clips have to be at the same
+    path as on the machine where the table was started. Cells resume from their checkpoints if OUT is the same.
 
     Example: tada worker --storage postgresql+psycopg://me@server/results --workers 4
     """
@@ -137,7 +137,7 @@ def worker(
 def study(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="STUDY", help="A study's name (tada list shows them), or a path.")],
-    trials: Annotated[int, typer.Option(min=1, help="Trials in total, those of earlier calls included.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials, including those of earlier runs.")] = 20,
     regime: RegimeName = "quick",
     confirm: Annotated[
         int | None,

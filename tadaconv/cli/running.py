@@ -106,7 +106,7 @@ def print_unused_recipes(loaded: "LoadedTable | LoadedStudy", regime_name: str, 
     unused = loaded.table.mistaken_recipes(regime, backbones()) if isinstance(loaded, LoadedTable) else []
     if unused:
         recipes = f"recipe{'s' if len(unused) > 1 else ''} for {'; '.join(map(str, unused))}"
-        typer.echo(visible(f"regime {regime_name}: no row of {loaded.name} is trained by its {recipes}"), err=True)
+        typer.echo(visible(f"regime {regime_name}: no row of {loaded.name} is trained with its {recipes}"), err=True)
 
 
 def print_line(console: Console, line: str) -> None:

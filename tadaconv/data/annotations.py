@@ -239,7 +239,7 @@ class Gathering:
         try:
             content = json.loads(text, object_hook=object_hook)
         except json.JSONDecodeError as error:
-            self.problem(path, f"no JSON from line {error.lineno} on, perhaps cut off; unpack or download it again")
+            self.problem(path, f"no JSON from line {error.lineno} on, perhaps truncated; unpack or download it again")
             return None
         except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
             self.problem(path, "JSON of no annotations, nested too deeply or with too long a number; download it again")
@@ -322,7 +322,7 @@ class Gathering:
         elif side == "test" and not label:
             self.clip(path, clip_id, Listed(side, (_NO_LABEL,), rate=rate))
         elif numbers:
-            self.problem(path, f"{label!r} is no class of {table}; clips: {{}}", clip_id)
+            self.problem(path, f"{label!r} is not a class of {table}; clips: {{}}", clip_id)
 
     def took_classes(self, path: str, names: Sequence[str], usual: int, data_set: str, head: str = "") -> None:
         """Say that the classes were taken from ``path``, and warn where they are more or fewer than usual.
@@ -482,13 +482,13 @@ class Gathering:
                 self.problem(path, f"cannot be listed: {error.strerror}")
                 continue
             if files is None:
-                self.problem(path, "holds no numbered pictures, such as img_00001.jpg")
+                self.problem(path, "contains no numbered images, such as img_00001.jpg")
             else:
                 kinds.setdefault(files, []).append(path)
         ways = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
         if len(ways) > 1:
             spelled = "; ".join(f"{files.template} from {files.first} in {paths[0]}" for files, paths in ways)
-            self.problem(".", f"frames are called in several ways ({spelled}); give all the same names")
+            self.problem(".", f"frames have names of several forms ({spelled}); give all the same names")
         first = ways[0][0] if ways else None
         if first is not None and first.first != 1:
             name = first.template.format(id="ID", number=first.first)

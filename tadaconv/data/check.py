@@ -121,8 +121,8 @@ def check_layout(
         split: As :func:`tadaconv.data.layouts.read` takes it.
         cache: The folder that the index and what is known of media are kept in.
         quick: Read headers alone, and write no index: what headers claim is not what runs are made on.
-        accept: A file of ids, one a line, of clips that are left out if they are missing or broken. None keeps what was
-            accepted before.
+        accept: A file of ids, one per line, of clips that are left out if they are missing or broken. None keeps the
+            ids accepted before.
 
     Raises:
         UserError: for a root, layout, split or file of ids that is not there, PyAV missing, an accepted id that is not
@@ -424,9 +424,9 @@ def _about_clips(report: LayoutReport) -> list[str]:
 def _verdict(report: LayoutReport) -> str:
     how = {"layout": report.layout, "split": report.split or None}
     if report.problems:
-        return "not fit to train on: fix the problems and check again; known clips are not inspected again"
+        return "not usable for training: fix the problems and check again; known clips are not inspected again"
     if report.num_unusable and not report.unusable_file:
-        return "not fit to train on: repair or remove the broken clips and check again"
+        return "not usable for training: repair or remove the broken clips and check again"
     if report.num_unusable:
         accept = command("data check", report.root, **how, accept=report.unusable_file)
         return (

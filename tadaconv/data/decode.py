@@ -238,7 +238,7 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         try:
             yield container, stream
         except (av.error.FFmpegError, OSError) as error:
-            raise BrokenVideoError(f"cut off or damaged ({_strerror(error)})") from error
+            raise BrokenVideoError(f"truncated or damaged ({_strerror(error)})") from error
 
 
 def _pictures(path: Path, short_side: int, needed: set[int] | None, last: int | None) -> Iterator[tuple[int, Frames]]:
@@ -388,7 +388,7 @@ def _frames(
     rotation, orientation = 0, _Orientation(False, False, False)
     for packet in packets:
         if packet.is_corrupt:
-            raise BrokenVideoError(f"cut off or damaged after {num_frames} frames")
+            raise BrokenVideoError(f"truncated or damaged after {num_frames} frames")
         if packet.stream.index != stream.index:
             continue
         key_reached = key_reached or packet.is_keyframe
@@ -405,7 +405,7 @@ def _frames(
             if num_frames == 0 or frame.rotation != rotation:
                 rotation, orientation = frame.rotation, _orientation(frame)
             if transposed not in (None, orientation.transposed):
-                raise BrokenVideoError(f"turned on its side from frame {num_frames} on; all frames must have one size")
+                raise BrokenVideoError(f"rotated from frame {num_frames} on; all frames must have one size")
             transposed = orientation.transposed
             num_frames += 1
             yield frame, orientation
@@ -443,7 +443,7 @@ def _orientation(frame: "VideoFrame") -> _Orientation:
         return _Orientation(False, False, False)
     angle = round(math.degrees(math.atan2(b / math.hypot(b, d), a / math.hypot(a, c)))) % 360
     if angle % 90:
-        raise BrokenVideoError(f"shown turned by {angle} degrees clockwise; only multiples of 90 are read")
+        raise BrokenVideoError(f"displayed rotated by {angle} degrees clockwise; only multiples of 90 are read")
     transposed = angle % 180 == 90
     across, down = (c, b) if transposed else (a, d)
     return _Orientation(transposed, across < 0, down < 0)
@@ -459,7 +459,7 @@ def _require_end(container: "InputContainer", end: float, num_frames: int) -> No
         return
     promised = container.duration / 1_000_000
     if promised - end > max(0.25, 3 * end / num_frames):
-        raise BrokenVideoError(f"cut off: {end:.1f} of {promised:.1f} seconds are there, {num_frames} frames")
+        raise BrokenVideoError(f"truncated: {end:.1f} of {promised:.1f} seconds are there, {num_frames} frames")
 
 
 def _strerror(error: Exception) -> str:

@@ -108,7 +108,7 @@ def _inspect(path: Path, files: FrameFiles | None, whole: bool) -> Measured:
     try:
         if path.is_dir():
             if files is None:
-                raise BrokenVideoError("a folder, but how its frames are called is not known")
+                raise BrokenVideoError("a folder, but the form of its frames' names is not known")
             info = inspect_pictures(path, files, whole)
             digest = _digest_of_pictures(path, files, info.num_frames) if whole else ""
         else:
@@ -177,7 +177,7 @@ def _by_clip(
     for place, start, end, limit in zip(spans[beyond], starts[beyond], ends[beyond], limits[beyond], strict=True):
         broken[int(place)] = (
             f"{unit} {start:g} to {end:g} of a medium that has {limit:g}; it is of another version than the "
-            "annotations, or cut off"
+            "annotations, or truncated"
         )
     for place in spans[np.isnan(limits)]:
         broken[int(place)] = "no frame rate in its container, so that a time in seconds has no frame"

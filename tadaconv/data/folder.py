@@ -210,8 +210,8 @@ def _require_usable_clips(index: Index) -> None:
     if unusable := index.unusable():
         raise UserError(
             f"{len(unusable):,} clips that the annotations list are missing or broken "
-            f"({some(unusable, len(unusable))}); none is replaced: list them, and see how to accept that they are left "
-            f"out, with: {index.check}"
+            f"({some(unusable, len(unusable))}); missing clips are never replaced: "
+            f"list them, and see how to accept that they are left out, with: {index.check}"
         )
 
 
@@ -255,7 +255,7 @@ def _opened(data: Folder) -> Index:
         index = open_pack(folder) if is_pack(folder) else open_index(folder)
     else:
         raise UserError(
-            f"the index of the clips is not here, {str(folder)!r}; share that folder, or the pack that it is, between "
+            f"the index of the clips, {str(folder)!r}, is not on this machine; share that folder (or pack) between "
             "the machines, or make the index with tada data check in the --out of this one"
         )
     if index.fingerprint != data.fingerprint:

@@ -65,7 +65,7 @@ def why_not_mirrored(mirror: str, class_names: Sequence[str]) -> str:
     named = "; ".join(f"{one!r} and {other!r}" for one, other in pairs[:3])
     more = f"; and {len(pairs) - 3} more" if len(pairs) > 3 else ""
     return (
-        f"classes that are mirror images of one another ({named}{more}) cannot be told apart where training clips are "
+        f"classes that are mirror images of one another ({named}{more}) become indistinguishable if training clips are "
         "mirrored under their own labels; set mirror='swap' in the regime, which exchanges the labels too, or 'no'"
     )
 

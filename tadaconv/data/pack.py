@@ -94,7 +94,7 @@ def open_pack(folder: Path) -> Index:
         index = open_index(folder)
     except UserError as error:
         raise UserError(
-            f"the index in the pack {str(folder)!r} is cut off, or of another version of tadaconv; copy the pack "
+            f"the index in the pack {str(folder)!r} is truncated, or of another version of tadaconv; copy the pack "
             "again, or delete it and pack the clips again"
         ) from error
     pack_of(index)
@@ -197,8 +197,8 @@ def require_bytes(file: Path, size: int) -> None:
         raise UserError(f"{file} of the pack cannot be read: {error.strerror}; copy it again") from error
     if there != size:
         raise UserError(
-            f"{file} of the pack has {there:,} bytes instead of {size:,}: it was cut off or altered; copy it again, or "
-            "delete the pack and pack the clips again"
+            f"{file} of the pack has {there:,} bytes instead of {size:,}: it was truncated or altered; copy it again, "
+            "or delete the pack and pack the clips again"
         )
 
 
@@ -206,7 +206,7 @@ def _loaded(file: Path, kind: np.dtype[Any], mapped: Any) -> Any:
     try:
         column = np.load(file, mmap_mode=mapped)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file} of the pack cannot be read or is cut off; copy it again") from error
+        raise UserError(f"{file} of the pack cannot be read or is truncated; copy it again") from error
     if column.dtype != kind:
         raise UserError(f"{file} is of no pack, or of one of another version; pack the clips again")
     return column

@@ -36,7 +36,7 @@ def count_pictures(folder: Path, files: FrameFiles) -> int:
     if not numbers:
         others = frame_files(folder)
         raise BrokenVideoError(
-            f"frames called {others.template} where {files.template} was expected" if others else "no frames"
+            f"frames named {others.template} where {files.template} was expected" if others else "no frames"
         )
     first, last = min(numbers), max(numbers)
     if first != files.first:
@@ -147,10 +147,10 @@ def _picture(name: str, data: bytes) -> "VideoFrame":
     try:
         frames = [*context.decode(av.Packet(data)), *context.decode(None)]
     except av.error.FFmpegError as error:
-        raise BrokenVideoError(f"{name}: cut off or damaged ({error.strerror or error})") from error
+        raise BrokenVideoError(f"{name}: truncated or damaged ({error.strerror or error})") from error
     if len(frames) != 1 or frames[0].is_corrupt:
-        raise BrokenVideoError(f"{name}: cut off or damaged")
+        raise BrokenVideoError(f"{name}: truncated or damaged")
     frame: VideoFrame = frames[0]
     if frame.rotation:
-        raise BrokenVideoError(f"{name}: marked to be shown turned by {abs(frame.rotation)} degrees; write it upright")
+        raise BrokenVideoError(f"{name}: marked as rotated by {abs(frame.rotation)} degrees; write it upright")
     return frame

@@ -345,7 +345,7 @@ def open_journal(path: Path, *, create: bool) -> JournalBackend:
     written to, and, without ``create``, for a file that does not exist.
     """
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise UserError(f"storage {str(path)!r} is {kind}; give the path of a journal file, e.g. runs/journal.log")
     if not create and not path.is_file():
         raise NoResultsError(str(path), command("ablate", "TABLE", storage=path))

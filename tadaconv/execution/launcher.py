@@ -69,7 +69,7 @@ class Crew:
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
-            raise UserError(f"--workers {self.num_workers} would run no cell; give a number from 1 on")
+            raise UserError(f"--workers {self.num_workers} would run no cells; give a number from 1 on")
         lookup("executor", self.executor, EXECUTORS)
         if self.executor == "local" and self.options:
             raise UserError(
@@ -128,7 +128,7 @@ def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
     if num_workers * gpus_per_cell > num_gpus - first and gpus_per_cell > 1:
         from_first = f" from cuda:{first} on" if first else ""
         raise UserError(
-            f"--workers {num_workers} with --gpus-per-cell {gpus_per_cell} wants {num_workers * gpus_per_cell} GPUs, "
+            f"--workers {num_workers} with --gpus-per-cell {gpus_per_cell} needs {num_workers * gpus_per_cell} GPUs, "
             f"and this machine has {num_gpus - first}{from_first}; give fewer of either"
         )
     return [f"cuda:{i}" for i in range(first, num_gpus, gpus_per_cell)]
@@ -174,7 +174,7 @@ def supervise(
                     alone_since = None
                 elif now - (alone_since := alone_since or now) > lease_seconds:
                     raise RunError(
-                        "no worker is left, and cells wait; give the same command again, or help with: "
+                        "no worker is left, and cells are waiting; give the same command again, or help with: "
                         + command("worker")
                     )
             time.sleep(POLL_SECONDS)

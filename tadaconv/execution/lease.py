@@ -199,5 +199,5 @@ class Reaper:
         if still_seconds < self._seconds:
             return None
         if lease is None:
-            return f"a worker claimed the cell and was silent for {self._seconds:g} s"
-        return f"worker {lease.worker} on {lease.host} was silent for {self._seconds:g} s"
+            return f"a worker claimed the cell and did not renew its lease for {self._seconds:g} s"
+        return f"worker {lease.worker} on {lease.host} did not renew its lease for {self._seconds:g} s"

@@ -196,7 +196,7 @@ class LocalLauncher:
             return
         self._num_dead_on_arrival += not child.has_sent
         if self._num_dead_on_arrival >= _MAX_DEAD_ON_ARRIVAL:
-            raise RunError(f"workers die before they claim a cell ({_ending(child.process)})")
+            raise RunError(f"workers exit before they claim a cell ({_ending(child.process)})")
         self._lines.append(f"worker {child.call.name} died ({_ending(child.process)}); started again")
         self._launch(child.call)
 

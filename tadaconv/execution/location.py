@@ -43,7 +43,7 @@ class Location:
             if text.startswith("postgres") and ":/" in text:
                 raise UserError(f"the storage URL has one slash after its colon; give {_EXAMPLE}")
             if not text or "\0" in text:
-                raise UserError(f"storage {text!r} is no path; give the path of a journal file or {_EXAMPLE}")
+                raise UserError(f"storage {text!r} is not a path; give the path of a journal file or {_EXAMPLE}")
             return cls(text, Path(text))
         refuse_password(text)
         url = _read(text)

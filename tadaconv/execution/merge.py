@@ -26,7 +26,7 @@ from tadaconv.spec import without_places
 from tadaconv.text import plural
 
 _NO_OUTCOME = {attr.INTERRUPTED, attr.WITHDRAWN}
-"""User attributes of attempts that were requeued or taken out of the queue."""
+"""User attributes of attempts that were requeued or removed from the queue."""
 
 _OWN = (attr.TRIAL, attr.LABEL, attr.RETRIED)
 """User attributes that may change when an attempt is copied."""
@@ -166,7 +166,7 @@ class _Merge:
         for origin in ORIGINS.keys() & attrs.keys() & known.keys():
             if differ(origin, attrs[origin], known[origin]):
                 raise UserError(
-                    f"{search or name} in {self._source.shown} holds the results of another {origin} than in "
+                    f"{search or name} in {self._source.shown} holds the results of a different {origin} than in "
                     f"{self._into.shown}; rename the file of one, and run it under its new name"
                 )
         if search is not None or not attrs:  # without any, a study is another program's

@@ -29,7 +29,7 @@ _MAX_DEATHS = 5
 
 _OPTIONS = {"address": Text, "cpus": Amount, "gpus": Fraction}
 _GIVE_GPU = (
-    "Ray gives each worker its GPU; write --device cuda, and --executor-option gpus=0.5 for two workers to a GPU"
+    "Ray assigns each worker its GPU; write --device cuda, and --executor-option gpus=0.5 for two workers to a GPU"
 )
 
 
@@ -203,7 +203,7 @@ class RayLauncher:
         most = max((node["Resources"].get("GPU", 0) for node in self._ray.nodes() if node["Alive"]), default=0)
         if gpus > most:
             raise UserError(
-                f"--gpus-per-cell {self._gpus_per_cell} wants as many GPUs on one node, and no node of this Ray "
+                f"--gpus-per-cell {self._gpus_per_cell} needs as many GPUs on one node, and no node of this Ray "
                 f"cluster has more than {most:g}"
             )
 
@@ -230,7 +230,7 @@ class RayLauncher:
             except self._ray.exceptions.RayError:  # its end has the reason
                 continue
             if member.num_starts > 1:
-                lines.append(f"worker {member.call.name} is up again, on {host}")
+                lines.append(f"worker {member.call.name} was started again, on {host}")
         return lines
 
     def _end(self, member: _Member) -> list[str]:
@@ -319,7 +319,7 @@ def _require_listening(address: str) -> None:
     """Raise :class:`UserError` unless a server listens at ``address``: Ray itself would try for minutes, then exit."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit()):
-        raise UserError(f"{address!r} is no address of a Ray cluster; give HOST:PORT, e.g. 10.0.0.1:6379")
+        raise UserError(f"{address!r} is not an address of a Ray cluster; give HOST:PORT, e.g. 10.0.0.1:6379")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:

@@ -167,7 +167,7 @@ class SlurmLauncher:
             )
         wants_gpu = "gpus_per_node" in given or "gpu" in given.get("gres", "")
         if device not in ("auto", "cpu", "cuda"):
-            raise UserError(f"--device {device}: Slurm gives each worker its GPU; write --device cuda")
+            raise UserError(f"--device {device}: Slurm assigns each worker its GPU; write --device cuda")
         if device == "cpu" and wants_gpu:
             raise UserError("the --executor-option for a GPU contradicts --device cpu; leave one of them out")
         if "%" in str(self._folder):
@@ -275,7 +275,7 @@ class SlurmLauncher:
                 listed = query.result()
             except RunError as error:
                 has_warned, self._query_failed = self._query_failed, True
-                line = f"Slurm does not report the state of the workers ({error}); it is asked again until it does"
+                line = f"Slurm does not report the state of the workers ({error}); it is queried again until it does"
                 return None, [] if has_warned else [line]
             self._query_failed = False
             return listed, []

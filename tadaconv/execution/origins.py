@@ -37,7 +37,7 @@ def require_own(study: str, files: Mapping[str, Path | None], store: Store) -> N
         if differ(kind, attrs[kind], discovery.origin(ORIGINS[kind], path)):
             other = discovery.original(ORIGINS[kind], path.stem, attrs[kind])
             raise UserError(
-                f"{study} in {store.shown} holds the results of another {kind}, {other}; rename {path}, or name "
+                f"{study} in {store.shown} holds the results of a different {kind}, {other}; rename {path}, or name "
                 "another --out or --storage"
             )
 

@@ -51,7 +51,7 @@ _PLANNING = int.from_bytes(b"tadaplan")
 _CLIENT_PATIENCE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 _SERVER_PATIENCE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
-# Messages of a server after which it is not asked again; libpq gives no SQLSTATE for a refused connection.
+# Messages of a server after which it is not queried again; libpq gives no SQLSTATE for a refused connection.
 _REFUSALS = (
     "password authentication failed",
     "no password supplied",
@@ -146,7 +146,7 @@ class _Outage:
         """Return or raise what ``call`` does, once the server is there.
 
         ``call`` is called again when a connection has failed, so the transaction of an earlier one may have been
-        committed. Raises :class:`StorageError` when the server has been away for ``OUTAGE_SECONDS``.
+        committed. Raises :class:`StorageError` when the server could not be reached for ``OUTAGE_SECONDS``.
         """
 
         def is_outage(error: BaseException) -> bool:
@@ -170,7 +170,7 @@ class _Outage:
         with self._lock:
             if self._since is None:
                 self._since = time.monotonic()
-                _LOG.warning("the storage %s is away, waiting for it: %s", self._shown, _reason_of(state))
+                _LOG.warning("the storage %s cannot be reached, waiting for it: %s", self._shown, _reason_of(state))
 
     def _say_back(self) -> None:
         with self._lock:
@@ -182,7 +182,7 @@ class _Outage:
     def _give_up(self, state: RetryCallState) -> None:
         self._since = None
         seconds = state.seconds_since_start
-        raise StorageError(f"the storage {self._shown} has been away for {seconds:.0f} s: {_reason_of(state)}")
+        raise StorageError(f"the storage {self._shown} could not be reached for {seconds:.0f} s: {_reason_of(state)}")
 
 
 def _reason_of(state: RetryCallState) -> str:

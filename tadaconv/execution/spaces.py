@@ -43,7 +43,7 @@ def optuna_study_for(
         study: the name of the design study in it.
         distributions: of the trial's parameters; written down with those that the Optuna study has.
         attrs: the user attributes of a further Optuna study.
-        metric: what the trials are judged by.
+        metric: the metric that the trials are evaluated by.
     """
     names = [store.name_of(study_id) for study_id in optuna_studies(store.backend, study)]
     wanted = {parameter: distribution_to_json(distribution) for parameter, distribution in distributions.items()}

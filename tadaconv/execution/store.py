@@ -283,9 +283,9 @@ class Store:
         deaths, _ = _deaths({**now.attrs, attr.DIED_AT: step})
         name = now.name
         if deaths >= MAX_DEATHS:
-            error = f"{deaths} workers in a row died with this cell; the last: {why}"
+            error = f"{deaths} workers in a row died while running this cell; the last one: {why}"
             ended = self._end(now, _failure(error, "", lease.get("device", ""), step))
-            return f"{name}: given up, {error}" if ended else None
+            return f"{name}: recorded as failed, {error}" if ended else None
         # Several observers may detect the same death: all write the same, and one of them ends the attempt.
         ended = self.requeue(now, why, died_at=step)
         return f"{name}: {why}; the cell was requeued" if ended else None
@@ -325,7 +325,7 @@ class Store:
         """
         plan = self.read_plan(study)
         if not plan:
-            raise UserError(f"{self.shown} holds no plan of {study}; run it first, or name another with --storage")
+            raise UserError(f"{self.shown} has no plan of {study}; run it first, or name another with --storage")
         cells = []
         for label, row in plan.items():
             experiment = stored_experiment(row.experiment, study)

@@ -106,7 +106,7 @@ class Curves:
         except (OSError, ImportError) as error:
             self._has_failed = True
             why = error.strerror if isinstance(error, OSError) else str(error)
-            _log.warning("%s: no more curves are written, the cell continues without: %s", self._folder, why)
+            _log.warning("%s: no more curves are written, the cell continues without them: %s", self._folder, why)
 
 
 class _EventFile:

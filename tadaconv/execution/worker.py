@@ -274,7 +274,7 @@ class Worker:
         if why is None:
             return False
         if not self._refused:
-            _log.warning("%s: left to other workers: %s", attempt.name, why)
+            _log.warning("%s: left for other workers: %s", attempt.name, why)
         self._refused.add(attempt.key)
         return True
 
@@ -366,7 +366,7 @@ class Worker:
         return _Leave(lambda: self._store.requeue(attempt, "its worker was stopped"))
 
     def _lost(self, attempt: Attempt) -> _Leave:
-        line = "%s: worker %s was silent for too long and the cell was requeued; its result is discarded"
+        line = "%s: worker %s did not renew its lease for too long and the cell was requeued; its result is discarded"
         return _Leave(lambda: _log.warning(line, attempt.name, self.call.name))
 
     def _curves(self, attempt: Attempt, cell: Cell) -> AbstractContextManager[Curves | None]:
@@ -418,7 +418,7 @@ class Worker:
         trace = encodable(traceback.format_exc())
         # A wrong description stays wrong; other errors may be transient, such as a full disk or a failing device.
         if self._store.fail(attempt, line, trace, self._device, step, retry=not isinstance(error, UserError)):
-            _log.warning("%s: %s; tried again", cell.name, line)
+            _log.warning("%s: %s; will be tried again", cell.name, line)
             self._emit("requeued", cell, error=line)
             return None
         self._emit("failed", cell, error=line)

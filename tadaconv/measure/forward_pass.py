@@ -104,7 +104,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         packet, caller, kwargs = func.overloadpacket, self.callers[-1], kwargs or {}
         known = func.namespace in ("aten", "prim", "prims") and packet not in _UNCOUNTED
-        assert known, f"multiply-adds of no kind: {func} in {caller or 'the network'}"
+        assert known, f"multiply-adds of an unknown kind: {func} in {caller or 'the network'}"
         out = _call(func, args, kwargs)
         macs = self.record.macs[caller]
         if packet in _PER_ELEMENT:

@@ -135,8 +135,8 @@ def _placement(state: State, host: ResNet) -> tuple[Placement, list[str]]:
         if picked == adaptive:
             return placement, [branches[site] for site in adaptive]
     raise UserError(
-        f"TAdaConv is in {some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which is no placement: "
-        "all, the first, the last or every second block of some stages"
+        f"TAdaConv is in {some(f'conv{site.stage}.res_{site.block + 1}' for site in adaptive)}, which is not a "
+        "supported placement: all, the first, the last or every second block of some stages"
     )
 
 
@@ -146,7 +146,7 @@ def _reduction(hidden: dict[int, int]) -> int:
         if all(channels // reduction == width for channels, width in hidden.items()):
             return reduction
     widths = some(f"{width} hidden channels of {channels}" for channels, width in hidden.items())
-    raise UserError(f"no one reduction makes {widths}, as b_rf.a.weight has in the checkpoint; {SUPPORTED}")
+    raise UserError(f"no single reduction results in {widths}, as b_rf.a.weight has in the checkpoint; {SUPPORTED}")
 
 
 def _temporal(state: State, host: ResNet) -> TAda:

@@ -45,7 +45,7 @@ def chosen_sites(sites: Sequence[Site], placement: Placement) -> list[Site]:
             chosen.append(site)
     if not chosen:
         raise UserError(
-            f"placement (stages {placement.stages}, blocks {placement.blocks!r}, convs {placement.convs!r}) picks no "
+            f"placement (stages {placement.stages}, blocks {placement.blocks!r}, convs {placement.convs!r}) selects no "
             "convolution of this backbone; choose other stages, blocks='all' or convs='spatial'"
         )
     return chosen
@@ -66,8 +66,8 @@ def _part(model: nn.Module, name: str) -> nn.Module:
     others = [at for at, module in model.named_modules(remove_duplicate=False) if module is part and at != name]
     if others:
         raise UserError(
-            f"{_shown(model, name)} and {_shown(model, others[0])} are one module; give each place its own, or choose "
-            "another placement"
+            f"{_shown(model, name)} and {_shown(model, others[0])} are one module; use a separate module in each "
+            "place, or choose another placement"
         )
     return part
 
@@ -101,7 +101,7 @@ def _adaptive(conv: nn.Module, tada: TAda, name: str) -> nn.Module:
     kinds = (nn.Conv2d, nn.Conv3d, FrameConv2d, TemporalConv)
     if not isinstance(conv, nn.Conv2d | nn.Conv3d) or not any(computes_as(conv, kind) for kind in kinds):
         raise UserError(
-            f"{name} is a {type(conv).__name__}, whose own forward pass cannot be calibrated; plug into a plain "
+            f"{name} is a {type(conv).__name__}, whose forward pass cannot be calibrated; plug into a plain "
             "nn.Conv2d or nn.Conv3d, and only once"
         )
     _refuse_losses(conv, name)
@@ -205,14 +205,14 @@ def plug_in(model: nn.Module, temporal: Temporal, num_frames: int | None = None)
             are to take frames folded into the batch, (N * num_frames, 3, H, W).
 
     Raises:
-        UserError: the placement picks no convolution, a convolution cannot be replaced without loss (its own forward
+        UserError: the placement selects no convolution, a convolution cannot be replaced without loss (its own forward
             pass, hooks, parametrised weights, a TAdaConv already, one module in two places), the model has no known
             sites, or an argument is of another type.
     """
     if not (temporal is None or isinstance(temporal, TAda | Rival)):
-        raise UserError(f"temporal is a TAda(...), a Rival(...) or None, not {' '.join(repr(temporal).split()):.60}")
+        raise UserError(f"temporal must be TAda(...), Rival(...) or None, not {' '.join(repr(temporal).split()):.60}")
     if num_frames is not None and (type(num_frames) is not int or num_frames < 1):
-        raise UserError(f"num_frames is a positive whole number of frames, such as 8, or None, not {num_frames!r}")
+        raise UserError(f"num_frames must be a positive integer, such as 8, or None, not {num_frames!r}")
     plugged = as_host(deepcopy(model), num_frames)
     if temporal is None:
         return plugged

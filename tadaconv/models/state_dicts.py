@@ -51,7 +51,7 @@ def read_content(file: Path) -> Any:
     except Exception as error:  # broken bytes raise any kind of error
         if refused := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{str(file)!r} holds more than tensors ({refused[1]}) and is not loaded; save its state dict alone"
+                f"{str(file)!r} contains more than tensors ({refused[1]}) and is not loaded; save its state dict alone"
             ) from error
         raise UserError(
             f"cannot read the weights {str(file)!r}: the file is empty, broken or of another format "
@@ -65,7 +65,7 @@ def checked(state_dict: object) -> State:
     Raises :class:`UserError` for anything but a mapping from names to dense, real, finite tensors with memory.
     """
     if not isinstance(state_dict, Mapping):
-        raise UserError(f"weights are no {type(state_dict).__name__}; pass a state dict, which maps names to tensors")
+        raise UserError(f"weights are a {type(state_dict).__name__}; pass a state dict, which maps names to tensors")
     for name, value in state_dict.items():
         if not isinstance(name, str):
             raise UserError(f"{name!r} in these weights is a {type(name).__name__}, not a name; pass a state dict")

@@ -356,7 +356,7 @@ def _video_sites(model: nn.Module) -> Iterator[Site]:
                 and all(isinstance(norm, nn.BatchNorm3d) for _, norm in norms)
             ):
                 raise UserError(
-                    f"{name}.{part} is no sequence of plain 3-d convolutions, each with its batch norm, so that no "
+                    f"{name}.{part} is not a sequence of plain 3-d convolutions, each with its batch norm, so that no "
                     "operator can replace it; plug in first, and wrap the network that comes back"
                 )
             if part == "conv1":
@@ -390,8 +390,8 @@ def as_host(model: nn.Module, num_frames: int | None = None) -> Host:
         within = [_within_model(site) for site in sites]
         return FrameHost(model, within, num_frames) if of_images else ThirdPartyHost(model, within)
     raise UserError(
-        f"no place for an operator is known in a {type(model).__name__}; known are the ResNets and ConvNeXts of timm "
-        "and torchvision, torchvision's video ResNets, and any model with a method sites(), as tadaconv.models.Host has"
+        f"no place for an operator is known in a {type(model).__name__}; supported are the ResNets and ConvNeXts of "
+        "timm and torchvision, torchvision's video ResNets, and any model with sites(), as tadaconv.models.Host has"
     )
 
 

@@ -20,7 +20,7 @@ Init = Literal["identity", "random", "without_one"]
 
 def _require_clips(x_NCTHW: Tensor) -> None:
     if x_NCTHW.dim() != 5 or x_NCTHW.shape[0] == 0 or x_NCTHW.shape[2] == 0:
-        raise ValueError(f"clips are (N, C, T, H, W), at least one clip of one frame, got {tuple(x_NCTHW.shape)}")
+        raise ValueError(f"clips must be (N, C, T, H, W), at least one clip of one frame, got {tuple(x_NCTHW.shape)}")
 
 
 class _Calibrated(nn.modules.conv._ConvNd):
@@ -62,7 +62,7 @@ class _Calibrated(nn.modules.conv._ConvNd):
     def _calibrated_sizes(self, share: float) -> dict[str, int]:
         """How many numbers of each factor the context makes; the rest of the channels keep alpha = 1."""
         if not 0 < share <= 1:
-            raise UserError(f"share is a fraction of the channels, above 0 and at most 1, not {share}")
+            raise UserError(f"share must be a fraction of the channels, above 0 and at most 1, not {share}")
         if share == 1:
             return self.sizes
         if "k2" in self.sizes:

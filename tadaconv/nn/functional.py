@@ -113,7 +113,7 @@ def tada_conv2d(
         ValueError: ``x`` is not five-dimensional, ``alpha`` is not (N, D, T), or ``calibration`` is unknown.
     """
     if x_NCTHW.dim() != 5:
-        raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
+        raise ValueError(f"clips must be (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
     num_clips, _, num_frames = x_NCTHW.shape[:3]
     factors = frame_factors(alpha_NDT, weight_OIKK, groups, calibration, num_clips, num_frames)
     x_BCHW = fold(x_NCTHW)
@@ -213,7 +213,7 @@ def tada_conv3d(
     """
     stride, padding, dilation = _triple(stride), _triple(padding), _triple(dilation)
     if x_NCTHW.dim() != 5:
-        raise ValueError(f"clips are (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
+        raise ValueError(f"clips must be (N, C, T, H, W), got {tuple(x_NCTHW.shape)}")
     num_clips, in_channels, num_frames = x_NCTHW.shape[:3]
     kt, kh, kw = weight_OIKKK.shape[2:]
     reach = dilation[0] * (kt - 1) + 1

@@ -29,7 +29,7 @@ Printed = Annotated[
 
 
 class RowCost(Record):
-    """What a row costs, next to what the paper prints; multiply-adds a clip."""
+    """What a row costs, next to what the paper prints; multiply-adds per clip."""
 
     row: str
     scale: Scale | None

@@ -322,11 +322,11 @@ def _reading(plan: RunPlan) -> list[Table | str]:
     ]
     most = max(load.waiting for reading in readings.values() for load in (reading.step, reading.evaluation))
     if most < MIN_WAITING:
-        sentences.append("Computing hardly waits for them.")
+        sentences.append("Training hardly waits for them.")
     else:
         pack = "" if slowest.form == "pack" else ", or with a pack of JPEGs (tada data pack)"
         sentences.append(
-            f"Computing would wait for them up to {100 * most:.0f} % of the time. By arithmetic from {escape(name)}, "
+            f"Training would wait for them up to {100 * most:.0f} % of the time. Extrapolated from {escape(name)}, "
             f"it would not with {plural(slowest.step.num_cores_wanted, 'core')} a worker in training and "
             f"{slowest.evaluation.num_cores_wanted} in evaluation{pack}."
         )
@@ -370,7 +370,7 @@ def _totals(plan: RunPlan) -> list[str]:
     if plan.gpus_per_cell > 1:
         sentences.append(
             f"One process was measured: steps and evaluations are taken to be {plan.gpus_per_cell} times as fast with "
-            f"{plan.gpus_per_cell}. Adding up their gradients is not counted."
+            f"{plan.gpus_per_cell}. The time of summing gradients is not included."
         )
     return [*sentences, *failed]
 

@@ -14,7 +14,7 @@ from tadaconv.regimes.ssv2_8f import CONVNEXT
 from tadaconv.regimes.ssv2_8f import REGIME as SSV2
 
 REGIME = SSV2.but(
-    summary="Diving48 V2, 8 frames; ours: ten rows x three seeds a day on one GPU by arithmetic, not timed",
+    summary="Diving48 V2, 8 frames; our recipe: ten rows x three seeds a day on one GPU (estimated)",
     data__layout="diving48",
     data__mirror="yes",
     schedule__epochs=50,

@@ -16,7 +16,7 @@ from tadaconv.regimes.k400_8x8 import PLAIN
 from tadaconv.regimes.k400_8x8 import REGIME as KINETICS
 
 REGIME = KINETICS.but(
-    summary="EPIC-KITCHENS-100, 8 frames at interval 8 of 60 a second; ours: no recipe of TAda2D was released",
+    summary="EPIC-KITCHENS-100, 8 frames at interval 8 of 60 a second; our recipe, since none of TAda2D was released",
     data__layout="epic100",
     data__sampling__fps=60.0,
     schedule__epochs=50,

@@ -12,7 +12,7 @@ All but the epochs is as in ``ucf101_short``.
 from tadaconv.regimes.ucf101_short import REGIME as UCF101
 
 REGIME = UCF101.but(
-    summary="HMDB51, split 1, 8 frames; ours: ten rows x three seeds in half a day on one GPU by arithmetic, not timed",
+    summary="HMDB51, split 1, 8 frames; our recipe: ten rows x three seeds in half a day on one GPU (estimated)",
     data__layout="hmdb51",
     schedule__epochs=100,
 )

@@ -3,7 +3,7 @@
 Run: tada ablate context --regime k400_16x5 --data DIR
 
 The paper's: configs/projects/tada/k400/tada2d_16x5.yaml of github.com/alibaba-mmai-research/TAdaConv at 75b7839: half
-the clips a step of 8 frames, half the rate, batch norms over 8 clips. All else, and what is ours, is in ``k400_8x8``;
+the clips per step of 8 frames, half the rate, batch norms over 8 clips. All else, and what is ours, is in ``k400_8x8``;
 the notes there on the learning rate and of ``norm_batch`` hold here for 0.12 and for ``EIGHT``.
 """
 

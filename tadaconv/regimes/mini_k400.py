@@ -18,7 +18,7 @@ from tadaconv.regimes.k400_8x8 import PLAIN
 from tadaconv.regimes.k400_8x8 import REGIME as KINETICS
 
 REGIME = KINETICS.but(
-    summary="Mini-Kinetics by your file of ids, 8 frames; ours: ten rows a day on one GPU by arithmetic, not timed",
+    summary="Mini-Kinetics, from your own file of ids, 8 frames; our recipe: ten rows a day on one GPU (estimated)",
     data__split="mini_kinetics.txt",
     schedule__epochs=30,
     schedule__batch_size=64,

@@ -9,7 +9,7 @@ from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Schedule, Synthetic
 
 REGIME = Regime(
-    summary="synthetic clips of 112 pixels, ResNet-50, one GPU: about a minute a cell by arithmetic, not yet timed",
+    summary="synthetic clips of 112 pixels, ResNet-50, one GPU: about a minute per cell (estimated)",
     backbone=Backbone(name="resnet50"),
     data=Synthetic(num_frames=8, size=112, num_train=6400, num_val=1600, noise=0.05),
     schedule=Schedule(optimizer="adamw", epochs=5, batch_size=64, lr=1e-3, warmup_epochs=0.5, weight_decay=0.05),

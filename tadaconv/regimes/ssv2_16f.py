@@ -3,7 +3,7 @@
 Run: tada ablate context --regime ssv2_16f --data DIR
 
 The paper's: configs/projects/tada/ssv2/tada2d_16f.yaml of github.com/alibaba-mmai-research/TAdaConv at 75b7839: half
-the clips a step of 8 frames, half the rate, batch norms over 8 clips. All else, and what is ours, is in ``ssv2_8f``;
+the clips per step of 8 frames, half the rate, batch norms over 8 clips. All else, and what is ours, is in ``ssv2_8f``;
 the notes there on the learning rate and of ``norm_batch`` hold here for 0.24 and for ``EIGHT``.
 """
 

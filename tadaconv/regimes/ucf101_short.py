@@ -13,7 +13,7 @@ from tadaconv.regimes.k400_8x8 import PLAIN
 from tadaconv.regimes.k400_8x8 import REGIME as KINETICS
 
 REGIME = KINETICS.but(
-    summary="UCF101, split 1, 8 frames; ours: ten rows x three seeds a day on one GPU by arithmetic, not timed",
+    summary="UCF101, split 1, 8 frames; our recipe: ten rows x three seeds a day on one GPU (estimated)",
     data__layout="ucf101",
     data__split="1",
     data__num_spatial_crops=1,

@@ -68,11 +68,11 @@ class Archive:
 
     Attributes:
         studies: one line a study; what is written about it, its plan above all, as JSON.
-        attempts: one line a trial, in whatever state. ``trial`` is its number, ``configuration`` that of a search's
+        attempts: one line per trial, in whatever state. ``trial`` is its number, ``configuration`` that of a search's
             configuration; attributes without a column are in ``attributes``, as JSON.
-        cells: one line a cell that has a result. ``scores`` is the path of its class probabilities, see
+        cells: one line per cell that has a result. ``scores`` is the path of its class probabilities, see
             :mod:`tadaconv.scores`, from the folder of the journal; empty where it is not there, or on a server.
-        curves: one line a cell and epoch.
+        curves: one line per cell and epoch.
     """
 
     studies: pd.DataFrame

@@ -29,7 +29,7 @@ def confirm(loaded: LoadedStudy, records: Sequence[TrialRecord], num_best: int) 
         UserError: ``num_best`` is not positive, or no trial has finished.
     """
     if num_best < 1:
-        raise UserError(f"--confirm {num_best} would compare no trial; give a number from 1 on")
+        raise UserError(f"--confirm {num_best} would compare no trials; give a number from 1 on")
     study = loaded.study
     base = study.started[study.base]
     finished = [

@@ -7,7 +7,7 @@ from tadaconv.study.definition import Study
 
 
 def budget_macs(study: Study, regime: Regime) -> int | None:
-    """The most multiply-adds a clip that a configuration may cost in a regime; None where there is no budget."""
+    """The most multiply-adds per clip that a configuration may cost in a regime; None where there is no budget."""
     if study.budget is None:
         return None
     if study.budget.gmacs is not None:
@@ -34,7 +34,7 @@ def over(macs: int | None, max_macs: int | None) -> str | None:
     """Why a configuration is not run for its cost, one line; None where it is within the budget."""
     if macs is None or max_macs is None or macs <= max_macs:
         return None
-    return f"{macs:,} multiply-adds a clip, {(macs / max_macs - 1) * 100:.2g} % over the budget of {max_macs:,}"
+    return f"{macs:,} multiply-adds per clip, {(macs / max_macs - 1) * 100:.2g} % over the budget of {max_macs:,}"
 
 
 def violation(macs: int | None, max_macs: int | None) -> dict[str, float] | None:

@@ -31,7 +31,7 @@ LOOSER: dict[str, dict[str, Any]] = {"tpe": {"n_ei_candidates": 1}}
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
 class Budget:
-    """The most multiply-adds a clip that a configuration may cost, counted before anything is trained.
+    """The most multiply-adds per clip that a configuration may cost, counted before anything is trained.
 
     Attributes:
         relative_macs: times those of the bare backbone in the regime, such as 1.02.

@@ -71,7 +71,7 @@ class Proposed:
         counts = f"{plural(self.num_trials, 'trial')}: {self.num_ended} ended"
         if self.given_up is not None:
             return (
-                f"{counts}; the search ends here, since {MOST_INFEASIBLE} draws in a row are infeasible in this regime "
+                f"{counts}; the search ends, since {MOST_INFEASIBLE} draws in a row are infeasible in this regime "
                 f"(the last: {self.given_up}); narrow the space, or choose another regime"
             )
         if not self.exhausted:
@@ -213,7 +213,7 @@ class Proposer:
         if not same:
             shown = ", ".join(f"{name}={value!r}" for name, value in suggestion.params.items())
             raise UserError(
-                f"study {self._loaded.name!r}: suggest does not give the same again for {shown}; draw everything "
+                f"study {self._loaded.name!r}: suggest is not deterministic for {shown}; draw everything "
                 "through the trial, from choices that are numbers, strings, booleans or None"
             )
 
@@ -296,7 +296,7 @@ class Proposer:
     def _propose(self, number: int, suggestion: Suggestion, macs: int | None) -> None:
         """Queue a configuration; one that is over budget is recorded as such, and never trained.
 
-        ``macs`` are its multiply-adds a clip; None where there is no budget.
+        ``macs`` are its multiply-adds per clip; None where there is no budget.
         """
         cells = self._reader.cells(number, suggestion.temporal)
         attrs = {attr.TRIAL: number} if macs is None else {attr.TRIAL: number, attr.MACS: macs}

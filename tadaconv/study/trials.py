@@ -46,7 +46,7 @@ class TrialRecord:
         cells: one per seed, in the order of the seeds, whichever study of the storage ran them; one that was never
             queued is missing.
         score: mean over the finished seeds; None without any.
-        macs: multiply-adds a clip; None where neither a result nor a budget had them counted.
+        macs: multiply-adds per clip; None where neither a result nor a budget had them counted.
         why: the reason it ended, one line, unless it has finished or has not ended.
         curve: the epochs of the first seed that has any.
         confirmed: its cells on the seeds that ``tada study NAME --confirm`` last ran the best and the base on, as far
@@ -309,7 +309,7 @@ def _contents(loaded: LoadedStudy, regime: Regime, study: str, store: Store) -> 
     ids = optuna_studies(store.backend, study)
     if not ids:
         raise UserError(
-            f"{store.shown} holds no study {study}; run it with: "
+            f"{store.shown} has no study {study}; run it with: "
             f"{loaded.command(given('regime') or study.removeprefix(f'{loaded.name}-'))}, "
             "or name another storage with --storage"
         )
@@ -338,7 +338,7 @@ def confirmation_name(loaded: LoadedStudy) -> str:
 
 
 def kept_budget(study: str, store: Store) -> int | None:
-    """The most multiply-adds a clip that a study's trials may cost, as stored; None without a budget."""
+    """The most multiply-adds per clip that a study's trials may cost, as stored; None without a budget."""
     ids = optuna_studies(store.backend, study)
     max_macs = store.backend.study_attrs(ids[0])[attr.SEARCH_PROTOCOL]["max_macs"] if ids else None
     return None if max_macs is None else int(max_macs)

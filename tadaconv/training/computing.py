@@ -97,9 +97,7 @@ def require(options: RunOptions, device: torch.device) -> None:
     if options.compile:
         require_compiler(device, "omit --compile")
     if options.fused_kernels and not has_fused_kernels(device):
-        lacking = (
-            "Triton is not installed" if device.type == "cuda" and not HAS_TRITON else f"there is none for {device}"
-        )
+        lacking = "Triton is not installed" if device.type == "cuda" and not HAS_TRITON else f"{device} is not one"
         raise UserError(f"--fused-kernels needs Triton and an NVIDIA GPU since Ampere, and {lacking}; omit the option")
 
 

@@ -326,7 +326,7 @@ class Fit:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if len(gradients) != len(self._trained):
             raise RunError(
-                "the parameters that the network uses differ from step to step, so ranks cannot add up gradients; "
+                "the parameters that the network uses differ from step to step, so ranks cannot sum gradients; "
                 "train it on one GPU"
             )
         return gradients

@@ -94,7 +94,7 @@ def test_json_is_all_that_is_printed(calls: list[tuple[object, ...]], capsys: py
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("op --rounds 2", "--rounds 2 is too few for a spread; use at least 3"),
+        ("op --rounds 2", "--rounds 2 is too few for quartiles; use at least 3"),
         ("op --methods tada,tsn", "unknown method 'tsn'; one of: tsm"),
         ("step --methods none", "unknown method 'none'; one of:"),
         ("step --backbone resnt50", "unknown backbone 'resnt50'; one of: resnet50"),
@@ -105,8 +105,8 @@ def test_json_is_all_that_is_printed(calls: list[tuple[object, ...]], capsys: py
         ("op --calibration cinn", "unknown calibration 'cinn'; one of: cin"),
         ("op --calibration ,", "no calibration is named; use --calibration cin"),
         ("op --shapes res7", "unknown shape 'res7'; one of: res2"),
-        ("op --size 100", "--size 100 is no multiple of 32 from 64 on; use 64, 96, 128, ..."),
-        ("op --size 32", "--size 32 is no multiple of 32 from 64 on"),
+        ("op --size 100", "--size 100 is not a multiple of 32 from 64 on; use 64, 96, 128, ..."),
+        ("op --size 32", "--size 32 is not a multiple of 32 from 64 on"),
         ("step --size 32 --clips 1 --frames 1", "--clips 1 --frames 1 --size 32 leave the last batch norm one value"),
         ("step --size 16", "--size 16 leaves no pixel in the last stage; use 32 or more"),
         ("study", "unknown command 'study'; one of:"),

@@ -207,7 +207,7 @@ def test_an_index_that_is_no_longer_true_is_not_used(ssv2, cache):
     with pytest.raises(UserError, match="have changed since the run was planned"):
         FolderClips(data, CPU)
     shutil.rmtree(cache)
-    with pytest.raises(UserError, match="the index of the clips is not here"):
+    with pytest.raises(UserError, match=r"the index of the clips, .*, is not on this machine"):
         FolderClips(data, CPU)
 
 
@@ -274,8 +274,8 @@ def test_problems_of_the_annotations_leave_no_index(ssv2, cache):
     report = check_layout(ssv2, "ssv2", "", cache)
     assert not report.ok
     assert report.index == ""
-    assert "no JSON from line 1 on, perhaps cut off" in render(report)
-    assert "not fit to train on" in render(report)
+    assert "no JSON from line 1 on, perhaps truncated" in render(report)
+    assert "not usable for training" in render(report)
 
 
 def test_nothing_is_trained_without_a_clip_to_validate_on(written, ssv2, cache, tmp_path):
@@ -372,7 +372,7 @@ def test_segments_that_their_media_do_not_hold_are_broken_or_end_with_them(writt
     spans[in_it[1]] = (length - 1, length + 0.5)
     moved = examination.examine(replace(annotations, spans=spans), cache, whole=True)
     assert moved.broken.keys() == {in_it[0]}
-    assert "of another version than the annotations, or cut off" in moved.broken[in_it[0]]
+    assert "of another version than the annotations, or truncated" in moved.broken[in_it[0]]
     assert moved.cut == (in_it[1],)
     assert moved.cut_by == pytest.approx(0.5, abs=0.02)
     assert moved.clips["frames"][in_it[0]] == 0
@@ -397,7 +397,7 @@ def test_frames_are_called_as_most_folders_call_them(written, tmp_path, cache):
     assert [finding.reason.partition(": ")[2] for finding in report.broken] == [
         "frames numbered from 0 where 1 was expected"
     ]
-    assert "frames are called in several ways" in report.problems[0].reason
+    assert "frames have names of several forms" in report.problems[0].reason
 
 
 def test_broken_clips_of_one_medium_are_one_line(written, tmp_path, cache):
@@ -500,7 +500,7 @@ def test_a_table_is_run_on_a_data_set_that_was_checked(ssv2, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--accept", "ids.txt"], "--accept is for the layouts of data sets; name one with --layout"),
+        (["--accept", "ids.txt"], "--accept is only for the layouts of data sets; name one with --layout"),
         (["--layout", "ssv3"], "unknown layout 'ssv3'"),
         (["--layout", "ucf101", "--split", "4"], "split"),
         (["--layout", "ssv2", "--accept", "nowhere"], "cannot read the list of ids 'nowhere'"),
@@ -527,12 +527,12 @@ def test_problems_are_all_listed_and_the_status_is_one(ssv2, tmp_path, monkeypat
     assert tada("data", "check", str(ssv2), "--layout", "ssv2") == 1
     said = capsys.readouterr().out
     for part in (
-        "'Unheard of something' is no class of",
+        "'Unheard of something' is not a class of",
         f"ids listed twice: 1 ({entries[2]['id']})",
         f"1 of 10 clips of train have no medium ({entries[3]['id']})",
         "zero-length file",
         "media that the annotations do not list",
-        "not fit to train on",
+        "not usable for training",
     ):
         assert part in said
 

@@ -51,7 +51,7 @@ def test_every_broken_clip_is_named_with_its_reason(clips, write_video, check):
     text = render(report)
     assert "2 problems:" in text
     assert "  rise/r0.mp4: zero-length file\n" in text
-    assert "not fit to train on" in text
+    assert "not usable for training" in text
     (clips / "loose.mp4").unlink()
     (clips / "wait" / "x.gif").unlink()
     assert render(check(clips)).endswith("repair or remove the broken clips and check again")

@@ -108,7 +108,7 @@ def test_an_angle_is_taken_to_the_nearest_degree_and_refused_between_quarter_tur
         a, b, c, d = math.cos(turn), math.sin(turn), -mirror * math.sin(turn), mirror * math.cos(turn)
         path = write_matrix(tmp_path / "shown.mp4", coded, a, b, c, d)
         if round(angle) % 90:
-            assert reason(path) == f"shown turned by {angle} degrees clockwise; only multiples of 90 are read"
+            assert reason(path) == f"displayed rotated by {angle} degrees clockwise; only multiples of 90 are read"
         else:
             upright = write_matrix(tmp_path / "upright.mp4", coded, *map(round, (a, b, c, d)))
             np.testing.assert_array_equal(decode(path, 48), decode(upright, 48))
@@ -130,7 +130,7 @@ def test_a_clip_that_is_turned_on_its_side_midway_is_broken(tmp_path, write_vide
             turned.pts, turned.dts, turned.time_base = packet.pts, packet.dts, packet.time_base
             turned.stream, turned.is_keyframe = stream, packet.is_keyframe
             container.mux(turned)
-    assert reason(path) == "turned on its side from frame 4 on; all frames must have one size"
+    assert reason(path) == "rotated from frame 4 on; all frames must have one size"
     with pytest.raises(BrokenVideoError, match="frame 4"):
         decode(path, 48)
 
@@ -212,7 +212,7 @@ def test_a_file_that_was_cut_off_is_broken(tmp_path, write_video, name):
     assert inspect(path).num_frames == 47
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 6 // 10])
-    assert reason(path).startswith("cut off")
+    assert reason(path).startswith("truncated")
 
 
 def test_an_mp4_that_was_cut_off_is_broken(tmp_path, write_video):
@@ -223,7 +223,7 @@ def test_an_mp4_that_was_cut_off_is_broken(tmp_path, write_video):
     write_video(path, num_frames=40, container_options={"movflags": "faststart"})
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 8 // 10])  # its index, at the start, points past the end
-    assert reason(path).startswith("cut off or damaged")
+    assert reason(path).startswith("truncated or damaged")
 
 
 @pytest.mark.parametrize("name", ["mpeg4.mp4", "mpeg4.avi", "b-frames.mp4", "b-frames.mkv"])

@@ -241,7 +241,9 @@ def test_wrong_calls_are_refused(tmp_path):
         read("ssv2", tmp_path / "none")
     with pytest.raises(UserError, match="split '4' of ucf101; one of: 1, 2, 3"):
         read("ucf101", tmp_path, "4")
-    with pytest.raises(UserError, match=r"no file 'none\.txt', .*; a split of kinetics400 is a file of ids"):
+    with pytest.raises(
+        UserError, match=r"no file 'none\.txt', .*; a split of kinetics400 is a file of one id per line"
+    ):
         read("kinetics400", tmp_path, "none.txt")
     (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"split 'ids\.txt' of kinetics400 cannot be read as a file of ids"):
@@ -620,7 +622,7 @@ def test_a_path_of_a_list_is_not_met_by_the_same_name_elsewhere(tmp_path):
 BAD = {
     "a label that is no class": (
         "ssv2", SSV2 | {"labels/train.json": json.dumps([{"id": "7", "template": "Folding [something]"}])},
-        "labels/train.json: 'Folding something' is no class of labels/labels.json; clips: 1 (7)",
+        "labels/train.json: 'Folding something' is not a class of labels/labels.json; clips: 1 (7)",
     ),
     "an id twice": (
         "ssv2", SSV2 | {"labels/train.json": json.dumps([{"id": "7", "template": "Holding [something] next to "
@@ -632,7 +634,7 @@ BAD = {
         "labels/validation.json: ids listed on both sides, train and val: 2 (10421, 7)",
     ),
     "JSON cut off": ("ssv2", SSV2 | {"labels/train.json": SSV2["labels/train.json"][:40]},
-                     "labels/train.json: no JSON from line 1 on, perhaps cut off"),
+                     "labels/train.json: no JSON from line 1 on, perhaps truncated"),
     "null for a list": ("ssv2", SSV2 | {"labels/train.json": "null"},
                         "labels/train.json: holds null and no annotations; download it again"),
     "null for a table": ("ssv2", SSV2 | {"labels/labels.json": "null"},
@@ -679,7 +681,7 @@ BAD = {
     ),
     "a verb that is no class": (
         "epic100", EPIC | {"EPIC_100_verb_classes.csv": "id,key\n0,a\n1,b\n"},
-        "EPIC_100_train.csv: verb_class '2' is no class of EPIC_100_verb_classes.csv; segments: 1 (P90_101_7)",
+        "EPIC_100_train.csv: verb_class '2' is not a class of EPIC_100_verb_classes.csv; segments: 1 (P90_101_7)",
     ),
     "a number that is none to Python": (
         "epic100", EPIC | {"EPIC_100_verb_classes.csv": "id,key\n0,a\n\u00b2,b\n"},
@@ -697,7 +699,7 @@ BAD = {
                 "EPIC_train_action_labels.csv: of EPIC-KITCHENS-55; take"),
     "a folder that is no class": (
         "ucf101", {"classInd.txt": "1 A\n", "trainlist01.txt": "B/v.avi 1\n", "testlist01.txt": "A/w.avi\n"},
-        "trainlist01.txt: 'B' is no class of classInd.txt; lines: 1 (line 1)",
+        "trainlist01.txt: 'B' is not a class of classInd.txt; lines: 1 (line 1)",
     ),
     "a number of another class": (
         "ucf101", {"classInd.txt": "1 A\n2 B\n", "trainlist01.txt": "B/v.avi 1\n", "testlist01.txt": "A/w.avi\n"},
@@ -710,11 +712,11 @@ BAD = {
                            ".: no Diving48_V2_train.json; Diving48_train.json is of version 1"),
     "a class number too large": (
         "diving48", {"Diving48_vocab.json": '[["a"]]', "Diving48_V2_train.json": '[{"vid_name": "x", "label": 1}]'},
-        "Diving48_V2_train.json: 1 is no class of Diving48_vocab.json; clips: 1 (x)",
+        "Diving48_V2_train.json: 1 is not a class of Diving48_vocab.json; clips: 1 (x)",
     ),
     "a gesture that is no class": (
         "jester", {"labels.csv": "A\n", "train.csv": "1;B\n", "validation.csv": "2;A\n"},
-        "train.csv: 'B' is no class of labels.csv; clips: 1 (1)",
+        "train.csv: 'B' is not a class of labels.csv; clips: 1 (1)",
     ),
     "no label in a line": ("jester", {"labels.csv": "A\n", "train.csv": "1\n", "validation.csv": "2;A\n"},
                            "train.csv: lines that are not id;label: 1 (line 1)"),
@@ -726,7 +728,7 @@ BAD = {
                       "train.txt: lines with fewer numbers than the 2 of the others: 1 (line 3)"),
     "a number that is no class": (
         "list", {"train.txt": "a/x.mp4 2\n", "val.txt": "a/z.mp4 0\n", "classes.txt": "a\nb\n"},
-        "train.txt: 2 is no class; there are 0 to 1; lines: 1 (line 1)",
+        "train.txt: 2 is not a class; classes are 0 to 1; lines: 1 (line 1)",
     ),
     "a table of frames": ("list", {"train.csv": 'original_vido_id video_id frame_id path labels\n1 0 0 1/1_1.jpg ""\n'},
                           "train.csv: is PySlowFast's table of single frames"),

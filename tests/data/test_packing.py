@@ -327,7 +327,7 @@ def test_an_index_of_a_pack_that_is_cut_off_is_named(index, tmp_path):
     pack_clips(index, tmp_path / "pack")
     (labels,) = (tmp_path / "pack").glob("columns-*/labels.npy")
     os.truncate(labels, 20)
-    with pytest.raises(UserError, match=r"^the index in the pack '.*' is cut off, or of another version"):
+    with pytest.raises(UserError, match=r"^the index in the pack '.*' is truncated, or of another version"):
         open_pack(tmp_path / "pack")
 
 

@@ -149,7 +149,7 @@ def test_a_folder_that_is_not_as_expected_says_how(folder, tmp_path):
     assert reason(count_pictures, tmp_path / "empty", FILES) == "no frames"
     other = FrameFiles("{number:06d}.jpg", 1)
     assert reason(count_pictures, folder, other) == (
-        "frames called img_{number:05d}.jpg where {number:06d}.jpg was expected"
+        "frames named img_{number:05d}.jpg where {number:06d}.jpg was expected"
     )
     assert reason(count_pictures, folder, FrameFiles(FILES.template, 0)) == (
         "frames numbered from 1 where 0 was expected"
@@ -188,7 +188,7 @@ def test_broken_pictures_are_named(folder):
             "img_00005.jpg has 48 x 65 pixels, an earlier frame 48 x 64; all frames must have one size"
         ),
         coded(flat((9, 9, 9)), "jpg", exif=turned(6)): (
-            "img_00005.jpg: marked to be shown turned by 90 degrees; write it upright"
+            "img_00005.jpg: marked as rotated by 90 degrees; write it upright"
         ),
     }
     for data, line in cases.items():

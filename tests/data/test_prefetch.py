@@ -459,7 +459,7 @@ def test_too_little_memory_is_said_before_anything_is_read(resolved, opened, mon
 
 @pytest.mark.parametrize(("readers", "norm_batch"), [(1, 0), (1, 2), (9, 2)])
 def test_all_memory_that_a_run_comes_to_take_is_asked_for_before_it_trains(readers, norm_batch, resolved, monkeypatch):
-    """That of evaluations too, of one view a clip while training and of all at the end, however batches are cut."""
+    """That of evaluations too, of one view per clip while training and of all at the end, however batches are cut."""
     experiment = experiment_on(resolved).but(
         schedule__curve_views="one", schedule__batch_size=6, schedule__norm_batch=norm_batch, schedule__epochs=1
     )

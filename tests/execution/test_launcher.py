@@ -53,9 +53,9 @@ def test_executors_are_known_by_name_and_local_workers_take_no_options(store: St
         ("cuda:2", 1, 2, ["cuda:2"]),
         ("cuda:1", 2, 1, ["cuda:1", "cuda:1"]),
         ("cpu", 2, 3, ["cpu", "cpu"]),
-        ("auto", 3, 2, "--workers 3 with --gpus-per-cell 2 wants 6 GPUs, and this machine has 4; give fewer"),
-        ("cuda:2", 2, 2, "wants 4 GPUs, and this machine has 2 from cuda:2 on"),
-        ("auto", 1, 5, "wants 5 GPUs, and this machine has 4"),
+        ("auto", 3, 2, "--workers 3 with --gpus-per-cell 2 needs 6 GPUs, and this machine has 4; give fewer"),
+        ("cuda:2", 2, 2, "needs 4 GPUs, and this machine has 2 from cuda:2 on"),
+        ("auto", 1, 5, "needs 5 GPUs, and this machine has 4"),
     ],
 )
 def test_workers_share_no_gpu_where_several_train_a_cell(
@@ -176,7 +176,7 @@ def test_a_cell_this_version_cannot_read_is_left_to_others(
     opened = Store.open(store.shown)
     records = worker(opened, fake_run).work()
     assert [r.cell.key for r in records] == [ROWS[0].key, ROWS[2].key]
-    assert "left to other workers: the cell was planned by another version" in caplog.text
+    assert "left for other workers: the cell was planned by another version" in caplog.text
     assert [a.status for a in opened.attempts()[ROWS[1].key]] == ["waiting"]
 
 

@@ -106,7 +106,7 @@ def test_events_and_log_messages_of_workers_reach_the_parent(table: Store, tmp_p
     launcher.start()
     lines = until(lambda: not launcher.num_alive, launcher) + launcher.poll()
     launcher.stop()
-    assert any("was silent for 0.5 s; the cell was requeued" in line for line in lines)
+    assert any("did not renew its lease for 0.5 s; the cell was requeued" in line for line in lines)
     finished = {event.cell.key: event.result for event in events if event.kind == "finished"}
     assert finished == {record.cell.key: record.result for record in table.records("t-quick")}
     assert {event.worker for event in events} == {"w0"}

@@ -94,7 +94,7 @@ def test_urls_without_a_password_are_not_refused(text: str) -> None:
         ("postgresql://u@h/d\n", "cannot be read"),
         ("postgresql://h/d?password=p4ss&password=p4ss2", PLACE),
         ("postgresql://h/d?sslpassword=p4ss", "holds a sslpassword, .*put it into a service file"),
-        ("", "'' is no path"),
+        ("", "'' is not a path"),
     ],
 )
 def test_a_refusal_is_one_line_without_the_password(text: str, message: str) -> None:

@@ -300,7 +300,9 @@ def test_the_origin_of_files_comes_along_and_two_files_of_one_name_are_kept_apar
     merge([a], into)
     (tmp_path / "there" / "mine.py").write_text("another")
     before = bytes_of(into)
-    with pytest.raises(UserError, match=f"^{name} in .*a.log holds the results of another {attr} than in .*into.log; "):
+    with pytest.raises(
+        UserError, match=f"^{name} in .*a.log holds the results of a different {attr} than in .*into.log; "
+    ):
         merge([a], into)
     assert bytes_of(into) == before
 

@@ -41,7 +41,7 @@ def call(out: Path, **changes: Any) -> WorkerCall:
         ({"address": " "}, "cpu", "address=' '"),
         ({"gpus": "0.5"}, "cpu", "gpus=0.5 contradicts --device cpu"),
         ({"gpus": "0"}, "cuda", "gpus=0 contradicts --device cuda"),
-        ({}, "cuda:1", "Ray gives each worker its GPU"),
+        ({}, "cuda:1", "Ray assigns each worker its GPU"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, str], device: str, message: str) -> None:
@@ -248,7 +248,7 @@ def test_a_table_completes_although_a_node_is_removed(cluster: Any, tmp_path: Pa
         if nodes and len(pids(tmp_path)) == 2:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
-        if any("is up again" in line for line in lines):
+        if any("was started again" in line for line in lines):
             hold.unlink(missing_ok=True)
 
     def is_pending() -> bool:

@@ -199,7 +199,7 @@ def test_writers_wait_for_a_server_that_is_restarted(
     assert states.count(TrialState.COMPLETE) >= num_told
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert [message.split(" the storage ")[0].split()[0] for message in messages] == ["the", "the"]
-    assert "is away, waiting for it: " in messages[0]
+    assert "cannot be reached, waiting for it: " in messages[0]
     assert "is back after " in messages[1]
     assert not [secret for secret in SECRETS if secret in caplog.text]
     assert {record.name.split(".")[0] for record in caplog.records if record.levelno >= logging.WARNING} == {"tadaconv"}
@@ -249,7 +249,7 @@ def test_a_server_that_stays_away_ends_the_run(
             backend.alone().__enter__,
         ):
             waits.clear()
-            with pytest.raises(RunError, match=r"tada@.* has been away for 0 s: .*(refused|closed|terminating)"):
+            with pytest.raises(RunError, match=r"tada@.* could not be reached for 0 s: .*(refused|closed|terminating)"):
                 call()
             assert waits, "it is asked again"
     finally:

@@ -187,7 +187,7 @@ def test_trials_carry_their_cell_and_no_parameters(store: Store, fake_run: FakeR
 
 
 def test_a_study_never_planned_has_no_records(store: Store) -> None:
-    with pytest.raises(UserError, match="holds no plan of t-quick"):
+    with pytest.raises(UserError, match="has no plan of t-quick"):
         store.records("t-quick")
 
 

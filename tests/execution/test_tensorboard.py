@@ -175,7 +175,9 @@ def test_a_full_disk_costs_a_cell_its_curves_alone(
     (record,) = fake_cells.worker(store, FakeRun(tmp_path / "log"), tensorboard=True).work()
 
     assert record.status == "finished"
-    assert caplog.text.count("no more curves are written, the cell continues without: No space left on device") == 1
+    assert (
+        caplog.text.count("no more curves are written, the cell continues without them: No space left on device") == 1
+    )
 
 
 def test_no_worker_writes_curves_without_the_option(fake_run: FakeRun, store: Store) -> None:

@@ -360,7 +360,7 @@ def test_wrong_names_are_missing_and_unexpected() -> None:
         ("backbone.conv3.res_2.conv_branch.b.weight", (1, 1, 24, 24, 5, 5), "for (24, 24, 3, 3)"),
         ("backbone.conv3.res_1.conv_branch.c.weight", (48, 24, 1, 1, 1), "for (96, 24, 1, 1)"),
         ("backbone.conv3.res_2.conv_branch.b_rf.b.weight", (24, 6, 1, 1, 1), "(24, 6, 1, 1, 1) for (24, 6, 3)"),
-        ("backbone.conv3.res_2.conv_branch.b_rf.a.weight", (5, 24, 3, 1, 1), "no one reduction makes"),
+        ("backbone.conv3.res_2.conv_branch.b_rf.a.weight", (5, 24, 3, 1, 1), "no single reduction results in"),
         ("backbone.conv2.res_1.conv_branch.b_rf.a.weight", (4, 16, 2, 1, 1), "a positive odd number of frames, not 2"),
         ("backbone.conv2.res_1.conv_branch.b_rf.a.weight", (4, 16, 3), "(4, 16, 3), where TAda2D has 5 dimensions"),
         ("head.out.weight", (7,), "head.out.weight has shape (7,), where TAda2D has 2 dimensions"),
@@ -377,7 +377,7 @@ def test_blocks_that_are_not_whole_stages_are_refused() -> None:
     short = {name: value for name, value in state.items() if "backbone.conv5" not in name}
     assert "misses backbone.conv5.res_1" in refusal(lambda: import_official(short))
     scattered = official_state(depths=(2, 2, 2, 2), adaptive=lambda stage, block: (stage, block) != (4, 2))
-    assert "which is no placement" in refusal(lambda: import_official(scattered))
+    assert "which is not a supported placement" in refusal(lambda: import_official(scattered))
     unaggregated = without(state, *(n for n in state if n.startswith("backbone.conv5") and "avgpool" in n))
     assert "missing: backbone.conv5.res_1.conv_branch.b_avgpool_bn.weight" in refusal(
         lambda: import_official(unaggregated)
@@ -459,7 +459,7 @@ def test_a_pickle_that_needs_more_than_weights_is_not_run(zipped: bool, tmp_path
         line = refusal(lambda: load_official(path))
         assert str(path) in line
         assert name in line
-        assert "holds more than tensors" in line
+        assert "contains more than tensors" in line
     assert not sign.exists()
     path.write_bytes(pickle.dumps(Bomb(sign)))
     assert str(path) in refusal(lambda: load_official(path))

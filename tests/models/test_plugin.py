@@ -274,13 +274,13 @@ def test_placement_by_brute_force(depths: tuple[int, ...], stages: tuple[int, ..
             chosen = chosen_sites(list(sites(depths))[::order], placement)
             assert {(site.stage, site.block) for site in chosen} == expected
     else:
-        with pytest.raises(UserError, match="picks no convolution of this backbone"):
+        with pytest.raises(UserError, match="selects no convolution of this backbone"):
             chosen_sites(list(sites(depths)), placement)
 
 
 def test_an_empty_placement_is_refused(tiny: Host) -> None:
     with pytest.raises(
-        UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate', convs 'spatial'\) picks no convolution"
+        UserError, match=r"stages \(2, 3, 4, 5\), blocks 'alternate', convs 'spatial'\) selects no convolution"
     ):
         plug_in(tiny, TAda().but(placement__blocks="alternate"))
 
@@ -328,12 +328,12 @@ PLAIN, LOST = TAda().but(aggregation__kind="none"), "hooks .*, which would be lo
 REFUSED: dict[str, tuple[Callable[[], Live], str]] = {
     "weight norm": (
         lambda: Live(weight_norm(nn.Conv3d(16, 16, 1))),
-        "^conv is a ParametrizedConv3d, whose own forward pass",
+        "^conv is a ParametrizedConv3d, whose forward pass",
     ),
-    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose own forward pass cannot be"),
+    "own forward": (lambda: Live(Standardised(16, 16, 1)), "^conv is a Standardised, whose forward pass cannot be"),
     "own convolution": (
         lambda: Live(StandardisedWithin(16, 16, 1)),
-        "^conv is a StandardisedWithin, whose own forward pass",
+        "^conv is a StandardisedWithin, whose forward pass",
     ),
     "own parameter": (lambda: Live(Adapted()), "^conv has scale, which would be lost; plug in first"),
     "no convolution": (
@@ -401,7 +401,9 @@ def test_frozen_and_tied_weights_stay_so() -> None:
 def test_one_module_at_two_sites_is_refused(temporal: Temporal) -> None:
     model = Live()
     model.again, model.names = model.conv, [("conv", "norm"), ("again", "norm")]
-    with pytest.raises(UserError, match=r"^conv and again are one module; give each place its own") as error:
+    with pytest.raises(
+        UserError, match=r"^conv and again are one module; use a separate module in each place"
+    ) as error:
         plug_in(model, temporal)
     assert "\n" not in str(error.value)
 
@@ -417,12 +419,12 @@ def test_a_site_that_is_not_there_is_named(names: tuple[str, str]) -> None:
 @pytest.mark.parametrize("num_frames", [-1, 0, 2.5, "8", True])
 @pytest.mark.parametrize("temporal", [None, TAda(), Rival(name="tam")], ids=["none", "tada", "tam"])
 def test_a_number_of_frames_is_positive_and_whole(temporal: Temporal, num_frames: object) -> None:
-    with pytest.raises(UserError, match=f"^num_frames is a positive whole number .*, not {num_frames!r}$"):
+    with pytest.raises(UserError, match=f"^num_frames must be a positive integer, .* not {num_frames!r}$"):
         plug_in(Live(), temporal, num_frames)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("temporal", ["tada", TAda, 3, nn.Sequential(nn.ReLU())], ids=str)
 def test_anything_but_a_description_is_refused(temporal: object) -> None:
-    with pytest.raises(UserError, match=r"^temporal is a TAda\(...\), a Rival\(...\) or None, not ") as error:
+    with pytest.raises(UserError, match=r"^temporal must be TAda\(...\), Rival\(...\) or None, not ") as error:
         plug_in(Live(), temporal)  # type: ignore[call-overload]
     assert "\n" not in str(error.value)

@@ -291,7 +291,7 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in message[name]
         assert str(path) in message[name]
     assert not (tmp_path / "harm").exists()
-    assert "holds more than tensors" in message["code.pth"]
+    assert "contains more than tensors" in message["code.pth"]
     assert "weights are no list" in message["list.pth"]
     for name in ("text.pth", "half.pth", "empty.pth"):
         assert "the file is empty, broken or of another format" in message[name]
@@ -316,7 +316,7 @@ def test_flipped_bytes_are_read_or_refused_in_one_line(old: bool, tmp_path: Path
 def test_an_old_pickle_that_needs_more_is_refused_too(tmp_path: Path) -> None:
     with (tmp_path / "old.pth").open("wb") as file:
         pickle.dump(Harmful(tmp_path / "harm"), file, protocol=2)
-    with pytest.raises(UserError, match="holds more than tensors"):
+    with pytest.raises(UserError, match="contains more than tensors"):
         pretrained.read_file(tmp_path / "old.pth")
     assert not (tmp_path / "harm").exists()
 

@@ -160,7 +160,7 @@ def test_a_table_of_errors_is_read_from_the_storage_as_it_was_written(stored: tu
     assert sorted(archive.cells["mae"]) == sorted(error for errors in ERRORS.values() for error in errors)
     assert archive.cells["top1"].isna().all()
     assert archive.curves["val_mae"].notna().all()
-    with pytest.raises(AttributeError, match="judged by 'mae'"):
+    with pytest.raises(AttributeError, match="evaluated by 'mae'"):
         _ = records[0].result.top1  # type: ignore[union-attr]
 
 
@@ -242,7 +242,7 @@ def test_two_metrics_are_no_table(table: LoadedTable, stored: tuple[Store, list[
     first, *others = stored[1]
     assert first.result is not None
     mixed = CellRecord(first.cell, "finished", first.result.model_copy(update={"metric": "top1"}))
-    with pytest.raises(UserError, match="the cells are judged by top-1 and MAE"):
+    with pytest.raises(UserError, match="the cells are evaluated by top-1 and MAE"):
         collect(table, "quick", [mixed, *others])
 
 

@@ -469,11 +469,11 @@ def test_a_folder_lists_what_it_leaves_out() -> None:
     assert manifest.benchmark == "results"
     said = text_of(page.provenance(manifest))
     for name in others:
-        assert re.search(rf"{re.escape(name)} ?No result of tada bench: it holds no benchmark\.", said)
+        assert re.search(rf"{re.escape(name)} ?Not a result of tada bench: it has no benchmark\.", said)
 
 
 def test_a_file_that_is_no_result() -> None:
-    with pytest.raises(UserError, match=r"chaos-journal\.json' is no result of tada bench: it holds no benchmark$"):
+    with pytest.raises(UserError, match=r"chaos-journal\.json' is not a result of tada bench: it has no benchmark$"):
         collect([RESULTS / "chaos-journal.json"])
 
 
@@ -507,7 +507,7 @@ def test_a_damaged_file_is_turned_away_in_one_line(damage: str, tmp_path: Path) 
     path.write_text(json.dumps(tree))
     with pytest.raises(UserError) as raised:
         collect([path])
-    assert "bad.json' is no result of tada bench: " in str(raised.value)
+    assert "bad.json' is not a result of tada bench: " in str(raised.value)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
     write(tmp_path / "good.json", benchmark([measured(["plain", "TAda"])]))
@@ -517,9 +517,9 @@ def test_a_damaged_file_is_turned_away_in_one_line(damage: str, tmp_path: Path) 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{", b"[1]", b"null", b'{"bench": "op"}'])
 def test_what_is_not_a_result_at_all(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.json' is no result of tada bench: it "):
+    with pytest.raises(UserError, match=r"x\.json' is not a result of tada bench: it "):
         collect([tmp_path / "x.json"])
-    with pytest.raises(UserError, match="holds no result of tada bench; make one with: tada bench op"):
+    with pytest.raises(UserError, match="has no result of tada bench; make one with: tada bench op"):
         collect([tmp_path])
 
 
@@ -530,7 +530,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
         benchmark_report([RESULTS], tmp_path, ["pdf"])
     with pytest.raises(UserError, match="no benchmark is named"):
         benchmark_report([], tmp_path)
-    with pytest.raises(UserError, match=r"holds no exported report"):
+    with pytest.raises(UserError, match=r"has no exported report"):
         read_benchmark(tmp_path)
     assert not any(tmp_path.iterdir())
 

@@ -386,7 +386,7 @@ def test_numbers_have_two_digits_of_what_they_vary_by() -> None:
 
 def test_names_of_the_synthetic_classes_are_explained(seen) -> None:
     export = seen("outer")
-    said = "Classes of the family frame can be told from a single frame"
+    said = "Classes of the family frame can be recognised from a single frame"
     assert set(export.clips["family"]) == {"frame", "set", "order"}
     assert said in blocks.clips(export).html
     others = replace(export, clips=export.clips.assign(family="sports"))
@@ -494,7 +494,7 @@ def test_weights_that_are_not_finite_are_refused(trained: Trained, tmp_path: Pat
 
 
 def test_a_folder_of_another_kind_is_refused(reported: tuple[CellRecord, Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no exported report of a trained cell: .*report.json is missing"):
+    with pytest.raises(UserError, match=r"has no exported report of a trained cell: .*report.json is missing"):
         read_calibration(tmp_path)
     copied = shutil.copytree(reported[2], tmp_path / "copy")
     (copied / "alphas.npz").write_bytes(b"PK")

@@ -56,7 +56,7 @@ def test_families_of_an_earlier_report_are_not_read(made_up, context, tmp_path: 
 
 
 def test_a_folder_without_a_report(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no exported report: .*report\.json is missing"):
+    with pytest.raises(UserError, match=r"has no exported report: .*report\.json is missing"):
         read_export(tmp_path)
 
 

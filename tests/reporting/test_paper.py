@@ -344,7 +344,7 @@ def test_the_terminal_and_the_note_of_the_latex_table_say_the_same(make_result: 
     folder = report(LOADED, "mine", made, tmp_path, ["tex", "csv"], regime=REGIME)
     tex = (folder / "table.tex").read_text()
     assert "is 0.5 points below 64.0 % (95 % interval" in tex
-    assert "Trained by a recipe of ours, not the paper" in tex
+    assert "Trained with our own recipe, not the paper" in tex
     head = (folder / "table.csv").read_text().splitlines()[0].split(",")
     assert {"paper_delta_mean", "paper_delta_low", "paper_delta_high", "recipe", "recipe_of"} <= set(head)
     export = collect(LOADED, "mine", made, regime=REGIME)
@@ -353,7 +353,7 @@ def test_the_terminal_and_the_note_of_the_latex_table_say_the_same(make_result: 
 
 def test_it_is_said_whose_a_recipe_is(export_in: Any, make_result: Any) -> None:
     export = export_in()
-    ours = "Trained by a recipe of ours, not the paper\u2019s: \u201cTAdaConvNeXt-T, 16 frames\u201d."
+    ours = "Trained with our own recipe, not the paper\u2019s: \u201cTAdaConvNeXt-T, 16 frames\u201d."
     assert ours in legend(summarise(export), TOP1)
     text = blocks.conditions(export).text
     assert "(the paper\u2019s)': ['TAda2D, 16 frames']" in text
@@ -406,7 +406,7 @@ def test_rows_are_ranked_within_a_recipe(make_result: Any) -> None:
 def test_claims_across_recipes_say_so(export_in: Any) -> None:
     export = export_in()
     assert verdicts(export)["across_recipes"].tolist() == [False, True]
-    said = "The two were trained by different recipes"
+    said = "The two were trained with different recipes"
     found = blocks.claims(export).text.splitlines()[1:]
     assert [said in line for line in found] == [False, True]
     one = REGIME.but(recipes=())
@@ -415,7 +415,7 @@ def test_claims_across_recipes_say_so(export_in: Any) -> None:
 
 @pytest.mark.parametrize("figure", [figures.accuracy_by_row, figures.differences, figures.accuracy_by_macs])
 def test_captions_name_the_mix_of_recipes(export_in: Any, figure: Any) -> None:
-    said = "Rows were trained by different recipes"
+    said = "Rows were trained with different recipes"
     assert said in figure(export_in()).caption
     assert said not in figure(export_in(REGIME.but(recipes=()))).caption
 

@@ -126,4 +126,4 @@ def test_trials_of_a_study_are_mapped_alike(make_study) -> None:
     on_map = data.loc[data["on_map"], "row"]
     assert len(on_map) > 1
     assert len({rest[name] for name in on_map}) == 1
-    assert "differ in these two alone" in study_map(export).caption
+    assert "The trials on the map differ in these two alone" in study_map(export).caption

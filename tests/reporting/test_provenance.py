@@ -113,7 +113,7 @@ def test_a_failed_cell_shows_its_traceback_as_text(made_up) -> None:
     [
         ({"changed": 1}, "Left out: 1 finished cell, of a row or regime that has changed since."),
         ({"changed": 3}, "Left out: 3 finished cells, of a row or regime that has changed since."),
-        ({"protocol": 2}, "Left out: 2 finished cells, of another version of tadaconv, whose protocol"),
+        ({"protocol": 2}, "Left out: 2 finished cells, from a version of tadaconv with another protocol"),
     ],
 )
 def test_what_is_left_out_is_counted(left_out: dict[str, int], said: str) -> None:

@@ -132,7 +132,7 @@ def test_infeasible_draws_are_read_back_and_an_earlier_report_knows_of_none(make
 
 
 def test_an_empty_folder_is_no_report(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no exported report of a study: .*report\.json"):
+    with pytest.raises(UserError, match=r"has no exported report of a study: .*report\.json"):
         read_study(tmp_path)
 
 

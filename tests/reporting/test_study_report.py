@@ -107,7 +107,7 @@ def test_the_page_opens_with_what_a_reader_needs(hostile, page: Page) -> None:
 
 
 def test_every_trial_is_on_the_page_with_its_end(hostile, page: Page) -> None:
-    every = page.said[page.said.index("Every trial") :]
+    every = page.said[page.said.index("All trials") :]
     for record in hostile[1]:
         assert record.name in every
         assert (record.why or "") in every

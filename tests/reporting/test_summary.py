@@ -349,7 +349,7 @@ def test_differences_across_recipes_are_marked_everywhere(hosts) -> None:
     assert "recipe by row" in blocks.conditions(export).text
     tex = latex_table(summary, export.manifest.base, "t")
     assert tex.count(r"$^\dagger$") == len(across)
-    assert "% \u2020: to a row trained by another recipe" in tex
+    assert "% \u2020: to a row trained with a different recipe" in tex
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(terminal_table(loaded, "quick", records))
     assert console.export_text().count("\u2020") == len(across) + 1
@@ -763,7 +763,7 @@ def test_a_difference_over_fewer_seeds_than_its_means_says_so(made_up) -> None:
     html, tex = blocks.results(export).html, latex_table(summary, "base", "t")
     assert re.findall(r">(\d pairs?)<", html) == ["2 pairs", "1 pair"]
     assert re.findall(r"\((\d pairs?)\)", tex) == ["2 pairs", "1 pair"]
-    assert "% Pairs are counted where a row has other seeds as well" in tex
+    assert "% The number of pairs is given if rows differ in their seeds" in tex
     assert "and is not that of the two means" in html
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(terminal_table(loaded, "quick", records))
@@ -796,7 +796,7 @@ def test_rows_that_were_not_tested_are_named(made_up) -> None:
     summary = summarise(export)
     assert untested(summary) == ["b", "base"]
     html, tex = blocks.results(export).html, latex_table(summary, "base", "t")
-    assert "Not tested, so neither marked nor ruled out: b; base. The test takes two seeds" in html
+    assert "Not tested, so neither marked nor ruled out: b; base. The test needs two seeds" in html
     assert "Underlined: the highest of the rows, and those not significantly below it" in html
     assert "% Not tested, so neither marked nor ruled out: b; base." in tex
     console = Console(width=100, record=True, file=io.StringIO())

@@ -455,7 +455,7 @@ def test_a_failed_trial_has_ended_with_a_reason(store: Store) -> None:
 
 
 def every_second(trial: optuna.Trial) -> Temporal:
-    """24 configurations. The quick regime's backbone has one block a stage: every second block is none, in 12."""
+    """24 configurations. The quick regime's backbone has one block per stage: every second block is none, in 12."""
     stage = trial.suggest_categorical("stage", [2, 3, 4])
     blocks = trial.suggest_categorical("blocks", ["all", "alternate"])
     share = trial.suggest_float("share", 0.25, 1.0, step=0.25)
@@ -486,8 +486,8 @@ def feasible(temporal: Temporal) -> bool:
 @pytest.mark.parametrize(
     ("space", "start", "why", "sampler"),
     [
-        (every_second, ALL, "picks no convolution of this backbone", "tpe"),
-        (every_second, ALL, "picks no convolution of this backbone", "gp"),
+        (every_second, ALL, "selects no convolution of this backbone", "tpe"),
+        (every_second, ALL, "selects no convolution of this backbone", "gp"),
         (contradictory, CIN, "the factor k2 has no channels to share", "tpe"),
         (contradictory, CIN, "the factor k2 has no channels to share", "random"),
     ],
@@ -695,14 +695,14 @@ def test_failed_trials_of_earlier_versions_that_never_ran_are_infeasible(store: 
         TrialState.FAIL,
         params=found.params,
         distributions=found.distributions,
-        attrs={"trial": 2, "error": "placement picks no convolution"},
+        attrs={"trial": 2, "error": "placement selects no convolution"},
     )
     (draw,) = infeasible_draws(study, REGIME, NAME, store)
     assert (draw.number, draw.name, draw.params, draw.why) == (
         2,
         "every second",
         NONE,
-        "placement picks no convolution",
+        "placement selects no convolution",
     )
     records = run(study, store, 4)
     assert [(record.number, record.name) for record in records] == [
@@ -754,7 +754,7 @@ def test_trials_over_budget_are_not_queued_until_the_budget_grows(store: Store) 
     assert [record.status for record in (late, wide)] == ["finished", "over budget"]
     assert wide.macs == costs[1] > costs[0]
     over = (wide.macs / int(bare * share) - 1) * 100
-    assert wide.why == f"{wide.macs:,} multiply-adds a clip, {over:.2g} % over the budget of {int(bare * share):,}"
+    assert wide.why == f"{wide.macs:,} multiply-adds per clip, {over:.2g} % over the budget of {int(bare * share):,}"
     assert wide.score is None
     keys = {row.key for row in store.backend.attempts() if row.state != TrialState.PRUNED}
     assert wide.cells[0].cell.key not in keys
@@ -943,7 +943,7 @@ def test_a_table_of_the_same_name_is_refused(store: Store) -> None:
 
 
 def test_a_storage_without_the_study_names_the_command(store: Store) -> None:
-    with pytest.raises(UserError, match=r"holds no study toy-quick; run it with: tada study toy --regime quick, "):
+    with pytest.raises(UserError, match=r"has no study toy-quick; run it with: tada study toy --regime quick, "):
         trial_records(loaded(), REGIME, NAME, store)
 
 

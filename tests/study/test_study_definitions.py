@@ -58,7 +58,7 @@ def test_thirty_sampled_configurations_are_experiments_and_some_are_built(name: 
             dry_run(experiment)
             num_built += 1
         except UserError as error:
-            assert "picks no convolution of this backbone" in str(error)  # noqa: PT017 - blocks a small one lacks
+            assert "selects no convolution of this backbone" in str(error)  # noqa: PT017 - blocks a small one lacks
     assert num_built >= 2
     assert sampled(name, 30) == specs
     assert sampled(name, 30, seed=1) != specs

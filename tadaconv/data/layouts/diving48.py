@@ -48,7 +48,7 @@ def _read(gathering: Gathering) -> Annotations:
             clip_id, label = stem(str(entry["vid_name"])), entry.get("label")
             if type(label) is not int or not 0 <= label < len(class_names):
                 if class_names:
-                    gathering.problem(path, f"{label!r} is no class of Diving48_vocab.json; clips: {{}}", clip_id)
+                    gathering.problem(path, f"{label!r} is not a class of Diving48_vocab.json; clips: {{}}", clip_id)
                 continue
             gathering.clip(path, clip_id, Listed(side, (label,)))
     return gathering.finish(

@@ -38,7 +38,7 @@ def seconds(timestamp: str) -> float:
     """``00:01:30.5`` in seconds, 90.5; raises ValueError for anything else."""
     parts = _TIME.fullmatch(timestamp.strip())
     if parts is None:
-        raise ValueError(f"{timestamp!r} is no time such as 00:00:30.90")
+        raise ValueError(f"{timestamp!r} is not a time such as 00:00:30.90")
     return int(parts["hours"]) * 3600 + int(parts["minutes"]) * 60 + float(parts["seconds"])
 
 
@@ -148,7 +148,7 @@ def _labels(
         number = row[f"{head}_class"].strip()
         if not number.isdecimal() or int(number) >= len(names):
             if names:
-                reason = f"{head}_class {number!r} is no class of {_CLASSES[head][0]}; segments: {{}}"
+                reason = f"{head}_class {number!r} is not a class of {_CLASSES[head][0]}; segments: {{}}"
                 gathering.problem(path, reason, row["narration_id"])
             return None
         labels.append(int(number))

@@ -48,7 +48,7 @@ def _wanted(gathering: Gathering) -> frozenset[str] | None:
     place = next((place for place in places if place.is_file()), None)
     if place is None:
         raise UserError(
-            f"no file {gathering.split!r}, here or in the data set; a split of kinetics400 is a file of ids, one a line"
+            f"no file {gathering.split!r}, here or in the data set; a split of kinetics400 is a file of one id per line"
         )
     text = gathering.text(str(place.absolute()))
     if text is None:
@@ -102,7 +102,7 @@ def _read(gathering: Gathering) -> Annotations:
             continue
         gathering.count(side)
         if label and label not in numbers:
-            gathering.problem(path, f"{label!r} is no class of the table of labels; clips: {{}}", clip_id)
+            gathering.problem(path, f"{label!r} is not a class of the table of labels; clips: {{}}", clip_id)
             continue
         exact = f"{clip_id}_{start:06d}_{end:06d}"
         gathering.clip(path, clip_id, Listed(side, (numbers.get(label, -1),), exact=exact))

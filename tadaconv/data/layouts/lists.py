@@ -148,7 +148,7 @@ def _read(gathering: Gathering) -> Annotations:
     for line in lines:
         label = line.numbers[-1]
         if not 0 <= label < len(names):
-            reason = f"{label} is no class; there are 0 to {len(names) - 1}; lines: {{}}"
+            reason = f"{label} is not a class; classes are 0 to {len(names) - 1}; lines: {{}}"
             gathering.problem(line.file, reason, f"line {line.number}")
             continue
         path = line.path.rstrip("/")

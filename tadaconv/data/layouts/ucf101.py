@@ -49,7 +49,7 @@ def _read(gathering: Gathering) -> Annotations:
             of_folder = numbers.get(comparable(folder))
             if of_folder is None:
                 if class_names:
-                    gathering.problem(path, f"{folder!r} is no class of classInd.txt; lines: {{}}", f"line {number}")
+                    gathering.problem(path, f"{folder!r} is not a class of classInd.txt; lines: {{}}", f"line {number}")
                 continue
             if label and label.strip() != str(of_folder + 1):
                 gathering.problem(path, "labels that are not the number of their folder's class: {}", f"line {number}")

@@ -52,7 +52,7 @@ def add_dynamic_conv(conv: nn.Module, num_kernels: int = 4, reduction: int = 4, 
         temperature: of the softmax over kernels.
     """
     if not (temperature > 0 and math.isfinite(temperature)):
-        raise UserError(f"option temperature is above 0 and finite, not {temperature}")
+        raise UserError(f"option temperature must be finite and above 0, not {temperature}")
     return DynamicConv(per_frame(conv), num_kernels, reduction, temperature)
 
 

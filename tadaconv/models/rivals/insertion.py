@@ -33,7 +33,7 @@ def _run_after(conv: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tens
 
 def _add(conv: Convolution, name: str, module: nn.Module) -> None:
     if hasattr(conv, name):
-        raise UserError(f"a rival is put {name} this {type(conv).__name__} already; place one rival a convolution")
+        raise UserError(f"this {type(conv).__name__} already has a rival {name} it; place one per convolution")
     conv.add_module(name, module.to(conv.weight.device, conv.weight.dtype))
 
 

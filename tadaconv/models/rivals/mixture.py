@@ -37,7 +37,7 @@ class KernelMixture(nn.Module, ABC):
     def __init__(self, conv: nn.Conv2d, num_kernels: int) -> None:
         super().__init__()
         if num_kernels < 1:
-            raise UserError(f"a mixture has at least 1 kernel, not {num_kernels}")
+            raise UserError(f"a mixture needs at least 1 kernel, not {num_kernels}")
         self.num_kernels, self.out_channels, self.groups = num_kernels, conv.out_channels, conv.groups
         self.kernel_size, self.stride, self.padding, self.dilation = (
             cast(tuple[int, int], value) for value in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)

@@ -13,7 +13,7 @@ from tadaconv.errors import UserError, unknown
 def hidden_width(num_channels: int, reduction: int) -> int:
     """``num_channels // reduction``; raises :class:`UserError` unless that and the reduction are at least 1."""
     if reduction < 1:
-        raise UserError(f"option reduction is at least 1, not {reduction}")
+        raise UserError(f"option reduction must be at least 1, not {reduction}")
     if reduction > num_channels:
         raise UserError(f"option reduction={reduction} leaves none of {num_channels} channels; lower it")
     return num_channels // reduction
@@ -62,6 +62,6 @@ class Operator:
                 raise unknown("option of this rival", name, defaults)
             kind = type(defaults[name])
             if type(value) is not kind and not (kind is float and type(value) is int):
-                raise UserError(f"option {name} is of type {kind.__name__} (such as {defaults[name]!r}), not {value!r}")
+                raise UserError(f"option {name} must be {kind.__name__} (such as {defaults[name]!r}), not {value!r}")
         takes_frames = "num_frames" in inspect.signature(self.build).parameters
         return self.build(conv, **options, **({"num_frames": num_frames} if takes_frames else {}))

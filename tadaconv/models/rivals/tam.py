@@ -91,11 +91,11 @@ def add_tam(
     if num_frames is None:
         raise UserError("tam learns over a fixed number of frames; give it with plug_in(..., num_frames=8)")
     if kernel < 1 or kernel % 2 == 0:
-        raise UserError(f"option kernel is a positive odd number of frames, not {kernel}")
+        raise UserError(f"option kernel must be a positive odd number of frames, not {kernel}")
     if kernel > num_frames:
         raise UserError(f"option kernel={kernel} is over more than the {num_frames} frames here; lower it or give more")
     if expansion < 1:
-        raise UserError(f"option expansion is at least 1, not {expansion}")
+        raise UserError(f"option expansion must be at least 1, not {expansion}")
     return put_before(host, TemporalAdaptiveModule(host.in_channels, num_frames, kernel, reduction, expansion))
 
 

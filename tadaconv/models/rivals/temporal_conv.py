@@ -39,7 +39,7 @@ def add_temporal_conv(conv: nn.Module, kernel: int = 3) -> nn.Module:
         kernel: k, frames.
     """
     if kernel < 1 or kernel % 2 == 0:
-        raise UserError(f"option kernel is a positive odd number of frames, not {kernel}")
+        raise UserError(f"option kernel must be a positive odd number of frames, not {kernel}")
     host = convolution(conv)
     return put_after(host, IdentityTemporalConv(host.out_channels, kernel))
 

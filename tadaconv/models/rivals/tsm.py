@@ -45,7 +45,7 @@ def add_shift(conv: nn.Module, share: float = 1 / 8) -> nn.Module:
     """
     host = convolution(conv)
     if not 0 < share <= 1 / 2:
-        raise UserError(f"option share is a fraction of the channels, above 0 and at most 0.5, not {share}")
+        raise UserError(f"option share must be a fraction of the channels, above 0 and at most 0.5, not {share}")
     num_channels = int(share * host.in_channels)
     if num_channels == 0:
         raise UserError(f"option share={share} shifts none of {host.in_channels} channels; raise it")

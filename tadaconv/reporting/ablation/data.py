@@ -40,18 +40,18 @@ _OF_CELL: Columns = {"row": TEXT, "seed": "int64"}
 CALIBRATION_COLUMNS: Columns = {
     **_OF_CELL, "epoch": "int64", "stage": TEXT, "distance": "float64", "over_time": "float64", "over_clips": "float64"
 }  # fmt: skip
-"""A line a cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
+"""One line per cell, epoch and calibrated stage, see :class:`tadaconv.result.StageCalibration`."""
 OF_CLASSES: Mapping[str, Columns] = {
     "families": {**_OF_CELL, "family": TEXT, "top1": "float64"},
     "classes": {**_OF_CELL, "class": TEXT, "family": TEXT, "top1": "float64"},
     "confusion": {**_OF_CELL, "class": TEXT, "predicted": TEXT, "clips": "int64"},
 }
-"""The frames that only a metric of classes has: a line a cell and class family, class with validation clips (its family
-may be empty), or pair of class and predicted class that occurs."""
+"""The tables that only a metric of classes has: one line per cell and class family, class with validation clips (its
+family may be empty), or pair of class and predicted class that occurs."""
 
 
 def curve_columns(metric: Metric) -> Columns:
-    """The columns of a line a cell and epoch: loss in nats, and the score."""
+    """The columns of one line per cell and epoch: loss in nats, and the score."""
     return {
         **_OF_CELL, "epoch": "int64", "step": "int64", "train_loss": "float64", metric.curve_column: "float64"
     }  # fmt: skip
@@ -81,7 +81,7 @@ class ReportedRow(BaseModel):
         description="The backbone the row asks for; None for the regime's. The experiments of its cells have "
         "what they ran on, which may stand in for it at the regime's scale.",
     )
-    num_frames: int | None = Field(None, description="Frames a clip that the row asks for; None for the regime's.")
+    num_frames: int | None = Field(None, description="Frames per clip that the row asks for; None for the regime's.")
     versus: str | None = Field(
         None, description="Name of the row its differences are taken to; None for the base. Its own: to no row."
     )
@@ -159,9 +159,9 @@ class Manifest(ScoredManifest):
 class Export:
     """One table's results and what they mean.
 
-    ``cells`` has a line a cell, ``curves`` a cell and epoch, ``families`` a cell and class family, ``classes`` a cell
-    and class (top-1 in percent), ``confusion`` a cell, class and predicted class (validation clips; pairs that do not
-    occur are left out), ``calibration`` a cell, epoch and stage (see :class:`tadaconv.result.StageCalibration`).
+    ``cells`` has one line per cell, ``curves`` per cell and epoch, ``families`` per cell and class family, ``classes``
+    per cell and class (top-1 in percent), ``confusion`` per cell, class and predicted class (validation clips, without
+    pairs that do not occur), ``calibration`` per cell, epoch and stage (:class:`tadaconv.result.StageCalibration`).
     """
 
     manifest: Manifest
@@ -174,7 +174,7 @@ class Export:
 
     @property
     def metric(self) -> Metric:
-        """What the cells are judged by."""
+        """The metric that the cells are evaluated by."""
         return metric_named(self.manifest.metric)
 
 
@@ -303,7 +303,7 @@ def read_export(folder: Path | str = ".") -> Export:
         columns = csv_columns(metric_named(manifest.metric))
         frames = {name: read_csv(folder / f"{name}.csv", columns[name]) for name in columns}
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
+        raise UserError(f"{folder} has no exported report: {error.filename} is missing") from error
     absent = {name: data_frame([], OF_CLASSES[name]) for name in OF_CLASSES if name not in frames}
     return Export(manifest, **frames, **absent)
 

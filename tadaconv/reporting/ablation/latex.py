@@ -37,7 +37,7 @@ def latex_table(
         title: The first line of comment.
         notes: Further lines of comment.
         paper: Whether the paper's numbers are shown, with their sources in comments.
-        metric: What the cells are judged by.
+        metric: The metric that the cells are evaluated by.
     """
     known = summary.dropna(subset=[f"paper_{metric.name}"]) if paper else summary[:0]
     fits = not compares_apart(summary, base) and known.empty

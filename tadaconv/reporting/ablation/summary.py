@@ -29,7 +29,7 @@ def base_columns(metric: Metric) -> list[str]:
 
 
 def summarise(export: Export) -> pd.DataFrame:
-    """One line a row of the table, in its order: :func:`base_columns`, then further columns of the page.
+    """One line per row of the table, in its order: :func:`base_columns`, then further columns of the page.
 
     The columns of scores carry the name of the metric, of top-1 for example ``top1_mean``.
 
@@ -157,7 +157,7 @@ def table_columns(summary: pd.DataFrame, base: str, metric: Metric = TOP1) -> li
 
 
 def by_label(export: Export) -> pd.DataFrame:
-    """Accuracies in percent of each label, of all at once, and on the clips that the data set judges apart.
+    """Accuracies in percent of each label, of all at once, and on the clips that the data set evaluates separately.
 
     A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
     ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
@@ -188,7 +188,7 @@ def by_label(export: Export) -> pd.DataFrame:
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:
-    """Scores, a line a row and a column a seed; NaN where a cell has no result."""
+    """Scores, one line per row and a column a seed; NaN where a cell has no result."""
     cells = export.cells
     assert not cells.duplicated(["row", "seed"]).any(), "a row has one cell a seed"
     finished = cells[cells["status"] == "finished"]
@@ -206,7 +206,7 @@ def verdicts(export: Export) -> pd.DataFrame:
     ``effect`` is better - worse in the unit of differences, the mean of the differences paired by seed, with its t
     interval. The claim is *supported* where the whole interval is on the side of zero that the metric calls better,
     *contradicted* where it is on the other, else *undecided*.
-    ``across_recipes`` is true where the two rows were trained by different recipes.
+    ``across_recipes`` is true where the two rows were trained with different recipes.
     """
     scores = scores_by_seed(export)
     columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]

@@ -30,9 +30,9 @@ def columns(
     Args:
         summary: Of :func:`~.summary.summarise`.
         base: Name of the base row.
-        metric: What the cells are judged by.
+        metric: The metric that the cells are evaluated by.
         medium: Where the table is shown. A page has more below its numbers, and the columns of the standard deviation
-            and of the seconds a cell.
+            and of the seconds per cell.
         paper: Whether the published numbers are shown.
     """
     apart, on_page = compares_apart(summary, base), medium == "page"
@@ -88,6 +88,6 @@ def columns(
         (Column("params", lambda row: scaled(row["params"], params[0]), params[1]), True),
         (Column("MACs", lambda row: scaled(row["macs"], macs[0]), macs[1]), True),
         (Column("paper", of_paper, metric.unit), paper and has_paper),
-        (Column("seconds a cell", lambda row: seconds(row["seconds"])), on_page),
+        (Column("seconds per cell", lambda row: seconds(row["seconds"])), on_page),
     ]
     return [column for column, is_shown in shown if is_shown]

@@ -107,7 +107,7 @@ def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1) -> str:
     if is_open and sd > 0:
         sentences.append(power_sentence([sd], [n], metric))
     if line["across_recipes"]:
-        sentences.append("The two were trained by different recipes, so the difference includes the effect of these.")
+        sentences.append("The two were trained with different recipes, so the difference includes the effect of these.")
     return " ".join(sentences)
 
 
@@ -134,7 +134,7 @@ def power_sentence(sds: Sequence[float], counts: Sequence[int], metric: Metric) 
     Args:
         sds: Standard deviations of paired differences, of one row or more.
         counts: The pairs behind each of them.
-        metric: What the cells are judged by.
+        metric: The metric that the cells are evaluated by.
     """
 
     def ranges(sds: Sequence[float]) -> tuple[str, str]:
@@ -169,7 +169,7 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
 
     Args:
         summary: Of :func:`~.summary.summarise`.
-        metric: What the cells are judged by.
+        metric: The metric that the cells are evaluated by.
         bold: What the mark of the best row is called.
         underlined: What the mark of tied rows is called.
     """
@@ -185,17 +185,17 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
         metric.hint: metric.hint,
         "Brackets: 95 % interval of the mean over seeds, for these validation clips.": "seeds" in covers,
         "Brackets of a row with one seed: 95 % binomial interval over the validation clips. It does not cover seeds; "
-        "that takes two of them, and better three.": "clips" in covers,
+        "at least two seeds, better three, are needed for that.": "clips" in covers,
         f"{bold}: significantly {metric.beyond} all other {rows} ({test}).": "best" in standing,
         f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
         f"({test}).": "tie" in standing,
-        f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test takes two seeds shared "
+        f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test needs two seeds shared "
         f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.": untested(summary),
         "\u0394: mean of the differences paired by seed.": summary["num_pairs"].any(),
-        "Pairs are counted where a row has other seeds as well: the difference is over the seeds of both rows, and is "
-        "not that of the two means.": summary["other_seeds"].any(),
-        f"{OTHER_RECIPE}: to a row trained by another recipe; the difference includes the effect of the recipe.": mixes,
-        f"Trained by a recipe of ours, not the paper\u2019s: {some(ours)}.": ours,
+        "The number of pairs is given if rows differ in their seeds: the difference is over their common seeds, and "
+        "is not that of the two means.": summary["other_seeds"].any(),
+        f"{OTHER_RECIPE}: to a row trained with a different recipe; the difference includes its effect.": mixes,
+        f"Trained with our own recipe, not the paper\u2019s: {some(ours)}.": ours,
     }
     averages = [
         f"{_quoted(row)} is an ensemble: it averages the class probabilities of {parts}, seed by seed."
@@ -225,7 +225,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     if len(varying):
         notes.append(power_sentence(varying["delta_sd"].tolist(), varying["num_pairs"].tolist(), export.metric))
     if summary["seconds"].notna().any():
-        notes.append("Seconds a cell: training and validation, perhaps next to other cells on the same machine.")
+        notes.append("Seconds per cell: training and validation, perhaps next to other cells on the same machine.")
     return notes
 
 
@@ -270,8 +270,8 @@ def _gap_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         "A running cell may have lost its worker, which the storage does not show; the command that runs the table "
         "resumes it.": (export.cells["status"] == "running").any(),
         "No row shares a finished seed with the row it is compared with, so there are no differences.": none_shared,
-        f"All seeds gave the same {noun} for {some(same)}, so there is no interval; see whether the seeds take effect, "
-        "or whether the row is at chance or at its ceiling.": same,
+        f"All seeds gave the same {noun} for {some(same)}, so there is no interval; check whether the seeds have an "
+        "effect, or whether the row is at chance level or at its maximum.": same,
         f"The difference is the same in every seed for {some(alike)}, so it has no interval.": alike,
     }
     return [note for note, is_shown in notes.items() if is_shown]
@@ -311,7 +311,7 @@ def paper_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """What the paper's numbers were measured on, how ours compare where measured alike, and whether orders agree."""
     results = [row.paper for row in export.manifest.rows if row.paper is not None]
     if not results:
-        return ["No published number of these rows has been traced to its source."]
+        return ["There is no published number with a known source for these rows."]
     theirs = " and on ".join(_measured_on(results))
     return [
         f"The paper's numbers were measured on {theirs}; ours on {our_clips(export.manifest)}.",
@@ -471,11 +471,11 @@ def our_clips(manifest: Manifest) -> str:
 
 
 def mixed_recipes(export: Export, rows: Collection[str]) -> str:
-    """That ``rows`` of a figure were trained by different recipes, with a space before it; empty where not."""
+    """That ``rows`` of a figure were trained with different recipes, with a space before it; empty where not."""
     recipes = differing(export.manifest).get("recipe", {})
     if len({recipes[row] for row in rows if row in recipes}) < 2:
         return ""
-    return " Rows were trained by different recipes, listed under conditions: differences include the effect of these."
+    return " Rows were trained with different recipes, listed under conditions: differences include their effect."
 
 
 def of_seeds(num_seeds: "pd.Series[int]") -> str:

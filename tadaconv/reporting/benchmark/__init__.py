@@ -31,7 +31,7 @@ def benchmark_report(
             values for its parameters.
 
     Raises:
-        UserError: for an unknown format, a path that is not there or cannot be read, a file that is no result of
+        UserError: for an unknown format, a path that does not exist or cannot be read, a file that is no result of
             ``tada bench``, a folder without one, or a folder that cannot be written.
     """
     require_formats(formats)

@@ -50,7 +50,7 @@ class BenchmarkManifest(ReportManifest):
 
     benchmark: str = Field(description="Name of the report.")
     runs: list[NamedRun] = Field(description="By file.")
-    left_out: list[LeftOut] = Field(description="JSON files next to them that are no results of tada bench.")
+    left_out: list[LeftOut] = Field(description="JSON files next to them that are not results of tada bench.")
 
 
 def collect(paths: Sequence[Path]) -> BenchmarkManifest:
@@ -70,9 +70,9 @@ def collect(paths: Sequence[Path]) -> BenchmarkManifest:
         others = {file: reason for file, reason in read.items() if isinstance(reason, str)}
         if path.is_dir() and not runs:
             run = command("bench op", out=path)
-            raise UserError(f"{str(path)!r} holds no result of tada bench; make one with: {run}")
+            raise UserError(f"{str(path)!r} has no result of tada bench; make one with: {run}")
         if not path.is_dir() and others:
-            raise UserError(f"{str(path)!r} is no result of tada bench: {others.popitem()[1]}")
+            raise UserError(f"{str(path)!r} is not a result of tada bench: {others.popitem()[1]}")
         results |= runs
         left_out |= others
     names = _distinct_names([*results, *left_out])
@@ -89,7 +89,7 @@ def read_benchmark(folder: Path | str = ".") -> BenchmarkManifest:
     try:
         return BenchmarkManifest.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no exported report: {error.filename} is missing") from error
+        raise UserError(f"{folder} has no exported report: {error.filename} is missing") from error
 
 
 def _read(path: Path) -> Benchmark | str:
@@ -103,7 +103,7 @@ def _read(path: Path) -> Benchmark | str:
     except (ValueError, RecursionError):
         return "it is not JSON"
     if not isinstance(tree, dict) or not {"bench", "races"} <= tree.keys():
-        return "it holds no benchmark"
+        return "it has no benchmark"
     try:
         return Benchmark.model_validate(tree)
     except ValidationError as error:

@@ -74,7 +74,7 @@ def picture(run: Benchmark) -> bytes | None:
 
 @style.styled
 def draw_ratios(data: pd.DataFrame, title: str) -> Figure:
-    """A dot plot a case: the median with its interval, and below it a ring a round.
+    """A dot plot a case: the median with its interval, and below it one ring per round.
 
     ``title`` is the heading of the figure.
     """

@@ -43,7 +43,7 @@ def provenance(manifest: BenchmarkManifest) -> Block:
 
 
 def methods(manifest: BenchmarkManifest) -> Block:
-    """How the numbers are made, with references; of the methods that are used alone."""
+    """Methods, with references; of the methods that are used alone."""
     cases = [case for named in manifest.runs for case in named.run.cases]
     ratios = [timing.ratio["both"] for case in cases for timing in case.timings[1:]]
     has_interval = any(text.interval(ratio) for ratio in ratios)

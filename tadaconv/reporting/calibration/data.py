@@ -190,7 +190,7 @@ def read_calibration(folder: Path | str = ".") -> CalibrationExport:
         num_frames = int(manifest.conditions["data"]["num_frames"])
         frames = [np.stack(np.split(_read_png(folder / name), num_frames, 1)) for name in df["clips"]["frames"]]
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no exported report of a trained cell: {error.filename} is missing") from error
+        raise UserError(f"{folder} has no exported report of a trained cell: {error.filename} is missing") from error
     except (BadZipFile, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the report of a trained cell in {folder} is damaged ({reason}); report it again") from error

@@ -87,7 +87,7 @@ def alpha_over_time_caption(export: CalibrationExport, layers: Sequence[str] = (
             "clips and frames: this is above one over the dotted line, and below one under it. "
         )
     if "k2" in set(data["factor"]):
-        text += "Taps are drawn at their places in the kernel, one kernel a frame. "
+        text += "Taps are drawn at their places in the kernel, one kernel per frame. "
     if (data["num"] > data.groupby(["layer", "factor"])["order"].transform("max") + 1).any():
         text += "Where a layer has more channels than are drawn, these are spread evenly over that order. "
     return (
@@ -212,7 +212,7 @@ def alpha_spread_caption(export: CalibrationExport) -> str:
     """Caption of the quantile bars and parts."""
     return (
         "Left: alpha in each layer from the first to the last, over channels, frames and "
-        f"{plural(export.manifest.num_clips, 'clip')}; thick bars hold the middle half, thin ones 95 %, the mark "
+        f"{plural(export.manifest.num_clips, 'clip')}; thick bars cover the middle 50 %, thin ones 95 %, the mark "
         "is the median. Right: the parts of the mean square distance from one. Constant is the same for every clip and "
         "frame, as in a plain convolution with other weights; the rest adapts, between clips or between the frames of "
         "a clip."

@@ -69,5 +69,5 @@ def cell_lines(export: CalibrationExport) -> list[dict[str, Any]]:
 
 
 def methods() -> Block:
-    """How the numbers are made."""
+    """Methods."""
     return Block(render("calibration_methods"), "Methods: root mean squares of alpha - 1 and of its parts.")

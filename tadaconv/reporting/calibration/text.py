@@ -69,7 +69,7 @@ def findings(export: CalibrationExport) -> list[str]:
     span = max(abs(low - 1), abs(high - 1))
     scaled = listed([FACTORS[name] for name in export.layers["factor"].unique()])
     return [
-        f"Alpha scales the {scaled} of a layer\u2019s kernel; where it is one, the kernel is as it was learned. "
+        f"Alpha scales the {scaled} of a layer\u2019s kernel; where it is one, the kernel is the learned one. "
         f"{over}, 95 % of all alphas are between {number(low, span)} and {number(high, span)}.",
         _parts(fractions),
         *_by_stage(export),
@@ -160,6 +160,6 @@ def _calibration(temporal: dict[str, Any]) -> list[str]:
         )
     if temporal["init"] in starts:
         notes.append(
-            f"Alpha of this row starts {starts[temporal['init']]}: not all of its distance from one is learned."
+            f"Alpha of this row starts {starts[temporal['init']]}, so not all of its distance from one is learned."
         )
     return notes

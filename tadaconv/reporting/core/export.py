@@ -33,7 +33,7 @@ _OF_RESULT: Columns = {
 
 
 def cell_columns(metric: Metric) -> Columns:
-    """The columns of a line a cell: its score, multiply-adds a clip; numbers of one without a result are not known."""
+    """The columns of one line per cell: score, multiply-adds per clip; numbers are missing where there is no result."""
     scores = {metric.name: "float64", "top5": "float64"} if metric.of_classes else {metric.name: "float64"}
     return {
         "row": TEXT, "seed": "int64", "cell": TEXT, "status": TEXT, **scores, **_OF_RESULT, "device": TEXT,
@@ -72,7 +72,7 @@ class CellOrigin(BaseModel):
         default_factory=dict, description="Accuracies of each label alone, in percent, where clips have several."
     )
     per_subset: dict[str, SubsetAccuracy] = Field(
-        default_factory=dict, description="Accuracies on the clips that the data set judges apart, by their name."
+        default_factory=dict, description="Accuracies on subsets that the data set evaluates separately, by name."
     )
 
 
@@ -133,12 +133,12 @@ class ReportManifest(BaseModel):
 
 
 class ScoredManifest(ReportManifest):
-    """What the ``report.json`` of cells that are compared has: what they are judged by.
+    """What the ``report.json`` of cells that are compared has: the metric they are evaluated by.
 
     It names the metric where that is not top-1, as reports named none before there were others.
     """
 
-    metric: str = Field(TOP1.name, description="Name of the metric that cells are judged by.")
+    metric: str = Field(TOP1.name, description="Name of the metric that cells are evaluated by.")
 
     @model_serializer(mode="wrap")
     def _write_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def data_frame(lines: Iterable[Sequence[Any] | dict[str, Any]], columns: Columns
 
 
 def cells_data(records: Sequence[CellRecord], metric: Metric) -> pd.DataFrame:
-    """One line a cell: :func:`cell_columns`, and those of ``OWN_COLUMNS`` in which cells differ."""
+    """One line per cell: :func:`cell_columns`, and those of ``OWN_COLUMNS`` in which cells differ."""
     cells = data_frame([_cell_line(record, metric) for record in records], cell_columns(metric))
     experiments = [record.cell.experiment for record in records]
     own = data_frame([(e.backbone.name, e.data.num_frames) for e in experiments], OWN_COLUMNS)

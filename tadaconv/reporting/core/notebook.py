@@ -65,8 +65,8 @@ def execute(template: Path, folder: Path, parameters: Mapping[str, Any] | None =
         raise UserError(f"{template}: a cell of the report's notebook took more than {CELL_SECONDS} s") from error
     except RuntimeError as error:
         raise RunError(
-            f"{template}: the process that executes the report's notebook has died, perhaps for want of memory or of "
-            "room for temporary files"
+            f"{template}: the process that executes the report's notebook has died, perhaps because memory or "
+            "space for temporary files ran out"
         ) from error
     except OSError as error:
         raise RunError(f"{folder}: the report's notebook cannot be executed: {error.strerror or error}") from error

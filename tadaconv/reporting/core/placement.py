@@ -13,7 +13,7 @@ from tadaconv.reporting.core.export import CellOrigin
 
 
 def placed(origins: list[CellOrigin], cells: pd.DataFrame, metric: Metric = TOP1) -> pd.DataFrame:
-    """One line a cell: row, stages, share, rest, and the column of the metric (NaN where there is no result).
+    """One line per cell: row, stages, share, rest, and the column of the metric (NaN where there is no result).
 
     ``stages`` are such as "res4+res5", and empty without a :class:`~tadaconv.spec.TAda`; ``share`` is the fraction of
     the channels, 0 to 1. ``rest`` is everything else about the experiment but its seed, as JSON.
@@ -21,7 +21,7 @@ def placed(origins: list[CellOrigin], cells: pd.DataFrame, metric: Metric = TOP1
     Args:
         origins: the cells of a manifest.
         cells: the frame of the same cells (columns cell and that of the metric).
-        metric: what they are judged by.
+        metric: the metric they are evaluated by.
     """
     lines = []
     # Line by line, not by key: two trials may share a cell, of which one was pruned.
@@ -38,7 +38,7 @@ def placed(origins: list[CellOrigin], cells: pd.DataFrame, metric: Metric = TOP1
 
 
 def placement_map_data(cells: pd.DataFrame, metric: Metric = TOP1) -> pd.DataFrame:
-    """One line a row or trial of ``cells``, of :func:`placed`.
+    """One line per row or trial of ``cells``, of :func:`placed`.
 
     Columns: row, stages, share, that of the metric (mean over seeds), n (seeds with a result), num_planned, on_map. The
     map holds rows that differ in stages and share alone, in nothing else of the operator, the network, the clips or the

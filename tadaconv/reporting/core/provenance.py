@@ -14,7 +14,7 @@ from tadaconv.text import listed, plural
 
 LEFT_OUT = {
     "changed": "of a row or regime that has changed since.",
-    "protocol": f"of another version of tadaconv, whose protocol is not this version's, {PROTOCOL}.",
+    "protocol": f"from a version of tadaconv with another protocol than this version's, {PROTOCOL}.",
 }
 """Why a finished cell of the same study is not shown, by the reason's name in ``report.json``."""
 

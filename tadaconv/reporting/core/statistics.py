@@ -73,7 +73,7 @@ def wilson_interval(percent: float, num_clips: int, confidence: float = CONFIDEN
     seeds. Raises ValueError unless ``percent`` is in 0 to 100 and there is a clip.
     """
     if not 0 <= percent <= 100 or num_clips < 1:
-        raise ValueError(f"an accuracy is in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
+        raise ValueError(f"accuracy must be in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
     fraction, z = percent / 100, float(special.ndtri((1 + confidence) / 2))
     centre = (fraction + z * z / (2 * num_clips)) / (1 + z * z / num_clips)
     half = z / (1 + z * z / num_clips) * sqrt(fraction * (1 - fraction) / num_clips + (z / (2 * num_clips)) ** 2)

@@ -56,12 +56,12 @@ _FAMILIES = ("frame", "set", "order")
 """The families of the synthetic clips."""
 
 _FAMILIES_MEAN = (
-    "Classes of the family frame can be told from a single frame; set, from the frames in any order; order, only from "
-    "their order."
+    "Classes of the family frame can be recognised from a single frame; set, from the frames in any order; order, only "
+    "from their order."
 )
 _CLASSES = (
     "Clips are of moving digits: \u201cshows a 3\u201d is that digit, \u201cone of 4 to 7\u201d one of these "
-    "throughout and \u201ctwo of 4 to 7\u201d two of them in random turns, \u201c8 becomes 9\u201d a digit that "
+    "throughout and \u201ctwo of 4 to 7\u201d two of them in random alternation, \u201c8 becomes 9\u201d a digit that "
     "changes midway, \u201c8 grows\u201d and \u201c8 shrinks\u201d one that changes its size."
 )
 """What the names of their classes mean."""
@@ -108,7 +108,7 @@ def left_out_note(names: Sequence[str], noun: str, which: str) -> str:
 def outside(metric: Metric) -> str:
     """Where a score cannot be: ``not between 0 and 100 %``."""
     if metric.low is None or metric.high is None:
-        return f"that is no number {metric.range_in_words}".rstrip()
+        return f"that is not a number {metric.range_in_words}".rstrip()
     return f"not between {metric.low:g} and {metric.with_unit(f'{metric.high:g}')}"
 
 

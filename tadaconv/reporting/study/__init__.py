@@ -33,7 +33,7 @@ def study_report(
     of trials, curves, cells and infeasible draws. *tex* adds the LaTeX table of the Pareto front, *html* the page,
     *ipynb* the executed notebook, and either of the two ``figures/``. The same results give the same bytes: files that
     are up to date are kept, which is logged at level INFO. ``max_macs`` is the budget in
-    multiply-adds a clip, as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of the
+    multiply-adds per clip, as :func:`tadaconv.study.budget_macs` counts it for a regime; it is drawn in the figure of
     costs. ``confirmed`` means that the best have been run on new seeds: the page then links to that table's report.
     ``infeasible`` are the draws that are no trials, as :func:`tadaconv.study.infeasible_draws` gives them.
 

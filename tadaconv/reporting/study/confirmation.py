@@ -15,7 +15,7 @@ from tadaconv.text import listed, plural
 
 
 def confirmation_data(export: StudyExport) -> pd.DataFrame:
-    """One line a trial that was run on new seeds, the best in the search first, the base last.
+    """One line per trial that was run on new seeds, the best in the search first, the base last.
 
     Columns: trial, name, base, best (in the search, by now), first, what, searched (score in the search; NaN for a
     trial that has not finished there), num_seeds (behind it), change (new seeds - search), then of

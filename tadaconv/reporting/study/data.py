@@ -102,7 +102,7 @@ class StudyManifest(ScoredManifest):
     question: str = Field(description="The study's docstring; its first paragraph is the question.")
     regime: str
     search: dict[str, str] = Field(description="How the space is searched: sampler, pruner and budget, in words.")
-    max_macs: int | None = Field(description="The most multiply-adds a clip that a trial may cost, where it is known.")
+    max_macs: int | None = Field(description="Most multiply-adds per clip that a trial may cost, where it is known.")
     confirmation: str | None = Field(
         None, description="The folder, next to this one, of the report on the best trials from new seeds, if they ran."
     )
@@ -123,7 +123,7 @@ class StudyManifest(ScoredManifest):
 
 @dataclass(frozen=True, repr=False)  # a notebook would print all frames
 class StudyExport:
-    """One study's results: a line a trial, a line an epoch of a trial, a line a cell, and their manifest.
+    """One study's results: one line per trial, epoch of a trial and cell, and their manifest.
 
     ``confirmation`` has a line a cell from a new seed of a trial that was confirmed; no other frame holds these.
     ``infeasible`` has a line a draw that the regime cannot take.
@@ -139,7 +139,7 @@ class StudyExport:
 
     @property
     def metric(self) -> Metric:
-        """What the trials are judged by."""
+        """The metric that the trials are evaluated by."""
         return metric_named(self.manifest.metric)
 
 
@@ -180,10 +180,10 @@ def collect(
 
 
 def trials_data(records: Sequence["TrialRecord"], study: "Study", metric: Metric = TOP1) -> pd.DataFrame:
-    """One line a trial, by number: :func:`trial_columns`, then a column ``params_<name>`` a parameter, in words.
+    """One line per trial, by number: :func:`trial_columns`, then a column ``params_<name>`` a parameter, in words.
 
     The score, ``top1`` say, is the mean over ``num_seeds`` seeds, of finished trials alone: what a pruned trial had
-    ``reached`` after its last epoch compares with no final score. ``macs`` are multiply-adds a clip. ``best`` marks
+    ``reached`` after its last epoch compares with no final score. ``macs`` are multiply-adds per clip. ``best`` marks
     the trial of the best score, of equal ones the cheapest; ``front`` the trials on the Pareto front of score and cost;
     ``first`` the configurations that the study names and tries first, such as the paper's; ``base`` its base. ``what``
     is how the trial differs from the base, in words, ``why`` the reason that it did not finish. One that finished with
@@ -228,7 +228,7 @@ def with_operator(export: StudyExport) -> set[int]:
 
 
 def curves_data(records: Iterable["TrialRecord"], metric: Metric = TOP1) -> pd.DataFrame:
-    """One line a trial and epoch: :func:`curve_columns`."""
+    """One line per trial and epoch: :func:`curve_columns`."""
     lines = [(record.number, point.epoch, point.score) for record in records for point in record.curve]
     return data_frame(lines, curve_columns(metric)).groupby(["trial", "epoch"], as_index=False).mean()
 
@@ -298,7 +298,7 @@ def read_study(folder: Path | str = ".") -> StudyExport:
             del kept["infeasible"]
         frames = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in kept.items()}
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no exported report of a study: {error.filename} is missing") from error
+        raise UserError(f"{folder} has no exported report of a study: {error.filename} is missing") from error
     return StudyExport(manifest, **{"infeasible": infeasible_data([]), **frames}, space=parameters)
 
 

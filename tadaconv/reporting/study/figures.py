@@ -41,7 +41,7 @@ _BUDGET: dict[str, Any] = {"color": style.SOFT, "linewidth": 1.0, "linestyle": (
 def pareto_data(export: StudyExport) -> pd.DataFrame:
     """One line a finished trial, and one a trial over budget, whose cost is known.
 
-    Columns: trial, name, status, macs (multiply-adds a clip), mean (of the score), front, first, best, reference
+    Columns: trial, name, status, macs (multiply-adds per clip), mean (of the score), front, first, best, reference
     (whether its label is emphasised, as of those tried first).
     """
     trials, name = export.trials, export.metric.name
@@ -70,7 +70,7 @@ def pareto_alt(export: StudyExport) -> str:
     metric, data = export.metric, pareto_data(export)
     front = data[data["front"]].sort_values("macs").to_dict("records")
     points = "; ".join(f"{r['name']}: {r['macs']:.4g} at {metric.in_words(r['mean'])}" for r in front)
-    return f"Scatter plot of validation {metric.label} against multiply-adds a clip. On the Pareto front: {points}."
+    return f"Scatter plot of validation {metric.label} against multiply-adds per clip. On the Pareto front: {points}."
 
 
 @figure(caption=pareto_caption, alt=pareto_alt)
@@ -98,7 +98,7 @@ def pareto(export: StudyExport) -> Figure | None:
         ax.plot(part["macs"] / unit, part["mean"], **look, zorder=3, label="tried first" if first else "trial")
     right = least + 1.08 * span
     ax.set(xlim=(max(0.0, least - 0.08 * span), right), ylabel=export.metric.axis)
-    ax.set_xlabel(f"multiply-adds a clip ({name})" if name else "multiply-adds a clip")
+    ax.set_xlabel(f"multiply-adds per clip ({name})" if name else "multiply-adds per clip")
     front = finished[finished["front"]]
     draw_front(ax, front["macs"] / unit, front["mean"], min(right, budget or right))
     ax.lines[-1].set_label("Pareto front")
@@ -172,7 +172,7 @@ def placement_map(export: StudyExport) -> Figure | None:
 
 
 def best_so_far_data(export: StudyExport) -> pd.DataFrame:
-    """One line a trial that ended: trial, status, first, top1 (or another metric), best (so far).
+    """One line per trial that ended: trial, status, first, top1 (or another metric), best (so far).
 
     The score of a pruned trial is the last it reached.
     """
@@ -257,8 +257,8 @@ def slices_caption(export: StudyExport) -> str:
     return (
         f"Validation {export.metric.label} of the finished trials by the value of each parameter, "
         f"{slices_data(export)['trial'].nunique()} trials. The other parameters vary as well, and the search draws "
-        "good values more often: a difference between two columns is a hint, not an effect. Parameters have their "
-        "names in the study\u2019s file; the space that was searched, below, lists the values of each."
+        "good values more often: a difference between two columns is a hint, not a causal effect. Parameters have "
+        "their names in the study\u2019s file; the space that was searched, below, lists the values of each."
     )
 
 
@@ -335,7 +335,7 @@ def draw_slice(ax: Axes, data: pd.DataFrame, parameter: Parameter, score: str) -
 
 
 def learning_curves_data(export: StudyExport) -> pd.DataFrame:
-    """One line a trial and epoch: trial, name, status, best, first, base, epoch, val_top1 (or another)."""
+    """One line per trial and epoch: trial, name, status, best, first, base, epoch, val_top1 (or another)."""
     about = export.trials[["trial", "name", "status", "best", "first", "base"]]
     return export.curves.merge(about, on="trial").sort_values(["trial", "epoch"], ignore_index=True)
 

@@ -39,7 +39,7 @@ class Importance:
         num_trials: finished trials it is computed from.
         num_bare: finished trials that plug nothing in; their parameters have no effect, and they are left out.
         left_out: by parameter, why it is not among them.
-        metric: what the trials are judged by.
+        metric: the metric that the trials are evaluated by.
         why_not: why there is no importance, in a sentence; None where there is.
     """
 

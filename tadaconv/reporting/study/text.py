@@ -59,7 +59,7 @@ def best_sentences(export: StudyExport) -> list[str]:
         return []
     finished = trials[trials["status"] == "finished"]
     best = trials[trials["best"]].to_dict("records")[0]
-    cost = "" if pd.isna(best["macs"]) else f" at {macs_in_words(best['macs'])} multiply-adds a clip"
+    cost = "" if pd.isna(best["macs"]) else f" at {macs_in_words(best['macs'])} multiply-adds per clip"
     sentences = [
         f"{called(best)} is the best of {plural(len(finished), 'finished trial')}: "
         f"{metric.in_words(best[metric.name])}{cost}, {over_seeds(best['num_seeds'])}."
@@ -121,5 +121,5 @@ def warning(export: StudyExport) -> str:
     bias = metric.of_difference(score(expected * sd / sqrt(num_seeds), metric))
     return (
         f"{opening} With a standard deviation between seeds of {source}, the best of {number} equally good trials "
-        f"looks better than it is by about {bias}."
+        f"is overestimated by about {bias}."
     )

@@ -230,17 +230,17 @@ def test_squeeze_and_excitation_by_loops(sizes, channels, reduction) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("temporal_conv", {"kernel": 2}, "kernel is a positive odd number of frames, not 2"),
-        ("temporal_conv", {"kernel": -1}, "kernel is a positive odd number of frames, not -1"),
+        ("temporal_conv", {"kernel": 2}, "kernel must be a positive odd number of frames, not 2"),
+        ("temporal_conv", {"kernel": -1}, "kernel must be a positive odd number of frames, not -1"),
         ("tsm", {"share": 0.0}, r"above 0 and at most 0\.5, not 0\.0"),
         ("tsm", {"share": 0.51}, r"above 0 and at most 0\.5, not 0\.51"),
         ("tsm", {"share": 0.01}, r"share=0\.01 shifts none of 16 channels; raise it"),
-        ("tam", {"kernel": 4}, "kernel is a positive odd number of frames, not 4"),
-        ("tam", {"reduction": 0}, "reduction is at least 1, not 0"),
-        ("tam", {"expansion": 0}, "expansion is at least 1, not 0"),
+        ("tam", {"kernel": 4}, "kernel must be a positive odd number of frames, not 4"),
+        ("tam", {"reduction": 0}, "reduction must be at least 1, not 0"),
+        ("tam", {"expansion": 0}, "expansion must be at least 1, not 0"),
         ("tam", {"kernel": 5}, "kernel=5 is over more than the 4 frames here; lower it"),
         ("tam", {"reduction": 17}, "reduction=17 leaves none of 16 channels; lower it"),
-        ("squeeze_excitation", {"reduction": 0}, "reduction is at least 1, not 0"),
+        ("squeeze_excitation", {"reduction": 0}, "reduction must be at least 1, not 0"),
         ("squeeze_excitation", {"reduction": 17}, "reduction=17 leaves none of 16 channels; lower it"),
     ],
 )
@@ -253,7 +253,7 @@ def test_wrong_options_are_named(name: str, options: dict, message: str) -> None
 def test_any_convolution_can_have_one_of_them(name: str) -> None:
     conv = make(name, nn.Conv3d(16, 16, 3, padding=1).double(), 4)
     assert conv(clips(1, 16, 4, 5, 5)).shape == (1, 16, 4, 5, 5)
-    with pytest.raises(UserError, match="this Conv3d already; place one rival a convolution"):
+    with pytest.raises(UserError, match=r"this Conv3d already has a rival .* it; place one per convolution"):
         make(name, conv, 4)
     with pytest.raises(UserError, match="needs a Conv2d or a Conv3d, not Linear"):
         make(name, nn.Linear(8, 8), 4)

@@ -178,11 +178,11 @@ def test_a_convolution_with_a_rival_is_refused() -> None:
     [
         ("condconv", {"num_experts": 0}, "at least 1 kernel, not 0"),
         ("dynamic_conv", {"num_kernels": -1}, "at least 1 kernel, not -1"),
-        ("dynamic_conv", {"reduction": 0}, "reduction is at least 1, not 0"),
-        ("dynamic_conv", {"temperature": 0.0}, "temperature is above 0 and finite, not 0.0"),
-        ("dynamic_conv", {"temperature": -1.0}, "temperature is above 0 and finite, not -1.0"),
-        ("dynamic_conv", {"temperature": math.nan}, "temperature is above 0 and finite, not nan"),
-        ("dynamic_conv", {"temperature": math.inf}, "temperature is above 0 and finite, not inf"),
+        ("dynamic_conv", {"reduction": 0}, "reduction must be at least 1, not 0"),
+        ("dynamic_conv", {"temperature": 0.0}, "temperature must be finite and above 0, not 0.0"),
+        ("dynamic_conv", {"temperature": -1.0}, "temperature must be finite and above 0, not -1.0"),
+        ("dynamic_conv", {"temperature": math.nan}, "temperature must be finite and above 0, not nan"),
+        ("dynamic_conv", {"temperature": math.inf}, "temperature must be finite and above 0, not inf"),
         ("dynamic_conv", {"reduction": 5}, "reduction=5 leaves none of 4 channels; lower it"),
     ],
 )

@@ -205,7 +205,7 @@ def wrong_types() -> Iterator[tuple[str, str, object]]:
 
 @pytest.mark.parametrize(("name", "option", "value"), [*wrong_types()])
 def test_a_value_of_another_type_is_refused(name: str, option: str, value: object, host: Host) -> None:
-    with pytest.raises(UserError, match=rf"^option {option} is of type (int|float) \(such as .*\), not {value!r}$"):
+    with pytest.raises(UserError, match=rf"^option {option} must be (int|float) \(such as .*\), not {value!r}$"):
         plug_in(host, Rival.model_validate({"name": name, "options": {option: value}}), FRAMES)
 
 

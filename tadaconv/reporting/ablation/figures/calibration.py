@@ -17,7 +17,7 @@ from tadaconv.result import NUM_INSPECTED
 
 
 def calibration_over_training_data(export: Export) -> pd.DataFrame:
-    """One line a row, epoch and stage: row, epoch, stage, distance, low, high; in the table's order of rows.
+    """One line per row, epoch and stage: row, epoch, stage, distance, low, high; in the table's order of rows.
 
     ``distance`` is the mean over the row's seeds, ``low`` and ``high`` their range. A row that starts at one has a
     first line at epoch 0. A cell with a distance that is not finite, of any epoch and stage, is left out.
@@ -73,7 +73,7 @@ def calibration_over_training_caption(data: pd.DataFrame, export: Export) -> str
     known, unknown = _known_distances(export)
     num_seeds, num_rows, num_shown = (df.nunique() for df in (known["seed"], known["row"], data["row"]))
     band = ", mean over the seeds; bands reach from the lowest to the highest" if num_seeds > 1 else ""
-    panels = "One panel a row that calibrates."
+    panels = "One panel per row that calibrates."
     if num_shown < num_rows:
         panels = (
             f"Of {num_rows} rows that calibrate, the {num_shown} of the highest and the lowest {export.metric.noun} "
@@ -94,7 +94,7 @@ def calibration_over_training_alt(data: pd.DataFrame) -> str:
     for row, lines in last.groupby("row", sort=False):
         stages = ", ".join(f"{line['stage']} {number(line['distance'])}" for line in lines.to_dict("records"))
         at_end.append(f"{row}: {stages}")
-    return f"Lines of the distance of alpha from one over epochs, one panel a row. At the end {'; '.join(at_end)}."
+    return f"Lines of the distance of alpha from one over epochs, one panel per row. At the end {'; '.join(at_end)}."
 
 
 @figure(caption=calibration_over_training_caption, alt=calibration_over_training_alt)

@@ -38,7 +38,7 @@ EXTREME_CLASSES = 15
 
 
 def accuracy_by_family_data(export: Export) -> pd.DataFrame:
-    """Mean top-1 in percent over the seeds, a line a row with a result and a column a class family."""
+    """Mean top-1 in percent over the seeds, one line per row with a result and one column per class family."""
     names = [row.name for row in export.manifest.rows]
     families, _ = parted(export.families, "top1")
     table = families.pivot_table(index="row", columns="family", values="top1", aggfunc="mean")
@@ -126,7 +126,7 @@ def classes_by_family(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def confusion_data(export: Export) -> pd.DataFrame:
-    """One line a row, class and predicted class that occur, of the row without an operator and the base.
+    """One line per row, class and predicted class that occur, of the row without an operator and the base.
 
     Columns: row, class, predicted, clips (validation clips, summed over seeds), percent (of the clips of that class).
     """
@@ -168,11 +168,12 @@ def confusion_caption(num_seeds: dict[str, int], classes: list[tuple[str, str]],
     rows = listed([f"{row} ({plural(seeds, 'seed')})" for row, seeds in num_seeds.items()])
     families = list(dict.fromkeys(family for _, family in classes if family))
     text = (
-        f"What the validation clips of each class are taken for: {rows}. Clips are summed over seeds. Every line is in "
-        "percent of its class; what rounds to zero is left blank. Colour grows with the square root of the percent. "
+        f"Confusion matrices of the validation clips: {rows}. Clips are summed over "
+        "seeds. Every line is in percent of its class; values that round to zero are left blank. Colour grows with the "
+        "square root of the percent. "
     )
     if families:
-        text += f"Lines part the families {listed(families)}. " if len(families) > 1 else ""
+        text += f"Lines separate the families {listed(families)}. " if len(families) > 1 else ""
     return (text + meaning_of_families(families, classes=True)).strip() + left_out_note(
         left_out, "count", "of no clips or of an unknown class"
     )
@@ -187,7 +188,9 @@ def confusion_alt(data: pd.DataFrame, num_seeds: dict[str, int]) -> str:
         mistakes = [
             f"{line['class']} for {line['predicted']} in {line['percent']:.0f} %" for line in worst.to_dict("records")
         ]
-        mistakes_of.append(f"{row} most often takes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake")
+        mistakes_of.append(
+            f"{row} most often mistakes " + ", ".join(mistakes) if mistakes else f"{row} makes no mistake"
+        )
     return f"Confusion matrices. {'; '.join(mistakes_of)}."
 
 
@@ -327,7 +330,7 @@ def gain_by_class_caption(data: pd.DataFrame, base: str, without: str, export: E
         "down. "
     )
     if data["low"].notna().any():
-        text += "Bars are 95 % intervals over seeds, cut at 100 points, each for its class alone. "
+        text += "Bars are 95 % intervals over seeds, cut at 100 points, for one class each. "
     if data["low"].isna().any():
         text += "A marker without a bar has one seed, or the same gain in all seeds. "
     if len(data) < num_classes:

@@ -32,10 +32,10 @@ _DOTTED: dict[str, Any] = {"color": style.BASE, "linewidth": 0.9, "linestyle": (
 
 
 def accuracy_by_macs_data(export: Export) -> pd.DataFrame:
-    """One line a row with a result and a cost of one multiply-add or more.
+    """One line per row with a result and a cost of one multiply-add or more.
 
-    Columns: row, macs (multiply-adds a clip), mean, low, high (of the score), reference, versus, front (whether no row
-    costs as little, is as good, and is better in one of the two).
+    Columns: row, macs (multiply-adds per clip), mean, low, high (of the score), reference, versus, front (whether no
+    row costs as little, is as good, and is better in one of the two).
     """
     data = _with_results(export)
     data = data[data["macs"] > 0].reset_index(drop=True)
@@ -48,7 +48,7 @@ def _with_results(export: Export) -> pd.DataFrame:
 
 
 def accuracy_by_macs(export: Export) -> Drawing | None:
-    """The score against multiply-adds a clip; None while no row has a result and a cost."""
+    """The score against multiply-adds per clip; None while no row has a result and a cost."""
     data = accuracy_by_macs_data(export)
     return None if data.empty else draw_accuracy_by_macs(data, export.metric, export=export)
 
@@ -76,7 +76,7 @@ def _costs_apart(factor: float) -> str:
 
 def accuracy_by_macs_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter in words."""
-    return _alt(data, f"{metric.label} against multiply-adds a clip", lambda row: f"{row['macs']:.4g}", metric)
+    return _alt(data, f"{metric.label} against multiply-adds per clip", lambda row: f"{row['macs']:.4g}", metric)
 
 
 @figure(caption=accuracy_by_macs_caption, alt=accuracy_by_macs_alt)
@@ -84,7 +84,7 @@ def draw_accuracy_by_macs(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """A scatter with the front as steps, and names in a column at the right."""
     unit, name = count_scale(data["macs"])
     cost = data["macs"] / unit
-    words = f"multiply-adds a clip ({name})" if name else "multiply-adds a clip"
+    words = f"multiply-adds per clip ({name})" if name else "multiply-adds per clip"
     return _scatter(data, cost, cost, cost, words, metric)
 
 
@@ -96,16 +96,16 @@ _SPEEDS = (1e-9, 1e9)
 
 
 def latency_cells(export: Export) -> pd.DataFrame:
-    """One line a finished cell: row, seed, device, ms (milliseconds a clip; NaN where evaluation was not timed)."""
+    """One line a finished cell: row, seed, device, ms (milliseconds per clip; NaN where evaluation was not timed)."""
     cells = export.cells[export.cells["status"] == "finished"].rename(columns={"eval_clips_per_second": "speed"})
     timed = cells["speed"].where(cells["speed"].between(*_SPEEDS))
     return cells[["row", "seed", "device"]].assign(ms=1000 / timed).reset_index(drop=True)
 
 
 def accuracy_by_latency_data(export: Export) -> pd.DataFrame:
-    """One line a row that was timed on the device most cells ran on; without one there is no line.
+    """One line per row that was timed on the device most cells ran on; without one there is no line.
 
-    Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds a clip: median, least and most over
+    Columns: row, device, num_timed (cells), ms, ms_low, ms_high (milliseconds per clip: median, least and most over
     those cells), and of the row over all its seeds mean, low, high (of the score), reference, versus; front as in
     :func:`accuracy_by_macs_data`.
     No row is on the front where times differ more between seeds of a row than between rows, see :func:`times_vary`.
@@ -149,7 +149,7 @@ def accuracy_by_latency_caption(data: pd.DataFrame, export: Export) -> str:
             "arrow ends a bar that the axis does not hold."
         )
     text = (
-        f"Validation {metric.label} against milliseconds a clip in evaluation on {_device(data['device'].iloc[0])}. "
+        f"Validation {metric.label} against milliseconds per clip in evaluation on {_device(data['device'].iloc[0])}. "
         f"{marker} {_reading(data, metric)}{'' if data['front'].any() else _NO_FRONT} The time is that of validation "
         "while the cells ran, loading of clips included, perhaps next to other cells on the same machine; for exact "
         "timings use tada bench."
@@ -163,7 +163,7 @@ def accuracy_by_latency_caption(data: pd.DataFrame, export: Export) -> str:
 
 def accuracy_by_latency_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The scatter of times in words."""
-    about = f"{metric.label} against milliseconds a clip in evaluation"
+    about = f"{metric.label} against milliseconds per clip in evaluation"
     return _alt(data, about, lambda row: f"{row['ms']:.3g} ms", metric)
 
 
@@ -180,7 +180,7 @@ def _device(name: str) -> str:
 @figure(caption=accuracy_by_latency_caption, alt=accuracy_by_latency_alt)
 def draw_accuracy_by_latency(data: pd.DataFrame, metric: Metric = TOP1) -> Figure:
     """A scatter like that of multiply-adds; horizontal bars are the range over seeds, cut where the axis ends."""
-    words = "milliseconds a clip in evaluation, as cells ran"
+    words = "milliseconds per clip in evaluation, as cells ran"
     return _scatter(data, data["ms"], data["ms_low"], data["ms_high"], words, metric, "fastest")
 
 
@@ -192,11 +192,11 @@ def _reading(data: pd.DataFrame, metric: Metric) -> str:
     named = with_names(data, metric)
     parts = {
         f"Vertical bars are 95 % intervals of the {metric.noun}, those of the table.": data["low"].notna().any(),
-        f"Steps are the Pareto front: no row on it is beaten in {metric.noun} at its cost or less.": data[
+        f"Steps are the Pareto front: no other row has better {metric.noun} at the same or a lower cost.": data[
             "front"
         ].any(),
         "Dotted lines join each row to the row it is compared with.": data["versus"].any(),
-        f"Of {len(named)} rows, {named.sum()} are named, all of them on the front or such as others are compared "
+        f"Of {len(named)} rows, {named.sum()} are named, those on the front and those that others are compared "
         "with.": not named.all(),
     }
     return " ".join(part for part, is_shown in parts.items() if is_shown)

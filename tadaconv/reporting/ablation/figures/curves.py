@@ -22,7 +22,7 @@ MOST_PANELS = 10
 
 
 def learning_curves_data(export: Export) -> pd.DataFrame:
-    """One line a row, seed and epoch: row, seed, epoch, val_top1 (or of another metric), versus, in the table's order.
+    """One line per row, seed and epoch: row, seed, epoch, val_top1 (or another metric), versus, in the table's order.
 
     ``versus`` is the row that a row is compared with, empty for none. A cell with a score that is not finite or out
     of range in any epoch is left out.
@@ -73,7 +73,7 @@ def learning_curves_caption(data: pd.DataFrame, base: str | None, export: Export
     beside = ", with the base row dashed in each panel" if (data["row"] == base).any() else ""
     beside = beside if base else ", with the row it is compared with dashed and named below it"
     cut = of_many(len(rows_with_panels(data)), num_rows, f"those that end {metric.extremes()}")
-    text = f"Validation {metric.label} {when}, mean over {seeds}{band}. One panel a row{beside}.{views} {cut}".strip()
+    text = f"Validation {metric.label} {when}, mean over {seeds}{band}. One panel per row{beside}.{views} {cut}".strip()
     text += left_out_note(by_seed(unknown), "cell", f"with a value {outside(metric)}")
     return text + mixed_recipes(export, data["row"])
 
@@ -82,7 +82,7 @@ def learning_curves_alt(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     """The learning curves in words: where each row ends."""
     last = data[data["epoch"] == data["epoch"].max()].groupby("row", sort=False)[metric.curve_column].mean()
     ends = "; ".join(f"{name} ends at {metric.in_words(value)}" for name, value in last.items())
-    return f"Learning curves, validation {metric.label} over epochs, one panel a row. {ends}."
+    return f"Learning curves, validation {metric.label} over epochs, one panel per row. {ends}."
 
 
 @figure(caption=learning_curves_caption, alt=learning_curves_alt)

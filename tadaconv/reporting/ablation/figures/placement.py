@@ -34,7 +34,7 @@ def placement_map_caption(data: pd.DataFrame, metric: Metric = TOP1) -> str:
     ]
     text = (
         f"Validation {in_unit_of(metric)}, mean over seeds, by the stages that hold the operator and the fraction "
-        "of their channels that is calibrated. The rows on it differ in nothing else; a dash marks what no row has. "
+        "of their channels that is calibrated. The rows shown differ in nothing else; a dash marks a missing row. "
     )
     if (shown["n"] < shown["num_planned"]).any():
         text += "Below a mean is the number of its seeds where some are missing. "

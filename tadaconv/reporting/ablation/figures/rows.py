@@ -46,7 +46,7 @@ def common_base(export: Export) -> str | None:
 
 
 def accuracy_by_row_data(export: Export) -> pd.DataFrame:
-    """One line a row: ``_BY_ROW`` and seeds (list of scores).
+    """One line per row: ``_BY_ROW`` and seeds (list of scores).
 
     ``why`` is why there is no score. ``reference`` marks the base, or rows that others are compared with; ``versus`` is
     the row that a row is compared with, and empty where all are compared with the base.
@@ -172,7 +172,7 @@ def _mark_references(ax: Axes, data: pd.DataFrame) -> None:
 
 
 def differences_data(export: Export) -> pd.DataFrame:
-    """One line a row that is compared with another, in the table's order.
+    """One line per row that is compared with another, in the table's order.
 
     Columns: row, versus (what it is compared with), n (seeds that both have), num_planned, mean, low, high (score of
     the row minus that of ``versus``, with the 95 % interval over seeds), seeds (list of differences), why
