@@ -120,7 +120,7 @@ def test_workers_that_die_before_they_begin_end_the_table(
     monkeypatch.setattr(local, "_be_worker", _exit_at_once)
     launcher = LocalLauncher([call(tmp_path)], lambda _: None)
     lines: list[str] = []
-    with pytest.raises(RunError, match=r"die before they claim a cell \(exit status 7\)"):
+    with pytest.raises(RunError, match=r"exit before they claim a cell \(exit status 7\)"):
         supervise(launcher, table, lambda: True, lambda: None, lines.append)
     assert launcher.num_alive == 0
     assert len(lines) == 2

@@ -188,7 +188,7 @@ def test_weights_of_another_architecture_are_refused() -> None:
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "number": ({0: torch.ones(1)}, "0 in these weights is a int, not a name"),
-    "list": ([torch.ones(1)], "weights are no list"),
+    "list": ([torch.ones(1)], "weights are a list"),
     "meta": ({"a": torch.ones(1, device="meta")}, "'a' in these weights is not a dense tensor of real numbers"),
     "sparse": (
         {"a": torch.eye(2).to_sparse()},
@@ -292,7 +292,7 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path: Path) -> None:
         assert str(path) in message[name]
     assert not (tmp_path / "harm").exists()
     assert "contains more than tensors" in message["code.pth"]
-    assert "weights are no list" in message["list.pth"]
+    assert "weights are a list" in message["list.pth"]
     for name in ("text.pth", "half.pth", "empty.pth"):
         assert "the file is empty, broken or of another format" in message[name]
     assert "No such file" in message["gone.pth"]

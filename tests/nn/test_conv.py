@@ -101,7 +101,7 @@ def test_wrong_arguments_are_named(arguments, message):
 
 
 def test_a_batch_of_images_is_refused():
-    with pytest.raises(ValueError, match="clips are"):
+    with pytest.raises(ValueError, match="clips must be"):
         TAdaConv2d(4, 4, 3)(torch.randn(2, 4, 5, 5))
 
 

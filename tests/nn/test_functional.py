@@ -185,7 +185,7 @@ def test_channels_last_clips_stay_channels_last_without_a_copy():
 @pytest.mark.parametrize(
     ("x", "alpha", "calibration", "message"),
     [
-        ((2, 4, 5, 5), (2, 4, 3), "cin", r"clips are \(N, C, T, H, W\)"),
+        ((2, 4, 5, 5), (2, 4, 3), "cin", r"clips must be \(N, C, T, H, W\)"),
         ((2, 4, 3, 5, 5), (2, 3, 4), "cin", r"takes alpha of shape \(2, 4, 3\), got \(2, 3, 4\)"),
         ((2, 4, 3, 5, 5), (2, 4, 3), "cin+cout", r"takes alpha of shape \(2, 10, 3\)"),
         ((2, 4, 3, 5, 5), (2, 4, 3), "c_in", "unknown calibration 'c_in'; one of: cin,"),

@@ -169,7 +169,7 @@ def test_gradients_reach_every_parameter(kind):
         (lambda: TAdaConv3d(4, 4, (2, 3, 3)), "a kernel of 2 frames"),
         (lambda: TAdaConv1d(4, 4, 3, padding=2), "padding of 2 frames .* use at most 1"),
         (lambda: TAdaConv3d(4, 4, 3, share=0), "above 0 and at most 1"),
-        (lambda: TAdaConv3d(4, 4, 3)(torch.randn(4, 4, 5, 5)), "clips are"),
+        (lambda: TAdaConv3d(4, 4, 3)(torch.randn(4, 4, 5, 5)), "clips must be"),
         (lambda: TAdaConv2d(4, 4, 3)(torch.randn(0, 4, 3, 5, 5)), "at least one clip of one frame"),
         (lambda: TAdaConv1d(4, 4, 3)(torch.randn(1, 4, 2, 5, 5)), "a kernel over 3 frames does not fit clips of 2"),
         (lambda: TAdaConv1d(4, 4, 5)(torch.randn(2, 4, 1, 5, 5)), "a kernel over 5 frames does not fit clips of 1"),
@@ -177,7 +177,10 @@ def test_gradients_reach_every_parameter(kind):
             lambda: tada_conv3d(torch.randn(1, 4, 5, 6, 6), torch.randn(4, 4, 3, 3, 3), torch.randn(1, 4, 5)),
             r"takes alpha of shape \(1, 4, 3\), got \(1, 4, 5\)",
         ),
-        (lambda: tada_conv3d(torch.randn(4, 5, 6, 6), torch.randn(4, 4, 3, 3, 3), torch.randn(1, 4, 5)), "clips are"),
+        (
+            lambda: tada_conv3d(torch.randn(4, 5, 6, 6), torch.randn(4, 4, 3, 3, 3), torch.randn(1, 4, 5)),
+            "clips must be",
+        ),
     ],
 )
 def test_calls_that_cannot_be_calibrated_are_named(make, message):

@@ -641,8 +641,7 @@ def test_a_space_without_an_end_that_is_all_infeasible_but_for_its_base_is_given
             work(store)(proposed)
         assert (proposed.num_trials, proposed.num_infeasible, proposed.exhausted) == (1, 20, True)
         assert str(proposed).startswith(
-            "1 trial: 1 ended; the search ends here, since 20 draws in a row are infeasible in this regime (the last: "
-            "TAda: "
+            "1 trial: 1 ended; the search ends, since 20 draws in a row are infeasible in this regime (the last: TAda: "
         )
         proposer = Proposer(study, REGIME, NAME, store)
 

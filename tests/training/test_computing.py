@@ -191,8 +191,8 @@ def test_missing_triton_and_missing_headers_are_one_line(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("device", "capability", "triton", "says"),
     [
-        (CPU, (9, 0), True, "there is none for cpu; omit the option"),
-        (torch.device("cuda:1"), (7, 5), True, "there is none for cuda:1; omit the option"),
+        (CPU, (9, 0), True, "cpu is not one; omit the option"),
+        (torch.device("cuda:1"), (7, 5), True, "cuda:1 is not one; omit the option"),
         (CUDA, (9, 0), False, "Triton is not installed; omit the option"),
         (CUDA, (8, 0), True, None),
     ],
