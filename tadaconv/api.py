@@ -54,7 +54,9 @@ def run_table(
     from tadaconv.cli.run import run_named_table
     from tadaconv.reporting.ablation.data import read_export
 
-    _require_some("seeds", seeds)
+    _require_counts(seeds=seeds, workers=workers)
+    if isinstance(rows, str):
+        raise UserError(f"rows is a list of names; write rows=[{rows!r}]")
     name = None if regime is None else str(regime)
     crew = CrewOptions(workers=workers, device=device)
     _, folder = run_named_table(str(table), name, range(seeds), rows, _path(data), crew, storage, Path(out))
@@ -94,12 +96,12 @@ def run_study(
     from tadaconv.cli.run import search_named_study
     from tadaconv.reporting.study.data import read_study
 
-    _require_some("trials", trials)
+    _require_counts(trials=trials, workers=workers)
     crew = CrewOptions(workers=workers, device=device)
     return read_study(search_named_study(str(study), str(regime), trials, _path(data), crew, storage, Path(out)))
 
 
-def results(storage: str = "runs/journal.log") -> "pd.DataFrame":
+def results(storage: str | Path = "runs/journal.log") -> "pd.DataFrame":
     """All results of a storage as one tidy frame: a line a cell of every table, and a line a trial of every study.
 
     ``study`` names the table or the study and the regime, ``label`` the row, ``status`` is *finished*, *failed* (with
@@ -119,7 +121,7 @@ def results(storage: str = "runs/journal.log") -> "pd.DataFrame":
     from tadaconv.execution.store import Store
     from tadaconv.reporting.archive import read_storage
 
-    store = Store.open(storage, create=False)
+    store = Store.open(str(storage), create=False)
     archive = read_storage(store)
     planned = [
         (study, label, seed, key)
@@ -140,9 +142,11 @@ def results(storage: str = "runs/journal.log") -> "pd.DataFrame":
     return lines.merge(archive.cells.drop(columns=["study", "trial", "label", "seed"]), on="cell", how="left")
 
 
-def _require_some(name: str, number: int) -> None:
-    if number < 1:
-        raise UserError(f"{name} is {number}; give 1 or more")
+def _require_counts(**numbers: int) -> None:
+    """Raise :class:`UserError` unless each is an integer from 1 on."""
+    for name, number in numbers.items():
+        if type(number) is not int or number < 1:
+            raise UserError(f"{name} is {number!r}; give an integer, 1 or more")
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -82,12 +82,16 @@ def test_a_storage_is_one_frame() -> None:
 def test_what_the_commands_refuse_is_refused() -> None:
     with pytest.raises(UserError, match="unknown row 'third'"):
         run_table(TABLE, regime=REGIME, rows=["third"])
-    with pytest.raises(UserError, match="--workers 0"):
+    with pytest.raises(UserError, match="workers is 0; give an integer"):
         run_table(TABLE, regime=REGIME, workers=0)
-    with pytest.raises(UserError, match="seeds is 0; give 1 or more"):
+    with pytest.raises(UserError, match="seeds is 0; give an integer, 1 or more"):
         run_table(TABLE, regime=REGIME, seeds=0)
-    with pytest.raises(UserError, match="trials is 0; give 1 or more"):
+    with pytest.raises(UserError, match="trials is 0; give an integer, 1 or more"):
         run_study(STUDY, regime=REGIME, trials=0)
+    with pytest.raises(UserError, match="seeds is '3'; give an integer"):
+        run_table(TABLE, regime=REGIME, seeds="3")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"rows is a list of names; write rows=\['third'\]"):
+        run_table(TABLE, regime=REGIME, rows="third")
     with pytest.raises(UserError, match="--data is for"):
         run_study(STUDY, regime=REGIME, data="clips")
 

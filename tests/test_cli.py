@@ -83,7 +83,8 @@ class FakeExperiment(types.ModuleType):
         self.ran: list[Experiment] = []
         self.fails: Callable[[Experiment], None] = lambda _: None
         # Commands that run nothing import these by name, and do not use them here.
-        self.environment = self.build_model = self.curve_source = self._clip_shape = self.out_of_memory = None
+        self.environment = self.build_model = self.curve_source = self.out_of_memory = None
+        self.fixed_threads = self.prepare = None
 
     def dry_run(self, experiment: Experiment) -> None:
         """Nothing is built here."""
@@ -841,3 +842,38 @@ def test_a_wrong_table_is_named_in_one_line(
     assert error.startswith(f"tada: {tmp_path}/wrong.py")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("--out", ""), ("--out=",)])
+def test_an_empty_folder_is_refused(tada: Call, arguments: Sequence[str]) -> None:
+    done = tada("report", "--all", *arguments)
+    assert (done.status, done.err) == (2, "tada: --out is empty; name a folder\n")
+
+
+def test_a_path_that_may_not_be_read_is_one_line(tada: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_file = Path.is_file
+
+    def refused(path: Path) -> bool:
+        if path.parent.name == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    done = tada("cost", "secret/table.py")
+    assert done.status == 2
+    assert done.err == "tada: secret/table.py: Permission denied; change its permissions, or name another path\n"
+
+
+@pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_executor_that_is_not_installed_is_refused_before_anything_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"--executor {executor} needs {package}: pip install"):
+        CrewOptions(executor=executor).crew("journal.log", tmp_path)
+
+
+def test_a_row_of_a_benchmark_is_refused(tada: Call, tmp_path: Path) -> None:
+    done = tada("report", str(tmp_path), "--row", "x")
+    assert done.status == 2
+    assert "--row is for tables" in done.err

@@ -4,6 +4,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
+def _refuse_empty_folder(arguments: Sequence[str]) -> None:
+    """Raise :class:`UserError` for ``--out ""``, as from a variable that is not set: it would be the current folder."""
+    if "--out=" in arguments or ("--out", "") in pairwise(arguments):
+        raise UserError("--out is empty; name a folder")
+
+
 def _refuse_passwords(arguments: Sequence[str]) -> None:
     """Raise :class:`UserError` if the URL of a storage holds a password, before anything repeats the arguments."""
     for argument in arguments:
@@ -47,6 +54,7 @@ def _refuse_passwords(arguments: Sequence[str]) -> None:
 def _run(arguments: list[str]) -> int:
     try:
         _refuse_passwords(arguments)
+        _refuse_empty_folder(arguments)
         _require_folder()
         command = typer.main.get_command(app)
         status = command.main(arguments or ["--help"], prog_name="tada", standalone_mode=False) or 0
@@ -61,6 +69,8 @@ def _run(arguments: list[str]) -> int:
         return complain(str(error), 2)
     except RunError as error:
         return complain(str(error), 1)
+    except PermissionError as error:  # of a path that the call names, under a folder that may not be entered
+        return complain(f"{error.filename}: {error.strerror}; change its permissions, or name another path", 2)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *arguments])
         resumes = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (

@@ -101,6 +101,8 @@ def report(
     if name.endswith(".json") or Path(name).is_dir():
         from tadaconv.reporting.benchmark import benchmark_report
 
+        if row is not None:
+            raise UserError(f"--row is for tables, and {name} is a benchmark; name a table")
         require_options(options, "benchmark")
         require_writable(out)
         write_report(Console(), lambda: benchmark_report([Path(name)], out, wanted, options=options))

@@ -225,8 +225,8 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         raise BrokenVideoError(f"unreadable as a video ({_strerror(error)})") from error
     with container:
         stream = container.streams.best("video")
-        if stream is None:
-            raise BrokenVideoError("no video stream")
+        if stream is None or stream.codec_context is None:  # of a codec that FFmpeg does not know, or cut off
+            raise BrokenVideoError("no video stream that can be decoded")
         # One thread: what counts as damage must not depend on timing. Several videos are decoded at once instead.
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1

@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Annotated, Any, Protocol, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from tadaconv.command import command
+from tadaconv.command import command, install
 from tadaconv.data.prefetch import num_cores
 from tadaconv.errors import RunError, UserError, lookup, unknown
 from tadaconv.execution.cells import Cell, CellRecord
@@ -75,6 +76,9 @@ class Crew:
             raise UserError(
                 f"--executor-option {next(iter(self.options))} is for ray and slurm; name one by --executor"
             )
+        package = {"ray": "ray", "slurm": "submitit"}.get(self.executor)
+        if package is not None and find_spec(package) is None:
+            raise UserError(f"--executor {self.executor} needs {package}: {install(self.executor)}")
         if self.executor != "local" or self.call.options.gpus_per_cell > 1:
             self.launcher(lambda _: None)  # not started: wrong options are refused before a cell is queued
 

@@ -203,7 +203,20 @@ def test_a_file_with_sound_alone_has_no_video_stream(tmp_path):
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
-    assert reason(path) == "no video stream"
+    assert reason(path) == "no video stream that can be decoded"
+
+
+def test_an_mp4_that_was_cut_off_anywhere_in_its_header_is_broken(tmp_path, write_video):
+    path = write_video(tmp_path / "whole.mp4")
+    whole = path.read_bytes()
+    reasons = set()
+    for size in range(8, len(whole), 13):
+        path.write_bytes(whole[:size])
+        try:
+            inspect(path)
+        except BrokenVideoError as error:
+            reasons.add(str(error))
+    assert "no video stream that can be decoded" in reasons
 
 
 @pytest.mark.parametrize("name", ["cut.mkv", "cut.avi", "cut.webm"])
