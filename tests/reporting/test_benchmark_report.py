@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from itertools import product
 from math import comb
 from pathlib import Path
@@ -17,6 +16,7 @@ import nbformat
 import pandas as pd
 import pytest
 from rich.console import Console
+from support import Page
 
 from tadaconv.bench.record import PHASES, Benchmark, Case, Limit, Phase, Settings, Work
 from tadaconv.bench.statistics import limit, ratios, timing
@@ -87,20 +87,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     case = measured([SCRIPT, SPECIAL, "naive"], case=f"{SCRIPT}: a & b")
     path = write(out / "files" / "it's a <b>file.json", benchmark([case, measured(["plain", SCRIPT], case="$x$")]))
     return path, out, benchmark_report([path], out)
-
-
-class Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def text_of(block: page.Block) -> str:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import Page
 
 from tadaconv.data import open_source
 from tadaconv.data.source import Head, classes_of_heads
@@ -62,23 +62,6 @@ REGIME = Regime(
 )
 
 Trained = Callable[[str, Path], CellRecord]
-
-
-class Page(HTMLParser):
-    """Collects a page's tags with their attributes, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-        self.said = re.sub(r"\s+", " ", self.text.replace("\xa0", " "))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +120,8 @@ def test_the_page_asks_for_nothing_and_shows_names_as_text(reported: tuple[CellR
     assert len(addresses) == 6  # three clips, three figures
     assert all(address and address.startswith("data:image/") for address in addresses)
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
-    assert page.said.count(SCRIPT) >= 2
-    assert "cell " + reported[0].cell.key in page.said
+    assert page.words.count(SCRIPT) >= 2
+    assert "cell " + reported[0].cell.key in page.words
     notebook = nbformat.read(folder / "report.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [o for o in outputs if o.output_type in ("stream", "error")]
@@ -317,7 +300,7 @@ def test_ends_of_a_clip_are_told_from_its_middle(seen) -> None:
 
 
 def said(export: CalibrationExport) -> str:
-    return Page(blocks.headline(export).html).said
+    return Page(blocks.headline(export).html).words
 
 
 def test_words_say_what_a_row_can_do_and_no_more(seen) -> None:
@@ -342,7 +325,7 @@ def test_words_say_what_a_row_can_do_and_no_more(seen) -> None:
 def test_a_column_that_no_layer_has_is_left_out(seen) -> None:
     assert "Away from the ends" in blocks.layers(seen("two rates", 8)).html
     still = Page(blocks.layers(seen("still")).html)
-    assert "Away from the ends" not in still.said
+    assert "Away from the ends" not in still.words
     heads, cells = (sum(tag == name for tag, _ in still.tags) for name in ("th", "td"))
     assert (heads - len(seen("still").layers)) * len(seen("still").layers) == cells + len(seen("still").layers)
 
@@ -399,7 +382,7 @@ def test_hostile_class_names_come_out_as_text(seen) -> None:
     hostile = replace(export, clips=clips)
     block = blocks.clips(hostile)
     assert "<script" not in block.html
-    assert Page(block.html).said.count(SCRIPT) == len(clips)
+    assert Page(block.html).words.count(SCRIPT) == len(clips)
     assert b"<script" not in figures.alpha_over_time(hostile).svg
 
 

@@ -4,12 +4,12 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from support import Page
 
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import Cell, CellRecord
@@ -25,26 +25,6 @@ INFEASIBLE = [
     InfeasibleDraw(3, "", {"stage2": True, "reduction": 4}, {}, f"no stage 2 in {SCRIPT}"),
     InfeasibleDraw(5, f"first {SCRIPT}", {"stage2": False}, {}, "no stage at all"),
 ]
-
-
-class Page(HTMLParser):
-    """Collects a page's tags with their attributes, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    @property
-    def said(self) -> str:
-        return re.sub(r"\s+", " ", self.text.replace("\xa0", " "))
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +78,16 @@ def test_the_page_opens_with_what_a_reader_needs(hostile, page: Page) -> None:
         "tada study placed --confirm 3 --seeds 3",
         "The most accurate trials",
     ]
-    places = [page.said.index(part) for part in parts]
+    places = [page.words.index(part) for part in parts]
     assert places == sorted(places)
-    assert "Too few trials to estimate importance" in page.said
-    assert "logarithmic" in page.said
-    assert "at most 1.02 times the bare backbone" in page.said
-    assert "torch 2.9.0" in page.said
+    assert "Too few trials to estimate importance" in page.words
+    assert "logarithmic" in page.words
+    assert "at most 1.02 times the bare backbone" in page.words
+    assert "torch 2.9.0" in page.words
 
 
 def test_every_trial_is_on_the_page_with_its_end(hostile, page: Page) -> None:
-    every = page.said[page.said.index("All trials") :]
+    every = page.words[page.words.index("All trials") :]
     for record in hostile[1]:
         assert record.name in every
         assert (record.why or "") in every
@@ -116,8 +96,8 @@ def test_every_trial_is_on_the_page_with_its_end(hostile, page: Page) -> None:
 
 
 def test_infeasible_draws_are_on_the_page_with_their_reason_and_are_no_trials(hostile, page: Page) -> None:
-    assert page.said.count("Not counted: 2 draws infeasible in this regime.") == 2
-    said = page.said[page.said.index("Infeasible draws") :]
+    assert page.words.count("Not counted: 2 draws infeasible in this regime.") == 2
+    said = page.words[page.words.index("Infeasible draws") :]
     assert f"stage2 yes, reduction 4 infeasible: no stage 2 in {SCRIPT}" in said
     assert f"first {SCRIPT} infeasible: no stage at all" in said
     assert pd.read_csv(hostile[3] / "infeasible.csv")["why"].tolist() == [draw.why for draw in INFEASIBLE]
@@ -222,11 +202,11 @@ def test_the_table_for_a_paper_fits_a_line(size: str, make_study, tmp_path: Path
 def test_parts_of_a_study_without_an_end(make_study) -> None:
     loaded, records = make_study(30)
     failed = collect(loaded, "quick", [record for record in records if record.status == "failed"])
-    said = Page(headline(failed).html).said
+    said = Page(headline(failed).html).words
     assert "No trial has finished yet." in said
     assert "biased" not in said
     assert "0 finished trials with an operator plugged in" in importances(importance(failed)).text
-    assert "the loss is not finite" in Page(unfinished(failed).html).said
+    assert "the loss is not finite" in Page(unfinished(failed).html).words
     assert unfinished(collect(loaded, "quick", records[:1])) is None
 
 
@@ -241,7 +221,7 @@ METHODS = {
 
 
 def used(export, found) -> set[str]:
-    said = Page(methods(export, found).html).said
+    said = Page(methods(export, found).html).words
     return {name for name, sentence in METHODS.items() if sentence in said}
 
 
@@ -269,10 +249,10 @@ def test_only_the_methods_that_are_used_are_explained(make_study, make_result) -
 def test_methods_say_which_trials_do_not_count_only_where_there_are_some(make_study) -> None:
     loaded, records = make_study(30)
     whole, found = collect(loaded, "quick", records), importance(collect(loaded, "quick", records[:2]))
-    assert "Trials that were pruned, failed or were over budget have none" in Page(methods(whole, found).html).said
+    assert "Trials that were pruned, failed or were over budget have none" in Page(methods(whole, found).html).words
     alone = collect(loaded, "quick", [record for record in records if record.status == "finished"])
-    assert "have none" not in Page(methods(alone, found).html).said
-    assert "that of its one seed" in Page(methods(alone, found).html).said
+    assert "have none" not in Page(methods(alone, found).html).words
+    assert "that of its one seed" in Page(methods(alone, found).html).words
     several = collect(loaded, "quick", make_study(6, seeds=3)[1])
-    assert "mean over its seeds" in Page(methods(several, found).html).said
-    assert "over the square root of the seeds a trial" in Page(methods(several, found).html).said
+    assert "mean over its seeds" in Page(methods(several, found).html).words
+    assert "over the square root of the seeds a trial" in Page(methods(several, found).html).words
