@@ -70,6 +70,8 @@ def _run(arguments: list[str]) -> int:
     except RunError as error:
         return complain(str(error), 1)
     except PermissionError as error:  # of a path that the call names, under a folder that may not be entered
+        if error.filename is None:
+            raise
         return complain(f"{error.filename}: {error.strerror}; change its permissions, or name another path", 2)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *arguments])

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Fraction, Text, anywhere, read_options
 from tadaconv.execution.worker import Event, WorkerCall, error_line, run_worker
@@ -142,9 +141,11 @@ class RayLauncher:
         """Connect to the cluster, or start one, and ask for the actors.
 
         Raises:
-            UserError: Ray is not installed, or no cluster answers at the address.
+            UserError: no cluster answers at the address.
         """
-        self._ray = ray = _require_ray()
+        import ray
+
+        self._ray = ray
         if not ray.is_initialized():
             _connect(ray, self._address)
             self._connected = True
@@ -279,14 +280,6 @@ class RayLauncher:
         gpus = max(member.gpus for member in waiting)
         needs = f"{self._cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
         return [f"{len(waiting)} of {len(self._members)} workers wait for a node with {needs} free"]
-
-
-def _require_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(f"--executor ray needs Ray: {install('ray')}") from error
-    return ray
 
 
 def _connect(ray: Any, address: str | None) -> None:

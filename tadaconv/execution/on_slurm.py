@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tadaconv.command import install
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.launcher import Amount, Text, Whole, anywhere, read_options
 from tadaconv.execution.worker import WorkerCall, run_worker
@@ -205,7 +204,7 @@ class SlurmLauncher:
         """Submit the workers.
 
         Raises:
-            UserError: submitit is not installed, this machine submits to no Slurm, or Slurm refuses.
+            UserError: this machine submits to no Slurm, or Slurm refuses.
         """
         self._executor = _executor(self._folder, self._parameters)
         self._tasks = self._submit(self._calls)
@@ -350,11 +349,9 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
-    """The executor of submitit; raises :class:`UserError` where it is not installed or cannot submit."""
-    try:
-        import submitit
-    except ImportError as error:
-        raise UserError(f"--executor slurm needs submitit: {install('slurm')}") from error
+    """The executor of submitit; raises :class:`UserError` where it cannot submit."""
+    import submitit
+
     missing = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
     if missing:
         raise UserError(

@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -113,7 +114,7 @@ class FakeRay:
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, fake: FakeRay, launcher: RayLauncher, num_polls: int) -> list[str]:
-    monkeypatch.setattr(on_ray, "_require_ray", lambda: fake)
+    monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setattr(on_ray, "_LOOK_SECONDS", 0.0)
     launcher.start()
     return [line for _ in range(num_polls) for line in launcher.poll()]

@@ -199,8 +199,8 @@ def best_so_far_alt(export: StudyExport) -> str:
     """The history in words: each trial that was the best when it finished."""
     data, metric = best_so_far_data(export).dropna(subset=["best"]), export.metric
     steps = data[data["best"] != data["best"].shift()].to_dict("records")
-    said = "; ".join(f"trial {step['trial']}: {metric.in_words(step['best'])}" for step in steps)
-    return f"Scatter plot of validation {metric.label} by trial. The best so far by trial: {said}."
+    steps_in_words = "; ".join(f"trial {step['trial']}: {metric.in_words(step['best'])}" for step in steps)
+    return f"Scatter plot of validation {metric.label} by trial. The best so far by trial: {steps_in_words}."
 
 
 @figure(caption=best_so_far_caption, alt=best_so_far_alt)
@@ -264,11 +264,11 @@ def slices_caption(export: StudyExport) -> str:
 
 def slices_alt(export: StudyExport) -> str:
     """The panels in words: the mean of each value."""
-    metric, said = export.metric, []
+    metric, parts = export.metric, []
     for name, part in slices_data(export).groupby("parameter", sort=False):
         means = part.groupby(part["value"].map(value_in_words), sort=False)[metric.name].mean()
-        said.append(f"{name}: " + ", ".join(f"{value} {metric.in_words(mean)}" for value, mean in means.items()))
-    return f"Dot plots of validation {metric.label} by parameter value, means: {'; '.join(said)}."
+        parts.append(f"{name}: " + ", ".join(f"{value} {metric.in_words(mean)}" for value, mean in means.items()))
+    return f"Dot plots of validation {metric.label} by parameter value, means: {'; '.join(parts)}."
 
 
 @figure(caption=slices_caption, alt=slices_alt)
@@ -411,12 +411,12 @@ def importance_caption(result: Importance) -> str:
 
 def importance_alt(result: Importance) -> str:
     """The importances in words."""
-    said = "; ".join(
+    importances = "; ".join(
         f"{r['parameter']}: {100 * r['importance']:.0f} % ({100 * r['low']:.0f} to {100 * r['high']:.0f}), noise "
         f"{100 * r['noise']:.0f}"
         for r in result.data.to_dict("records")
     )
-    return f"Dot plot of the importance of parameters. {said}."
+    return f"Dot plot of the importance of parameters. {importances}."
 
 
 @figure(caption=importance_caption, alt=importance_alt)
