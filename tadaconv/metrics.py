@@ -11,6 +11,9 @@ from typing import Literal
 
 from tadaconv.errors import UserError, lookup
 
+ROUNDING_ERROR = 1e-9
+"""Scores and differences that are no further apart differ by rounding alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:

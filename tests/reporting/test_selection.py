@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
 
-from tadaconv.reporting.core.statistics import on_front
 from tadaconv.reporting.study.selection import expected_maximum, seed_sd
+from tadaconv.statistics import on_front
 
 POINTS = hs.lists(hs.tuples(hs.integers(0, 6), hs.integers(0, 6)), max_size=14)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as hs
 from rich.console import Console
 from scipy import stats
 
+from tadaconv import statistics as st
 from tadaconv.execution.cells import CellRecord
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
@@ -49,7 +50,6 @@ from tadaconv.reporting.ablation.text import (
     what_was_run,
 )
 from tadaconv.reporting.core import format as words
-from tadaconv.reporting.core import statistics as st
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Backbone, Schedule, Synthetic
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tadaconv.metrics import TOP1, Metric, metric_named
+from tadaconv import statistics as st
+from tadaconv.metrics import ROUNDING_ERROR, TOP1, Metric, metric_named
 from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
-from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
-from tadaconv.reporting.core.format import ROUNDING_ERROR
 from tadaconv.spec import without_places
 from tadaconv.table import Claim
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 import pandas as pd
 
+from tadaconv import statistics as st
 from tadaconv.metrics import Metric
 from tadaconv.reporting.ablation.summary import compares_apart
 from tadaconv.reporting.ablation.text import OTHER_RECIPE
-from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.format import anchor, count_scale, difference, p_value, published, scaled, score, seconds
 from tadaconv.reporting.core.table import Cell, Column, Line, bounds
 from tadaconv.text import plural

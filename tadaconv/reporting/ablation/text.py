@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tadaconv import statistics as st
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
@@ -21,7 +22,6 @@ from tadaconv.reporting.ablation.summary import (
     validation_clips,
     verdicts,
 )
-from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core.export import Listing, ends_of
 from tadaconv.reporting.core.format import (
     MINUS,

@@ -5,13 +5,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from math import floor, log10
 
-from tadaconv.metrics import TOP1, Metric
+from tadaconv.metrics import ROUNDING_ERROR, TOP1, Metric
 from tadaconv.text import listed
 
 MINUS = "\u2212"
-
-ROUNDING_ERROR = 1e-9
-"""Scores and differences that are no further apart differ by rounding alone."""
 
 
 def score(value: float, metric: Metric) -> str:

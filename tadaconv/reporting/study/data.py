@@ -33,8 +33,8 @@ from tadaconv.reporting.core.export import (
     read_csv,
     shared_conditions,
 )
-from tadaconv.reporting.core.statistics import on_front
 from tadaconv.reporting.study.parameters import confirm_command, in_words, value_in_words
+from tadaconv.statistics import on_front
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -12,11 +12,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from tadaconv import statistics as st
 from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.figures.rows import LOOKS, named, signed
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, of_seeds
-from tadaconv.reporting.core import statistics as st
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import Drawing, figure, parted
 from tadaconv.reporting.core.format import difference, percent

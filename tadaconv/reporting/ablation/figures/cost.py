@@ -18,8 +18,8 @@ from tadaconv.reporting.core.figure import Drawing, figure
 from tadaconv.reporting.core.format import count_scale
 from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.core.scatter import FRONT, beside_the_cheapest, draw_front, names_at_the_right
-from tadaconv.reporting.core.statistics import on_front
 from tadaconv.reporting.core.text import by_seed, left_out_note
+from tadaconv.statistics import on_front
 
 MOST_NAMED = 30
 """In a longer table, only rows on the front and rows that others are compared with have names."""

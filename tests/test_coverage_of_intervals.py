@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from tadaconv import statistics as st
 from tadaconv.reporting.ablation.summary import standings
-from tadaconv.reporting.core import statistics as st
 
 TRIALS = 2500
 

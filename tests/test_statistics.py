@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as hs
 from scipy import stats
 
-from tadaconv.reporting.core import statistics as st
+from tadaconv import statistics as st
 
 ACCURACIES = hs.lists(hs.floats(0, 100), min_size=2, max_size=12)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from tadaconv.reporting.core.format import ROUNDING_ERROR
+from tadaconv.metrics import ROUNDING_ERROR
 
 CONFIDENCE = 0.95
 """The fraction of intervals that cover the truth."""

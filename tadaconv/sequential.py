@@ -1,0 +1,181 @@
+"""How many seeds a comparison gets: a fixed number, or one more at a time while it is undecided.
+
+A fixed design looks at the paired differences of two rows once. An adaptive one, ``first:last``, looks after ``first``
+seeds, and then after each further seed up to ``last``; ordinary 95 % intervals would all cover the truth at once in
+far fewer than 95 % of cases. So the interval at the look after n seeds is ``mean +- c_n * s / sqrt(n)``, a repeated
+confidence interval (Jennison and Turnbull, J. R. Stat. Soc. B 51, 1989): the critical values c_n are such that the
+intervals of all looks cover the true difference together with 95 %, whatever decides when to stop. The error is spent
+evenly over seeds, so that looks up to n have spent ``0.05 * n / last`` of it: the error-spending function of Lan and
+DeMets (Biometrika 70, 1983) in the power family of Kim and DeMets (Biometrika 74, 1987) at exponent 1, which takes
+the fewest seeds of the exponents 0.5 to 3 for differences of two standard deviations and more.
+
+The critical values are exact for normal differences of unknown standard deviation. Put ``U_n = sum x / (sqrt(n) |x|)``
+for n differences x from a normal distribution of mean 0, so that Student's t is ``sqrt(n - 1) * U / sqrt(1 - U^2)``.
+U does not depend on the scale of x, hence is independent of ``|x|``, and is a Markov chain::
+
+    U_(n+1) = (sqrt(n) * U_n * cos(phi) + sin(phi)) / sqrt(n + 1)
+
+with phi independent of U_n, of a density proportional to ``cos(phi)^(n-1)`` on -pi/2 to pi/2. Its distribution among
+the sequences that have not crossed a boundary yet is followed in bins of ``theta = arcsin |U|``.
+"""
+
+from bisect import bisect_left
+from functools import lru_cache
+from math import inf, nan, sqrt
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
+from scipy import special
+
+from tadaconv.spec import Record
+from tadaconv.statistics import CONFIDENCE, Interval, paired_t_p, standard_deviation, t_interval
+
+Direction = Literal["above", "below", "equivalent", "undecided"]
+"""``above`` and ``below``: the difference is, significantly, greater or less than zero. ``equivalent``: it is
+significantly smaller, in size, than the smallest difference of interest."""
+
+_NUM_BINS = 600
+_EDGES = np.linspace(0, np.pi / 2, _NUM_BINS + 1)
+"""Of the bins of theta; the last is that of infinite t."""
+
+_LEAST_P = 1e-6
+"""Below it, a p-value is this: the bins do not resolve less."""
+
+
+class Judgement(NamedTuple):
+    """What is known of a true difference.
+
+    ``interval`` has NaN bounds where there are none yet. ``num_needed`` is the number of seeds after which the verdict
+    was there; None while there is none. ``p`` is two-sided, of the hypothesis that the difference is zero; NaN where
+    there was no test.
+    """
+
+    interval: Interval
+    direction: Direction
+    num_needed: int | None
+    p: float
+
+
+class SeedDesign(Record):
+    """How many seeds a table is run with, and which differences matter."""
+
+    first: int = Field(ge=1)
+    """Seeds of every row."""
+    last: int = Field(ge=1)
+    """The most seeds of a row; equal to ``first`` in a fixed design."""
+    smallest: float = Field(gt=0, allow_inf_nan=False)
+    """The smallest difference of interest, in the unit of differences of the metric: rows whose difference is shown to
+    be smaller are equivalent."""
+
+    @model_validator(mode="after")
+    def _has_looks(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"the largest number of seeds, {self.last}, is below the first, {self.first}")
+        if self.is_adaptive and self.first < 2:
+            raise ValueError("one seed has no standard deviation; let the first number of seeds be 2 or more")
+        return self
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether rows get further seeds while they are undecided."""
+        return self.last > self.first
+
+    def __str__(self) -> str:
+        """As ``--seeds`` takes it: ``3`` or ``3:12``."""
+        return f"{self.first}:{self.last}" if self.is_adaptive else str(self.first)
+
+    def judge(self, differences: ArrayLike) -> Judgement:
+        """The interval of a true difference, and which side of zero it is on.
+
+        In an adaptive design the interval is the intersection of those of all looks, so a verdict is never reversed. If
+        it would become empty, which takes an interval that misses the truth, it stays what it was. A look is skipped
+        where the differences are all equal, as their standard deviation is unknown. In a fixed design it is Student's,
+        at any number of seeds.
+
+        ``equivalent`` is the verdict of two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987), at 2.5
+        % each: the same interval lies within ``smallest`` on either side of zero. So at most 5 % of verdicts are false,
+        of all kinds and looks together.
+
+        Args:
+            differences: paired by seed, in the order of seeds, (n,); those after the ``last`` are left out.
+        """
+        x = np.asarray(differences, dtype=float)[: self.last if self.is_adaptive else None]
+        if not self.is_adaptive:
+            interval = t_interval(x)
+            direction = self._direction(interval.low, interval.high)
+            return Judgement(interval, direction, None if direction == "undecided" else len(x), paired_t_p(x))
+        low, high, p = -inf, inf, nan
+        direction, num_needed = "undecided", None
+        for n in range(self.first, len(x) + 1):
+            sd = standard_deviation(x[:n])
+            if not sd > 0:
+                continue
+            mean, half = float(x[:n].mean()), self.critical_value(n) * sd / sqrt(n)
+            if max(low, mean - half) <= min(high, mean + half):
+                low, high = max(low, mean - half), min(high, mean + half)
+            p = np.fmin(p, self._p_value(n, abs(mean) / sd * sqrt(n)))
+            if direction == "undecided":
+                direction = self._direction(low, high)
+                num_needed = None if direction == "undecided" else n
+        mean = float(x.mean()) if len(x) else nan
+        bounds = (nan, nan) if low == -inf else (low, high)
+        return Judgement(Interval(mean, *bounds, len(x)), direction, num_needed, float(p))
+
+    def critical_value(self, n: int) -> float:
+        """Of Student's t at the look after ``n`` seeds, from ``first`` to ``last``."""
+        return _critical_values(self.first, self.last, 1 - CONFIDENCE)[n - self.first]
+
+    def _direction(self, low: float, high: float) -> Direction:
+        if low > 0:
+            return "above"
+        if high < 0:
+            return "below"
+        return "equivalent" if -self.smallest < low and high < self.smallest else "undecided"
+
+    def _p_value(self, n: int, t: float) -> float:
+        """The least error rate at which the boundary after ``n`` seeds is crossed by ``t`` (a repeated p-value)."""
+
+        def crosses(log_alpha: float) -> bool:
+            return t > _critical_values(self.first, self.last, 10**log_alpha)[n - self.first]
+
+        if t <= _critical_values(self.first, self.last, 1.0)[n - self.first]:
+            return 1.0
+        grid = np.linspace(np.log10(_LEAST_P), 0, 2000)
+        return float(10 ** grid[bisect_left(range(len(grid)), True, key=lambda i: crosses(float(grid[i])))])
+
+
+@lru_cache(maxsize=4096)
+def _critical_values(first: int, last: int, alpha: float) -> tuple[float, ...]:
+    """Of |t| at the looks after ``first`` to ``last`` seeds: under no difference, all are kept with 1 - ``alpha``."""
+    cdf_of_theta = 1 - 2 * special.stdtr(first - 1, -sqrt(first - 1) * np.tan(_EDGES[:-1]))
+    mass = np.diff(np.append(cdf_of_theta, 1.0))
+    values, spent = [], 0.0
+    for n in range(first, last + 1):
+        to_spend, spent = alpha * n / last - spent, alpha * n / last
+        if n == first:
+            theta = float(np.arctan(special.stdtrit(n - 1, 1 - to_spend / 2) / sqrt(n - 1)))
+        else:
+            mass = mass @ _transition(n - 1)
+            beyond = np.append(np.cumsum(mass[::-1])[::-1], 0.0)
+            theta = float(np.interp(-to_spend, -beyond, _EDGES))
+        values.append(float(sqrt(n - 1) * np.tan(theta)))
+        mass = mass * np.clip((theta - _EDGES[:-1]) / np.diff(_EDGES), 0, 1)
+    return tuple(values)
+
+
+@lru_cache(maxsize=64)
+def _transition(n: int) -> NDArray[np.float64]:
+    """The chance that theta after n + 1 differences is in a bin, (bins before, bins after), from the middle of one."""
+    phi = np.linspace(-np.pi / 2, np.pi / 2, 20001)
+    cdf = 0.5 + np.sign(phi) * special.betainc(0.5, n / 2, np.sin(phi) ** 2) / 2
+    u = np.sin((_EDGES[1:] + _EDGES[:-1]) / 2)[:, None]
+    # sqrt(n) u cos(phi) + sin(phi) is an amplitude times sin(phi + shift)
+    amplitude, shift = np.sqrt((n * u * u + 1) / (n + 1)), np.arctan2(sqrt(n) * u, 1)
+    angle = np.arcsin(np.minimum(np.sin(_EDGES) / amplitude, 1))
+
+    def below(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.interp(angles - shift, phi, cdf)
+
+    return np.asarray(np.diff(below(angle) - below(-angle) + 1 - below(np.pi - angle), axis=1), dtype=np.float64)
