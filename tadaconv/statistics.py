@@ -70,7 +70,14 @@ def wilson_interval(percent: float, num_clips: int, confidence: float = CONFIDEN
     """The score interval of a proportion, in percent (Wilson, JASA 22, 1927), for an accuracy over ``num_clips`` clips.
 
     How far the accuracy on all clips of the kind may be from that on these, for this one trained network, without other
-    seeds. Raises ValueError unless ``percent`` is in 0 to 100 and there is a clip.
+    seeds.
+
+    Args:
+        percent: accuracy, from 0 to 100.
+        num_clips: clips it is over, one or more.
+        confidence: of the interval.
+
+    Raises ValueError for others.
     """
     if not 0 <= percent <= 100 or num_clips < 1:
         raise ValueError(f"accuracy must be in 0 to 100 % over at least one clip, not {percent} % over {num_clips}")
@@ -146,8 +153,13 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def power(effect: float, sd: float, n: int, confidence: float = CONFIDENCE) -> float:
     """The chance that the paired t interval of ``n`` seeds leaves out zero (Cohen, 1988, chapter 2).
 
-    ``effect`` is the true mean difference and ``sd`` the standard deviation of the differences between seeds, in
-    one unit. From the non-central t distribution with n - 1 degrees of freedom. NaN for n < 2 or an ``sd`` of zero.
+    From the non-central t distribution with n - 1 degrees of freedom. NaN for n < 2 or an ``sd`` of zero.
+
+    Args:
+        effect: the true mean difference.
+        sd: standard deviation of the differences between seeds, in the unit of ``effect``.
+        n: seeds.
+        confidence: of the interval.
     """
     if n < 2 or not sd > 0:
         return nan
@@ -163,6 +175,11 @@ def upper_sd(sd: float, n: int, confidence: float = POWER) -> float:
     ``sd * sqrt((n - 1) / q)`` with q the quantile of chi-square that lies below in 1 - ``confidence``. Seeds that
     are counted with it suffice in four of five studies, and with ``sd`` itself in about half of them (Browne,
     Statistics in Medicine 14, 1995). NaN for n < 2 or an ``sd`` of zero.
+
+    Args:
+        sd: the sample standard deviation.
+        n: values behind it.
+        confidence: that the true one is below the bound.
     """
     if n < 2 or not sd > 0:
         return nan
@@ -180,7 +197,12 @@ def detectable_effect(sd: float, n: int) -> float:
 def seeds_needed(effect: float, sd: float, most: int = 1000) -> int | None:
     """The fewest seeds that detect a true difference of ``effect`` at 80 % power.
 
-    ``sd`` is the standard deviation of the paired differences. None where it is unknown or ``most`` do not do.
+    None where ``sd`` is unknown or ``most`` do not do.
+
+    Args:
+        effect: the true mean difference.
+        sd: standard deviation of the paired differences.
+        most: seeds to try.
     """
     if not (isfinite(effect) and effect != 0 and sd > 0):
         return None
@@ -263,7 +285,12 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
 def on_front(cost: ArrayLike, score: ArrayLike, sign: int = 1) -> NDArray[np.bool_]:
     """The points that no other dominates, (N,) of both to (N,): none costs as little, is as good, and better in one.
 
-    ``sign`` is 1 where a higher score is better, else -1. Points that are equal in both do not dominate each other.
+    Args:
+        cost: of each point.
+        score: of each point.
+        sign: 1 where a higher score is better, else -1.
+
+    Points that are equal in both do not dominate each other.
     A point with a NaN is not on the front, and dominates none.
     """
     x, y = np.asarray(cost, dtype=float), sign * np.asarray(score, dtype=float)
