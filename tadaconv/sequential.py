@@ -54,8 +54,9 @@ _EDGES = np.linspace(0, np.pi / 2, _NUM_BINS + 1)
 _MOST_SEEDS = 100
 """Of an adaptive design: computing its critical values takes a second."""
 
-_ALPHAS = np.union1d(np.geomspace(1e-6, 1, 41), 1 - CONFIDENCE)
-"""Error rates whose critical values are computed. The bins do not resolve less than the first: it is the least p."""
+_ALPHAS = np.union1d(np.geomspace(1e-5, 1, 36), 1 - CONFIDENCE)
+"""Error rates whose critical values are computed, and between which p-values are read; no p is below the first. What a
+look spends of them is right to 1 % at 0.05, to 2 % at 0.001, and to a factor of two at 1e-5, where bins are coarse."""
 
 
 class Judgement(NamedTuple):
