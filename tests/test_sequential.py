@@ -47,6 +47,19 @@ def test_the_error_spent_by_each_look_is_in_proportion_to_its_seeds(first: int, 
         assert np.all(np.abs(crossed_K - spent_K) < 4 * np.sqrt(spent_K / num) + 0.005 * spent_K)
 
 
+def test_a_design_that_is_changed_after_a_look_spends_more() -> None:
+    """The figures of the module's docstring."""
+    x = np.random.default_rng(1).normal(size=(200_000, 24))
+    t_KN = {n: np.abs(x[:, :n].mean(axis=1)) / x[:, :n].std(axis=1, ddof=1) * sqrt(n) for n in range(3, 25)}
+
+    def significant(first: int, last: int) -> NDArray[np.bool_]:
+        design = SeedDesign(first=first, last=last, smallest=1)
+        return np.any([t_KN[n] > design.critical_value(n) for n in range(first, last + 1)], axis=0)
+
+    assert np.mean(significant(3, 3) | significant(3, 12)) == pytest.approx(0.078, abs=0.002)
+    assert np.mean(significant(3, 12) | significant(3, 24)) == pytest.approx(0.069, abs=0.002)
+
+
 @pytest.mark.parametrize(("first", "last"), DESIGNS)
 def test_the_first_look_is_students_test(first: int, last: int) -> None:
     for alpha in (0.9, 0.05, 1e-6):
