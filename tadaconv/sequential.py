@@ -26,10 +26,10 @@ What the error rates depend on:
 - Why a row gets further seeds does not matter, so it may be run for one of its comparisons and used in all; nor does it
   matter when looks are skipped.
 - Seeds without a pair, as a cell failed, are left out. That is valid where failures do not depend on the score that the
-  cell would have had.
-- As in a fixed design, differences are normal. Heavy tails and rounding make false verdicts rarer, and skewed differences
-  make them more frequent: if they are as skewed as a gamma distribution of shape 2, 9 % of a claim's verdicts are false
-  where rows do not differ, and 8 % in a fixed design.
+  cell would have had. If the cell is run after all, the looks from its seed on are others, and so may the verdict be.
+- As in a fixed design, differences are normal. Heavy tails and rounding make false verdicts rarer, skewed differences
+  more frequent: if they are as skewed as a gamma distribution of shape 2, 9 % of a claim's verdicts are false where
+  rows do not differ, and 8 % in a fixed design.
 
 `benchmarks/verdicts.py` simulates all of these.
 """
