@@ -201,6 +201,18 @@ def test_the_plain_loop_meets_all_verdicts() -> None:
     assert apart > 0
 
 
+def test_an_interval_never_becomes_empty() -> None:
+    """Differences that jump: at the end they contradict the first looks, and are significant, but the verdict stays."""
+    x = [0.0, 0.001, 0.002, 1.0, 1.001, 0.999, 1.0, 1.002]
+    before, after = (adaptive(3, 8).judge(x[:n]) for n in (3, 8))
+    alone = st.t_interval(x)
+    assert alone.mean - adaptive(3, 8).critical_value(8) * st.standard_deviation(x) / sqrt(8) > before.interval.high
+    assert after[1:3] == before[1:3] == ("equivalent", 3)
+    assert after.interval == (before.interval.high, *before.interval[1:3], 8)
+    assert after.p < LEVEL < before.p
+    assert same(after, plain_judgement(adaptive(3, 8), x))
+
+
 @given(LOOKS, DIFFERENCES | NARROW | FLOATS)
 @settings(max_examples=200)
 def test_a_verdict_is_never_reversed_and_intervals_only_shrink(looks: tuple[int, int], x: list[float]) -> None:
