@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tadaconv.execution.live import Show
     from tadaconv.execution.planner import Planned
     from tadaconv.execution.store import Store
+    from tadaconv.sequential import SeedDesign
 
 
 def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Store") -> list[CellRecord]:
@@ -50,6 +51,14 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     regime = as_planned(regime, (row.experiment for row in store.read_plan(study).values()))
     cells = [row.cell(regime, seed) for row in loaded.table.trained() for seed in seeds]
     return [record for record in store.records_of(cells) if record.status != "missing"]
+
+
+def stored_design(study: str, store: "Store") -> "SeedDesign | None":
+    """The seed design that the study of a table is run with; None where an earlier version ran it."""
+    from tadaconv.sequential import SeedDesign
+
+    stored = store.study_attrs(study).get(attr.SEEDS)
+    return None if stored is None else SeedDesign.model_validate(stored)
 
 
 def dry_run_cells(cells: Iterable[Cell]) -> None:
