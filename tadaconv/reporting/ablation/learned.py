@@ -78,7 +78,7 @@ def _hours_by_row(export: Export) -> dict[str, float]:
     )
     by_row = hours.groupby(level=0).mean()
     rows = [row.name for row in export.manifest.rows if not row.ensemble]
-    return {row: float(mean) for row, mean in by_row.reindex(rows).fillna(by_row.mean()).fillna(0.0).items()}
+    return dict(zip(rows, by_row.reindex(rows).fillna(by_row.mean()).fillna(0.0).tolist(), strict=True))
 
 
 def _trained(export: Export, rows: Collection[str]) -> list[str]:

@@ -102,8 +102,10 @@ def planned_seeds(manifest: Manifest) -> dict[str, set[int]]:
     if design is None or not design.is_adaptive:
         return {row.name: set(manifest.seeds) for row in manifest.rows}
     planned = {row.name: set(range(design.first)) for row in manifest.rows}
-    for cell in (*manifest.cells, *manifest.ensembles):
+    for cell in manifest.cells:
         planned[cell.row].add(cell.seed)
+    for ensemble in manifest.ensembles:
+        planned[ensemble.row].add(ensemble.seed)
     return planned
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pandas as pd
 
+from tadaconv import statistics as st
 from tadaconv.metrics import Metric
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.learned import seeds_to_decide
@@ -94,8 +95,10 @@ def columns(
 
 def columns_of_tests(export: Export) -> list[Column]:
     """The columns of the tests of a table, with the lines of :func:`~.summary.base_verdicts` with two pairs or more."""
-    metric, design = export.metric, export.manifest.design
-    apart = compares_apart(summarise(export), export.manifest.base)
+    metric, design, summary = export.metric, export.manifest.design, summarise(export)
+    apart = compares_apart(summary, export.manifest.base)
+    is_adaptive = design is not None and design.is_adaptive
+    has_p = is_adaptive or bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any())
 
     def p(line: Line) -> str:
         return p_value(line["p_holm"]).removeprefix("p = ").removeprefix("p ") if line["p"] == line["p"] else "\u2013"
@@ -111,7 +114,7 @@ def columns_of_tests(export: Export) -> list[Column]:
         (Column("to", lambda line: str(line["worse"]), holds_names=True), apart),
         (Column("pairs", lambda line: str(line["n"])), True),
         (Column("SD of \u0394", lambda line: score(line["sd"], metric), metric.unit_of_differences), True),
-        (Column("p", p), True),
+        (Column("p", p), has_p),
         (Column("verdict", lambda line: verdict_in_words(line["verdict"], design, metric)), True),
         (Column("seeds to decide", needed), True),
     ]
