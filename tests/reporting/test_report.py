@@ -26,8 +26,8 @@ from tadaconv.table import Claim
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (
-    "verdicts", "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency", "confusion",
-    "learning_curves", "calibration_over_training",
+    "verdicts", "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency",
+    "confusion", "learning_curves", "calibration_over_training",
 )  # fmt: skip
 HIDDEN = "a\x1b[31mb\u202ec\x00\t\x9bd"
 VISIBLE = r"a\x1b[31mb\u202ec\x00\t\x9bd"

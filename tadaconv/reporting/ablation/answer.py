@@ -28,6 +28,11 @@ def judged(export: Export) -> pd.DataFrame:
     return df.loc[order.sort_values(["verdict", "size"], kind="stable", na_position="last").index]
 
 
+def is_apart(export: Export) -> bool:
+    """Whether the lines are rows, without claims, that are compared with different rows, which have to be named."""
+    return not export.manifest.claims and compares_apart(summarise(export), export.manifest.base)
+
+
 def answer(export: Export) -> str:
     """One sentence: what is known, largest first, what is open, and what was refuted; empty without a comparison."""
     lines = judged(export).to_dict("records")
@@ -47,7 +52,10 @@ def _of_one(export: Export, line: Mapping[Any, Any]) -> str:
     metric = export.metric
     verdict = verdict_in_words(line["verdict"], export.manifest.design, metric)
     text = f"\u201c{line['text'].rstrip('.')}\u201d"
-    subject = f"The claim {text}" if export.manifest.claims else f"{text}, compared with \u201c{line['worse']}\u201d,"
+    if export.manifest.claims:
+        subject = f"The claim {text}"
+    else:
+        subject = text if is_apart(export) else f"{text}, compared with \u201c{line['worse']}\u201d,"
     if line["low"] != line["low"]:
         seeds = "one seed gives no interval; run at least three" if line["n"] == 1 else "without an interval"
         return f"{subject} is {verdict}: {_effect(export, line)}, {seeds}."
@@ -58,9 +66,9 @@ def _of_one(export: Export, line: Mapping[Any, Any]) -> str:
 def _subject(export: Export, number: int) -> str:
     if export.manifest.claims:
         return plural(number, "claim")
-    apart = compares_apart(summarise(export), export.manifest.base)
-    base = "the row they are compared with" if apart else f"\u201c{export.manifest.base}\u201d"
-    return f"{plural(number, 'row')} compared with {base}"
+    if is_apart(export):
+        return f"{plural(number, 'row')}, each compared with a row of its own"
+    return f"{plural(number, 'row')} compared with \u201c{export.manifest.base}\u201d"
 
 
 def _group(export: Export, lines: Sequence[Mapping[Any, Any]]) -> str:
@@ -80,7 +88,8 @@ def _effect(export: Export, line: Mapping[Any, Any]) -> str:
     if not line["n"]:
         return "no result"
     effect = export.metric.of_difference(difference(line["effect"], export.metric))
-    return f"{effect}, across recipes" if line["across_recipes"] else effect
+    to = f" to \u201c{line['worse']}\u201d" if is_apart(export) else ""
+    return f"{effect}{to}{', across recipes' if line['across_recipes'] else ''}"
 
 
 def _nothing_known(export: Export, lines: Sequence[Mapping[Any, Any]], subject: str) -> str:

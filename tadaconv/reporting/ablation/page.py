@@ -7,7 +7,7 @@ it is given: names of rows, errors and paths come out as text.
 import pandas as pd
 
 from tadaconv.reporting.ablation import text
-from tadaconv.reporting.ablation.answer import answer
+from tadaconv.reporting.ablation.answer import answer, judged
 from tadaconv.reporting.ablation.data import Export, Manifest
 from tadaconv.reporting.ablation.learned import learned as learned_of
 from tadaconv.reporting.ablation.summary import (
@@ -18,7 +18,6 @@ from tadaconv.reporting.ablation.summary import (
     summarise,
     table_columns,
     validation_clips,
-    verdicts,
 )
 from tadaconv.reporting.ablation.table import columns, columns_of_tests
 from tadaconv.reporting.core.export import no_number
@@ -38,10 +37,10 @@ def headline(export: Export) -> Block:
 
 
 def claims(export: Export) -> Block | None:
-    """Each claim of the paper with its verdict and the numbers behind it; None without claims."""
-    lines = verdicts(export).to_dict("records")
-    if not lines:
+    """Each claim of the paper with its verdict and the numbers behind it, folded away; None without claims."""
+    if not export.manifest.claims:
         return None
+    lines = judged(export).to_dict("records")
     metric, design = export.metric, export.manifest.design
     with_sentences = [
         {

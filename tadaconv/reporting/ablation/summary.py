@@ -40,17 +40,17 @@ def summarise(export: Export) -> pd.DataFrame:
     and else only the validation clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard
     deviation between seeds, and ``standing`` is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*``
     are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds``
-    is true where one of the two means has other seeds as well, so that the difference is not that of the means.
-    ``verdict`` is *better*, *worse*, *equivalent* or *undecided*, and empty for a row that is compared with none;
-    ``num_needed`` is the number of seeds after which it was, see :func:`judge`. ``delta_sd`` is the standard
-    deviation of the differences, ``p`` the sign-flip p-value, in an adaptive design the repeated p-value, and
-    ``p_holm`` the same adjusted over the table. ``versus`` is empty for a row that is compared with none, and
-    ``reference`` marks rows that are compared with none or that others are compared with, and ``across_recipes``
-    those whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that a row averages.
-    ``paper_delta_*`` are our mean minus the published number, where the two are measured alike (see
-    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is, *paper* or *ours*, where
-    the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these are what a row
-    ran on; they are empty for one without a cell.
+    is true where one of the two means, in an adaptive design that of the row, has other seeds as well, so that the
+    difference is not that of the means. ``verdict`` is *better*, *worse*, *equivalent* or *undecided*, and empty
+    for a row that is compared with none; ``num_needed`` is the number of seeds after which it was, see
+    :func:`judge`. ``delta_sd`` is the standard deviation of the differences, ``p`` the sign-flip p-value, in an
+    adaptive design the repeated p-value, and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
+    row that is compared with none, and ``reference`` marks rows that are compared with none or that others are
+    compared with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names
+    the rows that a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are
+    measured alike (see :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is,
+    *paper* or *ours*, where the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or
+    ``recipe``, these are what a row ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
 
@@ -79,10 +79,13 @@ def _summary(export: Export) -> pd.DataFrame:
         known = df["paper_alike"] & ((part == "mean") | (df["covers"] == "seeds"))
         df[f"paper_delta_{part}"] = (df[metric.column(part)] - df[published]).where(known)
     df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
-    most = np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
+    design = export.manifest.design
+    # In an adaptive design rows differ in their seeds on purpose; notable are seeds of the row without a partner.
+    is_adaptive = design is not None and design.is_adaptive
+    most = df["n"] if is_adaptive else np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
     df["other_seeds"] = (df["num_pairs"] > 0) & (df["num_pairs"] < most)
     df["p_holm"] = st.holm(df["p"])
-    standing = standings(metric.sign * scores, groups(export.manifest), export.manifest.design)
+    standing = standings(metric.sign * scores, groups(export.manifest), design)
     df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
     own, other = (df[column].map(apart.get("recipe", {})) for column in ("row", "versus"))

@@ -107,7 +107,7 @@ def columns_of_tests(export: Export) -> list[Column]:
         if line["verdict"] != "undecided":
             return str(line["num_needed"])
         seeds = seeds_to_decide(line["effect"], line["sd"], design)
-        return "\u2013" if not line["sd"] > 0 else f"about {seeds}" if seeds else "over 1000"
+        return "\u2013" if not line["sd"] > 0 else f"about {max(seeds, line['n'] + 1)}" if seeds else "over 1000"
 
     shown = [
         (Column("row", lambda line: str(line["text"]), holds_names=True), True),

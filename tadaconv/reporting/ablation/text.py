@@ -10,6 +10,7 @@ import pandas as pd
 from tadaconv import statistics as st
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Learned, Manifest
+from tadaconv.reporting.ablation.learned import seeds_to_decide
 from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import (
     agreement,
@@ -166,6 +167,11 @@ def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1, design: SeedD
         # Of few seeds the exact p, which is not to look smaller than the least: 0.0625 of five.
         sentences.append(f"Sign-flip p = {line['p']:.3g}; {least}." if few else f"Sign-flip {p}; {p_holm} after Holm.")
     if is_open and sd > 0:
+        needed = seeds_to_decide(float(line["effect"]), sd, design)
+        sentences.append(
+            "At the measured difference and standard deviation, deciding it with 80 % power takes "
+            f"{'more than 1000' if needed is None else f'about {max(needed, n + 1)}'} seeds."
+        )
         sentences.append(power_sentence([sd], [n], metric, design))
     if line["across_recipes"]:
         sentences.append("The two were trained with different recipes, so the difference includes the effect of these.")
@@ -217,7 +223,7 @@ def power_sentence(
     by_row = " by row" if " to " in effect else ""
     return (
         f"The minimum detectable difference{of_fixed} at 80 % power is {effect}{by_row}; detecting "
-        f" {smallest_in_words(design, metric)} takes {needed}. At the upper 80 % bound of the "
+        f"{smallest_in_words(design, metric)} takes {needed}. At the upper 80 % bound of the "
         f"standard deviation it is {upper_effect}, and {upper_needed}."
     )
 
@@ -268,9 +274,10 @@ def legend(
         f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test needs {fewest} shared "
         f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.": untested(summary),
         "\u0394: mean of the differences paired by seed.": summary["num_pairs"].any() and not is_adaptive,
-        "\u0394: mean of the differences paired by seed, with its repeated 95 % interval, which covers all looks at "
-        "further seeds together. Rows that were decided got no further seeds.": summary["num_pairs"].any()
-        and is_adaptive,
+        "\u0394: mean of the differences paired by seed, over the seeds that both rows have, with its repeated 95 % "
+        "interval, which covers all looks at further seeds together. Rows that were decided got no further seeds.": (
+            summary["num_pairs"].any() and is_adaptive
+        ),
         "The number of pairs is given if rows differ in their seeds: the difference is over their common seeds, and "
         "is not that of the two means.": summary["other_seeds"].any(),
         f"{OTHER_RECIPE}: to a row trained with a different recipe; the difference includes its effect.": mixes,
@@ -481,10 +488,13 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
     """What the cells of a table cost and decided, what is open, and what other designs would have taken."""
     done, design = learned, export.manifest.design
     failed = f" ({done.num_failed} failed)" if done.num_failed else ""
-    rate = f": {three_digits(done.pairs_decided / done.hours)} an hour" if done.pairs_decided and done.hours else ""
+    rate = ""
+    if done.pairs_decided and done.hours:
+        an_hour = three_digits(done.pairs_decided / done.hours)
+        rate = f", {plural(done.pairs_decided, 'pair')} of rows in all, {an_hour} an hour"
     sentences = [
         f"{plural(done.num_cells, 'cell')}{failed} took {hours(done.hours, done.device)}.",
-        f"They decided {_decided(done)}, {plural(done.pairs_decided, 'different pair')} of rows{rate}.",
+        f"They decided {_decided(done)}{rate}.",
         *_rest_sentences(done),
     ]
     if done.fixed_seeds is not None and done.fixed_hours is not None:
@@ -496,8 +506,8 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
         sentences.append("A fixed design takes more than 1000 seeds of every row to decide as much with 80 % power.")
     if design is not None and done.saved_cells is not None and done.saved_hours is not None:
         sentences.append(
-            f"{plural(done.saved_cells, 'cell')} ({hours(done.saved_hours, done.device)}) fewer were run than "
-            f"{design.last} seeds of every row take."
+            f"{design.last} seeds of every row would have taken {plural(done.saved_cells, 'more cell')} "
+            f"({hours(done.saved_hours, done.device)})."
         )
     return sentences
 
@@ -586,7 +596,7 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
         "wilson": "clips" in set(summary["covers"]) or bool(_clips_notes(export, summary)),
         "flips": bool(tested),
         "draws": max(tested, default=0) > st.EXACT_UP_TO,
-        "holm": max(tested, default=0) >= st.seeds_for_sign_flip() or bool(design and summary["p"].notna().any()),
+        "holm": max(tested, default=0) >= st.seeds_for_sign_flip(),
         "sequential": is_adaptive and bool((summary["num_pairs"] > 1).any()),
         "equivalence": design is not None and bool((summary["num_pairs"] > 1).any()),
         "claims": bool(claims),

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tadaconv.metrics import TOP1, Metric
-from tadaconv.reporting.ablation.answer import judged
+from tadaconv.reporting.ablation.answer import is_apart, judged
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.figures.rows import common_base, signed
 from tadaconv.reporting.ablation.text import interval_of, mixed_recipes, of_many, smallest_in_words, verdict_in_words
@@ -48,10 +48,12 @@ LOOKS = {
 def verdicts_data(export: Export) -> pd.DataFrame:
     """One line a claim, or in a table without claims a row that is compared with another, as :func:`.answer.judged`.
 
-    Columns: text, better, worse, verdict, effect, low, high, n. Of more than ``MOST_ROWS`` rows without claims, the
+    Columns: text, better, worse, verdict, effect, low, high, n, and label, the text without a full stop and with the
+    row compared with where there are several. Of more than ``MOST_ROWS`` rows without claims, the
     first and the last are kept.
     """
     data = judged(export)[["text", "better", "worse", "verdict", "effect", "low", "high", "n"]].reset_index(drop=True)
+    data["label"] = data["text"].str.removesuffix(".") + (" to " + data["worse"] if is_apart(export) else "")
     if export.manifest.claims or len(data) <= MOST_ROWS:
         return data
     return pd.concat([data[: MOST_ROWS // 2], data[-MOST_ROWS // 2 :]]).reset_index(drop=True)
@@ -91,7 +93,7 @@ def verdicts_caption(data: pd.DataFrame, metric: Metric, design: SeedDesign | No
 def verdicts_alt(data: pd.DataFrame, metric: Metric, design: SeedDesign | None) -> str:
     """The forest plot in words."""
     lines = "; ".join(
-        f"{row['text'].rstrip('.')}: {verdict_in_words(row['verdict'], design, metric)}, {_effect(row, metric)}"
+        f"{row['label']}: {verdict_in_words(row['verdict'], design, metric)}, {_effect(row, metric)}"
         for row in data.to_dict("records")
     )
     return f"Forest plot of verdicts. {lines}."
@@ -119,7 +121,7 @@ def draw_verdicts(
         base: The row that all lines are compared with; empty where there are several.
     """
     lines = data.to_dict("records")
-    labels = [label_of(f"{LOOKS[row['verdict']].sign} {row['text'].rstrip('.')}", _CHARACTERS) for row in lines]
+    labels = [label_of(f"{LOOKS[row['verdict']].sign} {row['label']}", _CHARACTERS) for row in lines]
     tops = np.cumsum([0.0, *(_LINE * (label.count("\n") + 1) + _GAP for label in labels)])
     about = _about(metric, is_claims, base)
     drawn = Figure(figsize=(_WIDTH, tops[-1] + 0.5 + 0.14 * about.count("\n")), layout="constrained")
