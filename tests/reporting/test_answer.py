@@ -58,6 +58,9 @@ def test_every_claim_is_named_or_counted(make_up, kinds: list[str]) -> None:
         return
     groups = said.removesuffix(".").split("; ")
     groups[0] = groups[0].partition(", ")[2]
+    if num_without := kinds.count("no result"):
+        assert groups.pop() == f"{num_without} {'has' if num_without == 1 else 'have'} no result"
+        counts["undecided"] -= num_without
     assert [int(group.split()[0]) for group in groups] == [number for number in counts.values() if number]
     for group, (verdict, number) in zip(groups, [c for c in counts.items() if c[1]], strict=True):
         assert verdict in group
@@ -81,7 +84,8 @@ def test_the_answer_names_the_largest_first_with_its_size(make_up) -> None:
 def test_one_seed_says_that_it_cannot_tell(make_up) -> None:
     assert answer(made(make_up, ["one seed", "one seed"])) == (
         "Of 2 claims, none is decided, as one seed gives no interval (run at least three); the largest differences so "
-        "far are those of \u201cClaim of one seed 1\u201d (+5.0 points) and \u201cClaim of one seed 0\u201d (+5.0 points)."
+        "far are those of \u201cClaim of one seed 1\u201d (+5.0 points) "
+        "and \u201cClaim of one seed 0\u201d (+5.0 points)."
     )
     said = answer(made(make_up, ["one seed"]))
     assert said == (

@@ -43,8 +43,11 @@ def answer(export: Export) -> str:
     subject = _subject(export, len(lines))
     if all(line["verdict"] == "undecided" for line in lines):
         return _nothing_known(export, lines, subject)
-    groups = {verdict: [line for line in lines if line["verdict"] == verdict] for verdict in ORDER}
+    with_result = [line for line in lines if line["n"]]
+    groups = {verdict: [line for line in with_result if line["verdict"] == verdict] for verdict in ORDER}
     parts = [_group(export, group) for group in groups.values() if group]
+    if num_without := len(lines) - len(with_result):
+        parts.append(f"{num_without} {'has' if num_without == 1 else 'have'} no result")
     return f"Of {subject}, {'; '.join(parts)}."
 
 
@@ -85,8 +88,6 @@ def _named(export: Export, lines: Sequence[Mapping[Any, Any]]) -> str:
 
 
 def _effect(export: Export, line: Mapping[Any, Any]) -> str:
-    if not line["n"]:
-        return "no result"
     effect = export.metric.of_difference(difference(line["effect"], export.metric))
     to = f" to \u201c{line['worse']}\u201d" if is_apart(export) else ""
     return f"{effect}{to}{', across recipes' if line['across_recipes'] else ''}"

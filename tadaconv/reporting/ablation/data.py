@@ -144,6 +144,7 @@ class Learned(BaseModel):
     rows_decided: int = Field(description="Rows whose difference to the row they are compared with is decided.")
     num_rows: int = Field(description="Rows that are compared with another.")
     pairs_decided: int = Field(description="Pairs of rows with a decided comparison, each once.")
+    rest_pairs: int = Field(description="Undecided pairs for which it can be estimated what deciding them takes.")
     rest_seeds: int = Field(description="Seeds of the row that would need the most to decide the rest; 0: none would.")
     rest_cells: int = Field(description="Further cells that would take.")
     rest_hours: float

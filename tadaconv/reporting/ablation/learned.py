@@ -91,12 +91,13 @@ def _rest(export: Export, undecided: Collection[Mapping[Any, Any]]) -> dict[str,
     """What it would take to decide what is open."""
     num_of_row = summarise(export).set_index("row")["n"].to_dict()
     needed_of: dict[str, int] = {}
-    num_beyond = num_unknown = 0
+    num_known = num_beyond = num_unknown = 0
     for line in undecided:
         needed = seeds_to_decide(line["effect"], line["sd"], export.manifest.design)
         num_unknown += not line["sd"] > 0
         num_beyond += bool(line["sd"] > 0 and needed is None)
         if needed is not None:
+            num_known += 1
             # So many have not decided it, whatever the estimate is.
             needed = max(needed, line["n"] + 1)
             for row in _trained(export, (line["better"], line["worse"])):
@@ -104,6 +105,7 @@ def _rest(export: Export, undecided: Collection[Mapping[Any, Any]]) -> dict[str,
     hours = _hours_by_row(export)
     further = {row: max(0, needed - num_of_row[row]) for row, needed in needed_of.items()}
     return {
+        "rest_pairs": num_known,
         "rest_seeds": max(needed_of.values(), default=0),
         "rest_cells": sum(further.values()),
         "rest_hours": sum(number * hours[row] for row, number in further.items()),

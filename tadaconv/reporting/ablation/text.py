@@ -515,7 +515,9 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
 def learned_in_short(learned: Learned) -> str:
     """The same in a line, for a terminal."""
     cost = f"{hours(learned.hours, learned.device)}, {plural(learned.num_cells, 'cell')}"
-    rest = f" To decide the rest: {_rest_cells(learned)}." if learned.rest_cells else ""
+    rest = ""
+    if learned.rest_pairs:
+        rest = f" To decide {plural(learned.rest_pairs, 'open comparison')}: {_rest_cells(learned)}."
     return f"Decided in {cost}: {_decided(learned)}.{rest}"
 
 
@@ -534,8 +536,9 @@ def _rest_cells(learned: Learned) -> str:
 def _rest_sentences(learned: Learned) -> list[str]:
     """What it would take to decide what is open."""
     notes = {
-        f"To decide the rest at the measured differences and standard deviations, with 80 % power, takes "
-        f"{_rest_cells(learned)}, up to {plural(learned.rest_seeds, 'seed')} of a row.": learned.rest_cells,
+        f"To decide {plural(learned.rest_pairs, 'open comparison')} at the measured differences and standard "
+        f"deviations, with 80 % power, takes {_rest_cells(learned)}, up to {plural(learned.rest_seeds, 'seed')} of a "
+        "row.": learned.rest_pairs,
         f"{plural(learned.rest_beyond, 'open comparison')} would take more than 1000 seeds: the measured difference is "
         "too small for its standard deviation.": learned.rest_beyond,
         f"For {plural(learned.rest_unknown, 'open comparison')} there is no estimate, which takes a standard deviation "
