@@ -12,7 +12,7 @@ from tadaconv import statistics as st
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.data import Export, collect
 from tadaconv.reporting.ablation.learned import learned, seeds_to_decide
-from tadaconv.reporting.ablation.text import learned_in_short, learned_sentences
+from tadaconv.reporting.ablation.text import device_time, learned_in_short, learned_sentences
 from tadaconv.sequential import SeedDesign
 from tadaconv.table import Claim, Row, Table
 
@@ -66,6 +66,12 @@ def test_cells_saved_are_those_up_to_the_last_seed_of_every_row_that_was_run(mak
     assert found.hours == pytest.approx(13 / 2)
     said = learned_sentences(made(make_up, 1800.0, design, scores), found)
     assert said[-1] == "8 seeds of every row would have taken 11 more cells (5.50 CPU hours)."
+
+
+def test_times_have_a_unit_that_they_are_read_in() -> None:
+    assert device_time(2.5, "GPU") == "2.50 GPU hours"
+    assert device_time(0.5, "CPU") == "30.0 CPU minutes"
+    assert device_time(0.001, "CPU") == "3.60 CPU seconds"
 
 
 def test_failed_cells_cost_what_is_known_of_them(make_up) -> None:

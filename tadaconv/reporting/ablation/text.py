@@ -493,28 +493,28 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
         an_hour = three_digits(done.pairs_decided / done.hours)
         rate = f", {plural(done.pairs_decided, 'pair')} of rows in all, {an_hour} an hour"
     sentences = [
-        f"{plural(done.num_cells, 'cell')}{failed} took {hours(done.hours, done.device)}.",
+        f"{plural(done.num_cells, 'cell')}{failed} took {device_time(done.hours, done.device)}.",
         f"They decided {_decided(done)}{rate}.",
         *_rest_sentences(done),
     ]
     if done.fixed_seeds is not None and done.fixed_hours is not None:
         sentences.append(
             f"A fixed design takes about {plural(done.fixed_seeds, 'seed')} of every row, "
-            f"{hours(done.fixed_hours, done.device)}, to decide as much with 80 % power."
+            f"{device_time(done.fixed_hours, done.device)}, to decide as much with 80 % power."
         )
     elif done.pairs_decided:
         sentences.append("A fixed design takes more than 1000 seeds of every row to decide as much with 80 % power.")
     if design is not None and done.saved_cells is not None and done.saved_hours is not None:
         sentences.append(
             f"{design.last} seeds of every row would have taken {plural(done.saved_cells, 'more cell')} "
-            f"({hours(done.saved_hours, done.device)})."
+            f"({device_time(done.saved_hours, done.device)})."
         )
     return sentences
 
 
 def learned_in_short(learned: Learned) -> str:
     """The same in a line, for a terminal."""
-    cost = f"{hours(learned.hours, learned.device)}, {plural(learned.num_cells, 'cell')}"
+    cost = f"{device_time(learned.hours, learned.device)}, {plural(learned.num_cells, 'cell')}"
     rest = ""
     if learned.rest_pairs:
         rest = f" To decide {plural(learned.rest_pairs, 'open comparison')}: {_rest_cells(learned)}."
@@ -528,9 +528,8 @@ def _decided(learned: Learned) -> str:
 
 
 def _rest_cells(learned: Learned) -> str:
-    return (
-        f"about {plural(learned.rest_cells, 'further cell')}, {hours(learned.rest_hours, learned.device)} (an estimate)"
-    )
+    time = device_time(learned.rest_hours, learned.device)
+    return f"about {plural(learned.rest_cells, 'further cell')}, {time} (an estimate)"
 
 
 def _rest_sentences(learned: Learned) -> list[str]:
@@ -547,9 +546,10 @@ def _rest_sentences(learned: Learned) -> list[str]:
     return [note for note, is_shown in notes.items() if is_shown]
 
 
-def hours(number: float, device: str) -> str:
-    """``0.42 CPU hours``."""
-    return f"{three_digits(number) if number >= 1 else f'{number:.2g}'} {device} hours"
+def device_time(hours: float, device: str) -> str:
+    """``1.50 CPU hours``, ``25.2 CPU minutes``, ``3.60 CPU seconds``."""
+    seconds, minutes = f"{three_digits(3600 * hours)} {device} seconds", f"{three_digits(60 * hours)} {device} minutes"
+    return f"{three_digits(hours)} {device} hours" if hours >= 1 else minutes if 60 * hours >= 1 else seconds
 
 
 def elsewhere_notes(export: Export) -> list[str]:

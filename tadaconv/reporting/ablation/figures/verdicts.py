@@ -24,7 +24,7 @@ _WIDTH = 3.5
 _CHARACTERS = 46
 """Of a line of a label; its number is behind it."""
 
-_LINE, _GAP = 0.145, 0.2
+_LINE, _GAP = 0.15, 0.2
 """Inches: of a line of a label, and of the interval below it."""
 
 
@@ -82,7 +82,9 @@ def verdicts_caption(data: pd.DataFrame, metric: Metric, design: SeedDesign | No
     text += ", ".join(f"{LOOKS[kind].sign} {verdict_in_words(kind, design, metric)}" for kind in kinds) + ". "
     if data["low"].notna().any():
         repeated = "repeated " if design is not None and design.is_adaptive else ""
-        text += f"Bars are {repeated}95 % intervals over seeds; an arrow is where one continues. "
+        low, high = _limits(data, design)
+        is_cut = (data["low"] < low).any() or (data["high"] > high).any()
+        text += f"Bars are {repeated}95 % intervals over seeds{'; an arrow is where one continues' if is_cut else ''}. "
     else:
         text += "There are no intervals, which take two seeds or more. "
     if design is not None:
@@ -126,7 +128,7 @@ def draw_verdicts(
     about = _about(metric, is_claims, base)
     drawn = Figure(figsize=(_WIDTH, tops[-1] + 0.5 + 0.14 * about.count("\n")), layout="constrained")
     ax = drawn.subplots()
-    limits = _limits(data, 0.0 if design is None else design.smallest)
+    limits = _limits(data, design)
     ax.set(ylim=(tops[-1], 0), xlim=limits[:: metric.sign], xlabel=about, yticks=[])
     for row, label, top, bottom in zip(lines, labels, tops, tops[1:], strict=False):
         lane = (bottom - _GAP, bottom)
@@ -156,14 +158,18 @@ def _about(metric: Metric, is_claims: bool, base: str) -> str:
     )
 
 
-def _limits(data: pd.DataFrame, smallest: float) -> tuple[float, float]:
-    """The ends of the axis: all differences and decided intervals fit, and of undecided ones the most part."""
-    decided = data[data["verdict"] != "undecided"]
-    low = np.nanmin([0.0, -1.5 * smallest, data["effect"].min(), decided["low"].min()])
-    high = np.nanmax([0.0, 1.5 * smallest, data["effect"].max(), decided["high"].max()])
+def _limits(data: pd.DataFrame, design: SeedDesign | None) -> tuple[float, float]:
+    """The ends of the axis: differences and decided intervals fit, of undecided ones the most part.
+
+    Where nothing is decided, intervals of median width fit.
+    """
+    is_decided, smallest = data["verdict"] != "undecided", 0.0 if design is None else design.smallest
+    half = 0.0 if is_decided.any() else np.nan_to_num(((data["high"] - data["low"]) / 2).median())
+    low = np.nanmin([0.0, -1.5 * smallest, (data["effect"] - half).min(), data.loc[is_decided, "low"].min()])
+    high = np.nanmax([0.0, 1.5 * smallest, (data["effect"] + half).max(), data.loc[is_decided, "high"].max()])
     room = max(high - low, 1e-6) / 2
-    wide_low, wide_high = np.nanmin([low, data["low"].min()]), np.nanmax([high, data["high"].max()])
-    low, high = max(low - room, wide_low), min(high + room, wide_high)
+    widest_low, widest_high = np.nanmin([low, data["low"].min()]), np.nanmax([high, data["high"].max()])
+    low, high = max(low - room, widest_low), min(high + room, widest_high)
     margin = 0.04 * max(high - low, 1e-6)
     return float(low - margin), float(high + margin)
 
