@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hs
@@ -10,7 +11,7 @@ from scipy import stats
 
 from tadaconv import statistics as st
 from tadaconv.reporting.ablation import page as blocks
-from tadaconv.reporting.ablation.data import Export, collect
+from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, collect
 from tadaconv.reporting.ablation.learned import learned, seeds_to_decide
 from tadaconv.reporting.ablation.text import device_time, learned_in_short, learned_sentences
 from tadaconv.sequential import SeedDesign
@@ -114,8 +115,6 @@ def test_an_ensemble_takes_the_cells_of_its_parts(make_up) -> None:
     loaded, records = make_up({"a": [60.0, 64.0, 61.0], "b": [60.0, 61.0, 62.0], "base": [60.0, 61.0, 62.05]})
     claim = Claim("c", "both", "a", "s")
     rows = [*loaded.table.rows, Row("both", None, ensemble=("a", "b"))]
-    from tadaconv.reporting.ablation.data import EnsembleOrigin
-
     ensembles = [
         EnsembleOrigin(row="both", seed=seed, cells={"a": "k", "b": "l"}, top1=top1)
         for seed, top1 in enumerate((62.0, 63.0, 63.1))
@@ -131,8 +130,6 @@ def test_an_ensemble_takes_the_cells_of_its_parts(make_up) -> None:
 @given(hs.floats(0.0, 0.8), hs.floats(0.2, 2.0))
 def test_seeds_for_equivalence_have_the_power(effect: float, sd: float) -> None:
     """Of two one-sided tests, by simulation; the bound is no more than a few seeds above the truth."""
-    import numpy as np
-
     n = st.seeds_for_equivalence(effect, sd, 1.0)
     if n is None or n > 60:
         return
