@@ -157,6 +157,18 @@ def test_a_row_that_was_not_run_lacks_its_first_seeds(make_up) -> None:
     assert what_was_run(export) == "3 rows, 3 to 4 seeds: 7 of 10 cells finished, 3 not run."
 
 
+def test_seeds_may_start_elsewhere(make_up, make_record) -> None:
+    loaded, _ = make_up({"a": [], "base": []})
+    records = [
+        make_record(loaded.table.row(name), seed, 60.0 + seed + (name == "a") * 0.3 * seed)
+        for name, seeds in (("a", (5, 6)), ("base", (5, 6, 7, 8)))
+        for seed in seeds
+    ]
+    export = collect(loaded, "quick", records, design=ADAPTIVE)
+    assert summarise(export).set_index("row")["num_planned"].to_dict() == {"a": 3, "base": 4}
+    assert what_was_run(export) == "2 rows, 3 to 4 seeds: 6 of 7 cells finished, 1 not run."
+
+
 def test_an_ensemble_is_to_have_the_seeds_of_all_its_parts(make_up) -> None:
     loaded, records = make_up({"a": [70.0, 71.1, 72.0], "b": [60.0, 61.0, 62.0, 63.0], "base": [60.0] * 4})
     table = Table(base=loaded.table.base, rows=[*loaded.table.rows[:2], Row("both", None, ensemble=("a", "b"))])

@@ -249,6 +249,7 @@ def collect(
     metric = metric_of(records)
     columns = {**OF_CLASSES, **csv_columns(metric)}
     details = {name: _detail(name, columns[name], detailed) for name in columns if name != "cells"}
+    seeds = sorted({record.cell.experiment.seed for record in records})
     manifest = Manifest(
         metric=metric.name,
         table=loaded.name,
@@ -257,24 +258,24 @@ def collect(
         base=table.base.name,
         rows=[_reported(row, regime) for row in table.all_rows],
         claims=list(table.claims),
-        seeds=sorted({record.cell.experiment.seed for record in records}),
+        seeds=seeds,
         families=[str(name) for name in details["families"]["family"].unique()],
         conditions=shared_conditions([record.cell.experiment for record in records]),
         class_families=_class_families(records),
         elsewhere=[_elsewhere(name, cells) for name, cells in sorted((elsewhere or {}).items())],
         left_out=dict(left_out or {}),
-        ensembles=[ensemble for ensemble in ensembles if _is_planned(ensemble, table.row(ensemble.row), design)],
+        ensembles=[ensemble for ensemble in ensembles if _is_planned(ensemble, table.row(ensemble.row), seeds, design)],
         design=design,
         cells=[origin(record) for record in records],
     )
     return Export(manifest, cells_data(records, metric), **details)
 
 
-def _is_planned(ensemble: EnsembleOrigin, row: Row, design: SeedDesign | None) -> bool:
-    """Whether the seed is one for the ensemble: in an adaptive design, parts may have further seeds than others."""
+def _is_planned(ensemble: EnsembleOrigin, row: Row, seeds: Sequence[int], design: SeedDesign | None) -> bool:
+    """Whether a seed of ``seeds`` is one for the ensemble: in an adaptive design, not all parts have further seeds."""
     if design is None or not design.is_adaptive:
         return True
-    return ensemble.seed < design.first or len(ensemble.cells) == len(row.ensemble)
+    return ensemble.seed < min(seeds) + design.first or len(ensemble.cells) == len(row.ensemble)
 
 
 def _detail(name: str, columns: Columns, records: Sequence[CellRecord]) -> pd.DataFrame:

@@ -104,7 +104,8 @@ def planned_seeds(manifest: Manifest) -> dict[str, set[int]]:
     design = manifest.design
     if design is None or not design.is_adaptive:
         return {row.name: set(manifest.seeds) for row in manifest.rows}
-    planned = {row.name: set(range(design.first)) for row in manifest.rows}
+    first = min(manifest.seeds, default=0)
+    planned = {row.name: set(range(first, first + design.first)) for row in manifest.rows}
     for cell in manifest.cells:
         planned[cell.row].add(cell.seed)
     for ensemble in manifest.ensembles:
