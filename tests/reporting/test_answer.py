@@ -6,17 +6,26 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hs
+from matplotlib.collections import PolyCollection
 
 from tadaconv.metrics import METRICS, TOP1
+from tadaconv.regime import Recipe, Regime
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.answer import ORDER, answer, judged
 from tadaconv.reporting.ablation.data import collect
 from tadaconv.reporting.ablation.figures import verdicts
 from tadaconv.reporting.ablation.figures.verdicts import LOOKS, verdicts_data
 from tadaconv.sequential import SeedDesign
-from tadaconv.table import Claim, Table
+from tadaconv.spec import Backbone, Schedule, Synthetic, TAda
+from tadaconv.table import Claim, LoadedTable, Row, Table
 
 DESIGN = SeedDesign(first=3, last=3, smallest=1.0)
+REGIME = Regime(
+    summary="made up",
+    backbone=Backbone(name="resnet_tiny"),
+    data=Synthetic(num_train=1024, num_val=512),
+    schedule=Schedule(epochs=6, batch_size=32, lr=0.1),
+)
 KINDS = {
     "supported": [70.0, 71.0, 72.5], "contradicted": [50.0, 51.2, 52.0], "equivalent": [60.1, 60.9, 62.0],
     "undecided": [60.0, 64.0, 61.0], "no result": [None, None, None], "one seed": [65.0, None, None],
@@ -79,6 +88,30 @@ def test_the_answer_names_the_largest_first_with_its_size(make_up) -> None:
         "\u201cClaim of undecided 1\u201d (+0.7 points); "
         "1 is contradicted: \u201cClaim of contradicted 3\u201d (\u22129.9 points)."
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "more"), [(4, 4, ""), (5, 5, ""), (6, 4, " and 2 more"), (9, 4, " and 5 more")]
+)
+def test_few_are_named_and_others_counted(make_up, number: int, named: int, more: str) -> None:
+    said = answer(made(make_up, ["supported"] * number))
+    assert said.count("Claim of supported") == named
+    assert said.removesuffix(".").endswith(more or " points)")
+
+
+def test_a_difference_that_includes_that_of_recipes_says_so(make_record) -> None:
+    rows = [Row("short", TAda()), Row("long", TAda(calibration="cout"), num_frames=16)]
+    recipe = Recipe(num_frames=16, origin="paper", changes={"schedule__lr": 0.05})
+    regime = REGIME.but(recipes=[recipe])
+    loaded = LoadedTable("made_up", "Q?", Table(rows[0], [rows[1]], [Claim("More helps", "long", "short", "s")]))
+    records = [
+        replace(make_record(row, seed, score), cell=row.cell(regime, seed))
+        for row, kind in zip(rows, ("undecided", "supported"), strict=True)
+        for seed, score in enumerate(KINDS[kind])
+        if score is not None
+    ]
+    said = answer(collect(loaded, "quick", records, design=DESIGN))
+    assert said.startswith("The claim \u201cMore helps\u201d is supported: +9.5 points, across recipes, 95 % interval ")
 
 
 def test_one_seed_says_that_it_cannot_tell(make_up) -> None:
@@ -151,6 +184,11 @@ def test_the_figure_has_every_claim_with_its_sign(make_up, kinds: list[str]) -> 
     for line in data.to_dict("records"):
         assert f"{LOOKS[line['verdict']].sign} {line['text'].rstrip('.')}" in written
         assert line["text"].rstrip(".") in drawing.alt
+    bands = [collection for collection in ax.collections if isinstance(collection, PolyCollection)]
+    assert len(bands) == len(kinds)
+    for band in bands:
+        across = band.get_paths()[0].vertices[:, 0]
+        assert (across.min(), across.max()) == (-1, 1)
     drawn = {round(float(line.get_xdata()[0]), 9) for line in ax.lines}
     assert {round(float(effect), 9) for effect in data["effect"].dropna()} <= drawn
 

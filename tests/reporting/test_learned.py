@@ -10,10 +10,12 @@ from hypothesis import strategies as hs
 from scipy import stats
 
 from tadaconv import statistics as st
+from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation import page as blocks
 from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, collect
 from tadaconv.reporting.ablation.learned import learned, seeds_to_decide
-from tadaconv.reporting.ablation.text import device_time, learned_in_short, learned_sentences
+from tadaconv.reporting.ablation.summary import base_verdicts, verdicts
+from tadaconv.reporting.ablation.text import claim_sentence, device_time, learned_in_short, learned_sentences
 from tadaconv.sequential import SeedDesign
 from tadaconv.table import Claim, Row, Table
 
@@ -73,6 +75,31 @@ def test_times_have_a_unit_that_they_are_read_in() -> None:
     assert device_time(2.5, "GPU") == "2.50 GPU hours"
     assert device_time(0.5, "CPU") == "30.0 CPU minutes"
     assert device_time(0.001, "CPU") == "3.60 CPU seconds"
+
+
+def test_rows_that_were_not_run_cost_and_save_nothing(make_up) -> None:
+    design = SeedDesign(first=3, last=8, smallest=1.0)
+    loaded, records = make_up(SCORES)
+    records = [record for record in records if record.cell.label != "open"]
+    found = learned(collect(loaded, "quick", records, design=design))
+    assert found.saved_cells == 3 * 5
+    assert found.fixed_seeds is not None
+    assert found.fixed_hours == pytest.approx(found.fixed_seeds * found.hours / 3)
+    assert found.rest_unknown == 1
+
+
+def test_an_open_comparison_takes_a_seed_more_at_least(make_up) -> None:
+    # The t of 3 seeds is beyond that of a fixed design, and within the first boundary of the adaptive one.
+    design = SeedDesign(first=3, last=12, smallest=1.0)
+    scores = {"a": [63.0, 65.0, 67.0], "base": [60.0, 61.0, 62.0]}
+    export = made(make_up, design=design, scores=scores, claims=[])
+    line = base_verdicts(export).iloc[0]
+    assert line["verdict"] == "undecided"
+    assert st.seeds_needed(line["effect"], line["sd"]) == 3
+    assert (learned(export).rest_seeds, learned(export).rest_cells) == (4, 2)
+    claim = Claim("c", "a", "base", "s")
+    (said,) = verdicts(made(make_up, design=design, scores=scores, claims=[claim])).to_dict("records")
+    assert "deciding it with 80 % power takes about 4 seeds." in claim_sentence(said, TOP1, design)
 
 
 def test_failed_cells_cost_what_is_known_of_them(make_up) -> None:

@@ -128,6 +128,22 @@ def test_verdicts_follow_the_direction_of_the_metric(made_up, metric: Metric, mo
     assert base_verdicts(export)["verdict"].tolist() == [words[sign][1] for sign in signs[:2]]
 
 
+def test_only_verdicts_of_a_difference_hold_for_all_claims_together(make_up) -> None:
+    # Equivalent at the first look, and later a difference that is significant, but too small to matter.
+    more = [60.3, 61.35, 62.25, 60.8, 61.75, 62.3]
+    scores = {"a": more, "b": [60.0] * 6, "base": [60.0, 61.0, 62.0, 60.5, 61.5, 62.0]}
+    claims = [Claim("a helps", "a", "base", "s")]
+    design = SeedDesign(first=2, last=6, smallest=5.0)
+    line = verdicts(export_of(make_up, scores, design, claims)).iloc[0]
+    assert line["verdict"] == "equivalent"
+    assert line["p_holm"] < 0.05
+    assert not line["table_wide"]
+    up = {**scores, "a": [value + 10 for value in more]}
+    for of_table, is_wide in ((None, False), (FIXED, True)):
+        line = verdicts(export_of(make_up, up, of_table, claims)).iloc[0]
+        assert (line["verdict"], line["table_wide"]) == ("supported", is_wide)
+
+
 # How many seeds a row is to have
 
 

@@ -151,8 +151,7 @@ class Learned(BaseModel):
     rest_beyond: int = Field(description="Undecided pairs that would take more than 1000 seeds, left out of these.")
     rest_unknown: int = Field(description="Undecided pairs without a standard deviation, left out of these.")
     fixed_seeds: int | None = Field(
-        description="Seeds of every row that a fixed design takes to decide as much; None for no decision, or for more "
-        "than 1000."
+        description="Seeds of every row that a fixed design takes to decide as much; None for no decision."
     )
     fixed_hours: float | None
     saved_cells: int | None = Field(description="Cells fewer than the most seeds of every row; of adaptive designs.")

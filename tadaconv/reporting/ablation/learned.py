@@ -117,13 +117,13 @@ def _rest(export: Export, undecided: Collection[Mapping[Any, Any]]) -> dict[str,
 def _fixed(export: Export, decided: Collection[Mapping[Any, Any]]) -> dict[str, Any]:
     """The seeds of every row that decide as much in a fixed design."""
     needed = [seeds_to_decide(line["effect"], line["sd"], export.manifest.design) for line in decided]
-    known = [number for number in needed if number is not None]
-    if not known or len(known) < len(needed):
+    seeds = max((number for number in needed if number is not None), default=None)
+    if seeds is None:
         return {"fixed_seeds": None, "fixed_hours": None}
     hours, has_run = _hours_by_row(export), set(export.cells["row"])
     return {
-        "fixed_seeds": max(known),
-        "fixed_hours": max(known) * sum(of_cell for row, of_cell in hours.items() if row in has_run),
+        "fixed_seeds": seeds,
+        "fixed_hours": seeds * sum(of_cell for row, of_cell in hours.items() if row in has_run),
     }
 
 

@@ -502,8 +502,6 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
             f"A fixed design takes about {plural(done.fixed_seeds, 'seed')} of every row, "
             f"{device_time(done.fixed_hours, done.device)}, to decide as much with 80 % power."
         )
-    elif done.pairs_decided:
-        sentences.append("A fixed design takes more than 1000 seeds of every row to decide as much with 80 % power.")
     if design is not None and done.saved_cells is not None and done.saved_hours is not None:
         sentences.append(
             f"{design.last} seeds of every row would have taken {plural(done.saved_cells, 'more cell')} "
