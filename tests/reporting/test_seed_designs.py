@@ -192,8 +192,13 @@ def test_an_ensemble_is_to_have_the_seeds_of_all_its_parts(make_up) -> None:
         EnsembleOrigin(row="both", seed=seed, cells={"a": "k", "b": "l"}, top1=73.0 + 0.1 * seed) for seed in range(3)
     ]
     without = EnsembleOrigin(row="both", seed=3, cells={"b": "l"}, why="\u201ca\u201d has no result")
+    with_both = replace(loaded, table=table)
+    further = EnsembleOrigin(row="both", seed=3, cells={"a": "k", "b": "l"}, top1=73.3)
+    export = collect(with_both, "quick", records, ensembles=[*ensembles, further], design=ADAPTIVE)
+    row = summarise(export).set_index("row").loc["both"]
+    assert (row["n"], row["num_planned"], row["status"]) == (4, 4, "finished")
     for design, num_planned in ((ADAPTIVE, 3), (None, 4)):
-        export = collect(replace(loaded, table=table), "quick", records, ensembles=[*ensembles, without], design=design)
+        export = collect(with_both, "quick", records, ensembles=[*ensembles, without], design=design)
         row = summarise(export).set_index("row").loc["both"]
         assert (row["n"], row["num_planned"]) == (3, num_planned)
         assert ("has no value with seed 3" in blocks.results(export).html) == (design is None)
@@ -217,6 +222,13 @@ def test_marks_of_an_adaptive_design_rest_on_its_p_values(scores: list[list[floa
     below = {name for name, p in zip(others, st.holm(p_values), strict=True) if p <= 0.05}
     assert {name for name in names if marks[name] == "below"} == below
     assert marks[top] == ("best" if below == set(others) else "tie")
+
+
+def test_marks_are_stricter_where_there_are_looks() -> None:
+    # Student's t of three differences is 6.9: beyond that of a fixed design, 4.3, within that of the first look.
+    scores = pd.DataFrame([[63.0, 65.0, 67.0], [60.0, 61.0, 62.0]], index=["a", "b"])
+    assert standings(scores, [["a", "b"]], FIXED) == {"a": "best", "b": "below"}
+    assert standings(scores, [["a", "b"]], SeedDesign(first=3, last=12, smallest=1.0)) == {"a": "tie", "b": "tie"}
 
 
 # What is said
