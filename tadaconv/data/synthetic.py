@@ -49,9 +49,12 @@ _MASK = 0xFFFFFFFF
 def _mix(x: Tensor) -> Tensor:
     """The 32-bit finaliser of MurmurHash3 on int64 tensors: every input bit changes every output bit."""
     x = x & _MASK
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK
-    return x ^ (x >> 16)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x ^= x >> shift
+        x *= factor
+        x &= _MASK
+    x ^= x >> 16
+    return x
 
 
 def uniforms(keys_B: Tensor, count: int, stream: int) -> Tensor:
@@ -63,7 +66,7 @@ def uniforms(keys_B: Tensor, count: int, stream: int) -> Tensor:
         stream: which numbers; those of other streams are independent.
     """
     counters = torch.arange(count, device=keys_B.device) * 0x9E3779B1 + stream * 0x632BE5AB
-    numbers = _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div(2**32).float()
+    numbers = _mix(_mix(keys_B).unsqueeze(1) + _mix(counters)).double().div_(2**32).float()
     return numbers.clamp_(max=1 - 2**-24)  # the largest few round up to 1
 
 
