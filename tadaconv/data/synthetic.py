@@ -11,9 +11,9 @@
 - ``turn``: a 7 turns clockwise, by 60 to 100 degrees, or counterclockwise. Each class is the other one played
   backwards; what moves is the shape within the frame.
 
-The default is ``frame``, ``set`` and ``order``. Paths, sizes, tints, textures and noise have the same distribution played forwards and
-backwards, in every class. Every clip is a function of (seed, index) alone, computed on the device that trains, so no
-file is loaded or downloaded. Validation clips show handwritten digits that training never sees.
+The default is ``frame``, ``set`` and ``order``. Paths, sizes, tints, textures and noise have the same distribution
+played forwards and backwards, in every class. Every clip is a function of (seed, index) alone, computed on the device
+that trains, so no file is loaded or downloaded. Validation clips show handwritten digits that training never sees.
 """
 
 import math
