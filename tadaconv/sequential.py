@@ -20,6 +20,7 @@ the sequences that have not crossed a boundary yet is followed in bins of ``thet
 """
 
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import inf, nan, sqrt
 from typing import Literal, NamedTuple, Self
@@ -29,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 from scipy import special
 
+from tadaconv.metrics import ROUNDING_ERROR
 from tadaconv.spec import Record
 from tadaconv.statistics import CONFIDENCE, Interval, paired_t_p, standard_deviation, t_interval
 
@@ -106,22 +108,68 @@ class SeedDesign(Record):
             interval = t_interval(x)
             direction = self._direction(interval.low, interval.high)
             return Judgement(interval, direction, None if direction == "undecided" else len(x), paired_t_p(x))
-        low, high, p = -inf, inf, nan
-        direction, num_needed = "undecided", None
-        for n in range(self.first, len(x) + 1):
+        low, high = np.asarray(-inf), np.asarray(inf)
+        p, direction, num_needed = nan, "undecided", None
+        for n, low, high in self._looks(x):
             sd = standard_deviation(x[:n])
             if not sd > 0:
                 continue
-            mean, half = float(x[:n].mean()), self.critical_value(n) * sd / sqrt(n)
-            if max(low, mean - half) <= min(high, mean + half):
-                low, high = max(low, mean - half), min(high, mean + half)
-            p = np.fmin(p, self._p_value(n, abs(mean) / sd * sqrt(n)))
+            p = np.fmin(p, self._p_value(n, abs(float(x[:n].mean())) / sd * sqrt(n)))
             if direction == "undecided":
-                direction = self._direction(low, high)
+                direction = self._direction(float(low), float(high))
                 num_needed = None if direction == "undecided" else n
         mean = float(x.mean()) if len(x) else nan
-        bounds = (nan, nan) if low == -inf else (low, high)
+        bounds = (nan, nan) if low == -inf else (float(low), float(high))
         return Judgement(Interval(mean, *bounds, len(x)), direction, num_needed, float(p))
+
+    def num_needed(self, differences: ArrayLike) -> NDArray[np.int64]:
+        """After how many seeds there is a verdict, as :meth:`judge` has it, for many comparisons at once; 0: undecided.
+
+        Only for an adaptive design. ``differences`` are of shape (..., n), and the result of shape (...).
+        """
+        x = np.asarray(differences, dtype=float)[..., : self.last]
+        needed = np.zeros(x.shape[:-1], dtype=np.int64)
+        for n, low, high in self._looks(x):
+            is_equivalent = (low > -self.smallest) & (high < self.smallest)
+            decided = (low > 0) | (high < 0) | is_equivalent
+            needed[decided & (needed == 0)] = n
+        return needed
+
+    def seeds_wanted(self, first: Sequence[float | None], second: Sequence[float | None]) -> tuple[int, int]:
+        """How many seeds two rows need by now for the comparison of the two, and how many they may come to need.
+
+        Until the verdict, the next seed is wanted as soon as all before have ended; so the numbers follow from the
+        scores alone, in whichever order the cells end. A seed that fails gives no pair, and later ones take its place.
+
+        Args:
+            first: scores of one row in the order of seeds, up to the first cell that has not ended; None for a cell
+                that failed.
+            second: of the other.
+        """
+        num_ended = min(len(first), len(second), self.last)
+        if num_ended < self.first or not self.is_adaptive:
+            return self.first, self.last
+        pairs = [
+            (seed, a - b)
+            for seed, (a, b) in enumerate(zip(first, second, strict=False))
+            if seed < num_ended and a is not None and b is not None
+        ]
+        needed = int(self.num_needed([difference for _, difference in pairs]))
+        if needed:
+            return (num_decided := pairs[needed - 1][0] + 1), num_decided
+        return min(num_ended + 1, self.last), self.last
+
+    def _looks(self, x: NDArray[np.float64]) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        """The numbers of seeds at the looks with the bounds after each, of differences of shape (..., n)."""
+        low, high = np.full(x.shape[:-1], -inf), np.full(x.shape[:-1], inf)
+        for n in range(self.first, x.shape[-1] + 1):
+            head = x[..., :n]
+            mean, sd = head.mean(-1), head.std(-1, ddof=1)
+            half = self.critical_value(n) * sd / sqrt(n)
+            narrower_low, narrower_high = np.maximum(low, mean - half), np.minimum(high, mean + half)
+            is_taken = (np.ptp(head, -1) > ROUNDING_ERROR) & (narrower_low <= narrower_high)
+            low, high = np.where(is_taken, narrower_low, low), np.where(is_taken, narrower_high, high)
+            yield n, low, high
 
     def critical_value(self, n: int) -> float:
         """Of Student's t at the look after ``n`` seeds, from ``first`` to ``last``."""

@@ -46,6 +46,22 @@ Rows = Annotated[
     list[str] | None,
     typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|FIRST:LAST",
+        help="Seeds of every row; or FIRST, then one more at a time, up to LAST, where a comparison is undecided.",
+        show_default="as the table was run before, else 1",
+    ),
+]
+Smallest = Annotated[
+    float | None,
+    typer.Option(
+        metavar="POINTS",
+        help="Smallest difference of interest: rows that differ by less, significantly, are equivalent.",
+        show_default="as the table was run before, else 1 point",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 

@@ -6,7 +6,7 @@ Launchers only launch: the queue in the storage decides which cells a worker run
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Annotated, Any, Protocol, cast
@@ -233,8 +233,10 @@ def run_cells(
     crew: Crew,
     on_event: Callable[[Event], None],
     on_line: Callable[[str], None],
+    further: Callable[[Sequence[CellRecord]], Sequence[Cell]] = lambda _: (),
+    keys: Collection[str] = (),
 ) -> list[CellRecord]:
-    """Wait until all ``cells`` have ended, run by ``crew`` or by other workers of the storage.
+    """Wait until all ``cells`` and those queued ``further`` have ended, run by ``crew`` or by other workers.
 
     Args:
         store: the storage, in which they are queued.
@@ -243,12 +245,32 @@ def run_cells(
         crew: the workers.
         on_event: called in this thread with the events of the cells.
         on_line: called with lines for the user.
+        further: called in this thread with every record once, soon after its cell has ended; queues the cells that are
+            to be run because of it, and returns them.
+        keys: of all cells that may come to be queued.
 
     Returns a record of each cell, in the order they ended.
     """
     follower = Follower(store, study, cells, on_event)
-    keys = frozenset(cell.key for cell in cells)
-    work(crew, store, lambda: follower.is_pending, follower.update, on_line, follower.take, study=study, keys=keys)
+    num_seen = 0
+
+    def go_on() -> None:
+        nonlocal num_seen
+        if num_seen < len(follower.ended):
+            ended = follower.ended[num_seen:]
+            num_seen = len(follower.ended)
+            follower.follow(further(ended))
+
+    def take(event: Event) -> None:
+        follower.take(event)
+        go_on()
+
+    def tick() -> None:
+        follower.update()
+        go_on()
+
+    of_workers = frozenset(keys) | {cell.key for cell in cells}
+    work(crew, store, lambda: follower.is_pending, tick, on_line, take, study=study, keys=of_workers)
     return follower.ended
 
 
