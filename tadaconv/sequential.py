@@ -42,6 +42,9 @@ _NUM_BINS = 600
 _EDGES = np.linspace(0, np.pi / 2, _NUM_BINS + 1)
 """Of the bins of theta; the last is that of infinite t."""
 
+NUM_SIMULATED = 1000
+"""Runs that :meth:`SeedDesign.simulated_seeds` simulates: expected numbers of seeds are then within a few percent."""
+
 _LEAST_P = 1e-6
 """Below it, a p-value is this: the bins do not resolve less."""
 
@@ -158,6 +161,30 @@ class SeedDesign(Record):
         if needed:
             return (num_decided := pairs[needed - 1][0] + 1), num_decided
         return min(num_ended + 1, self.last), self.last
+
+    def simulated_seeds(self, differences: ArrayLike, typical: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        """How many seeds two rows come to need in :data:`NUM_SIMULATED` simulated continuations of their comparison.
+
+        From two differences on, the true mean and standard deviation are drawn from what the differences leave open
+        (under the flat prior of both, from Student's and the chi-square distribution). Before, true differences come
+        from a normal distribution around zero of standard deviation ``2 * typical``, and those of seeds have a standard
+        deviation of ``typical``.
+
+        Args:
+            differences: paired by seed, so far, (n,).
+            typical: the standard deviation of differences between seeds where there are none.
+            rng: draws.
+        """
+        known = np.asarray(differences, dtype=float)[: self.last]
+        n, sd = len(known), standard_deviation(known)
+        means, sds = rng.normal(0, 2 * typical, NUM_SIMULATED), np.full(NUM_SIMULATED, typical)
+        if sd > 0:
+            sds = sd * np.sqrt((n - 1) / rng.chisquare(n - 1, NUM_SIMULATED))
+            means = known.mean() + sds / sqrt(n) * rng.normal(size=NUM_SIMULATED)
+        x = means[:, None] + sds[:, None] * rng.normal(size=(NUM_SIMULATED, self.last))
+        x[:, :n] = known
+        needed = self.num_needed(x)
+        return np.where(needed > 0, needed, self.last)
 
     def _looks(self, x: NDArray[np.float64]) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
         """The numbers of seeds at the looks with the bounds after each, of differences of shape (..., n)."""

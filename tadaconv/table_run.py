@@ -135,15 +135,17 @@ def run_table(
     seeding = _Seeding(loaded.table, regime, design, rows, first_seed)
     records = store.records_of(list(seeding.cells.values()))
     seeding.note(record for record in records if record.status == "finished")
+    workers = ""
     if seeding.has_work:
         to_check = [record.cell for record in records if record.status != "finished"]
         for cell in to_check:
             crew.require(cell)
         dry_run_cells(to_check)
+        crew, workers = crew.fitted(to_check, seeding.num_at_once)
     claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     with store.backend.alone():
         store.set_study_attr(study, attr.SEEDS, kept_design(study, store, design).model_dump())
-    planned = seeding.plan(store, study)
+    planned = replace(seeding.plan(store, study), workers=workers)
     with show(planned) as shown:
         if not planned.to_run:  # torch is not even imported
             return []
@@ -199,6 +201,13 @@ class _Seeding:
         return any(
             self.cells[row, seed].key not in self._scores for row, seeds in self.wanted().items() for seed in seeds
         )
+
+    @property
+    def num_at_once(self) -> int:
+        """How many cells, at most, can come to be run at a time: later seeds of a row wait for the earlier ones."""
+        open_keys = {self.cells[row, seed].key for row, seeds in self.wanted().items() for seed in seeds}
+        now, most = self._num_seeds()
+        return max(len(open_keys - self._scores.keys()), sum(most[row] > now[row] for row in now))
 
     def wanted(self) -> dict[str, range]:
         """The seeds, by row, that are wanted by now and have not been planned by this call."""

@@ -3,7 +3,6 @@
 import heapq
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,14 @@ from tadaconv import experiment as experiment_module
 from tadaconv import preview
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
+from tadaconv.execution.seed_design import read_seeds
 from tadaconv.execution.store import Store
 from tadaconv.preview import Probe, RunPlan, Spread, probing
 from tadaconv.preview import plan as plan_module
 from tadaconv.preview.plan import duration, makespan, size
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions
+from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
 from tadaconv.table import LoadedTable, Row, Table
 
@@ -250,12 +251,17 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return measured
 
 
+def design(seeds: str) -> SeedDesign:
+    first, last = read_seeds(seeds)
+    return SeedDesign(first=first, last=last, smallest=1.0)
+
+
 def planned(
-    workers: int = 1, seeds: Sequence[int] = (0, 1), store: Store | None = None, gpus: int = 1, norm_batch: int = 0
+    workers: int = 1, seeds: str = "2", store: Store | None = None, gpus: int = 1, norm_batch: int = 0
 ) -> RunPlan:
     measure = preview.Measure("cpu", workers, options=RunOptions(gpus_per_cell=gpus))
     regime = REGIME.but(schedule__norm_batch=norm_batch)
-    return preview.plan_table(TABLE, "small", regime, measure, store, seeds=seeds)
+    return preview.plan_table(TABLE, "small", regime, measure, store, design=design(seeds))
 
 
 def printed(found: RunPlan) -> str:
@@ -284,11 +290,11 @@ def test_an_ensemble_adds_no_cell(probed: list[str]) -> None:
     table = Table(base=TABLE.table.base, rows=[both, *TABLE.table.rows])
     measure = preview.Measure("cpu", 1)
     made = LoadedTable("mini", "?", table)
-    found = preview.plan_table(made, "small", REGIME, measure, seeds=(0, 1))
+    found = preview.plan_table(made, "small", REGIME, measure, design=design("2"))
     assert found.model_copy(update={"rows": found.rows[:-1]}) == planned()
     assert (found.rows[-1].row, found.rows[-1].num_to_run, found.rows[-1].ensemble) == ("both", 0, both.ensemble)
     assert "ensemble" in next(line for line in printed(found).splitlines() if line.startswith(" both "))
-    alone = preview.plan_table(made, "small", REGIME, measure, seeds=(0,), rows=["both"])
+    alone = preview.plan_table(made, "small", REGIME, measure, design=design("1"), rows=["both"])
     assert [(row.row, row.num_cells) for row in alone.rows] == [("TSN", 1), ("(3,3)", 1), ("both", 0)]
     assert len(probed) == 3 + 3 + 2
 
@@ -362,7 +368,7 @@ def test_a_row_that_cannot_be_run_is_shown_with_its_error(monkeypatch: pytest.Mo
 def test_a_row_that_cannot_be_built_is_named() -> None:
     table = LoadedTable("t", "", Table(base=Row("no such", None, backbone="nonsense"), rows=[]))
     with pytest.raises(UserError, match=r"row 'no such': unknown backbone 'nonsense'"):
-        preview.plan_table(table, "small", REGIME, preview.Measure("cpu"), seeds=[0])
+        preview.plan_table(table, "small", REGIME, preview.Measure("cpu"), design=design("1"))
 
 
 @pytest.mark.usefixtures("probed")

@@ -98,18 +98,32 @@ def run_named_table(
     regime_name = regime_with_clips(loaded, data) if regime_name is None else regime_name
     regime = load_regime(regime_name)
     print_unused_recipes(loaded, regime_name, regime)
-    resolved, workers, reporter = _prepare(regime, data, crew, storage, out)
+    resolved, workers, reporter = _prepare(regime, data, crew, storage, out, default_workers=None)
     return reporter.run_table(loaded, regime_name, resolved, workers, seeds, smallest, rows or None)
 
 
 def _prepare(
-    regime: Regime, data: Path | None, crew: CrewOptions, storage: str | None, out: Path
+    regime: Regime,
+    data: Path | None,
+    crew: CrewOptions,
+    storage: str | None,
+    out: Path,
+    default_workers: int | None = 1,
 ) -> "tuple[Regime, Crew, Reporter]":
-    """The regime on its clips, the workers and the storage; raises :class:`UserError` before anything is queued."""
+    """The regime on its clips, the workers and the storage; raises :class:`UserError` before anything is queued.
+
+    Args:
+        regime: what is run on.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+        default_workers: how many where the options say none; None for as many as this machine carries.
+    """
     from tadaconv.execution.store import Store
 
     location = location_of(storage, out)
-    workers = crew.crew(location, out)
+    workers = crew.crew(location, out, default_workers=default_workers)
     require_writable(out)
     resolved = resolve_data(regime, data, cache=out / "cache")
     return resolved, workers, Reporter(Store.open(location), out)

@@ -222,7 +222,8 @@ class Reporter:
         design = asked_design(study, self.store, metric_named(regime.data.METRIC), seeds, smallest)
 
         def show(planned: "Planned") -> "Show":
-            self.console.print(str(planned), highlight=False)
+            for line in filter(None, (planned.workers, str(planned))):
+                self.console.print(line, highlight=False)
             return view(self.console, self.store.records(study), len(planned.to_run), planned.num_most_to_run)
 
         ended = run_table(

@@ -24,6 +24,8 @@ class Planned:
     """Cells that another call has queued, or that a worker runs now."""
     num_most: int | None = None
     """How many cells there may be in the end, finished ones included; None where there will be no further ones."""
+    workers: str = ""
+    """How many workers run them, and why; empty where the call said how many."""
 
     @classmethod
     def of(cls, plans: Sequence[Self], num_most: int | None = None) -> Self:

@@ -33,13 +33,13 @@ def stored_design(study: str, store: Store) -> SeedDesign | None:
 
 
 def asked_design(
-    study: str, store: Store, metric: Metric, seeds: int | str | None = None, smallest: float | None = None
+    study: str, store: Store | None, metric: Metric, seeds: int | str | None = None, smallest: float | None = None
 ) -> SeedDesign:
     """The design that a call runs a table with; what it does not give is as stored.
 
     Args:
         study: the name of the table's study.
-        store: where its results are.
+        store: where its results are; None where there are none yet.
         metric: of its cells.
         seeds: a number, or ``FIRST:LAST``; None for what is stored, else 1.
         smallest: the smallest difference of interest; None for what is stored, else the metric's.
@@ -47,12 +47,13 @@ def asked_design(
     Raises:
         UserError: an invalid value, or a design with which the study cannot be continued; see :func:`kept_design`.
     """
-    stored = stored_design(study, store)
+    stored = None if store is None else stored_design(study, store)
     default = stored or SeedDesign(first=1, last=1, smallest=metric.difference)
     first, last = (default.first, default.last) if seeds is None else read_seeds(seeds)
     size = default.smallest if smallest is None else read_smallest(smallest)
     design = SeedDesign(first=first, last=last, smallest=size)
-    kept_design(study, store, design)
+    if store is not None:
+        kept_design(study, store, design)
     return design
 
 
