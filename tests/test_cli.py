@@ -789,7 +789,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
         "reporting.report = lambda *arguments, **_: arguments[3]\nterminal.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"
     )
-    command = [sys.executable, "program.py", *ABLATE]
+    command = [sys.executable, "program.py", *ABLATE, "--workers", "1"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     for stop, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

@@ -83,7 +83,10 @@ class Crew:
             raise UserError(f"--executor {self.executor} needs {package}: {install(self.executor)}")
         if self.executor != "local" or self.call.options.gpus_per_cell > 1:
             # Not started: wrong options are refused before a cell is queued.
-            replace(self, num_workers=self.num_workers or 1).launcher(lambda _: None)
+            if self.num_workers is None:
+                replace(self, num_workers=1)
+            else:
+                self.launcher(lambda _: None)
 
     def require(self, cell: Cell) -> None:
         """Raise :class:`UserError`, with the row's name, if these workers cannot train a cell."""

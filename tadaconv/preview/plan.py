@@ -330,9 +330,9 @@ def _expected(rows: Sequence[RowPlan], at_once: tuple[int, int], metric: Metric)
         num_to_run=sum(numbers),
         one_worker_seconds=one_worker_seconds,
         seconds=seconds,
-        assumptions=f"Expected is the mean of {NUM_SIMULATED:,} simulated runs: comparisons with two pairs of results or "
-        "more go on as these leave it open; of others, true differences are drawn with a standard deviation of "
-        f"{effect}, and seeds differ by one of {sd}.",
+        assumptions=f"Expected is the mean of {NUM_SIMULATED:,} simulated runs. Comparisons with two pairs of results "
+        "or more go on as these leave open; of others, differences between seeds have a standard deviation of "
+        f"{sd}, and true differences one of {effect}.",
     )
 
 
