@@ -17,6 +17,7 @@ from tadaconv.nn import context as context_module
 from tadaconv.preview import cost_table
 from tadaconv.preview.scale import scale_of
 from tadaconv.regime import load_regime
+from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Aggregation, TAda
 from tadaconv.study.cost import MacsCounter
 from tadaconv.table import LoadedTable, Row, Table, load_table

@@ -1,6 +1,11 @@
 """Which cells an adaptive number of seeds trains: those of a plain loop over the same scores, whoever runs them."""
 
-from collections.abc import Sequence
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.launcher import Crew
 from tadaconv.execution.live import LineView
+from tadaconv.execution.planner import Planned
 from tadaconv.execution.store import Store
 from tadaconv.execution.worker import WorkerCall
 from tadaconv.regime import Regime
@@ -75,7 +81,17 @@ def plain_loop(loaded: LoadedTable, design: SeedDesign, scores: Scores, chosen: 
 class Run:
     """One storage with given scores, on which a table is run."""
 
-    def __init__(self, out: Path, loaded: LoadedTable, design: SeedDesign, scores: Scores) -> None:
+    study = STUDY
+
+    def __init__(
+        self,
+        out: Path,
+        loaded: LoadedTable,
+        design: SeedDesign,
+        scores: Scores,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.tell = tell
         self.out, self.loaded, self.design, self.scores = out, loaded, design, scores
         self.store = Store.open(str(out / "journal.log"))
         self.keys = {
@@ -89,9 +105,14 @@ class Run:
         """What ``tada ablate`` does between reading the table and reporting it."""
         call = WorkerCall(self.store.shown, "", "cpu", self.out, run="scored_cells:run", lease_seconds=2.0)
         store = Store.open(self.store.shown)
+
+        def show(planned: Planned) -> LineView:
+            self.tell(str(planned))
+            return LineView(Console(quiet=True), len(planned.to_run))
+
         return run_table(
-            self.loaded, REGIME, STUDY, store, design=self.design, rows=rows, crew=Crew(call, num_workers),
-            show=lambda planned: LineView(Console(quiet=True), len(planned.to_run)),
+            self.loaded, REGIME, self.study, store, design=self.design, rows=rows, crew=Crew(call, num_workers),
+            show=show,
         )  # fmt: skip
 
     @property
@@ -150,3 +171,141 @@ def test_the_cells_are_those_of_a_plain_loop(
         assert {record.cell.key for record in again} == {run.keys[place] for place in failed}, "failed ones are retried"
         assert len(scored_cells.ran(run.out)) - num_begun == 2 * len(failed)
         assert run.ended == run.wanted(rows)
+
+
+THREE_ROWS = table(3, claims=[(1, 2)])
+ADAPTIVE = SeedDesign(first=3, last=8, smallest=0.5)
+
+
+def scores_of(means: Sequence[float], sd: float, failed: Collection[tuple[str, int]] = (), seed: int = 0) -> Scores:
+    """Scores of the rows of a table, those of ``failed`` missing."""
+    rng = np.random.default_rng(seed)
+    draws = rng.normal(means, sd, (ADAPTIVE.last, len(means)))
+    places = {(f"row {row}", n): float(draws[n, row]) for n in range(ADAPTIVE.last) for row in range(len(means))}
+    return {place: None if place in failed else score for place, score in places.items()}
+
+
+SOME_OPEN = scores_of([50.0, 51.0, 58.0], 1.0, failed=[("row 1", 1), ("row 0", 4)])
+"""Scores with which some rows get further seeds, and not all get all; see the first assertions below."""
+
+
+def test_these_scores_decide_some_comparisons_early_and_others_late(tmp_path: Path) -> None:
+    wanted = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN).wanted()
+    numbers = {row.name: sum(name == row.name for name, _ in wanted) for row in THREE_ROWS.table.all_rows}
+    assert ADAPTIVE.first < numbers["row 2"] < max(numbers.values())
+
+
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_processes_train_the_cells_of_a_plain_loop(tmp_path: Path, num_workers: int) -> None:
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN)
+    records = run(num_workers)
+    assert run.ended == run.wanted()
+    assert {record.cell.key for record in records} == {run.keys[place] for place in run.wanted()}
+    assert run(num_workers, rows=["row 2"]) == []
+
+
+def test_several_callers_train_the_cells_of_a_plain_loop_together(tmp_path: Path) -> None:
+    (tmp_path / "seconds").write_text("0.02")
+    scores = scores_of([50.0, 51.0, 58.0], 1.0)
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, scores)
+    records: list[list[CellRecord]] = []
+    callers = [threading.Thread(target=lambda: records.append(run())) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert run.ended == run.wanted()
+    assert len(records) == len(callers)
+    assert sorted(scored_cells.ran(tmp_path)) == sorted(run.keys[place] for place in run.wanted()), "each once"
+
+
+def test_a_caller_that_is_killed_is_followed_by_the_next_call(tmp_path: Path) -> None:
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN)
+    program = "import sys, test_adaptive_seeds as t; t.be_killed(sys.argv[1], int(sys.argv[2]))"
+    path = os.pathsep.join(map(str, [Path(__file__).parents[2], Path(__file__).parents[1], Path(__file__).parent]))
+    for number in (4, 12, 15):  # cells begun in all: among the first seeds, and among further ones
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path), str(number)],
+            env={**os.environ, "PYTHONPATH": path},
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL
+    run()
+    assert run.ended == run.wanted()
+
+
+def be_killed(folder: str, number: int) -> None:
+    """Run the table in this process, until it is killed in the cell that is begun as the ``number``-th."""
+    import tadaconv.dry_run
+
+    tadaconv.dry_run.dry_run = lambda _: None  # type: ignore[assignment]
+    scored_cells.kill_at(Path(folder), number)
+    Run(Path(folder), THREE_ROWS, ADAPTIVE, SOME_OPEN)()
+
+
+def test_workers_that_are_killed_cost_no_cell(tmp_path: Path) -> None:
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN)
+    scored_cells.kill_at(tmp_path, 2, 10, 13)
+    run(2)
+    assert scored_cells.num_kills_due(tmp_path) == 0
+    assert run.ended == run.wanted()
+
+
+def test_a_verdict_is_that_of_all_results(tmp_path: Path) -> None:
+    """What a report judges, all pairs of the storage, is decided where the loop ended before the last seed."""
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN)
+    run()
+    by_key = {record.cell.key: record for record in Store.open(run.store.shown).records(STUDY)}
+    for pair in THREE_ROWS.table.comparisons():
+        results = [[by_key.get(run.keys[row, n]) for n in range(ADAPTIVE.last)] for row in pair]
+        differences = [
+            a.result.score - b.result.score for a, b in zip(*results, strict=True) if a and b and a.result and b.result
+        ]
+        is_decided = ADAPTIVE.judge(differences).direction != "undecided"
+        assert is_decided or {(row, ADAPTIVE.last - 1) for row in pair} <= run.ended
+
+
+def test_results_of_another_table_count_and_are_not_trained_again(tmp_path: Path) -> None:
+    """The base has all its seeds from another table: they are known from the start, whenever they come to be wanted."""
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, scores_of([50.0, 51.0, 58.0], 1.0))
+    only_base = LoadedTable("other", "?", Table(THREE_ROWS.table.base, []))
+    other = Run(tmp_path, only_base, SeedDesign(first=8, last=8, smallest=1.0), run.scores)
+    other.study = "other-small"
+    assert len(other()) == 8
+    scored_cells.give(tmp_path, {key: run.scores[place] for place, key in run.keys.items()})
+    run()
+    assert {place for place in run.ended if place[0] != "row 0"} == {p for p in run.wanted() if p[0] != "row 0"}
+    assert len(scored_cells.ran(tmp_path)) == len(set(scored_cells.ran(tmp_path)))
+
+
+def test_no_record_is_read_while_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results come with the events of cells, so that a long table is not read again and again."""
+    num_read = 0
+    records_of = Store.records_of
+
+    def counted(store: Store, cells: Sequence[Cell]) -> list[CellRecord]:
+        nonlocal num_read
+        num_read += len(cells)
+        return records_of(store, cells)
+
+    monkeypatch.setattr(Store, "records_of", counted)
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, scores_of([50.0, 51.0, 58.0], 1.0))
+    run()
+    assert num_read == 3 * ADAPTIVE.last
+
+
+def test_a_fixed_number_stays_one(tmp_path: Path) -> None:
+    run = Run(tmp_path, THREE_ROWS, SeedDesign(first=3, last=3, smallest=1.0), SOME_OPEN)
+    run()
+    assert run.ended == {(row.name, seed) for row in THREE_ROWS.table.all_rows for seed in range(3)}
+
+
+def test_the_number_of_cells_at_most_is_told_and_reached_where_nothing_is_decided(tmp_path: Path) -> None:
+    told: list[str] = []
+    equal = dict.fromkeys(SOME_OPEN, 50.0)  # without any spread there is no verdict
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, equal, told.append)
+    run()
+    assert told == ["9 cells: 0 finished before, 9 to run, up to 24 with the seeds of comparisons that stay undecided"]
+    assert len(run.ended) == 24
+    run()
+    assert told[1:] == ["24 cells: 24 finished before, 0 to run"]
