@@ -173,6 +173,25 @@ def test_the_cells_are_those_of_a_plain_loop(
         assert run.ended == run.wanted(rows)
 
 
+@settings(max_examples=10, deadline=None)
+@given(tables())
+def test_three_workers_of_as_many_calls_train_the_same_cells(made: tuple[LoadedTable, SeedDesign, Scores]) -> None:
+    with TemporaryDirectory() as folder:
+        run = Run(Path(folder), *made)
+        in_threads(run, run, run)
+        assert run.ended == run.wanted()
+        finished = [key for place, key in run.keys.items() if place in run.ended and run.scores[place] is not None]
+        assert all(scored_cells.ran(run.out).count(key) == 1 for key in finished)
+
+
+def in_threads(*calls: Callable[[], object]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 THREE_ROWS = table(3, claims=[(1, 2)])
 ADAPTIVE = SeedDesign(first=3, last=8, smallest=0.5)
 
@@ -209,13 +228,9 @@ def test_several_callers_train_the_cells_of_a_plain_loop_together(tmp_path: Path
     scores = scores_of([50.0, 51.0, 58.0], 1.0)
     run = Run(tmp_path, THREE_ROWS, ADAPTIVE, scores)
     records: list[list[CellRecord]] = []
-    callers = [threading.Thread(target=lambda: records.append(run())) for _ in range(3)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    in_threads(*[lambda: records.append(run())] * 3)
     assert run.ended == run.wanted()
-    assert len(records) == len(callers)
+    assert len(records) == 3
     assert sorted(scored_cells.ran(tmp_path)) == sorted(run.keys[place] for place in run.wanted()), "each once"
 
 
