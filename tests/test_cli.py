@@ -171,6 +171,41 @@ class TestAblate:
         assert again.out.splitlines() == ["3 cells: 3 finished before, 0 to run", *lines[4:]]
         assert len(experiment.ran) == 3
 
+    def test_the_number_of_workers_comes_first_where_the_call_leaves_it_open(
+        self, tada: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[tuple[int, int]] = []
+
+        def number(cells: Sequence[Cell], _: str, __: int, num_at_once: int) -> tuple[int, str]:
+            seen.append((len(cells), num_at_once))
+            return 1, "1 worker: 1 core"
+
+        monkeypatch.setattr("tadaconv.execution.launcher.num_workers_for", number)
+        assert tada(*ABLATE).out.splitlines()[:2] == ["1 worker: 1 core", "3 cells: 0 finished before, 3 to run"]
+        assert tada(*ABLATE).out.splitlines()[0] == "3 cells: 3 finished before, 0 to run"
+        assert tada(*ABLATE, "--workers", "1", "--seeds", "2").out.startswith("6 cells: 3 finished before, 3 to run\n")
+        assert seen == [(3, 3)]
+        # The first three seeds are run by now, up to one more a row at a time is to come.
+        assert tada(*ABLATE, "--seeds", "2:4").status == 0
+        assert seen == [(3, 3), (6, 3)]
+
+    def test_seeds_are_continued_as_they_are_stored_and_not_otherwise(
+        self, tada: Call, experiment: FakeExperiment
+    ) -> None:
+        """All rows have equal scores here, so none is decided; see tests/execution for those that are."""
+        done = tada(*ABLATE, "--seeds", "2:3", "--smallest", "2")
+        assert (
+            "6 cells: 0 finished before, 6 to run, up to 9 with the seeds of comparisons that stay undecided"
+            in " ".join(done.out.split())
+        )
+        assert [e.seed for e in experiment.ran] == [0] * 3 + [1] * 3 + [2] * 3
+        again = tada(*ABLATE)
+        assert (again.status, again.out.splitlines()[0]) == (0, "9 cells: 9 finished before, 0 to run")
+        refused = tada(*ABLATE, "--seeds", "4")
+        assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert "mini-small in runs/journal.log is run with --seeds 2:3 --smallest 2, and another number" in refused.err
+        assert len(experiment.ran) == 9
+
     def test_seeds_and_rows_choose_cells(self, tada: Call, experiment: FakeExperiment) -> None:
         tada(*ABLATE, "--rows", "(1,1)", "--rows", "TSN", "--seeds", "2")
         assert len(experiment.ran) == 4
