@@ -22,7 +22,7 @@ from support import Call, made_result, wait_until
 from tadaconv import cli, reporting
 from tadaconv.cli.options import CrewOptions
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
