@@ -473,11 +473,15 @@ def test_an_adaptive_plan_fits_80_columns_and_states_what_it_rests_on() -> None:
     text = printed(found)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert "…" not in text
+    wide = Console(width=200)
+    with wide.capture() as captured:
+        wide.print(preview.render_plan(found))
     words = " ".join(text.split())
+    assert words == " ".join(captured.get().split()), "nothing is cut off"
     assert "up to 36 cells, 0 finished before, up to 36 to run in up to 3,600 training steps" in words
     assert re.search(r"Expected time: \S+ min with one worker; \S+ min with 2\. Time of all cells: \S+ min with", words)
     assert "Expected is the mean of 1,000 simulated runs." in words
-    assert "a standard deviation of 1 points, and true differences one of 2 points." in words
+    assert "a standard deviation of 1 point, and true differences one of 2 points." in words
     tree = json.loads(found.model_dump_json())
     assert tree["num_cells"] == 36
     assert 9 < tree["expected"]["num_cells"] < 36

@@ -324,7 +324,7 @@ def _expected(rows: Sequence[RowPlan], at_once: tuple[int, int], metric: Metric)
     if all(row.expected_to_run is None for row in rows):
         return None
     one_worker_seconds, seconds = _times(rows, numbers, at_once)
-    sd, effect = (metric.of_difference(f"{size:g}") for size in (metric.difference, 2 * metric.difference))
+    effect = metric.of_difference(f"{2 * metric.difference:g}")
     return Expected(
         num_cells=sum(numbers) + sum(row.num_finished for row in rows),
         num_to_run=sum(numbers),
@@ -332,7 +332,7 @@ def _expected(rows: Sequence[RowPlan], at_once: tuple[int, int], metric: Metric)
         seconds=seconds,
         assumptions=f"Expected is the mean of {NUM_SIMULATED:,} simulated runs. Comparisons with two pairs of results "
         "or more go on as these leave open; of others, differences between seeds have a standard deviation of "
-        f"{sd}, and true differences one of {effect}.",
+        f"{metric.difference_in_words}, and true differences one of {effect}.",
     )
 
 
@@ -416,8 +416,8 @@ def render_plan(plan: RunPlan) -> Group:
 
 
 def _to_run(most: int, expected: float | None) -> str:
-    """``12``, or ``5.3 of 12`` where so many are expected."""
-    return str(most) if expected is None else f"{expected:.1f} of {most}"
+    """``12``, or ``5/12`` where so many are expected."""
+    return str(most) if expected is None else f"{expected:.0f}/{most}"
 
 
 def _measured(row: RowPlan) -> list[str]:
@@ -487,7 +487,7 @@ def _totals(plan: RunPlan) -> list[str]:
         + (f"; {duration(all_workers)} with {plan.workers}{_limits(plan)}." if plan.workers > 1 else ".")
         for name, one_worker, all_workers in times
     ]
-    sentences += [plan.expected.assumptions] if plan.expected else []
+    sentences += [f"Cells to run: expected/at most. {plan.expected.assumptions}"] if plan.expected else []
     memory = max(probe.memory_bytes for probe in probes)
     host_memory = max(probe.host_memory_bytes for probe in probes)
     on_gpu = "" if memory == host_memory else f" on the GPU and {size(host_memory)} of main memory"
