@@ -54,6 +54,13 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
+def stored_design(study: str, store: "Store") -> "SeedDesign | None":
+    """The seed design that a table's study was last run with; None where an earlier version ran it, or none has."""
+    from tadaconv.execution import seed_design  # scipy is waited for only where there is a storage
+
+    return seed_design.stored_design(study, store)
+
+
 def dry_run_cells(cells: Iterable[Cell]) -> None:
     """Raise :class:`UserError`, with the row's name, for a cell that could never have a result; seeds do not matter."""
     done: list[Experiment] = []
@@ -137,7 +144,7 @@ def run_table(
     seeding.note(record for record in records if record.status == "finished")
     workers = ""
     if seeding.has_work:
-        to_check = [record.cell for record in records if record.status != "finished"]
+        to_check = seeding.may_run
         for cell in to_check:
             crew.require(cell)
         dry_run_cells(to_check)
@@ -196,6 +203,17 @@ class _Seeding:
             self._scores[record.cell.key] = None if record.result is None else record.result.score
 
     @property
+    def may_run(self) -> list[Cell]:
+        """The cells without an end that are or may come to be wanted; of rows that share one, that of the first."""
+        _, most = self._num_seeds()
+        cells = {
+            cell.key: cell
+            for (row, seed), cell in reversed(self.cells.items())
+            if seed < most[row] and cell.key not in self._scores
+        }
+        return list(cells.values())[::-1]
+
+    @property
     def has_work(self) -> bool:
         """Whether a cell is wanted by now that has not ended."""
         return any(
@@ -231,9 +249,7 @@ class _Seeding:
             self._planned |= cells.keys()
             finished = cells.keys() - {cell.key for cell in plans[-1].to_run}
             self.note(store.records_of([cells[key] for key in finished - self._scores.keys()]))
-        _, most = self._num_seeds()
-        num_most = len({self.cells[row, seed].key for row, num in most.items() for seed in range(num)})
-        return Planned.of(plans, num_most if self._design.is_adaptive else None)
+        return Planned.of(plans, len(self.may_run) if self._design.is_adaptive else None)
 
     def _num_seeds(self) -> tuple[dict[str, int], dict[str, int]]:
         """By row, how many seeds are wanted by now, and how many may come to be."""

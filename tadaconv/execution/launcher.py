@@ -311,23 +311,25 @@ def run_cells(
     follower = Follower(store, study, cells, on_event)
     num_seen = 0
 
-    def go_on() -> None:
+    def go_on() -> bool:
         nonlocal num_seen
-        if num_seen < len(follower.ended):
-            ended = follower.ended[num_seen:]
-            num_seen = len(follower.ended)
-            follower.follow(further(ended))
+        ended = follower.ended[num_seen:]
+        num_seen += len(ended)
+        queued = further(ended) if ended else ()
+        follower.follow(queued)
+        return bool(queued)
 
     def take(event: Event) -> None:
         follower.take(event)
-        go_on()
+        if not crew.in_process:  # a worker in this process asks when it has no cell left: queueing several is cheaper
+            go_on()
 
     def tick() -> None:
         follower.update()
         go_on()
 
     of_workers = frozenset(keys) | {cell.key for cell in cells}
-    work(crew, store, lambda: follower.is_pending, tick, on_line, take, study=study, keys=of_workers)
+    work(crew, store, lambda: follower.is_pending, tick, on_line, take, go_on, study=study, keys=of_workers)
     return follower.ended
 
 

@@ -22,23 +22,18 @@ class Planned:
     """Cells whose last attempt failed; every call tries them again."""
     num_resumed: int
     """Cells that another call has queued, or that a worker runs now."""
-    num_most: int | None = None
-    """How many cells there may be in the end, finished ones included; None where there will be no further ones."""
+    num_most_to_run: int | None = None
+    """How many cells the call may come to run; None where there will be no further ones."""
     workers: str = ""
     """How many workers run them, and why; empty where the call said how many."""
 
     @classmethod
-    def of(cls, plans: Sequence[Self], num_most: int | None = None) -> Self:
+    def of(cls, plans: Sequence[Self], num_most_to_run: int | None) -> Self:
         """Several plans of one call, of different cells, as one."""
         to_run = tuple(cell for planned in plans for cell in planned.to_run)
         names = ("num_finished", "num_new", "num_retried", "num_resumed")
         numbers = {name: sum(getattr(planned, name) for planned in plans) for name in names}
-        return cls(to_run, **numbers, num_most=num_most)
-
-    @property
-    def num_most_to_run(self) -> int | None:
-        """How many cells this call may come to run; None where there will be no further ones."""
-        return None if self.num_most is None else max(self.num_most - self.num_finished, len(self.to_run))
+        return cls(to_run, **numbers, num_most_to_run=num_most_to_run)
 
     def __str__(self) -> str:
         """For example ``30 cells: 20 finished before, 10 to run (1 failed before and is tried again)``."""

@@ -24,7 +24,7 @@ from tadaconv.execution.store import Store
 from tadaconv.execution.worker import WorkerCall
 from tadaconv.regime import Regime
 from tadaconv.sequential import SeedDesign
-from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
+from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda
 from tadaconv.table import Claim, LoadedTable, Row, Table
 from tadaconv.table_run import run_table
 
@@ -307,6 +307,34 @@ def test_no_record_is_read_while_nothing_changes(tmp_path: Path, monkeypatch: py
     run = Run(tmp_path, THREE_ROWS, ADAPTIVE, scores_of([50.0, 51.0, 58.0], 1.0))
     run()
     assert num_read == 3 * ADAPTIVE.last
+
+
+def test_an_ensemble_gets_the_seeds_that_its_parts_get(tmp_path: Path) -> None:
+    rows = THREE_ROWS.table.all_rows
+    both = Row("both", None, ensemble=("row 1", "row 2"))
+    claims = [*THREE_ROWS.table.claims, Claim("Both help.", "both", "row 0", "paper")]
+    made = LoadedTable("t", "?", Table(rows[0], [*rows, both], claims))
+    assert (
+        made.table.comparisons()
+        == THREE_ROWS.table.comparisons()
+        == [("row 1", "row 2"), ("row 1", "row 0"), ("row 2", "row 0")]
+    )
+    assert made.table.comparisons(["both"]) == [("row 1", "row 2")]
+    run = Run(tmp_path, made, ADAPTIVE, SOME_OPEN)
+    run()
+    assert run.ended == Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN).wanted()
+
+
+def test_a_row_that_is_decided_is_not_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights or its clips may be on another machine by now."""
+    scores = scores_of([50.0, 50.3, 58.0], 0.5, failed=[("row 1", 1)])
+    run = Run(tmp_path, table(3), ADAPTIVE, scores)
+    run()
+    assert ("row 2", ADAPTIVE.first) not in run.ended
+    checked: list[Experiment] = []
+    monkeypatch.setattr("tadaconv.dry_run.dry_run", checked.append)
+    run()
+    assert [one.temporal for one in checked] == [THREE_ROWS.table.row("row 1").temporal]
 
 
 def test_a_fixed_number_stays_one(tmp_path: Path) -> None:
