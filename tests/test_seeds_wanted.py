@@ -1,17 +1,10 @@
 """How many seeds two rows get for the comparison of the two, against the definition, and in simulated runs."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tadaconv.sequential import NUM_SIMULATED, SeedDesign
-
-
-@pytest.fixture(autouse=True)
-def no_p_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SeedDesign, "_p_value", lambda *_: 1.0)  # which takes most of the time
-
 
 DESIGNS = st.builds(
     lambda first, more, smallest: SeedDesign(first=first, last=first + more, smallest=smallest),

@@ -5,16 +5,15 @@ another once there may be results. A fixed one looks once: seeds can be added, a
 first look includes all of them.
 """
 
+import re
+
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.store import Store
 from tadaconv.metrics import Metric
-from tadaconv.sequential import SeedDesign
-
-MOST_LOOKS = 50
-"""Looks of an adaptive design: their critical values take a second and 150 MB; many more would take minutes."""
+from tadaconv.sequential import MOST_SEEDS, SeedDesign
 
 
 def stored_design(study: str, store: Store) -> SeedDesign | None:
@@ -60,7 +59,8 @@ def asked_design(
 def read_seeds(seeds: int | str) -> tuple[int, int]:
     """The first and the last number of seeds of ``3`` or ``3:12``; raises :class:`UserError` for what is neither."""
     parts = str(seeds).split(":")
-    if type(seeds) not in (int, str) or len(parts) > 2 or not all(p.isascii() and p.isdigit() for p in parts):
+    are_numbers = all(re.fullmatch("[0-9]{1,9}", part) for part in parts)
+    if type(seeds) not in (int, str) or len(parts) > 2 or not are_numbers:
         raise UserError(
             f"--seeds {seeds} is no number of seeds; give one, such as 3, or FIRST:LAST, such as 3:12, for more seeds "
             "where a comparison is undecided"
@@ -70,16 +70,21 @@ def read_seeds(seeds: int | str) -> tuple[int, int]:
         raise UserError(f"--seeds {seeds} would run no cells; give a number from 1 on")
     if len(parts) == 1:
         return first, last
-    if last <= first:
-        raise UserError(f"--seeds {seeds}: the last number is to be above the first; give {first}:{max(12, 4 * first)}")
-    if first < 2:
-        raise UserError(f"--seeds {seeds}: one seed has no standard deviation to judge by; give 2:{last} or 3:{last}")
-    if last - first + 1 > MOST_LOOKS:
+    if first >= MOST_SEEDS:
         raise UserError(
-            f"--seeds {seeds} would look {last - first + 1} times, and each look widens the intervals of all; give "
-            f"{MOST_LOOKS} looks at most, such as {first}:{first + MOST_LOOKS - 1}"
+            f"--seeds {seeds}: an adaptive number of seeds is at most {MOST_SEEDS}; give one number, {first}"
         )
-    return first, last
+    if first < 2:
+        why = "one seed has no standard deviation to judge by"
+    elif last <= first:
+        why = "the last number is to be above the first"
+    elif last > MOST_SEEDS:
+        why = f"each look widens the intervals of all, and they are computed up to {MOST_SEEDS} seeds"
+    else:
+        return first, last
+    least = max(first, 2)
+    advised = last if least < last <= MOST_SEEDS else min(max(12, 4 * least), MOST_SEEDS)
+    raise UserError(f"--seeds {seeds}: {why}; give {least}:{advised}")
 
 
 def read_smallest(smallest: float) -> float:
@@ -114,10 +119,10 @@ def kept_design(study: str, store: Store, design: SeedDesign) -> SeedDesign:
     if not design.is_adaptive:
         return design if design.first >= before.first else before.model_copy(update={"smallest": design.smallest})
     if design.first < before.first:
+        advice = f"give --seeds {before}:{max(design.last, before.first + 1)}, or " if before.first < MOST_SEEDS else ""
         raise UserError(
             f"{study} in {store.shown} has {before} seeds already, and with --seeds {design} the first look would "
-            f"leave some of them out; give --seeds {before}:{max(design.last, before.first + 1)}, or name another "
-            "--out or --storage"
+            f"leave some of them out; {advice}name another --out or --storage"
         )
     return design
 

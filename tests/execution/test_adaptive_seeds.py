@@ -40,7 +40,6 @@ Scores = dict[tuple[str, int], float | None]
 @pytest.fixture(autouse=True)
 def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tadaconv.dry_run.dry_run", lambda _: None)
-    monkeypatch.setattr(SeedDesign, "_p_value", lambda *_: 1.0)  # which takes most of the time, and is not used here
 
 
 def table(num_rows: int, claims: Sequence[tuple[int, int]] = (), versus: Sequence[int | None] = ()) -> LoadedTable:
