@@ -145,8 +145,8 @@ def merged_design(study: str, into: Store, source: Store) -> SeedDesign | None:
     if ours is None or theirs is None or ours == theirs:
         return ours or theirs
     if not ours.is_adaptive and not theirs.is_adaptive:
-        most = max(ours.first, theirs.first)
-        return ours.model_copy(update={"first": most, "last": most})
+        most, known = max(ours.first, theirs.first), stored[0] or stored[1]
+        return ours.model_copy(update={"first": most, "last": most, "smallest": known.smallest if known else 1.0})
     adaptive, fixed = (ours, theirs) if ours.is_adaptive else (theirs, ours)
     if fixed.is_adaptive or fixed.first > adaptive.first:
         raise UserError(

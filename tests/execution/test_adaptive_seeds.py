@@ -26,7 +26,7 @@ from tadaconv.regime import Regime
 from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Backbone, Context, Experiment, Schedule, Synthetic, TAda
 from tadaconv.table import Claim, LoadedTable, Row, Table
-from tadaconv.table_run import run_table
+from tadaconv.table_run import run_table, stored_design
 
 REGIME = Regime(
     summary="Small.", backbone=Backbone(name="tiny"), data=Synthetic(num_train=8, num_val=8),
@@ -89,10 +89,11 @@ class Run:
         design: SeedDesign,
         scores: Scores,
         tell: Callable[[str], None] = lambda _: None,
+        location: str = "",
     ) -> None:
         self.tell = tell
         self.out, self.loaded, self.design, self.scores = out, loaded, design, scores
-        self.store = Store.open(str(out / "journal.log"))
+        self.store = Store.open(location or str(out / "journal.log"))
         self.keys = {
             (row.name, seed): row.cell(REGIME, seed).key
             for row in loaded.table.trained()
@@ -214,12 +215,13 @@ def test_these_scores_decide_some_comparisons_early_and_others_late(tmp_path: Pa
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])
-def test_processes_train_the_cells_of_a_plain_loop(tmp_path: Path, num_workers: int) -> None:
-    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN)
+def test_processes_train_the_cells_of_a_plain_loop(tmp_path: Path, num_workers: int, location: str) -> None:
+    run = Run(tmp_path, THREE_ROWS, ADAPTIVE, SOME_OPEN, location=location)
     records = run(num_workers)
     assert run.ended == run.wanted()
     assert {record.cell.key for record in records} == {run.keys[place] for place in run.wanted()}
     assert run(num_workers, rows=["row 2"]) == []
+    assert stored_design(STUDY, Store.open(run.store.shown)) == ADAPTIVE
 
 
 def test_several_callers_train_the_cells_of_a_plain_loop_together(tmp_path: Path) -> None:

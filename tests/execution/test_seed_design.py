@@ -178,6 +178,8 @@ def test_a_merged_run_of_an_earlier_version_counts_with_the_seeds_it_planned(tmp
     into, source = (Store.open(str(tmp_path / name)) for name in ("into.log", "source.log"))
     plan(source, STUDY, [row("TSN")], range(4))
     assert merged_design(STUDY, into, source) is None
+    run(third := Store.open(str(tmp_path / "fixed.log")), "3", 2.0)
+    assert merged_design(STUDY, third, source) == merged_design(STUDY, source, third) == design("4", 2.0)
     run(into, "3:12")
     with pytest.raises(UserError, match="run with --seeds 4"):
         merge([source], into)
