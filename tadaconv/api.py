@@ -22,7 +22,8 @@ def run_table(
     table: str | Path,
     *,
     regime: str | Path | None = None,
-    seeds: int = 1,
+    seeds: int | str | None = None,
+    smallest: float | None = None,
     rows: Sequence[str] | None = None,
     data: str | Path | None = None,
     workers: int = 1,
@@ -38,7 +39,10 @@ def run_table(
     Args:
         table: a name, or the path of a file.
         regime: a name or a path; None for the table's own where its clips are given, else ``quick``.
-        seeds: how many; seeds 0 to ``seeds - 1`` are run.
+        seeds: how many, such as ``3``: seeds 0 to 2 are run. Or ``"3:12"``: three, then one more at a time, up to
+            twelve, for the rows of comparisons that are undecided. None for what the table was last run with, else 1.
+        smallest: the smallest difference of interest, in the unit of differences of the metric; rows that differ by
+            less, significantly, are equivalent. None for what the table was last run with, else 1 point.
         rows: names of the rows to run; None for all.
         data: the folder of clips, for the regimes that need one.
         workers: cells run at a time, each by a process.
@@ -54,12 +58,12 @@ def run_table(
     from tadaconv.cli.run import run_named_table
     from tadaconv.reporting.ablation.data import read_export
 
-    _require_counts(seeds=seeds, workers=workers)
+    _require_counts(workers=workers)
     if isinstance(rows, str):
         raise UserError(f"rows is a list of names; write rows=[{rows!r}]")
     name = None if regime is None else str(regime)
     crew = CrewOptions(workers=workers, device=device)
-    _, folder = run_named_table(str(table), name, range(seeds), rows, _path(data), crew, storage, Path(out))
+    _, folder = run_named_table(str(table), name, seeds, smallest, rows, _path(data), crew, storage, Path(out))
     return read_export(folder)
 
 

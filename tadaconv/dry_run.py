@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from tadaconv.data import num_training_clips, require_usable_clips
+from tadaconv.data.folder import MEMORY_SHARE
+from tadaconv.data.memory import total_bytes
+from tadaconv.data.prefetch import DEPTH
 from tadaconv.errors import UserError
+from tadaconv.measure import count
 from tadaconv.models import build, takes_clips
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.spec import Backbone, Experiment, Folder, Temporal
@@ -53,6 +57,40 @@ def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, in
         network = build(backbone.but(weights="", weights_fingerprint=""), temporal, 2, clip_CTHW[1]).eval()
         with takes_clips(backbone.name, clip_CTHW):
             network(torch.empty(1, *clip_CTHW))
+
+
+_PROCESS_BYTES = {"cpu": 500 * 2**20, "cuda": 3 * 2**30}
+"""Main memory of a worker that trains a small network, by the kind of its device."""
+
+_TIMES_ACTIVATIONS = 4
+"""Memory of a step on the CPU, in outputs of convolutions: those of norms and activations, and gradients, are kept too.
+Measured of ResNet-50, SlowFast and ConvNeXt: 3 to 4.5."""
+
+
+def worker_bytes(experiment: Experiment, device_type: str) -> int:
+    """Roughly the most main memory that a worker of ``experiment`` takes; nothing is trained or read for it.
+
+    The process, and on the CPU weights with their gradients and moments, and the activations of a step; and clips that
+    are kept or read ahead.
+
+    Args:
+        experiment: with its clips resolved.
+        device_type: ``cpu`` or ``cuda``.
+    """
+    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
+    num_bytes = _PROCESS_BYTES[device_type]
+    if device_type == "cpu":
+        with torch.device("meta"):
+            bare = backbone.but(weights="", weights_fingerprint="")
+            network = build(bare, experiment.temporal, 2, data.num_frames)
+        cost = count(network, (3, data.num_frames, data.size, data.size))
+        clips_at_once = schedule.norm_batch or schedule.batch_size
+        num_bytes += 4 * (4 * cost.params + _TIMES_ACTIVATIONS * clips_at_once * cost.activations)
+    if isinstance(data, Folder):
+        frame_bytes = 3 * 4 * max(data.short_side, data.size) ** 2 // 3  # of 4:3
+        num_bytes += 2 * DEPTH * schedule.batch_size * data.num_frames * frame_bytes
+        num_bytes += int(MEMORY_SHARE * total_bytes()) if data.layout == "classes" else 0
+    return num_bytes
 
 
 def require_batches(experiment: Experiment) -> None:

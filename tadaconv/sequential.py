@@ -34,6 +34,7 @@ What the error rates depend on:
 `benchmarks/verdicts.py` simulates all of these.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import inf, nan, sqrt
 from typing import Literal, NamedTuple, Self
@@ -43,6 +44,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 from scipy import special
 
+from tadaconv.metrics import ROUNDING_ERROR
 from tadaconv.spec import Record
 from tadaconv.statistics import CONFIDENCE, Interval, paired_t_p, standard_deviation, t_interval
 
@@ -54,12 +56,15 @@ _NUM_BINS = 400
 _EDGES = np.linspace(0, np.pi / 2, _NUM_BINS + 1)
 """Of the bins of theta; the last is that of infinite t."""
 
-_MOST_SEEDS = 100
+MOST_SEEDS = 100
 """Of an adaptive design: computing its critical values takes a second."""
 
 _ALPHAS = np.union1d(np.geomspace(1e-5, 1, 36), 1 - CONFIDENCE)
 """Error rates whose critical values are computed, and between which p-values are read; no p is below the first. What a
 look spends of them is right to 1 % at 0.05, to 2 % at 0.001, and to a factor of two at 1e-5, where bins are coarse."""
+
+NUM_SIMULATED = 1000
+"""Runs that :meth:`SeedDesign.simulated_seeds` simulates: expected numbers of seeds are then within a few percent."""
 
 
 class Judgement(NamedTuple):
@@ -93,8 +98,8 @@ class SeedDesign(Record):
             raise ValueError(f"the largest number of seeds, {self.last}, is below the first, {self.first}")
         if self.is_adaptive and self.first < 2:
             raise ValueError("one seed has no standard deviation; let the first number of seeds be 2 or more")
-        if self.is_adaptive and self.last > _MOST_SEEDS:
-            raise ValueError(f"an adaptive design has at most {_MOST_SEEDS} seeds, not {self.last}")
+        if self.is_adaptive and self.last > MOST_SEEDS:
+            raise ValueError(f"an adaptive design has at most {MOST_SEEDS} seeds, not {self.last}")
         return self
 
     @property
@@ -144,6 +149,72 @@ class SeedDesign(Record):
             return Judgement(Interval(interval.mean, nan, nan, len(x)), direction, num_needed, p)
         mean = min(max(interval.mean, low), high)
         return Judgement(Interval(mean, low, high, len(x)), direction, num_needed, p)
+
+    def num_needed(self, differences: ArrayLike) -> NDArray[np.int64]:
+        """After how many seeds there is a verdict, as :meth:`judge` has it, for many comparisons at once; 0: undecided.
+
+        Only for an adaptive design. ``differences`` are of shape (..., n), and the result of shape (...).
+        """
+        x = np.asarray(differences, dtype=float)[..., : self.last]
+        low, high = np.full(x.shape[:-1], -inf), np.full(x.shape[:-1], inf)
+        needed = np.zeros(x.shape[:-1], dtype=np.int64)
+        for n in range(self.first, x.shape[-1] + 1):
+            head = x[..., :n]
+            mean, half = head.mean(-1), self.critical_value(n) * head.std(-1, ddof=1) / sqrt(n)
+            new_low, new_high = np.maximum(low, mean - half), np.minimum(high, mean + half)
+            is_taken = (np.ptp(head, -1) > ROUNDING_ERROR) & (new_low <= new_high)
+            low, high = np.where(is_taken, new_low, low), np.where(is_taken, new_high, high)
+            is_decided = (low > 0) | (high < 0) | ((low > -self.smallest) & (high < self.smallest))
+            needed[is_decided & (needed == 0)] = n
+        return needed
+
+    def seeds_wanted(self, first: Sequence[float | None], second: Sequence[float | None]) -> tuple[int, int]:
+        """How many seeds two rows need by now for the comparison of the two, and how many they may come to need.
+
+        Until the verdict, the next seed is wanted as soon as all before have ended; so the numbers follow from the
+        scores alone, in whichever order the cells end. A seed that fails gives no pair, and later ones take its place.
+
+        Args:
+            first: scores of one row in the order of seeds, up to the first cell that has not ended; None for a cell
+                that failed.
+            second: of the other.
+        """
+        num_ended = min(len(first), len(second), self.last)
+        if num_ended < self.first or not self.is_adaptive:
+            return self.first, self.last
+        pairs = [
+            (seed, a - b)
+            for seed, (a, b) in enumerate(zip(first, second, strict=False))
+            if seed < num_ended and a is not None and b is not None
+        ]
+        needed = int(self.num_needed([difference for _, difference in pairs]))
+        if needed:
+            return (num_decided := pairs[needed - 1][0] + 1), num_decided
+        return min(num_ended + 1, self.last), self.last
+
+    def simulated_seeds(self, differences: ArrayLike, typical: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        """How many seeds two rows come to need in :data:`NUM_SIMULATED` simulated continuations of their comparison.
+
+        From two differences on, the true mean and standard deviation are drawn from what the differences leave open
+        (under the flat prior of both, from Student's and the chi-square distribution). Before, true differences come
+        from a normal distribution around zero of standard deviation ``2 * typical``, and those of seeds have a standard
+        deviation of ``typical``.
+
+        Args:
+            differences: paired by seed, so far, (n,).
+            typical: the standard deviation of differences between seeds where there are none.
+            rng: draws.
+        """
+        known = np.asarray(differences, dtype=float)[: self.last]
+        n, sd = len(known), standard_deviation(known)
+        means, sds = rng.normal(0, 2 * typical, NUM_SIMULATED), np.full(NUM_SIMULATED, typical)
+        if sd > 0:
+            sds = sd * np.sqrt((n - 1) / rng.chisquare(n - 1, NUM_SIMULATED))
+            means = known.mean() + sds / sqrt(n) * rng.normal(size=NUM_SIMULATED)
+        x = means[:, None] + sds[:, None] * rng.normal(size=(NUM_SIMULATED, self.last))
+        x[:, :n] = known
+        needed = self.num_needed(x)
+        return np.where(needed > 0, needed, self.last)
 
     def critical_value(self, n: int) -> float:
         """Of Student's |t| at the look after ``n`` seeds, from ``first`` to ``last``."""

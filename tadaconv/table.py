@@ -205,6 +205,20 @@ class Table:
         names = dict.fromkeys(part for name in rows for part in self.row(name).ensemble or (name,))
         return [self.row(name) for name in names]
 
+    def comparisons(self, rows: Iterable[str] | None = None) -> list[tuple[str, str]]:
+        """The pairs of rows that are compared: those of claims, and each row with the one it is ``versus``.
+
+        Each pair once. Pairs with an ensemble are left out: an ensemble has no cells, and gets its value from those of
+        its parts.
+
+        Args:
+            rows: names of the rows that are run, in the place of an ensemble its parts; None for all.
+        """
+        trained = {row.name for row in self.trained(rows)}
+        pairs = [(claim.better, claim.worse) for claim in self.claims]
+        pairs += [(row.name, row.versus or self.base.name) for row in self.all_rows]
+        return list({frozenset(pair): pair for pair in reversed(pairs) if len({*pair} & trained) == 2}.values())[::-1]
+
     def cells(self, regime: Regime, seeds: Iterable[int], rows: Iterable[str] | None = None) -> list[Cell]:
         """One cell a row that trains and seed, seed by seed, so that a first full table is complete early.
 

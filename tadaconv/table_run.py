@@ -6,6 +6,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from tadaconv.locations import as_planned, places_of
 from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.regime import Regime
 from tadaconv.spec import Experiment, errors_of
-from tadaconv.table import LoadedTable
+from tadaconv.table import LoadedTable, Table
 
 if TYPE_CHECKING:
     from tadaconv.execution.launcher import Crew
@@ -54,11 +55,10 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
 
 
 def stored_design(study: str, store: "Store") -> "SeedDesign | None":
-    """The seed design that the study of a table is run with; None where an earlier version ran it."""
-    from tadaconv.sequential import SeedDesign
+    """The seed design that a table's study was last run with; None where an earlier version ran it, or none has."""
+    from tadaconv.execution import seed_design  # scipy is waited for only where there is a storage
 
-    stored = store.study_attrs(study).get(attr.SEEDS)
-    return None if stored is None else SeedDesign.model_validate(stored)
+    return seed_design.stored_design(study, store)
 
 
 def dry_run_cells(cells: Iterable[Cell]) -> None:
@@ -107,41 +107,161 @@ def run_table(
     study: str,
     store: "Store",
     *,
-    seeds: Sequence[int],
+    design: "SeedDesign",
     rows: Sequence[str] | None,
     crew: "Crew",
     show: Callable[["Planned"], AbstractContextManager["Show"]],
+    first_seed: int = 0,
     regime_file: Path | None = None,
 ) -> list[CellRecord]:
-    """Run every cell of ``rows`` x ``seeds`` that has no result yet; return a record of each cell that ended meanwhile.
+    """Run every cell of ``rows`` that ``design`` wants and that has no result yet.
 
-    Any number of calls may run one table or several on one storage: they share the work.
+    Returns a record of each cell that ended meanwhile. Any number of calls may run one table or several on one storage:
+    they share the work.
 
     Args:
         loaded: The table.
         regime: What it is run on, with its data resolved.
         study: The name of its study; see :func:`study_name`.
         store: Where results are kept.
-        seeds: Seeds of the weights, the data order and the augmentation.
+        design: How many seeds each row gets; it is stored with the study.
         rows: Names of the rows to run; None means all, and an ensemble its parts. Raises :class:`UserError` for one the
             table does not have.
         crew: The workers.
         show: Given the plan, a context for the run; its value is called with the events of cells.
+        first_seed: Seeds of the weights, the data order and the augmentation are counted from here.
         regime_file: The file that holds the regime, in which reports look for it; None for one made in memory.
+
+    Raises:
+        UserError: a row that cannot be run, or a design with which the study cannot be continued.
     """
     from tadaconv.execution.launcher import run_cells
-    from tadaconv.execution.planner import plan
+    from tadaconv.execution.seed_design import kept_design
 
-    chosen = None if rows is None else [row.name for row in loaded.table.trained(rows)]
-    records = store.records_of(loaded.table.cells(regime, seeds, chosen))
-    to_run = [record.cell for record in records if record.status != "finished"]
-    for cell in to_run:
-        crew.require(cell)
-    dry_run_cells(to_run)
+    kept_design(study, store, design)
+    seeding = _Seeding(loaded.table, regime, design, rows, first_seed)
+    records = store.records_of(list(seeding.cells.values()))
+    seeding.note(record for record in records if record.status == "finished")
+    workers = ""
+    if seeding.has_work:
+        to_check = seeding.may_run
+        for cell in to_check:
+            crew.require(cell)
+        dry_run_cells(to_check)
+        crew, workers = crew.fitted(to_check, seeding.num_at_once)
     claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
-    planned = plan(store, study, loaded.table.cells(regime, [0]), seeds, chosen)
+    with store.backend.alone():
+        store.set_study_attr(study, attr.SEEDS, kept_design(study, store, design).model_dump())
+    planned = replace(seeding.plan(store, study), workers=workers)
     with show(planned) as shown:
         if not planned.to_run:  # torch is not even imported
             return []
+
+        def further(ended: Sequence[CellRecord]) -> Sequence[Cell]:
+            seeding.note(ended)
+            if not seeding.wanted():
+                return ()
+            more = seeding.plan(store, study).to_run
+            shown.queued(more)
+            return more
+
         at_home = replace(crew, call=crew.call.but(places=places_of(regime)))
-        return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line)
+        keys = [cell.key for cell in seeding.cells.values()]
+        return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line, further, keys)
+
+
+class _Seeding:
+    """Which cells of a table a call queues, as scores come in.
+
+    Args:
+        table: the table.
+        regime: what it is run on, with its data resolved.
+        design: how many seeds its rows get.
+        rows: names of the rows to run; None means all.
+        first_seed: the least seed.
+    """
+
+    def __init__(
+        self, table: Table, regime: Regime, design: "SeedDesign", rows: Sequence[str] | None, first_seed: int
+    ) -> None:
+        self._design, self._first_seed = design, first_seed
+        self._comparisons = table.comparisons(rows)
+        self._of_plan = table.cells(regime, [0])
+        self._num_planned = {row.name: 0 for row in table.trained(rows)}
+        self._planned: set[str] = set()
+        self._scores: dict[str, float | None] = {}
+        self.cells = {
+            (cell.label, seed): cell
+            for seed in range(design.last)
+            for cell in table.cells(regime, [first_seed + seed], list(self._num_planned))
+        }
+        """By row and number of the seed, all that may come to be run."""
+
+    def note(self, ended: Iterable[CellRecord]) -> None:
+        """Take in what has ended; a cell without a result has failed."""
+        for record in ended:
+            self._scores[record.cell.key] = None if record.result is None else record.result.score
+
+    @property
+    def may_run(self) -> list[Cell]:
+        """The cells without an end that are or may come to be wanted; of rows that share one, that of the first."""
+        _, most = self._num_seeds()
+        cells = {
+            cell.key: cell
+            for (row, seed), cell in reversed(self.cells.items())
+            if seed < most[row] and cell.key not in self._scores
+        }
+        return list(cells.values())[::-1]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a cell is wanted by now that has not ended."""
+        return any(
+            self.cells[row, seed].key not in self._scores for row, seeds in self.wanted().items() for seed in seeds
+        )
+
+    @property
+    def num_at_once(self) -> int:
+        """How many cells, at most, can come to be run at a time: later seeds of a row wait for the earlier ones."""
+        open_keys = {self.cells[row, seed].key for row, seeds in self.wanted().items() for seed in seeds}
+        now, most = self._num_seeds()
+        return max(len(open_keys - self._scores.keys()), sum(most[row] > now[row] for row in now))
+
+    def wanted(self) -> dict[str, range]:
+        """The seeds, by row, that are wanted by now and have not been planned by this call."""
+        now, _ = self._num_seeds()
+        return {row: range(before, now[row]) for row, before in self._num_planned.items() if now[row] > before}
+
+    def plan(self, store: "Store", study: str) -> "Planned":
+        """Queue what is wanted, and what turns out to be wanted because of results that others have finished."""
+        from tadaconv.execution.planner import Planned, plan_cells
+
+        plans: list[Planned] = []
+        while wanted := self.wanted():
+            self._num_planned |= {row: seeds.stop for row, seeds in wanted.items()}
+            places = [(row, seed) for row, seeds in wanted.items() for seed in seeds]
+            new = [place for place in places if self.cells[place].key not in self._planned]  # rows may share cells
+            by_row: dict[str, list[int]] = {}
+            for row, seed in new:
+                by_row.setdefault(row, []).append(self._first_seed + seed)
+            plans.append(plan_cells(store, study, self._of_plan, by_row))
+            cells = {self.cells[place].key: self.cells[place] for place in new}
+            self._planned |= cells.keys()
+            finished = cells.keys() - {cell.key for cell in plans[-1].to_run}
+            self.note(store.records_of([cells[key] for key in finished - self._scores.keys()]))
+        return Planned.of(plans, len(self.may_run) if self._design.is_adaptive else None)
+
+    def _num_seeds(self) -> tuple[dict[str, int], dict[str, int]]:
+        """By row, how many seeds are wanted by now, and how many may come to be."""
+        now, most = (dict.fromkeys(self._num_planned, self._design.first) for _ in range(2))
+        scores = {row: self._ended(row) for row in self._num_planned}
+        for pair in self._comparisons:
+            by_now, at_most = self._design.seeds_wanted(*(scores[row] for row in pair))
+            for row in pair:
+                now[row], most[row] = max(now[row], by_now), max(most[row], at_most)
+        return now, most
+
+    def _ended(self, row: str) -> list[float | None]:
+        """The scores of a row up to the first seed that has not ended."""
+        keys = [self.cells[row, seed].key for seed in range(self._design.last)]
+        return [self._scores[key] for key in takewhile(self._scores.__contains__, keys)]

@@ -20,6 +20,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables run in the process of the test unless it gives ``--workers``, so that what it replaces is used."""
+    monkeypatch.setattr("tadaconv.execution.launcher.num_workers_for", lambda *_: (1, ""))
+
+
 @pytest.fixture
 def tada(capsys: pytest.CaptureFixture[str]) -> Call:
     """``tada("list", "--json")`` calls the command line in this process; what it exits with and prints."""

@@ -84,12 +84,15 @@ def test_what_the_commands_refuse_is_refused() -> None:
         run_table(TABLE, regime=REGIME, rows=["third"])
     with pytest.raises(UserError, match="workers is 0; give an integer"):
         run_table(TABLE, regime=REGIME, workers=0)
-    with pytest.raises(UserError, match="seeds is 0; give an integer, 1 or more"):
+    with pytest.raises(UserError, match="seeds 0 would run no cells; give a number from 1 on"):
         run_table(TABLE, regime=REGIME, seeds=0)
     with pytest.raises(UserError, match="trials is 0; give an integer, 1 or more"):
         run_study(STUDY, regime=REGIME, trials=0)
-    with pytest.raises(UserError, match="seeds is '3'; give an integer"):
-        run_table(TABLE, regime=REGIME, seeds="3")  # type: ignore[arg-type]
+    for seeds in ("3:", True, 2.0):
+        with pytest.raises(UserError, match="is no number of seeds; give one, such as 3"):
+            run_table(TABLE, regime=REGIME, seeds=seeds)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="smallest nan is no size of a difference"):
+        run_table(TABLE, regime=REGIME, smallest=float("nan"))
     with pytest.raises(UserError, match=r"rows is a list of names; write rows=\['third'\]"):
         run_table(TABLE, regime=REGIME, rows="third")
     with pytest.raises(UserError, match="--data is for"):

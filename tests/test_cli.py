@@ -22,7 +22,7 @@ from support import Call, made_result, wait_until
 from tadaconv import cli, reporting
 from tadaconv.cli.options import CrewOptions
 from tadaconv.errors import RunError, UserError
-from tadaconv.execution.cells import CellRecord
+from tadaconv.execution.cells import Cell, CellRecord
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
@@ -171,6 +171,41 @@ class TestAblate:
         assert again.out.splitlines() == ["3 cells: 3 finished before, 0 to run", *lines[4:]]
         assert len(experiment.ran) == 3
 
+    def test_the_number_of_workers_comes_first_where_the_call_leaves_it_open(
+        self, tada: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[tuple[int, int]] = []
+
+        def number(cells: Sequence[Cell], _: str, __: int, num_at_once: int) -> tuple[int, str]:
+            seen.append((len(cells), num_at_once))
+            return 1, "1 worker: 1 core"
+
+        monkeypatch.setattr("tadaconv.execution.launcher.num_workers_for", number)
+        assert tada(*ABLATE).out.splitlines()[:2] == ["1 worker: 1 core", "3 cells: 0 finished before, 3 to run"]
+        assert tada(*ABLATE).out.splitlines()[0] == "3 cells: 3 finished before, 0 to run"
+        assert tada(*ABLATE, "--workers", "1", "--seeds", "2").out.startswith("6 cells: 3 finished before, 3 to run\n")
+        assert seen == [(3, 3)]
+        # The first three seeds are run by now, up to one more a row at a time is to come.
+        assert tada(*ABLATE, "--seeds", "2:4").status == 0
+        assert seen == [(3, 3), (6, 3)]
+
+    def test_seeds_are_continued_as_they_are_stored_and_not_otherwise(
+        self, tada: Call, experiment: FakeExperiment
+    ) -> None:
+        """All rows have equal scores here, so none is decided; see tests/execution for those that are."""
+        done = tada(*ABLATE, "--seeds", "2:3", "--smallest", "2")
+        assert (
+            "6 cells: 0 finished before, 6 to run, up to 9 with the seeds of comparisons that stay undecided"
+            in " ".join(done.out.split())
+        )
+        assert [e.seed for e in experiment.ran] == [0] * 3 + [1] * 3 + [2] * 3
+        again = tada(*ABLATE)
+        assert (again.status, again.out.splitlines()[0]) == (0, "9 cells: 9 finished before, 0 to run")
+        refused = tada(*ABLATE, "--seeds", "4")
+        assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert "mini-small in runs/journal.log is run with --seeds 2:3 --smallest 2, and another number" in refused.err
+        assert len(experiment.ran) == 9
+
     def test_seeds_and_rows_choose_cells(self, tada: Call, experiment: FakeExperiment) -> None:
         tada(*ABLATE, "--rows", "(1,1)", "--rows", "TSN", "--seeds", "2")
         assert len(experiment.ran) == 4
@@ -256,8 +291,27 @@ WRONG_CALLS = {
     "no such file": (["ablate", "./mimi.py"], "no ablation table file at './mimi.py'"),
     "no such regime": (["ablate", "mini", "--regime", "smal"], "unknown regime 'smal'; one of: small, "),
     "no such row": ([*ABLATE, "--rows", "(1,2)"], "unknown row '(1,2)'; one of: (1,1), (3,3), TSN"),
-    "no seeds": ([*ABLATE, "--seeds", "0"], "Invalid value for '--seeds'"),
-    "seeds not a number": ([*ABLATE, "--seeds", "three"], "Invalid value for '--seeds'"),
+    "no seeds": ([*ABLATE, "--seeds", "0"], "--seeds 0 would run no cells; give a number from 1 on"),
+    "seeds not a number": (
+        [*ABLATE, "--seeds", "three"],
+        "--seeds three is no number of seeds; give one, such as 3, or",
+    ),
+    "no last number of seeds": ([*ABLATE, "--seeds", "3:"], "--seeds 3: is no number of seeds"),
+    "three numbers of seeds": ([*ABLATE, "--seeds", "3:5:7"], "--seeds 3:5:7 is no number of seeds"),
+    "a negative number of seeds": ([*ABLATE, "--seeds", "-3"], "--seeds -3 is no number of seeds"),
+    "fewer seeds at last": (
+        [*ABLATE, "--seeds", "5:3"],
+        "--seeds 5:3: the last number is to be above the first; give 5:",
+    ),
+    "a look at one seed": ([*ABLATE, "--seeds", "1:4"], "one seed has no standard deviation to judge by; give 2:4"),
+    "too many looks": ([*ABLATE, "--seeds", "3:100000"], "computed up to 100 seeds; give 3:12"),
+    "no smallest difference": (
+        [*ABLATE, "--smallest", "0"],
+        "--smallest 0.0 is no size of a difference; give a number",
+    ),
+    "a negative one": ([*ABLATE, "--smallest", "-1"], "--smallest -1.0 is no size of a difference"),
+    "a smallest difference of nan": ([*ABLATE, "--smallest", "nan"], "--smallest nan is no size of a difference"),
+    "a smallest difference in words": ([*ABLATE, "--smallest", "one"], "Invalid value for '--smallest'"),
     "no such device": ([*ABLATE, "--device", "cuda"], "no CUDA device; use --device cpu"),
     "out is a file": ([*ABLATE, "--out", "ablations/mini.py"], "cannot write to ablations/mini.py"),
     "out cannot be made": ([*ABLATE, "--out", "/proc/runs"], "cannot write to /proc/runs"),
@@ -770,7 +824,7 @@ def test_a_process_interrupted_and_killed_goes_on_with_the_same_command(work_fol
         "reporting.report = lambda *arguments, **_: arguments[3]\nterminal.terminal_table = lambda *_, **__: ''\n"
         "cli.main()\n"
     )
-    command = [sys.executable, "program.py", *ABLATE]
+    command = [sys.executable, "program.py", *ABLATE, "--workers", "1"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     for stop, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

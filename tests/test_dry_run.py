@@ -19,6 +19,7 @@ from tadaconv.experiment import build_model
 from tadaconv.locations import resolve_data
 from tadaconv.models import BACKBONES, third_party
 from tadaconv.regime import Regime
+from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Backbone, Context, Experiment, Folder, Rival, Schedule, TAda, Temporal
 from tadaconv.table import LoadedTable, Row, Table
 from tadaconv.table_run import run_table
@@ -214,7 +215,7 @@ def test_weights_that_do_not_fit_one_row_stop_a_table_before_anything_is_queued(
             resolve_data(regime, None, tmp_path),
             "t-small",
             store,
-            seeds=[0],
+            design=SeedDesign(first=1, last=1, smallest=1.0),
             rows=None,
             crew=Crew(WorkerCall(store.shown, "", "cpu", tmp_path)),
             show=lambda _: pytest.fail("something was queued"),

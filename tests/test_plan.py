@@ -2,6 +2,7 @@
 
 import heapq
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +20,14 @@ from tadaconv import experiment as experiment_module
 from tadaconv import preview
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
+from tadaconv.execution.seed_design import read_seeds
 from tadaconv.execution.store import Store
 from tadaconv.preview import Probe, RunPlan, Spread, probing
 from tadaconv.preview import plan as plan_module
 from tadaconv.preview.plan import duration, makespan, size
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions
+from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Backbone, Context, Schedule, Synthetic, TAda
 from tadaconv.table import LoadedTable, Row, Table
 
@@ -250,12 +253,17 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return measured
 
 
+def design(seeds: str) -> SeedDesign:
+    first, last = read_seeds(seeds)
+    return SeedDesign(first=first, last=last, smallest=1.0)
+
+
 def planned(
-    workers: int = 1, seeds: Sequence[int] = (0, 1), store: Store | None = None, gpus: int = 1, norm_batch: int = 0
+    workers: int = 1, seeds: str = "2", store: Store | None = None, gpus: int = 1, norm_batch: int = 0
 ) -> RunPlan:
     measure = preview.Measure("cpu", workers, options=RunOptions(gpus_per_cell=gpus))
     regime = REGIME.but(schedule__norm_batch=norm_batch)
-    return preview.plan_table(TABLE, "small", regime, measure, store, seeds=seeds)
+    return preview.plan_table(TABLE, "small", regime, measure, store, design=design(seeds))
 
 
 def printed(found: RunPlan) -> str:
@@ -284,11 +292,11 @@ def test_an_ensemble_adds_no_cell(probed: list[str]) -> None:
     table = Table(base=TABLE.table.base, rows=[both, *TABLE.table.rows])
     measure = preview.Measure("cpu", 1)
     made = LoadedTable("mini", "?", table)
-    found = preview.plan_table(made, "small", REGIME, measure, seeds=(0, 1))
+    found = preview.plan_table(made, "small", REGIME, measure, design=design("2"))
     assert found.model_copy(update={"rows": found.rows[:-1]}) == planned()
     assert (found.rows[-1].row, found.rows[-1].num_to_run, found.rows[-1].ensemble) == ("both", 0, both.ensemble)
     assert "ensemble" in next(line for line in printed(found).splitlines() if line.startswith(" both "))
-    alone = preview.plan_table(made, "small", REGIME, measure, seeds=(0,), rows=["both"])
+    alone = preview.plan_table(made, "small", REGIME, measure, design=design("1"), rows=["both"])
     assert [(row.row, row.num_cells) for row in alone.rows] == [("TSN", 1), ("(3,3)", 1), ("both", 0)]
     assert len(probed) == 3 + 3 + 2
 
@@ -362,7 +370,7 @@ def test_a_row_that_cannot_be_run_is_shown_with_its_error(monkeypatch: pytest.Mo
 def test_a_row_that_cannot_be_built_is_named() -> None:
     table = LoadedTable("t", "", Table(base=Row("no such", None, backbone="nonsense"), rows=[]))
     with pytest.raises(UserError, match=r"row 'no such': unknown backbone 'nonsense'"):
-        preview.plan_table(table, "small", REGIME, preview.Measure("cpu"), seeds=[0])
+        preview.plan_table(table, "small", REGIME, preview.Measure("cpu"), design=design("1"))
 
 
 @pytest.mark.usefixtures("probed")
@@ -393,3 +401,102 @@ def test_it_fits_80_columns_with_how_it_was_measured_and_round_trips() -> None:
     assert "Time: 1.5-5.3 min with one worker; 0.7-2.7 min with 2." in words
     tree = json.loads(found.model_dump_json())
     assert (tree["num_cells"], tree["num_steps"], tree["rows"][0]["num_to_run"]) == (6, 600, 2)
+
+
+def finish(store: Store, row: Row, scores: Sequence[float]) -> None:
+    for seed, score in enumerate(scores):
+        attempt = store.claim(store.add("mini-small", row.cell(REGIME, seed)))
+        assert attempt is not None
+        store.finish(attempt, made_result(score))
+
+
+@pytest.mark.usefixtures("probed")
+def test_an_adaptive_number_of_seeds_has_an_expected_and_a_largest_number_of_cells() -> None:
+    found = planned(workers=2, seeds="3:12")
+    assert found.expected is not None
+    assert [row.num_cells for row in found.rows] == [12, 12, 0, 12]
+    assert found.num_cells == 36
+    assert found.one_worker_seconds.median == pytest.approx(36 * PROBE.cell_seconds.median)
+    numbers = [row.expected_to_run for row in found.rows]
+    assert numbers[2] == 0
+    assert all(number is not None and 3 < number < 12 for number in numbers[:2])
+    assert numbers[3] == max(number for number in numbers if number is not None), "the base is in every comparison"
+    expected = sum(number for number in numbers if number is not None)
+    assert (found.expected.num_cells, found.expected.num_to_run) == (pytest.approx(expected),) * 2
+    assert found.expected.one_worker_seconds.median == pytest.approx(expected * PROBE.cell_seconds.median)
+    assert found.expected.seconds.low <= found.seconds.low
+    assert planned(seeds="3").expected is None
+
+
+@pytest.mark.usefixtures("probed")
+def test_the_expectation_follows_from_the_results_so_far(tmp_path: Path) -> None:
+    """TSN is decided after three seeds; of the other two, all is open."""
+    store = Store.open(str(tmp_path / "journal.log"))
+    base = TABLE.table.base
+    finish(store, ROWS[0], [40.0, 40.3, 39.8])
+    finish(store, base, [50.0, 50.1, 49.9, 50.0])
+    found = planned(seeds="3:8", store=store)
+    assert [(row.num_cells, row.num_finished) for row in found.rows] == [(3, 3), (8, 0), (0, 0), (8, 4)]
+    assert [row.expected_to_run for row in found.rows][::2] == [0, 0]
+    finish(store, ROWS[1], [30.0, 30.2, 29.9])
+    found = planned(seeds="3:8", store=store)
+    assert [(row.num_cells, row.num_finished) for row in found.rows] == [(3, 3), (3, 3), (0, 0), (3, 3)]
+    assert found.expected is not None
+    assert (found.expected.num_cells, found.expected.num_to_run) == (9, 0)
+
+
+@pytest.mark.usefixtures("probed")
+def test_expected_cells_of_a_table_are_those_of_runs_simulated_one_by_one(tmp_path: Path) -> None:
+    """Of two comparisons with results, whose numbers of seeds the base has the larger of."""
+    store, base = Store.open(str(tmp_path / "journal.log")), TABLE.table.base
+    scores = {ROWS[0].name: [51.5, 49.0, 50.0], ROWS[1].name: [47.0, 50.5, 48.0], base.name: [50.0, 49.5, 51.0]}
+    for row in (ROWS[0], ROWS[1], base):
+        finish(store, row, scores[row.name])
+    found = planned(seeds="3:8", store=store)
+    adaptive, rng = design("3:8"), np.random.default_rng(5)
+    numbers = []
+    for _ in range(1000):
+        needed = []
+        for row in ROWS[:2]:
+            known = np.subtract(scores[row.name], scores[base.name])
+            sd = np.std(known, ddof=1) * np.sqrt(2 / rng.chisquare(2))
+            mean = rng.normal(known.mean(), sd / np.sqrt(3))
+            needed.append(int(adaptive.num_needed([*known, *rng.normal(mean, sd, 5)])) or 8)
+        numbers.append([needed[0] - 3, needed[1] - 3, max(needed) - 3])
+    expected = [row.expected_to_run for row in found.rows if row.row != "TSN again"]
+    assert expected == pytest.approx(np.mean(numbers, axis=0), abs=4 * np.std(numbers) * np.sqrt(2 / 1000))
+
+
+@pytest.mark.usefixtures("probed")
+def test_an_adaptive_plan_fits_80_columns_and_states_what_it_rests_on() -> None:
+    found = planned(workers=2, seeds="3:12")
+    text = printed(found)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    wide = Console(width=200)
+    with wide.capture() as captured:
+        wide.print(preview.render_plan(found))
+    words = " ".join(text.split())
+    assert words == " ".join(captured.get().split()), "nothing is cut off"
+    assert "up to 36 cells, 0 finished before, up to 36 to run in up to 3,600 training steps" in words
+    assert re.search(r"Expected time: \S+ min with one worker; \S+ min with 2\. Time of all cells: \S+ min with", words)
+    assert "Expected is the mean of 1,000 simulated runs." in words
+    assert "a standard deviation of 1 point, and true differences one of 2 points." in words
+    tree = json.loads(found.model_dump_json())
+    assert tree["num_cells"] == 36
+    assert 9 < tree["expected"]["num_cells"] < 36
+    assert RunPlan.model_validate({k: v for k, v in tree.items() if k in RunPlan.model_fields} | {"rows": []}).expected
+
+
+@pytest.mark.parametrize(("seeds", "stored", "num_at_once"), [("2", 0, 6), ("2", 2, 4), ("3:9", 0, 9), ("3:9", 3, 6)])
+def test_workers_of_a_plan_are_those_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seeds: str, stored: int, num_at_once: int
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        plan_module, "num_workers_for", lambda *given: asked.append(given[3]) or (2, "2 workers: 2 cores")
+    )
+    store = Store.open(str(tmp_path / "journal.log"))
+    finish(store, ROWS[0], [50.0] * stored)
+    found = preview.workers_of_table(TABLE, REGIME, "cpu", RunOptions(), store, design=design(seeds))
+    assert (found, asked) == ((2, "2 workers: 2 cores"), [num_at_once])

@@ -17,6 +17,7 @@ from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.preview import Load, Probe, Reading, RowPlan, RunPlan, Spread, plan, probing
 from tadaconv.preview.reading import BatchesThere, Machine, load
 from tadaconv.regime import Regime
+from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Backbone, Schedule, Synthetic, TAda
 from tadaconv.table import LoadedTable, Row, Table
 
@@ -27,6 +28,7 @@ REGIME = Regime(
     data=Synthetic(num_frames=4, size=16, num_train=13, num_val=10),
     schedule=Schedule(epochs=2, batch_size=4, lr=0.01),
 )
+ONE_SEED = SeedDesign(first=1, last=1, smallest=1.0)
 TABLE = LoadedTable("mini", "", Table(base=Row("(3,3)", TAda()), rows=[Row("TSN", None)]))
 EXPERIMENT = TABLE.table.rows[0].cell(REGIME, 0).experiment
 SECONDS_A_CLIP = 0.05
@@ -134,7 +136,7 @@ def test_rows_share_what_was_read_and_workers_the_cores(monkeypatch: pytest.Monk
     monkeypatch.setattr(plan, "set_up", lambda *_: None)
     monkeypatch.setattr(plan, "probe", lambda *arguments: given.append(arguments[4:]) or PROBE)
     monkeypatch.setattr(plan, "num_cores", lambda: 9)
-    preview.plan_table(TABLE, "small", REGIME, preview.Measure("cpu", workers=4), seeds=(0,))
+    preview.plan_table(TABLE, "small", REGIME, preview.Measure("cpu", workers=4), design=ONE_SEED)
     (cores, rates), (other_cores, other_rates) = given
     assert rates is other_rates
     assert (cores, other_cores) == (2, 2)

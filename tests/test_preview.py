@@ -17,6 +17,7 @@ from tadaconv.nn import context as context_module
 from tadaconv.preview import cost_table
 from tadaconv.preview.scale import scale_of
 from tadaconv.regime import load_regime
+from tadaconv.sequential import SeedDesign
 from tadaconv.spec import Aggregation, TAda
 from tadaconv.study.cost import MacsCounter
 from tadaconv.table import LoadedTable, Row, Table, load_table
@@ -203,6 +204,7 @@ TABLE = Table(base=Row("base", None), rows=[Row("big", None, backbone="convnext_
 
 
 def test_clips_that_are_too_small_for_a_backbone_have_one_error_everywhere(tmp_path: Path) -> None:
+    one_seed = SeedDesign(first=1, last=1, smallest=1.0)
     path = tmp_path / "mine.py"
     path.write_text(SMALL)
     loaded, regime = load_table(str(path)), load_regime("quick")
@@ -213,7 +215,7 @@ def test_clips_that_are_too_small_for_a_backbone_have_one_error_everywhere(tmp_p
         lambda: dry_run_cells(cells),
         lambda: preview.check(loaded, regime),
         lambda: preview.costs(str(path), regime),
-        lambda: preview.plan_table(loaded, "quick", regime, preview.Measure("cpu"), seeds=[0]),
+        lambda: preview.plan_table(loaded, "quick", regime, preview.Measure("cpu"), design=one_seed),
         lambda: preview.plan_trials(
             "where", "quick", regime, preview.Measure("cpu"), base, num_trials=2, num_ended=0, seeds=1
         ),

@@ -19,6 +19,7 @@ from tadaconv.execution.store import Store
 from tadaconv.execution.worker import WorkerCall
 from tadaconv.regime import load_regime
 from tadaconv.reporting.reportable import reportable
+from tadaconv.sequential import SeedDesign
 from tadaconv.study import LoadedStudy, confirm, load_study, search, trial_records
 from tadaconv.table import load_table, study_name
 from tadaconv.table_run import run_table
@@ -55,7 +56,8 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     runs.mkdir()
     loaded, regime, store = load_table("./mine.py"), load_regime("v1.2.py"), Store.open(str(runs / "journal.log"))
     run_table(
-        loaded, regime, study_name(loaded, "v1.2.py"), store, seeds=[0], rows=None,
+        loaded, regime, study_name(loaded, "v1.2.py"), store, rows=None,
+        design=SeedDesign(first=1, last=1, smallest=1.0),
         crew=Crew(WorkerCall(store.shown, "", "cpu", runs)), show=lambda _: LineView(Console(quiet=True)),
         regime_file=discovery.find("regime", "v1.2.py"),
     )  # fmt: skip

@@ -46,6 +46,22 @@ Rows = Annotated[
     list[str] | None,
     typer.Option("--rows", metavar="ROW", help="Only this row; repeat the option for more.", show_default="all"),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|FIRST:LAST",
+        help="Seeds of every row; or FIRST, then one more at a time, up to LAST, where a comparison is undecided.",
+        show_default="as the table was run before, else 1",
+    ),
+]
+Smallest = Annotated[
+    float | None,
+    typer.Option(
+        metavar="POINTS",
+        help="Smallest difference of interest: rows that differ by less, significantly, are equivalent.",
+        show_default="as the table was run before, else 1 point",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -72,7 +88,14 @@ class MachineOptions:
     """How and where cells are run or measured; :func:`takes_options` makes the fields options of a command."""
 
     device: Annotated[str, typer.Option(help="auto (CUDA if available), cpu, cuda or cuda:N.")] = "auto"
-    workers: Annotated[int, typer.Option(min=1, help="Cells that run at a time, each in its own process.")] = 1
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cells that run at a time, each in its own process.",
+            show_default="1; of a table, as many as cores, memory and GPUs allow",
+        ),
+    ] = None
     gpus_per_cell: Annotated[
         int,
         typer.Option(
@@ -127,13 +150,14 @@ class CrewOptions(MachineOptions):
         bool, typer.Option("--tensorboard", help="Write curves of running cells to OUT/tensorboard.")
     ] = False
 
-    def crew(self, storage: str, out: Path, wait_seconds: float = 0.0) -> "Crew":
+    def crew(self, storage: str, out: Path, wait_seconds: float = 0.0, default_workers: int | None = 1) -> "Crew":
         """The workers that the options ask for; raises :class:`UserError`, before anything is queued, if it cannot be.
 
         Args:
             storage: where the results are.
             out: the run folder.
             wait_seconds: how long a worker stays without work.
+            default_workers: how many where ``--workers`` is not given; None for as many as this machine carries.
         """
         from tadaconv.execution.launcher import Crew
         from tadaconv.execution.tensorboard import require_tensorboard
@@ -155,7 +179,7 @@ class CrewOptions(MachineOptions):
             storage, "", self.device, out.resolve(), options=self.options, tensorboard=self.tensorboard,
             wait_seconds=wait_seconds,
         )  # fmt: skip
-        return Crew(call, self.workers, self.executor, {name: value for name, _, value in pairs})
+        return Crew(call, self.workers or default_workers, self.executor, {name: value for name, _, value in pairs})
 
 
 def takes_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -17,6 +17,8 @@ from tadaconv.cli.options import (
     MachineOptions,
     Out,
     Rows,
+    Seeds,
+    Smallest,
     Storage,
     TableName,
     TableRegime,
@@ -33,8 +35,9 @@ from tadaconv.cli.running import (
     require_rows,
 )
 from tadaconv.locations import resolve_data
+from tadaconv.metrics import metric_named
 from tadaconv.regime import Regime, load_regime
-from tadaconv.table import LoadedTable, Row, load_table
+from tadaconv.table import LoadedTable, Row, load_table, study_name
 
 if TYPE_CHECKING:
     from tadaconv.execution.store import Store
@@ -115,7 +118,8 @@ def plan_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="TABLE|STUDY", help="A table or a study; tada list shows them.")],
     regime: TableRegime = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of a table, 0 to N-1.")] = 1,
+    seeds: Seeds = None,
+    smallest: Smallest = None,
     rows: Rows = None,
     trials: Annotated[int, typer.Option(min=1, help="Number of trials of a study.")] = 20,
     data: Data = None,
@@ -127,12 +131,13 @@ def plan_command(
 ) -> None:
     """Estimate what a run takes, from a few steps of every row: cells, hours, memory and disk.
 
-    Example: tada plan context --seeds 3 --workers 2
+    Example: tada plan context --seeds 3:12
 
     Example: tada plan stage_placement --trials 40
     """
     from tadaconv import preview
     from tadaconv.data.prefetch import num_cores, set_num_readers
+    from tadaconv.execution.seed_design import asked_design
     from tadaconv.execution.store import Store
 
     loaded = load_named(name)
@@ -141,6 +146,7 @@ def plan_command(
         require_rows(loaded, rows)
     else:
         refuse(context, "seeds", f"is for tables, and {name} is a study, whose file gives the seeds of a trial")
+        refuse(context, "smallest", f"is for tables, and {name} is a study, whose trials are not compared in pairs")
         refuse(context, "rows", f"is for tables, and {name} is a study")
     regime = regime_with_clips(loaded, data) if regime is None else regime
     bare_regime = load_regime(regime)
@@ -150,23 +156,30 @@ def plan_command(
     if storage is not None or (out / "journal.log").is_file():
         store = Store.open(location_of(storage, out), create=False)
         require_own_results(loaded, regime, store)
+    workers, why_workers = machine.workers or 1, ""
+    if isinstance(loaded, LoadedTable):
+        study = study_name(loaded, regime)
+        design = asked_design(study, store, metric_named(bare_regime.data.METRIC), seeds, smallest)
+        if machine.workers is None:
+            workers, why_workers = preview.workers_of_table(
+                loaded, resolved, machine.device, machine.options, store, design=design, rows=rows or None
+            )
     with Console(stderr=True).status("measuring") as status:
-        set_num_readers(max(1, num_cores() // machine.workers) if machine.readers is None else machine.readers)
+        set_num_readers(max(1, num_cores() // workers) if machine.readers is None else machine.readers)
         measure = preview.Measure(
             machine.device,
-            machine.workers,
+            workers,
+            why_workers,
             lambda row: status.update(f"measuring {escape(row)}"),
             options=machine.options,
         )
         if isinstance(loaded, LoadedTable):
-            planned = preview.plan_table(
-                loaded, regime, resolved, measure, store, seeds=range(seeds), rows=rows or None
-            )
+            planned = preview.plan_table(loaded, regime, resolved, measure, store, design=design, rows=rows or None)
         else:
-            study = loaded.study
+            searched = loaded.study
             planned = preview.plan_trials(
-                loaded.name, regime, resolved, measure, Row(study.base, study.base_temporal),
-                num_trials=trials, num_ended=_num_ended_trials(loaded, regime, resolved, store), seeds=study.seeds,
+                loaded.name, regime, resolved, measure, Row(searched.base, searched.base_temporal),
+                num_trials=trials, num_ended=_num_ended_trials(loaded, regime, resolved, store), seeds=searched.seeds,
             )  # fmt: skip
     show(planned, preview.render_plan, as_json)
     raise typer.Exit(0 if planned.ok else 1)

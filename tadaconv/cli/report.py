@@ -25,7 +25,7 @@ from tadaconv.files import require_writable
 from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import ReportOptions, parse_parameters
 from tadaconv.table import LoadedTable, study_name
-from tadaconv.table_run import current_records
+from tadaconv.table_run import current_records, stored_design
 
 if TYPE_CHECKING:
     from tadaconv.execution.cells import CellRecord
@@ -142,7 +142,8 @@ def report(
         from tadaconv.reporting.calibration import calibration_report
 
         records = current_records(loaded, resolved, study_name(loaded, regime), store)
-        record = _cell_of(loaded, regime, records, row, seed)
+        design = stored_design(study_name(loaded, regime), store)
+        record = _cell_of(loaded, regime, records, row, seed, is_adaptive=design is not None and design.is_adaptive)
         write_report(reporter.console, lambda: calibration_report(loaded, regime, record, out, wanted, options=options))
 
 
@@ -161,9 +162,23 @@ def _require_one_subject(
 
 
 def _cell_of(
-    loaded: LoadedTable, regime: str, records: Sequence["CellRecord"], row: str, seed: int | None
+    loaded: LoadedTable,
+    regime: str,
+    records: Sequence["CellRecord"],
+    row: str,
+    seed: int | None,
+    is_adaptive: bool,
 ) -> "CellRecord":
-    """The record of a row's cell from ``seed``, or from the first seed that finished."""
+    """The record of a row's cell.
+
+    Args:
+        loaded: the table.
+        regime: what finds its regime.
+        records: its cells.
+        row: the name of a row.
+        seed: of the cell; None for the first that finished.
+        is_adaptive: whether results decide how many seeds the row gets, so that a call cannot ask for one.
+    """
     of_row = {record.cell.experiment.seed: record for record in records if record.cell.label == row}
     finished = sorted(seed for seed, record in of_row.items() if record.status == "finished")
     chosen = finished[0] if seed is None and finished else seed
@@ -174,7 +189,12 @@ def _cell_of(
         raise UserError(f"row {row!r} has no finished cell from seed {seed}; name one of these seeds: {seeds}")
     raise UserError(
         f"no cell of row {row!r} has finished; run it with: "
-        + loaded.command(regime, [record.cell.experiment for record in records], rows=row, seeds=seed and seed + 1)
+        + loaded.command(
+            regime,
+            [record.cell.experiment for record in records],
+            rows=row,
+            seeds=None if is_adaptive else seed and seed + 1,
+        )
     )
 
 

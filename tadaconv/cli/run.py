@@ -15,6 +15,8 @@ from tadaconv.cli.options import (
     Out,
     RegimeName,
     Rows,
+    Seeds,
+    Smallest,
     Storage,
     TableName,
     TableRegime,
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 def ablate(
     table: TableName,
     regime: TableRegime = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 0 to N-1.")] = 1,
+    seeds: Seeds = None,
+    smallest: Smallest = None,
     rows: Rows = None,
     data: Data = None,
     *,
@@ -52,16 +55,19 @@ def ablate(
 
     Example: tada ablate context --seeds 3 --workers 2
 
+    Example: tada ablate context --seeds 3:12 --smallest 2
+
     Example: tada ablate context --rows "(1,1)" --rows "(3,3) + global"
     """
-    status, _ = run_named_table(table, regime, range(seeds), rows, data, crew, storage, out)
+    status, _ = run_named_table(table, regime, seeds, smallest, rows, data, crew, storage, out)
     raise typer.Exit(status)
 
 
 def run_named_table(
     name: str,
     regime_name: str | None,
-    seeds: range,
+    seeds: int | str | None,
+    smallest: float | None,
     rows: Sequence[str] | None,
     data: Path | None,
     crew: CrewOptions,
@@ -73,30 +79,51 @@ def run_named_table(
     Args:
         name: of the table, or its path.
         regime_name: what finds the regime; None for the default.
-        seeds: of the weights, the data order and the augmentation.
+        seeds: how many, or ``FIRST:LAST``; None for what is stored, else 1.
+        smallest: the smallest difference of interest; None for what is stored, else the metric's.
         rows: names of the rows to run; None or none for all.
         data: the folder of clips, for the regimes that need one.
         crew: the workers.
         storage: where the results are; None for the journal in ``out``.
         out: the run folder.
     """
+    from tadaconv.execution.seed_design import read_seeds, read_smallest
+
+    if seeds is not None:
+        read_seeds(seeds)
+    if smallest is not None:
+        read_smallest(smallest)
     loaded = load_table(name)
     require_rows(loaded, rows)
     regime_name = regime_with_clips(loaded, data) if regime_name is None else regime_name
     regime = load_regime(regime_name)
     print_unused_recipes(loaded, regime_name, regime)
-    resolved, workers, reporter = _prepare(regime, data, crew, storage, out)
-    return reporter.run_table(loaded, regime_name, resolved, workers, seeds, rows or None)
+    resolved, workers, reporter = _prepare(regime, data, crew, storage, out, default_workers=None)
+    return reporter.run_table(loaded, regime_name, resolved, workers, seeds, smallest, rows or None)
 
 
 def _prepare(
-    regime: Regime, data: Path | None, crew: CrewOptions, storage: str | None, out: Path
+    regime: Regime,
+    data: Path | None,
+    crew: CrewOptions,
+    storage: str | None,
+    out: Path,
+    default_workers: int | None = 1,
 ) -> "tuple[Regime, Crew, Reporter]":
-    """The regime on its clips, the workers and the storage; raises :class:`UserError` before anything is queued."""
+    """The regime on its clips, the workers and the storage; raises :class:`UserError` before anything is queued.
+
+    Args:
+        regime: what is run on.
+        data: the folder of clips, for the regimes that need one.
+        crew: the workers.
+        storage: where the results are; None for the journal in ``out``.
+        out: the run folder.
+        default_workers: how many where the options say none; None for as many as this machine carries.
+    """
     from tadaconv.execution.store import Store
 
     location = location_of(storage, out)
-    workers = crew.crew(location, out)
+    workers = crew.crew(location, out, default_workers=default_workers)
     require_writable(out)
     resolved = resolve_data(regime, data, cache=out / "cache")
     return resolved, workers, Reporter(Store.open(location), out)
@@ -168,7 +195,9 @@ def study(
     require_own_results(loaded, regime, reporter.store)
     records = studies.trial_records(loaded, resolved, studies.study_name(loaded, regime), reporter.store)
     table = studies.confirm(loaded, records, confirm)
-    status, _ = reporter.run_table(table, regime, resolved, workers, studies.confirm_seeds(loaded, seeds))
+    status, _ = reporter.run_table(
+        table, regime, resolved, workers, seeds, first_seed=studies.confirm_seeds(loaded, seeds).start
+    )
     reporter.study(loaded, regime, resolved, printed=False)  # it shows the scores of the best, too
     raise typer.Exit(status)
 

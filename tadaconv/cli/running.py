@@ -12,6 +12,7 @@ from rich.console import Console
 from tadaconv import discovery
 from tadaconv.cli.entry import complain
 from tadaconv.errors import UserError, unknown
+from tadaconv.metrics import metric_named
 from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import FORMATS, ReportOptions
 from tadaconv.spec import Folder
@@ -200,8 +201,10 @@ class Reporter:
         regime_name: str,
         regime: "Regime",
         crew: "Crew",
-        seeds: range,
+        seeds: int | str | None = None,
+        smallest: float | None = None,
         rows: Sequence[str] | None = None,
+        first_seed: int = 0,
     ) -> tuple[int, Path]:
         """Run a table and report it; the exit status, and the report's folder.
 
@@ -210,20 +213,25 @@ class Reporter:
             regime_name: what finds the regime.
             regime: the regime itself, with its clips resolved.
             crew: the workers.
-            seeds: of the weights, the data order and the augmentation.
+            seeds: how many, or ``FIRST:LAST``; None for what is stored, else 1.
+            smallest: the smallest difference of interest; None for what is stored, else the metric's.
             rows: names of the rows to run; None for all.
+            first_seed: the first of the seeds.
         """
         from tadaconv.execution.live import view
+        from tadaconv.execution.seed_design import asked_design
 
         study = study_name(loaded, regime_name)
+        design = asked_design(study, self.store, metric_named(regime.data.METRIC), seeds, smallest)
 
         def show(planned: "Planned") -> "Show":
-            self.console.print(str(planned), highlight=False)
-            return view(self.console, self.store.records(study), len(planned.to_run))
+            for line in filter(None, (planned.workers, str(planned))):
+                self.console.print(line, highlight=False)
+            return view(self.console, self.store.records(study), len(planned.to_run), planned.num_most_to_run)
 
         ended = run_table(
-            loaded, regime, study, self.store, seeds=seeds, rows=rows, crew=crew, show=show,
-            regime_file=discovery.find("regime", regime_name),
+            loaded, regime, study, self.store, design=design, rows=rows, crew=crew, show=show,
+            first_seed=first_seed, regime_file=discovery.find("regime", regime_name),
         )  # fmt: skip
         folder = self.table(loaded, regime_name, regime)
         return _print_failures(ended), folder

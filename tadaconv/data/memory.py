@@ -1,7 +1,11 @@
-"""How much memory there is and is free, of the machine and of this process's groups (cgroups); and keeping it."""
+"""How much memory there is and is free, of the machine and of this process's groups (cgroups); and keeping it.
+
+And how much of the processors these groups have.
+"""
 
 import ctypes
 import fcntl
+import math
 import os
 import platform
 from collections.abc import Generator, Iterator
@@ -66,7 +70,7 @@ def _machine_bytes() -> int:
 
 def _groups() -> Iterator[tuple[int, int]]:
     """Limit and bytes in use of every group that limits the memory of this process."""
-    for mount, kind, path in _own_groups():
+    for mount, kind, path in _own_groups(*_FILES):
         limit_name, used_name, of_files = _FILES[kind]
         for folder in (path, *path.parents):
             group = mount / folder
@@ -76,16 +80,32 @@ def _groups() -> Iterator[tuple[int, int]]:
                 yield limit, used - sum(int(value) for name, value in pairs if name in of_files)
 
 
-def _own_groups() -> Iterator[tuple[Path, str, PurePosixPath]]:
-    """Where groups of memory are, of which version, and which of them this process is in."""
+def _own_groups(*of_kinds: str) -> Iterator[tuple[Path, str, PurePosixPath]]:
+    """Where groups of these kinds are, of which version, and which of them this process is in."""
     lines: list[str] = []
     with suppress(OSError):
         lines = OWN_GROUPS.read_text().splitlines()
     for line in lines:
         _, kinds, path = line.split(":", 2)
-        for kind in set(kinds.split(",")) & set(_FILES):
+        for kind in set(kinds.split(",")) & set(of_kinds):
             own = PurePosixPath(path.lstrip("/"))
             yield GROUPS / kind, kind, PurePosixPath() if ".." in own.parts else own  # outside of what is seen here
+
+
+def cpu_quota() -> float:
+    """How many processors this process's groups may keep busy; infinite without a limit."""
+    quota = math.inf
+    for mount, kind, path in _own_groups("", "cpu"):
+        for folder in (path, *path.parents):
+            group = mount / folder
+            with suppress(OSError, ValueError):  # no group here, or no limit
+                if kind:
+                    used, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+                else:
+                    used, period = map(int, (group / "cpu.max").read_text().split())
+                if used > 0:
+                    quota = min(quota, used / period)
+    return quota
 
 
 def keep_freed_memory() -> None:

@@ -30,7 +30,7 @@ import numpy as np
 from tadaconv import child
 from tadaconv.data import threads
 from tadaconv.data.decode import Frames, Read
-from tadaconv.data.memory import alone, free_bytes
+from tadaconv.data.memory import alone, cpu_quota, free_bytes
 from tadaconv.data.reader import Answer, Job
 from tadaconv.data.sampling import Indices
 from tadaconv.errors import RunError, UserError
@@ -72,8 +72,9 @@ def num_readers() -> int:
 
 
 def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use, by its affinity and by the quota of its container or job."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(cores, cpu_quota())))
 
 
 def clips_ahead(batch_size: int) -> int:

@@ -1,6 +1,6 @@
 """Follows cells through the storage, whichever workers run them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from optuna.trial import TrialState
@@ -29,6 +29,10 @@ class Follower:
         self._own_workers: set[str] = set()
         self.ended: list[CellRecord] = []
         """Records of the followed cells that have ended, in that order."""
+
+    def follow(self, cells: Iterable[Cell]) -> None:
+        """Follow further cells, which are queued and have not been followed before."""
+        self._open |= {cell.key: cell for cell in cells}
 
     @property
     def is_pending(self) -> bool:

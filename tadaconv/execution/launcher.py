@@ -6,10 +6,10 @@ Launchers only launch: the queue in the storage decides which cells a worker run
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, Protocol, Self, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -23,6 +23,7 @@ from tadaconv.execution.location import Location
 from tadaconv.execution.store import Store
 from tadaconv.execution.worker import Event, Worker, WorkerCall, load
 from tadaconv.run_options import require_division
+from tadaconv.text import plural
 
 POLL_SECONDS = 0.05
 """Seconds between two calls of a launcher's ``poll``."""
@@ -58,18 +59,19 @@ class Crew:
 
     Attributes:
         call: the configuration of each, without its name, its device and its cells.
-        num_workers: how many; one on this machine runs in this process.
+        num_workers: how many; one on this machine runs in this process. None for as many as this machine carries, see
+            :meth:`fitted`.
         executor: ``local``, ``ray`` or ``slurm``.
         options: the executor's own, by name.
     """
 
     call: WorkerCall
-    num_workers: int = 1
+    num_workers: int | None = 1
     executor: str = "local"
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
+        if self.num_workers is not None and self.num_workers < 1:
             raise UserError(f"--workers {self.num_workers} would run no cells; give a number from 1 on")
         lookup("executor", self.executor, EXECUTORS)
         if self.executor == "local" and self.options:
@@ -80,7 +82,11 @@ class Crew:
         if package is not None and find_spec(package) is None:
             raise UserError(f"--executor {self.executor} needs {package}: {install(self.executor)}")
         if self.executor != "local" or self.call.options.gpus_per_cell > 1:
-            self.launcher(lambda _: None)  # not started: wrong options are refused before a cell is queued
+            # Not started: wrong options are refused before a cell is queued.
+            if self.num_workers is None:
+                replace(self, num_workers=1)
+            else:
+                self.launcher(lambda _: None)
 
     def require(self, cell: Cell) -> None:
         """Raise :class:`UserError`, with the row's name, if these workers cannot train a cell."""
@@ -89,6 +95,20 @@ class Crew:
         except UserError as error:
             raise UserError(f"row {cell.label!r}: {error}") from error
 
+    def fitted(self, cells: Sequence[Cell], num_at_once: int) -> tuple[Self, str]:
+        """This crew with a number of workers, and why it is that; no reason where the number was given.
+
+        Args:
+            cells: what may come to be run, with their clips resolved.
+            num_at_once: how many of them at a time, at most.
+        """
+        if self.num_workers is not None:
+            return self, ""
+        if self.executor != "local":
+            return replace(self, num_workers=1), ""
+        number, why = num_workers_for(cells, self.call.device, self.call.options.gpus_per_cell, num_at_once)
+        return replace(self, num_workers=number), why
+
     @property
     def in_process(self) -> bool:
         """Whether the one worker is the calling process."""
@@ -96,6 +116,7 @@ class Crew:
 
     def launcher(self, on_event: Callable[[Event], None], **changes: object) -> Launcher:
         """The workers, not started yet."""
+        assert self.num_workers is not None, "see fitted"
         launcher, call = load(EXECUTORS[self.executor]), self.call.but(**changes)
         if self.executor != "local":
             calls = [call.but(name=f"{self.executor}-{i}") for i in range(self.num_workers)]
@@ -112,6 +133,42 @@ EXECUTORS = {
     "slurm": "tadaconv.execution.on_slurm:SlurmLauncher",
 }
 """Launchers as ``module:class``, by the name ``--executor`` takes; all but the local one are called with options."""
+
+
+def num_workers_for(cells: Sequence[Cell], device: str, gpus_per_cell: int, num_at_once: int) -> tuple[int, str]:
+    """How many workers this machine carries, and a line that says why: ``2 workers: 2 cores``.
+
+    The least of the cores that this process may use, of what its free memory holds, of the GPUs if the device is one,
+    and of the cells.
+
+    Args:
+        cells: what may come to be run, with their clips resolved.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        gpus_per_cell: GPUs, or processes on the CPU, that train a cell together.
+        num_at_once: how many cells at a time, at most.
+    """
+    each = f", {gpus_per_cell} a cell" if gpus_per_cell > 1 else ""
+    places, on_gpus = [device], False
+    limits = [(num_at_once, f"{plural(num_at_once, 'cell')} to run at a time")]
+    if device != "cpu":
+        places = _devices(device, gpus_per_cell, 1)
+        on_gpus = places != ["cpu"]
+    if on_gpus:
+        limits.append((len(places), f"{plural(len(places) * gpus_per_cell, 'GPU')}{each}"))
+    cores = num_cores()
+    limits.append((max(1, cores if on_gpus else cores // gpus_per_cell), f"{plural(cores, 'core')}{each}"))
+    number, why = min(limits)
+    if number > 1:
+        from tadaconv.data.memory import free_bytes
+        from tadaconv.dry_run import worker_bytes
+
+        alike = {cell.experiment.but(seed=0, temporal=None): cell.experiment for cell in cells}
+        takes = max(worker_bytes(one, "cuda" if on_gpus else "cpu") for one in alike.values())
+        free = free_bytes()
+        if free // takes < number:
+            number = max(1, free // takes)
+            why = f"{free / 2**30:.1f} GiB of memory are free, and one takes about {takes / 2**30:.1f} GiB"
+    return number, f"{plural(number, 'worker')}: {why}"
 
 
 def _devices(device: str, gpus_per_cell: int, num_workers: int) -> list[str]:
@@ -233,8 +290,10 @@ def run_cells(
     crew: Crew,
     on_event: Callable[[Event], None],
     on_line: Callable[[str], None],
+    further: Callable[[Sequence[CellRecord]], Sequence[Cell]] = lambda _: (),
+    keys: Collection[str] = (),
 ) -> list[CellRecord]:
-    """Wait until all ``cells`` have ended, run by ``crew`` or by other workers of the storage.
+    """Wait until all ``cells`` and those queued ``further`` have ended, run by ``crew`` or by other workers.
 
     Args:
         store: the storage, in which they are queued.
@@ -243,12 +302,34 @@ def run_cells(
         crew: the workers.
         on_event: called in this thread with the events of the cells.
         on_line: called with lines for the user.
+        further: called in this thread with every record once, soon after its cell has ended; queues the cells that are
+            to be run because of it, and returns them.
+        keys: of all cells that may come to be queued.
 
     Returns a record of each cell, in the order they ended.
     """
     follower = Follower(store, study, cells, on_event)
-    keys = frozenset(cell.key for cell in cells)
-    work(crew, store, lambda: follower.is_pending, follower.update, on_line, follower.take, study=study, keys=keys)
+    num_seen = 0
+
+    def go_on() -> bool:
+        nonlocal num_seen
+        ended = follower.ended[num_seen:]
+        num_seen += len(ended)
+        queued = further(ended) if ended else ()
+        follower.follow(queued)
+        return bool(queued)
+
+    def take(event: Event) -> None:
+        follower.take(event)
+        if not crew.in_process:  # a worker in this process asks when it has no cell left: queueing several is cheaper
+            go_on()
+
+    def tick() -> None:
+        follower.update()
+        go_on()
+
+    of_workers = frozenset(keys) | {cell.key for cell in cells}
+    work(crew, store, lambda: follower.is_pending, tick, on_line, take, go_on, study=study, keys=of_workers)
     return follower.ended
 
 

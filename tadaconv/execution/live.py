@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tadaconv.execution.cells import CellRecord, Status, metric_of
+from tadaconv.execution.cells import Cell, CellRecord, Status, metric_of
 from tadaconv.execution.worker import Event, EventKind
 from tadaconv.metrics import metric_named
 from tadaconv.text import duration, visible
@@ -48,11 +48,21 @@ class Show(logging.Handler):
     def event(self, event: Event) -> None:
         """Show an event of a cell."""
 
+    def queued(self, cells: Sequence[Cell]) -> None:
+        """Count in further cells that are to run."""
 
-def view(console: Console, records: Sequence[CellRecord], num_to_run: int) -> Show:
-    """The view that suits ``console``, of the cells in ``records``, of which ``num_to_run`` are still to run."""
+
+def view(console: Console, records: Sequence[CellRecord], num_to_run: int, num_most: int | None = None) -> Show:
+    """The view that suits ``console``.
+
+    Args:
+        console: what is printed to.
+        records: of all cells.
+        num_to_run: how many of them are still to run.
+        num_most: how many are at most, where further ones may be queued.
+    """
     if console.is_terminal and num_to_run:
-        return LiveView(console, records, num_to_run)
+        return LiveView(console, records, num_to_run, num_most)
     return LineView(console, num_to_run)
 
 
@@ -75,13 +85,23 @@ class LineView(Show):
             of = "" if self._num_to_run is None else f"/{self._num_to_run}"
             self.line(f"[{self._num_ended}{of}] {event.cell.name}: {outcome}, {duration(event.seconds)}")
 
+    def queued(self, cells: Sequence[Cell]) -> None:
+        """Raise the number of cells to run."""
+        if self._num_to_run is not None:
+            self._num_to_run += len(cells)
+
 
 class LiveView(Show):
-    """A table of rows with their status and score, the workers with their cells, the rate and the time left."""
+    """A table of rows with their status and score, the workers with their cells, the rate and the time left.
 
-    def __init__(self, console: Console, records: Sequence[CellRecord], num_to_run: int) -> None:
+    The time is that of the cells queued so far.
+    """
+
+    def __init__(
+        self, console: Console, records: Sequence[CellRecord], num_to_run: int, num_most: int | None = None
+    ) -> None:
         super().__init__(console)
-        self._num_to_run = num_to_run
+        self._num_to_run, self._num_most = num_to_run, num_most
         self._num_ended = 0
         self._started = time.monotonic()
         # The drawing thread reads while the other writes: it goes through a copy, made at once.
@@ -118,6 +138,12 @@ class LiveView(Show):
             if record.cell.key == key:
                 self._records[place] = CellRecord(record.cell, status, event.result or record.result)
 
+    def queued(self, cells: Sequence[Cell]) -> None:
+        """Add further cells to the table."""
+        self._num_to_run += len(cells)
+        waiting = {(cell.label, cell.experiment.seed): CellRecord(cell, "waiting") for cell in cells}
+        self._records = {**self._records, **waiting}
+
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = [self._rows()]
         running = sorted(self._workers.tasks, key=lambda task: task.fields["worker"])
@@ -146,7 +172,8 @@ class LiveView(Show):
 
     def _time_line(self, done: float) -> str:
         elapsed = time.monotonic() - self._started
-        line = f"{self._num_ended} of {self._num_to_run} cells in {duration(elapsed)}"
+        most = f" (up to {self._num_most})" if (self._num_most or 0) > self._num_to_run else ""
+        line = f"{self._num_ended} of {self._num_to_run} cells{most} in {duration(elapsed)}"
         if not 0 < done < self._num_to_run or elapsed <= 0:
             return line
         # A resumed cell starts part of the way, so before one has ended this is only a first guess.

@@ -17,6 +17,7 @@ from tadaconv.execution import attrs as attr
 from tadaconv.execution.backend import Attempt
 from tadaconv.execution.merged_weights import CELL_FILES, run_folder, take_files
 from tadaconv.execution.origins import ORIGINS, differ
+from tadaconv.execution.seed_design import merged_design
 from tadaconv.execution.spaces import optuna_studies, optuna_study_for
 from tadaconv.execution.store import Store
 from tadaconv.locations import apart
@@ -82,7 +83,8 @@ def merge(sources: Sequence[Store], into: Store, out: Path | None = None) -> lis
     A file that is there already is never written over.
 
     Raises:
-        UserError: a source is ``into`` itself, or a name is a table's in one and a search's in the other.
+        UserError: a source is ``into`` itself, a name is a table's in one and a search's in the other, or the numbers
+            of seeds of a table do not go together.
         StorageError: ``into`` cannot be written; what was copied so far stays.
         RunError: the results are merged, but a file of weights or class probabilities cannot be copied.
     """
@@ -171,11 +173,14 @@ class _Merge:
                 )
         if search is not None or not attrs:  # without any, a study is another program's
             return
+        design = merged_design(name, self._into, self._source)
         directions = self._source.backend.storage.get_study_directions(self._source.backend.studies()[name])
         self._into.make_study(name, directions == [StudyDirection.MAXIMIZE])
         for written, value in attrs.items():
-            if written != attr.PLAN and written not in known:
+            if written not in (attr.PLAN, attr.SEEDS) and written not in known:
                 self._into.set_study_attr(name, written, value)
+        if design is not None:
+            self._into.set_study_attr(name, attr.SEEDS, design.model_dump())
         self._merge_plan(name)
 
     def _merge_plan(self, name: str) -> None:

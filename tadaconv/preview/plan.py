@@ -1,10 +1,13 @@
 """Estimates what running a table or study takes: cells, hours, memory and disk, from steps that are measured."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import computed_field
 from rich.console import Group
 from rich.markup import escape
@@ -14,11 +17,14 @@ from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment, resolve_device
 from tadaconv.errors import RunError
 from tadaconv.execution.cells import Cell
+from tadaconv.execution.launcher import num_workers_for
+from tadaconv.metrics import Metric, metric_named
 from tadaconv.preview.probing import BUDGET_SECONDS, MICRO_BATCHES_TIMED, MeasuredRates, Probe, probe, set_up
 from tadaconv.preview.reading import Load, Spread
 from tadaconv.preview.rendering import rows_table
 from tadaconv.regime import Regime
 from tadaconv.run_options import RunOptions, require_division
+from tadaconv.sequential import NUM_SIMULATED, SeedDesign
 from tadaconv.spec import Record, errors_of
 from tadaconv.table import LoadedTable, Row
 from tadaconv.table_run import dry_run_cells
@@ -42,12 +48,28 @@ class RowPlan(Record):
     """Why the row cannot be run on this device."""
     ensemble: tuple[str, ...] = ()
     """Of a row that averages others, which has no cells, their names."""
+    expected_to_run: float | None = None
+    """Of an adaptive number of seeds, the expected number of cells without a result that are to be run; ``num_cells``
+    is the largest."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def num_to_run(self) -> int:
         """Cells without a result."""
         return self.num_cells - self.num_finished
+
+
+class Expected(Record):
+    """What is expected of an adaptive number of seeds; all other numbers of a plan are the largest that it can take."""
+
+    num_cells: float
+    """With those that have a result."""
+    num_to_run: float
+    one_worker_seconds: Spread
+    seconds: Spread
+    """With all workers."""
+    assumptions: str
+    """A sentence on what the numbers rest on."""
 
 
 class RunPlan(Record):
@@ -69,6 +91,10 @@ class RunPlan(Record):
     one_worker_seconds: Spread
     seconds: Spread
     """With all workers."""
+    why_workers: str = ""
+    """Why there are as many workers; empty where the call said how many."""
+    expected: Expected | None = None
+    """Of an adaptive number of seeds."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -101,12 +127,14 @@ class Measure:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         workers: processes on this machine.
+        why_workers: why there are as many; empty where the call said how many.
         on_row: called with the name of every row before it is measured.
         options: how cells are run.
     """
 
     device: str = "auto"
     workers: int = 1
+    why_workers: str = ""
     on_row: Callable[[str], None] = lambda _: None
     options: RunOptions = field(default_factory=RunOptions)
 
@@ -118,7 +146,7 @@ def plan_table(
     measure: Measure,
     store: "Store | None" = None,
     *,
-    seeds: Sequence[int],
+    design: SeedDesign,
     rows: Sequence[str] | None = None,
 ) -> RunPlan:
     """Measure every row that has cells left, and add up times and sizes. Trains a few steps; no result is kept.
@@ -129,32 +157,74 @@ def plan_table(
         regime: with its clips resolved.
         measure: on which device, and for how many workers.
         store: where finished cells are; None if there is no storage yet.
-        seeds: seeds to run.
+        design: how many seeds each row gets.
         rows: names of the rows to run; None means all, and an ensemble its parts.
 
     Raises:
         UserError: for a row or a device that does not exist, and a row that cannot be built or take the regime's clips.
     """
     cells_by_row: dict[str, list[Cell]] = {}
-    keys = set()
-    for cell in loaded.table.cells(regime, seeds, rows):
-        of_row = cells_by_row.setdefault(cell.label, [])
-        if cell.key not in keys:  # a cell that an earlier row has as well counts there
-            keys.add(cell.key)
-            of_row.append(cell)
+    sharing: dict[str, list[tuple[str, int]]] = {}
+    for seed in range(design.last):
+        for cell in loaded.table.cells(regime, [seed], rows):
+            of_row = cells_by_row.setdefault(cell.label, [])
+            places = sharing.setdefault(cell.key, [])
+            if not places:  # a cell that an earlier row has as well counts there
+                of_row.append(cell)
+            places.append((cell.label, seed))
     records = [] if store is None else store.records_of([cell for of_row in cells_by_row.values() for cell in of_row])
-    finished = {record.cell.key for record in records if record.status == "finished"}
-    planned = [
-        RowPlan(row=label, num_cells=len(of_row), num_finished=sum(cell.key in finished for cell in of_row))
-        for label, of_row in cells_by_row.items()
-    ]
+    scores = {record.cell.key: record.result.score for record in records if record.result is not None}
+    most = dict.fromkeys(cells_by_row, np.full(1, design.last))
+    expected = most
+    metric = metric_named(regime.data.METRIC)
+    if design.is_adaptive:
+        by_place = {place: scores[key] for key, places in sharing.items() for place in places if key in scores}
+        expected, most = _simulated(design, loaded.table.comparisons(rows), list(cells_by_row), by_place, metric)
+
+    def shares(seeds: Mapping[str, NDArray[np.int64]], cells: Sequence[Cell]) -> float:
+        """How many of ``cells`` are wanted, in the mean over simulated runs of so many ``seeds`` of each row."""
+        wanted = [np.any([seeds[row] > seed for row, seed in sharing[cell.key]], axis=0) for cell in cells]
+        return float(sum(np.mean(one) for one in wanted))
+
+    planned = []
+    for label, of_row in cells_by_row.items():
+        left = [cell for cell in of_row if cell.key not in scores]
+        num_cells, num_left = (round(shares(most, cells)) for cells in (of_row, left))
+        planned.append(
+            RowPlan(
+                row=label, num_cells=num_cells, num_finished=num_cells - num_left,
+                expected_to_run=shares(expected, left) if design.is_adaptive else None,
+            )
+        )  # fmt: skip
     planned += [
         RowPlan(row=row.name, num_cells=0, num_finished=0, ensemble=row.ensemble)
         for row in loaded.table.ensembles
         if rows is None or row.name in rows
     ]
     to_measure = [cells_by_row[row.row][0] for row in planned if row.num_to_run]
-    return _plan(loaded.name, regime_name, measure, planned, to_measure)
+    return _plan(loaded.name, regime_name, measure, planned, to_measure, metric)
+
+
+def _simulated(
+    design: SeedDesign,
+    comparisons: Sequence[tuple[str, str]],
+    rows: Sequence[str],
+    scores: Mapping[tuple[str, int], float],
+    metric: Metric,
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
+    """How many seeds each row comes to have, in every simulated run; and the most that it can come to have."""
+    rng = np.random.default_rng(0)
+    simulated = {row: np.full(NUM_SIMULATED, design.first) for row in rows}
+    most = {row: np.full(1, design.first) for row in rows}
+    for pair in comparisons:
+        both = [[scores.get((row, seed)) for seed in range(design.last)] for row in pair]
+        differences = [a - b for a, b in zip(*both, strict=True) if a is not None and b is not None]
+        needed = design.simulated_seeds(differences, metric.difference, rng)
+        _, at_most = design.seeds_wanted(*([*takewhile(lambda score: score is not None, one)] for one in both))
+        for row in pair:
+            simulated[row] = np.maximum(simulated[row], needed)
+            most[row] = np.maximum(most[row], at_most)
+    return simulated, most
 
 
 def plan_trials(
@@ -185,10 +255,13 @@ def plan_trials(
     """
     num_finished = min(num_ended, num_trials) * seeds
     row = RowPlan(row=base.name, num_cells=num_trials * seeds, num_finished=num_finished)
-    return _plan(name, regime_name, measure, [row], [base.cell(regime, 0)] if row.num_to_run else [])
+    to_measure = [base.cell(regime, 0)] if row.num_to_run else []
+    return _plan(name, regime_name, measure, [row], to_measure, metric_named(regime.data.METRIC))
 
 
-def _plan(name: str, regime_name: str, measure: Measure, rows: Sequence[RowPlan], cells: Sequence[Cell]) -> RunPlan:
+def _plan(
+    name: str, regime_name: str, measure: Measure, rows: Sequence[RowPlan], cells: Sequence[Cell], metric: Metric
+) -> RunPlan:
     """The plan of ``rows``, for which ``cells`` are measured, one a row that has any left."""
     device = resolve_device(measure.device)
     require(measure.options, device)
@@ -199,9 +272,8 @@ def _plan(name: str, regime_name: str, measure: Measure, rows: Sequence[RowPlan]
     rates: MeasuredRates = {}
     measured = {cell.label: _probe_row(cell, device, measure, rates, cell is cells[0]) for cell in cells}
     rows = [row.model_copy(update=measured.get(row.row, {})) for row in rows]
-    times = [row.probe.cell_seconds for row in rows if row.probe for _ in range(row.num_to_run)]
-    worst, best = at_once = _at_once(device, measure)
-    medians = [time.median for time in times]
+    at_once = _at_once(device, measure)
+    one_worker_seconds, seconds = _times(rows, [row.num_to_run for row in rows], at_once)
     return RunPlan(
         name=name,
         regime=regime_name,
@@ -210,15 +282,73 @@ def _plan(name: str, regime_name: str, measure: Measure, rows: Sequence[RowPlan]
         gpus_per_cell=measure.options.gpus_per_cell,
         at_once=at_once,
         rows=list(rows),
-        one_worker_seconds=Spread(
-            low=sum(time.low for time in times), median=sum(medians), high=sum(time.high for time in times)
-        ),
-        seconds=Spread(
-            low=makespan([time.low for time in times], best),
-            median=(makespan(medians, best) + makespan(medians, worst)) / 2,
-            high=makespan([time.high for time in times], worst),
-        ),
+        one_worker_seconds=one_worker_seconds,
+        seconds=seconds,
+        why_workers=measure.why_workers,
+        expected=_expected(rows, at_once, metric),
     )
+
+
+def workers_of_table(
+    loaded: LoadedTable,
+    regime: Regime,
+    device: str,
+    options: RunOptions,
+    store: "Store | None" = None,
+    *,
+    design: SeedDesign,
+    rows: Sequence[str] | None = None,
+) -> tuple[int, str]:
+    """How many workers ``tada ablate`` starts where it is not told, and why; see :func:`num_workers_for`.
+
+    Args:
+        loaded: the table.
+        regime: with its clips resolved.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        options: how cells are run.
+        store: where finished cells are; None if there is no storage yet.
+        design: how many seeds each row gets.
+        rows: names of the rows to run; None means all, and an ensemble its parts.
+    """
+    cells = loaded.table.cells(regime, range(design.first), rows)
+    if store is not None:
+        cells = [record.cell for record in store.records_of(cells) if record.status != "finished"]
+    num_rows = len(loaded.table.trained(rows)) if design.is_adaptive else 0
+    num_at_once = max(len({cell.key for cell in cells}), num_rows)
+    return num_workers_for(cells, device, options.gpus_per_cell, num_at_once) if num_at_once else (1, "")
+
+
+def _expected(rows: Sequence[RowPlan], at_once: tuple[int, int], metric: Metric) -> Expected | None:
+    """What is expected of rows whose numbers of seeds are adaptive; None for others."""
+    numbers = [row.expected_to_run or 0.0 for row in rows]
+    if all(row.expected_to_run is None for row in rows):
+        return None
+    one_worker_seconds, seconds = _times(rows, numbers, at_once)
+    effect = metric.of_difference(f"{2 * metric.difference:g}")
+    return Expected(
+        num_cells=sum(numbers) + sum(row.num_finished for row in rows),
+        num_to_run=sum(numbers),
+        one_worker_seconds=one_worker_seconds,
+        seconds=seconds,
+        assumptions=f"Expected is the mean of {NUM_SIMULATED:,} simulated runs. Comparisons with two pairs of results "
+        "or more go on as these leave open; of others, differences between seeds have a standard deviation of "
+        f"{metric.difference_in_words}, and true differences one of {effect}.",
+    )
+
+
+def _times(rows: Sequence[RowPlan], numbers: Sequence[float], at_once: tuple[int, int]) -> tuple[Spread, Spread]:
+    """How long so many cells of each row take with one worker, and with as many as run ``at_once``."""
+    measured = [(row.probe.cell_seconds, number) for row, number in zip(rows, numbers, strict=True) if row.probe]
+    jobs = [time for time, number in measured for _ in range(round(number))]
+    worst, best = at_once
+    low, median, high = ([time.low for time in jobs], [time.median for time in jobs], [time.high for time in jobs])
+    one_worker = Spread(
+        low=sum(time.low * number for time, number in measured),
+        median=sum(time.median * number for time, number in measured),
+        high=sum(time.high * number for time, number in measured),
+    )
+    middle = (makespan(median, best) + makespan(median, worst)) / 2
+    return one_worker, Spread(low=makespan(low, best), median=middle, high=makespan(high, worst))
 
 
 def _probe_row(
@@ -267,21 +397,27 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 def render_plan(plan: RunPlan) -> Group:
     """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
-    num_to_run = plan.num_cells - plan.num_finished
+    num_to_run, up_to = plan.num_cells - plan.num_finished, "up to " if plan.expected else ""
     table = rows_table(
         ["cells\nto run", "steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"],
-        ["all rows", str(num_to_run)],
+        ["all rows", _to_run(num_to_run, plan.expected.num_to_run if plan.expected else None)],
     )
     for row in plan.rows:
-        table.add_row(escape(row.row), str(row.num_to_run), *_measured(row))
+        table.add_row(escape(row.row), _to_run(row.num_to_run, row.expected_to_run), *_measured(row))
     return Group(
+        *filter(None, [plan.why_workers]),
         f"{escape(plan.name)} in the regime {escape(plan.regime)} on {plan.device}: "
-        f"{plural(plan.num_cells, 'cell')}, {plan.num_finished} finished before, "
-        f"{num_to_run} to run in {plan.num_steps:,} training steps",
+        f"{up_to}{plural(plan.num_cells, 'cell')}, {plan.num_finished} finished before, "
+        f"{up_to}{num_to_run} to run in {up_to}{plan.num_steps:,} training steps",
         table,
         *_reading(plan),
         *_totals(plan),
     )
+
+
+def _to_run(most: int, expected: float | None) -> str:
+    """``12``, or ``5/12`` where so many are expected."""
+    return str(most) if expected is None else f"{expected:.0f}/{most}"
 
 
 def _measured(row: RowPlan) -> list[str]:
@@ -342,9 +478,16 @@ def _totals(plan: RunPlan) -> list[str]:
     probes = [row.probe for row in plan.rows if row.probe]
     if not probes:
         return failed
-    time = f"Time: {duration(plan.one_worker_seconds)} with one worker"
-    if plan.workers > 1:
-        time += f"; {duration(plan.seconds)} with {plan.workers}{_limits(plan)}"
+    times = [("Time", plan.one_worker_seconds, plan.seconds)]
+    if plan.expected:
+        most = ("Time of all cells", plan.one_worker_seconds, plan.seconds)
+        times = [("Expected time", plan.expected.one_worker_seconds, plan.expected.seconds), most]
+    sentences = [
+        f"{name}: {duration(one_worker)} with one worker"
+        + (f"; {duration(all_workers)} with {plan.workers}{_limits(plan)}." if plan.workers > 1 else ".")
+        for name, one_worker, all_workers in times
+    ]
+    sentences += [f"Cells to run: expected/at most. {plan.expected.assumptions}"] if plan.expected else []
     memory = max(probe.memory_bytes for probe in probes)
     host_memory = max(probe.host_memory_bytes for probe in probes)
     on_gpu = "" if memory == host_memory else f" on the GPU and {size(host_memory)} of main memory"
@@ -356,8 +499,7 @@ def _totals(plan: RunPlan) -> list[str]:
         max(probe.num_eval_batches_timed for probe in probes),
     )
     is_cut = any(probe.num_micro_batches > MICRO_BATCHES_TIMED for probe in probes)
-    sentences = [
-        f"{time}.",
+    sentences += [
         f"Memory: up to {size(memory)}{on_gpu} a {per}. Disk: up to "
         f"{size(max(probe.checkpoint_bytes for probe in probes))} for the checkpoint of each running cell; "
         f"{size(weights)} for all trained weights and class probabilities, which are kept, and {size(results)} for all "

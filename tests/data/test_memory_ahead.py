@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tadaconv.data import memory
+from tadaconv.data.prefetch import num_cores
 
 GIB = 2**30
 
@@ -68,6 +69,31 @@ def test_a_machine_that_tells_nothing_has_what_it_has(monkeypatch):
 
 def test_here_as_the_kernel_tells_it():
     assert 0 < memory.free_bytes() <= memory.total_bytes()
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("", {}, 6),
+        ("0::/\n", {"cpu.max": "max 100000"}, 6),
+        ("0::/\n", {"cpu.max": "200000 100000"}, 2),  # a container with --cpus 2
+        ("0::/\n", {"cpu.max": "250000 100000"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000"}, 1),
+        ("0::/\n", {"cpu.max": "900000 100000"}, 6),
+        ("0::/job/step\n", {"job/cpu.max": "300000 100000", "job/step/cpu.max": "max 100000"}, 3),
+        ("0::/job/step\n", {"job/cpu.max": "300000 100000", "job/step/cpu.max": "100000 100000"}, 1),
+        ("3:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "400000", "cpu/a/cpu.cfs_period_us": "100000"}, 4),
+        ("3:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, 6),
+    ],
+)
+def test_cores_are_those_of_the_affinity_and_of_the_quota(own, files, cores, machine, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    machine(own)
+    for name, text in files.items():
+        file = memory.GROUPS / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    assert num_cores() == cores
 
 
 def test_alone_is_one_at_a_time():

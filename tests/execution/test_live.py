@@ -88,6 +88,33 @@ def test_hundreds_of_workers_leave_room_for_the_table() -> None:
     assert "and 184 more" in lines
 
 
+def test_further_cells_raise_the_total_up_to_the_most_there_can_be(clock: list[float]) -> None:
+    further = [Cell("TSN", ROWS[0].experiment.but(seed=seed)) for seed in (1, 2)]
+    records = [CellRecord(cell, "waiting") for cell in ROWS]
+    live = view(Console(file=io.StringIO(), force_terminal=True), records, len(ROWS), 5)
+    assert isinstance(live, LiveView)
+    assert drawn(live)[-1] == "0 of 3 cells (up to 5) in 0 s"
+    live.event(Event("finished", ROWS[0], result=result(50.0)))
+    live.queued(further[:1])
+    assert drawn(live)[1] == "TSN 1/2 waiting 50.00"
+    clock[0] = 30.0
+    assert drawn(live)[-1] == "1 of 4 cells (up to 5) in 30 s, 120 an hour, about 1 min 30 s left"
+    live.queued(further[1:])
+    live.event(Event("finished", further[0], result=result(60.0)))
+    assert drawn(live)[1] == "TSN 2/3 waiting 55.00"
+    assert drawn(live)[-1].startswith("2 of 5 cells in 30 s")
+
+
+def test_lines_count_further_cells() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    lines = view(console, [], 1, 2)
+    for cell in (ROWS[0], Cell("TSN", ROWS[0].experiment.but(seed=1))):
+        lines.event(Event("finished", cell, result=result(50.0)))
+        lines.queued([cell])
+    told = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.partition("]")[0] for line in told] == ["[1/1", "[2/2"]
+
+
 def test_a_line_is_printed_as_it_is() -> None:
     console = Console(file=io.StringIO(), width=40)
     line = "worker [bold]w0[/bold] died (killed by signal 9); started again, and this line is longer than the screen"
