@@ -24,7 +24,7 @@ from tadaconv.errors import NoResultsError, UserError
 from tadaconv.files import require_writable
 from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import ReportOptions, parse_parameters
-from tadaconv.table import LoadedTable, study_name
+from tadaconv.table import LoadedTable
 from tadaconv.table_run import current_records, stored_design
 
 if TYPE_CHECKING:
@@ -139,10 +139,12 @@ def report(
     elif row is None:
         reporter.table(loaded, regime, resolved)
     else:
+        from tadaconv.execution.origins import study_with_results
         from tadaconv.reporting.calibration import calibration_report
 
-        records = current_records(loaded, resolved, study_name(loaded, regime), store)
-        design = stored_design(study_name(loaded, regime), store)
+        study = study_with_results(loaded.name, regime, store)
+        records = current_records(loaded, resolved, study, store)
+        design = stored_design(study, store)
         record = _cell_of(loaded, regime, records, row, seed, is_adaptive=design is not None and design.is_adaptive)
         write_report(reporter.console, lambda: calibration_report(loaded, regime, record, out, wanted, options=options))
 

@@ -152,11 +152,13 @@ class Reporter:
             printed: whether the table is printed, too.
         """
         from tadaconv import reporting
+        from tadaconv.execution.origins import study_with_results
         from tadaconv.reporting.reportable import storage_context
 
-        study = study_name(loaded, regime_name)
+        study = study_with_results(loaded.name, regime_name, self.store)
         records = current_records(loaded, regime, study, self.store)
         if printed:
+            self._say_what_is_of_before(loaded, regime_name, any(r.status in ("finished", "failed") for r in records))
             reporting.require_results(loaded, regime_name, records)
             design = stored_design(study, self.store)
             print_table(self.console, loaded, regime_name, regime, records, self.out, design)
@@ -177,14 +179,16 @@ class Reporter:
             regime: the regime itself.
             printed: whether its trials are printed, too.
         """
+        from tadaconv.execution.origins import study_with_results
         from tadaconv.reporting.study import study_report
         from tadaconv.reporting.study.terminal import StudyTable
-        from tadaconv.study import confirmed, infeasible_draws, kept_budget, study_name, trial_records
+        from tadaconv.study import ENDS, confirmed, infeasible_draws, kept_budget, trial_records
 
-        study = study_name(loaded, regime_name)
+        study = study_with_results(loaded.name, regime_name, self.store)
         records = trial_records(loaded, regime, study, self.store)
         infeasible = infeasible_draws(loaded, regime, study, self.store)
         if printed:
+            self._say_what_is_of_before(loaded, regime_name, any(trial.status in ENDS for trial in records))
             self.console.print(StudyTable(loaded, regime_name, records, infeasible))
         return write_report(
             self.console,
@@ -194,6 +198,16 @@ class Reporter:
                 options=self.options,
             ),
         )  # fmt: skip
+
+    def _say_what_is_of_before(self, loaded: "LoadedTable | LoadedStudy", regime_name: str, has_results: bool) -> None:
+        """Print how to report results of an earlier recipe; raises :class:`UserError` where there are no others."""
+        from tadaconv.reporting.reportable import results_of_before
+
+        line = results_of_before(loaded, regime_name, self.store)
+        if line is not None and not has_results:
+            raise UserError(line)
+        if line is not None:
+            print_line(self.console, line)
 
     def run_table(
         self,

@@ -12,7 +12,7 @@ from tadaconv.command import command
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs
 from tadaconv.execution.cells import CellRecord
-from tadaconv.execution.origins import ORIGINS
+from tadaconv.execution.origins import ORIGINS, study_with_results
 from tadaconv.execution.store import Store
 from tadaconv.regime import load_regime
 from tadaconv.reporting.ablation import StorageContext
@@ -44,6 +44,8 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
         try:
             if _has_ended(candidate, study, store):
                 candidates.append(candidate)
+            elif line := results_of_before(candidate.loaded, candidate.regime, store):
+                left_out[study] = line
             elif num_finished := sum(_left_out(study, set(), store).values()):
                 left_out[study] = (
                     f"all {plural(num_finished, 'finished cell')} are of rows or a regime that have changed"
@@ -126,7 +128,7 @@ def storage_context(
         records: the cells of the table in it.
         store: where results are kept.
     """
-    study = study_name(loaded, regime_name)
+    study = study_with_results(loaded.name, regime_name, store)
     elsewhere = {}
     for other in store.studies():
         if other == study or not other.startswith(f"{loaded.name}-"):
@@ -154,7 +156,28 @@ def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:
 
 
 def _records(loaded: LoadedTable, regime_name: str, store: Store) -> list[CellRecord]:
-    return current_records(loaded, load_regime(regime_name), study_name(loaded, regime_name), store)
+    study = study_with_results(loaded.name, regime_name, store)
+    return current_records(loaded, load_regime(regime_name), study, store)
+
+
+def results_of_before(loaded: LoadedTable | LoadedStudy, regime_name: str, store: Store) -> str | None:
+    """How to report results that were made when a regime had another recipe, in one line; None where there are none.
+
+    Args:
+        loaded: the table or design study.
+        regime_name: what finds the regime.
+        store: where results are kept.
+    """
+    study = f"{loaded.name}-{discovery.plain_name(regime_name)}"
+    for before in discovery.available("regime"):
+        with suppress(UserError):  # another regime, whose file is broken
+            former = load_regime(before).formerly
+            if former != discovery.plain_name(regime_name) or study_with_results(loaded.name, before, store) != study:
+                continue
+            if _has_ended(Reportable(loaded, before), study, store):
+                call = command("report", loaded.name, regime=before)
+                return f"results of {study} were made when {former} had another recipe; report them with: {call}"
+    return None
 
 
 def _has_ended(candidate: Reportable, study: str, store: Store) -> bool:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from tadaconv.cli.running import Reporter
 from tadaconv.errors import UserError
 from tadaconv.execution.attrs import SEEDS
+from tadaconv.execution.origins import study_with_results
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime, load_regime
-from tadaconv.reporting.reportable import reportable, storage_context
+from tadaconv.reporting.ablation.data import read_export
+from tadaconv.reporting.reportable import reportable, results_of_before, storage_context
 from tadaconv.result import Result
 from tadaconv.sequential import SeedDesign
 from tadaconv.table import load_table, study_name
@@ -138,3 +141,45 @@ def test_the_seed_design_of_a_table_is_read_of_its_study(store: Store, run: Run)
     assert storage_context(loaded, "quick", [], store).design is None
     store.set_study_attr("mine-quick", SEEDS, {"first": 3, "last": 12, "smallest": 0.5})
     assert storage_context(loaded, "quick", [], store).design == SeedDesign(first=3, last=12, smallest=0.5)
+
+
+REGIME = '''"""A regime."""
+from tadaconv.regimes.quick import REGIME as QUICK
+
+REGIME = QUICK.but(summary="of this lab", formerly={formerly!r}, schedule__lr={lr})
+'''
+
+
+def test_results_of_a_recipe_of_before_are_reported_under_its_new_name(here: Path, store: Store, run: Run) -> None:
+    regimes = here / "regimes"
+    regimes.mkdir()
+    (regimes / "lab.py").write_text(REGIME.format(formerly="", lr=0.1))
+    run("mine", "lab", 50.0, (0, 1))
+    mine = load_table("mine")
+    assert results_of_before(mine, "lab", store) is None
+    (regimes / "lab_1.py").write_text((regimes / "lab.py").read_text().replace("''", "'lab'"))
+    (regimes / "lab.py").write_text(REGIME.format(formerly="", lr=0.2))
+
+    line = results_of_before(mine, "lab", store)
+    assert line is not None
+    assert line.startswith("results of mine-lab were made when lab had another recipe; report them with: tada report ")
+    assert "--regime lab_1" in line
+    assert study_with_results("mine", "lab_1", store) == "mine-lab"
+    with pytest.raises(UserError, match="--regime lab_1"):
+        Reporter(store, here).table(mine, "lab", load_regime("lab"))
+    _, left_out = reportable(store)
+    assert left_out == [f"mine-lab is left out: {line}"]
+
+    (folder := here / "reports" / "mine-lab_1").parent.mkdir(exist_ok=True)
+    assert Reporter(store, here, ("csv",)).table(mine, "lab_1", load_regime("lab_1")) == folder
+    assert read_export(folder).cells["top1"].tolist() == [50.0] * 4
+
+    run("mine", "lab", 60.0)  # both recipes in one study
+    shown = Reporter(store, here, ("csv",)).table(mine, "lab", load_regime("lab"))
+    assert read_export(shown).cells["top1"].tolist() == [60.0] * 2
+    assert results_of_before(mine, "lab", store) == line
+    run("mine", "lab_1", 70.0, (0, 1))  # nothing runs again: the cells are known
+    assert study_with_results("mine", "lab_1", store) == "mine-lab_1"
+    assert results_of_before(mine, "lab", store) is None
+    again = Reporter(store, here, ("csv",)).table(mine, "lab_1", load_regime("lab_1"))
+    assert read_export(again).cells["top1"].tolist() == [50.0] * 4

@@ -126,8 +126,9 @@ def outside(metric: Metric) -> str:
 
 def meaning_of_families(families: Collection[str], *, classes: bool = False) -> str:
     """What the families of the synthetic clips are, and their ``classes`` as well; empty for families of others."""
-    if not families or not set(families) <= set(_FAMILIES):
+    names = set(families)
+    if not names or not names <= set(_FAMILIES):
         return ""
-    how, meanings = zip(*(_FAMILIES[family] for family in _FAMILIES if family in families), strict=True)
+    how, meanings = zip(*(_FAMILIES[family] for family in _FAMILIES if family in names), strict=True)
     text = f"How classes of each family can be recognised: {'; '.join(how)}."
     return f"{text} Clips are of moving digits: {', '.join(meanings)}." if classes else text
