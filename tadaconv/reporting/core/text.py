@@ -95,8 +95,9 @@ def points_of_curves(conditions: Iterable[Mapping[str, Any]], metric: Metric = T
     sizes = sorted({schedule["curve_clips"] for _, schedule in trees if schedule.get("curve_clips")})
     seen = ["the middle view of a clip"] if fewer else []
     seen += [f"{listed(sizes, 'or')} of the validation clips"] if sizes else []
-    less = f" Curves are of {listed(seen)}; other {metric.nouns} are of all, so a curve ends elsewhere."
-    return when, less if seen else ""
+    if not seen:
+        return when, ""
+    return when, f" Curves are of {listed(seen)}; other {metric.nouns} are of all, so a curve ends elsewhere."
 
 
 def as_markdown(text: str) -> str:
