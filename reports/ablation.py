@@ -9,7 +9,7 @@
 # ---
 
 # %% [raw]
-"""The report of an ablation table: claims, rows, differences, figures, and where each number comes from.
+"""The report of an ablation table: the answer, all verdicts, rows, claims, figures, and where each number comes from.
 
 It is drawn from the exported files in the same folder. To execute it again, open it in that folder with tadaconv
 installed, or name the folder below; figures are saved in its figures/ again.
@@ -28,10 +28,16 @@ export = read_export(folder)
 page.headline(export)
 
 # %%
-page.claims(export)
+figures.show(figures.verdicts(export), folder)
 
 # %%
 page.results(export)
+
+# %%
+page.claims(export)
+
+# %%
+page.learned(export)
 
 # %%
 page.failures(export)

@@ -223,13 +223,15 @@ def _train(
     experiment, checkpoint, options = cell
     schedule = experiment.schedule
     watched = curve_source(experiment, source, device)
+    # Drawn at random, since clips of a folder are in the order of their classes.
+    of_curve = inspected_clips(source.num_val, schedule.curve_clips).sort().values if schedule.curve_clips else None
     eval_seconds = 0.0
     last = None
 
-    def measure(clips: Source) -> float:
+    def measure(source: Source, clips: torch.Tensor | None = None) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(fit.network, clips, schedule.batch_size, device, options.precision, ranks)
+        last = evaluate(fit.network, source, schedule.batch_size, device, options.precision, ranks, clips)
         eval_seconds = time.perf_counter() - started
         return last.top1
 
@@ -239,8 +241,9 @@ def _train(
             return by_stage(calibrations(model, clips[:, 0]))
 
     fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, options, ranks)
-    state = fit.run(lambda: measure(watched), report, inspect if ranks.is_first else None)
-    if last is None or watched is not source:  # resumed from a checkpoint written after the last step, or of one view
+    state = fit.run(lambda: measure(watched, of_curve), report, inspect if ranks.is_first else None)
+    # resumed from a checkpoint that was written after the last step, or of fewer views or clips
+    if last is None or watched is not source or of_curve is not None:
         measure(source)
         state.seconds += eval_seconds
     assert last is not None

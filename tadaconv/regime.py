@@ -85,6 +85,9 @@ class Regime(Spec):
     recipes: tuple[Recipe, ...] = Field(
         (), description="What differs by backbone or frames; a cell is trained by the first recipe that takes it."
     )
+    formerly: str = Field(
+        "", description="The name that tables and studies were run under when this was the regime of that name."
+    )
     published: tuple[Published, ...] = Field(
         (), description="What the paper measured on where it trained so; empty where it did not, and after any change."
     )

@@ -98,7 +98,7 @@ class CurvePoint(Scored):
     train_loss: float
     """Mean cross-entropy over the epoch's training clips, in nats."""
     score: float
-    """On the validation clips, over the schedule's ``curve_views``."""
+    """On the validation clips, over the schedule's ``curve_views`` and ``curve_clips``."""
     calibration: dict[str, StageCalibration] = Field(default_factory=dict)
     """By stage, res2 to res5; empty where nothing is calibrated."""
 
@@ -122,7 +122,7 @@ class Result(Scored):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds per clip."""
 
     score: float
-    """Over all views of a clip; a curve may be of one, see ``curve_views``."""
+    """On all validation clips and over all their views; a curve may be of fewer, see ``curve_views``."""
     top5: float | None = None
     """Like all that follows on classes, only of a metric of classes."""
     loss: float

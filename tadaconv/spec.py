@@ -286,6 +286,24 @@ class Synthetic(Spec):
     """Standard deviation of the pixel noise; pixels are from 0 to 1."""
     seed: int = Field(0, ge=0)
     """Seed of the clips; weights and order have their own."""
+    families: tuple[Literal["frame", "set", "order", "gap", "turn"], ...] = ("frame", "set", "order")
+    """Families of classes."""
+    val_twins: bool = False
+    """Validation clips of classes that are each other's reverse come in pairs, a clip and the same clip played
+    backwards. A network that is blind to the order of frames is then right about one of each two at most, in every
+    seed, rather than by chance about more in one seed than in another."""
+
+    @field_validator("families")
+    @classmethod
+    def _differ(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        if not families or len(set(families)) < len(families):
+            raise ValueError("name one family or more, and none twice: frame, set, order, gap, turn")
+        return families
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without later fields at their defaults, as it was always written."""
+        return _without_neutral(self, write(self), ("families", "val_twins"))
 
     @property
     def eval_side(self) -> int:
@@ -446,7 +464,7 @@ Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
 NUM_LAST_EVALUATED: Final = 10
 """Every one of the last epochs of training, so many, is evaluated."""
 
-_LATER: Final = ("cosine", "evaluate_every", "curve_views", "norm_batch")
+_LATER: Final = ("cosine", "evaluate_every", "curve_views", "curve_clips", "norm_batch")
 """Later fields of :class:`Schedule`. At their defaults they are written neither to keys nor to stored descriptions, so
 that cells that were run before keep their keys."""
 
@@ -480,6 +498,9 @@ class Schedule(Spec):
     curve_views: Literal["all", "one"] = "all"
     """Views of a validation clip in the evaluations while training: all, or the middle one alone. The result is over
     all views."""
+    curve_clips: int = Field(0, ge=0)
+    """Validation clips in the evaluations while training, drawn once at random, the same for every row and seed; 0:
+    all. The result is over all."""
     norm_batch: int = Field(0, ge=0)
     """Most clips that a batch-norm statistic is taken over in training; 0: all of the batch. A batch is cut into as few
     even micro-batches as this allows, which go through the network one after the other."""
@@ -533,6 +554,12 @@ class Experiment(Spec):
         several = isinstance(data, Folder) and data.num_temporal_views * data.num_spatial_crops > 1
         return several and self.schedule.curve_views == "one"
 
+    @property
+    def curve_has_fewer_clips(self) -> bool:
+        """Whether the evaluations while training may see fewer validation clips than the result."""
+        num_val = self.data.num_val if isinstance(self.data, Synthetic) else math.inf
+        return 0 < self.schedule.curve_clips < num_val
+
     def canonical_json(self) -> str:
         """The description as sorted, compact JSON, without what does not change the result.
 
@@ -558,6 +585,8 @@ class Experiment(Spec):
             tree["data"].pop("eval_size", None)
         if not self.curve_has_fewer_views:
             tree["schedule"].pop("curve_views", None)
+        if not self.curve_has_fewer_clips:
+            tree["schedule"].pop("curve_clips", None)
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     @cached_property

@@ -210,6 +210,29 @@ def seeds_needed(effect: float, sd: float, most: int = 1000) -> int | None:
     return n if n <= most else None
 
 
+def seeds_for_equivalence(effect: float, sd: float, smallest: float, most: int = 1000) -> int | None:
+    """The fewest seeds that show, at 80 % power, that a true difference of ``effect`` is smaller than ``smallest``.
+
+    By two one-sided t tests at 2.5 % each, as the 95 % interval makes them. The chance that both reject is bounded from
+    below by that of either failing, so the number is exact where one of them hardly fails, and at most a few too high.
+    None where the difference is not smaller, ``sd`` is unknown or ``most`` do not do.
+
+    Args:
+        effect: the true mean difference.
+        sd: standard deviation of the paired differences.
+        smallest: the smallest difference of interest.
+        most: seeds to try.
+    """
+    if not (abs(effect) < smallest and sd > 0):
+        return None
+
+    def chance(n: int) -> float:
+        return power(smallest - abs(effect), sd, n) + power(smallest + abs(effect), sd, n) - 1
+
+    n = 2 + bisect_left(range(2, most + 1), POWER, key=chance)
+    return n if n <= most else None
+
+
 class Agreement(NamedTuple):
     """Kendall's tau between two orders of ``n`` rows with its 95 % interval; NaN where they are not known."""
 

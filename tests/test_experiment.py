@@ -319,6 +319,27 @@ def test_a_curve_of_one_view_and_a_result_over_all(monkeypatch: pytest.MonkeyPat
     assert computed(again) == computed(found)
 
 
+def test_a_curve_of_some_clips_and_a_result_over_all(tmp_path: Path) -> None:
+    few = TINY.but(data__num_val=20, schedule__epochs=2, schedule__curve_clips=7)
+    every = few.but(schedule__curve_clips=0)
+    assert few.curve_has_fewer_clips
+    assert few.key != every.key
+    assert few.but(schedule__curve_clips=20).key == every.key
+    checkpoint = tmp_path / "cell.pt"
+    of_few, of_all = run(few, "cpu", checkpoint=checkpoint), run(every, "cpu")
+    assert (of_few.score, of_few.loss, of_few.num_val) == (of_all.score, of_all.loss, 20)
+    model = build_model(few, len(of_few.classes))
+    model.load_state_dict(load_weights(checkpoint.with_suffix(".weights"), few.key))
+    source = SyntheticClips(few.data, torch.device("cpu"))
+    whole = evaluate(model, source, 5, torch.device("cpu"))
+    chosen = inspected_clips(20, 7)
+    correct = whole.probabilities.argmax(1) == whole.labels[:, 0]
+    assert of_few.curve[-1].score == pytest.approx(100 * correct[chosen].double().mean())
+    assert of_all.curve[-1].score == of_all.score
+    again = run(few, "cpu", checkpoint=checkpoint)  # from after the last step
+    assert computed(again) == computed(of_few)
+
+
 class TwoLabels(SyntheticClips):
     """Clips with two labels: which half of the classes theirs is in, and where in it."""
 

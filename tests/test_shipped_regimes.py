@@ -106,7 +106,17 @@ def test_a_regime_is_what_its_source_says(name: str) -> None:
 
 
 def test_every_regime_that_ships_is_in_the_table() -> None:
-    assert set(discovery.available("regime")) == {*RECIPES, "quick", "proxy", "folder"}
+    assert set(discovery.available("regime")) == {*RECIPES, "quick", "quick_1", "proxy", "proxy_1", "folder"}
+
+
+@pytest.mark.parametrize(("name", "key"), [("quick", "101b7649c96d3fcb"), ("proxy", "336da136b189e354")])
+def test_the_recipes_of_before_have_the_keys_of_before(name: str, key: str) -> None:
+    """Computed by the versions in which they had the name without a number."""
+    before, now = load_regime(f"{name}_1"), load_regime(name)
+    assert before.experiment(TAda(), 3).key == key
+    assert now.experiment(TAda(), 3).key != key
+    assert (before.formerly, now.formerly) == (name, "")
+    assert (before.backbone, before.stand_ins) == (now.backbone, now.stand_ins)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -17,7 +17,7 @@ from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import FORMATS, ReportOptions
 from tadaconv.spec import Folder
 from tadaconv.table import LoadedTable, load_table, study_name
-from tadaconv.table_run import current_records, run_table
+from tadaconv.table_run import current_records, run_table, stored_design
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tadaconv.execution.planner import Planned
     from tadaconv.execution.store import Store
     from tadaconv.regime import Regime
+    from tadaconv.sequential import SeedDesign
     from tadaconv.study import LoadedStudy
 
 
@@ -153,10 +154,12 @@ class Reporter:
         from tadaconv import reporting
         from tadaconv.reporting.reportable import storage_context
 
-        records = current_records(loaded, regime, study_name(loaded, regime_name), self.store)
+        study = study_name(loaded, regime_name)
+        records = current_records(loaded, regime, study, self.store)
         if printed:
             reporting.require_results(loaded, regime_name, records)
-            print_table(self.console, loaded, regime_name, regime, records, self.out)
+            design = stored_design(study, self.store)
+            print_table(self.console, loaded, regime_name, regime, records, self.out, design)
         return write_report(
             self.console,
             lambda: reporting.report(
@@ -241,6 +244,7 @@ def print_table(
     regime: "Regime",
     records: Sequence["CellRecord"],
     out: Path,
+    design: "SeedDesign | None" = None,
 ) -> None:
     """Print the results of a table.
 
@@ -251,11 +255,14 @@ def print_table(
         regime: the regime itself.
         records: the cells of the table.
         out: the run folder.
+        design: how many seeds the table is run with; None where none is stored.
     """
     from tadaconv.reporting.ablation import terminal
 
     styled = console.color_system is not None  # a pipe and a file have no colours, nor have some terminals
-    console.print(terminal.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled))
+    console.print(
+        terminal.terminal_table(loaded, regime_name, records, out, regime=regime, styled=styled, design=design)
+    )
 
 
 def _print_failures(ended: Sequence["CellRecord"]) -> int:

@@ -8,9 +8,25 @@ from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
 from tadaconv.execution.store import Store
 from tadaconv.metrics import Metric
+from tadaconv.regime import load_regime
 
 ORIGINS = {attr.TABLE_FILE: "ablation table", attr.STUDY_FILE: "study", attr.REGIME_FILE: "regime"}
 """The attributes of a study in which a storage keeps the origin of its files, and the kind of each file."""
+
+
+def study_with_results(name: str, regime_name: str, store: Store) -> str:
+    """The study of a storage with the results of a table or a design study in a regime: ``<name>-<regime>``.
+
+    If the storage has none, and the regime had another name when its results were made, that of the other name.
+
+    Args:
+        name: of the table or design study.
+        regime_name: what finds the regime.
+        store: the storage.
+    """
+    study = f"{name}-{discovery.plain_name(regime_name)}"
+    former = f"{name}-{load_regime(regime_name).formerly}"
+    return former if study not in store.studies() and former in store.studies() else study
 
 
 def differ(kind: str, one: str, other: str) -> bool:

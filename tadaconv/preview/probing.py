@@ -228,7 +228,8 @@ def _measure(
             step, evaluation = read.step.seconds, read.evaluation.seconds
     finally:
         source.close()
-    has_fewer_views = experiment.curve_has_fewer_views
+    curve_share = 1 / source.num_views if experiment.curve_has_fewer_views else 1.0
+    curve_share *= min(1.0, (schedule.curve_clips or source.num_val) / source.num_val)
     num_evaluations = sum(map(schedule.evaluates_after, range(1, schedule.epochs + 1)))
     checkpoint_seconds, checkpoint_bytes = _checkpoint(fit)
     weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in fit.model.state_dict().values())
@@ -262,7 +263,7 @@ def _measure(
         num_evaluations=num_evaluations,
         step_seconds=step,
         eval_seconds=evaluation,
-        curve_eval_seconds=evaluation.each(lambda seconds: seconds / source.num_views) if has_fewer_views else None,
+        curve_eval_seconds=evaluation.each(lambda seconds: seconds * curve_share) if curve_share < 1 else None,
         reading=read,
         setup_seconds=setup_seconds + max(0.0, first - median(others or [first])),
         checkpoint_seconds=checkpoint_seconds,

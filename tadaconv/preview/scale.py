@@ -69,9 +69,9 @@ def scale_of(regime: Regime) -> Scale:
     if isinstance(regime.data, Folder):
         num_classes = regime.data.num_classes or PAPER.num_classes
     else:
-        from tadaconv.data.synthetic import CLASS_NAMES
+        from tadaconv.data.synthetic import class_names
 
-        num_classes = len(CLASS_NAMES)
+        num_classes = len(class_names(regime.data))
     return _scale_of(regime.experiment(None, seed=0), num_classes)
 
 

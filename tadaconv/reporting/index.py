@@ -31,7 +31,7 @@ KINDS = {
 
 _FILES = {"report.html": "page", "report.ipynb": "notebook", "table.tex": "LaTeX", "table.csv": "CSV",
           "trials.csv": "CSV"}  # fmt: skip
-_MAIN_FIGURES = ("accuracy_by_row", "pareto", "ratios", "ratios_1")
+_MAIN_FIGURES = ("verdicts", "accuracy_by_row", "pareto", "ratios", "ratios_1")
 _THUMBNAIL = (320, 240)
 """The most pixels across and down; shown at half of that, for screens of twice the density."""
 _MARK = '<meta name="generator" content="tada report --all">'

@@ -20,7 +20,7 @@ from tadaconv.spec import PROTOCOL
 from tadaconv.study import LoadedStudy, confirmed, load_study, trial_records
 from tadaconv.study.trials import ENDS
 from tadaconv.table import LoadedTable, load_table, study_name
-from tadaconv.table_run import current_records
+from tadaconv.table_run import current_records, stored_design
 from tadaconv.text import listed, plural
 
 
@@ -118,7 +118,14 @@ def _found(kind: str, name: str, origin: str | None) -> str | None:
 def storage_context(
     loaded: LoadedTable, regime_name: str, records: Sequence[CellRecord], store: Store
 ) -> StorageContext:
-    """The results of a table in ``store`` other than ``records``, which are its cells in a regime."""
+    """What ``store`` has of a table besides ``records``, its cells in a regime: its seed design and other results.
+
+    Args:
+        loaded: the table.
+        regime_name: what finds the regime.
+        records: the cells of the table in it.
+        store: where results are kept.
+    """
     study = study_name(loaded, regime_name)
     elsewhere = {}
     for other in store.studies():
@@ -132,7 +139,8 @@ def storage_context(
                 others = _records(loaded, regime, store)
                 if any(record.status == "finished" for record in others):
                     elsewhere[regime] = others
-    return StorageContext(elsewhere, _left_out(study, {record.cell.key for record in records}, store))
+    left_out = _left_out(study, {record.cell.key for record in records}, store)
+    return StorageContext(elsewhere, left_out, stored_design(study, store))
 
 
 def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:

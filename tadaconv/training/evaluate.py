@@ -73,6 +73,7 @@ def evaluate(
     device: torch.device,
     precision: Precision = "auto",
     ranks: Ranks = ALONE,
+    clips: Tensor | None = None,
 ) -> Evaluation:
     """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
 
@@ -88,21 +89,23 @@ def evaluate(
         device: where the model is.
         precision: of the forward passes.
         ranks: which of the processes that evaluate together this is.
+        clips: int64 indices of the validation clips to evaluate on, (N,), without the source's subsets; None for all.
     """
     was_training = model.training
     model.eval()
     num_classes = [len(head.class_names) for head in source.heads]
-    num_clips = source.num_val
+    chosen = torch.arange(source.num_val) if clips is None else clips
+    num_clips = len(chosen)
     log_p = [torch.zeros(num_clips, number, device=device) for number in num_classes]
     labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
     # The likeliest combinations of the classes of several heads alone: 97 verbs and 300 nouns have 29,100.
     joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
     batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
-    source.expect_val(batches)
+    source.expect_val([chosen[indices] for indices in batches])
     for indices in batches:
-        clips, batch_labels = source.val_batch(indices)
+        batch, batch_labels = source.val_batch(chosen[indices])
         with autocast(device, precision):
-            views = _by_head(model, clips, num_classes)
+            views = _by_head(model, batch, num_classes)
         own = slice(int(indices[0]), int(indices[-1]) + 1)
         for of_head, of_views in zip(log_p, views, strict=True):
             of_head[own] = averaged(of_views)
@@ -111,7 +114,8 @@ def evaluate(
             joint[own] = _ranked(joint_log_probabilities(views))
     model.train(was_training)
     ranks.add_up([*log_p, labels, joint])  # each clip is another's zeros
-    result = _summarise(log_p, labels, joint if len(num_classes) > 1 else None, source)
+    subsets = source.subsets if clips is None else {}
+    result = _summarise(log_p, labels, joint if len(num_classes) > 1 else None, source, subsets)
     if not math.isfinite(result.loss):
         raise RunError(
             f"the validation loss is {result.loss}; lower the learning rate or clip the gradient norm "
@@ -130,7 +134,9 @@ def _accuracy(hits: Tensor) -> HeadAccuracy:
     return HeadAccuracy(top1=100 * float(hits[:, 0].double().mean()), top5=100 * float(hits.any(1).double().mean()))
 
 
-def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, source: Source) -> Evaluation:
+def _summarise(
+    log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, source: Source, subsets: Mapping[str, Tensor]
+) -> Evaluation:
     """From (N, C) log-probabilities and a column of labels a head, and the likeliest combinations of several."""
     heads = source.heads
     per_head: dict[str, HeadAccuracy] = {}
@@ -163,7 +169,7 @@ def _summarise(log_p: Sequence[Tensor], labels: Tensor, joint: Tensor | None, so
             top1=100 * float(correct_at_once[clips].mean()),
             per_head={head: 100 * float(hits[clips].mean()) for head, hits in by_head.items()},
         )
-        for name, clips in source.subsets.items()
+        for name, clips in subsets.items()
         if len(clips)
     }
     return Evaluation(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import product
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,22 +13,27 @@ from scipy import stats
 from torch import Tensor
 
 from tadaconv.data import open_source, synthetic
-from tadaconv.data.synthetic import CLASS_NAMES, FAMILIES, MEAN, STD, SyntheticClips, uniforms
+from tadaconv.data.synthetic import CLASSES, MEAN, REVERSES, STD, SyntheticClips, class_names, uniforms
+from tadaconv.errors import UserError
 from tadaconv.spec import Synthetic
 
 CPU = torch.device("cpu")
+FAMILIES = tuple(CLASSES)
+CLASS_NAMES = class_names(Synthetic(num_train=1, num_val=1, families=FAMILIES))
 NUM_CLASSES = len(CLASS_NAMES)
 CHANGES, CHANGES_BACK = (CLASS_NAMES.index(name) for name in ("8 becomes 9", "9 becomes 8"))
 GROWS, SHRINKS = (CLASS_NAMES.index(name) for name in ("8 grows", "8 shrinks"))
-ONE, TWO = FAMILIES["set"]
+ONE, TWO = (CLASS_NAMES.index(name) for name in CLASSES["set"])
+EARLY_5, EARLY_6 = (CLASS_NAMES.index(name) for name in CLASSES["gap"])
+CLOCKWISE, COUNTERCLOCKWISE = (CLASS_NAMES.index(name) for name in CLASSES["turn"])
 LENGTHS = [4, 5, 7, 8]
 UNLIKELY = 1e-5
 """The tests below draw a few hundred p-values, always the same ones; none should be as small as this."""
 
 
-def clips_of(num_frames: int = 4, *, num_train: int = 40, noise: float = 0.1, seed: int = 0) -> SyntheticClips:
-    data = Synthetic(num_frames=num_frames, size=16, num_train=num_train, num_val=20, noise=noise, seed=seed)
-    return SyntheticClips(data, CPU)
+def clips_of(num_frames: int = 4, **changes: Any) -> SyntheticClips:
+    data = Synthetic(num_frames=num_frames, size=16, num_train=40, num_val=20, families=FAMILIES)
+    return SyntheticClips(data.but(**changes), CPU)
 
 
 def draws(num_clips: int, stream: int = 0) -> Tensor:
@@ -151,21 +157,50 @@ def test_what_is_drawn_does_not_depend_on_the_class(label: int, monkeypatch: pyt
 
 
 def test_families_share_out_the_classes_and_classes_are_balanced() -> None:
-    assert sorted(c for members in FAMILIES.values() for c in members) == list(range(NUM_CLASSES))
     source = clips_of(num_train=3 * NUM_CLASSES)
+    assert [c for members in source.families.values() for c in members] == list(range(NUM_CLASSES))
     labels = source.train_batch(torch.arange(3 * NUM_CLASSES), 2, seed=0)[1]
     assert Counter(labels.tolist()) == dict.fromkeys(range(NUM_CLASSES), 3)
     labels = source.val_batch(torch.arange(2 * NUM_CLASSES))[1]
     assert Counter(labels.tolist()) == dict.fromkeys(range(NUM_CLASSES), 2)
 
 
-@pytest.mark.parametrize("label", FAMILIES["frame"])
+def test_every_family_is_a_value_of_the_field_and_the_first_three_are_the_default() -> None:
+    field = Synthetic.model_fields["families"]
+    assert get_args(get_args(field.annotation)[0]) == FAMILIES
+    default = Synthetic(num_train=1, num_val=1)
+    assert default.families == ("frame", "set", "order")
+    assert not {"families", "val_twins"} & set(default.model_dump(mode="json"))
+    assert class_names(default) == CLASS_NAMES[:10]
+
+
+@pytest.mark.parametrize("families", [(), ("set", "set"), ("sets",)])
+def test_wrong_families_are_refused(families: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="families"):
+        Synthetic(num_train=1, num_val=1).but(families=families)
+
+
+def test_the_families_change_nothing_but_which_class_an_index_has() -> None:
+    """A clip follows from its class and the draws of its index, with whatever families."""
+    indices = torch.arange(200)
+    every, order = clips_of(num_frames=8), clips_of(num_frames=8, families=("order",))
+    clips, labels = every.train_batch(indices, 0, seed=0)
+    others, other_labels = order.train_batch(indices, 0, seed=0)
+    is_same = torch.tensor(
+        [every.class_names[a] == order.class_names[b] for a, b in zip(labels, other_labels, strict=True)]
+    )
+    assert is_same.sum() > 10
+    assert torch.equal(clips[is_same], others[is_same])
+    assert not (clips[~is_same] == others[~is_same]).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("label", range(4))
 def test_every_frame_of_the_frame_family_shows_the_class(label: int) -> None:
     assert (digits_of(label, 4, 50) == int(CLASS_NAMES[label][-1])).all()
 
 
 @pytest.mark.parametrize("num_frames", LENGTHS)
-@pytest.mark.parametrize("label", FAMILIES["set"])
+@pytest.mark.parametrize("label", [ONE, TWO])
 def test_no_frame_tells_the_set_classes_apart(label: int, num_frames: int) -> None:
     """At every frame, every digit from 4 to 7 is as likely, in every class."""
     digits = digits_of(label, num_frames)
@@ -225,6 +260,82 @@ def test_an_8_that_grows_played_backwards_shrinks() -> None:
             assert (digits_of(label, num_frames, 20) == 8).all()
 
 
+@pytest.mark.parametrize("num_frames", [4, 5, 6, 7, 8, 16])
+def test_two_digits_with_a_gap_played_backwards_are_the_other_class(num_frames: int) -> None:
+    """Over an even grid of the draws that set gap and start, both classes place their digits alike, reversed."""
+    side = 60  # a multiple of the numbers of gaps and of starts
+    grid = draws(side * side)
+    grid[:, 24] = ((torch.arange(side) + 0.5) / side).repeat(side)
+    grid[:, 25] = ((torch.arange(side) + 0.5) / side).repeat_interleave(side)
+
+    def placed(label: int) -> Tensor:
+        digits = clips_of(num_frames)._digits(torch.full((side * side,), label), grid, torch.arange(side * side))
+        assert set(digits.unique().tolist()) == {-1, 5, 6}
+        return digits
+
+    forwards = Counter(tuple(clip) for clip in placed(EARLY_5).tolist())
+    assert forwards == Counter(tuple(clip) for clip in placed(EARLY_6).flip(1).tolist())
+    for clip in forwards:
+        assert clip.count(5) == clip.count(6) == num_frames // 4
+        gap = clip.index(6) - clip.index(5) - num_frames // 4
+        assert gap >= (num_frames - 2 * (num_frames // 4) + 1) // 2 >= num_frames / 4  # an even clip's half of the rest
+
+
+def test_frames_without_a_digit_are_ground_alone() -> None:
+    source = clips_of(num_frames=8, noise=0.0, families=("gap",))
+    clips, labels = source.train_batch(torch.arange(40), 0, seed=0)
+    assert (labels == torch.arange(40) % 2).all()
+    spread_BT = clips.amax((1, 3, 4)) - clips.amin((1, 3, 4))
+    shown = spread_BT > 0.3 / STD  # ink is lighter than any ground by at least that
+    assert (shown.sum(1) == 4).all()
+
+
+def test_a_7_that_turns_played_backwards_turns_the_other_way() -> None:
+    u = draws(4000)
+    one, other = (clips_of(8)._angles(torch.full((4000,), label), u) for label in (CLOCKWISE, COUNTERCLOCKWISE))
+    tilt, turn = (one + other) / 2, (one - other) / 2
+    torch.testing.assert_close(tilt, ((u[:, 11:12] - 0.5) * 0.4).expand_as(tilt))
+    torch.testing.assert_close(turn.flip(1), -turn)
+    degrees = (turn[:, -1] - turn[:, 0]).rad2deg()
+    assert 59 < degrees.min() < 61
+    assert 99 < degrees.max() < 101
+    assert (digits_of(CLOCKWISE, 8, 20) == 7).all()
+
+
+def test_what_does_not_turn_is_tilted_a_little() -> None:
+    u = draws(200)
+    for label in set(range(NUM_CLASSES)) - {CLOCKWISE, COUNTERCLOCKWISE}:
+        angles = clips_of()._angles(torch.full((200,), label), u)
+        assert torch.equal(angles, ((u[:, 11:12] - 0.5) * 0.4).expand_as(angles))
+
+
+def test_twins_of_validation_clips_are_played_backwards() -> None:
+    indices = torch.arange(5 * NUM_CLASSES)
+    single, pairs = clips_of(num_frames=8), clips_of(num_frames=8, val_twins=True)
+    clips, labels = pairs.val_batch(indices)
+    by_itself, same_labels = single.val_batch(indices)
+    assert torch.equal(labels, same_labels)
+    assert torch.equal(pairs.train_batch(indices, 0, 0)[0], single.train_batch(indices, 0, 0)[0])
+    for block in range(5):
+        for name, label in {name: i + block * NUM_CLASSES for i, name in enumerate(CLASS_NAMES)}.items():
+            if name in REVERSES:
+                original = CLASS_NAMES.index(REVERSES[name]) + block * NUM_CLASSES
+                assert torch.equal(clips[label], clips[original].flip(2))
+            else:
+                assert torch.equal(clips[label], by_itself[label])
+
+
+def test_a_network_that_is_blind_to_order_is_right_about_one_of_two_twins() -> None:
+    source = clips_of(num_frames=8, families=("order", "gap", "turn"), val_twins=True)
+    num_clips = 40 * len(source.class_names)
+    clips, labels = source.val_batch(torch.arange(num_clips))
+    weights = torch.randn(3 * 16 * 16, len(source.class_names), generator=torch.Generator().manual_seed(0))
+    best = (clips[:, 0].sum(2).flatten(1).double() @ weights.double()).argmax(1)
+    twins = (best == labels).view(-1, 2).sum(1)
+    assert (twins <= 1).all()
+    assert twins.sum() > 0
+
+
 def test_other_sizes_are_constant_and_alike() -> None:
     u = draws(200)
     sizes = [clips_of()._sizes(torch.full((200,), c), u) for c in range(NUM_CLASSES) if c not in (GROWS, SHRINKS)]
@@ -244,17 +355,17 @@ def test_paths_played_backwards_are_paths() -> None:
     glyphs, sizes = torch.rand(50, 5, 8, 8, generator=torch.Generator().manual_seed(0)), 0.4 + 0.5 * draws(50)[:, :5]
     swapped = u.clone()
     swapped[:, [7, 8, 9, 10]] = u[:, [8, 7, 10, 9]]
-    backwards = source._place(glyphs.flip(1), sizes.flip(1), swapped)
-    torch.testing.assert_close(backwards.flip(2), source._place(glyphs, sizes, u), rtol=0, atol=1e-4)
+    angles = 0.5 - draws(50)[:, 5:10]
+    backwards = source._place(glyphs.flip(1), sizes.flip(1), angles.flip(1), swapped)
+    torch.testing.assert_close(backwards.flip(2), source._place(glyphs, sizes, angles, u), rtol=0, atol=1e-4)
 
 
 def test_digits_stay_inside_the_frame_at_their_size() -> None:
     """Untilted squares of ink cover as much of the frame as their size says, so no part of one is cut off."""
     source = SyntheticClips(Synthetic(num_frames=4, size=64, num_train=1, num_val=1), CPU)
     u = draws(100)
-    u[:, 11] = 0.5
     sizes = 0.4 + 0.5 * draws(100, stream=5)[:, :4]
-    ink = source._place(torch.ones(100, 4, 8, 8), sizes, u)
+    ink = source._place(torch.ones(100, 4, 8, 8), sizes, torch.zeros(100, 4), u)
     torch.testing.assert_close(ink.mean((1, 3, 4)).sqrt(), sizes, rtol=0, atol=0.01)
 
 

@@ -194,7 +194,8 @@ def test_a_report_of_errors_speaks_of_nothing_else(
     assert not list(folder.glob("confusion.csv"))
     drawn = {file.stem for file in (folder / "figures").glob("*.svg")}
     assert drawn == {
-        "accuracy_by_row", "differences", "accuracy_by_macs", "accuracy_by_latency", "placement_map", "learning_curves"
+        "verdicts", "accuracy_by_row", "differences", "accuracy_by_macs", "accuracy_by_latency", "placement_map",
+        "learning_curves",
     }  # fmt: skip
     assert summarise(read_export(folder)).equals(summarise(collect(table, "quick", stored[1], regime=REGIME)))
 

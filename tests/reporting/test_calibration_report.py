@@ -369,7 +369,7 @@ def test_numbers_have_two_digits_of_what_they_vary_by() -> None:
 
 def test_names_of_the_synthetic_classes_are_explained(seen) -> None:
     export = seen("outer")
-    said = "Classes of the family frame can be recognised from a single frame"
+    said = "How classes of each family can be recognised: frame, from a single frame;"
     assert set(export.clips["family"]) == {"frame", "set", "order"}
     assert said in blocks.clips(export).html
     others = replace(export, clips=export.clips.assign(family="sports"))

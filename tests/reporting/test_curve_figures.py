@@ -57,6 +57,7 @@ def test_a_caption_says_when_curves_are_of_fewer_views_than_results(context) -> 
     said = "Curves are of the middle view of a clip"
     assert said in caption(2, curve_views="one")
     assert said not in caption(2)
+    assert "Curves are of 40 of the validation clips; other" in caption(1, curve_clips=40)
     assert said not in caption(1, curve_views="one")
     assert "at the end of each epoch that was evaluated, mean" in caption(1, evaluate_every=5)
 

@@ -26,8 +26,8 @@ from tadaconv.table import Claim
 
 SCRIPT, SPECIAL = "<script>alert(1)</script>", "50%_a&b \"c\" 'd'"
 DRAWN = (
-    "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency", "confusion",
-    "learning_curves", "calibration_over_training",
+    "verdicts", "accuracy_by_row", "differences", "accuracy_by_family", "accuracy_by_macs", "accuracy_by_latency",
+    "confusion", "learning_curves", "calibration_over_training",
 )  # fmt: skip
 HIDDEN = "a\x1b[31mb\u202ec\x00\t\x9bd"
 VISIBLE = r"a\x1b[31mb\u202ec\x00\t\x9bd"
@@ -66,7 +66,7 @@ def test_all_files_are_there(hostile) -> None:
     figures = {f"figures/{n}.{k}" for k in ("svg", "png", "pdf") for n in DRAWN}
     assert names == figures | {
         "table.csv", "cells.csv", "curves.csv", "families.csv", "classes.csv", "confusion.csv", "calibration.csv",
-        "labels.csv", "report.json",
+        "labels.csv", "claims.csv", "report.json",
         "table.tex", "report.ipynb", "report.html",
     }  # fmt: skip
     assert len(pd.read_csv(folder / "table.csv")) == 4
@@ -120,7 +120,7 @@ def test_what_steers_a_reader_unseen_is_made_visible(hostile, page: Page) -> Non
     console.print(terminal_table(loaded, "quick", records))
     text = console.export_text()
     assert hidden_in(text) == set()
-    assert text.count(r"\x9bd") == 2  # the row and its error
+    assert text.count(r"\x9bd") == 3  # the row, its error and the claim
 
 
 def test_names_are_read_back_from_the_data_as_they_are(hostile) -> None:

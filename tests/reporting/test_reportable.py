@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from tadaconv.errors import UserError
+from tadaconv.execution.attrs import SEEDS
 from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime, load_regime
 from tadaconv.reporting.reportable import reportable, storage_context
 from tadaconv.result import Result
+from tadaconv.sequential import SeedDesign
 from tadaconv.table import load_table, study_name
 from tadaconv.table_run import claim_name, current_records
 
@@ -128,3 +130,11 @@ def test_results_of_another_protocol_are_counted_as_such(
 
 def _of_protocol_0(attempt: Any) -> Any:
     return replace(attempt, attrs={**attempt.attrs, "spec": {**attempt.attrs["spec"], "protocol": 0}})
+
+
+def test_the_seed_design_of_a_table_is_read_of_its_study(store: Store, run: Run) -> None:
+    run("mine", "quick", 60.0)
+    loaded = load_table("mine")
+    assert storage_context(loaded, "quick", [], store).design is None
+    store.set_study_attr("mine-quick", SEEDS, {"first": 3, "last": 12, "smallest": 0.5})
+    assert storage_context(loaded, "quick", [], store).design == SeedDesign(first=3, last=12, smallest=0.5)

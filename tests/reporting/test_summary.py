@@ -5,7 +5,6 @@ from itertools import product
 from math import inf, isnan, nan
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +29,7 @@ from tadaconv.reporting.ablation.summary import (
     compares_apart,
     differing,
     groups,
+    judge,
     paper_order,
     scores_by_seed,
     standings,
@@ -45,12 +45,14 @@ from tadaconv.reporting.ablation.text import (
     elsewhere_notes,
     our_clips,
     paper_notes,
+    power_notes,
     table_notes,
     tau_note,
     what_was_run,
 )
 from tadaconv.reporting.core import format as words
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
+from tadaconv.sequential import Judgement, SeedDesign
 from tadaconv.spec import Backbone, Schedule, Synthetic
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
 
@@ -230,7 +232,7 @@ def test_equal_numbers_have_no_order(made_up) -> None:
 def test_few_seeds_are_named_as_such(context) -> None:
     loaded, records = context
     export = collect(loaded, "quick", records)
-    notes = " ".join(table_notes(export, summarise(export)))
+    notes = " ".join(power_notes(export, summarise(export)))
     assert "With 3 pairs and 9 rows, sign-flip p after Holm cannot come below 1; it takes 9 seeds" in notes
 
 
@@ -602,14 +604,12 @@ def test_many_rows_that_all_tie_take_as_many_tests_as_one(monkeypatch: pytest.Mo
     scores = pd.DataFrame([[8.0, 9.0, 7.0]] * 400, index=names)
     tested = 0
 
-    def counted(differences: np.ndarray) -> float:
+    def counted(design: SeedDesign | None, differences: np.ndarray) -> Judgement:
         nonlocal tested
         tested += 1
-        return st.paired_t_p(differences)
+        return judge(design, differences)
 
-    monkeypatch.setattr(
-        "tadaconv.reporting.ablation.summary.st", SimpleNamespace(**{**vars(st), "paired_t_p": counted})
-    )
+    monkeypatch.setattr("tadaconv.reporting.ablation.summary.judge", counted)
     assert set(standings(scores, [names]).values()) == {"tie"}
     assert tested == len(names) - 1
 
@@ -737,7 +737,7 @@ def test_the_table_says_what_its_seeds_can_show(export_of) -> None:
     summary = summarise(export)
     effects = sorted(st.detectable_effect(sd, 3) for sd in summary["delta_sd"].dropna())
     seeds = sorted(st.seeds_needed(1.0, sd) for sd in summary["delta_sd"].dropna())
-    (note,) = [note for note in table_notes(export, summary) if "detectable" in note]
+    (note,) = [note for note in power_notes(export, summary) if "detectable" in note]
     assert f"at 80 % power is {effects[0]:.1f} to {effects[1]:.1f} points by row" in note
     assert f"detecting 1 point takes {seeds[0]} to {seeds[1]} seeds" in note
     # Of two degrees of freedom, the upper bound of a spread is twice the spread.
@@ -747,7 +747,7 @@ def test_the_table_says_what_its_seeds_can_show(export_of) -> None:
     many = sorted(st.seeds_needed(1.0, sd) for sd in upper)
     assert note.endswith(f"it is {safe[0]:.1f} to {safe[1]:.1f} points, and {many[0]} to {many[1]} seeds.")
     nothing = export_of({"a": [50.0], "base": [60.0]})
-    assert not any("detectable" in note for note in table_notes(nothing, summarise(nothing)))
+    assert not any("detectable" in note for note in power_notes(nothing, summarise(nothing)))
 
 
 def test_a_difference_over_fewer_seeds_than_its_means_says_so(made_up) -> None:
@@ -811,13 +811,13 @@ def test_p_that_cannot_be_small_says_so_and_decides_nothing(export_of) -> None:
     base = 60 + draw.normal(size=7)
     scores = {"up": (base + 3 + 0.3 * draw.normal(size=7)).tolist(), "level": (base + draw.normal(size=7)).tolist()}
     export = export_of({**scores, "third": (base - draw.normal(size=7)).tolist(), "base": base.tolist()})
-    notes = " ".join(table_notes(export, summarise(export)))
+    notes = " ".join(power_notes(export, summarise(export)))
     assert "Unlike the t test, which decides claims and marks" in notes
     assert "With 7 pairs" not in notes  # three tests: p can come down to 3 / 64
     many = export_of({**{f"row {i}": scores["level"] for i in range(9)}, "base": base.tolist()})
     assert (
         "With 7 pairs and 9 rows, sign-flip p after Holm cannot come below 0.14; it takes 9 seeds to reach 0.05."
-        in " ".join(table_notes(many, summarise(many)))
+        in " ".join(power_notes(many, summarise(many)))
     )
 
 
@@ -856,7 +856,7 @@ def test_claims_speak_of_adjustment_where_there_is_any(export_of) -> None:
 
 def test_seeds_beyond_reason_are_not_counted(export_of) -> None:
     export = export_of({"a": [0.0, 90.0, 40.0], "base": [60.0, 10.0, 12.0]})
-    (note,) = [note for note in table_notes(export, summarise(export)) if "detectable" in note]
+    (note,) = [note for note in power_notes(export, summarise(export)) if "detectable" in note]
     assert "detecting 1 point takes more than 1000 seeds" in note
     assert "power is more than 100 points;" in note  # accuracies cannot differ by 231
     assert note.endswith("it is more than 100 points, and more than 1000 seeds.")
@@ -948,17 +948,21 @@ def test_a_small_difference_that_was_found_is_not_called_level(export_of) -> Non
     assert "is level with" in claim_sentence(open_.to_dict())
 
 
-def test_p_stands_below_the_difference_once_it_can_be_small(export_of) -> None:
+def test_p_is_among_the_tests_once_it_can_be_small(export_of) -> None:
     up = [float(v) for v in range(60, 66)]
     six = blocks.results(export_of({"a": [v + 5 + v % 2 for v in up], "base": up})).html
-    assert '<span class="against">p = 0.031</span>' in six
+    assert "<td>0.031</td>" in six
+    assert _HAS_P in six
     assert "p: sign-flip test" in six
     five = blocks.results(export_of({"a": [v + 5 + v % 2 for v in up[:5]], "base": up[:5]})).html
-    assert ">p = " not in five
+    assert _HAS_P not in five
     assert "p: sign-flip" not in five
 
 
 # The methods that a page names
+
+
+_HAS_P = '<th scope="col">p</th>'
 
 
 def page_of(export: Export) -> str:
@@ -1003,9 +1007,9 @@ def test_methods_are_those_that_the_page_uses(made_up, kinds, context, hosts) ->
         expected = {
             "Biometrika 6": has_seeds,
             "Wilson": "binomial" in page,
-            "every assignment of signs": "Sign-flip p" in page or ">p = " in page,
+            "every assignment of signs": "Sign-flip p" in page or _HAS_P in page,
             "Phipson": (int(summary["num_pairs"].max()) > 14),
-            "adjusted over the rows": ">p = 0" in page or re.search(r"\d after Holm\.", page) is not None,
+            "adjusted over the rows": _HAS_P in page or re.search(r"\d after Holm\.", page) is not None,
             "Hsu": "Bold:" in page or "Underlined:" in page,
             "non-central": "minimum detectable difference" in page,
             "tau-b": "tau 0." in page or "tau 1." in page or "tau \u2212" in page,

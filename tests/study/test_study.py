@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 from support import made_result
 
-from tadaconv.data.synthetic import CLASS_NAMES
+from tadaconv.data.synthetic import class_names
 from tadaconv.dry_run import dry_run
 from tadaconv.errors import UserError
 from tadaconv.execution.attrs import CURVE, PRUNED, SEARCH_PROTOCOL
@@ -79,7 +79,7 @@ def loaded(suggest: Callable[[optuna.Trial], Temporal] = suggest, **changes: Any
 
 def macs_of(temporal: Temporal) -> int:
     """Counted on the network that would be trained."""
-    return count(build_model(REGIME.experiment(temporal, 0), len(CLASS_NAMES)), (3, 8, 24, 24)).macs
+    return count(build_model(REGIME.experiment(temporal, 0), len(class_names(REGIME.data))), (3, 8, 24, 24)).macs
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
@@ -14,19 +15,24 @@ from tadaconv.regime import Regime
 from tadaconv.reporting.core.options import FORMATS, ReportOptions, require_formats
 from tadaconv.table import LoadedTable
 
+if TYPE_CHECKING:
+    from tadaconv.sequential import SeedDesign
+
 
 @dataclass(frozen=True)
 class StorageContext:
-    """Results of a storage next to a table's cells.
+    """What a storage has of a table besides its cells.
 
     Attributes:
         elsewhere: by the name of another regime, the cells of the same table there.
         left_out: finished cells of the same study that are not shown, by reason; see
             :class:`tadaconv.reporting.ablation.data.Manifest`.
+        design: how many seeds the table is run with; None where none is stored.
     """
 
     elsewhere: Mapping[str, Sequence[CellRecord]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    design: "SeedDesign | None" = None
 
 
 def report(
@@ -55,7 +61,7 @@ def report(
         formats: Of ``FORMATS``.
         regime: The regime itself. Published numbers are compared with ours only where it states that it measures what
             the paper did, and it states whose its recipes are; without it only orders are compared.
-        context: Results of the storage next to them.
+        context: What the storage has besides them.
         options: A template of the user's, its parameters, and whether the LaTeX table has the paper's numbers.
 
     Raises:
@@ -67,6 +73,7 @@ def report(
     from tadaconv.reporting.ablation.data import collect, files_of
     from tadaconv.reporting.ablation.ensembles import ensembles_of
     from tadaconv.reporting.ablation.latex import latex_report
+    from tadaconv.reporting.ablation.learned import learned
     from tadaconv.reporting.ablation.summary import summary_files
     from tadaconv.reporting.ablation.text import listing
     from tadaconv.reporting.core.folder import Report, write_report
@@ -74,13 +81,14 @@ def report(
     context, options = context or StorageContext(), options or ReportOptions()
     ensembles = ensembles_of(loaded, records, Path(out))
     export = collect(
-        loaded, regime_name, records, context.elsewhere, context.left_out, regime=regime, ensembles=ensembles
-    )
+        loaded, regime_name, records, context.elsewhere, context.left_out, regime=regime, ensembles=ensembles,
+        design=context.design,
+    )  # fmt: skip
     made = Report(
         name=f"{loaded.name}-{plain_name(regime_name)}",
         template="ablation",
         listing=listing(export),
-        manifest=export.manifest,
+        manifest=export.manifest.model_copy(update={"learned": learned(export)}),
         data={**files_of(export), **summary_files(export)},
         latex=lambda: latex_report(export, paper=options.paper),
     )

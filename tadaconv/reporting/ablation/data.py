@@ -33,6 +33,7 @@ from tadaconv.reporting.core.export import (
     shared_conditions,
 )
 from tadaconv.result import HeadAccuracy, Result, Scored
+from tadaconv.sequential import SeedDesign
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row
 from tadaconv.text import encodable
 
@@ -125,6 +126,38 @@ class Elsewhere(Scored):
     num_seeds: dict[str, int] = Field(description="By row, the seeds behind it.")
 
 
+class Learned(BaseModel):
+    """What the table cost, what it decided, and estimates of what other numbers of seeds would cost and decide.
+
+    A comparison is a claim, or a row with the row it is compared with; decided are those with a verdict other than
+    *undecided*. Estimates are from the measured differences and standard deviations, at 80 % power.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_cells: int = Field(description="Cells that have finished or failed.")
+    num_failed: int = Field(description="Failed ones among them.")
+    hours: float = Field(description="Of all these cells, each GPU by itself; of a failed one where it is known.")
+    device: str = Field(description="Of which the hours are: *CPU*, *GPU*, or *CPU and GPU*.")
+    claims_decided: int
+    num_claims: int
+    rows_decided: int = Field(description="Rows whose difference to the row they are compared with is decided.")
+    num_rows: int = Field(description="Rows that are compared with another.")
+    pairs_decided: int = Field(description="Pairs of rows with a decided comparison, each once.")
+    rest_pairs: int = Field(description="Undecided pairs for which it can be estimated what deciding them takes.")
+    rest_seeds: int = Field(description="Seeds of the row that would need the most to decide the rest; 0: none would.")
+    rest_cells: int = Field(description="Further cells that would take.")
+    rest_hours: float
+    rest_beyond: int = Field(description="Undecided pairs that would take more than 1000 seeds, left out of these.")
+    rest_unknown: int = Field(description="Undecided pairs without a standard deviation, left out of these.")
+    fixed_seeds: int | None = Field(
+        description="Seeds of every row that a fixed design takes to decide as much; None for no decision."
+    )
+    fixed_hours: float | None
+    saved_cells: int | None = Field(description="Cells fewer than the most seeds of every row; of adaptive designs.")
+    saved_hours: float | None
+
+
 class Manifest(ScoredManifest):
     """``report.json``: everything in a report that is not in its CSV files. ``docs/reports.md`` explains it."""
 
@@ -152,6 +185,10 @@ class Manifest(ScoredManifest):
     ensembles: list[EnsembleOrigin] = Field(
         default_factory=list, description="One for each seed of a row that averages others, which has no cells."
     )
+    design: SeedDesign | None = Field(
+        None, description="How many seeds the table is run with, and which difference matters; None where not stored."
+    )
+    learned: Learned | None = Field(None, description="What the cells cost, and what they decided.")
     cells: list[CellOrigin]
 
 
@@ -188,6 +225,7 @@ def collect(
     regime: Regime | None = None,
     cells_alone: bool = False,
     ensembles: Sequence[EnsembleOrigin] = (),
+    design: SeedDesign | None = None,
 ) -> Export:
     """Arrange the records of a table; failed and missing cells stay in, without numbers.
 
@@ -202,6 +240,7 @@ def collect(
         regime: States what the paper measured and whose its recipes are.
         cells_alone: Whether the frames other than ``cells`` stay empty.
         ensembles: Of :func:`tadaconv.reporting.ablation.ensembles.ensembles_of`.
+        design: How many seeds the table is run with, as the storage has it.
     """
     table = loaded.table
     records = [checked(record) for record in records]
@@ -209,6 +248,7 @@ def collect(
     metric = metric_of(records)
     columns = {**OF_CLASSES, **csv_columns(metric)}
     details = {name: _detail(name, columns[name], detailed) for name in columns if name != "cells"}
+    seeds = sorted({record.cell.experiment.seed for record in records})
     manifest = Manifest(
         metric=metric.name,
         table=loaded.name,
@@ -217,16 +257,24 @@ def collect(
         base=table.base.name,
         rows=[_reported(row, regime) for row in table.all_rows],
         claims=list(table.claims),
-        seeds=sorted({record.cell.experiment.seed for record in records}),
+        seeds=seeds,
         families=[str(name) for name in details["families"]["family"].unique()],
         conditions=shared_conditions([record.cell.experiment for record in records]),
         class_families=_class_families(records),
         elsewhere=[_elsewhere(name, cells) for name, cells in sorted((elsewhere or {}).items())],
         left_out=dict(left_out or {}),
-        ensembles=list(ensembles),
+        ensembles=[ensemble for ensemble in ensembles if _is_planned(ensemble, table.row(ensemble.row), seeds, design)],
+        design=design,
         cells=[origin(record) for record in records],
     )
     return Export(manifest, cells_data(records, metric), **details)
+
+
+def _is_planned(ensemble: EnsembleOrigin, row: Row, seeds: Sequence[int], design: SeedDesign | None) -> bool:
+    """Whether a seed of ``seeds`` is one for the ensemble: in an adaptive design, not all parts have further seeds."""
+    if design is None or not design.is_adaptive:
+        return True
+    return ensemble.seed < min(seeds) + design.first or len(ensemble.cells) == len(row.ensemble)
 
 
 def _detail(name: str, columns: Columns, records: Sequence[CellRecord]) -> pd.DataFrame:

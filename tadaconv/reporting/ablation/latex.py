@@ -5,19 +5,24 @@ from collections.abc import Iterable
 import pandas as pd
 
 from tadaconv.metrics import TOP1, Metric
+from tadaconv.reporting.ablation.answer import answer
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.summary import compares_apart, summarise
 from tadaconv.reporting.ablation.table import columns
 from tadaconv.reporting.ablation.text import latex_notes, legend, what_was_run
 from tadaconv.reporting.ablation.text import title as title_of
 from tadaconv.reporting.core.latex import comment, kind_of, latex_rows
+from tadaconv.sequential import SeedDesign
 
 
 def latex_report(export: Export, *, paper: bool) -> str:
     """The LaTeX table of an export with its heading and notes; with ``paper`` the paper's numbers beside ours."""
     heading = f"{title_of(export.manifest)} Regime {export.manifest.regime}. {what_was_run(export)}"
-    notes = latex_notes(export, paper=paper)
-    return latex_table(summarise(export), export.manifest.base, heading, notes, paper=paper, metric=export.metric)
+    notes = [*filter(None, [answer(export)]), *latex_notes(export, paper=paper)]
+    return latex_table(
+        summarise(export), export.manifest.base, heading, notes, paper=paper, metric=export.metric,
+        design=export.manifest.design,
+    )  # fmt: skip
 
 
 def latex_table(
@@ -28,6 +33,7 @@ def latex_table(
     *,
     paper: bool = True,
     metric: Metric = TOP1,
+    design: SeedDesign | None = None,
 ) -> str:
     """The rows of ``summary`` as LaTeX; needs the package booktabs and no other.
 
@@ -38,6 +44,7 @@ def latex_table(
         notes: Further lines of comment.
         paper: Whether the paper's numbers are shown, with their sources in comments.
         metric: The metric that the cells are evaluated by.
+        design: How many seeds the table is run with.
     """
     known = summary.dropna(subset=[f"paper_{metric.name}"]) if paper else summary[:0]
     fits = not compares_apart(summary, base) and known.empty
@@ -47,7 +54,7 @@ def latex_table(
         "As wide as the text of an article in one column: in two columns, put it into table*."
         if fits
         else "Wider than the text of an article in one column, 345 pt: put it into table*, or leave out a column.",
-        *legend(summary, metric),
+        *legend(summary, metric, design=design),
         *notes,
     ]
     if any(kind_of(character) == "other" for name in summary["row"] for character in name):

@@ -7,17 +7,19 @@ it is given: names of rows, errors and paths come out as text.
 import pandas as pd
 
 from tadaconv.reporting.ablation import text
+from tadaconv.reporting.ablation.answer import answer, judged
 from tadaconv.reporting.ablation.data import Export, Manifest
+from tadaconv.reporting.ablation.learned import learned as learned_of
 from tadaconv.reporting.ablation.summary import (
+    base_verdicts,
     by_label,
     differing,
     is_marked,
     summarise,
     table_columns,
     validation_clips,
-    verdicts,
 )
-from tadaconv.reporting.ablation.table import columns
+from tadaconv.reporting.ablation.table import columns, columns_of_tests
 from tadaconv.reporting.core.export import no_number
 from tadaconv.reporting.core.format import at_once, percent
 from tadaconv.reporting.core.page import Block, flat, render
@@ -26,39 +28,63 @@ from tadaconv.text import plural
 
 
 def headline(export: Export) -> Block:
-    """The question of the table, and what was run to answer it."""
+    """The question of the table, the answer in a sentence, and what was run for it."""
     question = text.title(export.manifest)
-    about = [part for part in export.manifest.question.split("\n\n")[1:] if part.strip()]
     ran = text.what_was_run(export)
-    html = render("headline", manifest=export.manifest, question=question, about=about, ran=ran)
-    return Block(html, f"{question}\n{ran}")
+    found = answer(export)
+    html = render("headline", manifest=export.manifest, question=question, answer=found, ran=ran)
+    return Block(html, "\n".join(filter(None, [question, found, ran])))
 
 
 def claims(export: Export) -> Block | None:
-    """Each claim of the paper with its verdict and the numbers behind it; None without claims."""
-    lines = verdicts(export).to_dict("records")
-    if not lines:
+    """Each claim of the paper with its verdict and the numbers behind it, folded away; None without claims."""
+    if not export.manifest.claims:
         return None
-    with_sentences = [{**line, "sentence": text.claim_sentence(line, export.metric)} for line in lines]
+    lines = judged(export).to_dict("records")
+    metric, design = export.metric, export.manifest.design
+    with_sentences = [
+        {
+            **line,
+            "in_words": text.verdict_in_words(line["verdict"], design, metric),
+            "sentence": text.claim_sentence(line, metric, design),
+        }
+        for line in lines
+    ]
     opening = text.claims_summary([line["verdict"] for line in lines])
     summary = summarise(export)
     # Marks are adjusted for the rows that were tested; of two rows there is one test, and nothing to adjust.
     stricter = bool(is_marked(summary).any()) and int((summary["standing"] != "").sum()) > 2
-    plain = [opening, *(f"{line['verdict']}: {line['text']} {line['sentence']}" for line in with_sentences)]
-    return Block(render("claims", opening=opening, claims=with_sentences, stricter=stricter), "\n".join(plain))
+    rates = text.rates_sentence(lines, design)
+    plain = [f"{opening} {rates}", *(f"{c['in_words']}: {c['text']} {c['sentence']}" for c in with_sentences)]
+    html = render("claims", opening=opening, rates=rates, claims=with_sentences, stricter=stricter)
+    return Block(html, "\n".join(plain))
+
+
+def learned(export: Export) -> Block:
+    """What the cells of the table cost and decided, and what the rest or other designs would take."""
+    sentences = text.learned_sentences(export, learned_of(export))
+    return Block(render("learned", sentences=sentences), " ".join(sentences))
 
 
 def results(export: Export) -> Block:
-    """The table, with notes on what its numbers cover and how they compare with the paper's and other regimes'."""
+    """The table, with notes on what its numbers cover.
+
+    Folded away behind it: tests, their power, and how the numbers compare with the paper's and other regimes'.
+    """
     summary, base, metric, labels = summarise(export), export.manifest.base, export.metric, by_label(export)
+    tests = base_verdicts(export)
+    tests = tests[tests["n"] > 1]
     html = render(
         "results",
         columns=columns(summary, base, metric, "page"),
         rows=summary.to_dict("records"),
         label_columns=_label_columns(labels),
         label_rows=[{"row": row, "status": ""} for row in labels["row"].unique()],
-        notes=[
-            *text.table_notes(export, summary),
+        notes=text.table_notes(export, summary),
+        test_columns=columns_of_tests(export),
+        tests=tests.assign(status="").to_dict("records"),
+        test_notes=text.power_notes(export, summary),
+        order_notes=[
             *text.paper_notes(export, summary),
             *text.elsewhere_notes(export),
             *text.tau_note(export),
@@ -102,12 +128,15 @@ def failures(export: Export) -> Block | None:
 
 
 def conditions(export: Export) -> Block:
-    """What all cells share, backbone, clips, recipe and seeds; and in which of these rows differ."""
+    """What the table is about; what all cells share, backbone, clips, recipe and seeds; and in which rows differ."""
     manifest = export.manifest
+    about = [part for part in manifest.question.split("\n\n")[1:] if part.strip()]
     groups = {name: flat(values) for name, values in manifest.conditions.items()}
     by_row = _by_row(manifest)
-    html = render("conditions", manifest=manifest, groups=groups, by_row=by_row, clips=validation_clips(manifest))
-    return Block(html, "\n".join(f"{name}: {values}" for name, values in {**groups, **by_row}.items()))
+    html = render(
+        "conditions", manifest=manifest, about=about, groups=groups, by_row=by_row, clips=validation_clips(manifest)
+    )
+    return Block(html, "\n".join([*about, *(f"{name}: {values}" for name, values in {**groups, **by_row}.items())]))
 
 
 _WHOSE = {"paper": " (the paper\u2019s)", "ours": " (ours, not the paper\u2019s)"}
@@ -134,4 +163,7 @@ def methods(export: Export) -> Block | None:
     used = text.methods_used(export, summarise(export))
     if not used - {"claims", "many claims"}:
         return None
-    return Block(render("methods", used=used, metric=export.metric), "The page has the methods with their references.")
+    design, metric = export.manifest.design, export.metric
+    smallest = text.smallest_in_words(design, metric)
+    html = render("methods", used=used, metric=metric, design=design, smallest=smallest)
+    return Block(html, "The page has the methods with their references.")

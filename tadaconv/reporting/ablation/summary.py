@@ -14,8 +14,8 @@ from tadaconv.metrics import ROUNDING_ERROR, TOP1, Metric, metric_named
 from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
 from tadaconv.reporting.ablation.paper import unlike_paper
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
+from tadaconv.sequential import Direction, Judgement, SeedDesign
 from tadaconv.spec import without_places
-from tadaconv.table import Claim
 
 
 def base_columns(metric: Metric) -> list[str]:
@@ -32,22 +32,25 @@ def summarise(export: Export) -> pd.DataFrame:
 
     The columns of scores carry the name of the metric, of top-1 for example ``top1_mean``.
 
-    ``status`` is *finished* where every planned seed has a result, *partial* where some have, *failed* where none has
-    and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds behind ``top1_mean``: failed and
-    missing cells lower it and are never averaged. ``state`` is why a row has none: *running*, *failed*, *waiting*,
-    *not run* or, of an ensemble, *no value*. Scores and differences are in the unit of the metric; ``seconds``
-    is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds") and else only the validation
-    clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard deviation between seeds, and ``standing``
-    is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*`` are the differences to the row ``versus``,
-    paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds`` is true where one of the two means has other
-    seeds as well, so that the difference is not that of the means. ``delta_sd`` is the standard deviation of their
-    differences, ``p`` the sign-flip p-value and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
-    row that is compared with none, and ``reference`` marks rows that are compared with none or that others are compared
-    with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names the rows that
-    a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are measured alike (see
-    :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is, *paper* or *ours*, where
-    the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or ``recipe``, these are what a row
-    ran on; they are empty for one without a cell.
+    ``status`` is *finished* where every seed of :func:`planned_seeds` has a result, *partial* where some have,
+    *failed* where none has and a cell failed, *missing* where none has and none failed. ``n`` counts the seeds
+    behind ``top1_mean``: failed and missing cells lower it and are never averaged. ``state`` is why a row has none:
+    *running*, *failed*, *waiting*, *not run* or, of an ensemble, *no value*. Scores and differences are in the unit
+    of the metric; ``seconds`` is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds")
+    and else only the validation clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard
+    deviation between seeds, and ``standing`` is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*``
+    are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds``
+    is true where one of the two means, in an adaptive design that of the row, has other seeds as well, so that the
+    difference is not that of the means. ``verdict`` is *better*, *worse*, *equivalent* or *undecided*, and empty
+    for a row that is compared with none; ``num_needed`` is the number of seeds after which it was, see
+    :func:`judge`. ``delta_sd`` is the standard deviation of the differences, ``p`` the sign-flip p-value, in an
+    adaptive design the repeated p-value, and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
+    row that is compared with none, and ``reference`` marks rows that are compared with none or that others are
+    compared with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names
+    the rows that a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are
+    measured alike (see :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is,
+    *paper* or *ours*, where the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or
+    ``recipe``, these are what a row ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
 
@@ -63,7 +66,8 @@ def _summary(export: Export) -> pd.DataFrame:
         if ensemble.top1 is not None:
             costs = {"params": ensemble.params, "macs": ensemble.macs, "seconds": nan}
             lines[ensemble.row].append({"status": "finished", **costs})
-    df = pd.DataFrame([_row_line(export, values, name, cells) for name, cells in lines.items()])
+    planned = planned_seeds(export.manifest)
+    df = pd.DataFrame([_row_line(export, values, name, cells, len(planned[name])) for name, cells in lines.items()])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
     df.loc[(df["ensemble"] != "") & (df["n"] == 0), "state"] = "no value"
     published = f"paper_{metric.name}"
@@ -75,10 +79,13 @@ def _summary(export: Export) -> pd.DataFrame:
         known = df["paper_alike"] & ((part == "mean") | (df["covers"] == "seeds"))
         df[f"paper_delta_{part}"] = (df[metric.column(part)] - df[published]).where(known)
     df["recipe_of"] = [row.recipe or "" for row in export.manifest.rows]
-    most = np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
+    design = export.manifest.design
+    # In an adaptive design rows differ in their seeds on purpose; notable are seeds of the row without a partner.
+    is_adaptive = design is not None and design.is_adaptive
+    most = df["n"] if is_adaptive else np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
     df["other_seeds"] = (df["num_pairs"] > 0) & (df["num_pairs"] < most)
     df["p_holm"] = st.holm(df["p"])
-    standing = standings(metric.sign * scores, groups(export.manifest))
+    standing = standings(metric.sign * scores, groups(export.manifest), design)
     df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
     own, other = (df[column].map(apart.get("recipe", {})) for column in ("row", "versus"))
@@ -86,10 +93,41 @@ def _summary(export: Export) -> pd.DataFrame:
     for aspect, ran_on in apart.items():
         ran = pd.Series([ran_on.get(name) for name in df["row"]], index=df.index, dtype=object)
         df[aspect] = ran.astype("Int64") if aspect == "num_frames" else ran.fillna("")
-    df = df.astype({"params": "Int64", "macs": "Int64"})
+    df = df.astype({"params": "Int64", "macs": "Int64", "num_needed": "Int64"})
     df["reference"] = ~df["versus"].astype(bool) | df["row"].isin(set(df["versus"]))
     first = base_columns(metric)
     return df[[*first, *(c for c in df.columns if c not in first)]]
+
+
+def planned_seeds(manifest: Manifest) -> dict[str, set[int]]:
+    """By row, its seeds: in an adaptive design the first ones and those it got since, else those of the table."""
+    design = manifest.design
+    if design is None or not design.is_adaptive:
+        return {row.name: set(manifest.seeds) for row in manifest.rows}
+    first = min(manifest.seeds, default=0)
+    planned = {row.name: set(range(first, first + design.first)) for row in manifest.rows}
+    for cell in manifest.cells:
+        planned[cell.row].add(cell.seed)
+    for ensemble in manifest.ensembles:
+        planned[ensemble.row].add(ensemble.seed)
+    return planned
+
+
+def judge(design: SeedDesign | None, differences: NDArray[np.float64]) -> Judgement:
+    """What paired differences show, by the design of a table.
+
+    Without one, as in reports of earlier versions, by Student's interval, and without equivalence.
+    """
+    judged = (design or SeedDesign(first=1, last=1, smallest=1.0)).judge(differences)
+    if design is None and judged.direction == "equivalent":
+        return judged._replace(direction="undecided", num_needed=None)
+    return judged
+
+
+def _verdict(direction: Direction, metric: Metric, better: str, worse: str) -> str:
+    """The word for a direction: ``better``, ``worse``, *equivalent* or *undecided*."""
+    above, below = (better, worse) if metric.higher_is_better else (worse, better)
+    return {"above": above, "below": below}.get(direction, direction)
 
 
 def comparisons(manifest: Manifest) -> dict[str, str | None]:
@@ -135,11 +173,17 @@ def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_files(export: Export) -> dict[str, str]:
-    """What is written of the summary: ``table.csv`` and ``labels.csv``, to six digits."""
-    summary = summarise(export)
-    columns = table_columns(summary, export.manifest.base, export.metric)
-    files = {"table.csv": as_csv(summary[columns], digits=6)}
-    return {**files, "labels.csv": as_csv(by_label(export), digits=6)} if export.metric.of_classes else files
+    """What is written of the summary, to six digits: ``table.csv``, ``claims.csv`` and ``labels.csv``."""
+    summary, manifest = summarise(export), export.manifest
+    columns = table_columns(summary, manifest.base, export.metric)
+    if manifest.design is not None:
+        columns += ["verdict", "num_needed"]
+    frames = {
+        "table": summary[columns],
+        **({"claims": verdicts(export)} if manifest.claims else {}),
+        **({"labels": by_label(export)} if export.metric.of_classes else {}),
+    }
+    return {f"{name}.csv": as_csv(frame, digits=6) for name, frame in frames.items()}
 
 
 def table_columns(summary: pd.DataFrame, base: str, metric: Metric = TOP1) -> list[str]:
@@ -200,23 +244,62 @@ def scores_by_seed(export: Export) -> pd.DataFrame:
 
 
 def verdicts(export: Export) -> pd.DataFrame:
-    """One line a claim: text, better, worse, source, verdict, effect, low, high, n, sd, p, p_holm, across_recipes.
+    """One line a claim: its text, better, worse and source, then what became of it.
 
-    ``effect`` is better - worse in the unit of differences, the mean of the differences paired by seed, with its t
-    interval. The claim is *supported* where the whole interval is on the side of zero that the metric calls better,
-    *contradicted* where it is on the other, else *undecided*.
+    ``effect`` is better - worse in the unit of differences, the mean of the differences paired by seed, with its
+    interval, ``low`` to ``high``, see :func:`judge`; ``n`` counts the pairs, and ``sd`` is the standard deviation of
+    their differences. ``verdict`` is *supported* where the whole interval is on the side of zero that the metric calls
+    better, *contradicted* where it is on the other, *equivalent* where it is within the smallest difference of interest
+    around zero, else *undecided*; ``num_needed`` is the number of seeds after which it was. ``p`` is the sign-flip
+    p-value, in an adaptive design the repeated p-value, and ``p_holm`` the same adjusted over the claims.
+    ``table_wide`` is true where *supported* or *contradicted* hold at 5 % for all claims together, by the p-values of
+    the test that decides, adjusted by Holm over the claims; where no design is stored it is false.
     ``across_recipes`` is true where the two rows were trained with different recipes.
     """
-    scores = scores_by_seed(export)
-    columns = ["text", "better", "worse", "source", "verdict", "effect", "low", "high", "n", "sd", "p"]
-    df = pd.DataFrame(
-        [_verdict_line(scores, claim, export.metric) for claim in export.manifest.claims], columns=columns
-    )
+    lines = [
+        {"text": claim.text, "better": claim.better, "worse": claim.worse, "source": claim.source}
+        for claim in export.manifest.claims
+    ]
+    return _judged(export, lines, "supported", "contradicted")
+
+
+def base_verdicts(export: Export) -> pd.DataFrame:
+    """As :func:`verdicts`, one line for each row that is compared with another, which is ``worse``.
+
+    ``text`` is the row's name, and the verdict is *better* or *worse* in place of *supported* or *contradicted*.
+    """
+    pairs = comparisons(export.manifest)
+    lines = [{"text": row, "better": row, "worse": versus, "source": ""} for row, versus in pairs.items() if versus]
+    return _judged(export, lines, "better", "worse")
+
+
+def _judged(export: Export, lines: Sequence[dict[str, Any]], better: str, worse: str) -> pd.DataFrame:
+    """Pairs of rows with what is known of their differences; ``better`` and ``worse`` are the words of verdicts."""
+    scores, metric, design = scores_by_seed(export), export.metric, export.manifest.design
+    named = ["text", "better", "worse", "source"]
+    numbers = ["verdict", "effect", "low", "high", "n", "num_needed", "sd", "p", "p_holm", "table_wide"]
+    if not lines:
+        return pd.DataFrame(columns=[*named, *numbers, "across_recipes"])
+    differences = [(scores.loc[line["better"]] - scores.loc[line["worse"]]).dropna().to_numpy() for line in lines]
+    judgements = [judge(design, values) for values in differences]
+    df = pd.DataFrame(lines, columns=named)
+    df["verdict"] = [_verdict(judgement.direction, metric, better, worse) for judgement in judgements]
+    df["effect"], df["low"], df["high"], df["n"] = zip(*(judgement.interval for judgement in judgements), strict=True)
+    df["num_needed"] = pd.array([judgement.num_needed for judgement in judgements], dtype="Int64")
+    df["sd"] = [st.standard_deviation(values) for values in differences]
+    df["p"] = [_p_value(design, values, judgement) for values, judgement in zip(differences, judgements, strict=True)]
     df["p_holm"] = st.holm(df["p"])
+    is_significant = st.holm([judgement.p for judgement in judgements]) <= 1 - st.CONFIDENCE
+    df["table_wide"] = is_significant & df["verdict"].isin([better, worse]) & (design is not None)
     recipe = differing(export.manifest).get("recipe", {})
     pairs = zip(df["better"], df["worse"], strict=True)
     df["across_recipes"] = [len({recipe[row] for row in pair if row in recipe}) > 1 for pair in pairs]
     return df
+
+
+def _p_value(design: SeedDesign | None, differences: NDArray[np.float64], judged: Judgement) -> float:
+    """The p-value that is shown: of looks at further and further seeds the repeated one, else that of signs."""
+    return judged.p if design is not None and design.is_adaptive else st.sign_flip_p(differences)
 
 
 def groups(manifest: Manifest) -> list[list[str]]:
@@ -236,53 +319,60 @@ def groups(manifest: Manifest) -> list[list[str]]:
     return list(by_aspects.values())
 
 
-def standings(scores: pd.DataFrame, groups: list[list[str]]) -> dict[str, str]:
-    """By row of ``scores`` (see :func:`scores_by_seed`; higher is better), its standing within its group.
+def standings(scores: pd.DataFrame, groups: list[list[str]], design: SeedDesign | None = None) -> dict[str, str]:
+    """By row of ``scores``, its standing within its group.
 
     The row of the highest mean is *best* where it is significantly above every other row of its group that has a
-    result: by the t test of the differences paired by seed, at 5 % after Holm over the group. Else it is a *tie*, and
-    so is every row that is not significantly below it; one that is, is *below*. Empty is a row that was not tested, of
-    unknown standing: without two seeds in common with the row on top, in a group where no other row has a result,
-    or where the row on top has a single seed. Differences that are all zero are a tie. Differences that are equal but
+    result: by the t test of the differences paired by seed, in an adaptive design the repeated one, at 5 % after Holm
+    over the group. Else it is a *tie*, and so is every row that is not significantly below it; one that is, is *below*.
+    Empty is a row that was not tested, of unknown standing: without two seeds in common with the row on top, or in an
+    adaptive design the first ones, in a group where no other row has a result, or where the row on top has a single
+    seed. Differences that are all zero are a tie. Differences that are equal but
     not zero cannot be tested: such a row is empty, and keeps the row on top from being best.
 
     The rows that are *best* or a *tie* leave out the one that is truly best at most one time in twenty, as comparisons
     with the best do (Hsu, Annals of Statistics 12, 1984). Where several rows have the highest mean, each in turn is
     taken for the row on top, none is best, and a row is a tie if it is one to any of them, and below if it is below all
     of them: what is left out would be left out whichever of them were chosen, so the bound holds, and neither the order
-    of rows nor that of seeds changes a mark.
+    of rows nor, in a fixed design, that of seeds changes a mark.
+
+    Args:
+        scores: See :func:`scores_by_seed`; higher is better.
+        groups: The rows that are ranked against each other, see :func:`groups`.
+        design: How many seeds the table is run with.
     """
     marks = dict.fromkeys(map(str, scores.index), "")
     for members in groups:
         known = scores.loc[members].dropna(how="all")
         if len(known) > 1:
-            marks |= _ranked(known)
+            marks |= _ranked(known, design)
     return marks
 
 
-def _ranked(scores: pd.DataFrame) -> dict[str, str]:
+def _ranked(scores: pd.DataFrame, design: SeedDesign | None) -> dict[str, str]:
     """The marks of the rows of one group that have a result, two or more of them."""
     by_row = {str(name): values for name, values in zip(scores.index, scores.to_numpy(dtype=float), strict=True)}
     means = {name: float(_known(values).mean()) for name, values in by_row.items()}
     highest = max(means.values())
     on_top = [name for name, mean in means.items() if highest - mean <= ROUNDING_ERROR]
     if len(on_top) == 1:
-        return _marks(by_row, on_top[0])
+        return _marks(by_row, on_top[0], design)
     differing = {by_row[name].tobytes(): name for name in on_top}  # rows that are equal in every seed give the same
-    by_top = [_marks(by_row, top) for top in differing.values()]
+    by_top = [_marks(by_row, top, design) for top in differing.values()]
     ties = {name for marks in by_top for name, mark in marks.items() if mark != "below"}
     below = [name for name in by_row if all(marks.get(name) == "below" for marks in by_top)]
     return {**dict.fromkeys(below, "below"), **dict.fromkeys(ties, "tie")}
 
 
-def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str) -> dict[str, str]:
+def _marks(by_row: Mapping[str, NDArray[np.float64]], top: str, design: SeedDesign | None) -> dict[str, str]:
     """The marks of the rows where ``top`` is the one on top."""
     if len(_known(by_row[top])) < 2:
         return {}
     ahead = {name: _known(by_row[top] - values) for name, values in by_row.items() if name != top}
-    p_values = dict(zip(ahead, st.holm([st.paired_t_p(d) for d in ahead.values()]), strict=True))
+    p_of = {name: judge(design, differences).p for name, differences in ahead.items()}
+    p_values = dict(zip(p_of, st.holm(list(p_of.values())), strict=True))
     below = {name for name, p in p_values.items() if p <= 1 - st.CONFIDENCE and ahead[name].mean() > 0}
-    tested = {name for name, d in ahead.items() if len(d) > 1 and (st.standard_deviation(d) > 0 or _is_zero(d))}
+    tested = {name for name, d in ahead.items() if len(d) > 1 and (p_of[name] == p_of[name] or _is_zero(d))}
     marks = {name: "below" if name in below else "tie" for name in tested}
     return {**marks, top: "best" if below == set(ahead) else "tie"}
 
@@ -329,9 +419,13 @@ def validation_clips(manifest: Manifest) -> int | None:
 
 
 def _row_line(
-    export: Export, scores: Mapping[str, NDArray[np.float64]], name: str, cells: Sequence[Mapping[Any, Any]]
+    export: Export,
+    scores: Mapping[str, NDArray[np.float64]],
+    name: str,
+    cells: Sequence[Mapping[Any, Any]],
+    num_planned: int,
 ) -> dict[str, object]:
-    metric, num_planned, versus = export.metric, len(export.manifest.seeds), comparisons(export.manifest)[name]
+    metric, design, versus = export.metric, export.manifest.design, comparisons(export.manifest)[name]
     finished = [cell for cell in cells if cell["status"] == "finished"]
     statuses = [cell["status"] for cell in cells]
     num_failed = statuses.count("failed")
@@ -339,7 +433,8 @@ def _row_line(
     score, covers = _interval(values, validation_clips(export.manifest), metric)
     lowest, highest = metric.ends
     delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
-    change = st.t_interval(delta)
+    judged = judge(design, delta)
+    change = judged.interval
     return {
         "row": name,
         "status": _status(score.n, num_failed, num_planned),
@@ -361,7 +456,9 @@ def _row_line(
         "num_planned": num_planned,
         "num_pairs": change.n,
         "delta_sd": st.standard_deviation(delta),
-        "p": st.sign_flip_p(delta),
+        "p": _p_value(design, delta, judged),
+        "verdict": "" if versus is None else _verdict(judged.direction, metric, "better", "worse"),
+        "num_needed": judged.num_needed,
     }
 
 
@@ -381,15 +478,3 @@ def _status(num_finished: int, num_failed: int, num_planned: int) -> str:
     if num_finished:
         return "finished" if num_finished == num_planned else "partial"
     return "failed" if num_failed else "missing"
-
-
-def _verdict_line(scores: pd.DataFrame, claim: Claim, metric: Metric) -> tuple[object, ...]:
-    differences = (scores.loc[claim.better] - scores.loc[claim.worse]).dropna()
-    effect = st.t_interval(differences)
-    above, below = ("supported", "contradicted") if metric.higher_is_better else ("contradicted", "supported")
-    verdict = above if effect.low > 0 else below if effect.high < 0 else "undecided"
-    return (
-        claim.text, claim.better, claim.worse, claim.source, verdict,
-        effect.mean, effect.low, effect.high, effect.n,
-        st.standard_deviation(differences), st.sign_flip_p(differences),
-    )  # fmt: skip

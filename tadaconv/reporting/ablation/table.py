@@ -7,8 +7,10 @@ import pandas as pd
 
 from tadaconv import statistics as st
 from tadaconv.metrics import Metric
-from tadaconv.reporting.ablation.summary import compares_apart
-from tadaconv.reporting.ablation.text import OTHER_RECIPE
+from tadaconv.reporting.ablation.data import Export
+from tadaconv.reporting.ablation.learned import seeds_to_decide
+from tadaconv.reporting.ablation.summary import compares_apart, summarise
+from tadaconv.reporting.ablation.text import OTHER_RECIPE, verdict_in_words
 from tadaconv.reporting.core.format import anchor, count_scale, difference, p_value, published, scaled, score, seconds
 from tadaconv.reporting.core.table import Cell, Column, Line, bounds
 from tadaconv.text import plural
@@ -37,7 +39,6 @@ def columns(
     """
     apart, on_page = compares_apart(summary, base), medium == "page"
     params, macs = (count_scale(summary[name].dropna()) for name in ("params", "macs"))
-    has_p = on_page and bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any())
     compared = bool(summary["paper_delta_mean"].notna().any())
     in_unit, in_points = partial(score, metric=metric), partial(difference, metric=metric)
 
@@ -55,7 +56,6 @@ def columns(
 
     def change(row: Line) -> Cell:
         notes = {
-            p_value(row["p_holm"]): has_p and row["p_holm"] == row["p_holm"],
             plural(row["num_pairs"], "pair"): row["other_seeds"],
             f"to {row['versus']}": apart and row["versus"] and medium != "latex",
         }
@@ -89,5 +89,33 @@ def columns(
         (Column("MACs", lambda row: scaled(row["macs"], macs[0]), macs[1]), True),
         (Column("paper", of_paper, metric.unit), paper and has_paper),
         (Column("seconds per cell", lambda row: seconds(row["seconds"])), on_page),
+    ]
+    return [column for column, is_shown in shown if is_shown]
+
+
+def columns_of_tests(export: Export) -> list[Column]:
+    """The columns of the tests of a table, with the lines of :func:`~.summary.base_verdicts` with two pairs or more."""
+    metric, design, summary = export.metric, export.manifest.design, summarise(export)
+    apart = compares_apart(summary, export.manifest.base)
+    is_adaptive = design is not None and design.is_adaptive
+    has_p = is_adaptive or bool((summary["num_pairs"] >= st.seeds_for_sign_flip()).any())
+
+    def p(line: Line) -> str:
+        return p_value(line["p_holm"]).removeprefix("p = ").removeprefix("p ") if line["p"] == line["p"] else "\u2013"
+
+    def needed(line: Line) -> str:
+        if line["verdict"] != "undecided":
+            return str(line["num_needed"])
+        seeds = seeds_to_decide(line["effect"], line["sd"], design)
+        return "\u2013" if not line["sd"] > 0 else f"about {max(seeds, line['n'] + 1)}" if seeds else "over 1000"
+
+    shown = [
+        (Column("row", lambda line: str(line["text"]), holds_names=True), True),
+        (Column("to", lambda line: str(line["worse"]), holds_names=True), apart),
+        (Column("pairs", lambda line: str(line["n"])), True),
+        (Column("SD of \u0394", lambda line: score(line["sd"], metric), metric.unit_of_differences), True),
+        (Column("p", p), has_p),
+        (Column("verdict", lambda line: verdict_in_words(line["verdict"], design, metric)), True),
+        (Column("seeds to decide", needed), True),
     ]
     return [column for column, is_shown in shown if is_shown]

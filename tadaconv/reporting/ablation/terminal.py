@@ -8,15 +8,18 @@ from rich.text import Text
 
 from tadaconv.execution.cells import CellRecord
 from tadaconv.regime import Regime
+from tadaconv.reporting.ablation.answer import answer
 from tadaconv.reporting.ablation.data import Export, collect
 from tadaconv.reporting.ablation.ensembles import ensembles_of
+from tadaconv.reporting.ablation.learned import learned
 from tadaconv.reporting.ablation.paper import clips_of
 from tadaconv.reporting.ablation.summary import summarise
 from tadaconv.reporting.ablation.table import columns
-from tadaconv.reporting.ablation.text import ensemble_gaps, has_paper, legend, order_notes
+from tadaconv.reporting.ablation.text import ensemble_gaps, has_paper, learned_in_short, legend, order_notes
 from tadaconv.reporting.core import terminal
 from tadaconv.reporting.core.export import checked
 from tadaconv.reporting.core.text import missing_notes
+from tadaconv.sequential import SeedDesign
 from tadaconv.table import LoadedTable
 from tadaconv.text import plural, visible
 
@@ -31,8 +34,9 @@ def terminal_table(
     *,
     regime: Regime | None = None,
     styled: bool = True,
+    design: SeedDesign | None = None,
 ) -> Table:
-    """The rows with their score, the difference to the row compared with and the costs, readable at 80 columns.
+    """The answer, then the rows with score, difference to the row compared with and costs, readable at 80 columns.
 
     Args:
         loaded: The table.
@@ -41,16 +45,18 @@ def terminal_table(
         out: The run folder, where ensembles find class probabilities; without it they have no value.
         regime: The regime itself, by which published numbers are compared with ours.
         styled: Whether the output has styles, unlike a file or a pipe; else marks are signs.
+        design: How many seeds the table is run with, as the storage has it.
     """
     records = [checked(record) for record in records]
     ensembles = [] if out is None else ensembles_of(loaded, records, out)
-    export = collect(loaded, regime_name, records, regime=regime, cells_alone=True, ensembles=ensembles)
+    export = collect(loaded, regime_name, records, regime=regime, cells_alone=True, ensembles=ensembles, design=design)
     summary, metric = summarise(export), export.metric
     bold, underlined = ("Bold", "Underlined") if styled else ("*", "~")
-    notes = [*legend(summary, metric, bold, underlined), *missing_notes(clips_of(export.manifest))]
+    notes = [learned_in_short(learned(export)), *legend(summary, metric, bold, underlined, design)]
+    notes += missing_notes(clips_of(export.manifest))
     notes += order_notes(export.manifest) if has_paper(export) else []
     return terminal.terminal_table(
-        f"{loaded.name} \u00b7 {regime_name}",
+        "\n".join(filter(None, [f"{loaded.name} \u00b7 {regime_name}", answer(export)])),
         columns(summary, loaded.table.base.name, metric, "terminal"),
         summary.to_dict("records"),
         [*(Text(visible(note), style="dim") for note in notes), *_gaps(export, records)],

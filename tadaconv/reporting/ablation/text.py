@@ -9,7 +9,8 @@ import pandas as pd
 
 from tadaconv import statistics as st
 from tadaconv.metrics import TOP1, Metric
-from tadaconv.reporting.ablation.data import Export, Manifest
+from tadaconv.reporting.ablation.data import Export, Learned, Manifest
+from tadaconv.reporting.ablation.learned import seeds_to_decide
 from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import (
     agreement,
@@ -17,6 +18,7 @@ from tadaconv.reporting.ablation.summary import (
     differing,
     is_marked,
     paper_order,
+    planned_seeds,
     summarise,
     untested,
     validation_clips,
@@ -37,10 +39,11 @@ from tadaconv.reporting.core.format import (
 )
 from tadaconv.reporting.core.text import first_line, missing_notes
 from tadaconv.run_options import BFLOAT16, precision_of
+from tadaconv.sequential import SeedDesign
 from tadaconv.table import PaperResult
-from tadaconv.text import listed, plural
+from tadaconv.text import listed, plural, three_digits
 
-VERDICTS = ("supported", "contradicted", "undecided")
+VERDICTS = ("supported", "equivalent", "contradicted", "undecided")
 
 
 def title(manifest: Manifest) -> str:
@@ -67,12 +70,16 @@ def what_was_run(export: Export) -> str:
     manifest, status = export.manifest, export.cells["status"]
     counts = {name: int((status == name).sum()) for name in ("finished", "failed", "running", "waiting")}
     num_ensembles = sum(bool(row.ensemble) for row in manifest.rows)
-    planned = (len(manifest.rows) - num_ensembles) * len(manifest.seeds)
+    seeds_of = planned_seeds(manifest)
+    num_seeds = [len(seeds_of[row.name]) for row in manifest.rows if not row.ensemble]
+    planned = sum(num_seeds)
     counts["not run"] = planned - sum(counts.values())
     parts = [f"{counts.pop('finished')} of {plural(planned, 'cell')} finished"]
     parts += [f"{number} {state}" for state, number in counts.items() if number > 0]
     of_these = f" ({plural(num_ensembles, 'ensemble')})" if num_ensembles else ""
-    return f"{plural(len(manifest.rows), 'row')}{of_these}, {plural(len(manifest.seeds), 'seed')}: {', '.join(parts)}."
+    least, most = min(num_seeds), max(num_seeds)
+    seeds = plural(most, "seed") if least == most else f"{least} to {most} seeds"
+    return f"{plural(len(manifest.rows), 'row')}{of_these}, {seeds}: {', '.join(parts)}."
 
 
 # Claims
@@ -84,28 +91,88 @@ def claims_summary(verdicts: Sequence[str]) -> str:
     return f"{plural(len(verdicts), 'claim')}: {', '.join(f'{counts[v]} {v}' for v in VERDICTS if counts[v])}."
 
 
-def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1) -> str:
-    """The result of a line of :func:`~.summary.verdicts`, and where it is undecided, the power of its test."""
+def rates_sentence(lines: Sequence[Mapping[Any, Any]], design: SeedDesign | None) -> str:
+    """At which rates the verdicts on claims are false, each alone and all together.
+
+    Args:
+        lines: Of :func:`~.summary.verdicts`.
+        design: How many seeds the table is run with; without one, nothing is known of all claims together.
+    """
+    if design is None:
+        return "A claim is decided by the 95 % interval of its own difference, not adjusted for other claims."
+    looks = ", all looks at further seeds together" if design.is_adaptive else ""
+    alone = f"The verdict on a claim is false with a probability of at most 5 %{looks}."
+    significant = [line for line in lines if line["verdict"] in ("supported", "contradicted")]
+    if len(lines) < 2 or not significant:
+        return alone
+    num_wide = sum(bool(line["table_wide"]) for line in significant)
+    return (
+        f"{alone} {num_wide} of the {plural(len(significant), 'claim')} supported or contradicted "
+        f"{'holds' if num_wide == 1 else 'hold'} at 5 % for all {len(lines)} claims together as well (Holm)."
+    )
+
+
+def verdict_in_words(verdict: str, design: SeedDesign | None, metric: Metric) -> str:
+    """A verdict as readers see it: ``equivalent within 1 point``."""
+    if verdict != "equivalent" or design is None:
+        return verdict
+    return f"equivalent within {smallest_in_words(design, metric)}"
+
+
+def smallest_in_words(design: SeedDesign | None, metric: Metric) -> str:
+    """The smallest difference of interest with its unit: of the design, or without one of the metric."""
+    if design is None or design.smallest == metric.difference:
+        return metric.difference_in_words
+    return metric.of_difference(f"{design.smallest:g}")
+
+
+def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1, design: SeedDesign | None = None) -> str:
+    """The result of a claim, and where it is undecided, the power of its test.
+
+    Args:
+        line: Of :func:`~.summary.verdicts`.
+        metric: The metric that the cells are evaluated by.
+        design: How many seeds the table is run with.
+    """
     better, worse, n, sd = _quoted(line["better"]), _quoted(line["worse"]), int(line["n"]), float(line["sd"])
     if n == 0:
         return f"No seed has a result of both {better} and {worse}."
-    is_open = line["verdict"] == "undecided"
+    is_open, is_adaptive = line["verdict"] == "undecided", design is not None and design.is_adaptive
     if n == 1:
         known = "one seed, so no interval; run at least three"
     elif sd == 0:
         known = f"the same in all {n} seeds, so no interval"
+    elif line["low"] != line["low"]:
+        known = f"{n} paired seeds, so no interval yet"
     else:
         low, high = (difference(line[end], metric) for end in ("low", "high"))
-        known = f"95 % interval {low} to {high}, {n} paired seeds"
-    sentences = [f"{better} is {_side(float(line['effect']), metric, may_be_level=is_open)} {worse} ({known})."]
-    if _has_p(line):
+        known = f"{'repeated ' if is_adaptive else ''}95 % interval {low} to {high}, {n} paired seeds"
+    may_be_level = line["verdict"] in ("undecided", "equivalent")
+    sentences = [f"{better} is {_side(float(line['effect']), metric, may_be_level=may_be_level)} {worse} ({known})."]
+    if line["verdict"] == "equivalent":
+        sentences.append(f"A difference of {smallest_in_words(design, metric)} or more is ruled out either way.")
+    if design is not None and design.is_adaptive:
+        sentences.append(
+            f"Undecided after {n} of at most {plural(design.last, 'seed')}."
+            if is_open
+            else f"Decided after {plural(int(line['num_needed']), 'seed')}."
+        )
+        if line["p"] == line["p"]:
+            p_holm = p_value(line["p_holm"]).removeprefix("p = ")
+            sentences.append(f"Repeated {p_value(line['p'])}; {p_holm} after Holm over the claims.")
+    elif _has_p(line):
         few = n < st.seeds_for_sign_flip()
         least = f"{n} seeds cannot give less than {2.0 ** (1 - n):.3g}"
         p, p_holm = p_value(line["p"]), p_value(line["p_holm"]).removeprefix("p = ")
         # Of few seeds the exact p, which is not to look smaller than the least: 0.0625 of five.
         sentences.append(f"Sign-flip p = {line['p']:.3g}; {least}." if few else f"Sign-flip {p}; {p_holm} after Holm.")
     if is_open and sd > 0:
-        sentences.append(power_sentence([sd], [n], metric))
+        needed = seeds_to_decide(float(line["effect"]), sd, design)
+        sentences.append(
+            "At the measured difference and standard deviation, deciding it with 80 % power takes "
+            f"{'more than 1000' if needed is None else f'about {max(needed, n + 1)}'} seeds."
+        )
+        sentences.append(power_sentence([sd], [n], metric, design))
     if line["across_recipes"]:
         sentences.append("The two were trained with different recipes, so the difference includes the effect of these.")
     return " ".join(sentences)
@@ -128,18 +195,22 @@ def _has_p(line: Mapping[Any, Any]) -> bool:
     return n > 1 and (sd > 0 or (effect != 0 and n >= st.seeds_for_sign_flip()))
 
 
-def power_sentence(sds: Sequence[float], counts: Sequence[int], metric: Metric) -> str:
-    """The minimum detectable difference, and the seeds that it takes to detect the metric's own.
+def power_sentence(
+    sds: Sequence[float], counts: Sequence[int], metric: Metric, design: SeedDesign | None = None
+) -> str:
+    """The minimum detectable difference of a fixed design, and the seeds it takes to detect the smallest of interest.
 
     Args:
         sds: Standard deviations of paired differences, of one row or more.
         counts: The pairs behind each of them.
         metric: The metric that the cells are evaluated by.
+        design: How many seeds the table is run with.
     """
+    smallest = metric.difference if design is None else design.smallest
 
     def ranges(sds: Sequence[float]) -> tuple[str, str]:
         effects = sorted(st.detectable_effect(sd, n) for sd, n in zip(sds, counts, strict=True))
-        needed = sorted(st.seeds_needed(metric.difference, sd) or inf for sd in sds)
+        needed = sorted(st.seeds_needed(smallest, sd) or inf for sd in sds)
         low, high = metric.ends
         shown = [score(e, metric) if e <= high - low else f"more than {high - low:g}" for e in effects]
         seeds = ["more than 1000" if number == inf else f"{number}" for number in needed]
@@ -148,10 +219,12 @@ def power_sentence(sds: Sequence[float], counts: Sequence[int], metric: Metric) 
 
     upper = [st.upper_sd(sd, n) for sd, n in zip(sds, counts, strict=True)]
     (effect, needed), (upper_effect, upper_needed) = ranges(sds), ranges(upper)
+    of_fixed = " of a fixed design of as many seeds" if design is not None and design.is_adaptive else ""
+    by_row = " by row" if " to " in effect else ""
     return (
-        f"The minimum detectable difference at 80 % power is {effect}{' by row' if ' to ' in effect else ''}; "
-        f"detecting {metric.difference_in_words} takes {needed}. At the upper 80 % bound of the standard deviation it "
-        f"is {upper_effect}, and {upper_needed}."
+        f"The minimum detectable difference{of_fixed} at 80 % power is {effect}{by_row}; detecting "
+        f"{smallest_in_words(design, metric)} takes {needed}. At the upper 80 % bound of the "
+        f"standard deviation it is {upper_effect}, and {upper_needed}."
     )
 
 
@@ -164,7 +237,13 @@ _ASPECTS = {"backbone": "backbone", "num_frames": "number of frames", "recipe": 
 """What rows may differ in besides the operator; a column of the summary where they do."""
 
 
-def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined: str = "Underlined") -> list[str]:
+def legend(
+    summary: pd.DataFrame,
+    metric: Metric,
+    bold: str = "Bold",
+    underlined: str = "Underlined",
+    design: SeedDesign | None = None,
+) -> list[str]:
     """What brackets, marks and signs of a table mean, in a terminal, on a page and in LaTeX.
 
     Args:
@@ -172,11 +251,14 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
         metric: The metric that the cells are evaluated by.
         bold: What the mark of the best row is called.
         underlined: What the mark of tied rows is called.
+        design: How many seeds the table is run with.
     """
+    is_adaptive = design is not None and design.is_adaptive
     covers, standing = set(summary["covers"]), set(summary["standing"])
     aspects = [aspect for name, aspect in _ASPECTS.items() if name in summary]
     rows = f"rows of the same {listed(aspects)}" if aspects else "rows"
-    test = "paired t test at 5 %, after Holm"
+    test = f"{'repeated ' if is_adaptive else ''}paired t test at 5 %, after Holm"
+    fewest = "two seeds" if design is None or not is_adaptive else plural(design.first, "seed")
     mixes = (summary["across_recipes"] & (summary["num_pairs"] > 0)).any()
     ours = [
         _quoted(row) for row in summary.loc[(summary["recipe_of"] == "ours") & (summary["status"] != "missing"), "row"]
@@ -189,9 +271,13 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
         f"{bold}: significantly {metric.beyond} all other {rows} ({test}).": "best" in standing,
         f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
         f"({test}).": "tie" in standing,
-        f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test needs two seeds shared "
+        f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test needs {fewest} shared "
         f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.": untested(summary),
-        "\u0394: mean of the differences paired by seed.": summary["num_pairs"].any(),
+        "\u0394: mean of the differences paired by seed.": summary["num_pairs"].any() and not is_adaptive,
+        "\u0394: mean of the differences paired by seed, over the seeds that both rows have, with its repeated 95 % "
+        "interval, which covers all looks at further seeds together. Rows that were decided got no further seeds.": (
+            summary["num_pairs"].any() and is_adaptive
+        ),
         "The number of pairs is given if rows differ in their seeds: the difference is over their common seeds, and "
         "is not that of the two means.": summary["other_seeds"].any(),
         f"{OTHER_RECIPE}: to a row trained with a different recipe; the difference includes its effect.": mixes,
@@ -205,27 +291,32 @@ def legend(summary: pd.DataFrame, metric: Metric, bold: str = "Bold", underlined
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    """The notes of a page below the table: what its intervals cover, what is missing, and the power of its tests."""
+    """The notes of a page below the table: what its intervals cover, and what is missing."""
     heads = next((list(cell.per_head) for cell in export.manifest.cells if cell.per_head), [])
-    varying = summary[summary["delta_sd"] > 0]
     notes = [
         *_mixing_notes(export),
-        *legend(summary, export.metric),
+        *legend(summary, export.metric, design=export.manifest.design),
         *missing_notes(clips_of(export.manifest)),
-        *_clips_notes(export, summary),
         *_gap_notes(export, summary),
         *ensemble_gaps(export.manifest),
-        *_sign_flip_notes(summary),
     ]
     if heads:
         notes.append(
             f"Accuracies are of the {at_once(heads)}: the probabilities of {listed(heads)} are multiplied in each view "
             "and the products averaged over views."
         )
-    if len(varying):
-        notes.append(power_sentence(varying["delta_sd"].tolist(), varying["num_pairs"].tolist(), export.metric))
     if summary["seconds"].notna().any():
         notes.append("Seconds per cell: training and validation, perhaps next to other cells on the same machine.")
+    return notes
+
+
+def power_notes(export: Export, summary: pd.DataFrame) -> list[str]:
+    """The notes below the tests of a table: what its p-values are, their power, and what no interval covers."""
+    varying, design = summary[summary["delta_sd"] > 0], export.manifest.design
+    notes = [*_clips_notes(export, summary), *_p_notes(summary, design)]
+    if len(varying):
+        sds, pairs = varying["delta_sd"].tolist(), varying["num_pairs"].tolist()
+        notes.append(power_sentence(sds, pairs, export.metric, design))
     return notes
 
 
@@ -286,8 +377,13 @@ def ensemble_gaps(manifest: Manifest) -> list[str]:
     return [f"{_quoted(row)} has no value with seed {listed(seeds)}: {why}." for (row, why), seeds in gaps.items()]
 
 
-def _sign_flip_notes(summary: pd.DataFrame) -> list[str]:
+def _p_notes(summary: pd.DataFrame, design: SeedDesign | None) -> list[str]:
     """What p is, and which p the seeds of this table cannot reach."""
+    if design is not None and design.is_adaptive:
+        return [
+            "p: the repeated p-value of the t test that decides, all looks at further seeds together, after Holm over "
+            "the rows."
+        ] * bool(summary["p"].notna().any())
     pairs, tests = int(summary["num_pairs"].max()), int(summary["p"].notna().sum())
     fewest, notes = st.seeds_for_sign_flip(max(tests, 1)), []
     if pairs >= st.seeds_for_sign_flip():
@@ -385,6 +481,75 @@ def latex_notes(export: Export, *, paper: bool = True) -> list[str]:
     return [*notes, *paper_notes(export, summarise(export))] if paper and has_paper(export) else notes
 
 
+# What was learned, and at which cost
+
+
+def learned_sentences(export: Export, learned: Learned) -> list[str]:
+    """What the cells of a table cost and decided, what is open, and what other designs would have taken."""
+    done, design = learned, export.manifest.design
+    failed = f" ({done.num_failed} failed)" if done.num_failed else ""
+    rate = ""
+    if done.pairs_decided and done.hours:
+        an_hour = three_digits(done.pairs_decided / done.hours)
+        rate = f", {plural(done.pairs_decided, 'pair')} of rows in all, {an_hour} an hour"
+    sentences = [
+        f"{plural(done.num_cells, 'cell')}{failed} took {device_time(done.hours, done.device)}.",
+        f"They decided {_decided(done)}{rate}.",
+        *_rest_sentences(done),
+    ]
+    if done.fixed_seeds is not None and done.fixed_hours is not None:
+        sentences.append(
+            f"A fixed design takes about {plural(done.fixed_seeds, 'seed')} of every row, "
+            f"{device_time(done.fixed_hours, done.device)}, to decide as much with 80 % power."
+        )
+    if design is not None and done.saved_cells is not None and done.saved_hours is not None:
+        sentences.append(
+            f"{design.last} seeds of every row would have taken {plural(done.saved_cells, 'more cell')} "
+            f"({device_time(done.saved_hours, done.device)})."
+        )
+    return sentences
+
+
+def learned_in_short(learned: Learned) -> str:
+    """The same in a line, for a terminal."""
+    cost = f"{device_time(learned.hours, learned.device)}, {plural(learned.num_cells, 'cell')}"
+    rest = ""
+    if learned.rest_pairs:
+        rest = f" To decide {plural(learned.rest_pairs, 'open comparison')}: {_rest_cells(learned)}."
+    return f"Decided in {cost}: {_decided(learned)}.{rest}"
+
+
+def _decided(learned: Learned) -> str:
+    rows = f"{learned.rows_decided} of {plural(learned.num_rows, 'row comparison')}"
+    claims = f"{learned.claims_decided} of {plural(learned.num_claims, 'claim')}"
+    return f"{claims} and {rows}" if learned.num_claims else rows
+
+
+def _rest_cells(learned: Learned) -> str:
+    time = device_time(learned.rest_hours, learned.device)
+    return f"about {plural(learned.rest_cells, 'further cell')}, {time} (an estimate)"
+
+
+def _rest_sentences(learned: Learned) -> list[str]:
+    """What it would take to decide what is open."""
+    notes = {
+        f"To decide {plural(learned.rest_pairs, 'open comparison')} at the measured differences and standard "
+        f"deviations, with 80 % power, takes {_rest_cells(learned)}, up to {plural(learned.rest_seeds, 'seed')} of a "
+        "row.": learned.rest_pairs,
+        f"{plural(learned.rest_beyond, 'open comparison')} would take more than 1000 seeds: the measured difference is "
+        "too small for its standard deviation.": learned.rest_beyond,
+        f"For {plural(learned.rest_unknown, 'open comparison')} there is no estimate, which takes a standard deviation "
+        "between seeds.": learned.rest_unknown,
+    }
+    return [note for note, is_shown in notes.items() if is_shown]
+
+
+def device_time(hours: float, device: str) -> str:
+    """``1.50 CPU hours``, ``25.2 CPU minutes``, ``3.60 CPU seconds``."""
+    seconds, minutes = f"{three_digits(3600 * hours)} {device} seconds", f"{three_digits(60 * hours)} {device} minutes"
+    return f"{three_digits(hours)} {device} hours" if hours >= 1 else minutes if 60 * hours >= 1 else seconds
+
+
 def elsewhere_notes(export: Export) -> list[str]:
     """How far other regimes of the storage rank the rows as this one does."""
     return [
@@ -421,8 +586,11 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
     """The methods behind a page of ``export``, by the names that ``templates/blocks/methods.html.j2`` has."""
     claims = verdicts(export).to_dict("records")
     pairs = int(summary["num_pairs"].max())
+    design = export.manifest.design
+    is_adaptive = design is not None and design.is_adaptive
     tested = [int(line["n"]) for line in claims if _has_p(line)]
     tested += [pairs] if pairs >= st.seeds_for_sign_flip() else []
+    tested = [] if is_adaptive else tested
     orders = _agreements(export)
     used = {
         "t": bool((summary["n"] > 1).any()),
@@ -430,6 +598,8 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
         "flips": bool(tested),
         "draws": max(tested, default=0) > st.EXACT_UP_TO,
         "holm": max(tested, default=0) >= st.seeds_for_sign_flip(),
+        "sequential": is_adaptive and bool((summary["num_pairs"] > 1).any()),
+        "equivalence": design is not None and bool((summary["num_pairs"] > 1).any()),
         "claims": bool(claims),
         "many claims": len(claims) > 1,
         "best": bool(is_marked(summary).any()),

@@ -48,7 +48,8 @@ class Drawing:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # PNG next to SVG: a notebook that its reader has not declared trusted shows no SVG.
         data = {"image/svg+xml": self.svg.decode(), "image/png": self.png, "text/plain": self.alt}
-        return data, {"alt": self.alt, "caption": self.caption}
+        narrow = {"is_narrow": True} if self.figure.get_figwidth() < style.WIDTH else {}
+        return data, {"alt": self.alt, "caption": self.caption, **narrow}
 
 
 def figure(

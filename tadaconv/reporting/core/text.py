@@ -52,23 +52,35 @@ def missing_notes(clips: Sequence[Clips]) -> list[str]:
     return [f"Clips of the annotations: {listed(parts)}. Missing clips are not replaced."]
 
 
-_FAMILIES = ("frame", "set", "order")
-"""The families of the synthetic clips."""
-
-_FAMILIES_MEAN = (
-    "Classes of the family frame can be recognised from a single frame; set, from the frames in any order; order, only "
-    "from their order."
-)
-_CLASSES = (
-    "Clips are of moving digits: \u201cshows a 3\u201d is that digit, \u201cone of 4 to 7\u201d one of these "
-    "throughout and \u201ctwo of 4 to 7\u201d two of them in random alternation, \u201c8 becomes 9\u201d a digit that "
-    "changes midway, \u201c8 grows\u201d and \u201c8 shrinks\u201d one that changes its size."
-)
-"""What the names of their classes mean."""
+_FAMILIES = {
+    "frame": (
+        "frame, from a single frame",
+        "\u201cshows a 3\u201d is that digit",
+    ),
+    "set": (
+        "set, from the frames in any order",
+        "\u201cone of 4 to 7\u201d one of these throughout and \u201ctwo of 4 to 7\u201d two of them in random "
+        "alternation",
+    ),
+    "order": (
+        "order, only from their order",
+        "\u201c8 becomes 9\u201d a digit that changes midway, \u201c8 grows\u201d and \u201c8 shrinks\u201d one that "
+        "changes its size",
+    ),
+    "gap": (
+        "gap, only from the order of frames that are not neighbours",
+        "\u201c5, later 6\u201d a 5 and, after a pause, a 6",
+    ),
+    "turn": (
+        "turn, only from the direction in which a shape turns",
+        "\u201c7 turns clockwise\u201d a digit that turns by 60 to 100 degrees",
+    ),
+}
+"""By family of the synthetic clips, how its classes can be recognised, and what their names mean."""
 
 
 def points_of_curves(conditions: Iterable[Mapping[str, Any]], metric: Metric = TOP1) -> tuple[str, str]:
-    """At the end of which epochs a curve has points; and, where these see fewer views than results do, that they do.
+    """At the end of which epochs a curve has points; and, where these see less than results do, that they do.
 
     ``conditions`` have the data and the schedule of cells, each as an experiment is written.
     """
@@ -80,11 +92,11 @@ def points_of_curves(conditions: Iterable[Mapping[str, Any]], metric: Metric = T
         for data, schedule in trees
     )
     when = "at the end of each epoch that was evaluated" if sparse else "at the end of every epoch"
-    views = (
-        f" Curves are of the middle view of a clip; other {metric.nouns} are over all its views, so a curve ends "
-        "elsewhere."
-    )
-    return when, views if fewer else ""
+    sizes = sorted({schedule["curve_clips"] for _, schedule in trees if schedule.get("curve_clips")})
+    seen = ["the middle view of a clip"] if fewer else []
+    seen += [f"{listed(sizes, 'or')} of the validation clips"] if sizes else []
+    less = f" Curves are of {listed(seen)}; other {metric.nouns} are of all, so a curve ends elsewhere."
+    return when, less if seen else ""
 
 
 def as_markdown(text: str) -> str:
@@ -114,6 +126,8 @@ def outside(metric: Metric) -> str:
 
 def meaning_of_families(families: Collection[str], *, classes: bool = False) -> str:
     """What the families of the synthetic clips are, and their ``classes`` as well; empty for families of others."""
-    if set(families) != set(_FAMILIES):
+    if not families or not set(families) <= set(_FAMILIES):
         return ""
-    return f"{_FAMILIES_MEAN} {_CLASSES}" if classes else _FAMILIES_MEAN
+    how, meanings = zip(*(_FAMILIES[family] for family in _FAMILIES if family in families), strict=True)
+    text = f"How classes of each family can be recognised: {'; '.join(how)}."
+    return f"{text} Clips are of moving digits: {', '.join(meanings)}." if classes else text

@@ -27,6 +27,7 @@ from tadaconv.reporting.ablation.figures.rows import (
     differences_data,
     heading,
 )
+from tadaconv.reporting.ablation.figures.verdicts import verdicts, verdicts_data
 from tadaconv.reporting.core.figure import Drawing, figure, show
 from tadaconv.reporting.core.labels import label_of
 from tadaconv.reporting.core.placement import placement_map_data
@@ -37,4 +38,5 @@ __all__ = [
     "calibration_over_training", "calibration_over_training_data", "confusion", "confusion_data", "differences",
     "differences_data", "figure", "gain_by_class", "gain_by_class_data", "heading", "label_of", "learning_curves",
     "learning_curves_data", "placed_rows", "placement_map", "placement_map_data", "show",
+    "verdicts", "verdicts_data",
 ]  # fmt: skip

@@ -211,9 +211,11 @@ def differences_caption(data: pd.DataFrame, base: str | None, export: Export) ->
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the differences of single seeds. "
     if data["low"].notna().any():
+        design = export.manifest.design
+        repeated = "repeated " if design is not None and design.is_adaptive else ""
         text += (
-            "Bars are 95 % intervals of the mean difference over seeds, each for its row alone and not adjusted for "
-            "others. "
+            f"Bars are {repeated}95 % intervals of the mean difference over seeds, each for its row alone and not "
+            "adjusted for others. "
         )
     if ((data["n"] > 0) & data["low"].isna()).any():
         text += "A marker without a bar has one seed, or the same difference in all seeds. "
