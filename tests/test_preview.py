@@ -33,7 +33,7 @@ def printed(what: RenderableType) -> str:
 
 def test_costs_of_a_regime_are_those_of_its_networks():
     found = preview.costs("initialization", load_regime("quick"))
-    host = BACKBONES["tiny"](10, 0.0)
+    host = BACKBONES["tiny"](12, 0.0)
     params = sum(p.numel() for p in host.parameters())
     by_row = {row.row: row.cost for row in found.rows}
     assert by_row["no calibration (TSN)"].params == params
@@ -119,7 +119,7 @@ def test_rows_are_counted_on_their_own_backbone_and_frames_and_no_network_twice(
     assert rows["a"].cost == rows["b"].cost
     assert (rows["c"].scale.backbone, rows["c"].cost.input_shape[2]) == ("tiny", 16)
     assert rows["d"].scale.backbone == "tiny_r3d"
-    assert rows["d"].cost == count(BACKBONES["tiny_r3d"](10, 0.0), (3, 8, 24, 24))
+    assert rows["d"].cost == count(BACKBONES["tiny_r3d"](12, 0.0), (3, 8, 16, 16))
 
 
 def test_an_ensemble_costs_its_rows_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -224,17 +224,17 @@ def test_clips_that_are_too_small_for_a_backbone_have_one_error_everywhere(tmp_p
             act()
         said.append(str(raised.value))
     assert len(set(said)) == 1
-    assert said[0].startswith("row 'big': backbone 'convnext_small_clip' cannot take clips of 8 frames at 24 px: ")
+    assert said[0].startswith("row 'big': backbone 'convnext_small_clip' cannot take clips of 8 frames at 16 px: ")
 
-    with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 24 px: "):
+    with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 16 px: "):
         preview.costs("convnext_tiny", regime)
-    with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 24 px: "):
+    with pytest.raises(UserError, match=r"^backbone 'convnext_tiny' cannot take clips of 8 frames at 16 px: "):
         MacsCounter(regime.but(backbone__name="convnext_tiny"))  # of a study with a budget
 
 
 def test_costs_of_a_backbone():
     (row,) = preview.costs("tiny", load_regime("quick")).rows
-    assert row.cost.params == sum(p.numel() for p in BACKBONES["tiny"](10, 0.0).parameters())
+    assert row.cost.params == sum(p.numel() for p in BACKBONES["tiny"](12, 0.0).parameters())
 
 
 def test_neither_table_nor_backbone():

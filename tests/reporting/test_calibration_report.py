@@ -206,7 +206,10 @@ def test_what_is_exported_is_what_the_network_does(seen) -> None:
 def test_of_clips_with_several_labels_the_first_is_shown() -> None:
     class TwoLabels(SyntheticClips):
         heads = (Head("half", ("first", "second")), Head("place", ("0", "1", "2", "3", "4", "5")))
-        class_names, families = classes_of_heads(heads), {}
+
+        def __init__(self, data: Synthetic, device: torch.device) -> None:
+            super().__init__(data, device)
+            self.class_names, self.families = classes_of_heads(self.heads), {}
 
         def val_batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             clips, labels = super().val_batch(indices)

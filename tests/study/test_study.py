@@ -79,7 +79,7 @@ def loaded(suggest: Callable[[optuna.Trial], Temporal] = suggest, **changes: Any
 
 def macs_of(temporal: Temporal) -> int:
     """Counted on the network that would be trained."""
-    return count(build_model(REGIME.experiment(temporal, 0), len(class_names(REGIME.data))), (3, 8, 24, 24)).macs
+    return count(build_model(REGIME.experiment(temporal, 0), len(class_names(REGIME.data))), (3, 8, 16, 16)).macs
 
 
 @pytest.fixture(autouse=True)
