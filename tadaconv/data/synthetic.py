@@ -84,6 +84,13 @@ def class_names(data: Synthetic) -> tuple[str, ...]:
     return tuple(name for family in data.families for name in CLASSES[family])
 
 
+def _by_digit(images: np.ndarray, digits: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The chosen images in the order of their digits, and by digit how many there are, and the index of the first."""
+    order = np.flatnonzero(chosen)[np.argsort(digits[chosen], kind="stable")]
+    counts = np.bincount(digits[chosen], minlength=10)
+    return images[order], counts, np.cumsum(counts) - counts
+
+
 class SyntheticClips(Source):
     """The clips as a source; ``device`` is where they are made."""
 
@@ -98,8 +105,8 @@ class SyntheticClips(Source):
         }
         images, digits = _handwriting()
         held_out = (np.arange(len(images)) % 10) < round(10 * _VAL_SHARE)
-        self._glyphs: dict[bool, list[Tensor]] = {
-            val: [torch.from_numpy(images[(digits == d) & (held_out == val)]).to(device) for d in range(10)]
+        self._glyphs = {
+            val: tuple(torch.from_numpy(array).to(device) for array in _by_digit(images, digits, held_out == val))
             for val in (False, True)
         }
 
@@ -194,12 +201,11 @@ class SyntheticClips(Source):
 
     def _pick_glyphs(self, digits_BT: Tensor, u: Tensor, val: bool) -> Tensor:
         """The handwriting each frame shows, (B, T, 8, 8): one hand a clip and digit."""
-        glyphs = torch.zeros(*digits_BT.shape, 8, 8, device=self.device)
-        for digit, pool in enumerate(self._glyphs[val]):
-            hand = pool[(u[:, 5 + digit % 2] * len(pool)).long()]
-            mask = digits_BT == digit
-            glyphs[mask] = hand.unsqueeze(1).expand(-1, digits_BT.shape[1], 8, 8)[mask]
-        return glyphs
+        glyphs, counts, starts = self._glyphs[val]
+        digits = digits_BT.clamp(min=0)
+        hands = torch.where(digits % 2 == 0, u[:, 5:6], u[:, 6:7])
+        chosen = starts[digits] + (hands * counts[digits]).long()
+        return torch.where((digits_BT >= 0)[..., None, None], glyphs[chosen], 0.0)
 
     def _place(self, glyphs: Tensor, sizes_BT: Tensor, angles_BT: Tensor, u: Tensor) -> Tensor:
         """Draw the glyphs, tilted, on a straight path: ink in 0 to 1, (B, 1, T, S, S)."""

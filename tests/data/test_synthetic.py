@@ -46,6 +46,14 @@ def digits_of(label: int, num_frames: int, num_clips: int = 4000) -> Tensor:
     return clips_of(num_frames)._digits(labels, draws(num_clips), torch.arange(num_clips))
 
 
+def pools_of(source: SyntheticClips, val: bool) -> list[Tensor]:
+    """By digit, the handwriting of training or of validation, (hands, 8, 8) each."""
+    glyphs, counts, starts = source._glyphs[val]
+    pools = list(glyphs.split(counts.tolist()))
+    assert [int(start) for start in starts] == [sum(map(len, pools[:digit])) for digit in range(10)]
+    return pools
+
+
 # From (seed, index) alone
 
 
@@ -379,20 +387,22 @@ def test_a_digit_looks_the_same_throughout_a_clip() -> None:
             hands = {}
             for digit, glyph in zip(clip, shown, strict=True):
                 assert torch.equal(hands.setdefault(digit, glyph), glyph)
-                assert (source._glyphs[val][digit] == glyph).flatten(1).all(1).any()
+                assert (pools_of(source, val)[digit] == glyph).flatten(1).all(1).any()
 
 
 def test_training_and_validation_share_out_the_handwriting() -> None:
     source = clips_of()
     images, shown = synthetic._handwriting()
     by_split = {
-        val: Counter((digit, glyph.numpy().tobytes()) for digit, pool in enumerate(pools) for glyph in pool)
-        for val, pools in source._glyphs.items()
+        val: Counter(
+            (digit, glyph.numpy().tobytes()) for digit, pool in enumerate(pools_of(source, val)) for glyph in pool
+        )
+        for val in (False, True)
     }
     assert not {image for _, image in by_split[False]} & {image for _, image in by_split[True]}
     everything = Counter((int(digit), image.tobytes()) for digit, image in zip(shown, images, strict=True))
     assert by_split[False] + by_split[True] == everything
-    assert all(len(pool) >= 30 for pools in source._glyphs.values() for pool in pools)
+    assert all(len(pool) >= 30 for val in (False, True) for pool in pools_of(source, val))
 
 
 def test_pixels_lie_between_0_and_1_before_noise() -> None:
