@@ -158,7 +158,7 @@ class Reporter:
         study = study_with_results(loaded.name, regime_name, self.store)
         records = current_records(loaded, regime, study, self.store)
         if printed:
-            self._say_what_is_of_before(loaded, regime_name, any(r.status in ("finished", "failed") for r in records))
+            self._print_earlier_recipe(loaded, regime_name, any(r.status in ("finished", "failed") for r in records))
             reporting.require_results(loaded, regime_name, records)
             design = stored_design(study, self.store)
             print_table(self.console, loaded, regime_name, regime, records, self.out, design)
@@ -188,7 +188,7 @@ class Reporter:
         records = trial_records(loaded, regime, study, self.store)
         infeasible = infeasible_draws(loaded, regime, study, self.store)
         if printed:
-            self._say_what_is_of_before(loaded, regime_name, any(trial.status in ENDS for trial in records))
+            self._print_earlier_recipe(loaded, regime_name, any(trial.status in ENDS for trial in records))
             self.console.print(StudyTable(loaded, regime_name, records, infeasible))
         return write_report(
             self.console,
@@ -199,11 +199,11 @@ class Reporter:
             ),
         )  # fmt: skip
 
-    def _say_what_is_of_before(self, loaded: "LoadedTable | LoadedStudy", regime_name: str, has_results: bool) -> None:
+    def _print_earlier_recipe(self, loaded: "LoadedTable | LoadedStudy", regime_name: str, has_results: bool) -> None:
         """Print how to report results of an earlier recipe; raises :class:`UserError` where there are no others."""
-        from tadaconv.reporting.reportable import results_of_before
+        from tadaconv.reporting.reportable import results_of_earlier_recipe
 
-        line = results_of_before(loaded, regime_name, self.store)
+        line = results_of_earlier_recipe(loaded, regime_name, self.store)
         if line is not None and not has_results:
             raise UserError(line)
         if line is not None:

@@ -103,6 +103,8 @@ class SyntheticClips(Source):
         self.families = {
             family: tuple(self.class_names.index(name) for name in CLASSES[family]) for family in data.families
         }
+        twins = [self.class_names.index(REVERSES.get(name, name)) for name in self.class_names]
+        self._twins = torch.tensor(twins, device=device)
         images, digits = _handwriting()
         held_out = (np.arange(len(images)) % 10) < round(10 * _VAL_SHARE)
         self._glyphs = {
@@ -122,9 +124,7 @@ class SyntheticClips(Source):
             clips, labels = self._clips(indices, val=True)
             return clips.unsqueeze(1), labels
         labels = indices % len(self.class_names)
-        twin_of = torch.tensor(
-            [self.class_names.index(REVERSES.get(name, name)) for name in self.class_names], device=self.device
-        )[labels]
+        twin_of = self._twins[labels]
         clips, _ = self._clips(indices - labels + twin_of, val=True)
         is_reverse = (twin_of != labels).view(-1, 1, 1, 1, 1)
         return torch.where(is_reverse, clips.flip(2), clips).unsqueeze(1), labels

@@ -1,6 +1,7 @@
 """Try it, and CI: synthetic clips of 16 pixels and a tiny residual network, a ten-row table in minutes on two cores.
 
-Chosen for the least minimum detectable difference a minute of training, see benchmarks/README.md.
+Of the recipes and clips that were tried, those with the least minimum detectable difference for about the time of
+the regime ``quick_1``: see benchmarks/README.md.
 """
 
 from tadaconv.regime import Regime

@@ -44,7 +44,7 @@ def reportable(store: Store) -> tuple[list[Reportable], list[str]]:
         try:
             if _has_ended(candidate, study, store):
                 candidates.append(candidate)
-            elif line := results_of_before(candidate.loaded, candidate.regime, store):
+            elif line := results_of_earlier_recipe(candidate.loaded, candidate.regime, store):
                 left_out[study] = line
             elif num_finished := sum(_left_out(study, set(), store).values()):
                 left_out[study] = (
@@ -160,7 +160,7 @@ def _records(loaded: LoadedTable, regime_name: str, store: Store) -> list[CellRe
     return current_records(loaded, load_regime(regime_name), study, store)
 
 
-def results_of_before(loaded: LoadedTable | LoadedStudy, regime_name: str, store: Store) -> str | None:
+def results_of_earlier_recipe(loaded: LoadedTable | LoadedStudy, regime_name: str, store: Store) -> str | None:
     """How to report results that were made when a regime had another recipe, in one line; None where there are none.
 
     Args:

@@ -15,7 +15,7 @@ from tadaconv.execution.planner import plan
 from tadaconv.execution.store import Store
 from tadaconv.regime import Regime, load_regime
 from tadaconv.reporting.ablation.data import read_export
-from tadaconv.reporting.reportable import reportable, results_of_before, storage_context
+from tadaconv.reporting.reportable import reportable, results_of_earlier_recipe, storage_context
 from tadaconv.result import Result
 from tadaconv.sequential import SeedDesign
 from tadaconv.table import load_table, study_name
@@ -156,11 +156,11 @@ def test_results_of_a_recipe_of_before_are_reported_under_its_new_name(here: Pat
     (regimes / "lab.py").write_text(REGIME.format(formerly="", lr=0.1))
     run("mine", "lab", 50.0, (0, 1))
     mine = load_table("mine")
-    assert results_of_before(mine, "lab", store) is None
+    assert results_of_earlier_recipe(mine, "lab", store) is None
     (regimes / "lab_1.py").write_text((regimes / "lab.py").read_text().replace("''", "'lab'"))
     (regimes / "lab.py").write_text(REGIME.format(formerly="", lr=0.2))
 
-    line = results_of_before(mine, "lab", store)
+    line = results_of_earlier_recipe(mine, "lab", store)
     assert line is not None
     assert line.startswith("results of mine-lab were made when lab had another recipe; report them with: tada report ")
     assert "--regime lab_1" in line
@@ -177,9 +177,9 @@ def test_results_of_a_recipe_of_before_are_reported_under_its_new_name(here: Pat
     run("mine", "lab", 60.0)  # both recipes in one study
     shown = Reporter(store, here, ("csv",)).table(mine, "lab", load_regime("lab"))
     assert read_export(shown).cells["top1"].tolist() == [60.0] * 2
-    assert results_of_before(mine, "lab", store) == line
+    assert results_of_earlier_recipe(mine, "lab", store) == line
     run("mine", "lab_1", 70.0, (0, 1))  # nothing runs again: the cells are known
     assert study_with_results("mine", "lab_1", store) == "mine-lab_1"
-    assert results_of_before(mine, "lab", store) is None
+    assert results_of_earlier_recipe(mine, "lab", store) is None
     again = Reporter(store, here, ("csv",)).table(mine, "lab_1", load_regime("lab_1"))
     assert read_export(again).cells["top1"].tolist() == [50.0] * 4

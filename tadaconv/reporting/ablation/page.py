@@ -31,9 +31,9 @@ def headline(export: Export) -> Block:
     """The question of the table, the answer in a sentence, and what was run for it."""
     question = text.title(export.manifest)
     ran = text.what_was_run(export)
-    found = answer(export)
-    html = render("headline", manifest=export.manifest, question=question, answer=found, ran=ran)
-    return Block(html, "\n".join(filter(None, [question, found, ran])))
+    sentence = answer(export)
+    html = render("headline", manifest=export.manifest, question=question, answer=sentence, ran=ran)
+    return Block(html, "\n".join(filter(None, [question, sentence, ran])))
 
 
 def claims(export: Export) -> Block | None:
