@@ -14,19 +14,19 @@ class Segments:
     """The true segments of a video.
 
     Attributes:
-        spans_M2: starts and ends in steps, float32; a start is before its end.
-        labels_MH: the class of each, int64, by label: one column, or one for verbs and one for nouns.
+        spans: starts and ends in steps, float32 (M, 2); a start is before its end.
+        labels: the class of each, int64 (M, H), by label: one column, or one for verbs and one for nouns.
     """
 
-    spans_M2: Tensor
-    labels_MH: Tensor
+    spans: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
-        return len(self.spans_M2)
+        return len(self.spans)
 
     def to(self, device: torch.device) -> "Segments":
         """The same on ``device``."""
-        return Segments(self.spans_M2.to(device), self.labels_MH.to(device))
+        return Segments(self.spans.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Detections:
     """What a network detects in a video, before overlapping detections are suppressed.
 
     Attributes:
-        spans_K2: starts and ends in steps, float32.
-        scores_K: how sure the network is, from 0 to 1.
-        labels_KH: the predicted class of each, int64, by label as of :class:`Segments`.
+        spans: starts and ends in steps, float32 (K, 2).
+        scores: how sure the network is, from 0 to 1, (K,).
+        labels: the predicted class of each, int64 (K, H), by label as of :class:`Segments`.
     """
 
-    spans_K2: Tensor
-    scores_K: Tensor
-    labels_KH: Tensor
+    spans: Tensor
+    scores: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
-        return len(self.spans_K2)
+        return len(self.spans)
