@@ -91,7 +91,7 @@ class Spec(Record):
             raise UserError(describe(error)) from error
 
 
-_KINDS = ("tada", "rival", "synthetic", "folder")
+_KINDS = ("tada", "rival", "synthetic", "untrimmed", "folder")
 """Values of ``kind``, which pydantic names in the place of an error though no description has such a field."""
 
 
@@ -304,6 +304,50 @@ class Synthetic(Spec):
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without later fields at their defaults, as it was always written."""
         return _without_neutral(self, write(self), ("families", "val_twins"))
+
+    @property
+    def eval_side(self) -> int:
+        """Height and width of a clip in evaluation, in pixels."""
+        return self.size
+
+
+class Untrimmed(Spec):
+    """Long clips with actions in them, made from (seed, index) on the device that trains.
+
+    See tadaconv.data.untrimmed.
+    """
+
+    METRIC: ClassVar = "map"
+
+    kind: Literal["untrimmed"] = "untrimmed"
+    num_frames: int = Field(128, ge=16)
+    """Frames per clip, a multiple of window."""
+    size: int = Field(24, ge=16)
+    """Height and width of a frame in pixels."""
+    window: int = Field(8, ge=2)
+    """Frames that one step of the features spans; windows do not overlap."""
+    num_train: int = Field(ge=1)
+    """Training clips an epoch; every epoch draws new ones."""
+    num_val: int = Field(ge=2, multiple_of=2)
+    """Validation clips, the same for every row and seed. They come in pairs whose windows hold the same frames in
+    another order."""
+    noise: float = Field(0.1, ge=0)
+    """Standard deviation of the pixel noise; pixels are from 0 to 1."""
+    seed: int = Field(0, ge=0)
+    """Seed of the clips; weights and order have their own."""
+
+    @model_validator(mode="after")
+    def _whole_windows(self) -> Self:
+        if self.num_frames % self.window or self.num_frames < 2 * self.window:
+            raise ValueError(
+                f"num_frames, {self.num_frames}, has to be a multiple of window, {self.window}, and twice it or more"
+            )
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a clip's features."""
+        return self.num_frames // self.window
 
     @property
     def eval_side(self) -> int:

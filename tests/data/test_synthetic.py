@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from tadaconv.data import open_source, synthetic
-from tadaconv.data.synthetic import CLASSES, MEAN, REVERSES, STD, SyntheticClips, class_names, uniforms
+from tadaconv.data import digits, open_source, synthetic
+from tadaconv.data.digits import MEAN, STD, uniforms
+from tadaconv.data.synthetic import CLASSES, REVERSES, SyntheticClips, class_names
 from tadaconv.errors import UserError
 from tadaconv.spec import Synthetic
 
@@ -136,7 +137,7 @@ def test_uniforms_are_independent() -> None:
 
 
 def test_uniforms_stay_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "_mix", lambda x: torch.full_like(x, 0xFFFFFFFF))
+    monkeypatch.setattr(digits, "_mix", lambda x: torch.full_like(x, 0xFFFFFFFF))
     numbers = uniforms(torch.arange(3), 2, 0)
     assert (numbers < 1).all()
     assert ((numbers * 178).long() == 177).all()  # a pool of 178 hands has no 179th
@@ -392,7 +393,7 @@ def test_a_digit_looks_the_same_throughout_a_clip() -> None:
 
 def test_training_and_validation_share_out_the_handwriting() -> None:
     source = clips_of()
-    images, shown = synthetic._handwriting()
+    images, shown = digits._handwriting()
     by_split = {
         val: Counter(
             (digit, glyph.numpy().tobytes()) for digit, pool in enumerate(pools_of(source, val)) for glyph in pool
