@@ -121,6 +121,18 @@ class ConvNeXt(Host):
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes); raises :class:`UserError` where frames cannot be paired."""
+        scores: Tensor = self.head(self._last_stage(x_NCTHW).mean((2, 3, 4)))
+        return scores
+
+    def features(self, x_NCTHW: Tensor) -> Tensor:
+        """Features by frame, (N, C, T), or by pair of frames, T / 2, with the clip stem: before the head and its norm.
+
+        Their mean over time is what the head takes in ``forward``. Raises as ``forward``.
+        """
+        return self._last_stage(x_NCTHW).mean((3, 4))
+
+    def _last_stage(self, x_NCTHW: Tensor) -> Tensor:
+        """The output of the last stage, (N, C, T', H', W'); raises as :meth:`forward`."""
         num_frames = x_NCTHW.shape[2]
         if num_frames % self.temporal_stride:
             raise UserError(
@@ -128,9 +140,8 @@ class ConvNeXt(Host):
                 "divisible; give an even number of frames, or take the backbone without _clip"
             )
         x = x_NCTHW.contiguous(memory_format=torch.channels_last_3d)
-        x = self.stages(self.stem(x))
-        scores: Tensor = self.head(x.mean((2, 3, 4)))
-        return scores
+        y: Tensor = self.stages(self.stem(x))
+        return y
 
 
 _TINY, _SMALL, _BASE = (3, 3, 9, 3), (3, 3, 27, 3), (3, 3, 27, 3)

@@ -246,11 +246,19 @@ class ResNet(Pathway, Host):
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes)."""
+        scores: Tensor = self.fc(self.dropout(self._last_stage(x_NCTHW).mean((2, 3, 4))))
+        return scores
+
+    def features(self, x_NCTHW: Tensor) -> Tensor:
+        """Features by frame, (N, C, T): their mean over time goes through dropout and classifier in ``forward``."""
+        return self._last_stage(x_NCTHW).mean((3, 4))
+
+    def _last_stage(self, x_NCTHW: Tensor) -> Tensor:
+        """The output of res5, (N, C, T, H', W')."""
         x = self.stem(x_NCTHW)
         for stage in self.stages:
             x = stage(x)
-        scores: Tensor = self.fc(self.dropout(x.mean((2, 3, 4))))
-        return scores
+        return x
 
 
 def _tiny(num_classes: int, dropout: float, **pathway: Any) -> ResNet:
