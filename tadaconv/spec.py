@@ -91,7 +91,7 @@ class Spec(Record):
             raise UserError(describe(error)) from error
 
 
-_KINDS = ("tada", "rival", "synthetic", "untrimmed", "folder")
+_KINDS = ("tada", "rival", "synthetic", "untrimmed", "folder", "point", "bmn")
 """Values of ``kind``, which pydantic names in the place of an error though no description has such a field."""
 
 
@@ -502,7 +502,51 @@ class Folder(Spec):
         return text_to_path(self.root)
 
 
-Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
+Data = Annotated[Synthetic | Untrimmed | Folder, Field(discriminator="kind")]
+
+
+class Point(Spec):
+    """A single-stage localizer without anchors, see tadaconv.models.localizers.point."""
+
+    kind: Literal["point"] = "point"
+    width: int = Field(512, ge=1)
+    """Channels of its layers."""
+    levels: int = Field(6, ge=1)
+    """Levels of the pyramid; level l has every 2^l-th step."""
+
+
+class BMN(Spec):
+    """A boundary-matching network, see tadaconv.models.localizers.bmn."""
+
+    kind: Literal["bmn"] = "bmn"
+
+
+Localizer = Annotated[Point | BMN, Field(discriminator="kind")]
+
+
+class Suppression(Spec):
+    """How detections of a class that overlap a better one are suppressed, see tadaconv.measure.detection."""
+
+    sigma: float = Field(0.5, gt=0)
+    """Soft-NMS: a score is multiplied by exp(-tIoU^2 / sigma) for each better detection of the class."""
+    most: int = Field(100, ge=1)
+    """Detections of a video that are kept, the best ones."""
+
+
+class Localization(Spec):
+    """What finds the segments of an untrimmed video from its features, and how it is evaluated."""
+
+    localizer: Localizer = Point()
+    suppression: Suppression = Suppression()
+    tious: tuple[float, ...] = Field((0.3, 0.4, 0.5, 0.6, 0.7), min_length=1)
+    """Temporal IoU from which a detection is right; the score is the mean over these thresholds."""
+
+    @field_validator("tious")
+    @classmethod
+    def _thresholds(cls, tious: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < tiou <= 1 for tiou in tious) or list(tious) != sorted(set(tious)):
+            raise ValueError("tious are above 0, at most 1, and ascend")
+        return tious
 
 
 NUM_LAST_EVALUATED: Final = 10
@@ -583,8 +627,24 @@ class Experiment(Spec):
     temporal: Temporal = None
     data: Data
     schedule: Schedule
+    localization: Localization | None = None
+    """What finds segments; None: the network recognizes the class of a clip. Left out where it is None, as it was."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the data order and the augmentation."""
+
+    @model_validator(mode="after")
+    def _task_of_data(self) -> Self:
+        is_untrimmed = isinstance(self.data, Untrimmed)
+        if is_untrimmed and self.localization is None:
+            raise ValueError("untrimmed clips have segments, so the regime needs localization=Localization(...)")
+        if not is_untrimmed and self.localization is not None:
+            raise ValueError("clips with a class have no segments; a regime with localization needs untrimmed data")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a localization where there is none, as it was always written."""
+        return _without_neutral(self, write(self), ("localization",))
 
     @property
     def metric(self) -> Metric:
