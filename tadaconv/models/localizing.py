@@ -1,4 +1,4 @@
-"""Networks on untrimmed clips: a backbone that sees one window of frames at a time, and a localizer over all of them."""
+"""Networks on untrimmed clips: a backbone that sees one window of frames at a time, and a localizer over all."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

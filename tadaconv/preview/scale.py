@@ -8,7 +8,7 @@ import torch
 
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, errors_of
+from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, Untrimmed, errors_of
 from tadaconv.table import Row
 
 ClipShape = tuple[int, int, int, int]
@@ -68,6 +68,10 @@ def scale_of(regime: Regime) -> Scale:
     """The scale of a regime's own network and clips; a folder not yet scanned counts as 400 classes."""
     if isinstance(regime.data, Folder):
         num_classes = regime.data.num_classes or PAPER.num_classes
+    elif isinstance(regime.data, Untrimmed):
+        from tadaconv.data.untrimmed import CLASSES
+
+        num_classes = len(CLASSES)
     else:
         from tadaconv.data.synthetic import class_names
 

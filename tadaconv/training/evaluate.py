@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,17 @@ class Evaluation:
     )
     """(N, C) float16 on the CPU: each clip's class probabilities, averaged over its views, of one head after the other.
     """
+
+    @property
+    def score(self) -> float:
+        """Top-1."""
+        return self.top1
+
+    def result_fields(self) -> dict[str, Any]:
+        """The fields of a :class:`tadaconv.result.Result` that an evaluation gives."""
+        own = ("labels", "probabilities", "top1")
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
+        return {"score": self.top1, "num_val": len(self.labels), **rest}
 
 
 def _by_head(model: nn.Module, clips: Tensor, num_classes: Sequence[int] = ()) -> list[Tensor]:

@@ -10,9 +10,7 @@ from tadaconv.models.localizers.point import Point
 __all__ = ["Localizer", "Point", "make_localizer"]
 
 
-def make_localizer(
-    localizer: "spec.Point | spec.BMN", num_features: int, num_classes: Sequence[int]
-) -> Localizer[Any]:
+def make_localizer(localizer: "spec.Point | spec.BMN", num_features: int, num_classes: Sequence[int]) -> Localizer[Any]:
     """The localizer of a description.
 
     Args:

@@ -152,7 +152,7 @@ def _load(record: CellRecord, path: Path, num_classes: int, again: str) -> Host:
     cell = record.cell
     name = f"{cell.label!r}, seed {cell.experiment.seed}"
     # The weights it started from are overwritten; the file may be gone.
-    model = build_model(cell.experiment.but(backbone__weights="", backbone__weights_fingerprint=""), num_classes)
+    model = build_model(cell.experiment.but(backbone__weights="", backbone__weights_fingerprint=""), [num_classes])
     try:
         model.load_state_dict(load_weights(path, cell.key))
     except UserError as error:
