@@ -42,6 +42,8 @@ REVERSES = {
 }  # fmt: skip
 """By class, the one whose clips it has played backwards."""
 _NUM_DRAWS = 27
+_SMALL_PASS = 400_000
+"""Numbers in the clips of a forward pass, below which calling the layers takes longer than what they compute."""
 _VAL_SHARE = 0.3
 _MASK = 0xFFFFFFFF
 
@@ -116,6 +118,10 @@ class SyntheticClips(Source):
         """New clips every epoch, (B, 3, T, S, S), and labels (B,); the seed of the run does not change the clips."""
         del seed
         return self._clips(indices.to(self.device) + epoch * self.num_train, val=False)
+
+    def eval_batch(self, batch_size: int) -> int:
+        """More than ``batch_size`` where clips are small: without gradients they take less memory than in training."""
+        return max(batch_size, _SMALL_PASS // (3 * self.data.num_frames * self.data.size**2))
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The validation clips, (B, 1, 3, T, S, S), and labels (B,)."""
