@@ -80,6 +80,10 @@ class Source(ABC):
         """Read ahead for the calls of :meth:`val_batch` to come, in their order, in place of those expected before."""
         del batches
 
+    def eval_batch(self, batch_size: int) -> int:
+        """Views that go through a network at once in evaluation, where training takes ``batch_size`` clips."""
+        return batch_size
+
     def close(self) -> None:
         """Stop reading ahead, and release what that took; the source can still be used."""
         return

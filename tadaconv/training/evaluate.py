@@ -87,7 +87,7 @@ def evaluate(
     ranks: Ranks = ALONE,
     clips: Tensor | None = None,
 ) -> Evaluation:
-    """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
+    """Accuracy of ``model`` on the validation clips of ``source``, ``source.eval_batch(batch_size)`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. With several heads a clip is correct where
     all its labels are; the accuracies of each head are given, too. Classes and families without a validation clip are
@@ -97,7 +97,7 @@ def evaluate(
     Args:
         model: left in the mode it is in.
         source: the clips.
-        batch_size: views at a time.
+        batch_size: clips of a training step.
         device: where the model is.
         precision: of the forward passes.
         ranks: which of the processes that evaluate together this is.
@@ -112,7 +112,7 @@ def evaluate(
     labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
     # The likeliest combinations of the classes of several heads alone: 97 verbs and 300 nouns have 29,100.
     joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
-    batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
+    batches = ranks.own(torch.arange(num_clips).split(max(1, source.eval_batch(batch_size) // source.num_views)))
     source.expect_val([chosen[indices] for indices in batches])
     for indices in batches:
         batch, batch_labels = source.val_batch(chosen[indices])
