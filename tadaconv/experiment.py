@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.environment import devices_of_cell, environment, resolve_device
 from tadaconv.errors import RunError
 from tadaconv.measure import Cost, by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
-from tadaconv.models import Host, build
-from tadaconv.models.localizing import localizing_network
+from tadaconv.models import Host
+from tadaconv.models.localizing import build_model
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
-from tadaconv.spec import Experiment, Untrimmed
+from tadaconv.spec import Experiment
 from tadaconv.training import Evaluation, Fit, autocast, computing_as
 from tadaconv.training.checkpoint import save_weights, write_whole
 from tadaconv.training.localization import LocalizationEvaluation
@@ -64,27 +64,6 @@ def fixed_threads(device: torch.device, beside_gpu: int | None = None) -> Genera
         torch.set_num_threads(before)
 
 
-def build_model(experiment: Experiment, num_classes: Sequence[int]) -> Host:
-    """The network of ``experiment``, its weights drawn from the experiment's seed.
-
-    The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights, and what is behind it
-    from the seed anew. The global random state is left as it was.
-
-    Args:
-        experiment: what is run.
-        num_classes: of each label of its clips.
-    """
-    backbone, temporal, data = experiment.backbone, experiment.temporal, experiment.data
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        if experiment.localization is None:
-            return build(backbone, temporal, sum(num_classes), data.num_frames)
-        assert isinstance(data, Untrimmed)
-        host = build(backbone, temporal, sum(num_classes), data.window)
-        torch.manual_seed(experiment.seed)
-        return localizing_network(host, experiment.localization, num_classes, data.window)
-
-
 def out_of_memory(experiment: Experiment, place: torch.device) -> RunError:
     """The error of an experiment that takes more memory than ``place`` has: what takes it, and what would take less."""
     batch_size, norm_batch = experiment.schedule.batch_size, experiment.schedule.norm_batch
@@ -108,10 +87,9 @@ def curve_source(experiment: Experiment, source: Source, device: torch.device) -
     return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, sharing_with=source)
 
 
-def _clip_shape(source: Source) -> tuple[int, int, int, int]:
+def _clip_shape(source: Source) -> tuple[int, ...]:
     clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
-    channels, frames, height, width = clips.shape[2:]
-    return channels, frames, height, width
+    return tuple(clips.shape[2:])
 
 
 def run(

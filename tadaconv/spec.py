@@ -306,9 +306,9 @@ class Synthetic(Spec):
         return _without_neutral(self, write(self), ("families", "val_twins"))
 
     @property
-    def eval_side(self) -> int:
-        """Height and width of a clip in evaluation, in pixels."""
-        return self.size
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, self.size, self.size)]
 
 
 class Untrimmed(Spec):
@@ -350,9 +350,9 @@ class Untrimmed(Spec):
         return self.num_frames // self.window
 
     @property
-    def eval_side(self) -> int:
-        """Height and width of a clip in evaluation, in pixels."""
-        return self.size
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, self.size, self.size)]
 
 
 class Sampling(Spec):
@@ -495,6 +495,11 @@ class Folder(Spec):
     def eval_side(self) -> int:
         """Height and width of a clip in evaluation, in pixels."""
         return self.eval_size or self.size
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, side, side) for side in dict.fromkeys((self.size, self.eval_side))]
 
     @property
     def path(self) -> Path:

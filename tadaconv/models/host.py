@@ -65,7 +65,7 @@ class Host(nn.Module, ABC):
 
 
 @contextmanager
-def takes_clips(backbone: str, clip_CTHW: tuple[int, int, int, int]) -> Iterator[None]:
+def takes_clips(backbone: str, clip_CTHW: tuple[int, ...]) -> Iterator[None]:
     """Within it a network is run: :class:`UserError` where it cannot take clips of this shape."""
     try:
         yield

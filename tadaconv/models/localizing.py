@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tadaconv.models import build
 from tadaconv.models.host import Host, Site
 from tadaconv.models.localizers import Localizer, make_localizer
-from tadaconv.spec import Localization
+from tadaconv.spec import Experiment, Localization, Untrimmed
 
 
 class FeatureBackbone(nn.Module):
@@ -66,6 +67,27 @@ class LocalizingNetwork(Host):
             num_videos, _, num_steps = features_NCT.shape
             lengths_N = torch.full((num_videos,), num_steps, device=x.device)
         return self.localizer(features_NCT, lengths_N)
+
+
+def build_model(experiment: Experiment, num_classes: Sequence[int]) -> Host:
+    """The network of ``experiment``, its weights drawn from the experiment's seed.
+
+    The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights, and what is behind it
+    from the seed anew. The global random state is left as it was.
+
+    Args:
+        experiment: what is run.
+        num_classes: of each label of its clips.
+    """
+    backbone, temporal, data = experiment.backbone, experiment.temporal, experiment.data
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        if experiment.localization is None:
+            return build(backbone, temporal, sum(num_classes), data.num_frames)
+        assert isinstance(data, Untrimmed)
+        host = build(backbone, temporal, sum(num_classes), data.window)
+        torch.manual_seed(experiment.seed)
+        return localizing_network(host, experiment.localization, num_classes, data.window)
 
 
 def localizing_network(

@@ -21,7 +21,7 @@ from tadaconv.measure import Cost, peak_memory_bytes, reset_peak_memory
 from tadaconv.preview.reading import BatchesThere, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
-from tadaconv.spec import Experiment, Record, TAda
+from tadaconv.spec import Data, Experiment, Record, TAda
 from tadaconv.training import Fit, computing_as
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE

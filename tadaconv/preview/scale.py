@@ -11,7 +11,7 @@ from tadaconv.regime import Regime
 from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, Untrimmed, errors_of
 from tadaconv.table import Row
 
-ClipShape = tuple[int, int, int, int]
+ClipShape = tuple[int, ...]
 """(C, T, H, W)"""
 
 
@@ -81,7 +81,7 @@ def scale_of(regime: Regime) -> Scale:
 
 def _scale_of(experiment: Experiment, num_classes: int) -> Scale:
     data = experiment.data
-    clip = (3, data.num_frames, data.eval_side, data.eval_side)
+    clip = data.shapes[-1]
     return Scale(backbone=experiment.backbone.name, num_classes=num_classes, clip=clip)
 
 
