@@ -221,15 +221,22 @@ class Predictions(Instances):
     scores: Floats
 
 
-def in_columns(spans: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> tuple[Ints, Floats, Ints]:
-    """The columns of :class:`Instances` from spans, (M, 2), and labels, (M,) or (M, H), video by video."""
-    counts = [len(_spans(one)) for one in spans]
-    columns = [np.asarray(one, dtype=np.int64).reshape(count, -1) for one, count in zip(labels, counts, strict=True)]
-    width = max((one.shape[1] for one in columns), default=1)  # an empty list has no width of its own
+def in_columns(
+    spans: Sequence[ArrayLike], labels: Sequence[ArrayLike], num_heads: int = 1
+) -> tuple[Ints, Floats, Ints]:
+    """The columns of :class:`Instances`.
+
+    Args:
+        spans: starts and ends, (M, 2) by video.
+        labels: (M, num_heads) by video, or (M,) of one head.
+        num_heads: labels of a segment.
+    """
+    by_video = [_spans(one) for one in spans]
+    columns = [np.asarray(one, dtype=np.int64).reshape(-1, num_heads) for one in labels]
     return (
-        np.repeat(np.arange(len(counts)), counts),
-        np.concatenate([np.zeros((0, 2)), *map(_spans, spans)]),
-        np.concatenate([np.zeros((0, width), dtype=np.int64), *(one.reshape(-1, width) for one in columns)]),
+        np.repeat(np.arange(len(by_video)), [len(one) for one in by_video]),
+        np.concatenate([np.zeros((0, 2)), *by_video]),
+        np.concatenate([np.zeros((0, num_heads), dtype=np.int64), *columns]),
     )
 
 
@@ -482,7 +489,7 @@ class _Precision:
             np.maximum(precision[:-step], np.where(same, precision[step:], 0.0), out=precision[:-step])
             step *= 2
         num_levels, num_classes = self._shape
-        sums = np.bincount(curves, weights * precision, num_levels * num_classes)
+        sums = np.asarray(np.bincount(curves, weights * precision, num_levels * num_classes), dtype=np.float64)
         return sums.reshape(num_levels, num_classes)
 
 
@@ -546,8 +553,8 @@ def average_recall(
     for level, threshold in enumerate(levels):
         enough = overlaps >= threshold
         np.minimum.at(first[level], true_order[members[enough]], turns[ranks[enough]])
-    found = [(row[:, None] < taken[true_places]).sum(axis=0) for row in first]
-    return AverageRecall(levels, 100 * np.array(found) / len(truth))
+    found = np.array([(row[:, None] < taken[true_places]).sum(axis=0) for row in first], dtype=np.float64)
+    return AverageRecall(levels, 100 * found / len(truth))
 
 
 @dataclass(frozen=True, eq=False)
