@@ -589,6 +589,16 @@ class Features(Spec):
         return self.but(**{name: getattr(first, name) for name in names})
 
     @property
+    def num_frames(self) -> int:
+        """What takes the place of a clip's frames: steps of a window."""
+        return self.num_steps
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of a window, (C, T); of features that are not known yet, of one channel."""
+        return [(self.num_channels or 1, self.num_steps)]
+
+    @property
     def path(self) -> Path:
         """Where features and annotations are."""
         return text_to_path(self.root)
@@ -749,6 +759,8 @@ class Experiment(Spec):
             raise ValueError("untrimmed clips have segments, so the regime needs localization=Localization(...)")
         if not is_untrimmed and self.localization is not None:
             raise ValueError("clips with a class have no segments; a regime with localization needs untrimmed data")
+        if isinstance(self.data, Features) and self.temporal is not None:
+            raise ValueError("features are made already, so no operator is plugged in; a row names features instead")
         return self
 
     @model_serializer(mode="wrap")

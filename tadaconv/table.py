@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from inspect import cleandoc
 from pathlib import Path
+from typing import Literal
 
 from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
@@ -58,6 +59,8 @@ class Row:
             names the stand-in for it.
         num_frames: frames of a clip in a table that compares them; None for the regime's.
         versus: name of the row that differences are taken to; None for the table's base, its own name for no row.
+        features: the folder of features that the row is on, in a table that compares features; None for the regime's.
+        localizer: the kind of localizer, in a table that compares them; None for the regime's.
         ensemble: names of two rows or more. Such a row is not trained and plugs nothing in: for each seed it is the
             accuracy of the mean of their class probabilities, clip by clip; see :mod:`tadaconv.scores`.
     """
@@ -69,6 +72,8 @@ class Row:
     num_frames: int | None = None
     versus: str | None = None
     ensemble: tuple[str, ...] = ()
+    features: str | None = None
+    localizer: Literal["point", "bmn"] | None = None
 
     def __post_init__(self) -> None:
         is_line = isinstance(self.name, str) and self.name.strip() and "\n" not in self.name
@@ -83,6 +88,8 @@ class Row:
                 "a whole number from 1 on, or None for the regime's",
             ),
             "versus": (_is_name(self.versus), "the name of a row, or None for the base"),
+            "features": (_is_name(self.features), "the name of a folder of features, or None for the regime's"),
+            "localizer": (self.localizer in (None, "point", "bmn"), "point, bmn, or None for the regime's"),
             "ensemble": (self._is_ensemble_of_names, "a tuple of the names of two rows or more"),
         }
         for field_name, (is_valid, words) in wanted.items():
@@ -110,7 +117,10 @@ class Row:
         if self.ensemble:
             raise UserError(f"row {self.name!r} is an ensemble, which is not trained; run its rows")
         with errors_of(f"row {self.name!r}"):
-            return Cell(self.name, regime.experiment(self.temporal, seed, self.backbone, self.num_frames))
+            experiment = regime.experiment(
+                self.temporal, seed, self.backbone, self.num_frames, self.features, self.localizer
+            )
+            return Cell(self.name, experiment)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def open_source(data: "Data", device: "torch.device", sharing_with: Source | Non
         device: where batches are made.
         sharing_with: a source of the same clips; None for none.
     """
-    from tadaconv.spec import Synthetic, Untrimmed
+    from tadaconv.spec import Features, Synthetic, Untrimmed
 
     if isinstance(data, Synthetic):
         from tadaconv.data.synthetic import SyntheticClips
@@ -42,6 +42,10 @@ def open_source(data: "Data", device: "torch.device", sharing_with: Source | Non
         from tadaconv.data.untrimmed import UntrimmedClips
 
         return UntrimmedClips(data, device)
+    if isinstance(data, Features):
+        from tadaconv.data.features import FeatureVideos
+
+        return FeatureVideos(data, device)
     from tadaconv.data.folder import FolderClips  # decoding is wanted only where clips are real
 
     return FolderClips(data, device, sharing_with=sharing_with if isinstance(sharing_with, FolderClips) else None)
@@ -62,12 +66,16 @@ def num_training_clips(data: "Data") -> int | None:
 
     Raises :class:`tadaconv.errors.UserError` for a folder that is no longer there.
     """
-    from tadaconv.spec import Synthetic, Untrimmed
+    from tadaconv.spec import Features, Synthetic, Untrimmed
 
     if isinstance(data, Synthetic | Untrimmed):
         return data.num_train
     if not data.root:
         return None
+    if isinstance(data, Features):
+        from tadaconv.data.feature_check import survey, training_windows
+
+        return sum(1 for _ in training_windows(survey(data)))
     if data.layout == "classes":
         from tadaconv.data.layouts.classes import read_class_folders
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tadaconv.models import build
 from tadaconv.models.host import Host, Site
 from tadaconv.models.localizers import Localizer, make_localizer
-from tadaconv.spec import Experiment, Localization, Untrimmed
+from tadaconv.spec import Experiment, Features, Localization, Untrimmed
 
 
 class FeatureBackbone(nn.Module):
@@ -79,29 +79,35 @@ def build_model(experiment: Experiment, num_classes: Sequence[int]) -> Host:
         experiment: what is run.
         num_classes: of each label of its clips.
     """
-    backbone, temporal, data = experiment.backbone, experiment.temporal, experiment.data
+    temporal, data = experiment.temporal, experiment.data
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         if experiment.localization is None:
-            return build(backbone, temporal, sum(num_classes), data.num_frames)
+            return build(experiment.backbone, temporal, sum(num_classes), data.num_frames)
+        if isinstance(data, Features):
+            return localizing_network(None, experiment.localization, num_classes, data.num_steps, data.num_channels)
         assert isinstance(data, Untrimmed)
-        host = build(backbone, temporal, sum(num_classes), data.window)
+        host = build(experiment.backbone, temporal, sum(num_classes), data.window)
         torch.manual_seed(experiment.seed)
-        return localizing_network(host, experiment.localization, num_classes, data.window)
+        backbone = FeatureBackbone(host, data.window)
+        return localizing_network(backbone, experiment.localization, num_classes, data.num_steps, backbone.num_features)
 
 
 def localizing_network(
-    host: Host | None, localization: Localization, num_classes: Sequence[int], window: int, num_features: int = 0
+    backbone: FeatureBackbone | None,
+    localization: Localization,
+    num_classes: Sequence[int],
+    num_steps: int,
+    num_features: int,
 ) -> LocalizingNetwork:
     """The network of an experiment that localizes.
 
     Args:
-        host: the backbone with its operator plugged in; None on features.
+        backbone: makes features of clips; None on features.
         localization: which localizer.
         num_classes: of each label.
-        window: frames of a window, of a backbone.
-        num_features: channels of the features, where there is no backbone.
+        num_steps: steps of the longest window.
+        num_features: channels of the features.
     """
-    backbone = None if host is None else FeatureBackbone(host, window)
-    channels = num_features if backbone is None else backbone.num_features
-    return LocalizingNetwork(backbone, make_localizer(localization.localizer, channels, num_classes))
+    localizer = make_localizer(localization.localizer, num_features, num_classes, num_steps)
+    return LocalizingNetwork(backbone, localizer)

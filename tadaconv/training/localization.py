@@ -98,7 +98,7 @@ def evaluate_localization(
             with autocast(device, precision):
                 outputs = network(*arguments)
                 losses.append(float(localizer.loss(outputs, targets)) * len(indices))
-            windows += localizer.detect(outputs, source.val_lengths[indices].to(device))
+            windows += localizer.detect(outputs, source.window_lengths[indices].to(device))
     network.train(was_training)
     loss = math.fsum(losses) / len(chosen)
     if not math.isfinite(loss):
@@ -107,7 +107,7 @@ def evaluate_localization(
         )
     detections = by_video(chosen, windows, source, localization.suppression)
     truth = source.val_truth()
-    videos = source.val_videos[chosen].unique().tolist()
+    videos = source.window_videos[chosen].unique().tolist()
     instances = in_columns([truth[i].spans.cpu() for i in videos], [truth[i].labels.cpu() for i in videos])
     true_segments = Instances(np.array(videos)[instances[0]], *instances[1:])
     return summarise(true_segments, detections, source, localization.tious, loss)
@@ -125,7 +125,7 @@ def by_video(
         suppression: how they are suppressed.
     """
     columns: list[list[NDArray[Any]]] = [[], [], [], []]
-    num_heads, videos, starts = len(source.heads), source.val_videos[chosen], source.val_starts[chosen].tolist()
+    num_heads, videos, starts = len(source.heads), source.window_videos[chosen], source.window_starts[chosen].tolist()
     for video in videos.unique().tolist():
         own = torch.nonzero(videos == video).flatten().tolist()
         spans = np.concatenate([windows[i].spans.cpu().double().numpy() + starts[i] for i in own])
