@@ -5,6 +5,7 @@ to open one runs the code that is in it.
 """
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any, Final
@@ -92,10 +93,12 @@ def read_features(path: Path) -> Array:
     """
     try:
         features = _read(path)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error}); write it again") from error
     except (ValueError, EOFError, BadZipFile) as error:
-        if "pickle" in str(error):
+        if re.search("pickle|Python objects", str(error)):
             raise UserError("holds Python objects, which are not loaded; save an array of numbers") from error
         raise UserError(f"is damaged or no {path.suffix} file; write it again") from error
     if features.ndim != 2 or 0 in features.shape:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,7 +41,6 @@ class FeatureVideos(SegmentSource):
     """
 
     unit, num_views = "seconds", 1
-    families: ClassVar = {}
 
     def __init__(self, data: Features, device: torch.device) -> None:
         """Open what :func:`tadaconv.data.feature_check.resolve` has checked; raises as that, and if it changed."""
@@ -55,7 +53,7 @@ class FeatureVideos(SegmentSource):
             )
         self._found, self._data, self._device = found, data, device
         self.heads = tuple(Head(name, tuple(map(encodable, names))) for name, names in found.annotations.heads)
-        self.class_names = classes_of_heads(self.heads)
+        self.class_names, self.families = classes_of_heads(self.heads), {}
         self.num_channels = data.num_channels
         self.lengths = {name: num_steps_of(data, file.num_features) for name, file in found.files.items()}
         training = list(training_windows(found))

@@ -8,7 +8,7 @@ import torch
 
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, Untrimmed, errors_of
+from tadaconv.spec import Backbone, Experiment, Features, Folder, Record, Temporal, Untrimmed, errors_of
 from tadaconv.table import Row
 
 ClipShape = tuple[int, ...]
@@ -68,6 +68,8 @@ def scale_of(regime: Regime) -> Scale:
     """The scale of a regime's own network and clips; a folder not yet scanned counts as 400 classes."""
     if isinstance(regime.data, Folder):
         num_classes = regime.data.num_classes or PAPER.num_classes
+    elif isinstance(regime.data, Features):
+        num_classes = regime.data.num_classes or 1
     elif isinstance(regime.data, Untrimmed):
         from tadaconv.data.untrimmed import CLASSES
 
