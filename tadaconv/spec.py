@@ -646,7 +646,13 @@ class Suppression(Spec):
     """How detections of a class that overlap a better one are suppressed, see tadaconv.measure.detection."""
 
     sigma: float = Field(0.5, gt=0)
-    """Soft-NMS: a score is multiplied by exp(-tIoU^2 / sigma) for each better detection of the class."""
+    """Soft-NMS: a score is multiplied by exp(-tIoU^exponent / sigma) for each better detection."""
+    exponent: float = Field(2.0, gt=0)
+    """Of tIoU."""
+    low: float = Field(0.0, ge=0, le=1)
+    """tIoU above which scores are lowered, by a better detection that is short."""
+    high: float = Field(0.0, ge=0, le=1)
+    """The same by one that is as long as the video; in between by its length."""
     by_class: bool = True
     """Whether detections of other classes are left alone; else segments are suppressed whatever their classes."""
     most: int = Field(100, ge=1)
@@ -660,6 +666,9 @@ class Localization(Spec):
     suppression: Suppression = Suppression()
     tious: tuple[float, ...] = Field((0.3, 0.4, 0.5, 0.6, 0.7), min_length=1)
     """Temporal IoU from which a detection is right; the score is the mean over these thresholds."""
+    rule: Literal["official", "authors"] = "official"
+    """Of segments with several labels: official scores each label by all detections, as the challenge does; authors, as
+    the code of the paper's authors, drops those whose labels never occur together in the truth."""
 
     @field_validator("tious")
     @classmethod

@@ -14,6 +14,7 @@ from typing import Literal
 from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell
+from tadaconv.metrics import TOP1
 from tadaconv.regime import Recipe, Regime, run_command
 from tadaconv.spec import Experiment, Rival, TAda, Temporal, errors_of
 from tadaconv.text import encodable
@@ -26,7 +27,8 @@ class PaperResult:
     ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is evaluated by.
 
     Costs are compared at the digits they are printed with; a Decimal keeps a zero that the last of them is.
-    ``num_frames`` of an ensemble are those of all its networks together.
+    ``num_frames`` of an ensemble are those of all its networks together; of localization on features they are the steps
+    of a window. ``metric`` is what the number is of, see :mod:`tadaconv.metrics`.
     """
 
     top1: float
@@ -36,6 +38,7 @@ class PaperResult:
     views: str
     gmacs: float | Decimal | None = None
     params_m: float | Decimal | None = None
+    metric: str = TOP1.name
 
     @property
     def score(self) -> float:

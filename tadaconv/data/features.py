@@ -65,6 +65,7 @@ class FeatureVideos(SegmentSource):
         self.window_videos = torch.tensor([numbers[window.video] for window in self.val_windows])
         self.window_starts = torch.tensor([float(window.start) for window in self.val_windows])
         self.window_lengths = torch.tensor([window.length for window in self.val_windows])
+        self.video_lengths = torch.tensor([self.lengths[name] for name in self.videos])
         steps = [grid_of(data, video.duration).step for video in self.videos.values()]
         self.step_lengths = torch.tensor(steps, dtype=torch.float64)
         trained_on = np.concatenate([video.spans[:, 1] - video.spans[:, 0] for video in found.videos(0).values()])

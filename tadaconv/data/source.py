@@ -116,6 +116,8 @@ class SegmentSource(Source):
     """At which step of its video each window starts, (num_val,)."""
     window_lengths: "Tensor"
     """Steps of each window, int64 (num_val,)."""
+    video_lengths: "Tensor"
+    """Steps of each validation video, (num_videos,)."""
     step_lengths: "Tensor"
     """How long a step of each validation video is in the unit, float64 (num_videos,)."""
 

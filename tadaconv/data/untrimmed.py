@@ -73,6 +73,7 @@ class UntrimmedClips(DigitClips, SegmentSource):
         self.unit, self.duration_edges = "frames", tuple(data.window * (edge - 0.5) for edge in _EDGES)
         self.num_videos, self.window_videos = data.num_val, torch.arange(data.num_val)
         self.window_starts, self.window_lengths = torch.zeros(data.num_val), torch.full((data.num_val,), data.num_steps)
+        self.video_lengths = self.window_lengths
         self.step_lengths = torch.full((data.num_val,), float(data.window), dtype=torch.float64)
         # By number of actions, all lengths in windows that fit with a window between two, 0 in place of missing ones.
         fitting = [

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tadaconv.measure.detection import (
     NUM_DRAWS,
     DurationRecall,
     Instances,
+    Kept,
     Predictions,
     average_precision,
     average_recall,
@@ -110,7 +112,7 @@ def evaluate_localization(
     videos = source.window_videos[chosen].unique().tolist()
     instances = in_columns([truth[i].spans.cpu() for i in videos], [truth[i].labels.cpu() for i in videos])
     true_segments = Instances(np.array(videos)[instances[0]], *instances[1:])
-    return summarise(true_segments, detections, source, localization.tious, loss)
+    return summarise(true_segments, detections, source, localization, loss)
 
 
 def by_video(
@@ -131,7 +133,8 @@ def by_video(
         spans = np.concatenate([windows[i].spans.cpu().double().numpy() + starts[i] for i in own])
         scores = np.concatenate([windows[i].scores.cpu().double().numpy() for i in own])
         labels = np.concatenate([windows[i].labels.cpu().numpy() for i in own]).reshape(-1, num_heads)
-        kept = soft_nms(spans, scores, suppression.sigma, labels, suppression.most)
+        duration = float(source.video_lengths[video])
+        kept = suppress(spans, scores, labels, suppression, duration)
         numbers = np.full(len(kept.indices), video, dtype=np.int64)
         for column, values in zip(
             columns, (numbers, spans[kept.indices], labels[kept.indices], kept.scores), strict=True
@@ -140,11 +143,51 @@ def by_video(
     return Predictions(*(np.concatenate(column) for column in columns))
 
 
+def suppress(
+    spans: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    suppression: Suppression,
+    duration: float,
+) -> Kept:
+    """Lower the scores of detections that overlap a better one, and keep the best.
+
+    Not by class, it is segments that suppress each other, whatever their classes: a segment with several is as good as
+    the best of them, and the scores of all are lowered alike.
+
+    Args:
+        spans: of the detections of a video, (N, 2).
+        scores: (N,).
+        labels: (N, H).
+        suppression: how.
+        duration: of the video, in the unit of the spans.
+    """
+    lower = partial(
+        soft_nms,
+        alpha=suppression.sigma,
+        exponent=suppression.exponent,
+        low=suppression.low,
+        high=suppression.high,
+        duration=duration,
+    )
+    if suppression.by_class or not len(spans):
+        return lower(spans, scores, labels=labels, most=suppression.most)
+    segments, segment_of = np.unique(spans, axis=0, return_inverse=True)
+    best = np.zeros(len(segments))
+    np.maximum.at(best, segment_of.reshape(-1), scores)
+    kept = lower(segments, best)
+    factors = np.zeros(len(segments))
+    factors[kept.indices] = kept.scores / np.maximum(best[kept.indices], np.finfo(np.float64).tiny)
+    lowered = scores * factors[segment_of.reshape(-1)]
+    order = np.lexsort((*labels.T[::-1], spans[:, 1], spans[:, 0], -lowered))[: suppression.most]
+    return Kept(order, lowered[order])
+
+
 def summarise(
     truth: Instances,
     predictions: Predictions,
     source: SegmentSource,
-    tious: Sequence[float],
+    localization: Localization,
     loss: float,
 ) -> LocalizationEvaluation:
     """Average precisions and recalls of detections.
@@ -153,11 +196,11 @@ def summarise(
         truth: the segments of the videos, in steps.
         predictions: the detections in them.
         source: names of classes, and how long a step is.
-        tious: thresholds.
+        localization: the thresholds, and by which rule several labels are scored.
         loss: mean validation loss.
     """
-    heads = {head.name: len(head.class_names) for head in source.heads}
-    precisions = average_precision(truth, predictions, heads, tious, num_draws=NUM_DRAWS)
+    heads, tious = {head.name: len(head.class_names) for head in source.heads}, localization.tious
+    precisions = average_precision(truth, predictions, heads, tious, rule=localization.rule, num_draws=NUM_DRAWS)
     whole = precisions["action"] if len(heads) > 1 else precisions[source.heads[0].name]
     recall = average_recall(truth, predictions, tious)
     lengths = source.step_lengths.numpy()[truth.videos]
