@@ -1,7 +1,7 @@
 """The point localizer against definitions in plain loops: assignment, losses, detections, and videos of any length."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -90,7 +90,7 @@ def test_points_of_a_level_are_a_stride_apart_from_the_middle_of_the_first_step(
 def test_the_ranges_of_the_levels_join_up() -> None:
     outputs = point_of(levels=6)(features_of(1, 1), torch.tensor([1]))
     bounds = [0, 4, 8, 16, 32, 64, math.inf]
-    assert outputs.ranges.tolist() == [list(pair) for pair in zip(bounds, bounds[1:], strict=False)]
+    assert outputs.ranges.tolist() == [list(pair) for pair in pairwise(bounds)]
 
 
 def test_every_class_scores_a_hundredth_at_the_start() -> None:
@@ -227,7 +227,7 @@ def test_several_losses_can_be_added_up_before_the_backward_pass() -> None:
 def exact_outputs(truth: Segments, num_steps: int, num_classes: int) -> PointOutputs:
     """What a network says that has learned a video exactly."""
     point = point_of((num_classes,))
-    outputs = point(features_of(1, num_steps), torch.tensor([num_steps]))
+    outputs: PointOutputs = point(features_of(1, num_steps), torch.tensor([num_steps]))
     classes, distances, is_positive = point._targets(outputs, truth)
     distances = distances.where(is_positive.unsqueeze(1), 1.0)
     return outputs._replace(logits=(20 * classes - 10).unsqueeze(0), distances=distances.unsqueeze(0))
