@@ -91,7 +91,7 @@ class Spec(Record):
             raise UserError(describe(error)) from error
 
 
-_KINDS = ("tada", "rival", "synthetic", "folder")
+_KINDS = ("tada", "rival", "synthetic", "untrimmed", "folder", "features", "point", "bmn")
 """Values of ``kind``, which pydantic names in the place of an error though no description has such a field."""
 
 
@@ -306,9 +306,53 @@ class Synthetic(Spec):
         return _without_neutral(self, write(self), ("families", "val_twins"))
 
     @property
-    def eval_side(self) -> int:
-        """Height and width of a clip in evaluation, in pixels."""
-        return self.size
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, self.size, self.size)]
+
+
+class Untrimmed(Spec):
+    """Long clips with actions in them, made from (seed, index) on the device that trains.
+
+    See tadaconv.data.untrimmed.
+    """
+
+    METRIC: ClassVar = "map"
+
+    kind: Literal["untrimmed"] = "untrimmed"
+    num_frames: int = Field(128, ge=16)
+    """Frames per clip, a multiple of window."""
+    size: int = Field(24, ge=16)
+    """Height and width of a frame in pixels."""
+    window: int = Field(8, ge=2)
+    """Frames that one step of the features spans; windows do not overlap."""
+    num_train: int = Field(ge=1)
+    """Training clips an epoch; every epoch draws new ones."""
+    num_val: int = Field(ge=2, multiple_of=2)
+    """Validation clips, the same for every row and seed. They come in pairs whose windows hold the same frames in
+    another order."""
+    noise: float = Field(0.1, ge=0)
+    """Standard deviation of the pixel noise; pixels are from 0 to 1."""
+    seed: int = Field(0, ge=0)
+    """Seed of the clips; weights and order have their own."""
+
+    @model_validator(mode="after")
+    def _whole_windows(self) -> Self:
+        if self.num_frames % self.window or self.num_frames < 2 * self.window:
+            raise ValueError(
+                f"num_frames, {self.num_frames}, has to be a multiple of window, {self.window}, and twice it or more"
+            )
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a clip's features."""
+        return self.num_frames // self.window
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, self.size, self.size)]
 
 
 class Sampling(Spec):
@@ -453,6 +497,11 @@ class Folder(Spec):
         return self.eval_size or self.size
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, side, side) for side in dict.fromkeys((self.size, self.eval_side))]
+
+    @property
     def path(self) -> Path:
         """Where the clips are."""
         return text_to_path(self.root)
@@ -540,12 +589,93 @@ class Features(Spec):
         return self.but(**{name: getattr(first, name) for name in names})
 
     @property
+    def num_frames(self) -> int:
+        """What takes the place of a clip's frames: steps of a window."""
+        return self.num_steps
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of a window, (C, T); of features that are not known yet, of one channel."""
+        return [(self.num_channels or 1, self.num_steps)]
+
+    @property
     def path(self) -> Path:
         """Where features and annotations are."""
         return text_to_path(self.root)
 
 
-Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
+Data = Annotated[Synthetic | Untrimmed | Folder | Features, Field(discriminator="kind")]
+
+
+class Point(Spec):
+    """A single-stage localizer without anchors, see tadaconv.models.localizers.point."""
+
+    kind: Literal["point"] = "point"
+    width: int = Field(512, ge=1)
+    """Channels of its layers."""
+    levels: int = Field(6, ge=1)
+    """Levels of the pyramid; level l has every 2^l-th step."""
+
+
+class BMN(Spec):
+    """A boundary-matching network, see tadaconv.models.localizers.bmn."""
+
+    kind: Literal["bmn"] = "bmn"
+    max_duration: int = Field(0, ge=0)
+    """Steps of the longest proposal; 0: as many as a window has."""
+    num_samples: int = Field(32, ge=2)
+    """Features that are sampled of a proposal."""
+    widths: tuple[int, int, int] = (256, 512, 128)
+    """Channels of the features over time, of the map of proposals, and of its convolutions."""
+    groups: int = Field(4, ge=1)
+    """Groups of the convolutions over time."""
+    conventions: Literal["meaning", "authors"] = "meaning"
+    """Where labels and proposals of the authors' code are not what a step means: either."""
+    fusion: Literal["snippet", "video"] = "snippet"
+    """Classes are those of the steps of a proposal, or of the whole video."""
+    powers: tuple[float, float] = (1.0, 1.0)
+    """Exponents of a proposal's probability to match and of its estimated overlap, in its score."""
+    boundary_scores: bool = False
+    """Multiply the scores of start and end in."""
+
+
+Localizer = Annotated[Point | BMN, Field(discriminator="kind")]
+
+
+class Suppression(Spec):
+    """How detections of a class that overlap a better one are suppressed, see tadaconv.measure.detection."""
+
+    sigma: float = Field(0.5, gt=0)
+    """Soft-NMS: a score is multiplied by exp(-tIoU^exponent / sigma) for each better detection."""
+    exponent: float = Field(2.0, gt=0)
+    """Of tIoU."""
+    low: float = Field(0.0, ge=0, le=1)
+    """tIoU above which scores are lowered, by a better detection that is short."""
+    high: float = Field(0.0, ge=0, le=1)
+    """The same by one that is as long as the video; in between by its length."""
+    by_class: bool = True
+    """Whether detections of other classes are left alone; else segments are suppressed whatever their classes."""
+    most: int = Field(100, ge=1)
+    """Detections of a video that are kept, the best ones."""
+
+
+class Localization(Spec):
+    """What finds the segments of an untrimmed video from its features, and how it is evaluated."""
+
+    localizer: Localizer = Point()
+    suppression: Suppression = Suppression()
+    tious: tuple[float, ...] = Field((0.3, 0.4, 0.5, 0.6, 0.7), min_length=1)
+    """Temporal IoU from which a detection is right; the score is the mean over these thresholds."""
+    rule: Literal["official", "authors"] = "official"
+    """Of segments with several labels: official scores each label by all detections, as the challenge does; authors, as
+    the code of the paper's authors, drops those whose labels never occur together in the truth."""
+
+    @field_validator("tious")
+    @classmethod
+    def _thresholds(cls, tious: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < tiou <= 1 for tiou in tious) or list(tious) != sorted(set(tious)):
+            raise ValueError("tious are above 0, at most 1, and ascend")
+        return tious
 
 
 NUM_LAST_EVALUATED: Final = 10
@@ -626,8 +756,26 @@ class Experiment(Spec):
     temporal: Temporal = None
     data: Data
     schedule: Schedule
+    localization: Localization | None = None
+    """What finds segments; None: the network recognizes the class of a clip. Left out where it is None, as it was."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the data order and the augmentation."""
+
+    @model_validator(mode="after")
+    def _task_of_data(self) -> Self:
+        is_untrimmed = isinstance(self.data, Untrimmed | Features)
+        if is_untrimmed and self.localization is None:
+            raise ValueError("untrimmed clips have segments, so the regime needs localization=Localization(...)")
+        if not is_untrimmed and self.localization is not None:
+            raise ValueError("clips with a class have no segments; a regime with localization needs untrimmed data")
+        if isinstance(self.data, Features) and self.temporal is not None:
+            raise ValueError("features are made already, so no operator is plugged in; a row names features instead")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a localization where there is none, as it was always written."""
+        return _without_neutral(self, write(self), ("localization",))
 
     @property
     def metric(self) -> Metric:

@@ -153,7 +153,7 @@ def _trained(
         "backbone": experiment.backbone.name,
         "temporal": experiment.temporal,
     }
-    return network, origin, clips.num_frames, clips.eval_side
+    return network, origin, clips.num_frames, clips.shapes[-1][-1]
 
 
 def _of_file(context: typer.Context, file: Path) -> "tuple[Host, dict[str, Any]]":

@@ -89,6 +89,24 @@ def resolve(data: Features, root: Path, cache: Path) -> Features:
     return found.data
 
 
+def resolve_all(data: Features, root: Path, cache: Path) -> list[Features]:
+    """As :func:`resolve`, of every folder in ``root`` that has files of features; of ``root`` itself if it has some.
+
+    Args:
+        data: as the regime has it; with a folder, of that alone.
+        root: the folder of features and annotations.
+        cache: the folder of what is known of files.
+    """
+    folders = [""] if data.folder else sorted(path.name for path in root.glob("*/") if _has_features(path))
+    if not data.folder and (_has_features(root) or not folders):
+        folders = ["", *folders]
+    return [resolve(data.but(folder=folder) if folder else data, root, cache) for folder in folders]
+
+
+def _has_features(folder: Path) -> bool:
+    return any(path.suffix.lower() in (*SUFFIXES, *PICKLES) for path in folder.iterdir()) if folder.is_dir() else False
+
+
 def refuse_problems(found: FeatureSet) -> None:
     """Raise :class:`UserError` that names what is wrong with features, if anything is."""
     if wrong := found.problems:

@@ -26,6 +26,7 @@ from tadaconv.data.annotations import Gathering, Head
 from tadaconv.data.layouts import epic100
 from tadaconv.data.media import Tree
 from tadaconv.errors import UserError, unknown
+from tadaconv.spec import errors_of
 
 TOLERANCE_SECONDS = 0.5
 """How far a segment may reach beyond its video, since durations are rounded and frames at the end are lost."""
@@ -114,33 +115,49 @@ def _chosen(path: Path, subsets: Sequence[str], there: Iterable[str]) -> list[st
     return list(subsets) or names
 
 
-def seconds_of(value: Any, what: str) -> float:
-    """A finite number of seconds, which may be spelled as a string; raises :class:`UserError` for anything else.
-
-    ``what`` is of what it is, for the message.
-    """
+def finite(value: Any, what: str) -> float:
+    """A finite number, which may be spelled as a string; raises :class:`UserError` that ``what`` is none."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"{what} is {f'{value!r:.60}'}, no number of seconds; correct it, or leave the video out")
+        raise UserError(f"{what} is {f'{value!r:.60}'}, no finite number; correct or remove it")
     return number
 
 
-def _span(start: float, end: float, duration: float | None, where: str) -> tuple[float, float]:
-    """The span of a segment; raises :class:`UserError` where it cannot be."""
-    segment = f"segment [{start:g}, {end:g}]"
+def span_of(segment: Any) -> tuple[float, float]:
+    """Start and end in seconds of a ``segment`` of JSON; raises :class:`UserError` if it ends before it begins."""
+    if not isinstance(segment, list) or len(segment) != 2:
+        raise UserError(f"segment {segment!r:.60} is not [start, end] in seconds; correct or remove it")
+    start, end = finite(segment[0], "the start of a segment"), finite(segment[1], "the end of a segment")
+    return _in_order(start, end)
+
+
+def _in_order(start: float, end: float) -> tuple[float, float]:
     if end < start:
-        raise UserError(f"{where}: {segment} ends before it begins; swap its ends, or remove it")
+        raise UserError(f"segment [{start:g}, {end:g}] ends before it begins; swap its ends, or remove it")
+    return start, end
+
+
+def _inside(span: tuple[float, float], duration: float | None) -> tuple[float, float]:
+    """``span``; raises :class:`UserError` where it is not within its video."""
+    start, end = span
     if start < 0:
-        raise UserError(f"{where}: {segment} begins before the video; correct or remove it")
+        raise UserError(f"segment [{start:g}, {end:g}] begins before the video; correct or remove it")
     if duration is not None and end > duration + TOLERANCE_SECONDS:
         raise UserError(
-            f"{where}: {segment} ends more than {TOLERANCE_SECONDS:g} s after the video, whose duration is "
+            f"segment [{start:g}, {end:g}] ends more than {TOLERANCE_SECONDS:g} s after the video, whose duration is "
             f"{duration:g} s; correct either, or remove the segment"
         )
-    return start, end
+    return span
+
+
+def _duration(value: Any) -> float:
+    duration = finite(value, "the duration")
+    if duration <= 0:
+        raise UserError(f"the duration is {duration:g} s; correct it, or leave the video out")
+    return duration
 
 
 def _video(
@@ -163,6 +180,8 @@ def read_json_object(path: Path, key: str, advice: str) -> dict[str, Any]:
         key: of the object.
         advice: which file is wanted, for the message.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise UserError(f"{path} is empty; {advice}")
     gathering = _gathering(path)
     content = gathering.json(path.name)
     _refuse_problems(gathering)
@@ -173,18 +192,16 @@ def read_json_object(path: Path, key: str, advice: str) -> dict[str, Any]:
 
 
 def _read_json(path: Path, subsets: Sequence[str], train: str) -> TimedAnnotations:
-    if path.is_file() and not path.read_bytes().strip():
-        raise UserError(f"{path} is empty; download it again")
     database = read_json_object(path, "database", "give annotations in the format of ActivityNet")
     for name, video in database.items():
         if not isinstance(video, dict) or not isinstance(video.get("subset"), str):
             raise UserError(f"{path}: video {name!r} has no subset; add it, or remove the video")
     chosen = _chosen(path, subsets, (video["subset"] for video in database.values()))
-    entries = {subset: {n: v for n, v in database.items() if v["subset"] == subset} for subset in chosen}
-    read = {
-        subset: {name: _of_json(video, f"{path}: video {name!r}") for name, video in videos.items()}
-        for subset, videos in entries.items()
-    }
+    read: dict[str, dict[str, tuple[float | None, list[tuple[float, float]], list[str]]]] = {n: {} for n in chosen}
+    for name, video in database.items():
+        if video["subset"] in read:
+            with errors_of(f"{path}: video {name!r}"):
+                read[video["subset"]][name] = _of_json(video)
     occurring = {subset: {c for _, _, labels in of.values() for c in labels} for subset, of in read.items()}
     for subset, classes in occurring.items():
         if train and (lacking := sorted(classes - occurring[train])):
@@ -204,36 +221,18 @@ def _read_json(path: Path, subsets: Sequence[str], train: str) -> TimedAnnotatio
     return TimedAnnotations((("label", names),), videos)
 
 
-def _of_json(video: Mapping[str, Any], where: str) -> tuple[float | None, list[tuple[float, float]], list[str]]:
+def _of_json(video: Mapping[str, Any]) -> tuple[float | None, list[tuple[float, float]], list[str]]:
     """Duration, spans and names of classes of one video of a JSON file."""
-    given = video.get("duration")
-    duration = None if given is None else seconds_of(given, f"{where}: the duration")
-    if duration is not None and duration <= 0:
-        raise UserError(f"{where}: the duration is {duration:g} s; correct it, or leave the video out")
-    spans, labels = [], []
+    duration = None if video.get("duration") is None else _duration(video["duration"])
     annotations = video.get("annotations", [])
-    if not isinstance(annotations, list):
-        raise UserError(f"{where}: the annotations are no list; correct them")
-    for annotation in annotations:
-        start, end, entry = timed_entry(annotation, where)
-        label = entry.get("label")
+    if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
+        raise UserError("its annotations are no list of objects; correct them")
+    spans = [_inside(span_of(annotation.get("segment")), duration) for annotation in annotations]
+    labels = [annotation.get("label") for annotation in annotations]
+    for (start, end), label in zip(spans, labels, strict=True):
         if not isinstance(label, str):
-            raise UserError(f"{where}: segment [{start:g}, {end:g}] has no label; add the name of its class")
-        spans.append(_span(start, end, duration, where))
-        labels.append(label)
+            raise UserError(f"segment [{start:g}, {end:g}] has no label; add the name of its class")
     return duration, spans, labels
-
-
-def timed_entry(entry: Any, where: str) -> tuple[float, float, Mapping[str, Any]]:
-    """Start and end in seconds of an entry with a ``segment``, and the entry.
-
-    Raises :class:`UserError` where there are none; ``where`` begins the message.
-    """
-    segment = entry.get("segment") if isinstance(entry, dict) else None
-    if not isinstance(segment, list) or len(segment) != 2:
-        raise UserError(f'{where}: an entry without "segment": [start, end] in seconds; add it, or remove the entry')
-    start, end = (seconds_of(value, f"{where}: a limit of segment {segment!r:.60}") for value in segment)
-    return start, end, entry
 
 
 def _read_epic(path: Path, subsets: Sequence[str]) -> TimedAnnotations:
@@ -251,10 +250,10 @@ def _read_epic(path: Path, subsets: Sequence[str]) -> TimedAnnotations:
         rows: dict[str, list[tuple[tuple[float, float], tuple[int, ...]]]] = {}
         for number, row in gathering.rows(files[subset], _COLUMNS):
             video = row["video_id"].strip()
-            where = f"{gathering.root / files[subset]}: line {number}, video {video!r}"
-            start, end = (_epic_time(row[column], where) for column in ("start_timestamp", "stop_timestamp"))
-            span = _span(start, end, durations.get(video), where)
-            rows.setdefault(video, []).append((span, _epic_labels(row, heads, where)))
+            with errors_of(f"{gathering.root / files[subset]}: line {number}, video {video!r}"):
+                start, end = (_epic_time(row[column]) for column in ("start_timestamp", "stop_timestamp"))
+                span = _inside(_in_order(start, end), durations.get(video))
+                rows.setdefault(video, []).append((span, _epic_labels(row, heads)))
         _refuse_problems(gathering)
         videos[subset] = {
             video: _video(durations.get(video), [span for span, _ in of], [labels for _, labels in of], len(heads))
@@ -265,14 +264,12 @@ def _read_epic(path: Path, subsets: Sequence[str]) -> TimedAnnotations:
 
 def _epic_durations(gathering: Gathering) -> dict[str, float]:
     """Seconds by video, from the table of videos; empty without it."""
+    durations = {}
     path = gathering.file(_INFO)
-    rows = gathering.rows(path, ("video_id", "duration")) if path else ()
-    return {
-        row["video_id"].strip(): seconds_of(
-            row["duration"], f"{gathering.root / str(path)}: line {number}: the duration of {row['video_id']!r}"
-        )
-        for number, row in rows
-    }
+    for number, row in gathering.rows(path, ("video_id", "duration")) if path else ():
+        with errors_of(f"{gathering.root / str(path)}: line {number}, video {row['video_id']!r}"):
+            durations[row["video_id"].strip()] = _duration(row["duration"])
+    return durations
 
 
 def _epic_classes(gathering: Gathering, head: str) -> tuple[str, ...]:
@@ -281,18 +278,18 @@ def _epic_classes(gathering: Gathering, head: str) -> tuple[str, ...]:
     return epic100.class_names(gathering, head) if gathering.file(table) else tuple(map(str, range(count)))
 
 
-def _epic_time(timestamp: str, where: str) -> float:
+def _epic_time(timestamp: str) -> float:
     try:
         return epic100.seconds(timestamp)
     except ValueError as error:
-        raise UserError(f"{where}: {error}; correct it, or remove the line") from error
+        raise UserError(f"{error}; correct it, or remove the line") from error
 
 
-def _epic_labels(row: Mapping[str, str], heads: Sequence[Head], where: str) -> tuple[int, ...]:
+def _epic_labels(row: Mapping[str, str], heads: Sequence[Head]) -> tuple[int, ...]:
     labels = []
     for head, names in heads:
         number = row[f"{head}_class"].strip()
         if not number.isdecimal() or int(number) >= len(names):
-            raise UserError(f"{where}: {head}_class {number!r} is not one of 0 to {len(names) - 1}; correct it")
+            raise UserError(f"{head}_class {number!r} is not one of 0 to {len(names) - 1}; correct it")
         labels.append(int(number))
     return tuple(labels)

@@ -489,7 +489,7 @@ class _Precision:
             np.maximum(precision[:-step], np.where(same, precision[step:], 0.0), out=precision[:-step])
             step *= 2
         num_levels, num_classes = self._shape
-        sums = np.bincount(curves, weights * precision, num_levels * num_classes)
+        sums = np.asarray(np.bincount(curves, weights * precision, num_levels * num_classes), dtype=np.float64)
         return sums.reshape(num_levels, num_classes)
 
 

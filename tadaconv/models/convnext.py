@@ -99,7 +99,8 @@ class ConvNeXt(Host):
         self.stages = nn.Sequential(
             *(Stage(*sizes, layer_scale) for sizes in zip(befores, widths, depths, strict=True))
         )
-        self.head = nn.Sequential(
+        self.num_features = widths[3]
+        self.head: nn.Module = nn.Sequential(
             OrderedDict(
                 norm=nn.LayerNorm(widths[3], 1e-6), drop=nn.Dropout(dropout), fc=nn.Linear(widths[3], num_classes)
             )
@@ -130,6 +131,11 @@ class ConvNeXt(Host):
         Their mean over time is what the head takes in ``forward``. Raises as ``forward``.
         """
         return self._last_stage(x_NCTHW).mean((3, 4))
+
+    def drop_classifier(self) -> int:
+        """Remove the head with its norm; returns the channels of the last stage."""
+        self.head = nn.Identity()
+        return self.num_features
 
     def _last_stage(self, x_NCTHW: Tensor) -> Tensor:
         """The output of the last stage, (N, C, T', H', W'); raises as :meth:`forward`."""

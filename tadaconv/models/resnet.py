@@ -241,7 +241,7 @@ class ResNet(Pathway, Host):
     ) -> None:
         super().__init__(block, depths, **pathway)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(self.num_features, num_classes)
+        self.fc: nn.Module = nn.Linear(self.num_features, num_classes)
         init_convolutions(self)
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
@@ -252,6 +252,11 @@ class ResNet(Pathway, Host):
     def features(self, x_NCTHW: Tensor) -> Tensor:
         """Features by frame, (N, C, T): their mean over time goes through dropout and classifier in ``forward``."""
         return self._last_stage(x_NCTHW).mean((3, 4))
+
+    def drop_classifier(self) -> int:
+        """Remove the classifier; returns the channels of res5."""
+        self.fc = nn.Identity()
+        return self.num_features
 
     def _last_stage(self, x_NCTHW: Tensor) -> Tensor:
         """The output of res5, (N, C, T, H', W')."""

@@ -160,7 +160,7 @@ def trained_network(loaded: LoadedTable, regime_name: str, record: CellRecord, o
     again = _command(loaded, regime_name, record, out="OTHER", storage=None)  # where it has no result yet
     name = f"{cell.label!r}, seed {cell.experiment.seed}"
     # The weights it started from are overwritten; the file may be gone.
-    model = build_model(cell.experiment.but(backbone__weights="", backbone__weights_fingerprint=""), num_classes)
+    model = build_model(cell.experiment.but(backbone__weights="", backbone__weights_fingerprint=""), [num_classes])
     try:
         model.load_state_dict(load_weights(path, cell.key))
     except UserError as error:
