@@ -87,7 +87,7 @@ def test_features_of_a_trained_cell_are_written_and_read_again(place: Path, tada
     described = Features(folder="features", num_steps=40)  # times are the manifest's
     videos = FeatureVideos(resolve(described, place, place / "cache"), torch.device("cpu"))
     assert videos.lengths == {"v0": 12, "v1": 18, "v2": 24}
-    features, lengths, truth = videos.train_batch(torch.arange(2), 0, 0)
+    (features, lengths), truth = videos.train_batch(torch.arange(2), 0, 0)
     for number, window in enumerate(videos.train_windows):
         path = place / "videos" / f"{window.video}.mp4"
         expected = computed(network, path, 4.0 + 2 * int(window.video[1:]))
