@@ -12,7 +12,7 @@ from tadaconv.cli.running import DEFAULT_REGIME, default_regime, require_network
 from tadaconv.command import called_with
 from tadaconv.discovery import plain_name
 from tadaconv.errors import NoResultsError, RunError, UserError
-from tadaconv.spec import Backbone, Folder
+from tadaconv.spec import Backbone, Features, Folder, Untrimmed
 from tadaconv.table import load_table
 from tadaconv.weights import fingerprint
 
@@ -124,6 +124,7 @@ def _trained(
     from tadaconv.data import open_source
     from tadaconv.execution.cells import weights_file
     from tadaconv.execution.store import Store
+    from tadaconv.models.localizing import LocalizingNetwork
     from tadaconv.reporting.calibration.inspection import trained_network
 
     table, _, row = model.partition(":")
@@ -141,10 +142,20 @@ def _trained(
         record = trained_cell(loaded, regime, row, seed, store)
         experiment = record.cell.experiment
         clips = experiment.data
-        num_classes = (
-            clips.num_classes if isinstance(clips, Folder) else len(open_source(clips, torch.device("cpu")).class_names)
-        )
+        if isinstance(clips, Features):
+            raise UserError(
+                f"row {row!r} is trained on features and has no network on clips; name a row with a backbone"
+            )
+        if isinstance(clips, Folder):
+            num_classes = [clips.num_classes]
+        else:
+            num_classes = [len(head.class_names) for head in open_source(clips, torch.device("cpu")).heads]
         network = trained_network(loaded, regime, record, runs, num_classes)
+    num_frames = clips.num_frames
+    if isinstance(network, LocalizingNetwork):
+        assert isinstance(clips, Untrimmed)
+        assert network.backbone is not None
+        network, num_frames = network.backbone.host, clips.window
     file = weights_file(runs, experiment.key)
     origin = {
         "model": f"{loaded.name}:{row}, seed {experiment.seed}, {plain_name(regime)}",
@@ -153,7 +164,7 @@ def _trained(
         "backbone": experiment.backbone.name,
         "temporal": experiment.temporal,
     }
-    return network, origin, clips.num_frames, clips.shapes[-1][-1]
+    return network, origin, num_frames, clips.shapes[-1][-1]
 
 
 def _of_file(context: typer.Context, file: Path) -> "tuple[Host, dict[str, Any]]":

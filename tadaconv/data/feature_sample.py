@@ -1,7 +1,7 @@
 """Made features of untrimmed videos with annotations, in the files of real data sets, to try localization on.
 
 A feature is noise, plus a direction of the class of every segment that its centre lies in; everything follows from a
-video's number.
+video's number. There are two sets, in folders called as rows of tables call them, of which one has more noise.
 """
 
 import csv
@@ -13,17 +13,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tadaconv.data.feature_files import SUFFIXES, Array, write_features
+from tadaconv import __version__
+from tadaconv.data.feature_files import SUFFIXES, Array, FeatureManifest, write_features, write_manifest
 from tadaconv.errors import UserError, unknown
 
 CHANNELS = 16
+NOISE = {"tsn": 1.0, "tada2d": 0.5}
+"""Its standard deviation, by folder."""
 NUM_TRAIN, NUM_VAL = 24, 8  # videos
 _VERBS, _NOUNS = ("take", "wash", "cut"), ("knife", "cup", "onion")
 _LABELS = ("Archery", "Ballet", "Cricket")
 
 
 class FeatureSample(NamedTuple):
-    """The times of a sample's features, in frames: without padding, the first is centred half a window in."""
+    """What features see, in frames: without padding, the first is centred half a window in."""
 
     fps: float
     window: int
@@ -55,10 +58,10 @@ def new_folder(root: Path) -> Generator[None]:
 
 
 def write_feature_sample(name: str, root: Path, form: str = "npy") -> str:
-    """Write a sample into ``root``, a new or an empty folder: annotations, and a folder ``features``.
+    """Write a sample into ``root``, a new or an empty folder: annotations, and two folders of features; see NOISE.
 
-    Returns a summary, which says with which times they are read. Raises :class:`UserError` for a form that is not
-    known, and for a folder that is not empty or cannot be written.
+    Returns a summary. Raises :class:`UserError` for a form that is not known, and for a folder that is not empty or
+    cannot be written.
 
     Args:
         name: one of :data:`FEATURE_SAMPLES`.
@@ -70,12 +73,21 @@ def write_feature_sample(name: str, root: Path, form: str = "npy") -> str:
         raise unknown("format of features", form, [suffix[1:] for suffix in SUFFIXES])
     videos = [_video(number, sample) for number in range(NUM_TRAIN + NUM_VAL)]
     with new_folder(root):
-        (root / "features").mkdir(parents=True)
-        for number, video in enumerate(videos):
-            write_features(root / "features" / f"{video.name}.{form}", _features(number, video, sample))
+        for folder, noise in NOISE.items():
+            for number, video in enumerate(videos):
+                write_features(root / folder / f"{video.name}.{form}", _features(number, video, sample, noise))
+            write_manifest(root / folder, _manifest(sample))
         (_write_hacs if sample.num_heads == 1 else _write_epic)(root, videos)
-    times = f"fps {sample.fps:g}, stride {sample.stride}, offset {sample.window // 2}"
-    return f"{root}: {name} as {form}, {NUM_TRAIN} training videos and {NUM_VAL} validation videos; {times}"
+    folders = " and ".join(NOISE)
+    return f"{root}: {name} as {form}, {NUM_TRAIN} training videos and {NUM_VAL} validation videos, in {folders}"
+
+
+def _manifest(sample: FeatureSample) -> FeatureManifest:
+    return FeatureManifest(
+        model="made up", cell="", weights_fingerprint="", backbone="", temporal=None, num_channels=CHANNELS,
+        fps=sample.fps, window=sample.window, stride=sample.stride, offset=sample.window / 2, padded=False, size=1,
+        tadaconv=__version__,
+    )  # fmt: skip
 
 
 def _video(number: int, sample: FeatureSample) -> _Video:
@@ -90,11 +102,11 @@ def _video(number: int, sample: FeatureSample) -> _Video:
     return _Video(name, number < NUM_TRAIN, seconds, np.array(spans), labels)
 
 
-def _features(number: int, video: _Video, sample: FeatureSample) -> Array:
+def _features(number: int, video: _Video, sample: FeatureSample, noise: float) -> Array:
     count = int(video.seconds * sample.fps - sample.window) // sample.stride + 1
     centres = (sample.window / 2 + sample.stride * np.arange(count)) / sample.fps
     directions = np.random.default_rng(0).normal(size=(sample.num_heads, 3, CHANNELS))
-    features = 0.5 * np.random.default_rng((number, 1)).normal(size=(count, CHANNELS))
+    features = noise * np.random.default_rng((number, 1)).normal(size=(count, CHANNELS))
     for (begin, end), labels in zip(video.spans, video.labels, strict=True):
         inside = (begin <= centres) & (centres <= end)
         features[inside] += directions[np.arange(sample.num_heads), labels].sum(0)

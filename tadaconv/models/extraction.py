@@ -131,7 +131,8 @@ def features_of_video(network: Host, path: Path, seen: FeatureManifest, device: 
     num_frames = max(1, math.ceil(info.num_frames / info.fps * seen.fps - 1e-6))
     starts = window_starts(num_frames, seen.window, seen.stride, seen.padded)
     if not starts:
-        raise BrokenVideoError(f"has {num_frames} frames at {seen.fps:g} fps, fewer than a window; pad videos")
+        shortage = f"has {num_frames} frames at {seen.fps:g} fps, fewer than a window of {seen.window}"
+        raise BrokenVideoError(f"{shortage}; pad it, or shorten windows")
     features = []
     for clips in _clips(path, starts, num_frames, seen, device):
         with takes_clips(seen.model, (3, seen.window, seen.size, seen.size)):

@@ -31,8 +31,8 @@ from tadaconv.errors import UserError
 from tadaconv.spec import Features, without_places
 
 CPU = torch.device("cpu")
-HACS = Features(folder="features", fps=15, stride=8, offset=16, num_steps=48)
-EPIC = Features(folder="features", fps=30, stride=16, offset=16, num_steps=48, subsets=("train", "validation"))
+HACS = Features(folder="tada2d", fps=15, stride=8, offset=16, num_steps=48)
+EPIC = Features(folder="tada2d", fps=30, stride=16, offset=16, num_steps=48, subsets=("train", "validation"))
 SAMPLES = {"hacs_features": HACS, "epic_features": EPIC}
 
 
@@ -44,7 +44,9 @@ def _few_videos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hacs(tmp_path: Path) -> Path:
+    """A made set whose times no manifest gives."""
     write_feature_sample("hacs_features", tmp_path / "hacs")
+    (tmp_path / "hacs" / "tada2d" / MANIFEST).unlink()
     return tmp_path / "hacs"
 
 
@@ -53,7 +55,7 @@ def problems(root: Path, data: Features = HACS, cache: Path | None = None) -> li
 
 
 def some_feature(root: Path) -> Path:
-    return sorted((root / "features").glob("*.npy"))[0]
+    return sorted((root / "tada2d").glob("*.npy"))[0]
 
 
 # --- times
@@ -192,8 +194,8 @@ def test_features_are_the_same_in_every_format(name: str, tmp_path: Path) -> Non
         videos = FeatureVideos(data, CPU)
         found[suffix] = (data.fingerprint, videos.train_batch(torch.arange(4), 0, 0), videos)
     assert len({fingerprint for fingerprint, _, _ in found.values()}) == 1
-    features, lengths, truth = found[".npy"][1]
-    for other_features, other_lengths, other_truth in (batch for _, batch, _ in found.values()):
+    (features, lengths), truth = found[".npy"][1]
+    for (other_features, other_lengths), other_truth in (batch for _, batch, _ in found.values()):
         assert torch.equal(features, other_features)
         assert torch.equal(lengths, other_lengths)
         assert all(torch.equal(a.spans, b.spans) for a, b in zip(truth, other_truth, strict=True))
@@ -205,18 +207,18 @@ def test_what_a_window_says_is_what_the_files_say(name: str, tmp_path: Path) -> 
     write_feature_sample(name, tmp_path)
     sample = FEATURE_SAMPLES[name]
     videos = FeatureVideos(resolve(SAMPLES[name], tmp_path, tmp_path / "cache"), CPU)
-    features, lengths, truth = videos.val_batch(torch.arange(videos.num_val))
+    (features, lengths), truth = videos.val_batch(torch.arange(videos.num_val))
     assert features.shape == (videos.num_val, 16, 48)
     labelled = 0
     for number, window in enumerate(videos.val_windows):
-        stored = read_features(tmp_path / "features" / f"{window.video}.npy")
+        stored = read_features(tmp_path / "tada2d" / f"{window.video}.npy")
         of_window = features[number].T.numpy()
         assert lengths[number] == window.length
         assert not of_window[window.length :].any()
         np.testing.assert_array_equal(of_window[: window.length], stored[window.start : window.start + window.length])
         spans = truth[number].spans
         back = videos.seconds(window.video, spans + window.start)
-        of_video = videos.val_videos[window.video]
+        of_video = videos.videos[window.video]
         for seconds, labels in zip(back.tolist(), truth[number].labels.tolist(), strict=True):
             nearest = int(np.abs(of_video.spans - seconds).sum(1).argmin())
             assert of_video.labels[nearest].tolist() == labels
@@ -234,14 +236,14 @@ def test_what_a_window_says_is_what_the_files_say(name: str, tmp_path: Path) -> 
 
 def test_every_segment_is_trained_on_in_the_windows_that_hold_it(hacs: Path, tmp_path: Path) -> None:
     videos = FeatureVideos(resolve(HACS, hacs, tmp_path), CPU)
-    _, _, truth = videos.train_batch(torch.arange(videos.num_train), 0, 0)
+    _, truth = videos.train_batch(torch.arange(videos.num_train), 0, 0)
     assert all(len(segments) for segments in truth)
     expected = 0
     database = json.loads((hacs / "HACS_segments.json").read_text())["database"]
     for name, video in database.items():
         if video["subset"] != "training":
             continue
-        length = len(np.load(hacs / "features" / f"{name}.npy"))
+        length = len(np.load(hacs / "tada2d" / f"{name}.npy"))
         for window in windows_of(HACS, name, length):
             for annotation in video["annotations"]:
                 begin, end = ((second * 15 - 16) / 8 + 0.5 for second in annotation["segment"])
@@ -252,10 +254,10 @@ def test_every_segment_is_trained_on_in_the_windows_that_hold_it(hacs: Path, tmp
 
 def test_steps_of_several_features_are_their_means(hacs: Path, tmp_path: Path) -> None:
     videos = FeatureVideos(resolve(HACS.but(features_per_step=3, num_steps=64), hacs, tmp_path), CPU)
-    features, lengths, _ = videos.val_batch(torch.arange(videos.num_val))
+    (features, lengths), _ = videos.val_batch(torch.arange(videos.num_val))
     partial = 0
     for number, window in enumerate(videos.val_windows):
-        stored = np.load(hacs / "features" / f"{window.video}.npy")
+        stored = np.load(hacs / "tada2d" / f"{window.video}.npy")
         means = np.stack([stored[i : i + 3].mean(0) for i in range(0, len(stored), 3)])
         partial += len(stored) % 3 > 0
         assert lengths[number] == len(means) == num_steps_of(videos._data, len(stored))
@@ -264,16 +266,16 @@ def test_steps_of_several_features_are_their_means(hacs: Path, tmp_path: Path) -
 
 
 def test_resized_features_are_interpolated_between_their_centres(hacs: Path, tmp_path: Path) -> None:
-    data = Features(folder="features", resize=True, num_steps=20)
+    data = Features(folder="tada2d", resize=True, num_steps=20)
     videos = FeatureVideos(resolve(data, hacs, tmp_path), CPU)
-    features, lengths, truth = videos.val_batch(torch.arange(videos.num_val))
-    assert lengths.tolist() == [20] * videos.num_val == [20] * len(videos.val_videos)
+    (features, lengths), truth = videos.val_batch(torch.arange(videos.num_val))
+    assert lengths.tolist() == [20] * videos.num_val == [20] * len(videos.videos)
     for number, window in enumerate(videos.val_windows):
-        stored = np.load(hacs / "features" / f"{window.video}.npy")
+        stored = np.load(hacs / "tada2d" / f"{window.video}.npy")
         at = (np.arange(20) + 0.5) / 20 * len(stored) - 0.5
         expected = [np.interp(at, np.arange(len(stored)), channel) for channel in stored.T]
         np.testing.assert_allclose(features[number], expected, rtol=1e-4, atol=1e-5)
-        video = videos.val_videos[window.video]
+        video = videos.videos[window.video]
         assert video.duration is not None
         np.testing.assert_allclose(truth[number].spans, video.spans / video.duration * 20, rtol=1e-4)
 
@@ -285,9 +287,9 @@ def test_features_that_do_not_fit_into_memory_are_read_as_they_are_used(
     kept = FeatureVideos(data, CPU)
     monkeypatch.setattr("tadaconv.data.features.total_bytes", lambda: 100)
     read = FeatureVideos(data, CPU)
-    assert (kept.is_in_memory, read.is_in_memory) == (True, False)
+    assert (kept._is_kept, read._is_kept) == (True, False)
     indices = torch.tensor([3, 0])
-    assert torch.equal(kept.train_batch(indices, 0, 0)[0], read.train_batch(indices, 4, 2)[0])
+    assert torch.equal(kept.train_batch(indices, 0, 0)[0][0], read.train_batch(indices, 4, 2)[0][0])
 
 
 # --- what is known of a set
@@ -334,12 +336,12 @@ def test_times_come_from_the_manifest_and_are_compared_with_it(hacs: Path, tmp_p
     untimed = HACS.but(fps=None, stride=None, offset=None)
     with pytest.raises(UserError, match=r"give fps, stride and offset, the centre of the first feature"):
         survey(untimed.but(root=str(hacs)))
-    write_manifest(hacs / "features", manifest())
+    write_manifest(hacs / "tada2d", manifest())
     assert resolve(untimed, hacs, tmp_path) == resolve(HACS, hacs, tmp_path)
     assert "offset 16, not 12" in problems(hacs, HACS.but(offset=12))[0]
-    write_manifest(hacs / "features", manifest(num_channels=4))
+    write_manifest(hacs / "tada2d", manifest(num_channels=4))
     assert "4 channels, and they have 16" in problems(hacs)[0]
-    (hacs / "features" / MANIFEST).write_text('{"fps": 15}')
+    (hacs / "tada2d" / MANIFEST).write_text('{"fps": 15}')
     with pytest.raises(UserError, match="is no manifest of features"):
         problems(hacs)
 
@@ -418,8 +420,8 @@ def test_other_names_other_subsets_and_other_folders_are_named(hacs: Path) -> No
     with pytest.raises(UserError, match="unknown subset 'train'; one of: training, validation"):
         problems(hacs, HACS.but(subsets=("train", "validation")))
     with pytest.raises(UserError, match="no folder at"):
-        problems(hacs, HACS.but(folder="feats"))
-    for file in (hacs / "features").glob("*.npy"):
+        problems(hacs, HACS.but(folder="i3d"))
+    for file in (hacs / "tada2d").glob("*.npy"):
         file.rename(file.with_name(f"video-{file.name}"))
     assert all("looked for" in line and "among video-" in line for line in problems(hacs))
     (hacs / "HACS_segments.json").rename(hacs / "HACS.txt")
@@ -429,7 +431,7 @@ def test_other_names_other_subsets_and_other_folders_are_named(hacs: Path) -> No
 
 def test_files_may_be_called_with_the_v_of_activitynet(hacs: Path, tmp_path: Path) -> None:
     before = resolve(HACS, hacs, tmp_path / "cache").fingerprint
-    for file in (hacs / "features").glob("*.npy"):
+    for file in (hacs / "tada2d").glob("*.npy"):
         file.rename(file.with_name(f"v_{file.name}"))
     assert resolve(HACS, hacs, tmp_path / "cache").fingerprint == before
 
@@ -446,21 +448,21 @@ def test_missing_videos_are_left_out_where_that_is_asked_for(hacs: Path, tmp_pat
 def resolve_whole(hacs: Path, whole: Features) -> Features:
     """The set with the file that was taken away, made again."""
     name = next(iter(json.loads((hacs / "HACS_segments.json").read_text())["database"]))
-    assert not (hacs / "features" / f"{name}.npy").exists()
+    assert not (hacs / "tada2d" / f"{name}.npy").exists()
     write_feature_sample("hacs_features", hacs / "again")
-    (hacs / "again" / "features" / f"{name}.npy").rename(hacs / "features" / f"{name}.npy")
+    (hacs / "again" / "tada2d" / f"{name}.npy").rename(hacs / "tada2d" / f"{name}.npy")
     return resolve(HACS, hacs, Path(whole.index).parent)
 
 
 def test_warnings_are_no_problems(hacs: Path) -> None:
-    np.save(hacs / "features" / "stranger.npy", np.ones((10, 16), np.float32))
+    np.save(hacs / "tada2d" / "stranger.npy", np.ones((10, 16), np.float32))
     _annotate(lambda videos: next(iter(videos.values())).pop("duration"))(hacs)
     found = survey(HACS.but(root=str(hacs), num_steps=12))
     assert not found.problems
     said = " ".join(warning.reason for warning in found.warnings)
     for part in ("neither subset has: 1 (stranger)", "without a duration: 1", "are whole in no window of 12 steps"):
         assert part in said
-    (line,) = problems(hacs, Features(folder="features", resize=True, num_steps=8))
+    (line,) = problems(hacs, Features(folder="tada2d", resize=True, num_steps=8))
     assert "which resize needs" in line
 
 
@@ -474,7 +476,7 @@ def test_a_class_that_training_lacks_is_said(tmp_path: Path) -> None:
 
 
 def test_arrays_with_time_last_are_recognised(hacs: Path) -> None:
-    for file in (hacs / "features").glob("*.npy"):
+    for file in (hacs / "tada2d").glob("*.npy"):
         np.save(file, np.load(file).T)
     assert any("save (T, C) instead" in line for line in problems(hacs))
 
