@@ -110,7 +110,8 @@ def evaluate_localization(
     detections = by_video(chosen, windows, source, localization.suppression)
     truth = source.val_truth()
     videos = source.window_videos[chosen].unique().tolist()
-    instances = in_columns([truth[i].spans.cpu() for i in videos], [truth[i].labels.cpu() for i in videos])
+    spans, labels = ([getattr(truth[i], name).cpu() for i in videos] for name in ("spans", "labels"))
+    instances = in_columns(spans, labels, len(source.heads))
     true_segments = Instances(np.array(videos)[instances[0]], *instances[1:])
     return summarise(true_segments, detections, source, localization, loss)
 
