@@ -286,8 +286,14 @@ class BMN(Localizer[BMNOutputs]):
         A candidate is a local maximum, or above half of the video's maximum; the first step always is a start, the last
         one always an end. The score is match ** a * overlap ** b, with the powers a and b, times that of the class.
         """
-        maps = (of.cpu() for of in (outputs.starts, outputs.ends, outputs.overlaps, outputs.matches))
-        on_cpu = BMNOutputs(*maps, tuple(logits.cpu() for logits in outputs.logits), outputs.lengths)
+        on_cpu = BMNOutputs(
+            outputs.starts.cpu(),
+            outputs.ends.cpu(),
+            outputs.overlaps.cpu(),
+            outputs.matches.cpu(),
+            tuple(logits.cpu() for logits in outputs.logits),
+            outputs.lengths,
+        )
         return [self._detect(on_cpu, video, length) for video, length in enumerate(lengths_N.tolist())]
 
     def _detect(self, outputs: BMNOutputs, video: int, length: int) -> Detections:

@@ -388,7 +388,7 @@ def test_the_best_detections_are_kept(monkeypatch: pytest.MonkeyPatch):
 def test_classes_of_a_video_and_of_two_heads():
     model = network(num_classes=(3, 2), fusion="video")
     outputs = random_outputs(model, [8, 8], (3, 2))
-    truth = [segments((1.0, 2.0), (4.0, 7.0), labels=[[0, 1], [2, 1]], heads=2), segments(heads=2)]
+    truth = [segments((1.2, 1.7), (4.0, 7.0), labels=[[0, 1], [2, 1]], heads=2), segments(heads=2)]
     expected = 0.0
     for head, present in enumerate(([[1, 0, 1], [0, 0, 0]], [[0, 1], [0, 0]])):
         p = outputs.logits[head].sigmoid().squeeze(2)
@@ -398,6 +398,15 @@ def test_classes_of_a_video_and_of_two_heads():
     x = torch.randn(1, 4, 5, dtype=torch.float64)
     for logits, classifier in zip(model(x, torch.tensor([5])).logits, model.classifiers, strict=True):
         torch.testing.assert_close(logits, classifier(x.mean(2, keepdim=True)))
+
+
+@pytest.mark.parametrize(("heads", "most"), [((9,), 2), ((9, 9), 5)])
+def test_how_many_detections_a_proposal_becomes(heads: tuple[int, ...], most: int):
+    model = network(num_classes=heads)
+    (found,) = model.detect(random_outputs(model, [8], heads), torch.tensor([8]))
+    assert set(found.spans.unique(dim=0, return_counts=True)[1].tolist()) == {most}
+    (fewer,) = network(num_classes=heads, most_labels=1).detect(random_outputs(model, [8], heads), torch.tensor([8]))
+    assert len(fewer) == len(fewer.spans.unique(dim=0))
 
 
 def test_the_features_learn_classes():
