@@ -281,18 +281,26 @@ class BMN(Localizer[BMNOutputs]):
 
     @torch.no_grad()
     def detect(self, outputs: BMNOutputs, lengths_N: Tensor) -> list[Detections]:
-        """Proposals from starts to ends that are candidates, each with its most probable classes.
+        """Proposals from starts to ends that are candidates, each with its most probable classes; on the CPU.
 
         A candidate is a local maximum, or above half of the video's maximum; the first step always is a start, the last
         one always an end. The score is match ** a * overlap ** b, with the powers a and b, times that of the class.
         """
-        return [self._detect(outputs, video, length) for video, length in enumerate(lengths_N.tolist())]
+        on_cpu = BMNOutputs(
+            outputs.starts.cpu(),
+            outputs.ends.cpu(),
+            outputs.overlaps.cpu(),
+            outputs.matches.cpu(),
+            tuple(logits.cpu() for logits in outputs.logits),
+            outputs.lengths,
+        )
+        return [self._detect(on_cpu, video, length) for video, length in enumerate(lengths_N.tolist())]
 
     def _detect(self, outputs: BMNOutputs, video: int, length: int) -> Detections:
         starts, ends = outputs.starts[video, :length], outputs.ends[video, :length]
         is_start, is_end = _candidates(starts, 0), _candidates(ends, -1)
-        after_start = torch.arange(self.max_duration, device=starts.device)[:, None]
-        d, s = torch.nonzero(is_start & (torch.arange(length, device=starts.device) + after_start < length)).unbind(1)
+        in_time = torch.arange(length) + torch.arange(self.max_duration)[:, None] < length
+        d, s = torch.nonzero(is_start & in_time).unbind(1)
         end = s + d + 1 if self.as_authors else s + d  # the step whose end score counts
         kept = end < length
         kept &= is_end[end.clamp(max=length - 1)]

@@ -162,12 +162,13 @@ def test_the_loss_is_the_weighted_sum():
     torch.testing.assert_close(model.loss(outputs, truth), expected)
 
 
-def test_regression_without_chance():
-    """All of the middle and low cells are drawn where they are fewer than the high ones."""
-    truth = torch.tensor([[0.95, 0.8, 0.75, 0.7, 0.3, 0.0]], dtype=torch.float64)
-    p = torch.rand(1, 6, dtype=torch.float64)
-    expected = 0.5 * (p - truth)[0, :5].square().sum() / 5
-    torch.testing.assert_close(module._regression(p, truth), expected)
+@pytest.mark.parametrize("truth", [[0.71, 0.7, 0.3, 0.0], [0.95, 0.8, 0.75, 0.7, 0.31, 0.1], [0.95, 0.8, 0.2, 0.0]])
+def test_regression_without_chance(truth: list[float]):
+    """All of the middle and of the low cells are drawn where they are no more than the high ones; zero never is."""
+    targets, p = torch.tensor(truth, dtype=torch.float64), torch.rand(len(truth), dtype=torch.float64)
+    expected = 0.5 * (p - targets)[targets > 0].square().mean()
+    for _ in range(20):
+        torch.testing.assert_close(module._regression(p, targets), expected)
 
 
 def test_regression_draws_about_as_many_as_are_high():
@@ -387,13 +388,25 @@ def test_the_best_detections_are_kept(monkeypatch: pytest.MonkeyPatch):
 def test_classes_of_a_video_and_of_two_heads():
     model = network(num_classes=(3, 2), fusion="video")
     outputs = random_outputs(model, [8, 8], (3, 2))
-    truth = [segments((1.0, 2.0), (4.0, 7.0), labels=[[0, 1], [2, 1]], heads=2), segments(heads=2)]
+    truth = [segments((1.2, 1.7), (4.0, 7.0), labels=[[0, 1], [2, 1]], heads=2), segments(heads=2)]
     expected = 0.0
     for head, present in enumerate(([[1, 0, 1], [0, 0, 0]], [[0, 1], [0, 0]])):
         p = outputs.logits[head].sigmoid().squeeze(2)
         target = torch.tensor(present).double()
         expected += -(target * p.log() + (1 - target) * (1 - p).log()).sum().item() / 2
     assert model.loss_terms(outputs, truth)["classes"].item() == pytest.approx(expected)
+    x = torch.randn(1, 4, 5, dtype=torch.float64)
+    for logits, classifier in zip(model(x, torch.tensor([5])).logits, model.classifiers, strict=True):
+        torch.testing.assert_close(logits, classifier(x.mean(2, keepdim=True)))
+
+
+@pytest.mark.parametrize(("heads", "most"), [((9,), 2), ((9, 9), 5)])
+def test_how_many_detections_a_proposal_becomes(heads: tuple[int, ...], most: int):
+    model = network(num_classes=heads)
+    (found,) = model.detect(random_outputs(model, [8], heads), torch.tensor([8]))
+    assert set(found.spans.unique(dim=0, return_counts=True)[1].tolist()) == {most}
+    (fewer,) = network(num_classes=heads, most_labels=1).detect(random_outputs(model, [8], heads), torch.tensor([8]))
+    assert len(fewer) == len(fewer.spans.unique(dim=0))
 
 
 def test_the_features_learn_classes():
