@@ -291,8 +291,10 @@ def average_precision(
     recall is the highest at that recall or above. Means are over the classes of the truth: predictions of other classes
     do not count. Predictions in videos without true segments are wrong.
 
-    The interval is of a bootstrap over the videos of truth and predictions: matching is within a video, so a sample
-    is a weight for each. Classes without a true segment in a sample are left out of its mean.
+    The interval says what the mean would be of as many other videos. It is of a bootstrap over the videos of truth and
+    predictions: matching is within a video, so a sample is a weight for each. Classes without a true segment in a
+    sample are left out of its mean. Average precision rises where there is less truth, as in samples, in which videos
+    repeat: they score several points higher. So the central 95 % of them are moved to have the score as their mean.
 
     Raises ValueError without true segments, and for thresholds that are not above 0 and at most 1.
 
@@ -365,25 +367,34 @@ def _of_head(
         with np.errstate(invalid="ignore"):
             return 100 * precision.summed(weights_V[own_videos]) / totals  # NaN: none of the class is in the sample
 
+    scores = by_class(np.ones(len(videos)))
     generator = np.random.default_rng(seed)
-    draws = np.full((num_draws, len(thresholds)), np.nan)
-    for draw in draws:
+    draws = []
+    for _ in range(num_draws):
         weights = generator.multinomial(len(videos), np.full(len(videos), 1 / len(videos))).astype(np.float64)
         if weights[true_videos].any():
-            draw[:] = np.nanmean(by_class(weights), axis=1)
-    draws = draws[np.isfinite(draws).all(axis=1)]
-    tails = (2.5, 97.5)
-    low, high = np.percentile(draws.mean(axis=1), tails) if len(draws) else (np.nan, np.nan)
-    unknown = np.full((2, len(thresholds)), np.nan)
+            draws.append(np.nanmean(by_class(weights), axis=1))
+    levels = scores.mean(axis=1)
+    samples = np.array(draws).reshape(-1, len(levels))
+    (interval,) = _intervals(samples.mean(axis=1, keepdims=True), levels.mean(keepdims=True)).tolist()
     return AveragePrecision(
         thresholds=thresholds,
         classes=classes,
         num_instances=np.bincount(true_places, minlength=len(classes)),
-        by_class=by_class(np.ones(len(videos))),
+        by_class=scores,
         found=found,
-        interval=(float(low), float(high)),
-        intervals=(np.percentile(draws, tails, axis=0) if len(draws) else unknown).T,
+        interval=tuple(interval),
+        intervals=_intervals(samples, levels),
     )
+
+
+def _intervals(draws_DK: Floats, scores_K: Floats) -> Floats:
+    """The central 95 % of the draws, moved so that their mean is the score, (K, 2); NaN without draws."""
+    if not len(draws_DK):
+        return np.full((len(scores_K), 2), np.nan)
+    tails = np.percentile(draws_DK, (2.5, 97.5), axis=0) - draws_DK.mean(axis=0)
+    moved: Floats = (scores_K + tails).clip(0, 100).T
+    return moved
 
 
 def _match(

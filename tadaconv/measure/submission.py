@@ -231,11 +231,12 @@ def render(scored: ScoredDetections) -> Group:
     for levels in zip(*(of.by_tiou for of in scored.heads.values()), strict=True):
         table.add_row(f"{levels[0].tiou:.3g}", *(_cell(level.map, level.low, level.high) for level in levels))
     table.add_row("average", *(_cell(of.average_map, of.low, of.high) for of in scored.heads.values()))
-    lines = [
-        f"{escape(scored.results)}: {plural(scored.num_detections, 'detection')} next to "
-        f"{plural(scored.num_instances, 'segment')} of {plural(scored.num_videos, 'video')} "
-        f"({escape(scored.subset)} of {escape(scored.truth)})"
-    ]
+    counts = (
+        plural(scored.num_detections, "detection"),
+        plural(scored.num_instances, "true segment"),
+        plural(scored.num_videos, "video"),
+    )
+    title = f"{Path(scored.results).name}, {scored.subset} of {Path(scored.truth).name}: {', '.join(counts)}"
     notes = ["In percent, with 95 % bootstrap intervals over videos."]
     if scored.average_recall:
         recalls = ", ".join(f"AR@{number} {value:.1f}" for number, value in scored.average_recall.items())
@@ -259,7 +260,7 @@ def render(scored: ScoredDetections) -> Group:
         )
     if scored.other_labels:
         notes.append(f"{plural(scored.other_labels, 'detection')} of classes that the truth lacks, which do not count.")
-    return Group(*lines, "", table, "", *notes)
+    return Group(escape(title), "", table, "", *notes)
 
 
 def _cell(value: float, low: float, high: float) -> str:
