@@ -87,11 +87,6 @@ def curve_source(experiment: Experiment, source: Source, device: torch.device) -
     return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, sharing_with=source)
 
 
-def _clip_shape(source: Source) -> tuple[int, ...]:
-    clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
-    return tuple(clips.shape[2:])
-
-
 def run(
     experiment: Experiment,
     device: str = "auto",
@@ -160,7 +155,7 @@ def prepare(experiment: Experiment, device: torch.device) -> tuple[Source, Host,
     source = open_source(experiment.data, device)
     reset_peak_memory(device)
     model = build_model(experiment, [len(head.class_names) for head in source.heads])
-    cost = count(model, _clip_shape(source))
+    cost = count(model, experiment.data.shapes[-1])
     return source, channels_last(model.to(device)), cost
 
 
@@ -238,6 +233,8 @@ def _train(
         return last.score
 
     def inspect() -> dict[str, StageCalibration]:
+        if next(iter(model.sites()), None) is None:  # features have no backbone
+            return {}
         clips, _ = watched.val_batch(inspected_clips(source.num_val))
         with autocast(device, options.precision):
             return by_stage(calibrations(model, clips[:, 0]))

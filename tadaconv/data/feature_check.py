@@ -93,21 +93,21 @@ def resolve(data: Features, root: Path, cache: Path) -> Features:
 
 
 def resolve_all(data: Features, root: Path, cache: Path) -> list[Features]:
-    """As :func:`resolve`, of every folder in ``root`` that has files of features; of ``root`` itself if it has some.
+    """As :func:`resolve`, of every folder in ``root`` that has files of features; of ``root`` itself where none has.
 
     Args:
         data: as the regime has it; with a folder, of that alone.
         root: the folder of features and annotations.
         cache: the folder of what is known of files.
     """
-    folders = [""] if data.folder else sorted(path.name for path in root.glob("*/") if _has_features(path))
-    if not data.folder and (_has_features(root) or not folders):
-        folders = ["", *folders]
+    folders = [] if data.folder else sorted(path.name for path in root.glob("*/") if _has_features(path))
+    folders = folders or [""]
     return [resolve(data.but(folder=folder) if folder else data, root, cache) for folder in folders]
 
 
 def _has_features(folder: Path) -> bool:
-    return any(path.suffix.lower() in (*SUFFIXES, *PICKLES) for path in folder.iterdir()) if folder.is_dir() else False
+    names = (path.name for path in folder.iterdir() if path.suffix.lower() in (*SUFFIXES, *PICKLES))
+    return any(not name.startswith("EPIC_100_") for name in names)
 
 
 def refuse_problems(found: FeatureSet) -> None:

@@ -71,6 +71,13 @@ def sampling_matrix(
         The matrix, (D * T, T * S): row d * T + s is a cell, empty where s + d >= T; column t * S + i is what is
         projected of feature t for sample i. Then its transpose.
     """
+    with torch.device("cpu"):  # whatever the device of the layer that is built, which may have shapes alone
+        return _sampling_matrix(num_steps, max_duration, num_samples, points_per_sample, ratio)
+
+
+def _sampling_matrix(
+    num_steps: int, max_duration: int, num_samples: int, points_per_sample: int, ratio: float
+) -> tuple[SparseMatrix, SparseMatrix]:
     d, s = torch.meshgrid(torch.arange(max_duration), torch.arange(num_steps), indexing="ij")
     cells = torch.nonzero((s + d).flatten() < num_steps)  # (V, 1)
     d, s = d.flatten()[cells].double(), s.flatten()[cells].double()
@@ -151,7 +158,7 @@ class BoundaryMatching(nn.Module):
         matrices = sampling_matrix(num_steps, max_duration, num_samples, points_per_sample, ratio)
         for name, matrix in zip(("matrix", "transpose"), matrices, strict=True):
             for field, tensor in matrix._asdict().items():
-                self.register_buffer(f"{name}_{field}", tensor, persistent=False)
+                self.register_buffer(f"{name}_{field}", tensor.to(self.bias.device), persistent=False)
 
     def _buffers_of(self, name: str) -> SparseMatrix:
         return SparseMatrix(*(self.get_buffer(f"{name}_{field}") for field in SparseMatrix._fields))

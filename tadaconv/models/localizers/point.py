@@ -135,7 +135,8 @@ class Point(Localizer[PointOutputs]):
         by_level = []
         for level in range(self.levels):
             if level:
-                x, steps, is_valid = F.max_pool1d(x, 3, 2, 1), steps[::2], is_valid[:, ::2]
+                steps, is_valid = steps[::2], is_valid[:, ::2]
+                x = F.max_pool1d(x, 3, 2, 1).masked_fill(~is_valid.unsqueeze(1), 0)
             stride = 2.0**level
             distances = F.softplus(self.distances(x, is_valid).float() * self.scales[level]) * stride
             low, high = _SHORTEST_RANGE * stride / 2 * (level > 0), _SHORTEST_RANGE * stride
