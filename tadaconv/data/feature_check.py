@@ -5,8 +5,9 @@ A file of features is read once: the index, a file of the cache, keeps its shape
 
 import hashlib
 import json
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -77,7 +78,7 @@ class FeatureSet:
 def resolve(data: Features, root: Path, cache: Path) -> Features:
     """``data`` completed by what is under ``root``: where, how many classes and channels, a fingerprint.
 
-    Raises :class:`UserError` that names what is wrong, for what no run could train on.
+    Warns of what may be intended. Raises :class:`UserError` that names what is wrong, for what no run could train on.
 
     Args:
         data: as the regime has it.
@@ -86,6 +87,8 @@ def resolve(data: Features, root: Path, cache: Path) -> Features:
     """
     found = survey(data.but(root=path_to_text(root.absolute())), cache)
     refuse_problems(found)
+    if found.warnings:
+        logging.getLogger("tadaconv").warning("features in %s: %s", found.folder, _in_a_line(found.warnings))
     return found.data
 
 
@@ -109,10 +112,13 @@ def _has_features(folder: Path) -> bool:
 
 def refuse_problems(found: FeatureSet) -> None:
     """Raise :class:`UserError` that names what is wrong with features, if anything is."""
-    if wrong := found.problems:
-        named = "; ".join(f"{problem.path}: {problem.reason}" for problem in wrong[:3])
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"cannot train on the features in {str(found.folder)!r}: {named}{more}")
+    if found.problems:
+        raise UserError(f"cannot train on the features in {str(found.folder)!r}: {_in_a_line(found.problems)}")
+
+
+def _in_a_line(findings: Iterable[Problem]) -> str:
+    """All of them, of which there are few, since those of one kind are counted."""
+    return "; ".join(one.reason if one.path == "." else f"{one.path}: {one.reason}" for one in findings)
 
 
 def survey(data: Features, cache: Path | None = None) -> FeatureSet:

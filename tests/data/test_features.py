@@ -466,6 +466,15 @@ def test_warnings_are_no_problems(hacs: Path) -> None:
     assert "which resize needs" in line
 
 
+def test_warnings_are_logged_once_in_a_line(hacs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    resolve(HACS, hacs, tmp_path)
+    assert not caplog.messages
+    FeatureVideos(resolve(HACS.but(num_steps=12), hacs, tmp_path), CPU)
+    (line,) = caplog.messages
+    assert line.startswith(f"features in {hacs / 'tada2d'}: ")
+    assert "whole in no window of 12 steps" in line
+
+
 def test_a_class_that_training_lacks_is_said(tmp_path: Path) -> None:
     write_feature_sample("epic_features", tmp_path)
     file = tmp_path / "EPIC_100_train.csv"
